@@ -1,0 +1,75 @@
+/**
+ * Reading and writing integers in byte arrays, both byte orders. Offsets are `number`: the one 64-bit reader refuses
+ * values above 2^53-1, and flags in the top bits are read with `u32` on the high word before the offset is taken.
+ */
+import { DiskError } from './errors.ts';
+
+/** 2^32, for putting two words together without BigInt. */
+export const TWO_32 = 0x1_0000_0000;
+
+/** A `DataView` over exactly these bytes. */
+export const view = (bytes: Uint8Array): DataView =>
+  new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+
+/** Puts a 64-bit value together from its words; refuses what a double cannot hold exactly. `field` names it in the error. */
+export function u64(high: number, low: number, field: string): number {
+  const value = high * TWO_32 + low;
+  if (value > Number.MAX_SAFE_INTEGER)
+    throw new DiskError('corrupt', `${field} is 0x${high.toString(16)}${low.toString(16).padStart(8, '0')}: larger than 2^53-1`, { field });
+  return value;
+}
+
+/** Big-endian u64 at `at`; refuses values above 2^53-1. */
+export const u64be = (data: DataView, at: number, field: string): number =>
+  u64(data.getUint32(at), data.getUint32(at + 4), field);
+
+/** Little-endian u64 at `at`; refuses values above 2^53-1. */
+export const u64le = (data: DataView, at: number, field: string): number =>
+  u64(data.getUint32(at + 4, true), data.getUint32(at, true), field);
+
+/** Writes a non-negative safe integer as big-endian u64. */
+export function setU64be(data: DataView, at: number, value: number): void {
+  data.setUint32(at, Math.floor(value / TWO_32));
+  data.setUint32(at + 4, value % TWO_32);
+}
+
+/** Writes a non-negative safe integer as little-endian u64. */
+export function setU64le(data: DataView, at: number, value: number): void {
+  data.setUint32(at + 4, Math.floor(value / TWO_32), true);
+  data.setUint32(at, value % TWO_32, true);
+}
+
+/** True if every byte is zero. */
+export function isZero(bytes: Uint8Array): boolean {
+  // Whole 32-bit words first: most buffers are aligned, and most that are not zero say so early.
+  let at = 0;
+  if (bytes.byteOffset % 4 === 0) {
+    const words = new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength >>> 2);
+    for (let i = 0; i < words.length; i++) if (words[i] !== 0) return false;
+    at = words.length * 4;
+  }
+  for (; at < bytes.length; at++) if (bytes[at] !== 0) return false;
+  return true;
+}
+
+/** True if both hold the same bytes. */
+export function equalBytes(a: Uint8Array, b: Uint8Array): boolean {
+  if (a.length !== b.length) return false;
+  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false;
+  return true;
+}
+
+/** Bytes as text, for magic strings and names; invalid UTF-8 becomes U+FFFD. */
+export const text = (bytes: Uint8Array): string => new TextDecoder().decode(bytes);
+
+/** Text as UTF-8 bytes. */
+export const utf8 = (value: string): Uint8Array => new TextEncoder().encode(value);
+
+/** Rounds up to a multiple. Works above 2^32, unlike bit masks. */
+export const roundUp = (value: number, multiple: number): number => Math.ceil(value / multiple) * multiple;
+
+/** Rounds down to a multiple. */
+export const roundDown = (value: number, multiple: number): number => Math.floor(value / multiple) * multiple;
+
+/** How many `unit`s hold `value`. */
+export const divideUp = (value: number, unit: number): number => Math.ceil(value / unit);

@@ -1,0 +1,94 @@
+/**
+ * The one error class of tabdisk. Every failure that a user, an image or a storage can cause is a `DiskError`; programmer
+ * errors are assertions (`assert`). A message says what was wrong, where, and what the reader can do about it.
+ * Errors cross the worker as plain JSON (`toJSON`, `DiskError.from`).
+ */
+
+/** What kind of failure this is; the set is closed so that callers can switch on it. */
+export type ErrorKind =
+  | 'io'
+  | 'wrong-format'
+  | 'corrupt'
+  | 'unsupported'
+  | 'out-of-bounds'
+  | 'read-only'
+  | 'no-space'
+  | 'locked'
+  | 'refused'
+  | 'not-found'
+  | 'would-wait'
+  | 'aborted'
+  | 'in-use';
+
+/** Where a failure happened: the image format, the on-disk field (specification's name) and a byte offset. */
+export interface ErrorPlace {
+  readonly format?: string;
+  readonly field?: string;
+  /** Bytes: in the file for metadata, in the guest's address space for requests. */
+  readonly offset?: number;
+  readonly cause?: unknown;
+}
+
+/** The JSON form of a `DiskError`, as it crosses a worker boundary. */
+export interface DiskErrorJson {
+  readonly kind: ErrorKind;
+  readonly message: string;
+  readonly format?: string;
+  readonly field?: string;
+  readonly offset?: number;
+  readonly cause?: string;
+}
+
+/** A failure that a user, an image or a storage caused. */
+export class DiskError extends Error {
+  readonly kind: ErrorKind;
+  readonly format: string | undefined;
+  readonly field: string | undefined;
+  readonly offset: number | undefined;
+
+  constructor(kind: ErrorKind, message: string, place: ErrorPlace = {}) {
+    super(message, place.cause === undefined ? undefined : { cause: place.cause });
+    this.name = 'DiskError';
+    this.kind = kind;
+    this.format = place.format;
+    this.field = place.field;
+    this.offset = place.offset;
+  }
+
+  toJSON(): DiskErrorJson {
+    const { kind, message, format, field, offset, cause } = this;
+    return {
+      kind,
+      message,
+      ...(format === undefined ? {} : { format }),
+      ...(field === undefined ? {} : { field }),
+      ...(offset === undefined ? {} : { offset }),
+      ...(cause === undefined ? {} : { cause: cause instanceof Error ? cause.message : String(cause) }),
+    };
+  }
+
+  /** Rebuilds an error from its JSON form. */
+  static from(json: DiskErrorJson): DiskError {
+    return new DiskError(json.kind, json.message, json);
+  }
+}
+
+/** An image structure contradicts its specification. `field` is the specification's name for what is wrong. */
+export const corrupt = (format: string, message: string, place: ErrorPlace = {}): DiskError =>
+  new DiskError('corrupt', `${format}: ${message}`, { ...place, format });
+
+/** A valid request or image that tabdisk cannot serve (yet); the message names the option or feature. */
+export const unsupported = (format: string, message: string, place: ErrorPlace = {}): DiskError =>
+  new DiskError('unsupported', `${format}: ${message}`, { ...place, format });
+
+/** Any error as a `DiskError`, keeping one that already is. */
+export function asDiskError(error: unknown, message: string, place: ErrorPlace = {}): DiskError {
+  if (error instanceof DiskError) return error;
+  const reason = error instanceof Error ? error.message : String(error);
+  return new DiskError('io', `${message}: ${reason}`, { ...place, cause: error });
+}
+
+/** A check of our own reasoning, never of input: failing it is a bug in tabdisk. */
+export function assert(condition: unknown, message: string): asserts condition {
+  if (!condition) throw new Error(`tabdisk assertion failed: ${message}`);
+}

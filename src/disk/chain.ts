@@ -1,0 +1,123 @@
+/**
+ * Opening a chain of images. Nothing opens by itself: a backing file named in an image is opened only through the caller's
+ * `resolve`. Chains have a depth limit and cycles are refused. A layer whose format had to be guessed may not name further
+ * files, because a guest could have written that header itself.
+ */
+import { asDiskError, DiskError } from '../base/errors.ts';
+import { type Io, wait } from '../base/io.ts';
+import { allFormats } from '../formats/all.ts';
+import type { FormatDescriptor, ImageDriver } from '../formats/driver.ts';
+import { findFormat, probeFormat, probeStorage } from '../formats/registry.ts';
+import { readBytes, type Storage } from '../storage/storage.ts';
+import { BlockNode, type CacheMode } from './node.ts';
+
+/** Images in one chain, the active one included. */
+export const MAX_CHAIN_DEPTH = 128;
+
+/** What an image asks for by name. */
+export interface Reference {
+  readonly kind: 'backing';
+  /** As stored in the image: untrusted text. */
+  readonly name: string;
+  /** As stored in the image, if it is. */
+  readonly format?: string;
+  /** Name of the storage whose image asks. */
+  readonly from: string;
+}
+
+/** What a reference resolves to: a storage, with its format where the image does not say. */
+export type Resolved = Storage | { readonly storage: Storage; readonly format?: string };
+
+/** Opens what an image names, or throws. */
+export type Resolve = (reference: Reference) => Resolved | PromiseLike<Resolved>;
+
+export interface OpenOptions {
+  /** QEMU name of the format. Without it the format is probed, and a probed raw disk refuses to turn into another format. */
+  readonly format?: string;
+  readonly readOnly?: boolean;
+  /** Opens backing files. Without it an image that names one is refused, and the error names the file. */
+  readonly resolve?: Resolve;
+  /** Leave the backing file closed: what is not in this image reads as zero. Only with `readOnly`. */
+  readonly noBacking?: boolean;
+  /** When writes become durable; default `writeback`: at `flush`. */
+  readonly cache?: CacheMode;
+  /** The formats to choose from; default all. */
+  readonly formats?: readonly FormatDescriptor[];
+}
+
+/** Opens an image and its backing chain. The node owns the storages; if opening fails those of backing files are closed again. */
+export function* openChain(storage: Storage, options: OpenOptions, above: readonly Storage[] = []): Io<BlockNode> {
+  const { formats = allFormats, cache = 'writeback' } = options;
+  const readOnly = options.readOnly ?? storage.readOnly;
+  if (!readOnly && storage.readOnly)
+    throw new DiskError('read-only', `${storage.name} can only be read: open it with readOnly`);
+  if (options.noBacking && !readOnly)
+    throw new DiskError('refused', 'noBacking needs readOnly: writes would copy zeros in place of the backing file');
+  const probed = options.format === undefined;
+  const descriptor = options.format === undefined ? yield* probeStorage(formats, storage) : findFormat(formats, options.format);
+  if (!descriptor.open)
+    throw new DiskError('unsupported', `${storage.name} is a ${descriptor.title} (${descriptor.name}), which is not supported yet`, {
+      format: descriptor.name,
+    });
+  if (!readOnly && !descriptor.capabilities.write)
+    throw new DiskError('read-only', `${descriptor.name}: this format can only be read`, { format: descriptor.name });
+  const driver = yield* descriptor.open(storage, { readOnly });
+  const guessedLayer = probed && above.length > 0;
+  const backing = options.noBacking ? undefined : yield* openBacking(driver, options, [...above, storage], guessedLayer);
+  return new BlockNode({
+    driver,
+    ...(backing ? { backing } : {}),
+    readOnly,
+    cache,
+    ...(probed && descriptor.name === 'raw' ? { guard: refuseNewFormat(formats) } : {}),
+    ownsStorage: true,
+  });
+}
+
+function* openBacking(driver: ImageDriver, options: OpenOptions, chain: readonly Storage[], guessed: boolean): Io<BlockNode | undefined> {
+  const { backing } = driver;
+  if (!backing) return undefined;
+  const place = { format: driver.format, field: 'backing_file' };
+  const quoted = JSON.stringify(backing.name);
+  if (guessed)
+    throw new DiskError('refused', `The format of ${driver.storage.name} was guessed, so its backing file ${quoted} is not opened: state the format`, place);
+  if (!options.resolve)
+    throw new DiskError('refused', `${driver.storage.name} needs the backing file ${quoted}: pass a resolve function that opens it`, place);
+  if (chain.length >= MAX_CHAIN_DEPTH)
+    throw new DiskError('refused', `The backing chain is deeper than ${MAX_CHAIN_DEPTH} images`, place);
+  const resolved = yield* wait(askFor({ kind: 'backing', ...backing, from: driver.storage.name }, options.resolve));
+  const { storage, format = backing.format } = 'storage' in resolved ? resolved : { storage: resolved };
+  try {
+    if (chain.some((one) => one === storage || (one.identity !== undefined && one.identity === storage.identity)))
+      throw new DiskError('refused', `The backing file ${quoted} is in the chain already: the chain is a cycle`, place);
+    const { format: _, noBacking: __, ...rest } = options;
+    return yield* openChain(storage, { ...rest, readOnly: true, ...(format ? { format } : {}) }, chain);
+  } catch (error) {
+    if (!chain.includes(storage)) yield* storage.close();
+    throw error;
+  }
+}
+
+async function askFor(reference: Reference, resolve: Resolve): Promise<Resolved> {
+  try {
+    return await resolve(reference);
+  } catch (error) {
+    throw asDiskError(error, `Cannot open the backing file ${JSON.stringify(reference.name)}`, { field: 'backing_file' });
+  }
+}
+
+/** The guard of a probed raw disk: its first sector may not start to look like another format (QEMU refuses this too). */
+function refuseNewFormat(formats: readonly FormatDescriptor[]) {
+  return function* guard(offset: number, bytes: Uint8Array, node: BlockNode): Io<void> {
+    if (offset >= 512) return;
+    const head = yield* readBytes(node.driver.storage, 0, Math.min(512, node.size));
+    head.set(bytes.subarray(0, head.length - offset), offset);
+    const looksLike = probeFormat(formats, head, node);
+    if (looksLike.name !== 'raw')
+      throw new DiskError(
+        'refused',
+        `This write would make the raw disk look like ${looksLike.name}, and its format was guessed: open it with format: 'raw' to allow it`,
+        { field: 'format', offset },
+      );
+  };
+}

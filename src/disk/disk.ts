@@ -1,0 +1,207 @@
+/**
+ * `Disk`: an opened image as embedders use it. Promises for everyone; the same verbs with `Sync` appended when the storage below
+ * is synchronous. Requests are checked here; the work is done by the node (disk/node.ts) and the driver.
+ */
+import { DiskError } from '../base/errors.ts';
+import { type Io, runAsync, runSync } from '../base/io.ts';
+import type { CheckOptions, CheckResult, MetadataExtent } from '../formats/driver.ts';
+import type { Storage } from '../storage/storage.ts';
+import type { AsyncDisk } from './async-disk.ts';
+import { type DiskInfo, diskInfo } from './info.ts';
+import type { BlockNode, MapRun } from './node.ts';
+import { Snapshots } from './snapshots.ts';
+
+/** An opened disk image. Offsets and lengths are bytes of the guest's address space; any alignment is legal. */
+export class Disk implements AsyncDisk {
+  /** The guest bytes as a storage: what layers, jobs and overlays take. */
+  readonly storage: Storage;
+  /** Internal snapshots; every verb throws `unsupported` if the format has none. */
+  readonly snapshots: Snapshots<Disk>;
+  /** @internal */
+  readonly node: BlockNode;
+
+  /** @internal Use `openDisk` or `createDisk`. */
+  constructor(node: BlockNode) {
+    this.node = node;
+    this.storage = node;
+    this.snapshots = new Snapshots(node, (view) => new Disk(view));
+  }
+
+  /** Bytes. */
+  get size(): number {
+    return this.node.size;
+  }
+
+  /** The format's QEMU name. */
+  get format(): string {
+    return this.node.driver.format;
+  }
+
+  get readOnly(): boolean {
+    return this.node.readOnly;
+  }
+
+  /** True if the `…Sync` verbs work: the storage below never waits. */
+  get synchronous(): boolean {
+    return this.node.synchronous;
+  }
+
+  /**
+   * Reads bytes into a new array or into yours; resolves to the array. Throws `out-of-bounds` past `size`, `io` or `corrupt`
+   * where the image cannot be read.
+   */
+  read(offset: number, lengthOrInto: number | Uint8Array): Promise<Uint8Array> {
+    return runAsync(this.#read(offset, lengthOrInto));
+  }
+
+  readSync(offset: number, lengthOrInto: number | Uint8Array): Uint8Array {
+    return runSync(this.#read(offset, lengthOrInto));
+  }
+
+  /** Writes bytes; do not change the array before the promise resolves. Durable after `flush`. */
+  write(offset: number, bytes: Uint8Array): Promise<void> {
+    return runAsync(this.#write(offset, bytes));
+  }
+
+  writeSync(offset: number, bytes: Uint8Array): void {
+    runSync(this.#write(offset, bytes));
+  }
+
+  /** Makes a range read as zero; with `unmap` its space is given back where the format can. */
+  zero(offset: number, length: number, options: { unmap?: boolean } = {}): Promise<void> {
+    return runAsync(this.#zero(offset, length, options));
+  }
+
+  zeroSync(offset: number, length: number, options: { unmap?: boolean } = {}): void {
+    runSync(this.#zero(offset, length, options));
+  }
+
+  /** Gives the space of whole clusters in a range back. The rest is left alone; see the format for what it reads as. */
+  discard(offset: number, length: number): Promise<void> {
+    return runAsync(this.#discard(offset, length));
+  }
+
+  discardSync(offset: number, length: number): void {
+    runSync(this.#discard(offset, length));
+  }
+
+  /** Resolves when everything written before is durable. */
+  flush(): Promise<void> {
+    return runAsync(this.node.flush());
+  }
+
+  flushSync(): void {
+    runSync(this.node.flush());
+  }
+
+  /** Changes the guest-visible size, in bytes. Shrinking drops what lies past the new end. */
+  resize(size: number): Promise<void> {
+    return runAsync(this.#resize(size));
+  }
+
+  resizeSync(size: number): void {
+    runSync(this.#resize(size));
+  }
+
+  /** Flushes and closes the disk, its backing files and their storages. May be called twice. */
+  close(): Promise<void> {
+    return runAsync(this.node.close());
+  }
+
+  closeSync(): void {
+    runSync(this.node.close());
+  }
+
+  /** Runs of guest bytes in one state, in order, neighbours in the same state merged where the file offsets continue. */
+  async *map(offset = 0, length = this.size - offset): AsyncIterableIterator<MapRun> {
+    this.#requireInside(offset, length);
+    const end = offset + length;
+    let open: MapRun | undefined;
+    for (let at = offset; at < end; ) {
+      const next = await runAsync(this.node.status(at, end - at));
+      at += next.length;
+      if (open && continues(open, next)) open = { ...open, length: open.length + next.length };
+      else {
+        if (open) yield open;
+        open = next;
+      }
+    }
+    if (open) yield open;
+  }
+
+  /** Image facts in the shape of `qemu-img info --output=json`. */
+  info(): Promise<DiskInfo> {
+    return runAsync(diskInfo(this.node));
+  }
+
+  /** Looks for inconsistencies as `qemu-img check` does, and repairs what was asked. Throws `unsupported` if the format cannot. */
+  check(options: CheckOptions = {}): Promise<CheckResult> {
+    return runAsync(this.#check(options));
+  }
+
+  /** Where the image file keeps metadata; empty if the format does not tell. */
+  metadata(): Promise<MetadataExtent[]> {
+    return runAsync(this.#metadata());
+  }
+
+  *#read(offset: number, lengthOrInto: number | Uint8Array): Io<Uint8Array> {
+    const into = typeof lengthOrInto === 'number' ? this.#newArray(offset, lengthOrInto) : lengthOrInto;
+    this.#requireInside(offset, into.length);
+    yield* this.node.read(offset, into);
+    return into;
+  }
+
+  #newArray(offset: number, length: number): Uint8Array {
+    this.#requireInside(offset, length);
+    return new Uint8Array(length);
+  }
+
+  *#write(offset: number, bytes: Uint8Array): Io<void> {
+    this.#requireInside(offset, bytes.length);
+    yield* this.node.write(offset, bytes);
+  }
+
+  *#zero(offset: number, length: number, options: { unmap?: boolean }): Io<void> {
+    this.#requireInside(offset, length);
+    yield* this.node.zero(offset, length, options);
+  }
+
+  *#discard(offset: number, length: number): Io<void> {
+    this.#requireInside(offset, length);
+    yield* this.node.discard(offset, length);
+  }
+
+  *#resize(size: number): Io<void> {
+    if (!Number.isSafeInteger(size) || size < 0)
+      throw new DiskError('refused', `${size} is not a disk size in bytes`, { field: 'size' });
+    yield* this.node.truncate(size);
+  }
+
+  *#check(options: CheckOptions): Io<CheckResult> {
+    const { driver } = this.node;
+    if (!driver.check) throw new DiskError('unsupported', `${driver.format}: this image format does not support checks`, { format: driver.format });
+    const check = driver.check.bind(driver, options);
+    return options.repair ? yield* this.node.exclusive(check) : yield* check();
+  }
+
+  *#metadata(): Io<MetadataExtent[]> {
+    const { driver } = this.node;
+    return driver.metadata ? yield* driver.metadata() : [];
+  }
+
+  #requireInside(offset: number, length: number): void {
+    if (!Number.isSafeInteger(offset) || !Number.isSafeInteger(length) || offset < 0 || length < 0 || offset + length > this.size)
+      throw new DiskError('out-of-bounds', `${length} bytes at ${offset} do not lie inside the disk of ${this.size} bytes`, { offset });
+  }
+}
+
+function continues(a: MapRun, b: MapRun): boolean {
+  return (
+    a.depth === b.depth &&
+    a.present === b.present &&
+    a.zero === b.zero &&
+    a.data === b.data &&
+    a.compressed === b.compressed &&
+    (a.offset === undefined ? b.offset === undefined : b.offset === a.offset + a.length)
+  );
+}

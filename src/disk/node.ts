@@ -1,0 +1,329 @@
+/**
+ * `BlockNode`: one opened image as a storage of guest bytes, over its driver and its backing file. THE loop is here: it splits a
+ * request by what the driver says, reads, fills, copies on write, and commits. Requests hold their guest range: reads share
+ * it, changes have it alone (rounded out to clusters where the driver allocates), so no mapping goes stale in between.
+ *
+ * Crash argument of a write to a new place: the bytes go to space that nothing points at, then `commit` changes the mapping in
+ * memory, and the driver's flush writes that mapping only behind a barrier. A cut before it leaves the old contents.
+ */
+import { DiskError } from '../base/errors.ts';
+import { roundDown, roundUp } from '../base/bytes.ts';
+import type { Io } from '../base/io.ts';
+import { RangeLock } from '../base/locks.ts';
+import type { FreshPlacement, ImageDriver, Placement } from '../formats/driver.ts';
+import { type Storage, type StorageExtent, writeZeroes } from '../storage/storage.ts';
+
+/** A fresh run up to this size is filled in memory and written in one call; more is written around the request's bytes. */
+const MERGE_LIMIT = 512 * 1024;
+
+/** What a run of guest bytes is, across the backing chain, in the terms of `qemu-img map`. */
+export interface MapRun {
+  readonly start: number;
+  readonly length: number;
+  /** 0 for this image, 1 for its backing file, and so on. */
+  readonly depth: number;
+  /** Some layer has the run allocated. */
+  readonly present: boolean;
+  readonly zero: boolean;
+  readonly data: boolean;
+  readonly compressed: boolean;
+  /** Bytes in the file that holds it, if the bytes lie there as they are. */
+  readonly offset?: number;
+}
+
+/** When a write is durable, after QEMU's cache modes. */
+export type CacheMode = 'none' | 'writeback' | 'writethrough' | 'directsync' | 'unsafe';
+
+export interface NodeOptions {
+  readonly driver: ImageDriver;
+  readonly backing?: BlockNode;
+  readonly readOnly: boolean;
+  readonly cache?: CacheMode;
+  /** Refuses to let a write through; for raw images whose format was guessed. */
+  readonly guard?: (offset: number, bytes: Uint8Array, node: BlockNode) => Io<void>;
+  /** Closes the image's storage with the node. */
+  readonly ownsStorage: boolean;
+}
+
+export class BlockNode implements Storage {
+  readonly driver: ImageDriver;
+  readonly backing: BlockNode | undefined;
+  readonly readOnly: boolean;
+  readonly cache: CacheMode;
+  readonly #guard: NodeOptions['guard'];
+  readonly #ownsStorage: boolean;
+  readonly #ranges = new RangeLock();
+  #failed: DiskError | undefined;
+  #closed = false;
+
+  constructor(options: NodeOptions) {
+    this.driver = options.driver;
+    this.backing = options.backing;
+    this.readOnly = options.readOnly;
+    this.cache = options.cache ?? 'writeback';
+    this.#guard = options.guard;
+    this.#ownsStorage = options.ownsStorage;
+  }
+
+  get name(): string {
+    return this.driver.storage.name;
+  }
+
+  get size(): number {
+    return this.driver.size;
+  }
+
+  get synchronous(): boolean {
+    return this.driver.storage.synchronous && (this.backing?.synchronous ?? true);
+  }
+
+  *read(offset: number, into: Uint8Array): Io<void> {
+    this.#requireOpen();
+    const held = yield* this.#ranges.acquire(offset, offset + into.length, false);
+    try {
+      yield* this.#readRange(offset, into);
+    } finally {
+      this.#ranges.release(held);
+    }
+  }
+
+  *write(offset: number, bytes: Uint8Array): Io<void> {
+    yield* this.#change(offset, bytes.length, (start, length) => this.#writeRange(start, bytes.subarray(0, length)));
+  }
+
+  *zero(offset: number, length: number, { unmap = false } = {}): Io<void> {
+    yield* this.#change(offset, length, (start, count) => this.#zeroRange(start, count, unmap));
+  }
+
+  *discard(offset: number, length: number): Io<void> {
+    yield* this.#change(offset, length, (start, count) => this.#discardRange(start, count));
+  }
+
+  *truncate(size: number): Io<void> {
+    yield* this.exclusive(() => {
+      if (!this.driver.resize)
+        throw new DiskError('unsupported', `${this.driver.format}: this format cannot be resized`, { format: this.driver.format });
+      return this.driver.resize(size);
+    });
+  }
+
+  *map(offset: number, length: number): Io<StorageExtent> {
+    const run = yield* this.status(offset, length);
+    return { length: run.length, zero: run.zero };
+  }
+
+  *barrier(): Io<void> {
+    if (!this.readOnly) yield* this.driver.storage.barrier();
+  }
+
+  /** See `Storage.flush`. After a failure other than `no-space` the node refuses writes until it is opened again. */
+  *flush(): Io<void> {
+    if (this.readOnly || this.cache === 'unsafe') return;
+    this.#requireOpen();
+    this.#requireSound();
+    try {
+      yield* this.driver.flush();
+    } catch (error) {
+      // With no space left everything unwritten is still in memory and the same flush can succeed later. After any other
+      // failure nobody knows what the platform dropped: the next success would be a lie.
+      if (!(error instanceof DiskError) || (error.kind !== 'no-space' && error.kind !== 'would-wait'))
+        this.#failed = new DiskError('io', `${this.name}: an earlier flush failed; open the image again to go on`, { cause: error });
+      throw error;
+    }
+  }
+
+  *close(): Io<void> {
+    if (this.#closed) return;
+    const held = yield* this.#ranges.acquire(0, Number.MAX_SAFE_INTEGER, true);
+    try {
+      if (!this.#failed) yield* this.driver.close();
+      this.#closed = true;
+      if (this.#ownsStorage) yield* this.driver.storage.close();
+      if (this.backing) yield* this.backing.close();
+    } finally {
+      this.#ranges.release(held);
+    }
+  }
+
+  *allocatedSize(): Io<number> {
+    const { storage } = this.driver;
+    return storage.allocatedSize ? yield* storage.allocatedSize() : storage.size;
+  }
+
+  /** Runs a change that concerns the whole image (resize, snapshots) with nothing else in flight. */
+  *exclusive<T>(body: () => Io<T>): Io<T> {
+    this.#requireWritable();
+    const held = yield* this.#ranges.acquire(0, Number.MAX_SAFE_INTEGER, true);
+    try {
+      return yield* body();
+    } finally {
+      this.#ranges.release(held);
+    }
+  }
+
+  /** The state of the guest bytes at `offset`, and how far it reaches within `length`. */
+  *status(offset: number, length: number): Io<MapRun> {
+    this.#requireOpen();
+    const inside = Math.min(length, this.size - offset);
+    // A shorter backing file: what lies past its end counts as zeros it has.
+    if (inside <= 0) return { ...run(offset, length), present: true, zero: true, data: false };
+    const extent = yield* this.driver.map(offset, inside);
+    switch (extent.kind) {
+      case 'data':
+        return { ...run(offset, extent.length), present: true, zero: false, data: true, offset: extent.hostOffset };
+      case 'zero':
+        return {
+          ...run(offset, extent.length),
+          present: true,
+          zero: true,
+          data: false,
+          ...(extent.hostOffset === undefined ? {} : { offset: extent.hostOffset }),
+        };
+      case 'encoded':
+        return { ...run(offset, extent.length), present: true, zero: false, data: true, compressed: extent.compressed };
+      case 'backing': {
+        if (!this.backing) return { ...run(offset, extent.length), present: false, zero: true, data: false };
+        const below = yield* this.backing.status(offset, extent.length);
+        return { ...below, depth: below.depth + 1 };
+      }
+    }
+  }
+
+  *#readRange(offset: number, into: Uint8Array): Io<void> {
+    const end = Math.min(offset + into.length, this.size);
+    let at = offset;
+    while (at < end) {
+      const extent = yield* this.driver.map(at, end - at);
+      const piece = into.subarray(at - offset, at - offset + extent.length);
+      if (extent.kind === 'data') yield* extent.storage.read(extent.hostOffset, piece);
+      else if (extent.kind === 'backing' && this.backing) yield* this.backing.read(at, piece);
+      else if (extent.kind === 'encoded') yield* this.#decode(at, piece);
+      else piece.fill(0);
+      at += extent.length;
+    }
+    if (at < offset + into.length) into.fill(0, Math.max(0, at - offset));
+  }
+
+  #decode(offset: number, into: Uint8Array): Io<void> {
+    if (!this.driver.decode) throw new Error(`tabdisk: ${this.driver.format} maps encoded extents but cannot decode`);
+    return this.driver.decode(offset, into);
+  }
+
+  /** The frame of every change: checks, the range held alone, write-through if asked for. */
+  *#change(offset: number, length: number, body: (offset: number, length: number) => Io<void>): Io<void> {
+    this.#requireWritable();
+    if (length === 0) return;
+    if (offset + length > this.size)
+      throw new DiskError('out-of-bounds', `${this.name}: ${length} bytes at ${offset} reach past the end (${this.size})`, { offset });
+    const unit = this.driver.clusterSize || 1;
+    const held = yield* this.#ranges.acquire(roundDown(offset, unit), roundUp(offset + length, unit), true);
+    try {
+      yield* body(offset, length);
+    } finally {
+      this.#ranges.release(held);
+    }
+    if (this.cache === 'writethrough' || this.cache === 'directsync') yield* this.flush();
+  }
+
+  *#writeRange(offset: number, bytes: Uint8Array): Io<void> {
+    if (this.#guard) yield* this.#guard(offset, bytes, this);
+    for (let done = 0; done < bytes.length; ) {
+      const placement = yield* this.#allocate(offset + done, bytes.length - done);
+      const piece = bytes.subarray(done, done + placement.length);
+      if (placement.fresh) yield* this.#writeFresh(offset + done, piece, placement, placement.fresh);
+      else yield* placement.storage.write(placement.hostOffset, piece);
+      done += placement.length;
+    }
+  }
+
+  #allocate(offset: number, length: number): Io<Placement> {
+    if (!this.driver.allocate) throw new DiskError('read-only', `${this.driver.format}: this format can only be read`);
+    return this.driver.allocate(offset, length);
+  }
+
+  /** Writes to a new place, with the bytes around the request that come alive with it. */
+  *#writeFresh(offset: number, bytes: Uint8Array, { storage, hostOffset }: Placement, fresh: FreshPlacement): Io<void> {
+    const head = offset - fresh.start;
+    const tail = fresh.end - offset - bytes.length;
+    try {
+      if (head === 0 && tail === 0) yield* storage.write(hostOffset, bytes);
+      else if (fresh.end - fresh.start <= MERGE_LIMIT) {
+        const whole = new Uint8Array(fresh.end - fresh.start);
+        yield* this.#readRange(fresh.start, whole.subarray(0, head));
+        whole.set(bytes, head);
+        yield* this.#readRange(offset + bytes.length, whole.subarray(head + bytes.length));
+        yield* storage.write(hostOffset - head, whole);
+      } else {
+        yield* this.#copyOld(fresh.start, head, storage, hostOffset - head);
+        yield* storage.write(hostOffset, bytes);
+        yield* this.#copyOld(offset + bytes.length, tail, storage, hostOffset + bytes.length);
+      }
+    } catch (error) {
+      yield* fresh.abort();
+      throw error;
+    }
+    yield* fresh.commit();
+  }
+
+  *#copyOld(offset: number, length: number, storage: Storage, hostOffset: number): Io<void> {
+    for (let done = 0; done < length; done += MERGE_LIMIT) {
+      const part = new Uint8Array(Math.min(MERGE_LIMIT, length - done));
+      yield* this.#readRange(offset + done, part);
+      yield* storage.write(hostOffset + done, part);
+    }
+  }
+
+  *#zeroRange(offset: number, length: number, unmap: boolean): Io<void> {
+    const { zero, clusterSize, size } = this.driver;
+    const end = offset + length;
+    const unit = clusterSize || 1;
+    const first = Math.min(roundUp(offset, unit), end);
+    // The image's last cluster may be cut off: its end counts as aligned.
+    const last = Math.max(first, end === size ? end : roundDown(end, unit));
+    yield* this.#writeZeroBytes(offset, first - offset);
+    let at = first;
+    while (at < last) {
+      const done = zero ? yield* zero.call(this.driver, at, last - at, { unmap }) : 0;
+      const step = done > 0 ? done : Math.min(unit === 1 ? last - at : unit, last - at);
+      if (done === 0) yield* this.#writeZeroBytes(at, step);
+      at += step;
+    }
+    yield* this.#writeZeroBytes(last, end - last);
+  }
+
+  /** Zeros as data, except where the range reads as zero already. */
+  *#writeZeroBytes(offset: number, length: number): Io<void> {
+    for (let done = 0; done < length; ) {
+      const run = yield* this.status(offset + done, length - done);
+      if (!run.zero) yield* writeZeroes({ write: (at: number, bytes: Uint8Array) => this.#writeRange(at, bytes) }, run.start, run.length);
+      done += run.length;
+    }
+  }
+
+  *#discardRange(offset: number, length: number): Io<void> {
+    const { discard } = this.driver;
+    if (!discard) return;
+    for (let done = 0; done < length; ) done += yield* discard.call(this.driver, offset + done, length - done);
+  }
+
+  #requireOpen(): void {
+    if (this.#closed) throw new DiskError('io', `${this.name} is closed`);
+  }
+
+  #requireWritable(): void {
+    this.#requireOpen();
+    if (this.readOnly) throw new DiskError('read-only', `${this.name} is open read-only`);
+    this.#requireSound();
+  }
+
+  #requireSound(): void {
+    if (this.#failed) throw this.#failed;
+  }
+}
+
+const run = (start: number, length: number): Pick<MapRun, 'start' | 'length' | 'depth' | 'compressed'> => ({
+  start,
+  length,
+  depth: 0,
+  compressed: false,
+});

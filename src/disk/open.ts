@@ -1,0 +1,90 @@
+/** `openDisk` and `createDisk`: the way in. */
+import { DiskError } from '../base/errors.ts';
+import { type Io, runAsync, wait } from '../base/io.ts';
+import { allFormats } from '../formats/all.ts';
+import type { BackingReference } from '../formats/driver.ts';
+import { findFormat } from '../formats/registry.ts';
+import type { Storage } from '../storage/storage.ts';
+import { type OpenOptions, openChain } from './chain.ts';
+import { Disk } from './disk.ts';
+
+/**
+ * Opens a disk image. The disk owns the storage and closes it. Throws `wrong-format`, `corrupt` or `unsupported` naming the field;
+ * `refused` if the image names a file and no `resolve` was passed.
+ */
+export function openDisk(storage: Storage | PromiseLike<Storage>, options: OpenOptions = {}): Promise<Disk> {
+  return runAsync(open(storage, options));
+}
+
+function* open(storage: Storage | PromiseLike<Storage>, options: OpenOptions): Io<Disk> {
+  const opened = 'then' in storage ? yield* wait(storage) : storage;
+  try {
+    return new Disk(yield* openChain(opened, options));
+  } catch (error) {
+    yield* opened.close();
+    throw error;
+  }
+}
+
+/** What `createDisk` takes besides the format's own options (QEMU's names, `cluster_size`, or camel case, `clusterSize`). */
+export interface CreateOptions extends Omit<OpenOptions, 'format' | 'readOnly' | 'noBacking'> {
+  readonly format: string;
+  /** Bytes. May be left out with a backing file: its size is taken. */
+  readonly size?: number;
+  /** Stored in the image and opened through `resolve`. */
+  readonly backing?: BackingReference;
+  readonly [option: string]: unknown;
+}
+
+/** Writes a new image into an empty storage and opens it. Throws `refused` for unknown options and bad values, by name. */
+export function createDisk(storage: Storage | PromiseLike<Storage>, options: CreateOptions): Promise<Disk> {
+  return runAsync(create(storage, options));
+}
+
+function* create(storage: Storage | PromiseLike<Storage>, all: CreateOptions): Io<Disk> {
+  const { format, size, backing, resolve, cache, formats = allFormats, ...rest } = all;
+  const opened = 'then' in storage ? yield* wait(storage) : storage;
+  try {
+    const descriptor = findFormat(formats, format);
+    if (!descriptor.create) throw new DiskError('unsupported', `${descriptor.name}: images of this format cannot be created`, { format });
+    if (opened.size !== 0)
+      throw new DiskError('refused', `${opened.name} is not empty: creating an image there would destroy ${opened.size} bytes`);
+    const opening: OpenOptions = { ...(resolve ? { resolve } : {}), ...(cache ? { cache } : {}), formats };
+    const bytes = size ?? (yield* backingSize(backing, opening, opened.name));
+    if (!Number.isSafeInteger(bytes) || bytes < 0) throw new DiskError('refused', `${bytes} is not a disk size in bytes`, { field: 'size' });
+    yield* descriptor.create(opened, { size: bytes, ...(backing ? { backing } : {}), options: formatOptions(rest) });
+    return new Disk(yield* openChain(opened, { ...opening, format: descriptor.name }));
+  } catch (error) {
+    yield* opened.close();
+    throw error;
+  }
+}
+
+/** The size of the backing file, for an overlay that does not state its own. */
+function* backingSize(backing: BackingReference | undefined, { resolve, formats }: OpenOptions, from: string): Io<number> {
+  if (!backing || !resolve) throw new DiskError('refused', 'Image creation needs a size parameter', { field: 'size' });
+  const resolved = yield* wait(Promise.resolve(resolve({ kind: 'backing', ...backing, from })));
+  const { storage, format = backing.format } = 'storage' in resolved ? resolved : { storage: resolved };
+  const node = yield* openChain(storage, {
+    readOnly: true,
+    noBacking: true,
+    ...(formats ? { formats } : {}),
+    ...(format ? { format } : {}),
+  });
+  const { size } = node;
+  yield* node.close();
+  return size;
+}
+
+/** Format options under QEMU's names: `clusterSize` becomes `cluster_size`. */
+function formatOptions(options: Record<string, unknown>): Record<string, string | number | boolean> {
+  const named: Record<string, string | number | boolean> = {};
+  for (const [key, value] of Object.entries(options)) {
+    if (value === undefined) continue;
+    const name = key.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
+    if (typeof value !== 'string' && typeof value !== 'number' && typeof value !== 'boolean')
+      throw new DiskError('refused', `The option "${name}" takes text, a number or a truth value`, { field: name });
+    named[name] = value;
+  }
+  return named;
+}

@@ -1,0 +1,66 @@
+/** Internal snapshots of a disk: finding them by id or name, and running each change with nothing else in flight. */
+import { DiskError } from '../base/errors.ts';
+import { type Io, runAsync } from '../base/io.ts';
+import type { SnapshotDriver, SnapshotInfo } from '../formats/driver.ts';
+import { BlockNode } from './node.ts';
+
+/** `disk.snapshots`. An argument `idOrName` matches an id first, then a name, as QEMU does. */
+export class Snapshots<D = unknown> {
+  readonly #node: BlockNode;
+  readonly #wrap: (node: BlockNode) => D;
+
+  /** @internal */
+  constructor(node: BlockNode, wrap: (node: BlockNode) => D) {
+    this.#node = node;
+    this.#wrap = wrap;
+  }
+
+  /** True if the format has internal snapshots. */
+  get supported(): boolean {
+    return this.#node.driver.snapshots !== undefined;
+  }
+
+  async list(): Promise<SnapshotInfo[]> {
+    return this.#node.driver.snapshots?.list() ?? [];
+  }
+
+  /** Freezes the disk as it is now. Names may repeat, as in QEMU; the id is unique. Durable when it resolves. */
+  create(options: { name: string; date?: Date }): Promise<SnapshotInfo> {
+    const { name, date = new Date() } = options;
+    return runAsync(this.#node.exclusive(() => this.#driver().create({ name, date })));
+  }
+
+  /** Makes the disk what it was; everything since is lost unless another snapshot has it. The size may change. */
+  apply(idOrName: string): Promise<void> {
+    return runAsync(this.#node.exclusive(() => this.#driver().apply(this.#find(idOrName).id)));
+  }
+
+  delete(idOrName: string): Promise<void> {
+    return runAsync(this.#node.exclusive(() => this.#driver().delete(this.#find(idOrName).id)));
+  }
+
+  /** The snapshot's contents as a read-only disk. It must be closed before the disk is. */
+  open(idOrName: string): Promise<D> {
+    return runAsync(this.#open(idOrName));
+  }
+
+  *#open(idOrName: string): Io<D> {
+    const driver = this.#driver().view(this.#find(idOrName).id);
+    const { backing } = this.#node;
+    return this.#wrap(new BlockNode({ driver, ...(backing ? { backing } : {}), readOnly: true, ownsStorage: false }));
+  }
+
+  #driver(): SnapshotDriver {
+    const { driver } = this.#node;
+    if (!driver.snapshots)
+      throw new DiskError('unsupported', `${driver.format}: this format has no internal snapshots`, { format: driver.format });
+    return driver.snapshots;
+  }
+
+  #find(idOrName: string): SnapshotInfo {
+    const list = this.#driver().list();
+    const found = list.find(({ id }) => id === idOrName) ?? list.find(({ name }) => name === idOrName);
+    if (!found) throw new DiskError('not-found', `There is no snapshot "${idOrName}"`, { field: 'snapshot' });
+    return found;
+  }
+}

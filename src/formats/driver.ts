@@ -1,0 +1,209 @@
+/**
+ * What a format driver owes. A driver maps; it does not move guest bytes: `map` says where guest bytes are, `allocate` where
+ * a write may go, and the one loop in disk/node.ts splits requests, reads, writes, fills and copies.
+ *
+ * The loop guarantees, for every call on a driver:
+ * - offsets and lengths lie inside `size`, lengths are positive;
+ * - no two calls of `allocate … commit`, `zero`, `discard` overlap in guest clusters, and no `map` result is used while one of
+ *   those changes its range (the node's range lock); `resize` and snapshot changes run with nothing else in flight.
+ * The driver guards its own tables against calls for different ranges that interleave where the storage waits.
+ */
+import type { Io } from '../base/io.ts';
+import type { Storage } from '../storage/storage.ts';
+
+/** Where a run of guest bytes is. `length` counts from the offset asked for, at least 1, at most what was asked. */
+export type Extent =
+  | { readonly kind: 'data'; readonly length: number; readonly storage: Storage; readonly hostOffset: number }
+  /** Reads as zero; `hostOffset` if space is set aside all the same. */
+  | { readonly kind: 'zero'; readonly length: number; readonly hostOffset?: number }
+  /** Not in this layer: the backing file's bytes, or zero without one. */
+  | { readonly kind: 'backing'; readonly length: number }
+  /** In this layer, in a form that only `ImageDriver.decode` can read. */
+  | { readonly kind: 'encoded'; readonly length: number; readonly compressed: boolean };
+
+/** Where a write may go. `length` bytes from the guest offset asked for go to `hostOffset` of `storage`. */
+export interface Placement {
+  readonly length: number;
+  readonly storage: Storage;
+  readonly hostOffset: number;
+  /** Set if the place is new: nothing points at it before `commit`. */
+  readonly fresh?: FreshPlacement;
+}
+
+/** The obligations of a write to a new place. */
+export interface FreshPlacement {
+  /**
+   * Guest bytes [start, end) come alive with the commit. The loop writes what the request does not cover from the old
+   * contents: byte `start` belongs at `hostOffset - (offset - start)`.
+   */
+  readonly start: number;
+  readonly end: number;
+  /** Points the mapping at the new place; called once the bytes were written. */
+  commit(): Io<void>;
+  /** The write failed: gives the place back. */
+  abort(): Io<void>;
+}
+
+/** An internal snapshot as `qemu-img info` lists it. */
+export interface SnapshotInfo {
+  readonly id: string;
+  readonly name: string;
+  /** Bytes of saved machine state. */
+  readonly vmStateSize: number;
+  /** Seconds and nanoseconds since 1970-01-01 UTC. */
+  readonly dateSeconds: number;
+  readonly dateNanoseconds: number;
+  /** Guest clock in nanoseconds since power-on. */
+  readonly vmClockNanoseconds: number;
+  readonly icount?: number;
+  /** Bytes of the disk when the snapshot was taken. */
+  readonly diskSize: number;
+}
+
+/** Snapshots inside an image. Every verb leaves the image flushed. */
+export interface SnapshotDriver {
+  list(): SnapshotInfo[];
+  create(options: { name: string; date: Date }): Io<SnapshotInfo>;
+  /** Makes the disk read as it did; may change `ImageDriver.size`. */
+  apply(id: string): Io<void>;
+  delete(id: string): Io<void>;
+  /** A read-only driver for the snapshot's contents; shares tables with this one and dies with it. */
+  view(id: string): ImageDriver;
+}
+
+export interface CheckOptions {
+  /** What to repair: leaked space only, or everything that can be. */
+  readonly repair?: 'leaks' | 'all';
+  /** Called with clusters looked at and the total. */
+  readonly onProgress?: (done: number, total: number) => void;
+}
+
+/** What `qemu-img check` counts. */
+export interface CheckResult {
+  /** Inconsistencies that lose or mix up data. */
+  corruptions: number;
+  /** Clusters counted as used that nothing refers to. */
+  leaks: number;
+  /** Structures that could not be looked at. */
+  checkErrors: number;
+  corruptionsFixed: number;
+  leaksFixed: number;
+  totalClusters: number;
+  allocatedClusters: number;
+  fragmentedClusters: number;
+  compressedClusters: number;
+  /** Bytes: where the last used cluster ends. */
+  imageEndOffset: number;
+  /** A line for each finding, in QEMU's words where QEMU has some. At most 1,000 are kept. */
+  messages: string[];
+}
+
+/** Format facts for `info`, in the shape of qemu-img's JSON. */
+export interface FormatInfo {
+  readonly clusterSize?: number;
+  readonly dirty?: boolean;
+  readonly encrypted?: boolean;
+  readonly compressed?: boolean;
+  /** `format-specific.data` of qemu-img's JSON, if the format has it. */
+  readonly specific?: Readonly<Record<string, unknown>>;
+}
+
+/** A run of the image file that holds metadata, for the allocation map. */
+export interface MetadataExtent {
+  readonly hostOffset: number;
+  readonly length: number;
+  readonly what: string;
+}
+
+/** The name of a backing file as stored in an image. */
+export interface BackingReference {
+  readonly name: string;
+  readonly format?: string;
+}
+
+/** An opened image of one format. See the guarantees at the top of this file. */
+export interface ImageDriver {
+  /** Registry name. */
+  readonly format: string;
+  /** Guest-visible bytes; a multiple of 512 except for raw. */
+  readonly size: number;
+  /** Guest bytes that are allocated as one; 0 if writes never allocate. */
+  readonly clusterSize: number;
+  readonly backing?: BackingReference;
+  /** The storage the image was opened on. */
+  readonly storage: Storage;
+  map(offset: number, length: number): Io<Extent>;
+  /** Reads guest bytes that `map` called encoded; the range lies inside that extent. */
+  decode?(offset: number, into: Uint8Array): Io<void>;
+  /** Absent in a driver that only reads. */
+  allocate?(offset: number, length: number): Io<Placement>;
+  /** Makes a cluster-aligned range (or one that ends at `size`) read as zero. Returns bytes done from the start; 0: write zeros. */
+  zero?(offset: number, length: number, options: { unmap: boolean }): Io<number>;
+  /** Gives space back. Returns bytes dealt with from the start, at least 1; what is not cluster-aligned is left alone. */
+  discard?(offset: number, length: number): Io<number>;
+  resize?(size: number): Io<void>;
+  check?(options: CheckOptions): Io<CheckResult>;
+  readonly snapshots?: SnapshotDriver;
+  metadata?(): Io<MetadataExtent[]>;
+  info(): FormatInfo;
+  /** Makes everything before it durable, in an order that survives a power cut at any point. */
+  flush(): Io<void>;
+  /** Flushes if writable and lets go of tables; the storage stays open. */
+  close(): Io<void>;
+}
+
+/** An option of `create`, as the README's table and `tabdisk create -o help` show it. */
+export interface CreateOption {
+  readonly name: string;
+  readonly help: string;
+  readonly default?: string;
+}
+
+export interface CreateParameters {
+  /** Bytes. */
+  readonly size: number;
+  readonly backing?: BackingReference;
+  /** Format options under their QEMU names (`cluster_size`, `refcount_bits`, …); unknown ones are refused. */
+  readonly options: Readonly<Record<string, string | number | boolean>>;
+}
+
+/** What a format can do, for the support table and for a page that hides what is not there. */
+export interface Capabilities {
+  readonly read: boolean;
+  readonly write: boolean;
+  readonly create: boolean;
+  readonly resize: boolean;
+  readonly snapshots: boolean;
+  readonly check: boolean;
+  readonly repair: boolean;
+  readonly backing: boolean;
+  readonly discard: boolean;
+  readonly zeroes: boolean;
+  readonly compressedRead: boolean;
+  readonly compressedWrite: boolean;
+}
+
+export interface OpenParameters {
+  readonly readOnly: boolean;
+}
+
+/** A format, as the registry knows it. */
+export interface FormatDescriptor {
+  /** QEMU's name for the format. */
+  readonly name: string;
+  readonly aliases: readonly string[];
+  /** For people: "QEMU copy-on-write 2". */
+  readonly title: string;
+  /** Usual file name endings, without the dot. */
+  readonly extensions: readonly string[];
+  /** How sure the format is that `head` (the first bytes) and the file's size are its own: 0 no, 1 raw, 100 magic. */
+  probe(head: Uint8Array, file: { size: number; name: string }): number;
+  readonly capabilities: Capabilities;
+  readonly createOptions: readonly CreateOption[];
+  /** What is refused, one short phrase each, for the README. */
+  readonly limits: readonly string[];
+  /** Absent: the format is recognised and named, nothing more. */
+  open?(storage: Storage, parameters: OpenParameters): Io<ImageDriver>;
+  /** Writes an empty image into an empty storage. */
+  create?(storage: Storage, parameters: CreateParameters): Io<void>;
+}

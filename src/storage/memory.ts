@@ -1,0 +1,135 @@
+/**
+ * A storage in memory, in chunks that exist only where something was written: a sparse 1 TiB file costs what it holds. It is
+ * "durable" at once, so `flush` and `barrier` do nothing. Used for scratch images, temporary overlays and tests.
+ */
+import { isZero } from '../base/bytes.ts';
+import type { Io } from '../base/io.ts';
+import { requireWritable, type Storage, type StorageExtent, type StorageOptions } from './storage.ts';
+
+const CHUNK = 64 * 1024;
+
+export interface MemoryStorageOptions extends StorageOptions {
+  /** For messages. */
+  readonly name?: string;
+  /** Initial contents; copied. */
+  readonly bytes?: Uint8Array;
+}
+
+/** A storage in memory. Synchronous. */
+export function memoryStorage(options: MemoryStorageOptions = {}): MemoryStorage {
+  return new MemoryStorage(options);
+}
+
+export class MemoryStorage implements Storage {
+  readonly name: string;
+  readonly readOnly: boolean;
+  readonly synchronous = true;
+  readonly #chunks = new Map<number, Uint8Array>();
+  #size = 0;
+
+  constructor({ name = 'memory', bytes, readOnly = false }: MemoryStorageOptions) {
+    this.name = name;
+    this.readOnly = readOnly;
+    if (bytes) this.#put(0, bytes);
+  }
+
+  get size(): number {
+    return this.#size;
+  }
+
+  *read(offset: number, into: Uint8Array): Io<void> {
+    for (let done = 0; done < into.length; ) {
+      const { index, within, length } = chunkAt(offset + done, into.length - done);
+      const chunk = this.#chunks.get(index);
+      if (chunk) into.set(chunk.subarray(within, within + length), done);
+      else into.fill(0, done, done + length);
+      done += length;
+    }
+  }
+
+  *write(offset: number, bytes: Uint8Array): Io<void> {
+    requireWritable(this);
+    this.#put(offset, bytes);
+  }
+
+  *zero(offset: number, length: number): Io<void> {
+    requireWritable(this);
+    this.#clear(offset, length);
+    this.#size = Math.max(this.#size, offset + length);
+  }
+
+  *discard(offset: number, length: number): Io<void> {
+    requireWritable(this);
+    this.#clear(offset, Math.min(length, this.#size - offset));
+  }
+
+  *truncate(size: number): Io<void> {
+    requireWritable(this);
+    if (size < this.#size) this.#clear(size, this.#size - size);
+    this.#size = size;
+  }
+
+  *map(offset: number, length: number): Io<StorageExtent> {
+    const zeroAt = (at: number) => !this.#chunks.has(Math.floor(at / CHUNK));
+    const zero = zeroAt(offset);
+    let end = (Math.floor(offset / CHUNK) + 1) * CHUNK;
+    while (end < offset + length && zeroAt(end) === zero) end += CHUNK;
+    return { length: Math.min(end - offset, length), zero };
+  }
+
+  *barrier(): Io<void> {}
+  *flush(): Io<void> {}
+  *close(): Io<void> {}
+
+  *allocatedSize(): Io<number> {
+    return this.#chunks.size * CHUNK;
+  }
+
+  /** A copy of the whole contents. */
+  bytes(): Uint8Array {
+    const all = new Uint8Array(this.#size);
+    for (const [index, chunk] of this.#chunks) all.set(chunk.subarray(0, Math.min(CHUNK, this.#size - index * CHUNK)), index * CHUNK);
+    return all;
+  }
+
+  #put(offset: number, bytes: Uint8Array): void {
+    for (let done = 0; done < bytes.length; ) {
+      const { index, within, length } = chunkAt(offset + done, bytes.length - done);
+      const part = bytes.subarray(done, done + length);
+      let chunk = this.#chunks.get(index);
+      if (!chunk && !isZero(part)) {
+        chunk = new Uint8Array(CHUNK);
+        this.#chunks.set(index, chunk);
+      }
+      chunk?.set(part, within);
+      done += length;
+    }
+    this.#size = Math.max(this.#size, offset + bytes.length);
+  }
+
+  #clear(offset: number, length: number): void {
+    if (length / CHUNK > this.#chunks.size) {
+      // A range of many more chunks than there are: look at those there are.
+      for (const [index, chunk] of this.#chunks) {
+        const from = Math.max(0, offset - index * CHUNK);
+        const to = Math.min(CHUNK, offset + length - index * CHUNK);
+        if (from === 0 && to === CHUNK) this.#chunks.delete(index);
+        else if (from < to) chunk.fill(0, from, to);
+      }
+      return;
+    }
+    for (let done = 0; done < length; ) {
+      const { index, within, length: part } = chunkAt(offset + done, length - done);
+      if (part === CHUNK) this.#chunks.delete(index);
+      else this.#chunks.get(index)?.fill(0, within, within + part);
+      done += part;
+    }
+  }
+}
+
+/** The chunk that holds `offset`, where in it, and how much of `length` it holds. */
+function chunkAt(offset: number, length: number): { index: number; within: number; length: number } {
+  const index = Math.floor(offset / CHUNK);
+  const within = offset - index * CHUNK;
+  return { index, within, length: Math.min(length, CHUNK - within) };
+}

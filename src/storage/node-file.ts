@@ -1,0 +1,143 @@
+/**
+ * A file on disk, for Node: the command line and tests. Synchronous. Everything `write` returned for is in the operating system's
+ * hands (it survives the process); `flush` is fsync. Node cannot ask for holes, so `map` calls everything data.
+ */
+import { closeSync, fstatSync, fsyncSync, ftruncateSync, openSync, readSync, writeSync } from 'node:fs';
+import { asDiskError, DiskError, type ErrorKind } from '../base/errors.ts';
+import type { Io } from '../base/io.ts';
+import { requireWritable, type Storage, type StorageExtent, type StorageOptions, writeZeroes } from './storage.ts';
+
+export interface NodeFileOptions extends StorageOptions {
+  /** `must-not-exist` makes a new file, `truncate` empties one; default: the file must be there. */
+  readonly create?: 'must-not-exist' | 'truncate' | 'if-missing';
+}
+
+/** Opens a file as a storage. Throws `not-found`, `read-only`, `no-space` or `io`, with the path. */
+export function nodeFileStorage(path: string, options: NodeFileOptions = {}): NodeFileStorage {
+  return new NodeFileStorage(path, options);
+}
+
+export class NodeFileStorage implements Storage {
+  readonly name: string;
+  readonly identity: string;
+  readonly readOnly: boolean;
+  readonly synchronous = true;
+  readonly #descriptor: number;
+  #size: number;
+  #open = true;
+
+  constructor(path: string, { readOnly = false, create }: NodeFileOptions) {
+    this.name = path;
+    this.readOnly = readOnly;
+    this.#descriptor = attempt(path, () => openFile(path, readOnly, create));
+    const stat = fstatSync(this.#descriptor);
+    this.identity = `file:${stat.dev}:${stat.ino}`;
+    this.#size = stat.size;
+  }
+
+  get size(): number {
+    return this.#size;
+  }
+
+  *read(offset: number, into: Uint8Array): Io<void> {
+    const length = Math.max(0, Math.min(into.length, this.#size - offset));
+    attempt(this.name, () => {
+      for (let done = 0; done < length; ) {
+        const count = readSync(this.#descriptor, into, done, length - done, offset + done);
+        if (count === 0) {
+          into.fill(0, done, length);
+          break;
+        }
+        done += count;
+      }
+    });
+    if (length < into.length) into.fill(0, length);
+  }
+
+  *write(offset: number, bytes: Uint8Array): Io<void> {
+    requireWritable(this);
+    attempt(this.name, () => {
+      for (let done = 0; done < bytes.length; ) {
+        const count = writeSync(this.#descriptor, bytes, done, bytes.length - done, offset + done);
+        if (count === 0) throw new DiskError('no-space', `${this.name}: the file system took none of ${bytes.length - done} bytes`);
+        done += count;
+      }
+    });
+    this.#size = Math.max(this.#size, offset + bytes.length);
+  }
+
+  *zero(offset: number, length: number): Io<void> {
+    requireWritable(this);
+    // Beyond the end zeros need no bytes.
+    const inside = Math.max(0, Math.min(length, this.#size - offset));
+    yield* writeZeroes(this, offset, inside);
+    if (offset + length > this.#size) yield* this.truncate(offset + length);
+  }
+
+  *discard(): Io<void> {
+    requireWritable(this);
+  }
+
+  *truncate(size: number): Io<void> {
+    requireWritable(this);
+    attempt(this.name, () => ftruncateSync(this.#descriptor, size));
+    this.#size = size;
+  }
+
+  *map(_offset: number, length: number): Io<StorageExtent> {
+    return { length, zero: false };
+  }
+
+  *barrier(): Io<void> {
+    yield* this.flush();
+  }
+
+  *flush(): Io<void> {
+    if (!this.readOnly) attempt(this.name, () => fsyncSync(this.#descriptor));
+  }
+
+  *close(): Io<void> {
+    if (!this.#open) return;
+    this.#open = false;
+    attempt(this.name, () => closeSync(this.#descriptor));
+  }
+
+  *allocatedSize(): Io<number> {
+    return fstatSync(this.#descriptor).blocks * 512;
+  }
+}
+
+function openFile(path: string, readOnly: boolean, create: NodeFileOptions['create']): number {
+  if (create === 'must-not-exist') return openSync(path, 'wx+');
+  if (create === 'truncate') return openSync(path, 'w+');
+  if (create !== 'if-missing') return openSync(path, readOnly ? 'r' : 'r+');
+  try {
+    return openSync(path, 'r+');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+    return openSync(path, 'wx+');
+  }
+}
+
+const KINDS: Readonly<Record<string, ErrorKind>> = {
+  ENOENT: 'not-found',
+  EACCES: 'read-only',
+  EPERM: 'read-only',
+  EROFS: 'read-only',
+  ENOSPC: 'no-space',
+  EDQUOT: 'no-space',
+  EFBIG: 'no-space',
+  EEXIST: 'refused',
+};
+
+/** Runs a file operation, turning the system's errors into ours. */
+function attempt<T>(path: string, operation: () => T): T {
+  try {
+    return operation();
+  } catch (error) {
+    if (error instanceof DiskError) throw error;
+    const kind = KINDS[(error as NodeJS.ErrnoException).code ?? ''];
+    if (kind) throw new DiskError(kind, `${path}: ${(error as Error).message}`, { cause: error });
+    throw asDiskError(error, path);
+  }
+}

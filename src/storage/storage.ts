@@ -1,0 +1,83 @@
+/**
+ * `Storage`: the one interface of everything that holds bytes: a file, an IndexedDB store, memory, a window, a cache, a
+ * fault injector, and the guest bytes of an opened disk. Layers implement it with another storage below them.
+ *
+ * Contract, kept by the suite in test/storage/contract.ts:
+ * - Offsets and lengths are bytes, any alignment, always in the order (offset, length). Beyond 2^53-1 is an assertion.
+ * - `read` fills all of `into`. Bytes at or past `size` read as zero; there are no short reads.
+ * - `write` writes all of `bytes` or throws. Writing past `size` grows the storage (a storage of fixed size, such as an opened
+ *   disk, throws `out-of-bounds` instead); a gap that is skipped reads as zero.
+ *   `bytes` is copied or written before the coroutine returns: the caller may reuse it then, not earlier.
+ * - A read sees every write that returned before it started.
+ * - Nothing is durable until `flush` returns; then everything that returned before `flush` started is.
+ * - `barrier` orders without waiting for durability: after a power cut no write made after it is found unless all those
+ *   made before it are. Where the platform has nothing cheaper, `barrier` is `flush`.
+ * - A failed `write` may have written any part of its range, nothing else. A failed `flush` says nothing about what is
+ *   durable; the caller must not treat the next success as covering it.
+ * - `zero` makes a range read as zero, `discard` says its contents no longer matter (it may read as before or as zero);
+ *   neither changes `size`.
+ * - `close` flushes a writable storage, releases what it holds, and may be called twice.
+ */
+import { DiskError } from '../base/errors.ts';
+import type { Io } from '../base/io.ts';
+
+/** A run of bytes in one state, as `Storage.map` reports it. */
+export interface StorageExtent {
+  /** Bytes, from the offset asked for; at least 1. */
+  readonly length: number;
+  /** True if the run is known to read as zero. */
+  readonly zero: boolean;
+}
+
+/** Bytes with an address. See the contract at the top of this file. */
+export interface Storage {
+  /** For messages: a file name, a store name. Never parsed. */
+  readonly name: string;
+  /** Equal for two storages over the same bytes, however they were opened; absent if nothing else can open them. */
+  readonly identity?: string;
+  /** Bytes; changes with writes past the end and `truncate`. */
+  readonly size: number;
+  readonly readOnly: boolean;
+  /** True if no verb ever waits, so that `runSync` works. */
+  readonly synchronous: boolean;
+  read(offset: number, into: Uint8Array): Io<void>;
+  write(offset: number, bytes: Uint8Array): Io<void>;
+  zero(offset: number, length: number): Io<void>;
+  discard(offset: number, length: number): Io<void>;
+  /** Sets `size`; growth reads as zero. */
+  truncate(size: number): Io<void>;
+  /** The state at `offset` and how far it reaches, at most `length`. Cheap; "not zero" where the storage cannot tell. */
+  map(offset: number, length: number): Io<StorageExtent>;
+  barrier(): Io<void>;
+  flush(): Io<void>;
+  close(): Io<void>;
+  /** Bytes the storage really occupies, where that differs from `size`. */
+  allocatedSize?(): Io<number>;
+}
+
+/** Options shared by the storage constructors. */
+export interface StorageOptions {
+  readonly readOnly?: boolean;
+}
+
+const ZERO_CHUNK = 256 * 1024;
+const zeroes = new Uint8Array(ZERO_CHUNK);
+
+/** `zero` for a storage that has nothing better: writes buffers of zeros, growing the storage if the range ends past it. */
+export function* writeZeroes(storage: Pick<Storage, 'write'>, offset: number, length: number): Io<void> {
+  for (let done = 0; done < length; done += ZERO_CHUNK) {
+    yield* storage.write(offset + done, zeroes.subarray(0, Math.min(ZERO_CHUNK, length - done)));
+  }
+}
+
+/** Reads `length` bytes into a new array. */
+export function* readBytes(storage: Storage, offset: number, length: number): Io<Uint8Array> {
+  const into = new Uint8Array(length);
+  yield* storage.read(offset, into);
+  return into;
+}
+
+/** Refuses a change to a read-only storage. */
+export function requireWritable(storage: Storage): void {
+  if (storage.readOnly) throw new DiskError('read-only', `${storage.name} is open read-only`);
+}

@@ -1,0 +1,102 @@
+/**
+ * What the page sees of the engine in its worker: types only. `client.ts` implements them over one message union (protocol.ts);
+ * `host.ts` answers in the worker, which owns the OPFS handles and the locks.
+ */
+import type { AsyncDisk } from '../disk/async-disk.ts';
+import type { GeometryReport } from '../drive/geometry.ts';
+import type { ImageEntry, Place, StorageReport } from '../library/library.ts';
+
+/** Options of anything that takes long. */
+export interface JobOptions {
+  /** Bytes done and in all. Called at most some ten times a second, and once at the end. */
+  readonly onProgress?: (done: number, total: number) => void;
+  readonly signal?: AbortSignal;
+}
+
+/** The engine, running elsewhere. Every call rejects with a `DiskError`. */
+export interface Engine {
+  readonly library: RemoteLibrary;
+  /** Opens an image of the library. Throws `locked` if another tab has it, unless `readOnly`. */
+  open(imageId: string, options?: { readOnly?: boolean }): Promise<RemoteDisk>;
+  /** Closes every open disk (each is flushed) and ends the worker. */
+  close(): Promise<void>;
+}
+
+/** Named images kept in this browser. */
+export interface RemoteLibrary {
+  list(): Promise<ImageEntry[]>;
+  create(options: CreateImageOptions): Promise<ImageEntry>;
+  /** Copies a file in, streamed. Throws `unsupported` naming the format if it is recognised but cannot be opened. */
+  import(file: Blob, options: ImportOptions & JobOptions): Promise<ImageEntry>;
+  /** The image as a file, streamed: as it is kept if the formats agree, else converted. */
+  export(imageId: string, options: ExportOptions & JobOptions): Promise<ExportedImage>;
+  rename(imageId: string, name: string): Promise<ImageEntry>;
+  delete(imageId: string): Promise<void>;
+  storage(): Promise<StorageReport>;
+  /** Calls back after any change to the list, in this tab or another. Returns a function that stops it. */
+  onChange(listener: () => void): () => void;
+}
+
+export interface CreateImageOptions {
+  readonly name: string;
+  readonly format: 'qcow2' | 'raw';
+  /** Bytes. */
+  readonly size: number;
+  /** Default: OPFS where there is one, else IndexedDB. */
+  readonly place?: Place;
+  /** Bytes; qcow2 only. */
+  readonly clusterSize?: number;
+}
+
+export interface ImportOptions {
+  readonly name: string;
+  readonly place?: Place;
+}
+
+export interface ExportOptions {
+  readonly format: 'qcow2' | 'raw';
+}
+
+export interface ExportedImage {
+  /** Suggested file name. */
+  readonly name: string;
+  /** Bytes if known beforehand. */
+  readonly size: number | undefined;
+  readonly stream: ReadableStream<Uint8Array>;
+}
+
+/** A bucket of the allocation map: bytes of guest space in each state. */
+export interface MapBucket {
+  readonly data: number;
+  readonly zero: number;
+  readonly unallocated: number;
+  readonly backing: number;
+  readonly compressed: number;
+}
+
+/** The allocation map, downsampled. */
+export interface MapSummary {
+  /** Guest bytes that a bucket stands for (the last may be shorter). */
+  readonly bucketSize: number;
+  readonly buckets: readonly MapBucket[];
+  /** Bytes of the image file that hold metadata, and the kinds with their bytes. */
+  readonly metadata: readonly { readonly what: string; readonly length: number }[];
+}
+
+/** Requests served since the disk was opened. */
+export interface DiskStatistics {
+  readonly readBytes: number;
+  readonly readOperations: number;
+  readonly writtenBytes: number;
+  readonly writeOperations: number;
+  readonly flushOperations: number;
+}
+
+/** A disk in the engine. `read` with an array copies into it; `write` copies the bytes before it returns. */
+export interface RemoteDisk extends AsyncDisk {
+  readonly imageId: string;
+  geometry(): Promise<GeometryReport>;
+  /** At most `buckets` buckets over the whole disk; cheap for sparse images of any virtual size. */
+  mapSummary(buckets: number): Promise<MapSummary>;
+  statistics(): Promise<DiskStatistics>;
+}
