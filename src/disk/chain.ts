@@ -70,7 +70,7 @@ export function* openChain(storage: Storage, options: OpenOptions, above: readon
     readOnly,
     cache,
     ...(probed && descriptor.name === 'raw' ? { guard: refuseNewFormat(formats) } : {}),
-    ownsStorage: true,
+    owned: true,
   });
 }
 

@@ -41,8 +41,9 @@ export interface NodeOptions {
   readonly cache?: CacheMode;
   /** Refuses to let a write through; for raw images whose format was guessed. */
   readonly guard?: (offset: number, bytes: Uint8Array, node: BlockNode) => Io<void>;
-  /** Closes the image's storage with the node. */
-  readonly ownsStorage: boolean;
+  /** Closing the node closes its storage and its backing file too. */
+  readonly owned: boolean;
+  readonly onClose?: () => void;
 }
 
 export class BlockNode implements Storage {
@@ -51,7 +52,8 @@ export class BlockNode implements Storage {
   readonly readOnly: boolean;
   readonly cache: CacheMode;
   readonly #guard: NodeOptions['guard'];
-  readonly #ownsStorage: boolean;
+  readonly #owned: boolean;
+  readonly #onClose: (() => void) | undefined;
   readonly #ranges = new RangeLock();
   #failed: DiskError | undefined;
   #closed = false;
@@ -62,7 +64,8 @@ export class BlockNode implements Storage {
     this.readOnly = options.readOnly;
     this.cache = options.cache ?? 'writeback';
     this.#guard = options.guard;
-    this.#ownsStorage = options.ownsStorage;
+    this.#owned = options.owned;
+    this.#onClose = options.onClose;
   }
 
   get name(): string {
@@ -100,11 +103,32 @@ export class BlockNode implements Storage {
   }
 
   *truncate(size: number): Io<void> {
-    yield* this.exclusive(() => {
-      if (!this.driver.resize)
-        throw new DiskError('unsupported', `${this.driver.format}: this format cannot be resized`, { format: this.driver.format });
-      return this.driver.resize(size);
-    });
+    yield* this.exclusive(() => this.#resize(size));
+  }
+
+  *#resize(size: number): Io<void> {
+    const { driver, backing } = this;
+    if (!driver.resize) throw new DiskError('unsupported', `${driver.format}: this format cannot be resized`, { format: driver.format });
+    const old = driver.size;
+    const unit = driver.clusterSize || 1;
+    // What lies past the end must read as zero if the disk grows again, so the rest of the last cluster is cleared.
+    if (size < old) yield* this.#writeZeroBytes(size, Math.min(roundUp(size, unit), old) - size);
+    // Growing must not uncover what a longer backing file has there.
+    const covered = Math.min(size, backing?.size ?? 0);
+    yield* driver.resize(size, covered > old ? { beforeGrowth: () => this.#cover(old, covered) } : {});
+  }
+
+  /** Zeros in this layer past its end, where a longer backing file would show. */
+  *#cover(offset: number, end: number): Io<void> {
+    const { driver } = this;
+    const first = Math.min(end, roundUp(offset, driver.clusterSize || 1));
+    if (first > offset) yield* this.#writeRange(offset, new Uint8Array(first - offset));
+    for (let at = first; at < end; ) {
+      const step = Math.min(driver.clusterSize || end - at, end - at);
+      const done = driver.zero ? yield* driver.zero(at, end - at, { unmap: true }) : 0;
+      if (done === 0) yield* this.#writeRange(at, new Uint8Array(step));
+      at += done || step;
+    }
   }
 
   *map(offset: number, length: number): Io<StorageExtent> {
@@ -138,7 +162,9 @@ export class BlockNode implements Storage {
     try {
       if (!this.#failed) yield* this.driver.close();
       this.#closed = true;
-      if (this.#ownsStorage) yield* this.driver.storage.close();
+      this.#onClose?.();
+      if (!this.#owned) return;
+      yield* this.driver.storage.close();
       if (this.backing) yield* this.backing.close();
     } finally {
       this.#ranges.release(held);
@@ -195,13 +221,24 @@ export class BlockNode implements Storage {
     while (at < end) {
       const extent = yield* this.driver.map(at, end - at);
       const piece = into.subarray(at - offset, at - offset + extent.length);
-      if (extent.kind === 'data') yield* extent.storage.read(extent.hostOffset, piece);
+      if (extent.kind === 'data') yield* this.#readData(at, extent, piece);
       else if (extent.kind === 'backing' && this.backing) yield* this.backing.read(at, piece);
       else if (extent.kind === 'encoded') yield* this.#decode(at, piece);
       else piece.fill(0);
       at += extent.length;
     }
     if (at < offset + into.length) into.fill(0, Math.max(0, at - offset));
+  }
+
+  /** Bytes as they lie in the file. The last cluster of a file may be cut off; one that starts past its end was lost. */
+  #readData(offset: number, { storage, hostOffset }: { storage: Storage; hostOffset: number }, into: Uint8Array): Io<void> {
+    if (hostOffset >= storage.size)
+      throw new DiskError('corrupt', `${this.name}: the data of guest offset ${offset} lies past the end of the file: the file is cut off`, {
+        format: this.driver.format,
+        field: 'data cluster',
+        offset: hostOffset,
+      });
+    return storage.read(hostOffset, into);
   }
 
   #decode(offset: number, into: Uint8Array): Io<void> {

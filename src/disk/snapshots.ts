@@ -8,6 +8,8 @@ import { BlockNode } from './node.ts';
 export class Snapshots<D = unknown> {
   readonly #node: BlockNode;
   readonly #wrap: (node: BlockNode) => D;
+  /** By id: how many disks are open on the snapshot. */
+  readonly #opened = new Map<string, number>();
 
   /** @internal */
   constructor(node: BlockNode, wrap: (node: BlockNode) => D) {
@@ -36,7 +38,7 @@ export class Snapshots<D = unknown> {
   }
 
   delete(idOrName: string): Promise<void> {
-    return runAsync(this.#node.exclusive(() => this.#driver().delete(this.#find(idOrName).id)));
+    return runAsync(this.#node.exclusive(() => this.#delete(this.#find(idOrName))));
   }
 
   /** The snapshot's contents as a read-only disk. It must be closed before the disk is. */
@@ -44,10 +46,18 @@ export class Snapshots<D = unknown> {
     return runAsync(this.#open(idOrName));
   }
 
+  #delete({ id, name }: SnapshotInfo): Io<void> {
+    if (this.#opened.get(id)) throw new DiskError('in-use', `The snapshot "${name}" is open: close it before deleting it`, { field: 'snapshot' });
+    return this.#driver().delete(id);
+  }
+
   *#open(idOrName: string): Io<D> {
-    const driver = this.#driver().view(this.#find(idOrName).id);
+    const { id } = this.#find(idOrName);
+    const driver = yield* this.#driver().view(id);
     const { backing } = this.#node;
-    return this.#wrap(new BlockNode({ driver, ...(backing ? { backing } : {}), readOnly: true, ownsStorage: false }));
+    this.#opened.set(id, (this.#opened.get(id) ?? 0) + 1);
+    const onClose = () => this.#opened.set(id, (this.#opened.get(id) ?? 1) - 1);
+    return this.#wrap(new BlockNode({ driver, ...(backing ? { backing } : {}), readOnly: true, owned: false, onClose }));
   }
 
   #driver(): SnapshotDriver {

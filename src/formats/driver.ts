@@ -67,8 +67,8 @@ export interface SnapshotDriver {
   /** Makes the disk read as it did; may change `ImageDriver.size`. */
   apply(id: string): Io<void>;
   delete(id: string): Io<void>;
-  /** A read-only driver for the snapshot's contents; shares tables with this one and dies with it. */
-  view(id: string): ImageDriver;
+  /** A read-only driver for the snapshot's contents; valid until the snapshot is deleted or this driver closed. */
+  view(id: string): Io<ImageDriver>;
 }
 
 export interface CheckOptions {
@@ -121,6 +121,12 @@ export interface BackingReference {
   readonly format?: string;
 }
 
+/** How a disk is to grow. */
+export interface ResizeOptions {
+  /** Runs when the tables reach the new size but the disk does not show it yet: what must be there first goes here. */
+  readonly beforeGrowth?: () => Io<void>;
+}
+
 /** An opened image of one format. See the guarantees at the top of this file. */
 export interface ImageDriver {
   /** Registry name. */
@@ -129,7 +135,7 @@ export interface ImageDriver {
   readonly size: number;
   /** Guest bytes that are allocated as one; 0 if writes never allocate. */
   readonly clusterSize: number;
-  readonly backing?: BackingReference;
+  readonly backing?: BackingReference | undefined;
   /** The storage the image was opened on. */
   readonly storage: Storage;
   map(offset: number, length: number): Io<Extent>;
@@ -141,7 +147,8 @@ export interface ImageDriver {
   zero?(offset: number, length: number, options: { unmap: boolean }): Io<number>;
   /** Gives space back. Returns bytes dealt with from the start, at least 1; what is not cluster-aligned is left alone. */
   discard?(offset: number, length: number): Io<number>;
-  resize?(size: number): Io<void>;
+  /** Sets `size`. Durable when it returns; a cut leaves the old size or the new one. */
+  resize?(size: number, options: ResizeOptions): Io<void>;
   check?(options: CheckOptions): Io<CheckResult>;
   readonly snapshots?: SnapshotDriver;
   metadata?(): Io<MetadataExtent[]>;

@@ -54,8 +54,7 @@ export class MemoryStorage implements Storage {
 
   *zero(offset: number, length: number): Io<void> {
     requireWritable(this);
-    this.#clear(offset, length);
-    this.#size = Math.max(this.#size, offset + length);
+    this.#clear(offset, Math.min(length, this.#size - offset));
   }
 
   *discard(offset: number, length: number): Io<void> {
@@ -93,6 +92,7 @@ export class MemoryStorage implements Storage {
   }
 
   #put(offset: number, bytes: Uint8Array): void {
+    if (bytes.length === 0) return;
     for (let done = 0; done < bytes.length; ) {
       const { index, within, length } = chunkAt(offset + done, bytes.length - done);
       const part = bytes.subarray(done, done + length);

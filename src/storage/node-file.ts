@@ -63,15 +63,12 @@ export class NodeFileStorage implements Storage {
         done += count;
       }
     });
-    this.#size = Math.max(this.#size, offset + bytes.length);
+    if (bytes.length > 0) this.#size = Math.max(this.#size, offset + bytes.length);
   }
 
   *zero(offset: number, length: number): Io<void> {
     requireWritable(this);
-    // Beyond the end zeros need no bytes.
-    const inside = Math.max(0, Math.min(length, this.#size - offset));
-    yield* writeZeroes(this, offset, inside);
-    if (offset + length > this.#size) yield* this.truncate(offset + length);
+    yield* writeZeroes(this, offset, Math.max(0, Math.min(length, this.#size - offset)));
   }
 
   *discard(): Io<void> {

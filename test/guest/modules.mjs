@@ -6,13 +6,13 @@
  * .modinfo strings: `depends=`, `softdep=pre:` and `alias=`.
  */
 
-import { readFileSync, readdirSync } from "node:fs";
-import { basename, join } from "node:path";
+import { readdirSync, readFileSync } from 'node:fs';
+import { basename, join } from 'node:path';
 
-const SIGNATURE_MAGIC = "~Module signature appended~\n";
+const SIGNATURE_MAGIC = '~Module signature appended~\n';
 
 // A dash and an underscore are the same thing in a module's name.
-const canonical = (name) => name.replaceAll("-", "_");
+const canonical = (name) => name.replaceAll('-', '_');
 
 function* filesBelow(directory) {
   for (const entry of readdirSync(directory, { withFileTypes: true })) {
@@ -28,7 +28,7 @@ function* filesBelow(directory) {
  */
 function withoutSignature(bytes) {
   const end = bytes.length - SIGNATURE_MAGIC.length;
-  if (bytes.toString("latin1", end) !== SIGNATURE_MAGIC) return bytes;
+  if (bytes.toString('latin1', end) !== SIGNATURE_MAGIC) return bytes;
   const signatureLength = bytes.readUInt32BE(end - 4);
   return bytes.subarray(0, end - 12 - signatureLength);
 }
@@ -41,13 +41,16 @@ function moduleInfo(bytes) {
   const names = at(bytes.readUInt16LE(0x32), 0x10);
   for (let index = 0; index < bytes.readUInt16LE(0x30); index++) {
     const name = names + at(index, 0);
-    if (bytes.toString("latin1", name, name + 9) !== ".modinfo\0") continue;
+    if (bytes.toString('latin1', name, name + 9) !== '.modinfo\0') continue;
     const offset = at(index, 0x10);
-    const text = bytes.toString("latin1", offset, offset + at(index, 0x14));
-    return text.split("\0").filter(Boolean).map((line) => {
-      const equals = line.indexOf("=");
-      return [line.slice(0, equals), line.slice(equals + 1)];
-    });
+    const text = bytes.toString('latin1', offset, offset + at(index, 0x14));
+    return text
+      .split('\0')
+      .filter(Boolean)
+      .map((line) => {
+        const equals = line.indexOf('=');
+        return [line.slice(0, equals), line.slice(equals + 1)];
+      });
   }
   return [];
 }
@@ -56,12 +59,12 @@ export class KernelModules {
   /** `directory` is lib/modules/<version> of the unpacked package. */
   constructor(directory) {
     this.paths = new Map();
-    for (const path of filesBelow(join(directory, "kernel"))) {
+    for (const path of filesBelow(join(directory, 'kernel'))) {
       const match = /^(.*)\.ko(\.\w+)?$/.exec(basename(path));
       if (match) this.paths.set(canonical(match[1]), { path, packed: Boolean(match[2]) });
     }
-    const builtin = readFileSync(join(directory, "modules.builtin"), "utf8").split("\n");
-    this.builtin = new Set(builtin.map((line) => canonical(basename(line, ".ko"))));
+    const builtin = readFileSync(join(directory, 'modules.builtin'), 'utf8').split('\n');
+    this.builtin = new Set(builtin.map((line) => canonical(basename(line, '.ko'))));
     this.loaded = new Map();
   }
 
@@ -78,8 +81,10 @@ export class KernelModules {
     const bytes = withoutSignature(readFileSync(found.path));
     const info = moduleInfo(bytes);
     const values = (key) => info.filter(([k]) => k === key).map(([, value]) => value);
-    const needs = values("depends").flatMap((list) => list.split(",")).filter(Boolean);
-    const module = { name, bytes, needs: needs.map(canonical), aliases: values("alias") };
+    const needs = values('depends')
+      .flatMap((list) => list.split(','))
+      .filter(Boolean);
+    const module = { name, bytes, needs: needs.map(canonical), aliases: values('alias') };
     this.loaded.set(name, module);
     return module;
   }
@@ -89,7 +94,10 @@ export class KernelModules {
    * line of modules.dep holds, since modprobe does not follow the lines on.
    */
   allNeedsOf(name) {
-    return this.inLoadOrder([name]).map((module) => module.name).slice(0, -1).reverse();
+    return this.inLoadOrder([name])
+      .map((module) => module.name)
+      .slice(0, -1)
+      .reverse();
   }
 
   /** The named modules and all they depend on, each after its dependencies. */

@@ -5,36 +5,43 @@
  * test) mounts one.
  */
 
-import { readFileSync, readdirSync, realpathSync } from "node:fs";
-import { basename, join } from "node:path";
-import { CpioWriter } from "./cpio.mjs";
+import { readdirSync, readFileSync, realpathSync } from 'node:fs';
+import { basename, join } from 'node:path';
+import { CpioWriter } from './cpio.mjs';
 
-const MODULE_DIRECTORY = "lib/modules";
+const MODULE_DIRECTORY = 'lib/modules';
 
 // Loaded at boot, so that /dev/sda and /dev/sr0 exist when the shell starts.
-const BOOT_MODULES = ["sd_mod", "sr_mod", "ata_piix"];
+const BOOT_MODULES = ['sd_mod', 'sr_mod', 'ata_piix'];
 
 // Loaded by the kernel itself when a mount or an open asks for them; crc32c is
 // what libcrc32c and ext4 look up by name at run time.
-const DEMAND_MODULES = [
-  "crc32c_generic", "ext4", "isofs", "floppy", "vfat", "nls_cp437", "nls_ascii", "nls_utf8",
-];
+const DEMAND_MODULES = ['crc32c_generic', 'ext4', 'isofs', 'floppy', 'vfat', 'nls_cp437', 'nls_ascii', 'nls_utf8'];
 
 // `mount` without -t tries these in turn, which makes the kernel load them.
-const FILE_SYSTEMS = "ext4\nvfat\niso9660\n";
+const FILE_SYSTEMS = 'ext4\nvfat\niso9660\n';
 
-const E2FS_PROGRAMS = ["sbin/mke2fs", "sbin/e2fsck", "sbin/dumpe2fs"];
+const E2FS_PROGRAMS = ['sbin/mke2fs', 'sbin/e2fsck', 'sbin/dumpe2fs'];
 const E2FS_NAMES = {
-  "sbin/mkfs.ext2": "mke2fs", "sbin/mkfs.ext3": "mke2fs", "sbin/mkfs.ext4": "mke2fs",
-  "sbin/fsck.ext4": "e2fsck",
+  'sbin/mkfs.ext2': 'mke2fs',
+  'sbin/mkfs.ext3': 'mke2fs',
+  'sbin/mkfs.ext4': 'mke2fs',
+  'sbin/fsck.ext4': 'e2fsck',
 };
-const LIBRARY_DIRECTORIES = ["lib/i386-linux-gnu", "usr/lib/i386-linux-gnu"];
+const LIBRARY_DIRECTORIES = ['lib/i386-linux-gnu', 'usr/lib/i386-linux-gnu'];
 
 const INITTAB = `::sysinit:/etc/rc
 ttyS0::respawn:-/bin/sh
 tty1::respawn:-/bin/sh
 ::ctrlaltdel:/sbin/reboot
-::shutdown:/bin/umount -a -r
+::shutdown:/bin/umount -a -r -t ext4,ext3,ext2,vfat,iso9660
+`;
+
+// v86 puts a kernel into memory only when it is constructed, so a restart from
+// inside would run into whatever lies there now, and takes the emulator down.
+const REBOOT = `#!/bin/sh
+echo 'This guest cannot restart by itself; it powers off. Then start it anew.'
+exec poweroff
 `;
 
 const RC = `#!/bin/sh
@@ -42,19 +49,25 @@ mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs dev /dev
 mount -t tmpfs tmp /tmp
-modprobe -a ${BOOT_MODULES.join(" ")}
+# Opening one of these makes the kernel load the floppy driver.
+mknod /dev/fd0 b 2 0
+mknod /dev/fd1 b 2 1
+modprobe -a ${BOOT_MODULES.join(' ')}
 hostname tabdisk
 `;
 
 // Both shells read this. Only the serial one says GUEST READY, and only once:
-// init starts a new shell when one ends. TERM=dumb there turns off the shell's
-// own line editor, whose escape sequences would get in the way of a script.
+// init starts a new shell when one ends. TERM=dumb keeps colours out of its
+// output, and the great width keeps the shell from breaking the lines it echoes.
+// This busybox shell prefers its own applets to files, hence the aliases.
 const PROFILE = `export PATH=/sbin:/bin HOME=/root
+alias mke2fs=/sbin/mke2fs reboot=/sbin/reboot
 PS1='tabdisk# '
 cd
 case "$(tty)" in
 /dev/ttyS0)
   export TERM=dumb
+  stty cols 1000 rows 50
   if [ ! -e /tmp/ready ]; then
     : > /tmp/ready
     echo
@@ -79,9 +92,12 @@ const BANNER = `
 
 `;
 
-/** The libraries that ELF file `bytes` names as NEEDED, and its interpreter. */
+/**
+ * Those of the `available` libraries that ELF file `bytes` names anywhere in its
+ * string tables: all it needs, its interpreter among them, and at worst one more.
+ */
 function neededLibraries(bytes, available) {
-  const text = bytes.toString("latin1");
+  const text = bytes.toString('latin1');
   return available.filter((name) => text.includes(`\0${name}\0`));
 }
 
@@ -118,7 +134,7 @@ function addE2fsprogs(cpio, packages) {
     // The loader's path is written into each program: /lib/ld-linux.so.2.
     cpio.file(`lib/${name}`, readFileSync(libraries.get(name)), 0o755);
   }
-  cpio.file("etc/mke2fs.conf", readFileSync(join(packages, "etc/mke2fs.conf")));
+  cpio.file('etc/mke2fs.conf', readFileSync(join(packages, 'etc/mke2fs.conf')));
 }
 
 /**
@@ -126,26 +142,26 @@ function addE2fsprogs(cpio, packages) {
  * run on the building machine. The table starts with "[" and "[[".
  */
 function appletsOf(busybox) {
-  const start = busybox.indexOf("\0[\0[[\0", 0, "latin1") + 1;
-  const end = busybox.indexOf("\0\0", start, "latin1");
-  const names = busybox.toString("latin1", start, end).split("\0");
-  for (const expected of ["sh", "init", "modprobe", "mount", "sha256sum"]) {
+  const start = busybox.indexOf('\0[\0[[\0', 0, 'latin1') + 1;
+  const end = busybox.indexOf('\0\0', start, 'latin1');
+  const names = busybox.toString('latin1', start, end).split('\0');
+  for (const expected of ['sh', 'init', 'modprobe', 'mount', 'sha256sum']) {
     if (!names.includes(expected)) throw new Error(`busybox has no applet ${expected}`);
   }
   return names;
 }
 
 function addBusybox(cpio, packages) {
-  const busybox = readFileSync(join(packages, "bin/busybox"));
-  cpio.file("bin/busybox", busybox, 0o755);
+  const busybox = readFileSync(join(packages, 'bin/busybox'));
+  cpio.file('bin/busybox', busybox, 0o755);
   // mke2fs is e2fsprogs' here; busybox's makes ext2 only.
-  const skip = new Set(["busybox", "mke2fs"]);
+  const skip = new Set(['busybox', 'mke2fs', 'reboot']);
   for (const name of appletsOf(busybox)) {
-    if (!skip.has(name)) cpio.symlink(`bin/${name}`, "busybox");
+    if (!skip.has(name)) cpio.symlink(`bin/${name}`, 'busybox');
   }
   // The kernel and init look for these by absolute path.
-  for (const name of ["init", "modprobe", "poweroff", "reboot", "halt"]) {
-    cpio.symlink(`sbin/${name}`, "../bin/busybox");
+  for (const name of ['init', 'modprobe', 'poweroff', 'halt']) {
+    cpio.symlink(`sbin/${name}`, '../bin/busybox');
   }
 }
 
@@ -157,27 +173,28 @@ function addModules(cpio, modules, version) {
   for (const { name, bytes, aliases: names } of all) {
     cpio.file(`${base}/${name}.ko`, bytes);
     const files = modules.allNeedsOf(name).map((need) => `${need}.ko`);
-    dependencies.push(`${name}.ko: ${files.join(" ")}`.trimEnd());
+    dependencies.push(`${name}.ko: ${files.join(' ')}`.trimEnd());
     for (const alias of names) aliases.push(`alias ${alias} ${name}`);
   }
-  cpio.file(`${base}/modules.dep`, dependencies.join("\n") + "\n");
-  cpio.file(`${base}/modules.alias`, aliases.join("\n") + "\n");
+  cpio.file(`${base}/modules.dep`, dependencies.join('\n') + '\n');
+  cpio.file(`${base}/modules.alias`, aliases.join('\n') + '\n');
 }
 
 /** The uncompressed initramfs, from packages unpacked at `packages`. */
 export function buildInitramfs(packages, modules, version) {
   const cpio = new CpioWriter();
-  for (const path of ["dev", "proc", "sys", "tmp", "mnt", "root", "run"]) cpio.directory(path);
+  for (const path of ['dev', 'proc', 'sys', 'tmp', 'mnt', 'root', 'run']) cpio.directory(path);
   // Before devtmpfs is mounted, init finds its console here.
-  cpio.characterDevice("dev/console", 5, 1);
-  cpio.symlink("init", "sbin/init");
-  cpio.symlink("etc/mtab", "/proc/mounts");
-  cpio.file("etc/inittab", INITTAB);
-  cpio.file("etc/rc", RC, 0o755);
-  cpio.file("etc/profile", PROFILE);
-  cpio.file("etc/banner", BANNER);
-  cpio.file("etc/filesystems", FILE_SYSTEMS);
-  cpio.file("etc/passwd", "root::0:0:root:/root:/bin/sh\n");
+  cpio.characterDevice('dev/console', 5, 1);
+  cpio.symlink('init', 'sbin/init');
+  cpio.symlink('etc/mtab', '/proc/mounts');
+  cpio.file('etc/inittab', INITTAB);
+  cpio.file('etc/rc', RC, 0o755);
+  cpio.file('sbin/reboot', REBOOT, 0o755);
+  cpio.file('etc/profile', PROFILE);
+  cpio.file('etc/banner', BANNER);
+  cpio.file('etc/filesystems', FILE_SYSTEMS);
+  cpio.file('etc/passwd', 'root::0:0:root:/root:/bin/sh\n');
   addBusybox(cpio, packages);
   addE2fsprogs(cpio, packages);
   addModules(cpio, modules, version);

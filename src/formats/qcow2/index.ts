@@ -1,4 +1,33 @@
-/** placeholder until the driver is in */
+/** qcow2, versions 2 and 3: QEMU's copy-on-write format. */
+import { view } from '../../base/bytes.ts';
 import type { FormatDescriptor } from '../driver.ts';
-import { raw } from '../raw/index.ts';
-export const qcow2: FormatDescriptor = { ...raw, name: 'qcow2', title: 'QEMU copy-on-write 2', probe: () => 0 };
+import { createImage, createOptions } from './create.ts';
+import { openImage } from './image.ts';
+import { MAGIC } from './layout.ts';
+
+/** The qcow2 format. */
+export const qcow2: FormatDescriptor = {
+  name: 'qcow2',
+  aliases: [],
+  title: 'QEMU copy-on-write image, version 2 or 3',
+  extensions: ['qcow2', 'qcow', 'img'],
+  probe: (head) => (head.length >= 8 && view(head).getUint32(0) === MAGIC && view(head).getUint32(4) >= 2 ? 100 : 0),
+  capabilities: {
+    read: true,
+    write: true,
+    create: true,
+    resize: true,
+    snapshots: true,
+    check: true,
+    repair: true,
+    backing: true,
+    discard: true,
+    zeroes: true,
+    compressedRead: true,
+    compressedWrite: false,
+  },
+  createOptions,
+  limits: ['encryption', 'external data files', 'extended L2 entries', 'writing compressed clusters', 'persistent bitmaps', 'preallocation'],
+  open: openImage,
+  create: createImage,
+};

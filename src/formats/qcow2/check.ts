@@ -1,0 +1,307 @@
+/**
+ * Checking an image, and repairing what can be repaired in place. Counts, wording and order of findings are qemu-img check's: every
+ * reference from the header, L1 and L2 tables of the disk and its snapshots, snapshot table and refcount structures is counted and
+ * compared with the stored counts; then copied flags are compared with the counts.
+ *
+ * Crash argument for repair: stored counts are raised before they are lowered and flags come last, each stage behind a flush;
+ * repeating an interrupted repair completes it. A refcount structure that contradicts itself is not rebuilt (`unsupported`).
+ */
+import { view } from '../../base/bytes.ts';
+import { asDiskError, unsupported } from '../../base/errors.ts';
+import type { Io } from '../../base/io.ts';
+import type { CheckOptions, CheckResult } from '../driver.ts';
+import { ClusterCounts } from './cluster-counts.ts';
+import { FORMAT, INCOMPATIBLE } from './layout.ts';
+import { COMPRESSED_HIGH, COPIED_HIGH, compressedPlace, encodeSnapshots, entryOffset, l1Reserved, l2Reserved, maxRefcount, ZERO_LOW } from './layout-tables.ts';
+import type { Metadata } from './metadata.ts';
+import { readL1 } from './shadow.ts';
+
+const MAX_MESSAGES = 1000;
+
+/** See `ImageDriver.check`. The caller holds `Metadata.lock`. */
+export function* check(meta: Metadata, options: CheckOptions): Io<CheckResult> {
+  if (!meta.storage.readOnly) yield* meta.flush();
+  const run = new CheckRun(meta, options);
+  yield* run.countReferences();
+  const found = { ...run.result };
+  const structureSound = yield* run.compareCounts({ leaks: false, errors: false });
+  const { repair } = options;
+  if (repair && !structureSound && repair === 'all')
+    throw unsupported(FORMAT, 'the refcount structure must be rebuilt, which is not supported yet: convert the image to a new one', {
+      field: 'refcount_table',
+    });
+  if (repair && (run.result.leaks > 0 || run.result.corruptions > 0)) {
+    Object.assign(run.result, found, { messages: run.result.messages });
+    yield* run.compareCounts({ leaks: true, errors: repair === 'all' });
+    yield* meta.flush();
+  }
+  yield* run.compareFlags(repair === 'all');
+  if (repair === 'all' && run.result.corruptions === 0 && run.result.checkErrors === 0) yield* clearMarks(meta);
+  return run.result;
+}
+
+/** A repaired image is neither dirty nor corrupt. */
+function* clearMarks(meta: Metadata): Io<void> {
+  const marks = INCOMPATIBLE.dirty | INCOMPATIBLE.corrupt;
+  yield* meta.flush();
+  if ((meta.header.incompatible & marks) !== 0) yield* meta.setFeatures({ incompatible: meta.header.incompatible & ~marks });
+}
+
+class CheckRun {
+  readonly result: CheckResult;
+  readonly #meta: Metadata;
+  readonly #options: CheckOptions;
+  readonly #fileClusters: number;
+  readonly #references: ClusterCounts;
+  /** False once a refcount block is misplaced, shared or not where the table says. */
+  #structureSound = true;
+
+  constructor(meta: Metadata, options: CheckOptions) {
+    this.#meta = meta;
+    this.#options = options;
+    this.#fileClusters = Math.ceil(meta.storage.size / meta.clusterSize);
+    this.#references = new ClusterCounts();
+    this.result = {
+      corruptions: 0,
+      leaks: 0,
+      checkErrors: 0,
+      corruptionsFixed: 0,
+      leaksFixed: 0,
+      totalClusters: Math.ceil(meta.header.size / meta.clusterSize),
+      allocatedClusters: 0,
+      fragmentedClusters: 0,
+      compressedClusters: 0,
+      imageEndOffset: 0,
+      messages: [],
+    };
+  }
+
+  /** Counts what everything in the file refers to. */
+  *countReferences(): Io<void> {
+    const meta = this.#meta;
+    const { header, clusterSize } = meta;
+    this.#refer(0, clusterSize);
+    this.#refer(header.l1Offset, header.l1Size * 8);
+    yield* this.#countTree(meta.copyL1(), true);
+    for (const snapshot of meta.snapshots) {
+      if (snapshot.l1Offset % clusterSize !== 0) {
+        this.#corruption(`ERROR snapshot ${snapshot.id} (${snapshot.name}) l1_offset=0x${hex(snapshot.l1Offset)}: L1 table is not cluster aligned; snapshot table entry corrupted`);
+        continue;
+      }
+      this.#refer(snapshot.l1Offset, snapshot.l1Size * 8);
+      yield* this.#countTree(yield* readL1(meta, snapshot), false);
+    }
+    this.#refer(header.snapshotsOffset, encodeSnapshots(meta.snapshots).length);
+    this.#refer(header.reftableOffset, header.reftableClusters * clusterSize);
+    this.#countRefcountBlocks();
+  }
+
+  /** Compares stored counts with references, repairing as allowed. False if the refcount structure itself is unsound. */
+  *compareCounts(fix: { leaks: boolean; errors: boolean }): Io<boolean> {
+    const { refcounts, clusterSize } = this.#meta;
+    const { result } = this;
+    const clusters = Math.max(this.#fileClusters, this.#references.end);
+    let highest = 0;
+    for (let cluster = 0; cluster < clusters; ) {
+      const index = Math.floor(cluster / refcounts.blockEntries);
+      const blockEnd = Math.min(clusters, (index + 1) * refcounts.blockEntries);
+      const counts = yield* this.#storedCounts(index, blockEnd - cluster);
+      for (let i = 0; i < counts.length; i++, cluster++) {
+        const stored = counts[i] as number;
+        const references = this.#references.get(cluster);
+        if (stored > 0 || references > 0) highest = cluster;
+        if (stored !== references) yield* this.#mismatch(cluster, { stored, references }, fix);
+      }
+      cluster = blockEnd;
+      this.#options.onProgress?.(cluster, clusters);
+    }
+    result.imageEndOffset = (highest + 1) * clusterSize;
+    return this.#structureSound;
+  }
+
+  /** Compares copied flags of the active tables with the stored counts. */
+  *compareFlags(repair: boolean): Io<void> {
+    const meta = this.#meta;
+    for (let i = 0; i < meta.l1Size; i++) {
+      const { offset, copied, high, low } = meta.l1(i);
+      if (offset === 0 || offset % meta.clusterSize !== 0 || offset + meta.clusterSize > meta.storage.size) continue;
+      const count = yield* this.#countOf(offset);
+      if (count === undefined) continue;
+      if ((count === 1) !== copied) {
+        this.#flag(`OFLAG_COPIED L2 cluster: l1_index=${i} l1_entry=${hex64(high, low)} refcount=${count}`, repair);
+        if (repair) meta.setL1Copied(i, count === 1);
+      }
+      yield* this.#compareTableFlags(i, repair);
+    }
+    if (repair) yield* meta.flush();
+  }
+
+  *#compareTableFlags(l1Index: number, repair: boolean): Io<void> {
+    const meta = this.#meta;
+    const table = yield* meta.loadL2(l1Index);
+    for (let j = 0; j < meta.l2Entries; j++) {
+      const high = table.data.getUint32(j * 8);
+      const low = table.data.getUint32(j * 8 + 4);
+      const offset = entryOffset(high, low);
+      if ((high & COMPRESSED_HIGH) !== 0 || offset === 0 || offset % meta.clusterSize !== 0) continue;
+      const count = yield* this.#countOf(offset);
+      const copied = (high & COPIED_HIGH) !== 0;
+      if (count === undefined || (count === 1) === copied) continue;
+      this.#flag(`OFLAG_COPIED data cluster: l2_entry=${hex64(high, low)} refcount=${count}`, repair);
+      if (!repair) continue;
+      table.data.setUint32(j * 8, (count === 1 ? high | COPIED_HIGH : high & ~COPIED_HIGH) >>> 0);
+      meta.l2.touch(table);
+    }
+  }
+
+  *#countOf(offset: number): Io<number | undefined> {
+    try {
+      return yield* this.#meta.refcounts.get(offset / this.#meta.clusterSize);
+    } catch {
+      // The block cannot be read: said already.
+      return undefined;
+    }
+  }
+
+  *#countTree(l1: Uint8Array, active: boolean): Io<void> {
+    const meta = this.#meta;
+    const entries = view(l1);
+    for (let i = 0; i < l1.length / 8; i++) {
+      const high = entries.getUint32(i * 8);
+      const low = entries.getUint32(i * 8 + 4);
+      if (high === 0 && low === 0) continue;
+      if (l1Reserved(high, low)) this.#corruption(`ERROR found L1 entry with reserved bits set: ${hex64(high, low)}`);
+      const offset = entryOffset(high, low);
+      if (offset === 0) continue;
+      this.#refer(offset, meta.clusterSize);
+      if (offset % meta.clusterSize !== 0) {
+        this.#corruption(`ERROR l2_offset=${hex(offset)}: Table is not cluster aligned; L1 entry corrupted`);
+        continue;
+      }
+      try {
+        const table = meta.l2.get(offset) ?? (yield* meta.l2.load(offset));
+        this.#countTable(table.data, active);
+      } catch (error) {
+        this.result.checkErrors++;
+        this.#say(`ERROR: ${asDiskError(error, 'L2 table').message}`);
+      }
+    }
+  }
+
+  #countTable(table: DataView, active: boolean): void {
+    const meta = this.#meta;
+    let next = 0;
+    for (let i = 0; i < meta.l2Entries; i++) {
+      const high = table.getUint32(i * 8);
+      const low = table.getUint32(i * 8 + 4);
+      if (high === 0 && low === 0) continue;
+      if ((high & COMPRESSED_HIGH) !== 0) {
+        this.#countCompressed(high, low, active);
+        continue;
+      }
+      if (l2Reserved(high, low, meta.header.version)) this.#corruption(`ERROR found l2 entry with reserved bits set: ${hex64(high, low)}`);
+      const offset = entryOffset(high, low);
+      if (offset === 0) continue;
+      if (offset % meta.clusterSize !== 0) {
+        const what = (low & ZERO_LOW) !== 0 ? 'Preallocated cluster' : 'Data cluster';
+        this.#corruption(`ERROR offset=${hex(offset)}: ${what} is not properly aligned; L2 entry corrupted.`);
+        continue;
+      }
+      if (active) {
+        this.result.allocatedClusters++;
+        if (next !== 0 && offset !== next) this.result.fragmentedClusters++;
+        next = offset + meta.clusterSize;
+      }
+      this.#refer(offset, meta.clusterSize);
+    }
+  }
+
+  #countCompressed(high: number, low: number, active: boolean): void {
+    const { hostOffset, length } = compressedPlace(high, low, this.#meta.clusterBits);
+    if ((high & COPIED_HIGH) !== 0) this.#corruption(`ERROR: coffset=0x${hex(hostOffset)}: copied flag must never be set for compressed clusters`);
+    if (active) {
+      this.result.allocatedClusters++;
+      this.result.compressedClusters++;
+      this.result.fragmentedClusters++;
+    }
+    this.#refer(hostOffset, length);
+  }
+
+  #countRefcountBlocks(): void {
+    const { refcounts, clusterSize } = this.#meta;
+    for (let i = 0; i < refcounts.reftableEntries; i++) {
+      const { offset, reserved } = refcounts.rawBlockOffset(i);
+      if (offset === 0 && !reserved) continue;
+      const unsound = (message: string) => {
+        this.#corruption(message);
+        this.#structureSound = false;
+      };
+      if (reserved) unsound(`ERROR refcount table entry ${i} has reserved bits set`);
+      else if (offset % clusterSize !== 0) unsound(`ERROR refcount block ${i} is not cluster aligned; refcount table entry corrupted`);
+      else if (offset / clusterSize >= this.#fileClusters) unsound(`ERROR refcount block ${i} is outside image`);
+      else {
+        this.#refer(offset, clusterSize);
+        const count = this.#references.get(offset / clusterSize);
+        if (count !== 1) unsound(`ERROR refcount block ${i} refcount=${count}`);
+      }
+    }
+  }
+
+  /** One reference to every cluster that a range touches. */
+  #refer(offset: number, length: number): void {
+    if (length === 0) return;
+    const { clusterSize, storage } = this.#meta;
+    // The file's last cluster may be cut off, so less than a cluster may lie past the end.
+    if (offset + length - storage.size >= clusterSize) {
+      this.#corruption(`ERROR: counting reference for region exceeding the end of the file by one cluster or more: offset 0x${hex(offset)} size 0x${hex(length)}`);
+      return;
+    }
+    const last = Math.floor((offset + length - 1) / clusterSize);
+    for (let cluster = Math.floor(offset / clusterSize); cluster <= last; cluster++) this.#references.add(cluster);
+  }
+
+  /** Counts as stored in refcount block `index` for its clusters, at most `most`. */
+  *#storedCounts(index: number, most: number): Io<Float64Array> {
+    const { refcounts } = this.#meta;
+    try {
+      return yield* refcounts.countsOf(index, most);
+    } catch (error) {
+      // One finding for each cluster, as QEMU has it, but one line.
+      this.result.checkErrors += most;
+      this.#say(`Can't get refcount for cluster ${index * refcounts.blockEntries}: ${asDiskError(error, 'refcount block').message}`);
+      return new Float64Array(0);
+    }
+  }
+
+  *#mismatch(cluster: number, { stored, references }: { stored: number; references: number }, fix: { leaks: boolean; errors: boolean }): Io<void> {
+    const { result } = this;
+    const low = stored < references;
+    const repair = (low ? fix.errors : fix.leaks) && references <= maxRefcount(this.#meta.header.refcountOrder);
+    this.#say(`${repair ? 'Repairing' : low ? 'ERROR' : 'Leaked'} cluster ${cluster} refcount=${stored} reference=${references}`);
+    if (repair) {
+      yield* this.#meta.refcounts.repair(cluster, references, this.#fileClusters);
+      if (low) result.corruptionsFixed++;
+      else result.leaksFixed++;
+    } else if (low) result.corruptions++;
+    else result.leaks++;
+  }
+
+  #flag(message: string, repair: boolean): void {
+    this.#say(`${repair ? 'Repairing' : 'ERROR'} ${message}`);
+    if (repair) this.result.corruptionsFixed++;
+    else this.result.corruptions++;
+  }
+
+  #corruption(message: string): void {
+    this.result.corruptions++;
+    this.#say(message);
+  }
+
+  #say(message: string): void {
+    if (this.result.messages.length < MAX_MESSAGES) this.result.messages.push(message);
+  }
+}
+
+const hex = (value: number): string => value.toString(16);
+
+const hex64 = (high: number, low: number): string => (high === 0 ? hex(low) : hex(high) + low.toString(16).padStart(8, '0'));

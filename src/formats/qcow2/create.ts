@@ -1,0 +1,141 @@
+/**
+ * Creating an image. The layout is QEMU's: header, refcount table, first refcount block, L1 table, each at a cluster of its own in
+ * this order. Options carry QEMU's names; what is not supported is refused by name.
+ */
+import { setU64be, utf8, view } from '../../base/bytes.ts';
+import { DiskError } from '../../base/errors.ts';
+import type { Io } from '../../base/io.ts';
+import { parseSize } from '../../base/units.ts';
+import type { Storage } from '../../storage/storage.ts';
+import type { CreateOption, CreateParameters } from '../driver.ts';
+import {
+  COMPATIBLE,
+  EXTENSION,
+  encodeFeatureNames,
+  encodeHeader,
+  FORMAT,
+  HEADER_LENGTH_V2,
+  HEADER_LENGTH_V3,
+  type Header,
+  type HeaderExtension,
+  l1EntriesFor,
+  MAX_BACKING_NAME,
+  MAX_L1_BYTES,
+} from './layout.ts';
+import { setRefcount } from './layout-tables.ts';
+import { Metadata } from './metadata.ts';
+
+export const createOptions: readonly CreateOption[] = [
+  { name: 'compat', help: 'version 2 (0.10, v2) or 3 (1.1, v3)', default: '1.1' },
+  { name: 'cluster_size', help: '512 bytes to 2 MiB, a power of two', default: '64k' },
+  { name: 'refcount_bits', help: 'width of a reference count: 1, 2, 4, 8, 16, 32 or 64', default: '16' },
+  { name: 'lazy_refcounts', help: 'marks the image as allowing lazy reference counts', default: 'off' },
+  { name: 'backing_file', help: 'name of the backing file, as stored in the image' },
+  { name: 'backing_fmt', help: "the backing file's format" },
+  { name: 'preallocation', help: 'off', default: 'off' },
+  { name: 'compression_type', help: 'zlib', default: 'zlib' },
+  { name: 'extended_l2', help: 'off', default: 'off' },
+];
+
+type Options = CreateParameters['options'];
+
+/** Writes an empty image. Throws `refused` or `unsupported`, naming the option. */
+export function* createImage(storage: Storage, parameters: CreateParameters): Io<void> {
+  const header = plan(parameters);
+  const clusterSize = 2 ** header.clusterBits;
+  const reftable = new Uint8Array(clusterSize);
+  setU64be(view(reftable), 0, 2 * clusterSize);
+  const block = new Uint8Array(clusterSize);
+  for (let cluster = 0; cluster < 3; cluster++) setRefcount(view(block), cluster, header.refcountOrder, 1);
+  yield* storage.write(clusterSize, reftable);
+  yield* storage.write(2 * clusterSize, block);
+  yield* storage.barrier();
+  yield* storage.write(0, encodeHeader(header));
+  // From here on it is an image of size 0; the disk's size appears with the L1 table, in one switch.
+  const metadata = yield* Metadata.load(storage, header);
+  yield* metadata.growL1(parameters.size);
+  yield* metadata.switchTo({ size: parameters.size }, {});
+}
+
+function plan({ size, backing, options }: CreateParameters): Header {
+  refuseUnknown(options);
+  const version = versionOf(options.compat ?? '1.1');
+  const clusterSize = sizeOption(options, 'cluster_size', 65536);
+  const clusterBits = Math.log2(clusterSize);
+  if (!Number.isInteger(clusterBits) || clusterBits < 9 || clusterBits > 21)
+    throw refused('cluster_size', 'Cluster size must be a power of two between 512 and 2048k');
+  const refcountBits = sizeOption(options, 'refcount_bits', 16);
+  const refcountOrder = Math.log2(refcountBits);
+  if (!Number.isInteger(refcountOrder) || refcountOrder > 6) throw refused('refcount_bits', 'Refcount width must be a power of two and may not exceed 64 bits');
+  const lazy = flagOption(options, 'lazy_refcounts');
+  if (version === 2 && refcountBits !== 16)
+    throw refused('refcount_bits', 'Different refcount widths than 16 bits require compatibility level 1.1 or above (use version=v3 or greater)');
+  if (version === 2 && lazy)
+    throw refused('lazy_refcounts', 'Lazy refcounts only supported with compatibility level 1.1 and above (use version=v3 or greater)');
+  if (size % 512 !== 0) throw refused('size', 'The image size must be a multiple of 512 bytes');
+  if (l1EntriesFor(size, clusterBits) * 8 > MAX_L1_BYTES) throw refused('size', 'The image size is too large for this cluster size');
+  const name = backing?.name;
+  if (name !== undefined && utf8(name).length > MAX_BACKING_NAME) throw refused('backing_file', 'the name of the backing file exceeds 1023 bytes');
+  return {
+    version,
+    backingName: name,
+    clusterBits,
+    size: 0,
+    cryptMethod: 0,
+    l1Size: 0,
+    l1Offset: 0,
+    reftableOffset: clusterSize,
+    reftableClusters: 1,
+    snapshotCount: 0,
+    snapshotsOffset: 0,
+    incompatible: 0,
+    compatible: lazy ? COMPATIBLE.lazyRefcounts : 0,
+    autoclear: 0,
+    autoclearHigh: false,
+    refcountOrder,
+    headerLength: version === 2 ? HEADER_LENGTH_V2 : HEADER_LENGTH_V3,
+    compressionType: 0,
+    extensions: extensionsFor(version, clusterSize, backing?.format),
+  };
+}
+
+function extensionsFor(version: 2 | 3, clusterSize: number, backingFormat: string | undefined): HeaderExtension[] {
+  const extensions: HeaderExtension[] = [];
+  if (backingFormat) extensions.push({ type: EXTENSION.backingFormat, data: utf8(backingFormat) });
+  // As in QEMU: smaller clusters have no room for names.
+  if (version === 3 && clusterSize > 4096) extensions.push({ type: EXTENSION.featureNames, data: encodeFeatureNames() });
+  return extensions;
+}
+
+function refuseUnknown(options: Options): void {
+  const known = new Set(createOptions.map(({ name }) => name));
+  for (const name of Object.keys(options)) if (!known.has(name)) throw refused(name, `unknown option "${name}"`);
+  const fixed = { preallocation: 'off', compression_type: 'zlib', extended_l2: 'off' } as const;
+  for (const [name, value] of Object.entries(fixed)) {
+    const given = options[name];
+    if (given === undefined || given === value || (value === 'off' && given === false)) continue;
+    throw new DiskError('unsupported', `${FORMAT}: ${name}=${given} is not supported yet (only ${value})`, { format: FORMAT, field: name });
+  }
+}
+
+function versionOf(compat: unknown): 2 | 3 {
+  if (compat === '0.10' || compat === 'v2') return 2;
+  if (compat === '1.1' || compat === 'v3') return 3;
+  throw refused('compat', `Invalid compatibility level: '${compat}'`);
+}
+
+function sizeOption(options: Options, name: string, otherwise: number): number {
+  const value = options[name];
+  if (value === undefined) return otherwise;
+  return typeof value === 'number' ? value : parseSize(String(value));
+}
+
+function flagOption(options: Options, name: string): boolean {
+  const value = options[name] ?? false;
+  if (typeof value === 'boolean') return value;
+  if (value === 'on') return true;
+  if (value === 'off') return false;
+  throw refused(name, `${name} takes on or off`);
+}
+
+const refused = (field: string, message: string): DiskError => new DiskError('refused', `${FORMAT}: ${message}`, { format: FORMAT, field });

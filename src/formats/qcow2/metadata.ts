@@ -1,0 +1,249 @@
+/**
+ * What an open qcow2 image keeps in memory of its tables, and THE order in which changes reach the file.
+ *
+ * Crash argument. `flush` writes in stages, a barrier between them:
+ *   1. raised refcounts, and L2 tables that nothing points at yet (guest data was written before they were filled in);
+ *   2. L2 tables in place, and L1 entries: now everything points at durable data, counted;
+ *   3. lowered refcounts of what is no longer pointed at.
+ * A cut after any write leaves every pointer on something durable and counted, at worst counted too often: leaks. Changes of
+ * more than one table at once (snapshots, L1 growth) build the new tables in unused space and switch with `switchTo`: one
+ * write of header fields that share the file's first sector, so a cut finds either all of the old or all of the new.
+ */
+import { roundUp, setU64be, TWO_32, view } from '../../base/bytes.ts';
+import { assert, corrupt, DiskError } from '../../base/errors.ts';
+import type { Io } from '../../base/io.ts';
+import { Mutex } from '../../base/locks.ts';
+import { readBytes, type Storage } from '../../storage/storage.ts';
+import { encodeSwitch, FIELD, FORMAT, type Header, l1EntriesFor, MAX_L1_BYTES, type SwitchFields } from './layout.ts';
+import { COPIED_HIGH, entryOffset, MAX_SNAPSHOT_TABLE_BYTES, parseSnapshot, type SnapshotEntry } from './layout-tables.ts';
+import { Refcounts } from './refcounts.ts';
+import { type Table, TableCache } from './tables.ts';
+
+const L2_CACHE_BYTES = 32 * 1024 * 1024;
+
+export class Metadata {
+  readonly storage: Storage;
+  readonly clusterBits: number;
+  readonly clusterSize: number;
+  /** Entries of an L2 table. */
+  readonly l2Entries: number;
+  /** Guest bytes that one L2 table maps. */
+  readonly l2Coverage: number;
+  readonly l2: TableCache;
+  readonly refcounts: Refcounts;
+  /** Held while tables change or are read in; a look-up in a resident table does without. */
+  readonly lock = new Mutex();
+  header: Header;
+  snapshots: readonly SnapshotEntry[];
+  #l1: DataView;
+  readonly #l1Dirty = new Set<number>();
+  /** Set when a switch failed half-way: the file may be in either state, so nothing more is written. */
+  #failed: DiskError | undefined;
+
+  private constructor(storage: Storage, header: Header, tables: { l1: Uint8Array; reftable: Uint8Array; snapshots: readonly SnapshotEntry[] }) {
+    this.storage = storage;
+    this.header = header;
+    this.clusterBits = header.clusterBits;
+    this.clusterSize = 2 ** header.clusterBits;
+    this.l2Entries = this.clusterSize / 8;
+    this.l2Coverage = this.l2Entries * this.clusterSize;
+    this.#l1 = view(tables.l1);
+    this.snapshots = tables.snapshots;
+    this.l2 = new TableCache(storage, { tableSize: this.clusterSize, what: 'L2 table', budget: L2_CACHE_BYTES });
+    this.refcounts = new Refcounts({
+      storage,
+      clusterSize: this.clusterSize,
+      order: header.refcountOrder,
+      reftable: tables.reftable,
+      reftableOffset: header.reftableOffset,
+      switchTable: (reftableOffset, reftableClusters) => this.#writeSwitch({ ...this.header, reftableOffset, reftableClusters }),
+    });
+  }
+
+  /** Reads the tables a header names. */
+  static *load(storage: Storage, header: Header): Io<Metadata> {
+    return new Metadata(storage, header, {
+      l1: yield* readBytes(storage, header.l1Offset, header.l1Size * 8),
+      reftable: yield* readBytes(storage, header.reftableOffset, header.reftableClusters * 2 ** header.clusterBits),
+      snapshots: yield* readSnapshots(storage, header),
+    });
+  }
+
+  get l1Size(): number {
+    return this.#l1.byteLength / 8;
+  }
+
+  /** Host offset in L1 entry `index`, 0 where there is no L2 table; and whether the table is ours alone. */
+  l1(index: number): { offset: number; copied: boolean; high: number; low: number } {
+    const high = this.#l1.getUint32(index * 8);
+    const low = this.#l1.getUint32(index * 8 + 4);
+    return { offset: entryOffset(high, low), copied: (high & COPIED_HIGH) !== 0, high, low };
+  }
+
+  /** The tables of a snapshot, for reading: what they name never changes in place while the snapshot exists. */
+  viewOf({ size, l1, l1Offset }: { size: number; l1: Uint8Array; l1Offset: number }): Metadata {
+    const header = { ...this.header, size, l1Offset, l1Size: l1.length / 8, snapshotCount: 0, snapshotsOffset: 0 };
+    return new Metadata(this.storage, header, { l1, reftable: this.refcounts.copyReftable(), snapshots: [] });
+  }
+
+  /** Just the offset, for the read path. */
+  l1Offset(index: number): number {
+    return entryOffset(this.#l1.getUint32(index * 8), this.#l1.getUint32(index * 8 + 4));
+  }
+
+  /** Points an L1 entry at a table that is ours alone, or (offset 0) at none. Written by the next flush. */
+  setL1(index: number, offset: number): void {
+    putEntry(this.#l1, index, offset, offset !== 0);
+    this.#l1Dirty.add(index);
+  }
+
+  /** Corrects the copied flag of an L1 entry. Written by the next flush. */
+  setL1Copied(index: number, copied: boolean): void {
+    putEntry(this.#l1, index, this.l1Offset(index), copied);
+    this.#l1Dirty.add(index);
+  }
+
+  /** The L1 table's bytes, for a copy. */
+  copyL1(): Uint8Array {
+    return new Uint8Array(this.#l1.buffer, this.#l1.byteOffset, this.#l1.byteLength).slice();
+  }
+
+  /** The L2 table for L1 entry `index`, which must have one. */
+  *loadL2(index: number): Io<Table> {
+    const offset = this.l1Offset(index);
+    return this.l2.get(offset) ?? (yield* this.l2.load(offset));
+  }
+
+  /** The L2 table for L1 entry `index` as one that may be changed: made if there is none, copied if it is shared. */
+  *l2ForWrite(index: number): Io<Table> {
+    const { offset, copied } = this.l1(index);
+    if (offset !== 0 && copied) return yield* this.loadL2(index);
+    const shared = offset === 0 ? undefined : yield* this.loadL2(index);
+    const table = this.l2.add(yield* this.refcounts.allocate(1), shared?.bytes);
+    this.setL1(index, table.offset);
+    if (shared) this.refcounts.free(offset, this.clusterSize);
+    return table;
+  }
+
+  /** Flushes if changed tables crowd the cache. Called before a change takes tables in hand. */
+  *makeRoom(): Io<void> {
+    if (this.#failed) throw this.#failed;
+    if (this.l2.crowded || this.refcounts.crowded) yield* this.flush();
+  }
+
+  /** See the top of this file. The caller holds `lock`. */
+  *flush(): Io<void> {
+    if (this.#failed) throw this.#failed;
+    yield* this.refcounts.write();
+    yield* this.l2.write('fresh');
+    if (this.l2.hasDirtyLinked || this.#l1Dirty.size > 0) {
+      yield* this.storage.barrier();
+      yield* this.l2.write('all');
+      yield* this.#writeL1();
+    }
+    if (this.refcounts.hasFrees) {
+      yield* this.storage.barrier();
+      yield* this.refcounts.applyFrees();
+      yield* this.refcounts.write();
+    }
+    yield* this.storage.flush();
+    this.l2.settle();
+  }
+
+  /**
+   * Switches to new tables. Everything they need was written; nothing is changed in memory but not in the file. In memory the
+   * change is complete when this returns; the clusters of replaced tables are the caller's to free.
+   */
+  *switchTo(change: Partial<SwitchFields>, tables: { l1?: Uint8Array; reftable?: Uint8Array; snapshots?: readonly SnapshotEntry[] }): Io<void> {
+    assert(this.#l1Dirty.size === 0 && !this.l2.hasDirtyLinked, 'tables are switched while others wait to be written');
+    // A flush, not a barrier: a storage that buffers runs out of space here, where everything can still be taken back.
+    yield* this.storage.flush();
+    try {
+      yield* this.#writeSwitch({ ...this.header, ...change });
+      yield* this.storage.flush();
+    } catch (error) {
+      this.#failed = new DiskError('io', `${this.storage.name}: switching tables failed; open the image again to go on`, { format: FORMAT, cause: error });
+      throw error;
+    }
+    if (tables.l1) {
+      this.#l1 = view(tables.l1);
+      this.l2.clear();
+    }
+    if (tables.reftable) this.refcounts.adopt(tables.reftable, this.header.reftableOffset);
+    if (tables.snapshots) this.snapshots = tables.snapshots;
+  }
+
+  /** Sets the feature words; durable when it returns. */
+  *setFeatures(change: { incompatible?: number; autoclear?: number }): Io<void> {
+    const header = { ...this.header, ...change, autoclearHigh: false };
+    const words = new Uint8Array(FIELD.autoclear + 8 - FIELD.incompatible);
+    view(words).setUint32(4, header.incompatible);
+    view(words).setUint32(12, header.compatible);
+    view(words).setUint32(20, header.autoclear);
+    yield* this.storage.write(FIELD.incompatible, words);
+    yield* this.storage.flush();
+    this.header = header;
+  }
+
+  /** Grows the L1 table to at least the entries for `size` guest bytes. */
+  *growL1(size: number): Io<void> {
+    const entries = l1EntriesFor(size, this.clusterBits);
+    if (entries <= this.l1Size) return;
+    if (entries * 8 > MAX_L1_BYTES)
+      throw corrupt(FORMAT, `a disk of ${size} bytes needs an L1 table over 32 MiB with clusters of ${this.clusterSize}: use larger clusters`, { field: 'size' });
+    yield* this.flush();
+    const old = { offset: this.header.l1Offset, length: this.l1Size * 8 };
+    const table = new Uint8Array(entries * 8);
+    table.set(this.copyL1());
+    const l1Offset = yield* this.refcounts.allocate(roundUp(table.length, this.clusterSize) / this.clusterSize);
+    yield* this.refcounts.write();
+    yield* this.storage.write(l1Offset, table);
+    yield* this.switchTo({ l1Size: entries, l1Offset }, { l1: table });
+    if (old.length > 0) this.refcounts.free(old.offset, old.length);
+    yield* this.flush();
+  }
+
+  /** Changed L1 entries, neighbours in one write. */
+  *#writeL1(): Io<void> {
+    const dirty = [...this.#l1Dirty].sort((a, b) => a - b);
+    for (let i = 0; i < dirty.length; ) {
+      const first = dirty[i] as number;
+      let count = 1;
+      while (dirty[i + count] === first + count) count++;
+      const bytes = new Uint8Array(this.#l1.buffer, this.#l1.byteOffset + first * 8, count * 8);
+      yield* this.storage.write(this.header.l1Offset + first * 8, bytes);
+      i += count;
+    }
+    this.#l1Dirty.clear();
+  }
+
+  *#writeSwitch(header: Header): Io<void> {
+    yield* this.storage.write(FIELD.size, encodeSwitch(header));
+    this.header = header;
+  }
+}
+
+/** Writes entry `index` of an L1 or L2 table: a host offset, and whether it has exactly one reference. */
+export function putEntry(table: DataView, index: number, offset: number, copied: boolean): void {
+  setU64be(table, index * 8, offset);
+  if (copied) table.setUint32(index * 8, Math.floor(offset / TWO_32) + COPIED_HIGH);
+}
+
+function* readSnapshots(storage: Storage, header: Header): Io<SnapshotEntry[]> {
+  const entries: SnapshotEntry[] = [];
+  const field = 'snapshot_table';
+  let bytes = new Uint8Array();
+  for (let at = 0; entries.length < header.snapshotCount; ) {
+    // The table's length is known only from its entries, which are at most 1 KiB of extra data and two 64 KiB names each.
+    if (at + 256 * 1024 > bytes.length) {
+      const length = Math.min(bytes.length + 1024 * 1024, storage.size - header.snapshotsOffset, MAX_SNAPSHOT_TABLE_BYTES);
+      if (length > bytes.length) bytes = (yield* readBytes(storage, header.snapshotsOffset, length)) as Uint8Array<ArrayBuffer>;
+    }
+    const { entry, next } = parseSnapshot(bytes, at);
+    if (entry.l1Size * 8 > MAX_L1_BYTES)
+      throw corrupt(FORMAT, `l1_size of snapshot ${JSON.stringify(entry.name)} is ${entry.l1Size}`, { field });
+    entries.push(entry);
+    at = next;
+  }
+  return entries;
+}

@@ -1,0 +1,294 @@
+/**
+ * Reference counts of host clusters, and finding free ones. First fit from a moving start, in QEMU's order, so that images we
+ * write look like QEMU's.
+ *
+ * Crash argument. A count is raised in memory at once and written by the flush before anything that points at the cluster.
+ * A count is lowered only after the pointer's removal is durable: `free` puts the cluster in quarantine, `applyFrees` (called by
+ * the flush, behind its barrier) takes it out; until then it cannot be allocated again. So a cut leaves counts too high: leaks.
+ * A new refcount block, and the block that counts it, are durable before the refcount table points at it; a grown refcount
+ * table is durable, with the blocks that count it, before the one header write that switches to it.
+ */
+import { divideUp, roundUp, setU64be, view } from '../../base/bytes.ts';
+import { DiskError } from '../../base/errors.ts';
+import type { Io } from '../../base/io.ts';
+import type { Storage } from '../../storage/storage.ts';
+import { FORMAT, MAX_REFTABLE_BYTES } from './layout.ts';
+import { entryOffset, getRefcount, maxRefcount, setRefcount } from './layout-tables.ts';
+import { type Table, TableCache } from './tables.ts';
+
+const CACHE_BYTES = 8 * 1024 * 1024;
+
+export interface RefcountOptions {
+  readonly storage: Storage;
+  readonly clusterSize: number;
+  readonly order: number;
+  /** The refcount table as read. */
+  readonly reftable: Uint8Array;
+  readonly reftableOffset: number;
+  /** Writes the header fields of a new refcount table; both in one sector. */
+  readonly switchTable: (offset: number, clusters: number) => Io<void>;
+}
+
+export class Refcounts {
+  readonly #storage: Storage;
+  readonly #clusterSize: number;
+  readonly #order: number;
+  readonly #blocks: TableCache;
+  readonly #switchTable: RefcountOptions['switchTable'];
+  /** Clusters that a refcount block counts. */
+  readonly blockEntries: number;
+  #reftable: DataView;
+  #reftableOffset: number;
+  /** Where the next search starts: no cluster below is free, as far as is known. */
+  #freeIndex = 0;
+  /** Clusters to be given back once nothing durable points at them: [first, count]. */
+  #quarantine: [number, number][] = [];
+
+  constructor(options: RefcountOptions) {
+    const { storage, clusterSize, order } = options;
+    this.#storage = storage;
+    this.#clusterSize = clusterSize;
+    this.#order = order;
+    this.blockEntries = (clusterSize * 8) >> order;
+    this.#blocks = new TableCache(storage, { tableSize: clusterSize, what: 'refcount block', budget: CACHE_BYTES });
+    this.#reftable = view(options.reftable);
+    this.#reftableOffset = options.reftableOffset;
+    this.#switchTable = options.switchTable;
+  }
+
+  get reftableEntries(): number {
+    return this.#reftable.byteLength / 8;
+  }
+
+  get reftableOffset(): number {
+    return this.#reftableOffset;
+  }
+
+  /** The largest count this width holds. */
+  get max(): number {
+    return maxRefcount(this.#order);
+  }
+
+  get crowded(): boolean {
+    return this.#blocks.crowded;
+  }
+
+  get hasFrees(): boolean {
+    return this.#quarantine.length > 0;
+  }
+
+  /** Host offset of refcount block `index`, 0 if there is none; low bits that should be 0 included. */
+  rawBlockOffset(index: number): { offset: number; reserved: boolean } {
+    const low = this.#reftable.getUint32(index * 8 + 4);
+    return { offset: this.#blockOffset(index), reserved: (low & 0x1ff) !== 0 };
+  }
+
+  /** The refcount table's bytes, for a copy. */
+  copyReftable(): Uint8Array {
+    return new Uint8Array(this.#reftable.buffer, this.#reftable.byteOffset, this.#reftable.byteLength).slice();
+  }
+
+  /** The stored count of a cluster. */
+  *get(clusterIndex: number): Io<number> {
+    const block = yield* this.loadBlock(Math.floor(clusterIndex / this.blockEntries));
+    return block ? getRefcount(block.data, clusterIndex % this.blockEntries, this.#order) : 0;
+  }
+
+  /** Refcount block `index`, or `undefined` where there is none and all counts are 0. */
+  *loadBlock(index: number): Io<Table | undefined> {
+    if (index >= this.reftableEntries) return undefined;
+    const offset = this.#blockOffset(index);
+    return offset === 0 ? undefined : (this.#blocks.get(offset) ?? (yield* this.#blocks.load(offset)));
+  }
+
+  /** The stored counts of the first `most` clusters of refcount block `index`. */
+  *countsOf(index: number, most: number): Io<Float64Array> {
+    const counts = new Float64Array(Math.min(most, this.blockEntries));
+    const block = yield* this.loadBlock(index);
+    if (block) for (let i = 0; i < counts.length; i++) counts[i] = getRefcount(block.data, i, this.#order);
+    return counts;
+  }
+
+  /** Sets a count outright. A block that is missing is made at or past `end`: what the counts call free may not be. */
+  *repair(clusterIndex: number, count: number, end: number): Io<void> {
+    const index = Math.floor(clusterIndex / this.blockEntries);
+    this.#freeIndex = Math.max(this.#freeIndex, end);
+    while (!(yield* this.loadBlock(index))) yield* this.#makeBlock(clusterIndex);
+    this.#set((yield* this.loadBlock(index)) as Table, clusterIndex, count);
+  }
+
+  /** Takes `count` contiguous free clusters and returns their host offset. Nothing durable counts them before the next flush. */
+  *allocate(count: number): Io<number> {
+    for (;;) {
+      const first = yield* this.#findFree(count);
+      if (yield* this.#claim(first, count)) return first * this.#clusterSize;
+      // A refcount block was made on the way, perhaps out of these very clusters: look again from where they were.
+      this.#freeIndex = Math.min(this.#freeIndex, first);
+    }
+  }
+
+  /** Gives clusters back that nothing ever pointed at. */
+  *release(offset: number, length: number): Io<void> {
+    yield* this.#lower(Math.floor(offset / this.#clusterSize), divideUp(length, this.#clusterSize));
+  }
+
+  /** One reference to every cluster touched by [offset, offset + length) is gone; they are free after the next flush. */
+  free(offset: number, length: number): void {
+    const first = Math.floor(offset / this.#clusterSize);
+    const count = Math.floor((offset + length - 1) / this.#clusterSize) - first + 1;
+    const last = this.#quarantine.at(-1);
+    if (last && last[0] + last[1] === first) last[1] += count;
+    else this.#quarantine.push([first, count]);
+  }
+
+  /** Lowers the counts of what `free` collected. Only after the removal of the pointers is durable. */
+  *applyFrees(): Io<void> {
+    const due = this.#quarantine;
+    this.#quarantine = [];
+    for (const [first, count] of due) yield* this.#lower(first, count);
+  }
+
+  /** Writes changed blocks, in file order. */
+  *write(): Io<void> {
+    yield* this.#blocks.write('all');
+    this.#blocks.settle();
+  }
+
+  /** Goes over to another refcount table whose header switch is durable; blocks in memory are read again. */
+  adopt(reftable: Uint8Array, reftableOffset: number): void {
+    this.#reftable = view(reftable);
+    this.#reftableOffset = reftableOffset;
+    this.#blocks.clear();
+  }
+
+  #blockOffset(index: number): number {
+    const high = this.#reftable.getUint32(index * 8);
+    // Bits 56-63 would lie past any file we can open; keep them, so that the bounds check names them.
+    return entryOffset(high & 0x00ff_ffff, this.#reftable.getUint32(index * 8 + 4)) + (high >>> 24) * 2 ** 56;
+  }
+
+  *#findFree(count: number): Io<number> {
+    let run = 0;
+    for (;;) {
+      const within = this.#freeIndex % this.blockEntries;
+      const block = yield* this.loadBlock((this.#freeIndex - within) / this.blockEntries);
+      for (let i = within; i < this.blockEntries; i++) {
+        run = block && getRefcount(block.data, i, this.#order) !== 0 ? 0 : run + 1;
+        this.#freeIndex++;
+        if (run === count) return this.#freeIndex - count;
+      }
+      if (this.#freeIndex * this.#clusterSize > Number.MAX_SAFE_INTEGER)
+        throw new DiskError('no-space', `${FORMAT}: no free cluster below 2^53`, { format: FORMAT });
+    }
+  }
+
+  /** Raises the counts of free clusters to 1. False if a missing refcount block had to be made: nothing was raised. */
+  *#claim(first: number, count: number): Io<boolean> {
+    const blocks: Table[] = [];
+    const firstBlock = Math.floor(first / this.blockEntries);
+    const lastBlock = Math.floor((first + count - 1) / this.blockEntries);
+    for (let index = firstBlock; index <= lastBlock; index++) {
+      const block = yield* this.loadBlock(index);
+      if (!block) {
+        yield* this.#makeBlock(Math.max(first, index * this.blockEntries));
+        return false;
+      }
+      blocks.push(block);
+    }
+    for (let cluster = first; cluster < first + count; cluster++) {
+      const block = blocks[Math.floor(cluster / this.blockEntries) - firstBlock] as Table;
+      this.#set(block, cluster, 1);
+    }
+    return true;
+  }
+
+  #set(block: Table, clusterIndex: number, count: number): void {
+    setRefcount(block.data, clusterIndex % this.blockEntries, this.#order, count);
+    this.#blocks.touch(block);
+  }
+
+  *#lower(first: number, count: number): Io<void> {
+    for (let cluster = first; cluster < first + count; cluster++) {
+      const block = yield* this.loadBlock(Math.floor(cluster / this.blockEntries));
+      const stored = block ? getRefcount(block.data, cluster % this.blockEntries, this.#order) : 0;
+      // A count that was too low already (a damaged image) stays: check reports it.
+      if (!block || stored === 0) continue;
+      this.#set(block, cluster, stored - 1);
+      if (stored > 1) continue;
+      this.#freeIndex = Math.min(this.#freeIndex, cluster);
+    }
+  }
+
+  /** Makes the refcount block that counts `clusterIndex`. */
+  *#makeBlock(clusterIndex: number): Io<void> {
+    const index = Math.floor(clusterIndex / this.blockEntries);
+    const cluster = yield* this.#findFree(1);
+    const offset = cluster * this.#clusterSize;
+    if (Math.floor(cluster / this.blockEntries) === index) {
+      const block = this.#blocks.add(offset);
+      this.#set(block, cluster, 1);
+    } else {
+      // Counted elsewhere; that block may have to be made first. It recurses at most until a block counts itself.
+      while (!(yield* this.#claim(cluster, 1))) if ((yield* this.get(cluster)) !== 0) return;
+      this.#blocks.add(offset);
+    }
+    if (index < this.reftableEntries) yield* this.#hook(index, offset);
+    else yield* this.#growTable(index, offset, clusterIndex);
+  }
+
+  /** Points the refcount table at a block, everything it needs being durable first. */
+  *#hook(index: number, offset: number): Io<void> {
+    yield* this.write();
+    yield* this.#storage.barrier();
+    const entry = new Uint8Array(8);
+    setU64be(view(entry), 0, offset);
+    yield* this.#storage.write(this.#reftableOffset + index * 8, entry);
+    setU64be(this.#reftable, index * 8, offset);
+  }
+
+  /**
+   * A larger refcount table, with new blocks that count themselves and the table, at the next place that no block counts yet;
+   * half as large again as needed.
+   */
+  *#growTable(newIndex: number, newOffset: number, clusterIndex: number): Io<void> {
+    const n = this.blockEntries;
+    const firstBlock = divideUp(Math.max(clusterIndex + 1, newOffset / this.#clusterSize), n);
+    const start = firstBlock * n;
+    const { blocks, tableClusters } = this.#planTable(firstBlock);
+    if (tableClusters * this.#clusterSize > MAX_REFTABLE_BYTES)
+      throw new DiskError('no-space', `${FORMAT}: the refcount table would exceed 8 MiB: the file cannot grow further`, { format: FORMAT });
+    const table = new Uint8Array(tableClusters * this.#clusterSize);
+    table.set(this.copyReftable());
+    const entries = view(table);
+    setU64be(entries, newIndex * 8, newOffset);
+    for (let i = 0; i < blocks; i++) {
+      const offset = (start + i) * this.#clusterSize;
+      setU64be(entries, (firstBlock + i) * 8, offset);
+      const block = this.#blocks.add(offset);
+      const end = Math.min(start + blocks + tableClusters, (firstBlock + i + 1) * n);
+      for (let cluster = start + i * n; cluster < end; cluster++) this.#set(block, cluster, 1);
+    }
+    const tableOffset = (start + blocks) * this.#clusterSize;
+    yield* this.write();
+    yield* this.#storage.write(tableOffset, table);
+    yield* this.#storage.barrier();
+    yield* this.#switchTable(tableOffset, tableClusters);
+    yield* this.#storage.barrier();
+    const old = { offset: this.#reftableOffset, length: this.#reftable.byteLength };
+    this.#reftable = entries;
+    this.#reftableOffset = tableOffset;
+    this.free(old.offset, old.length);
+  }
+
+  /** How many new blocks and table clusters an area that starts where block `firstBlock` counts needs to count itself: the least that fits. */
+  #planTable(firstBlock: number): { blocks: number; tableClusters: number } {
+    let blocks = 1;
+    for (;;) {
+      const total = firstBlock + blocks;
+      const entries = roundUp(total + divideUp(total, 2), this.#clusterSize / 8);
+      const tableClusters = (entries * 8) / this.#clusterSize;
+      if (blocks * this.blockEntries >= blocks + tableClusters) return { blocks, tableClusters };
+      blocks++;
+    }
+  }
+}

@@ -1,0 +1,190 @@
+/**
+ * Changing many reference counts and tables at once, all or nothing. Snapshots must change counts, copied flags, L1 and the
+ * snapshot table together; qcow2 has no journal, but header fields in one sector name all of these tables. So every table that
+ * changes is written as a new one in unused space, and one write of those header fields switches over.
+ *
+ * Crash argument. Before the switch nothing on disk points at the new tables: a cut leaves the old image (the space taken for them
+ * may be counted: leaks). The switch is one write within the first sector, behind a barrier after everything it names. After it the
+ * new image is complete; the replaced tables are still counted (leaks) until they are freed like any other cluster.
+ */
+import { divideUp, setU64be, view } from '../../base/bytes.ts';
+import { DiskError } from '../../base/errors.ts';
+import type { Io } from '../../base/io.ts';
+import { readBytes } from '../../storage/storage.ts';
+import { FORMAT, type SwitchFields } from './layout.ts';
+import { COMPRESSED_HIGH, compressedPlace, entryOffset, getRefcount, type SnapshotEntry, setRefcount } from './layout-tables.ts';
+import type { Metadata } from './metadata.ts';
+
+export class Shadow {
+  readonly #meta: Metadata;
+  /** By refcount block index: what each count is to be raised by. */
+  readonly #deltas = new Map<number, Int32Array>();
+  /** Clusters taken for the new tables; given back if the switch does not happen. */
+  readonly #taken: [number, number][] = [];
+  /** Clusters of replaced tables; freed after the switch. */
+  readonly #replaced: [number, number][] = [];
+
+  /** The caller holds `Metadata.lock` and has flushed. */
+  constructor(meta: Metadata) {
+    this.#meta = meta;
+  }
+
+  /** Notes that every cluster touched by a range gains (or loses) `delta` references. */
+  count(offset: number, length: number, delta: number): void {
+    const { clusterSize, refcounts } = this.#meta;
+    const last = Math.floor((offset + length - 1) / clusterSize);
+    for (let cluster = Math.floor(offset / clusterSize); cluster <= last; cluster++) {
+      const index = Math.floor(cluster / refcounts.blockEntries);
+      let deltas = this.#deltas.get(index);
+      if (!deltas) {
+        deltas = new Int32Array(refcounts.blockEntries);
+        this.#deltas.set(index, deltas);
+      }
+      const within = cluster % refcounts.blockEntries;
+      deltas[within] = (deltas[within] as number) + delta;
+    }
+  }
+
+  /** The count the cluster at `offset` will have. */
+  *refcount(offset: number): Io<number> {
+    const { clusterSize, refcounts } = this.#meta;
+    const cluster = Math.floor(offset / clusterSize);
+    const delta = this.#deltas.get(Math.floor(cluster / refcounts.blockEntries))?.[cluster % refcounts.blockEntries] ?? 0;
+    return (yield* refcounts.get(cluster)) + delta;
+  }
+
+  /** Adds `delta` references to everything an L1 table leads to: its L2 tables, their clusters, compressed bytes. */
+  *countTree(l1: Uint8Array, delta: number): Io<void> {
+    const { clusterSize } = this.#meta;
+    const entries = view(l1);
+    for (let i = 0; i < l1.length / 8; i++) {
+      const offset = entryOffset(entries.getUint32(i * 8), entries.getUint32(i * 8 + 4));
+      if (offset === 0) continue;
+      this.count(offset, clusterSize, delta);
+      this.#countTable(view(yield* this.readTable(offset)), delta);
+    }
+  }
+
+  /** The bytes of an L2 table in the file, as a private copy. */
+  *readTable(offset: number): Io<Uint8Array> {
+    const resident = this.#meta.l2.get(offset);
+    if (resident) return resident.bytes.slice();
+    const checked = yield* this.#meta.l2.load(offset);
+    return checked.bytes.slice();
+  }
+
+  /** Writes a new table in unused space and returns its host offset. */
+  *place(bytes: Uint8Array): Io<number> {
+    const { clusterSize, refcounts, storage } = this.#meta;
+    const clusters = divideUp(bytes.length, clusterSize);
+    const offset = yield* refcounts.allocate(clusters);
+    this.#taken.push([offset, clusters * clusterSize]);
+    yield* storage.write(offset, bytes);
+    return offset;
+  }
+
+  /** Notes the clusters of a table that the switch replaces. */
+  replace(offset: number, length: number): void {
+    if (length > 0) this.#replaced.push([offset, length]);
+  }
+
+  /** Throws `refused` if a count would not fit; nothing was changed then. */
+  *requireFits(): Io<void> {
+    const { refcounts } = this.#meta;
+    for (const [index, deltas] of this.#deltas) {
+      const block = yield* refcounts.loadBlock(index);
+      for (let i = 0; i < deltas.length; i++) {
+        const delta = deltas[i] as number;
+        if (delta <= 0) continue;
+        const count = (block ? getRefcount(block.data, i, this.#meta.header.refcountOrder) : 0) + delta;
+        if (count > refcounts.max)
+          throw new DiskError('refused', `${FORMAT}: a cluster would have ${count} references, more than refcount_bits allows (${refcounts.max})`, {
+            format: FORMAT,
+            field: 'refcount_bits',
+          });
+      }
+    }
+  }
+
+  /** Writes the new refcount blocks and table, switches, and frees what was replaced. */
+  *commit(change: Partial<SwitchFields>, tables: { l1?: Uint8Array; snapshots?: readonly SnapshotEntry[] }): Io<void> {
+    const meta = this.#meta;
+    const counted = this.#deltas.size > 0 ? yield* this.#placeRefcounts() : undefined;
+    // Raised counts in blocks that stay: those of the new tables, where they lie.
+    yield* meta.refcounts.write();
+    yield* meta.switchTo({ ...change, ...counted?.change }, { ...tables, ...(counted ? { reftable: counted.reftable } : {}) });
+    for (const [offset, length] of this.#replaced) meta.refcounts.free(offset, length);
+    yield* meta.flush();
+  }
+
+  /** Gives the space taken back; for a change that failed before the switch. */
+  *abandon(): Io<void> {
+    for (const [offset, length] of this.#taken) yield* this.#meta.refcounts.release(offset, length);
+  }
+
+  *#placeRefcounts(): Io<{ change: Partial<SwitchFields>; reftable: Uint8Array }> {
+    const { refcounts, header, clusterSize } = this.#meta;
+    // All space first: taking it changes counts, and the new blocks must have those too.
+    const places = new Map<number, number>();
+    for (const index of this.#deltas.keys()) places.set(index, yield* this.#take(1));
+    const tableBytes = refcounts.reftableEntries * 8;
+    let reftableOffset = yield* this.#take(tableBytes / clusterSize);
+    // Taking space may itself have grown the table.
+    let length = tableBytes;
+    while (refcounts.reftableEntries * 8 > length) {
+      length = refcounts.reftableEntries * 8;
+      reftableOffset = yield* this.#take(length / clusterSize);
+    }
+    const reftable = refcounts.copyReftable();
+    for (const [index, offset] of places) {
+      yield* this.#writeBlock(index, offset);
+      this.replace(refcounts.rawBlockOffset(index).offset, clusterSize);
+      setU64be(view(reftable), index * 8, offset);
+    }
+    yield* this.#meta.storage.write(reftableOffset, reftable);
+    this.replace(refcounts.reftableOffset, reftable.length);
+    return { change: { reftableOffset, reftableClusters: reftable.length / 2 ** header.clusterBits }, reftable };
+  }
+
+  *#take(clusters: number): Io<number> {
+    const { clusterSize, refcounts } = this.#meta;
+    const offset = yield* refcounts.allocate(clusters);
+    this.#taken.push([offset, clusters * clusterSize]);
+    return offset;
+  }
+
+  /** A copy of a refcount block with its counts changed. */
+  *#writeBlock(index: number, offset: number): Io<void> {
+    const { refcounts, header, storage, clusterSize } = this.#meta;
+    const old = yield* refcounts.loadBlock(index);
+    const bytes = old ? old.bytes.slice() : new Uint8Array(clusterSize);
+    const data = view(bytes);
+    for (const [i, delta] of (this.#deltas.get(index) as Int32Array).entries()) {
+      if (delta === 0) continue;
+      // A count that is too low already (a damaged image) stops at 0: check reports it.
+      const count = Math.max(0, getRefcount(data, i, header.refcountOrder) + delta);
+      setRefcount(data, i, header.refcountOrder, count);
+    }
+    yield* storage.write(offset, bytes);
+  }
+
+  #countTable(table: DataView, delta: number): void {
+    const { clusterSize, clusterBits, l2Entries } = this.#meta;
+    for (let i = 0; i < l2Entries; i++) {
+      const high = table.getUint32(i * 8);
+      const low = table.getUint32(i * 8 + 4);
+      if ((high & COMPRESSED_HIGH) !== 0) {
+        const { hostOffset, length } = compressedPlace(high, low, clusterBits);
+        this.count(hostOffset, length, delta);
+      } else {
+        const offset = entryOffset(high, low);
+        if (offset !== 0) this.count(offset, clusterSize, delta);
+      }
+    }
+  }
+}
+
+/** An L1 table as stored in the file. */
+export function* readL1(meta: Metadata, { l1Offset, l1Size }: { l1Offset: number; l1Size: number }): Io<Uint8Array> {
+  return yield* readBytes(meta.storage, l1Offset, l1Size * 8);
+}

@@ -1,0 +1,194 @@
+/**
+ * Internal snapshots. A snapshot is a copy of the L1 table; its L2 tables and clusters are shared and counted once more, and
+ * the active tables lose their copied flags, so that the next write goes elsewhere. Every change is one switch (shadow.ts has the
+ * crash argument): a cut leaves the snapshot table, the active tables and the counts all as before or all as after.
+ */
+import { view } from '../../base/bytes.ts';
+import { corrupt, DiskError } from '../../base/errors.ts';
+import type { Io } from '../../base/io.ts';
+import type { ImageDriver, SnapshotDriver, SnapshotInfo } from '../driver.ts';
+import { FORMAT, l1EntriesFor, MAX_SNAPSHOTS } from './layout.ts';
+import { COMPRESSED_HIGH, COPIED_HIGH, encodeSnapshotExtra, encodeSnapshots, entryOffset, type SnapshotEntry } from './layout-tables.ts';
+import { type Metadata, putEntry } from './metadata.ts';
+import { readL1, Shadow } from './shadow.ts';
+
+const NAME_LIMIT = 65535;
+
+export class Qcow2Snapshots implements SnapshotDriver {
+  readonly #meta: Metadata;
+  readonly #open: (view: Metadata) => ImageDriver;
+
+  constructor(meta: Metadata, open: (view: Metadata) => ImageDriver) {
+    this.#meta = meta;
+    this.#open = open;
+  }
+
+  list(): SnapshotInfo[] {
+    return this.#meta.snapshots.map((entry) => describe(entry, this.#meta.header.size));
+  }
+
+  *create({ name, date }: { name: string; date: Date }): Io<SnapshotInfo> {
+    const meta = this.#meta;
+    if (new TextEncoder().encode(name).length > NAME_LIMIT)
+      throw new DiskError('refused', `${FORMAT}: a snapshot name has at most ${NAME_LIMIT} bytes`, { format: FORMAT, field: 'name' });
+    if (meta.snapshots.length >= MAX_SNAPSHOTS)
+      throw new DiskError('refused', `${FORMAT}: an image has at most ${MAX_SNAPSHOTS} snapshots`, { format: FORMAT, field: 'nb_snapshots' });
+    return yield* this.#change(function* (shadow) {
+      const active = meta.copyL1();
+      yield* shadow.countTree(active, 1);
+      yield* shadow.requireFits();
+      // The active L1 and the snapshot's are both written anew, with the same entries.
+      const l1 = yield* refreshed(meta, shadow, active, 2);
+      const milliseconds = date.getTime();
+      const entry: SnapshotEntry = {
+        l1Offset: l1.length > 0 ? yield* shadow.place(l1) : 0,
+        l1Size: meta.l1Size,
+        id: String(1 + meta.snapshots.reduce((most, { id }) => Math.max(most, Number.parseInt(id, 10) || 0), 0)),
+        name,
+        dateSeconds: Math.floor(milliseconds / 1000),
+        dateNanoseconds: (milliseconds % 1000) * 1_000_000,
+        vmClockNanoseconds: 0,
+        vmStateSize: 0,
+        diskSize: meta.header.size,
+        icount: 0,
+        extra: encodeSnapshotExtra(0, meta.header.size),
+      };
+      yield* switchTo(meta, shadow, { l1, snapshots: [...meta.snapshots, entry] });
+      return describe(entry, meta.header.size);
+    });
+  }
+
+  *apply(id: string): Io<void> {
+    const meta = this.#meta;
+    const entry = this.#entry(id);
+    yield* this.#change(function* (shadow) {
+      const size = entry.diskSize ?? meta.header.size;
+      const stored = yield* loadSnapshotL1(meta, entry, size);
+      yield* shadow.countTree(stored, 1);
+      yield* shadow.countTree(meta.copyL1(), -1);
+      yield* shadow.requireFits();
+      const l1 = yield* refreshed(meta, shadow, stored, 1);
+      yield* switchTo(meta, shadow, { l1, size });
+    });
+  }
+
+  *delete(id: string): Io<void> {
+    const meta = this.#meta;
+    const entry = this.#entry(id);
+    yield* this.#change(function* (shadow) {
+      const stored = yield* loadSnapshotL1(meta, entry, 0);
+      yield* shadow.countTree(stored, -1);
+      shadow.replace(entry.l1Offset, entry.l1Size * 8);
+      const l1 = yield* refreshed(meta, shadow, meta.copyL1(), 1);
+      yield* switchTo(meta, shadow, { l1, snapshots: meta.snapshots.filter((other) => other !== entry) });
+    });
+  }
+
+  *view(id: string): Io<ImageDriver> {
+    const entry = this.#entry(id);
+    const meta = this.#meta;
+    const size = entry.diskSize ?? meta.header.size;
+    const l1 = yield* loadSnapshotL1(meta, entry, size);
+    return this.#open(meta.viewOf({ size, l1, l1Offset: entry.l1Offset }));
+  }
+
+  #entry(id: string): SnapshotEntry {
+    const entry = this.#meta.snapshots.find((snapshot) => snapshot.id === id);
+    if (!entry) throw new DiskError('not-found', `${FORMAT}: there is no snapshot with id ${id}`, { format: FORMAT, field: 'snapshot' });
+    return entry;
+  }
+
+  /** Runs a change with the tables held and everything before it in the file; gives its space back if it fails. */
+  *#change<T>(body: (shadow: Shadow) => Io<T>): Io<T> {
+    const meta = this.#meta;
+    return yield* meta.lock.run(function* () {
+      yield* meta.flush();
+      const shadow = new Shadow(meta);
+      const before = meta.header;
+      try {
+        return yield* body(shadow);
+      } catch (error) {
+        if (meta.header === before) yield* shadow.abandon();
+        throw error;
+      }
+    });
+  }
+}
+
+/** The L1 table of a snapshot, checked to reach over `size` guest bytes. */
+function* loadSnapshotL1(meta: Metadata, entry: SnapshotEntry, size: number): Io<Uint8Array> {
+  const field = 'snapshot l1_table_offset';
+  if (entry.l1Offset % meta.clusterSize !== 0 || entry.l1Offset + entry.l1Size * 8 > meta.storage.size)
+    throw corrupt(FORMAT, `the L1 table of snapshot ${JSON.stringify(entry.name)} does not lie in the file`, { field, offset: entry.l1Offset });
+  if (entry.l1Size < l1EntriesFor(size, meta.clusterBits))
+    throw corrupt(FORMAT, `the L1 table of snapshot ${JSON.stringify(entry.name)} is too small for its disk`, { field: 'snapshot l1_size' });
+  return yield* readL1(meta, entry);
+}
+
+/**
+ * An L1 table whose copied flags, and those of its L2 tables, say what the counts will be; to be written to `copies` places. A table
+ * that must change for that is written anew for these copies only: other snapshots keep the old one.
+ */
+function* refreshed(meta: Metadata, shadow: Shadow, l1: Uint8Array, copies: 1 | 2): Io<Uint8Array> {
+  const table = l1.slice();
+  const entries = view(table);
+  for (let i = 0; i < table.length / 8; i++) {
+    const old = entryOffset(entries.getUint32(i * 8), entries.getUint32(i * 8 + 4));
+    if (old === 0) continue;
+    const references = yield* shadow.refcount(old);
+    const bytes = yield* shadow.readTable(old);
+    const changed = yield* refreshTable(meta, shadow, view(bytes), references === 1);
+    if (changed) {
+      const offset = yield* shadow.place(bytes);
+      // `place` counted it once.
+      shadow.count(offset, meta.clusterSize, copies - 1);
+      shadow.count(old, meta.clusterSize, -copies);
+      putEntry(entries, i, offset, copies === 1);
+    } else putEntry(entries, i, old, references === 1);
+  }
+  return table;
+}
+
+/** Sets copied flags of L2 entries. A table that is shared has none: its clusters are counted once for each tree. */
+function* refreshTable(meta: Metadata, shadow: Shadow, table: DataView, own: boolean): Io<boolean> {
+  let changed = false;
+  for (let i = 0; i < meta.l2Entries; i++) {
+    const high = table.getUint32(i * 8);
+    const offset = entryOffset(high, table.getUint32(i * 8 + 4));
+    if ((high & COMPRESSED_HIGH) !== 0 || offset === 0) continue;
+    const copied = own && (yield* shadow.refcount(offset)) === 1;
+    const now = (copied ? high | COPIED_HIGH : high & ~COPIED_HIGH) >>> 0;
+    if (now === high) continue;
+    table.setUint32(i * 8, now);
+    changed = true;
+  }
+  return changed;
+}
+
+/** Places the new L1 table (and snapshot table, if there is one) and switches to them. */
+function* switchTo(meta: Metadata, shadow: Shadow, to: { l1: Uint8Array; size?: number; snapshots?: readonly SnapshotEntry[] }): Io<void> {
+  const { header } = meta;
+  const l1Offset = to.l1.length > 0 ? yield* shadow.place(to.l1) : 0;
+  shadow.replace(header.l1Offset, header.l1Size * 8);
+  let snapshotFields = {};
+  if (to.snapshots) {
+    const bytes = encodeSnapshots(to.snapshots);
+    shadow.replace(header.snapshotsOffset, encodeSnapshots(meta.snapshots).length);
+    snapshotFields = { snapshotCount: to.snapshots.length, snapshotsOffset: bytes.length > 0 ? yield* shadow.place(bytes) : 0 };
+  }
+  const change = { l1Offset, l1Size: to.l1.length / 8, size: to.size ?? header.size, ...snapshotFields };
+  yield* shadow.commit(change, { l1: to.l1, ...(to.snapshots ? { snapshots: to.snapshots } : {}) });
+}
+
+function describe(entry: SnapshotEntry, presentSize: number): SnapshotInfo {
+  return {
+    id: entry.id,
+    name: entry.name,
+    vmStateSize: entry.vmStateSize,
+    dateSeconds: entry.dateSeconds,
+    dateNanoseconds: entry.dateNanoseconds,
+    vmClockNanoseconds: entry.vmClockNanoseconds,
+    ...(entry.icount === undefined ? {} : { icount: entry.icount }),
+    diskSize: entry.diskSize ?? presentSize,
+  };
+}

@@ -1,0 +1,124 @@
+/**
+ * Metadata tables of one cluster (L2 tables, refcount blocks) in memory, under their host offsets. Changed tables stay until
+ * the flush in metadata.ts writes them in its order; only unchanged ones are forgotten when the budget is used up.
+ */
+import { view } from '../../base/bytes.ts';
+import { corrupt } from '../../base/errors.ts';
+import type { Io } from '../../base/io.ts';
+import { Lru } from '../../base/lru.ts';
+import type { Storage } from '../../storage/storage.ts';
+import { FORMAT } from './layout.ts';
+
+/** One table. Change `data` and then call `TableCache.touch`. */
+export interface Table {
+  readonly offset: number;
+  readonly bytes: Uint8Array;
+  readonly data: DataView;
+  dirty: boolean;
+  /** Nothing durable points at it yet, so it may be written at any time. */
+  fresh: boolean;
+}
+
+export class TableCache {
+  readonly #storage: Storage;
+  readonly #tableSize: number;
+  readonly #what: string;
+  readonly #tables: Lru<number, Table>;
+  readonly #dirty = new Set<Table>();
+
+  /** `what` names the table in errors; `budget` is bytes. */
+  constructor(storage: Storage, { tableSize, what, budget }: { tableSize: number; what: string; budget: number }) {
+    this.#storage = storage;
+    this.#tableSize = tableSize;
+    this.#what = what;
+    this.#tables = new Lru(Math.max(4, Math.floor(budget / tableSize)));
+  }
+
+  /** Bytes of changed tables. */
+  get dirtyBytes(): number {
+    return this.#dirty.size * this.#tableSize;
+  }
+
+  /** Half of the budget is changed tables: time to flush. */
+  get crowded(): boolean {
+    return this.#dirty.size * 2 > this.#tables.capacity;
+  }
+
+  /** The table if it is in memory. */
+  get(offset: number): Table | undefined {
+    return this.#tables.get(offset);
+  }
+
+  /** The table, read if need be. Refuses an offset that is not on a cluster or not inside the file. */
+  *load(offset: number): Io<Table> {
+    const resident = this.#tables.get(offset);
+    if (resident) return resident;
+    const field = this.#what;
+    const hex = `0x${offset.toString(16)}`;
+    if (offset % this.#tableSize !== 0) throw corrupt(FORMAT, `${field} offset ${hex} is not on a cluster`, { field, offset });
+    if (offset + this.#tableSize > this.#storage.size) throw corrupt(FORMAT, `${field} at ${hex} lies past the end of the file`, { field, offset });
+    const bytes = new Uint8Array(this.#tableSize);
+    yield* this.#storage.read(offset, bytes);
+    return this.#keep({ offset, bytes, data: view(bytes), dirty: false, fresh: false });
+  }
+
+  /** A new table at a place just allocated; its bytes are copied from `contents` or zero. */
+  add(offset: number, contents?: Uint8Array): Table {
+    const bytes = contents ? contents.slice() : new Uint8Array(this.#tableSize);
+    const table = this.#keep({ offset, bytes, data: view(bytes), dirty: false, fresh: true });
+    this.touch(table);
+    return table;
+  }
+
+  /** Marks a table as changed. */
+  touch(table: Table): void {
+    table.dirty = true;
+    this.#dirty.add(table);
+  }
+
+  /** Forgets a table whose cluster is no longer one. */
+  drop(offset: number): void {
+    const table = this.#tables.peek(offset);
+    if (!table) return;
+    this.#dirty.delete(table);
+    this.#tables.delete(offset);
+  }
+
+  /** Forgets everything, changed or not. */
+  clear(): void {
+    this.#dirty.clear();
+    this.#tables.clear();
+  }
+
+  /** True if some changed table is already pointed at on disk. */
+  get hasDirtyLinked(): boolean {
+    for (const table of this.#dirty) if (!table.fresh) return true;
+    return false;
+  }
+
+  /** Writes changed tables in file order: all, or only those nothing points at yet. */
+  *write(which: 'all' | 'fresh'): Io<void> {
+    const due = [...this.#dirty].filter((table) => which === 'all' || table.fresh).sort((a, b) => a.offset - b.offset);
+    for (const table of due) {
+      yield* this.#storage.write(table.offset, table.bytes);
+      table.dirty = false;
+      this.#dirty.delete(table);
+    }
+  }
+
+  /** To be called when everything written is durable and linked. */
+  settle(): void {
+    for (const [, table] of this.#tables) table.fresh = false;
+  }
+
+  #keep(table: Table): Table {
+    while (this.#tables.size >= this.#tables.capacity) {
+      // A fresh table that was written must stay recognisable as fresh until it is linked.
+      const victim = this.#tables.victim((candidate) => !candidate.dirty && !candidate.fresh);
+      if (!victim) break;
+      this.#tables.delete(victim[0]);
+    }
+    this.#tables.set(table.offset, table);
+    return table;
+  }
+}
