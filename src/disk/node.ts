@@ -191,8 +191,7 @@ export class BlockNode implements Storage {
   *status(offset: number, length: number): Io<MapRun> {
     this.#requireOpen();
     const inside = Math.min(length, this.size - offset);
-    // A shorter backing file: what lies past its end counts as zeros it has.
-    if (inside <= 0) return { ...run(offset, length), present: true, zero: true, data: false };
+    if (inside <= 0) return { ...run(offset, length), present: false, zero: true, data: false };
     const extent = yield* this.driver.map(offset, inside);
     switch (extent.kind) {
       case 'data':
@@ -208,8 +207,10 @@ export class BlockNode implements Storage {
       case 'encoded':
         return { ...run(offset, extent.length), present: true, zero: false, data: true, compressed: extent.compressed };
       case 'backing': {
-        if (!this.backing) return { ...run(offset, extent.length), present: false, zero: true, data: false };
-        const below = yield* this.backing.status(offset, extent.length);
+        // Past the end of a shorter backing file there is nothing either.
+        const shared = this.backing ? Math.min(extent.length, this.backing.size - offset) : 0;
+        if (!this.backing || shared <= 0) return { ...run(offset, extent.length), present: false, zero: true, data: false };
+        const below = yield* this.backing.status(offset, shared);
         return { ...below, depth: below.depth + 1 };
       }
     }
@@ -264,8 +265,10 @@ export class BlockNode implements Storage {
 
   *#writeRange(offset: number, bytes: Uint8Array): Io<void> {
     if (this.#guard) yield* this.#guard(offset, bytes, this);
+    let after: number | undefined;
     for (let done = 0; done < bytes.length; ) {
-      const placement = yield* this.#allocate(offset + done, bytes.length - done);
+      const placement = yield* this.#allocate(offset + done, bytes.length - done, after);
+      after = placement.hostOffset + placement.length;
       const piece = bytes.subarray(done, done + placement.length);
       if (placement.fresh) yield* this.#writeFresh(offset + done, piece, placement, placement.fresh);
       else yield* placement.storage.write(placement.hostOffset, piece);
@@ -273,9 +276,9 @@ export class BlockNode implements Storage {
     }
   }
 
-  #allocate(offset: number, length: number): Io<Placement> {
+  #allocate(offset: number, length: number, after: number | undefined): Io<Placement> {
     if (!this.driver.allocate) throw new DiskError('read-only', `${this.driver.format}: this format can only be read`);
-    return this.driver.allocate(offset, length);
+    return this.driver.allocate(offset, length, after);
   }
 
   /** Writes to a new place, with the bytes around the request that come alive with it. */

@@ -141,8 +141,11 @@ export interface ImageDriver {
   map(offset: number, length: number): Io<Extent>;
   /** Reads guest bytes that `map` called encoded; the range lies inside that extent. */
   decode?(offset: number, into: Uint8Array): Io<void>;
-  /** Absent in a driver that only reads. */
-  allocate?(offset: number, length: number): Io<Placement>;
+  /**
+   * Where a write may go. Absent in a driver that only reads. `after` is the host offset right behind the piece of the same request
+   * that ends at `offset`: a hint for keeping a request in one run.
+   */
+  allocate?(offset: number, length: number, after?: number): Io<Placement>;
   /** Makes a cluster-aligned range (or one that ends at `size`) read as zero. Returns bytes done from the start; 0: write zeros. */
   zero?(offset: number, length: number, options: { unmap: boolean }): Io<number>;
   /** Gives space back. Returns bytes dealt with from the start, at least 1; what is not cluster-aligned is left alone. */

@@ -21,7 +21,7 @@ const SLICE_ENTRIES = 8192;
 type Use = 'in-place' | 'preallocated' | 'new';
 
 /** See `ImageDriver.allocate`. */
-export function* allocate(meta: Metadata, offset: number, length: number): Io<Placement> {
+export function* allocate(meta: Metadata, offset: number, length: number, after?: number): Io<Placement> {
   yield* meta.makeRoom();
   const { clusterSize } = meta;
   const l1Index = Math.floor(offset / meta.l2Coverage);
@@ -30,13 +30,13 @@ export function* allocate(meta: Metadata, offset: number, length: number): Io<Pl
   const table = yield* meta.l2ForWrite(l1Index);
   const sliceEnd = Math.min(meta.l2Entries, (Math.floor(index / SLICE_ENTRIES) + 1) * SLICE_ENTRIES);
   const most = Math.min(divideUp(within + length, clusterSize), sliceEnd - index);
-  const { use, clusters, hostOffset } = useOf(meta, table.data, index, most);
-  const run = { length: Math.min(length, clusters * clusterSize - within), storage: meta.storage };
-  if (use === 'in-place') return { ...run, hostOffset: hostOffset + within };
-  const place = use === 'new' ? yield* meta.refcounts.allocate(clusters) : hostOffset;
+  const { use, clusters: found, hostOffset } = useOf(meta, table.data, index, most);
+  if (use === 'in-place') return { length: Math.min(length, found * clusterSize - within), storage: meta.storage, hostOffset: hostOffset + within };
+  const { place, clusters } = use === 'new' ? yield* newClusters(meta, found, after) : { place: hostOffset, clusters: found };
   const start = offset - within;
   return {
-    ...run,
+    length: Math.min(length, clusters * clusterSize - within),
+    storage: meta.storage,
     hostOffset: place + within,
     fresh: {
       start,
@@ -47,6 +47,15 @@ export function* allocate(meta: Metadata, offset: number, length: number): Io<Pl
       },
     },
   };
+}
+
+/** Up to `count` new clusters, contiguous: behind the request's last piece if there is room, as QEMU does, else all of them first fit. */
+function* newClusters(meta: Metadata, count: number, after: number | undefined): Io<{ place: number; clusters: number }> {
+  if (after !== undefined && after % meta.clusterSize === 0) {
+    const clusters = yield* meta.refcounts.allocateAt(after, count);
+    if (clusters > 0) return { place: after, clusters };
+  }
+  return { place: yield* meta.refcounts.allocate(count), clusters: count };
 }
 
 /** How the clusters from `index` on can be written, and how many of the next `most` alike (contiguous where they have a place). */
@@ -93,7 +102,7 @@ function replaceEntry(meta: Metadata, table: Table, index: number, to: { offset:
   }
   putEntry(table.data, index, to.offset, to.copied);
   if (to.zero) table.data.setUint32(index * 8 + 4, table.data.getUint32(index * 8 + 4) | ZERO_LOW);
-  meta.l2.touch(table);
+  meta.l2.touch(table, index * 8, index * 8 + 8);
 }
 
 /**

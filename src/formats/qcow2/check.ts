@@ -150,7 +150,7 @@ class CheckRun {
       this.#flag(`OFLAG_COPIED data cluster: l2_entry=${hex64(high, low)} refcount=${count}`, repair);
       if (!repair) continue;
       table.data.setUint32(j * 8, (count === 1 ? high | COPIED_HIGH : high & ~COPIED_HIGH) >>> 0);
-      meta.l2.touch(table);
+      meta.l2.touch(table, j * 8, j * 8 + 8);
     }
   }
 

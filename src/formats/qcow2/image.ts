@@ -147,8 +147,8 @@ export class Qcow2Image implements ImageDriver {
     }
   }
 
-  *allocate(offset: number, length: number): Io<Placement> {
-    return yield* this.#metadata.lock.run(() => allocate(this.#metadata, offset, length));
+  *allocate(offset: number, length: number, after?: number): Io<Placement> {
+    return yield* this.#metadata.lock.run(() => allocate(this.#metadata, offset, length, after));
   }
 
   *zero(offset: number, length: number, { unmap }: { unmap: boolean }): Io<number> {

@@ -122,8 +122,16 @@ export class Refcounts {
     for (;;) {
       const first = yield* this.#findFree(count);
       if (yield* this.#claim(first, count)) return first * this.#clusterSize;
-      // A refcount block was made on the way, perhaps out of these very clusters: look again from where they were.
-      this.#freeIndex = Math.min(this.#freeIndex, first);
+    }
+  }
+
+  /** Takes as many of the `count` clusters at `offset` as are free, up to the first that is not. Returns how many. */
+  *allocateAt(offset: number, count: number): Io<number> {
+    const first = offset / this.#clusterSize;
+    for (;;) {
+      let free = 0;
+      while (free < count && (yield* this.get(first + free)) === 0) free++;
+      if (free === 0 || (yield* this.#claim(first, free))) return free;
     }
   }
 
@@ -182,29 +190,30 @@ export class Refcounts {
     }
   }
 
-  /** Raises the counts of free clusters to 1. False if a missing refcount block had to be made: nothing was raised. */
+  /** Raises the counts of free clusters to 1. False if a missing refcount block had to be made: then none is raised. */
   *#claim(first: number, count: number): Io<boolean> {
-    const blocks: Table[] = [];
-    const firstBlock = Math.floor(first / this.blockEntries);
-    const lastBlock = Math.floor((first + count - 1) / this.blockEntries);
-    for (let index = firstBlock; index <= lastBlock; index++) {
+    const end = first + count;
+    for (let cluster = first; cluster < end; ) {
+      const index = Math.floor(cluster / this.blockEntries);
       const block = yield* this.loadBlock(index);
       if (!block) {
-        yield* this.#makeBlock(Math.max(first, index * this.blockEntries));
+        // The new block may lie in these very clusters, behind those raised already; look again from where they are.
+        yield* this.#makeBlock(cluster);
+        yield* this.#lower(first, cluster - first);
+        this.#freeIndex = Math.min(this.#freeIndex, first);
         return false;
       }
-      blocks.push(block);
-    }
-    for (let cluster = first; cluster < first + count; cluster++) {
-      const block = blocks[Math.floor(cluster / this.blockEntries) - firstBlock] as Table;
-      this.#set(block, cluster, 1);
+      const blockEnd = Math.min(end, (index + 1) * this.blockEntries);
+      for (; cluster < blockEnd; cluster++) this.#set(block, cluster, 1);
     }
     return true;
   }
 
   #set(block: Table, clusterIndex: number, count: number): void {
-    setRefcount(block.data, clusterIndex % this.blockEntries, this.#order, count);
-    this.#blocks.touch(block);
+    const index = clusterIndex % this.blockEntries;
+    setRefcount(block.data, index, this.#order, count);
+    const bits = 1 << this.#order;
+    this.#blocks.touch(block, Math.floor((index * bits) / 8), Math.ceil(((index + 1) * bits) / 8));
   }
 
   *#lower(first: number, count: number): Io<void> {

@@ -2,10 +2,11 @@
  * Metadata tables of one cluster (L2 tables, refcount blocks) in memory, under their host offsets. Changed tables stay until
  * the flush in metadata.ts writes them in its order; only unchanged ones are forgotten when the budget is used up.
  */
-import { view } from '../../base/bytes.ts';
+import { roundDown, roundUp, view } from '../../base/bytes.ts';
 import { corrupt } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
 import { Lru } from '../../base/lru.ts';
+import { SECTOR } from '../../base/units.ts';
 import type { Storage } from '../../storage/storage.ts';
 import { FORMAT } from './layout.ts';
 
@@ -14,7 +15,9 @@ export interface Table {
   readonly offset: number;
   readonly bytes: Uint8Array;
   readonly data: DataView;
-  dirty: boolean;
+  /** Changed bytes not yet written: [dirtyFrom, dirtyTo), empty if the table is as in the file. */
+  dirtyFrom: number;
+  dirtyTo: number;
   /** Nothing durable points at it yet, so it may be written at any time. */
   fresh: boolean;
 }
@@ -59,21 +62,23 @@ export class TableCache {
     if (offset + this.#tableSize > this.#storage.size) throw corrupt(FORMAT, `${field} at ${hex} lies past the end of the file`, { field, offset });
     const bytes = new Uint8Array(this.#tableSize);
     yield* this.#storage.read(offset, bytes);
-    return this.#keep({ offset, bytes, data: view(bytes), dirty: false, fresh: false });
+    return this.#keep({ offset, bytes, data: view(bytes), dirtyFrom: 0, dirtyTo: 0, fresh: false });
   }
 
   /** A new table at a place just allocated; its bytes are copied from `contents` or zero. */
   add(offset: number, contents?: Uint8Array): Table {
     const bytes = contents ? contents.slice() : new Uint8Array(this.#tableSize);
-    const table = this.#keep({ offset, bytes, data: view(bytes), dirty: false, fresh: true });
-    this.touch(table);
+    const table = this.#keep({ offset, bytes, data: view(bytes), dirtyFrom: 0, dirtyTo: 0, fresh: true });
+    this.touch(table, 0, bytes.length);
     return table;
   }
 
-  /** Marks a table as changed. */
-  touch(table: Table): void {
-    table.dirty = true;
-    this.#dirty.add(table);
+  /** Marks bytes [from, to) of a table as changed. */
+  touch(table: Table, from: number, to: number): void {
+    const clean = !this.#dirty.has(table);
+    table.dirtyFrom = clean ? from : Math.min(table.dirtyFrom, from);
+    table.dirtyTo = clean ? to : Math.max(table.dirtyTo, to);
+    if (clean) this.#dirty.add(table);
   }
 
   /** Forgets a table whose cluster is no longer one. */
@@ -100,8 +105,9 @@ export class TableCache {
   *write(which: 'all' | 'fresh'): Io<void> {
     const due = [...this.#dirty].filter((table) => which === 'all' || table.fresh).sort((a, b) => a.offset - b.offset);
     for (const table of due) {
-      yield* this.#storage.write(table.offset, table.bytes);
-      table.dirty = false;
+      // Whole sectors, so that no storage has to read in order to write.
+      const from = roundDown(table.dirtyFrom, SECTOR);
+      yield* this.#storage.write(table.offset + from, table.bytes.subarray(from, roundUp(table.dirtyTo, SECTOR)));
       this.#dirty.delete(table);
     }
   }
@@ -114,7 +120,7 @@ export class TableCache {
   #keep(table: Table): Table {
     while (this.#tables.size >= this.#tables.capacity) {
       // A fresh table that was written must stay recognisable as fresh until it is linked.
-      const victim = this.#tables.victim((candidate) => !candidate.dirty && !candidate.fresh);
+      const victim = this.#tables.victim((candidate) => !this.#dirty.has(candidate) && !candidate.fresh);
       if (!victim) break;
       this.#tables.delete(victim[0]);
     }

@@ -1,0 +1,88 @@
+/** The model test over the storages of Node: every format agrees with a plain array under random operations. */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, describe, expect, it } from 'vitest';
+import type { Disk } from '../../src/disk/disk.ts';
+import { createDisk, openDisk } from '../../src/disk/open.ts';
+import { memoryStorage } from '../../src/storage/memory.ts';
+import { nodeFileStorage } from '../../src/storage/node-file.ts';
+import type { Storage } from '../../src/storage/storage.ts';
+import { Random } from '../random.ts';
+import { LateStorage } from './late-storage.ts';
+import { firstDifference } from './naive.ts';
+import { runCase } from './run-case.ts';
+
+const folder = mkdtempSync(join(tmpdir(), 'tabdisk-model-'));
+afterAll(() => rmSync(folder, { recursive: true }));
+
+let files = 0;
+const makers: readonly [string, () => () => Storage][] = [
+  [
+    'memory',
+    () => {
+      const storage = memoryStorage();
+      return () => storage;
+    },
+  ],
+  [
+    'memory, every call waiting',
+    () => {
+      const storage = memoryStorage();
+      return () => new LateStorage(storage);
+    },
+  ],
+  [
+    'file',
+    () => {
+      const path = join(folder, `${files++}.img`);
+      return () => nodeFileStorage(path, { create: 'if-missing' });
+    },
+  ],
+];
+
+const cases = [
+  { format: 'raw', options: {} },
+  { format: 'qcow2', options: { cluster_size: 512 } },
+  { format: 'qcow2', options: { cluster_size: 4096, compat: '0.10' } },
+  { format: 'qcow2', options: { cluster_size: 65536, refcount_bits: 64 } },
+  { format: 'qcow2', options: { cluster_size: 512, refcount_bits: 1 } },
+  { format: 'qcow2', options: { cluster_size: 2097152, refcount_bits: 4 } },
+];
+
+describe.each(makers)('over %s', (_, maker) => {
+  it.each(cases)('$format $options agrees with a plain array', async ({ format, options }) => {
+    for (const seed of [1, 2, 3]) await runCase({ open: maker(), format, options, seed, rounds: 3, count: 60 });
+  });
+});
+
+it('overlapping requests in flight keep to their order', async () => {
+  const disk: Disk = await createDisk(new LateStorage(memoryStorage()), { format: 'qcow2', size: 1 << 20, cluster_size: 4096 });
+  const random = new Random(7);
+  const expected = new Uint8Array(disk.size);
+  for (let round = 0; round < 20; round++) {
+    const pending: Promise<unknown>[] = [];
+    for (let i = 0; i < 12; i++) {
+      const offset = random.between(0, 60_000);
+      const bytes = random.bytes(random.between(1, 20_000));
+      pending.push(disk.write(offset, bytes));
+      expected.set(bytes, offset);
+      if (i % 4 === 3) pending.push(disk.flush());
+      const seen = expected.slice(offset, offset + 500);
+      pending.push(disk.read(offset, 500).then((found) => expect(firstDifference(found, seen)).toBe(-1)));
+    }
+    await Promise.all(pending);
+  }
+  expect(firstDifference(await disk.read(0, disk.size), expected)).toBe(-1);
+  expect(await disk.check()).toMatchObject({ corruptions: 0, leaks: 0, checkErrors: 0 });
+});
+
+it('a disk over storage that waits refuses the synchronous verbs and goes on working', async () => {
+  const memory = memoryStorage();
+  await (await createDisk(memory, { format: 'qcow2', size: 1 << 20 })).close();
+  const disk = await openDisk(new LateStorage(memory), { format: 'qcow2' });
+  expect(disk.synchronous).toBe(false);
+  expect(() => disk.writeSync(0, new Uint8Array(9))).toThrow(expect.objectContaining({ kind: 'would-wait' }));
+  await disk.write(5, new Uint8Array([1, 2, 3]));
+  expect(await disk.read(4, 5)).toEqual(new Uint8Array([0, 1, 2, 3, 0]));
+});

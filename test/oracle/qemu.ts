@@ -1,0 +1,36 @@
+/** The real qemu-img and qemu-io, as judges. A missing tool fails the tests that need it, saying how to get it. */
+import { spawnSync } from 'node:child_process';
+
+export interface ToolResult {
+  readonly status: number;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/** Runs a tool; any exit status is a result. */
+export function run(tool: 'qemu-img' | 'qemu-io', args: readonly string[], input?: string): ToolResult {
+  const result = spawnSync(tool, args, { encoding: 'utf8', maxBuffer: 1 << 28, ...(input === undefined ? {} : { input }) });
+  if (result.error) throw new Error(`${tool} cannot be run (${result.error.message}): install the package qemu-utils`);
+  return { status: result.status ?? -1, stdout: result.stdout, stderr: result.stderr };
+}
+
+/** Runs qemu-img and returns what it printed; a failure is an error. */
+export function qemuImg(...args: string[]): string {
+  const { status, stdout, stderr } = run('qemu-img', args);
+  if (status !== 0) throw new Error(`qemu-img ${args.join(' ')} ended with ${status}: ${stdout}${stderr}`);
+  return stdout;
+}
+
+/** Runs commands of qemu-io on one image, in one process. */
+export function qemuIo(path: string, format: string, commands: readonly string[]): string {
+  const args = ['-d', 'unmap', '-f', format, path, ...commands.flatMap((command) => ['-c', command])];
+  const { status, stdout, stderr } = run('qemu-io', args);
+  if (status !== 0 || stdout.includes('failed')) throw new Error(`qemu-io ${args.join(' ')} ended with ${status}: ${stdout}${stderr}`);
+  return stdout;
+}
+
+/** Throws unless qemu-img finds nothing wrong, no leaks either. */
+export function requireClean(path: string, context: string): void {
+  const { status, stdout, stderr } = run('qemu-img', ['check', '-f', 'qcow2', path]);
+  if (status !== 0) throw new Error(`${context}: qemu-img check ended with ${status}: ${(stdout + stderr).slice(0, 2000)}`);
+}
