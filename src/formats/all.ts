@@ -1,6 +1,17 @@
 /** Every format tabdisk knows: the default list of `openDisk`. An embedder who passes its own list leaves the rest out. */
+import { bochs } from './bochs/index.ts';
+import { cloop } from './cloop/index.ts';
+import { dmg } from './dmg/index.ts';
 import type { FormatDescriptor } from './driver.ts';
+import { luks } from './luks/index.ts';
+import { parallels } from './parallels/index.ts';
+import { qcow } from './qcow/index.ts';
 import { qcow2 } from './qcow2/index.ts';
+import { qed } from './qed/index.ts';
 import { raw } from './raw/index.ts';
+import { vdi } from './vdi/index.ts';
+import { vhdx } from './vhdx/index.ts';
+import { vmdk } from './vmdk/index.ts';
+import { vpc } from './vpc/index.ts';
 
-export const allFormats: readonly FormatDescriptor[] = [raw, qcow2];
+export const allFormats: readonly FormatDescriptor[] = [raw, qcow2, qcow, qed, vdi, vpc, vhdx, vmdk, parallels, bochs, cloop, dmg, luks];

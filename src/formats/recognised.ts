@@ -1,0 +1,32 @@
+/** Formats that are recognised and named, so that nobody hears "raw" for a VHDX file, but cannot be opened yet. */
+import { text, view } from '../base/bytes.ts';
+import type { Capabilities, FormatDescriptor } from './driver.ts';
+
+const NOTHING: Capabilities = {
+  read: false,
+  write: false,
+  create: false,
+  resize: false,
+  snapshots: false,
+  check: false,
+  repair: false,
+  backing: false,
+  discard: false,
+  zeroes: false,
+  compressedRead: false,
+  compressedWrite: false,
+};
+
+/** A descriptor without `open`. `probe` is the format's own. */
+export function recognised(format: Pick<FormatDescriptor, 'name' | 'title' | 'extensions' | 'probe'> & { aliases?: readonly string[] }): FormatDescriptor {
+  return { aliases: [], ...format, capabilities: NOTHING, createOptions: [], limits: ['not opened yet, only recognised'] };
+}
+
+/** True if `head` has this text at `at`. */
+export const hasText = (head: Uint8Array, at: number, value: string): boolean => text(head.subarray(at, at + value.length)) === value;
+
+/** True if `head` has this little-endian 32-bit number at `at`. */
+export const hasU32le = (head: Uint8Array, at: number, value: number): boolean => head.length >= at + 4 && view(head).getUint32(at, true) === value;
+
+/** True if `head` has this big-endian 32-bit number at `at`. */
+export const hasU32be = (head: Uint8Array, at: number, value: number): boolean => head.length >= at + 4 && view(head).getUint32(at) === value;
