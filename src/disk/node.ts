@@ -107,25 +107,28 @@ export class BlockNode implements Storage {
   }
 
   *#resize(size: number): Io<void> {
-    const { driver, backing } = this;
+    const { driver } = this;
     if (!driver.resize) throw new DiskError('unsupported', `${driver.format}: this format cannot be resized`, { format: driver.format });
     const old = driver.size;
-    const unit = driver.clusterSize || 1;
-    // What lies past the end must read as zero if the disk grows again, so the rest of the last cluster is cleared.
-    if (size < old) yield* this.#writeZeroBytes(size, Math.min(roundUp(size, unit), old) - size);
-    // Growing must not uncover what a longer backing file has there.
-    const covered = Math.min(size, backing?.size ?? 0);
-    yield* driver.resize(size, covered > old ? { beforeGrowth: () => this.#cover(old, covered) } : {});
+    yield* driver.resize(size, { beforeGrowth: () => this.#clearPastEnd(old, size) });
   }
 
-  /** Zeros in this layer past its end, where a longer backing file would show. */
-  *#cover(offset: number, end: number): Io<void> {
-    const { driver } = this;
-    const first = Math.min(end, roundUp(offset, driver.clusterSize || 1));
-    if (first > offset) yield* this.#writeRange(offset, new Uint8Array(first - offset));
-    for (let at = first; at < end; ) {
-      const step = Math.min(driver.clusterSize || end - at, end - at);
-      const done = driver.zero ? yield* driver.zero(at, end - at, { unmap: true }) : 0;
+  /**
+   * What a growth to `size` uncovers must read as zero: the rest of the last cluster, which may hold what was cut off earlier, and
+   * what a longer backing file has there.
+   */
+  *#clearPastEnd(old: number, size: number): Io<void> {
+    const { driver, backing } = this;
+    const unit = driver.clusterSize || 1;
+    const uncovered = Math.min(size, backing?.size ?? 0);
+    const tailEnd = Math.min(size, roundUp(old, unit));
+    if (old < tailEnd) {
+      const { kind } = yield* driver.map(old, tailEnd - old);
+      if (kind === 'data' || kind === 'encoded' || (kind === 'backing' && old < uncovered)) yield* this.#writeRange(old, new Uint8Array(tailEnd - old));
+    }
+    for (let at = tailEnd; at < uncovered; ) {
+      const step = Math.min(unit, uncovered - at);
+      const done = driver.zero ? yield* driver.zero(at, uncovered - at, { unmap: true }) : 0;
       if (done === 0) yield* this.#writeRange(at, new Uint8Array(step));
       at += done || step;
     }

@@ -3,7 +3,7 @@
  * a write may go, and the one loop in disk/node.ts splits requests, reads, writes, fills and copies.
  *
  * The loop guarantees, for every call on a driver:
- * - offsets and lengths lie inside `size`, lengths are positive;
+ * - offsets and lengths lie inside `size` (past it only in `ResizeOptions.beforeGrowth`), lengths are positive;
  * - no two calls of `allocate … commit`, `zero`, `discard` overlap in guest clusters, and no `map` result is used while one of
  *   those changes its range (the node's range lock); `resize` and snapshot changes run with nothing else in flight.
  * The driver guards its own tables against calls for different ranges that interleave where the storage waits.
@@ -71,6 +71,7 @@ export interface SnapshotDriver {
   view(id: string): Io<ImageDriver>;
 }
 
+/** What `check` takes. */
 export interface CheckOptions {
   /** What to repair: leaked space only, or everything that can be. */
   readonly repair?: 'leaks' | 'all';

@@ -1,0 +1,177 @@
+/**
+ * What a guest may find after a power cut. Every write fills whole sectors with a number of its own, so a sector tells which write it is
+ * from; since the last flush several answers are right, before it only one.
+ */
+import type { Disk } from '../../src/disk/disk.ts';
+import type { RecorderStorage } from '../../src/layers/recorder.ts';
+
+export const SECTOR = 512;
+
+/** One right answer. */
+export interface Right {
+  /** By sector: the numbers that are right. A plain number where there is but one. */
+  readonly sectors: readonly (number | readonly number[])[];
+  /** By name: the snapshot's sectors. */
+  readonly snapshots: ReadonlyMap<string, readonly number[]>;
+}
+
+/** What is right from one point of the log on. */
+export interface Expectation {
+  /** Log entries before it. */
+  readonly position: number;
+  /** The disk must be one of these as a whole; several while a change runs that is all or nothing. */
+  readonly states: readonly Right[];
+}
+
+/** Drives a disk and writes down what is right at each point of the log. */
+export class Guest {
+  readonly timeline: Expectation[] = [];
+  readonly #disk: Disk;
+  readonly #recorder: RecorderStorage;
+  #now: number[];
+  #right: Set<number>[];
+  #snapshots = new Map<string, readonly number[]>();
+  #stamp = 0;
+
+  constructor(disk: Disk, recorder: RecorderStorage, contents: readonly number[]) {
+    this.#disk = disk;
+    this.#recorder = recorder;
+    this.#now = [...contents];
+    this.#right = contents.map((value) => new Set([value]));
+    this.#mark();
+  }
+
+  get sectors(): number {
+    return this.#now.length;
+  }
+
+  async write(sector: number, count: number): Promise<void> {
+    const stamp = ++this.#stamp;
+    await this.#change(sector, count, stamp, () => this.#disk.write(sector * SECTOR, filled(count, stamp)));
+  }
+
+  async zero(sector: number, count: number, unmap: boolean): Promise<void> {
+    await this.#change(sector, count, 0, () => this.#disk.zero(sector * SECTOR, count * SECTOR, { unmap }));
+  }
+
+  /** Whole clusters read as zero afterwards. */
+  async discard(sector: number, count: number, clusterSectors: number): Promise<void> {
+    const first = Math.ceil(sector / clusterSectors) * clusterSectors;
+    const end = sector + count === this.sectors ? this.sectors : Math.floor((sector + count) / clusterSectors) * clusterSectors;
+    await this.#change(first, Math.max(0, end - first), 0, () => this.#disk.discard(sector * SECTOR, count * SECTOR));
+  }
+
+  async flush(): Promise<void> {
+    await this.#disk.flush();
+    this.#settle();
+  }
+
+  async snapshot(name: string): Promise<void> {
+    const after = new Map(this.#snapshots).set(name, [...this.#now]);
+    await this.#switch({ snapshots: after }, () => this.#disk.snapshots.create({ name }));
+  }
+
+  async apply(name: string): Promise<void> {
+    const contents = this.#snapshots.get(name) as readonly number[];
+    await this.#switch({ contents }, () => this.#disk.snapshots.apply(name));
+  }
+
+  async delete(name: string): Promise<void> {
+    const after = new Map(this.#snapshots);
+    after.delete(name);
+    await this.#switch({ snapshots: after }, () => this.#disk.snapshots.delete(name));
+  }
+
+  async resize(sectors: number): Promise<void> {
+    const contents = Array.from({ length: sectors }, (_, i) => this.#now[i] ?? 0);
+    await this.#switch({ contents }, () => this.#disk.resize(sectors * SECTOR));
+  }
+
+  async #change(sector: number, count: number, stamp: number, body: () => Promise<void>): Promise<void> {
+    for (let i = sector; i < sector + count; i++) {
+      this.#now[i] = stamp;
+      this.#right[i]?.add(stamp);
+    }
+    this.#mark();
+    await body();
+  }
+
+  /** A change that is all or nothing and durable when it returns. */
+  async #switch(to: { contents?: readonly number[]; snapshots?: Map<string, readonly number[]> }, body: () => Promise<unknown>): Promise<void> {
+    await this.flush();
+    const contents = to.contents ?? this.#now;
+    const snapshots = to.snapshots ?? this.#snapshots;
+    this.timeline.push({
+      position: this.#recorder.log.length,
+      states: [
+        { sectors: [...this.#now], snapshots: this.#snapshots },
+        { sectors: contents, snapshots },
+      ],
+    });
+    await body();
+    this.#now = [...contents];
+    this.#snapshots = snapshots;
+    this.#settle();
+  }
+
+  #settle(): void {
+    this.#right = this.#now.map((value) => new Set([value]));
+    this.#mark();
+  }
+
+  #mark(): void {
+    this.timeline.push({
+      position: this.#recorder.log.length,
+      states: [{ sectors: this.#right.map(numbers), snapshots: this.#snapshots }],
+    });
+  }
+}
+
+function numbers(set: Set<number>): number | readonly number[] {
+  const list = [...set];
+  return list.length === 1 ? (list[0] as number) : list;
+}
+
+/** Sectors full of one number. */
+export function filled(count: number, stamp: number): Uint8Array {
+  return new Uint8Array(new Uint32Array((count * SECTOR) / 4).fill(stamp).buffer);
+}
+
+/** Throws unless a reopened disk is one of the right states. */
+export async function requireRight(disk: Disk, { states }: Expectation): Promise<void> {
+  const failures: string[] = [];
+  for (const state of states) {
+    try {
+      await requireState(disk, state);
+      return;
+    } catch (error) {
+      failures.push(error instanceof Error ? error.message : String(error));
+    }
+  }
+  throw new Error(failures.join(', or else: '));
+}
+
+async function requireState(disk: Disk, right: Right): Promise<void> {
+  if (disk.size !== right.sectors.length * SECTOR) throw new Error(`the disk has ${disk.size / SECTOR} sectors, right: ${right.sectors.length}`);
+  requireSectors(await disk.read(0, disk.size), right.sectors, 'sector');
+  const names = (await disk.snapshots.list()).map(({ name }) => name);
+  if (JSON.stringify(names) !== JSON.stringify([...right.snapshots.keys()])) throw new Error(`the snapshots are ${names}`);
+  for (const [name, contents] of right.snapshots) {
+    const view = await disk.snapshots.open(name);
+    if (view.size !== contents.length * SECTOR) throw new Error(`snapshot ${name} has ${view.size} bytes`);
+    requireSectors(await view.read(0, view.size), contents, `snapshot ${name}, sector`);
+    await view.close();
+  }
+}
+
+function requireSectors(bytes: Uint8Array, right: readonly (number | readonly number[])[], what: string): void {
+  const words = new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4);
+  const perSector = SECTOR / 4;
+  for (let sector = 0; sector * SECTOR < bytes.length; sector++) {
+    const stamp = words[sector * perSector] as number;
+    for (let i = 1; i < perSector; i++) if (words[sector * perSector + i] !== stamp) throw new Error(`${what} ${sector} is a mixture`);
+    const expected = right[sector] ?? 0;
+    const fine = typeof expected === 'number' ? expected === stamp : expected.includes(stamp);
+    if (!fine) throw new Error(`${what} ${sector} holds ${stamp}, right: ${expected}`);
+  }
+}

@@ -1,0 +1,113 @@
+/** What disks are put through before the power is cut. Adding one is a name, a set of options and a few lines. */
+import type { Random } from '../random.ts';
+import type { Guest } from './guest.ts';
+
+export interface Workload {
+  readonly name: string;
+  readonly format: string;
+  readonly options: Readonly<Record<string, unknown>>;
+  readonly sectors: number;
+  /** Made by us first, full of data, and put below. */
+  readonly backing?: boolean;
+  run(guest: Guest, random: Random): Promise<void>;
+}
+
+/** A random range of sectors, often a whole number of clusters long or nearly so. */
+function range(guest: Guest, random: Random, most: number): [number, number] {
+  const sector = random.between(0, guest.sectors - 1);
+  return [sector, Math.min(guest.sectors - sector, random.between(1, most))];
+}
+
+async function writes(guest: Guest, random: Random, { count, most }: { count: number; most: number }): Promise<void> {
+  for (let i = 0; i < count; i++) {
+    await guest.write(...range(guest, random, most));
+    if (random.chance(0.15)) await guest.flush();
+  }
+}
+
+async function mixture(guest: Guest, random: Random, { count, most, cluster }: { count: number; most: number; cluster: number }): Promise<void> {
+  for (let i = 0; i < count; i++) {
+    const what = random.pick(['write', 'write', 'zero', 'discard'] as const);
+    if (what === 'write') await guest.write(...range(guest, random, most));
+    else if (what === 'zero') await guest.zero(...range(guest, random, 4 * most), random.chance(0.5));
+    else await guest.discard(...range(guest, random, 4 * most), cluster);
+    if (random.chance(0.2)) await guest.flush();
+  }
+}
+
+async function snapshots(guest: Guest, random: Random, most: number): Promise<void> {
+  const names: string[] = [];
+  for (let i = 0; i < 8; i++) {
+    await writes(guest, random, { count: 4, most });
+    const what = names.length < 2 ? 'create' : random.pick(['create', 'apply', 'delete'] as const);
+    const name = what === 'create' ? `s${i}` : random.pick(names);
+    if (what === 'create') names.push(name);
+    if (what === 'delete') names.splice(names.indexOf(name), 1);
+    if (what === 'create') await guest.snapshot(name);
+    else if (what === 'apply') await guest.apply(name);
+    else await guest.delete(name);
+  }
+}
+
+const qcow2 = (name: string, options: Record<string, unknown>, rest: Pick<Workload, 'sectors' | 'run'> & { backing?: boolean }): Workload => ({
+  name: `qcow2 ${name} ${JSON.stringify(options)}`,
+  format: 'qcow2',
+  options,
+  ...rest,
+});
+
+const SMALL = { cluster_size: 512 };
+
+export const workloads: readonly Workload[] = [
+  { name: 'raw writes', format: 'raw', options: {}, sectors: 200, run: (guest, random) => writes(guest, random, { count: 60, most: 9 }) },
+  ...[{ cluster_size: 512 }, { cluster_size: 4096 }, { cluster_size: 65536 }, { ...SMALL, refcount_bits: 1 }, { ...SMALL, refcount_bits: 64 }, { ...SMALL, compat: '0.10' }].map(
+    (options) => qcow2('writes', options, { sectors: 700, run: (guest, random) => writes(guest, random, { count: 60, most: 20 }) }),
+  ),
+  ...[{ cluster_size: 512 }, { cluster_size: 4096 }, { ...SMALL, refcount_bits: 1 }, { cluster_size: 4096, compat: '0.10' }].map((options) =>
+    qcow2('zeroes and discards', options, {
+      sectors: 500,
+      run: (guest, random) => mixture(guest, random, { count: 60, most: 20, cluster: options.cluster_size / 512 }),
+    }),
+  ),
+  ...[{ cluster_size: 512 }, { cluster_size: 4096 }, { ...SMALL, refcount_bits: 4 }, { ...SMALL, refcount_bits: 64 }, { ...SMALL, compat: '0.10' }].map((options) =>
+    qcow2('snapshots', options, { sectors: 400, run: (guest, random) => snapshots(guest, random, 20) }),
+  ),
+  ...[{ cluster_size: 512 }, { cluster_size: 4096 }].map((options) =>
+    qcow2('copy on write over a backing file', options, {
+      sectors: 400,
+      backing: true,
+      run: (guest, random) => mixture(guest, random, { count: 50, most: 9, cluster: options.cluster_size / 512 }),
+    }),
+  ),
+  ...[{ cluster_size: 512 }, { cluster_size: 4096 }].map((options) =>
+    qcow2('resize', options, {
+      sectors: 300,
+      run: async (guest, random) => {
+        for (let i = 0; i < 8; i++) {
+          await writes(guest, random, { count: 4, most: 20 });
+          await guest.resize(random.between(40, 900));
+        }
+      },
+    }),
+  ),
+  qcow2('resize over a longer backing file', SMALL, {
+    sectors: 300,
+    backing: true,
+    run: async (guest, random) => {
+      for (const sectors of [120, 250, 60, 500]) {
+        await writes(guest, random, { count: 3, most: 9 });
+        await guest.resize(sectors);
+      }
+    },
+  }),
+  // 64-bit counts in 512-byte clusters: a block counts 64 clusters, and the table outgrows its first cluster at 4096.
+  qcow2('refcount table growth', { ...SMALL, refcount_bits: 64 }, {
+    sectors: 6000,
+    run: async (guest, random) => {
+      for (let sector = 0; sector + 400 < guest.sectors; sector += 400) {
+        await guest.write(sector, 400);
+        if (random.chance(0.3)) await guest.flush();
+      }
+    },
+  }),
+];
