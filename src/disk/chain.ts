@@ -8,6 +8,7 @@ import { type Io, wait } from '../base/io.ts';
 import { allFormats } from '../formats/all.ts';
 import type { FormatDescriptor, ImageDriver } from '../formats/driver.ts';
 import { findFormat, probeFormat, probeStorage } from '../formats/registry.ts';
+import { FailStopStorage } from '../layers/fail-stop.ts';
 import { readBytes, type Storage } from '../storage/storage.ts';
 import { BlockNode, type CacheMode } from './node.ts';
 
@@ -31,6 +32,7 @@ export type Resolved = Storage | { readonly storage: Storage; readonly format?: 
 /** Opens what an image names, or throws. */
 export type Resolve = (reference: Reference) => Resolved | PromiseLike<Resolved>;
 
+/** What `openDisk` takes. */
 export interface OpenOptions {
   /** QEMU name of the format. Without it the format is probed, and a probed raw disk refuses to turn into another format. */
   readonly format?: string;
@@ -61,7 +63,7 @@ export function* openChain(storage: Storage, options: OpenOptions, above: readon
     });
   if (!readOnly && !descriptor.capabilities.write)
     throw new DiskError('read-only', `${descriptor.name}: this format can only be read`, { format: descriptor.name });
-  const driver = yield* descriptor.open(storage, { readOnly });
+  const driver = yield* descriptor.open(readOnly ? storage : new FailStopStorage(storage), { readOnly });
   const guessedLayer = probed && above.length > 0;
   const backing = options.noBacking ? undefined : yield* openBacking(driver, options, [...above, storage], guessedLayer);
   return new BlockNode({

@@ -55,7 +55,6 @@ export class BlockNode implements Storage {
   readonly #owned: boolean;
   readonly #onClose: (() => void) | undefined;
   readonly #ranges = new RangeLock();
-  #failed: DiskError | undefined;
   #closed = false;
 
   constructor(options: NodeOptions) {
@@ -143,34 +142,25 @@ export class BlockNode implements Storage {
     if (!this.readOnly) yield* this.driver.storage.barrier();
   }
 
-  /** See `Storage.flush`. After a failure other than `no-space` the node refuses writes until it is opened again. */
+  /** See `Storage.flush`. After a failure other than `no-space` the image refuses changes until it is opened again (layers/fail-stop.ts). */
   *flush(): Io<void> {
     if (this.readOnly || this.cache === 'unsafe') return;
     this.#requireOpen();
-    this.#requireSound();
-    try {
-      yield* this.driver.flush();
-    } catch (error) {
-      // With no space left everything unwritten is still in memory and the same flush can succeed later. After any other
-      // failure nobody knows what the platform dropped: the next success would be a lie.
-      if (!(error instanceof DiskError) || (error.kind !== 'no-space' && error.kind !== 'would-wait'))
-        this.#failed = new DiskError('io', `${this.name}: an earlier flush failed; open the image again to go on`, { cause: error });
-      throw error;
-    }
+    yield* this.driver.flush();
   }
 
+  /** Flushes and lets go of everything, also where the flush fails: the error is thrown then. */
   *close(): Io<void> {
     if (this.#closed) return;
     const held = yield* this.#ranges.acquire(0, Number.MAX_SAFE_INTEGER, true);
     try {
-      if (!this.#failed) yield* this.driver.close();
-      this.#closed = true;
-      this.#onClose?.();
-      if (!this.#owned) return;
-      yield* this.driver.storage.close();
-      if (this.backing) yield* this.backing.close();
+      yield* this.driver.close();
     } finally {
+      this.#closed = true;
       this.#ranges.release(held);
+      this.#onClose?.();
+      if (this.#owned) yield* this.driver.storage.close();
+      if (this.#owned && this.backing) yield* this.backing.close();
     }
   }
 
@@ -301,11 +291,11 @@ export class BlockNode implements Storage {
         yield* storage.write(hostOffset, bytes);
         yield* this.#copyOld(offset + bytes.length, tail, storage, hostOffset + bytes.length);
       }
+      yield* fresh.commit();
     } catch (error) {
       yield* fresh.abort();
       throw error;
     }
-    yield* fresh.commit();
   }
 
   *#copyOld(offset: number, length: number, storage: Storage, hostOffset: number): Io<void> {
@@ -356,11 +346,6 @@ export class BlockNode implements Storage {
   #requireWritable(): void {
     this.#requireOpen();
     if (this.readOnly) throw new DiskError('read-only', `${this.name} is open read-only`);
-    this.#requireSound();
-  }
-
-  #requireSound(): void {
-    if (this.#failed) throw this.#failed;
   }
 }
 

@@ -14,4 +14,5 @@ import { vhdx } from './vhdx/index.ts';
 import { vmdk } from './vmdk/index.ts';
 import { vpc } from './vpc/index.ts';
 
+/** The formats that `openDisk` and `createDisk` know unless they are given others. */
 export const allFormats: readonly FormatDescriptor[] = [raw, qcow2, qcow, qed, vdi, vpc, vhdx, vmdk, parallels, bochs, cloop, dmg, luks];

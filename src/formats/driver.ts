@@ -38,9 +38,9 @@ export interface FreshPlacement {
    */
   readonly start: number;
   readonly end: number;
-  /** Points the mapping at the new place; called once the bytes were written. */
+  /** Points the mapping at the new place; called once the bytes were written. All or nothing. */
   commit(): Io<void>;
-  /** The write failed: gives the place back. */
+  /** The write or the commit failed: gives the place back. */
   abort(): Io<void>;
 }
 

@@ -248,6 +248,7 @@ const FEATURES: readonly (readonly [number, number, string])[] = [
   [2, 1, 'raw external data'],
 ];
 
+/** The contents of the header extension that names the feature bits, as QEMU 7.2 writes it. */
 export function encodeFeatureNames(): Uint8Array {
   const table = new Uint8Array(FEATURES.length * 48);
   for (const [index, [type, bit, name]] of FEATURES.entries()) {

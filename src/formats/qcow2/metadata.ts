@@ -57,6 +57,7 @@ export class Metadata {
       reftable: tables.reftable,
       reftableOffset: header.reftableOffset,
       switchTable: (reftableOffset, reftableClusters) => this.#writeSwitch({ ...this.header, reftableOffset, reftableClusters }),
+      writePointer: (offset, bytes) => this.#writePointer(offset, bytes),
     });
   }
 
@@ -158,13 +159,7 @@ export class Metadata {
     assert(this.#l1Dirty.size === 0 && !this.l2.hasDirtyLinked, 'tables are switched while others wait to be written');
     // A flush, not a barrier: a storage that buffers runs out of space here, where everything can still be taken back.
     yield* this.storage.flush();
-    try {
-      yield* this.#writeSwitch({ ...this.header, ...change });
-      yield* this.storage.flush();
-    } catch (error) {
-      this.#failed = new DiskError('io', `${this.storage.name}: switching tables failed; open the image again to go on`, { format: FORMAT, cause: error });
-      throw error;
-    }
+    yield* this.#writeSwitch({ ...this.header, ...change });
     if (tables.l1) {
       this.#l1 = view(tables.l1);
       this.l2.clear();
@@ -195,10 +190,16 @@ export class Metadata {
     const old = { offset: this.header.l1Offset, length: this.l1Size * 8 };
     const table = new Uint8Array(entries * 8);
     table.set(this.copyL1());
-    const l1Offset = yield* this.refcounts.allocate(roundUp(table.length, this.clusterSize) / this.clusterSize);
-    yield* this.refcounts.write();
-    yield* this.storage.write(l1Offset, table);
-    yield* this.switchTo({ l1Size: entries, l1Offset }, { l1: table });
+    const length = roundUp(table.length, this.clusterSize);
+    const l1Offset = yield* this.refcounts.allocate(length / this.clusterSize);
+    try {
+      yield* this.refcounts.write();
+      yield* this.storage.write(l1Offset, table);
+      yield* this.switchTo({ l1Size: entries, l1Offset }, { l1: table });
+    } catch (error) {
+      yield* this.refcounts.release(l1Offset, length);
+      throw error;
+    }
     if (old.length > 0) this.refcounts.free(old.offset, old.length);
     yield* this.flush();
   }
@@ -218,8 +219,19 @@ export class Metadata {
   }
 
   *#writeSwitch(header: Header): Io<void> {
-    yield* this.storage.write(FIELD.size, encodeSwitch(header));
+    yield* this.#writePointer(FIELD.size, encodeSwitch(header));
     this.header = header;
+  }
+
+  /** Writes something that points at tables, durably. If it fails the file may hold either, and no further change would suit both. */
+  *#writePointer(offset: number, bytes: Uint8Array): Io<void> {
+    try {
+      yield* this.storage.write(offset, bytes);
+      yield* this.storage.flush();
+    } catch (error) {
+      this.#failed = new DiskError('io', `${this.storage.name}: switching tables failed; open the image again to go on`, { format: FORMAT, cause: error });
+      throw error;
+    }
   }
 }
 

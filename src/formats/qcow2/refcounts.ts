@@ -25,8 +25,10 @@ export interface RefcountOptions {
   /** The refcount table as read. */
   readonly reftable: Uint8Array;
   readonly reftableOffset: number;
-  /** Writes the header fields of a new refcount table; both in one sector. */
+  /** Writes the header fields of a new refcount table, both in one sector; durable when it returns. */
   readonly switchTable: (offset: number, clusters: number) => Io<void>;
+  /** Writes a refcount table entry; durable when it returns. */
+  readonly writePointer: (offset: number, bytes: Uint8Array) => Io<void>;
 }
 
 export class Refcounts {
@@ -35,6 +37,7 @@ export class Refcounts {
   readonly #order: number;
   readonly #blocks: TableCache;
   readonly #switchTable: RefcountOptions['switchTable'];
+  readonly #writePointer: RefcountOptions['writePointer'];
   /** Clusters that a refcount block counts. */
   readonly blockEntries: number;
   #reftable: DataView;
@@ -54,6 +57,7 @@ export class Refcounts {
     this.#reftable = view(options.reftable);
     this.#reftableOffset = options.reftableOffset;
     this.#switchTable = options.switchTable;
+    this.#writePointer = options.writePointer;
   }
 
   get reftableEntries(): number {
@@ -151,9 +155,12 @@ export class Refcounts {
 
   /** Lowers the counts of what `free` collected. Only after the removal of the pointers is durable. */
   *applyFrees(): Io<void> {
-    const due = this.#quarantine;
-    this.#quarantine = [];
-    for (const [first, count] of due) yield* this.#lower(first, count);
+    while (this.#quarantine.length > 0) {
+      const [first, count] = this.#quarantine[0] as [number, number];
+      yield* this.#loadBlocks(first, count);
+      yield* this.#lower(first, count);
+      this.#quarantine.shift();
+    }
   }
 
   /** Writes changed blocks, in file order. */
@@ -198,9 +205,12 @@ export class Refcounts {
       const block = yield* this.loadBlock(index);
       if (!block) {
         // The new block may lie in these very clusters, behind those raised already; look again from where they are.
-        yield* this.#makeBlock(cluster);
-        yield* this.#lower(first, cluster - first);
-        this.#freeIndex = Math.min(this.#freeIndex, first);
+        try {
+          yield* this.#makeBlock(cluster);
+        } finally {
+          yield* this.#lower(first, cluster - first);
+          this.#freeIndex = Math.min(this.#freeIndex, first);
+        }
         return false;
       }
       const blockEnd = Math.min(end, (index + 1) * this.blockEntries);
@@ -214,6 +224,12 @@ export class Refcounts {
     setRefcount(block.data, index, this.#order, count);
     const bits = 1 << this.#order;
     this.#blocks.touch(block, Math.floor((index * bits) / 8), Math.ceil(((index + 1) * bits) / 8));
+  }
+
+  /** Reads the blocks of a run in beforehand, so that lowering its counts cannot fail half-way. */
+  *#loadBlocks(first: number, count: number): Io<void> {
+    const last = Math.floor((first + count - 1) / this.blockEntries);
+    for (let index = Math.floor(first / this.blockEntries); index <= last; index++) yield* this.loadBlock(index);
   }
 
   *#lower(first: number, count: number): Io<void> {
@@ -241,8 +257,15 @@ export class Refcounts {
       while (!(yield* this.#claim(cluster, 1))) if ((yield* this.get(cluster)) !== 0) return;
       this.#blocks.add(offset);
     }
-    if (index < this.reftableEntries) yield* this.#hook(index, offset);
-    else yield* this.#growTable(index, offset, clusterIndex);
+    try {
+      if (index < this.reftableEntries) yield* this.#hook(index, offset);
+      else yield* this.#growTable(index, offset, clusterIndex);
+    } catch (error) {
+      // Nothing points at the block: it must not be written over whatever its cluster is used for next.
+      this.#blocks.drop(offset);
+      yield* this.#lower(cluster, 1);
+      throw error;
+    }
   }
 
   /** Points the refcount table at a block, everything it needs being durable first. */
@@ -251,7 +274,7 @@ export class Refcounts {
     yield* this.#storage.barrier();
     const entry = new Uint8Array(8);
     setU64be(view(entry), 0, offset);
-    yield* this.#storage.write(this.#reftableOffset + index * 8, entry);
+    yield* this.#writePointer(this.#reftableOffset + index * 8, entry);
     setU64be(this.#reftable, index * 8, offset);
   }
 
@@ -278,11 +301,15 @@ export class Refcounts {
       for (let cluster = start + i * n; cluster < end; cluster++) this.#set(block, cluster, 1);
     }
     const tableOffset = (start + blocks) * this.#clusterSize;
-    yield* this.write();
-    yield* this.#storage.write(tableOffset, table);
-    yield* this.#storage.barrier();
-    yield* this.#switchTable(tableOffset, tableClusters);
-    yield* this.#storage.barrier();
+    try {
+      yield* this.write();
+      yield* this.#storage.write(tableOffset, table);
+      yield* this.#storage.barrier();
+      yield* this.#switchTable(tableOffset, tableClusters);
+    } catch (error) {
+      for (let i = 0; i < blocks; i++) this.#blocks.drop((start + i) * this.#clusterSize);
+      throw error;
+    }
     const old = { offset: this.#reftableOffset, length: this.#reftable.byteLength };
     this.#reftable = entries;
     this.#reftableOffset = tableOffset;

@@ -114,7 +114,12 @@ export class Shadow {
     yield* meta.refcounts.write();
     yield* meta.switchTo({ ...change, ...counted?.change }, { ...tables, ...(counted ? { reftable: counted.reftable } : {}) });
     for (const [offset, length] of this.#replaced) meta.refcounts.free(offset, length);
-    yield* meta.flush();
+    try {
+      yield* meta.flush();
+    } catch {
+      // The change is durable, and saying otherwise would have it made twice. What could not be freed waits for the next flush, which
+      // reports its own failure.
+    }
   }
 
   /** Gives the space taken back; for a change that failed before the switch. */

@@ -1,0 +1,105 @@
+/**
+ * A storage that fails on demand, for tests and for trying out what an emulator does then. Calls that change something are counted
+ * (write, zero, discard, truncate, barrier, flush), reads apart; a fault names the call it strikes.
+ */
+import { DiskError } from '../base/errors.ts';
+import type { Io } from '../base/io.ts';
+import { SECTOR } from '../base/units.ts';
+import type { Storage, StorageExtent } from '../storage/storage.ts';
+
+/**
+ * `io`, `no-space`: the call does nothing and throws that kind. `short`: a write leaves its first half (whole sectors) and throws
+ * `no-space`. `late`: the call does its work and then throws `io`.
+ */
+export type FaultKind = 'io' | 'no-space' | 'short' | 'late';
+
+/** What strikes, and when. */
+export interface Fault {
+  /** Counting from 1: the call that fails. */
+  readonly call: number;
+  readonly of: 'changes' | 'reads';
+  readonly kind: FaultKind;
+}
+
+/** Passes everything on to `next`, but for the calls that `fault` strikes. */
+export class FaultStorage implements Storage {
+  readonly #next: Storage;
+  /** The next fault; clear it to let everything through. */
+  fault: Fault | undefined;
+  /** Calls so far. */
+  readonly calls = { changes: 0, reads: 0 };
+  /** Whether the fault has struck. */
+  struck = false;
+
+  constructor(next: Storage) {
+    this.#next = next;
+  }
+
+  get name(): string {
+    return this.#next.name;
+  }
+
+  get size(): number {
+    return this.#next.size;
+  }
+
+  get readOnly(): boolean {
+    return this.#next.readOnly;
+  }
+
+  get synchronous(): boolean {
+    return this.#next.synchronous;
+  }
+
+  *read(offset: number, into: Uint8Array): Io<void> {
+    yield* this.#run('reads', () => this.#next.read(offset, into));
+  }
+
+  *write(offset: number, bytes: Uint8Array): Io<void> {
+    const half = Math.floor(bytes.length / 2 / SECTOR) * SECTOR;
+    yield* this.#run(
+      'changes',
+      () => this.#next.write(offset, bytes),
+      () => this.#next.write(offset, bytes.subarray(0, half)),
+    );
+  }
+
+  *zero(offset: number, length: number): Io<void> {
+    yield* this.#run('changes', () => this.#next.zero(offset, length));
+  }
+
+  *discard(offset: number, length: number): Io<void> {
+    yield* this.#run('changes', () => this.#next.discard(offset, length));
+  }
+
+  *truncate(size: number): Io<void> {
+    yield* this.#run('changes', () => this.#next.truncate(size));
+  }
+
+  map(offset: number, length: number): Io<StorageExtent> {
+    return this.#next.map(offset, length);
+  }
+
+  *barrier(): Io<void> {
+    yield* this.#run('changes', () => this.#next.barrier());
+  }
+
+  *flush(): Io<void> {
+    yield* this.#run('changes', () => this.#next.flush());
+  }
+
+  close(): Io<void> {
+    return this.#next.close();
+  }
+
+  *#run(of: Fault['of'], body: () => Io<void>, half?: () => Io<void>): Io<void> {
+    this.calls[of]++;
+    const { fault } = this;
+    if (!fault || fault.of !== of || fault.call !== this.calls[of]) return yield* body();
+    this.struck = true;
+    const kind = fault.kind === 'io' || fault.kind === 'late' ? 'io' : 'no-space';
+    if (fault.kind === 'late') yield* body();
+    if (fault.kind === 'short' && half) yield* half();
+    throw new DiskError(kind, `${this.name}: injected fault (${fault.kind}) in call ${fault.call}`);
+  }
+}
