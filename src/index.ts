@@ -10,5 +10,29 @@ export { type CreateOptions, createDisk, openDisk } from './disk/open.ts';
 export type { Snapshots } from './disk/snapshots.ts';
 export { allFormats } from './formats/all.ts';
 export type { CheckOptions, CheckResult, FormatDescriptor, SnapshotInfo } from './formats/driver.ts';
+export type { GeometryReport } from './drive/geometry.ts';
+export { check } from './jobs/check.ts';
+export { type CompareOptions, type CompareResult, compare } from './jobs/compare.ts';
+export { type ConvertOptions, convert } from './jobs/convert.ts';
+export type { JobOptions } from './jobs/job.ts';
+export type { Place } from './library/library.ts';
+export { blobStorage } from './storage/blob.ts';
+export { indexedDbStorage } from './storage/indexed-db.ts';
 export { memoryStorage } from './storage/memory.ts';
+export { opfsStorage } from './storage/opfs.ts';
 export type { Storage } from './storage/storage.ts';
+export { type ConnectOptions, connectEngine } from './worker/client.ts';
+export type {
+  CreateImageOptions,
+  DiskStatistics,
+  Engine,
+  ExportedImage,
+  ExportOptions,
+  ImageEntry,
+  ImportOptions,
+  MapBucket,
+  MapSummary,
+  RemoteDisk,
+  RemoteLibrary,
+  StorageReport,
+} from './worker/engine.ts';

@@ -1,7 +1,25 @@
-/** placeholder: types the worker's interface needs; the library helper replaces this file. */
+/**
+ * Named images kept in this browser: the list of them, opening, making, importing, exporting and deleting. Runs in the worker (OPFS
+ * handles exist only there); in another thread only IndexedDB images can be opened.
+ *
+ * - Whoever opens an image for writing holds the Web Lock `tabdisk:image:<id>` from before the first read until it is closed.
+ * - Read-only opening takes no lock and sees one state of the image; its reads throw once somebody has changed it.
+ * - An image appears in the list when it is complete. What a tab that died left half-made is swept when a library is opened.
+ */
+import { DiskError } from '../base/errors.ts';
+import { createDisk, openDisk } from '../disk/open.ts';
+import type { JobOptions } from '../jobs/job.ts';
+import type { Storage } from '../storage/storage.ts';
+import { Catalogue, type ImageRecord, type Place } from './catalogue.ts';
+import { type ExportedImage, type ExportOptions, type ExportSource, exportImage, scratchId } from './export.ts';
+import { type HeldLock, heldLocks, takeLock } from './image-lock.ts';
+import { copyIn, recognise, verify } from './import.ts';
+import { OpenImage } from './open-image.ts';
+import { availablePlaces, type ImagePlace } from './places.ts';
 
-/** Where an image is kept. */
-export type Place = 'opfs' | 'indexeddb';
+export type { Place } from './catalogue.ts';
+export type { ExportedImage, ExportOptions } from './export.ts';
+export type { OpenImage } from './open-image.ts';
 
 /** An image of the library. */
 export interface ImageEntry {
@@ -28,4 +46,288 @@ export interface StorageReport {
   readonly quota: number;
   readonly persisted: boolean;
   readonly places: readonly Place[];
+}
+
+/** What a new image is to be. */
+export interface CreateImageOptions {
+  readonly name: string;
+  readonly format: 'qcow2' | 'raw';
+  /** Bytes. */
+  readonly size: number;
+  /** Default: OPFS where there is one, else IndexedDB. */
+  readonly place?: Place;
+  /** Bytes; qcow2 only. */
+  readonly clusterSize?: number;
+}
+
+/** How an imported file is kept. */
+export interface ImportOptions {
+  readonly name: string;
+  readonly place?: Place;
+}
+
+export interface LibraryOptions {
+  /** Names everything the library keeps: directory, databases, locks. Default `tabdisk`. */
+  readonly name?: string;
+}
+
+/** Milliseconds to wait for an image that somebody has: a page that was reloaded lets go a little late. */
+const PATIENCE = 1000;
+
+/** The images of this browser. Every call rejects with a `DiskError`. */
+export class Library {
+  readonly #name: string;
+  readonly #catalogue: Catalogue;
+  readonly #places: Map<Place, ImagePlace>;
+  readonly #channel: BroadcastChannel;
+  readonly #listeners = new Set<() => void>();
+  /** Images open for writing through this library. */
+  readonly #open = new Map<string, OpenImage>();
+
+  /** Opens the library of this origin and sweeps what tabs that died left half-made. */
+  static async open({ name = 'tabdisk' }: LibraryOptions = {}): Promise<Library> {
+    const places = await availablePlaces(name);
+    if (places.size === 0) throw new DiskError('unsupported', 'This browser lets the page keep no data: neither OPFS nor IndexedDB works here');
+    const library = new Library(name, places);
+    await library.#sweep();
+    return library;
+  }
+
+  private constructor(name: string, places: Map<Place, ImagePlace>) {
+    this.#name = name;
+    this.#places = places;
+    this.#catalogue = new Catalogue(`${name}-library`);
+    this.#channel = new BroadcastChannel(`${name}-library`);
+    this.#channel.onmessage = () => this.#tellListeners();
+  }
+
+  /** All images, by name. */
+  async list(): Promise<ImageEntry[]> {
+    const [records, held] = await Promise.all([this.#catalogue.all(), heldLocks()]);
+    const ready = records.filter(({ state }) => state === 'ready');
+    const entries = await Promise.all(ready.map((record) => this.#entry(record, held)));
+    return entries.sort((a, b) => a.name.localeCompare(b.name));
+  }
+
+  /** Makes an empty image. Throws `refused` for a name that is taken and for bad sizes, `no-space`. */
+  create(options: CreateImageOptions): Promise<ImageEntry> {
+    const { name, format, size, clusterSize } = options;
+    return this.#make({ name, format, place: this.#choose(options.place) }, async (storage) => {
+      const disk = await createDisk(storage, { format, size, ...(clusterSize === undefined ? {} : { clusterSize }) });
+      const made = disk.size;
+      await disk.close();
+      return made;
+    });
+  }
+
+  /**
+   * Copies a file in, byte for byte, and opens it once to see that it is whole. Throws `unsupported` naming a format that is recognised
+   * but cannot be opened, `refused` if it needs a backing file, `corrupt` naming the field, `no-space`, `aborted`.
+   */
+  async import(file: Blob, options: ImportOptions & JobOptions): Promise<ImageEntry> {
+    const format = await recognise(file);
+    return this.#make({ name: options.name, format, place: this.#choose(options.place) }, async (storage) => {
+      await copyIn(file, storage, options);
+      return verify(storage, format);
+    });
+  }
+
+  /**
+   * The image as a file. The image is locked until the stream ends or is cancelled; one that is open for writing here is
+   * copied first, with its guest held for that time. Throws `locked` if another tab has it.
+   */
+  async export(id: string, options: ExportOptions & JobOptions): Promise<ExportedImage> {
+    const record = await this.#catalogue.ready(id);
+    const place = this.#place(record.place);
+    const open = this.#open.get(id);
+    const source: ExportSource = open
+      ? { record, open: open.disk }
+      : { record, lock: await this.#lock(record), storage: () => place.open(id, { readOnly: true }) };
+    const scratch = async () => {
+      const name = scratchId();
+      const lock = await takeLock(this.#lockName(name), PATIENCE);
+      if (!lock) throw new DiskError('locked', 'The name of a temporary image is taken');
+      return {
+        create: () => place.create(name),
+        reopen: () => place.open(name, { readOnly: true }),
+        remove: async () => {
+          await place.remove(name);
+          await lock.release();
+        },
+      };
+    };
+    return exportImage(source, options, scratch);
+  }
+
+  /** Throws `refused` if the name is taken. Works while the image is open anywhere. */
+  async rename(id: string, name: string): Promise<ImageEntry> {
+    const record = { ...(await this.#catalogue.ready(id)), name };
+    await this.#catalogue.put(record);
+    this.#announce();
+    return this.#entry(record, await heldLocks());
+  }
+
+  /** Removes an image for good. Throws `locked` while somebody has it open for writing. */
+  async delete(id: string): Promise<void> {
+    const record = await this.#catalogue.ready(id);
+    const lock = await this.#lock(record);
+    try {
+      await this.#discard(record);
+    } finally {
+      await lock.release();
+      this.#announce();
+    }
+  }
+
+  /** Opens an image. Throws `locked` if somebody has it open for writing, unless `readOnly`. */
+  async openImage(id: string, { readOnly = false } = {}): Promise<OpenImage> {
+    const record = await this.#catalogue.ready(id);
+    const { format } = record;
+    const place = this.#place(record.place);
+    if (readOnly) return new OpenImage(await openDisk(place.view(id), { format, readOnly }), record, async () => undefined);
+    const lock = await this.#lock(record);
+    try {
+      const disk = await openDisk(place.open(id, { readOnly }), { format });
+      const image = new OpenImage(disk, record, (size, changed) => this.#closed(id, lock, size, changed));
+      this.#open.set(id, image);
+      this.#announce();
+      return image;
+    } catch (error) {
+      await lock.release();
+      throw error;
+    }
+  }
+
+  /** Notes a new guest-visible size (after a resize or a snapshot was applied). */
+  async noteSize(id: string, size: number): Promise<void> {
+    await this.#catalogue.change(id, { size, changed: Date.now() });
+    this.#announce();
+  }
+
+  async storage(): Promise<StorageReport> {
+    const [{ usage = 0, quota = 0 }, persisted] = await Promise.all([navigator.storage.estimate(), navigator.storage.persisted()]);
+    return { usage, quota, persisted, places: [...this.#places.keys()] };
+  }
+
+  /** Calls back after any change to the list, made here or in another tab. Returns a function that stops it. */
+  onChange(listener: () => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  /** Closes every image that is open for writing, then the library. The first failure is thrown after all were tried. */
+  async close(): Promise<void> {
+    const closing = await Promise.allSettled([...this.#open.values()].map((image) => image.close()));
+    const failed = closing.find((result) => result.status === 'rejected');
+    if (failed) throw failed.reason;
+    this.#channel.close();
+    this.#catalogue.close();
+  }
+
+  /** Makes an image that appears in the list when `fill` is done with its storage (and has closed it); returns the guest's size. */
+  async #make(wish: Pick<ImageRecord, 'name' | 'format' | 'place'>, fill: (storage: Storage) => Promise<number>): Promise<ImageEntry> {
+    const now = Date.now();
+    const record: ImageRecord = { ...wish, id: crypto.randomUUID(), size: 0, created: now, changed: now, state: 'making' };
+    const lock = await this.#lock(record);
+    try {
+      await this.#catalogue.put(record);
+      try {
+        const storage = await this.#place(record.place).create(record.id);
+        const size = await fill(storage);
+        const ready: ImageRecord = { ...record, size, state: 'ready' };
+        await this.#catalogue.change(record.id, ready);
+        return await this.#entry(ready, new Set());
+      } catch (error) {
+        // What went wrong first is what the caller hears; leftovers are swept later.
+        await this.#discard(record).catch(() => undefined);
+        throw error;
+      }
+    } finally {
+      await lock.release();
+      this.#announce();
+    }
+  }
+
+  /** Removes an image's bytes and its record, in an order that a sweep can finish. The lock is held. */
+  async #discard(record: ImageRecord): Promise<void> {
+    try {
+      if (record.state === 'ready') await this.#catalogue.change(record.id, { state: 'deleting' });
+    } catch (error) {
+      // With no space left even for that, deleting must work all the more.
+      if (!(error instanceof DiskError) || error.kind !== 'no-space') throw error;
+    }
+    await this.#place(record.place).remove(record.id);
+    await this.#catalogue.remove(record.id);
+  }
+
+  async #closed(id: string, lock: HeldLock, size: number, changed: boolean): Promise<void> {
+    this.#open.delete(id);
+    try {
+      if (changed) await this.#catalogue.change(id, { size, changed: Date.now() });
+    } finally {
+      await lock.release();
+      this.#announce();
+    }
+  }
+
+  /** Removes what nobody is at and no list shows: half-made and half-deleted images, temporary exports. */
+  async #sweep(): Promise<void> {
+    const records = new Map((await this.#catalogue.all()).map((record) => [record.id, record]));
+    const leftovers = new Set<string>();
+    for (const { id, state } of records.values()) if (state !== 'ready') leftovers.add(id);
+    for (const place of this.#places.values()) for (const id of await place.ids()) if (!records.has(id)) leftovers.add(id);
+    for (const id of leftovers) {
+      const lock = await takeLock(this.#lockName(id), 0);
+      if (!lock) continue;
+      try {
+        // It may have become ready between the look at the list and the lock.
+        const record = await this.#catalogue.find(id);
+        if (record?.state === 'ready') continue;
+        for (const place of this.#places.values()) await place.remove(id);
+        await this.#catalogue.remove(id);
+      } finally {
+        await lock.release();
+      }
+    }
+  }
+
+  async #lock({ id, name }: ImageRecord): Promise<HeldLock> {
+    if (this.#open.has(id)) throw new DiskError('locked', `"${name}" is open for writing already, in this tab`);
+    const lock = await takeLock(this.#lockName(id), PATIENCE);
+    if (!lock) throw new DiskError('locked', `"${name}" is in use, in another tab or by an export: close it there, or open it read-only`);
+    return lock;
+  }
+
+  #lockName(id: string): string {
+    return `${this.#name}:image:${id}`;
+  }
+
+  #choose(wanted: Place | undefined): Place {
+    const place = wanted ?? ([...this.#places.keys()][0] as Place);
+    this.#place(place);
+    return place;
+  }
+
+  #place(place: Place): ImagePlace {
+    const found = this.#places.get(place);
+    if (!found)
+      throw new DiskError('unsupported', `Images cannot be kept in ${place === 'opfs' ? 'OPFS' : 'IndexedDB'} in this browser or window`, {
+        field: 'place',
+      });
+    return found;
+  }
+
+  async #entry({ state: _, ...record }: ImageRecord, held: ReadonlySet<string>): Promise<ImageEntry> {
+    const storedSize = (await this.#places.get(record.place)?.storedSize(record.id)) ?? 0;
+    return { ...record, storedSize, inUse: held.has(this.#lockName(record.id)) };
+  }
+
+  #announce(): void {
+    this.#channel.postMessage('changed');
+    this.#tellListeners();
+  }
+
+  #tellListeners(): void {
+    for (const listener of this.#listeners) listener();
+  }
 }

@@ -7,6 +7,7 @@ import { asDiskError, DiskError, type ErrorKind } from '../base/errors.ts';
 import type { Io } from '../base/io.ts';
 import { requireWritable, type Storage, type StorageExtent, type StorageOptions, writeZeroes } from './storage.ts';
 
+/** What `nodeFileStorage` takes. */
 export interface NodeFileOptions extends StorageOptions {
   /** `must-not-exist` makes a new file, `truncate` empties one; default: the file must be there. */
   readonly create?: 'must-not-exist' | 'truncate' | 'if-missing';
@@ -17,6 +18,7 @@ export function nodeFileStorage(path: string, options: NodeFileOptions = {}): No
   return new NodeFileStorage(path, options);
 }
 
+/** A file on disk as a storage. Synchronous. */
 export class NodeFileStorage implements Storage {
   readonly name: string;
   readonly identity: string;

@@ -4,20 +4,18 @@
  */
 import type { AsyncDisk } from '../disk/async-disk.ts';
 import type { GeometryReport } from '../drive/geometry.ts';
-import type { ImageEntry, Place, StorageReport } from '../library/library.ts';
+import type { JobOptions } from '../jobs/job.ts';
+import type { CreateImageOptions, ExportedImage, ExportOptions, ImageEntry, ImportOptions, StorageReport } from '../library/library.ts';
 
-/** Options of anything that takes long. */
-export interface JobOptions {
-  /** Bytes done and in all. Called at most some ten times a second, and once at the end. */
-  readonly onProgress?: (done: number, total: number) => void;
-  readonly signal?: AbortSignal;
-}
+export type { CreateImageOptions, ExportedImage, ExportOptions, ImageEntry, ImportOptions, JobOptions, StorageReport };
 
 /** The engine, running elsewhere. Every call rejects with a `DiskError`. */
 export interface Engine {
   readonly library: RemoteLibrary;
   /** Opens an image of the library. Throws `locked` if another tab has it, unless `readOnly`. */
   open(imageId: string, options?: { readOnly?: boolean }): Promise<RemoteDisk>;
+  /** Makes everything written so far durable, on every disk that is open for writing. */
+  flush(): Promise<void>;
   /** Closes every open disk (each is flushed) and ends the worker. */
   close(): Promise<void>;
 }
@@ -33,36 +31,10 @@ export interface RemoteLibrary {
   rename(imageId: string, name: string): Promise<ImageEntry>;
   delete(imageId: string): Promise<void>;
   storage(): Promise<StorageReport>;
+  /** Asks the browser to keep this site's data when space runs low; call it from a click. Resolves to whether it will. */
+  persist(): Promise<boolean>;
   /** Calls back after any change to the list, in this tab or another. Returns a function that stops it. */
   onChange(listener: () => void): () => void;
-}
-
-export interface CreateImageOptions {
-  readonly name: string;
-  readonly format: 'qcow2' | 'raw';
-  /** Bytes. */
-  readonly size: number;
-  /** Default: OPFS where there is one, else IndexedDB. */
-  readonly place?: Place;
-  /** Bytes; qcow2 only. */
-  readonly clusterSize?: number;
-}
-
-export interface ImportOptions {
-  readonly name: string;
-  readonly place?: Place;
-}
-
-export interface ExportOptions {
-  readonly format: 'qcow2' | 'raw';
-}
-
-export interface ExportedImage {
-  /** Suggested file name. */
-  readonly name: string;
-  /** Bytes if known beforehand. */
-  readonly size: number | undefined;
-  readonly stream: ReadableStream<Uint8Array>;
 }
 
 /** A bucket of the allocation map: bytes of guest space in each state. */

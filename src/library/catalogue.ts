@@ -1,0 +1,90 @@
+/**
+ * The list of images, in an IndexedDB database of its own: one record an image, every change atomic and durable when it resolves.
+ * A record is `making` until its image is complete and `deleting` from before its bytes go: whatever is not `ready`, when
+ * nobody holds its lock, is a leftover of a tab that died, and is swept.
+ */
+import { del, get, promisifyRequest, update, values } from 'idb-keyval';
+import { DiskError } from '../base/errors.ts';
+import { browserError } from '../storage/browser-errors.ts';
+import { type KeyStore, keyStore } from '../storage/key-store.ts';
+
+/** Where an image is kept. */
+export type Place = 'opfs' | 'indexeddb';
+
+/** What the library knows of an image without opening it. */
+export interface ImageRecord {
+  readonly id: string;
+  readonly name: string;
+  readonly format: 'qcow2' | 'raw';
+  readonly place: Place;
+  /** Guest-visible bytes. */
+  readonly size: number;
+  /** Milliseconds since 1970. */
+  readonly created: number;
+  readonly changed: number;
+  readonly state: 'making' | 'ready' | 'deleting';
+}
+
+const NAME_LIMIT = 200;
+
+/** The records of a library. */
+export class Catalogue {
+  readonly #store: KeyStore;
+
+  constructor(database: string) {
+    this.#store = keyStore(database, 'images');
+  }
+
+  all(): Promise<ImageRecord[]> {
+    return this.#run(() => values<ImageRecord>(this.#store.use));
+  }
+
+  find(id: string): Promise<ImageRecord | undefined> {
+    return this.#run(() => get<ImageRecord>(id, this.#store.use));
+  }
+
+  /** A record that is ready, or `not-found`. */
+  async ready(id: string): Promise<ImageRecord> {
+    const record = await this.find(id);
+    if (record?.state !== 'ready')
+      throw new DiskError('not-found', `There is no image ${id} in this browser: it may have been deleted in another tab`);
+    return record;
+  }
+
+  /** Adds or replaces a record, unless another image has its name. */
+  put(record: ImageRecord): Promise<void> {
+    const { name } = record;
+    if (name.trim() === '' || name.length > NAME_LIMIT)
+      return Promise.reject(new DiskError('refused', `An image needs a name of 1 to ${NAME_LIMIT} characters`, { field: 'name' }));
+    return this.#run(() =>
+      this.#store.use('readwrite', async (store) => {
+        const all = await promisifyRequest<ImageRecord[]>(store.getAll());
+        if (all.some((other) => other.name === name && other.id !== record.id && other.state !== 'deleting'))
+          throw new DiskError('refused', `There is an image named "${name}" already: choose another name`, { field: 'name' });
+        store.put(record, record.id);
+      }),
+    );
+  }
+
+  /** Changes fields of a record that exists; a record that is gone stays gone. */
+  async change(id: string, fields: Partial<Omit<ImageRecord, 'id' | 'name'>>): Promise<void> {
+    if (!(await this.find(id))) return;
+    await this.#run(() => update<ImageRecord | undefined>(id, (record) => (record ? { ...record, ...fields } : undefined), this.#store.use));
+  }
+
+  remove(id: string): Promise<void> {
+    return this.#run(() => del(id, this.#store.use));
+  }
+
+  close(): void {
+    this.#store.close();
+  }
+
+  async #run<T>(body: () => Promise<T>): Promise<T> {
+    try {
+      return await body();
+    } catch (error) {
+      throw browserError('The list of images', error);
+    }
+  }
+}

@@ -1,0 +1,37 @@
+/**
+ * Copying an image file byte for byte between storages. Runs of zeros are skipped: the target is empty and reads as zero there.
+ */
+import { isZero } from '../base/bytes.ts';
+import type { Io } from '../base/io.ts';
+import { KiB, MiB } from '../base/units.ts';
+import { type JobOptions, Pace } from '../jobs/job.ts';
+import { readBytes, type Storage } from '../storage/storage.ts';
+
+/** Bytes copied in one step. */
+const STEP = 2 * MiB;
+/** Zeros are looked for in pieces of this size. */
+const PIECE = 64 * KiB;
+
+/** Copies all bytes of one storage into another, which is empty, and flushes that. */
+export function* copyBytes(source: Storage, target: Storage, job: JobOptions): Io<void> {
+  const { size } = source;
+  const pace = new Pace(job, size);
+  // At full size from the start: if there is no room, that is known before anything was copied.
+  yield* target.truncate(size);
+  for (let at = 0; at < size; at += STEP) {
+    yield* pace.step(at);
+    yield* copyStep(target, at, yield* readBytes(source, at, Math.min(STEP, size - at)));
+  }
+  yield* target.flush();
+  pace.finish();
+}
+
+function* copyStep(target: Storage, offset: number, bytes: Uint8Array): Io<void> {
+  let from = 0;
+  for (let at = 0; at < bytes.length; at += PIECE) {
+    if (!isZero(bytes.subarray(at, at + PIECE))) continue;
+    if (from < at) yield* target.write(offset + from, bytes.subarray(from, at));
+    from = Math.min(at + PIECE, bytes.length);
+  }
+  if (from < bytes.length) yield* target.write(offset + from, bytes.subarray(from));
+}

@@ -1,0 +1,86 @@
+/** The two places where images are kept: files in OPFS, blocks in IndexedDB. The same verbs for both; no locks here. */
+import { DiskError } from '../base/errors.ts';
+import { blobStorage } from '../storage/blob.ts';
+import { indexedDbStorage } from '../storage/indexed-db.ts';
+import { deleteIndexedDbStorage, indexedDbNames, indexedDbSize } from '../storage/indexed-db-blocks.ts';
+import { deleteOpfsFile, opfsAvailable, opfsFile, opfsFileNames, opfsStorage } from '../storage/opfs.ts';
+import type { Storage } from '../storage/storage.ts';
+import type { Place } from './catalogue.ts';
+
+/** Where the bytes of images are, by image id. */
+export interface ImagePlace {
+  /** A new, empty storage. */
+  create(id: string): Promise<Storage>;
+  /** For the holder of the image's lock. */
+  open(id: string, options: { readOnly: boolean }): Promise<Storage>;
+  /** Read-only and without a lock: one state of the image. Reads fail once somebody has changed it. */
+  view(id: string): Promise<Storage>;
+  /** Nothing happens if it is not there. */
+  remove(id: string): Promise<void>;
+  /** Bytes it takes; 0 if it is not there. */
+  storedSize(id: string): Promise<number>;
+  /** Ids of all images, half-made ones included. */
+  ids(): Promise<string[]>;
+}
+
+const ENDING = '.img';
+
+/** Files in the directory `name` of OPFS. */
+export function opfsPlace(name: string): ImagePlace {
+  const path = (id: string) => `${name}/${id}${ENDING}`;
+  return {
+    create: (id) => opfsStorage(path(id), { create: 'must-not-exist' }),
+    open: (id, { readOnly }) => opfsStorage(path(id), { readOnly }),
+    async view(id) {
+      const file = await opfsFile(path(id));
+      // Chromium makes the old file unreadable after a write, others may not: its times tell.
+      const unchanged = async () => {
+        const now = await opfsFile(path(id));
+        return now.lastModified === file.lastModified && now.size === file.size;
+      };
+      return blobStorage(file, { name: path(id), identity: `opfs:${path(id)}`, unchanged });
+    },
+    remove: (id) => deleteOpfsFile(path(id)),
+    async storedSize(id) {
+      try {
+        return (await opfsFile(path(id))).size;
+      } catch (error) {
+        if (error instanceof DiskError && error.kind === 'not-found') return 0;
+        throw error;
+      }
+    },
+    async ids() {
+      const names = await opfsFileNames(name);
+      // What a browser's own writer left behind when it was killed; ours never uses one.
+      for (const left of names.filter((each) => each.endsWith('.crswap'))) await deleteOpfsFile(`${name}/${left}`);
+      return names.filter((each) => each.endsWith(ENDING)).map((each) => each.slice(0, -ENDING.length));
+    },
+  };
+}
+
+/** Blocks in the IndexedDB database `database`. */
+export function indexedDbPlace(database: string): ImagePlace {
+  return {
+    create: (id) => indexedDbStorage(id, { create: 'must-not-exist', database }),
+    open: (id, { readOnly }) => indexedDbStorage(id, { readOnly, database }),
+    view: (id) => indexedDbStorage(id, { readOnly: true, database }),
+    remove: (id) => deleteIndexedDbStorage(id, { database }),
+    storedSize: (id) => indexedDbSize(id, { database }),
+    ids: () => indexedDbNames({ database }),
+  };
+}
+
+/** The places that work in this browser and thread, the preferred one first. */
+export async function availablePlaces(name: string): Promise<Map<Place, ImagePlace>> {
+  const places = new Map<Place, ImagePlace>();
+  if (opfsAvailable()) {
+    try {
+      await navigator.storage.getDirectory();
+      places.set('opfs', opfsPlace(name));
+    } catch {
+      // Private windows of some browsers have the functions and refuse to serve.
+    }
+  }
+  if (typeof indexedDB !== 'undefined') places.set('indexeddb', indexedDbPlace(name));
+  return places;
+}

@@ -1,0 +1,104 @@
+/**
+ * Images in IndexedDB as they lie there: blocks of 32 KiB under [image, index] in one store for all images (values of 64 KiB and more
+ * become a file each in Chromium), zero blocks absent, and a header under [image]. What can be done to an image without
+ * opening it is here too.
+ */
+import { promisifyRequest } from 'idb-keyval';
+import { DiskError } from '../base/errors.ts';
+import { KiB } from '../base/units.ts';
+import { browserError } from './browser-errors.ts';
+import { type KeyStore, keyStore } from './key-store.ts';
+
+/** Bytes in a block. */
+export const BLOCK = 32 * KiB;
+const VERSION = 1;
+
+/** What is known of an image as a whole. */
+export interface Header {
+  readonly version: number;
+  readonly blockSize: number;
+  /** Bytes. */
+  readonly size: number;
+  /** Counts commits. */
+  readonly generation: number;
+  /** Who opened the image for writing last. */
+  readonly writer: string;
+}
+
+/** Removes an image; nothing happens if it is not there. */
+export async function deleteIndexedDbStorage(name: string, options: { database?: string } = {}): Promise<void> {
+  await withBlocks(name, options.database, 'readwrite', (blocks) => promisifyRequest(blocks.delete(wholeImage(name))));
+}
+
+/** Bytes an image takes in IndexedDB, without opening it. */
+export async function indexedDbSize(name: string, options: { database?: string } = {}): Promise<number> {
+  return (await withBlocks(name, options.database, 'readonly', (blocks) => promisifyRequest(blocks.count(allBlocks(name))))) * BLOCK;
+}
+
+/** The names of the images in a database. */
+export async function indexedDbNames(options: { database?: string } = {}): Promise<string[]> {
+  return withBlocks('IndexedDB', options.database, 'readonly', async (blocks) => {
+    const names: string[] = [];
+    const request = blocks.openKeyCursor();
+    for (let cursor = await promisifyRequest(request); cursor; cursor = await promisifyRequest(request)) {
+      const [name] = cursor.key as [string];
+      names.push(name);
+      // Arrays sort after numbers: on to the next image.
+      cursor.continue([name, []]);
+    }
+    return names;
+  });
+}
+
+/** A connection to the blocks of all images. */
+export const blockStore = (database = 'tabdisk'): KeyStore => keyStore(database, 'blocks');
+
+/** Keys of blocks [first, last] of an image. */
+export const blockRange = (name: string, first: number, last: number): IDBKeyRange => IDBKeyRange.bound([name, first], [name, last]);
+/** Keys of an image's blocks from `first` on. */
+export const allBlocks = (name: string, first = 0): IDBKeyRange => IDBKeyRange.bound([name, first], [name, []]);
+const wholeImage = (name: string): IDBKeyRange => IDBKeyRange.bound([name], [name, []]);
+
+async function withBlocks<T>(
+  name: string,
+  database: string | undefined,
+  mode: IDBTransactionMode,
+  body: (blocks: IDBObjectStore) => PromiseLike<T>,
+): Promise<T> {
+  const store = blockStore(database);
+  try {
+    return await store.use(mode, body);
+  } catch (error) {
+    throw browserError(name, error);
+  } finally {
+    store.close();
+  }
+}
+
+/** The header, or why the image cannot be used. */
+export function requireHeader(name: string, header: Header | undefined): Header {
+  if (!header) throw new DiskError('not-found', `${name}: there is no such image in IndexedDB`);
+  if (header.version !== VERSION || header.blockSize !== BLOCK)
+    throw new DiskError('unsupported', `${name}: written by another version of tabdisk (version ${header.version}, blocks of ${header.blockSize})`, {
+      field: 'version',
+    });
+  return header;
+}
+
+/** Finds or makes the header and puts `writer`, the token of who opens the image for writing, into it. */
+export async function takeOver(
+  blocks: IDBObjectStore,
+  name: string,
+  create: 'must-not-exist' | 'truncate' | 'if-missing' | undefined,
+  writer: string,
+): Promise<Header> {
+  const found = await promisifyRequest<Header | undefined>(blocks.get([name]));
+  if (found && create === 'must-not-exist') throw new DiskError('refused', `${name} exists already`);
+  const fresh = !found || create === 'truncate';
+  if (fresh && create === undefined) requireHeader(name, undefined);
+  const generation = (found?.generation ?? 0) + (fresh ? 1 : 0);
+  const header: Header = fresh ? { version: VERSION, blockSize: BLOCK, size: 0, generation, writer } : { ...requireHeader(name, found), writer };
+  if (fresh) blocks.delete(wholeImage(name));
+  blocks.put(header, [name]);
+  return header;
+}

@@ -1,0 +1,429 @@
+/**
+ * An image in IndexedDB, for browsers and threads without OPFS handles (see indexed-db-blocks.ts for how it lies there).
+ * Asynchronous. Changes stay in memory until `flush` writes all of them, with the header, in ONE strict transaction:
+ *
+ * - a flush is all or nothing, so after a cut the image is what some flush left, and `barrier` has nothing to do;
+ * - past 32 MiB of changes a write commits early: still everything up to then at once, so what is found later is a
+ *   prefix of the writes, which `barrier` allows;
+ * - a transaction that failed (no space, connection lost) leaves the changes in memory: the same flush can succeed later;
+ * - opening for writing puts a token into the header, and every transaction looks for it: a writer that slept while somebody else
+ *   took the image over can neither write nor read any more (kind `io`, for good);
+ * - a read-only opening sees one state: once a writer has committed another, its reads throw `in-use`.
+ */
+import { promisifyRequest } from 'idb-keyval';
+import { isZero, roundUp } from '../base/bytes.ts';
+import { DiskError } from '../base/errors.ts';
+import { type Io, wait } from '../base/io.ts';
+import { Mutex } from '../base/locks.ts';
+import { Lru } from '../base/lru.ts';
+import { MiB } from '../base/units.ts';
+import { type Block, BlockChanges, ZERO } from './block-changes.ts';
+import { browserError, changed } from './browser-errors.ts';
+import { allBlocks, BLOCK, blockRange, blockStore, type Header, requireHeader, takeOver } from './indexed-db-blocks.ts';
+import type { KeyStore } from './key-store.ts';
+import { requireWritable, type Storage, type StorageExtent, type StorageOptions } from './storage.ts';
+
+/** Blocks changed in memory, beyond which a write commits early (32 MiB). */
+const DIRTY_LIMIT = (32 * MiB) / BLOCK;
+/** Cleared ranges in memory, beyond which a change commits early. */
+const HOLES_LIMIT = 256;
+/** Unchanged blocks kept for reading (16 MiB). */
+const CLEAN_LIMIT = (16 * MiB) / BLOCK;
+/** Blocks read or written in one step (2 MiB). */
+const STEP = (2 * MiB) / BLOCK;
+/** Blocks read ahead at most (1 MiB). */
+const AHEAD_LIMIT = MiB / BLOCK;
+/** Blocks or keys looked at by one `map`. */
+const KEYS_PER_MAP = 1024;
+
+export interface IndexedDbStorageOptions extends StorageOptions {
+  /** `must-not-exist` makes a new image, `truncate` empties one; default: the image must be there. */
+  readonly create?: 'must-not-exist' | 'truncate' | 'if-missing';
+  /** Name of the database; default `tabdisk`. */
+  readonly database?: string;
+}
+
+/**
+ * Opens an image in IndexedDB. Throws `not-found`, `refused` if it exists and must not, `no-space`, `unsupported` if it was written by a
+ * newer version or the browser has no IndexedDB here. Whoever opens an image for writing takes it over: hold a lock on it.
+ */
+export async function indexedDbStorage(name: string, options: IndexedDbStorageOptions = {}): Promise<IndexedDbStorage> {
+  if (typeof indexedDB === 'undefined') throw new DiskError('unsupported', `${name}: there is no IndexedDB here`);
+  const store = blockStore(options.database);
+  try {
+    const writer = crypto.randomUUID();
+    const header = options.readOnly
+      ? requireHeader(name, await store.use('readonly', (blocks) => promisifyRequest<Header | undefined>(blocks.get([name]))))
+      : await store.use('readwrite', (blocks) => takeOver(blocks, name, options.create, writer));
+    return new IndexedDbStorage(name, store, header, options.readOnly ?? false);
+  } catch (error) {
+    store.close();
+    throw browserError(name, error);
+  }
+}
+
+/** See the top of this file. */
+export class IndexedDbStorage implements Storage {
+  readonly name: string;
+  readonly identity: string;
+  readonly readOnly: boolean;
+  readonly synchronous = false;
+  readonly #store: KeyStore;
+  /** As last committed, or as found when a read-only image was opened. */
+  #header: Header;
+  #size: number;
+  /** Since the last commit began. */
+  #changes = new BlockChanges();
+  /** In a transaction that has not completed. */
+  #committing: BlockChanges | undefined;
+  readonly #clean = new Lru<number, Block>(CLEAN_LIMIT);
+  /** One change at a time: a block that is changed in part is loaded first, and nobody else may change it meanwhile. */
+  readonly #changing = new Mutex();
+  readonly #commits = new Mutex();
+  #nextExpected = -1;
+  #ahead = 0;
+  #failed: DiskError | undefined;
+  #open = true;
+
+  /** @internal Use `indexedDbStorage`. */
+  constructor(name: string, store: KeyStore, header: Header, readOnly: boolean) {
+    this.name = name;
+    this.identity = `indexeddb:${store.database}:${name}`;
+    this.readOnly = readOnly;
+    this.#store = store;
+    this.#header = header;
+    this.#size = header.size;
+  }
+
+  get size(): number {
+    return this.#size;
+  }
+
+  *read(offset: number, into: Uint8Array): Io<void> {
+    this.#requireUsable();
+    const length = Math.max(0, Math.min(into.length, this.#size - offset));
+    if (length < into.length) into.fill(0, length);
+    for (let done = 0; done < length; ) {
+      const at = offset + done;
+      const first = Math.floor(at / BLOCK);
+      const last = Math.min(first + STEP - 1, Math.floor((offset + length - 1) / BLOCK));
+      const blocks = yield* this.#get(first, last);
+      const end = Math.min(offset + length, (last + 1) * BLOCK);
+      for (let position = at; position < end; ) {
+        const index = Math.floor(position / BLOCK);
+        const within = position - index * BLOCK;
+        const part = Math.min(BLOCK - within, end - position);
+        const block = blocks[index - first] as Block;
+        const target = position - offset;
+        if (block === ZERO) into.fill(0, target, target + part);
+        else into.set(block.subarray(within, within + part), target);
+        position += part;
+      }
+      done = end - offset;
+    }
+  }
+
+  *write(offset: number, bytes: Uint8Array): Io<void> {
+    this.#requireChangeable();
+    if (bytes.length === 0) return;
+    yield* this.#changing.run(() => this.#write(offset, bytes));
+  }
+
+  *zero(offset: number, length: number): Io<void> {
+    this.#requireChangeable();
+    yield* this.#changing.run(() => this.#zero(offset, length));
+  }
+
+  *discard(offset: number, length: number): Io<void> {
+    this.#requireChangeable();
+    yield* this.#changing.run(() => this.#discard(offset, length));
+  }
+
+  *truncate(size: number): Io<void> {
+    this.#requireChangeable();
+    yield* this.#changing.run(() => this.#truncate(size));
+  }
+
+  *map(offset: number, length: number): Io<StorageExtent> {
+    this.#requireUsable();
+    const first = Math.floor(offset / BLOCK);
+    const last = Math.floor((offset + length - 1) / BLOCK);
+    const known = this.#known(first);
+    const { zero, next } = known === undefined ? yield* wait(this.#mapStored(first, last)) : this.#mapKnown(first, last, known);
+    return { length: Math.min(length, next * BLOCK - offset), zero };
+  }
+
+  /** Nothing to do: a commit holds everything before it. */
+  *barrier(): Io<void> {}
+
+  *flush(): Io<void> {
+    if (this.readOnly) return;
+    this.#requireUsable();
+    yield* this.#commit();
+  }
+
+  /** Flushes and lets go. If there is no space for that, the storage stays open: make space and close again. */
+  *close(): Io<void> {
+    if (!this.#open) return;
+    if (!this.readOnly && !this.#failed) yield* this.#commit();
+    this.#open = false;
+    this.#clean.clear();
+    this.#store.close();
+  }
+
+  *allocatedSize(): Io<number> {
+    return (yield* wait(this.#use('readonly', (blocks) => promisifyRequest(blocks.count(allBlocks(this.name)))))) * BLOCK;
+  }
+
+  /** The block, if it need not be fetched. */
+  #known(index: number): Block | undefined {
+    return this.#changes.get(index) ?? this.#committing?.get(index) ?? this.#clean.get(index);
+  }
+
+  /** Blocks [first, last]. */
+  *#get(first: number, last: number): Io<Block[]> {
+    const blocks: (Block | undefined)[] = [];
+    let missing: { from: number; to: number } | undefined;
+    for (let index = first; index <= last; index++) {
+      const block = this.#known(index);
+      blocks.push(block);
+      if (block === undefined) missing = { from: missing?.from ?? index, to: index };
+    }
+    if (missing) {
+      const { from, to } = missing;
+      const loaded = yield* wait(this.#load(from, this.#withReadAhead(from, to)));
+      for (let index = from; index <= to; index++) blocks[index - first] ??= loaded.get(index) ?? ZERO;
+    }
+    return blocks as Block[];
+  }
+
+  /** Where to stop reading: a run of misses that follow each other reads ahead, twice as far each time. */
+  #withReadAhead(from: number, to: number): number {
+    const sequential = from === this.#nextExpected;
+    this.#ahead = sequential ? Math.min(AHEAD_LIMIT, Math.max(1, this.#ahead * 2)) : 0;
+    const last = Math.max(to, Math.min(to + this.#ahead, Math.ceil(this.#size / BLOCK) - 1));
+    this.#nextExpected = last + 1;
+    return last;
+  }
+
+  async #load(first: number, last: number): Promise<Map<number, Uint8Array>> {
+    const generation = this.#header.generation;
+    const range = blockRange(this.name, first, last);
+    const [keys, values] = await this.#use('readonly', (blocks) =>
+      Promise.all([promisifyRequest(blocks.getAllKeys(range)), promisifyRequest<unknown[]>(blocks.getAll(range))]),
+    );
+    const loaded = new Map<number, Uint8Array>();
+    for (const [i, key] of keys.entries()) {
+      const index = (key as [string, number])[1];
+      const value = values[i];
+      if (!(value instanceof Uint8Array) || value.length !== BLOCK)
+        throw new DiskError('corrupt', `${this.name}: block ${index} in IndexedDB is not ${BLOCK} bytes`, { field: 'block', offset: index * BLOCK });
+      loaded.set(index, value);
+    }
+    // What was read before a commit that has completed meanwhile must not hide the newer block.
+    if (generation === this.#header.generation) for (let index = first; index <= last; index++) this.#remember(index, loaded.get(index) ?? ZERO);
+    return loaded;
+  }
+
+  #remember(index: number, block: Block): void {
+    if (this.#changes.get(index) !== undefined || this.#committing?.get(index) !== undefined) return;
+    this.#clean.set(index, block);
+    if (this.#clean.size > CLEAN_LIMIT) {
+      const victim = this.#clean.victim(() => true);
+      if (victim) this.#clean.delete(victim[0]);
+    }
+  }
+
+  *#write(offset: number, bytes: Uint8Array): Io<void> {
+    for (let done = 0; done < bytes.length; ) {
+      yield* this.#makeRoom();
+      const at = offset + done;
+      const end = Math.min(offset + bytes.length, (Math.floor(at / BLOCK) + STEP) * BLOCK);
+      yield* this.#writeStep(at, bytes.subarray(done, end - offset));
+      this.#size = Math.max(this.#size, end);
+      done = end - offset;
+    }
+  }
+
+  /** Commits early if too much has changed. Called before a change is made, so that a full disk cannot fill the memory too. */
+  *#makeRoom(): Io<void> {
+    if (this.#changes.blocks.size >= DIRTY_LIMIT || this.#changes.holes.length >= HOLES_LIMIT) yield* this.#commit();
+  }
+
+  *#writeStep(offset: number, bytes: Uint8Array): Io<void> {
+    const end = offset + bytes.length;
+    const first = Math.floor(offset / BLOCK);
+    const last = Math.floor((end - 1) / BLOCK);
+    // Only the first and the last block can be changed in part.
+    const old = new Map<number, Block>();
+    for (const index of new Set([first, last])) if (index * BLOCK < offset || (index + 1) * BLOCK > end) old.set(index, yield* this.#old(index));
+    for (let index = first; index <= last; index++) {
+      const start = Math.max(offset, index * BLOCK);
+      const stop = Math.min(end, (index + 1) * BLOCK);
+      this.#own(index, old.get(index) ?? ZERO).set(bytes.subarray(start - offset, stop - offset), start - index * BLOCK);
+    }
+  }
+
+  /** The contents of a block that will be changed in part. */
+  *#old(index: number): Io<Block> {
+    if (index * BLOCK >= this.#size) return ZERO;
+    return (yield* this.#get(index, index))[0] as Block;
+  }
+
+  /** The block's bytes, for changing: made ours alone, with the contents of `old`. */
+  #own(index: number, old: Block): Uint8Array {
+    const ours = this.#changes.blocks.get(index);
+    if (ours !== undefined && ours !== ZERO) return ours;
+    const bytes = old === ZERO ? new Uint8Array(BLOCK) : old.slice();
+    this.#clean.delete(index);
+    this.#changes.blocks.set(index, bytes);
+    return bytes;
+  }
+
+  *#zero(offset: number, length: number): Io<void> {
+    yield* this.#makeRoom();
+    const end = Math.min(offset + length, this.#size);
+    const firstWhole = Math.ceil(offset / BLOCK);
+    // What lies past the end is zero, so the end of the image counts as a whole block.
+    const endWhole = end === this.#size ? Math.ceil(end / BLOCK) : Math.floor(end / BLOCK);
+    if (firstWhole > endWhole) yield* this.#zeroPart(offset, end);
+    else {
+      yield* this.#zeroPart(offset, Math.min(end, firstWhole * BLOCK));
+      this.#clear(firstWhole, endWhole);
+      yield* this.#zeroPart(Math.max(offset, endWhole * BLOCK), end);
+    }
+  }
+
+  /** Zeros inside one block. */
+  *#zeroPart(from: number, to: number): Io<void> {
+    if (from >= to || from >= this.#size) return;
+    const index = Math.floor(from / BLOCK);
+    const old = yield* this.#old(index);
+    if (old !== ZERO) this.#own(index, old).fill(0, from - index * BLOCK, to - index * BLOCK);
+  }
+
+  #clear(from: number, to: number): void {
+    this.#changes.clear(from, to);
+    for (const [index] of this.#clean) if (index >= from && index < to) this.#clean.delete(index);
+  }
+
+  *#discard(offset: number, length: number): Io<void> {
+    yield* this.#makeRoom();
+    const end = Math.min(offset + length, this.#size);
+    this.#clear(Math.ceil(offset / BLOCK), end === this.#size ? Math.ceil(end / BLOCK) : Math.floor(end / BLOCK));
+  }
+
+  *#truncate(size: number): Io<void> {
+    if (size < this.#size) {
+      // What is cut off must read as zero if the image grows again.
+      yield* this.#zeroPart(size, Math.min(roundUp(size, BLOCK), this.#size));
+      this.#clear(Math.ceil(size / BLOCK), Number.POSITIVE_INFINITY);
+    }
+    this.#size = size;
+  }
+
+  #mapKnown(first: number, last: number, known: Block): { zero: boolean; next: number } {
+    const zero = known === ZERO;
+    let next = first + 1;
+    for (; next <= last && next - first < KEYS_PER_MAP; next++) {
+      const block = this.#known(next);
+      if (block === undefined || (block === ZERO) !== zero) break;
+    }
+    return { zero, next };
+  }
+
+  /** A run of blocks that begins with one that is not in memory: looks at which keys there are. */
+  async #mapStored(first: number, last: number): Promise<{ zero: boolean; next: number }> {
+    const range = blockRange(this.name, first, last);
+    const keys = await this.#use('readonly', (blocks) => promisifyRequest(blocks.getAllKeys(range, KEYS_PER_MAP)));
+    const present = keys.map((key) => (key as [string, number])[1]);
+    const zero = present[0] !== first;
+    let next = zero ? (present[0] ?? last + 1) : first + 1;
+    if (!zero) while (present[next - first] === next) next++;
+    // Blocks changed in memory say for themselves what they are.
+    for (const changes of [this.#changes, this.#committing]) {
+      for (const index of changes?.blocks.keys() ?? []) if (index > first && index < next) next = index;
+      for (const { from } of changes?.holes ?? []) if (from > first && from < next) next = from;
+    }
+    return { zero, next };
+  }
+
+  /** Writes all changes in one transaction, after any commit that is under way. */
+  *#commit(): Io<void> {
+    yield* this.#commits.run(() => this.#commitChanges());
+  }
+
+  *#commitChanges(): Io<void> {
+    const size = this.#size;
+    if (this.#changes.empty && size === this.#header.size) return;
+    const committing = this.#changes;
+    this.#committing = committing;
+    this.#changes = new BlockChanges();
+    try {
+      this.#header = yield* wait(this.#use('readwrite', (blocks) => this.#put(blocks, committing, size)));
+    } catch (error) {
+      this.#changes.addOlder(committing);
+      this.#committing = undefined;
+      throw error;
+    }
+    this.#committing = undefined;
+    for (const [index, block] of committing.blocks) this.#remember(index, block);
+  }
+
+  /** Puts changes and a new header. Runs inside the transaction that has checked our token. */
+  async #put(blocks: IDBObjectStore, changes: BlockChanges, size: number): Promise<Header> {
+    for (const { from, to } of changes.holes)
+      blocks.delete(to === Number.POSITIVE_INFINITY ? allBlocks(this.name, from) : blockRange(this.name, from, to - 1));
+    for (const [index, block] of changes.blocks) {
+      if (block === ZERO || isZero(block)) blocks.delete([this.name, index]);
+      // A whole array of its own: a view would store all of its buffer.
+      else blocks.put(block, [this.name, index]);
+    }
+    const header = { ...this.#header, size, generation: this.#header.generation + 1 };
+    blocks.put(header, [this.name]);
+    blocks.transaction.commit?.();
+    return header;
+  }
+
+  /** A transaction that first makes sure that the image is still ours (or still in the state we read). */
+  async #use<T>(mode: IDBTransactionMode, body: (blocks: IDBObjectStore) => PromiseLike<T>): Promise<T> {
+    try {
+      return await this.#store.use(mode, async (blocks) => {
+        const header = promisifyRequest<Header | undefined>(blocks.get([this.name]));
+        if (mode === 'readonly') {
+          // Both requests are made at once; nothing is returned before the header was looked at.
+          const [found, value] = await Promise.all([header, body(blocks)]);
+          this.#requireOurs(found);
+          return value;
+        }
+        this.#requireOurs(await header);
+        return body(blocks);
+      });
+    } catch (error) {
+      throw browserError(this.name, error);
+    }
+  }
+
+  #requireOurs(header: Header | undefined): void {
+    if (this.readOnly) {
+      if (header?.generation === this.#header.generation) return;
+      throw changed(this.name);
+    }
+    if (header?.writer === this.#header.writer) return;
+    this.#failed = new DiskError(
+      'io',
+      `${this.name} was ${header ? 'opened for writing elsewhere' : 'deleted'} while this tab had it open; this tab can no longer use it`,
+    );
+    throw this.#failed;
+  }
+
+  #requireUsable(): void {
+    if (!this.#open) throw new DiskError('io', `${this.name} is closed`);
+    if (this.#failed) throw this.#failed;
+  }
+
+  #requireChangeable(): void {
+    this.#requireUsable();
+    requireWritable(this);
+  }
+}

@@ -1,0 +1,353 @@
+/**
+ * The page's side: `connectEngine` makes an `Engine` out of a worker that runs `tabdisk/worker`. Calls are numbered; a worker that dies
+ * fails all calls that wait. `write` copies its bytes before it returns; buffers cross by transfer.
+ * When the page is hidden for good (`pagehide`) the engine is asked to flush. Browsers may end the worker before it has
+ * done so: durable is what a flush that resolved has covered, so adapters flush on a timer as well.
+ */
+import { DiskError } from '../base/errors.ts';
+import type { DiskInfo } from '../disk/info.ts';
+import type { MapRun } from '../disk/node.ts';
+import type { GeometryReport } from '../drive/geometry.ts';
+import type { CheckOptions, CheckResult, SnapshotInfo } from '../formats/driver.ts';
+import type {
+  CreateImageOptions,
+  DiskStatistics,
+  Engine,
+  ExportedImage,
+  ExportOptions,
+  ImageEntry,
+  ImportOptions,
+  JobOptions,
+  MapSummary,
+  RemoteDisk,
+  RemoteLibrary,
+  StorageReport,
+} from './engine.ts';
+import { type Arguments, type CallMessage, type DiskState, type FromEngine, type Method, PROTOCOL_VERSION, type Result } from './protocol.ts';
+
+/** Options of `connectEngine`. */
+export interface ConnectOptions {
+  /** Names everything the library keeps; two names are two libraries. Default `tabdisk`. */
+  readonly library?: string;
+}
+
+/**
+ * Connects to the engine in a worker that runs `tabdisk/worker`. Throws `io` if the worker's script cannot be loaded, `unsupported` if
+ * the browser lets the page keep no data or the worker is of another version.
+ */
+export async function connectEngine(worker: Worker, { library = 'tabdisk' }: ConnectOptions = {}): Promise<Engine> {
+  const connection = new Connection(worker);
+  await connection.call('hello', { version: PROTOCOL_VERSION, library });
+  return new WorkerEngine(connection);
+}
+
+interface Waiting {
+  readonly resolve: (value: unknown) => void;
+  readonly reject: (error: DiskError) => void;
+  readonly onProgress: JobOptions['onProgress'];
+  /** Lets go of the abort signal. */
+  readonly settled: () => void;
+}
+
+/** Calls and their answers. */
+class Connection {
+  readonly #worker: Worker;
+  readonly #waiting = new Map<number, Waiting>();
+  readonly libraryListeners = new Set<() => void>();
+  #lastId = 0;
+  #dead: DiskError | undefined;
+
+  constructor(worker: Worker) {
+    this.#worker = worker;
+    worker.addEventListener('message', (event) => this.#receive(event.data as FromEngine));
+    worker.addEventListener('error', (event) =>
+      this.end(new DiskError('io', `The engine's worker failed: ${event.message || 'its script could not be loaded'}`)),
+    );
+    worker.addEventListener('messageerror', () => this.end(new DiskError('io', "An answer of the engine's worker could not be read")));
+  }
+
+  call<M extends Method>(method: M, args: Arguments<M>, job: JobOptions = {}, transfer: Transferable[] = []): Promise<Result<M>> {
+    if (this.#dead) return Promise.reject(this.#dead);
+    const { signal, onProgress } = job;
+    if (signal?.aborted) return Promise.reject(new DiskError('aborted', 'The job was cancelled', { cause: signal.reason }));
+    const id = ++this.#lastId;
+    const abort = () => this.#worker.postMessage({ type: 'abort', id });
+    signal?.addEventListener('abort', abort);
+    return new Promise<Result<M>>((resolve, reject) => {
+      this.#waiting.set(id, {
+        resolve: resolve as (value: unknown) => void,
+        reject,
+        onProgress,
+        settled: () => signal?.removeEventListener('abort', abort),
+      });
+      const message: CallMessage<M> = { type: 'call', id, method, arguments: args };
+      this.#worker.postMessage(message, transfer);
+    });
+  }
+
+  hide(): void {
+    this.#worker.postMessage({ type: 'hide' });
+  }
+
+  terminate(): void {
+    this.#worker.terminate();
+    this.end(new DiskError('io', 'The engine was closed'));
+  }
+
+  /** Fails what waits and what comes. */
+  end(reason: DiskError): void {
+    this.#dead ??= reason;
+    for (const { reject, settled } of this.#waiting.values()) {
+      settled();
+      reject(reason);
+    }
+    this.#waiting.clear();
+  }
+
+  #receive(message: FromEngine): void {
+    if (message.type === 'library-changed') {
+      for (const listener of this.libraryListeners) listener();
+      return;
+    }
+    const waiting = this.#waiting.get(message.id);
+    if (!waiting) return;
+    if (message.type === 'progress') {
+      waiting.onProgress?.(message.done, message.total);
+      return;
+    }
+    this.#waiting.delete(message.id);
+    waiting.settled();
+    if (message.type === 'result') waiting.resolve(message.value);
+    else waiting.reject(DiskError.from(message.error));
+  }
+}
+
+class WorkerEngine implements Engine {
+  readonly library: RemoteLibrary;
+  readonly #connection: Connection;
+  readonly #hide: () => void;
+
+  constructor(connection: Connection) {
+    this.#connection = connection;
+    this.library = new WorkerLibrary(connection);
+    this.#hide = () => connection.hide();
+    globalThis.addEventListener?.('pagehide', this.#hide);
+  }
+
+  async open(imageId: string, { readOnly = false } = {}): Promise<RemoteDisk> {
+    const { disk, ...state } = await this.#connection.call('open', { image: imageId, readOnly });
+    return new WorkerDisk(this.#connection, imageId, disk, state);
+  }
+
+  async flush(): Promise<void> {
+    await this.#connection.call('flush', {});
+  }
+
+  async close(): Promise<void> {
+    await this.#connection.call('close', {});
+    globalThis.removeEventListener?.('pagehide', this.#hide);
+    this.#connection.terminate();
+  }
+}
+
+class WorkerLibrary implements RemoteLibrary {
+  readonly #connection: Connection;
+
+  constructor(connection: Connection) {
+    this.#connection = connection;
+  }
+
+  list(): Promise<ImageEntry[]> {
+    return this.#connection.call('list', {});
+  }
+
+  create(options: CreateImageOptions): Promise<ImageEntry> {
+    const { name, format, size, place, clusterSize } = options;
+    return this.#connection.call('create', {
+      name,
+      format,
+      size,
+      ...(place === undefined ? {} : { place }),
+      ...(clusterSize === undefined ? {} : { clusterSize }),
+    });
+  }
+
+  import(file: Blob, options: ImportOptions & JobOptions): Promise<ImageEntry> {
+    const { name, place, ...job } = options;
+    return this.#connection.call('import', { name, file, ...(place === undefined ? {} : { place }) }, job);
+  }
+
+  async export(imageId: string, options: ExportOptions & JobOptions): Promise<ExportedImage> {
+    const { format, signal, onProgress } = options;
+    let converted = false;
+    const begun = await this.#connection.call(
+      'export',
+      { image: imageId, format },
+      {
+        ...(signal ? { signal } : {}),
+        onProgress: (done, total) => {
+          converted = true;
+          onProgress?.(done, total);
+        },
+      },
+    );
+    const { size } = begun;
+    let done = 0;
+    // A conversion was the first half of the work.
+    const report = () => {
+      if (size !== undefined) onProgress?.(converted ? Math.round((size + done) / 2) : done, size);
+    };
+    const stream = new ReadableStream<Uint8Array>(
+      {
+        pull: async (controller) => {
+          if (signal?.aborted) {
+            await this.#connection.call('export.cancel', { export: begun.export });
+            throw new DiskError('aborted', 'The export was cancelled', { cause: signal.reason });
+          }
+          const bytes = await this.#connection.call('export.next', { export: begun.export });
+          done += bytes?.length ?? 0;
+          report();
+          if (bytes) controller.enqueue(bytes);
+          else controller.close();
+        },
+        cancel: async () => {
+          await this.#connection.call('export.cancel', { export: begun.export });
+        },
+      },
+      { highWaterMark: 2 },
+    );
+    return { name: begun.name, size, stream };
+  }
+
+  rename(imageId: string, name: string): Promise<ImageEntry> {
+    return this.#connection.call('rename', { image: imageId, name });
+  }
+
+  async delete(imageId: string): Promise<void> {
+    await this.#connection.call('delete', { image: imageId });
+  }
+
+  storage(): Promise<StorageReport> {
+    return this.#connection.call('storage', {});
+  }
+
+  /** Asked here: workers cannot ask. */
+  async persist(): Promise<boolean> {
+    return (await navigator.storage.persist?.()) ?? false;
+  }
+
+  onChange(listener: () => void): () => void {
+    this.#connection.libraryListeners.add(listener);
+    return () => this.#connection.libraryListeners.delete(listener);
+  }
+}
+
+class WorkerDisk implements RemoteDisk {
+  readonly imageId: string;
+  readonly synchronous = false;
+  readonly snapshots: RemoteDisk['snapshots'];
+  readonly #connection: Connection;
+  readonly #disk: number;
+  #state: DiskState;
+  #closed = false;
+
+  constructor(connection: Connection, imageId: string, disk: number, state: DiskState) {
+    this.#connection = connection;
+    this.imageId = imageId;
+    this.#disk = disk;
+    this.#state = state;
+    this.snapshots = {
+      list: (): Promise<SnapshotInfo[]> => this.#call('snapshots.list', {}),
+      create: ({ name, date = new Date() }) => this.#call('snapshots.create', { name, date }),
+      apply: async (snapshot) => {
+        this.#state = await this.#call('snapshots.apply', { snapshot });
+      },
+      delete: async (snapshot) => {
+        await this.#call('snapshots.delete', { snapshot });
+      },
+    };
+  }
+
+  get size(): number {
+    return this.#state.size;
+  }
+
+  get format(): string {
+    return this.#state.format;
+  }
+
+  get readOnly(): boolean {
+    return this.#state.readOnly;
+  }
+
+  async read(offset: number, lengthOrInto: number | Uint8Array): Promise<Uint8Array> {
+    if (typeof lengthOrInto === 'number') return this.#call('disk.read', { offset, length: lengthOrInto });
+    lengthOrInto.set(await this.#call('disk.read', { offset, length: lengthOrInto.length }));
+    return lengthOrInto;
+  }
+
+  async write(offset: number, bytes: Uint8Array): Promise<void> {
+    const copy = new Uint8Array(bytes);
+    await this.#call('disk.write', { offset, bytes: copy }, {}, [copy.buffer]);
+  }
+
+  async zero(offset: number, length: number, { unmap = false }: { unmap?: boolean } = {}): Promise<void> {
+    await this.#call('disk.zero', { offset, length, unmap });
+  }
+
+  async discard(offset: number, length: number): Promise<void> {
+    await this.#call('disk.discard', { offset, length });
+  }
+
+  async flush(): Promise<void> {
+    await this.#call('disk.flush', {});
+  }
+
+  async resize(size: number): Promise<void> {
+    this.#state = await this.#call('disk.resize', { size });
+  }
+
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    await this.#call('disk.close', {});
+    this.#closed = true;
+  }
+
+  async *map(offset = 0, length = this.size - offset): AsyncIterableIterator<MapRun> {
+    const end = offset + length;
+    for (let at = offset; at < end; ) {
+      const { runs, next } = await this.#call('disk.map', { offset: at, length: end - at });
+      yield* runs;
+      at = next;
+    }
+  }
+
+  info(): Promise<DiskInfo> {
+    return this.#call('disk.info', {});
+  }
+
+  check({ repair, onProgress }: CheckOptions = {}): Promise<CheckResult> {
+    return this.#call('disk.check', repair ? { repair } : {}, onProgress ? { onProgress } : {});
+  }
+
+  geometry(): Promise<GeometryReport> {
+    return this.#call('disk.geometry', {});
+  }
+
+  mapSummary(buckets: number): Promise<MapSummary> {
+    return this.#call('disk.mapSummary', { buckets });
+  }
+
+  statistics(): Promise<DiskStatistics> {
+    return this.#call('disk.statistics', {});
+  }
+
+  #call<M extends Extract<Method, `disk.${string}` | `snapshots.${string}`>>(
+    method: M,
+    args: Omit<Arguments<M>, 'disk'>,
+    job: JobOptions = {},
+    transfer: Transferable[] = [],
+  ): Promise<Result<M>> {
+    return this.#connection.call(method, { disk: this.#disk, ...args } as Arguments<M>, job, transfer);
+  }
+}

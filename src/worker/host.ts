@@ -1,0 +1,258 @@
+/**
+ * The engine's side of the worker: owns the library, the open disks and the exports under way, and answers calls. Requests on
+ * a disk start in the order in which they arrive (the disk's range lock keeps that order where they overlap), and answers
+ * go back as they are ready. Every message is checked before it is used; every failure goes back as JSON.
+ */
+import { asDiskError, DiskError } from '../base/errors.ts';
+import { runAsync } from '../base/io.ts';
+import type { Disk } from '../disk/disk.ts';
+import type { MapRun } from '../disk/node.ts';
+import { diskGeometry } from '../drive/geometry.ts';
+import { check } from '../jobs/check.ts';
+import type { JobOptions } from '../jobs/job.ts';
+import { Library, type OpenImage } from '../library/library.ts';
+import type { DiskStatistics } from './engine.ts';
+import { mapSummary } from './map-summary.ts';
+import {
+  type Arguments,
+  type CallMessage,
+  checkMessage,
+  type DiskState,
+  type FromEngine,
+  type Method,
+  PROTOCOL_VERSION,
+  type Result,
+} from './protocol.ts';
+
+/** What the host needs of the worker's global scope, or of a message port. */
+export interface Port {
+  postMessage(message: unknown, transfer: Transferable[]): void;
+  onmessage: ((event: MessageEvent) => void) | null;
+}
+
+/** Runs in an answer to `disk.map`. */
+const RUNS_PER_ANSWER = 2048;
+
+interface ServedDisk {
+  readonly image: OpenImage;
+  readonly disk: Disk;
+  readonly counts: { -readonly [K in keyof DiskStatistics]: number };
+}
+
+interface ServedExport {
+  readonly reader: ReadableStreamDefaultReader<Uint8Array>;
+}
+
+type Handlers = { readonly [M in Method]: (args: Arguments<M>, job: Required<JobOptions>) => Promise<Result<M>> };
+
+/** Answers messages that come in at `port`, for as long as the worker lives. */
+export function serve(port: Port): void {
+  const host = new Host(port);
+  port.onmessage = (event) => host.receive(event.data);
+}
+
+class Host {
+  readonly #port: Port;
+  #library: Promise<Library> | undefined;
+  readonly #disks = new Map<number, ServedDisk>();
+  readonly #exports = new Map<number, ServedExport>();
+  readonly #aborts = new Map<number, AbortController>();
+  #lastNumber = 0;
+
+  constructor(port: Port) {
+    this.#port = port;
+  }
+
+  receive(data: unknown): void {
+    try {
+      const message = checkMessage(data);
+      if (message.type === 'hide') void this.#flushAll().catch(() => undefined);
+      else if (message.type === 'abort') this.#aborts.get(message.id)?.abort();
+      else void this.#answer(message);
+    } catch (error) {
+      // A message that is none of ours may still carry a number that somebody waits for.
+      const id = typeof data === 'object' && data !== null && 'id' in data && typeof data.id === 'number' ? data.id : -1;
+      this.#send({ type: 'error', id, error: asDiskError(error, 'Bad message').toJSON() });
+    }
+  }
+
+  async #answer<M extends Method>({ id, method, arguments: args }: CallMessage<M>): Promise<void> {
+    const abort = new AbortController();
+    this.#aborts.set(id, abort);
+    try {
+      const onProgress = (done: number, total: number) => this.#send({ type: 'progress', id, done, total });
+      const value = await this.#handlers[method](args, { signal: abort.signal, onProgress });
+      // What we made for this answer is handed over; nobody here looks at it again.
+      this.#send({ type: 'result', id, value }, value instanceof Uint8Array ? [value.buffer as ArrayBuffer] : []);
+    } catch (error) {
+      this.#send({ type: 'error', id, error: asDiskError(error, `The call ${method} failed`).toJSON() });
+    } finally {
+      this.#aborts.delete(id);
+    }
+  }
+
+  readonly #handlers: Handlers = {
+    hello: async ({ version, library }) => {
+      if (version !== PROTOCOL_VERSION)
+        throw new DiskError(
+          'unsupported',
+          `The page speaks version ${version} of the engine's protocol, the worker ${PROTOCOL_VERSION}: load both from the same build`,
+        );
+      this.#library ??= Library.open({ name: library });
+      (await this.#library).onChange(() => this.#send({ type: 'library-changed' }));
+      return { version };
+    },
+    close: async () => {
+      await Promise.all([...this.#exports.keys()].map((number) => this.#endExport(number)));
+      await Promise.all([...this.#disks.values()].map(({ image }) => image.close()));
+      this.#disks.clear();
+      await (await this.#theLibrary()).close();
+      return undefined;
+    },
+    flush: () => this.#flushAll(),
+    open: async ({ image, readOnly }) => {
+      const opened = await (await this.#theLibrary()).openImage(image, { readOnly });
+      const number = ++this.#lastNumber;
+      this.#disks.set(number, {
+        image: opened,
+        disk: opened.disk,
+        counts: { readBytes: 0, readOperations: 0, writtenBytes: 0, writeOperations: 0, flushOperations: 0 },
+      });
+      return { disk: number, ...stateOf(opened.disk) };
+    },
+    list: async () => (await this.#theLibrary()).list(),
+    create: async (options) => (await this.#theLibrary()).create(options),
+    import: async ({ file, ...options }, job) => (await this.#theLibrary()).import(file, { ...options, ...job }),
+    export: async ({ image, format }, job) => {
+      const { name, size, stream } = await (await this.#theLibrary()).export(image, { format, signal: job.signal, onProgress: job.onProgress });
+      const number = ++this.#lastNumber;
+      this.#exports.set(number, { reader: stream.getReader() });
+      return { export: number, name, size };
+    },
+    'export.next': async ({ export: number }) => {
+      const found = this.#exports.get(number);
+      if (!found) throw new DiskError('aborted', 'This export is over');
+      const { done, value } = await found.reader.read();
+      if (done) this.#exports.delete(number);
+      return value;
+    },
+    'export.cancel': ({ export: number }) => this.#endExport(number),
+    rename: async ({ image, name }) => (await this.#theLibrary()).rename(image, name),
+    delete: async ({ image }) => {
+      await (await this.#theLibrary()).delete(image);
+      return undefined;
+    },
+    storage: async () => (await this.#theLibrary()).storage(),
+    'disk.read': ({ disk: number, offset, length }) => {
+      const { disk, counts } = this.#disk(number);
+      counts.readOperations++;
+      counts.readBytes += length;
+      return disk.read(offset, length);
+    },
+    'disk.write': async ({ disk: number, offset, bytes }) => {
+      const { disk, image, counts } = this.#disk(number);
+      counts.writeOperations++;
+      counts.writtenBytes += bytes.length;
+      image.noteChange();
+      await disk.write(offset, bytes);
+      return undefined;
+    },
+    'disk.zero': async ({ disk: number, offset, length, unmap }) => {
+      await this.#changing(number).zero(offset, length, { unmap });
+      return undefined;
+    },
+    'disk.discard': async ({ disk: number, offset, length }) => {
+      await this.#changing(number).discard(offset, length);
+      return undefined;
+    },
+    'disk.flush': async ({ disk: number }) => {
+      const { disk, counts } = this.#disk(number);
+      counts.flushOperations++;
+      await disk.flush();
+      return undefined;
+    },
+    'disk.resize': async ({ disk: number, size }) => {
+      await this.#changing(number).resize(size);
+      return this.#sized(number);
+    },
+    'disk.close': async ({ disk: number }) => {
+      const found = this.#disks.get(number);
+      await found?.image.close();
+      this.#disks.delete(number);
+      return undefined;
+    },
+    'disk.map': ({ disk: number, offset, length }) => this.#map(number, offset, length),
+    'disk.mapSummary': ({ disk: number, buckets }, { signal }) => mapSummary(this.#disk(number).disk, buckets, { signal }),
+    'disk.info': ({ disk: number }) => this.#disk(number).disk.info(),
+    'disk.check': ({ disk: number, repair }, job) => check(this.#disk(number).disk, { ...job, ...(repair ? { repair } : {}) }),
+    'disk.geometry': ({ disk: number }) => runAsync(diskGeometry(this.#disk(number).disk.storage)),
+    'disk.statistics': async ({ disk: number }) => ({ ...this.#disk(number).counts }),
+    'snapshots.list': ({ disk: number }) => this.#disk(number).disk.snapshots.list(),
+    'snapshots.create': ({ disk: number, name, date }) => this.#changing(number).snapshots.create({ name, date }),
+    'snapshots.apply': async ({ disk: number, snapshot }) => {
+      await this.#changing(number).snapshots.apply(snapshot);
+      return this.#sized(number);
+    },
+    'snapshots.delete': async ({ disk: number, snapshot }) => {
+      await this.#changing(number).snapshots.delete(snapshot);
+      return undefined;
+    },
+  };
+
+  async #theLibrary(): Promise<Library> {
+    if (!this.#library) throw new DiskError('refused', 'The engine was not greeted: call hello first');
+    return this.#library;
+  }
+
+  #disk(number: number): ServedDisk {
+    const found = this.#disks.get(number);
+    if (!found) throw new DiskError('io', 'This disk is closed');
+    return found;
+  }
+
+  /** The disk of a call that changes something. */
+  #changing(number: number): Disk {
+    const { disk, image } = this.#disk(number);
+    image.noteChange();
+    return disk;
+  }
+
+  /** The state after the size may have changed; tells the library. */
+  async #sized(number: number): Promise<DiskState> {
+    const { disk, image } = this.#disk(number);
+    await (await this.#theLibrary()).noteSize(image.id, disk.size);
+    return stateOf(disk);
+  }
+
+  async #map(number: number, offset: number, length: number): Promise<Result<'disk.map'>> {
+    const runs: MapRun[] = [];
+    let next = offset;
+    for await (const run of this.#disk(number).disk.map(offset, length)) {
+      runs.push(run);
+      next = run.start + run.length;
+      if (runs.length >= RUNS_PER_ANSWER) break;
+    }
+    return { runs, next };
+  }
+
+  async #endExport(number: number): Promise<undefined> {
+    const found = this.#exports.get(number);
+    this.#exports.delete(number);
+    await found?.reader.cancel();
+    return undefined;
+  }
+
+  async #flushAll(): Promise<undefined> {
+    const writable = [...this.#disks.values()].filter(({ disk }) => !disk.readOnly);
+    const flushes = await Promise.allSettled(writable.map(({ disk }) => disk.flush()));
+    const failed = flushes.find((result) => result.status === 'rejected');
+    if (failed) throw failed.reason;
+    return undefined;
+  }
+
+  #send(message: FromEngine, transfer: Transferable[] = []): void {
+    this.#port.postMessage(message, transfer);
+  }
+}
+
+const stateOf = ({ size, format, readOnly }: Disk): DiskState => ({ size, format, readOnly });

@@ -1,0 +1,7 @@
+/**
+ * The script of the engine's worker, `tabdisk/worker`. The page starts it with
+ * `new Worker(new URL(…), { type: 'module' })` and hands the worker to `connectEngine`.
+ */
+import { type Port, serve } from './host.ts';
+
+serve(globalThis as unknown as Port);

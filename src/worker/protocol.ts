@@ -1,0 +1,162 @@
+/**
+ * What passes between a page and the engine in its worker: two unions of messages. Every call has a number; its answer, its progress
+ * and its abort carry the same. Buffers are transferred, never shared. `check` functions look at every field before the host
+ * uses a message: a page of another version gets an error, not undefined behaviour.
+ */
+import { DiskError, type DiskErrorJson } from '../base/errors.ts';
+import type { DiskInfo } from '../disk/info.ts';
+import type { MapRun } from '../disk/node.ts';
+import type { GeometryReport } from '../drive/geometry.ts';
+import type { CheckResult, SnapshotInfo } from '../formats/driver.ts';
+import type { ImageEntry, Place, StorageReport } from '../library/library.ts';
+import type { DiskStatistics, MapSummary } from './engine.ts';
+
+/** Changed with every change to the messages. */
+export const PROTOCOL_VERSION = 1;
+
+/** What the page mirrors of an open disk. */
+export interface DiskState {
+  readonly size: number;
+  readonly format: string;
+  readonly readOnly: boolean;
+}
+
+type Format = 'qcow2' | 'raw';
+type OnDisk<T> = { readonly disk: number } & T;
+type Nothing = Readonly<Record<never, never>>;
+
+/** Every call: its arguments and its answer. `disk`, `export` and so on are numbers that the host gave out. */
+export interface Calls {
+  hello: { arguments: { version: number; library: string }; result: { version: number } };
+  close: { arguments: Nothing; result: undefined };
+  flush: { arguments: Nothing; result: undefined };
+  open: { arguments: { image: string; readOnly: boolean }; result: DiskState & { disk: number } };
+  list: { arguments: Nothing; result: ImageEntry[] };
+  create: { arguments: { name: string; format: Format; size: number; place?: Place; clusterSize?: number }; result: ImageEntry };
+  import: { arguments: { name: string; place?: Place; file: Blob }; result: ImageEntry };
+  export: { arguments: { image: string; format: Format }; result: { export: number; name: string; size: number | undefined } };
+  /** The next bytes of an export; `undefined` at its end. */
+  'export.next': { arguments: { export: number }; result: Uint8Array | undefined };
+  'export.cancel': { arguments: { export: number }; result: undefined };
+  rename: { arguments: { image: string; name: string }; result: ImageEntry };
+  delete: { arguments: { image: string }; result: undefined };
+  storage: { arguments: Nothing; result: StorageReport };
+  'disk.read': { arguments: OnDisk<{ offset: number; length: number }>; result: Uint8Array };
+  'disk.write': { arguments: OnDisk<{ offset: number; bytes: Uint8Array }>; result: undefined };
+  'disk.zero': { arguments: OnDisk<{ offset: number; length: number; unmap: boolean }>; result: undefined };
+  'disk.discard': { arguments: OnDisk<{ offset: number; length: number }>; result: undefined };
+  'disk.flush': { arguments: OnDisk<Nothing>; result: undefined };
+  'disk.resize': { arguments: OnDisk<{ size: number }>; result: DiskState };
+  'disk.close': { arguments: OnDisk<Nothing>; result: undefined };
+  /** Some runs from `offset` on, and where the next call goes on; `next` is `offset + length` at the end. */
+  'disk.map': { arguments: OnDisk<{ offset: number; length: number }>; result: { runs: MapRun[]; next: number } };
+  'disk.mapSummary': { arguments: OnDisk<{ buckets: number }>; result: MapSummary };
+  'disk.info': { arguments: OnDisk<Nothing>; result: DiskInfo };
+  'disk.check': { arguments: OnDisk<{ repair?: 'leaks' | 'all' }>; result: CheckResult };
+  'disk.geometry': { arguments: OnDisk<Nothing>; result: GeometryReport };
+  'disk.statistics': { arguments: OnDisk<Nothing>; result: DiskStatistics };
+  'snapshots.list': { arguments: OnDisk<Nothing>; result: SnapshotInfo[] };
+  'snapshots.create': { arguments: OnDisk<{ name: string; date: Date }>; result: SnapshotInfo };
+  'snapshots.apply': { arguments: OnDisk<{ snapshot: string }>; result: DiskState };
+  'snapshots.delete': { arguments: OnDisk<{ snapshot: string }>; result: undefined };
+}
+
+export type Method = keyof Calls;
+export type Arguments<M extends Method> = Calls[M]['arguments'];
+export type Result<M extends Method> = Calls[M]['result'];
+
+/** A call of one method. */
+export interface CallMessage<M extends Method = Method> {
+  readonly type: 'call';
+  readonly id: number;
+  readonly method: M;
+  readonly arguments: Arguments<M>;
+}
+
+/** From the page to the engine. `hide`: the page may end any moment; flush what can be flushed. */
+export type ToEngine = CallMessage | { readonly type: 'abort'; readonly id: number } | { readonly type: 'hide' };
+
+/** From the engine to the page. */
+export type FromEngine =
+  | { readonly type: 'result'; readonly id: number; readonly value: unknown }
+  | { readonly type: 'error'; readonly id: number; readonly error: DiskErrorJson }
+  | { readonly type: 'progress'; readonly id: number; readonly done: number; readonly total: number }
+  | { readonly type: 'library-changed' };
+
+type Check = (value: unknown) => boolean;
+type Checks<T> = { readonly [K in keyof T]-?: Check };
+
+const isText: Check = (value) => typeof value === 'string' && value.length <= 4096;
+const isBytes: Check = (value) => value instanceof Uint8Array;
+const isSize: Check = (value) => Number.isSafeInteger(value) && (value as number) >= 0;
+const isFlag: Check = (value) => typeof value === 'boolean';
+const oneOf =
+  (...values: unknown[]): Check =>
+  (value) =>
+    values.includes(value);
+const optional =
+  (check: Check): Check =>
+  (value) =>
+    value === undefined || check(value);
+
+const isFormat = oneOf('qcow2', 'raw');
+const isPlace = optional(oneOf('opfs', 'indexeddb'));
+const onDisk = { disk: isSize };
+const onImage = { image: isText };
+const onExport = { export: isSize };
+const range = { ...onDisk, offset: isSize, length: isSize };
+const onSnapshot = { ...onDisk, snapshot: isText };
+
+const checks: { readonly [M in Method]: Checks<Arguments<M>> } = {
+  hello: { version: isSize, library: isText },
+  close: {},
+  flush: {},
+  open: { ...onImage, readOnly: isFlag },
+  list: {},
+  create: { name: isText, format: isFormat, size: isSize, place: isPlace, clusterSize: optional(isSize) },
+  import: { name: isText, place: isPlace, file: (value) => value instanceof Blob },
+  export: { ...onImage, format: isFormat },
+  'export.next': onExport,
+  'export.cancel': onExport,
+  rename: { ...onImage, name: isText },
+  delete: onImage,
+  storage: {},
+  'disk.read': range,
+  'disk.write': { ...onDisk, offset: isSize, bytes: isBytes },
+  'disk.zero': { ...range, unmap: isFlag },
+  'disk.discard': range,
+  'disk.flush': onDisk,
+  'disk.resize': { ...onDisk, size: isSize },
+  'disk.close': onDisk,
+  'disk.map': range,
+  'disk.mapSummary': { ...onDisk, buckets: isSize },
+  'disk.info': onDisk,
+  'disk.check': { ...onDisk, repair: optional(oneOf('leaks', 'all')) },
+  'disk.geometry': onDisk,
+  'disk.statistics': onDisk,
+  'snapshots.list': onDisk,
+  'snapshots.create': { ...onDisk, name: isText, date: (value) => value instanceof Date && !Number.isNaN(value.getTime()) },
+  'snapshots.apply': onSnapshot,
+  'snapshots.delete': onSnapshot,
+};
+
+/** The message, if it is one of ours in every field. Throws `refused` naming what is wrong. */
+export function checkMessage(data: unknown): ToEngine {
+  const message = record(data, 'message');
+  if (message['type'] === 'hide') return { type: 'hide' };
+  if (!isSize(message['id'])) throw new DiskError('refused', 'A message to the engine has no number', { field: 'id' });
+  if (message['type'] === 'abort') return { type: 'abort', id: message['id'] as number };
+  if (message['type'] !== 'call') throw new DiskError('refused', `A message to the engine is of no known type`, { field: 'type' });
+  const method = message['method'];
+  if (typeof method !== 'string' || !Object.hasOwn(checks, method))
+    throw new DiskError('refused', `The engine has no call "${String(method).slice(0, 40)}"`, { field: 'method' });
+  const given = record(message['arguments'], 'arguments');
+  for (const [field, check] of Object.entries(checks[method as Method]))
+    if (!(check as Check)(given[field])) throw new DiskError('refused', `The call ${method} has a bad ${field}`, { field });
+  return data as CallMessage;
+}
+
+function record(value: unknown, field: string): Record<string, unknown> {
+  if (typeof value !== 'object' || value === null) throw new DiskError('refused', `A message to the engine has no ${field}`, { field });
+  return value as Record<string, unknown>;
+}

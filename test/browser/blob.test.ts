@@ -1,0 +1,37 @@
+/** Files that the user picked, read-only: the contract, and files that change under us. */
+import { expect, test } from 'vitest';
+import { runAsync, together } from '../../src/base/io.ts';
+import { blobStorage } from '../../src/storage/blob.ts';
+import { readBytes } from '../../src/storage/storage.ts';
+import { expectBytes, kindOf, pattern, readOnlyStorageContract } from '../storage/contract.ts';
+
+readOnlyStorageContract('blob', async (bytes) => blobStorage(new File([bytes], 'disk.img')));
+
+test('it is named like the file', () => {
+  expect(blobStorage(new File([], 'a disk.img')).name).toBe('a disk.img');
+  expect(blobStorage(new Blob([])).name).toBe('blob');
+});
+
+test('reads at the same time share what they fetch and get their own bytes', async () => {
+  const bytes = pattern(3_000_001, 1);
+  const storage = blobStorage(new Blob([bytes]));
+  const places = Array.from({ length: 200 }, (_, i) => (i * 7919 * 31) % 2_900_000);
+  const found = await runAsync(together(places.map((at) => readBytes(storage, at, 1000 + (at % 500)))));
+  for (const [i, at] of places.entries()) expectBytes(found[i] as Uint8Array, bytes.slice(at, at + 1000 + (at % 500)), `at ${at}:`);
+});
+
+test('a file that changed is not read on', async () => {
+  const root = await navigator.storage.getDirectory();
+  const handle = await root.getFileHandle('blob test.img', { create: true });
+  const fill = async (bytes: Uint8Array<ArrayBuffer>) => {
+    const writable = await handle.createWritable();
+    await writable.write(bytes);
+    await writable.close();
+  };
+  await fill(pattern(600_000, 2));
+  const storage = blobStorage(await handle.getFile());
+  expectBytes(await runAsync(readBytes(storage, 5, 100)), pattern(600_000, 2).slice(5, 105));
+  await fill(pattern(600_000, 3));
+  expect(await kindOf(runAsync(readBytes(storage, 300_000, 100)))).toBe('in-use');
+  await root.removeEntry('blob test.img');
+});

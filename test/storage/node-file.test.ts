@@ -1,0 +1,64 @@
+/** Files in Node: the contract, and what opening and creating refuse. */
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { DiskError } from '../../src/base/errors.ts';
+import { runSync } from '../../src/base/io.ts';
+import { nodeFileStorage } from '../../src/storage/node-file.ts';
+import { pattern, readOnlyStorageContract, storageContract } from './contract.ts';
+
+let folder: string;
+let count = 0;
+const newPath = () => join(folder, `${++count}.img`);
+
+beforeAll(() => {
+  folder = mkdtempSync(join(tmpdir(), 'tabdisk-storage-'));
+});
+afterAll(() => rmSync(folder, { recursive: true }));
+
+storageContract('node-file', async () => {
+  const path = newPath();
+  return {
+    open: async ({ readOnly = false } = {}) => nodeFileStorage(path, readOnly ? { readOnly } : { create: 'if-missing' }),
+    remove: async () => rmSync(path),
+  };
+});
+
+readOnlyStorageContract('node-file', async (bytes) => {
+  const path = newPath();
+  writeFileSync(path, bytes);
+  return nodeFileStorage(path, { readOnly: true });
+});
+
+const kindOf = (body: () => unknown): string => {
+  try {
+    body();
+  } catch (error) {
+    if (error instanceof DiskError) return error.kind;
+    throw error;
+  }
+  return 'nothing';
+};
+
+test('a file that is missing is not made unless asked for, and one that is there is not overwritten', () => {
+  const path = newPath();
+  expect(kindOf(() => nodeFileStorage(path))).toBe('not-found');
+  runSync(nodeFileStorage(path, { create: 'must-not-exist' }).close());
+  writeFileSync(path, pattern(99, 1));
+  expect(kindOf(() => nodeFileStorage(path, { create: 'must-not-exist' }))).toBe('refused');
+  runSync(nodeFileStorage(path, { create: 'if-missing' }).close());
+  expect(readFileSync(path)).toHaveLength(99);
+  runSync(nodeFileStorage(path, { create: 'truncate' }).close());
+  expect(readFileSync(path)).toHaveLength(0);
+});
+
+test('two openings of one file have one identity, two files have two', () => {
+  const path = newPath();
+  const one = nodeFileStorage(path, { create: 'if-missing' });
+  const same = nodeFileStorage(path, { readOnly: true });
+  const other = nodeFileStorage(newPath(), { create: 'if-missing' });
+  expect(same.identity).toBe(one.identity);
+  expect(other.identity).not.toBe(one.identity);
+  for (const storage of [one, same, other]) runSync(storage.close());
+});

@@ -1,0 +1,79 @@
+/** The host's look at messages: what a page of the same build sends passes, anything else is refused by field. */
+import { describe, expect, test } from 'vitest';
+import { DiskError } from '../../src/base/errors.ts';
+import { checkMessage } from '../../src/worker/protocol.ts';
+
+const call = (method: string, args: unknown) => ({ type: 'call', id: 7, method, arguments: args });
+
+const good: readonly [string, Record<string, unknown>][] = [
+  ['hello', { version: 1, library: 'tabdisk' }],
+  ['open', { image: 'x', readOnly: true }],
+  ['create', { name: 'a', format: 'raw', size: 512 }],
+  ['create', { name: 'a', format: 'qcow2', size: 512, place: 'indexeddb', clusterSize: 512 }],
+  ['import', { name: 'a', file: new Blob(['x']), place: 'opfs' }],
+  ['export', { image: 'x', format: 'raw' }],
+  ['export.next', { export: 3 }],
+  ['disk.read', { disk: 1, offset: 2 ** 53 - 1, length: 0 }],
+  ['disk.write', { disk: 1, offset: 0, bytes: new Uint8Array(3) }],
+  ['disk.zero', { disk: 1, offset: 0, length: 5, unmap: false }],
+  ['disk.check', { disk: 1 }],
+  ['disk.check', { disk: 1, repair: 'leaks' }],
+  ['snapshots.create', { disk: 1, name: 's', date: new Date(0) }],
+  ['snapshots.apply', { disk: 1, snapshot: '1' }],
+];
+
+const bad: readonly [string, Record<string, unknown>, string][] = [
+  ['hello', { version: 1 }, 'library'],
+  ['open', { image: 5, readOnly: true }, 'image'],
+  ['open', { image: 'x' }, 'readOnly'],
+  ['create', { name: 'a', format: 'vhd', size: 512 }, 'format'],
+  ['create', { name: 'a', format: 'raw', size: -1 }, 'size'],
+  ['create', { name: 'a', format: 'raw', size: 2 ** 53 }, 'size'],
+  ['create', { name: 'a', format: 'raw', size: 512, place: 'cloud' }, 'place'],
+  ['create', { name: 'x'.repeat(5000), format: 'raw', size: 512 }, 'name'],
+  ['import', { name: 'a', file: new Uint8Array(3) }, 'file'],
+  ['disk.read', { disk: 1, offset: 0.5, length: 1 }, 'offset'],
+  ['disk.read', { disk: 1, offset: 0, length: Number.NaN }, 'length'],
+  ['disk.read', { disk: '1', offset: 0, length: 1 }, 'disk'],
+  ['disk.write', { disk: 1, offset: 0, bytes: new ArrayBuffer(3) }, 'bytes'],
+  ['disk.zero', { disk: 1, offset: 0, length: 5 }, 'unmap'],
+  ['disk.check', { disk: 1, repair: 'some' }, 'repair'],
+  ['snapshots.create', { disk: 1, name: 's', date: new Date(Number.NaN) }, 'date'],
+];
+
+function refusedField(data: unknown): string | undefined {
+  try {
+    checkMessage(data);
+  } catch (error) {
+    if (error instanceof DiskError && error.kind === 'refused') return error.field;
+    throw error;
+  }
+  return undefined;
+}
+
+describe('messages to the engine', () => {
+  test.each(good)('%s %o passes as it is', (method, args) => {
+    const message = call(method, args);
+    expect(checkMessage(message)).toBe(message);
+  });
+
+  test.each(bad)('%s %o is refused', (method, args, field) => {
+    expect(refusedField(call(method, args))).toBe(field);
+  });
+
+  test('other types, numbers and methods are refused', () => {
+    expect(checkMessage({ type: 'hide' })).toEqual({ type: 'hide' });
+    expect(checkMessage({ type: 'abort', id: 3, more: 1 })).toEqual({ type: 'abort', id: 3 });
+    for (const [data, field] of [
+      [undefined, 'message'],
+      ['call', 'message'],
+      [{ type: 'call' }, 'id'],
+      [{ type: 'abort', id: -1 }, 'id'],
+      [{ type: 'shout', id: 1 }, 'type'],
+      [call('toString', {}), 'method'],
+      [call('disk.explode', {}), 'method'],
+      [{ type: 'call', id: 1, method: 'list' }, 'arguments'],
+    ] as const)
+      expect(refusedField(data)).toBe(field);
+  });
+});
