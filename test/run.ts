@@ -1,0 +1,133 @@
+/**
+ * `npm test`: everything that CI runs, one after another, with the output as it comes. Installs the system tools that tests
+ * need where it can (root with apt-get), else names them. Goes on after a failure, so that one run tells all, and ends with
+ * a line `N passed, N failed`; the exit status is 1 if anything failed or nothing ran. In CI (CI=true) a tool or a guest that
+ * cannot be had is a failure; elsewhere the stages that need it are left out by name.
+ */
+import { spawnSync } from 'node:child_process';
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { delimiter, join, resolve } from 'node:path';
+import { findChromium } from './chromium.ts';
+
+const TOP = resolve(import.meta.dirname, '..');
+const CI = process.env['CI'] === 'true';
+/** What test/guest/build.mjs answers where Debian's packages cannot be had. */
+const GUEST_UNAVAILABLE = 3;
+
+// Debian keeps debugfs where only root's PATH leads.
+process.env['PATH'] = [process.env['PATH'], '/usr/sbin', '/sbin'].join(delimiter);
+
+interface Tool {
+  readonly name: string;
+  readonly debianPackage: string;
+  readonly present: () => boolean;
+}
+
+const onPath = (name: string) => spawnSync('which', [name]).status === 0;
+const TOOLS: readonly Tool[] = [
+  { name: 'qemu-img and qemu-io', debianPackage: 'qemu-utils', present: () => onPath('qemu-img') && onPath('qemu-io') },
+  { name: 'Chromium', debianPackage: 'chromium', present: () => findChromium() !== undefined },
+  { name: 'debugfs', debianPackage: 'e2fsprogs', present: () => onPath('debugfs') },
+];
+
+const totals = { passed: 0, failed: 0, skipped: 0 };
+const summary: string[] = [];
+const reports = mkdtempSync(join(tmpdir(), 'tabdisk-test-'));
+
+main();
+
+function main(): void {
+  const missing = installTools();
+  single('types', 'tsc', ['-p', '.']);
+  single('lint', 'biome', ['ci', '.']);
+  single('build', 'npm', ['run', '--silent', 'build']);
+  buildGuest();
+  vitest('node');
+  if (missing.includes('Chromium')) leaveOut('browser and e2e tests', 'there is no Chromium');
+  else {
+    vitest('browser');
+    vitest('e2e');
+  }
+  rmSync(reports, { recursive: true, force: true });
+  console.log(`\n${summary.join('\n')}\n`);
+  const skipped = totals.skipped > 0 ? `, ${totals.skipped} skipped` : '';
+  console.log(`${totals.passed} passed, ${totals.failed} failed${skipped}`);
+  process.exitCode = totals.failed > 0 || totals.passed === 0 ? 1 : 0;
+}
+
+/** Returns the names of tools that are still missing. */
+function installTools(): string[] {
+  const absent = TOOLS.filter((tool) => !tool.present());
+  if (absent.length === 0) return [];
+  const packages = absent.map((tool) => tool.debianPackage);
+  if (process.getuid?.() === 0 && onPath('apt-get')) {
+    title(`installing ${packages.join(', ')}`);
+    const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' };
+    for (const args of [['update'], ['install', '-y', '--no-install-recommends', ...packages]])
+      spawnSync('apt-get', ['-qq', ...args], { stdio: ['ignore', 'ignore', 'inherit'], env });
+  }
+  const missing = absent.filter((tool) => !tool.present());
+  for (const { name, debianPackage } of missing) {
+    console.log(`${name} is missing: install Debian's package ${debianPackage} or your system's like`);
+    if (CI) count('tools', { passed: 0, failed: 1, skipped: 0 }, 0);
+  }
+  return missing.map(({ name }) => name);
+}
+
+/** A stage that passes or fails as one. */
+function single(name: string, command: string, args: readonly string[]): void {
+  const { status, seconds } = run(name, command, args);
+  count(name, { passed: status === 0 ? 1 : 0, failed: status === 0 ? 0 : 1, skipped: 0 }, seconds);
+}
+
+function buildGuest(): void {
+  const { status, seconds } = run('guest', 'node', ['test/guest/build.mjs']);
+  if (status === GUEST_UNAVAILABLE && !CI) leaveOut('the guest', 'its packages cannot be had here; tests that boot it will say so');
+  else count('guest', { passed: status === 0 ? 1 : 0, failed: status === 0 ? 0 : 1, skipped: 0 }, seconds);
+}
+
+/** A vitest project, counted test by test. */
+function vitest(project: string): void {
+  const report = join(reports, `${project}.json`);
+  const reporters = ['--reporter=default', '--reporter=json', `--outputFile.json=${report}`];
+  const { status, seconds } = run(`${project} tests`, 'vitest', ['run', '--project', project, ...reporters]);
+  const counts = existsSync(report) ? readReport(report) : { passed: 0, failed: 0, skipped: 0 };
+  // An error outside any test, or a run that ended before its report.
+  if (status !== 0 && counts.failed === 0) counts.failed = 1;
+  count(`${project} tests`, counts, seconds);
+}
+
+function readReport(report: string): typeof totals {
+  const counted = JSON.parse(readFileSync(report, 'utf8')) as Record<
+    'numPassedTests' | 'numFailedTests' | 'numPendingTests' | 'numTodoTests',
+    number
+  >;
+  return { passed: counted.numPassedTests, failed: counted.numFailedTests, skipped: counted.numPendingTests + counted.numTodoTests };
+}
+
+function run(name: string, command: string, args: readonly string[]): { status: number; seconds: number } {
+  title(name);
+  const start = performance.now();
+  const local = join(TOP, 'node_modules/.bin', command);
+  const { status } = spawnSync(existsSync(local) ? local : command, args, { cwd: TOP, stdio: ['ignore', 'inherit', 'inherit'] });
+  return { status: status ?? 1, seconds: (performance.now() - start) / 1000 };
+}
+
+function count(name: string, counts: typeof totals, seconds: number): void {
+  totals.passed += counts.passed;
+  totals.failed += counts.failed;
+  totals.skipped += counts.skipped;
+  summary.push(
+    `${name.padEnd(14)} ${String(counts.passed).padStart(5)} passed ${String(counts.failed).padStart(4)} failed ${seconds.toFixed(1).padStart(7)} s`,
+  );
+}
+
+function leaveOut(what: string, why: string): void {
+  console.log(`\nLeft out: ${what}: ${why}`);
+  summary.push(`left out: ${what} (${why})`);
+}
+
+function title(name: string): void {
+  console.log(`\n=== ${name} ===`);
+}

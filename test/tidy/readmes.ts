@@ -1,0 +1,59 @@
+/**
+ * The READMEs tell the truth about the tree: every path they name exists, and the map in src/README.md has a line for every
+ * source file (a folder's line without lines below it covers all that is in it).
+ */
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { TOP, textOf } from './project.ts';
+import { MAP } from './rooms.ts';
+
+/** Paths that are built or fetched, so a fresh clone lacks them. */
+const MADE = /^(dist|node_modules|public\/guest|test\/\.cache)\b/;
+
+/** Paths in code quotes or links that lead nowhere. */
+export function deadPaths(readme: string): string[] {
+  const text = textOf(readme);
+  if (text === undefined) return [`${readme} is missing`];
+  const folder = readme.split('/').slice(0, -1).join('/');
+  const named = [...text.matchAll(/`([^`\s]+)`|\]\(([^)\s]+)\)/g)].map(([, code, link]) => code ?? link ?? '');
+  return [...new Set(named)]
+    .filter(looksLikePath)
+    .filter((path) => !MADE.test(path) && !existsSync(join(TOP, path)) && !existsSync(join(TOP, folder, path)))
+    .map((path) => `${readme} names ${path}, which does not exist`);
+}
+
+function looksLikePath(text: string): boolean {
+  if (/[*{}<>:…]/.test(text)) return false;
+  return /^(src|test|public|\.ci)\//.test(text) || /^[\w.-]+\/[\w./-]*\.(ts|mjs|md|html|json|png|css)$/.test(text);
+}
+
+/** Lines of the map that name nothing, and source files that the map leaves out. */
+export function mapFindings(paths: readonly string[]): string[] {
+  const drawn = drawnPaths(textOf(MAP) ?? '');
+  const dead = drawn.filter((path) => !existsSync(join(TOP, 'src', path))).map((path) => `${MAP} draws ${path}, which does not exist`);
+  const covers = (path: string) => drawn.some((one) => one === path || (one.endsWith('/') && path.startsWith(one) && isLeaf(one, drawn)));
+  const missing = paths
+    .filter((path) => /^src\/.*\.ts$/.test(path) && existsSync(join(TOP, path)))
+    .map((path) => path.slice('src/'.length))
+    .filter((path) => !covers(path));
+  return [...dead, ...missing.map((path) => `${MAP} has no line for ${path}`)];
+}
+
+const isLeaf = (folder: string, drawn: readonly string[]): boolean => !drawn.some((path) => path !== folder && path.startsWith(folder));
+
+/** The tree in the map's first code block that starts with `src/`: two spaces a level, the name, then what it is. */
+function drawnPaths(text: string): string[] {
+  const block = /```\n(src\/\n[\s\S]*?)```/.exec(text)?.[1] ?? '';
+  const above: string[] = [];
+  const paths: string[] = [];
+  for (const line of block.split('\n').slice(1)) {
+    const found = /^((?: {2})+)(\S+)/.exec(line);
+    if (!found) continue;
+    const [, indent = '', names = ''] = found;
+    const depth = indent.length / 2 - 1;
+    above.length = depth;
+    for (const name of names.split(',')) paths.push([...above, name].join(''));
+    if (names.endsWith('/')) above[depth] = names;
+  }
+  return paths;
+}

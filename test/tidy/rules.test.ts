@@ -1,0 +1,63 @@
+/** Each rule finds what was planted for it and nothing else, so that a rule that has gone blind is noticed. */
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { openPlanted, type SourceText, type TypedProject } from './project.ts';
+import { importCycles, strayImports } from './rooms.ts';
+import * as shape from './shape.ts';
+
+const lines = (count: number, line: string) => `${line}\n`.repeat(count);
+
+const PLANTED = {
+  'src/base/upwards.ts': "/** Imports from above. */\nimport type { Storage } from '../storage/storage.ts';\nexport type Mine = Storage;\n",
+  'src/formats/first/index.ts': "/** Imports a sibling. */\nimport { second } from '../second/index.ts';\nexport const first = second;\n",
+  'src/formats/second/index.ts':
+    "/** Imports itself and what it may. */\nimport { second as mine } from './layout.ts';\nexport const second = mine;\n",
+  'src/formats/second/layout.ts':
+    "/** Waits. */\nimport type { Io } from '../../base/io.ts';\nexport const second = 2;\nexport function* load(): Io<void> {}\n",
+  'src/jobs/foreign.ts': "/** Uses a package of another room. */\nimport { get } from 'idb-keyval';\nvoid get;\n",
+  'src/disk/circle-a.ts': "/** One half. */\nimport { b } from './circle-b.ts';\nexport const a = (): unknown => b;\n",
+  'src/disk/circle-b.ts': "/** The other half. */\nimport { a } from './circle-a.ts';\n/** Documented. */\nexport const b = (): unknown => a;\n",
+  'src/disk/types-only.ts': "/** No circle: a type. */\nimport { type Late } from './types-late.ts';\nexport type Early = Late;\n",
+  'src/disk/types-late.ts': "/** No circle: a type. */\nimport type { Early } from './types-only.ts';\nexport type Late = Early[];\n",
+  'src/drive/utils.ts': 'export const nothing = 0;\n',
+  'src/drive/long.ts': `/** Long. */\n/** Documented. */\nexport function long(): void {\n${lines(68, '  void 0;')}}\n${lines(440, '// more')}`,
+  'src/drive/fits.ts': `/** Fits. */\n/** Documented. */\nexport function fits(): void {\n${lines(67, '  void 0;')}}\n${lines(428, '// more')}`,
+};
+
+let project: TypedProject;
+let sources: readonly SourceText[];
+
+beforeAll(() => {
+  project = openPlanted(PLANTED);
+  sources = project.files;
+});
+
+afterAll(() => project.close());
+
+/** The paths that findings start with. */
+const paths = (findings: readonly string[]) => findings.map((text) => /^[\w./-]+/.exec(text)?.[0]);
+
+describe('the rule', () => {
+  test('for imports', () => {
+    expect(paths(strayImports(sources))).toEqual(['src/base/upwards.ts', 'src/formats/first/index.ts', 'src/jobs/foreign.ts']);
+  });
+
+  test('for cycles', () => {
+    expect(importCycles(sources)).toEqual(['import cycle: src/disk/circle-a.ts -> src/disk/circle-b.ts -> src/disk/circle-a.ts']);
+  });
+
+  test('for layout.ts', () => {
+    expect(paths(sources.flatMap(shape.waitingLayouts))).toEqual(['src/formats/second/layout.ts']);
+  });
+
+  test('for the length of files and functions', () => {
+    expect(paths(shape.longFiles(sources))).toEqual(['src/drive/long.ts']);
+    expect(paths(sources.flatMap(shape.longFunctions))).toEqual(['src/drive/long.ts']);
+  });
+
+  test('for file names', () => expect(paths(shape.badNames(sources))).toEqual(['src/drive/utils.ts']));
+  test('for headers', () => expect(paths(shape.missingHeaders(sources))).toEqual(['src/drive/utils.ts']));
+
+  test('for doc comments', () => {
+    expect(paths(sources.flatMap(shape.undocumented))).toEqual(['src/formats/second/layout.ts', 'src/disk/circle-a.ts']);
+  });
+});

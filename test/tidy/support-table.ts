@@ -1,0 +1,63 @@
+/**
+ * The README's support table, made from the formats' own descriptors: `npm run support-table` writes it between its markers, and
+ * a test fails while it is out of date.
+ */
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { allFormats } from '../../src/formats/all.ts';
+import type { Capabilities, FormatDescriptor } from '../../src/formats/driver.ts';
+import { TOP } from './project.ts';
+
+const README = join(TOP, 'README.md');
+const BLOCK = /(<!-- support table: made by `npm run support-table` -->\n)[\s\S]*?(<!-- end of the support table -->)/;
+
+const COLUMNS: readonly (readonly [title: string, key: keyof Capabilities])[] = [
+  ['read', 'read'],
+  ['write', 'write'],
+  ['create', 'create'],
+  ['resize', 'resize'],
+  ['snapshots', 'snapshots'],
+  ['backing file', 'backing'],
+  ['zero', 'zeroes'],
+  ['discard', 'discard'],
+  ['check', 'check'],
+  ['repair', 'repair'],
+  ['compressed: read', 'compressedRead'],
+  ['compressed: write', 'compressedWrite'],
+];
+
+/** The README as it is, and as it should be. */
+export function supportTable(): { readonly written: string; readonly current: string } {
+  const written = readFileSync(README, 'utf8');
+  if (!BLOCK.test(written)) throw new Error('README.md has no place for the support table: its markers are gone');
+  return { written, current: written.replace(BLOCK, (_, start: string, end: string) => `${start}\n${tableText()}\n${end}`) };
+}
+
+function tableText(): string {
+  const opened = allFormats.filter((format) => format.open);
+  const recognised = allFormats.filter((format) => !format.open);
+  const head = [cells(['', ...opened.map(named)]), cells(['---', ...opened.map(() => '---')])];
+  const endings = cells(['file endings', ...opened.map(({ extensions }) => extensions.map((one) => `.${one}`).join(' '))]);
+  const rows = COLUMNS.map(([title, key]) => cells([title, ...opened.map(({ capabilities }) => (capabilities[key] ? 'yes' : '-'))]));
+  const paragraphs = opened.map(formatDetails).filter((text) => text !== '');
+  if (recognised.length > 0) paragraphs.push(`Recognised and named, but not opened yet: ${recognised.map(named).join(', ')}.`);
+  return [...head, endings, ...rows, ...paragraphs.flatMap((text) => ['', text]), ''].join('\n');
+}
+
+const named = ({ name, title }: FormatDescriptor): string => `${title} (\`${name}\`)`;
+const cells = (texts: readonly string[]): string => `| ${texts.join(' | ')} |`;
+
+function formatDetails({ name, createOptions, limits }: FormatDescriptor): string {
+  const options = createOptions.map((one) => `- \`${one.name}\`${one.default === undefined ? '' : ` (${one.default})`}: ${one.help}`);
+  const parts: string[] = [];
+  if (options.length > 0) parts.push(`Options of \`${name}\` when an image is created, with their defaults:\n\n${options.join('\n')}`);
+  if (limits.length > 0) parts.push(`Refused by name in \`${name}\` for now: ${limits.join('; ')}.`);
+  return parts.join('\n\n');
+}
+
+if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) {
+  const { written, current } = supportTable();
+  if (written !== current) writeFileSync(README, current);
+  console.log(written === current ? 'The support table was current.' : 'README.md has a new support table.');
+}

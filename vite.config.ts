@@ -1,0 +1,173 @@
+/**
+ * Every build and every test run, by mode:
+ * - `vite`, `vite build`: the page. Root src/app, output dist/app, relative addresses, so it can be served from any folder.
+ * - `vite build --mode library`: the package's entries as ES modules with their types. Run it first: it empties dist/.
+ * - `vite build --mode cli`: dist/cli.js, one file for Node with its dependencies inside.
+ * - `vitest`: the projects `node`, `browser` (real Chromium, profile on disk) and `e2e` (Playwright drives the page).
+ *   With `--mode fast`, `node` is without the tests that ask a real QEMU, boot guests or try very many cases.
+ */
+import { spawnSync } from 'node:child_process';
+import { chmodSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { playwright } from '@vitest/browser-playwright';
+import type { Plugin, UserConfig } from 'vite';
+import { defineConfig } from 'vitest/config';
+import { CHROMIUM_FLAGS, findChromium } from './test/chromium.ts';
+
+const top = import.meta.dirname;
+const DEPENDENCIES = ['fzstd', 'idb-keyval', 'pako'];
+
+/** What the package exports, by the name in dist/. */
+const ENTRIES = {
+  index: 'src/index.ts',
+  node: 'src/storage/node-file.ts',
+  v86: 'src/adapters/v86.ts',
+  worker: 'src/worker/index.ts',
+};
+
+const page: UserConfig = {
+  root: join(top, 'src/app'),
+  publicDir: join(top, 'public'),
+  base: './',
+  worker: { format: 'es' },
+  // Named so that a dependency first met inside the worker does not reload a page that is open already.
+  optimizeDeps: { include: DEPENDENCIES },
+  build: { outDir: join(top, 'dist/app'), emptyOutDir: true, target: 'es2022', chunkSizeWarningLimit: 2048 },
+};
+
+const library: UserConfig = {
+  root: top,
+  publicDir: false,
+  plugins: [declarations()],
+  build: {
+    outDir: 'dist',
+    target: 'es2022',
+    minify: false,
+    lib: { entry: ENTRIES, formats: ['es'] },
+    rolldownOptions: {
+      external: [/^node:/, ...DEPENDENCIES],
+      output: { entryFileNames: '[name].js', chunkFileNames: 'chunks/[name].js' },
+    },
+  },
+};
+
+const cli: UserConfig = {
+  root: top,
+  publicDir: false,
+  plugins: [executable('dist/cli.js')],
+  ssr: { noExternal: true },
+  build: {
+    outDir: 'dist',
+    emptyOutDir: false,
+    target: 'node20',
+    ssr: 'src/cli/main.ts',
+    rolldownOptions: { output: { entryFileNames: 'cli.js', codeSplitting: false } },
+  },
+};
+
+const browserTests = ['test/browser/**/*.test.ts'];
+const pageTests = ['test/e2e/**/*.test.ts'];
+const longTests = ['test/{oracle,crash,fuzz,model}/**', 'test/adapters/v86-{guest,machine,random}*.test.ts'];
+
+/** Removed when the run ends; vitest opens it only for the browser project. */
+const profile = join(tmpdir(), `tabdisk-vitest-${process.pid}`);
+
+function tests(leftOut: readonly string[]): UserConfig {
+  process.once('exit', () => rmSync(profile, { recursive: true, force: true }));
+  return {
+    root: top,
+    publicDir: false,
+    test: {
+      maxWorkers: 2,
+      projects: [
+        {
+          test: {
+            name: 'node',
+            include: ['test/**/*.test.ts'],
+            exclude: [...browserTests, ...pageTests, ...leftOut],
+            environment: 'node',
+            testTimeout: 60_000,
+          },
+        },
+        {
+          publicDir: join(top, 'public'),
+          worker: { format: 'es' },
+          optimizeDeps: { include: [...DEPENDENCIES, 'fast-check'] },
+          test: {
+            name: 'browser',
+            include: browserTests,
+            testTimeout: 60_000,
+            // A profile on disk cannot be shared by pages that run at the same time.
+            fileParallelism: false,
+            browser: {
+              enabled: true,
+              headless: true,
+              screenshotFailures: false,
+              provider: playwright({
+                launchOptions: { executablePath: findChromium() ?? 'chromium', args: [...CHROMIUM_FLAGS] },
+                persistentContext: profile,
+              }),
+              instances: [{ browser: 'chromium' }],
+            },
+          },
+        },
+        {
+          test: {
+            name: 'e2e',
+            include: pageTests,
+            environment: 'node',
+            fileParallelism: false,
+            testTimeout: 420_000,
+            hookTimeout: 120_000,
+          },
+        },
+      ],
+    },
+  };
+}
+
+export default defineConfig(({ mode }) => {
+  if (mode === 'test') return tests([]);
+  if (mode === 'fast') return tests(longTests);
+  if (mode === 'library') return library;
+  return mode === 'cli' ? cli : page;
+});
+
+/** Writes dist/types: the entries' declarations and all they refer to, with specifiers that any consumer's resolution finds. */
+function declarations(): Plugin {
+  return {
+    name: 'tabdisk-declarations',
+    apply: 'build',
+    closeBundle() {
+      const types = join(top, 'dist/types');
+      const cache = join(top, 'node_modules/.cache/tabdisk');
+      mkdirSync(cache, { recursive: true });
+      const project = join(cache, 'tsconfig.types.json');
+      const files = Object.values(ENTRIES).map((file) => join(top, file));
+      const compilerOptions = { noEmit: false, declaration: true, emitDeclarationOnly: true, rootDir: join(top, 'src'), outDir: types };
+      writeFileSync(project, JSON.stringify({ extends: join(top, 'tsconfig.json'), compilerOptions, include: [], files }));
+      const tsc = join(top, 'node_modules/.bin/tsc');
+      if (spawnSync(tsc, ['-p', project], { stdio: 'inherit' }).status !== 0) throw new Error('tsc could not write the declarations');
+      for (const name of readdirSync(types, { recursive: true, encoding: 'utf8' })) {
+        if (!name.endsWith('.d.ts')) continue;
+        const file = join(types, name);
+        writeFileSync(file, readFileSync(file, 'utf8').replace(/((?:from|import\()\s*['"]\.{1,2}\/[^'"]*)\.ts(?=['"])/g, '$1.js'));
+      }
+    },
+  };
+}
+
+/** Makes the built command runnable as it lies. */
+function executable(file: string): Plugin {
+  return {
+    name: 'tabdisk-executable',
+    apply: 'build',
+    closeBundle() {
+      const path = join(top, file);
+      const text = readFileSync(path, 'utf8');
+      if (!text.startsWith('#!')) writeFileSync(path, `#!/usr/bin/env node\n${text}`);
+      chmodSync(path, 0o755);
+    },
+  };
+}
