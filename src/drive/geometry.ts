@@ -1,4 +1,15 @@
-/** placeholder: the drive helper replaces this file. */
+/**
+ * Hard-disk geometry as a PC sees it: the guess from the partition table, the default for a size, the BIOS translation, the CMOS
+ * bytes, and what v86 will present. The rules are QEMU 7.2's, so that a disk keeps its geometry when it moves to QEMU
+ * and back. Pure functions over the first sector and the number of sectors; only `diskGeometry` reads.
+ */
+
+import { divideUp, view } from '../base/bytes.ts';
+import { DiskError } from '../base/errors.ts';
+import type { Io } from '../base/io.ts';
+import { SECTOR } from '../base/units.ts';
+import { readBytes, type Storage } from '../storage/storage.ts';
+import { exactFloppyFormat, FLOPPY_LIMIT_SECTORS, type FloppyDriveType, formatChs } from './floppy.ts';
 
 /** Cylinders, heads and sectors per track. */
 export interface Chs {
@@ -7,7 +18,19 @@ export interface Chs {
   readonly sectors: number;
 }
 
+/** How a BIOS turns the disk's geometry into the one that programs see through INT 13h. */
 export type Translation = 'auto' | 'none' | 'lba' | 'large' | 'rechs';
+
+/** The numbers QEMU and the CMOS use for translations. */
+export const TRANSLATION_CODES: Readonly<Record<Translation, number>> = { auto: 0, none: 1, lba: 2, large: 3, rechs: 4 };
+
+/** What a user may state. Give all three of cylinders, heads and sectors or none; `auto` translation means "choose". */
+export interface GeometryHints {
+  readonly cylinders?: number;
+  readonly heads?: number;
+  readonly sectors?: number;
+  readonly translation?: Translation;
+}
 
 /** What the page's Geometry tab shows. */
 export interface GeometryReport {
@@ -15,8 +38,196 @@ export interface GeometryReport {
   readonly chs: Chs;
   readonly translation: Translation;
   readonly source: 'hint' | 'partition-table' | 'default';
-  /** What v86 presents for a hard disk: n/16/63. */
+  /** The geometry that the partition table was written for, if it tells; more than 16 heads mean a translating BIOS. */
+  readonly partitionTable?: Chs;
+  /** What v86 presents for a hard disk: the partition table's geometry up to 16 heads, else n/16/63. */
   readonly v86: Chs;
+  /** What a guest that addresses by cylinder, head and sector should know, in whole sentences. */
+  readonly warnings: readonly string[];
   /** Set if the size is that of a floppy. */
-  readonly floppy?: { readonly chs: Chs; readonly drive: '144' | '288' | '120'; readonly exact: boolean };
+  readonly floppy?: { readonly chs: Chs; readonly drive: FloppyDriveType; readonly exact: boolean };
 }
+
+/** The most that a hint may state, and that an ATA disk can report. */
+export const GEOMETRY_LIMITS: Chs = { cylinders: 16383, heads: 16, sectors: 63 };
+
+const PARTITION_TABLE = 0x1be;
+const PARTITION_ENTRY_SIZE = 16;
+const PARTITION_ENTRIES = 4;
+const SIGNATURE_AT = 510;
+
+/** Up to here INT 13h reaches a disk of 16 heads and 63 sectors without translation. */
+const INT13_CYLINDERS = 1024;
+/** Cylinders x heads that the LARGE translation can fold into 1024 cylinders of at most 128 heads. */
+const LARGE_TRACKS = 131072;
+
+/** The standard geometry for a size: n/16/63 with n from 2 to 16383. */
+export function defaultGeometry(totalSectors: number): Chs {
+  const { cylinders: most, heads, sectors } = GEOMETRY_LIMITS;
+  return { cylinders: clamp(Math.floor(totalSectors / (heads * sectors)), 2, most), heads, sectors };
+}
+
+/**
+ * The geometry that the partition table in `firstSector` was written for: the first entry in use whose end gives one with 1 to 16383
+ * cylinders. Heads go up to 256. `undefined` without such an entry or without the signature 55 AA.
+ */
+export function partitionTableGeometry(firstSector: Uint8Array, totalSectors: number): Chs | undefined {
+  if (firstSector.length < SECTOR || firstSector[SIGNATURE_AT] !== 0x55 || firstSector[SIGNATURE_AT + 1] !== 0xaa) return undefined;
+  const data = view(firstSector);
+  for (let entry = 0; entry < PARTITION_ENTRIES; entry++) {
+    const at = PARTITION_TABLE + entry * PARTITION_ENTRY_SIZE;
+    const endHead = data.getUint8(at + 5);
+    const sectors = data.getUint8(at + 6) & 63;
+    const used = data.getUint32(at + 12, true) !== 0;
+    if (!used || endHead === 0 || sectors === 0) continue;
+    const heads = endHead + 1;
+    const cylinders = Math.floor(totalSectors / (heads * sectors));
+    if (cylinders >= 1 && cylinders <= GEOMETRY_LIMITS.cylinders) return { cylinders, heads, sectors };
+  }
+  return undefined;
+}
+
+/** What `auto` stands for when only the geometry is known. */
+export const automaticTranslation = ({ cylinders, heads, sectors }: Chs): Translation =>
+  cylinders <= INT13_CYLINDERS && heads <= 16 && sectors <= 63 ? 'none' : 'lba';
+
+/** Geometry and translation of a disk, and where they came from. */
+export interface GeometryGuess {
+  readonly chs: Chs;
+  readonly translation: Translation;
+  readonly source: GeometryReport['source'];
+  readonly partitionTable?: Chs;
+}
+
+/**
+ * The geometry of a disk: the user's hints if there are any, else the partition table's, else the default for the size.
+ * Throws `refused`, naming the field, if a hint is incomplete or out of range.
+ */
+export function guessGeometry(firstSector: Uint8Array, totalSectors: number, hints: GeometryHints = {}): GeometryGuess {
+  const table = partitionTableGeometry(firstSector, totalSectors);
+  const guess = { ...chooseGeometry(table, totalSectors, checkedHints(hints)), ...(table ? { partitionTable: table } : {}) };
+  const stated = hints.translation ?? 'auto';
+  return stated === 'auto' ? guess : { ...guess, translation: stated };
+}
+
+function chooseGeometry(table: Chs | undefined, totalSectors: number, hint: Chs | undefined): GeometryGuess {
+  if (hint) return { chs: hint, translation: automaticTranslation(hint), source: 'hint' };
+  const standard = defaultGeometry(totalSectors);
+  if (!table) return { chs: standard, translation: automaticTranslation(standard), source: 'default' };
+  if (table.heads <= GEOMETRY_LIMITS.heads) return { chs: table, translation: 'none', source: 'partition-table' };
+  // More than 16 heads: a BIOS translated when the table was written, so the disk itself is a standard one.
+  const large = standard.cylinders * standard.heads <= LARGE_TRACKS;
+  return { chs: standard, translation: large ? 'large' : 'lba', source: 'partition-table' };
+}
+
+function checkedHints({ cylinders = 0, heads = 0, sectors = 0 }: GeometryHints): Chs | undefined {
+  if (cylinders === 0 && heads === 0 && sectors === 0) return undefined;
+  const hint = { cylinders, heads, sectors };
+  for (const field of ['cylinders', 'heads', 'sectors'] as const) {
+    const value = hint[field];
+    if (!Number.isInteger(value) || value < 1 || value > GEOMETRY_LIMITS[field])
+      throw new DiskError('refused', `A disk's ${field} must be between 1 and ${GEOMETRY_LIMITS[field]}, not ${value}: state all three or none`, {
+        field,
+      });
+  }
+  return hint;
+}
+
+/**
+ * The geometry that v86 (0.5.462) gives a hard disk: it looks at the partition table itself and takes it up to 16 heads.
+ * Earlier versions, and v86 when sector 0 is not at hand, present n/16/63 whatever the disk holds.
+ */
+export function v86Geometry(firstSector: Uint8Array, totalSectors: number): Chs {
+  return guessGeometry(firstSector, totalSectors).chs;
+}
+
+/** A drive's geometry and translation, as the CMOS describes them. */
+export interface CmosDrive {
+  readonly chs: Chs;
+  readonly translation: Translation;
+}
+
+const CMOS_DISK_TYPES = 0x12;
+const CMOS_TRANSLATION = 0x39;
+const USER_TYPE = 47;
+/** Where the type byte and the geometry of the first two disks are. */
+const CMOS_DISKS = [
+  { nibble: 0xf0, type: 0x19, geometry: 0x1b },
+  { nibble: 0x0f, type: 0x1a, geometry: 0x24 },
+];
+
+/**
+ * The CMOS bytes that describe IDE disks to a BIOS, by address: the types (0x12, 0x19, 0x1A) and geometries of the first
+ * two, and two bits of translation for each of four (0x39). A missing drive is `undefined`; at most four.
+ */
+export function cmosBytes(drives: readonly (CmosDrive | undefined)[]): ReadonlyMap<number, number> {
+  const bytes = new Map<number, number>([[CMOS_DISK_TYPES, 0]]);
+  for (const [index, { nibble, type, geometry }] of CMOS_DISKS.entries()) {
+    const drive = drives[index];
+    if (!drive) continue;
+    const { cylinders, heads, sectors } = drive.chs;
+    bytes.set(CMOS_DISK_TYPES, (bytes.get(CMOS_DISK_TYPES) ?? 0) | nibble);
+    bytes.set(type, USER_TYPE);
+    const low = cylinders & 0xff;
+    const high = cylinders >> 8;
+    const control = 0xc0 | (heads > 8 ? 8 : 0);
+    for (const [at, byte] of [low, high, heads, 0xff, 0xff, control, low, high, sectors].entries()) bytes.set(geometry + at, byte);
+  }
+  const translations = drives.slice(0, 4).map((drive) => (drive ? translationBits(drive) : 0));
+  bytes.set(
+    CMOS_TRANSLATION,
+    translations.reduce((byte, bits, index) => byte | (bits << (index * 2)), 0),
+  );
+  return bytes;
+}
+
+/** The two bits of CMOS byte 0x39 for one drive. */
+const translationBits = ({ chs, translation }: CmosDrive): number =>
+  TRANSLATION_CODES[translation === 'auto' ? automaticTranslation(chs) : translation] - 1;
+
+/** How often the logical block (bytes) doubles to reach the physical one; what ATA and virtio report. */
+export function physicalBlockExponent(logical: number, physical: number): number {
+  let exponent = 0;
+  for (let size = physical; size > logical; size /= 2) exponent++;
+  return exponent;
+}
+
+/** Reads the first sector of a disk and reports its geometry. Throws `refused` for a bad hint, and what the storage throws. */
+export function* diskGeometry(storage: Storage, hints: GeometryHints = {}): Io<GeometryReport> {
+  const totalSectors = divideUp(storage.size, SECTOR);
+  const firstSector = yield* readBytes(storage, 0, SECTOR);
+  return describeGeometry(firstSector, totalSectors, hints);
+}
+
+/** `diskGeometry` for a first sector that is at hand already. */
+export function describeGeometry(firstSector: Uint8Array, totalSectors: number, hints: GeometryHints = {}): GeometryReport {
+  const guess = guessGeometry(firstSector, totalSectors, hints);
+  const v86 = v86Geometry(firstSector, totalSectors);
+  const format = totalSectors <= FLOPPY_LIMIT_SECTORS ? exactFloppyFormat(totalSectors) : undefined;
+  return {
+    totalSectors,
+    ...guess,
+    v86,
+    warnings: warningsFor(guess, v86, totalSectors),
+    ...(format ? { floppy: { chs: formatChs(format), drive: format.drive, exact: true } } : {}),
+  };
+}
+
+function warningsFor({ chs, partitionTable, source }: GeometryGuess, v86: Chs, totalSectors: number): string[] {
+  const warnings: string[] = [];
+  if (chs.heads !== v86.heads || chs.sectors !== v86.sectors)
+    warnings.push(
+      `v86 presents ${show(v86)} where this geometry is ${show(chs)}: DOS and other guests that address by cylinder, head and sector misread the disk there.`,
+    );
+  if (source === 'hint' && partitionTable && (partitionTable.heads !== chs.heads || partitionTable.sectors !== chs.sectors))
+    warnings.push(
+      `The partition table was written for ${partitionTable.heads} heads and ${partitionTable.sectors} sectors, the hint says ${chs.heads} and ${chs.sectors}.`,
+    );
+  const reach = v86.cylinders * v86.heads * v86.sectors;
+  if (reach > totalSectors) warnings.push(`The geometry that v86 presents ends ${reach - totalSectors} sectors past the end of this small disk.`);
+  return warnings;
+}
+
+const show = ({ cylinders, heads, sectors }: Chs): string => `${cylinders}/${heads}/${sectors}`;
+
+const clamp = (value: number, least: number, most: number): number => Math.min(Math.max(value, least), most);
