@@ -40,7 +40,10 @@ export function formatSize(bytes: number): string {
 
 /** C's `%0.3g`. */
 function threeDigits(value: number): string {
-  const rounded = value.toPrecision(3);
+  // A tie goes to the even digit in C, to the larger number in toPrecision.
+  const digits = value.toPrecision(40).replace(/\.|e.*/g, '').replace(/^0+/, '');
+  const tie = /^\d\d[02468]50*$/.test(digits);
+  const rounded = (tie ? value * (1 - Number.EPSILON) : value).toPrecision(3);
   if (!rounded.includes('e')) return rounded.includes('.') ? rounded.replace(/\.?0+$/, '') : rounded;
   const [mantissa, exponent] = rounded.split('e') as [string, string];
   const power = Number(exponent);

@@ -1,0 +1,21 @@
+/**
+ * `check` as a job: the format's own check (see each driver's check.ts) with progress and cancelling. A check that repairs is not
+ * stopped half-way; one that only looks can be, wherever the driver reports progress.
+ */
+
+import type { Disk } from '../disk/disk.ts';
+import { type CheckOptions, type CheckResult } from '../formats/driver.ts';
+import { type JobOptions, throwIfAborted } from './job.ts';
+
+/** Checks a disk's metadata as `qemu-img check` does. Throws `unsupported` if the format has no check, `aborted` if cancelled. */
+export async function check(disk: Disk, options: JobOptions & Pick<CheckOptions, 'repair'> = {}): Promise<CheckResult> {
+  const { repair, signal, onProgress } = options;
+  throwIfAborted(signal);
+  return disk.check({
+    ...(repair ? { repair } : {}),
+    onProgress: (done, total) => {
+      if (!repair) throwIfAborted(signal);
+      onProgress?.(done, total);
+    },
+  });
+}
