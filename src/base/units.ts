@@ -21,8 +21,7 @@ export function parseSize(value: string): number {
   const fraction = match?.[1]?.includes('.') ?? false;
   if (!Number.isFinite(bytes) || (fraction && power === 0))
     throw new DiskError('refused', `"${value}" is not a size: give bytes, or a number with k, M, G or T`, { field: 'size' });
-  if (bytes > Number.MAX_SAFE_INTEGER)
-    throw new DiskError('refused', `${value} is larger than 2^53-1 bytes`, { field: 'size' });
+  if (bytes > Number.MAX_SAFE_INTEGER) throw new DiskError('refused', `${value} is larger than 2^53-1 bytes`, { field: 'size' });
   return Math.floor(bytes);
 }
 
@@ -41,7 +40,10 @@ export function formatSize(bytes: number): string {
 /** C's `%0.3g`. */
 function threeDigits(value: number): string {
   // A tie goes to the even digit in C, to the larger number in toPrecision.
-  const digits = value.toPrecision(40).replace(/\.|e.*/g, '').replace(/^0+/, '');
+  const digits = value
+    .toPrecision(40)
+    .replace(/\.|e.*/g, '')
+    .replace(/^0+/, '');
   const tie = /^\d\d[02468]50*$/.test(digits);
   const rounded = (tie ? value * (1 - Number.EPSILON) : value).toPrecision(3);
   if (!rounded.includes('e')) return rounded.includes('.') ? rounded.replace(/\.?0+$/, '') : rounded;

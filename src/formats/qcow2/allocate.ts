@@ -31,6 +31,7 @@ export function* allocate(meta: Metadata, offset: number, length: number, after?
   const sliceEnd = Math.min(meta.l2Entries, (Math.floor(index / SLICE_ENTRIES) + 1) * SLICE_ENTRIES);
   const most = Math.min(divideUp(within + length, clusterSize), sliceEnd - index);
   const { use, clusters: found, hostOffset } = useOf(meta, table.data, index, most);
+  if (use !== 'new') yield* meta.requireNoMetadata(hostOffset, found * clusterSize);
   if (use === 'in-place') return { length: Math.min(length, found * clusterSize - within), storage: meta.storage, hostOffset: hostOffset + within };
   const { place, clusters } = use === 'new' ? yield* newClusters(meta, found, after) : { place: hostOffset, clusters: found };
   const start = offset - within;
@@ -53,9 +54,14 @@ export function* allocate(meta: Metadata, offset: number, length: number, after?
 function* newClusters(meta: Metadata, count: number, after: number | undefined): Io<{ place: number; clusters: number }> {
   if (after !== undefined && after % meta.clusterSize === 0) {
     const clusters = yield* meta.refcounts.allocateAt(after, count);
-    if (clusters > 0) return { place: after, clusters };
+    if (clusters > 0) {
+      yield* meta.requireNoMetadata(after, clusters * meta.clusterSize);
+      return { place: after, clusters };
+    }
   }
-  return { place: yield* meta.refcounts.allocate(count), clusters: count };
+  const place = yield* meta.refcounts.allocate(count);
+  yield* meta.requireNoMetadata(place, count * meta.clusterSize);
+  return { place, clusters: count };
 }
 
 /** How the clusters from `index` on can be written, and how many of the next `most` alike (contiguous where they have a place). */

@@ -80,6 +80,7 @@ function* prepareForWriting(image: Qcow2Image, metadata: Metadata): Io<void> {
       });
     yield* metadata.setFeatures({ incompatible: metadata.header.incompatible & ~INCOMPATIBLE.dirty });
   }
+  metadata.overlaps();
   if (header.version === 3 && (header.autoclear !== 0 || header.autoclearHigh)) yield* metadata.setFeatures({ autoclear: 0 });
 }
 

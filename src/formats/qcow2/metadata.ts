@@ -14,8 +14,9 @@ import { assert, corrupt, DiskError } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
 import { Mutex } from '../../base/locks.ts';
 import { readBytes, type Storage } from '../../storage/storage.ts';
-import { encodeSwitch, FIELD, FORMAT, type Header, l1EntriesFor, MAX_L1_BYTES, type SwitchFields } from './layout.ts';
-import { COPIED_HIGH, entryOffset, MAX_SNAPSHOT_TABLE_BYTES, parseSnapshot, type SnapshotEntry } from './layout-tables.ts';
+import { encodeSwitch, FIELD, FORMAT, type Header, INCOMPATIBLE, l1EntriesFor, MAX_L1_BYTES, type SwitchFields } from './layout.ts';
+import { COPIED_HIGH, encodeSnapshots, entryOffset, MAX_SNAPSHOT_TABLE_BYTES, parseSnapshot, type SnapshotEntry } from './layout-tables.ts';
+import { OverlapMap } from './overlap.ts';
 import { Refcounts } from './refcounts.ts';
 import { type Table, TableCache } from './tables.ts';
 
@@ -37,6 +38,8 @@ export class Metadata {
   snapshots: readonly SnapshotEntry[];
   #l1: DataView;
   readonly #l1Dirty = new Set<number>();
+  /** Made when first needed and after every switch of tables. */
+  #overlaps: OverlapMap | undefined;
   /** Set when a switch failed half-way: the file may be in either state, so nothing more is written. */
   #failed: DiskError | undefined;
 
@@ -58,6 +61,9 @@ export class Metadata {
       reftableOffset: header.reftableOffset,
       switchTable: (reftableOffset, reftableClusters) => this.#writeSwitch({ ...this.header, reftableOffset, reftableClusters }),
       writePointer: (offset, bytes) => this.#writePointer(offset, bytes),
+      onNewBlock: () => {
+        this.#overlaps = undefined;
+      },
     });
   }
 
@@ -87,6 +93,33 @@ export class Metadata {
     return new Metadata(this.storage, header, { l1, reftable: this.refcounts.copyReftable(), snapshots: [] });
   }
 
+  /** Where metadata is. Throws `corrupt` if tables lie over one another: then nothing may be written. */
+  overlaps(): OverlapMap {
+    if (this.#overlaps) return this.#overlaps;
+    const { header, clusterSize } = this;
+    const map = new OverlapMap(clusterSize);
+    map.add('header', 0, clusterSize);
+    map.add('refcount table', header.reftableOffset, header.reftableClusters * clusterSize);
+    map.add('L1 table', header.l1Offset, header.l1Size * 8);
+    map.add('snapshot table', header.snapshotsOffset, encodeSnapshots(this.snapshots).length);
+    for (const snapshot of this.snapshots) map.add('snapshot L1 table', snapshot.l1Offset, snapshot.l1Size * 8);
+    for (const offset of this.refcounts.blockOffsets()) map.add('refcount block', offset, clusterSize);
+    for (let i = 0; i < this.l1Size; i++) if (this.l1Offset(i) !== 0) map.add('L2 table', this.l1Offset(i), clusterSize);
+    this.#overlaps = map;
+    return map;
+  }
+
+  /** Refuses a range that guest data is to be written to if metadata lies there; marks the image corrupt then, as QEMU does. */
+  *requireNoMetadata(offset: number, length: number): Io<void> {
+    const what = this.overlaps().find(offset, length);
+    if (what === undefined) return;
+    const error = corrupt(FORMAT, `a write to 0x${offset.toString(16)} would overwrite the ${what}; check and repair the image`, { field: what, offset });
+    const marked = this.header.incompatible | INCOMPATIBLE.corrupt;
+    if (this.header.version >= 3) yield* this.setFeatures({ incompatible: marked });
+    this.#failed = error;
+    throw error;
+  }
+
   /** Just the offset, for the read path. */
   l1Offset(index: number): number {
     return entryOffset(this.#l1.getUint32(index * 8), this.#l1.getUint32(index * 8 + 4));
@@ -94,6 +127,9 @@ export class Metadata {
 
   /** Points an L1 entry at a table that is ours alone, or (offset 0) at none. Written by the next flush. */
   setL1(index: number, offset: number): void {
+    const old = this.l1Offset(index);
+    if (old !== 0) this.#overlaps?.remove(old);
+    if (offset !== 0) this.#overlaps?.add('L2 table', offset, this.clusterSize);
     putEntry(this.#l1, index, offset, offset !== 0);
     this.#l1Dirty.add(index);
   }
@@ -120,7 +156,9 @@ export class Metadata {
     const { offset, copied } = this.l1(index);
     if (offset !== 0 && copied) return yield* this.loadL2(index);
     const shared = offset === 0 ? undefined : yield* this.loadL2(index);
-    const table = this.l2.add(yield* this.refcounts.allocate(1), shared?.bytes);
+    const place = yield* this.refcounts.allocate(1);
+    yield* this.requireNoMetadata(place, this.clusterSize);
+    const table = this.l2.add(place, shared?.bytes);
     this.setL1(index, table.offset);
     if (shared) this.refcounts.free(offset, this.clusterSize);
     return table;
@@ -160,6 +198,7 @@ export class Metadata {
     // A flush, not a barrier: a storage that buffers runs out of space here, where everything can still be taken back.
     yield* this.storage.flush();
     yield* this.#writeSwitch({ ...this.header, ...change });
+    this.#overlaps = undefined;
     if (tables.l1) {
       this.#l1 = view(tables.l1);
       this.l2.clear();

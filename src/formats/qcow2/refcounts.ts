@@ -9,7 +9,7 @@
  * table is durable, with the blocks that count it, before the one header write that switches to it.
  */
 import { divideUp, roundUp, setU64be, view } from '../../base/bytes.ts';
-import { DiskError } from '../../base/errors.ts';
+import { corrupt, DiskError } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
 import type { Storage } from '../../storage/storage.ts';
 import { FORMAT, MAX_REFTABLE_BYTES } from './layout.ts';
@@ -17,6 +17,8 @@ import { entryOffset, getRefcount, maxRefcount, setRefcount } from './layout-tab
 import { type Table, TableCache } from './tables.ts';
 
 const CACHE_BYTES = 8 * 1024 * 1024;
+/** Clusters past the end of the file that a search for free ones looks through. */
+const MAX_COUNTED_PAST_END = 1 << 22;
 
 export interface RefcountOptions {
   readonly storage: Storage;
@@ -29,6 +31,8 @@ export interface RefcountOptions {
   readonly switchTable: (offset: number, clusters: number) => Io<void>;
   /** Writes a refcount table entry; durable when it returns. */
   readonly writePointer: (offset: number, bytes: Uint8Array) => Io<void>;
+  /** A refcount block or table was added. */
+  readonly onNewBlock: () => void;
 }
 
 export class Refcounts {
@@ -38,6 +42,7 @@ export class Refcounts {
   readonly #blocks: TableCache;
   readonly #switchTable: RefcountOptions['switchTable'];
   readonly #writePointer: RefcountOptions['writePointer'];
+  readonly #onNewBlock: RefcountOptions['onNewBlock'];
   /** Clusters that a refcount block counts. */
   readonly blockEntries: number;
   #reftable: DataView;
@@ -58,6 +63,7 @@ export class Refcounts {
     this.#reftableOffset = options.reftableOffset;
     this.#switchTable = options.switchTable;
     this.#writePointer = options.writePointer;
+    this.#onNewBlock = options.onNewBlock;
   }
 
   get reftableEntries(): number {
@@ -85,6 +91,14 @@ export class Refcounts {
   rawBlockOffset(index: number): { offset: number; reserved: boolean } {
     const low = this.#reftable.getUint32(index * 8 + 4);
     return { offset: this.#blockOffset(index), reserved: (low & 0x1ff) !== 0 };
+  }
+
+  /** Host offsets of all refcount blocks. */
+  *blockOffsets(): Generator<number> {
+    for (let index = 0; index < this.reftableEntries; index++) {
+      const offset = this.#blockOffset(index);
+      if (offset !== 0) yield offset;
+    }
   }
 
   /** The refcount table's bytes, for a copy. */
@@ -184,7 +198,11 @@ export class Refcounts {
 
   *#findFree(count: number): Io<number> {
     let run = 0;
+    // Few clusters past the end of the file can be counted as used. A table that says otherwise without end is not believed.
+    const limit = divideUp(this.#storage.size, this.#clusterSize) + MAX_COUNTED_PAST_END;
     for (;;) {
+      if (this.#freeIndex > limit + count)
+        throw corrupt(FORMAT, 'the refcount blocks count clusters far past the end of the file as used', { field: 'refcount block' });
       const within = this.#freeIndex % this.blockEntries;
       const block = yield* this.loadBlock((this.#freeIndex - within) / this.blockEntries);
       for (let i = within; i < this.blockEntries; i++) {
@@ -276,6 +294,7 @@ export class Refcounts {
     setU64be(view(entry), 0, offset);
     yield* this.#writePointer(this.#reftableOffset + index * 8, entry);
     setU64be(this.#reftable, index * 8, offset);
+    this.#onNewBlock();
   }
 
   /**
@@ -313,6 +332,7 @@ export class Refcounts {
     const old = { offset: this.#reftableOffset, length: this.#reftable.byteLength };
     this.#reftable = entries;
     this.#reftableOffset = tableOffset;
+    this.#onNewBlock();
     this.free(old.offset, old.length);
   }
 

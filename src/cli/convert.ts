@@ -1,0 +1,227 @@
+/**
+ * `convert`: one or more images into a new one, or with -n into one that is there. The sources are opened first; a target file that one
+ * of them (or a backing file of theirs) lies in is refused before it is touched.
+ */
+import { convert, type Disk, DiskError } from '../index.ts';
+import { requireFormat } from './create.ts';
+import { asksForHelp, type ImageOptions, makeImage, parseImageOptions, printOptionHelp, requireOptionLists } from './create-options.ts';
+import { printUsage } from './help.ts';
+import { cacheMode, type Images, knownFormat, withImages } from './images.ts';
+import { type Options, parseOptions } from './options.ts';
+import { Progress } from './progress.ts';
+import { readSize, sizeArgument, wholeSectors } from './sizes.ts';
+import { Failure, notYet, type Terminal } from './terminal.ts';
+import { imageText, requestText } from './words.ts';
+
+const MAX_SPARSE = 16 * 1024 * 1024;
+
+/** Runs `convert`; returns the exit status. */
+export async function run(terminal: Terminal, args: readonly string[]): Promise<number> {
+  const options = parseOptions(args, {
+    short: 'hf:O:B:CcF:o:l:S:pt:T:qnm:WUr:',
+    long: {
+      help: 'h',
+      object: 'object:',
+      'image-opts': 'image-opts',
+      'target-image-opts': 'target-image-opts',
+      'force-share': 'U',
+      'target-is-zero': 'target-is-zero',
+      salvage: 'salvage',
+      bitmaps: 'bitmaps',
+      'skip-broken-bitmaps': 'skip-broken-bitmaps',
+    },
+    refused: ['object', 'image-opts', 'target-image-opts', 'salvage', 'bitmaps', 'skip-broken-bitmaps'],
+  });
+  if (options.has('h')) return printUsage(terminal, 'convert');
+  const plan = readPlan(options);
+  if (asksForHelp(plan.lists)) {
+    printOptionHelp(terminal, requireFormat(plan.format));
+    return 0;
+  }
+  const progress = new Progress(terminal, options.has('p') && !options.has('q'));
+  progress.start();
+  try {
+    const status = await withImages(terminal, (images) => convertImages(images, plan, progress));
+    progress.finish();
+    return status;
+  } finally {
+    progress.end();
+  }
+}
+
+/** What was asked for, checked as far as the words go. */
+interface Plan {
+  readonly options: Options;
+  readonly lists: readonly string[];
+  readonly format: string;
+  readonly sources: readonly string[];
+  readonly target: string;
+  readonly sparse: number;
+  readonly snapshot: string | undefined;
+  /** -n: the target exists. */
+  readonly existing: boolean;
+  readonly backing: string | undefined;
+}
+
+function readPlan(options: Options): Plan {
+  const lists = options.all('o');
+  requireOptionLists(lists);
+  const sparse = sparseArgument(options.last('S'));
+  const snapshot = snapshotArgument(options.last('l'));
+  coroutineCount(options.last('m'));
+  const rate = options.last('r');
+  if (rate !== undefined) {
+    sizeArgument(rate, 'rate limit');
+    throw notYet('The option -r');
+  }
+  const { rest } = options;
+  if (options.has('C') && options.has('S')) throw new Failure('Cannot enable copy offloading when -S is used');
+  if (options.has('C')) throw notYet('The option -C');
+  const help = asksForHelp(lists);
+  if (rest.length < 2 && !help) throw new Failure('Must specify image file name');
+  const existing = options.has('n');
+  if (options.has('target-is-zero') && !existing) throw new Failure('--target-is-zero requires use of -n flag');
+  if (existing && lists.length > 0) throw new Failure('-o has no effect when skipping image creation');
+  return {
+    options,
+    lists,
+    format: options.last('O') ?? 'raw',
+    sources: rest.slice(0, -1),
+    target: rest.at(-1) ?? '',
+    sparse,
+    snapshot,
+    existing,
+    backing: options.last('B'),
+  };
+}
+
+function sparseArgument(text: string | undefined): number {
+  if (text === undefined) return 4096;
+  const what = 'buffer size for sparse output';
+  const size = readSize(text);
+  if (size === 'not-a-size') return sizeArgument(text, what);
+  if (size === 'too-large' || size % 512 !== 0 || size > MAX_SPARSE)
+    throw new Failure(
+      `Invalid ${what} specified. Valid sizes are multiples of 512 up to ${MAX_SPARSE}. Select 0 to disable sparse detection (fully allocates output).`,
+    );
+  return size;
+}
+
+/** `ID_OR_NAME`, or `snapshot.id=…,snapshot.name=…`, of which one is enough. */
+function snapshotArgument(text: string | undefined): string | undefined {
+  if (!text?.startsWith('snapshot.')) return text;
+  const named = new Map(text.split(',').map((item) => item.split('=', 2) as [string, string | undefined]));
+  for (const key of named.keys())
+    if (key !== 'snapshot.id' && key !== 'snapshot.name')
+      throw new Failure(`Invalid parameter '${key}'\nFailed in parsing snapshot param '${text}'`, { everyLine: true });
+  return named.get('snapshot.id') ?? named.get('snapshot.name');
+}
+
+function coroutineCount(text: string | undefined): void {
+  if (text === undefined) return;
+  const count = /^\d+$/.test(text) ? Number(text) : 0;
+  if (count < 1 || count > 16) throw new Failure('Invalid number of coroutines. Allowed number of coroutines is between 1 and 16');
+}
+
+async function convertImages(images: Images, plan: Plan, progress: Progress): Promise<number> {
+  const { options } = plan;
+  cacheMode(options.last('T'), 'source cache option');
+  const cache = cacheMode(options.last('t'));
+  const sources: Disk[] = [];
+  for (const path of plan.sources) {
+    const { disk } = await images.open({ path, format: options.last('f'), readOnly: true });
+    sources.push(plan.snapshot === undefined ? disk : await openSnapshot(images, disk, path, plan.snapshot));
+  }
+  const total = sources.reduce((sum, disk) => sum + wholeSectors(disk.size), 0);
+  const target = plan.existing ? await openTarget(images, plan, total, cache) : await newTarget(images, plan, total, cache);
+  // A new target has a backing file only if one was asked for: what the source leaves to its own then comes from there.
+  const overBacking = plan.backing !== undefined || (!plan.existing && (await target.info())['backing-filename'] !== undefined);
+  let copied = 0;
+  for (const source of sources) {
+    try {
+      await convert(source, target, {
+        sparse: plan.sparse,
+        targetOffset: copied,
+        targetIsZero: options.has('target-is-zero') || (!plan.existing && !overBacking),
+        topOnly: overBacking,
+        onProgress: (done) => progress.update(copied + done, total),
+      });
+    } catch (error) {
+      if (!(error instanceof DiskError)) throw error;
+      throw new Failure(`error while copying to '${plan.target}': ${requestText(error)} (${error.message})`);
+    }
+    copied += wholeSectors(source.size);
+  }
+  return 0;
+}
+
+async function openSnapshot(images: Images, disk: Disk, path: string, snapshot: string): Promise<Disk> {
+  const failed = 'Failed to load snapshot';
+  if (!disk.snapshots.supported)
+    throw new Failure(`${failed}: Block format '${disk.format}' used by device '' does not support temporarily loading internal snapshots`);
+  try {
+    const view = await disk.snapshots.open(snapshot);
+    images.adopt(view, path);
+    return view;
+  } catch (error) {
+    if (!(error instanceof DiskError)) throw error;
+    throw new Failure(`${failed}: ${error.kind === 'not-found' ? "Can't find snapshot" : imageText(error)}`);
+  }
+}
+
+type Cache = ReturnType<typeof cacheMode>;
+
+async function openTarget(images: Images, plan: Plan, total: number, cache: Cache): Promise<Disk> {
+  if (plan.options.has('c')) throw notYet('Compressed output (-c)');
+  if (knownFormat(plan.format) === undefined) throw new Failure(`Could not open '${plan.target}': Unknown driver '${plan.format}'`);
+  refuseOverwriting(images, plan);
+  const { disk } = await images.open({ path: plan.target, format: plan.format, readOnly: false, cache });
+  if (disk.size < total) throw new Failure('output file is smaller than input file');
+  return disk;
+}
+
+async function newTarget(images: Images, plan: Plan, total: number, cache: Cache): Promise<Disk> {
+  const { format, target } = plan;
+  requireFormat(format);
+  const image = targetOptions(plan, total);
+  if (plan.options.has('c')) {
+    if (format === 'raw') throw new Failure('Compression not supported for this file format');
+    throw notYet('Compressed output (-c)');
+  }
+  refuseOverwriting(images, plan);
+  const { resolve, files } = images.chain(target);
+  try {
+    const disk = await makeImage({ path: target, format, options: image, resolve, ...(cache ? { cache } : {}) });
+    images.adopt(disk, target);
+    return disk;
+  } catch (error) {
+    if (!(error instanceof Failure)) throw error;
+    const backing = files.length > 1;
+    throw new Failure(
+      backing
+        ? `Could not open '${target}': Could not open backing file: ${error.message}`
+        : `${target}: error while converting ${format}: ${error.message}`,
+    );
+  }
+}
+
+function targetOptions(plan: Plan, total: number): ImageOptions {
+  const { format, lists, options, backing, sources } = plan;
+  const image = parseImageOptions(format, lists);
+  image.set('size', total);
+  const backingFormat = options.last('F');
+  if (format === 'raw' && backing !== undefined) throw new Failure(`Backing file not supported for file format '${format}'`);
+  if (format === 'raw' && backingFormat !== undefined) throw new Failure(`Backing format not supported for file format '${format}'`);
+  if (backing !== undefined) image.set('backing_file', backing);
+  if (backingFormat !== undefined) image.set('backing_fmt', backingFormat);
+  if (image.has('backing_file') && sources.length > 1)
+    throw new Failure('Having a backing file for the target makes no sense when concatenating multiple input images');
+  if (image.has('backing_file') && !image.has('backing_fmt')) throw new Failure('Use of backing file requires explicit backing format');
+  return image;
+}
+
+/** QEMU's locks would stop this; without locks the source would be emptied. */
+function refuseOverwriting(images: Images, { target, format }: Plan): void {
+  if (images.uses(target))
+    throw new Failure(`${target}: error while converting ${format}: Failed to get "write" lock\nIs another process using the image [${target}]?`);
+}

@@ -1,0 +1,175 @@
+/**
+ * `-o name=value,…` of create and convert, and making an image file with them. Names, types, order and defaults are qemu-img's;
+ * options that only QEMU has are refused by name. An existing file is emptied only after the same image was made in memory,
+ * so that a wrong option costs nothing.
+ */
+import { existsSync, unlinkSync } from 'node:fs';
+import { type CreateOptions, createDisk, type Disk, DiskError, memoryStorage, type Resolve } from '../index.ts';
+import { nodeFileStorage } from '../storage/node-file.ts';
+import { CannotOpen, localPath, refusal } from './images.ts';
+import { sizeParameter, wholeSectors } from './sizes.ts';
+import { Failure, notYet, type Terminal } from './terminal.ts';
+import { imageText, systemText } from './words.ts';
+
+type OptionType = 'size' | 'number' | 'text' | 'flag';
+type OptionValue = string | number | boolean;
+
+interface KnownOption {
+  readonly name: string;
+  readonly type: OptionType;
+  readonly default?: OptionValue;
+  readonly help: string;
+}
+
+const SIZE: KnownOption = { name: 'size', type: 'size', help: 'virtual disk size' };
+
+/** In the order in which `create` prints them. */
+const KNOWN: Readonly<Record<string, readonly KnownOption[]>> = {
+  raw: [SIZE, { name: 'preallocation', type: 'text', help: 'only off' }],
+  qcow2: [
+    { name: 'cluster_size', type: 'size', default: 65536, help: 'bytes in a cluster: 512 to 2M, a power of two' },
+    { name: 'extended_l2', type: 'flag', default: false, help: 'only off' },
+    { name: 'preallocation', type: 'text', help: 'only off' },
+    { name: 'compression_type', type: 'text', default: 'zlib', help: 'only zlib' },
+    SIZE,
+    { name: 'compat', type: 'text', help: 'version: 1.1 (v3) or 0.10 (v2)' },
+    { name: 'backing_file', type: 'text', help: 'name of the backing file' },
+    { name: 'backing_fmt', type: 'text', help: "the backing file's format" },
+    { name: 'lazy_refcounts', type: 'flag', default: false, help: 'allow lazy reference counts' },
+    { name: 'refcount_bits', type: 'number', default: 16, help: 'bits in a reference count: 1 to 64, a power of two' },
+  ],
+};
+
+/** QEMU's further options: known, but refused. */
+const ELSEWHERE = /^(encrypt\..*|encryption|data_file|data_file_raw|nocow|extent_size_hint)$/;
+
+/** The options of one image, with values of the right type. */
+export type ImageOptions = Map<string, OptionValue>;
+
+/** Reads all `-o` arguments. Throws a `Failure` with QEMU's words. */
+export function parseImageOptions(format: string, lists: readonly string[]): ImageOptions {
+  const options: ImageOptions = new Map();
+  for (const { name, value } of lists.flatMap(splitList)) {
+    const known = KNOWN[format]?.find((option) => option.name === name);
+    if (!known && ELSEWHERE.test(name)) throw notYet(`The option '${name}'`);
+    if (!known || (value === undefined && known.type !== 'flag')) throw new Failure(`Invalid parameter '${name}'`);
+    options.set(name, typedValue(known, value ?? 'on'));
+  }
+  return options;
+}
+
+/** Refuses a list that QEMU cannot read, before anything else is looked at. */
+export function requireOptionLists(lists: readonly string[]): void {
+  for (const list of lists) {
+    const trailing = /,*$/.exec(list)?.[0].length ?? 0;
+    if (list === '' || /^,(?!,)/.test(list) || trailing % 2 === 1) throw new Failure(`Invalid option list: ${list}`);
+  }
+}
+
+/** True if a list asks for help. */
+export const asksForHelp = (lists: readonly string[]): boolean =>
+  lists.flatMap(splitList).some(({ name, value }) => value === undefined && (name === 'help' || name === '?'));
+
+/** Prints what `-o` understands for a format. */
+export function printOptionHelp(terminal: Terminal, format: string): void {
+  terminal.out(`Supported ${format} options:\n`);
+  const sorted = [...(KNOWN[format] ?? [])].sort((a, b) => (a.name < b.name ? -1 : 1));
+  const types: Record<OptionType, string> = { size: '<size>', number: '<num>', text: '<str>', flag: '<bool (on/off)>' };
+  for (const { name, type, help } of sorted) terminal.out(`  ${`${name}=${types[type]}`.padEnd(22)} - ${help}\n`);
+}
+
+/** One item of an option list; commas inside values are doubled. */
+function splitList(list: string): { name: string; value: string | undefined }[] {
+  const items = list.match(/(?:[^,]|,,)+/g) ?? [];
+  return items.map((item) => {
+    const equals = item.indexOf('=');
+    const name = equals < 0 ? item : item.slice(0, equals);
+    return { name, value: equals < 0 ? undefined : item.slice(equals + 1).replaceAll(',,', ',') };
+  });
+}
+
+function typedValue({ name, type }: KnownOption, text: string): OptionValue {
+  switch (type) {
+    case 'text':
+      return text;
+    case 'size':
+      return sizeParameter(text, name);
+    case 'number':
+      if (!/^(\d+|0x[0-9a-f]+)$/i.test(text)) throw new Failure(`Parameter '${name}' expects a number`);
+      return Number(text);
+    case 'flag':
+      if (/^(on|yes|true|y)$/.test(text)) return true;
+      if (/^(off|no|false|n)$/.test(text)) return false;
+      throw new Failure(`Parameter '${name}' expects 'on' or 'off'`);
+  }
+}
+
+/** The line that `create` prints first. */
+export function formattingLine(path: string, format: string, options: ImageOptions): string {
+  let line = `Formatting '${path}', fmt=${format}`;
+  for (const known of KNOWN[format] ?? []) {
+    const value = options.get(known.name) ?? known.default;
+    if (value === undefined) continue;
+    line += ` ${known.name}=${typeof value === 'boolean' ? (value ? 'on' : 'off') : String(value).replaceAll(',', ',,')}`;
+  }
+  return `${line}\n`;
+}
+
+export interface MakeRequest {
+  readonly path: string;
+  readonly format: string;
+  readonly options: ImageOptions;
+  /** Opens the backing file. Without it (`-u`) nobody looks whether there is one. */
+  readonly resolve?: Resolve;
+  readonly cache?: CreateOptions['cache'];
+}
+
+/** Makes an image file, emptying one that is there, and opens it. Throws a `Failure` whose message `place` completes. */
+export async function makeImage(request: MakeRequest): Promise<Disk> {
+  const { path: name, format, options, cache } = request;
+  const path = filePath(name);
+  const { size, backing_file: backing, backing_fmt: backingFormat, ...rest } = Object.fromEntries(options);
+  if (backing === undefined && backingFormat !== undefined) throw new Failure('Backing format cannot be used without backing file');
+  // The library's raw format has no such option; off is what it does.
+  if (format === 'raw' && rest.preallocation === 'off') delete rest.preallocation;
+  const all: CreateOptions = {
+    ...rest,
+    format,
+    size: wholeSectors(Number(size)),
+    ...(backing === undefined
+      ? {}
+      : { backing: { name: String(backing), ...(backingFormat === undefined ? {} : { format: String(backingFormat) }) } }),
+    ...(cache ? { cache } : {}),
+  };
+  const nothing: Resolve = () => ({ storage: memoryStorage(), format: 'raw' });
+  try {
+    await (await createDisk(memoryStorage({ name }), { ...all, resolve: nothing })).close();
+  } catch (error) {
+    if (error instanceof DiskError) throw new Failure(createText(error));
+    throw error;
+  }
+  const isNew = !existsSync(path);
+  try {
+    return await createDisk(nodeFileStorage(path, { create: 'truncate' }), { ...all, resolve: request.resolve ?? nothing });
+  } catch (error) {
+    if (!(error instanceof DiskError)) throw error;
+    // One that was there before stays, empty.
+    if (isNew && existsSync(path)) unlinkSync(path);
+    const system = systemText(error);
+    throw new Failure(refusal(error) ?? (system ? `Could not create '${path}': ${system}` : createText(error)));
+  }
+}
+
+function filePath(name: string): string {
+  try {
+    return localPath(name);
+  } catch (error) {
+    throw error instanceof CannotOpen ? new Failure(error.message) : error;
+  }
+}
+
+/** QEMU names the version option `version` once the list has been read. */
+function createText(error: DiskError): string {
+  const invalid = error.field === 'compat' ? /'(.*)'/.exec(error.message) : undefined;
+  return invalid ? `Parameter 'version' does not accept value '${invalid[1]}'` : imageText(error);
+}

@@ -1,0 +1,102 @@
+/** `create`: a new image. */
+import {
+  asksForHelp,
+  formattingLine,
+  type ImageOptions,
+  makeImage,
+  parseImageOptions,
+  printOptionHelp,
+  requireOptionLists,
+} from './create-options.ts';
+import { printUsage } from './help.ts';
+import { beside, CannotOpen, type Images, knownFormat, withImages } from './images.ts';
+import { parseOptions } from './options.ts';
+import { sizeArgument, wholeSectors } from './sizes.ts';
+import { Failure, misuse, type Terminal } from './terminal.ts';
+
+/** Runs `create`; returns the exit status. */
+export async function run(terminal: Terminal, args: readonly string[]): Promise<number> {
+  const options = parseOptions(args, { short: 'F:b:f:ho:qu', long: { help: 'h', object: 'object:' }, refused: ['object'] });
+  if (options.has('h')) return printUsage(terminal, 'create');
+  const lists = options.all('o');
+  requireOptionLists(lists);
+  const format = options.last('f') ?? 'raw';
+  const [path, sizeText, extra] = options.rest;
+  if (path === undefined && !asksForHelp(lists)) throw misuse('Expecting image file name');
+  const size = sizeText === undefined ? undefined : sizeArgument(sizeText, 'image size');
+  if (extra !== undefined) throw misuse(`Unexpected argument: ${extra}`);
+  if (asksForHelp(lists)) {
+    printOptionHelp(terminal, requireFormat(format));
+    return 0;
+  }
+  const file = path as string;
+  return withImages(terminal, (images) =>
+    inFile(file, async () => {
+      const image = parseImageOptions(requireFormat(format), lists);
+      setOnce(image, 'size', size, 'The image size must be specified only once');
+      takeBacking(image, file, format, options.last('b'), options.last('F'));
+      if (!image.has('size') || image.has('backing_file')) await lookAtBacking(images, file, image, options.has('u'));
+      if (!image.has('size')) throw new Failure('Image creation needs a size parameter');
+      if (!options.has('q')) terminal.out(formattingLine(file, format, image));
+      const resolve = options.has('u') ? undefined : images.chain(file).resolve;
+      images.adopt(await makeImage({ path: file, format, options: image, ...(resolve ? { resolve } : {}) }), file);
+      return 0;
+    }),
+  );
+}
+
+/** Puts the image's name before whatever goes wrong. */
+async function inFile(path: string, body: () => Promise<number>): Promise<number> {
+  try {
+    return await body();
+  } catch (error) {
+    if (error instanceof Failure && !error.hint) throw new Failure(`${path}: ${error.message}`, { status: error.status });
+    throw error;
+  }
+}
+
+/** The format's name; QEMU's message if there is none. */
+export function requireFormat(format: string): string {
+  const found = knownFormat(format);
+  if (found === undefined) throw new Failure(`Unknown file format '${format}'`);
+  return found;
+}
+
+function setOnce(image: ImageOptions, name: string, value: number | undefined, message: string): void {
+  if (value === undefined) return;
+  if (image.has(name)) throw new Failure(message);
+  image.set(name, value);
+}
+
+function takeBacking(image: ImageOptions, path: string, format: string, name: string | undefined, backingFormat: string | undefined): void {
+  if (name !== undefined) {
+    if (format === 'raw') throw new Failure(`Backing file not supported for file format '${format}'`);
+    image.set('backing_file', name);
+  }
+  if (backingFormat !== undefined) {
+    if (format === 'raw') throw new Failure(`Backing format not supported for file format '${format}'`);
+    image.set('backing_fmt', backingFormat);
+  }
+  const backing = image.get('backing_file');
+  if (backing === '') throw new Failure('Expected backing file name, got empty string');
+  if (backing === path) throw new Failure('Error: Trying to create an image with the same filename as the backing file');
+}
+
+/** Opens the backing file as it will be opened, for its size; unless `unsafe`, it must be there. */
+async function lookAtBacking(images: Images, path: string, image: ImageOptions, unsafe: boolean): Promise<void> {
+  const name = image.get('backing_file');
+  const format = image.get('backing_fmt');
+  if (name === undefined) return;
+  if (!unsafe) {
+    try {
+      const request = { path: beside(path, String(name)), readOnly: true, ...(format === undefined ? {} : { format: String(format) }) };
+      const { disk } = await images.tryOpen(request);
+      if (format === undefined) throw new Failure(`Backing file specified without backing format\nDetected format of ${disk.format}.`);
+      if (!image.has('size')) image.set('size', wholeSectors(disk.size));
+      await disk.close();
+    } catch (error) {
+      throw error instanceof CannotOpen ? new Failure(`${error.message}\nCould not open backing image.`) : error;
+    }
+  }
+  if (format === undefined) throw new Failure('Backing file specified without backing format');
+}

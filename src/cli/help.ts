@@ -1,0 +1,36 @@
+/** `--help`: what the program understands, on one screen. */
+import { allFormats } from '../index.ts';
+import type { Terminal } from './terminal.ts';
+
+const VERBS: Readonly<Record<string, string>> = {
+  create: '[-q] [-f FMT] [-o OPTIONS] [-b BACKING -F FMT] [-u] FILE [SIZE]',
+  info: '[-f FMT] [--output=human|json] [--backing-chain] [-U] FILE',
+  check: '[-q] [-f FMT] [--output=human|json] [-r leaks|all] [-T CACHE] [-U] FILE',
+  map: '[-f FMT] [--start-offset=OFFSET] [--max-length=LENGTH] [--output=human|json] [-U] FILE',
+  convert:
+    '[-p] [-q] [-n [--target-is-zero]] [-f FMT] [-O FMT] [-o OPTIONS] [-B BACKING -F FMT] [-l SNAPSHOT] [-S SIZE] [-t CACHE] [-T CACHE] [-m N] [-W] [-U] FILE... TARGET',
+  compare: '[-p] [-q] [-s] [-f FMT] [-F FMT] [-T CACHE] [-U] FILE1 FILE2',
+  snapshot: '[-q] [-U] [-l | -a SNAPSHOT | -c NAME | -d NAME] FILE',
+  resize: '[-q] [-f FMT] [--shrink] [--preallocation=off] FILE [+|-]SIZE',
+  io: '[-r] [-s] [-n] [-f FMT] [-t CACHE] [-d MODE] [-U] [-c COMMAND]... [FILE]',
+};
+
+const NOTES = `
+FMT is a format; without it the format is found out, and a raw disk keeps some writes from turning it into another.
+SIZE, OFFSET and LENGTH are bytes, or a number with k, M, G, T, P or E (powers of 1024).
+OPTIONS is name=value,...; "-o help" lists them. CACHE is none, writeback, writethrough, directsync or unsafe.
+convert leaves runs of zeros of at least -S bytes (4k) out of the target; -S 0 writes everything.
+"io" runs commands on the guest's bytes ("-c help" lists them); without -c it reads them from standard input.
+`;
+
+/** Prints the usage of one verb or of all; returns exit status 0. */
+export function printUsage(terminal: Terminal, verb?: string): number {
+  const { program } = terminal;
+  if (verb === undefined) terminal.out(`Usage: ${program} COMMAND [OPTION]... FILE...\nVirtual disk images: create, look into, convert, repair.\n\n`);
+  else terminal.out('Usage:\n');
+  for (const [name, words] of Object.entries(VERBS)) if (verb === undefined || verb === name) terminal.out(`  ${program} ${name} ${words}\n`);
+  terminal.out(NOTES);
+  const names = allFormats.filter((format) => format.open).map(({ name }) => name);
+  terminal.out(`Formats: ${names.join(' ')}\n`);
+  return 0;
+}

@@ -1,0 +1,113 @@
+/** `info`: what an image is, for people or as JSON, for one image or its whole chain. Backing files are named, not opened. */
+import { type DiskInfo, formatSize } from '../index.ts';
+import { printUsage } from './help.ts';
+import { beside, withImages } from './images.ts';
+import { type Options, parseOptions } from './options.ts';
+import { wholeSectors } from './sizes.ts';
+import { snapshotTable } from './snapshot-table.ts';
+import { Failure, misuse, type Terminal } from './terminal.ts';
+
+/** Runs `info`; returns the exit status. */
+export async function run(terminal: Terminal, args: readonly string[]): Promise<number> {
+  const options = parseOptions(args, {
+    short: 'hf:U',
+    long: {
+      help: 'h',
+      format: 'f:',
+      output: 'output:',
+      'backing-chain': 'backing-chain',
+      object: 'object:',
+      'image-opts': 'image-opts',
+      'force-share': 'U',
+    },
+    refused: ['object', 'image-opts'],
+  });
+  if (options.has('h')) return printUsage(terminal, 'info');
+  const path = onlyFile(options);
+  const output = outputFormat(options);
+  const infos = await collect(terminal, path, options.last('f'), options.has('backing-chain'));
+  if (output === 'json') terminal.out(`${JSON.stringify(options.has('backing-chain') ? infos : infos[0], null, 4)}\n`);
+  else terminal.out(infos.map(humanInfo).join('\n'));
+  return 0;
+}
+
+/** The one file name that many commands take. */
+export function onlyFile({ rest }: Options): string {
+  const [path] = rest;
+  if (path === undefined || rest.length > 1) throw misuse('Expecting one image file name');
+  return path;
+}
+
+/** The value of `--output`. */
+export function outputFormat(options: Options): 'human' | 'json' {
+  const output = options.last('output') ?? 'human';
+  if (output !== 'human' && output !== 'json') throw new Failure('--output must be used with human or json as argument.');
+  return output;
+}
+
+async function collect(terminal: Terminal, path: string, format: string | undefined, wholeChain: boolean): Promise<DiskInfo[]> {
+  const infos: DiskInfo[] = [];
+  const seen = new Set<string>();
+  let next: { path: string; format: string | undefined } | undefined = { path, format };
+  while (next) {
+    const { path: file, format: driver } = next;
+    if (seen.has(file)) throw new Failure(`Backing file '${file}' creates an infinite loop.`);
+    seen.add(file);
+    await withImages(terminal, async (images) => {
+      const { disk } = await images.open({ path: file, format: driver, readOnly: true, noBacking: true });
+      infos.push(completed(await disk.info(), file));
+      return 0;
+    });
+    const info = infos.at(-1);
+    const backing = info?.['full-backing-filename'];
+    next = wholeChain && backing !== undefined ? { path: backing, format: info?.['backing-filename-format'] } : undefined;
+  }
+  return infos;
+}
+
+/** With the names as the command line knows them, and the size in whole sectors as QEMU counts. */
+function completed(info: DiskInfo, path: string): DiskInfo {
+  const backing = info['backing-filename'];
+  return {
+    ...info,
+    filename: path,
+    'virtual-size': wholeSectors(info['virtual-size']),
+    ...(backing === undefined ? {} : { 'full-backing-filename': beside(path, backing) }),
+  };
+}
+
+function humanInfo(info: DiskInfo): string {
+  const size = info['virtual-size'];
+  const lines = [
+    `image: ${info.filename}`,
+    `file format: ${info.format}`,
+    `virtual size: ${formatSize(size)} (${size} bytes)`,
+    `disk size: ${formatSize(info['actual-size'])}`,
+  ];
+  if (info.encrypted) lines.push('encrypted: yes');
+  if (info['cluster-size'] !== undefined) lines.push(`cluster_size: ${info['cluster-size']}`);
+  if (info['dirty-flag']) lines.push('cleanly shut down: no');
+  const backing = info['backing-filename'];
+  const full = info['full-backing-filename'];
+  if (backing !== undefined) lines.push(`backing file: ${backing}${full === backing ? '' : ` (actual path: ${full})`}`);
+  if (info['backing-filename-format'] !== undefined) lines.push(`backing file format: ${info['backing-filename-format']}`);
+  let text = `${lines.join('\n')}\n`;
+  if (info.snapshots) text += snapshotTable(info.snapshots);
+  return text + specificText(info['format-specific']?.data);
+}
+
+/** The part of `info` that each format fills in its own way; empty without one. */
+export function specificText(data: Readonly<Record<string, unknown>> | undefined): string {
+  return data ? `Format specific information:\n${tree(data, 4)}` : '';
+}
+
+function tree(data: Readonly<Record<string, unknown>>, indent: number): string {
+  const margin = ' '.repeat(indent);
+  return Object.entries(data)
+    .map(([key, value]) => {
+      const name = `${margin}${key.replaceAll('-', ' ')}:`;
+      if (typeof value === 'object' && value !== null) return `${name}\n${tree(value as Record<string, unknown>, indent + 4)}`;
+      return `${name} ${String(value)}\n`;
+    })
+    .join('');
+}

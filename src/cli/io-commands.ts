@@ -1,0 +1,262 @@
+/** The commands of `io` about the image as a whole, and the table of them all. */
+import { setTimeout as sleepFor } from 'node:timers/promises';
+import { cacheMode } from './images.ts';
+import { specificText } from './info.ts';
+import { type Command, Complaint, integer, Misused, numberArgument, usageLine } from './io-command.ts';
+import { sizeText } from './io-report.ts';
+import { requestCommands } from './io-requests.ts';
+import type { Session } from './io-session.ts';
+import type { Options } from './options.ts';
+import { resizeTo } from './resize.ts';
+import { complain, Failure } from './terminal.ts';
+
+const alloc: Command = {
+  name: 'alloc',
+  usage: 'offset [count]',
+  summary: 'checks if offset is allocated in the file',
+  min: 1,
+  max: 2,
+  async run(session, { rest: [offsetText = '', countText = '512'] }) {
+    const offset = numberArgument(offsetText);
+    const asked = numberArgument(countText);
+    const count = Math.max(0, Math.min(asked, session.size - offset));
+    let allocated = 0;
+    for await (const run of runs(session, offset, count)) if (run.allocated) allocated += run.length;
+    session.terminal.out(`${allocated}/${count} bytes allocated at offset ${sizeText(offset)}\n`);
+    return true;
+  },
+};
+
+interface Run {
+  readonly start: number;
+  readonly length: number;
+  /** In this image, not only in a backing file. */
+  readonly allocated: boolean;
+}
+
+/** Runs of this image's own allocation, neighbours merged. */
+async function* runs(session: Session, offset: number, length: number): AsyncIterableIterator<Run> {
+  const { disk } = session;
+  if (!disk) return;
+  let open: Run | undefined;
+  const inside = Math.max(0, Math.min(length, disk.size - offset));
+  const add = function* (next: Run): Generator<Run> {
+    if (open?.allocated === next.allocated) open = { ...open, length: open.length + next.length };
+    else {
+      if (open) yield open;
+      open = next;
+    }
+  };
+  if (inside > 0)
+    for await (const { start, length: part, depth, present } of disk.map(offset, inside))
+      yield* add({ start, length: part, allocated: depth === 0 && present });
+  // What a raw file lacks of its last sector.
+  if (inside < length) yield* add({ start: offset + inside, length: length - inside, allocated: true });
+  if (open) yield open;
+}
+
+const close: Command = {
+  name: 'close',
+  usage: '',
+  summary: 'close the current open file',
+  min: 0,
+  max: 0,
+  async run(session) {
+    await session.close();
+    return true;
+  },
+};
+
+const info: Command = {
+  name: 'info',
+  usage: '',
+  summary: 'prints information about the current file',
+  min: 0,
+  max: 0,
+  async run(session) {
+    const facts = await session.disk?.info();
+    if (!facts) return false;
+    const cluster = facts['cluster-size'] ?? 0;
+    const { out } = session.terminal;
+    out(`format name: ${facts.format}\ncluster size: ${sizeText(cluster)}\nvm state offset: ${sizeText(stateOffset(session.size, cluster))}\n`);
+    out(specificText(facts['format-specific']?.data));
+    return true;
+  },
+};
+
+/** Where saved machine state begins: behind the disk, where the next L2 table would. */
+function stateOffset(size: number, clusterSize: number): number {
+  if (clusterSize === 0) return 0;
+  const covered = clusterSize * (clusterSize / 8);
+  return Math.ceil(size / covered) * covered;
+}
+
+const length: Command = {
+  name: 'length',
+  usage: '',
+  summary: 'gets the length of the current file',
+  min: 0,
+  max: 0,
+  async run(session) {
+    session.terminal.out(`${sizeText(session.size)}\n`);
+    return true;
+  },
+};
+
+const map: Command = {
+  name: 'map',
+  usage: '',
+  summary: 'prints the allocated areas of a file',
+  min: 0,
+  max: 0,
+  async run(session) {
+    const hex = (value: number) => `(0x${value.toString(16)})`;
+    for await (const { start, length: part, allocated } of runs(session, 0, session.size)) {
+      const state = allocated ? '    allocated' : 'not allocated';
+      session.terminal.out(`${sizeText(part)} ${hex(part)} bytes ${state} at offset ${sizeText(start)} ${hex(start)}\n`);
+    }
+    return true;
+  },
+};
+
+const open: Command = {
+  name: 'open',
+  usage: '[-rsnU] [-t cache] [-d discard] [-o options] [path]',
+  summary: 'open the file specified by path',
+  details: `
+ -d, -- unmap (discards reach the image) or ignore
+ -n, -- short for -t none
+ -o, -- driver=FORMAT, for a format that shall not be guessed; read-only=on
+ -r, -- open for reading
+ -s, -- keep writes in memory and forget them
+ -t, -- when writes become durable: a cache mode
+`,
+  min: 1,
+  max: Number.POSITIVE_INFINITY,
+  withoutFile: true,
+  options: 'rsnUt:d:o:',
+  refused: 'Cki:',
+  async run(session, options) {
+    const driver = driverOptions(options);
+    const path = options.rest[0] ?? driver.path;
+    if (path === undefined || options.rest.length > 1) throw new Misused();
+    return openFile(session, path, options, { format: driver.format, readOnly: options.has('r') || driver.readOnly });
+  },
+};
+
+/** Opens what the command line or `open` names; the options -n, -s, -t and -d mean the same in both. */
+export async function openFile(
+  session: Session,
+  path: string,
+  options: Options,
+  how: { format: string | undefined; readOnly: boolean },
+): Promise<boolean> {
+  const cache = cacheArgument(options);
+  const discardMode = options.last('d') ?? 'unmap';
+  if (!['unmap', 'on', 'ignore', 'off'].includes(discardMode)) throw new Failure(`Invalid discard option: ${discardMode}`);
+  const unmap = discardMode === 'unmap' || discardMode === 'on';
+  return session.open({ path, ...how, cache, unmap, snapshot: options.has('s'), forceShare: options.has('U') });
+}
+
+function cacheArgument(options: Options): ReturnType<typeof cacheMode> {
+  return cacheMode(options.last('t')) ?? (options.has('n') ? 'none' : undefined);
+}
+
+interface DriverOptions {
+  format: string | undefined;
+  path: string | undefined;
+  readOnly: boolean;
+}
+
+function driverOptions(options: Options): DriverOptions {
+  const found: DriverOptions = { format: undefined, path: undefined, readOnly: false };
+  for (const item of options.all('o').flatMap((list) => list.split(','))) {
+    const [name = '', value = ''] = item.split('=', 2);
+    if (name === 'driver') found.format = value;
+    else if (name === 'file.filename' || name === 'filename') found.path = value;
+    else if (name === 'read-only') found.readOnly = value === 'on';
+    else throw new Failure(`The block driver option '${name}' is not supported yet`);
+  }
+  return found;
+}
+
+const quit: Command = {
+  name: 'quit',
+  usage: '',
+  summary: 'exit the program',
+  min: 0,
+  max: Number.POSITIVE_INFINITY,
+  withoutFile: true,
+  // The loop that reads the commands ends there; nothing is left to do.
+  run: () => Promise.resolve(true),
+};
+
+const sleep: Command = {
+  name: 'sleep',
+  usage: '',
+  summary: 'waits for the given value in milliseconds',
+  min: 1,
+  max: 1,
+  withoutFile: true,
+  async run(_session, { rest: [text = ''] }) {
+    const milliseconds = integer(text);
+    if (milliseconds === undefined) throw new Complaint(`${text} is not a valid number`);
+    await sleepFor(milliseconds);
+    return true;
+  },
+};
+
+const truncate: Command = {
+  name: 'truncate',
+  usage: '[-m prealloc_mode] off',
+  summary: 'truncates the current file at the given offset',
+  min: 1,
+  max: 3,
+  writes: true,
+  options: 'm:',
+  async run(session, options) {
+    const mode = options.last('m') ?? 'off';
+    const { terminal, disk } = session;
+    try {
+      if (!['off', 'metadata', 'falloc', 'full'].includes(mode)) throw new Failure(`Invalid preallocation mode '${mode}'`);
+      if (mode !== 'off') throw new Failure(`The preallocation mode '${mode}' is not supported yet`);
+      const [text] = options.rest;
+      if (text === undefined || options.rest.length > 1) throw new Misused();
+      const size = numberArgument(text);
+      if (disk) await resizeTo(disk, size);
+      return true;
+    } catch (error) {
+      if (!(error instanceof Failure)) throw error;
+      complain(terminal, error.message);
+      return false;
+    }
+  },
+};
+
+const help: Command = {
+  name: 'help',
+  usage: '[command]',
+  summary: 'help for one or all commands',
+  min: 0,
+  max: 1,
+  withoutFile: true,
+  async run({ terminal }, { rest: [name] }) {
+    if (name === undefined) {
+      for (const command of commands) terminal.out(usageLine(command));
+      terminal.out("\nUse 'help commandname' for extended help.\n");
+      return true;
+    }
+    const command = commands.find((one) => one.name === name);
+    if (!command) throw new Complaint(`command ${name} not found`);
+    terminal.out(usageLine(command) + (command.details ?? ''));
+    return true;
+  },
+};
+
+/** Every command, by name. */
+export const commands: readonly Command[] = [...requestCommands, alloc, close, help, info, length, map, open, quit, sleep, truncate].sort((a, b) =>
+  a.name < b.name ? -1 : 1,
+);
+
+/** qemu-io's further commands, refused by name. */
+export const elsewhere = ['abort', 'break', 'remove_break', 'reopen', 'resume', 'sigraise', 'wait_break'];

@@ -1,0 +1,98 @@
+/**
+ * `io`: commands on the guest's bytes, after qemu-io. Each -c is one command; without -c they are read from standard input behind a prompt.
+ * A command that fails makes the exit status 1, and the next ones still run.
+ */
+import { printUsage } from './help.ts';
+import { runCommand } from './io-command.ts';
+import { commands, elsewhere, openFile } from './io-commands.ts';
+import { Session } from './io-session.ts';
+import { Options, scanOptions } from './options.ts';
+import { Failure, notYet, report, type Terminal } from './terminal.ts';
+
+const PROMPT = 'qemu-io> ';
+
+const TABLE = {
+  short: 'hc:d:f:rsnUt:Cmki:',
+  long: {
+    help: 'h',
+    cmd: 'c:',
+    discard: 'd:',
+    format: 'f:',
+    'read-only': 'r',
+    snapshot: 's',
+    nocache: 'n',
+    'force-share': 'U',
+    cache: 't:',
+    'copy-on-read': 'C',
+    misalign: 'm',
+    'native-aio': 'k',
+    aio: 'i:',
+    object: 'object:',
+    'image-opts': 'image-opts',
+  },
+  refused: ['C', 'm', 'k', 'i', 'object', 'image-opts'],
+};
+
+/** Runs `io`; returns the exit status. */
+export async function run(terminal: Terminal, args: readonly string[]): Promise<number> {
+  const options = scanOptions(args, TABLE);
+  if (!(options instanceof Options)) {
+    const { kind, word, letter } = options;
+    const quoted = letter === undefined ? `'${word}'` : `-- '${letter}'`;
+    const what = letter === undefined ? 'unrecognized option' : 'invalid option';
+    terminal.err(`${terminal.program}: ${kind === 'unknown' ? what : 'option requires an argument'} ${quoted}\n`);
+    printUsage(terminal, 'io');
+    return 1;
+  }
+  if (options.has('h')) return printUsage(terminal, 'io');
+  for (const name of TABLE.refused) if (options.has(name)) throw notYet(`The option ${name.length === 1 ? '-' : '--'}${name}`);
+  const [path] = options.rest;
+  if (options.rest.length > 1) {
+    printUsage(terminal, 'io');
+    return 1;
+  }
+  const session = new Session(terminal);
+  try {
+    if (path !== undefined && !(await openFile(session, path, options, { format: options.last('f'), readOnly: options.has('r') }))) return 1;
+    return await runAll(session, options);
+  } finally {
+    await session.close();
+  }
+}
+
+async function runAll(session: Session, options: Options): Promise<number> {
+  let failed = false;
+  const obey = async (line: string): Promise<boolean> => {
+    const words = line.split(' ').filter((word) => word !== '');
+    if (words[0] === 'quit') return false;
+    if (words.length > 0 && !(await obeyWords(session, words))) failed = true;
+    return true;
+  };
+  if (options.has('c')) {
+    for (const line of options.all('c')) if (!(await obey(line))) break;
+  } else {
+    session.terminal.out(PROMPT);
+    for await (const line of session.terminal.lines) {
+      if (!(await obey(line))) break;
+      session.terminal.out(PROMPT);
+    }
+  }
+  return failed ? 1 : 0;
+}
+
+async function obeyWords(session: Session, [name = '', ...words]: readonly string[]): Promise<boolean> {
+  const { terminal } = session;
+  const command = commands.find((one) => one.name === name);
+  if (!command) {
+    if (elsewhere.includes(name)) report(terminal, notYet(`The command '${name}'`));
+    else terminal.err(`command "${name}" not found\n`);
+    return false;
+  }
+  try {
+    return await runCommand(session, command, words);
+  } catch (error) {
+    if (!(error instanceof Failure)) throw error;
+    report(terminal, error);
+    return false;
+  }
+}

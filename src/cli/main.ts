@@ -1,0 +1,20 @@
+/** The `tabdisk` command: program.ts over this process. The build adds the first line that makes it run by itself. */
+import { basename } from 'node:path';
+import { createInterface } from 'node:readline';
+import { run } from './program.ts';
+
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  // The reader went away (`tabdisk map x | head`): nobody is left to tell.
+  if (error.code === 'EPIPE') process.exit(0);
+  throw error;
+});
+
+process.exitCode = await run(
+  {
+    program: basename(process.env.TABDISK_ARGV0 ?? 'tabdisk'),
+    out: (text) => process.stdout.write(text),
+    err: (text) => process.stderr.write(text),
+    lines: { [Symbol.asyncIterator]: () => createInterface({ input: process.stdin })[Symbol.asyncIterator]() },
+  },
+  process.argv.slice(2),
+);

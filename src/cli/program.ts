@@ -1,0 +1,61 @@
+/**
+ * The command line as a function: verbs, and what comes back when one fails. A verb's code is loaded when it is called. Verbs that only
+ * qemu-img has are refused by name.
+ */
+import { DiskError } from '../index.ts';
+import { printUsage } from './help.ts';
+import { parseOptions } from './options.ts';
+import { complain, Failure, misuse, notYet, report, type Terminal } from './terminal.ts';
+import { imageText } from './words.ts';
+
+/** As in package.json. */
+export const VERSION = '0.1.0';
+
+type Verb = (terminal: Terminal, args: readonly string[]) => Promise<number>;
+
+const VERBS: Readonly<Record<string, () => Promise<{ run: Verb }>>> = {
+  check: () => import('./check.ts'),
+  compare: () => import('./compare.ts'),
+  convert: () => import('./convert.ts'),
+  create: () => import('./create.ts'),
+  info: () => import('./info.ts'),
+  io: () => import('./io.ts'),
+  map: () => import('./map.ts'),
+  resize: () => import('./resize.ts'),
+  snapshot: () => import('./snapshot.ts'),
+};
+
+const ELSEWHERE = ['amend', 'bench', 'bitmap', 'commit', 'dd', 'measure', 'rebase'];
+
+/** Runs a command line (without the program's name); resolves to the exit status. */
+export async function run(terminal: Terminal, args: readonly string[]): Promise<number> {
+  try {
+    return await dispatch(terminal, args);
+  } catch (error) {
+    if (error instanceof Failure) {
+      report(terminal, error);
+      return error.status;
+    }
+    if (error instanceof DiskError) {
+      complain(terminal, imageText(error));
+      return 1;
+    }
+    throw error;
+  }
+}
+
+async function dispatch(terminal: Terminal, args: readonly string[]): Promise<number> {
+  if (args.length === 0) throw misuse('Not enough arguments');
+  const options = parseOptions(args, { short: 'hV', long: { help: 'h', version: 'V' }, stopAtArgument: true });
+  if (options.has('h')) return printUsage(terminal);
+  if (options.has('V')) {
+    terminal.out(`${terminal.program} version ${VERSION}\n`);
+    return 0;
+  }
+  const [name, ...rest] = options.rest;
+  if (name === undefined) throw misuse('Not enough arguments');
+  if (ELSEWHERE.includes(name)) throw notYet(`The command '${name}'`);
+  if (!Object.hasOwn(VERBS, name)) throw misuse(`Command not found: ${name}`);
+  const verb = await (VERBS[name] as () => Promise<{ run: Verb }>)();
+  return verb.run(terminal, rest);
+}

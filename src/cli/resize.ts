@@ -1,0 +1,56 @@
+/** `resize`: another virtual size, absolute or relative. Shrinking must be asked for. */
+import { DiskError } from '../index.ts';
+import { printUsage } from './help.ts';
+import { withImages } from './images.ts';
+import { parseOptions } from './options.ts';
+import { sizeParameter, wholeSectors } from './sizes.ts';
+import { complain, Failure, misuse, notYet, type Terminal } from './terminal.ts';
+import { imageText } from './words.ts';
+
+/** Runs `resize`; returns the exit status. */
+export async function run(terminal: Terminal, args: readonly string[]): Promise<number> {
+  // The size is the last word, and taken first: -512 is a size, not an option.
+  if (args.includes('-h') || args.includes('--help')) return printUsage(terminal, 'resize');
+  if (args.length < 2) throw misuse('Not enough arguments');
+  const text = args[args.length - 1] as string;
+  const options = parseOptions(args.slice(0, -1), {
+    short: 'f:hq',
+    long: { help: 'h', object: 'object:', 'image-opts': 'image-opts', preallocation: 'preallocation:', shrink: 'shrink' },
+    refused: ['object', 'image-opts'],
+  });
+  const preallocation = options.last('preallocation') ?? 'off';
+  if (!['off', 'metadata', 'falloc', 'full'].includes(preallocation)) throw new Failure(`Invalid preallocation mode '${preallocation}'`);
+  if (preallocation !== 'off') throw notYet(`The preallocation mode '${preallocation}'`);
+  const [path] = options.rest;
+  if (path === undefined || options.rest.length > 1) throw misuse('Expecting image file name and size');
+  const sign = text[0] === '+' || text[0] === '-' ? text[0] : '';
+  const amount = sizeParameter(text.slice(sign.length), 'size');
+  return withImages(terminal, async (images) => {
+    const { disk } = await images.open({ path, format: options.last('f'), readOnly: false });
+    const current = wholeSectors(disk.size);
+    const size = sign === '+' ? current + amount : sign === '-' ? current - amount : amount;
+    if (size <= 0) throw new Failure('New image size must be positive');
+    if (size < current && !options.has('shrink')) {
+      complain(terminal, 'Use the --shrink option to perform a shrink operation.');
+      complain(
+        terminal,
+        "warning: Shrinking an image will delete all data beyond the shrunken image's end. " +
+          'Before performing such an operation, make sure there is no important data there.',
+      );
+      return 1;
+    }
+    await resizeTo(disk, size);
+    if (!options.has('q')) terminal.out('Image resized.\n');
+    return 0;
+  });
+}
+
+/** Resizes, with QEMU's words for what is wrong. */
+export async function resizeTo(disk: { resize(size: number): Promise<void> }, size: number): Promise<void> {
+  try {
+    await disk.resize(size);
+  } catch (error) {
+    if (!(error instanceof DiskError)) throw error;
+    throw new Failure(error.field === 'size' && size % 512 !== 0 ? 'The new size must be a multiple of 512' : imageText(error));
+  }
+}

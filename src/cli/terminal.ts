@@ -1,0 +1,50 @@
+/**
+ * Where a command reads and writes, and how it fails. Commands get a `Terminal` instead of the process, so that they run in
+ * tests and in any host. A `Failure` ends a command with lines on standard error and an exit status; anything else that is
+ * thrown, except a DiskError, is a bug and keeps its stack.
+ */
+
+/** The outside of a command. */
+export interface Terminal {
+  /** Stands before every message; the name that the user typed. */
+  readonly program: string;
+  out(text: string): void;
+  err(text: string): void;
+  /** Standard input, line by line, without line ends. */
+  readonly lines: AsyncIterable<string>;
+}
+
+/** Ends the command. */
+export class Failure extends Error {
+  /** The process's exit status. */
+  readonly status: number;
+  /** Add the hint where help is. */
+  readonly hint: boolean;
+  /** Put the program's name before every line, not only the first. */
+  readonly everyLine: boolean;
+
+  constructor(message: string, { status = 1, hint = false, everyLine = false } = {}) {
+    super(message);
+    this.name = 'Failure';
+    this.status = status;
+    this.hint = hint;
+    this.everyLine = everyLine;
+  }
+}
+
+/** A wrong invocation: the message, and where help is. */
+export const misuse = (message: string): Failure => new Failure(message, { hint: true });
+
+/** Something QEMU has and tabdisk does not have yet. */
+export const notYet = (what: string): Failure => new Failure(`${what} is not supported yet`);
+
+/** A message on standard error, under the program's name. */
+export function complain(terminal: Terminal, message: string): void {
+  terminal.err(`${terminal.program}: ${message}\n`);
+}
+
+/** Prints a failure as it is seen. */
+export function report(terminal: Terminal, failure: Failure): void {
+  for (const part of failure.everyLine ? failure.message.split('\n') : [failure.message]) complain(terminal, part);
+  if (failure.hint) terminal.err(`Try '${terminal.program} --help' for more information\n`);
+}

@@ -1,0 +1,57 @@
+/**
+ * Errors in QEMU's words, so that scripts written for qemu-img understand them. System errors become their usual text; format
+ * drivers' messages lose the format's name, which QEMU does not print.
+ */
+import { DiskError, type ErrorKind } from '../index.ts';
+
+const SYSTEM: Readonly<Record<string, string>> = {
+  EACCES: 'Permission denied',
+  EDQUOT: 'Disk quota exceeded',
+  EEXIST: 'File exists',
+  EFBIG: 'File too large',
+  EIO: 'Input/output error',
+  EISDIR: 'Is a directory',
+  ELOOP: 'Too many levels of symbolic links',
+  EMFILE: 'Too many open files',
+  ENAMETOOLONG: 'File name too long',
+  ENOENT: 'No such file or directory',
+  ENOSPC: 'No space left on device',
+  ENOTDIR: 'Not a directory',
+  EPERM: 'Operation not permitted',
+  EROFS: 'Read-only file system',
+  ETXTBSY: 'Text file busy',
+};
+
+const KINDS: Readonly<Partial<Record<ErrorKind, string>>> = {
+  corrupt: 'Input/output error',
+  io: 'Input/output error',
+  'out-of-bounds': 'Input/output error',
+  'no-space': 'No space left on device',
+  'read-only': 'Operation not permitted',
+  refused: 'Operation not permitted',
+  unsupported: 'Operation not supported',
+};
+
+/** The system's text for an error that came from a system call; otherwise nothing. */
+export function systemText(error: unknown): string | undefined {
+  for (let cause = error; cause instanceof Error; cause = cause.cause) {
+    const { code } = cause as NodeJS.ErrnoException;
+    const text = code === undefined ? undefined : SYSTEM[code];
+    if (text) return text;
+  }
+  return undefined;
+}
+
+/** What went wrong with a request, as short as strerror: for the report lines of `io`. */
+export function requestText(error: DiskError): string {
+  return systemText(error) ?? KINDS[error.kind] ?? error.message;
+}
+
+/** What went wrong with an image. */
+export function imageText(error: DiskError): string {
+  const system = systemText(error);
+  if (system) return system;
+  const { format, field, message } = error;
+  if (format && field === 'magic' && message.includes('magic number')) return `Image is not in ${format} format`;
+  return format && message.startsWith(`${format}: `) ? message.slice(format.length + 2) : message;
+}

@@ -1,0 +1,44 @@
+/**
+ * Where the metadata in use is, so that no write goes over it. A damaged or hostile image may point a data cluster at an L1 table, or two
+ * tables at one cluster; such an image can be read and checked, but not written. QEMU makes the same check before each write (its
+ * "cached" set: header, active L1 and L2, refcount table and blocks, snapshot table and the snapshots' L1; not the snapshots' L2).
+ */
+import { corrupt } from '../../base/errors.ts';
+import { FORMAT } from './layout.ts';
+
+export class OverlapMap {
+  readonly #clusterSize: number;
+  /** By cluster index: tables of one cluster, of which there may be very many. */
+  readonly #tables = new Map<number, string>();
+  readonly #ranges: { readonly start: number; readonly end: number; readonly what: string }[] = [];
+
+  constructor(clusterSize: number) {
+    this.#clusterSize = clusterSize;
+  }
+
+  /** Adds a table; throws `corrupt`, naming both, if something is there already. An empty one is left out. */
+  add(what: string, offset: number, length: number): void {
+    if (length === 0) return;
+    const there = this.find(offset, length);
+    if (there !== undefined)
+      throw corrupt(FORMAT, `${what} at 0x${offset.toString(16)} lies over the ${there}: the image can only be read`, { field: what, offset });
+    if (length <= this.#clusterSize && offset % this.#clusterSize === 0) this.#tables.set(offset / this.#clusterSize, what);
+    else this.#ranges.push({ start: offset, end: offset + length, what });
+  }
+
+  /** Forgets a table of one cluster. */
+  remove(offset: number): void {
+    this.#tables.delete(offset / this.#clusterSize);
+  }
+
+  /** What metadata lies in a range, if any. */
+  find(offset: number, length: number): string | undefined {
+    const end = offset + length;
+    for (const range of this.#ranges) if (range.start < end && offset < range.end) return range.what;
+    for (let index = Math.floor(offset / this.#clusterSize); index * this.#clusterSize < end; index++) {
+      const what = this.#tables.get(index);
+      if (what !== undefined) return what;
+    }
+    return undefined;
+  }
+}

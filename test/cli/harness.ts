@@ -1,0 +1,131 @@
+/**
+ * Runs the same command line through tabdisk (in this process) and through the real qemu-img or qemu-io, each in a folder of its own with
+ * the same files in it, and compares output, errors and exit status. Dates, timings and disk usage are taken out first.
+ */
+import { spawnSync } from 'node:child_process';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { expect } from 'vitest';
+import { run } from '../../src/cli/program.ts';
+
+export interface Outcome {
+  readonly out: string;
+  readonly err: string;
+  readonly status: number | null;
+}
+
+/** One folder for tabdisk, one for QEMU. */
+export class Sides {
+  readonly top = mkdtempSync(join(tmpdir(), 'tabdisk-cli-'));
+  readonly ours = join(this.top, 'ours');
+  readonly theirs = join(this.top, 'theirs');
+  readonly #home = process.cwd();
+
+  constructor() {
+    mkdirSync(this.ours);
+    mkdirSync(this.theirs);
+  }
+
+  /** Puts a file into both folders. */
+  put(name: string, bytes: Uint8Array | string): void {
+    for (const side of [this.ours, this.theirs]) writeFileSync(join(side, name), bytes);
+  }
+
+  /** Makes files with a QEMU tool, the same command in both folders. */
+  prepare(tool: 'qemu-img' | 'qemu-io', ...args: string[]): void {
+    for (const side of [this.ours, this.theirs]) {
+      const done = spawnSync(tool, args, { cwd: side, encoding: 'utf8' });
+      if (done.error) throw new Error(`${tool} is needed for this test: ${done.error.message}`);
+      if (done.status !== 0) throw new Error(`${tool} ${args.join(' ')}: ${done.stdout}${done.stderr}`);
+    }
+  }
+
+  /** The real tool, in QEMU's folder (or in ours). */
+  qemu(tool: 'qemu-img' | 'qemu-io', args: readonly string[], { input = '', side = this.theirs } = {}): Outcome {
+    const { stdout, stderr, status, error } = spawnSync(tool, args, { cwd: side, input, encoding: 'utf8', timeout: 30_000 });
+    if (error) throw new Error(`${tool} is needed for this test: ${error.message}`);
+    return { out: stdout, err: stderr, status };
+  }
+
+  /** tabdisk, in its folder. `program` is the name it answers by. */
+  async tabdisk(args: readonly string[], { input = '', program = 'qemu-img', side = this.ours } = {}): Promise<Outcome> {
+    let out = '';
+    let err = '';
+    process.chdir(side);
+    try {
+      const status = await run(
+        {
+          program,
+          out: (text) => {
+            out += text;
+          },
+          err: (text) => {
+            err += text;
+          },
+          lines: linesOf(input),
+        },
+        args,
+      );
+      return { out, err, status };
+    } finally {
+      process.chdir(this.#home);
+    }
+  }
+
+  /** The same qemu-img command on both sides; fails unless all three outcomes agree. Returns ours. */
+  async same(...args: string[]): Promise<Outcome> {
+    const theirs = this.qemu('qemu-img', args);
+    const ours = await this.tabdisk(args);
+    expect(normal(ours), args.join(' ')).toEqual(normal(theirs));
+    return ours;
+  }
+
+  /** As `same`, with the output parsed as JSON. */
+  async sameJson(...args: string[]): Promise<unknown> {
+    const theirs = this.qemu('qemu-img', args);
+    const ours = await this.tabdisk(args);
+    expect({ ...ours, out: withoutUsage(JSON.parse(ours.out)) }, args.join(' ')).toEqual({ ...theirs, out: withoutUsage(JSON.parse(theirs.out)) });
+    return JSON.parse(ours.out);
+  }
+
+  /** The same qemu-io commands on both sides. */
+  async sameIo(args: readonly string[], input = ''): Promise<Outcome> {
+    const theirs = this.qemu('qemu-io', args, { input });
+    const ours = await this.tabdisk(['io', ...args], { input, program: 'qemu-io' });
+    expect(normal(ours), args.join(' ')).toEqual(normal(theirs));
+    return ours;
+  }
+
+  remove(): void {
+    rmSync(this.top, { recursive: true, force: true });
+  }
+}
+
+async function* linesOf(input: string): AsyncIterableIterator<string> {
+  const lines = input.split('\n');
+  if (lines.at(-1) === '') lines.pop();
+  yield* lines;
+}
+
+/** An outcome without what differs from run to run and from file system to file system. */
+export function normal({ out, err, status }: Outcome): Outcome {
+  return { out: normalText(out), err: normalText(err).trimEnd(), status };
+}
+
+function normalText(text: string): string {
+  return text
+    .replace(/^disk size: .*$/gm, 'disk size: USAGE')
+    .replace(/\d{4}-\d\d-\d\d \d\d:\d\d:\d\d/g, 'YYYY-MM-DD HH:MM:SS')
+    .replace(/; \d\d\.\d\d sec \([^)]*\)/g, '; TIME')
+    .replace(/,\d+:\d\d:\d\d\.\d\d,[\d.]+,[\d.]+$/gm, ',TIME');
+}
+
+/** Without the numbers that depend on the file system and on the clock. */
+function withoutUsage(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(withoutUsage);
+  if (typeof value !== 'object' || value === null) return value;
+  const dropped = ['actual-size', 'date-sec', 'date-nsec'];
+  const kept = Object.entries(value).filter(([key]) => !dropped.includes(key));
+  return Object.fromEntries(kept.map(([key, inner]) => [key, withoutUsage(inner)]));
+}

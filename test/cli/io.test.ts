@@ -1,0 +1,160 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { pattern, random } from '../jobs/fixtures.ts';
+import { Sides } from './harness.ts';
+
+let sides: Sides;
+beforeEach(() => {
+  sides = new Sides();
+});
+afterEach(() => sides.remove());
+
+/** The commands as -c options. */
+const commands = (...lines: string[]): string[] => lines.flatMap((line) => ['-c', line]);
+
+describe('io', () => {
+  it('reads, writes, zeroes, discards and reports as qemu-io does, and leaves an image that maps alike', async () => {
+    sides.prepare('qemu-img', 'create', '-q', '-f', 'qcow2', 'k.qcow2', '6M');
+    sides.put('source', 'the bytes to repeat, 37 of them, odd.');
+    await sides.sameIo([
+      ...commands('write 0 64k', 'write -P 0xab 128k 64k', 'write -q 256k 64k', 'write -C 320k 64k', 'write -z 1M 128k', 'write -z -u 2M 64k'),
+      ...commands(
+        'write -s source 3M 64k',
+        'read -v 3145700 100',
+        'read -P 0xab 128k 64k',
+        'read -P 0xcd -s 10 -l 20 0 64k',
+        'read -qv 0 32',
+        'read -Cv 0 20',
+      ),
+      ...commands(
+        'writev 4M 32k 32k',
+        'readv -P 0xcd 4M 32k 32k',
+        'write -p -f 5M 64k',
+        'discard 0 64k',
+        'discard -q 128k 64k',
+        'discard -C 256k 64k',
+      ),
+      ...commands(
+        'flush',
+        'length',
+        'info',
+        'map',
+        'alloc 0',
+        'alloc 0 6M',
+        'alloc 1M 64k',
+        'alloc 5M 9M',
+        'truncate 7M',
+        'truncate -m off 8M',
+        'length',
+        'map',
+        'sleep 1',
+      ),
+      'k.qcow2',
+    ]);
+    await sides.same('map', '--output=json', 'k.qcow2');
+    expect(sides.qemu('qemu-img', ['check', 'k.qcow2'], { side: sides.ours })).toMatchObject({ status: 0 });
+    const [ours, theirs] = [join(sides.ours, 'k.qcow2'), join(sides.theirs, 'k.qcow2')];
+    expect(sides.qemu('qemu-img', ['compare', ours, theirs])).toMatchObject({ out: 'Images are identical.\n' });
+  });
+
+  it.each([1, 2])('does the same to a disk over %i random requests of any alignment (seed)', async (seed) => {
+    const next = random(seed);
+    sides.put('base.raw', pattern(3 * 1024 * 1024, seed));
+    sides.prepare('qemu-img', 'create', '-q', '-f', 'qcow2', '-o', 'cluster_size=4k', '-b', 'base.raw', '-F', 'raw', 'k.qcow2', '4M');
+    const lines: string[] = [];
+    for (let i = 0; i < 60; i++) {
+      const offset = Math.floor(next() * 4_000_000);
+      const length = Math.floor(next() * 90_000);
+      const byte = Math.floor(next() * 256);
+      // What QEMU does with zeros for a part of a cluster is its own; whole ones are marked, by both.
+      const clusters = `${4096 * Math.floor(offset / 4096)} ${4096 * Math.ceil(length / 4096)}`;
+      const kinds = [`write -P ${byte} ${offset} ${length}`, `write -z ${clusters}`, `write -z -u ${clusters}`, `read ${offset} ${length}`];
+      lines.push(kinds[Math.floor(next() * kinds.length)] as string, 'alloc 0 4M');
+    }
+    await sides.sameIo([...commands(...lines, 'map', 'read -v 1000000 300'), 'k.qcow2']);
+    const [ours, theirs] = [join(sides.ours, 'k.qcow2'), join(sides.theirs, 'k.qcow2')];
+    expect(sides.qemu('qemu-img', ['compare', ours, theirs])).toMatchObject({ out: 'Images are identical.\n' });
+    expect(sides.qemu('qemu-img', ['check', ours])).toMatchObject({ status: 0 });
+  });
+
+  it('of a raw file: whole sectors, though the file ends inside one', async () => {
+    sides.put('odd.raw', pattern(1000, 5));
+    await sides.sameIo([
+      ...commands('length', 'read 0 1000', 'read -v 990 34', 'read 512 600', 'info', 'map', 'alloc 0 1k', 'alloc 0 4k'),
+      '-f',
+      'raw',
+      'odd.raw',
+    ]);
+    await sides.sameIo([...commands('write 1000 24', 'read -v 990 34', 'write 1024 1', 'discard 512 512'), '-f', 'raw', 'odd.raw']);
+    expect(readFileSync(join(sides.ours, 'odd.raw')).length).toBe(readFileSync(join(sides.theirs, 'odd.raw')).length);
+  });
+
+  it('warns where the format was guessed, and refuses to let a raw disk become another format', async () => {
+    sides.put('plain', pattern(2048, 1));
+    sides.prepare('qemu-img', 'create', '-q', '-f', 'qcow2', 'header', '1M');
+    await sides.sameIo([...commands('length', 'write -s header 0 512', 'read -v 0 16', 'write 512 512'), 'plain']);
+    await sides.sameIo([...commands('length'), '-r', 'plain']);
+    await sides.sameIo([...commands('write -s header 0 512', 'read -v 0 4'), '-f', 'raw', 'plain']);
+  });
+
+  it('runs requests beside each other and reports when they are done', async () => {
+    sides.prepare('qemu-img', 'create', '-q', '-f', 'qcow2', 'k.qcow2', '4M');
+    await sides.sameIo([
+      ...commands('aio_write -P 1 0 1k 1k', 'aio_flush', 'aio_read -P 1 0 2k', 'aio_flush', 'aio_read -P 2 0 2k', 'aio_flush'),
+      'k.qcow2',
+    ]);
+    await sides.sameIo([...commands('aio_write -q 0 10', 'aio_flush', 'aio_read -v 0 16', 'aio_flush', 'aio_write -C -P 4 2M 64k'), 'k.qcow2']);
+    const ours = await sides.tabdisk([
+      'io',
+      ...commands('aio_write -z -u 2M 64k', 'aio_write -P 3 3M 64k', 'aio_flush', 'read -P 0 2M 64k', 'read -P 3 3M 64k'),
+      'k.qcow2',
+    ]);
+    expect(ours.status).toBe(0);
+    expect(ours.out.match(/^wrote 65536\/65536 bytes/gm)).toHaveLength(2);
+  });
+
+  it('opens and closes by command, with a format, and forgets writes with -s', async () => {
+    sides.prepare('qemu-img', 'create', '-q', '-f', 'qcow2', 'k.qcow2', '4M');
+    sides.put('base.raw', pattern(1024 * 1024, 5));
+    await sides.sameIo(
+      commands('open k.qcow2', 'length', 'open k.qcow2', 'close', 'length', 'open -o driver=raw k.qcow2', 'length', 'info', 'close'),
+    );
+    await sides.sameIo(
+      commands(
+        'open -o driver=raw,file.filename=k.qcow2',
+        'read -v 0 8',
+        'close',
+        'open -r k.qcow2',
+        'write 0 512',
+        'close',
+        'open -n -U k.qcow2',
+        'length',
+      ),
+    );
+    await sides.sameIo(commands('open -o driver=nope k.qcow2', 'open nofile', 'length'));
+    expect((await sides.tabdisk(['io', '-c', 'open a b'])).out).toMatch(/^open \[-rsnU\] .* -- open the file specified by path\n$/);
+    const before = readFileSync(join(sides.ours, 'base.raw'));
+    await sides.sameIo([...commands('write -P 9 100 5000', 'read -P 9 100 5000', 'read -v 96 16', 'length', 'map'), '-s', '-f', 'raw', 'base.raw']);
+    expect(readFileSync(join(sides.ours, 'base.raw')).equals(before)).toBe(true);
+    await sides.sameIo([...commands('write -P 9 0 64k', 'discard 0 64k', 'map'), '-d', 'ignore', 'k.qcow2']);
+  });
+
+  it('reads commands from standard input behind a prompt', async () => {
+    sides.prepare('qemu-img', 'create', '-q', '-f', 'qcow2', 'k.qcow2', '4M');
+    await sides.sameIo(['k.qcow2'], 'length\nnope\n\n   \n  read   0   512\nquit\nlength\n');
+    await sides.sameIo([], 'length\nopen k.qcow2\nlength\nclose\n');
+    await sides.sameIo(['k.qcow2'], 'length');
+  });
+
+  it('goes on after a failure, stops at quit, and lists its commands', async () => {
+    sides.prepare('qemu-img', 'create', '-q', '-f', 'qcow2', 'k.qcow2', '4M');
+    await sides.sameIo([...commands('read 9M 1', 'length', 'quit', 'length'), 'k.qcow2']);
+    const ours = await sides.tabdisk(['io', '-c', 'help']);
+    const theirs = sides.qemu('qemu-io', ['-c', 'help']);
+    const names = (text: string) => [...text.matchAll(/^(\w+) .*-- /gm)].map((match) => match[1] as string);
+    expect(names(ours.out).length).toBe(19);
+    expect(names(theirs.out)).toEqual(expect.arrayContaining(names(ours.out)));
+    expect((await sides.tabdisk(['io', '-c', 'help read'])).out).toMatch(/^read \[-Cqv\] .* -- reads .*\n[\s\S]*-v, -- print the bytes/);
+  });
+});

@@ -1,0 +1,118 @@
+/** What QEMU has and tabdisk does not have yet is refused by name with status 1; nothing is ignored. */
+import { spawnSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { VERSION } from '../../src/cli/program.ts';
+import { Sides } from './harness.ts';
+
+const sides = new Sides();
+beforeAll(() => {
+  sides.prepare('qemu-img', 'create', '-q', '-f', 'qcow2', 'k.qcow2', '4M');
+  sides.prepare('qemu-img', 'create', '-q', '-f', 'vmdk', 'k.vmdk', '4M');
+});
+afterAll(() => sides.remove());
+
+describe('refused by name', () => {
+  it.each([
+    ['amend -o compat=v3 k.qcow2', "The command 'amend'"],
+    ['bench k.qcow2', "The command 'bench'"],
+    ['bitmap --add k.qcow2 b', "The command 'bitmap'"],
+    ['commit k.qcow2', "The command 'commit'"],
+    ['dd if=k.qcow2 of=x', "The command 'dd'"],
+    ['measure k.qcow2', "The command 'measure'"],
+    ['rebase -b x k.qcow2', "The command 'rebase'"],
+    ['info --image-opts driver=qcow2', 'The option --image-opts'],
+    ['info --object secret,id=s k.qcow2', 'The option --object'],
+    ['create -f vmdk n.vmdk 1M', "n.vmdk: The format 'vmdk'"],
+    ['info -f vmdk k.vmdk', "The format 'vmdk'"],
+    ['create -f qcow2 -o encryption=on n.qcow2 1M', "n.qcow2: The option 'encryption'"],
+    ['create -f qcow2 -o encrypt.format=luks n.qcow2 1M', "n.qcow2: The option 'encrypt.format'"],
+    ['create -f qcow2 -o data_file=d n.qcow2 1M', "n.qcow2: The option 'data_file'"],
+    ['create -f raw -o nocow=on n.raw 1M', "n.raw: The option 'nocow'"],
+    ['convert -O qcow2 -c k.qcow2 n.qcow2', 'Compressed output (-c)'],
+    ['convert -C k.qcow2 n.raw', 'The option -C'],
+    ['convert -r 1M k.qcow2 n.raw', 'The option -r'],
+    ['convert --salvage k.qcow2 n.raw', 'The option --salvage'],
+    ['convert --bitmaps -O qcow2 k.qcow2 n.qcow2', 'The option --bitmaps'],
+    ['convert --target-image-opts k.qcow2 n.raw', 'The option --target-image-opts'],
+    ['resize --preallocation=full k.qcow2 8M', "The preallocation mode 'full'"],
+    ['io -C k.qcow2', 'The option -C'],
+    ['io -k k.qcow2', 'The option -k'],
+    ['io --image-opts k.qcow2', 'The option --image-opts'],
+  ])('%s', async (line, what) => {
+    expect(await sides.tabdisk(line.split(' '), { program: 'tabdisk' })).toEqual({
+      out: '',
+      err: `tabdisk: ${what} is not supported yet\n`,
+      status: 1,
+    });
+  });
+
+  it.each([
+    ['write -c 0 64k', 'write: the option -c'],
+    ['write -b 0 512', 'write: the option -b'],
+    ['write -n -z 0 64k', 'write: the option -n'],
+    ['read -b 0 512', 'read: the option -b'],
+    ['aio_read -i 0 512', 'aio_read: the option -i'],
+    ['reopen -r', "The command 'reopen'"],
+    ['break x y', "The command 'break'"],
+    ['truncate -m full 8M', "The preallocation mode 'full'"],
+  ])('io: %s', async (line, what) => {
+    expect(await sides.tabdisk(['io', '-c', line, 'k.qcow2'], { program: 'tabdisk' })).toEqual({
+      out: '',
+      err: `tabdisk: ${what} is not supported yet\n`,
+      status: 1,
+    });
+  });
+
+  it('features of an image, and options that QEMU would take', async () => {
+    sides.prepare('qemu-img', 'create', '-q', '-f', 'qcow2', '-o', 'extended_l2=on', 'ext.qcow2', '4M');
+    expect(await sides.tabdisk(['info', 'ext.qcow2'])).toMatchObject({
+      status: 1,
+      err: expect.stringMatching(/Could not open 'ext\.qcow2': .*not supported yet/),
+    });
+    expect(await sides.tabdisk(['info', 'k.vmdk'])).toMatchObject({
+      status: 1,
+      err: expect.stringMatching(/Could not open 'k\.vmdk': .*not supported yet/),
+    });
+    const { err, status } = await sides.tabdisk(['create', '-q', '-f', 'qcow2', '-o', 'preallocation=full', 'n.qcow2', '1M']);
+    expect(status).toBe(1);
+    expect(err).toContain('n.qcow2: preallocation=full is not supported yet');
+  });
+});
+
+describe('the program', () => {
+  it('prints help on one screen, for all and for each verb', async () => {
+    const { out, status } = await sides.tabdisk(['--help'], { program: 'tabdisk' });
+    expect(status).toBe(0);
+    expect(out.split('\n').length).toBeLessThan(25);
+    for (const verb of ['create', 'info', 'check', 'map', 'convert', 'compare', 'snapshot', 'resize', 'io']) {
+      expect(out).toContain(`tabdisk ${verb} `);
+      expect((await sides.tabdisk([verb, '-h'], { program: 'tabdisk' })).out).toContain(`tabdisk ${verb} `);
+    }
+  });
+
+  it('knows its version', async () => {
+    const { version } = JSON.parse(readFileSync(join(import.meta.dirname, '../../package.json'), 'utf8')) as { version: string };
+    expect(VERSION).toBe(version);
+    expect((await sides.tabdisk(['--version'], { program: 'tabdisk' })).out).toBe(`tabdisk version ${version}\n`);
+  });
+
+  it('runs as a process: arguments, standard input, output in order, exit status', () => {
+    const main = join(import.meta.dirname, '../../src/cli/main.ts');
+    const start = (args: string[], input = '') =>
+      spawnSync(process.execPath, ['--import', import.meta.resolve('tsx'), main, ...args], {
+        cwd: sides.ours,
+        encoding: 'utf8',
+        input,
+        env: { ...process.env, TABDISK_ARGV0: '/usr/bin/qemu-img' },
+      });
+    expect(start(['info', 'nofile'])).toMatchObject({ status: 1, stdout: '', stderr: expect.stringMatching(/^qemu-img: Could not open 'nofile'/) });
+    const { status, stdout, stderr } = start(['io', 'k.qcow2'], 'length\nread 9M 1\nnope\n');
+    expect({ status, stdout, stderr }).toEqual({
+      status: 1,
+      stdout: 'qemu-io> 4 MiB\nqemu-io> read failed: Input/output error\nqemu-io> qemu-io> ',
+      stderr: 'command "nope" not found\n',
+    });
+  });
+});

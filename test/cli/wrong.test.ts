@@ -1,0 +1,167 @@
+import { afterAll, beforeAll, describe, it } from 'vitest';
+import { Sides } from './harness.ts';
+
+const sides = new Sides();
+beforeAll(() => {
+  sides.put('odd.raw', new Uint8Array(3000).fill(7));
+  sides.prepare('qemu-img', 'create', '-q', '-f', 'raw', 'a.raw', '3M');
+  sides.prepare('qemu-img', 'create', '-q', '-f', 'qcow2', 's.qcow2', '10M');
+  sides.prepare('qemu-img', 'snapshot', '-c', 'two', 's.qcow2');
+  sides.prepare('qemu-img', 'create', '-q', '-f', 'qcow2', 'small.qcow2', '1M');
+  sides.prepare('qemu-img', 'create', '-q', '-f', 'qcow2', '-u', '-b', 'missing.raw', '-F', 'raw', 'orphan.qcow2', '1M');
+});
+afterAll(() => sides.remove());
+
+/** Words as a shell would split them; '' is an empty argument. */
+const words = (line: string): string[] =>
+  line
+    .split(' ')
+    .filter((word) => word !== '')
+    .map((word) => (word === "''" ? '' : word));
+
+const WRONG = `
+foo
+-x
+--frob
+create
+create -f
+create --frob x
+create -z x
+create -f qcow2 n.qcow2
+create -f qcow2 n.qcow2 10M 20M
+create -f qcow2 n.qcow2 10Q
+create -f qcow2 n.qcow2 1.5
+create -f qcow2 n.qcow2 -- -5
+create -f nope n.x 10M
+create -f qcow2 -o cluster_size=100 n.qcow2 10M
+create -f qcow2 -o cluster_size=x n.qcow2 10M
+create -f qcow2 -o foo=1 n.qcow2 10M
+create -f raw -o foo=1 n.raw 10M
+create -f qcow2 -o foo n.qcow2 10M
+create -f qcow2 -o '' n.qcow2 5M
+create -f qcow2 -o , n.qcow2 5M
+create -f qcow2 -o compat=v9 n.qcow2 5M
+create -f qcow2 -o refcount_bits=3 n.qcow2 5M
+create -f qcow2 -o refcount_bits=x n.qcow2 5M
+create -f qcow2 -o compat=0.10,refcount_bits=8 n.qcow2 5M
+create -f qcow2 -o compat=0.10,lazy_refcounts=on n.qcow2 5M
+create -f qcow2 -o lazy_refcounts=maybe n.qcow2 5M
+create -f qcow2 -o size=x n.qcow2
+create -f qcow2 -o size=7M n.qcow2 8M
+create -f qcow2 -b missing n.qcow2 10M
+create -f qcow2 -b missing -F raw n.qcow2
+create -f qcow2 -b missing -F raw -u n.qcow2
+create -f qcow2 -b missing -u n.qcow2 10M
+create -f qcow2 -b a.raw n.qcow2
+create -f qcow2 -b a.raw -F qcow2 n.qcow2
+create -f qcow2 -b a.raw -F bogus n.qcow2 5M
+create -f qcow2 -b '' -F raw n.qcow2 4M
+create -f qcow2 -b n.qcow2 -F raw n.qcow2 1M
+create -f qcow2 -F raw n.qcow2 10M
+create -f raw -b a.raw n.raw 10M
+create -f qcow2 /nonexistent/n.qcow2 1M
+info
+info a b
+info nofile
+info ''
+info foo:bar
+info --output=xml a.raw
+info --output a.raw
+info --backing-chain=3 a.raw
+info -f nope a.raw
+info -f qcow2 a.raw
+info --backing-chain orphan.qcow2
+map
+map orphan.qcow2
+map -s x s.qcow2
+map -l x s.qcow2
+map --output=foo s.qcow2
+check
+check nofile
+check -r foo s.qcow2
+check -r
+check a.raw
+check --output=json a.raw
+check -f raw s.qcow2
+check --output=foo s.qcow2
+check -r all a.raw
+snapshot
+snapshot -c
+snapshot -l -c x s.qcow2
+snapshot -c x -d y s.qcow2
+snapshot -f qcow2 -l s.qcow2
+snapshot -a nope s.qcow2
+snapshot -d nope s.qcow2
+snapshot -d 1 s.qcow2
+snapshot -c x a.raw
+snapshot -d x a.raw
+snapshot -l orphan.qcow2
+snapshot -U -c x s.qcow2
+check -U -r all s.qcow2
+resize
+resize a.raw
+resize s.qcow2 1M 2M
+resize s.qcow2 8M -q
+resize nofile 8M
+resize a.raw 2M
+resize -f raw a.raw 2M
+resize -f raw a.raw -512
+resize -f raw a.raw foo
+resize -f raw a.raw +foo
+resize -f raw a.raw ''
+resize -f raw --shrink a.raw -100G
+resize -f raw --preallocation=bogus a.raw +512
+resize s.qcow2 12000001
+resize s.qcow2 8M
+compare a.raw
+compare a b c
+compare a.raw nofile
+compare nofile a.raw
+compare -f qcow2 a.raw a.raw
+compare -F nope a.raw a.raw
+compare -T foo a.raw a.raw
+compare orphan.qcow2 a.raw
+convert
+convert a.raw
+convert nofile out.raw
+convert -n -O qcow2 s.qcow2 small.qcow2
+convert -n -O qcow2 s.qcow2 nofile.qcow2
+convert -n -o compat=0.10 -O qcow2 s.qcow2 out.qcow2
+convert -S 100 s.qcow2 out.raw
+convert -S x s.qcow2 out.raw
+convert -S 4G s.qcow2 out.raw
+convert -l nope s.qcow2 out.raw
+convert -l two a.raw out.raw
+convert -l snapshot.foo=2 s.qcow2 out.raw
+convert -s two s.qcow2 out.raw
+convert -O nope s.qcow2 out.x
+convert -O qcow2 -o cluster_size=7 s.qcow2 out.qcow2
+convert -O qcow2 -o bogus=7 s.qcow2 out.qcow2
+convert -O qcow2 -B a.raw s.qcow2 out.qcow2
+convert -O qcow2 -B missing -F raw s.qcow2 out.qcow2
+convert -O raw -B a.raw -F raw s.qcow2 out.raw
+convert -O qcow2 -F raw s.qcow2 out.qcow2
+convert -O qcow2 -B a.raw -F raw a.raw s.qcow2 out.qcow2
+convert --target-is-zero s.qcow2 out.raw
+convert -O qcow2 s.qcow2 s.qcow2
+convert -O raw -c s.qcow2 out.raw
+convert -m 0 s.qcow2 out.raw
+convert -m 17 s.qcow2 out.raw
+convert -t foo s.qcow2 out.raw
+convert -T foo s.qcow2 out.raw
+convert -C -S 0 s.qcow2 out.raw
+convert -r foo s.qcow2 out.raw
+convert -f qcow2 a.raw out.raw
+convert s.qcow2 /nonexistent/out.raw
+convert orphan.qcow2 out.raw
+`;
+
+describe('a wrong invocation of qemu-img is answered as qemu-img answers it', () => {
+  it('without arguments', async () => {
+    await sides.same();
+  });
+
+  it.each(WRONG.trim().split('\n'))('%s', async (line) => {
+    await sides.same(...words(line));
+  });
+});
