@@ -5,6 +5,7 @@ export type { AsyncDisk, AsyncSnapshots } from './disk/async-disk.ts';
 export type { OpenOptions, Reference, Resolve, Resolved } from './disk/chain.ts';
 export { Disk } from './disk/disk.ts';
 export type { DiskInfo } from './disk/info.ts';
+export { type InspectionReport, inspect } from './disk/inspect.ts';
 export type { CacheMode, MapRun } from './disk/node.ts';
 export { type CreateOptions, createDisk, openDisk } from './disk/open.ts';
 export type { Snapshots } from './disk/snapshots.ts';

@@ -198,6 +198,18 @@ export interface OpenParameters {
   readonly readOnly: boolean;
 }
 
+/** What the headers of an image say, without opening anything. */
+export interface Inspection {
+  /** Bytes, if the headers say. */
+  readonly size?: number;
+  /** Files the image names: untrusted text. */
+  readonly references: readonly { readonly kind: 'backing' | 'data'; readonly name: string; readonly format?: string }[];
+  /** Short phrases: "version 3", "zstd compression", "encrypted (LUKS)". */
+  readonly features: readonly string[];
+  /** What would keep the image from being opened or written, in words. */
+  readonly warnings: readonly string[];
+}
+
 /** A format, as the registry knows it. */
 export interface FormatDescriptor {
   /** QEMU's name for the format. */
@@ -213,6 +225,8 @@ export interface FormatDescriptor {
   readonly createOptions: readonly CreateOption[];
   /** What is refused, one short phrase each, for the README. */
   readonly limits: readonly string[];
+  /** Reads headers only and throws only what reading them throws: damage becomes a warning. */
+  inspect?(storage: Storage): Io<Inspection>;
   /** Absent: the format is recognised and named, nothing more. */
   open?(storage: Storage, parameters: OpenParameters): Io<ImageDriver>;
   /** Writes an empty image into an empty storage. */

@@ -31,7 +31,7 @@ export function* allocate(meta: Metadata, offset: number, length: number, after?
   const sliceEnd = Math.min(meta.l2Entries, (Math.floor(index / SLICE_ENTRIES) + 1) * SLICE_ENTRIES);
   const most = Math.min(divideUp(within + length, clusterSize), sliceEnd - index);
   const { use, clusters: found, hostOffset } = useOf(meta, table.data, index, most);
-  if (use !== 'new') yield* meta.requireNoMetadata(hostOffset, found * clusterSize);
+  if (use !== 'new') yield* meta.requireWritable(hostOffset, found * clusterSize);
   if (use === 'in-place') return { length: Math.min(length, found * clusterSize - within), storage: meta.storage, hostOffset: hostOffset + within };
   const { place, clusters } = use === 'new' ? yield* newClusters(meta, found, after) : { place: hostOffset, clusters: found };
   const start = offset - within;

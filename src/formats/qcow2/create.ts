@@ -95,6 +95,7 @@ function plan({ size, backing, options }: CreateParameters): Header {
     refcountOrder,
     headerLength: version === 2 ? HEADER_LENGTH_V2 : HEADER_LENGTH_V3,
     compressionType: 0,
+    unknownFeatures: [],
     extensions: extensionsFor(version, clusterSize, backing?.format),
   };
 }

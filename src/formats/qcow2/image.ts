@@ -55,6 +55,8 @@ export function* readHeader(storage: Storage): Io<Header> {
 }
 
 function refuseUnsupported(header: Header): void {
+  if (header.unknownFeatures.length > 0)
+    throw unsupported(FORMAT, `unknown incompatible feature: ${header.unknownFeatures.join(', ')}`, { field: 'incompatible_features', offset: 72 });
   if (header.cryptMethod !== 0) {
     const method = ['', 'AES', 'LUKS'][header.cryptMethod] ?? `method ${header.cryptMethod}`;
     throw unsupported(FORMAT, `the image is encrypted (${method}), which is not supported yet`, { field: 'crypt_method', offset: 32 });

@@ -3,6 +3,7 @@ import { view } from '../../base/bytes.ts';
 import type { FormatDescriptor } from '../driver.ts';
 import { createImage, createOptions } from './create.ts';
 import { openImage } from './image.ts';
+import { inspectImage } from './inspect.ts';
 import { MAGIC } from './layout.ts';
 
 /** The qcow2 format. */
@@ -28,6 +29,7 @@ export const qcow2: FormatDescriptor = {
   },
   createOptions,
   limits: ['encryption', 'external data files', 'extended L2 entries', 'writing compressed clusters', 'persistent bitmaps', 'preallocation'],
+  inspect: inspectImage,
   open: openImage,
   create: createImage,
 };

@@ -83,6 +83,8 @@ export interface Header {
   readonly headerLength: number;
   /** 0 deflate, 1 zstd. */
   readonly compressionType: number;
+  /** Incompatible features nobody here knows, by the image's own names for them. An image that has some may not be opened. */
+  readonly unknownFeatures: readonly string[];
   readonly extensions: readonly HeaderExtension[];
 }
 
@@ -98,7 +100,6 @@ export function parseHeader(bytes: Uint8Array, fileSize: number): Header {
     throw corrupt(FORMAT, `cluster_bits is ${clusterBits}, outside 9 to 21`, { field: 'cluster_bits', offset: 20 });
   const v3 = version === 3 ? parseVersion3(bytes, clusterBits) : VERSION_2;
   const extensions = parseExtensions(bytes, v3.headerLength, 2 ** clusterBits, data);
-  refuseUnknownFeatures(data, v3.incompatible, version === 3, extensions);
   return {
     version,
     backingName: backingName(bytes, data, 2 ** clusterBits),
@@ -106,6 +107,7 @@ export function parseHeader(bytes: Uint8Array, fileSize: number): Header {
     ...parseTables(data, clusterBits, fileSize),
     ...v3,
     extensions,
+    unknownFeatures: version === 3 ? unknownFeatures(data, extensions) : [],
   };
 }
 
@@ -204,16 +206,12 @@ function parseExtensions(bytes: Uint8Array, start: number, clusterSize: number, 
 
 const KNOWN_INCOMPATIBLE = INCOMPATIBLE.dirty | INCOMPATIBLE.corrupt | INCOMPATIBLE.dataFile | INCOMPATIBLE.compressionType | INCOMPATIBLE.extendedL2;
 
-function refuseUnknownFeatures(data: DataView, low: number, version3: boolean, extensions: readonly HeaderExtension[]): void {
-  if (!version3) return;
+function unknownFeatures(data: DataView, extensions: readonly HeaderExtension[]): string[] {
   const names = featureNames(extensions);
+  const words = [data.getUint32(FIELD.incompatible + 4) & ~KNOWN_INCOMPATIBLE, data.getUint32(FIELD.incompatible)] as const;
   const unknown: string[] = [];
-  for (let bit = 0; bit < 64; bit++) {
-    const word = bit < 32 ? low & ~KNOWN_INCOMPATIBLE : data.getUint32(FIELD.incompatible);
-    if ((word & (1 << (bit % 32))) !== 0) unknown.push(names.get(bit) ?? `bit ${bit}`);
-  }
-  if (unknown.length > 0)
-    throw unsupported(FORMAT, `unknown incompatible feature: ${unknown.join(', ')}`, { field: 'incompatible_features', offset: FIELD.incompatible });
+  for (let bit = 0; bit < 64; bit++) if (((words[bit >> 5] as number) & (1 << (bit % 32))) !== 0) unknown.push(names.get(bit) ?? `bit ${bit}`);
+  return unknown;
 }
 
 /** Names of incompatible bits out of the feature name table, with control characters shown as spaces. */

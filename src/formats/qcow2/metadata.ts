@@ -109,6 +109,13 @@ export class Metadata {
     return map;
   }
 
+  /** Refuses a place that an L2 entry gives for guest data unless it is in the file and free of metadata. */
+  *requireWritable(offset: number, length: number): Io<void> {
+    if (offset + length >= this.storage.size + this.clusterSize)
+      throw corrupt(FORMAT, `an L2 entry points at 0x${offset.toString(16)}, past the end of the file`, { field: 'L2 entry', offset });
+    yield* this.requireNoMetadata(offset, length);
+  }
+
   /** Refuses a range that guest data is to be written to if metadata lies there; marks the image corrupt then, as QEMU does. */
   *requireNoMetadata(offset: number, length: number): Io<void> {
     const what = this.overlaps().find(offset, length);

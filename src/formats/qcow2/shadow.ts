@@ -8,12 +8,13 @@
  * new image is complete; the replaced tables are still counted (leaks) until they are freed like any other cluster.
  */
 import { divideUp, setU64be, view } from '../../base/bytes.ts';
-import { DiskError } from '../../base/errors.ts';
+import { corrupt, DiskError } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
 import { readBytes } from '../../storage/storage.ts';
 import { FORMAT, type SwitchFields } from './layout.ts';
 import { COMPRESSED_HIGH, compressedPlace, entryOffset, getRefcount, type SnapshotEntry, setRefcount } from './layout-tables.ts';
 import type { Metadata } from './metadata.ts';
+import type { Table } from './tables.ts';
 
 export class Shadow {
   readonly #meta: Metadata;
@@ -60,7 +61,7 @@ export class Shadow {
     for (let i = 0; i < l1.length / 8; i++) {
       const offset = entryOffset(entries.getUint32(i * 8), entries.getUint32(i * 8 + 4));
       if (offset === 0) continue;
-      this.count(offset, clusterSize, delta);
+      this.#countInFile(offset, clusterSize, delta);
       this.#countTable(view(yield* this.readTable(offset)), delta);
     }
   }
@@ -131,7 +132,10 @@ export class Shadow {
     const { refcounts, header, clusterSize } = this.#meta;
     // All space first: taking it changes counts, and the new blocks must have those too.
     const places = new Map<number, number>();
-    for (const index of this.#deltas.keys()) places.set(index, yield* this.#take(1));
+    for (const index of this.#deltas.keys()) {
+      yield* this.#block(index);
+      places.set(index, yield* this.#take(1));
+    }
     const tableBytes = refcounts.reftableEntries * 8;
     let reftableOffset = yield* this.#take(tableBytes / clusterSize);
     // Taking space may itself have grown the table.
@@ -158,11 +162,17 @@ export class Shadow {
     return offset;
   }
 
+  /** Refcount block `index`, which counts clusters in use and so must be there. */
+  *#block(index: number): Io<Table> {
+    const block = yield* this.#meta.refcounts.loadBlock(index);
+    if (!block) throw corrupt(FORMAT, `clusters in use have no refcount block ${index}: check and repair the image`, { field: 'refcount_table' });
+    return block;
+  }
+
   /** A copy of a refcount block with its counts changed. */
   *#writeBlock(index: number, offset: number): Io<void> {
-    const { refcounts, header, storage, clusterSize } = this.#meta;
-    const old = yield* refcounts.loadBlock(index);
-    const bytes = old ? old.bytes.slice() : new Uint8Array(clusterSize);
+    const { header, storage } = this.#meta;
+    const bytes = (yield* this.#block(index)).bytes.slice();
     const data = view(bytes);
     for (const [i, delta] of (this.#deltas.get(index) as Int32Array).entries()) {
       if (delta === 0) continue;
@@ -173,6 +183,15 @@ export class Shadow {
     yield* storage.write(offset, bytes);
   }
 
+  /** Counts what a table in the file refers to, which a damaged image may place anywhere. */
+  #countInFile(offset: number, length: number, delta: number): void {
+    const { clusterSize, storage } = this.#meta;
+    // The last cluster of the file may be cut off, and a compressed cluster counts whole sectors.
+    if (offset + length >= storage.size + clusterSize)
+      throw corrupt(FORMAT, `a table refers to 0x${offset.toString(16)}, past the end of the file: check the image`, { field: 'L2 entry', offset });
+    this.count(offset, length, delta);
+  }
+
   #countTable(table: DataView, delta: number): void {
     const { clusterSize, clusterBits, l2Entries } = this.#meta;
     for (let i = 0; i < l2Entries; i++) {
@@ -180,10 +199,10 @@ export class Shadow {
       const low = table.getUint32(i * 8 + 4);
       if ((high & COMPRESSED_HIGH) !== 0) {
         const { hostOffset, length } = compressedPlace(high, low, clusterBits);
-        this.count(hostOffset, length, delta);
+        this.#countInFile(hostOffset, length, delta);
       } else {
         const offset = entryOffset(high, low);
-        if (offset !== 0) this.count(offset, clusterSize, delta);
+        if (offset !== 0) this.#countInFile(offset, clusterSize, delta);
       }
     }
   }

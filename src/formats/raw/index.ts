@@ -85,6 +85,9 @@ export const raw: FormatDescriptor = {
   },
   createOptions: [],
   limits: [],
+  *inspect(storage) {
+    return { size: storage.size, references: [], features: [], warnings: [] };
+  },
   *open(storage) {
     return new RawImage(storage);
   },

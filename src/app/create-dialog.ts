@@ -1,0 +1,165 @@
+/** The dialog for a new, empty image: name, format, size (presets or free text), cluster size and place. */
+import { type CreateImageOptions, formatSize, type ImageEntry, type Place, parseSize, type RemoteLibrary } from '../index.ts';
+import { selectWhenFocused, showDialog } from './dialogs.ts';
+import { button, element } from './dom.ts';
+import { CLUSTER_SIZES, DISK_SIZES, FLOPPY_SIZES, type SizePreset } from './sizes.ts';
+import { failure, placeName, sizeWithBytes } from './words.ts';
+
+const FORM = 'create-form';
+const DEFAULT_SIZE = '2G';
+const DEFAULT_CLUSTER = '65536';
+/** From here on a raw image is dear: browsers charge its whole size at once. */
+const RAW_WARNING = 64 * 1024 * 1024;
+
+/** Asks and creates. Resolves to the new image, or to undefined if the user calls it off. */
+export async function createImage(library: RemoteLibrary, places: readonly Place[], taken: readonly string[]): Promise<ImageEntry | undefined> {
+  const form = new CreateForm(places, freeName(taken));
+  let created: ImageEntry | undefined;
+  const submit = async (): Promise<void> => {
+    const options = form.options();
+    if (options === undefined || form.busy) return;
+    form.setBusy(true);
+    try {
+      created = await library.create(options);
+      dialog.open = false;
+    } catch (error) {
+      form.problem(failure(error));
+    }
+    form.setBusy(false);
+  };
+  form.element.addEventListener('submit', (event) => {
+    event.preventDefault();
+    void submit();
+  });
+  const dialog = element('wa-dialog', { testId: 'create-dialog', attributes: { label: 'New image' } }, form.element, cancel(), form.deed);
+  function cancel(): HTMLElement {
+    const press = (): void => {
+      dialog.open = false;
+    };
+    return button('Cancel', { testId: 'create-cancel', attributes: { slot: 'footer', size: 'm' }, press });
+  }
+  await showDialog(dialog);
+  return created;
+}
+
+function freeName(taken: readonly string[]): string {
+  for (let number = 1; ; number++) {
+    const name = number === 1 ? 'disk' : `disk ${number}`;
+    if (!taken.includes(name)) return name;
+  }
+}
+
+class CreateForm {
+  busy = false;
+  readonly #name = element('wa-input', {
+    testId: 'create-name',
+    attributes: { label: 'Name', required: true, autofocus: true, autocomplete: 'off', maxlength: 120 },
+  });
+  readonly #format = select('create-format', 'Format', [
+    { label: 'qcow2 – grows as it is used, has snapshots', value: 'qcow2' },
+    { label: 'raw – the bytes as they are', value: 'raw' },
+  ]);
+  readonly #preset = select('create-preset', 'Usual sizes', [...FLOPPY_SIZES, ...DISK_SIZES]);
+  readonly #size = element('wa-input', { testId: 'create-size', attributes: { label: 'Size', required: true, autocomplete: 'off' } });
+  readonly #cluster = select('create-cluster', 'Cluster size', CLUSTER_SIZES);
+  readonly #place: HTMLElementTagNameMap['wa-select'];
+  readonly #remark = element('p', { class: 'remark', testId: 'create-remark', attributes: { 'aria-live': 'polite' } });
+  readonly #problem = element('p', { class: 'problem', testId: 'create-problem', attributes: { role: 'alert' } });
+  readonly deed = button('Create', {
+    testId: 'create-deed',
+    // In the dialog's footer and yet of the form: so Enter in any field submits.
+    attributes: { slot: 'footer', size: 'm', appearance: 'accent', variant: 'brand', type: 'submit', form: FORM },
+    press: () => undefined,
+  });
+  readonly element: HTMLFormElement;
+
+  constructor(places: readonly Place[], name: string) {
+    this.#place = select(
+      'create-place',
+      'Kept in',
+      places.map((place) => ({ label: placeName(place), value: place })),
+    );
+    this.#name.value = name;
+    this.#format.value = 'qcow2';
+    this.#size.value = DEFAULT_SIZE;
+    this.#preset.value = DEFAULT_SIZE;
+    this.#cluster.value = DEFAULT_CLUSTER;
+    this.#place.value = places[0] ?? 'indexeddb';
+    selectWhenFocused(this.#name);
+    this.#preset.addEventListener('change', () => {
+      this.#size.value = String(this.#preset.value ?? '');
+      this.#describe();
+    });
+    this.#size.addEventListener('input', () => {
+      const typed = (this.#size.value ?? '').trim();
+      this.#preset.value = [...FLOPPY_SIZES, ...DISK_SIZES].some(({ value }) => value === typed) ? typed : '';
+      this.#describe();
+    });
+    this.#format.addEventListener('change', () => this.#describe());
+    const sizes = element('div', { class: 'pair' }, this.#size, this.#preset);
+    const details = element('div', { class: 'pair' }, this.#cluster, this.#place);
+    this.element = element(
+      'form',
+      { class: 'stack', attributes: { id: FORM, novalidate: true } },
+      this.#name,
+      this.#format,
+      sizes,
+      this.#remark,
+      details,
+      this.#problem,
+    );
+    this.#describe();
+  }
+
+  setBusy(busy: boolean): void {
+    this.busy = busy;
+    this.deed.loading = busy;
+  }
+
+  problem(text: string): void {
+    this.#problem.textContent = text;
+  }
+
+  /** What was filled in; undefined, with the problem shown, if it cannot be. */
+  options(): CreateImageOptions | undefined {
+    this.problem('');
+    const name = (this.#name.value ?? '').trim();
+    if (name === '') return this.#refuse('Give the image a name.');
+    let size: number;
+    try {
+      size = parseSize(this.#size.value ?? '');
+    } catch (error) {
+      return this.#refuse(failure(error));
+    }
+    if (size === 0) return this.#refuse('A disk of no bytes is of no use: give a size.');
+    const format = this.#format.value === 'raw' ? 'raw' : 'qcow2';
+    const place: Place = this.#place.value === 'opfs' ? 'opfs' : 'indexeddb';
+    return { name, format, size, place, ...(format === 'qcow2' ? { clusterSize: Number(this.#cluster.value) } : {}) };
+  }
+
+  #refuse(text: string): undefined {
+    this.problem(text);
+    return undefined;
+  }
+
+  #describe(): void {
+    const raw = this.#format.value === 'raw';
+    this.#cluster.disabled = raw;
+    let text = '';
+    try {
+      const size = parseSize(this.#size.value ?? '');
+      text = sizeWithBytes(size);
+      if (raw && size >= RAW_WARNING)
+        text += `. A raw image takes up to ${formatSize(size)} of this browser's storage; qcow2 takes only what is used.`;
+      this.problem('');
+    } catch {
+      text = 'Give bytes, or a number with k, M, G or T: 2G, 1.5T, 1440k.';
+    }
+    this.#remark.textContent = text;
+  }
+}
+
+function select(testId: string, label: string, choices: readonly Pick<SizePreset, 'label' | 'value'>[]): HTMLElementTagNameMap['wa-select'] {
+  const options = choices.map(({ label: text, value }) => element('wa-option', { attributes: { value } }, text));
+  return element('wa-select', { testId, attributes: { label } }, ...options);
+}

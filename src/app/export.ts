@@ -1,0 +1,68 @@
+/**
+ * An image as a file: streamed into a place that the user picks where the browser has a save dialog, else collected into a Blob
+ * (which the browser may keep on disk) and downloaded.
+ */
+import type { ImageEntry, RemoteLibrary } from '../index.ts';
+import { element } from './dom.ts';
+import type { JobsList } from './jobs-list.ts';
+import type { Messages } from './messages.ts';
+import { isAbort } from './words.ts';
+
+type Format = 'qcow2' | 'raw';
+
+interface SaveHandle {
+  createWritable(): Promise<WritableStream<Uint8Array>>;
+}
+type SavePicker = (options: { suggestedName: string }) => Promise<SaveHandle>;
+
+export interface ExportSurroundings {
+  readonly library: RemoteLibrary;
+  readonly jobs: JobsList;
+  readonly messages: Messages;
+  /** Brings to the image what a machine that runs on it still has in memory. */
+  readonly save: () => Promise<void>;
+}
+
+/** Exports `entry`. Call it straight from a click: a save dialog needs one. */
+export async function exportImage(entry: ImageEntry, format: Format, { library, jobs, messages, save }: ExportSurroundings): Promise<void> {
+  const name = fileName(entry.name, format);
+  try {
+    const handle = await pick(name);
+    await jobs.run(`Exporting ${name}`, async ({ onProgress, signal }) => {
+      await save();
+      const image = await library.export(entry.id, { format, onProgress, signal });
+      if (handle !== undefined) await image.stream.pipeTo(await handle.createWritable(), { signal });
+      else download(await collect(image.stream, signal), name);
+    });
+    messages.success(`${name} is exported`);
+  } catch (error) {
+    if (!isAbort(error)) messages.error(`${entry.name} was not exported`, error);
+  }
+}
+
+/** `name` with the ending that the format usually has. */
+export function fileName(name: string, format: Format): string {
+  const stem = name.replace(/\.(qcow2?|img|raw|iso|ima|dd|bin)$/i, '').replace(/[\\/:*?"<>|]/g, '_');
+  return `${stem}.${format === 'qcow2' ? 'qcow2' : 'img'}`;
+}
+
+async function pick(suggestedName: string): Promise<SaveHandle | undefined> {
+  const picker = (window as { showSaveFilePicker?: SavePicker }).showSaveFilePicker;
+  return picker?.call(window, { suggestedName });
+}
+
+/** The stream as one Blob, made piece by piece so that the browser can put it on disk. */
+async function collect(stream: ReadableStream<Uint8Array>, signal: AbortSignal): Promise<Blob> {
+  const stoppable = stream.pipeThrough(new TransformStream<Uint8Array, Uint8Array>(), { signal });
+  return new Response(stoppable as ReadableStream<Uint8Array<ArrayBuffer>>).blob();
+}
+
+function download(blob: Blob, name: string): void {
+  const address = URL.createObjectURL(blob);
+  const link = element('a', { attributes: { href: address, download: name, hidden: true } });
+  document.body.append(link);
+  link.click();
+  link.remove();
+  // The download has its own hold on the bytes once it has begun.
+  setTimeout(() => URL.revokeObjectURL(address), 60_000);
+}

@@ -1,0 +1,58 @@
+/** The Geometry tab: cylinders, heads and sectors, where they come from, and what the emulator will make of the image. */
+import type { GeometryReport } from '../index.ts';
+import { element, facts } from './dom.ts';
+import type { Panel } from './panel.ts';
+import type { ImageSession } from './session.ts';
+import { count } from './words.ts';
+
+type Chs = GeometryReport['chs'];
+
+const TRANSLATIONS: Record<GeometryReport['translation'], string> = {
+  auto: 'left to the BIOS',
+  none: 'none: the BIOS uses these values as they are',
+  lba: 'LBA: the BIOS addresses sectors by number',
+  large: 'large: the BIOS halves cylinders and doubles heads',
+  rechs: 'revised large: 15 heads first, then as large',
+};
+const SOURCES: Record<GeometryReport['source'], string> = {
+  hint: 'asked for by whoever opened the image',
+  'partition-table': 'read from the partition table of the disk',
+  default: 'worked out from the size: the disk has no partition table to go by',
+};
+const DRIVES: Record<'144' | '288' | '120', string> = { '144': '3½-inch, 1.44 MB', '288': '3½-inch, 2.88 MB', '120': '5¼-inch, 1.2 MB' };
+
+export class GeometryPanel implements Panel {
+  readonly name = 'geometry';
+  readonly title = 'Geometry';
+  readonly element = element('div', { class: 'stack' });
+
+  async show(session: ImageSession): Promise<void> {
+    const report = await session.use((disk) => disk.geometry());
+    const { floppy } = report;
+    this.element.replaceChildren(
+      facts(
+        [
+          ['Total sectors', `${count(report.totalSectors)} of 512 bytes`, 'geometry-sectors'],
+          ['Cylinders × heads × sectors', words(report.chs), 'geometry-chs'],
+          ['Translation', TRANSLATIONS[report.translation], 'geometry-translation'],
+          ['Where this comes from', SOURCES[report.source], 'geometry-source'],
+          ['As a floppy', floppy === undefined ? 'not the size of a floppy' : floppyWords(floppy), 'geometry-floppy'],
+          ['What v86 presents', `${words(report.v86)} as a hard disk`, 'geometry-v86'],
+        ],
+        'geometry-facts',
+      ),
+      ...(report.warnings.length > 0
+        ? report.warnings.map((warning) => element('p', { class: 'remark', testId: 'geometry-warning' }, warning))
+        : [element('p', { class: 'quiet' }, 'Guests that use sector numbers, as all do since the nineties, are not affected by any of this.')]),
+    );
+  }
+}
+
+function words({ cylinders, heads, sectors }: Chs): string {
+  return `${count(cylinders)} × ${heads} × ${sectors}`;
+}
+
+function floppyWords(floppy: NonNullable<GeometryReport['floppy']>): string {
+  const fit = floppy.exact ? '' : '; not an exact floppy size, so the nearest format is used';
+  return `${words(floppy.chs)}, in a ${DRIVES[floppy.drive]} drive${fit}`;
+}

@@ -1,0 +1,156 @@
+/**
+ * The right side of the page: the chosen image's name and actions, a notice if another tab has it, and its tabs. Only the open tab
+ * reads the image, and only while it is open.
+ */
+import type {} from '@awesome.me/webawesome/dist/events/events.js';
+import type { ImageEntry } from '../index.ts';
+import { button, element, icon } from './dom.ts';
+import type { Panel } from './panel.ts';
+import type { ImageSession } from './session.ts';
+import { failure } from './words.ts';
+
+export interface ImageActions {
+  readonly export: (entry: ImageEntry, format: 'qcow2' | 'raw') => void;
+  readonly rename: (entry: ImageEntry) => void;
+  readonly delete: (entry: ImageEntry) => void;
+}
+
+export class ImageView {
+  readonly #title = element('h2', { testId: 'image-title' });
+  readonly #export: HTMLElementTagNameMap['wa-dropdown'];
+  readonly #rename: HTMLElementTagNameMap['wa-button'];
+  readonly #delete: HTMLElementTagNameMap['wa-button'];
+  readonly #notice = element('div', { class: 'notice', testId: 'in-use' });
+  readonly #problem = element('wa-callout', { testId: 'image-problem', attributes: { variant: 'danger', size: 's' } });
+  readonly #tabs: HTMLElementTagNameMap['wa-tab-group'];
+  readonly #panels: readonly Panel[];
+  readonly element: HTMLElement;
+  #session: ImageSession | undefined;
+  #open: Panel;
+  #stopListening: (() => void) | undefined;
+  /** Images of other tabs that the user has asked to see all the same. */
+  readonly #seen = new Set<string>();
+
+  constructor(panels: readonly [Panel, ...Panel[]], actions: ImageActions) {
+    this.#panels = panels;
+    this.#open = panels[0];
+    const act = (deed: (entry: ImageEntry) => void) => (): void => {
+      if (this.#session !== undefined) deed(this.#session.entry);
+    };
+    this.#export = exportMenu((format) => act((entry) => actions.export(entry, format))());
+    this.#rename = button('Rename', { testId: 'rename', icon: 'pencil', press: act(actions.rename) });
+    this.#delete = button('Delete', { testId: 'delete', icon: 'trash', press: act(actions.delete) });
+    this.#tabs = element(
+      'wa-tab-group',
+      { testId: 'tabs' },
+      ...panels.map(({ name, title }) => element('wa-tab', { testId: `tab-${name}`, attributes: { panel: name } }, title)),
+      ...panels.map((panel) => element('wa-tab-panel', { attributes: { name: panel.name } }, panel.element)),
+    );
+    this.#tabs.addEventListener('wa-tab-show', (event) => {
+      const { name } = event.detail;
+      this.#open = panels.find((panel) => panel.name === name) ?? panels[0];
+      void this.#read();
+    });
+    const head = element('div', { class: 'image-head' }, this.#title, element('div', { class: 'row' }, this.#export, this.#rename, this.#delete));
+    this.element = element(
+      'section',
+      { class: 'image-view', testId: 'image-view', attributes: { hidden: true } },
+      head,
+      this.#notice,
+      this.#problem,
+      this.#tabs,
+    );
+    this.#problem.hidden = true;
+  }
+
+  /** Shows an image; undefined hides everything. The same session again only shows newer facts. */
+  show(session: ImageSession | undefined): void {
+    const same = session === this.#session;
+    this.element.hidden = session === undefined;
+    if (!same) {
+      this.#stopListening?.();
+      const left = this.#session;
+      this.#session = session;
+      this.#stopListening = session?.changed.listen(() => this.update());
+      void left?.close();
+    }
+    if (session !== undefined) this.update();
+  }
+
+  /** Opens a tab by its name. */
+  openTab(name: string): void {
+    this.#tabs.active = name;
+  }
+
+  /** Shows the session's newest facts, and reads the open tab anew. */
+  update(): void {
+    const session = this.#session;
+    if (session === undefined) return;
+    const { entry, elsewhere, held } = session;
+    this.#title.textContent = entry.name;
+    this.#delete.disabled = elsewhere || held;
+    this.#rename.disabled = elsewhere;
+    this.#tell();
+    const blocked = elsewhere && !this.#seen.has(entry.id);
+    this.#tabs.hidden = blocked;
+    if (!blocked) void this.#read();
+  }
+
+  #tell(): void {
+    const session = this.#session;
+    if (session === undefined || !session.elsewhere) {
+      this.#notice.replaceChildren();
+      if (session !== undefined) this.#seen.delete(session.entry.id);
+      return;
+    }
+    const { id } = session.entry;
+    const seen = this.#seen.has(id);
+    const look = (): void => {
+      this.#seen.add(id);
+      void session.refresh();
+    };
+    const title = seen ? 'Read-only: this image is in use in another tab' : 'This image is in use in another tab';
+    const text = seen
+      ? 'You see what that tab saved last. Changes wait until it lets go.'
+      : 'Two writers would ruin it, so it cannot be changed or run here until that tab closes it. You can look at it read-only.';
+    this.#notice.replaceChildren(
+      element(
+        'wa-callout',
+        { attributes: { variant: 'warning', size: 's' } },
+        icon('lock', 'icon'),
+        element(
+          'div',
+          { class: 'message-row' },
+          element('div', { class: 'message-words' }, element('strong', {}, title), element('span', {}, text)),
+          button(seen ? 'Read again' : 'Open read-only', { testId: 'open-read-only', press: look }),
+        ),
+      ),
+    );
+  }
+
+  async #read(): Promise<void> {
+    const session = this.#session;
+    if (session === undefined) return;
+    try {
+      await this.#open.show(session);
+      if (this.#session === session) this.#problem.hidden = true;
+    } catch (error) {
+      if (this.#session !== session) return;
+      this.#problem.replaceChildren(icon('warning', 'icon'), failure(error));
+      this.#problem.hidden = false;
+    }
+  }
+
+  get panels(): readonly Panel[] {
+    return this.#panels;
+  }
+}
+
+function exportMenu(chosen: (format: 'qcow2' | 'raw') => void): HTMLElementTagNameMap['wa-dropdown'] {
+  const trigger = button('Export', { testId: 'export', icon: 'export', attributes: { slot: 'trigger', 'with-caret': true }, press: () => undefined });
+  const item = (format: string, text: string): HTMLElement =>
+    element('wa-dropdown-item', { testId: `export-${format}`, attributes: { value: format } }, text);
+  const menu = element('wa-dropdown', {}, trigger, item('qcow2', 'as qcow2, for QEMU'), item('raw', 'as raw, for everything else'));
+  menu.addEventListener('wa-select', (event) => chosen(event.detail.item.getAttribute('value') === 'raw' ? 'raw' : 'qcow2'));
+  return menu;
+}

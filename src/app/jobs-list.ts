@@ -1,0 +1,36 @@
+/** What is being copied right now: a card per import, export or check, with its progress and a way to call it off. */
+import { formatSize, type JobOptions } from '../index.ts';
+import { button, element } from './dom.ts';
+import { share } from './words.ts';
+
+export class JobsList {
+  readonly element = element('div', { class: 'jobs', testId: 'jobs', attributes: { 'aria-label': 'Running jobs' } });
+
+  /** Runs `work`, shown as `title` while it runs. What it throws, the caller gets, an `AbortError` or kind `aborted` if called off. */
+  async run<T>(title: string, work: (options: Required<JobOptions>) => Promise<T>): Promise<T> {
+    const controller = new AbortController();
+    const bar = element('wa-progress-bar', { testId: 'job-progress', attributes: { label: title, indeterminate: true } });
+    const figures = element('span', { class: 'job-figures', testId: 'job-figures' }, 'starting');
+    const cancel = button('Cancel', {
+      testId: 'job-cancel',
+      attributes: { appearance: 'plain' },
+      press: () => {
+        figures.textContent = 'stopping';
+        controller.abort();
+      },
+    });
+    const head = element('div', { class: 'job-head' }, element('span', { class: 'job-title' }, title), cancel);
+    const card = element('div', { class: 'job', testId: 'job' }, head, bar, figures);
+    this.element.append(card);
+    const onProgress = (done: number, total: number): void => {
+      bar.indeterminate = total === 0;
+      bar.value = total === 0 ? 0 : (done / total) * 100;
+      figures.textContent = total === 0 ? formatSize(done) : `${formatSize(done)} of ${formatSize(total)}, ${share(done, total)}`;
+    };
+    try {
+      return await work({ onProgress, signal: controller.signal });
+    } finally {
+      card.remove();
+    }
+  }
+}

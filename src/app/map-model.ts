@@ -1,0 +1,65 @@
+/** The allocation map's arithmetic: buckets as the engine counts them, put together into as many cells as there is room for. */
+import type { MapBucket, MapSummary } from '../index.ts';
+
+export type State = keyof MapBucket;
+
+/** In drawing order. */
+export const STATES: readonly State[] = ['data', 'compressed', 'backing', 'zero', 'unallocated'];
+
+export const STATE_NAMES: Record<State, string> = {
+  data: 'data',
+  compressed: 'compressed data',
+  backing: 'from the backing file',
+  zero: 'zero, set aside',
+  unallocated: 'unallocated',
+};
+
+/** A cell of the picture: a run of guest bytes and what is in it. */
+export interface Cell {
+  readonly start: number;
+  readonly end: number;
+  readonly bytes: MapBucket;
+}
+
+/** The buckets in order, equally many to a cell (the last may have fewer), in at most `most` cells over a disk of `size` bytes. */
+export function cellsOf({ buckets, bucketSize }: MapSummary, size: number, most: number): Cell[] {
+  const group = Math.max(1, Math.ceil(buckets.length / most));
+  return Array.from({ length: Math.ceil(buckets.length / group) }, (_, index) => {
+    const first = index * group;
+    const start = first * bucketSize;
+    return { start, end: Math.min(start + group * bucketSize, size), bytes: sum(buckets.slice(first, first + group)) };
+  });
+}
+
+/** All buckets as one. */
+export function sum(buckets: readonly MapBucket[]): MapBucket {
+  const total = { data: 0, zero: 0, unallocated: 0, backing: 0, compressed: 0 };
+  for (const bucket of buckets) for (const state of STATES) total[state] += bucket[state];
+  return total;
+}
+
+/** A stretch of a cell, in pixels from its left edge. */
+export interface Stretch {
+  readonly state: State;
+  readonly from: number;
+  readonly to: number;
+}
+
+/** What there is gets at least this much of a cell, however little it is. */
+const LEAST_PIXELS = 2;
+
+/** Shares of a cell `width` pixels wide by state: in proportion, but nothing that is there goes unseen. */
+export function stretches(bytes: MapBucket, width: number): Stretch[] {
+  const whole = STATES.reduce((total, state) => total + bytes[state], 0);
+  if (whole === 0) return [];
+  const present = STATES.filter((state) => bytes[state] > 0);
+  const widths = present.map((state) => Math.max((bytes[state] / whole) * width, Math.min(LEAST_PIXELS, width / present.length)));
+  const scale = width / widths.reduce((total, part) => total + part, 0);
+  let from = 0;
+  return present.map((state, index) => {
+    const to = from + (widths[index] ?? 0) * scale;
+    const stretch = { state, from, to };
+    from = to;
+    return stretch;
+  });
+}

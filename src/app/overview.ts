@@ -1,0 +1,150 @@
+/** The Overview tab: what `qemu-img info` says of the image, its JSON twin, and `check` with its result in words. */
+import { type CheckResult, type DiskInfo, formatSize, type ImageEntry } from '../index.ts';
+import { confirmed } from './dialogs.ts';
+import { button, type Child, element, facts } from './dom.ts';
+import type { Panel, Surroundings } from './panel.ts';
+import type { ImageSession } from './session.ts';
+import { counted, dateTime, failure, placeName, share, sizeWithBytes } from './words.ts';
+
+export class OverviewPanel implements Panel {
+  readonly name = 'overview';
+  readonly title = 'Overview';
+  readonly #facts = element('div', {});
+  readonly #json = element('pre', { class: 'code', testId: 'overview-json', attributes: { tabindex: 0 } });
+  readonly #result = element('div', { class: 'check-result', testId: 'check-result', attributes: { role: 'status' } });
+  readonly #check = button('Check', { testId: 'check', icon: 'check', press: () => void this.#run() });
+  readonly #repair = button('Repair', { testId: 'repair', attributes: { variant: 'warning' }, press: () => void this.#askRepair() });
+  readonly element = element(
+    'div',
+    { class: 'stack' },
+    this.#facts,
+    element(
+      'section',
+      { class: 'stack tight' },
+      element('h3', {}, 'Check'),
+      element('p', { class: 'quiet' }, 'Looks at every table of the image and counts what each cluster is used for, as qemu-img check does.'),
+      element('div', { class: 'row' }, this.#check, this.#repair),
+      this.#result,
+    ),
+    element(
+      'wa-details',
+      { testId: 'overview-json-details', attributes: { summary: 'The same as JSON, in the words of qemu-img info' } },
+      this.#json,
+    ),
+  );
+  readonly #around: Surroundings;
+  #session: ImageSession | undefined;
+  #shownId = '';
+
+  constructor(around: Surroundings) {
+    this.#around = around;
+    this.#repair.hidden = true;
+  }
+
+  async show(session: ImageSession): Promise<void> {
+    this.#session = session;
+    if (this.#shownId !== session.entry.id) {
+      this.#shownId = session.entry.id;
+      this.#result.replaceChildren();
+      this.#repair.hidden = true;
+    }
+    const info = await session.use((disk) => disk.info());
+    if (this.#session !== session) return;
+    const list = facts(rows(session.entry, info), 'overview-facts');
+    list.classList.add('wide');
+    this.#facts.replaceChildren(list);
+    this.#json.textContent = JSON.stringify(info, null, 2);
+    this.#check.disabled = session.entry.format === 'raw';
+    if (session.entry.format === 'raw') this.#result.textContent = 'A raw image has no tables, so there is nothing to check.';
+  }
+
+  async #run(): Promise<void> {
+    const session = this.#session;
+    if (session === undefined) return;
+    this.#check.loading = true;
+    this.#result.textContent = 'Checking…';
+    try {
+      const result = await session.use((disk) => disk.check());
+      this.#tell(result);
+      this.#repair.hidden = result.corruptions === 0 && result.leaks === 0;
+    } catch (error) {
+      this.#result.textContent = failure(error);
+    }
+    this.#check.loading = false;
+  }
+
+  async #askRepair(): Promise<void> {
+    const session = this.#session;
+    if (session === undefined) return;
+    const text = 'Repairing rewrites tables of the image in place. Export a copy first if its contents matter.';
+    if (!(await confirmed({ title: 'Repair the image?', text, deed: 'Repair', danger: true }))) return;
+    this.#repair.loading = true;
+    try {
+      this.#tell(await session.change((disk) => disk.check({ repair: 'all' })));
+      this.#repair.hidden = true;
+    } catch (error) {
+      this.#around.messages.error('The image was not repaired', error);
+    }
+    this.#repair.loading = false;
+  }
+
+  #tell(result: CheckResult): void {
+    const findings = result.messages.map((message) => element('li', {}, message));
+    this.#result.replaceChildren(
+      element('p', { class: result.corruptions > 0 ? 'verdict bad' : 'verdict' }, verdict(result)),
+      element('p', { class: 'quiet' }, figures(result)),
+      ...(findings.length > 0 ? [element('ul', { class: 'findings' }, ...findings)] : []),
+    );
+  }
+}
+
+function verdict(result: CheckResult): string {
+  const fixed = result.corruptionsFixed + result.leaksFixed;
+  const repaired = fixed > 0 ? `${counted(fixed, 'problem')} repaired. ` : '';
+  if (result.checkErrors > 0) return `${repaired}${counted(result.checkErrors, 'structure')} could not be looked at, so this check is not complete.`;
+  if (result.corruptions > 0)
+    return `${repaired}${counted(result.corruptions, 'error')} found: data may be lost or mixed up. Export what you need before you go on.`;
+  if (result.leaks > 0) return `${repaired}No errors. ${counted(result.leaks, 'cluster')} leaked: that wastes space and harms nothing.`;
+  return `${repaired}No errors were found on the image.`;
+}
+
+function figures(result: CheckResult): string {
+  const { totalClusters: total, allocatedClusters: allocated } = result;
+  const parts = [
+    `${allocated.toLocaleString('en-US')} of ${counted(total, 'cluster')} allocated (${share(allocated, total)})`,
+    `${share(result.fragmentedClusters, allocated)} fragmented`,
+    `${share(result.compressedClusters, allocated)} compressed`,
+    `image end at ${formatSize(result.imageEndOffset)}`,
+  ];
+  return `${parts.join(', ')}.`;
+}
+
+type Row = readonly [string, Child, string?];
+
+function rows(entry: ImageEntry, info: DiskInfo): Row[] {
+  const made: Row[] = [
+    ['Format', info.format, 'fact-format'],
+    ['Virtual size', sizeWithBytes(info['virtual-size']), 'fact-size'],
+    ['Space used', sizeWithBytes(info['actual-size']), 'fact-used'],
+    ['Kept in', placeName(entry.place), 'fact-place'],
+  ];
+  if (info['cluster-size'] !== undefined) made.push(['Cluster size', sizeWithBytes(info['cluster-size']), 'fact-cluster']);
+  if (info['backing-filename'] !== undefined) made.push(['Backing file', info['backing-filename'], 'fact-backing']);
+  for (const [name, value] of Object.entries(info['format-specific']?.data ?? {})) {
+    if (typeof value === 'object') continue;
+    made.push([label(name), yesNo(value)]);
+  }
+  if (info['dirty-flag']) made.push(['State', 'marked dirty: it was not closed cleanly']);
+  made.push(['Snapshots', String(info.snapshots?.length ?? 0), 'fact-snapshots']);
+  made.push(['Created here', dateTime(entry.created)], ['Last changed', dateTime(entry.changed)]);
+  return made;
+}
+
+function yesNo(value: unknown): string {
+  return value === true ? 'yes' : value === false ? 'no' : String(value);
+}
+
+/** "refcount-bits" as "Refcount bits". */
+function label(name: string): string {
+  return (name.charAt(0).toUpperCase() + name.slice(1)).replaceAll('-', ' ').replace(' l2', ' L2');
+}

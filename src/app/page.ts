@@ -1,0 +1,253 @@
+/**
+ * The whole page: the images on the left, the chosen one on the right, and what ties them together. The address names the chosen
+ * image (`#image=<id>`), so a reload or a bookmark comes back to it.
+ */
+import type { Engine, ImageEntry, StorageReport } from '../index.ts';
+import { createImage } from './create-dialog.ts';
+import { asked, confirmed } from './dialogs.ts';
+import { button, element, icon } from './dom.ts';
+import { exportImage } from './export.ts';
+import { GeometryPanel } from './geometry.ts';
+import { GuestFiles } from './guest-files.ts';
+import { ImageView } from './image-view.ts';
+import { ImagesList } from './images-list.ts';
+import { dropAnywhere, filePicker, importFiles } from './import.ts';
+import { JobsList } from './jobs-list.ts';
+import { Machine } from './machine.ts';
+import { MapPanel } from './map-view.ts';
+import { Messages } from './messages.ts';
+import { OverviewPanel } from './overview.ts';
+import type { Surroundings } from './panel.ts';
+import { RunPanel } from './run-panel.ts';
+import { Sessions } from './session.ts';
+import { SnapshotsPanel } from './snapshots.ts';
+import { StorageBar } from './storage-bar.ts';
+import { themeButton } from './theme.ts';
+
+const FOLLOW_MS = 2000;
+
+export class Page {
+  readonly #engine: Engine;
+  readonly #messages: Messages;
+  readonly #jobs = new JobsList();
+  readonly #sessions: Sessions;
+  readonly #machine: Machine;
+  readonly #files = new GuestFiles();
+  readonly #storage: StorageBar;
+  readonly #list = new ImagesList((id) => this.#choose(id));
+  readonly #empty = emptyState(
+    () => void this.#create(),
+    () => this.#picker.click(),
+  );
+  readonly #picker = filePicker((files) => void this.#import(files));
+  readonly #run: RunPanel;
+  readonly #view: ImageView;
+  #entries: readonly ImageEntry[] = [];
+  #report: StorageReport | undefined;
+  #refreshing: Promise<void> | undefined;
+  #again = false;
+  #later: ReturnType<typeof setTimeout> | undefined;
+
+  constructor(engine: Engine, messages: Messages) {
+    this.#engine = engine;
+    this.#messages = messages;
+    this.#sessions = new Sessions(engine);
+    const screen = element('div', {
+      class: 'screen',
+      testId: 'screen',
+      attributes: { tabindex: 0, role: 'application', 'aria-label': 'Screen of the machine' },
+    });
+    this.#machine = new Machine(this.#files, screen);
+    this.#storage = new StorageBar(() => void this.#persist());
+    const around: Surroundings = { messages, jobs: this.#jobs, machine: this.#machine };
+    this.#run = new RunPanel(around, this.#files);
+    const panels = [new OverviewPanel(around), new SnapshotsPanel(around), new GeometryPanel(), new MapPanel(), this.#run] as const;
+    this.#view = new ImageView(panels, {
+      export: (entry, format) => {
+        const save = async (): Promise<void> => {
+          if (this.#sessions.of(entry).held) await this.#machine.save();
+        };
+        void exportImage(entry, format, { library: engine.library, jobs: this.#jobs, messages, save });
+      },
+      rename: (entry) => void this.#rename(entry),
+      delete: (entry) => void this.#delete(entry),
+    });
+  }
+
+  /** Puts everything into the document and reads the library. */
+  async start(): Promise<void> {
+    const create = button('New image', {
+      testId: 'create',
+      icon: 'plus',
+      attributes: { appearance: 'accent', variant: 'brand' },
+      press: () => void this.#create(),
+    });
+    const bring = button('Import', { testId: 'import', icon: 'import', press: () => this.#picker.click() });
+    const side = element(
+      'aside',
+      { class: 'side', attributes: { 'aria-label': 'Images' } },
+      element('div', { class: 'side-head' }, element('h2', {}, 'Images'), element('div', { class: 'row' }, create, bring)),
+      this.#list.element,
+      this.#jobs.element,
+      element('p', { class: 'quiet hint' }, 'Drop a qcow2 or raw image anywhere on this page to import it.'),
+    );
+    const main = element('main', { class: 'main' }, this.#empty, this.#view.element);
+    document.body.append(header(this.#storage.element), element('div', { class: 'columns' }, side, main), this.#picker, this.#messages.element);
+    document.body.append(dropAnywhere((files) => void this.#import(files)));
+    this.#engine.library.onChange(() => void this.#refresh());
+    this.#machine.changed.listen(() => this.#showList());
+    this.#machine.saved.listen(() => this.#soon());
+    window.addEventListener('hashchange', () => this.#show());
+    window.addEventListener('beforeunload', (event) => {
+      if (this.#machine.unsavedBytes > 0) event.preventDefault();
+    });
+    await Promise.all([this.#files.look(), this.#refresh()]);
+  }
+
+  get #chosen(): string | undefined {
+    return new URLSearchParams(location.hash.slice(1)).get('image') ?? undefined;
+  }
+
+  #choose(id: string | undefined): void {
+    const hash = id === undefined ? '' : `#image=${encodeURIComponent(id)}`;
+    if (location.hash === hash) return this.#show();
+    history.pushState(undefined, '', hash === '' ? location.pathname + location.search : hash);
+    this.#show();
+  }
+
+  /** Reads the library anew; while it is being read, one more time is enough for all who ask. */
+  async #refresh(): Promise<void> {
+    if (this.#refreshing !== undefined) {
+      this.#again = true;
+      return this.#refreshing;
+    }
+    this.#refreshing = this.#read();
+    try {
+      await this.#refreshing;
+    } catch (error) {
+      this.#messages.error('The images of this browser could not be listed', error);
+    }
+    this.#refreshing = undefined;
+    if (!this.#again) return;
+    this.#again = false;
+    await this.#refresh();
+  }
+
+  /** Sizes change with every save of a running machine: the list follows at its leisure. */
+  #soon(): void {
+    this.#later ??= setTimeout(() => {
+      this.#later = undefined;
+      void this.#refresh();
+    }, FOLLOW_MS);
+  }
+
+  async #read(): Promise<void> {
+    this.#entries = await this.#engine.library.list();
+    this.#report = await this.#engine.library.storage();
+    this.#storage.show(this.#report);
+    this.#sessions.update(this.#entries);
+    this.#show();
+  }
+
+  #show(): void {
+    const entry = this.#entries.find(({ id }) => id === this.#chosen) ?? undefined;
+    this.#run.offer(this.#entries.map((other) => this.#sessions.of(other)));
+    this.#showList();
+    this.#view.show(entry === undefined ? undefined : this.#sessions.of(entry));
+    this.#empty.hidden = entry !== undefined;
+    document.title = entry === undefined ? 'tabdisk' : `${entry.name} – tabdisk`;
+  }
+
+  #showList(): void {
+    this.#list.show(this.#entries, this.#chosen, this.#machine.image?.id);
+  }
+
+  async #create(): Promise<void> {
+    const places = this.#report?.places ?? [];
+    const created = await createImage(
+      this.#engine.library,
+      places,
+      this.#entries.map(({ name }) => name),
+    );
+    if (created === undefined) return;
+    await this.#refresh();
+    this.#choose(created.id);
+  }
+
+  async #import(files: readonly File[]): Promise<void> {
+    const imported = (entry: ImageEntry): void => {
+      void this.#refresh().then(() => this.#choose(entry.id));
+    };
+    await importFiles(files, { library: this.#engine.library, jobs: this.#jobs, messages: this.#messages, imported });
+  }
+
+  async #rename(entry: ImageEntry): Promise<void> {
+    const name = await asked({ title: 'Rename the image', label: 'Name', value: entry.name, deed: 'Rename' });
+    if (name === undefined || name === entry.name) return;
+    try {
+      await this.#engine.library.rename(entry.id, name);
+      await this.#refresh();
+    } catch (error) {
+      this.#messages.error(`${entry.name} was not renamed`, error);
+    }
+  }
+
+  async #delete(entry: ImageEntry): Promise<void> {
+    const text = `“${entry.name}” and everything on it is removed from this browser. There is no way back: export it first if it matters.`;
+    if (!(await confirmed({ title: 'Delete this image?', text, deed: 'Delete', danger: true }))) return;
+    try {
+      await this.#sessions.of(entry).close();
+      await this.#engine.library.delete(entry.id);
+      this.#messages.success(`${entry.name} is deleted`);
+      this.#choose(undefined);
+      await this.#refresh();
+    } catch (error) {
+      this.#messages.error(`${entry.name} was not deleted`, error);
+    }
+  }
+
+  async #persist(): Promise<void> {
+    const granted = await this.#engine.library.persist().catch(() => false);
+    if (granted) this.#messages.success('Your disks are kept', 'The browser will not clear them by itself.');
+    else
+      this.#messages.warning(
+        'The browser did not promise to keep your disks',
+        'It decides by itself: a bookmark or installing the page may help. Export the images that matter to you.',
+      );
+    await this.#refresh();
+  }
+}
+
+function header(storage: HTMLElement): HTMLElement {
+  const brand = element(
+    'div',
+    { class: 'brand' },
+    icon('disk'),
+    element('h1', {}, 'tabdisk'),
+    element('span', { class: 'quiet tagline' }, 'PC disks that live in this browser'),
+  );
+  return element('header', { class: 'header' }, brand, storage, themeButton());
+}
+
+function emptyState(create: () => void, bring: () => void): HTMLElement {
+  const steps = [
+    'Make a disk, or bring one from a desktop virtual machine.',
+    'Run a PC on it, right here in the tab.',
+    'Take a snapshot, break things, go back. Reload: it is all still there.',
+    'Export it and open it in QEMU.',
+  ];
+  return element(
+    'section',
+    { class: 'empty', testId: 'empty' },
+    icon('disk'),
+    element('h2', {}, 'Choose an image, or make the first one'),
+    element('ol', {}, ...steps.map((step) => element('li', {}, step))),
+    element(
+      'div',
+      { class: 'row' },
+      button('New image', { testId: 'empty-create', icon: 'plus', attributes: { size: 'm', appearance: 'accent', variant: 'brand' }, press: create }),
+      button('Import a file', { testId: 'empty-import', icon: 'import', attributes: { size: 'm' }, press: bring }),
+    ),
+    element('p', { class: 'quiet' }, 'Everything stays on this computer. Nothing is uploaded.'),
+  );
+}

@@ -1,0 +1,183 @@
+/**
+ * The chosen image as the panels use it. Looking needs no lock: the image is opened read-only. Changes open it for writing just as
+ * long as they take, and a running machine holds it for writing until it stops; so other tabs are kept out no longer
+ * than needed. Steps take turns: no panel ever sees a disk that is being closed.
+ */
+import { DiskError, type Engine, type ImageEntry, type RemoteDisk } from '../index.ts';
+import { Signal } from './dom.ts';
+
+/** The chosen image, shared by the panels. Steps take turns. */
+export class ImageSession {
+  readonly #engine: Engine;
+  #entry: ImageEntry;
+  #disk: RemoteDisk | undefined;
+  #writable = false;
+  #holders = 0;
+  #turn: Promise<unknown> = Promise.resolve();
+  /** The bytes or the facts changed: panels read anew. */
+  readonly changed = new Signal<void>();
+
+  constructor(engine: Engine, entry: ImageEntry) {
+    this.#engine = engine;
+    this.#entry = entry;
+  }
+
+  get entry(): ImageEntry {
+    return this.#entry;
+  }
+
+  /** The library's newer facts about the same image. */
+  update(entry: ImageEntry): void {
+    this.#entry = entry;
+  }
+
+  /** True while this tab has the image open for writing. */
+  get ours(): boolean {
+    return this.#writable;
+  }
+
+  /** True while a machine of this tab runs on the image. */
+  get held(): boolean {
+    return this.#holders > 0;
+  }
+
+  /** True if another tab writes to it, as far as is known. */
+  get elsewhere(): boolean {
+    return this.#entry.inUse && !this.#writable;
+  }
+
+  /** Reads: `work` gets the disk as it is open, read-only if need be. It may run twice: a read-only view goes stale when another tab saves. */
+  use<T>(work: (disk: RemoteDisk) => Promise<T>): Promise<T> {
+    return this.#inTurn(async () => {
+      const fresh = this.#disk === undefined;
+      try {
+        return await work(await this.#open(false));
+      } catch (error) {
+        if (fresh || this.#writable) throw error;
+        await this.#close();
+        return work(await this.#open(false));
+      }
+    });
+  }
+
+  /** Changes: `work` gets the disk open for writing. Throws `locked` if another tab has it. */
+  async change<T>(work: (disk: RemoteDisk) => Promise<T>): Promise<T> {
+    const result = await this.#inTurn(async () => {
+      const disk = await this.#open(true);
+      try {
+        return await work(disk);
+      } finally {
+        if (this.#holders === 0) await this.#close();
+      }
+    });
+    this.changed.emit();
+    return result;
+  }
+
+  /** Opens for writing and stays so until `release`. Throws `locked` if another tab has it. */
+  async hold(): Promise<RemoteDisk> {
+    const disk = await this.#inTurn(async () => {
+      const opened = await this.#open(true);
+      this.#holders++;
+      return opened;
+    });
+    this.changed.emit();
+    return disk;
+  }
+
+  /** A handle of its own, which the caller closes; for a CD, which nobody writes. */
+  openReadOnly(): Promise<RemoteDisk> {
+    return this.#engine.open(this.#entry.id, { readOnly: true });
+  }
+
+  /** Opens a held image anew, after a failure that its disk does not recover from. Throws `no-space` if there still is none. */
+  reopen(): Promise<RemoteDisk> {
+    return this.#inTurn(async () => {
+      await this.#close().catch((error) => {
+        if (this.#disk !== undefined) throw error;
+      });
+      return this.#open(true);
+    });
+  }
+
+  async release(): Promise<void> {
+    await this.#inTurn(async () => {
+      this.#holders--;
+      if (this.#holders === 0) await this.#close();
+    });
+    this.changed.emit();
+  }
+
+  /** Forgets what was read, so that the next look sees what another tab saved. */
+  async refresh(): Promise<void> {
+    await this.#inTurn(async () => {
+      if (this.#holders === 0) await this.#close();
+    });
+    this.changed.emit();
+  }
+
+  /** Closes, unless a machine still runs on it. */
+  close(): Promise<void> {
+    return this.#inTurn(async () => {
+      if (this.#holders === 0) await this.#close();
+    });
+  }
+
+  async #open(writable: boolean): Promise<RemoteDisk> {
+    if (this.#disk !== undefined && (this.#writable || !writable)) return this.#disk;
+    await this.#close();
+    this.#disk = await this.#engine.open(this.#entry.id, { readOnly: !writable });
+    this.#writable = writable;
+    return this.#disk;
+  }
+
+  async #close(): Promise<void> {
+    try {
+      await this.#disk?.close();
+    } catch (error) {
+      // Without space to flush, the engine keeps the disk open and what is in it: so does this.
+      if (error instanceof DiskError && error.kind === 'no-space') throw error;
+      this.#disk = undefined;
+      this.#writable = false;
+      throw error;
+    }
+    this.#disk = undefined;
+    this.#writable = false;
+  }
+
+  #inTurn<T>(step: () => Promise<T>): Promise<T> {
+    const result = this.#turn.then(step);
+    this.#turn = result.catch(() => undefined);
+    return result;
+  }
+}
+
+/** One session per image, for as long as anything uses it. */
+export class Sessions {
+  readonly #engine: Engine;
+  readonly #open = new Map<string, ImageSession>();
+
+  constructor(engine: Engine) {
+    this.#engine = engine;
+  }
+
+  of(entry: ImageEntry): ImageSession {
+    const known = this.#open.get(entry.id);
+    if (known !== undefined) {
+      known.update(entry);
+      return known;
+    }
+    const made = new ImageSession(this.#engine, entry);
+    this.#open.set(entry.id, made);
+    return made;
+  }
+
+  /** Brings the library's newer facts to the sessions; those of images that are gone are forgotten. */
+  update(entries: readonly ImageEntry[]): void {
+    for (const [id, session] of this.#open) {
+      const entry = entries.find((candidate) => candidate.id === id);
+      if (entry !== undefined) session.update(entry);
+      else this.#open.delete(id);
+    }
+  }
+}

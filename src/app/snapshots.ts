@@ -1,0 +1,150 @@
+/**
+ * The Snapshots tab: the snapshots inside the image. Taking one while a machine runs stops the guest's clock for as long as it
+ * takes, and brings what the adapter still holds to the disk first; reverting stops the machine before anything changes.
+ */
+import { formatSize, type SnapshotInfo } from '../index.ts';
+import { confirmed } from './dialogs.ts';
+import { button, element } from './dom.ts';
+import type { Panel, Surroundings } from './panel.ts';
+import type { ImageSession } from './session.ts';
+import { dateTime } from './words.ts';
+
+export class SnapshotsPanel implements Panel {
+  readonly name = 'snapshots';
+  readonly title = 'Snapshots';
+  readonly #name = element('wa-input', {
+    testId: 'snapshot-name',
+    attributes: { label: 'Name of the new snapshot', autocomplete: 'off', maxlength: 200 },
+  });
+  readonly #take = button('Take snapshot', {
+    testId: 'snapshot-take',
+    icon: 'camera',
+    attributes: { size: 'm', appearance: 'accent', variant: 'brand', type: 'submit' },
+    press: () => undefined,
+  });
+  readonly #form = element('form', { class: 'row snapshot-form' }, this.#name, this.#take);
+  readonly #rows = element('tbody', { testId: 'snapshot-rows' });
+  readonly #table = element(
+    'table',
+    { class: 'table', testId: 'snapshot-table' },
+    element(
+      'thead',
+      {},
+      element(
+        'tr',
+        {},
+        ...['ID', 'Name', 'Taken', 'Disk size', 'Machine state', ''].map((text) => element('th', { attributes: { scope: 'col' } }, text)),
+      ),
+    ),
+    this.#rows,
+  );
+  readonly #remark = element('p', { class: 'quiet', testId: 'snapshot-remark' });
+  readonly element = element('div', { class: 'stack' }, this.#remark, this.#form, element('div', { class: 'scroll' }, this.#table));
+  readonly #around: Surroundings;
+  #session: ImageSession | undefined;
+  #busy = false;
+
+  constructor(around: Surroundings) {
+    this.#around = around;
+    this.#form.addEventListener('submit', (event) => {
+      event.preventDefault();
+      void this.#create();
+    });
+  }
+
+  async show(session: ImageSession): Promise<void> {
+    this.#session = session;
+    const possible = session.entry.format !== 'raw';
+    this.#form.hidden = !possible;
+    this.#table.hidden = true;
+    if (!possible) {
+      this.#remark.textContent = 'A raw image has no place for snapshots. Export it, or start anew with a qcow2 image, to have them.';
+      return;
+    }
+    const list = await session.use((disk) => disk.snapshots.list());
+    if (this.#session !== session) return;
+    const writable = !session.elsewhere;
+    this.#take.disabled = !writable;
+    this.#table.hidden = list.length === 0;
+    this.#remark.textContent =
+      list.length === 0
+        ? 'A snapshot keeps the disk as it is now, inside the image, and costs only what changes afterwards. There is none yet.'
+        : 'Each keeps the disk as it was, inside the image. Reverting brings that state back and discards what came after.';
+    this.#rows.replaceChildren(...list.map((snapshot) => this.#row(snapshot, writable)));
+    if ((this.#name.value ?? '') === '') this.#name.value = nextName(list);
+  }
+
+  #row(snapshot: SnapshotInfo, writable: boolean): HTMLElement {
+    const actions = element(
+      'div',
+      { class: 'row end' },
+      button('Revert', { testId: 'snapshot-revert', icon: 'revert', attributes: { disabled: !writable }, press: () => void this.#revert(snapshot) }),
+      button('Delete', { testId: 'snapshot-delete', icon: 'trash', attributes: { disabled: !writable }, press: () => void this.#delete(snapshot) }),
+    );
+    const cells = [
+      snapshot.id,
+      snapshot.name,
+      dateTime(snapshot.dateSeconds * 1000),
+      formatSize(snapshot.diskSize),
+      snapshot.vmStateSize > 0 ? formatSize(snapshot.vmStateSize) : 'none',
+    ];
+    return element('tr', { testId: 'snapshot-row' }, ...cells.map((text) => element('td', {}, text)), element('td', {}, actions));
+  }
+
+  async #create(): Promise<void> {
+    const session = this.#session;
+    const name = (this.#name.value ?? '').trim();
+    if (session === undefined || name === '') return;
+    await this.#work('The snapshot was not taken', async () => {
+      const take = (): Promise<SnapshotInfo> => session.change((disk) => disk.snapshots.create({ name }));
+      await (session.held ? this.#around.machine.whilePaused(take) : take());
+      this.#name.value = '';
+      this.#around.messages.success(`Snapshot ${name} is taken`);
+    });
+  }
+
+  async #revert(snapshot: SnapshotInfo): Promise<void> {
+    const session = this.#session;
+    if (session === undefined) return;
+    const running = session.held ? ' The machine that runs on it is stopped first.' : '';
+    const text = `The disk goes back to “${snapshot.name}” of ${dateTime(snapshot.dateSeconds * 1000)}. What was written since is lost, unless another snapshot has it.${running}`;
+    if (!(await confirmed({ title: 'Revert to this snapshot?', text, deed: session.held ? 'Stop and revert' : 'Revert', danger: true }))) return;
+    await this.#work('The disk was not reverted', async () => {
+      if (session.held) await this.#around.machine.stop();
+      await session.change((disk) => disk.snapshots.apply(snapshot.id));
+      this.#around.messages.success(`The disk is back at ${snapshot.name}`);
+    });
+  }
+
+  async #delete(snapshot: SnapshotInfo): Promise<void> {
+    const session = this.#session;
+    if (session === undefined) return;
+    const text = `“${snapshot.name}” can no longer be reverted to. The disk itself stays as it is.`;
+    if (!(await confirmed({ title: 'Delete this snapshot?', text, deed: 'Delete', danger: true }))) return;
+    await this.#work('The snapshot was not deleted', async () => {
+      const remove = (): Promise<void> => session.change((disk) => disk.snapshots.delete(snapshot.id));
+      await (session.held ? this.#around.machine.whilePaused(remove) : remove());
+      this.#around.messages.success(`Snapshot ${snapshot.name} is deleted`);
+    });
+  }
+
+  async #work(problem: string, work: () => Promise<void>): Promise<void> {
+    if (this.#busy) return;
+    this.#busy = true;
+    this.#take.loading = true;
+    try {
+      await work();
+    } catch (error) {
+      this.#around.messages.error(problem, error);
+    }
+    this.#busy = false;
+    this.#take.loading = false;
+  }
+}
+
+function nextName(list: readonly SnapshotInfo[]): string {
+  for (let number = list.length + 1; ; number++) {
+    const name = `snapshot ${number}`;
+    if (!list.some((snapshot) => snapshot.name === name)) return name;
+  }
+}

@@ -1,0 +1,77 @@
+/** Facts and failures in words, for every panel: sizes, dates, shares, and what a reader can do about an error. */
+import { DiskError, type ErrorKind, formatSize, type Place } from '../index.ts';
+
+/** What to do about a failure of each kind, where the message alone does not say. */
+const ADVICE: Partial<Record<ErrorKind, string>> = {
+  'no-space':
+    'The browser gives this page no more room. Everything saved before is kept. Delete or export images you no longer need, then try again.',
+  locked: 'Close it in the other tab, or look at it read-only here.',
+  'in-use': 'Close it in the other tab, or look at it read-only here.',
+  corrupt: 'The image is damaged. Run a check, and export what you can still read.',
+};
+
+/** A failure in words: what went wrong, and what to do. */
+export function failure(error: unknown): string {
+  if (!(error instanceof DiskError)) return error instanceof Error ? error.message : String(error);
+  const advice = ADVICE[error.kind];
+  if (error.kind === 'no-space' && advice !== undefined) return advice;
+  return advice === undefined ? sentence(error.message) : `${sentence(error.message)} ${advice}`;
+}
+
+/** True if the user called it off: nothing to report. */
+export function isAbort(error: unknown): boolean {
+  return (error instanceof DiskError && error.kind === 'aborted') || (error instanceof DOMException && error.name === 'AbortError');
+}
+
+/** True if another tab has the image. */
+export function isInUse(error: unknown): boolean {
+  return error instanceof DiskError && (error.kind === 'locked' || error.kind === 'in-use');
+}
+
+function sentence(text: string): string {
+  return /[.!?]$/.test(text) ? text : `${text}.`;
+}
+
+/** "2 GiB (2,147,483,648 bytes)". */
+export function sizeWithBytes(bytes: number): string {
+  return `${formatSize(bytes)} (${count(bytes)} bytes)`;
+}
+
+/** A number with separators: "2,147,483,648". */
+export function count(value: number): string {
+  return value.toLocaleString('en-US');
+}
+
+/** "1 cluster", "2 clusters". */
+export function counted(value: number, noun: string): string {
+  return `${count(value)} ${noun}${value === 1 ? '' : 's'}`;
+}
+
+/** A share as a percentage; what is there is never shown as none. */
+export function share(part: number, whole: number): string {
+  if (part === 0 || whole === 0) return '0 %';
+  const percent = (part / whole) * 100;
+  if (part === whole) return '100 %';
+  if (percent < 0.01) return '< 0.01 %';
+  return `${percent < 10 ? percent.toFixed(2) : percent.toFixed(1)} %`;
+}
+
+/** Local date and time of `milliseconds` since 1970. */
+export function dateTime(milliseconds: number): string {
+  return new Date(milliseconds).toLocaleString(undefined, { dateStyle: 'medium', timeStyle: 'medium' });
+}
+
+/** Where an image is kept, for people. */
+export function placeName(place: Place): string {
+  return place === 'opfs' ? 'private file (OPFS)' : 'IndexedDB';
+}
+
+/** `placeName` where there is little room. */
+export function placeShort(place: Place): string {
+  return place === 'opfs' ? 'OPFS' : 'IndexedDB';
+}
+
+/** An offset as "0x1f400000". */
+export function hex(offset: number): string {
+  return `0x${offset.toString(16)}`;
+}

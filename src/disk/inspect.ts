@@ -1,0 +1,37 @@
+/**
+ * `inspect`: what a file is and what it would open, before anything is opened. Reads headers only, follows no reference and fails on
+ * none; made for deciding whether to open a file from strangers.
+ */
+import { type Io, runAsync, wait } from '../base/io.ts';
+import { allFormats } from '../formats/all.ts';
+import type { FormatDescriptor, Inspection } from '../formats/driver.ts';
+import { findFormat, probeStorage } from '../formats/registry.ts';
+import type { Storage } from '../storage/storage.ts';
+
+/** What `inspect` found. */
+export interface InspectionReport extends Inspection {
+  /** QEMU's name of the format. */
+  readonly format: string;
+  /** The format's name for people. */
+  readonly title: string;
+  /** False if the format is only recognised. */
+  readonly supported: boolean;
+}
+
+/** Looks at an image's headers. Rejects only if the storage cannot be read, or with `unsupported` for an unknown `format`. */
+export function inspect(
+  storage: Storage | PromiseLike<Storage>,
+  options: { format?: string; formats?: readonly FormatDescriptor[] } = {},
+): Promise<InspectionReport> {
+  return runAsync(look(storage, options));
+}
+
+function* look(storage: Storage | PromiseLike<Storage>, { format, formats = allFormats }: { format?: string; formats?: readonly FormatDescriptor[] }): Io<InspectionReport> {
+  const opened = 'then' in storage ? yield* wait(storage) : storage;
+  const descriptor = format === undefined ? yield* probeStorage(formats, opened) : findFormat(formats, format);
+  const { name, title } = descriptor;
+  const supported = descriptor.open !== undefined;
+  const nothing: Inspection = { references: [], features: [], warnings: supported ? [] : [`${title} (${name}) is not supported yet`] };
+  const found = descriptor.inspect ? yield* descriptor.inspect(opened) : nothing;
+  return { format: name, title, supported, ...found };
+}

@@ -1,0 +1,150 @@
+/**
+ * Space set aside, so that what ends well works on a full disk: flushing tables, closing, giving space back, deleting.
+ *
+ * While there is room, 4 MiB of the site's storage are filled with bytes that nobody needs. When one of those operations meets
+ * `no-space` the bytes go, it is run once more, and at once as much as there is room for is set aside again, before a guest that
+ * keeps on writing can take it; the rest follows when there is room. Guest writes never get the reserve: they are refused, and
+ * everything in memory stays there. So a guest at the limit costs the reserve only the tables of what it wrote before.
+ *
+ * - Bytes, not a promise: quotas count logical sizes, but a device that is full counts blocks.
+ * - 4 MiB, because Chromium gives files room by the MiB, and an image in IndexedDB may have that much unsaved.
+ * - OPFS and IndexedDB share one quota, so one reserve serves both: a file where there is OPFS, else records of 1 MiB, which browsers
+ *   keep in files of their own and so give back at once (smaller ones are given back when the database is next compacted).
+ * - All tabs share it. A flush that needs more than there is fails as before, with nothing lost.
+ */
+import { clear, keys, set } from 'idb-keyval';
+import { DiskError } from '../base/errors.ts';
+import { runAsync } from '../base/io.ts';
+import { MiB } from '../base/units.ts';
+import { browserError } from '../storage/browser-errors.ts';
+import { keyStore } from '../storage/key-store.ts';
+import { deleteOpfsFile, opfsStorage } from '../storage/opfs.ts';
+import { takeLock } from './image-lock.ts';
+
+/** Bytes are set aside in pieces of this size. */
+const PIECE = MiB;
+const PIECES = 4;
+/** Milliseconds between attempts to set aside what there was no room for. */
+const PAUSE = 5000;
+/** Milliseconds to wait for another tab that is at the reserve. */
+const PATIENCE = 1000;
+
+/** Where the bytes are. */
+interface ReservePlace {
+  /** Sets aside what is missing. Throws `no-space` with as much set aside as there was room for. */
+  fill(): Promise<void>;
+  /** Gives everything back. False if there was nothing. */
+  empty(): Promise<boolean>;
+}
+
+/** The reserve of a library. */
+export class Reserve {
+  readonly #place: ReservePlace;
+  readonly #lock: string;
+  #full = false;
+  #attempted = Number.NEGATIVE_INFINITY;
+  /** One at a time: what one gives back, the next may need. */
+  #turn: Promise<unknown> = Promise.resolve();
+
+  /** `name` is the library's. */
+  constructor(name: string, { opfs }: { opfs: boolean }) {
+    this.#place = opfs ? fileReserve(`${name}-reserve`) : recordReserve(`${name}-reserve`);
+    this.#lock = `${name}:reserve`;
+  }
+
+  /** Sets aside what is missing, if there is room. Cheap when nothing is. Never fails: a reserve is a precaution. */
+  fill(): Promise<void> {
+    if (this.#full || performance.now() < this.#attempted + PAUSE) return Promise.resolve();
+    return this.#inTurn(() => this.#fill());
+  }
+
+  /** Runs what must work on a full disk and may be run twice. */
+  async spend<T>(work: () => Promise<T>): Promise<T> {
+    try {
+      const result = await work();
+      if (!this.#full) void this.fill();
+      return result;
+    } catch (error) {
+      if (!(error instanceof DiskError) || error.kind !== 'no-space') throw error;
+      return this.#inTurn(() => this.#again(work, error));
+    }
+  }
+
+  async #again<T>(work: () => Promise<T>, failure: DiskError): Promise<T> {
+    const lock = await takeLock(this.#lock, PATIENCE);
+    if (!lock || !(await this.#place.empty().finally(() => lock.release()))) throw failure;
+    this.#full = false;
+    try {
+      return await work();
+    } finally {
+      await this.#fill();
+    }
+  }
+
+  async #fill(): Promise<void> {
+    const lock = await takeLock(this.#lock, PATIENCE).catch(() => undefined);
+    try {
+      if (!lock) return;
+      this.#attempted = performance.now();
+      await this.#place.fill();
+      this.#full = true;
+    } catch {
+      // No room now; another attempt comes with the next flush.
+    } finally {
+      await lock?.release();
+    }
+  }
+
+  #inTurn<T>(step: () => Promise<T>): Promise<T> {
+    const result = this.#turn.then(step);
+    this.#turn = result.catch(() => undefined);
+    return result;
+  }
+}
+
+/** A file of the origin private file system. */
+function fileReserve(path: string): ReservePlace {
+  return {
+    async fill() {
+      const storage = await opfsStorage(path, { create: 'if-missing' });
+      try {
+        for (let at = storage.size - (storage.size % PIECE); at < PIECES * PIECE; at += PIECE) await runAsync(storage.write(at, ballast()));
+      } finally {
+        await runAsync(storage.close());
+      }
+    },
+    async empty() {
+      const storage = await opfsStorage(path, { create: 'if-missing' });
+      const { size } = storage;
+      await runAsync(storage.close());
+      await deleteOpfsFile(path);
+      return size > 0;
+    },
+  };
+}
+
+/** Records of an IndexedDB database of their own. */
+function recordReserve(database: string): ReservePlace {
+  const { use } = keyStore(database, 'reserve');
+  return {
+    async fill() {
+      const present = await keys(use);
+      for (let piece = present.length; piece < PIECES; piece++)
+        await set(piece, ballast(), use).catch((error) => {
+          throw browserError(database, error);
+        });
+    },
+    async empty() {
+      const present = await keys(use);
+      await clear(use);
+      return present.length > 0;
+    },
+  };
+}
+
+/** Bytes that a device which compresses cannot make small. */
+function ballast(): Uint8Array {
+  const bytes = new Uint8Array(PIECE);
+  for (let at = 0; at < PIECE; at += 65_536) crypto.getRandomValues(bytes.subarray(at, at + 65_536));
+  return bytes;
+}

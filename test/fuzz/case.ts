@@ -1,0 +1,41 @@
+/** One fuzzing case: its number decides the image, the damage and the uses. */
+import { Random } from '../random.ts';
+import { exercise } from './exercise.ts';
+import { mutate } from './mutate.ts';
+import type { Seed } from './pool.ts';
+
+/** Limits of a case. */
+export const MOST_MILLISECONDS = 2000;
+export const MOST_MEMORY = 256 * 1024 * 1024;
+
+export interface Finding {
+  readonly number: number;
+  readonly image: string;
+  readonly format: string;
+  readonly what: string;
+  readonly bytes: Uint8Array;
+}
+
+/** Runs case `number`; returns what is wrong, if anything. */
+export async function runCase(pool: readonly Seed[], number: number): Promise<Finding | undefined> {
+  const random = new Random(Math.imul(number + 1, 0x9e3779b1));
+  const seed = pool[number % pool.length] as Seed;
+  const bytes = mutate(seed.bytes, random);
+  const what = await runBytes(bytes, seed.format, random);
+  return what === undefined ? undefined : { number, image: seed.name, format: seed.format, what, bytes };
+}
+
+/** Uses an image; returns what is wrong, if anything. */
+export async function runBytes(bytes: Uint8Array, format: string, random: Random): Promise<string | undefined> {
+  const started = performance.now();
+  const memory = process.memoryUsage.rss();
+  try {
+    await exercise(bytes, format, random);
+  } catch (error) {
+    return error instanceof Error ? error.message : String(error);
+  }
+  const milliseconds = performance.now() - started;
+  if (milliseconds > MOST_MILLISECONDS) return `took ${Math.round(milliseconds)} ms`;
+  const grown = process.memoryUsage.rss() - memory;
+  return grown > MOST_MEMORY ? `took ${Math.round(grown / 2 ** 20)} MiB` : undefined;
+}

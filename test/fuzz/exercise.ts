@@ -1,0 +1,70 @@
+/** Uses an image in every way: only a DiskError may come out of any of it. */
+import { DiskError } from '../../src/base/errors.ts';
+import type { Disk } from '../../src/disk/disk.ts';
+import { inspect } from '../../src/disk/inspect.ts';
+import { openDisk } from '../../src/disk/open.ts';
+import { memoryStorage } from '../../src/storage/memory.ts';
+import type { Random } from '../random.ts';
+
+const MOST_RUNS = 300;
+const MOST_READ = 64 * 1024;
+
+/** Runs one use; a DiskError is an answer, anything else is a finding. */
+async function attempt<T>(what: string, body: () => Promise<T>): Promise<T | undefined> {
+  try {
+    return await body();
+  } catch (error) {
+    if (error instanceof DiskError) return undefined;
+    throw new Error(`${what}: ${error instanceof Error ? `${error.name}: ${error.message}\n${error.stack}` : error}`, { cause: error });
+  }
+}
+
+/** The image's backing file, where it names one. */
+const resolve = () => ({ storage: memoryStorage({ bytes: new Uint8Array(300_000).fill(7), readOnly: true }), format: 'raw' });
+
+export async function exercise(bytes: Uint8Array, format: string, random: Random): Promise<void> {
+  await attempt('inspect', () => inspect(memoryStorage({ bytes, readOnly: true })));
+  const disk = await attempt('open', () => openDisk(memoryStorage({ bytes, readOnly: true }), { format, readOnly: true, resolve }));
+  if (disk) await readOnlyUses(disk);
+  const writable = await attempt('open for writing', () => openDisk(memoryStorage({ bytes }), { format, resolve }));
+  if (writable) await writingUses(writable, random);
+}
+
+async function readOnlyUses(disk: Disk): Promise<void> {
+  await attempt('info', () => disk.info());
+  await attempt('check', () => disk.check());
+  await attempt('metadata', () => disk.metadata());
+  let runs = 0;
+  await attempt('map', async () => {
+    for await (const run of disk.map()) {
+      if (run.data && runs < 40) await attempt('read', () => disk.read(run.start, Math.min(run.length, MOST_READ)));
+      if (++runs > MOST_RUNS) break;
+    }
+  });
+  await attempt('read the end', () => disk.read(Math.max(0, disk.size - 1000), Math.min(disk.size, 1000)));
+  for (const { id } of (await disk.snapshots.list()).slice(0, 3)) {
+    const view = await attempt('open a snapshot', () => disk.snapshots.open(id));
+    if (view) await attempt('read a snapshot', () => view.read(0, Math.min(view.size, MOST_READ)));
+    await view?.close();
+  }
+  await attempt('close', () => disk.close());
+}
+
+async function writingUses(disk: Disk, random: Random): Promise<void> {
+  const inside = () => random.between(0, Math.min(disk.size, 500_000) - 1);
+  for (let i = 0; i < 4 && disk.size > 0; i++) {
+    const offset = inside();
+    const length = Math.min(disk.size - offset, random.between(1, 20_000));
+    await attempt('write', () => disk.write(offset, random.bytes(length)));
+    await attempt('zero', () => disk.zero(offset, length, { unmap: i % 2 === 0 }));
+    await attempt('discard', () => disk.discard(offset, length));
+  }
+  await attempt('flush', () => disk.flush());
+  const [first] = await disk.snapshots.list();
+  await attempt('take a snapshot', () => disk.snapshots.create({ name: 'fuzz' }));
+  if (first) await attempt('apply a snapshot', () => disk.snapshots.apply(first.id));
+  if (first) await attempt('delete a snapshot', () => disk.snapshots.delete(first.id));
+  if (disk.size < 2 ** 32) await attempt('resize', () => disk.resize(random.pick([disk.size + 51_200, Math.floor(disk.size / 1024) * 512])));
+  await attempt('check and repair', () => disk.check({ repair: 'all' }));
+  await attempt('close', () => disk.close());
+}

@@ -1,0 +1,64 @@
+/** The valid images that fuzzing starts from: small, of mixed states, each with something the others lack. */
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createDisk } from '../../src/disk/open.ts';
+import { memoryStorage } from '../../src/storage/memory.ts';
+import { Random } from '../random.ts';
+
+export interface Seed {
+  readonly name: string;
+  readonly format: string;
+  readonly bytes: Uint8Array;
+}
+
+const GEOMETRIES: readonly Record<string, unknown>[] = [
+  { cluster_size: 512 },
+  { cluster_size: 512, refcount_bits: 64 },
+  { cluster_size: 512, refcount_bits: 1 },
+  { cluster_size: 1024, compat: '0.10' },
+  { cluster_size: 4096, refcount_bits: 8 },
+  { cluster_size: 65536 },
+];
+
+async function image(options: Record<string, unknown>): Promise<Uint8Array> {
+  const storage = memoryStorage();
+  const backing = options.cluster_size === 4096 ? { backing: { name: 'base', format: 'raw' }, resolve: () => memoryStorage({ bytes: new Uint8Array(300_000).fill(7) }) } : {};
+  const disk = await createDisk(storage, { format: 'qcow2', size: 400_384, ...options, ...backing });
+  const random = new Random(4);
+  for (let i = 0; i < 12; i++) {
+    await disk.write(random.between(0, 390_000), random.bytes(random.between(1, 9000)));
+    if (i % 5 === 3 && options.refcount_bits !== 1) await disk.snapshots.create({ name: `snapshot ${i}`, date: new Date(0) });
+  }
+  await disk.zero(131_072, 70_000);
+  await disk.discard(0, 8192);
+  await disk.flush();
+  return storage.bytes();
+}
+
+/** Compressed clusters come from the real qemu-img: nobody here writes them yet. */
+function compressed(folder: string, options: string): Uint8Array {
+  const [raw, made] = [join(folder, 'raw'), join(folder, 'qcow2')] as const;
+  const bytes = new Uint8Array(200_000);
+  const random = new Random(6);
+  for (let at = 0; at < 190_000; at += 20_000) bytes.set(random.bytes(random.between(100, 9000)), at);
+  writeFileSync(raw, bytes);
+  const { status, error } = spawnSync('qemu-img', ['convert', '-c', '-O', 'qcow2', '-o', options, raw, made]);
+  if (status !== 0) throw new Error(`qemu-img convert failed (${error?.message ?? status}): install the package qemu-utils`);
+  return new Uint8Array(readFileSync(made));
+}
+
+/** Makes the pool; a second or so. */
+export async function makePool(): Promise<Seed[]> {
+  const pool: Seed[] = [];
+  for (const options of GEOMETRIES) pool.push({ name: `qcow2 ${JSON.stringify(options)}`, format: 'qcow2', bytes: await image(options) });
+  const folder = mkdtempSync(join(tmpdir(), 'tabdisk-pool-'));
+  try {
+    for (const options of ['cluster_size=4k', 'cluster_size=4k,compression_type=zstd', 'cluster_size=64k'])
+      pool.push({ name: `qcow2 compressed ${options}`, format: 'qcow2', bytes: compressed(folder, options) });
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+  return pool;
+}
