@@ -24,14 +24,14 @@ const GEOMETRIES: readonly Record<string, unknown>[] = [
 
 async function image(options: Record<string, unknown>): Promise<Uint8Array> {
   const storage = memoryStorage();
-  const backing = options.cluster_size === 4096 ? { backing: { name: 'base', format: 'raw' }, resolve: () => memoryStorage({ bytes: new Uint8Array(300_000).fill(7) }) } : {};
-  const disk = await createDisk(storage, { format: 'qcow2', size: 400_384, ...options, ...backing });
+  const backing = options.cluster_size === 4096 ? { backing: { name: 'base', format: 'raw' }, resolve: () => memoryStorage({ bytes: new Uint8Array(150_000).fill(7) }) } : {};
+  const disk = await createDisk(storage, { format: 'qcow2', size: 200_192, ...options, ...backing });
   const random = new Random(4);
-  for (let i = 0; i < 12; i++) {
-    await disk.write(random.between(0, 390_000), random.bytes(random.between(1, 9000)));
-    if (i % 5 === 3 && options.refcount_bits !== 1) await disk.snapshots.create({ name: `snapshot ${i}`, date: new Date(0) });
+  for (let i = 0; i < 9; i++) {
+    await disk.write(random.between(0, 190_000), random.bytes(random.between(1, 5000)));
+    if (i % 4 === 3 && options.refcount_bits !== 1) await disk.snapshots.create({ name: `snapshot ${i}`, date: new Date(0) });
   }
-  await disk.zero(131_072, 70_000);
+  await disk.zero(131_072, 35_000);
   await disk.discard(0, 8192);
   await disk.flush();
   return storage.bytes();
@@ -40,9 +40,9 @@ async function image(options: Record<string, unknown>): Promise<Uint8Array> {
 /** Compressed clusters come from the real qemu-img: nobody here writes them yet. */
 function compressed(folder: string, options: string): Uint8Array {
   const [raw, made] = [join(folder, 'raw'), join(folder, 'qcow2')] as const;
-  const bytes = new Uint8Array(200_000);
+  const bytes = new Uint8Array(140_000);
   const random = new Random(6);
-  for (let at = 0; at < 190_000; at += 20_000) bytes.set(random.bytes(random.between(100, 9000)), at);
+  for (let at = 0; at < 130_000; at += 20_000) bytes.set(random.bytes(random.between(100, 9000)), at);
   writeFileSync(raw, bytes);
   const { status, error } = spawnSync('qemu-img', ['convert', '-c', '-O', 'qcow2', '-o', options, raw, made]);
   if (status !== 0) throw new Error(`qemu-img convert failed (${error?.message ?? status}): install the package qemu-utils`);

@@ -1,0 +1,138 @@
+/**
+ * The built page and a real Chromium to visit it: every e2e test starts here. The page is built from the sources as they are and
+ * served under a strict content security policy; any request to another origin, any error in the console and any page error is
+ * collected, and a test ends by asking that there was none.
+ */
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import type { Download, Page } from 'playwright-core';
+import { preview } from 'vite';
+import { startChromium } from '../chromium.ts';
+
+const TOP = resolve(import.meta.dirname, '../..');
+const VIEWPORT = { width: 1280, height: 800 };
+
+/** Stricter than the page's own: v86 compiles WebAssembly and starts a worker from a blob; nothing else is asked for. */
+const POLICY = [
+  "default-src 'self'",
+  "script-src 'self' 'wasm-unsafe-eval'",
+  "style-src 'self'",
+  "img-src 'self' data: blob:",
+  "worker-src 'self' blob:",
+  "object-src 'none'",
+].join('; ');
+
+/** A served page in a browser of its own. */
+export interface Visit {
+  readonly address: string;
+  /** A new tab, at the page unless told otherwise. */
+  tab(hash?: string): Promise<Page>;
+  /** What went wrong in any tab so far. */
+  readonly complaints: string[];
+  close(): Promise<void>;
+}
+
+/** Builds and serves the page, and starts Chromium with a fresh profile. */
+export async function visit(): Promise<Visit> {
+  const folder = mkdtempSync(join(tmpdir(), 'tabdisk-page-'));
+  const built = spawnSync(process.execPath, [join(TOP, 'node_modules/vite/bin/vite.js'), 'build', '--logLevel', 'error', '--outDir', folder], {
+    cwd: TOP,
+    encoding: 'utf8',
+    env: { ...process.env, NODE_ENV: 'production' },
+  });
+  if (built.status !== 0) throw new Error(`The page could not be built:\n${built.stdout}${built.stderr}`);
+  const server = await preview({
+    root: TOP,
+    configFile: false,
+    logLevel: 'error',
+    build: { outDir: folder },
+    preview: { host: '127.0.0.1', port: 0, headers: { 'Content-Security-Policy': POLICY } },
+  });
+  const address = server.resolvedUrls?.local[0];
+  if (address === undefined) throw new Error('The page is not served anywhere');
+  const browser = await startChromium();
+  const complaints: string[] = [];
+  // Without a save dialog, which no test can operate, the page falls back to a download.
+  await browser.context.addInitScript(() => Reflect.deleteProperty(window, 'showSaveFilePicker'));
+  return {
+    address,
+    complaints,
+    async tab(hash = '') {
+      const page = await browser.context.newPage();
+      await page.setViewportSize(VIEWPORT);
+      page.on('console', (message) => {
+        if (message.type() === 'error') complaints.push(`console: ${message.text()}`);
+      });
+      page.on('pageerror', (error) => complaints.push(`page: ${error.stack ?? error.message}`));
+      page.on('request', (request) => {
+        const url = request.url();
+        if (!url.startsWith(address) && !/^(?:blob|data):/.test(url)) complaints.push(`request to another origin: ${url}`);
+      });
+      await page.goto(address + hash);
+      await page.getByTestId('nothing-uploaded').waitFor();
+      return page;
+    },
+    async close() {
+      await browser.close();
+      await server.close();
+      rmSync(folder, { recursive: true, force: true });
+    },
+  };
+}
+
+/** Chooses an entry of one of the page's selects. */
+export async function choose(page: Page, testId: string, value: string): Promise<void> {
+  await page.getByTestId(testId).click();
+  await page.getByTestId(testId).locator(`wa-option[value="${value}"]`).click();
+}
+
+/** Types into one of the page's text fields, replacing what is there. */
+export async function fill(page: Page, testId: string, text: string): Promise<void> {
+  await page.getByTestId(testId).locator('input').fill(text);
+}
+
+export interface NewImage {
+  readonly name: string;
+  readonly size: string;
+  readonly format?: 'qcow2' | 'raw';
+  readonly place?: 'opfs' | 'indexeddb';
+}
+
+/** Makes an image through the dialog; it is the chosen one afterwards. */
+export async function createImage(page: Page, { name, size, format = 'qcow2', place = 'opfs' }: NewImage): Promise<void> {
+  await page.getByTestId('create').click();
+  await page.getByTestId('create-name').locator('input:focus').waitFor();
+  await fill(page, 'create-name', name);
+  if (format !== 'qcow2') await choose(page, 'create-format', format);
+  await fill(page, 'create-size', size);
+  if (place !== 'opfs') await choose(page, 'create-place', place);
+  await page.getByTestId('create-deed').click();
+  await page.getByTestId('create-dialog').waitFor({ state: 'detached' });
+  await page.getByTestId('image-title').getByText(name, { exact: true }).waitFor();
+}
+
+/** Opens one of the chosen image's tabs. */
+export async function openTab(page: Page, name: 'overview' | 'snapshots' | 'geometry' | 'map' | 'run'): Promise<void> {
+  await page.getByTestId(`tab-${name}`).click();
+}
+
+/** Says yes to the question on the screen. */
+export async function confirm(page: Page): Promise<void> {
+  await page.getByTestId('confirm-deed').click();
+  await page.getByTestId('confirm').waitFor({ state: 'detached' });
+}
+
+/** Exports the chosen image into `path`. */
+export async function exportTo(page: Page, format: 'qcow2' | 'raw', path: string): Promise<Download> {
+  await page.getByTestId('export').click();
+  const [download] = await Promise.all([page.waitForEvent('download', { timeout: 120_000 }), page.getByTestId(`export-${format}`).click()]);
+  await download.saveAs(path);
+  return download;
+}
+
+/** Whether one of the page's buttons can be pressed. They are custom elements, of which Playwright cannot tell. */
+export async function enabled(page: Page, testId: string): Promise<boolean> {
+  return page.getByTestId(testId).evaluate((button) => !(button as HTMLButtonElement).disabled);
+}

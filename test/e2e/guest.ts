@@ -1,0 +1,53 @@
+/** The Linux guest over the page's serial console: starting it, and running commands in its shell. */
+import type { Page } from 'playwright-core';
+import { confirm, openTab } from './browser.ts';
+
+const BOOT_MS = 240_000;
+const COMMAND_MS = 120_000;
+const PROMPT = 'tabdisk# ';
+
+/** Starts the machine on the chosen image and waits for the guest's shell. */
+export async function boot(page: Page): Promise<void> {
+  await openTab(page, 'run');
+  await page.getByTestId('run-start').click();
+  await page.getByTestId('run-state').getByText('Running').waitFor({ timeout: BOOT_MS });
+  await waitForText(page, 'GUEST READY', BOOT_MS);
+  await waitForText(page, PROMPT, COMMAND_MS);
+}
+
+let commands = 0;
+
+/** Runs a command in the guest's shell. Resolves to what it printed; throws unless it ends with status 0. */
+export async function run(page: Page, command: string): Promise<string> {
+  const mark = `done-${++commands}`;
+  // The shell echoes the line: with the mark in two pieces only its output has it whole.
+  await page
+    .getByTestId('serial-input')
+    .locator('input')
+    .fill(`${command}; echo "${mark.slice(0, 2)}""${mark.slice(2)}:$?:"`);
+  await page.getByTestId('serial-input').locator('input').press('Enter');
+  const text = await waitForText(page, `${mark}:`, COMMAND_MS);
+  const end = text.lastIndexOf(`${mark}:`);
+  const status = /^\d+/.exec(text.slice(end + mark.length + 1))?.[0];
+  const echo = text.lastIndexOf(PROMPT, end);
+  const output = text.slice(text.indexOf('\n', echo) + 1, end).trim();
+  if (status !== '0') throw new Error(`“${command}” ended with status ${status} in the guest:\n${output}`);
+  return output;
+}
+
+/** Stops the machine by its button. */
+export async function stop(page: Page): Promise<void> {
+  await openTab(page, 'run');
+  await page.getByTestId('run-stop').click();
+  await confirm(page);
+  await page.getByTestId('run-start').waitFor();
+}
+
+async function waitForText(page: Page, wanted: string, timeout: number): Promise<string> {
+  const output = page.getByTestId('serial-output');
+  await page.waitForFunction((text) => document.querySelector('[data-testid=serial-output]')?.textContent?.includes(text), wanted, {
+    timeout,
+    polling: 200,
+  });
+  return (await output.textContent()) ?? '';
+}

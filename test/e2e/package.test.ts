@@ -1,0 +1,84 @@
+/**
+ * The built package as an embedder gets it: unpacked into a project of its own, type-checked under both module resolutions in
+ * use, run by plain Node, and its command started. Needs `npm run build` before.
+ */
+import { spawnSync } from 'node:child_process';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+
+const TOP = resolve(import.meta.dirname, '../..');
+const CONSUMER = `
+import { createDisk, DiskError, memoryStorage, openDisk, type Storage } from 'tabdisk';
+import { nodeFileStorage } from 'tabdisk/node';
+import { v86Disk } from 'tabdisk/v86';
+
+const storage: Storage = memoryStorage();
+const disk = await createDisk(storage, { format: 'qcow2', size: 8 * 1024 * 1024 });
+await disk.write(1_000_001, new Uint8Array([1, 2, 3]));
+const sectors: number = v86Disk(disk).byteLength / 512;
+const file = await createDisk(nodeFileStorage('made.img', { create: 'truncate' }), { format: 'raw', size: 4096 });
+file.writeSync(4095, disk.readSync(1_000_002, 1));
+await file.close();
+const again = await openDisk(nodeFileStorage('made.img'), { format: 'raw', readOnly: true });
+const refused = await again.write(0, new Uint8Array(1)).catch((error: unknown) => error instanceof DiskError && error.kind);
+console.log(sectors, disk.info === undefined, again.readSync(4095, 1)[0], refused);
+`;
+
+let folder: string;
+
+beforeAll(() => {
+  if (!existsSync(join(TOP, 'dist/index.js'))) throw new Error('dist/ is not there: run npm run build first');
+  folder = mkdtempSync(join(tmpdir(), 'tabdisk-consumer-'));
+  const installed = join(folder, 'node_modules/tabdisk');
+  mkdirSync(installed, { recursive: true });
+  const packed = run('npm', ['pack', '--silent', '--pack-destination', folder], TOP);
+  run('tar', ['-xzf', join(folder, packed.trim()), '-C', installed, '--strip-components=1'], folder);
+  for (const name of ['idb-keyval', 'pako', 'fzstd']) symlinkSync(join(TOP, 'node_modules', name), join(folder, 'node_modules', name));
+  writeFileSync(join(folder, 'package.json'), JSON.stringify({ name: 'consumer', type: 'module' }));
+  writeFileSync(join(folder, 'main.ts'), CONSUMER);
+});
+
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+function run(command: string, args: readonly string[], cwd: string): string {
+  const { status, stdout, stderr } = spawnSync(command, args, { cwd, encoding: 'utf8' });
+  if (status !== 0) throw new Error(`${command} ${args.join(' ')} ended with ${status}:\n${stdout}${stderr}`);
+  return stdout;
+}
+
+test('holds the entries, their types and the command, and not the page', () => {
+  const installed = join(folder, 'node_modules/tabdisk');
+  expect(readdirSync(installed)).toEqual(expect.arrayContaining(['LICENSE', 'README.md', 'dist', 'package.json']));
+  const dist = readdirSync(join(installed, 'dist'));
+  expect(dist).toEqual(expect.arrayContaining(['cli.js', 'index.js', 'node.js', 'types', 'v86.js', 'worker.js']));
+  expect(dist).not.toContain('app');
+});
+
+test.each([
+  ['bundler', ['--module', 'esnext', '--moduleResolution', 'bundler', '--noEmit']],
+  ['nodenext', ['--module', 'nodenext', '--moduleResolution', 'nodenext']],
+])('type-checks with moduleResolution %s', (_, options) => {
+  const strict = [
+    '--strict',
+    '--exactOptionalPropertyTypes',
+    '--target',
+    'es2022',
+    '--lib',
+    'es2023,dom,dom.iterable,dom.asynciterable',
+    '--types',
+    '',
+  ];
+  run(join(TOP, 'node_modules/.bin/tsc'), [...strict, ...options, 'main.ts'], folder);
+});
+
+test('runs in Node without a bundler', () => {
+  expect(run('node', ['main.js'], folder)).toBe('16384 false 2 read-only\n');
+});
+
+test('has a command that runs as it lies', () => {
+  const command = join(folder, 'node_modules/tabdisk/dist/cli.js');
+  run(command, ['create', '-f', 'qcow2', 'small.qcow2', '1M'], folder);
+  expect(run(command, ['info', 'small.qcow2'], folder)).toContain('file format: qcow2');
+});

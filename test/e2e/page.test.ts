@@ -1,0 +1,305 @@
+/**
+ * The page without a guest, in real Chromium: making, renaming and deleting images, files in and out (qemu-img is the judge), files that
+ * are refused, geometry, the allocation map, colours, and the keyboard alone.
+ */
+import { execFileSync, spawnSync } from 'node:child_process';
+import { copyFileSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { Page } from 'playwright-core';
+import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
+import { choose, confirm, createImage, enabled, exportTo, fill, openTab, type Visit, visit } from './browser.ts';
+
+let browser: Visit;
+let folder: string;
+let page: Page;
+
+beforeAll(async () => {
+  folder = mkdtempSync(join(tmpdir(), 'tabdisk-page-test-'));
+  browser = await visit();
+});
+
+afterAll(async () => {
+  await browser?.close();
+  rmSync(folder, { recursive: true, force: true });
+});
+
+beforeEach(async () => {
+  page = await browser.tab();
+});
+
+afterEach(async () => {
+  await page.close();
+  expect(browser.complaints.splice(0)).toEqual([]);
+});
+
+const qemuImg = (...options: string[]): string => execFileSync('qemu-img', options, { encoding: 'utf8' });
+
+/** A qcow2 image of 100 MiB by QEMU: data in shuffled places, a run of zeros, and an odd tail. */
+function foreignImage(name: string, ...options: string[]): string {
+  const path = join(folder, name);
+  qemuImg('create', '-q', '-f', 'qcow2', ...options, path, '104858112');
+  const writes = ['write -P 0x5a 70M 300k', 'write -P 0xa5 1M 64k', 'write -P 0x11 33333504 5k', 'write -z 40M 2M', 'write -P 0x77 104857600 512'];
+  execFileSync('qemu-io', ['-f', 'qcow2', ...writes.flatMap((write) => ['-c', write]), path]);
+  return path;
+}
+
+async function importFile(path: string | { name: string; mimeType: string; buffer: Buffer }): Promise<void> {
+  await page.getByTestId('import-input').setInputFiles(path);
+}
+
+const listed = (): Promise<string[]> => page.locator('.image-name').allTextContents();
+
+test('an image is made, renamed and deleted; what cannot be is refused in words', async () => {
+  await page.getByTestId('empty').getByText('make the first one').waitFor();
+  await page.getByTestId('create').click();
+  await page.getByTestId('create-name').locator('input:focus').waitFor();
+  await fill(page, 'create-size', 'plenty');
+  await page.getByTestId('create-deed').click();
+  expect(await page.getByTestId('create-problem').textContent()).toContain('"plenty" is not a size');
+  await choose(page, 'create-preset', '1440k');
+  expect(await page.getByTestId('create-remark').textContent()).toContain('1,474,560 bytes');
+  await fill(page, 'create-name', ' ');
+  await page.getByTestId('create-deed').click();
+  expect(await page.getByTestId('create-problem').textContent()).toContain('name');
+  await page.getByTestId('create-cancel').click();
+  await page.getByTestId('create-dialog').waitFor({ state: 'detached' });
+  expect(await listed()).toEqual([]);
+
+  await createImage(page, { name: 'first', size: '3G' });
+  await createImage(page, { name: 'second', size: '720k', format: 'raw', place: 'indexeddb' });
+  expect(await page.getByTestId('fact-size').textContent()).toContain('737,280');
+  expect(await page.getByTestId('fact-place').textContent()).toBe('IndexedDB');
+  await openTab(page, 'snapshots');
+  expect(await page.getByTestId('snapshot-remark').textContent()).toContain('raw image has no place for snapshots');
+
+  await page.getByTestId('rename').click();
+  await fill(page, 'prompt-input', 'first');
+  await page.getByTestId('prompt-deed').click();
+  await page.getByTestId('message-error').getByText('second was not renamed').waitFor();
+  await page.getByTestId('message-dismiss').click();
+  await page.getByTestId('prompt').waitFor({ state: 'detached' });
+  await page.getByTestId('rename').click();
+  await fill(page, 'prompt-input', 'floppy');
+  await page.getByTestId('prompt-deed').click();
+  await page.getByTestId('image-title').getByText('floppy', { exact: true }).waitFor();
+  expect(await listed()).toEqual(['first', 'floppy']);
+
+  await page.reload();
+  await page.getByTestId('image-title').getByText('floppy', { exact: true }).waitFor();
+  await page.getByTestId('delete').click();
+  await page.getByTestId('confirm-cancel').click();
+  await page.getByTestId('confirm').waitFor({ state: 'detached' });
+  expect(await listed()).toEqual(['first', 'floppy']);
+  for (const name of ['floppy', 'first']) {
+    await page.getByTestId('image').filter({ hasText: name }).click();
+    await page.getByTestId('delete').click();
+    await confirm(page);
+    await page.getByTestId('message-success').getByText(`${name} is deleted`).waitFor();
+  }
+  await page.getByTestId('empty').waitFor();
+  expect(await listed()).toEqual([]);
+});
+
+test('an image of QEMU goes in and out, as qcow2 and as raw, without a difference', async () => {
+  const source = foreignImage('from qemu.qcow2', '-o', 'cluster_size=16k');
+  await importFile(source);
+  await page.getByTestId('image-title').getByText('from qemu.qcow2').waitFor();
+  expect(await page.getByTestId('fact-cluster').textContent()).toContain('16 KiB');
+  await page.getByTestId('check').click();
+  await page.getByTestId('check-result').getByText('No errors were found on the image.').waitFor();
+  const info = JSON.parse((await page.getByTestId('overview-json').textContent()) ?? '') as Record<string, unknown>;
+  expect(info).toMatchObject({ format: 'qcow2', 'virtual-size': 104858112, 'cluster-size': 16384 });
+  for (const format of ['qcow2', 'raw'] as const) {
+    const exported = join(folder, `exported.${format}`);
+    const download = await exportTo(page, format, exported);
+    expect(download.suggestedFilename()).toBe(format === 'qcow2' ? 'from qemu.qcow2' : 'from qemu.img');
+    expect(qemuImg('compare', '-f', 'qcow2', '-F', format, source, exported)).toContain('Images are identical.');
+  }
+  expect(qemuImg('check', '-f', 'qcow2', join(folder, 'exported.qcow2'))).toContain('No errors were found');
+
+  // The same file again gets a name of its own; dropped this time.
+  const bytes = readFileSync(source).toString('base64');
+  await page.evaluate((base64) => {
+    const transfer = new DataTransfer();
+    transfer.items.add(new File([Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0))], 'from qemu.qcow2'));
+    for (const type of ['dragover', 'drop'])
+      document.body.dispatchEvent(new DragEvent(type, { bubbles: true, cancelable: true, dataTransfer: transfer }));
+  }, bytes);
+  await page.getByTestId('image-title').getByText('from qemu 2.qcow2').waitFor();
+  expect(await listed()).toEqual(['from qemu 2.qcow2', 'from qemu.qcow2']);
+});
+
+test('what is no image that can be opened is named and refused, and leaves nothing behind', async () => {
+  const before = await listed();
+  const vmdk = join(folder, 'other.vmdk');
+  qemuImg('create', '-q', '-f', 'vmdk', vmdk, '10M');
+  const overlay = join(folder, 'overlay.qcow2');
+  qemuImg('create', '-q', '-f', 'qcow2', '-b', vmdk, '-F', 'vmdk', overlay);
+  const cut = join(folder, 'cut.qcow2');
+  copyFileSync(foreignImage('whole.qcow2'), cut);
+  truncateSync(cut, 100);
+  const refusals: readonly (readonly [string, RegExp])[] = [
+    [vmdk, /vmdk/i],
+    [overlay, /backing file/i],
+    [cut, /qcow2/i],
+  ];
+  for (const [path, words] of refusals) {
+    await importFile(path);
+    const message = page.getByTestId('message-error');
+    await message.waitFor();
+    expect(await message.textContent()).toMatch(/was not imported/);
+    expect(await message.textContent()).toMatch(words);
+    await page.getByTestId('message-dismiss').click();
+  }
+  expect(await listed()).toEqual(before);
+});
+
+test('an import that is called off leaves nothing behind', async () => {
+  const before = await listed();
+  const large = join(folder, 'large.img');
+  writeFileSync(large, Buffer.alloc(1024 * 1024, 7));
+  truncateSync(large, 1_500_000_000);
+  await importFile(large);
+  await page.getByTestId('job-cancel').click();
+  await page.getByTestId('job').waitFor({ state: 'detached' });
+  expect(await listed()).toEqual(before);
+  expect(await page.getByTestId('message-error').count()).toBe(0);
+});
+
+test('a name is text, whatever is in it', async () => {
+  const name = '<img src=x onerror=alert(1)>.img';
+  await importFile({ name, mimeType: '', buffer: Buffer.alloc(4096, 3) });
+  await page.getByTestId('image-title').getByText(name).waitFor();
+  expect(await page.locator('main img, aside img').count()).toBe(0);
+  await page.getByTestId('delete').click();
+  await confirm(page);
+});
+
+test('geometry: a disk without a partition table, and a floppy', async () => {
+  await createImage(page, { name: 'disk', size: '2G' });
+  await openTab(page, 'geometry');
+  await page.getByTestId('geometry-chs').getByText('4,161 × 16 × 63').waitFor();
+  expect(await page.getByTestId('geometry-sectors').textContent()).toContain('4,194,304');
+  expect(await page.getByTestId('geometry-source').textContent()).toContain('no partition table');
+  expect(await page.getByTestId('geometry-floppy').textContent()).toContain('not the size');
+  await createImage(page, { name: 'floppy', size: '1440k', format: 'raw' });
+  await openTab(page, 'geometry');
+  await page.getByTestId('geometry-floppy').getByText('80 × 2 × 18').waitFor();
+});
+
+test('the allocation map tells what is where, to the pointer, to the keyboard and in numbers', async () => {
+  await importFile(foreignImage('mapped.qcow2'));
+  await page.getByTestId('image-title').getByText('mapped.qcow2').waitFor();
+  await openTab(page, 'map');
+  const totals = page.getByTestId('map-totals');
+  // 300 KiB at 70 MiB are five clusters, and so on: nine of 64 KiB hold data, and the tail.
+  await totals.getByText('2 MiB', { exact: true }).waitFor();
+  expect(await totals.textContent()).toMatch(/data4[45]\d(\.\d)? KiB/);
+  const readout = page.getByTestId('map-readout');
+  const cells = Number(/^([\d,]+) cells/.exec((await readout.textContent()) ?? '')?.[1]?.replaceAll(',', ''));
+  expect(cells).toBeGreaterThan(300);
+  await page.getByTestId('map-canvas').focus();
+  await page.keyboard.press('End');
+  expect(await readout.textContent()).toContain('0x64001ff');
+  await page.keyboard.press('Home');
+  expect(await readout.textContent()).toMatch(/^0 B to /);
+  await page.keyboard.press('ArrowRight');
+  const second = await readout.textContent();
+  expect(second).not.toMatch(/^0 B to /);
+  const box = await page.getByTestId('map-canvas').boundingBox();
+  await page.mouse.move((box?.x ?? 0) + 24, (box?.y ?? 0) + 5);
+  expect(await readout.textContent()).toBe(second);
+  await page.setViewportSize({ width: 700, height: 800 });
+  await page.mouse.move(0, 0);
+  await readout.getByText('cells of').waitFor();
+  expect(Number(/^([\d,]+) cells/.exec((await readout.textContent()) ?? '')?.[1]?.replaceAll(',', ''))).toBeLessThanOrEqual(cells);
+});
+
+test('the allocation map of 1 TiB is quick', async () => {
+  await createImage(page, { name: 'vast', size: '1T' });
+  const start = performance.now();
+  await openTab(page, 'map');
+  await page.getByTestId('map-totals').getByText('1 TiB').waitFor();
+  expect(performance.now() - start).toBeLessThan(5000);
+});
+
+test('snapshots of an image that nothing runs on: taken, reverted to, deleted, and QEMU agrees', async () => {
+  await importFile(foreignImage('kept.qcow2'));
+  await page.getByTestId('image-title').getByText('kept.qcow2').waitFor();
+  await openTab(page, 'snapshots');
+  for (const name of ['early', 'late']) {
+    await fill(page, 'snapshot-name', name);
+    await page.getByTestId('snapshot-take').click();
+    await page.getByTestId('snapshot-row').getByText(name, { exact: true }).waitFor();
+  }
+  await page.getByTestId('snapshot-row').filter({ hasText: 'early' }).getByTestId('snapshot-delete').click();
+  await confirm(page);
+  await page.getByTestId('message-success').getByText('Snapshot early is deleted').waitFor();
+  await page.getByTestId('snapshot-revert').click();
+  await confirm(page);
+  await page.getByTestId('message-success').getByText('back at late').waitFor();
+  const exported = join(folder, 'kept-exported.qcow2');
+  await exportTo(page, 'qcow2', exported);
+  expect(qemuImg('snapshot', '-l', exported)).toMatch(/^2\s+late\s/m);
+  expect(spawnSync('qemu-img', ['check', exported]).status).toBe(0);
+  expect(qemuImg('compare', join(folder, 'kept.qcow2'), exported)).toContain('identical');
+});
+
+test('colours follow the choice, and the choice is kept', async () => {
+  const dark = (): Promise<boolean> => page.evaluate(() => document.documentElement.classList.contains('wa-dark'));
+  await page.emulateMedia({ colorScheme: 'dark' });
+  await expect.poll(dark).toBe(true);
+  await page.getByTestId('theme').click();
+  await expect.poll(dark).toBe(false);
+  await page.reload();
+  await page.getByTestId('theme').waitFor();
+  await expect.poll(dark).toBe(false);
+  await page.getByTestId('theme').click();
+  await page.emulateMedia({ colorScheme: 'light' });
+  await expect.poll(dark).toBe(true);
+  await page.getByTestId('theme').click();
+  await expect.poll(dark).toBe(false);
+});
+
+test('the keyboard is enough to make an image, choose it and go through its tabs', async () => {
+  const reach = async (testId: string): Promise<void> => {
+    for (let presses = 0; presses < 40; presses++) {
+      const focused = await page.evaluate(() => (document.activeElement as HTMLElement | null)?.dataset['testid']);
+      if (focused === testId) return;
+      await page.keyboard.press('Tab');
+    }
+    throw new Error(`${testId} cannot be reached with the Tab key`);
+  };
+  await reach('create');
+  await page.keyboard.press('Enter');
+  await page.getByTestId('create-name').locator('input:focus').waitFor();
+  await page.keyboard.press('Escape');
+  await page.getByTestId('create-dialog').waitFor({ state: 'detached' });
+  await reach('create');
+  await page.keyboard.press('Enter');
+  await page.getByTestId('create-name').locator('input:focus').waitFor();
+  await page.keyboard.type('by keyboard');
+  await page.keyboard.press('Enter');
+  await page.getByTestId('image-title').getByText('by keyboard', { exact: true }).waitFor();
+  await reach('tab-overview');
+  await page.keyboard.press('ArrowRight');
+  await page.getByTestId('snapshot-take').waitFor();
+  await page.keyboard.press('End');
+  await page.getByTestId('run-start').waitFor();
+});
+
+test('without a guest the page asks for BIOS and kernel, and says so', async () => {
+  await page.route('**/guest/manifest.json', (route) => route.fulfill({ contentType: 'text/html', body: '<!doctype html>' }));
+  await page.reload();
+  await createImage(page, { name: 'bare', size: '64M' });
+  await openTab(page, 'run');
+  await page.getByTestId('guest-files').getByText('came without a guest').waitFor();
+  expect(await enabled(page, 'run-start')).toBe(false);
+  const file = (name: string) => ({ name, mimeType: '', buffer: Buffer.alloc(65536, 0xf4) });
+  await page.getByTestId('guest-bios').setInputFiles(file('bios.bin'));
+  await page.getByTestId('guest-vgaBios').setInputFiles(file('vgabios.bin'));
+  expect(await enabled(page, 'run-start')).toBe(false);
+  await choose(page, 'run-boot', 'disk');
+  expect(await enabled(page, 'run-start')).toBe(true);
+});
