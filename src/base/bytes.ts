@@ -8,8 +8,7 @@ import { DiskError } from './errors.ts';
 export const TWO_32 = 0x1_0000_0000;
 
 /** A `DataView` over exactly these bytes. */
-export const view = (bytes: Uint8Array): DataView =>
-  new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+export const view = (bytes: Uint8Array): DataView => new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 
 /** Puts a 64-bit value together from its words; refuses what a double cannot hold exactly. `field` names it in the error. */
 export function u64(high: number, low: number, field: string): number {
@@ -20,12 +19,10 @@ export function u64(high: number, low: number, field: string): number {
 }
 
 /** Big-endian u64 at `at`; refuses values above 2^53-1. */
-export const u64be = (data: DataView, at: number, field: string): number =>
-  u64(data.getUint32(at), data.getUint32(at + 4), field);
+export const u64be = (data: DataView, at: number, field: string): number => u64(data.getUint32(at), data.getUint32(at + 4), field);
 
 /** Little-endian u64 at `at`; refuses values above 2^53-1. */
-export const u64le = (data: DataView, at: number, field: string): number =>
-  u64(data.getUint32(at + 4, true), data.getUint32(at, true), field);
+export const u64le = (data: DataView, at: number, field: string): number => u64(data.getUint32(at + 4, true), data.getUint32(at, true), field);
 
 /** Writes a non-negative safe integer as big-endian u64. */
 export function setU64be(data: DataView, at: number, value: number): void {

@@ -118,5 +118,4 @@ export class RangeLock {
   }
 }
 
-const conflict = (a: HeldRange, b: HeldRange): boolean =>
-  (a.exclusive || b.exclusive) && a.start < b.end && b.start < a.end;
+const conflict = (a: HeldRange, b: HeldRange): boolean => (a.exclusive || b.exclusive) && a.start < b.end && b.start < a.end;

@@ -51,8 +51,7 @@ export interface OpenOptions {
 export function* openChain(storage: Storage, options: OpenOptions, above: readonly Storage[] = []): Io<BlockNode> {
   const { formats = allFormats, cache = 'writeback' } = options;
   const readOnly = options.readOnly ?? storage.readOnly;
-  if (!readOnly && storage.readOnly)
-    throw new DiskError('read-only', `${storage.name} can only be read: open it with readOnly`);
+  if (!readOnly && storage.readOnly) throw new DiskError('read-only', `${storage.name} can only be read: open it with readOnly`);
   if (options.noBacking && !readOnly)
     throw new DiskError('refused', 'noBacking needs readOnly: writes would copy zeros in place of the backing file');
   const probed = options.format === undefined;
@@ -82,11 +81,14 @@ function* openBacking(driver: ImageDriver, options: OpenOptions, chain: readonly
   const place = { format: driver.format, field: 'backing_file' };
   const quoted = JSON.stringify(backing.name);
   if (guessed)
-    throw new DiskError('refused', `The format of ${driver.storage.name} was guessed, so its backing file ${quoted} is not opened: state the format`, place);
+    throw new DiskError(
+      'refused',
+      `The format of ${driver.storage.name} was guessed, so its backing file ${quoted} is not opened: state the format`,
+      place,
+    );
   if (!options.resolve)
     throw new DiskError('refused', `${driver.storage.name} needs the backing file ${quoted}: pass a resolve function that opens it`, place);
-  if (chain.length >= MAX_CHAIN_DEPTH)
-    throw new DiskError('refused', `The backing chain is deeper than ${MAX_CHAIN_DEPTH} images`, place);
+  if (chain.length >= MAX_CHAIN_DEPTH) throw new DiskError('refused', `The backing chain is deeper than ${MAX_CHAIN_DEPTH} images`, place);
   const resolved = yield* wait(askFor({ kind: 'backing', ...backing, from: driver.storage.name }, options.resolve));
   const { storage, format = backing.format } = 'storage' in resolved ? resolved : { storage: resolved };
   try {

@@ -172,8 +172,7 @@ export class Disk implements AsyncDisk {
   }
 
   *#resize(size: number): Io<void> {
-    if (!Number.isSafeInteger(size) || size < 0)
-      throw new DiskError('refused', `${size} is not a disk size in bytes`, { field: 'size' });
+    if (!Number.isSafeInteger(size) || size < 0) throw new DiskError('refused', `${size} is not a disk size in bytes`, { field: 'size' });
     yield* this.node.truncate(size);
   }
 

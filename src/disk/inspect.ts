@@ -26,7 +26,10 @@ export function inspect(
   return runAsync(look(storage, options));
 }
 
-function* look(storage: Storage | PromiseLike<Storage>, { format, formats = allFormats }: { format?: string; formats?: readonly FormatDescriptor[] }): Io<InspectionReport> {
+function* look(
+  storage: Storage | PromiseLike<Storage>,
+  { format, formats = allFormats }: { format?: string; formats?: readonly FormatDescriptor[] },
+): Io<InspectionReport> {
   const opened = 'then' in storage ? yield* wait(storage) : storage;
   const descriptor = format === undefined ? yield* probeStorage(formats, opened) : findFormat(formats, format);
   const { name, title } = descriptor;

@@ -6,8 +6,9 @@
  * Crash argument of a write to a new place: the bytes go to space that nothing points at, then `commit` changes the mapping in
  * memory, and the driver's flush writes that mapping only behind a barrier. A cut before it leaves the old contents.
  */
-import { DiskError } from '../base/errors.ts';
+
 import { roundDown, roundUp } from '../base/bytes.ts';
+import { DiskError } from '../base/errors.ts';
 import type { Io } from '../base/io.ts';
 import { RangeLock } from '../base/locks.ts';
 import type { FreshPlacement, ImageDriver, Placement } from '../formats/driver.ts';
@@ -123,7 +124,8 @@ export class BlockNode implements Storage {
     const tailEnd = Math.min(size, roundUp(old, unit));
     if (old < tailEnd) {
       const { kind } = yield* driver.map(old, tailEnd - old);
-      if (kind === 'data' || kind === 'encoded' || (kind === 'backing' && old < uncovered)) yield* this.#writeRange(old, new Uint8Array(tailEnd - old));
+      if (kind === 'data' || kind === 'encoded' || (kind === 'backing' && old < uncovered))
+        yield* this.#writeRange(old, new Uint8Array(tailEnd - old));
     }
     for (let at = tailEnd; at < uncovered; ) {
       const step = Math.min(unit, uncovered - at);

@@ -47,8 +47,7 @@ function* create(storage: Storage | PromiseLike<Storage>, all: CreateOptions): I
   try {
     const descriptor = findFormat(formats, format);
     if (!descriptor.create) throw new DiskError('unsupported', `${descriptor.name}: images of this format cannot be created`, { format });
-    if (opened.size !== 0)
-      throw new DiskError('refused', `${opened.name} is not empty: creating an image there would destroy ${opened.size} bytes`);
+    if (opened.size !== 0) throw new DiskError('refused', `${opened.name} is not empty: creating an image there would destroy ${opened.size} bytes`);
     const opening: OpenOptions = { ...(resolve ? { resolve } : {}), ...(cache ? { cache } : {}), formats };
     const bytes = size ?? (yield* backingSize(backing, opening, opened.name));
     if (!Number.isSafeInteger(bytes) || bytes < 0) throw new DiskError('refused', `${bytes} is not a disk size in bytes`, { field: 'size' });

@@ -62,8 +62,7 @@ export class Snapshots<D = unknown> {
 
   #driver(): SnapshotDriver {
     const { driver } = this.#node;
-    if (!driver.snapshots)
-      throw new DiskError('unsupported', `${driver.format}: this format has no internal snapshots`, { format: driver.format });
+    if (!driver.snapshots) throw new DiskError('unsupported', `${driver.format}: this format has no internal snapshots`, { format: driver.format });
     return driver.snapshots;
   }
 

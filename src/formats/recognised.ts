@@ -18,7 +18,9 @@ const NOTHING: Capabilities = {
 };
 
 /** A descriptor without `open`. `probe` is the format's own. */
-export function recognised(format: Pick<FormatDescriptor, 'name' | 'title' | 'extensions' | 'probe'> & { aliases?: readonly string[] }): FormatDescriptor {
+export function recognised(
+  format: Pick<FormatDescriptor, 'name' | 'title' | 'extensions' | 'probe'> & { aliases?: readonly string[] },
+): FormatDescriptor {
   return { aliases: [], ...format, capabilities: NOTHING, createOptions: [], limits: ['not opened yet, only recognised'] };
 }
 

@@ -82,7 +82,9 @@ export class FailStopStorage implements Storage {
       yield* body();
     } catch (error) {
       if (!(error instanceof DiskError) || (error.kind !== 'no-space' && error.kind !== 'would-wait'))
-        this.#failed = new DiskError('io', `${this.name}: a flush failed, so what it had to write may be lost; open the image again to go on`, { cause: error });
+        this.#failed = new DiskError('io', `${this.name}: a flush failed, so what it had to write may be lost; open the image again to go on`, {
+          cause: error,
+        });
       throw error;
     }
   }

@@ -38,7 +38,13 @@ export async function explore(exploration: Exploration): Promise<number> {
   const look = async (changes: readonly Change[], what: string) => {
     if (states >= limit) return;
     states++;
-    await judge(exploration, rebuild(durable, changes), timeline[mark] as Expectation, `log entry ${position}, ${what} of ${stretch.length} changes`, states);
+    await judge(
+      exploration,
+      rebuild(durable, changes),
+      timeline[mark] as Expectation,
+      `log entry ${position}, ${what} of ${stretch.length} changes`,
+      states,
+    );
   };
   let position = 0;
   for (; position <= log.length && states < limit; position++) {
@@ -121,5 +127,6 @@ async function judge(exploration: Exploration, file: Uint8Array, right: Expectat
 async function requireSound(checking: Promise<{ corruptions: number; checkErrors: number; messages: readonly string[] }>): Promise<void> {
   const { corruptions, checkErrors, messages } = await checking;
   const errors = messages.filter((message) => !message.startsWith('Leaked'));
-  if (corruptions + checkErrors > 0) throw new Error(`check found ${corruptions} corruptions, ${checkErrors} errors: ${errors.slice(0, 3).join('; ')}`);
+  if (corruptions + checkErrors > 0)
+    throw new Error(`check found ${corruptions} corruptions, ${checkErrors} errors: ${errors.slice(0, 3).join('; ')}`);
 }

@@ -59,5 +59,7 @@ export async function runWorkload(workload: Workload, options: RunOptions): Prom
 /** The log as if nothing but the guest's last word had been flushed; the positions stay. */
 function withoutBarriers({ log }: RecorderStorage): RecorderStorage['log'] {
   const last = log.findLastIndex(({ kind }) => kind === 'flush');
-  return log.map((entry, index) => (entry.kind === 'barrier' || (entry.kind === 'flush' && index < last) ? { kind: 'write', offset: 0, bytes: new Uint8Array() } : entry));
+  return log.map((entry, index) =>
+    entry.kind === 'barrier' || (entry.kind === 'flush' && index < last) ? { kind: 'write', offset: 0, bytes: new Uint8Array() } : entry,
+  );
 }

@@ -60,18 +60,27 @@ const SMALL = { cluster_size: 512 };
 
 export const workloads: readonly Workload[] = [
   { name: 'raw writes', format: 'raw', options: {}, sectors: 200, run: (guest, random) => writes(guest, random, { count: 60, most: 9 }) },
-  ...[{ cluster_size: 512 }, { cluster_size: 4096 }, { cluster_size: 65536 }, { ...SMALL, refcount_bits: 1 }, { ...SMALL, refcount_bits: 64 }, { ...SMALL, compat: '0.10' }].map(
-    (options) => qcow2('writes', options, { sectors: 700, run: (guest, random) => writes(guest, random, { count: 60, most: 20 }) }),
-  ),
+  ...[
+    { cluster_size: 512 },
+    { cluster_size: 4096 },
+    { cluster_size: 65536 },
+    { ...SMALL, refcount_bits: 1 },
+    { ...SMALL, refcount_bits: 64 },
+    { ...SMALL, compat: '0.10' },
+  ].map((options) => qcow2('writes', options, { sectors: 700, run: (guest, random) => writes(guest, random, { count: 60, most: 20 }) })),
   ...[{ cluster_size: 512 }, { cluster_size: 4096 }, { ...SMALL, refcount_bits: 1 }, { cluster_size: 4096, compat: '0.10' }].map((options) =>
     qcow2('zeroes and discards', options, {
       sectors: 500,
       run: (guest, random) => mixture(guest, random, { count: 60, most: 20, cluster: options.cluster_size / 512 }),
     }),
   ),
-  ...[{ cluster_size: 512 }, { cluster_size: 4096 }, { ...SMALL, refcount_bits: 4 }, { ...SMALL, refcount_bits: 64 }, { ...SMALL, compat: '0.10' }].map((options) =>
-    qcow2('snapshots', options, { sectors: 400, run: (guest, random) => snapshots(guest, random, 20) }),
-  ),
+  ...[
+    { cluster_size: 512 },
+    { cluster_size: 4096 },
+    { ...SMALL, refcount_bits: 4 },
+    { ...SMALL, refcount_bits: 64 },
+    { ...SMALL, compat: '0.10' },
+  ].map((options) => qcow2('snapshots', options, { sectors: 400, run: (guest, random) => snapshots(guest, random, 20) })),
   ...[{ cluster_size: 512 }, { cluster_size: 4096 }].map((options) =>
     qcow2('copy on write over a backing file', options, {
       sectors: 400,
@@ -101,13 +110,17 @@ export const workloads: readonly Workload[] = [
     },
   }),
   // 64-bit counts in 512-byte clusters: a block counts 64 clusters, and the table outgrows its first cluster at 4096.
-  qcow2('refcount table growth', { ...SMALL, refcount_bits: 64 }, {
-    sectors: 6000,
-    run: async (guest, random) => {
-      for (let sector = 0; sector + 400 < guest.sectors; sector += 400) {
-        await guest.write(sector, 400);
-        if (random.chance(0.3)) await guest.flush();
-      }
+  qcow2(
+    'refcount table growth',
+    { ...SMALL, refcount_bits: 64 },
+    {
+      sectors: 6000,
+      run: async (guest, random) => {
+        for (let sector = 0; sector + 400 < guest.sectors; sector += 400) {
+          await guest.write(sector, 400);
+          if (random.chance(0.3)) await guest.flush();
+        }
+      },
     },
-  }),
+  ),
 ];

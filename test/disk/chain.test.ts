@@ -23,7 +23,9 @@ class Folder {
 
   async image(name: string, options: { size?: number; backing?: { name: string; format?: string }; byte?: number; format?: string }): Promise<void> {
     const { byte, format = 'qcow2', ...rest } = options;
-    const disk = await createDisk(this.make(name), { format, cluster_size: 4096, ...rest, resolve: this.resolve } as Parameters<typeof createDisk>[1]);
+    const disk = await createDisk(this.make(name), { format, cluster_size: 4096, ...rest, resolve: this.resolve } as Parameters<
+      typeof createDisk
+    >[1]);
     if (byte) await disk.write(byte * 10_000, new Uint8Array(5000).fill(byte));
     await disk.flush();
   }
@@ -54,7 +56,11 @@ describe('a chain', () => {
     await folder.image('base', { size: 8192 });
     await folder.image('top', { backing: { name: 'base', format: 'qcow2' } });
     const top = folder.files.get('top') as Storage;
-    await expect(openDisk(top, { format: 'qcow2' })).rejects.toMatchObject({ kind: 'refused', field: 'backing_file', message: expect.stringContaining('"base"') });
+    await expect(openDisk(top, { format: 'qcow2' })).rejects.toMatchObject({
+      kind: 'refused',
+      field: 'backing_file',
+      message: expect.stringContaining('"base"'),
+    });
     const alone = await openDisk(top, { format: 'qcow2', readOnly: true, noBacking: true });
     expect(await alone.read(0, 2)).toEqual(new Uint8Array(2));
     await expect(openDisk(top, { format: 'qcow2', noBacking: true })).rejects.toMatchObject({ kind: 'refused' });
@@ -89,7 +95,9 @@ describe('a chain', () => {
     for (let i = 1; i < 128; i++) await folder.image(String(i), { size: 512, backing: { name: String(i - 1), format: 'qcow2' } });
     const last = folder.files.get('127') as Storage;
     expect((await openDisk(last, { format: 'qcow2', readOnly: true, resolve: folder.resolve })).size).toBe(512);
-    await expect(createDisk(folder.make('128'), { format: 'qcow2', size: 512, backing: { name: '127', format: 'qcow2' }, resolve: folder.resolve })).rejects.toMatchObject({
+    await expect(
+      createDisk(folder.make('128'), { format: 'qcow2', size: 512, backing: { name: '127', format: 'qcow2' }, resolve: folder.resolve }),
+    ).rejects.toMatchObject({
       message: expect.stringContaining('deeper than 128'),
     });
   });
@@ -125,11 +133,18 @@ describe('formats', () => {
   ] as const)('%s is named, not taken for raw', async (name, at, magic) => {
     const bytes = new Uint8Array(4096);
     bytes.set(magic, at);
-    await expect(openDisk(memoryStorage({ bytes }))).rejects.toMatchObject({ kind: 'unsupported', format: name, message: expect.stringContaining('not supported yet') });
+    await expect(openDisk(memoryStorage({ bytes }))).rejects.toMatchObject({
+      kind: 'unsupported',
+      format: name,
+      message: expect.stringContaining('not supported yet'),
+    });
   });
 
   it('an unknown name lists the known ones; an embedder can leave formats out', async () => {
-    await expect(openDisk(memoryStorage(), { format: 'zip' })).rejects.toMatchObject({ field: 'format', message: expect.stringContaining('raw, qcow2') });
+    await expect(openDisk(memoryStorage(), { format: 'zip' })).rejects.toMatchObject({
+      field: 'format',
+      message: expect.stringContaining('raw, qcow2'),
+    });
     await expect(openDisk(memoryStorage({ bytes: new Uint8Array(9) }), { formats: [] })).rejects.toMatchObject({ kind: 'wrong-format' });
   });
 });
@@ -141,7 +156,11 @@ describe('snapshots', () => {
     await disk.write(0, new Uint8Array([7]));
     await disk.snapshots.create({ name: 'twin' });
     await disk.snapshots.create({ name: 'twin' });
-    expect((await disk.snapshots.list()).map(({ id, name }) => [id, name])).toEqual([['1', '2'], ['2', 'twin'], ['3', 'twin']]);
+    expect((await disk.snapshots.list()).map(({ id, name }) => [id, name])).toEqual([
+      ['1', '2'],
+      ['2', 'twin'],
+      ['3', 'twin'],
+    ]);
     // "2" is the id of the second and the name of the first.
     const view = await disk.snapshots.open('2');
     expect(await view.read(0, 1)).toEqual(new Uint8Array([7]));
@@ -178,8 +197,16 @@ describe('cache modes', () => {
     const storage = memoryStorage();
     await (await createDisk(storage, { format: 'raw', size: 4096 })).flush();
     let count = 0;
-    const counting = Object.create(storage, { size: { get: () => storage.size }, flush: { value: function* () { count++; } } }) as Storage;
-    for (const verb of ['read', 'write', 'map', 'barrier', 'close'] as const) Object.defineProperty(counting, verb, { value: storage[verb].bind(storage) });
+    const counting = Object.create(storage, {
+      size: { get: () => storage.size },
+      flush: {
+        value: function* () {
+          count++;
+        },
+      },
+    }) as Storage;
+    for (const verb of ['read', 'write', 'map', 'barrier', 'close'] as const)
+      Object.defineProperty(counting, verb, { value: storage[verb].bind(storage) });
     const disk = await openDisk(counting, { format: 'raw', cache });
     await disk.write(0, new Uint8Array(10));
     expect(count).toBe(flushes);

@@ -102,14 +102,41 @@ const mixed = (random: Random, size: number): Step[] => [
   flush,
 ];
 
-const growing = (random: Random, size: number): Step[] => [...scattered(random, size, 4, 9000), resize(size * 3), ...scattered(random, size * 3, 3, 9000), resize(size / 2), flush];
+const growing = (random: Random, size: number): Step[] => [
+  ...scattered(random, size, 4, 9000),
+  resize(size * 3),
+  ...scattered(random, size * 3, 3, 9000),
+  resize(size / 2),
+  flush,
+];
 
-const sequential = (random: Random, size: number): Step[] => [...Array.from({ length: 8 }, (_, i) => write((i * size) / 8, random.bytes(size / 8))), flush];
+const sequential = (random: Random, size: number): Step[] => [
+  ...Array.from({ length: 8 }, (_, i) => write((i * size) / 8, random.bytes(size / 8))),
+  flush,
+];
 
 const workloads: readonly Workload[] = [
-  { name: 'raw', format: 'raw', options: {}, size: 1 << 18, steps: (random, size) => [...scattered(random, size, 6, 9000), flush, zero(100, 5000, true), flush] },
-  ...[{ cluster_size: 512 }, { cluster_size: 4096 }, { cluster_size: 4096, refcount_bits: 1 }].map((options) => ({ name: 'mixed', format: 'qcow2', options, size: 1 << 18, steps: mixed })),
-  ...[{ cluster_size: 512 }, { cluster_size: 4096 }, { cluster_size: 512, refcount_bits: 64 }].map((options) => ({ name: 'snapshots', format: 'qcow2', options, size: 1 << 17, steps: withSnapshots })),
+  {
+    name: 'raw',
+    format: 'raw',
+    options: {},
+    size: 1 << 18,
+    steps: (random, size) => [...scattered(random, size, 6, 9000), flush, zero(100, 5000, true), flush],
+  },
+  ...[{ cluster_size: 512 }, { cluster_size: 4096 }, { cluster_size: 4096, refcount_bits: 1 }].map((options) => ({
+    name: 'mixed',
+    format: 'qcow2',
+    options,
+    size: 1 << 18,
+    steps: mixed,
+  })),
+  ...[{ cluster_size: 512 }, { cluster_size: 4096 }, { cluster_size: 512, refcount_bits: 64 }].map((options) => ({
+    name: 'snapshots',
+    format: 'qcow2',
+    options,
+    size: 1 << 17,
+    steps: withSnapshots,
+  })),
   ...[{ cluster_size: 512 }, { cluster_size: 4096 }].map((options) => ({ name: 'resize', format: 'qcow2', options, size: 1 << 17, steps: growing })),
   // 64-bit counts in 512-byte clusters: new refcount blocks all the time, and a larger refcount table.
   { name: 'refcount growth', format: 'qcow2', options: { cluster_size: 512, refcount_bits: 64 }, size: 1 << 21, stride: 11, steps: sequential },
@@ -132,11 +159,17 @@ async function strike(workload: Workload, fault: Fault): Promise<boolean> {
   // What is durable, and what may be there besides since then.
   let since: Step[] = [];
   for (const step of workload.steps(new Random(3), workload.size)) {
-    const failure = await step.run(disk).then(() => undefined, (error: unknown) => error);
+    const failure = await step.run(disk).then(
+      () => undefined,
+      (error: unknown) => error,
+    );
     if (failure !== undefined) {
       expect(failure, step.name).toBeInstanceOf(DiskError);
       expect(faulty.struck).toBe(true);
-      const again = await step.run(disk).then(() => undefined, (error: unknown) => error);
+      const again = await step.run(disk).then(
+        () => undefined,
+        (error: unknown) => error,
+      );
       if (again !== undefined) {
         // Declared failed: opened again, everything up to the last flush is there; the steps since are repeated.
         expect(again).toMatchObject({ kind: 'io', message: expect.stringContaining('open the image again') });
@@ -171,7 +204,10 @@ async function alreadyDone(disk: Disk, step: Step, contents: readonly Uint8Array
   if (!step.durable || step === flush) return false;
   const after = contents.map((bytes) => bytes.slice());
   step.model(after);
-  return requireContents(disk, after).then(() => true, () => false);
+  return requireContents(disk, after).then(
+    () => true,
+    () => false,
+  );
 }
 
 async function requireContents(disk: Disk, [contents, ...snapshots]: readonly Uint8Array[]): Promise<void> {

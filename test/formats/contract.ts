@@ -70,7 +70,13 @@ export function formatContract(one: FormatCase): void {
       const disk = await open((await mixedImage(one)).file, true);
       const into = new Uint8Array(10);
       expect(await disk.read(3, into)).toBe(into);
-      for (const [offset, length] of [[disk.size, 1], [-1, 1], [0, disk.size + 1], [0.5, 1], [Number.NaN, 1]] as const)
+      for (const [offset, length] of [
+        [disk.size, 1],
+        [-1, 1],
+        [0, disk.size + 1],
+        [0.5, 1],
+        [Number.NaN, 1],
+      ] as const)
         await expect(disk.read(offset, length)).rejects.toMatchObject({ kind: 'out-of-bounds' });
     });
 
@@ -146,7 +152,8 @@ export function formatContract(one: FormatCase): void {
           try {
             const found = await disk.read(offset, count);
             // The file's last cluster may be cut off: its end reads as zero.
-            for (let at = 0; at < count; at++) if (found[at] !== 0 && found[at] !== guest[offset + at]) throw new Error(`byte ${offset + at} was made up`);
+            for (let at = 0; at < count; at++)
+              if (found[at] !== 0 && found[at] !== guest[offset + at]) throw new Error(`byte ${offset + at} was made up`);
           } catch (error) {
             expect(error).toBeInstanceOf(DiskError);
           }

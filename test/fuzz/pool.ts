@@ -24,7 +24,10 @@ const GEOMETRIES: readonly Record<string, unknown>[] = [
 
 async function image(options: Record<string, unknown>): Promise<Uint8Array> {
   const storage = memoryStorage();
-  const backing = options.cluster_size === 4096 ? { backing: { name: 'base', format: 'raw' }, resolve: () => memoryStorage({ bytes: new Uint8Array(150_000).fill(7) }) } : {};
+  const backing =
+    options.cluster_size === 4096
+      ? { backing: { name: 'base', format: 'raw' }, resolve: () => memoryStorage({ bytes: new Uint8Array(150_000).fill(7) }) }
+      : {};
   const disk = await createDisk(storage, { format: 'qcow2', size: 200_192, ...options, ...backing });
   const random = new Random(4);
   for (let i = 0; i < 9; i++) {

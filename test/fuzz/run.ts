@@ -77,7 +77,10 @@ function work(): Promise<void> {
 }
 
 const started = Date.now();
-const ticker = setInterval(() => process.stdout.write(`${finished} cases, ${findings} findings, ${Math.round((finished * 1000) / (Date.now() - started))} a second\n`), 30_000);
+const ticker = setInterval(
+  () => process.stdout.write(`${finished} cases, ${findings} findings, ${Math.round((finished * 1000) / (Date.now() - started))} a second\n`),
+  30_000,
+);
 await Promise.all(Array.from({ length: Number(values.processes) }, work));
 clearInterval(ticker);
 process.stdout.write(`fuzz: ${finished} cases from ${values.from}, ${findings} findings, ${Math.round((Date.now() - started) / 1000)} s\n`);

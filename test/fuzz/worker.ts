@@ -1,6 +1,7 @@
 /** A fuzzing process: runs the cases it is told to and reports each, so that the parent sees which one hangs. */
-import { makePool } from './pool.ts';
+
 import { runCase } from './case.ts';
+import { makePool } from './pool.ts';
 
 const pool = await makePool();
 process.on('message', async ({ from, to, format }: { from: number; to: number; format?: string }) => {

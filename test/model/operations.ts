@@ -103,7 +103,12 @@ const snapshot: Operation = async (disk, naive, random) => {
 };
 
 /** Runs `count` random operations. A failure names the seed and everything done so far. */
-export async function runOperations(disk: Disk, naive: NaiveDisk, random: Random, { count, allowed }: { count: number; allowed: Allowed }): Promise<void> {
+export async function runOperations(
+  disk: Disk,
+  naive: NaiveDisk,
+  random: Random,
+  { count, allowed }: { count: number; allowed: Allowed },
+): Promise<void> {
   const log: string[] = [];
   const menu: Operation[] = [write, write, write, write, zero, read, read, flush];
   if (allowed.discardUnit > 0) menu.push(discard(allowed.discardUnit));

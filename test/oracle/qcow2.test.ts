@@ -19,8 +19,7 @@ const folder = mkdtempSync(join(tmpdir(), 'tabdisk-oracle-'));
 afterAll(() => rmSync(folder, { recursive: true }));
 
 const resolve: Resolve = ({ name, from }) => nodeFileStorage(join(dirname(from), name), { readOnly: true });
-const open = (path: string, readOnly = false): Promise<Disk> =>
-  openDisk(nodeFileStorage(path, { readOnly }), { format: 'qcow2', readOnly, resolve });
+const open = (path: string, readOnly = false): Promise<Disk> => openDisk(nodeFileStorage(path, { readOnly }), { format: 'qcow2', readOnly, resolve });
 
 interface Configuration {
   readonly cluster_size: number;
@@ -117,7 +116,9 @@ async function start(path: string, random: Random, configuration: Configuration,
     qemuImg('create', '-q', '-f', 'qcow2', '-o', list.join(','), ...(base ? ['-b', base.name, '-F', 'qcow2'] : []), path, String(naive.size));
   } else {
     const backing = base ? { backing: { name: base.name, format: 'qcow2' }, resolve } : {};
-    await (await createDisk(nodeFileStorage(path, { create: 'must-not-exist' }), { format: 'qcow2', size: naive.size, ...options, ...backing })).close();
+    await (
+      await createDisk(nodeFileStorage(path, { create: 'must-not-exist' }), { format: 'qcow2', size: naive.size, ...options, ...backing })
+    ).close();
   }
   return naive;
 }
@@ -223,7 +224,13 @@ it('compressed clusters made by QEMU read the same, and survive being overwritte
     naive.bytes.set(part, offset);
   }
   writeFileSync(raw, naive.bytes);
-  for (const options of ['cluster_size=64k', 'cluster_size=512', 'cluster_size=2M', 'cluster_size=64k,compression_type=zstd', 'cluster_size=4k,compression_type=zstd']) {
+  for (const options of [
+    'cluster_size=64k',
+    'cluster_size=512',
+    'cluster_size=2M',
+    'cluster_size=64k,compression_type=zstd',
+    'cluster_size=4k,compression_type=zstd',
+  ]) {
     const path = join(folder, 'compressed.qcow2');
     qemuImg('convert', '-c', '-O', 'qcow2', '-o', options, raw, path);
     const copy = new NaiveDisk(naive.size);

@@ -12,7 +12,17 @@ import type { Io } from '../../base/io.ts';
 import type { CheckOptions, CheckResult } from '../driver.ts';
 import { ClusterCounts } from './cluster-counts.ts';
 import { FORMAT, INCOMPATIBLE } from './layout.ts';
-import { COMPRESSED_HIGH, COPIED_HIGH, compressedPlace, encodeSnapshots, entryOffset, l1Reserved, l2Reserved, maxRefcount, ZERO_LOW } from './layout-tables.ts';
+import {
+  COMPRESSED_HIGH,
+  COPIED_HIGH,
+  compressedPlace,
+  encodeSnapshots,
+  entryOffset,
+  l1Reserved,
+  l2Reserved,
+  maxRefcount,
+  ZERO_LOW,
+} from './layout-tables.ts';
 import type { Metadata } from './metadata.ts';
 import { readL1 } from './shadow.ts';
 
@@ -85,7 +95,9 @@ class CheckRun {
     yield* this.#countTree(meta.copyL1(), true);
     for (const snapshot of meta.snapshots) {
       if (snapshot.l1Offset % clusterSize !== 0) {
-        this.#corruption(`ERROR snapshot ${snapshot.id} (${snapshot.name}) l1_offset=0x${hex(snapshot.l1Offset)}: L1 table is not cluster aligned; snapshot table entry corrupted`);
+        this.#corruption(
+          `ERROR snapshot ${snapshot.id} (${snapshot.name}) l1_offset=0x${hex(snapshot.l1Offset)}: L1 table is not cluster aligned; snapshot table entry corrupted`,
+        );
         continue;
       }
       this.#refer(snapshot.l1Offset, snapshot.l1Size * 8);
@@ -253,7 +265,9 @@ class CheckRun {
     const { clusterSize, storage } = this.#meta;
     // The file's last cluster may be cut off, so less than a cluster may lie past the end.
     if (offset + length - storage.size >= clusterSize) {
-      this.#corruption(`ERROR: counting reference for region exceeding the end of the file by one cluster or more: offset 0x${hex(offset)} size 0x${hex(length)}`);
+      this.#corruption(
+        `ERROR: counting reference for region exceeding the end of the file by one cluster or more: offset 0x${hex(offset)} size 0x${hex(length)}`,
+      );
       return;
     }
     const last = Math.floor((offset + length - 1) / clusterSize);

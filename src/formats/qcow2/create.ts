@@ -66,7 +66,8 @@ function plan({ size, backing, options }: CreateParameters): Header {
     throw refused('cluster_size', 'Cluster size must be a power of two between 512 and 2048k');
   const refcountBits = sizeOption(options, 'refcount_bits', 16);
   const refcountOrder = Math.log2(refcountBits);
-  if (!Number.isInteger(refcountOrder) || refcountOrder > 6) throw refused('refcount_bits', 'Refcount width must be a power of two and may not exceed 64 bits');
+  if (!Number.isInteger(refcountOrder) || refcountOrder > 6)
+    throw refused('refcount_bits', 'Refcount width must be a power of two and may not exceed 64 bits');
   const lazy = flagOption(options, 'lazy_refcounts');
   if (version === 2 && refcountBits !== 16)
     throw refused('refcount_bits', 'Different refcount widths than 16 bits require compatibility level 1.1 or above (use version=v3 or greater)');

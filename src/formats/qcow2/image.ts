@@ -132,7 +132,10 @@ export class Qcow2Image implements ImageDriver {
     if ((high & COMPRESSED_HIGH) !== 0) return { kind: 'encoded', length: bytes, compressed: true };
     const hostOffset = entryOffset(high, low);
     if (hostOffset % meta.clusterSize !== 0)
-      throw corrupt(FORMAT, `L2 entry of guest offset ${offset} points at 0x${hostOffset.toString(16)}, not on a cluster`, { field: 'L2 entry', offset });
+      throw corrupt(FORMAT, `L2 entry of guest offset ${offset} points at 0x${hostOffset.toString(16)}, not on a cluster`, {
+        field: 'L2 entry',
+        offset,
+      });
     if ((low & ZERO_LOW) !== 0) return { kind: 'zero', length: bytes, ...(hostOffset === 0 ? {} : { hostOffset: hostOffset + within }) };
     if (hostOffset === 0) return { kind: 'backing', length: bytes };
     return { kind: 'data', length: bytes, storage: meta.storage, hostOffset: hostOffset + within };

@@ -150,7 +150,8 @@ function parseTables(data: DataView, clusterBits: number, fileSize: number) {
   const size = u64be(data, FIELD.size, 'size');
   if (size > MAX_VIRTUAL_SIZE - clusterSize) throw corrupt(FORMAT, `size is ${size} bytes`, { field: 'size', offset: FIELD.size });
   const l1Size = data.getUint32(FIELD.l1Size);
-  if (l1Size * 8 > MAX_L1_BYTES) throw corrupt(FORMAT, `l1_size is ${l1Size}: the table would exceed 32 MiB`, { field: 'l1_size', offset: FIELD.l1Size });
+  if (l1Size * 8 > MAX_L1_BYTES)
+    throw corrupt(FORMAT, `l1_size is ${l1Size}: the table would exceed 32 MiB`, { field: 'l1_size', offset: FIELD.l1Size });
   const needed = l1EntriesFor(size, clusterBits);
   if (l1Size < needed)
     throw corrupt(FORMAT, `l1_size is ${l1Size}, too small for a disk of ${size} bytes (${needed})`, { field: 'l1_size', offset: FIELD.l1Size });
@@ -161,7 +162,8 @@ function parseTables(data: DataView, clusterBits: number, fileSize: number) {
   const reftableOffset = tableOffset(data, FIELD.reftableOffset, 'refcount_table_offset', reftableClusters * clusterSize, clusterSize, fileSize);
   if (reftableOffset === 0) throw corrupt(FORMAT, 'refcount_table_offset is 0', { field: 'refcount_table_offset', offset: FIELD.reftableOffset });
   const snapshotCount = data.getUint32(FIELD.snapshotCount);
-  if (snapshotCount > MAX_SNAPSHOTS) throw corrupt(FORMAT, `nb_snapshots is ${snapshotCount}, above 65536`, { field: 'nb_snapshots', offset: FIELD.snapshotCount });
+  if (snapshotCount > MAX_SNAPSHOTS)
+    throw corrupt(FORMAT, `nb_snapshots is ${snapshotCount}, above 65536`, { field: 'nb_snapshots', offset: FIELD.snapshotCount });
   const snapshotsOffset = tableOffset(data, FIELD.snapshotsOffset, 'snapshots_offset', snapshotCount * 40, clusterSize, fileSize);
   return { size, cryptMethod: data.getUint32(32), l1Size, l1Offset, reftableClusters, reftableOffset, snapshotCount, snapshotsOffset };
 }

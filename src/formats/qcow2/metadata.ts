@@ -120,7 +120,10 @@ export class Metadata {
   *requireNoMetadata(offset: number, length: number): Io<void> {
     const what = this.overlaps().find(offset, length);
     if (what === undefined) return;
-    const error = corrupt(FORMAT, `a write to 0x${offset.toString(16)} would overwrite the ${what}; check and repair the image`, { field: what, offset });
+    const error = corrupt(FORMAT, `a write to 0x${offset.toString(16)} would overwrite the ${what}; check and repair the image`, {
+      field: what,
+      offset,
+    });
     const marked = this.header.incompatible | INCOMPATIBLE.corrupt;
     if (this.header.version >= 3) yield* this.setFeatures({ incompatible: marked });
     this.#failed = error;
@@ -231,7 +234,9 @@ export class Metadata {
     const entries = l1EntriesFor(size, this.clusterBits);
     if (entries <= this.l1Size) return;
     if (entries * 8 > MAX_L1_BYTES)
-      throw corrupt(FORMAT, `a disk of ${size} bytes needs an L1 table over 32 MiB with clusters of ${this.clusterSize}: use larger clusters`, { field: 'size' });
+      throw corrupt(FORMAT, `a disk of ${size} bytes needs an L1 table over 32 MiB with clusters of ${this.clusterSize}: use larger clusters`, {
+        field: 'size',
+      });
     yield* this.flush();
     const old = { offset: this.header.l1Offset, length: this.l1Size * 8 };
     const table = new Uint8Array(entries * 8);
@@ -275,7 +280,10 @@ export class Metadata {
       yield* this.storage.write(offset, bytes);
       yield* this.storage.flush();
     } catch (error) {
-      this.#failed = new DiskError('io', `${this.storage.name}: switching tables failed; open the image again to go on`, { format: FORMAT, cause: error });
+      this.#failed = new DiskError('io', `${this.storage.name}: switching tables failed; open the image again to go on`, {
+        format: FORMAT,
+        cause: error,
+      });
       throw error;
     }
   }
@@ -298,8 +306,7 @@ function* readSnapshots(storage: Storage, header: Header): Io<SnapshotEntry[]> {
       if (length > bytes.length) bytes = (yield* readBytes(storage, header.snapshotsOffset, length)) as Uint8Array<ArrayBuffer>;
     }
     const { entry, next } = parseSnapshot(bytes, at);
-    if (entry.l1Size * 8 > MAX_L1_BYTES)
-      throw corrupt(FORMAT, `l1_size of snapshot ${JSON.stringify(entry.name)} is ${entry.l1Size}`, { field });
+    if (entry.l1Size * 8 > MAX_L1_BYTES) throw corrupt(FORMAT, `l1_size of snapshot ${JSON.stringify(entry.name)} is ${entry.l1Size}`, { field });
     entries.push(entry);
     at = next;
   }

@@ -54,4 +54,3 @@ function* dropPast(meta: Metadata, size: number): Io<void> {
   }
   yield* meta.flush();
 }
-

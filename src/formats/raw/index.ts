@@ -57,8 +57,7 @@ class RawImage implements ImageDriver {
 function* create(storage: Storage, { size, backing, options }: CreateParameters): Io<void> {
   assert(storage.size === 0, 'create needs an empty storage');
   if (backing) throw new DiskError('refused', 'raw: a raw image cannot have a backing file', { format: 'raw', field: 'backing_file' });
-  for (const name of Object.keys(options))
-    throw new DiskError('refused', `raw: unknown option "${name}"`, { format: 'raw', field: name });
+  for (const name of Object.keys(options)) throw new DiskError('refused', `raw: unknown option "${name}"`, { format: 'raw', field: name });
   yield* storage.truncate(size);
 }
 

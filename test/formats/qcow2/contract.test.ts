@@ -80,7 +80,11 @@ const common: readonly Damage[] = [
     what: 'an L1 entry off its cluster',
     field: 'L2 table',
     damage: (_, data) => {
-      setU64be(data, first(data, 'l1'), Number(data.getBigUint64(first(data, 'l1')) & 0xff_ffff_ffff_ffffn) + 512 * 3 + (data.getUint32(20) === 9 ? 2 ** 40 : 0));
+      setU64be(
+        data,
+        first(data, 'l1'),
+        Number(data.getBigUint64(first(data, 'l1')) & 0xff_ffff_ffff_ffffn) + 512 * 3 + (data.getUint32(20) === 9 ? 2 ** 40 : 0),
+      );
       return undefined;
     },
   },

@@ -1,10 +1,11 @@
 /** qcow2's structures: bit positions against the specification's table, and that what is written is read back. */
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { encodeFeatureNames, encodeHeader, encodeSwitch, FIELD, type Header, INCOMPATIBLE, parseHeader } from '../../../src/formats/qcow2/layout.ts';
 import {
   compressedPlace,
-  encodeSnapshots,
   encodeSnapshotExtra,
+  encodeSnapshots,
   entryOffset,
   getRefcount,
   l1Reserved,
@@ -13,7 +14,6 @@ import {
   parseSnapshot,
   setRefcount,
 } from '../../../src/formats/qcow2/layout-tables.ts';
-import { type Header, INCOMPATIBLE, encodeFeatureNames, encodeHeader, encodeSwitch, FIELD, parseHeader } from '../../../src/formats/qcow2/layout.ts';
 
 const words = (value: bigint): [number, number] => [Number(value >> 32n), Number(value & 0xffff_ffffn)];
 
@@ -26,7 +26,8 @@ describe('entries', () => {
   });
 
   it('reserved bits are those of the specification', () => {
-    const bits = (test: (high: number, low: number) => boolean) => Array.from({ length: 64 }, (_, bit) => bit).filter((bit) => test(...words(1n << BigInt(bit))));
+    const bits = (test: (high: number, low: number) => boolean) =>
+      Array.from({ length: 64 }, (_, bit) => bit).filter((bit) => test(...words(1n << BigInt(bit))));
     const range = (from: number, to: number) => Array.from({ length: to - from + 1 }, (_, i) => from + i);
     expect(bits(l1Reserved)).toEqual([...range(0, 8), ...range(56, 62)]);
     expect(bits((high, low) => l2Reserved(high, low, 3))).toEqual([...range(1, 8), ...range(56, 61)]);
@@ -36,7 +37,12 @@ describe('entries', () => {
   it('a compressed descriptor splits at x = 62 - (cluster_bits - 8)', () => {
     for (const clusterBits of [9, 12, 16, 21]) {
       const x = BigInt(62 - (clusterBits - 8));
-      for (const [offset, sectors] of [[0n, 0n], [1n, 1n], [0x12345n, 1n], [(1n << 40n) + 511n, (1n << BigInt(clusterBits - 8)) - 1n]] as const) {
+      for (const [offset, sectors] of [
+        [0n, 0n],
+        [1n, 1n],
+        [0x12345n, 1n],
+        [(1n << 40n) + 511n, (1n << BigInt(clusterBits - 8)) - 1n],
+      ] as const) {
         const [high, low] = words((1n << 62n) | (sectors << x) | offset);
         expect(compressedPlace(high, low, clusterBits)).toEqual({
           hostOffset: Number(offset),
