@@ -9,6 +9,7 @@
 import { view } from '../../base/bytes.ts';
 import { asDiskError, unsupported } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
+import { readBytes } from '../../storage/storage.ts';
 import type { CheckOptions, CheckResult } from '../driver.ts';
 import { ClusterCounts } from './cluster-counts.ts';
 import { FORMAT, INCOMPATIBLE } from './layout.ts';
@@ -25,6 +26,7 @@ import {
 } from './layout-tables.ts';
 import type { Metadata } from './metadata.ts';
 import { readL1 } from './shadow.ts';
+import type { Table } from './tables.ts';
 
 const MAX_MESSAGES = 1000;
 
@@ -136,7 +138,7 @@ class CheckRun {
     const meta = this.#meta;
     for (let i = 0; i < meta.l1Size; i++) {
       const { offset, copied, high, low } = meta.l1(i);
-      if (offset === 0 || offset % meta.clusterSize !== 0 || offset + meta.clusterSize > meta.storage.size) continue;
+      if (offset === 0 || offset + meta.clusterSize > meta.storage.size) continue;
       const count = yield* this.#countOf(offset);
       if (count === undefined) continue;
       if ((count === 1) !== copied) {
@@ -150,25 +152,35 @@ class CheckRun {
 
   *#compareTableFlags(l1Index: number, repair: boolean): Io<void> {
     const meta = this.#meta;
-    const table = yield* meta.loadL2(l1Index);
+    const offset = meta.l1Offset(l1Index);
+    const table = yield* this.#readTable(offset);
     for (let j = 0; j < meta.l2Entries; j++) {
       const high = table.data.getUint32(j * 8);
       const low = table.data.getUint32(j * 8 + 4);
-      const offset = entryOffset(high, low);
-      if ((high & COMPRESSED_HIGH) !== 0 || offset === 0 || offset % meta.clusterSize !== 0) continue;
-      const count = yield* this.#countOf(offset);
+      const hostOffset = entryOffset(high, low);
+      if ((high & COMPRESSED_HIGH) !== 0 || hostOffset === 0) continue;
+      const count = yield* this.#countOf(hostOffset);
       const copied = (high & COPIED_HIGH) !== 0;
       if (count === undefined || (count === 1) === copied) continue;
-      this.#flag(`OFLAG_COPIED data cluster: l2_entry=${hex64(high, low)} refcount=${count}`, repair);
-      if (!repair) continue;
+      const mend = repair && table.resident !== undefined;
+      this.#flag(`OFLAG_COPIED data cluster: l2_entry=${hex64(high, low)} refcount=${count}`, mend);
+      if (!mend || !table.resident) continue;
       table.data.setUint32(j * 8, (count === 1 ? high | COPIED_HIGH : high & ~COPIED_HIGH) >>> 0);
-      meta.l2.touch(table, j * 8, j * 8 + 8);
+      meta.l2.touch(table.resident, j * 8, j * 8 + 8);
     }
+  }
+
+  /** An L2 table for looking at; as QEMU does, one that is off its cluster too, but that is not kept. */
+  *#readTable(offset: number): Io<{ data: DataView; resident?: Table }> {
+    const { l2, storage, clusterSize } = this.#meta;
+    if (offset % clusterSize !== 0 && offset + clusterSize <= storage.size) return { data: view(yield* readBytes(storage, offset, clusterSize)) };
+    const resident = l2.get(offset) ?? (yield* l2.load(offset));
+    return { data: resident.data, resident };
   }
 
   *#countOf(offset: number): Io<number | undefined> {
     try {
-      return yield* this.#meta.refcounts.get(offset / this.#meta.clusterSize);
+      return yield* this.#meta.refcounts.get(Math.floor(offset / this.#meta.clusterSize));
     } catch {
       // The block cannot be read: said already.
       return undefined;
@@ -186,12 +198,9 @@ class CheckRun {
       const offset = entryOffset(high, low);
       if (offset === 0) continue;
       this.#refer(offset, meta.clusterSize);
-      if (offset % meta.clusterSize !== 0) {
-        this.#corruption(`ERROR l2_offset=${hex(offset)}: Table is not cluster aligned; L1 entry corrupted`);
-        continue;
-      }
+      if (offset % meta.clusterSize !== 0) this.#corruption(`ERROR l2_offset=${hex(offset)}: Table is not cluster aligned; L1 entry corrupted`);
       try {
-        const table = meta.l2.get(offset) ?? (yield* meta.l2.load(offset));
+        const table = yield* this.#readTable(offset);
         this.#countTable(table.data, active);
       } catch (error) {
         this.result.checkErrors++;
@@ -217,7 +226,6 @@ class CheckRun {
       if (offset % meta.clusterSize !== 0) {
         const what = (low & ZERO_LOW) !== 0 ? 'Preallocated cluster' : 'Data cluster';
         this.#corruption(`ERROR offset=${hex(offset)}: ${what} is not properly aligned; L2 entry corrupted.`);
-        continue;
       }
       if (active) {
         this.result.allocatedClusters++;

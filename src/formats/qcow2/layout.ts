@@ -224,7 +224,6 @@ function featureNames(extensions: readonly HeaderExtension[]): Map<number, strin
     if (table[at] !== 0) continue;
     const name = table.subarray(at + 2, at + 48);
     const end = name.indexOf(0);
-    // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what this takes out
     names.set(table[at + 1] as number, text(end < 0 ? name : name.subarray(0, end)).replace(/[\u0000-\u001f\u007f-\u009f]/g, ' '));
   }
   return names;
