@@ -180,7 +180,7 @@ export class Disk implements AsyncDisk {
     const { driver } = this.node;
     if (!driver.check) throw new DiskError('unsupported', `${driver.format}: this image format does not support checks`, { format: driver.format });
     const check = driver.check.bind(driver, options);
-    return options.repair ? yield* this.node.exclusive(check) : yield* check();
+    return options.repair ? yield* this.node.exclusive(check) : yield* this.node.unchanging(check);
   }
 
   *#metadata(): Io<MetadataExtent[]> {

@@ -174,7 +174,17 @@ export class BlockNode implements Storage {
   /** Runs a change that concerns the whole image (resize, snapshots) with nothing else in flight. */
   *exclusive<T>(body: () => Io<T>): Io<T> {
     this.#requireWritable();
-    const held = yield* this.#ranges.acquire(0, Number.MAX_SAFE_INTEGER, true);
+    return yield* this.#whole(body, true);
+  }
+
+  /** Runs something that looks at the whole image, with no change in flight. */
+  *unchanging<T>(body: () => Io<T>): Io<T> {
+    this.#requireOpen();
+    return yield* this.#whole(body, false);
+  }
+
+  *#whole<T>(body: () => Io<T>, exclusive: boolean): Io<T> {
+    const held = yield* this.#ranges.acquire(0, Number.MAX_SAFE_INTEGER, exclusive);
     try {
       return yield* body();
     } finally {

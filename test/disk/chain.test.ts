@@ -4,6 +4,7 @@ import type { Resolve } from '../../src/disk/chain.ts';
 import { createDisk, openDisk } from '../../src/disk/open.ts';
 import { memoryStorage } from '../../src/storage/memory.ts';
 import type { Storage } from '../../src/storage/storage.ts';
+import { LateStorage } from '../model/late-storage.ts';
 
 /** Files by name; each is the same storage whenever it is opened. */
 class Folder {
@@ -211,4 +212,13 @@ describe('cache modes', () => {
     await disk.write(0, new Uint8Array(10));
     expect(count).toBe(flushes);
   });
+});
+
+it('a check waits for writes in flight: it never sees them half done', async () => {
+  const disk = await createDisk(new LateStorage(memoryStorage()), { format: 'qcow2', size: 1 << 20, cluster_size: 512 });
+  const writes = Array.from({ length: 20 }, (_, i) => disk.write(i * 50_000, new Uint8Array(3000).fill(i + 1)));
+  const checks = [disk.check(), disk.check()];
+  const more = Array.from({ length: 20 }, (_, i) => disk.write(i * 40_000 + 7, new Uint8Array(3000).fill(i + 1)));
+  for (const result of await Promise.all(checks)) expect(result).toMatchObject({ corruptions: 0, leaks: 0, checkErrors: 0 });
+  await Promise.all([...writes, ...more]);
 });
