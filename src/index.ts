@@ -1,5 +1,6 @@
 /** tabdisk's public surface. Node's file storage is `tabdisk/node`, the v86 adapter `tabdisk/v86`, the engine's worker `tabdisk/worker`. */
 export { DiskError, type DiskErrorJson, type ErrorKind } from './base/errors.ts';
+export { type Io, runAsync, runSync } from './base/io.ts';
 export { formatSize, parseSize } from './base/units.ts';
 export type { AsyncDisk, AsyncSnapshots } from './disk/async-disk.ts';
 export type { OpenOptions, Reference, Resolve, Resolved } from './disk/chain.ts';

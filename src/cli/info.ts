@@ -1,5 +1,6 @@
 /** `info`: what an image is, for people or as JSON, for one image or its whole chain. Backing files are named, not opened. */
-import { type DiskInfo, formatSize } from '../index.ts';
+import { type DiskInfo, formatSize, inspect, runSync } from '../index.ts';
+import { type NodeFileStorage, nodeFileStorage } from '../storage/node-file.ts';
 import { printUsage } from './help.ts';
 import { beside, withImages } from './images.ts';
 import { type Options, parseOptions } from './options.ts';
@@ -53,8 +54,9 @@ async function collect(terminal: Terminal, path: string, format: string | undefi
     const { path: file, format: driver } = next;
     if (seen.has(file)) throw new Failure(`Backing file '${file}' creates an infinite loop.`);
     seen.add(file);
+    const kind = driver ?? (await formatOf(file));
     await withImages(terminal, async (images) => {
-      const { disk } = await images.open({ path: file, format: driver, readOnly: true, noBacking: true });
+      const { disk } = await images.open({ path: file, format: kind, readOnly: true, noBacking: true });
       infos.push(completed(await disk.info(), file));
       return 0;
     });
@@ -63,6 +65,21 @@ async function collect(terminal: Terminal, path: string, format: string | undefi
     next = wholeChain && backing !== undefined ? { path: backing, format: info?.['backing-filename-format'] } : undefined;
   }
   return infos;
+}
+
+/** What the headers say, before anything is opened as an image; undefined where the file cannot be read, which opening it then says. */
+async function formatOf(path: string): Promise<string | undefined> {
+  let storage: NodeFileStorage;
+  try {
+    storage = nodeFileStorage(path, { readOnly: true });
+  } catch {
+    return undefined;
+  }
+  try {
+    return (await inspect(storage)).format;
+  } finally {
+    runSync(storage.close());
+  }
 }
 
 /** With the names as the command line knows them, and the size in whole sectors as QEMU counts. */
