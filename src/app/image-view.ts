@@ -28,6 +28,8 @@ export class ImageView {
   #session: ImageSession | undefined;
   #open: Panel;
   #stopListening: (() => void) | undefined;
+  /** The session that each panel shows. */
+  readonly #shown = new Map<Panel, ImageSession>();
   /** Images of other tabs that the user has asked to see all the same. */
   readonly #seen = new Set<string>();
 
@@ -130,10 +132,16 @@ export class ImageView {
 
   async #read(): Promise<void> {
     const session = this.#session;
+    const panel = this.#open;
     if (session === undefined) return;
+    // Until it has been read, a panel still shows another image: nobody should take that for this one.
+    if (this.#shown.get(panel) !== session) panel.element.classList.add('stale');
     try {
-      await this.#open.show(session);
-      if (this.#session === session) this.#problem.hidden = true;
+      await panel.show(session);
+      if (this.#session !== session) return;
+      this.#shown.set(panel, session);
+      panel.element.classList.remove('stale');
+      this.#problem.hidden = true;
     } catch (error) {
       if (this.#session !== session) return;
       this.#problem.replaceChildren(icon('warning', 'icon'), failure(error));

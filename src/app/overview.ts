@@ -45,6 +45,8 @@ export class OverviewPanel implements Panel {
     this.#session = session;
     if (this.#shownId !== session.entry.id) {
       this.#shownId = session.entry.id;
+      this.#facts.replaceChildren();
+      this.#json.textContent = '';
       this.#result.replaceChildren();
       this.#repair.hidden = true;
     }

@@ -27,7 +27,7 @@ export async function recognise(file: Blob): Promise<'qcow2' | 'raw'> {
   if (needed)
     throw new DiskError(
       'refused',
-      `${storage.name} needs another file, ${JSON.stringify(needed.name)}, and cannot be kept alone. Merge the two first (qemu-img convert)`,
+      `${storage.name} needs another file, its ${needed.kind} file ${JSON.stringify(needed.name)}, and cannot be kept alone. Merge the two first (qemu-img convert)`,
       { format, field: needed.kind === 'backing' ? 'backing_file' : 'data_file' },
     );
   if (format === 'raw') refuseForeignEnding(storage.name);
