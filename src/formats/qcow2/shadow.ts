@@ -136,11 +136,12 @@ export class Shadow {
       yield* this.#block(index);
       places.set(index, yield* this.#take(1));
     }
-    const tableBytes = refcounts.reftableEntries * 8;
-    let reftableOffset = yield* this.#take(tableBytes / clusterSize);
-    // Taking space may itself have grown the table.
-    let length = tableBytes;
+    // Taking space for the table may itself make the table grow, so that it needs more.
+    let length = refcounts.reftableEntries * 8;
+    let reftableOffset = yield* this.#take(length / clusterSize);
     while (refcounts.reftableEntries * 8 > length) {
+      this.#taken.pop();
+      yield* refcounts.release(reftableOffset, length);
       length = refcounts.reftableEntries * 8;
       reftableOffset = yield* this.#take(length / clusterSize);
     }
