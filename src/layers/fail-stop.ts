@@ -5,75 +5,38 @@
  */
 import { DiskError } from '../base/errors.ts';
 import type { Io } from '../base/io.ts';
-import type { Storage, StorageExtent } from '../storage/storage.ts';
+import { FilterStorage } from './filter.ts';
 
 /** Passes everything on until a flush fails. */
-export class FailStopStorage implements Storage {
-  readonly #next: Storage;
+export class FailStopStorage extends FilterStorage {
   #failed: DiskError | undefined;
 
-  constructor(next: Storage) {
-    this.#next = next;
-  }
-
-  get name(): string {
-    return this.#next.name;
-  }
-
-  get size(): number {
-    return this.#next.size;
-  }
-
-  get readOnly(): boolean {
-    return this.#next.readOnly;
-  }
-
-  get synchronous(): boolean {
-    return this.#next.synchronous;
-  }
-
-  read(offset: number, into: Uint8Array): Io<void> {
-    return this.#next.read(offset, into);
-  }
-
-  write(offset: number, bytes: Uint8Array): Io<void> {
+  override write(offset: number, bytes: Uint8Array): Io<void> {
     this.#requireSound();
-    return this.#next.write(offset, bytes);
+    return super.write(offset, bytes);
   }
 
-  zero(offset: number, length: number): Io<void> {
+  override zero(offset: number, length: number): Io<void> {
     this.#requireSound();
-    return this.#next.zero(offset, length);
+    return super.zero(offset, length);
   }
 
-  discard(offset: number, length: number): Io<void> {
+  override discard(offset: number, length: number): Io<void> {
     this.#requireSound();
-    return this.#next.discard(offset, length);
+    return super.discard(offset, length);
   }
 
-  truncate(size: number): Io<void> {
+  override truncate(size: number): Io<void> {
     this.#requireSound();
-    return this.#next.truncate(size);
+    return super.truncate(size);
   }
 
-  map(offset: number, length: number): Io<StorageExtent> {
-    return this.#next.map(offset, length);
+  override *barrier(): Io<void> {
+    yield* this.#watch(() => super.barrier());
   }
 
-  *barrier(): Io<void> {
-    yield* this.#watch(() => this.#next.barrier());
-  }
-
-  *flush(): Io<void> {
-    yield* this.#watch(() => this.#next.flush());
-  }
-
-  close(): Io<void> {
-    return this.#next.close();
-  }
-
-  *allocatedSize(): Io<number> {
-    return this.#next.allocatedSize ? yield* this.#next.allocatedSize() : this.#next.size;
+  override *flush(): Io<void> {
+    yield* this.#watch(() => super.flush());
   }
 
   *#watch(body: () => Io<void>): Io<void> {

@@ -5,7 +5,7 @@
 import { DiskError } from '../base/errors.ts';
 import type { Io } from '../base/io.ts';
 import { SECTOR } from '../base/units.ts';
-import type { Storage, StorageExtent } from '../storage/storage.ts';
+import { FilterStorage } from './filter.ts';
 
 /**
  * `io`, `no-space`: the call does nothing and throws that kind. `short`: a write leaves its first half (whole sectors) and throws
@@ -22,8 +22,7 @@ export interface Fault {
 }
 
 /** Passes everything on to `next`, but for the calls that `fault` strikes. */
-export class FaultStorage implements Storage {
-  readonly #next: Storage;
+export class FaultStorage extends FilterStorage {
   /** The next fault; clear it to let everything through. */
   fault: Fault | undefined;
   /** Calls so far. */
@@ -31,65 +30,37 @@ export class FaultStorage implements Storage {
   /** Whether the fault has struck. */
   struck = false;
 
-  constructor(next: Storage) {
-    this.#next = next;
+  override *read(offset: number, into: Uint8Array): Io<void> {
+    yield* this.#run('reads', () => super.read(offset, into));
   }
 
-  get name(): string {
-    return this.#next.name;
-  }
-
-  get size(): number {
-    return this.#next.size;
-  }
-
-  get readOnly(): boolean {
-    return this.#next.readOnly;
-  }
-
-  get synchronous(): boolean {
-    return this.#next.synchronous;
-  }
-
-  *read(offset: number, into: Uint8Array): Io<void> {
-    yield* this.#run('reads', () => this.#next.read(offset, into));
-  }
-
-  *write(offset: number, bytes: Uint8Array): Io<void> {
+  override *write(offset: number, bytes: Uint8Array): Io<void> {
     const half = Math.floor(bytes.length / 2 / SECTOR) * SECTOR;
     yield* this.#run(
       'changes',
-      () => this.#next.write(offset, bytes),
-      () => this.#next.write(offset, bytes.subarray(0, half)),
+      () => super.write(offset, bytes),
+      () => super.write(offset, bytes.subarray(0, half)),
     );
   }
 
-  *zero(offset: number, length: number): Io<void> {
-    yield* this.#run('changes', () => this.#next.zero(offset, length));
+  override *zero(offset: number, length: number): Io<void> {
+    yield* this.#run('changes', () => super.zero(offset, length));
   }
 
-  *discard(offset: number, length: number): Io<void> {
-    yield* this.#run('changes', () => this.#next.discard(offset, length));
+  override *discard(offset: number, length: number): Io<void> {
+    yield* this.#run('changes', () => super.discard(offset, length));
   }
 
-  *truncate(size: number): Io<void> {
-    yield* this.#run('changes', () => this.#next.truncate(size));
+  override *truncate(size: number): Io<void> {
+    yield* this.#run('changes', () => super.truncate(size));
   }
 
-  map(offset: number, length: number): Io<StorageExtent> {
-    return this.#next.map(offset, length);
+  override *barrier(): Io<void> {
+    yield* this.#run('changes', () => super.barrier());
   }
 
-  *barrier(): Io<void> {
-    yield* this.#run('changes', () => this.#next.barrier());
-  }
-
-  *flush(): Io<void> {
-    yield* this.#run('changes', () => this.#next.flush());
-  }
-
-  close(): Io<void> {
-    return this.#next.close();
+  override *flush(): Io<void> {
+    yield* this.#run('changes', () => super.flush());
   }
 
   *#run(of: Fault['of'], body: () => Io<void>, half?: () => Io<void>): Io<void> {

@@ -3,7 +3,7 @@
  * rebuild from it what a power cut could have left; users can see what an emulator does to its disk.
  */
 import type { Io } from '../base/io.ts';
-import type { Storage, StorageExtent } from '../storage/storage.ts';
+import { FilterStorage } from './filter.ts';
 
 /** One change. Offsets and sizes are bytes. `flush` and `barrier` are logged when they have returned. */
 export type LogEntry =
@@ -13,68 +13,35 @@ export type LogEntry =
   | { readonly kind: 'flush' };
 
 /** Records what goes through it to `next`. A range zeroed or discarded is logged as a write of zeros. */
-export class RecorderStorage implements Storage {
+export class RecorderStorage extends FilterStorage {
   readonly log: LogEntry[] = [];
-  readonly #next: Storage;
 
-  constructor(next: Storage) {
-    this.#next = next;
-  }
-
-  get name(): string {
-    return this.#next.name;
-  }
-
-  get size(): number {
-    return this.#next.size;
-  }
-
-  get readOnly(): boolean {
-    return this.#next.readOnly;
-  }
-
-  get synchronous(): boolean {
-    return this.#next.synchronous;
-  }
-
-  read(offset: number, into: Uint8Array): Io<void> {
-    return this.#next.read(offset, into);
-  }
-
-  *write(offset: number, bytes: Uint8Array): Io<void> {
+  override *write(offset: number, bytes: Uint8Array): Io<void> {
     this.log.push({ kind: 'write', offset, bytes: bytes.slice() });
-    yield* this.#next.write(offset, bytes);
+    yield* super.write(offset, bytes);
   }
 
-  *zero(offset: number, length: number): Io<void> {
+  override *zero(offset: number, length: number): Io<void> {
     yield* this.write(offset, new Uint8Array(length));
   }
 
-  *discard(offset: number, length: number): Io<void> {
+  override *discard(offset: number, length: number): Io<void> {
     const inside = Math.min(length, this.size - offset);
     if (inside > 0) yield* this.write(offset, new Uint8Array(inside));
   }
 
-  *truncate(size: number): Io<void> {
+  override *truncate(size: number): Io<void> {
     this.log.push({ kind: 'truncate', size });
-    yield* this.#next.truncate(size);
+    yield* super.truncate(size);
   }
 
-  map(offset: number, length: number): Io<StorageExtent> {
-    return this.#next.map(offset, length);
-  }
-
-  *barrier(): Io<void> {
-    yield* this.#next.barrier();
+  override *barrier(): Io<void> {
+    yield* super.barrier();
     this.log.push({ kind: 'barrier' });
   }
 
-  *flush(): Io<void> {
-    yield* this.#next.flush();
+  override *flush(): Io<void> {
+    yield* super.flush();
     this.log.push({ kind: 'flush' });
-  }
-
-  close(): Io<void> {
-    return this.#next.close();
   }
 }

@@ -1,72 +1,52 @@
 /** A storage whose every call waits a turn: what IndexedDB and workers are like, without a browser. */
 import { type Io, wait } from '../../src/base/io.ts';
-import type { Storage, StorageExtent } from '../../src/storage/storage.ts';
+import { FilterStorage } from '../../src/layers/filter.ts';
+import type { StorageExtent } from '../../src/storage/storage.ts';
 
-export class LateStorage implements Storage {
-  readonly synchronous = false;
-  readonly #next: Storage;
-
-  constructor(next: Storage) {
-    this.#next = next;
+export class LateStorage extends FilterStorage {
+  override get synchronous(): boolean {
+    return false;
   }
 
-  get name(): string {
-    return this.#next.name;
+  override *read(offset: number, into: Uint8Array): Io<void> {
+    yield* later();
+    yield* super.read(offset, into);
   }
 
-  get size(): number {
-    return this.#next.size;
+  override *write(offset: number, bytes: Uint8Array): Io<void> {
+    yield* later();
+    yield* super.write(offset, bytes);
   }
 
-  get readOnly(): boolean {
-    return this.#next.readOnly;
+  override *zero(offset: number, length: number): Io<void> {
+    yield* later();
+    yield* super.zero(offset, length);
   }
 
-  *read(offset: number, into: Uint8Array): Io<void> {
-    yield* this.#later();
-    yield* this.#next.read(offset, into);
+  override *discard(offset: number, length: number): Io<void> {
+    yield* later();
+    yield* super.discard(offset, length);
   }
 
-  *write(offset: number, bytes: Uint8Array): Io<void> {
-    yield* this.#later();
-    yield* this.#next.write(offset, bytes);
+  override *truncate(size: number): Io<void> {
+    yield* later();
+    yield* super.truncate(size);
   }
 
-  *zero(offset: number, length: number): Io<void> {
-    yield* this.#later();
-    yield* this.#next.zero(offset, length);
+  override *map(offset: number, length: number): Io<StorageExtent> {
+    yield* later();
+    return yield* super.map(offset, length);
   }
 
-  *discard(offset: number, length: number): Io<void> {
-    yield* this.#later();
-    yield* this.#next.discard(offset, length);
+  override *barrier(): Io<void> {
+    yield* later();
+    yield* super.barrier();
   }
 
-  *truncate(size: number): Io<void> {
-    yield* this.#later();
-    yield* this.#next.truncate(size);
-  }
-
-  *map(offset: number, length: number): Io<StorageExtent> {
-    yield* this.#later();
-    return yield* this.#next.map(offset, length);
-  }
-
-  *barrier(): Io<void> {
-    yield* this.#later();
-    yield* this.#next.barrier();
-  }
-
-  *flush(): Io<void> {
-    yield* this.#later();
-    yield* this.#next.flush();
-  }
-
-  *close(): Io<void> {
-    yield* this.#next.close();
-  }
-
-  #later(): Io<void> {
-    return wait(Promise.resolve());
+  override *flush(): Io<void> {
+    yield* later();
+    yield* super.flush();
   }
 }
+
+const later = (): Io<void> => wait(Promise.resolve());

@@ -1,0 +1,68 @@
+/** A layer that changes nothing: every verb goes to the storage below. Layers extend it and say only what they do differently. */
+import type { Io } from '../base/io.ts';
+import type { Storage, StorageExtent } from '../storage/storage.ts';
+
+/** Passes everything on to `next`. */
+export class FilterStorage implements Storage {
+  protected readonly next: Storage;
+
+  constructor(next: Storage) {
+    this.next = next;
+  }
+
+  get name(): string {
+    return this.next.name;
+  }
+
+  get size(): number {
+    return this.next.size;
+  }
+
+  get readOnly(): boolean {
+    return this.next.readOnly;
+  }
+
+  get synchronous(): boolean {
+    return this.next.synchronous;
+  }
+
+  read(offset: number, into: Uint8Array): Io<void> {
+    return this.next.read(offset, into);
+  }
+
+  write(offset: number, bytes: Uint8Array): Io<void> {
+    return this.next.write(offset, bytes);
+  }
+
+  zero(offset: number, length: number): Io<void> {
+    return this.next.zero(offset, length);
+  }
+
+  discard(offset: number, length: number): Io<void> {
+    return this.next.discard(offset, length);
+  }
+
+  truncate(size: number): Io<void> {
+    return this.next.truncate(size);
+  }
+
+  map(offset: number, length: number): Io<StorageExtent> {
+    return this.next.map(offset, length);
+  }
+
+  barrier(): Io<void> {
+    return this.next.barrier();
+  }
+
+  flush(): Io<void> {
+    return this.next.flush();
+  }
+
+  close(): Io<void> {
+    return this.next.close();
+  }
+
+  *allocatedSize(): Io<number> {
+    return this.next.allocatedSize ? yield* this.next.allocatedSize() : this.next.size;
+  }
+}
