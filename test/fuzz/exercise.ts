@@ -1,5 +1,6 @@
 /** Uses an image in every way: only a DiskError may come out of any of it. */
 import { DiskError } from '../../src/base/errors.ts';
+import { runAsync } from '../../src/base/io.ts';
 import type { Disk } from '../../src/disk/disk.ts';
 import { inspect } from '../../src/disk/inspect.ts';
 import { openDisk } from '../../src/disk/open.ts';
@@ -29,6 +30,8 @@ export async function exercise(bytes: Uint8Array, format: string, random: Random
   if (disk) await readOnlyUses(disk);
   const writable = await attempt('open for writing', () => openDisk(memoryStorage({ bytes }), { format, resolve }));
   if (writable) await writingUses(writable, random);
+  const damaged = await attempt('open for repair', () => openDisk(memoryStorage({ bytes }), { format, resolve, repair: true }));
+  if (damaged) await repairingUses(damaged, random);
 }
 
 async function readOnlyUses(disk: Disk): Promise<void> {
@@ -51,6 +54,23 @@ async function readOnlyUses(disk: Disk): Promise<void> {
   await attempt('close', () => disk.close());
 }
 
+async function repairingUses(disk: Disk, random: Random): Promise<void> {
+  await attempt('write before the repair', () => disk.write(0, random.bytes(512)));
+  await attempt('repair leaks', () => disk.check({ repair: 'leaks' }));
+  await attempt('repair', () => disk.check({ repair: 'all' }));
+  await attempt('repair again', () => disk.check({ repair: 'all' }));
+  await attempt('write after the repair', () => disk.write(0, random.bytes(512)));
+  await attempt('close', () => disk.close());
+}
+
+/** One cluster, half of which repeats. */
+function compressed(disk: Disk, random: Random): Promise<void> {
+  const { node } = disk;
+  const unit = node.driver.clusterSize || 512;
+  const bytes = random.bytes(unit).fill(7, 0, unit / 2);
+  return runAsync(node.writeCompressed(random.between(0, Math.floor(disk.size / unit) - 1) * unit, bytes));
+}
+
 async function writingUses(disk: Disk, random: Random): Promise<void> {
   const inside = () => random.between(0, Math.min(disk.size, 250_000) - 1);
   for (let i = 0; i < 3 && disk.size > 0; i++) {
@@ -60,6 +80,7 @@ async function writingUses(disk: Disk, random: Random): Promise<void> {
     await attempt('zero', () => disk.zero(offset, length, { unmap: i % 2 === 0 }));
     await attempt('discard', () => disk.discard(offset, length));
   }
+  await attempt('write compressed', () => compressed(disk, random));
   await attempt('flush', () => disk.flush());
   const [first] = await disk.snapshots.list();
   await attempt('take a snapshot', () => disk.snapshots.create({ name: 'fuzz' }));

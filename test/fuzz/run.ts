@@ -18,7 +18,7 @@ const { values } = parseArgs({
   },
 });
 const BATCH = 500;
-const HANG_MILLISECONDS = 20_000;
+const HANG_MILLISECONDS = 120_000;
 const end = Date.now() + Number(values.minutes) * 60_000;
 const last = Number(values.from) + Number(values.cases);
 let next = Number(values.from);
