@@ -3,7 +3,8 @@
  * - `vite`, `vite build`: the page. Root src/app, output dist/app, relative addresses, so it can be served from any folder.
  * - `vite build --mode library`: the package's entries as ES modules with their types. Run it first: it empties dist/.
  * - `vite build --mode cli`: dist/cli.js, one file for Node with its dependencies inside.
- * - `vitest`: the projects `node`, `browser` (real Chromium, profile on disk) and `e2e` (Playwright drives the page).
+ * - `vitest`: the projects `node`, `browser` (real Chromium, profile on disk), `e2e` (Playwright drives the page) and `kill`
+ *   (workers, tabs and browsers are killed).
  *   With `--mode fast`, `node` is without the tests that ask a real QEMU, boot guests or try very many cases.
  */
 import { spawnSync } from 'node:child_process';
@@ -30,6 +31,7 @@ const page: UserConfig = {
   root: join(top, 'src/app'),
   publicDir: join(top, 'public'),
   base: './',
+  plugins: [developmentStyles()],
   worker: { format: 'es' },
   // Named so that a dependency first met inside the worker does not reload a page that is open already.
   optimizeDeps: { include: DEPENDENCIES },
@@ -68,6 +70,7 @@ const cli: UserConfig = {
 
 const browserTests = ['test/browser/**/*.test.ts'];
 const pageTests = ['test/e2e/**/*.test.ts'];
+const killTests = ['test/kill/**/*.test.ts'];
 const longTests = ['test/{oracle,crash,fuzz,model}/**', 'test/adapters/v86-{guest,machine,random}*.test.ts'];
 
 /** Removed when the run ends; vitest opens it only for the browser project. */
@@ -85,7 +88,7 @@ function tests(leftOut: readonly string[]): UserConfig {
           test: {
             name: 'node',
             include: ['test/**/*.test.ts'],
-            exclude: [...browserTests, ...pageTests, ...leftOut],
+            exclude: [...browserTests, ...pageTests, ...killTests, ...leftOut],
             environment: 'node',
             testTimeout: 60_000,
           },
@@ -122,6 +125,15 @@ function tests(leftOut: readonly string[]): UserConfig {
             hookTimeout: 120_000,
           },
         },
+        {
+          test: {
+            name: 'kill',
+            include: killTests,
+            environment: 'node',
+            testTimeout: 3_600_000,
+            hookTimeout: 120_000,
+          },
+        },
       ],
     },
   };
@@ -133,6 +145,15 @@ export default defineConfig(({ mode }) => {
   if (mode === 'library') return library;
   return mode === 'cli' ? cli : page;
 });
+
+/** The development server puts styles into the page as elements, which the page's policy does not allow; the built page has none. */
+function developmentStyles(): Plugin {
+  return {
+    name: 'tabdisk-development-styles',
+    apply: 'serve',
+    transformIndexHtml: (html) => html.replace("style-src 'self'", "style-src 'self' 'unsafe-inline'"),
+  };
+}
 
 /** Writes dist/types: the entries' declarations and all they refer to, with specifiers that any consumer's resolution finds. */
 function declarations(): Plugin {

@@ -48,6 +48,7 @@ function main(): void {
   else {
     vitest('browser');
     vitest('e2e');
+    vitest('kill', { TABDISK_KILLS: process.env['TABDISK_KILLS'] ?? '10' });
   }
   rmSync(reports, { recursive: true, force: true });
   console.log(`\n${summary.join('\n')}\n`);
@@ -88,10 +89,10 @@ function buildGuest(): void {
 }
 
 /** A vitest project, counted test by test. */
-function vitest(project: string): void {
+function vitest(project: string, env: Readonly<Record<string, string>> = {}): void {
   const report = join(reports, `${project}.json`);
   const reporters = ['--reporter=default', '--reporter=json', `--outputFile.json=${report}`];
-  const { status, seconds } = run(`${project} tests`, 'vitest', ['run', '--project', project, ...reporters]);
+  const { status, seconds } = run(`${project} tests`, 'vitest', ['run', '--project', project, ...reporters], env);
   const counts = existsSync(report) ? readReport(report) : { passed: 0, failed: 0, skipped: 0 };
   // An error outside any test, or a run that ended before its report.
   if (status !== 0 && counts.failed === 0) counts.failed = 1;
@@ -106,11 +107,20 @@ function readReport(report: string): typeof totals {
   return { passed: counted.numPassedTests, failed: counted.numFailedTests, skipped: counted.numPendingTests + counted.numTodoTests };
 }
 
-function run(name: string, command: string, args: readonly string[]): { status: number; seconds: number } {
+function run(
+  name: string,
+  command: string,
+  args: readonly string[],
+  env: Readonly<Record<string, string>> = {},
+): { status: number; seconds: number } {
   title(name);
   const start = performance.now();
   const local = join(TOP, 'node_modules/.bin', command);
-  const { status } = spawnSync(existsSync(local) ? local : command, args, { cwd: TOP, stdio: ['ignore', 'inherit', 'inherit'] });
+  const { status } = spawnSync(existsSync(local) ? local : command, args, {
+    cwd: TOP,
+    stdio: ['ignore', 'inherit', 'inherit'],
+    env: { ...process.env, ...env },
+  });
   return { status: status ?? 1, seconds: (performance.now() - start) / 1000 };
 }
 

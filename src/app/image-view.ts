@@ -13,6 +13,8 @@ export interface ImageActions {
   readonly export: (entry: ImageEntry, format: 'qcow2' | 'raw') => void;
   readonly rename: (entry: ImageEntry) => void;
   readonly delete: (entry: ImageEntry) => void;
+  /** Asks the tab that has the image to let go. Resolves to whether it has heard. */
+  readonly ask: (entry: ImageEntry) => Promise<boolean>;
 }
 
 export class ImageView {
@@ -32,10 +34,14 @@ export class ImageView {
   readonly #shown = new Map<Panel, ImageSession>();
   /** Images of other tabs that the user has asked to see all the same. */
   readonly #seen = new Set<string>();
+  /** Images of other tabs that were asked for, and whether the other tab has heard. */
+  readonly #asked = new Map<string, boolean>();
+  readonly #ask: ImageActions['ask'];
 
   constructor(panels: readonly [Panel, ...Panel[]], actions: ImageActions) {
     this.#panels = panels;
     this.#open = panels[0];
+    this.#ask = actions.ask;
     const act = (deed: (entry: ImageEntry) => void) => (): void => {
       if (this.#session !== undefined) deed(this.#session.entry);
     };
@@ -103,6 +109,7 @@ export class ImageView {
     if (session === undefined || !session.elsewhere) {
       this.#notice.replaceChildren();
       if (session !== undefined) this.#seen.delete(session.entry.id);
+      if (session !== undefined) this.#asked.delete(session.entry.id);
       return;
     }
     const { id } = session.entry;
@@ -110,6 +117,10 @@ export class ImageView {
     const look = (): void => {
       this.#seen.add(id);
       void session.refresh();
+    };
+    const ask = async (): Promise<void> => {
+      this.#asked.set(id, await this.#ask(session.entry).catch(() => false));
+      this.#tell();
     };
     const title = seen ? 'Read-only: this image is in use in another tab' : 'This image is in use in another tab';
     const text = seen
@@ -123,8 +134,13 @@ export class ImageView {
         element(
           'div',
           { class: 'message-row' },
-          element('div', { class: 'message-words' }, element('strong', {}, title), element('span', {}, text)),
-          button(seen ? 'Read again' : 'Open read-only', { testId: 'open-read-only', press: look }),
+          element('div', { class: 'message-words' }, element('strong', {}, title), element('span', {}, text), askedFor(this.#asked.get(id))),
+          element(
+            'div',
+            { class: 'row' },
+            button(seen ? 'Read again' : 'Open read-only', { testId: 'open-read-only', press: look }),
+            button('Ask the other tab to let go', { testId: 'ask-release', press: () => void ask() }),
+          ),
         ),
       ),
     );
@@ -152,6 +168,15 @@ export class ImageView {
   get panels(): readonly Panel[] {
     return this.#panels;
   }
+}
+
+/** What came of asking. */
+function askedFor(heard: boolean | undefined): HTMLElement | undefined {
+  if (heard === undefined) return undefined;
+  const text = heard
+    ? 'The other tab has been asked. Go there to let go; this page goes on by itself then.'
+    : 'The other tab does not answer. Go there and stop what uses the image, or close it.';
+  return element('span', { testId: 'asked' }, text);
 }
 
 function exportMenu(chosen: (format: 'qcow2' | 'raw') => void): HTMLElementTagNameMap['wa-dropdown'] {

@@ -19,20 +19,27 @@ export class Messages {
     this.#show('warning', 'warning', title, text, 'message-warning');
   }
 
+  /** A request that stays until it is met or dismissed; `deed` is what the button that meets it says. Returns a function that takes it away. */
+  request(title: string, text: string, deed: string, press: () => void): () => void {
+    const act = button(deed, { testId: 'message-deed', attributes: { appearance: 'accent' }, press });
+    const shown = this.#show('warning', 'lock', title, text, 'message-request', act);
+    return () => shown.remove();
+  }
+
   /** It worked. */
   success(title: string, text = ''): void {
     const shown = this.#show('success', 'check', title, text, 'message-success');
     setTimeout(() => shown.remove(), GOOD_NEWS_MS);
   }
 
-  #show(variant: string, sign: string, title: string, text: string, testId: string): HTMLElement {
+  #show(variant: string, sign: string, title: string, text: string, testId: string, act?: HTMLElement): HTMLElement {
     const close = button('Dismiss', { testId: 'message-dismiss', attributes: { appearance: 'plain' }, press: () => callout.remove() });
     const words = element('div', { class: 'message-words' }, element('strong', {}, title), text === '' ? undefined : element('span', {}, text));
     const callout = element(
       'wa-callout',
       { testId, attributes: { variant, size: 's' } },
       icon(sign, 'icon'),
-      element('div', { class: 'message-row' }, words, close),
+      element('div', { class: 'message-row' }, words, element('div', { class: 'row' }, act, close)),
     );
     this.element.append(callout);
     while (this.element.childElementCount > MOST) this.element.firstElementChild?.remove();

@@ -47,6 +47,8 @@ export class Page {
   #refreshing: Promise<void> | undefined;
   #again = false;
   #later: ReturnType<typeof setTimeout> | undefined;
+  /** Requests of other tabs on the screen, by image: each a function that takes it away. */
+  readonly #requests = new Map<string, () => void>();
 
   constructor(engine: Engine, messages: Messages) {
     this.#engine = engine;
@@ -71,6 +73,7 @@ export class Page {
       },
       rename: (entry) => void this.#rename(entry),
       delete: (entry) => void this.#delete(entry),
+      ask: (entry) => engine.requestRelease(entry.id),
     });
   }
 
@@ -95,7 +98,11 @@ export class Page {
     document.body.append(header(this.#storage.element), element('div', { class: 'columns' }, side, main), this.#picker, this.#messages.element);
     document.body.append(dropAnywhere((files) => void this.#import(files)));
     this.#engine.library.onChange(() => void this.#refresh());
-    this.#machine.changed.listen(() => this.#showList());
+    this.#engine.onReleaseRequest((id) => this.#asked(id));
+    this.#machine.changed.listen(() => {
+      this.#showList();
+      if (this.#machine.state === 'off') this.#forgetRequests();
+    });
     this.#machine.saved.listen(() => this.#soon());
     window.addEventListener('hashchange', () => this.#show());
     window.addEventListener('beforeunload', (event) => {
@@ -144,7 +151,10 @@ export class Page {
   async #read(): Promise<void> {
     this.#entries = await this.#engine.library.list();
     this.#report = await this.#engine.library.storage();
-    this.#storage.show(this.#report);
+    this.#storage.show(
+      this.#report,
+      this.#entries.reduce((total, { storedSize }) => total + storedSize, 0),
+    );
     this.#sessions.update(this.#entries);
     this.#show();
   }
@@ -204,6 +214,33 @@ export class Page {
     } catch (error) {
       this.#messages.error(`${entry.name} was not deleted`, error);
     }
+  }
+
+  /** Another tab wants an image. What only takes a moment here is over by itself; a machine is stopped only if the user says so. */
+  #asked(id: string): void {
+    const entry = this.#entries.find((candidate) => candidate.id === id);
+    if (entry === undefined || !this.#sessions.of(entry).held) return;
+    this.#requests.get(id)?.();
+    const text = 'If you let go, the machine here stops, after what it wrote is saved. Without your consent nothing happens.';
+    this.#requests.set(
+      id,
+      this.#messages.request(`Another tab asks for ${entry.name}`, text, 'Let go', () => void this.#letGo(entry)),
+    );
+  }
+
+  async #letGo(entry: ImageEntry): Promise<void> {
+    this.#requests.get(entry.id)?.();
+    try {
+      await this.#machine.stop();
+      this.#messages.success(`${entry.name} is free for the other tab`, 'Everything the machine wrote is saved.');
+    } catch (error) {
+      this.#messages.error(`${entry.name} was not let go`, error);
+    }
+  }
+
+  #forgetRequests(): void {
+    for (const takeAway of this.#requests.values()) takeAway();
+    this.#requests.clear();
   }
 
   async #persist(): Promise<void> {

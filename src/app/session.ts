@@ -100,10 +100,16 @@ export class ImageSession {
     });
   }
 
+  /** Who lets go has saved, or given up saving: where there is no space to flush, the rest is given up too. */
   async release(): Promise<void> {
     await this.#inTurn(async () => {
       this.#holders--;
-      if (this.#holders === 0) await this.#close();
+      if (this.#holders > 0) return;
+      await this.#close().catch(async (error) => {
+        if (this.#disk === undefined) throw error;
+        await this.#disk.close({ discard: true });
+        await this.#close();
+      });
     });
     this.changed.emit();
   }

@@ -4,6 +4,11 @@ import { button, element, icon } from './dom.ts';
 
 export class StorageBar {
   readonly #used = element('span', { testId: 'storage-used' });
+  readonly #full = element(
+    'span',
+    { class: 'kept-not', testId: 'storage-full', attributes: { hidden: true } },
+    'nearly full: export or delete what you can',
+  );
   readonly #kept = element('span', { class: 'kept', testId: 'persistence' });
   readonly #keep: HTMLElement;
   readonly element: HTMLElement;
@@ -13,14 +18,23 @@ export class StorageBar {
     this.#keep = button('Keep my disks', { testId: 'keep', icon: 'save', press: keep });
     this.#keep.hidden = true;
     const promise = element('span', { class: 'promise', testId: 'nothing-uploaded' }, icon('shield'), 'Nothing is uploaded');
-    this.element = element('div', { class: 'storage-bar' }, promise, element('span', { class: 'storage-facts' }, this.#used, this.#kept), this.#keep);
+    this.element = element(
+      'div',
+      { class: 'storage-bar' },
+      promise,
+      element('span', { class: 'storage-facts' }, this.#used, this.#full, this.#kept),
+      this.#keep,
+    );
   }
 
-  show(report: StorageReport): void {
-    this.#used.textContent = `${formatSize(report.usage)} stored`;
-    this.#used.title = `The browser names a limit of ${formatSize(report.quota)}, which is a hint only.`;
+  /** `stored`: bytes that the images take. */
+  show(report: StorageReport, stored: number): void {
+    this.#used.textContent = `${formatSize(stored)} stored`;
+    const counted = `With what is set aside the browser counts ${formatSize(report.usage)}`;
+    this.#used.title = `${counted}, of a limit of ${formatSize(report.quota)}, which is a hint only.`;
     this.#kept.textContent = report.persisted ? 'kept until you delete it' : 'the browser may clear it when space runs low';
     this.#kept.classList.toggle('kept-not', !report.persisted);
     this.#keep.hidden = report.persisted;
+    this.#full.hidden = !report.nearlyFull;
   }
 }

@@ -26,7 +26,8 @@ export async function run(terminal: Terminal, args: readonly string[]): Promise<
   cacheMode(options.last('T'), 'source cache option');
   const quiet = options.has('q');
   return withImages(terminal, async (images) => {
-    const { disk } = await images.open({ path, format: options.last('f'), readOnly: repair === undefined, forceShare: options.has('U') });
+    const how = { readOnly: repair === undefined, repair: repair !== undefined, forceShare: options.has('U') };
+    const { disk } = await images.open({ path, format: options.last('f'), ...how });
     const say = (text: string) => {
       if (!quiet && output === 'human') terminal.out(text);
     };

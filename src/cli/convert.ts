@@ -2,7 +2,7 @@
  * `convert`: one or more images into a new one, or with -n into one that is there. The sources are opened first; a target file that one
  * of them (or a backing file of theirs) lies in is refused before it is touched.
  */
-import { convert, type Disk, DiskError } from '../index.ts';
+import { allFormats, convert, type Disk, DiskError } from '../index.ts';
 import { requireFormat } from './create.ts';
 import { asksForHelp, type ImageOptions, makeImage, parseImageOptions, printOptionHelp, requireOptionLists } from './create-options.ts';
 import { printUsage } from './help.ts';
@@ -108,7 +108,7 @@ function sparseArgument(text: string | undefined): number {
 }
 
 /** `ID_OR_NAME`, or `snapshot.id=…,snapshot.name=…`, of which one is enough. */
-function snapshotArgument(text: string | undefined): string | undefined {
+export function snapshotArgument(text: string | undefined): string | undefined {
   if (!text?.startsWith('snapshot.')) return text;
   const named = new Map(text.split(',').map((item) => item.split('=', 2) as [string, string | undefined]));
   for (const key of named.keys())
@@ -144,6 +144,7 @@ async function convertImages(images: Images, plan: Plan, progress: Progress): Pr
         targetOffset: copied,
         targetIsZero: options.has('target-is-zero') || (!plan.existing && !overBacking),
         topOnly: overBacking,
+        compressed: options.has('c'),
         onProgress: (done) => progress.update(copied + done, total),
       });
     } catch (error) {
@@ -155,7 +156,8 @@ async function convertImages(images: Images, plan: Plan, progress: Progress): Pr
   return 0;
 }
 
-async function openSnapshot(images: Images, disk: Disk, path: string, snapshot: string): Promise<Disk> {
+/** Opens a snapshot by id or name, to be closed with the other images. */
+export async function openSnapshot(images: Images, disk: Disk, path: string, snapshot: string): Promise<Disk> {
   const failed = 'Failed to load snapshot';
   if (!disk.snapshots.supported)
     throw new Failure(`${failed}: Block format '${disk.format}' used by device '' does not support temporarily loading internal snapshots`);
@@ -172,7 +174,6 @@ async function openSnapshot(images: Images, disk: Disk, path: string, snapshot: 
 type Cache = ReturnType<typeof cacheMode>;
 
 async function openTarget(images: Images, plan: Plan, total: number, cache: Cache): Promise<Disk> {
-  if (plan.options.has('c')) throw notYet('Compressed output (-c)');
   if (knownFormat(plan.format) === undefined) throw new Failure(`Could not open '${plan.target}': Unknown driver '${plan.format}'`);
   refuseOverwriting(images, plan);
   const { disk } = await images.open({ path: plan.target, format: plan.format, readOnly: false, cache });
@@ -184,10 +185,7 @@ async function newTarget(images: Images, plan: Plan, total: number, cache: Cache
   const { format, target } = plan;
   requireFormat(format);
   const image = targetOptions(plan, total);
-  if (plan.options.has('c')) {
-    if (format === 'raw') throw new Failure('Compression not supported for this file format');
-    throw notYet('Compressed output (-c)');
-  }
+  if (plan.options.has('c')) requireCompression(format, image);
   refuseOverwriting(images, plan);
   const { resolve, files } = images.chain(target);
   try {
@@ -218,6 +216,13 @@ function targetOptions(plan: Plan, total: number): ImageOptions {
     throw new Failure('Having a backing file for the target makes no sense when concatenating multiple input images');
   if (image.has('backing_file') && !image.has('backing_fmt')) throw new Failure('Use of backing file requires explicit backing format');
   return image;
+}
+
+/** `-c` needs a format that can, and nothing allocated beforehand. */
+function requireCompression(format: string, image: ImageOptions): void {
+  if (!allFormats.find(({ name }) => name === format)?.capabilities.compressedWrite)
+    throw new Failure('Compression not supported for this file format');
+  if ((image.get('preallocation') ?? 'off') !== 'off') throw new Failure('Compression and preallocation not supported at the same time');
 }
 
 /** QEMU's locks would stop this; without locks the source would be emptied. */

@@ -29,7 +29,7 @@ const KNOWN: Readonly<Record<string, readonly KnownOption[]>> = {
   qcow2: [
     { name: 'cluster_size', type: 'size', default: 65536, help: 'bytes in a cluster: 512 to 2M, a power of two' },
     { name: 'extended_l2', type: 'flag', default: false, help: 'only off' },
-    { name: 'preallocation', type: 'text', help: 'only off' },
+    { name: 'preallocation', type: 'text', help: 'off, metadata, falloc or full' },
     { name: 'compression_type', type: 'text', default: 'zlib', help: 'only zlib' },
     SIZE,
     { name: 'compat', type: 'text', help: 'version: 1.1 (v3) or 0.10 (v2)' },
@@ -141,9 +141,11 @@ export async function makeImage(request: MakeRequest): Promise<Disk> {
       : { backing: { name: String(backing), ...(backingFormat === undefined ? {} : { format: String(backingFormat) }) } }),
     ...(cache ? { cache } : {}),
   };
+  // Whole images of zeros are not made in memory.
+  const rehearsal = all.preallocation === 'falloc' || all.preallocation === 'full' ? { ...all, preallocation: 'metadata' } : all;
   const nothing: Resolve = () => ({ storage: memoryStorage(), format: 'raw' });
   try {
-    await (await createDisk(memoryStorage({ name }), { ...all, resolve: nothing })).close();
+    await (await createDisk(memoryStorage({ name }), { ...rehearsal, resolve: nothing })).close();
   } catch (error) {
     if (error instanceof DiskError) throw new Failure(createText(error));
     throw error;

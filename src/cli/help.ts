@@ -8,8 +8,14 @@ const VERBS: Readonly<Record<string, string>> = {
   check: '[-q] [-f FMT] [--output=human|json] [-r leaks|all] [-T CACHE] [-U] FILE',
   map: '[-f FMT] [--start-offset=OFFSET] [--max-length=LENGTH] [--output=human|json] [-U] FILE',
   convert:
-    '[-p] [-q] [-n [--target-is-zero]] [-f FMT] [-O FMT] [-o OPTIONS] [-B BACKING -F FMT] [-l SNAPSHOT] [-S SIZE] [-t CACHE] [-T CACHE] [-m N] [-W] [-U] FILE... TARGET',
+    '[-c] [-p] [-q] [-n [--target-is-zero]] [-f FMT] [-O FMT] [-o OPTIONS] [-B BACKING -F FMT] [-l SNAPSHOT] [-S SIZE] [-t CACHE] [-T CACHE] [-m N] [-W] [-U] FILE... TARGET',
   compare: '[-p] [-q] [-s] [-f FMT] [-F FMT] [-T CACHE] [-U] FILE1 FILE2',
+  commit: '[-q] [-p] [-f FMT] [-t CACHE] [-b BASE] [-d] FILE',
+  rebase: "[-q] [-p] [-u] [-f FMT] [-t CACHE] [-T CACHE] -b BACKING|'' [-F FMT] FILE",
+  measure: '[--output=human|json] [-O FMT] [-o OPTIONS] [--size=SIZE | [-f FMT] [-l SNAPSHOT] [-U] FILE]',
+  dd: '[-f FMT] [-O FMT] [-U] [bs=SIZE] [count=N] [skip=N] if=FILE of=TARGET',
+  bench:
+    '[-q] [-f FMT] [-c COUNT] [-d DEPTH] [-s SIZE] [-S STEP] [-o OFFSET] [-w [--pattern=BYTE] [--flush-interval=N [--no-drain]]] [-n] [-t CACHE] [-U] FILE',
   snapshot: '[-q] [-U] [-l | -a SNAPSHOT | -c NAME | -d NAME] FILE',
   resize: '[-q] [-f FMT] [--shrink] [--preallocation=off] FILE [+|-]SIZE',
   io: '[-r] [-s] [-n] [-f FMT] [-t CACHE] [-d MODE] [-U] [-c COMMAND]... [FILE]',
@@ -17,9 +23,8 @@ const VERBS: Readonly<Record<string, string>> = {
 
 const NOTES = `
 FMT is a format; without it the format is found out, and a raw disk keeps some writes from turning it into another.
-SIZE, OFFSET and LENGTH are bytes, or a number with k, M, G, T, P or E (powers of 1024).
-OPTIONS is name=value,...; "-o help" lists them. CACHE is none, writeback, writethrough, directsync or unsafe.
-convert leaves runs of zeros of at least -S bytes (4k) out of the target; -S 0 writes everything.
+SIZE, OFFSET and LENGTH are bytes, or a number with k, M, G, T, P or E (powers of 1024). OPTIONS is name=value,...; "-o help" lists them. CACHE is none, writeback, writethrough, directsync or unsafe.
+convert leaves runs of zeros of at least -S bytes (4k) out of the target; -S 0 writes everything. With -c it compresses.
 "io" runs commands on the guest's bytes ("-c help" lists them); without -c it reads them from standard input.
 `;
 

@@ -3,7 +3,7 @@
  * the file of every layer. Failures to open read `Could not open 'x': …` with the reason that QEMU gives.
  */
 import { statSync } from 'node:fs';
-import { allFormats, type CacheMode, type Disk, DiskError, openDisk, type Reference, type Resolve, type Storage } from '../index.ts';
+import { allFormats, type CacheMode, type Disk, DiskError, memoryStorage, openDisk, type Reference, type Resolve, type Storage } from '../index.ts';
 import { nodeFileStorage } from '../storage/node-file.ts';
 import { complain, Failure, notYet, type Terminal } from './terminal.ts';
 import { imageText, systemText } from './words.ts';
@@ -15,6 +15,12 @@ export interface OpenRequest {
   readonly cache?: CacheMode | undefined;
   /** Do not open backing files. */
   readonly noBacking?: boolean;
+  /** Put an empty disk in place of the backing file, which need not exist. */
+  readonly unsafeBacking?: boolean;
+  /** How many images down one may be written too. */
+  readonly writableBacking?: number;
+  /** Open for check and repair, whatever the damage. */
+  readonly repair?: boolean;
   /** -U: open beside other programs; only for reading. */
   readonly forceShare?: boolean;
 }
@@ -51,7 +57,7 @@ export class Images {
 
   /** Opens an image. Throws `CannotOpen`. */
   async tryOpen(request: OpenRequest): Promise<OpenImage> {
-    const { path, format, readOnly, cache, noBacking = false, forceShare = false } = request;
+    const { path, format, readOnly, cache, noBacking = false, unsafeBacking = false, writableBacking, forceShare = false, repair = false } = request;
     if (forceShare && !readOnly) throw new CannotOpen('force-share=on can only be used with read-only images');
     if (format !== undefined) requireDriver(format);
     const chain = this.chain(path);
@@ -61,8 +67,10 @@ export class Images {
       disk = await openDisk(storage, {
         ...(format === undefined ? {} : { format }),
         ...(cache ? { cache } : {}),
-        ...(noBacking ? { noBacking } : { resolve: chain.resolve }),
+        ...(noBacking ? { noBacking } : { resolve: unsafeBacking ? noDisk : chain.resolve }),
+        ...(writableBacking === undefined ? {} : { writableBacking }),
         readOnly,
+        repair,
       });
     } catch (error) {
       throw cannotOpen(error, chain.files.length - 1);
@@ -79,7 +87,7 @@ export class Images {
     const resolve = (reference: Reference): Storage => {
       const full = beside(reference.from, reference.name);
       files.push(full);
-      return this.#file(full, true);
+      return this.#file(full, reference.writable !== true);
     };
     return { resolve, files };
   }
@@ -137,6 +145,9 @@ export class Images {
     );
   }
 }
+
+/** In place of a backing file that nobody looks at. */
+const noDisk: Resolve = () => ({ storage: memoryStorage(), format: 'raw' });
 
 /** Runs a command over images and closes them, also when it fails. */
 export async function withImages(terminal: Terminal, body: (images: Images) => Promise<number>): Promise<number> {

@@ -67,7 +67,7 @@ async function collect(terminal: Terminal, path: string, format: string | undefi
   return infos;
 }
 
-/** What the headers say, before anything is opened as an image; undefined where the file cannot be read, which opening it then says. */
+/** What the headers say, before anything is opened as an image; undefined where opening it will say what is wrong. */
 async function formatOf(path: string): Promise<string | undefined> {
   let storage: NodeFileStorage;
   try {
@@ -76,7 +76,8 @@ async function formatOf(path: string): Promise<string | undefined> {
     return undefined;
   }
   try {
-    return (await inspect(storage)).format;
+    const { format, supported } = await inspect(storage);
+    return supported ? format : undefined;
   } finally {
     runSync(storage.close());
   }

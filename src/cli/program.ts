@@ -14,18 +14,23 @@ export const VERSION = '0.1.0';
 type Verb = (terminal: Terminal, args: readonly string[]) => Promise<number>;
 
 const VERBS: Readonly<Record<string, () => Promise<{ run: Verb }>>> = {
+  bench: () => import('./bench.ts'),
   check: () => import('./check.ts'),
+  commit: () => import('./commit.ts'),
   compare: () => import('./compare.ts'),
   convert: () => import('./convert.ts'),
   create: () => import('./create.ts'),
+  dd: () => import('./dd.ts'),
   info: () => import('./info.ts'),
   io: () => import('./io.ts'),
   map: () => import('./map.ts'),
+  measure: () => import('./measure.ts'),
+  rebase: () => import('./rebase.ts'),
   resize: () => import('./resize.ts'),
   snapshot: () => import('./snapshot.ts'),
 };
 
-const ELSEWHERE = ['amend', 'bench', 'bitmap', 'commit', 'dd', 'measure', 'rebase'];
+const ELSEWHERE = ['amend', 'bitmap'];
 
 /** Runs a command line (without the program's name); resolves to the exit status. */
 export async function run(terminal: Terminal, args: readonly string[]): Promise<number> {

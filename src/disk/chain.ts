@@ -6,7 +6,7 @@
 import { asDiskError, DiskError } from '../base/errors.ts';
 import { type Io, wait } from '../base/io.ts';
 import { allFormats } from '../formats/all.ts';
-import type { FormatDescriptor, ImageDriver } from '../formats/driver.ts';
+import type { BackingReference, FormatDescriptor, ImageDriver } from '../formats/driver.ts';
 import { findFormat, probeFormat, probeStorage } from '../formats/registry.ts';
 import { FailStopStorage } from '../layers/fail-stop.ts';
 import { readBytes, type Storage } from '../storage/storage.ts';
@@ -18,6 +18,8 @@ export const MAX_CHAIN_DEPTH = 128;
 /** What an image asks for by name. */
 export interface Reference {
   readonly kind: 'backing';
+  /** True if the storage must take writes; see `OpenOptions.writableBacking`. */
+  readonly writable?: true;
   /** As stored in the image: untrusted text. */
   readonly name: string;
   /** As stored in the image, if it is. */
@@ -41,6 +43,10 @@ export interface OpenOptions {
   readonly resolve?: Resolve;
   /** Leave the backing file closed: what is not in this image reads as zero. Only with `readOnly`. */
   readonly noBacking?: boolean;
+  /** Opens for `check` with repair, whatever the damage; other changes are refused until a repair has succeeded. */
+  readonly repair?: boolean;
+  /** How many images down one may be written too: 1 for the backing file. For `commit`, whose base it is; default none. */
+  readonly writableBacking?: number;
   /** When writes become durable; default `writeback`: at `flush`. */
   readonly cache?: CacheMode;
   /** The formats to choose from; default all. */
@@ -62,7 +68,10 @@ export function* openChain(storage: Storage, options: OpenOptions, above: readon
     });
   if (!readOnly && !descriptor.capabilities.write)
     throw new DiskError('read-only', `${descriptor.name}: this format can only be read`, { format: descriptor.name });
-  const driver = yield* descriptor.open(readOnly ? storage : new FailStopStorage(storage), { readOnly });
+  const driver = yield* descriptor.open(readOnly ? storage : new FailStopStorage(storage), {
+    readOnly,
+    repair: options.repair === true && !readOnly,
+  });
   const guessedLayer = probed && above.length > 0;
   const backing = options.noBacking ? undefined : yield* openBacking(driver, options, [...above, storage], guessedLayer);
   return new BlockNode({
@@ -89,18 +98,52 @@ function* openBacking(driver: ImageDriver, options: OpenOptions, chain: readonly
   if (!options.resolve)
     throw new DiskError('refused', `${driver.storage.name} needs the backing file ${quoted}: pass a resolve function that opens it`, place);
   if (chain.length >= MAX_CHAIN_DEPTH) throw new DiskError('refused', `The backing chain is deeper than ${MAX_CHAIN_DEPTH} images`, place);
-  const resolved = yield* wait(askFor({ kind: 'backing', ...backing, from: driver.storage.name }, options.resolve));
+  return yield* openReference(backing, { ...options, resolve: options.resolve, from: driver.storage.name, above: chain });
+}
+
+/** An image that is named, and who names it. */
+export interface ReferenceOptions extends Omit<OpenOptions, 'format' | 'readOnly' | 'noBacking'> {
+  readonly resolve: Resolve;
+  /** Name of the storage whose image asks. */
+  readonly from: string;
+  /** The images above, in which it may not be. */
+  readonly above: readonly Storage[];
+  /** Open images: if one of them is over the same storage, it is returned and nothing is opened. */
+  readonly known?: readonly BlockNode[];
+}
+
+/** Opens a backing file through `resolve`, with its own chain. */
+export function* openReference(backing: BackingReference, options: ReferenceOptions): Io<BlockNode> {
+  const { resolve, from, above, known = [], writableBacking } = options;
+  const writable = writableBacking === above.length;
+  const reference: Reference = { kind: 'backing', ...(writable ? { writable } : {}), name: backing.name, from };
+  const resolved = yield* wait(askFor(backing.format === undefined ? reference : { ...reference, format: backing.format }, resolve));
   const { storage, format = backing.format } = 'storage' in resolved ? resolved : { storage: resolved };
+  const found = known.find(({ driver }) => sameBytes(driver.storage, storage));
+  if (found) {
+    if (bare(found.driver.storage) !== storage) yield* storage.close();
+    return found;
+  }
   try {
-    if (chain.some((one) => one === storage || (one.identity !== undefined && one.identity === storage.identity)))
-      throw new DiskError('refused', `The backing file ${quoted} is in the chain already: the chain is a cycle`, place);
-    const { format: _, noBacking: __, ...rest } = options;
-    return yield* openChain(storage, { ...rest, readOnly: true, ...(format ? { format } : {}) }, chain);
+    if (above.some((one) => sameBytes(one, storage)))
+      throw new DiskError('refused', `The backing file ${JSON.stringify(backing.name)} is in the chain already: the chain is a cycle`, {
+        field: 'backing_file',
+      });
+    const { format: _, noBacking: __, ...rest }: OpenOptions = options;
+    return yield* openChain(storage, { ...rest, readOnly: !writable, ...(format ? { format } : {}) }, above);
   } catch (error) {
-    if (!chain.includes(storage)) yield* storage.close();
+    if (!above.some((one) => bare(one) === storage)) yield* storage.close();
     throw error;
   }
 }
+
+function sameBytes(a: Storage, b: Storage): boolean {
+  const [one, other] = [bare(a), bare(b)];
+  return one === other || (one.identity !== undefined && one.identity === other.identity);
+}
+
+/** The storage as it was passed in. */
+const bare = (storage: Storage): Storage => (storage instanceof FailStopStorage ? storage.next : storage);
 
 async function askFor(reference: Reference, resolve: Resolve): Promise<Resolved> {
   try {

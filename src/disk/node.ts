@@ -11,7 +11,7 @@ import { roundDown, roundUp } from '../base/bytes.ts';
 import { DiskError } from '../base/errors.ts';
 import type { Io } from '../base/io.ts';
 import { RangeLock } from '../base/locks.ts';
-import type { FreshPlacement, ImageDriver, Placement } from '../formats/driver.ts';
+import type { BackingReference, FreshPlacement, ImageDriver, Placement } from '../formats/driver.ts';
 import { type Storage, type StorageExtent, writeZeroes } from '../storage/storage.ts';
 
 /** A fresh run up to this size is filled in memory and written in one call; more is written around the request's bytes. */
@@ -49,18 +49,18 @@ export interface NodeOptions {
 
 export class BlockNode implements Storage {
   readonly driver: ImageDriver;
-  readonly backing: BlockNode | undefined;
   readonly readOnly: boolean;
   readonly cache: CacheMode;
   readonly #guard: NodeOptions['guard'];
   readonly #owned: boolean;
   readonly #onClose: (() => void) | undefined;
   readonly #ranges = new RangeLock();
+  #backing: BlockNode | undefined;
   #closed = false;
 
   constructor(options: NodeOptions) {
     this.driver = options.driver;
-    this.backing = options.backing;
+    this.#backing = options.backing;
     this.readOnly = options.readOnly;
     this.cache = options.cache ?? 'writeback';
     this.#guard = options.guard;
@@ -74,6 +74,11 @@ export class BlockNode implements Storage {
 
   get size(): number {
     return this.driver.size;
+  }
+
+  /** The image below, opened; closed with this node. */
+  get backing(): BlockNode | undefined {
+    return this.#backing;
   }
 
   get synchronous(): boolean {
@@ -92,6 +97,37 @@ export class BlockNode implements Storage {
 
   *write(offset: number, bytes: Uint8Array): Io<void> {
     yield* this.#change(offset, bytes.length, (start, length) => this.#writeRange(start, bytes.subarray(0, length)));
+  }
+
+  /**
+   * Writes whole clusters (the disk's last may be cut off), compressed where that makes them smaller. Throws `unsupported` if the format or the
+   * image cannot hold compressed clusters, `refused` for a range that is not of whole clusters.
+   */
+  *writeCompressed(offset: number, bytes: Uint8Array): Io<void> {
+    const { driver, size } = this;
+    const unit = driver.clusterSize || 1;
+    if (!driver.writeCompressed)
+      throw new DiskError('unsupported', `${driver.format}: this format cannot hold compressed clusters`, { format: driver.format });
+    if (offset % unit !== 0 || (bytes.length % unit !== 0 && offset + bytes.length !== size))
+      throw new DiskError('refused', `${this.name}: ${bytes.length} bytes at ${offset} are not whole clusters of ${unit}`, { offset });
+    yield* this.#change(offset, bytes.length, (start, length) => this.#writeClusters(start, bytes.subarray(0, length)));
+  }
+
+  *#writeClusters(offset: number, bytes: Uint8Array): Io<void> {
+    const { driver } = this;
+    for (let at = 0; at < bytes.length; at += driver.clusterSize) {
+      const cluster = bytes.subarray(at, at + driver.clusterSize);
+      const smaller = driver.writeCompressed ? yield* driver.writeCompressed(offset + at, cluster) : false;
+      if (!smaller) yield* this.#writeRange(offset + at, cluster);
+    }
+  }
+
+  /** To be called after the last compressed write: the file then ends on a whole sector, as QEMU leaves it. */
+  *finishCompressed(): Io<void> {
+    const { driver } = this;
+    yield* this.exclusive(function* () {
+      if (driver.writeCompressed) yield* driver.writeCompressed(0, new Uint8Array());
+    });
   }
 
   *zero(offset: number, length: number, { unmap = false } = {}): Io<void> {
@@ -169,6 +205,31 @@ export class BlockNode implements Storage {
   *allocatedSize(): Io<number> {
     const { storage } = this.driver;
     return storage.allocatedSize ? yield* storage.allocatedSize() : storage.size;
+  }
+
+  /** Puts another image below: its name in the image, and the node that reads go to. The old node is the caller's to close. */
+  *setBacking(reference: BackingReference | undefined, node: BlockNode | undefined): Io<void> {
+    yield* this.exclusive(() => this.#setBacking(reference, node));
+  }
+
+  *#setBacking(reference: BackingReference | undefined, node: BlockNode | undefined): Io<void> {
+    const { driver } = this;
+    if (!driver.setBacking)
+      throw new DiskError('unsupported', `${driver.format}: the backing file of this format cannot be changed`, { format: driver.format });
+    yield* driver.setBacking(reference);
+    this.#backing = node;
+  }
+
+  /** Gives up what this image holds: it then reads as its backing file does. */
+  *makeEmpty(): Io<void> {
+    const { driver } = this;
+    if (!driver.makeEmpty) throw new DiskError('unsupported', `${driver.format}: images of this format cannot be emptied`, { format: driver.format });
+    yield* this.exclusive(() => (driver.makeEmpty as () => Io<void>).call(driver));
+  }
+
+  /** Lets go of the image below, which stays open and is the caller's. For a node that is about to be closed. */
+  releaseBacking(): void {
+    this.#backing = undefined;
   }
 
   /** Runs a change that concerns the whole image (resize, snapshots) with nothing else in flight. */

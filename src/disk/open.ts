@@ -27,7 +27,7 @@ function* open(storage: Storage | PromiseLike<Storage>, options: OpenOptions): I
 }
 
 /** What `createDisk` takes besides the format's own options (QEMU's names, `cluster_size`, or camel case, `clusterSize`). */
-export interface CreateOptions extends Omit<OpenOptions, 'format' | 'readOnly' | 'noBacking'> {
+export interface CreateOptions extends Omit<OpenOptions, 'format' | 'readOnly' | 'noBacking' | 'repair'> {
   readonly format: string;
   /** Bytes. May be left out with a backing file: its size is taken. */
   readonly size?: number;

@@ -147,12 +147,25 @@ export interface ImageDriver {
    * that ends at `offset`: a hint for keeping a request in one run.
    */
   allocate?(offset: number, length: number, after?: number): Io<Placement>;
+  /**
+   * Writes one cluster compressed, wherever it was before; `bytes` is the whole cluster, or what the disk's last one has. False if it must be
+   * written as it is, because it gets no smaller. Without bytes: nothing more follows, and the file ends on a whole sector. Absent if the image
+   * cannot be written so.
+   */
+  writeCompressed?(offset: number, bytes: Uint8Array): Io<boolean>;
   /** Makes a cluster-aligned range (or one that ends at `size`) read as zero. Returns bytes done from the start; 0: write zeros. */
   zero?(offset: number, length: number, options: { unmap: boolean }): Io<number>;
   /** Gives space back. Returns bytes dealt with from the start, at least 1; what is not cluster-aligned is left alone. */
   discard?(offset: number, length: number): Io<number>;
   /** Sets `size`. Durable when it returns; a cut leaves the old size or the new one. */
   resize?(size: number, options: ResizeOptions): Io<void>;
+  /**
+   * Changes `backing`: the name in the image, nothing else. Durable when it returns; a cut leaves the old name or the new one. Throws
+   * `no-space` if the header has no room for the name.
+   */
+  setBacking?(backing: BackingReference | undefined): Io<void>;
+  /** Gives up everything the image holds, so that it shows its backing file; a cut leaves some of it. Snapshots stay. */
+  makeEmpty?(): Io<void>;
   check?(options: CheckOptions): Io<CheckResult>;
   readonly snapshots?: SnapshotDriver;
   metadata?(): Io<MetadataExtent[]>;
@@ -178,6 +191,18 @@ export interface CreateParameters {
   readonly options: Readonly<Record<string, string | number | boolean>>;
 }
 
+/** What an image of a format would take. All in bytes. */
+export interface Measurement {
+  /** The disk's size, rounded up to whole units. */
+  readonly size: number;
+  /** Metadata once all of the disk is allocated. */
+  readonly metadata: number;
+  /** What is allocated as one. */
+  readonly unit: number;
+  /** Everything is allocated from the start: a preallocated image, or a format that knows nothing else. */
+  readonly everything: boolean;
+}
+
 /** What a format can do, for the support table and for a page that hides what is not there. */
 export interface Capabilities {
   readonly read: boolean;
@@ -196,6 +221,8 @@ export interface Capabilities {
 
 export interface OpenParameters {
   readonly readOnly: boolean;
+  /** Opened for `check` with repair: damage that would keep the image from being written is no obstacle, and nothing else changes it. */
+  readonly repair?: boolean;
 }
 
 /** What the headers of an image say, without opening anything. */
@@ -229,6 +256,8 @@ export interface FormatDescriptor {
   inspect?(storage: Storage): Io<Inspection>;
   /** Absent: the format is recognised and named, nothing more. */
   open?(storage: Storage, parameters: OpenParameters): Io<ImageDriver>;
+  /** What an image would take. `parameters.size` and the options are as for `create`. Throws `refused`, naming the option. */
+  measure?(parameters: CreateParameters): Measurement;
   /** Writes an empty image into an empty storage. */
   create?(storage: Storage, parameters: CreateParameters): Io<void>;
 }

@@ -10,6 +10,7 @@ import { type Io, runAsync } from '../base/io.ts';
 import { MiB, SECTOR } from '../base/units.ts';
 import type { Disk } from '../disk/disk.ts';
 import type { BlockNode } from '../disk/node.ts';
+import { CompressedCopy, type CopyRules, clearTarget } from './convert-compressed.ts';
 import { type JobOptions, Pace } from './job.ts';
 import { nextRun, type SparseRule, sparseRule } from './sparse.ts';
 
@@ -24,6 +25,8 @@ export interface ConvertOptions extends JobOptions {
   readonly targetIsZero?: boolean;
   /** Copy only what the source's own image holds: the rest comes from the target's backing file (`qemu-img convert -B`). */
   readonly topOnly?: boolean;
+  /** Write compressed clusters (`qemu-img convert -c`); the target's format must have them. */
+  readonly compressed?: boolean;
   /** Bytes into the target where the source's first byte goes; default 0. A multiple of 512. */
   readonly targetOffset?: number;
 }
@@ -38,28 +41,23 @@ export function convert(source: Disk, target: Disk, options: ConvertOptions = {}
 
 /** `convert` inside coroutines. */
 export function* convertNodes(source: BlockNode, target: BlockNode, options: ConvertOptions): Io<void> {
-  const { sparse = 4096, targetOffset = 0, topOnly = false, targetIsZero = false } = options;
+  const { sparse = 4096, targetOffset = 0, topOnly = false, targetIsZero = false, compressed = false } = options;
   const size = source.size;
   if (sparse % SECTOR !== 0 || sparse < 0) throw new DiskError('refused', `The sparse size ${sparse} is not a multiple of 512`, { field: 'sparse' });
   if (targetOffset % SECTOR !== 0)
     throw new DiskError('refused', `The target offset ${targetOffset} is not a multiple of 512`, { field: 'targetOffset' });
   if (targetOffset + size > target.size)
     throw new DiskError('refused', `The source (${size} bytes) does not fit: the target ${target.name} has room for ${target.size - targetOffset}`);
-  const copy = new Copy(source, target, { shift: targetOffset, sparse, topOnly, targetIsZero });
+  const rules = { shift: targetOffset, sparse, topOnly, targetIsZero };
+  const copy = compressed ? new CompressedCopy(source, target, rules) : new Copy(source, target, rules);
   const pace = new Pace(options, size);
   for (let at = 0; at < size; ) {
     yield* pace.step(at);
     at += yield* copy.next(at);
   }
+  if (compressed) yield* target.finishCompressed();
   yield* target.flush();
   pace.finish();
-}
-
-interface CopyOptions {
-  readonly shift: number;
-  readonly sparse: number;
-  readonly topOnly: boolean;
-  readonly targetIsZero: boolean;
 }
 
 /** What to do with a run of source bytes. */
@@ -74,13 +72,13 @@ interface Piece {
 class Copy {
   readonly #source: BlockNode;
   readonly #target: BlockNode;
-  readonly #options: CopyOptions;
+  readonly #options: CopyRules;
   readonly #rule: SparseRule | undefined;
   readonly #buffer: Uint8Array<ArrayBuffer>;
   /** What `#plan` found behind the piece it returned: the start of the next one. */
   #ahead: (Piece & { readonly start: number }) | undefined;
 
-  constructor(source: BlockNode, target: BlockNode, options: CopyOptions) {
+  constructor(source: BlockNode, target: BlockNode, options: CopyRules) {
     this.#source = source;
     this.#target = target;
     this.#options = options;
@@ -92,7 +90,7 @@ class Copy {
   *next(offset: number): Io<number> {
     const { treatment, length } = yield* this.#plan(offset);
     if (treatment === 'data') yield* this.#copy(offset, length);
-    else if (treatment === 'zero') yield* this.#clear(offset + this.#options.shift, length);
+    else if (treatment === 'zero') yield* clearTarget(this.#target, offset + this.#options.shift, length, this.#options);
     return length;
   }
 
@@ -142,19 +140,9 @@ class Copy {
       const run = nextRun(words, sector, start / SECTOR, this.#rule);
       const from = sector * SECTOR;
       const to = Math.min((sector + run.sectors) * SECTOR, length);
-      if (run.zero) yield* this.#clear(start + from, to - from);
+      if (run.zero) yield* clearTarget(this.#target, start + from, to - from, this.#options);
       else yield* this.#target.write(start + from, whole.subarray(from, to));
       sector += run.sectors;
-    }
-  }
-
-  /** Makes a range of the target read as zero, touching only what does not yet. */
-  *#clear(start: number, length: number): Io<void> {
-    if (this.#options.targetIsZero) return;
-    for (let done = 0; done < length; ) {
-      const run = yield* this.#target.status(start + done, length - done);
-      if (!run.zero) yield* this.#target.zero(start + done, run.length, { unmap: true });
-      done += run.length;
     }
   }
 }

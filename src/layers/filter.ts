@@ -4,7 +4,8 @@ import type { Storage, StorageExtent } from '../storage/storage.ts';
 
 /** Passes everything on to `next`. */
 export class FilterStorage implements Storage {
-  protected readonly next: Storage;
+  /** The storage below. */
+  readonly next: Storage;
 
   constructor(next: Storage) {
     this.next = next;

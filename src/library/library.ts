@@ -4,6 +4,7 @@
  *
  * - Whoever opens an image for writing holds the Web Lock `tabdisk:image:<id>` from before the first read until it is closed.
  * - Read-only opening takes no lock and sees one state of the image; its reads throw once somebody has changed it.
+ * - What frees space or ends well (flush, close, discard, delete) may use a reserve, so that it works on a full disk (reserve.ts).
  * - An image appears in the list when it is complete. What a tab that died left half-made is swept when a library is opened.
  */
 import { DiskError } from '../base/errors.ts';
@@ -16,6 +17,8 @@ import { type HeldLock, heldLocks, takeLock } from './image-lock.ts';
 import { copyIn, recognise, verify } from './import.ts';
 import { OpenImage } from './open-image.ts';
 import { availablePlaces, type ImagePlace } from './places.ts';
+import { Reserve } from './reserve.ts';
+import { Tabs } from './tabs.ts';
 
 export type { Place } from './catalogue.ts';
 export type { ExportedImage, ExportOptions } from './export.ts';
@@ -44,6 +47,8 @@ export interface ImageEntry {
 export interface StorageReport {
   readonly usage: number;
   readonly quota: number;
+  /** Time to tell the user: nine tenths of the quota are used, or (since quotas are made up) there was no room lately for a few MiB. */
+  readonly nearlyFull: boolean;
   readonly persisted: boolean;
   readonly places: readonly Place[];
 }
@@ -73,14 +78,18 @@ export interface LibraryOptions {
 
 /** Milliseconds to wait for an image that somebody has: a page that was reloaded lets go a little late. */
 const PATIENCE = 1000;
+/** The part of the quota above which the storage counts as nearly full. */
+const NEARLY_FULL = 0.9;
 
 /** The images of this browser. Every call rejects with a `DiskError`. */
 export class Library {
   readonly #name: string;
   readonly #catalogue: Catalogue;
   readonly #places: Map<Place, ImagePlace>;
-  readonly #channel: BroadcastChannel;
+  readonly #tabs: Tabs;
+  readonly #reserve: Reserve;
   readonly #listeners = new Set<() => void>();
+  readonly #releaseListeners = new Set<(id: string) => void>();
   /** Images open for writing through this library. */
   readonly #open = new Map<string, OpenImage>();
 
@@ -97,8 +106,8 @@ export class Library {
     this.#name = name;
     this.#places = places;
     this.#catalogue = new Catalogue(`${name}-library`);
-    this.#channel = new BroadcastChannel(`${name}-library`);
-    this.#channel.onmessage = () => this.#tellListeners();
+    this.#reserve = new Reserve(name, { opfs: places.has('opfs') });
+    this.#tabs = new Tabs(`${name}-library`, { changed: () => this.#tellListeners(), asked: (id) => this.#asked(id) });
   }
 
   /** All images, by name. */
@@ -172,7 +181,7 @@ export class Library {
     const record = await this.#catalogue.ready(id);
     const lock = await this.#lock(record);
     try {
-      await this.#discard(record);
+      await this.#reserve.spend(() => this.#discard(record));
     } finally {
       await lock.release();
       this.#announce();
@@ -184,11 +193,22 @@ export class Library {
     const record = await this.#catalogue.ready(id);
     const { format } = record;
     const place = this.#place(record.place);
-    if (readOnly) return new OpenImage(await openDisk(place.view(id), { format, readOnly }), record, async () => undefined);
+    if (readOnly) {
+      const view = await place.view(id);
+      return new OpenImage(id, await openDisk(view, { format, readOnly }), view, { spend: (work) => work(), closed: async () => undefined });
+    }
     const lock = await this.#lock(record);
     try {
-      const disk = await openDisk(place.open(id, { readOnly }), { format });
-      const image = new OpenImage(disk, record, (size, changed) => this.#closed(id, lock, size, changed));
+      await this.#reserve.fill();
+      // Opening an image that was not closed properly may write.
+      const { disk, storage } = await this.#reserve.spend(async () => {
+        const opened = await place.open(id, { readOnly, grows: format !== 'raw' });
+        return { disk: await openDisk(opened, { format }), storage: opened };
+      });
+      const image = new OpenImage(id, disk, storage, {
+        spend: (work) => this.#reserve.spend(work),
+        closed: (size, changed) => this.#closed(id, lock, size, changed),
+      });
       this.#open.set(id, image);
       this.#announce();
       return image;
@@ -200,13 +220,29 @@ export class Library {
 
   /** Notes a new guest-visible size (after a resize or a snapshot was applied). */
   async noteSize(id: string, size: number): Promise<void> {
-    await this.#catalogue.change(id, { size, changed: Date.now() });
+    await this.#reserve.spend(() => this.#catalogue.change(id, { size, changed: Date.now() }));
     this.#announce();
+  }
+
+  /**
+   * Asks whoever has an image open for writing, in this tab or another, to close it. Nothing is closed unless they do. Resolves to true
+   * when they were told (or nobody has it), to false if nobody answers: an export under way, a tab that the browser has frozen.
+   */
+  async requestRelease(id: string): Promise<boolean> {
+    await this.#catalogue.ready(id);
+    if (this.#asked(id) || !(await heldLocks()).has(this.#lockName(id))) return true;
+    return this.#tabs.ask(id);
+  }
+
+  /** Calls back with the id of an image that is open for writing here and that somebody asks for. Returns a function that stops it. */
+  onReleaseRequest(listener: (id: string) => void): () => void {
+    this.#releaseListeners.add(listener);
+    return () => this.#releaseListeners.delete(listener);
   }
 
   async storage(): Promise<StorageReport> {
     const [{ usage = 0, quota = 0 }, persisted] = await Promise.all([navigator.storage.estimate(), navigator.storage.persisted()]);
-    return { usage, quota, persisted, places: [...this.#places.keys()] };
+    return { usage, quota, nearlyFull: usage >= quota * NEARLY_FULL || this.#reserve.short, persisted, places: [...this.#places.keys()] };
   }
 
   /** Calls back after any change to the list, made here or in another tab. Returns a function that stops it. */
@@ -220,7 +256,7 @@ export class Library {
     const closing = await Promise.allSettled([...this.#open.values()].map((image) => image.close()));
     const failed = closing.find((result) => result.status === 'rejected');
     if (failed) throw failed.reason;
-    this.#channel.close();
+    this.#tabs.close();
     this.#catalogue.close();
   }
 
@@ -230,6 +266,7 @@ export class Library {
     const record: ImageRecord = { ...wish, id: crypto.randomUUID(), size: 0, created: now, changed: now, state: 'making' };
     const lock = await this.#lock(record);
     try {
+      await this.#reserve.fill();
       await this.#catalogue.put(record);
       try {
         const storage = await this.#place(record.place).create(record.id);
@@ -263,7 +300,10 @@ export class Library {
   async #closed(id: string, lock: HeldLock, size: number, changed: boolean): Promise<void> {
     this.#open.delete(id);
     try {
-      if (changed) await this.#catalogue.change(id, { size, changed: Date.now() });
+      if (changed) await this.#reserve.spend(() => this.#catalogue.change(id, { size, changed: Date.now() }));
+    } catch (error) {
+      // The image itself is whole and closed; the list only misses when it was changed.
+      if (!(error instanceof DiskError) || error.kind !== 'no-space') throw error;
     } finally {
       await lock.release();
       this.#announce();
@@ -294,7 +334,7 @@ export class Library {
   async #lock({ id, name }: ImageRecord): Promise<HeldLock> {
     if (this.#open.has(id)) throw new DiskError('locked', `"${name}" is open for writing already, in this tab`);
     const lock = await takeLock(this.#lockName(id), PATIENCE);
-    if (!lock) throw new DiskError('locked', `"${name}" is in use, in another tab or by an export: close it there, or open it read-only`);
+    if (!lock) throw new DiskError('locked', `"${name}" is in use, in another tab or by an export: close it there, ask for it, or open it read-only`);
     return lock;
   }
 
@@ -323,8 +363,15 @@ export class Library {
   }
 
   #announce(): void {
-    this.#channel.postMessage('changed');
+    this.#tabs.announce();
     this.#tellListeners();
+  }
+
+  /** Whether the image is open for writing here; if so, those who use it are told that somebody asks for it. */
+  #asked(id: string): boolean {
+    if (!this.#open.has(id)) return false;
+    for (const listener of this.#releaseListeners) listener(id);
+    return true;
   }
 
   #tellListeners(): void {

@@ -1,24 +1,33 @@
-/** An image of the library that is open: its disk, and what must happen when it is closed. */
+/** An image of the library that is open: its disk, what may use the reserve, and what must happen when it is closed. */
 import { DiskError } from '../base/errors.ts';
 import { runAsync } from '../base/io.ts';
 import type { Disk } from '../disk/disk.ts';
-import type { ImageRecord } from './catalogue.ts';
+import type { Storage } from '../storage/storage.ts';
 
-/** An open image: use its `disk`, and close the image, not the disk. */
+/** What the library does for an image that is open. */
+export interface ImageKeeper {
+  /** Runs what must work on a full disk and may be run twice (reserve.ts). */
+  spend<T>(work: () => Promise<T>): Promise<T>;
+  /** Gives the lock back. */
+  closed(size: number, changed: boolean): Promise<void>;
+}
+
+/** An open image: use its `disk`, but flush and close the image, not the disk. */
 export class OpenImage {
   readonly id: string;
   readonly disk: Disk;
-  readonly #storage: Disk['node']['driver']['storage'];
-  readonly #closed: (size: number, changed: boolean) => Promise<void>;
+  readonly #storage: Storage;
+  readonly #keeper: ImageKeeper;
   #changed = false;
-  #closing: Promise<void> | undefined;
+  #over = false;
+  #closing: Promise<void> = Promise.resolve();
 
-  /** @internal Use `Library.openImage`. `closed` gives the lock back. */
-  constructor(disk: Disk, record: ImageRecord, closed: (size: number, changed: boolean) => Promise<void>) {
-    this.id = record.id;
+  /** @internal Use `Library.openImage`. `storage` is the one that the disk was opened on. */
+  constructor(id: string, disk: Disk, storage: Storage, keeper: ImageKeeper) {
+    this.id = id;
     this.disk = disk;
-    this.#storage = disk.node.driver.storage;
-    this.#closed = closed;
+    this.#storage = storage;
+    this.#keeper = keeper;
   }
 
   /** Remembers that the guest has changed something, for the list's "changed" time. */
@@ -26,29 +35,58 @@ export class OpenImage {
     this.#changed = true;
   }
 
-  /**
-   * Flushes, closes and unlocks. If there is no space to flush, everything stays open and locked: make space and close again.
-   * After any other failure the image is unlocked all the same, and the failure thrown.
-   */
-  close(): Promise<void> {
-    this.#closing ??= this.#close().catch((error) => {
-      if (error instanceof DiskError && error.kind === 'no-space') this.#closing = undefined;
-      throw error;
+  /** Resolves when everything written before is durable. Works on a full disk as far as the reserve goes. */
+  async flush(): Promise<void> {
+    if (!this.disk.readOnly) await this.spend(() => this.disk.flush());
+  }
+
+  /** Runs a change that frees space, and so must work on a full disk: a discard, say. It may be run twice. */
+  spend<T>(work: () => Promise<T>): Promise<T> {
+    let first = true;
+    return this.#keeper.spend(async () => {
+      if (first) {
+        first = false;
+        return work();
+      }
+      this.#storage.spendReserve?.(true);
+      return work().finally(() => this.#storage.spendReserve?.(false));
     });
+  }
+
+  /**
+   * Flushes, closes and unlocks. If there is no space to flush, everything stays open and locked: make space and close again, or close
+   * with `discard`, which gives up what no flush has covered. After any other failure the image is unlocked all the same, and
+   * the failure thrown.
+   */
+  close({ discard = false } = {}): Promise<void> {
+    this.#closing = this.#closing.catch(() => undefined).then(() => this.#close(discard));
     return this.#closing;
   }
 
-  async #close(): Promise<void> {
+  async #close(discard: boolean): Promise<void> {
+    if (this.#over) return;
     const { size } = this.disk;
+    let failure: { error: unknown } | undefined;
     try {
-      await this.disk.close();
+      if (discard) await this.#abandon();
+      else {
+        // Before the disk is closed: one that is closed could not flush again when there is space.
+        await this.flush();
+        await this.disk.close();
+      }
     } catch (error) {
       if (error instanceof DiskError && error.kind === 'no-space') throw error;
-      // The failure above is the one to tell; this only lets go of the file.
-      await runAsync(this.#storage.close()).catch(() => undefined);
-      await this.#closed(size, this.#changed);
-      throw error;
+      failure = { error };
+      await this.#abandon().catch(() => undefined);
     }
-    await this.#closed(size, this.#changed);
+    this.#over = true;
+    await this.#keeper.closed(size, this.#changed);
+    if (failure) throw failure.error;
+  }
+
+  /** As if the tab had ended: the image is what a cut may leave, and never damaged. */
+  async #abandon(): Promise<void> {
+    if (this.#storage.abandon) this.#storage.abandon();
+    else await runAsync(this.#storage.close());
   }
 }

@@ -1,5 +1,6 @@
 /** The two places where images are kept: files in OPFS, blocks in IndexedDB. The same verbs for both; no locks here. */
 import { DiskError } from '../base/errors.ts';
+import { MiB } from '../base/units.ts';
 import { blobStorage } from '../storage/blob.ts';
 import { indexedDbStorage } from '../storage/indexed-db.ts';
 import { deleteIndexedDbStorage, indexedDbNames, indexedDbSize } from '../storage/indexed-db-blocks.ts';
@@ -11,8 +12,8 @@ import type { Place } from './catalogue.ts';
 export interface ImagePlace {
   /** A new, empty storage. */
   create(id: string): Promise<Storage>;
-  /** For the holder of the image's lock. */
-  open(id: string, options: { readOnly: boolean }): Promise<Storage>;
+  /** For the holder of the image's lock. `grows`: its end of file means nothing, so that it may have a reserve. */
+  open(id: string, options: { readOnly: boolean; grows?: boolean }): Promise<Storage>;
   /** Read-only and without a lock: one state of the image. Reads fail once somebody has changed it. */
   view(id: string): Promise<Storage>;
   /** Nothing happens if it is not there. */
@@ -24,13 +25,15 @@ export interface ImagePlace {
 }
 
 const ENDING = '.img';
+/** Bytes that an image in OPFS can still grow by when guest writes are refused. */
+const RESERVE = 2 * MiB;
 
 /** Files in the directory `name` of OPFS. */
 export function opfsPlace(name: string): ImagePlace {
   const path = (id: string) => `${name}/${id}${ENDING}`;
   return {
     create: (id) => opfsStorage(path(id), { create: 'must-not-exist' }),
-    open: (id, { readOnly }) => opfsStorage(path(id), { readOnly }),
+    open: (id, { readOnly, grows = false }) => opfsStorage(path(id), { readOnly, reserve: grows ? RESERVE : 0 }),
     async view(id) {
       const file = await opfsFile(path(id));
       // Chromium makes the old file unreadable after a write, others may not: its times tell.

@@ -1,5 +1,6 @@
 /**
- * Space set aside, so that what ends well works on a full disk: flushing tables, closing, giving space back, deleting.
+ * Space set aside, so that what ends well works on a full disk: flushing tables, closing, giving space back, deleting. An open image
+ * in OPFS has a reserve of its own besides, for Chromium's sake: see storage/opfs.ts.
  *
  * While there is room, 4 MiB of the site's storage are filled with bytes that nobody needs. When one of those operations meets
  * `no-space` the bytes go, it is run once more, and at once as much as there is room for is set aside again, before a guest that
@@ -7,7 +8,7 @@
  * everything in memory stays there. So a guest at the limit costs the reserve only the tables of what it wrote before.
  *
  * - Bytes, not a promise: quotas count logical sizes, but a device that is full counts blocks.
- * - 4 MiB, because Chromium gives files room by the MiB, and an image in IndexedDB may have that much unsaved.
+ * - 4 MiB, because that is what an image in IndexedDB may easily have unsaved.
  * - OPFS and IndexedDB share one quota, so one reserve serves both: a file where there is OPFS, else records of 1 MiB, which browsers
  *   keep in files of their own and so give back at once (smaller ones are given back when the database is next compacted).
  * - All tabs share it. A flush that needs more than there is fails as before, with nothing lost.
@@ -33,8 +34,8 @@ const PATIENCE = 1000;
 interface ReservePlace {
   /** Sets aside what is missing. Throws `no-space` with as much set aside as there was room for. */
   fill(): Promise<void>;
-  /** Gives everything back. False if there was nothing. */
-  empty(): Promise<boolean>;
+  /** Gives everything back. */
+  empty(): Promise<void>;
 }
 
 /** The reserve of a library. */
@@ -52,10 +53,18 @@ export class Reserve {
     this.#lock = `${name}:reserve`;
   }
 
+  /** True if there was no room for it lately. */
+  get short(): boolean {
+    return !this.#full && this.#attempted !== Number.NEGATIVE_INFINITY;
+  }
+
   /** Sets aside what is missing, if there is room. Cheap when nothing is. Never fails: a reserve is a precaution. */
   fill(): Promise<void> {
     if (this.#full || performance.now() < this.#attempted + PAUSE) return Promise.resolve();
-    return this.#inTurn(() => this.#fill());
+    return this.#inTurn(async () => {
+      const lock = await takeLock(this.#lock, PATIENCE).catch(() => undefined);
+      if (lock) await this.#fill().finally(() => lock.release());
+    });
   }
 
   /** Runs what must work on a full disk and may be run twice. */
@@ -71,27 +80,27 @@ export class Reserve {
   }
 
   async #again<T>(work: () => Promise<T>, failure: DiskError): Promise<T> {
+    // Held to the end, so that no other tab sets aside what we are about to use.
     const lock = await takeLock(this.#lock, PATIENCE);
-    if (!lock || !(await this.#place.empty().finally(() => lock.release()))) throw failure;
+    if (!lock) throw failure;
     this.#full = false;
     try {
+      await this.#place.empty();
       return await work();
     } finally {
       await this.#fill();
+      await lock.release();
     }
   }
 
+  /** The lock is held. */
   async #fill(): Promise<void> {
-    const lock = await takeLock(this.#lock, PATIENCE).catch(() => undefined);
+    this.#attempted = performance.now();
     try {
-      if (!lock) return;
-      this.#attempted = performance.now();
       await this.#place.fill();
       this.#full = true;
     } catch {
-      // No room now; another attempt comes with the next flush.
-    } finally {
-      await lock?.release();
+      // No room now; another attempt comes with a later flush.
     }
   }
 
@@ -113,13 +122,7 @@ function fileReserve(path: string): ReservePlace {
         await runAsync(storage.close());
       }
     },
-    async empty() {
-      const storage = await opfsStorage(path, { create: 'if-missing' });
-      const { size } = storage;
-      await runAsync(storage.close());
-      await deleteOpfsFile(path);
-      return size > 0;
-    },
+    empty: () => deleteOpfsFile(path),
   };
 }
 
@@ -134,11 +137,7 @@ function recordReserve(database: string): ReservePlace {
           throw browserError(database, error);
         });
     },
-    async empty() {
-      const present = await keys(use);
-      await clear(use);
-      return present.length > 0;
-    },
+    empty: () => clear(use),
   };
 }
 

@@ -166,7 +166,13 @@ export class IndexedDbStorage implements Storage {
   *close(): Io<void> {
     if (!this.#open) return;
     if (!this.readOnly && !this.#failed) yield* this.#commit();
+    this.abandon();
+  }
+
+  /** Gives up the changes that are only in memory. A commit under way still ends as it may, before anybody else gets at the image. */
+  abandon(): void {
     this.#open = false;
+    this.#changes = new BlockChanges();
     this.#clean.clear();
     this.#store.close();
   }

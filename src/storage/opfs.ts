@@ -4,15 +4,25 @@
  * The handle is exclusive: no other tab or worker can open the file for writing meanwhile, and an open of ours that finds
  * it taken is retried for two seconds, because browsers release the handles of a page that was closed or reloaded late.
  * OPFS has no holes to punch: `discard` does nothing, and quota counts the file's logical size.
+ *
+ * With `reserve`, a write that makes the file grow must leave room to grow further, or it is refused with `no-space`; only after
+ * `spendReserve` may writes use that room. So the tables of what was written before can follow it on a full disk. The room
+ * is had by making the file longer and shorter again: Chromium goes on counting the longest that a handle has seen, and it
+ * grants room in powers of two up to 128 MiB, then 128 MiB at a time, so a large file that reached its limit could not grow by one
+ * table even after that much was freed. Where browsers do not count so, this does nothing. A worker that is killed in between
+ * leaves the file longer, with zeros: for formats whose end of file means nothing.
  */
 import { DiskError } from '../base/errors.ts';
 import type { Io } from '../base/io.ts';
+import { MiB } from '../base/units.ts';
 import { attempt, browserError } from './browser-errors.ts';
 import { requireWritable, type Storage, type StorageExtent, type StorageOptions, writeZeroes } from './storage.ts';
 
 export interface OpfsStorageOptions extends StorageOptions {
   /** `must-not-exist` makes a new file, `truncate` empties one; default: the file must be there. */
   readonly create?: 'must-not-exist' | 'truncate' | 'if-missing';
+  /** Bytes of room that growing writes leave (see above); default 0. */
+  readonly reserve?: number;
 }
 
 /** What workers have and TypeScript's DOM library does not describe. Some calls returned promises in browsers of 2022; those are not supported. */
@@ -29,6 +39,8 @@ type SyncFileHandle = FileSystemFileHandle & {
   createSyncAccessHandle(options?: { mode: 'readwrite' | 'read-only' }): Promise<SyncAccessHandle>;
 };
 
+/** Bytes asked for at a time beyond what is needed, so that not every write asks. */
+const AHEAD = MiB;
 /** Pauses between attempts to get a handle that is taken, in milliseconds; some two seconds in all. */
 const RETRY_PAUSES = [20, 40, 80, 160, 300, 600, 800];
 
@@ -42,14 +54,14 @@ export const opfsAvailable = (): boolean =>
  * `unsupported` outside a dedicated worker and where the browser keeps no files (private windows).
  */
 export async function opfsStorage(path: string, options: OpfsStorageOptions = {}): Promise<OpfsStorage> {
-  const { readOnly = false, create } = options;
+  const { readOnly = false, create, reserve = 0 } = options;
   if (!opfsAvailable())
     throw new DiskError('unsupported', `${path}: files of the origin private file system can be opened in a dedicated worker only`);
   try {
     const file = await fileHandle(path, create);
     const handle = await openHandle(file as SyncFileHandle, readOnly);
     if (create === 'truncate') attempt(path, () => handle.truncate(0));
-    return new OpfsStorage(path, handle, readOnly);
+    return new OpfsStorage(path, handle, { readOnly, reserve });
   } catch (error) {
     throw browserError(path, error);
   }
@@ -144,16 +156,24 @@ export class OpfsStorage implements Storage {
   readonly readOnly: boolean;
   readonly synchronous = true;
   readonly #handle: SyncAccessHandle;
+  readonly #reserve: number;
   #size: number;
+  /** The longest that the browser has let the file be. */
+  #granted: number;
+  #spending = false;
   #open = true;
 
   /** @internal Use `opfsStorage`. */
-  constructor(path: string, handle: SyncAccessHandle, readOnly: boolean) {
+  constructor(path: string, handle: SyncAccessHandle, { readOnly, reserve }: { readOnly: boolean; reserve: number }) {
     this.name = path;
     this.identity = `opfs:${split(path).join('/')}`;
     this.readOnly = readOnly;
     this.#handle = handle;
+    this.#reserve = readOnly ? 0 : reserve;
     this.#size = attempt(path, () => handle.getSize());
+    this.#granted = this.#size;
+    // From the start if there is room; a file that does not grow is of use without.
+    this.#grant(this.#size);
   }
 
   get size(): number {
@@ -178,6 +198,9 @@ export class OpfsStorage implements Storage {
 
   *write(offset: number, bytes: Uint8Array): Io<void> {
     requireWritable(this);
+    const end = offset + bytes.length;
+    if (end > this.#size && !this.#spending && !this.#grant(end))
+      throw new DiskError('no-space', `${this.name}: there is no room for more than the tables of what was written before`, { offset });
     let done = 0;
     try {
       while (done < bytes.length) {
@@ -195,7 +218,28 @@ export class OpfsStorage implements Storage {
       this.#size = attempt(this.name, () => this.#handle.getSize());
       throw browserError(this.name, error);
     }
-    if (offset + bytes.length > this.#size && bytes.length > 0) this.#size = offset + bytes.length;
+    if (end > this.#size && bytes.length > 0) this.#size = end;
+  }
+
+  spendReserve(allowed: boolean): void {
+    this.#spending = allowed;
+  }
+
+  /** Whether the file can grow to `size` and leave the reserve, or there is none to leave. */
+  #grant(size: number): boolean {
+    const needed = size + this.#reserve;
+    if (this.#reserve === 0 || needed <= this.#granted) return true;
+    for (const wanted of [needed + AHEAD, needed]) {
+      try {
+        this.#handle.truncate(wanted);
+        this.#granted = this.#handle.getSize();
+      } catch {
+        // Refused: less may do.
+      }
+      attempt(this.name, () => this.#handle.truncate(this.#size));
+      if (needed <= this.#granted) return true;
+    }
+    return false;
   }
 
   *zero(offset: number, length: number): Io<void> {

@@ -51,6 +51,10 @@ export interface Storage {
   barrier(): Io<void>;
   flush(): Io<void>;
   close(): Io<void>;
+  /** Lets go without the flush: what no flush has covered is given up. Missing where `close` never needs space. */
+  abandon?(): void;
+  /** Whether writes may use the room that is kept free for what must work on a full disk. Missing where none is kept. */
+  spendReserve?(allowed: boolean): void;
   /** Bytes the storage really occupies, where that differs from `size`. */
   allocatedSize?(): Io<number>;
 }

@@ -54,6 +54,7 @@ class Connection {
   readonly #worker: Worker;
   readonly #waiting = new Map<number, Waiting>();
   readonly libraryListeners = new Set<() => void>();
+  readonly releaseListeners = new Set<(imageId: string) => void>();
   #lastId = 0;
   #dead: DiskError | undefined;
 
@@ -109,6 +110,10 @@ class Connection {
       for (const listener of this.libraryListeners) listener();
       return;
     }
+    if (message.type === 'release-request') {
+      for (const listener of this.releaseListeners) listener(message.image);
+      return;
+    }
     const waiting = this.#waiting.get(message.id);
     if (!waiting) return;
     if (message.type === 'progress') {
@@ -141,6 +146,15 @@ class WorkerEngine implements Engine {
 
   async flush(): Promise<void> {
     await this.#connection.call('flush', {});
+  }
+
+  requestRelease(imageId: string): Promise<boolean> {
+    return this.#connection.call('requestRelease', { image: imageId });
+  }
+
+  onReleaseRequest(listener: (imageId: string) => void): () => void {
+    this.#connection.releaseListeners.add(listener);
+    return () => this.#connection.releaseListeners.delete(listener);
   }
 
   async close(): Promise<void> {
@@ -307,9 +321,9 @@ class WorkerDisk implements RemoteDisk {
     this.#state = await this.#call('disk.resize', { size });
   }
 
-  async close(): Promise<void> {
+  async close({ discard = false }: { discard?: boolean } = {}): Promise<void> {
     if (this.#closed) return;
-    await this.#call('disk.close', {});
+    await this.#call('disk.close', { discard });
     this.#closed = true;
   }
 

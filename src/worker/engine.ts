@@ -12,10 +12,20 @@ export type { CreateImageOptions, ExportedImage, ExportOptions, ImageEntry, Impo
 /** The engine, running elsewhere. Every call rejects with a `DiskError`. */
 export interface Engine {
   readonly library: RemoteLibrary;
-  /** Opens an image of the library. Throws `locked` if another tab has it, unless `readOnly`. */
+  /** Opens an image of the library. Throws `locked` if somebody has it open for writing, unless `readOnly`: see `requestRelease`. */
   open(imageId: string, options?: { readOnly?: boolean }): Promise<RemoteDisk>;
   /** Makes everything written so far durable, on every disk that is open for writing. */
   flush(): Promise<void>;
+  /**
+   * Asks whoever has an image open for writing, in this tab or another, to let go; only they can. Resolves to true once they were told
+   * (or if nobody has it), to false if nobody answers. `library.onChange` tells when it is free: `ImageEntry.inUse`.
+   */
+  requestRelease(imageId: string): Promise<boolean>;
+  /**
+   * Calls back when somebody asks for an image that is open for writing here. Nothing happens by itself: stop what uses it, flush, close
+   * it, or go on. Returns a function that stops it.
+   */
+  onReleaseRequest(listener: (imageId: string) => void): () => void;
   /** Closes every open disk (each is flushed) and ends the worker. */
   close(): Promise<void>;
 }
@@ -67,6 +77,11 @@ export interface DiskStatistics {
 /** A disk in the engine. `read` with an array copies into it; `write` copies the bytes before it returns. */
 export interface RemoteDisk extends AsyncDisk {
   readonly imageId: string;
+  /**
+   * Flushes, closes and lets others have the image. Throws `no-space`, with the disk open as before, if there is no room to flush. With
+   * `discard` what no flush has covered is given up; the image is left as if the tab had ended.
+   */
+  close(options?: { discard?: boolean }): Promise<void>;
   geometry(): Promise<GeometryReport>;
   /** At most `buckets` buckets over the whole disk; cheap for sparse images of any virtual size. */
   mapSummary(buckets: number): Promise<MapSummary>;

@@ -99,7 +99,9 @@ class Host {
           `The page speaks version ${version} of the engine's protocol, the worker ${PROTOCOL_VERSION}: load both from the same build`,
         );
       this.#library ??= Library.open({ name: library });
-      (await this.#library).onChange(() => this.#send({ type: 'library-changed' }));
+      const opened = await this.#library;
+      opened.onChange(() => this.#send({ type: 'library-changed' }));
+      opened.onReleaseRequest((image) => this.#send({ type: 'release-request', image }));
       return { version };
     },
     close: async () => {
@@ -143,6 +145,7 @@ class Host {
       return undefined;
     },
     storage: async () => (await this.#theLibrary()).storage(),
+    requestRelease: async ({ image }) => (await this.#theLibrary()).requestRelease(image),
     'disk.read': ({ disk: number, offset, length }) => {
       const { disk, counts } = this.#disk(number);
       counts.readOperations++;
@@ -162,22 +165,23 @@ class Host {
       return undefined;
     },
     'disk.discard': async ({ disk: number, offset, length }) => {
-      await this.#changing(number).discard(offset, length);
+      const disk = this.#changing(number);
+      await this.#disk(number).image.spend(() => disk.discard(offset, length));
       return undefined;
     },
     'disk.flush': async ({ disk: number }) => {
-      const { disk, counts } = this.#disk(number);
+      const { image, counts } = this.#disk(number);
       counts.flushOperations++;
-      await disk.flush();
+      await image.flush();
       return undefined;
     },
     'disk.resize': async ({ disk: number, size }) => {
       await this.#changing(number).resize(size);
       return this.#sized(number);
     },
-    'disk.close': async ({ disk: number }) => {
+    'disk.close': async ({ disk: number, discard }) => {
       const found = this.#disks.get(number);
-      await found?.image.close();
+      await found?.image.close({ discard });
       this.#disks.delete(number);
       return undefined;
     },
@@ -194,7 +198,8 @@ class Host {
       return this.#sized(number);
     },
     'snapshots.delete': async ({ disk: number, snapshot }) => {
-      await this.#changing(number).snapshots.delete(snapshot);
+      const disk = this.#changing(number);
+      await this.#disk(number).image.spend(() => disk.snapshots.delete(snapshot));
       return undefined;
     },
   };
@@ -244,7 +249,7 @@ class Host {
 
   async #flushAll(): Promise<undefined> {
     const writable = [...this.#disks.values()].filter(({ disk }) => !disk.readOnly);
-    const flushes = await Promise.allSettled(writable.map(({ disk }) => disk.flush()));
+    const flushes = await Promise.allSettled(writable.map(({ image }) => image.flush()));
     const failed = flushes.find((result) => result.status === 'rejected');
     if (failed) throw failed.reason;
     return undefined;

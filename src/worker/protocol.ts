@@ -12,7 +12,7 @@ import type { ImageEntry, Place, StorageReport } from '../library/library.ts';
 import type { DiskStatistics, MapSummary } from './engine.ts';
 
 /** Changed with every change to the messages. */
-export const PROTOCOL_VERSION = 1;
+export const PROTOCOL_VERSION = 2;
 
 /** What the page mirrors of an open disk. */
 export interface DiskState {
@@ -41,13 +41,14 @@ export interface Calls {
   rename: { arguments: { image: string; name: string }; result: ImageEntry };
   delete: { arguments: { image: string }; result: undefined };
   storage: { arguments: Nothing; result: StorageReport };
+  requestRelease: { arguments: { image: string }; result: boolean };
   'disk.read': { arguments: OnDisk<{ offset: number; length: number }>; result: Uint8Array };
   'disk.write': { arguments: OnDisk<{ offset: number; bytes: Uint8Array }>; result: undefined };
   'disk.zero': { arguments: OnDisk<{ offset: number; length: number; unmap: boolean }>; result: undefined };
   'disk.discard': { arguments: OnDisk<{ offset: number; length: number }>; result: undefined };
   'disk.flush': { arguments: OnDisk<Nothing>; result: undefined };
   'disk.resize': { arguments: OnDisk<{ size: number }>; result: DiskState };
-  'disk.close': { arguments: OnDisk<Nothing>; result: undefined };
+  'disk.close': { arguments: OnDisk<{ discard: boolean }>; result: undefined };
   /** Some runs from `offset` on, and where the next call goes on; `next` is `offset + length` at the end. */
   'disk.map': { arguments: OnDisk<{ offset: number; length: number }>; result: { runs: MapRun[]; next: number } };
   'disk.mapSummary': { arguments: OnDisk<{ buckets: number }>; result: MapSummary };
@@ -81,7 +82,8 @@ export type FromEngine =
   | { readonly type: 'result'; readonly id: number; readonly value: unknown }
   | { readonly type: 'error'; readonly id: number; readonly error: DiskErrorJson }
   | { readonly type: 'progress'; readonly id: number; readonly done: number; readonly total: number }
-  | { readonly type: 'library-changed' };
+  | { readonly type: 'library-changed' }
+  | { readonly type: 'release-request'; readonly image: string };
 
 type Check = (value: unknown) => boolean;
 type Checks<T> = { readonly [K in keyof T]-?: Check };
@@ -121,13 +123,14 @@ const checks: { readonly [M in Method]: Checks<Arguments<M>> } = {
   rename: { ...onImage, name: isText },
   delete: onImage,
   storage: {},
+  requestRelease: onImage,
   'disk.read': range,
   'disk.write': { ...onDisk, offset: isSize, bytes: isBytes },
   'disk.zero': { ...range, unmap: isFlag },
   'disk.discard': range,
   'disk.flush': onDisk,
   'disk.resize': { ...onDisk, size: isSize },
-  'disk.close': onDisk,
+  'disk.close': { ...onDisk, discard: isFlag },
   'disk.map': range,
   'disk.mapSummary': { ...onDisk, buckets: isSize },
   'disk.info': onDisk,
@@ -148,8 +151,11 @@ export function checkMessage(data: unknown): ToEngine {
   if (message['type'] === 'abort') return { type: 'abort', id: message['id'] as number };
   if (message['type'] !== 'call') throw new DiskError('refused', `A message to the engine is of no known type`, { field: 'type' });
   const method = message['method'];
-  if (typeof method !== 'string' || !Object.hasOwn(checks, method))
-    throw new DiskError('refused', `The engine has no call "${String(method).slice(0, 40)}"`, { field: 'method' });
+  if (typeof method !== 'string' || !Object.hasOwn(checks, method)) {
+    // Not `String(method)`: what a message holds may have no text of its own.
+    const named = typeof method === 'string' ? `"${method.slice(0, 40)}"` : `of type ${typeof method}`;
+    throw new DiskError('refused', `The engine has no call ${named}`, { field: 'method' });
+  }
   const given = record(message['arguments'], 'arguments');
   for (const [field, check] of Object.entries(checks[method as Method]))
     if (!(check as Check)(given[field])) throw new DiskError('refused', `The call ${method} has a bad ${field}`, { field });

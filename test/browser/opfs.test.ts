@@ -15,15 +15,19 @@ afterAll(async () => {
   await (await navigator.storage.getDirectory()).removeEntry('storage test', { recursive: true });
 });
 
-storageContract('opfs', async () => {
-  const path = newPath();
-  return {
-    open: ({ readOnly = false } = {}) => worker.open(path, readOnly ? { readOnly } : { create: 'if-missing' }),
-    remove: async () => {
-      await worker.ask({ verb: 'delete', path });
-    },
-  };
-});
+for (const [name, reserve] of [
+  ['opfs', 0],
+  ['opfs with a reserve', 70_001],
+] as const)
+  storageContract(name, async () => {
+    const path = newPath();
+    return {
+      open: ({ readOnly = false } = {}) => worker.open(path, readOnly ? { readOnly, reserve } : { create: 'if-missing', reserve }),
+      remove: async () => {
+        await worker.ask({ verb: 'delete', path });
+      },
+    };
+  });
 
 describe('opfs', () => {
   test('is synchronous, and named by its path', async () => {

@@ -1,7 +1,13 @@
-/** A site with no more space, made so through the browser's own debugging protocol: nothing flushed is lost, and space helps. */
-import { afterEach, beforeEach, expect, test } from 'vitest';
+/**
+ * A site with no more space, made so through the browser's own debugging protocol: nothing flushed is lost, what is in memory stays there,
+ * closing and giving space back work by the reserve, and space helps.
+ */
+import { afterAll, afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { cdp } from 'vitest/browser';
-import { MiB } from '../../src/base/units.ts';
+import { GiB, KiB, MiB } from '../../src/base/units.ts';
+import type { RemoteDisk } from '../../src/index.ts';
+import { browserError } from '../../src/storage/browser-errors.ts';
+import { keyStore } from '../../src/storage/key-store.ts';
 import { expectBytes, kindOf, pattern } from '../storage/contract.ts';
 import { newLibrary, openTab, removeLibrary, storedIds, type Tab } from './engines.ts';
 
@@ -17,16 +23,50 @@ async function leave(bytes: number): Promise<void> {
   await setQuota(usage + bytes);
 }
 
+/** Room enough for everything in these tests, and so little that IndexedDB notices at once when it is gone. */
+const ROOM = 24 * MiB;
+
+/**
+ * Leaves no room at all, and sees to it that IndexedDB knows: Chromium's goes by the room it saw up to half a minute ago, unless it is
+ * asked for more than that. OPFS still has what is left of the MiB it was given last.
+ */
+async function leaveNothing(): Promise<void> {
+  await leave(0);
+  const { use, close } = keyStore('quota probe', 'probe');
+  for (;;) {
+    const put = use('readwrite', (store) => {
+      store.put(new Uint8Array(ROOM + 72 * MiB), 'probe');
+      return Promise.resolve();
+    });
+    if ((await kindOf(put.catch((error) => Promise.reject(browserError('probe', error))))) === 'no-space') break;
+    await new Promise((resolve) => setTimeout(resolve, 1000));
+  }
+  await use('readwrite', (store) => {
+    store.clear();
+    return Promise.resolve();
+  });
+  close();
+  await leave(0);
+}
+
+async function reserveSize(): Promise<number> {
+  const root = await navigator.storage.getDirectory();
+  const file = await root.getFileHandle(`${library}-reserve`).catch(() => undefined);
+  return file ? (await file.getFile()).size : 0;
+}
+
 beforeEach(async () => {
   library = newLibrary();
+  await leave(ROOM);
   tab = await openTab(library);
 });
 
 afterEach(async () => {
-  await setQuota();
   tab.kill();
   await removeLibrary(library);
 });
+
+afterAll(() => setQuota());
 
 for (const place of ['opfs', 'indexeddb'] as const) {
   test(`with no space left, ${place} refuses what does not fit, keeps every flushed byte, and goes on when there is space`, {
@@ -61,7 +101,7 @@ for (const place of ['opfs', 'indexeddb'] as const) {
     expect(await storedIds(library)).toHaveLength(1);
     expect((await other.engine.library.list()).map(({ name }) => name)).toEqual(['full']);
     other.kill();
-    await setQuota();
+    await leave(ROOM);
     // The request that failed, again: what was accepted and not flushed is not written a second time.
     if (!accepted) await disk.write(written, pattern(MiB, written / MiB));
     await disk.flush();
@@ -74,3 +114,135 @@ for (const place of ['opfs', 'indexeddb'] as const) {
     await disk.close();
   });
 }
+
+for (const place of ['opfs', 'indexeddb'] as const) {
+  describe(`with no space left at all in ${place}`, { timeout: 180_000 }, () => {
+    const FAR = 32 * GiB;
+    let id: string;
+    let disk: RemoteDisk;
+    /** Where the last write that was accepted ends. */
+    let accepted: number;
+    /** Changes in memory: tables of 64 KiB in OPFS, where data goes to the file at once; KiB of data in IndexedDB. */
+    const [little, much] = place === 'opfs' ? [20, 60] : [1300, 6144];
+
+    /** An image with 2 MiB flushed on a disk that is full; in OPFS the image has filled what room it had. */
+    async function begin(): Promise<void> {
+      ({ id } = await tab.engine.library.create({ name: 'full', format: 'qcow2', size: 64 * GiB, place }));
+      disk = await tab.engine.open(id);
+      expect(await reserveSize()).toBe(4 * MiB);
+      accepted = 2 * MiB;
+      await disk.write(0, pattern(accepted, 1));
+      await disk.flush();
+      await leaveNothing();
+      if (place === 'indexeddb') return;
+      while ((await kindOf(disk.write(accepted, pattern(64 * KiB, accepted)))) === undefined) accepted += 64 * KiB;
+      expect(accepted).toBeGreaterThan(2 * MiB);
+    }
+
+    async function change(amount: number): Promise<void> {
+      if (place === 'indexeddb') return disk.write(FAR, pattern(amount * KiB, 2));
+      for (let table = 0; table < amount; table++) await disk.zero(FAR + table * 512 * MiB, 64 * KiB);
+    }
+
+    async function expectContents(found: RemoteDisk, amount: number): Promise<void> {
+      expectBytes(await found.read(0, 2 * MiB), pattern(2 * MiB, 1), 'flushed before:');
+      for (let at = 2 * MiB; at < accepted; at += 64 * KiB) expectBytes(await found.read(at, 64 * KiB), pattern(64 * KiB, at), `at ${at}:`);
+      if (place === 'indexeddb') return expectBytes(await found.read(FAR, amount * KiB), pattern(amount * KiB, 2), 'changed:');
+      for (let table = 0; table < amount; table++)
+        for await (const { present, zero } of found.map(FAR + table * 512 * MiB, 64 * KiB))
+          expect({ table, present, zero }).toEqual({ table, present: true, zero: true });
+    }
+
+    /** The image as whoever comes next finds it. */
+    async function expectStored(amount: number): Promise<void> {
+      const next = await openTab(library);
+      const found = await next.engine.open(id);
+      await expectContents(found, amount);
+      expect(await found.check()).toMatchObject({ corruptions: 0, checkErrors: 0 });
+      next.kill();
+    }
+
+    test('a write that does not fit is refused and goes through when there is space', async () => {
+      await begin();
+      const large = pattern(12 * MiB, 3);
+      for (let attempt = 0; attempt < 3; attempt++) {
+        const refused = await kindOf(disk.write(FAR, large));
+        expect(refused).toBe(place === 'opfs' ? 'no-space' : undefined);
+        expect(await kindOf(disk.flush())).toBe(place === 'opfs' ? undefined : 'no-space');
+        if (place === 'indexeddb') expectBytes(await disk.read(FAR, 12 * MiB), large, 'in memory:');
+      }
+      await leave(ROOM);
+      if (place === 'opfs') await disk.write(FAR, large);
+      await disk.flush();
+      const next = await openTab(library);
+      expectBytes(await (await next.engine.open(id, { readOnly: true })).read(FAR, 12 * MiB), large, 'flushed:');
+      next.kill();
+      await disk.close();
+      await expectStored(0);
+    });
+
+    test('closing works by the reserve and loses nothing, and the reserve is there again when there is space', async () => {
+      await begin();
+      await change(little);
+      await disk.close();
+      expect((await tab.engine.library.list())[0]).toMatchObject({ id, inUse: false });
+      await expectStored(little);
+      if (place === 'indexeddb') expect(await reserveSize()).toBeLessThan(4 * MiB);
+      await leave(ROOM);
+      const next = await openTab(library);
+      await (await next.engine.open(id)).close();
+      next.kill();
+      expect(await reserveSize()).toBe(4 * MiB);
+    });
+
+    test('beyond the reserve closing is refused, everything stays open as it is, and closes when there is space', async () => {
+      await begin();
+      await change(much);
+      for (let attempt = 0; attempt < 2; attempt++) expect(await kindOf(disk.close())).toBe('no-space');
+      await expectContents(disk, much);
+      const other = await openTab(library);
+      expect(await kindOf(other.engine.open(id))).toBe('locked');
+      other.kill();
+      await leave(ROOM);
+      await disk.close();
+      await expectStored(much);
+    });
+
+    test('what cannot be flushed can be given up: the image is unlocked, and as the last flush left it or later', async () => {
+      await begin();
+      await disk.flush();
+      await change(much);
+      expect(await kindOf(disk.close())).toBe('no-space');
+      await disk.close({ discard: true });
+      expect((await tab.engine.library.list())[0]).toMatchObject({ id, inUse: false });
+      await expectStored(0);
+    });
+
+    test('a discard works, and so does deleting', async () => {
+      await begin();
+      await disk.discard(0, MiB);
+      await disk.flush();
+      // The guest gets what it gave back; in IndexedDB only when the browser has tidied up.
+      if (place === 'opfs') await disk.write(FAR, pattern(MiB / 2, 4));
+      await disk.flush();
+      expectBytes(await disk.read(0, MiB), new Uint8Array(MiB));
+      expectBytes(await disk.read(MiB, MiB), pattern(2 * MiB, 1).slice(MiB));
+      expect(await disk.check()).toMatchObject({ corruptions: 0, checkErrors: 0 });
+      await disk.close();
+      await tab.engine.library.delete(id);
+      expect(await tab.engine.library.list()).toEqual([]);
+      expect(await storedIds(library)).toEqual([]);
+    });
+  });
+}
+
+test('storage with no room for the reserve is reported as nearly full', async () => {
+  await tab.engine.library.create({ name: 'a', format: 'raw', size: MiB });
+  expect(await tab.engine.library.storage()).toMatchObject({ nearlyFull: false });
+  await (await navigator.storage.getDirectory()).removeEntry(`${library}-reserve`);
+  await leaveNothing();
+  const next = await openTab(library);
+  await next.engine.library.create({ name: 'b', format: 'raw', size: 512 }).catch(() => undefined);
+  expect(await next.engine.library.storage()).toMatchObject({ nearlyFull: true });
+  next.kill();
+});

@@ -117,6 +117,7 @@ function normalText(text: string): string {
   return text
     .replace(/^disk size: .*$/gm, 'disk size: USAGE')
     .replace(/\d{4}-\d\d-\d\d \d\d:\d\d:\d\d/g, 'YYYY-MM-DD HH:MM:SS')
+    .replace(/^Run completed in .*$/gm, 'Run completed in TIME')
     .replace(/; \d\d\.\d\d sec \([^)]*\)/g, '; TIME')
     .replace(/,\d+:\d\d:\d\d\.\d\d,[\d.]+,[\d.]+$/gm, ',TIME');
 }

@@ -8,6 +8,7 @@ beforeAll(() => {
   sides.prepare('qemu-img', 'create', '-q', '-f', 'qcow2', 's.qcow2', '10M');
   sides.prepare('qemu-img', 'snapshot', '-c', 'two', 's.qcow2');
   sides.prepare('qemu-img', 'create', '-q', '-f', 'qcow2', 'small.qcow2', '1M');
+  sides.prepare('qemu-img', 'create', '-q', '-f', 'qcow2', '-b', 'small.qcow2', '-F', 'qcow2', 'over.qcow2');
   sides.prepare('qemu-img', 'create', '-q', '-f', 'qcow2', '-u', '-b', 'missing.raw', '-F', 'raw', 'orphan.qcow2', '1M');
 });
 afterAll(() => sides.remove());
@@ -154,6 +155,91 @@ convert -r foo s.qcow2 out.raw
 convert -f qcow2 a.raw out.raw
 convert s.qcow2 /nonexistent/out.raw
 convert orphan.qcow2 out.raw
+commit
+commit nofile
+commit a b
+commit -b
+commit -z s.qcow2
+commit s.qcow2
+commit a.raw
+commit -f nope s.qcow2
+commit -t foo over.qcow2
+commit -r x over.qcow2
+commit -b nope over.qcow2
+commit -b over.qcow2 over.qcow2
+commit orphan.qcow2
+rebase
+rebase s.qcow2
+rebase -F qcow2 s.qcow2
+rebase -b a.raw s.qcow2 c
+rebase -b a.raw nofile
+rebase -q s.qcow2 nofile
+rebase -b nofile -F raw s.qcow2
+rebase -b a.raw s.qcow2
+rebase -b a.raw -F nope s.qcow2
+rebase -b a.raw -F qcow2 s.qcow2
+rebase -u -b foo s.qcow2
+rebase -u -b foo -F nope s.qcow2
+rebase -t foo -b a.raw -F raw s.qcow2
+rebase -T foo -b a.raw -F raw s.qcow2
+rebase -f raw -u -b foo -F raw a.raw
+rebase -b s.qcow2 -F qcow2 orphan.qcow2
+measure
+measure nofile
+measure a.raw s.qcow2
+measure --size 8M s.qcow2
+measure --size x
+measure --size 1M -f raw
+measure --size 1M -l two
+measure -O nope s.qcow2
+measure -O qcow2 -o bogus=1 s.qcow2
+measure -O qcow2 -o '' s.qcow2
+measure -O qcow2 -o help s.qcow2
+measure -O qcow2 -o cluster_size=100 s.qcow2
+measure -O qcow2 -o compat=v9 s.qcow2
+measure -O qcow2 -o refcount_bits=3 s.qcow2
+measure -O qcow2 -o compat=0.10,refcount_bits=8 s.qcow2
+measure -O qcow2 -o extended_l2=on,cluster_size=4k --size 1M
+measure -O qcow2 -o cluster_size=512 --size 1T
+measure --output=xml s.qcow2
+measure -l nope s.qcow2
+measure -l snapshot.foo=1 s.qcow2
+dd
+dd if=a.raw
+dd of=out.raw
+dd if=nofile of=out.raw
+dd foo=1 if=a.raw of=out.raw
+dd foo if=a.raw of=out.raw
+dd if=a.raw of=out.raw bs=0
+dd if=a.raw of=out.raw bs=x
+dd if=a.raw of=out.raw bs=4G
+dd if=a.raw of=out.raw count=x
+dd if=a.raw of=out.raw skip=-1
+dd -O nope if=a.raw of=out.raw
+dd -f qcow2 if=a.raw of=out.raw
+dd -n if=a.raw of=out.raw
+dd if=s.qcow2 of=/nonexistent/out.raw
+dd if=s.qcow2 of=s.qcow2
+dd if=s.qcow2 of=out.raw bs=1M skip=11
+bench
+bench nofile
+bench a b
+bench -c x s.qcow2
+bench -c -5 s.qcow2
+bench -d x s.qcow2
+bench -s x s.qcow2
+bench -s 4G s.qcow2
+bench -S x s.qcow2
+bench -o x s.qcow2
+bench --pattern=300 -w s.qcow2
+bench --flush-interval=x -w s.qcow2
+bench -c 10 --flush-interval=3 s.qcow2
+bench -w -c 10 --flush-interval=3 s.qcow2
+bench -t foo s.qcow2
+bench -U -w s.qcow2
+bench -n s.qcow2
+bench -c 4 -o 10M s.qcow2
+bench -c 10 -s 11M s.qcow2
 `;
 
 describe('a wrong invocation of qemu-img is answered as qemu-img answers it', () => {

@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it, vi } from 'vitest';
 import { runSync } from '../../src/base/io.ts';
+import { Metadata } from '../../src/formats/qcow2/metadata.ts';
 import { Refcounts } from '../../src/formats/qcow2/refcounts.ts';
 import { run } from '../oracle/qemu.ts';
 import { runWorkload } from './run.ts';
@@ -62,8 +63,27 @@ describe('a planted bug is found within 1,000 states', () => {
     early.mockRestore();
   });
 
+  it('a header is in force before the name it refers to', async () => {
+    const early = vi.spyOn(Metadata.prototype, 'putFirstSector').mockImplementation(function* (this: Metadata, bytes, header) {
+      yield* this.storage.write(0, bytes);
+      this.header = header;
+    });
+    const found = runWorkload(find('qcow2 another name for the backing file {"cluster_size":65536}'), options);
+    await expect(found).rejects.toThrow(/after a cut/);
+    early.mockRestore();
+  });
+
+  it('compressed bytes go to clusters that are being given back', async () => {
+    const early = vi.spyOn(Refcounts.prototype, 'free').mockImplementation(function (this: Refcounts, offset, length) {
+      runSync(this.release(offset, length));
+    });
+    await expect(runWorkload(find('qcow2 compressed clusters'), options)).rejects.toThrow(/after a cut/);
+    early.mockRestore();
+  });
+
   it('and without the bugs the same states are right', async () => {
     expect(await runWorkload(find('qcow2 writes'), options)).toBeGreaterThan(500);
     expect(await runWorkload(find('qcow2 zeroes and discards'), options)).toBeGreaterThan(500);
+    expect(await runWorkload(find('qcow2 compressed clusters'), options)).toBeGreaterThan(500);
   });
 });

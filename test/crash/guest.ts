@@ -2,7 +2,9 @@
  * What a guest may find after a power cut. Every write fills whole sectors with a number of its own, so a sector tells which write it is
  * from; since the last flush several answers are right, before it only one.
  */
+import { runAsync } from '../../src/base/io.ts';
 import type { Disk } from '../../src/disk/disk.ts';
+import type { BackingReference } from '../../src/formats/driver.ts';
 import type { RecorderStorage } from '../../src/layers/recorder.ts';
 
 export const SECTOR = 512;
@@ -13,6 +15,8 @@ export interface Right {
   readonly sectors: readonly (number | readonly number[])[];
   /** By name: the snapshot's sectors. */
   readonly snapshots: ReadonlyMap<string, readonly number[]>;
+  /** The name and format of the backing file, where a workload changes them. */
+  readonly backing?: string;
 }
 
 /** What is right from one point of the log on. */
@@ -32,6 +36,7 @@ export class Guest {
   #right: Set<number>[];
   #snapshots = new Map<string, readonly number[]>();
   #stamp = 0;
+  #backing: string | undefined;
 
   constructor(disk: Disk, recorder: RecorderStorage, contents: readonly number[]) {
     this.#disk = disk;
@@ -48,6 +53,12 @@ export class Guest {
   async write(sector: number, count: number): Promise<void> {
     const stamp = ++this.#stamp;
     await this.#change(sector, count, stamp, () => this.#disk.write(sector * SECTOR, filled(count, stamp)));
+  }
+
+  /** Whole clusters, compressed; the disk's last may be cut off. */
+  async writeCompressed(sector: number, count: number): Promise<void> {
+    const stamp = ++this.#stamp;
+    await this.#change(sector, count, stamp, () => runAsync(this.#disk.node.writeCompressed(sector * SECTOR, filled(count, stamp))));
   }
 
   async zero(sector: number, count: number, unmap: boolean): Promise<void> {
@@ -87,6 +98,13 @@ export class Guest {
     await this.#switch({ contents }, () => this.#disk.resize(sectors * SECTOR));
   }
 
+  /** The same backing file under another name; or the first time that a name is noted. */
+  async rename(backing: BackingReference): Promise<void> {
+    const { node } = this.#disk;
+    this.#backing ??= JSON.stringify(node.driver.backing);
+    await this.#switch({ backing: JSON.stringify(backing) }, () => runAsync(node.setBacking(backing, node.backing)));
+  }
+
   async #change(sector: number, count: number, stamp: number, body: () => Promise<void>): Promise<void> {
     for (let i = sector; i < sector + count; i++) {
       this.#now[i] = stamp;
@@ -97,20 +115,22 @@ export class Guest {
   }
 
   /** A change that is all or nothing and durable when it returns. */
-  async #switch(to: { contents?: readonly number[]; snapshots?: Map<string, readonly number[]> }, body: () => Promise<unknown>): Promise<void> {
+  async #switch(
+    to: { contents?: readonly number[]; snapshots?: Map<string, readonly number[]>; backing?: string },
+    body: () => Promise<unknown>,
+  ): Promise<void> {
     await this.flush();
     const contents = to.contents ?? this.#now;
     const snapshots = to.snapshots ?? this.#snapshots;
+    const backing = to.backing ?? this.#backing;
     this.timeline.push({
       position: this.#recorder.log.length,
-      states: [
-        { sectors: [...this.#now], snapshots: this.#snapshots },
-        { sectors: contents, snapshots },
-      ],
+      states: [this.#state([...this.#now], this.#snapshots, this.#backing), this.#state(contents, snapshots, backing)],
     });
     await body();
     this.#now = [...contents];
     this.#snapshots = snapshots;
+    this.#backing = backing;
     this.#settle();
   }
 
@@ -122,8 +142,12 @@ export class Guest {
   #mark(): void {
     this.timeline.push({
       position: this.#recorder.log.length,
-      states: [{ sectors: this.#right.map(numbers), snapshots: this.#snapshots }],
+      states: [this.#state(this.#right.map(numbers), this.#snapshots, this.#backing)],
     });
+  }
+
+  #state(sectors: Right['sectors'], snapshots: Right['snapshots'], backing: string | undefined): Right {
+    return { sectors, snapshots, ...(backing === undefined ? {} : { backing }) };
   }
 }
 
@@ -154,6 +178,8 @@ export async function requireRight(disk: Disk, { states }: Expectation): Promise
 async function requireState(disk: Disk, right: Right): Promise<void> {
   if (disk.size !== right.sectors.length * SECTOR) throw new Error(`the disk has ${disk.size / SECTOR} sectors, right: ${right.sectors.length}`);
   requireSectors(await disk.read(0, disk.size), right.sectors, 'sector');
+  const named = JSON.stringify(disk.node.driver.backing);
+  if (right.backing !== undefined && right.backing !== named) throw new Error(`the backing file is ${named}, right: ${right.backing}`);
   const names = (await disk.snapshots.list()).map(({ name }) => name);
   if (JSON.stringify(names) !== JSON.stringify([...right.snapshots.keys()])) throw new Error(`the snapshots are ${names}`);
   for (const [name, contents] of right.snapshots) {

@@ -49,6 +49,25 @@ async function snapshots(guest: Guest, random: Random, most: number): Promise<vo
   }
 }
 
+/** Compressed clusters, packed, written over in every way. */
+async function compressed(guest: Guest, random: Random, { count, cluster }: { count: number; cluster: number }): Promise<void> {
+  const names: string[] = [];
+  for (let i = 0; i < count; i++) {
+    const sector = random.between(0, Math.floor((guest.sectors - 1) / cluster)) * cluster;
+    await guest.writeCompressed(sector, Math.min(guest.sectors - sector, random.between(1, 5) * cluster));
+    const what = random.pick(['nothing', 'nothing', 'write', 'zero', 'discard', 'create', 'apply', 'delete'] as const);
+    if (what === 'write') await guest.write(...range(guest, random, 2 * cluster));
+    else if (what === 'zero') await guest.zero(...range(guest, random, 4 * cluster), random.chance(0.5));
+    else if (what === 'discard') await guest.discard(...range(guest, random, 4 * cluster), cluster);
+    else if (what === 'create' && names.length < 3) {
+      names.push(`s${i}`);
+      await guest.snapshot(`s${i}`);
+    } else if (what === 'apply' && names.length > 0) await guest.apply(random.pick(names));
+    else if (what === 'delete' && names.length > 0) await guest.delete(names.splice(random.between(0, names.length - 1), 1)[0] as string);
+    if (random.chance(0.2)) await guest.flush();
+  }
+}
+
 const qcow2 = (name: string, options: Record<string, unknown>, rest: Pick<Workload, 'sectors' | 'run'> & { backing?: boolean }): Workload => ({
   name: `qcow2 ${name} ${JSON.stringify(options)}`,
   format: 'qcow2',
@@ -81,6 +100,13 @@ export const workloads: readonly Workload[] = [
     { ...SMALL, refcount_bits: 64 },
     { ...SMALL, compat: '0.10' },
   ].map((options) => qcow2('snapshots', options, { sectors: 400, run: (guest, random) => snapshots(guest, random, 20) })),
+  ...[{ cluster_size: 512, compat: '0.10' }, { cluster_size: 4096 }, { cluster_size: 65536 }, { cluster_size: 4096, refcount_bits: 8 }].map(
+    (options) =>
+      qcow2('compressed clusters', options, {
+        sectors: (options.cluster_size / 512) * 45 + 1,
+        run: (guest, random) => compressed(guest, random, { count: 25, cluster: options.cluster_size / 512 }),
+      }),
+  ),
   ...[{ cluster_size: 512 }, { cluster_size: 4096 }].map((options) =>
     qcow2('copy on write over a backing file', options, {
       sectors: 400,
@@ -109,6 +135,21 @@ export const workloads: readonly Workload[] = [
       }
     },
   }),
+  ...[SMALL, { cluster_size: 4096 }, { cluster_size: 4096, compat: '0.10' }, { cluster_size: 65536 }].map((options) =>
+    qcow2('another name for the backing file', options, {
+      sectors: 300,
+      backing: true,
+      run: async (guest, random) => {
+        // Short names fit into the first sector; long ones make old and new layout share sectors.
+        const most = options.cluster_size === 512 ? 300 : 1000;
+        for (let i = 0; i < 12; i++) {
+          await writes(guest, random, { count: 3, most: 9 });
+          const name = `${i}`.padStart(random.pick([2, 40, random.between(100, most), most]), 'base/');
+          await guest.rename({ name, ...(random.chance(0.7) ? { format: 'qcow2' } : {}) });
+        }
+      },
+    }),
+  ),
   // 64-bit counts in 512-byte clusters: a block counts 64 clusters, and the table outgrows its first cluster at 4096.
   qcow2(
     'refcount table growth',

@@ -1,10 +1,10 @@
 /**
  * The built page and a real Chromium to visit it: every e2e test starts here. The page is built from the sources as they are and
- * served under a strict content security policy; any request to another origin, any error in the console and any page error is
+ * served under its own content security policy; any request to another origin, any error in the console and any page error is
  * collected, and a test ends by asking that there was none.
  */
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import type { Download, Page } from 'playwright-core';
@@ -14,19 +14,18 @@ import { startChromium } from '../chromium.ts';
 const TOP = resolve(import.meta.dirname, '../..');
 const VIEWPORT = { width: 1280, height: 800 };
 
-/** Stricter than the page's own: v86 compiles WebAssembly and starts a worker from a blob; nothing else is asked for. */
-const POLICY = [
-  "default-src 'self'",
-  "script-src 'self' 'wasm-unsafe-eval'",
-  "style-src 'self'",
-  "img-src 'self' data: blob:",
-  "worker-src 'self' blob:",
-  "object-src 'none'",
-].join('; ');
+/** The content security policy that the built page states for itself. */
+export function policyOf(html: string): string {
+  const policy = /<meta\s+http-equiv="Content-Security-Policy"\s+content="([^"]+)"/.exec(html)?.[1];
+  if (policy === undefined) throw new Error('The built page states no content security policy');
+  return policy;
+}
 
 /** A served page in a browser of its own. */
 export interface Visit {
   readonly address: string;
+  /** Where the built page is. */
+  readonly folder: string;
   /** A new tab, at the page unless told otherwise. */
   tab(hash?: string): Promise<Page>;
   /** What went wrong in any tab so far. */
@@ -48,7 +47,8 @@ export async function visit(): Promise<Visit> {
     configFile: false,
     logLevel: 'error',
     build: { outDir: folder },
-    preview: { host: '127.0.0.1', port: 0, headers: { 'Content-Security-Policy': POLICY } },
+    // As a header the policy binds the worker too.
+    preview: { host: '127.0.0.1', port: 0, headers: { 'Content-Security-Policy': policyOf(readFileSync(join(folder, 'index.html'), 'utf8')) } },
   });
   const address = server.resolvedUrls?.local[0];
   if (address === undefined) throw new Error('The page is not served anywhere');
@@ -58,6 +58,7 @@ export async function visit(): Promise<Visit> {
   await browser.context.addInitScript(() => Reflect.deleteProperty(window, 'showSaveFilePicker'));
   return {
     address,
+    folder,
     complaints,
     async tab(hash = '') {
       const page = await browser.context.newPage();

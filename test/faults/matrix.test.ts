@@ -5,6 +5,7 @@
  */
 import { afterAll, describe, expect, it } from 'vitest';
 import { DiskError } from '../../src/base/errors.ts';
+import { runAsync } from '../../src/base/io.ts';
 import type { Disk } from '../../src/disk/disk.ts';
 import { createDisk, openDisk } from '../../src/disk/open.ts';
 import { type Fault, type FaultKind, FaultStorage } from '../../src/layers/faults.ts';
@@ -28,6 +29,11 @@ interface Workload {
 const write = (offset: number, bytes: Uint8Array): Step => ({
   name: `write ${offset} ${bytes.length}`,
   run: (disk) => disk.write(offset, bytes),
+  model: ([disk]) => disk?.set(bytes, offset),
+});
+const compressed = (offset: number, bytes: Uint8Array): Step => ({
+  name: `write compressed ${offset} ${bytes.length}`,
+  run: (disk) => runAsync(disk.node.writeCompressed(offset, bytes)),
   model: ([disk]) => disk?.set(bytes, offset),
 });
 const zero = (offset: number, length: number, unmap: boolean): Step => ({
@@ -110,6 +116,29 @@ const growing = (random: Random, size: number): Step[] => [
   flush,
 ];
 
+/** Clusters of 4 KiB of which about half get smaller. */
+const packed = (random: Random, size: number): Step[] => {
+  const clusters = (count: number): Step[] =>
+    Array.from({ length: count }, () => {
+      const bytes = random.bytes(random.between(1, 3) * 4096);
+      for (let at = 0; at + 4096 <= bytes.length; at += 4096) if (random.chance(0.7)) bytes.fill(at % 251, at + random.between(20, 3000), at + 4096);
+      return compressed(random.between(0, size / 4096 - 3) * 4096, bytes);
+    });
+  return [
+    ...clusters(6),
+    flush,
+    ...scattered(random, size, 2, 9000),
+    ...clusters(3),
+    create('a'),
+    ...clusters(4),
+    discard(8192, 32_768),
+    ...clusters(3),
+    apply('a', 1),
+    ...clusters(2),
+    flush,
+  ];
+};
+
 const sequential = (random: Random, size: number): Step[] => [
   ...Array.from({ length: 8 }, (_, i) => write((i * size) / 8, random.bytes(size / 8))),
   flush,
@@ -138,6 +167,13 @@ const workloads: readonly Workload[] = [
     steps: withSnapshots,
   })),
   ...[{ cluster_size: 512 }, { cluster_size: 4096 }].map((options) => ({ name: 'resize', format: 'qcow2', options, size: 1 << 17, steps: growing })),
+  ...[{ cluster_size: 4096 }, { cluster_size: 4096, refcount_bits: 8 }].map((options) => ({
+    name: 'compressed',
+    format: 'qcow2',
+    options,
+    size: 1 << 17,
+    steps: packed,
+  })),
   // 64-bit counts in 512-byte clusters: new refcount blocks all the time, and a larger refcount table.
   { name: 'refcount growth', format: 'qcow2', options: { cluster_size: 512, refcount_bits: 64 }, size: 1 << 21, stride: 11, steps: sequential },
   { name: 'sequential', format: 'qcow2', options: { cluster_size: 65536, compat: '1.1' }, size: 1 << 20, steps: sequential },

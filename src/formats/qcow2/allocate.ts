@@ -11,7 +11,7 @@ import { corrupt } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
 import type { Placement } from '../driver.ts';
 import { FORMAT } from './layout.ts';
-import { COMPRESSED_HIGH, COPIED_HIGH, compressedPlace, entryOffset, ZERO_LOW } from './layout-tables.ts';
+import { COMPRESSED_HIGH, COPIED_HIGH, type CompressedPlace, compressedPlace, entryOffset, putCompressed, ZERO_LOW } from './layout-tables.ts';
 import { type Metadata, putEntry } from './metadata.ts';
 import type { Table } from './tables.ts';
 
@@ -95,17 +95,54 @@ function* link(meta: Metadata, run: { l1Index: number; index: number; clusters: 
   }
 }
 
-/** Changes an L2 entry and gives up what it pointed at, unless the new entry points there too. */
-function replaceEntry(meta: Metadata, table: Table, index: number, to: { offset: number; copied: boolean; zero?: boolean }): void {
+/**
+ * See `ImageDriver.writeCompressed`; `encoded` is one cluster's compressed bytes. The bytes are written before the entry changes, and the
+ * flush writes counts before entries, as with every other cluster. Returns false if they must be stored as they are.
+ */
+export function* writeEncoded(meta: Metadata, offset: number, encoded: Uint8Array): Io<boolean> {
+  const hostOffset = yield* meta.lock.run(() => placeEncoded(meta, encoded.length));
+  let linked = false;
+  try {
+    yield* meta.storage.write(hostOffset, encoded);
+    linked = yield* meta.lock.run(() => linkEncoded(meta, offset, { hostOffset, length: encoded.length }));
+    return linked;
+  } finally {
+    if (!linked) yield* meta.lock.run(() => meta.refcounts.release(hostOffset, encoded.length));
+  }
+}
+
+function* placeEncoded(meta: Metadata, length: number): Io<number> {
+  yield* meta.makeRoom();
+  const hostOffset = yield* meta.refcounts.allocateBytes(length);
+  yield* meta.requireNoMetadata(hostOffset, length);
+  return hostOffset;
+}
+
+function* linkEncoded(meta: Metadata, offset: number, place: CompressedPlace): Io<boolean> {
+  const table = yield* meta.l2ForWrite(Math.floor(offset / meta.l2Coverage));
+  const index = Math.floor((offset % meta.l2Coverage) / meta.clusterSize);
   const high = table.data.getUint32(index * 8);
   const low = table.data.getUint32(index * 8 + 4);
+  if (!putCompressed(table.data, index, place, meta.clusterBits)) return false;
+  freeEntry(meta, high, low, 0);
+  meta.l2.touch(table, index * 8, index * 8 + 8);
+  return true;
+}
+
+/** Gives up what an L2 entry pointed at, unless that is at `kept`. */
+function freeEntry(meta: Metadata, high: number, low: number, kept: number): void {
   if ((high & COMPRESSED_HIGH) !== 0) {
     const { hostOffset, length } = compressedPlace(high, low, meta.clusterBits);
     meta.refcounts.free(hostOffset, length);
-  } else {
-    const hostOffset = entryOffset(high, low);
-    if (hostOffset !== 0 && hostOffset !== to.offset) meta.refcounts.free(hostOffset, meta.clusterSize);
+    return;
   }
+  const hostOffset = entryOffset(high, low);
+  if (hostOffset !== 0 && hostOffset !== kept) meta.refcounts.free(hostOffset, meta.clusterSize);
+}
+
+/** Changes an L2 entry and gives up what it pointed at, unless the new entry points there too. */
+function replaceEntry(meta: Metadata, table: Table, index: number, to: { offset: number; copied: boolean; zero?: boolean }): void {
+  freeEntry(meta, table.data.getUint32(index * 8), table.data.getUint32(index * 8 + 4), to.offset);
   putEntry(table.data, index, to.offset, to.copied);
   if (to.zero) table.data.setUint32(index * 8 + 4, table.data.getUint32(index * 8 + 4) | ZERO_LOW);
   meta.l2.touch(table, index * 8, index * 8 + 8);

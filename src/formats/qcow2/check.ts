@@ -4,10 +4,10 @@
  * compared with the stored counts; then copied flags are compared with the counts.
  *
  * Crash argument for repair: stored counts are raised before they are lowered and flags come last, each stage behind a flush;
- * repeating an interrupted repair completes it. A refcount structure that contradicts itself is not rebuilt (`unsupported`).
+ * repeating an interrupted repair completes it. A refcount structure that contradicts itself is replaced as a whole (rebuild.ts).
  */
 import { view } from '../../base/bytes.ts';
-import { asDiskError, unsupported } from '../../base/errors.ts';
+import { asDiskError, corrupt } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
 import { readBytes } from '../../storage/storage.ts';
 import type { CheckOptions, CheckResult } from '../driver.ts';
@@ -25,10 +25,13 @@ import {
   ZERO_LOW,
 } from './layout-tables.ts';
 import type { Metadata } from './metadata.ts';
+import { rebuildRefcounts } from './rebuild.ts';
 import { readL1 } from './shadow.ts';
 import type { Table } from './tables.ts';
 
 const MAX_MESSAGES = 1000;
+/** Clusters past the end of the file that are worth remembering as named: no rebuilt structure is larger. */
+const MAX_NOTED = 1 << 21;
 
 /** See `ImageDriver.check`. The caller holds `Metadata.lock`. */
 export function* check(meta: Metadata, options: CheckOptions): Io<CheckResult> {
@@ -38,17 +41,39 @@ export function* check(meta: Metadata, options: CheckOptions): Io<CheckResult> {
   const found = { ...run.result };
   const structureSound = yield* run.compareCounts({ leaks: false, errors: false });
   const { repair } = options;
-  if (repair && !structureSound && repair === 'all')
-    throw unsupported(FORMAT, 'the refcount structure must be rebuilt, which is not supported yet: convert the image to a new one', {
-      field: 'refcount_table',
-    });
+  if (repair && !structureSound) {
+    if (repair === 'leaks')
+      throw corrupt(FORMAT, 'the refcount structure contradicts itself and must be rebuilt: repair everything, not leaks only', {
+        field: 'refcount_table',
+      });
+    return yield* rebuild(meta, options, run.result);
+  }
   if (repair && (run.result.leaks > 0 || run.result.corruptions > 0)) {
     Object.assign(run.result, found, { messages: run.result.messages });
     yield* run.compareCounts({ leaks: true, errors: repair === 'all' });
     yield* meta.flush();
   }
-  yield* run.compareFlags(repair === 'all');
-  if (repair === 'all' && run.result.corruptions === 0 && run.result.checkErrors === 0) yield* clearMarks(meta);
+  return yield* finish(meta, run, repair === 'all');
+}
+
+/** Replaces the refcount structure and counts anew: what is no longer wrong was fixed. */
+function* rebuild(meta: Metadata, options: CheckOptions, before: CheckResult): Io<CheckResult> {
+  const contents = new CheckRun(meta, {});
+  yield* contents.countContents();
+  yield* rebuildRefcounts(meta, contents.references, contents.placesPastEnd());
+  const run = new CheckRun(meta, options);
+  run.result.messages.push(...before.messages, 'Rebuilding refcount structure');
+  yield* run.countReferences();
+  // A place past the end that a damaged entry names may now lie in the file: then it is counted.
+  yield* run.compareCounts({ leaks: true, errors: true });
+  run.result.corruptionsFixed = Math.max(0, before.corruptions - run.result.corruptions);
+  run.result.leaksFixed = Math.max(0, before.leaks - run.result.leaks);
+  return yield* finish(meta, run, true);
+}
+
+function* finish(meta: Metadata, run: CheckRun, repair: boolean): Io<CheckResult> {
+  yield* run.compareFlags(repair);
+  if (repair && run.result.corruptions === 0 && run.result.checkErrors === 0) yield* clearMarks(meta);
   return run.result;
 }
 
@@ -56,6 +81,7 @@ export function* check(meta: Metadata, options: CheckOptions): Io<CheckResult> {
 function* clearMarks(meta: Metadata): Io<void> {
   const marks = INCOMPATIBLE.dirty | INCOMPATIBLE.corrupt;
   yield* meta.flush();
+  meta.forRepair = false;
   if ((meta.header.incompatible & marks) !== 0) yield* meta.setFeatures({ incompatible: meta.header.incompatible & ~marks });
 }
 
@@ -64,7 +90,9 @@ class CheckRun {
   readonly #meta: Metadata;
   readonly #options: CheckOptions;
   readonly #fileClusters: number;
-  readonly #references: ClusterCounts;
+  readonly references = new ClusterCounts();
+  /** Clusters not far past the end of the file that something names all the same. */
+  readonly #pastEnd = new Set<number>();
   /** False once a refcount block is misplaced, shared or not where the table says. */
   #structureSound = true;
 
@@ -72,7 +100,6 @@ class CheckRun {
     this.#meta = meta;
     this.#options = options;
     this.#fileClusters = Math.ceil(meta.storage.size / meta.clusterSize);
-    this.#references = new ClusterCounts();
     this.result = {
       corruptions: 0,
       leaks: 0,
@@ -90,6 +117,14 @@ class CheckRun {
 
   /** Counts what everything in the file refers to. */
   *countReferences(): Io<void> {
+    const { header, clusterSize } = this.#meta;
+    yield* this.countContents();
+    this.#refer(header.reftableOffset, header.reftableClusters * clusterSize);
+    this.#countRefcountBlocks();
+  }
+
+  /** Counts what everything but the refcount structure refers to. */
+  *countContents(): Io<void> {
     const meta = this.#meta;
     const { header, clusterSize } = meta;
     this.#refer(0, clusterSize);
@@ -106,15 +141,19 @@ class CheckRun {
       yield* this.#countTree(yield* readL1(meta, snapshot), false);
     }
     this.#refer(header.snapshotsOffset, encodeSnapshots(meta.snapshots).length);
-    this.#refer(header.reftableOffset, header.reftableClusters * clusterSize);
-    this.#countRefcountBlocks();
+  }
+
+  /** Clusters past the end of the file that what was counted, or a refcount table entry, names. */
+  placesPastEnd(): ReadonlySet<number> {
+    for (const offset of this.#meta.refcounts.blockOffsets()) this.#notePastEnd(offset, this.#meta.clusterSize);
+    return this.#pastEnd;
   }
 
   /** Compares stored counts with references, repairing as allowed. False if the refcount structure itself is unsound. */
   *compareCounts(fix: { leaks: boolean; errors: boolean }): Io<boolean> {
     const { refcounts, clusterSize } = this.#meta;
     const { result } = this;
-    const clusters = Math.max(this.#fileClusters, this.#references.end);
+    const clusters = Math.max(this.#fileClusters, this.references.end);
     let highest = 0;
     for (let cluster = 0; cluster < clusters; ) {
       const index = Math.floor(cluster / refcounts.blockEntries);
@@ -122,7 +161,7 @@ class CheckRun {
       const counts = yield* this.#storedCounts(index, blockEnd - cluster);
       for (let i = 0; i < counts.length; i++, cluster++) {
         const stored = counts[i] as number;
-        const references = this.#references.get(cluster);
+        const references = this.references.get(cluster);
         if (stored > 0 || references > 0) highest = cluster;
         if (stored !== references) yield* this.#mismatch(cluster, { stored, references }, fix);
       }
@@ -261,7 +300,7 @@ class CheckRun {
       else if (offset / clusterSize >= this.#fileClusters) unsound(`ERROR refcount block ${i} is outside image`);
       else {
         this.#refer(offset, clusterSize);
-        const count = this.#references.get(offset / clusterSize);
+        const count = this.references.get(offset / clusterSize);
         if (count !== 1) unsound(`ERROR refcount block ${i} refcount=${count}`);
       }
     }
@@ -276,10 +315,17 @@ class CheckRun {
       this.#corruption(
         `ERROR: counting reference for region exceeding the end of the file by one cluster or more: offset 0x${hex(offset)} size 0x${hex(length)}`,
       );
+      this.#notePastEnd(offset, length);
       return;
     }
     const last = Math.floor((offset + length - 1) / clusterSize);
-    for (let cluster = Math.floor(offset / clusterSize); cluster <= last; cluster++) this.#references.add(cluster);
+    for (let cluster = Math.floor(offset / clusterSize); cluster <= last; cluster++) this.references.add(cluster);
+  }
+
+  #notePastEnd(offset: number, length: number): void {
+    const { clusterSize } = this.#meta;
+    const end = Math.min(Math.ceil((offset + length) / clusterSize), this.#fileClusters + MAX_NOTED);
+    for (let cluster = Math.max(this.#fileClusters, Math.floor(offset / clusterSize)); cluster < end; cluster++) this.#pastEnd.add(cluster);
   }
 
   /** Counts as stored in refcount block `index` for its clusters, at most `most`. */

@@ -1,10 +1,10 @@
 /**
- * Compressed clusters: raw deflate (pako) or zstd frames (fzstd). The bytes on disk may be followed by anything, because a
+ * Compressed clusters: raw deflate (pako) or zstd frames (fzstd, which only reads). The bytes on disk may be followed by anything, because a
  * descriptor counts in sectors, so decoding stops when the cluster is full; output never exceeds one cluster, whatever the bytes
  * claim.
  */
 import { decompress } from 'fzstd';
-import { Inflate } from 'pako';
+import { deflateRaw, Inflate } from 'pako';
 import { view } from '../../base/bytes.ts';
 import { corrupt } from '../../base/errors.ts';
 import { FORMAT } from './layout.ts';
@@ -21,6 +21,12 @@ export function decodeCluster(bytes: Uint8Array, options: { clusterSize: number;
   }
   if (filled < out.length) throw corrupt(FORMAT, `a compressed cluster decodes to ${filled} of ${out.length} bytes`, place);
   return out;
+}
+
+/** Raw deflate of a whole cluster, or `undefined` if that is no shorter. Distances stay below 4096: readers need no more memory than that. */
+export function encodeCluster(bytes: Uint8Array): Uint8Array | undefined {
+  const encoded = deflateRaw(bytes, { windowBits: 12, memLevel: 9 });
+  return encoded.length < bytes.length ? encoded : undefined;
 }
 
 /** Thrown out of pako's callback to stop it: it has no other brake. */

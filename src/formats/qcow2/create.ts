@@ -24,6 +24,7 @@ import {
 } from './layout.ts';
 import { setRefcount } from './layout-tables.ts';
 import { Metadata } from './metadata.ts';
+import { PREALLOCATIONS, type Preallocation, preallocate } from './preallocate.ts';
 
 export const createOptions: readonly CreateOption[] = [
   { name: 'compat', help: 'version 2 (0.10, v2) or 3 (1.1, v3)', default: '1.1' },
@@ -32,7 +33,7 @@ export const createOptions: readonly CreateOption[] = [
   { name: 'lazy_refcounts', help: 'marks the image as allowing lazy reference counts', default: 'off' },
   { name: 'backing_file', help: 'name of the backing file, as stored in the image' },
   { name: 'backing_fmt', help: "the backing file's format" },
-  { name: 'preallocation', help: 'off', default: 'off' },
+  { name: 'preallocation', help: 'off, metadata, falloc or full; not with a backing file', default: 'off' },
   { name: 'compression_type', help: 'zlib', default: 'zlib' },
   { name: 'extended_l2', help: 'off', default: 'off' },
 ];
@@ -42,6 +43,7 @@ type Options = CreateParameters['options'];
 /** Writes an empty image. Throws `refused` or `unsupported`, naming the option. */
 export function* createImage(storage: Storage, parameters: CreateParameters): Io<void> {
   const header = plan(parameters);
+  const preallocation = preallocationOf(parameters);
   const clusterSize = 2 ** header.clusterBits;
   const reftable = new Uint8Array(clusterSize);
   setU64be(view(reftable), 0, 2 * clusterSize);
@@ -54,6 +56,7 @@ export function* createImage(storage: Storage, parameters: CreateParameters): Io
   // From here on it is an image of size 0; the disk's size appears with the L1 table, in one switch.
   const metadata = yield* Metadata.load(storage, header);
   yield* metadata.growL1(parameters.size);
+  yield* preallocate(metadata, parameters.size, preallocation);
   yield* metadata.switchTo({ size: parameters.size }, {});
 }
 
@@ -112,12 +115,21 @@ function extensionsFor(version: 2 | 3, clusterSize: number, backingFormat: strin
 function refuseUnknown(options: Options): void {
   const known = new Set(createOptions.map(({ name }) => name));
   for (const name of Object.keys(options)) if (!known.has(name)) throw refused(name, `unknown option "${name}"`);
-  const fixed = { preallocation: 'off', compression_type: 'zlib', extended_l2: 'off' } as const;
+  const fixed = { compression_type: 'zlib', extended_l2: 'off' } as const;
   for (const [name, value] of Object.entries(fixed)) {
     const given = options[name];
     if (given === undefined || given === value || (value === 'off' && given === false)) continue;
     throw new DiskError('unsupported', `${FORMAT}: ${name}=${given} is not supported yet (only ${value})`, { format: FORMAT, field: name });
   }
+}
+
+function preallocationOf({ backing, options }: CreateParameters): Preallocation {
+  const value = options.preallocation ?? 'off';
+  const mode = PREALLOCATIONS.find((one) => one === (value === false ? 'off' : value));
+  if (mode === undefined) throw refused('preallocation', `Parameter 'preallocation' does not accept value '${value}'`);
+  if (mode !== 'off' && backing)
+    throw refused('preallocation', 'Backing file and preallocation can only be used at the same time if extended_l2 is on');
+  return mode;
 }
 
 function versionOf(compat: unknown): 2 | 3 {

@@ -23,25 +23,27 @@ import type {
   ResizeOptions,
   SnapshotDriver,
 } from '../driver.ts';
-import { allocate, discard, zero } from './allocate.ts';
+import { allocate, discard, writeEncoded, zero } from './allocate.ts';
+import { setBacking } from './backing.ts';
 import { check } from './check.ts';
-import { decodeCluster } from './compressed.ts';
+import { decodeCluster, encodeCluster } from './compressed.ts';
 import { COMPATIBLE, EXTENSION, extensionText, FORMAT, type Header, INCOMPATIBLE, parseHeader } from './layout.ts';
 import { COMPRESSED_HIGH, type CompressedPlace, compressedPlace, entryOffset, ZERO_LOW } from './layout-tables.ts';
 import { listMetadata } from './map-metadata.ts';
 import { Metadata } from './metadata.ts';
-import { resize } from './resize.ts';
+import { makeEmpty, resize } from './resize.ts';
 import { Qcow2Snapshots } from './snapshots.ts';
 
 const DECODED_CLUSTERS = 8;
 
 /** Opens an image: reads and checks the header, the L1, refcount and snapshot tables, and readies it for writing if asked. */
-export function* openImage(storage: Storage, { readOnly }: OpenParameters): Io<Qcow2Image> {
+export function* openImage(storage: Storage, { readOnly, repair = false }: OpenParameters): Io<Qcow2Image> {
   const header = yield* readHeader(storage);
   refuseUnsupported(header);
   const metadata = yield* Metadata.load(storage, header);
   const image = new Qcow2Image(metadata);
-  if (!readOnly) yield* prepareForWriting(image, metadata);
+  if (repair) metadata.forRepair = true;
+  else if (!readOnly) yield* prepareForWriting(image, metadata);
   return image;
 }
 
@@ -157,6 +159,29 @@ export class Qcow2Image implements ImageDriver {
     return yield* this.#metadata.lock.run(() => allocate(this.#metadata, offset, length, after));
   }
 
+  *writeCompressed(offset: number, bytes: Uint8Array): Io<boolean> {
+    const { clusterSize, header, storage } = this.#metadata;
+    if (header.compressionType !== 0)
+      throw unsupported(FORMAT, 'compressed writes to an image of compression type zstd are not supported: only zlib is written', {
+        field: 'compression_type',
+      });
+    if (bytes.length === 0) {
+      const past = storage.size % 512;
+      if (past > 0) yield* storage.write(storage.size, new Uint8Array(512 - past));
+      return true;
+    }
+    let whole = bytes;
+    if (bytes.length < clusterSize) {
+      whole = new Uint8Array(clusterSize);
+      whole.set(bytes);
+    }
+    const encoded = encodeCluster(whole);
+    if (!encoded || !(yield* writeEncoded(this.#metadata, offset, encoded))) return false;
+    // The same place may hold other bytes now.
+    this.#decoded.delete(Math.floor(offset / clusterSize));
+    return true;
+  }
+
   *zero(offset: number, length: number, { unmap }: { unmap: boolean }): Io<number> {
     return yield* this.#metadata.lock.run(() => zero(this.#metadata, offset, length, unmap));
   }
@@ -167,6 +192,14 @@ export class Qcow2Image implements ImageDriver {
 
   *resize(size: number, options: ResizeOptions): Io<void> {
     yield* resize(this.#metadata, size, options);
+  }
+
+  *makeEmpty(): Io<void> {
+    yield* makeEmpty(this.#metadata);
+  }
+
+  *setBacking(backing: BackingReference | undefined): Io<void> {
+    yield* this.#metadata.lock.run(() => setBacking(this.#metadata, backing));
   }
 
   *check(options: CheckOptions): Io<CheckResult> {

@@ -5,6 +5,7 @@ import { createImage, createOptions } from './create.ts';
 import { openImage } from './image.ts';
 import { inspectImage } from './inspect.ts';
 import { MAGIC } from './layout.ts';
+import { measureImage } from './measure.ts';
 
 /** The qcow2 format. */
 export const qcow2: FormatDescriptor = {
@@ -25,11 +26,12 @@ export const qcow2: FormatDescriptor = {
     discard: true,
     zeroes: true,
     compressedRead: true,
-    compressedWrite: false,
+    compressedWrite: true,
   },
   createOptions,
-  limits: ['encryption', 'external data files', 'extended L2 entries', 'writing compressed clusters', 'persistent bitmaps', 'preallocation'],
+  limits: ['encryption', 'external data files', 'extended L2 entries', 'writing zstd-compressed clusters', 'persistent bitmaps'],
   inspect: inspectImage,
   open: openImage,
+  measure: measureImage,
   create: createImage,
 };

@@ -36,6 +36,8 @@ export class Metadata {
   readonly lock = new Mutex();
   header: Header;
   snapshots: readonly SnapshotEntry[];
+  /** Opened for check and repair: no other change before a repair succeeds. */
+  forRepair = false;
   #l1: DataView;
   readonly #l1Dirty = new Set<number>();
   /** Made when first needed and after every switch of tables. */
@@ -176,8 +178,14 @@ export class Metadata {
 
   /** Flushes if changed tables crowd the cache. Called before a change takes tables in hand. */
   *makeRoom(): Io<void> {
-    if (this.#failed) throw this.#failed;
+    this.requireSound();
     if (this.l2.crowded || this.refcounts.crowded) yield* this.flush();
+  }
+
+  /** Refuses changes after a switch that failed half-way, and to an image opened for repair that still needs it. */
+  requireSound(): void {
+    if (this.#failed) throw this.#failed;
+    if (this.forRepair) throw new DiskError('refused', `${this.storage.name} is open for repair: repair it first`, { format: FORMAT });
   }
 
   /** See the top of this file. The caller holds `lock`. */
@@ -226,6 +234,14 @@ export class Metadata {
     view(words).setUint32(20, header.autoclear);
     yield* this.storage.write(FIELD.incompatible, words);
     yield* this.storage.flush();
+    this.header = header;
+  }
+
+  /** Replaces the file's first sector, which `header` was read from: other extensions and another backing file, nothing else. Durable. */
+  *putFirstSector(bytes: Uint8Array, header: Header): Io<void> {
+    // A flush, not a barrier: see `switchTo`.
+    yield* this.storage.flush();
+    yield* this.#writePointer(0, bytes);
     this.header = header;
   }
 

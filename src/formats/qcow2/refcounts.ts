@@ -49,6 +49,8 @@ export class Refcounts {
   #reftableOffset: number;
   /** Where the next search starts: no cluster below is free, as far as is known. */
   #freeIndex = 0;
+  /** Behind the compressed bytes written last, where the next may go; 0 if they are to begin with a new cluster. */
+  #freeByte = 0;
   /** Clusters to be given back once nothing durable points at them: [first, count]. */
   #quarantine: [number, number][] = [];
 
@@ -129,6 +131,7 @@ export class Refcounts {
 
   /** Sets a count outright. A block that is missing is made at or past `end`: what the counts call free may not be. */
   *repair(clusterIndex: number, count: number, end: number): Io<void> {
+    this.#freeByte = 0;
     const index = Math.floor(clusterIndex / this.blockEntries);
     this.#freeIndex = Math.max(this.#freeIndex, end);
     while (!(yield* this.loadBlock(index))) yield* this.#makeBlock(clusterIndex);
@@ -153,15 +156,44 @@ export class Refcounts {
     }
   }
 
-  /** Gives clusters back that nothing ever pointed at. */
+  /**
+   * Takes `length` bytes (less than a cluster) and returns their host offset: behind those taken last, where they may go on into the next
+   * cluster if that is free, else at the start of a new one. Every cluster they touch has one reference more.
+   */
+  *allocateBytes(length: number): Io<number> {
+    for (;;) {
+      const at = this.#freeByte;
+      const room = at === 0 ? 0 : this.#clusterSize - (at % this.#clusterSize);
+      const shared = Math.floor(at / this.#clusterSize);
+      const sharedCount = at === 0 ? 0 : yield* this.get(shared);
+      const full = sharedCount === 0 || sharedCount >= this.max;
+      let offset = at;
+      if (full || room < length) {
+        const fresh = yield* this.#findFree(1);
+        if (full || fresh !== shared + 1) offset = fresh * this.#clusterSize;
+        if (!(yield* this.#claim(fresh, 1))) {
+          this.#freeByte = 0;
+          continue;
+        }
+      }
+      if (offset === at) this.#set((yield* this.loadBlock(Math.floor(shared / this.blockEntries))) as Table, shared, sharedCount + 1);
+      this.#freeByte = (offset + length) % this.#clusterSize === 0 ? 0 : offset + length;
+      return offset;
+    }
+  }
+
+  /** Gives clusters, or compressed bytes, back that nothing ever pointed at. */
   *release(offset: number, length: number): Io<void> {
-    yield* this.#lower(Math.floor(offset / this.#clusterSize), divideUp(length, this.#clusterSize));
+    this.#freeByte = 0;
+    yield* this.#lower(...this.#touched(offset, length));
   }
 
   /** One reference to every cluster touched by [offset, offset + length) is gone; they are free after the next flush. */
   free(offset: number, length: number): void {
-    const first = Math.floor(offset / this.#clusterSize);
-    const count = Math.floor((offset + length - 1) / this.#clusterSize) - first + 1;
+    const [first, count] = this.#touched(offset, length);
+    // No more is put where the last reference may be going.
+    const open = Math.floor(this.#freeByte / this.#clusterSize);
+    if (open >= first && open < first + count) this.#freeByte = 0;
     const last = this.#quarantine.at(-1);
     if (last && last[0] + last[1] === first) last[1] += count;
     else this.#quarantine.push([first, count]);
@@ -188,6 +220,13 @@ export class Refcounts {
     this.#reftable = view(reftable);
     this.#reftableOffset = reftableOffset;
     this.#blocks.clear();
+    this.#freeByte = 0;
+  }
+
+  /** The first cluster that a range touches, and how many. */
+  #touched(offset: number, length: number): [number, number] {
+    const first = Math.floor(offset / this.#clusterSize);
+    return [first, Math.floor((offset + length - 1) / this.#clusterSize) - first + 1];
   }
 
   #blockOffset(index: number): number {

@@ -16,6 +16,7 @@ export function* resize(meta: Metadata, size: number, { beforeGrowth }: ResizeOp
   if (size % 512 !== 0) throw new DiskError('refused', `${FORMAT}: the size must be a multiple of 512 bytes`, { format: FORMAT, field: 'size' });
   if (meta.header.version < 3 && meta.snapshots.length > 0)
     throw new DiskError('refused', `${FORMAT}: a version 2 image with snapshots cannot be resized`, { format: FORMAT, field: 'size' });
+  meta.requireSound();
   const old = meta.header.size;
   if (size > old) {
     yield* meta.lock.run(() => prepareGrowth(meta, size));
@@ -23,6 +24,12 @@ export function* resize(meta: Metadata, size: number, { beforeGrowth }: ResizeOp
   }
   yield* meta.lock.run(() => setSize(meta, size));
   if (size < old) yield* meta.lock.run(() => dropPast(meta, size));
+}
+
+/** See `ImageDriver.makeEmpty`. Clusters are given up one by one, each before its backing file's contents are read in its place. */
+export function* makeEmpty(meta: Metadata): Io<void> {
+  meta.requireSound();
+  yield* meta.lock.run(() => dropPast(meta, 0));
 }
 
 function* prepareGrowth(meta: Metadata, size: number): Io<void> {

@@ -102,6 +102,7 @@ export class Qcow2Snapshots implements SnapshotDriver {
   *#change<T>(body: (shadow: Shadow) => Io<T>): Io<T> {
     const meta = this.#meta;
     return yield* meta.lock.run(function* () {
+      meta.requireSound();
       yield* meta.flush();
       const shadow = new Shadow(meta);
       const before = meta.header;

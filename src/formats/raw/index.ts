@@ -90,5 +90,6 @@ export const raw: FormatDescriptor = {
   *open(storage) {
     return new RawImage(storage);
   },
+  measure: ({ size }) => ({ size: Math.ceil(size / 512) * 512, metadata: 0, unit: 512, everything: true }),
   create,
 };

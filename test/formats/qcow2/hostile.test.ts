@@ -7,8 +7,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { deflateRawSync } from 'node:zlib';
 import { afterAll, describe, expect, it } from 'vitest';
+import { runSync } from '../../../src/base/io.ts';
 import { inspect } from '../../../src/disk/inspect.ts';
 import { createDisk, openDisk } from '../../../src/disk/open.ts';
+import { RecorderStorage } from '../../../src/layers/recorder.ts';
 import { memoryStorage } from '../../../src/storage/memory.ts';
 import { firstDifference } from '../../model/naive.ts';
 import { run } from '../../oracle/qemu.ts';
@@ -178,6 +180,7 @@ describe('check counts what qemu-img check counts', () => {
     ['an L1 entry off its cluster', (image) => image.set(image.l1 + 16, COPIED | BigInt(image.l2 + 512))],
     ['a compressed entry with a copied flag', (image) => image.set(image.l2 + 50 * 8, COPIED | COMPRESSED | BigInt(image.named(image.l2)))],
     ['a refcount block past the end', (image) => image.set(image.reftable + 8, 1n << 40n)],
+    ['a refcount block just past the end', (image) => image.set(image.reftable + 8, BigInt(image.bytes.length + CLUSTER))],
     ['a refcount block off its cluster', (image) => image.set(image.reftable + 8, BigInt(image.l2 + 512))],
     ['reserved bits in the refcount table', (image) => image.set(image.reftable + 8, 0x11n)],
     ['one refcount block twice', (image) => image.set(image.reftable + 8, image.get(image.reftable))],
@@ -199,20 +202,84 @@ describe('check counts what qemu-img check counts', () => {
     });
   });
 
-  it.each(damages.slice(1, 10))('repairs: %s', async (what, damage) => {
+  const counted = (report: Record<string, number>) =>
+    ['corruptions', 'leaks', 'check-errors', 'corruptions-fixed', 'leaks-fixed'].map((name) => report[name] ?? 0);
+
+  // QEMU rewrites bytes of guest data that a misplaced L2 table takes for entries; we leave those alone. And to repair a block at 1 TiB
+  // it makes the file that large.
+  const elsewhere = ['an L1 entry off its cluster', 'a refcount block past the end'];
+
+  it.each(damages.filter(([what]) => !elsewhere.includes(what)))('repairs what QEMU repairs: %s', async (what, damage) => {
     const { image, guest } = await make(120 * CLUSTER);
     damage(image);
+    const path = join(folder, 'damaged.qcow2');
+    writeFileSync(path, image.bytes);
+    const theirs = run('qemu-img', ['check', '-r', 'all', '--output=json', '-f', 'qcow2', path]);
     const storage = memoryStorage({ bytes: image.bytes });
-    const disk = await openDisk(storage, { format: 'qcow2' });
-    const { corruptions, leaks } = await disk.check({ repair: 'all' });
-    expect(corruptions + leaks).toBe(0);
+    const disk = await openDisk(storage, { format: 'qcow2', repair: true });
+    const fixed = await disk.check({ repair: 'all' });
+    const after = await disk.check();
     await disk.close();
+    const ours = [after.corruptions, after.leaks, after.checkErrors, fixed.corruptionsFixed, fixed.leaksFixed];
+    const expected = counted(JSON.parse(theirs.stdout));
+    // QEMU first grows the file so that the block lies in it, and counts that as one more.
+    if (what === 'a refcount block just past the end') expected[3] = (expected[3] as number) - 1;
+    expect(ours, theirs.stderr).toEqual(expected);
+    writeFileSync(path, storage.bytes());
+    expect(run('qemu-img', ['check', '-f', 'qcow2', path]).status, what).toBe(theirs.status);
+    if (what === 'a lost L2 table') return;
+    const again = await readOnly(storage.bytes());
+    const intact = what === 'a copied flag too many' ? [0, 9000, 4_200_000] : [0, 9000, 44_000, 4_200_000];
+    for (const offset of intact) expect(firstDifference(await again.read(offset, 5000), guest.subarray(offset, offset + 5000))).toBe(-1);
+  });
+
+  it('a rebuilt structure: every cut leaves the old image or the new, and the image is as good as new', async () => {
+    const { image, guest } = await make(120 * CLUSTER);
+    image.set(image.reftable + 8, image.get(image.reftable));
+    // An entry that names a place just past the end, where the new structure would go.
+    image.set(image.l2 + 70 * 8, COPIED | BigInt(image.bytes.length + CLUSTER));
+    image.data.setUint32(76, 2);
+    const recorder = new RecorderStorage(memoryStorage({ bytes: image.bytes }));
+    const disk = await openDisk(recorder, { format: 'qcow2', repair: true });
+    await expect(disk.write(0, new Uint8Array(512))).rejects.toMatchObject({ kind: 'refused', message: expect.stringContaining('repair it first') });
+    await expect(disk.check({ repair: 'leaks' })).rejects.toMatchObject({ kind: 'corrupt', message: expect.stringContaining('must be rebuilt') });
+    expect((await disk.check({ repair: 'all' })).messages).toContain('Rebuilding refcount structure');
+    const state = memoryStorage({ bytes: image.bytes });
+    let sound = 0;
+    for (const entry of [undefined, ...recorder.log]) {
+      if (entry?.kind === 'write') runSync(state.write(entry.offset, entry.bytes));
+      const cut = await openDisk(memoryStorage({ bytes: state.bytes() }), { format: 'qcow2', repair: true });
+      for (const offset of [0, 9000, 4_200_000])
+        expect(firstDifference(await cut.read(offset, 5000), guest.subarray(offset, offset + 5000))).toBe(-1);
+      const named = await cut.read(70 * CLUSTER, CLUSTER).catch((error) => error);
+      if (named instanceof Uint8Array) expect(named.every((byte) => byte === 0)).toBe(true);
+      else expect(named).toMatchObject({ kind: 'corrupt' });
+      if ((await cut.check()).corruptions === 0) sound++;
+      await cut.check({ repair: 'all' });
+      expect(await cut.check()).toMatchObject({ corruptions: 0, leaks: 0 });
+    }
+    expect(recorder.log.length).toBeGreaterThan(5);
+    expect(sound).toBeGreaterThan(0);
+    await disk.close();
+  });
+
+  it('an image that is marked corrupt is repaired, and can be written again', async () => {
+    const { image, guest } = await make(120 * CLUSTER);
+    image.set(image.reftable + 8, BigInt(image.l2 + 512));
+    image.data.setUint32(76, 2);
+    await expect(writable(image.bytes)).rejects.toMatchObject({ kind: 'corrupt' });
+    const storage = memoryStorage({ bytes: image.bytes });
+    const disk = await openDisk(storage, { format: 'qcow2', repair: true });
+    await disk.check({ repair: 'all' });
+    const bytes = new Random(6).bytes(70_000);
+    await disk.write(2_500_000, bytes);
+    await disk.close();
+    guest.set(bytes, 2_500_000);
     const path = join(folder, 'repaired.qcow2');
     writeFileSync(path, storage.bytes());
-    expect(run('qemu-img', ['check', '-f', 'qcow2', path]).status, what).toBe(0);
-    const again = await readOnly(storage.bytes());
-    for (const offset of [0, 9000, 40_000, 4_200_000])
-      expect(firstDifference(await again.read(offset, 5000), guest.subarray(offset, offset + 5000))).toBe(-1);
+    expect(run('qemu-img', ['check', '-f', 'qcow2', path])).toMatchObject({ status: 0 });
+    const again = await writable(storage.bytes());
+    expect(firstDifference(await again.read(0, again.size), guest)).toBe(-1);
   });
 });
 

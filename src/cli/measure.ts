@@ -1,0 +1,85 @@
+/** `measure`: what a file would take if an image, or an empty one of a size, were converted to a format. */
+import { type Disk, DiskError, type Measured, measure } from '../index.ts';
+import { openSnapshot, snapshotArgument } from './convert.ts';
+import { requireFormat } from './create.ts';
+import { type ImageOptions, parseImageOptions, requireOptionLists } from './create-options.ts';
+import { printUsage } from './help.ts';
+import { withImages } from './images.ts';
+import { outputFormat } from './info.ts';
+import { type Options, parseOptions } from './options.ts';
+import { sizeArgument } from './sizes.ts';
+import { complain, Failure, type Terminal } from './terminal.ts';
+import { imageText } from './words.ts';
+
+/** Runs `measure`; returns the exit status. */
+export async function run(terminal: Terminal, args: readonly string[]): Promise<number> {
+  const options = parseOptions(args, {
+    short: 'hf:l:o:O:U',
+    long: { help: 'h', object: 'object:', 'image-opts': 'image-opts', output: 'output:', size: 'size:', 'force-share': 'U' },
+    refused: ['object', 'image-opts'],
+  });
+  if (options.has('h')) return printUsage(terminal, 'measure');
+  const lists = options.all('o');
+  requireOptionLists(lists);
+  const snapshot = snapshotArgument(options.last('l'));
+  const output = outputFormat(options);
+  const sizeText = options.last('size');
+  const size = sizeText === undefined ? undefined : sizeArgument(sizeText, 'image size');
+  const [path] = options.rest;
+  requireOneSource(options, path, size);
+  return withImages(terminal, async (images) => {
+    let source: Disk | undefined;
+    if (path !== undefined) {
+      const { disk } = await images.open({ path, format: options.last('f'), readOnly: true, forceShare: options.has('U') });
+      source = snapshot === undefined ? disk : await openSnapshot(images, disk, path, snapshot);
+    }
+    const format = requireFormat(options.last('O') ?? 'raw');
+    const image = formatOptions(terminal, format, lists);
+    const measured = await attempt(source ?? size ?? 0, format, image);
+    tell(terminal, output, { ...measured, ...((await keepsBitmaps(source, format, image)) ? { bitmaps: 0 } : {}) });
+    return 0;
+  });
+}
+
+function requireOneSource(options: Options, path: string | undefined, size: number | undefined): void {
+  if (options.rest.length > 1) throw new Failure('At most one filename argument is allowed.');
+  if (path === undefined && (options.has('f') || options.has('l'))) throw new Failure('--image-opts, -f, and -l require a filename argument.');
+  if (path === undefined && size === undefined) throw new Failure('Either --size N or one filename must be specified.');
+  if (path !== undefined && size !== undefined) throw new Failure('--size N cannot be used together with a filename.');
+}
+
+function formatOptions(terminal: Terminal, format: string, lists: readonly string[]): ImageOptions {
+  try {
+    return parseImageOptions(format, lists);
+  } catch (error) {
+    if (!(error instanceof Failure) || error.message.endsWith('not supported yet')) throw error;
+    complain(terminal, error.message);
+    throw new Failure(`Invalid options for file format '${format}'`);
+  }
+}
+
+async function attempt(source: Disk | number, format: string, image: ImageOptions): Promise<Measured> {
+  const { size: _, backing_file: backing, backing_fmt: __, ...options } = Object.fromEntries(image);
+  try {
+    return await measure(source, { format, options, ...(backing === undefined ? {} : { backing: { name: String(backing) } }) });
+  } catch (error) {
+    throw error instanceof DiskError ? new Failure(imageText(error)) : error;
+  }
+}
+
+/** QEMU tells what bitmaps would take where both images can have some. */
+async function keepsBitmaps(source: Disk | undefined, format: string, image: ImageOptions): Promise<boolean> {
+  const version2 = (compat: unknown) => compat === '0.10' || compat === 'v2';
+  if (source?.format !== 'qcow2' || format !== 'qcow2' || version2(image.get('compat'))) return false;
+  return !version2((await source.info())['format-specific']?.data.compat);
+}
+
+function tell(terminal: Terminal, output: 'human' | 'json', { required, fullyAllocated, bitmaps }: Measured & { bitmaps?: number }): void {
+  if (output === 'json') {
+    const all = { ...(bitmaps === undefined ? {} : { bitmaps }), required, 'fully-allocated': fullyAllocated };
+    terminal.out(`${JSON.stringify(all, null, 4)}\n`);
+    return;
+  }
+  terminal.out(`required size: ${required}\nfully allocated size: ${fullyAllocated}\n`);
+  if (bitmaps !== undefined) terminal.out(`bitmaps size: ${bitmaps}\n`);
+}

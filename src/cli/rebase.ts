@@ -1,0 +1,73 @@
+/** `rebase`: another backing file. Safe mode keeps what the image reads as; -u only changes the name. */
+import { type BackingReference, DiskError, rebase } from '../index.ts';
+import { printUsage } from './help.ts';
+import { beside, CannotOpen, cacheMode, type Images, knownFormat, refusal, withImages } from './images.ts';
+import { type Options, parseOptions } from './options.ts';
+import { Progress } from './progress.ts';
+import { Failure, misuse, type Terminal } from './terminal.ts';
+import { imageText, requestText } from './words.ts';
+
+/** Runs `rebase`; returns the exit status. */
+export async function run(terminal: Terminal, args: readonly string[]): Promise<number> {
+  const options = parseOptions(args, {
+    short: 'hf:F:b:upt:T:qU',
+    long: { help: 'h', object: 'object:', 'image-opts': 'image-opts', 'force-share': 'U' },
+    refused: ['object', 'image-opts'],
+  });
+  if (options.has('h')) return printUsage(terminal, 'rebase');
+  const [path] = options.rest;
+  if (path === undefined || options.rest.length > 1) throw misuse('Expecting one image file name');
+  if (!options.has('u') && !options.has('b')) throw misuse('Must specify backing file (-b) or use unsafe mode (-u)');
+  const progress = new Progress(terminal, options.has('p') && !options.has('q'));
+  progress.start();
+  try {
+    await withImages(terminal, (images) => change(images, path, options, progress));
+    progress.finish();
+    return 0;
+  } finally {
+    progress.end();
+  }
+}
+
+async function change(images: Images, path: string, options: Options, progress: Progress): Promise<number> {
+  const unsafe = options.has('u');
+  const cache = cacheMode(options.last('t'));
+  cacheMode(options.last('T'), 'source cache option');
+  const { disk } = await images.open({
+    path,
+    format: options.last('f'),
+    readOnly: false,
+    cache,
+    unsafeBacking: unsafe,
+  });
+  const format = options.last('F');
+  if (format !== undefined && knownFormat(format) === undefined) throw new Failure(`Invalid format name: '${format}'`);
+  const name = options.last('b') ?? '';
+  const to: BackingReference | undefined = name === '' ? undefined : { name, ...(format === undefined ? {} : { format }) };
+  if (to && !unsafe) await requireNewBacking(images, path, to);
+  const failed = `Could not change the backing file to '${name}'`;
+  // QEMU finds this out only when it has copied everything.
+  if (to && format === undefined && disk.format === 'qcow2') throw new Failure(`${failed}: backing format must be specified`);
+  const { resolve } = images.chain(path);
+  try {
+    await rebase(disk, { unsafe, resolve, onProgress: progress.update, ...(to ? { to } : {}) });
+  } catch (error) {
+    if (!(error instanceof DiskError)) throw error;
+    if (error.field === 'backing_file_offset') throw new Failure(`${failed}: No space left in the file header`);
+    if (error.field === 'backing_file_size') throw new Failure(`${failed}: Invalid argument`);
+    if (error.kind === 'unsupported' && error.format === disk.format) throw new Failure(`${failed}: ${requestText(error)}`);
+    throw new Failure(imageText(error));
+  }
+  return 0;
+}
+
+/** Opens the new backing file once beforehand, for QEMU's words where it does not open. */
+async function requireNewBacking(images: Images, path: string, to: BackingReference): Promise<void> {
+  try {
+    const { disk } = await images.tryOpen({ path: beside(path, to.name), format: to.format, readOnly: true });
+    await disk.close();
+  } catch (error) {
+    const reason = error instanceof CannotOpen ? error.message : refusal(error);
+    throw reason === undefined ? error : new Failure(`Could not open new backing file '${to.name}': ${reason}`);
+  }
+}

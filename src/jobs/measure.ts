@@ -1,0 +1,70 @@
+/**
+ * `measure`: what a file would take if a disk were converted to a format, as `qemu-img measure` computes it. Nothing is written, and of the
+ * disk only its map is read: zeros that its format does not know of count as data.
+ */
+import { roundUp } from '../base/bytes.ts';
+import { DiskError } from '../base/errors.ts';
+import { type Io, runAsync } from '../base/io.ts';
+import type { Disk } from '../disk/disk.ts';
+import type { BlockNode } from '../disk/node.ts';
+import { allFormats } from '../formats/all.ts';
+import type { BackingReference, Measurement } from '../formats/driver.ts';
+import { findFormat } from '../formats/registry.ts';
+import { type JobOptions, Pace } from './job.ts';
+
+/** What `measure` takes besides the format's own options, under QEMU's names (`cluster_size`, …). */
+export interface MeasureOptions extends JobOptions {
+  readonly format: string;
+  /** The image would have a backing file: everything is counted then, as in QEMU. */
+  readonly backing?: BackingReference;
+  readonly options?: Readonly<Record<string, string | number | boolean>>;
+}
+
+/** Bytes that a file would take. */
+export interface Measured {
+  /** With the data the disk has now. */
+  readonly required: number;
+  /** With all of the disk allocated. */
+  readonly fullyAllocated: number;
+}
+
+/**
+ * Measures a disk, or an empty disk of this many bytes. Throws `unsupported` if the format has no formula, `refused` for options and sizes
+ * that it cannot have, `aborted` if cancelled.
+ */
+export function measure(source: Disk | number, options: MeasureOptions): Promise<Measured> {
+  return runAsync(measureNode(typeof source === 'number' ? source : source.node, options));
+}
+
+/** `measure` inside coroutines. */
+export function* measureNode(source: BlockNode | number, all: MeasureOptions): Io<Measured> {
+  const { format, backing, options = {} } = all;
+  const descriptor = findFormat(allFormats, format);
+  if (!descriptor.measure)
+    throw new DiskError('unsupported', `${descriptor.name}: the size of images of this format cannot be told beforehand`, { format });
+  const size = typeof source === 'number' ? source : source.size;
+  const plan = descriptor.measure({ size, options, ...(backing ? { backing } : {}) });
+  const fullyAllocated = plan.size + plan.metadata;
+  if (plan.everything) return { required: fullyAllocated, fullyAllocated };
+  const data = typeof source === 'number' ? 0 : yield* allocated(source, plan, all);
+  return { required: plan.metadata + data, fullyAllocated };
+}
+
+/** Bytes of the units that hold some of the disk's data. */
+function* allocated(node: BlockNode, { unit }: Measurement, options: JobOptions): Io<number> {
+  const pace = new Pace(options, node.size);
+  let bytes = 0;
+  for (let at = 0; at < node.size; ) {
+    yield* pace.step(at);
+    const run = yield* node.status(at, node.size - at);
+    const end = at + run.length;
+    if (run.zero || !run.data) {
+      at = end;
+      continue;
+    }
+    bytes += roundUp(end, unit) - (at - (at % unit));
+    at = roundUp(end, unit);
+  }
+  pace.finish();
+  return bytes;
+}

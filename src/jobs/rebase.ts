@@ -1,0 +1,160 @@
+/**
+ * `rebase`: puts another image below a disk, as `qemu-img rebase` does. In safe mode the disk reads the same before and after: where it
+ * shows its old backing file and the new one differs, the old contents are copied up first. Where the old and the new chain end in the same
+ * image, only what lies in between is compared. Unsafe mode changes the name and nothing else.
+ *
+ * Crash argument: copies are flushed before the name changes, and what is copied up reads as it did. A cut leaves the old backing file with
+ * some of it copied, or the new one with all of it.
+ */
+import { equalBytes, roundDown } from '../base/bytes.ts';
+import { DiskError } from '../base/errors.ts';
+import { type Io, runAsync } from '../base/io.ts';
+import { MiB, SECTOR } from '../base/units.ts';
+import { openReference, type Resolve } from '../disk/chain.ts';
+import type { Disk } from '../disk/disk.ts';
+import type { BlockNode } from '../disk/node.ts';
+import type { BackingReference } from '../formats/driver.ts';
+import { type JobOptions, Pace } from './job.ts';
+
+/** Bytes of each backing file held in memory; a multiple of every format's largest cluster. */
+const BUFFER = 2 * MiB;
+
+/** What `rebase` takes. */
+export interface RebaseOptions extends JobOptions {
+  /** The new backing file, as the image is to name it. Without it the image will have none. */
+  readonly to?: BackingReference;
+  /** Opens the new backing file; needed in safe mode, if there is one. */
+  readonly resolve?: Resolve;
+  /**
+   * Only changes the name: for a backing file that was moved, or whose contents are known to be the same. What the disk reads as may be
+   * something else then, so it is closed.
+   */
+  readonly unsafe?: boolean;
+}
+
+/**
+ * Puts another image below the disk, or none. Flushed when it returns. Throws `refused` if the new backing file is the disk itself or cannot
+ * be opened for want of `resolve`, `unsupported` if the format has no backing files, `no-space` if the image has no room for the name,
+ * `aborted` if cancelled (nothing has changed for a reader then), and what reading or writing throws.
+ */
+export function rebase(disk: Disk, options: RebaseOptions = {}): Promise<void> {
+  return runAsync(rebaseNode(disk.node, options));
+}
+
+/** `rebase` inside coroutines. */
+export function* rebaseNode(top: BlockNode, options: RebaseOptions): Io<void> {
+  const { to, unsafe = false } = options;
+  if (unsafe) {
+    yield* top.setBacking(to, top.backing);
+    yield* top.close();
+    return;
+  }
+  const chain = chainOf(top.backing);
+  const next = to && (yield* openNew(top, to, chain, options));
+  try {
+    yield* copyDifferences(top, next, options);
+    yield* top.flush();
+    yield* top.setBacking(to, next);
+  } catch (error) {
+    if (next && !chain.includes(next)) yield* next.close();
+    throw error;
+  }
+  // The chain lives on from the new backing file down, if that is a part of it.
+  const kept = next ? chain.indexOf(next) : -1;
+  if (kept === 0) return;
+  chain[kept - 1]?.releaseBacking();
+  if (chain[0]) yield* chain[0].close();
+}
+
+function chainOf(first: BlockNode | undefined): BlockNode[] {
+  const nodes: BlockNode[] = [];
+  for (let node = first; node; node = node.backing) nodes.push(node);
+  return nodes;
+}
+
+function openNew(top: BlockNode, to: BackingReference, known: readonly BlockNode[], { resolve }: RebaseOptions): Io<BlockNode> {
+  if (!resolve) throw new DiskError('refused', `rebase needs a resolve function that opens the new backing file ${JSON.stringify(to.name)}`);
+  return openReference(to, { resolve, from: top.name, above: [top.driver.storage], known });
+}
+
+/** Copies up what the disk shows of its old backing file and would not of the new one. */
+function* copyDifferences(top: BlockNode, next: BlockNode | undefined, options: JobOptions): Io<void> {
+  const pace = new Pace(options, top.size);
+  const comparison = new Comparison(top, next);
+  for (let at = 0; at < top.size; ) {
+    yield* pace.step(at);
+    const extent = yield* top.driver.map(at, top.size - at);
+    at += extent.kind === 'backing' ? yield* comparison.step(at, extent.length) : extent.length;
+  }
+  pace.finish();
+}
+
+/** What a backing file shows somewhere. */
+interface Below {
+  readonly length: number;
+  readonly zero: boolean;
+  /** It is the new backing file that shows. */
+  readonly shared: boolean;
+}
+
+class Comparison {
+  readonly #top: BlockNode;
+  readonly #old: BlockNode | undefined;
+  readonly #new: BlockNode | undefined;
+  /** How far below the old backing file the new one is, if it is. */
+  readonly #sharedDepth: number;
+  readonly #buffers: readonly [Uint8Array, Uint8Array];
+
+  constructor(top: BlockNode, next: BlockNode | undefined) {
+    this.#top = top;
+    this.#old = top.backing;
+    this.#new = next;
+    const shared = next ? chainOf(top.backing).indexOf(next) : -1;
+    this.#sharedDepth = shared < 0 ? Number.POSITIVE_INFINITY : shared;
+    this.#buffers = [new Uint8Array(Math.min(BUFFER, top.size)), new Uint8Array(Math.min(BUFFER, top.size))];
+  }
+
+  /** Deals with the start of a range that the top image does not hold; returns how far it came. */
+  *step(offset: number, length: number): Io<number> {
+    const before = yield* this.#look(this.#old, offset, length);
+    if (before.shared) return before.length;
+    const after = yield* this.#look(this.#new, offset, before.length);
+    if (before.zero && after.zero) return after.length;
+    const part = Math.min(after.length, BUFFER - (offset % BUFFER));
+    const [left, right] = [this.#buffers[0].subarray(0, part), this.#buffers[1].subarray(0, part)];
+    yield* readInside(this.#old, offset, left);
+    yield* readInside(this.#new, offset, right);
+    yield* this.#copy(offset, left, right);
+    return part;
+  }
+
+  *#look(node: BlockNode | undefined, offset: number, length: number): Io<Below> {
+    if (!node || offset >= node.size) return { length, zero: true, shared: false };
+    const run = yield* node.status(offset, Math.min(length, node.size - offset));
+    return { length: run.length, zero: run.zero, shared: node === this.#old && run.depth >= this.#sharedDepth };
+  }
+
+  /** Writes what differs, in whole clusters: the top image would allocate no less. */
+  *#copy(offset: number, before: Uint8Array, after: Uint8Array): Io<void> {
+    const unit = this.#top.driver.clusterSize || SECTOR;
+    let from = -1;
+    for (let at = 0; at < before.length; ) {
+      const end = Math.min(before.length, roundDown(offset + at, unit) + unit - offset);
+      const differs = !equalBytes(before.subarray(at, end), after.subarray(at, end));
+      if (differs && from < 0) from = at;
+      if (!differs && from >= 0) {
+        yield* this.#top.write(offset + from, before.subarray(from, at));
+        from = -1;
+      }
+      at = end;
+    }
+    if (from >= 0) yield* this.#top.write(offset + from, before.subarray(from));
+  }
+}
+
+/** Reads, with zeros where there is nothing or no longer anything. */
+function* readInside(node: BlockNode | undefined, offset: number, into: Uint8Array): Io<void> {
+  const inside = Math.max(0, Math.min(into.length, (node?.size ?? 0) - offset));
+  if (node && inside > 0) yield* node.read(offset, into.subarray(0, inside));
+  into.fill(0, inside);
+}

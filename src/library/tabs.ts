@@ -1,0 +1,55 @@
+/**
+ * What the tabs of one library tell each other: that the list has changed, and "please let go of this image". A tab that is asked does
+ * nothing by itself but say that it has heard: whoever uses the image there decides.
+ */
+
+type Message =
+  | { readonly type: 'changed' }
+  | { readonly type: 'ask'; readonly image: string; readonly question: string }
+  | { readonly type: 'heard'; readonly question: string };
+
+/** Milliseconds to wait for an answer: background tabs are slow, not silent. */
+const PATIENCE = 1500;
+
+/** One tab's end of the channel. */
+export class Tabs {
+  readonly #channel: BroadcastChannel;
+  readonly #questions = new Map<string, (heard: boolean) => void>();
+
+  /** `changed` hears of changes to the list in other tabs; `asked` gets an image's id and tells whether this tab has it. */
+  constructor(name: string, { changed, asked }: { changed: () => void; asked: (image: string) => boolean }) {
+    this.#channel = new BroadcastChannel(name);
+    this.#channel.onmessage = ({ data }: MessageEvent<Message>) => {
+      if (data?.type === 'changed') changed();
+      else if (data?.type === 'heard') this.#questions.get(data.question)?.(true);
+      else if (data?.type === 'ask' && asked(data.image)) this.#post({ type: 'heard', question: data.question });
+    };
+  }
+
+  /** Tells the other tabs that the list has changed. */
+  announce(): void {
+    this.#post({ type: 'changed' });
+  }
+
+  /** Asks for an image. Resolves to true once its holder has heard, to false if nobody answers. */
+  async ask(image: string): Promise<boolean> {
+    const question = crypto.randomUUID();
+    try {
+      return await new Promise((resolve) => {
+        this.#questions.set(question, resolve);
+        setTimeout(() => resolve(false), PATIENCE);
+        this.#post({ type: 'ask', image, question });
+      });
+    } finally {
+      this.#questions.delete(question);
+    }
+  }
+
+  close(): void {
+    this.#channel.close();
+  }
+
+  #post(message: Message): void {
+    this.#channel.postMessage(message);
+  }
+}
