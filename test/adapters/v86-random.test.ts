@@ -111,5 +111,5 @@ async function run(options: Case, seed: number): Promise<void> {
 }
 
 describe.each(CASES)('$name', (options) => {
-  it.each(SEEDS)('seed %i', (seed) => run(options, seed), 20_000);
+  it.each(SEEDS)('seed %i', (seed) => run(options, seed), 180_000);
 });
