@@ -236,6 +236,7 @@ test('snapshots of an image that nothing runs on: taken, reverted to, deleted, a
   await page.getByTestId('snapshot-row').filter({ hasText: 'early' }).getByTestId('snapshot-delete').click();
   await confirm(page);
   await page.getByTestId('message-success').getByText('Snapshot early is deleted').waitFor();
+  await page.getByTestId('snapshot-row').filter({ hasText: 'early' }).waitFor({ state: 'detached' });
   await page.getByTestId('snapshot-revert').click();
   await confirm(page);
   await page.getByTestId('message-success').getByText('back at late').waitFor();
