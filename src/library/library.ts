@@ -10,11 +10,13 @@
 import { DiskError } from '../base/errors.ts';
 import { createDisk, openDisk } from '../disk/open.ts';
 import type { JobOptions } from '../jobs/job.ts';
+import { mendIndexedDb } from '../storage/indexed-db-renewal.ts';
 import type { Storage } from '../storage/storage.ts';
 import { Catalogue, type ImageRecord, type Place } from './catalogue.ts';
 import { type ExportedImage, type ExportOptions, type ExportSource, exportImage, scratchId } from './export.ts';
 import { type HeldLock, heldLocks, takeLock } from './image-lock.ts';
 import { copyIn, recognise, verify } from './import.ts';
+import { Notes } from './notes.ts';
 import { OpenImage } from './open-image.ts';
 import { availablePlaces, type ImagePlace } from './places.ts';
 import { Reserve } from './reserve.ts';
@@ -98,14 +100,20 @@ export class Library {
     const places = await availablePlaces(name);
     if (places.size === 0) throw new DiskError('unsupported', 'This browser lets the page keep no data: neither OPFS nor IndexedDB works here');
     const library = new Library(name, places);
-    await library.#sweep();
+    const inUse = await heldLocks();
+    await mendIndexedDb({
+      database: name,
+      inUse: (id) => inUse.has(library.#lockName(id)),
+      hasRoom: (bytes) => library.#reserve.hasRoom(bytes),
+    });
+    await library.#sweep(new Set(await library.#catalogue.restore()));
     return library;
   }
 
   private constructor(name: string, places: Map<Place, ImagePlace>) {
     this.#name = name;
     this.#places = places;
-    this.#catalogue = new Catalogue(`${name}-library`);
+    this.#catalogue = new Catalogue(`${name}-library`, new Notes(`${name}-notes`, { opfs: places.has('opfs') }));
     this.#reserve = new Reserve(name, { opfs: places.has('opfs') });
     this.#tabs = new Tabs(`${name}-library`, { changed: () => this.#tellListeners(), asked: (id) => this.#asked(id) });
   }
@@ -310,12 +318,12 @@ export class Library {
     }
   }
 
-  /** Removes what nobody is at and no list shows: half-made and half-deleted images, temporary exports. */
-  async #sweep(): Promise<void> {
+  /** Removes what nobody is at and no list shows: half-made and half-deleted images, temporary exports; `spared` stay. */
+  async #sweep(spared: ReadonlySet<string>): Promise<void> {
     const records = new Map((await this.#catalogue.all()).map((record) => [record.id, record]));
     const leftovers = new Set<string>();
     for (const { id, state } of records.values()) if (state !== 'ready') leftovers.add(id);
-    for (const place of this.#places.values()) for (const id of await place.ids()) if (!records.has(id)) leftovers.add(id);
+    for (const place of this.#places.values()) for (const id of await place.ids()) if (!records.has(id) && !spared.has(id)) leftovers.add(id);
     for (const id of leftovers) {
       const lock = await takeLock(this.#lockName(id), 0);
       if (!lock) continue;

@@ -64,8 +64,8 @@ export function opfsPlace(name: string): ImagePlace {
 /** Blocks in the IndexedDB database `database`. */
 export function indexedDbPlace(database: string): ImagePlace {
   return {
-    create: (id) => indexedDbStorage(id, { create: 'must-not-exist', database }),
-    open: (id, { readOnly }) => indexedDbStorage(id, { readOnly, database }),
+    create: (id) => indexedDbStorage(id, { create: 'must-not-exist', database, mend: false }),
+    open: (id, { readOnly }) => indexedDbStorage(id, { readOnly, database, mend: false }),
     view: (id) => indexedDbStorage(id, { readOnly: true, database }),
     remove: (id) => deleteIndexedDbStorage(id, { database }),
     storedSize: (id) => indexedDbSize(id, { database }),

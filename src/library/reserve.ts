@@ -36,6 +36,8 @@ interface ReservePlace {
   fill(): Promise<void>;
   /** Gives everything back. */
   empty(): Promise<void>;
+  /** Whether there is room for so many bytes besides; true where nobody can tell. */
+  hasRoom(bytes: number): Promise<boolean>;
 }
 
 /** The reserve of a library. */
@@ -65,6 +67,12 @@ export class Reserve {
       const lock = await takeLock(this.#lock, PATIENCE).catch(() => undefined);
       if (lock) await this.#fill().finally(() => lock.release());
     });
+  }
+
+  /** Whether the browser would give so many bytes more, besides the reserve; true where it does not tell. */
+  async hasRoom(bytes: number): Promise<boolean> {
+    const lock = await takeLock(this.#lock, PATIENCE);
+    return this.#place.hasRoom(bytes).finally(() => lock?.release());
   }
 
   /** Runs what must work on a full disk and may be run twice. */
@@ -123,6 +131,20 @@ function fileReserve(path: string): ReservePlace {
       }
     },
     empty: () => deleteOpfsFile(path),
+    async hasRoom(bytes) {
+      // Quotas are made up when one asks for them; this is what a file meets.
+      const storage = await opfsStorage(path, { create: 'if-missing' });
+      const { size } = storage;
+      try {
+        await runAsync(storage.truncate(size + bytes));
+        await runAsync(storage.truncate(size));
+        return true;
+      } catch {
+        return false;
+      } finally {
+        await runAsync(storage.close());
+      }
+    },
   };
 }
 
@@ -138,6 +160,7 @@ function recordReserve(database: string): ReservePlace {
         });
     },
     empty: () => clear(use),
+    hasRoom: async () => true,
   };
 }
 

@@ -23,6 +23,8 @@ export interface Header {
   readonly generation: number;
   /** Who opened the image for writing last. */
   readonly writer: string;
+  /** True until that one has closed it. */
+  readonly open?: boolean;
 }
 
 /** Removes an image; nothing happens if it is not there. */
@@ -37,17 +39,20 @@ export async function indexedDbSize(name: string, options: { database?: string }
 
 /** The names of the images in a database. */
 export async function indexedDbNames(options: { database?: string } = {}): Promise<string[]> {
-  return withBlocks('IndexedDB', options.database, 'readonly', async (blocks) => {
-    const names: string[] = [];
-    const request = blocks.openKeyCursor();
-    for (let cursor = await promisifyRequest(request); cursor; cursor = await promisifyRequest(request)) {
-      const [name] = cursor.key as [string];
-      names.push(name);
-      // Arrays sort after numbers: on to the next image.
-      cursor.continue([name, []]);
-    }
-    return names;
-  });
+  return withBlocks('IndexedDB', options.database, 'readonly', imageNames);
+}
+
+/** The names of the images, in a transaction. */
+export async function imageNames(blocks: IDBObjectStore): Promise<string[]> {
+  const names: string[] = [];
+  const request = blocks.openKeyCursor();
+  for (let cursor = await promisifyRequest(request); cursor; cursor = await promisifyRequest(request)) {
+    const [name] = cursor.key as [string];
+    names.push(name);
+    // Arrays sort after numbers: on to the next image.
+    cursor.continue([name, []]);
+  }
+  return names;
 }
 
 /** A connection to the blocks of all images. */
@@ -57,7 +62,8 @@ export const blockStore = (database = 'tabdisk'): KeyStore => keyStore(database,
 export const blockRange = (name: string, first: number, last: number): IDBKeyRange => IDBKeyRange.bound([name, first], [name, last]);
 /** Keys of an image's blocks from `first` on. */
 export const allBlocks = (name: string, first = 0): IDBKeyRange => IDBKeyRange.bound([name, first], [name, []]);
-const wholeImage = (name: string): IDBKeyRange => IDBKeyRange.bound([name], [name, []]);
+/** Keys of all that belongs to an image. */
+export const wholeImage = (name: string): IDBKeyRange => IDBKeyRange.bound([name], [name, []]);
 
 async function withBlocks<T>(
   name: string,
@@ -97,7 +103,8 @@ export async function takeOver(
   const fresh = !found || create === 'truncate';
   if (fresh && create === undefined) requireHeader(name, undefined);
   const generation = (found?.generation ?? 0) + (fresh ? 1 : 0);
-  const header: Header = fresh ? { version: VERSION, blockSize: BLOCK, size: 0, generation, writer } : { ...requireHeader(name, found), writer };
+  const kept = fresh ? { version: VERSION, blockSize: BLOCK, size: 0 } : requireHeader(name, found);
+  const header: Header = { ...kept, generation, writer, open: true };
   if (fresh) blocks.delete(wholeImage(name));
   blocks.put(header, [name]);
   return header;

@@ -20,6 +20,7 @@ import { MiB } from '../base/units.ts';
 import { type Block, BlockChanges, ZERO } from './block-changes.ts';
 import { browserError, changed } from './browser-errors.ts';
 import { allBlocks, BLOCK, blockRange, blockStore, type Header, requireHeader, takeOver } from './indexed-db-blocks.ts';
+import { renewLog } from './indexed-db-renewal.ts';
 import type { KeyStore } from './key-store.ts';
 import { requireWritable, type Storage, type StorageExtent, type StorageOptions } from './storage.ts';
 
@@ -41,6 +42,8 @@ export interface IndexedDbStorageOptions extends StorageOptions {
   readonly create?: 'must-not-exist' | 'truncate' | 'if-missing';
   /** Name of the database; default `tabdisk`. */
   readonly database?: string;
+  /** False if somebody sees to indexed-db-renewal.ts's work for the whole database; default true: done when an image was not closed. */
+  readonly mend?: boolean;
 }
 
 /**
@@ -54,12 +57,18 @@ export async function indexedDbStorage(name: string, options: IndexedDbStorageOp
     const writer = crypto.randomUUID();
     const header = options.readOnly
       ? requireHeader(name, await store.use('readonly', (blocks) => promisifyRequest<Header | undefined>(blocks.get([name]))))
-      : await store.use('readwrite', (blocks) => takeOver(blocks, name, options.create, writer));
+      : await openForWriting(store, name, options, writer);
     return new IndexedDbStorage(name, store, header, options.readOnly ?? false);
   } catch (error) {
     store.close();
     throw browserError(name, error);
   }
+}
+
+async function openForWriting(store: KeyStore, name: string, { create, mend = true }: IndexedDbStorageOptions, writer: string): Promise<Header> {
+  const found = mend ? await store.use('readonly', (blocks) => promisifyRequest<Header | undefined>(blocks.get([name]))) : undefined;
+  if (found?.open) await renewLog(store).catch(() => undefined);
+  return store.use('readwrite', (blocks) => takeOver(blocks, name, create, writer));
 }
 
 /** See the top of this file. */
@@ -165,7 +174,11 @@ export class IndexedDbStorage implements Storage {
   /** Flushes and lets go. If there is no space for that, the storage stays open: make space and close again. */
   *close(): Io<void> {
     if (!this.#open) return;
-    if (!this.readOnly && !this.#failed) yield* this.#commit();
+    if (!this.readOnly && !this.#failed) {
+      yield* this.#commit();
+      // For indexed-db-renewal.ts, which does its work for nothing if this fails.
+      yield* wait(this.#use('readwrite', async (blocks) => void blocks.put({ ...this.#header, open: false }, [this.name])).catch(() => undefined));
+    }
     this.abandon();
   }
 

@@ -34,7 +34,7 @@ export async function storedIds(library: string): Promise<string[]> {
 /** Removes everything a library keeps. */
 export async function removeLibrary(library: string): Promise<void> {
   const root = await navigator.storage.getDirectory();
-  for (const name of [library, `${library}-reserve`]) await root.removeEntry(name, { recursive: true }).catch(() => undefined);
+  for (const name of [library, `${library}-reserve`, `${library}-notes`]) await root.removeEntry(name, { recursive: true }).catch(() => undefined);
   for (const name of await indexedDbNames({ database: library })) await deleteIndexedDbStorage(name, { database: library });
   for (const database of [library, `${library}-library`]) {
     await new Promise<void>((resolve) => {

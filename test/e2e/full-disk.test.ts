@@ -6,9 +6,13 @@ import { execFileSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { createImage, exportTo, openTab, type Visit, visit } from './browser.ts';
 import { boot, run, stop } from './guest.ts';
+
+/** Milliseconds for which Chromium's IndexedDB goes by the room that it has seen last; with some to spare. */
+const QUOTA_MEMORY = 35_000;
 
 let browser: Visit;
 let folder: string;
@@ -29,12 +33,13 @@ async function fillsUp(place: 'opfs' | 'indexeddb'): Promise<void> {
   const protocol = await page.context().newCDPSession(page);
   const origin = new URL(browser.address).origin;
   const { usage } = await protocol.send('Storage.getUsageAndQuota', { origin });
-  // Before the boot, because Chromium's IndexedDB goes by the room it saw up to half a minute ago.
   await protocol.send('Storage.overrideQuotaForOrigin', { origin, quotaSize: usage + 4 * 1024 * 1024 });
+  const quotaKnown = place === 'indexeddb' ? delay(QUOTA_MEMORY) : undefined;
   await boot(page);
   await run(page, 'echo start | dd of=/dev/sda bs=4k conv=sync,notrunc && sync');
   await page.getByTestId('run-saved').getByText('all saved').waitFor();
 
+  await quotaKnown;
   const serial = page.getByTestId('serial-input').locator('input');
   await serial.fill('dd if=/dev/urandom of=/tmp/random bs=1M count=12 && sha256sum < /tmp/random && dd if=/tmp/random of=/dev/sda bs=1M && sync');
   await serial.press('Enter');

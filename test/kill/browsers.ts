@@ -78,10 +78,13 @@ export async function startVictim(profile: string): Promise<Victim> {
   const flags = ['--headless=new', '--remote-debugging-port=0', '--hide-crash-restore-bubble', `--user-data-dir=${profile}`];
   // A process group of its own, so that none of its helpers can be left over.
   const browser = spawn(requireChromium(), [...CHROMIUM_FLAGS, ...flags, 'about:blank'], { stdio: ['ignore', 'ignore', 'pipe'], detached: true });
+  const orphaned = () => browser.kill('SIGKILL');
+  process.once('exit', orphaned);
   const connection = await chromium.connectOverCDP(await endpoint(browser));
   return {
     newPage: async () => (connection.contexts()[0] ?? (await connection.newContext())).newPage(),
     async kill() {
+      process.off('exit', orphaned);
       const gone = once(browser, 'exit');
       browser.kill('SIGKILL');
       await gone;
