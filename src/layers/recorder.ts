@@ -1,23 +1,31 @@
 /**
  * A storage that keeps a log of every change before it passes it on: writes with their bytes, truncations, barriers and flushes. Tests
- * rebuild from it what a power cut could have left; users can see what an emulator does to its disk.
+ * rebuild from it what a power cut could have left; users can see what an emulator does to its disk. Several recorders may share one log,
+ * which then has the changes to all of their storages in the order in which they were made.
  */
 import type { Io } from '../base/io.ts';
+import type { Storage } from '../storage/storage.ts';
 import { FilterStorage } from './filter.ts';
 
-/** One change. Offsets and sizes are bytes. `flush` and `barrier` are logged when they have returned. */
-export type LogEntry =
+/** One change, to the storage of this name. Offsets and sizes are bytes. `flush` and `barrier` are logged when they have returned. */
+export type LogEntry = { readonly file: string } & (
   | { readonly kind: 'write'; readonly offset: number; readonly bytes: Uint8Array }
   | { readonly kind: 'truncate'; readonly size: number }
   | { readonly kind: 'barrier' }
-  | { readonly kind: 'flush' };
+  | { readonly kind: 'flush' }
+);
 
 /** Records what goes through it to `next`. A range zeroed or discarded is logged as a write of zeros. */
 export class RecorderStorage extends FilterStorage {
-  readonly log: LogEntry[] = [];
+  readonly log: LogEntry[];
+
+  constructor(next: Storage, log: LogEntry[] = []) {
+    super(next);
+    this.log = log;
+  }
 
   override *write(offset: number, bytes: Uint8Array): Io<void> {
-    this.log.push({ kind: 'write', offset, bytes: bytes.slice() });
+    this.log.push({ file: this.name, kind: 'write', offset, bytes: bytes.slice() });
     yield* super.write(offset, bytes);
   }
 
@@ -31,17 +39,17 @@ export class RecorderStorage extends FilterStorage {
   }
 
   override *truncate(size: number): Io<void> {
-    this.log.push({ kind: 'truncate', size });
+    this.log.push({ file: this.name, kind: 'truncate', size });
     yield* super.truncate(size);
   }
 
   override *barrier(): Io<void> {
     yield* super.barrier();
-    this.log.push({ kind: 'barrier' });
+    this.log.push({ file: this.name, kind: 'barrier' });
   }
 
   override *flush(): Io<void> {
     yield* super.flush();
-    this.log.push({ kind: 'flush' });
+    this.log.push({ file: this.name, kind: 'flush' });
   }
 }

@@ -9,7 +9,9 @@ import { afterAll, describe, expect, it, vi } from 'vitest';
 import { runSync } from '../../src/base/io.ts';
 import { Metadata } from '../../src/formats/qcow2/metadata.ts';
 import { Refcounts } from '../../src/formats/qcow2/refcounts.ts';
+import { RecorderStorage } from '../../src/layers/recorder.ts';
 import { run } from '../oracle/qemu.ts';
+import type { Files } from './files.ts';
 import { runWorkload } from './run.ts';
 import { workloads } from './workloads.ts';
 
@@ -25,11 +27,10 @@ afterAll(() => {
 });
 
 /** The real qemu-img: leaks are allowed, corruption is not. */
-function secondOpinion(file: Uint8Array): void {
-  const path = join(folder, 'state.qcow2');
-  writeFileSync(path, file);
+function secondOpinion(files: Files): void {
+  for (const [name, bytes] of files) writeFileSync(join(folder, name), bytes);
   judged++;
-  const { status, stderr } = run('qemu-img', ['check', '-f', 'qcow2', path]);
+  const { status, stderr } = run('qemu-img', ['check', '-f', 'qcow2', join(folder, 'disk')]);
   if (status !== 0 && status !== 3) throw new Error(`qemu-img check ended with ${status}: ${stderr.slice(0, 400)}`);
 }
 
@@ -79,6 +80,15 @@ describe('a planted bug is found within 1,000 states', () => {
     });
     await expect(runWorkload(find('qcow2 compressed clusters'), options)).rejects.toThrow(/after a cut/);
     early.mockRestore();
+  });
+
+  it('a commit empties the disk before its backing file is durable', async () => {
+    const lost = vi.spyOn(RecorderStorage.prototype, 'flush').mockImplementation(function* (this: RecorderStorage) {
+      yield* this.next.flush();
+      this.log.push({ file: this.name, kind: this.name === 'base' ? 'barrier' : 'flush' });
+    });
+    await expect(runWorkload(find('qcow2 commit'), options)).rejects.toThrow(/after a cut/);
+    lost.mockRestore();
   });
 
   it('and without the bugs the same states are right', async () => {

@@ -1,20 +1,25 @@
 /**
  * Rebuilds what a power cut can leave, from a recorded log: everything before the last barrier, and of what came after it all, none, each
  * alone, all but one, random subsets in random order, and a last write torn between sectors. Every state is opened, checked and read.
+ *
+ * Where the log has several files, a cut leaves some state of each. Only a flush makes a file's changes durable: a barrier orders them
+ * among each other, and says nothing about those of another file (files.ts).
  */
+import { runAsync } from '../../src/base/io.ts';
 import { openDisk } from '../../src/disk/open.ts';
 import type { LogEntry } from '../../src/layers/recorder.ts';
 import { memoryStorage } from '../../src/storage/memory.ts';
 import type { Storage } from '../../src/storage/storage.ts';
 import type { Random } from '../random.ts';
+import { type Change, CutFiles, type Files } from './files.ts';
 import { type Expectation, requireRight, SECTOR } from './guest.ts';
-
-type Change = Extract<LogEntry, { kind: 'write' | 'truncate' }>;
 
 export interface Exploration {
   readonly format: string;
-  /** The file before the first log entry. */
-  readonly start: Uint8Array;
+  /** The file that is opened. */
+  readonly top: string;
+  /** The files before the first log entry. */
+  readonly start: Files;
   readonly log: readonly LogEntry[];
   readonly timeline: readonly Expectation[];
   readonly random: Random;
@@ -22,43 +27,38 @@ export interface Exploration {
   readonly subsets: number;
   /** Stop after this many states. */
   readonly limit: number;
-  /** Opens the backing file, if there is one. */
-  readonly backing?: () => Storage;
+  /** Opens a file that the top one names and the log does not have. */
+  readonly resolve: (name: string) => Storage;
   /** Is shown some of the states, for a second opinion. */
-  readonly sample?: (file: Uint8Array) => void;
+  readonly sample?: (files: Files) => void;
 }
 
 /** Looks at states until the log or the limit ends; throws at the first that is wrong. Returns how many there were. */
 export async function explore(exploration: Exploration): Promise<number> {
   const { log, timeline, random, limit } = exploration;
-  let durable: Uint8Array = exploration.start;
-  let stretch: Change[] = [];
+  const files = new CutFiles(exploration.start);
   let mark = 0;
   let states = 0;
-  const look = async (changes: readonly Change[], what: string) => {
+  const look = async (state: Files, what: string) => {
     if (states >= limit) return;
     states++;
-    await judge(
-      exploration,
-      rebuild(durable, changes),
-      timeline[mark] as Expectation,
-      `log entry ${position}, ${what} of ${stretch.length} changes`,
-      states,
-    );
+    await judge(exploration, state, timeline[mark] as Expectation, { what: `log entry ${position}, ${what}`, count: states });
   };
   let position = 0;
   for (; position <= log.length && states < limit; position++) {
     const entry = log[position];
     // The last mark is right for the whole stretch: only a flush makes earlier answers wrong, and it ends the stretch.
     while (mark + 1 < timeline.length && (timeline[mark + 1] as Expectation).position <= position) mark++;
-    await look(stretch, 'all');
+    const stretch = files.stretch;
+    await look(files.with(stretch), `all of ${stretch.length} changes`);
     if (entry && (entry.kind === 'write' || entry.kind === 'truncate')) {
-      stretch.push(entry);
+      files.change(entry);
       continue;
     }
-    for (const { changes, what } of partial(stretch, random, exploration.subsets)) await look(changes, what);
-    durable = rebuild(durable, stretch);
-    stretch = [];
+    for (const { changes, what } of partial(stretch, random, exploration.subsets))
+      await look(files.with(changes), `${what} of ${stretch.length} changes`);
+    for (const { state, what } of files.behind()) await look(state, what);
+    if (entry) files.order(entry);
   }
   return states;
 }
@@ -87,28 +87,12 @@ function tear(change: Change, random: Random): Change | undefined {
   return { ...change, bytes: change.bytes.subarray(0, sectors * SECTOR - (change.offset % SECTOR)) };
 }
 
-function rebuild(base: Uint8Array, changes: readonly Change[]): Uint8Array {
-  let size = base.length;
-  for (const change of changes) size = change.kind === 'truncate' ? Math.max(size, change.size) : Math.max(size, change.offset + change.bytes.length);
-  const file = new Uint8Array(size);
-  file.set(base);
-  let end = base.length;
-  for (const change of changes) {
-    if (change.kind === 'write') {
-      file.set(change.bytes, change.offset);
-      end = Math.max(end, change.offset + change.bytes.length);
-    } else {
-      if (change.size < end) file.fill(0, change.size, end);
-      end = change.size;
-    }
-  }
-  return file.subarray(0, end);
-}
-
-async function judge(exploration: Exploration, file: Uint8Array, right: Expectation, what: string, count: number): Promise<void> {
-  const { format, backing, random } = exploration;
+async function judge(exploration: Exploration, files: Files, right: Expectation, { what, count }: { what: string; count: number }): Promise<void> {
+  const { format, top, random } = exploration;
+  const storages = new Map([...files].map(([name, bytes]) => [name, memoryStorage({ name, bytes })]));
+  const resolve = ({ name }: { name: string }) => storages.get(name) ?? exploration.resolve(name);
   try {
-    const disk = await openDisk(memoryStorage({ bytes: file }), { format, ...(backing ? { resolve: backing } : {}) });
+    const disk = await openDisk(storages.get(top) as Storage, { format, resolve });
     if (format !== 'raw') await requireSound(disk.check());
     await requireRight(disk, right);
     // A broken allocator shows only on the next write.
@@ -117,8 +101,12 @@ async function judge(exploration: Exploration, file: Uint8Array, right: Expectat
       await disk.flush();
       if (format !== 'raw') await requireSound(disk.check());
     }
+    for (let { backing } = disk.node; backing; { backing } = backing) {
+      const { driver } = backing;
+      if (driver.check && files.has(backing.name)) await requireSound(runAsync(driver.check({})));
+    }
     await disk.close();
-    if (count % 400 === 0) exploration.sample?.(file);
+    if (count % 400 === 0) exploration.sample?.(files);
   } catch (error) {
     throw new Error(`after a cut at ${what}: ${error instanceof Error ? error.message : error}`, { cause: error });
   }

@@ -3,9 +3,12 @@
  * from; since the last flush several answers are right, before it only one.
  */
 import { runAsync } from '../../src/base/io.ts';
+import type { Resolve } from '../../src/disk/chain.ts';
 import type { Disk } from '../../src/disk/disk.ts';
 import type { BackingReference } from '../../src/formats/driver.ts';
-import type { RecorderStorage } from '../../src/layers/recorder.ts';
+import { commit } from '../../src/jobs/commit.ts';
+import { rebase } from '../../src/jobs/rebase.ts';
+import type { LogEntry } from '../../src/layers/recorder.ts';
 
 export const SECTOR = 512;
 
@@ -31,16 +34,16 @@ export interface Expectation {
 export class Guest {
   readonly timeline: Expectation[] = [];
   readonly #disk: Disk;
-  readonly #recorder: RecorderStorage;
+  readonly #log: readonly LogEntry[];
   #now: number[];
   #right: Set<number>[];
   #snapshots = new Map<string, readonly number[]>();
   #stamp = 0;
   #backing: string | undefined;
 
-  constructor(disk: Disk, recorder: RecorderStorage, contents: readonly number[]) {
+  constructor(disk: Disk, log: readonly LogEntry[], contents: readonly number[]) {
     this.#disk = disk;
-    this.#recorder = recorder;
+    this.#log = log;
     this.#now = [...contents];
     this.#right = contents.map((value) => new Set([value]));
     this.#mark();
@@ -105,6 +108,19 @@ export class Guest {
     await this.#switch({ backing: JSON.stringify(backing) }, () => runAsync(node.setBacking(backing, node.backing)));
   }
 
+  /** Into the backing file, and out of the disk's own image; it reads the same all the while. */
+  async commit(): Promise<void> {
+    await this.flush();
+    await commit(this.#disk);
+    this.#settle();
+  }
+
+  /** Another backing file, with other contents; the disk reads the same all the while. */
+  async rebase(to: BackingReference, resolve: Resolve): Promise<void> {
+    this.#backing ??= JSON.stringify(this.#disk.node.driver.backing);
+    await this.#switch({ backing: JSON.stringify(to) }, () => rebase(this.#disk, { to, resolve }));
+  }
+
   async #change(sector: number, count: number, stamp: number, body: () => Promise<void>): Promise<void> {
     for (let i = sector; i < sector + count; i++) {
       this.#now[i] = stamp;
@@ -124,7 +140,7 @@ export class Guest {
     const snapshots = to.snapshots ?? this.#snapshots;
     const backing = to.backing ?? this.#backing;
     this.timeline.push({
-      position: this.#recorder.log.length,
+      position: this.#log.length,
       states: [this.#state([...this.#now], this.#snapshots, this.#backing), this.#state(contents, snapshots, backing)],
     });
     await body();
@@ -141,7 +157,7 @@ export class Guest {
 
   #mark(): void {
     this.timeline.push({
-      position: this.#recorder.log.length,
+      position: this.#log.length,
       states: [this.#state(this.#right.map(numbers), this.#snapshots, this.#backing)],
     });
   }

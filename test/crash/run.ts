@@ -1,9 +1,12 @@
 /** Records a workload and explores what a cut can leave of it. */
+import type { Resolve } from '../../src/disk/chain.ts';
 import { createDisk, openDisk } from '../../src/disk/open.ts';
-import { RecorderStorage } from '../../src/layers/recorder.ts';
-import { memoryStorage } from '../../src/storage/memory.ts';
+import { type LogEntry, RecorderStorage } from '../../src/layers/recorder.ts';
+import { type MemoryStorage, memoryStorage } from '../../src/storage/memory.ts';
+import type { Storage } from '../../src/storage/storage.ts';
 import { Random } from '../random.ts';
 import { explore } from './explorer.ts';
+import type { Files } from './files.ts';
 import { filled, Guest, SECTOR } from './guest.ts';
 import type { Workload } from './workloads.ts';
 
@@ -11,44 +14,59 @@ export interface RunOptions {
   readonly seed: number;
   readonly limit: number;
   readonly subsets: number;
-  readonly sample?: (file: Uint8Array) => void;
+  readonly sample?: (files: Files) => void;
   /** For the test of the test: treats barriers as if they were not there. */
   readonly ignoreBarriers?: boolean;
 }
 
+/** The file that a workload opens. */
+const TOP = 'disk';
 /** Contents of the backing file: numbers that no write uses. */
 const BACKING_STAMP = 1_000_000;
 
 /** Returns how many states were looked at; throws at the first wrong one, with workload and seed. */
 export async function runWorkload(workload: Workload, options: RunOptions): Promise<number> {
+  const { format, sectors, backing, recorded = [] } = workload;
   const random = new Random(options.seed);
-  const base = memoryStorage({ name: 'base' });
-  const below = workload.backing ? workload.sectors + 57 : 0;
-  if (below > 0) {
-    const disk = await createDisk(base, { format: 'qcow2', size: below * SECTOR, cluster_size: 1024 });
-    for (let sector = 0; sector < below; sector++) if (sector % 5 !== 0) await disk.write(sector * SECTOR, filled(1, BACKING_STAMP + sector));
-    await disk.flush();
+  const files = new Map<string, MemoryStorage>();
+  const make = (name: string) => {
+    const file = memoryStorage({ name });
+    files.set(name, file);
+    return file;
+  };
+  const contents = Array.from({ length: sectors }, () => 0);
+  if (backing)
+    for (const [sector, stamp] of (await makeBacking(make('base'), sectors + (backing === 'shorter' ? -57 : 57), 0)).entries())
+      contents[sector] = stamp;
+  if (workload.other) await makeBacking(make('other'), sectors + 20, 3);
+  const named = backing ? { backing: { name: 'base', format: 'qcow2' } } : {};
+  const create: Resolve = ({ name }) => files.get(name) ?? make(name);
+  await (await createDisk(make(TOP), { format, size: sectors * SECTOR, ...workload.options, ...named, resolve: create })).flush();
+  const log: LogEntry[] = [];
+  const start = new Map<string, Uint8Array>();
+  const storages = new Map<string, Storage>(files);
+  for (const name of [TOP, ...recorded]) {
+    const bytes = (files.get(name) as MemoryStorage).bytes();
+    start.set(name, bytes);
+    storages.set(name, new RecorderStorage(memoryStorage({ name, bytes }), log));
   }
-  const backing = below > 0 ? { backing: { name: 'base', format: 'qcow2' }, resolve: () => base } : {};
-  const file = memoryStorage();
-  await (await createDisk(file, { format: workload.format, size: workload.sectors * SECTOR, ...workload.options, ...backing })).flush();
-  const start = file.bytes();
-  const recorder = new RecorderStorage(memoryStorage({ bytes: start }));
-  const disk = await openDisk(recorder, { format: workload.format, ...('resolve' in backing ? { resolve: backing.resolve } : {}) });
-  const contents = Array.from({ length: workload.sectors }, (_, sector) => (sector < below && sector % 5 !== 0 ? BACKING_STAMP + sector : 0));
-  const guest = new Guest(disk, recorder, contents);
-  await workload.run(guest, random);
+  const resolve: Resolve = ({ name }) => storages.get(name) as Storage;
+  const writableBacking = recorded.includes('base') ? { writableBacking: 1 } : {};
+  const guest = new Guest(await openDisk(storages.get(TOP) as Storage, { format, resolve, ...writableBacking }), log, contents.slice(0, sectors));
+  await workload.run(guest, random, resolve);
   await guest.flush();
   try {
     return await explore({
-      format: workload.format,
+      format,
+      top: TOP,
       start,
-      log: options.ignoreBarriers ? withoutBarriers(recorder) : recorder.log,
+      log: options.ignoreBarriers ? withoutBarriers(log) : log,
       timeline: guest.timeline,
       random,
       subsets: options.subsets,
       limit: options.limit,
-      ...('resolve' in backing ? { backing: () => base } : {}),
+      // A renamed backing file is still the same one.
+      resolve: (name) => (files.get(name) ?? files.get('base')) as Storage,
       ...(options.sample ? { sample: options.sample } : {}),
     });
   } catch (error) {
@@ -56,10 +74,21 @@ export async function runWorkload(workload: Workload, options: RunOptions): Prom
   }
 }
 
+/** A backing file with a number of its own in four of five sectors. Returns the numbers. */
+async function makeBacking(storage: Storage, sectors: number, hole: number): Promise<number[]> {
+  const disk = await createDisk(storage, { format: 'qcow2', size: sectors * SECTOR, cluster_size: 1024 });
+  const numbers = Array.from({ length: sectors }, (_, sector) => (sector % 5 === hole ? 0 : BACKING_STAMP + sector));
+  for (const [sector, stamp] of numbers.entries()) if (stamp !== 0) await disk.write(sector * SECTOR, filled(1, stamp));
+  await disk.flush();
+  return numbers;
+}
+
 /** The log as if nothing but the guest's last word had been flushed; the positions stay. */
-function withoutBarriers({ log }: RecorderStorage): RecorderStorage['log'] {
+function withoutBarriers(log: readonly LogEntry[]): readonly LogEntry[] {
   const last = log.findLastIndex(({ kind }) => kind === 'flush');
   return log.map((entry, index) =>
-    entry.kind === 'barrier' || (entry.kind === 'flush' && index < last) ? { kind: 'write', offset: 0, bytes: new Uint8Array() } : entry,
+    entry.kind === 'barrier' || (entry.kind === 'flush' && index < last)
+      ? { file: entry.file, kind: 'write', offset: 0, bytes: new Uint8Array() }
+      : entry,
   );
 }

@@ -1,4 +1,5 @@
 /** What disks are put through before the power is cut. Adding one is a name, a set of options and a few lines. */
+import type { Resolve } from '../../src/disk/chain.ts';
 import type { Random } from '../random.ts';
 import type { Guest } from './guest.ts';
 
@@ -7,9 +8,13 @@ export interface Workload {
   readonly format: string;
   readonly options: Readonly<Record<string, unknown>>;
   readonly sectors: number;
-  /** Made by us first, full of data, and put below. */
-  readonly backing?: boolean;
-  run(guest: Guest, random: Random): Promise<void>;
+  /** `base`, made by us first, full of data, and put below: longer than the disk or shorter. */
+  readonly backing?: 'longer' | 'shorter';
+  /** `other`, another image that could be put below, with other contents. */
+  readonly other?: boolean;
+  /** Files besides the disk's own that change too, and may be cut off anywhere. */
+  readonly recorded?: readonly string[];
+  run(guest: Guest, random: Random, resolve: Resolve): Promise<void>;
 }
 
 /** A random range of sectors, often a whole number of clusters long or nearly so. */
@@ -68,7 +73,7 @@ async function compressed(guest: Guest, random: Random, { count, cluster }: { co
   }
 }
 
-const qcow2 = (name: string, options: Record<string, unknown>, rest: Pick<Workload, 'sectors' | 'run'> & { backing?: boolean }): Workload => ({
+const qcow2 = (name: string, options: Record<string, unknown>, rest: Omit<Workload, 'name' | 'format' | 'options'>): Workload => ({
   name: `qcow2 ${name} ${JSON.stringify(options)}`,
   format: 'qcow2',
   options,
@@ -110,7 +115,7 @@ export const workloads: readonly Workload[] = [
   ...[{ cluster_size: 512 }, { cluster_size: 4096 }].map((options) =>
     qcow2('copy on write over a backing file', options, {
       sectors: 400,
-      backing: true,
+      backing: 'longer',
       run: (guest, random) => mixture(guest, random, { count: 50, most: 9, cluster: options.cluster_size / 512 }),
     }),
   ),
@@ -127,7 +132,7 @@ export const workloads: readonly Workload[] = [
   ),
   qcow2('resize over a longer backing file', SMALL, {
     sectors: 300,
-    backing: true,
+    backing: 'longer',
     run: async (guest, random) => {
       for (const sectors of [120, 250, 60, 500]) {
         await writes(guest, random, { count: 3, most: 9 });
@@ -138,7 +143,7 @@ export const workloads: readonly Workload[] = [
   ...[SMALL, { cluster_size: 4096 }, { cluster_size: 4096, compat: '0.10' }, { cluster_size: 65536 }].map((options) =>
     qcow2('another name for the backing file', options, {
       sectors: 300,
-      backing: true,
+      backing: 'longer',
       run: async (guest, random) => {
         // Short names fit into the first sector; long ones make old and new layout share sectors.
         const most = options.cluster_size === 512 ? 300 : 1000;
@@ -146,6 +151,34 @@ export const workloads: readonly Workload[] = [
           await writes(guest, random, { count: 3, most: 9 });
           const name = `${i}`.padStart(random.pick([2, 40, random.between(100, most), most]), 'base/');
           await guest.rename({ name, ...(random.chance(0.7) ? { format: 'qcow2' } : {}) });
+        }
+      },
+    }),
+  ),
+  ...(['longer', 'shorter'] as const).flatMap((backing) =>
+    [{ cluster_size: 512 }, { cluster_size: 4096 }].map((options) =>
+      qcow2(`commit into a ${backing} backing file`, options, {
+        sectors: 300,
+        backing,
+        recorded: ['base'],
+        run: async (guest, random) => {
+          for (let i = 0; i < 4; i++) {
+            await mixture(guest, random, { count: 8, most: 12, cluster: options.cluster_size / 512 });
+            await guest.commit();
+          }
+        },
+      }),
+    ),
+  ),
+  ...[{ cluster_size: 512 }, { cluster_size: 4096 }].map((options) =>
+    qcow2('rebase onto another backing file', options, {
+      sectors: 300,
+      backing: 'longer',
+      other: true,
+      run: async (guest, random, resolve) => {
+        for (const name of ['other', 'base', 'other']) {
+          await mixture(guest, random, { count: 6, most: 9, cluster: options.cluster_size / 512 });
+          await guest.rebase({ name, format: 'qcow2' }, resolve);
         }
       },
     }),
