@@ -28,7 +28,7 @@ const KNOWN: Readonly<Record<string, readonly KnownOption[]>> = {
   raw: [SIZE, { name: 'preallocation', type: 'text', help: 'only off' }],
   qcow2: [
     { name: 'cluster_size', type: 'size', default: 65536, help: 'bytes in a cluster: 512 to 2M, a power of two' },
-    { name: 'extended_l2', type: 'flag', default: false, help: 'only off' },
+    { name: 'extended_l2', type: 'flag', default: false, help: 'L2 entries with subclusters; clusters of 16k or more' },
     { name: 'preallocation', type: 'text', help: 'off, metadata, falloc or full' },
     { name: 'compression_type', type: 'text', default: 'zlib', help: 'only zlib' },
     SIZE,

@@ -78,16 +78,18 @@ const info: Command = {
     if (!facts) return false;
     const cluster = facts['cluster-size'] ?? 0;
     const { out } = session.terminal;
-    out(`format name: ${facts.format}\ncluster size: ${sizeText(cluster)}\nvm state offset: ${sizeText(stateOffset(session.size, cluster))}\n`);
+    out(
+      `format name: ${facts.format}\ncluster size: ${sizeText(cluster)}\nvm state offset: ${sizeText(stateOffset(session.size, cluster, facts['format-specific']?.data['extended-l2'] === true))}\n`,
+    );
     out(specificText(facts['format-specific']?.data));
     return true;
   },
 };
 
 /** Where saved machine state begins: behind the disk, where the next L2 table would. */
-function stateOffset(size: number, clusterSize: number): number {
+function stateOffset(size: number, clusterSize: number, extended: boolean): number {
   if (clusterSize === 0) return 0;
-  const covered = clusterSize * (clusterSize / 8);
+  const covered = clusterSize * (clusterSize / (extended ? 16 : 8));
   return Math.ceil(size / covered) * covered;
 }
 

@@ -155,20 +155,30 @@ export class BlockNode implements Storage {
    */
   *#clearPastEnd(old: number, size: number): Io<void> {
     const { driver, backing } = this;
-    const unit = driver.clusterSize || 1;
     const uncovered = Math.min(size, backing?.size ?? 0);
-    const tailEnd = Math.min(size, roundUp(old, unit));
-    if (old < tailEnd) {
-      const { kind } = yield* driver.map(old, tailEnd - old);
-      if (kind === 'data' || kind === 'encoded' || (kind === 'backing' && old < uncovered))
-        yield* this.#writeRange(old, new Uint8Array(tailEnd - old));
+    const tailEnd = Math.min(size, roundUp(old, driver.clusterSize || 1));
+    for (let at = old; at < tailEnd; ) {
+      const { kind, length } = yield* driver.map(at, Math.min(tailEnd, roundUp(at + 1, this.#zeroUnit)) - at);
+      const alive = kind === 'data' || kind === 'encoded' || (kind === 'backing' && at < uncovered);
+      at += alive ? yield* this.#clear(at, length) : length;
     }
-    for (let at = tailEnd; at < uncovered; ) {
-      const step = Math.min(unit, uncovered - at);
-      const done = driver.zero ? yield* driver.zero(at, uncovered - at, { unmap: true }) : 0;
-      if (done === 0) yield* this.#writeRange(at, new Uint8Array(step));
-      at += done || step;
-    }
+    for (let at = tailEnd; at < uncovered; ) at += yield* this.#clear(at, uncovered - at);
+  }
+
+  /** Zeros the start of a range without a look at what is there: by the driver, else as bytes up to where it may go on. Returns bytes done. */
+  *#clear(offset: number, length: number): Io<number> {
+    const { driver } = this;
+    const unit = this.#zeroUnit;
+    const done = driver.zero && offset % unit === 0 ? yield* driver.zero(offset, length, { unmap: true }) : 0;
+    if (done > 0) return done;
+    const step = Math.min(length, roundUp(offset + 1, unit) - offset);
+    yield* this.#writeRange(offset, new Uint8Array(step));
+    return step;
+  }
+
+  /** What the driver's `zero` is aligned to. */
+  get #zeroUnit(): number {
+    return this.driver.subclusterSize ?? (this.driver.clusterSize || 1);
   }
 
   *map(offset: number, length: number): Io<StorageExtent> {
@@ -275,7 +285,8 @@ export class BlockNode implements Storage {
       case 'backing': {
         // Past the end of a shorter backing file there is nothing either.
         const shared = this.backing ? Math.min(extent.length, this.backing.size - offset) : 0;
-        if (!this.backing || shared <= 0) return { ...run(offset, extent.length), present: false, zero: true, data: false };
+        const place = extent.hostOffset === undefined ? {} : { offset: extent.hostOffset };
+        if (!this.backing || shared <= 0) return { ...run(offset, extent.length), present: false, zero: true, data: false, ...place };
         const below = yield* this.backing.status(offset, shared);
         return { ...below, depth: below.depth + 1 };
       }
@@ -380,9 +391,9 @@ export class BlockNode implements Storage {
   }
 
   *#zeroRange(offset: number, length: number, unmap: boolean): Io<void> {
-    const { zero, clusterSize, size } = this.driver;
+    const { zero, size } = this.driver;
     const end = offset + length;
-    const unit = clusterSize || 1;
+    const unit = this.#zeroUnit;
     const first = Math.min(roundUp(offset, unit), end);
     // The image's last cluster may be cut off: its end counts as aligned.
     const last = Math.max(first, end === size ? end : roundDown(end, unit));

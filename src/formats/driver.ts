@@ -16,8 +16,8 @@ export type Extent =
   | { readonly kind: 'data'; readonly length: number; readonly storage: Storage; readonly hostOffset: number }
   /** Reads as zero; `hostOffset` if space is set aside all the same. */
   | { readonly kind: 'zero'; readonly length: number; readonly hostOffset?: number }
-  /** Not in this layer: the backing file's bytes, or zero without one. */
-  | { readonly kind: 'backing'; readonly length: number }
+  /** Not in this layer: the backing file's bytes, or zero without one; `hostOffset` if space is set aside all the same. */
+  | { readonly kind: 'backing'; readonly length: number; readonly hostOffset?: number }
   /** In this layer, in a form that only `ImageDriver.decode` can read. */
   | { readonly kind: 'encoded'; readonly length: number; readonly compressed: boolean };
 
@@ -136,6 +136,8 @@ export interface ImageDriver {
   readonly size: number;
   /** Guest bytes that are allocated as one; 0 if writes never allocate. */
   readonly clusterSize: number;
+  /** Guest bytes that come alive, or read as zero, as one, where that is less than a cluster. */
+  readonly subclusterSize?: number;
   readonly backing?: BackingReference | undefined;
   /** The storage the image was opened on. */
   readonly storage: Storage;
@@ -153,7 +155,7 @@ export interface ImageDriver {
    * cannot be written so.
    */
   writeCompressed?(offset: number, bytes: Uint8Array): Io<boolean>;
-  /** Makes a cluster-aligned range (or one that ends at `size`) read as zero. Returns bytes done from the start; 0: write zeros. */
+  /** Makes a range of whole subclusters (or one that ends at `size`) read as zero. Returns bytes done from the start; 0: write zeros. */
   zero?(offset: number, length: number, options: { unmap: boolean }): Io<number>;
   /** Gives space back. Returns bytes dealt with from the start, at least 1; what is not cluster-aligned is left alone. */
   discard?(offset: number, length: number): Io<number>;

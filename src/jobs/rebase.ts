@@ -134,9 +134,10 @@ class Comparison {
     return { length: run.length, zero: run.zero, shared: node === this.#old && run.depth >= this.#sharedDepth };
   }
 
-  /** Writes what differs, in whole clusters: the top image would allocate no less. */
+  /** Writes what differs, in whole clusters or subclusters: the top image would allocate no less. */
   *#copy(offset: number, before: Uint8Array, after: Uint8Array): Io<void> {
-    const unit = this.#top.driver.clusterSize || SECTOR;
+    const { clusterSize, subclusterSize } = this.#top.driver;
+    const unit = (subclusterSize ?? clusterSize) || SECTOR;
     let from = -1;
     for (let at = 0; at < before.length; ) {
       const end = Math.min(before.length, roundDown(offset + at, unit) + unit - offset);

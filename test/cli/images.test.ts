@@ -24,6 +24,7 @@ describe('create', () => {
     ['-f qcow2 -o compat=1.1,cluster_size=512,lazy_refcounts=on,refcount_bits=1 n.qcow2 3M', 'n.qcow2'],
     ['-f qcow2 -o cluster_size=2M -o refcount_bits=64 n.qcow2 70M', 'n.qcow2'],
     ['-f qcow2 -o preallocation=off,extended_l2=off,compression_type=zlib,compat=v3 n.qcow2 70000', 'n.qcow2'],
+    ['-f qcow2 -o extended_l2=on n.qcow2 70M', 'n.qcow2'],
     ['-f qcow2 -o size=7M n.qcow2', 'n.qcow2'],
     ['-f qcow2 n.qcow2 0', 'n.qcow2'],
     ['-f qcow2 -b base.raw -F raw n.qcow2', 'n.qcow2'],

@@ -24,7 +24,14 @@ function merged(text: string): Run[] {
   return list;
 }
 
-const OPTIONS = ['cluster_size=64k', 'cluster_size=4k', 'cluster_size=512', 'compat=0.10', 'cluster_size=2M,refcount_bits=1'];
+const OPTIONS = [
+  'cluster_size=64k',
+  'cluster_size=4k',
+  'cluster_size=512',
+  'compat=0.10',
+  'cluster_size=2M,refcount_bits=1',
+  'extended_l2=on,cluster_size=16k',
+];
 
 describe.each(['metadata', 'falloc', 'full'])('preallocation=%s', (mode) => {
   it.each(OPTIONS)('%s', async (options) => {
@@ -52,6 +59,16 @@ describe.each(['metadata', 'falloc', 'full'])('preallocation=%s', (mode) => {
     expect(statSync(join(sides.ours, 'w.qcow2')).size).toBe(size);
     expect(sides.qemu('qemu-img', ['compare', join(sides.ours, 'w.qcow2'), join(sides.theirs, 'w.qcow2')]).status).toBe(0);
     expect(sides.qemu('qemu-img', ['check', 'w.qcow2'], { side: sides.ours }).status).toBe(0);
+  });
+
+  it('shows the backing file with extended L2 entries', async () => {
+    sides.put('base.raw', new Uint8Array(1 << 20).fill(3));
+    const create = ['create', '-f', 'qcow2', '-b', 'base.raw', '-F', 'raw', '-o', `preallocation=${mode},extended_l2=on`, 'b.qcow2'];
+    await sides.same(...create);
+    await sides.sameIo(['-c', 'write -P 5 70000 3000', '-c', 'read -P 3 0 70000', 'b.qcow2']);
+    const [ours, theirs] = [sides.ours, sides.theirs].map((side) => sides.qemu('qemu-img', ['map', '--output=json', 'b.qcow2'], { side }).out);
+    expect(merged(ours as string)).toEqual(merged(theirs as string));
+    expect(sides.qemu('qemu-img', ['check', 'b.qcow2'], { side: sides.ours }).status).toBe(0);
   });
 
   it('is refused where qemu-img refuses it', async () => {

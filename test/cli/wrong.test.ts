@@ -36,6 +36,9 @@ create -f qcow2 n.qcow2 -- -5
 create -f nope n.x 10M
 create -f qcow2 -o cluster_size=100 n.qcow2 10M
 create -f qcow2 -o cluster_size=x n.qcow2 10M
+create -f qcow2 -o extended_l2=on,cluster_size=8k n.qcow2 10M
+create -f qcow2 -o extended_l2=on,compat=0.10,cluster_size=1000 n.qcow2 10M
+create -f qcow2 -o extended_l2=on,cluster_size=16k n.qcow2 65T
 create -f qcow2 -o foo=1 n.qcow2 10M
 create -f raw -o foo=1 n.raw 10M
 create -f qcow2 -o foo n.qcow2 10M

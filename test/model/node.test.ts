@@ -48,6 +48,7 @@ const cases = [
   { format: 'qcow2', options: { cluster_size: 65536, refcount_bits: 64 } },
   { format: 'qcow2', options: { cluster_size: 512, refcount_bits: 1 } },
   { format: 'qcow2', options: { cluster_size: 2097152, refcount_bits: 4 } },
+  { format: 'qcow2', options: { cluster_size: 16384, extended_l2: 'on' } },
 ];
 
 describe.each(makers)('over %s', (_, maker) => {

@@ -25,6 +25,7 @@ interface Configuration {
   readonly cluster_size: number;
   readonly refcount_bits?: number;
   readonly compat?: string;
+  readonly extended_l2?: 'on';
   readonly backing?: boolean;
 }
 
@@ -36,6 +37,12 @@ const configurations: readonly Configuration[] = [
   ...[512, 65536].map((cluster_size) => ({ cluster_size, compat: '0.10' })),
   ...[512, 4096, 65536].map((cluster_size) => ({ cluster_size, backing: true })),
   { cluster_size: 4096, compat: '0.10', backing: true },
+  ...[16384, 65536].flatMap((cluster_size) => [
+    { cluster_size, extended_l2: 'on' as const },
+    { cluster_size, extended_l2: 'on' as const, backing: true },
+  ]),
+  { cluster_size: 16384, extended_l2: 'on', refcount_bits: 1 },
+  { cluster_size: 2097152, extended_l2: 'on', refcount_bits: 64 },
 ];
 
 /** Random qemu-io and qemu-img commands, and the same on the naive disk. */

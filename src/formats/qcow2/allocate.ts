@@ -5,46 +5,64 @@
  * Crash argument. New clusters come from free space that nothing durable points at. Commit changes the L2 table in memory
  * after the data was handed to the storage; the flush puts a barrier between the two, so no durable L2 entry points at bytes
  * that are not. What an entry pointed at before goes into quarantine (refcounts.ts) and is not reused before the new entry is durable.
+ * A cluster that keeps its place may get further subclusters: their bytes in the file are nobody's until their bits are set, and bits are
+ * cleared only where the whole cluster is given up, or for bits that say zero. So a durable entry shows the bytes from before, zeros, or the new.
  */
 import { divideUp } from '../../base/bytes.ts';
 import { corrupt } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
 import type { Placement } from '../driver.ts';
 import { FORMAT } from './layout.ts';
-import { COMPRESSED_HIGH, COPIED_HIGH, type CompressedPlace, compressedPlace, entryOffset, putCompressed, ZERO_LOW } from './layout-tables.ts';
-import { type Metadata, putEntry } from './metadata.ts';
+import { bitRange, type EntryValue } from './layout-l2.ts';
+import { COMPRESSED_HIGH, type CompressedPlace, compressedPlace, entryOffset } from './layout-tables.ts';
+import type { Metadata } from './metadata.ts';
 import type { Table } from './tables.ts';
 
 /** QEMU looks at no more than 64 KiB of an L2 table at a time, so its allocations stop there; ours then lie the same way. */
-const SLICE_ENTRIES = 8192;
+const SLICE_BYTES = 65536;
 
-type Use = 'in-place' | 'preallocated' | 'new';
+const NOTHING: EntryValue = { offset: 0, copied: false, allocated: 0, zero: 0 };
 
-/** See `ImageDriver.allocate`. */
-export function* allocate(meta: Metadata, offset: number, length: number, after?: number): Io<Placement> {
+/** Clusters of one L2 table that a write goes to, as the table has them. */
+interface Run {
+  /** Of the first entry. */
+  readonly index: number;
+  readonly clusters: number;
+  /** They may be written where they are, at `hostOffset` and on; else they need a new place. */
+  readonly keep: boolean;
+  readonly hostOffset: number;
+}
+
+/**
+ * See `ImageDriver.allocate`. With `empty` the clusters get a place only, and read as before where the image can say so (extended L2
+ * entries): for setting space aside.
+ */
+export function* allocate(meta: Metadata, offset: number, length: number, after?: number, { empty = false } = {}): Io<Placement> {
   yield* meta.makeRoom();
-  const { clusterSize } = meta;
+  const { clusterSize, subclusterSize, storage } = meta;
   const l1Index = Math.floor(offset / meta.l2Coverage);
   const within = offset % clusterSize;
   const index = Math.floor((offset % meta.l2Coverage) / clusterSize);
   const table = yield* meta.l2ForWrite(l1Index);
-  const sliceEnd = Math.min(meta.l2Entries, (Math.floor(index / SLICE_ENTRIES) + 1) * SLICE_ENTRIES);
-  const most = Math.min(divideUp(within + length, clusterSize), sliceEnd - index);
-  const { use, clusters: found, hostOffset } = useOf(meta, table.data, index, most);
-  if (use !== 'new') yield* meta.requireWritable(hostOffset, found * clusterSize);
-  if (use === 'in-place') return { length: Math.min(length, found * clusterSize - within), storage: meta.storage, hostOffset: hostOffset + within };
-  const { place, clusters } = use === 'new' ? yield* newClusters(meta, found, after) : { place: hostOffset, clusters: found };
-  const start = offset - within;
+  const slice = SLICE_BYTES / meta.shape.bytes;
+  const sliceEnd = Math.min(meta.l2Entries, (Math.floor(index / slice) + 1) * slice);
+  const run = runAt(meta, table.data, index, Math.min(divideUp(within + length, clusterSize), sliceEnd - index));
+  if (run.keep) yield* meta.requireWritable(run.hostOffset, run.clusters * clusterSize);
+  const { place, clusters } = run.keep ? { place: run.hostOffset, clusters: run.clusters } : yield* newClusters(meta, run.clusters, after);
+  const done = Math.min(length, clusters * clusterSize - within);
+  const placement = { length: done, storage, hostOffset: place + within };
+  const { from, to } = aliveAfter(meta, table.data, { ...run, clusters }, { start: within, end: within + done });
+  if (run.keep && from === to) return placement;
+  const alive =
+    empty && meta.shape.subclusters > 1 ? { from: 0, to: 0 } : { from: Math.floor(from / subclusterSize), to: divideUp(to, subclusterSize) };
   return {
-    length: Math.min(length, clusters * clusterSize - within),
-    storage: meta.storage,
-    hostOffset: place + within,
+    ...placement,
     fresh: {
-      start,
-      end: start + clusters * clusterSize,
-      commit: () => meta.lock.run(() => link(meta, { l1Index, index, clusters, hostOffset: place })),
+      start: offset - within + from,
+      end: offset - within + to,
+      commit: () => meta.lock.run(() => link(meta, l1Index, { ...run, clusters, hostOffset: place }, alive)),
       *abort() {
-        if (use === 'new') yield* meta.lock.run(() => meta.refcounts.release(place, clusters * clusterSize));
+        if (!run.keep) yield* meta.lock.run(() => meta.refcounts.release(place, clusters * clusterSize));
       },
     },
   };
@@ -65,33 +83,61 @@ function* newClusters(meta: Metadata, count: number, after: number | undefined):
 }
 
 /** How the clusters from `index` on can be written, and how many of the next `most` alike (contiguous where they have a place). */
-function useOf(meta: Metadata, table: DataView, index: number, most: number): { use: Use; clusters: number; hostOffset: number } {
-  const use = entryUse(table, index);
-  const hostOffset = entryOffset(table.getUint32(index * 8), table.getUint32(index * 8 + 4));
-  if (use !== 'new' && hostOffset % meta.clusterSize !== 0)
+function runAt({ shape, clusterSize }: Metadata, table: DataView, index: number, most: number): Run {
+  const isKept = (at: number) => shape.copied(table, at) && !shape.compressed(table, at) && shape.offset(table, at) !== 0;
+  const keep = isKept(index);
+  const hostOffset = keep ? shape.offset(table, index) : 0;
+  if (hostOffset % clusterSize !== 0)
     throw corrupt(FORMAT, `L2 entry ${index} points at 0x${hostOffset.toString(16)}, not on a cluster`, { field: 'L2 entry' });
-  let clusters = 1;
+  let clusters = 0;
   for (; clusters < most; clusters++) {
     const at = index + clusters;
-    if (entryUse(table, at) !== use) break;
-    if (use !== 'new' && entryOffset(table.getUint32(at * 8), table.getUint32(at * 8 + 4)) !== hostOffset + clusters * meta.clusterSize) break;
+    if (shape.contradicts(table, at))
+      throw corrupt(FORMAT, `the subclusters of L2 entry ${at} are marked in ways that contradict each other: check the image`, {
+        field: 'L2 entry',
+      });
+    if (isKept(at) !== keep || (keep && shape.offset(table, at) !== hostOffset + clusters * clusterSize)) break;
   }
-  return { use, clusters, hostOffset };
+  return { index, clusters, keep, hostOffset };
 }
 
-function entryUse(table: DataView, index: number): Use {
-  const high = table.getUint32(index * 8);
-  const low = table.getUint32(index * 8 + 4);
-  if ((high & COPIED_HIGH) === 0 || (high & COMPRESSED_HIGH) !== 0 || entryOffset(high, low) === 0) return 'new';
-  return (low & ZERO_LOW) !== 0 ? 'preallocated' : 'in-place';
+/**
+ * The bytes of a run that come alive with a write to its bytes [start, end): empty if all of those are alive already. A subcluster whose bytes
+ * are in place needs nothing around the write; one that gets its place now comes alive as a whole, and in a new place so does all
+ * between the first and the last that were alive in the old one.
+ */
+function aliveAfter({ shape, clusterSize, subclusterSize }: Metadata, table: DataView, run: Run, { start, end }: { start: number; end: number }) {
+  const n = shape.subclusters;
+  const last = Math.floor((end - 1) / clusterSize);
+  const bits = (cluster: number) => (shape.compressed(table, run.index + cluster) ? shape.all : shape.allocated(table, run.index + cluster));
+  const first = Math.floor(start / subclusterSize);
+  const final = Math.floor((end - 1) / subclusterSize);
+  if (!run.keep) {
+    const lowest = bits(0) === 0 ? n : 31 - Math.clz32(bits(0) & -bits(0));
+    const highest = 31 - Math.clz32(bits(last));
+    return { from: Math.min(first, lowest) * subclusterSize, to: (Math.max(final, last * n + highest) + 1) * subclusterSize };
+  }
+  let missing = false;
+  for (let cluster = 0; cluster <= last && !missing; cluster++) {
+    const touched = bitRange(Math.max(0, first - cluster * n), Math.min(n, final + 1 - cluster * n));
+    missing = (touched & ~bits(cluster)) !== 0;
+  }
+  if (!missing) return { from: start, to: start };
+  const there = (subcluster: number) => (bits(Math.floor(subcluster / n)) & (1 << (subcluster % n))) !== 0;
+  return { from: there(first) ? start : first * subclusterSize, to: there(final) ? end : (final + 1) * subclusterSize };
 }
 
-/** Points L2 entries at clusters whose data was written. */
-function* link(meta: Metadata, run: { l1Index: number; index: number; clusters: number; hostOffset: number }): Io<void> {
-  const table = yield* meta.l2ForWrite(run.l1Index);
+/** Points L2 entries at clusters whose data was written: in the run's subclusters [from, to), counted from its start. */
+function* link(meta: Metadata, l1Index: number, run: Run, { from, to }: { from: number; to: number }): Io<void> {
+  const { shape } = meta;
+  const table = yield* meta.l2ForWrite(l1Index);
   for (let i = 0; i < run.clusters; i++) {
+    const at = run.index + i;
     const offset = run.hostOffset + i * meta.clusterSize;
-    replaceEntry(meta, table, run.index + i, { offset, copied: true });
+    const first = i * shape.subclusters;
+    const bits = to > from ? bitRange(Math.max(0, from - first), Math.min(shape.subclusters, to - first)) : 0;
+    const allocated = (run.keep ? shape.allocated(table.data, at) : 0) | bits;
+    replaceEntry(meta, table, at, { offset, copied: true, allocated, zero: shape.zero(table.data, at) & ~bits });
   }
 }
 
@@ -121,11 +167,12 @@ function* placeEncoded(meta: Metadata, length: number): Io<number> {
 function* linkEncoded(meta: Metadata, offset: number, place: CompressedPlace): Io<boolean> {
   const table = yield* meta.l2ForWrite(Math.floor(offset / meta.l2Coverage));
   const index = Math.floor((offset % meta.l2Coverage) / meta.clusterSize);
-  const high = table.data.getUint32(index * 8);
-  const low = table.data.getUint32(index * 8 + 4);
-  if (!putCompressed(table.data, index, place, meta.clusterBits)) return false;
+  const { shape } = meta;
+  const high = shape.high(table.data, index);
+  const low = shape.low(table.data, index);
+  if (!shape.putCompressed(table.data, index, place, meta.clusterBits)) return false;
   freeEntry(meta, high, low, 0);
-  meta.l2.touch(table, index * 8, index * 8 + 8);
+  meta.l2.touch(table, index * shape.bytes, (index + 1) * shape.bytes);
   return true;
 }
 
@@ -141,28 +188,46 @@ function freeEntry(meta: Metadata, high: number, low: number, kept: number): voi
 }
 
 /** Changes an L2 entry and gives up what it pointed at, unless the new entry points there too. */
-function replaceEntry(meta: Metadata, table: Table, index: number, to: { offset: number; copied: boolean; zero?: boolean }): void {
-  freeEntry(meta, table.data.getUint32(index * 8), table.data.getUint32(index * 8 + 4), to.offset);
-  putEntry(table.data, index, to.offset, to.copied);
-  if (to.zero) table.data.setUint32(index * 8 + 4, table.data.getUint32(index * 8 + 4) | ZERO_LOW);
-  meta.l2.touch(table, index * 8, index * 8 + 8);
+function replaceEntry(meta: Metadata, table: Table, index: number, to: EntryValue): void {
+  const { shape } = meta;
+  freeEntry(meta, shape.high(table.data, index), shape.low(table.data, index), to.offset);
+  shape.put(table.data, index, to);
+  meta.l2.touch(table, index * shape.bytes, (index + 1) * shape.bytes);
 }
 
 /**
  * See `ImageDriver.zero`. Version 3 has a flag for it; version 2 has not, so nothing is done there. A cluster keeps its place
- * unless `unmap` is set or it is compressed.
+ * unless `unmap` is set or it is compressed. Part of a cluster, in whole subclusters, is marked so unless it is compressed; its bytes
+ * in the file stay as they are, and are written anew before they are alive again.
  */
 export function* zero(meta: Metadata, offset: number, length: number, unmap: boolean): Io<number> {
   if (meta.header.version < 3) return 0;
   yield* meta.makeRoom();
-  const { index, clusters } = clustersAt(meta, offset, length);
+  const { shape, clusterSize } = meta;
+  const within = offset % clusterSize;
   const table = yield* meta.l2ForWrite(Math.floor(offset / meta.l2Coverage));
+  // As in QEMU, the disk's last cluster counts as whole.
+  const whole = within === 0 && (length >= clusterSize || offset + length >= meta.header.size);
+  const { index, clusters } = clustersAt(meta, offset, whole && offset + length < meta.header.size ? length - (length % clusterSize) : length);
+  if (!whole) return zeroSubclusters(meta, table, index, { start: within, end: Math.min(clusterSize, within + length) });
   for (let i = index; i < index + clusters; i++) {
-    const high = table.data.getUint32(i * 8);
-    const hostOffset = (high & COMPRESSED_HIGH) !== 0 || unmap ? 0 : entryOffset(high, table.data.getUint32(i * 8 + 4));
-    replaceEntry(meta, table, i, { offset: hostOffset, copied: hostOffset !== 0 && (high & COPIED_HIGH) !== 0, zero: true });
+    const hostOffset = shape.compressed(table.data, i) || unmap ? 0 : shape.offset(table.data, i);
+    replaceEntry(meta, table, i, { offset: hostOffset, copied: hostOffset !== 0 && shape.copied(table.data, i), allocated: 0, zero: shape.all });
   }
-  return Math.min(length, clusters * meta.clusterSize);
+  return Math.min(length, clusters * clusterSize);
+}
+
+function zeroSubclusters(meta: Metadata, table: Table, index: number, { start, end }: { start: number; end: number }): number {
+  const { shape, subclusterSize } = meta;
+  if (shape.compressed(table.data, index)) return 0;
+  const bits = bitRange(start / subclusterSize, divideUp(end, subclusterSize));
+  replaceEntry(meta, table, index, {
+    offset: shape.offset(table.data, index),
+    copied: shape.copied(table.data, index),
+    allocated: shape.allocated(table.data, index) & ~bits,
+    zero: shape.zero(table.data, index) | bits,
+  });
+  return end - start;
 }
 
 /**
@@ -170,7 +235,7 @@ export function* zero(meta: Metadata, offset: number, length: number, unmap: boo
  * version 2, which cannot say "zero", they become unallocated, so with a backing file nothing is done.
  */
 export function* discard(meta: Metadata, offset: number, length: number, hasBacking: boolean): Io<number> {
-  const { clusterSize } = meta;
+  const { clusterSize, shape } = meta;
   const version2 = meta.header.version < 3;
   const start = divideUp(offset, clusterSize) * clusterSize;
   const atEnd = offset + length === meta.header.size;
@@ -185,9 +250,9 @@ export function* discard(meta: Metadata, offset: number, length: number, hasBack
   if (meta.l1Offset(l1Index) === 0 && !hasBacking) return rest;
   const table = yield* meta.l2ForWrite(l1Index);
   for (let i = index; i < index + clusters; i++) {
-    const unallocated = table.data.getUint32(i * 8) === 0 && table.data.getUint32(i * 8 + 4) === 0;
+    const unallocated = !shape.compressed(table.data, i) && shape.offset(table.data, i) === 0;
     if (unallocated && !hasBacking) continue;
-    replaceEntry(meta, table, i, { offset: 0, copied: false, zero: !version2 });
+    replaceEntry(meta, table, i, { ...NOTHING, zero: version2 ? 0 : shape.all });
   }
   return rest;
 }
@@ -200,7 +265,7 @@ export function* unmap(meta: Metadata, offset: number, length: number): Io<numbe
   const done = Math.min(length, clusters * meta.clusterSize);
   if (meta.l1Offset(l1Index) === 0) return done;
   const table = yield* meta.l2ForWrite(l1Index);
-  for (let i = index; i < index + clusters; i++) replaceEntry(meta, table, i, { offset: 0, copied: false });
+  for (let i = index; i < index + clusters; i++) replaceEntry(meta, table, i, NOTHING);
   return done;
 }
 

@@ -13,17 +13,7 @@ import { readBytes } from '../../storage/storage.ts';
 import type { CheckOptions, CheckResult } from '../driver.ts';
 import { ClusterCounts } from './cluster-counts.ts';
 import { FORMAT, INCOMPATIBLE } from './layout.ts';
-import {
-  COMPRESSED_HIGH,
-  COPIED_HIGH,
-  compressedPlace,
-  encodeSnapshots,
-  entryOffset,
-  l1Reserved,
-  l2Reserved,
-  maxRefcount,
-  ZERO_LOW,
-} from './layout-tables.ts';
+import { COMPRESSED_HIGH, COPIED_HIGH, encodeSnapshots, entryOffset, l1Reserved, l2Reserved, maxRefcount } from './layout-tables.ts';
 import type { Metadata } from './metadata.ts';
 import { rebuildRefcounts } from './rebuild.ts';
 import { readL1 } from './shadow.ts';
@@ -191,11 +181,11 @@ class CheckRun {
 
   *#compareTableFlags(l1Index: number, repair: boolean): Io<void> {
     const meta = this.#meta;
-    const offset = meta.l1Offset(l1Index);
-    const table = yield* this.#readTable(offset);
+    const { shape } = meta;
+    const table = yield* this.#readTable(meta.l1Offset(l1Index));
     for (let j = 0; j < meta.l2Entries; j++) {
-      const high = table.data.getUint32(j * 8);
-      const low = table.data.getUint32(j * 8 + 4);
+      const high = shape.high(table.data, j);
+      const low = shape.low(table.data, j);
       const hostOffset = entryOffset(high, low);
       if ((high & COMPRESSED_HIGH) !== 0 || hostOffset === 0) continue;
       const count = yield* this.#countOf(hostOffset);
@@ -204,8 +194,8 @@ class CheckRun {
       const mend = repair && table.resident !== undefined;
       this.#flag(`OFLAG_COPIED data cluster: l2_entry=${hex64(high, low)} refcount=${count}`, mend);
       if (!mend || !table.resident) continue;
-      table.data.setUint32(j * 8, (count === 1 ? high | COPIED_HIGH : high & ~COPIED_HIGH) >>> 0);
-      meta.l2.touch(table.resident, j * 8, j * 8 + 8);
+      table.data.setUint32(j * shape.bytes, (count === 1 ? high | COPIED_HIGH : high & ~COPIED_HIGH) >>> 0);
+      meta.l2.touch(table.resident, j * shape.bytes, (j + 1) * shape.bytes);
     }
   }
 
@@ -250,20 +240,25 @@ class CheckRun {
 
   #countTable(table: DataView, active: boolean): void {
     const meta = this.#meta;
+    const { shape } = meta;
     let next = 0;
     for (let i = 0; i < meta.l2Entries; i++) {
-      const high = table.getUint32(i * 8);
-      const low = table.getUint32(i * 8 + 4);
-      if (high === 0 && low === 0) continue;
-      if ((high & COMPRESSED_HIGH) !== 0) {
-        this.#countCompressed(high, low, active);
+      if (shape.empty(table, i)) continue;
+      if (shape.compressed(table, i)) {
+        this.#countCompressed(table, i, active);
         continue;
       }
+      const high = shape.high(table, i);
+      const low = shape.low(table, i);
       if (l2Reserved(high, low, meta.header.version)) this.#corruption(`ERROR found l2 entry with reserved bits set: ${hex64(high, low)}`);
       const offset = entryOffset(high, low);
-      if (offset === 0) continue;
+      if (offset === 0) {
+        if (shape.contradicts(table, i)) this.#corruption('ERROR: Unallocated cluster has non-zero subcluster allocation map');
+        continue;
+      }
+      if (shape.contradicts(table, i)) this.#corruption(`ERROR offset=${hex(offset)}: Allocated cluster has corrupted subcluster allocation bitmap`);
       if (offset % meta.clusterSize !== 0) {
-        const what = (low & ZERO_LOW) !== 0 ? 'Preallocated cluster' : 'Data cluster';
+        const what = shape.allocated(table, i) === 0 ? 'Preallocated cluster' : 'Data cluster';
         this.#corruption(`ERROR offset=${hex(offset)}: ${what} is not properly aligned; L2 entry corrupted.`);
       }
       if (active) {
@@ -275,9 +270,15 @@ class CheckRun {
     }
   }
 
-  #countCompressed(high: number, low: number, active: boolean): void {
-    const { hostOffset, length } = compressedPlace(high, low, this.#meta.clusterBits);
-    if ((high & COPIED_HIGH) !== 0) this.#corruption(`ERROR: coffset=0x${hex(hostOffset)}: copied flag must never be set for compressed clusters`);
+  #countCompressed(table: DataView, index: number, active: boolean): void {
+    const { shape, clusterBits } = this.#meta;
+    const { hostOffset, length } = shape.compressedAt(table, index, clusterBits);
+    if (shape.copied(table, index)) this.#corruption(`ERROR: coffset=0x${hex(hostOffset)}: copied flag must never be set for compressed clusters`);
+    if (shape.marked(table, index)) {
+      const entry = hex64(shape.high(table, index), shape.low(table, index));
+      this.#corruption(`ERROR compressed cluster ${index} with non-zero subcluster allocation bitmap, entry=0x${entry}`);
+      return;
+    }
     if (active) {
       this.result.allocatedClusters++;
       this.result.compressedClusters++;

@@ -18,9 +18,11 @@ import {
   HEADER_LENGTH_V3,
   type Header,
   type HeaderExtension,
+  INCOMPATIBLE,
   l1EntriesFor,
   MAX_BACKING_NAME,
   MAX_L1_BYTES,
+  MIN_EXTENDED_CLUSTER_BITS,
 } from './layout.ts';
 import { setRefcount } from './layout-tables.ts';
 import { Metadata } from './metadata.ts';
@@ -33,9 +35,9 @@ export const createOptions: readonly CreateOption[] = [
   { name: 'lazy_refcounts', help: 'marks the image as allowing lazy reference counts', default: 'off' },
   { name: 'backing_file', help: 'name of the backing file, as stored in the image' },
   { name: 'backing_fmt', help: "the backing file's format" },
-  { name: 'preallocation', help: 'off, metadata, falloc or full; not with a backing file', default: 'off' },
+  { name: 'preallocation', help: 'off, metadata, falloc or full; with a backing file only if extended_l2 is on', default: 'off' },
   { name: 'compression_type', help: 'zlib', default: 'zlib' },
-  { name: 'extended_l2', help: 'off', default: 'off' },
+  { name: 'extended_l2', help: 'L2 entries with 32 subclusters each; clusters of 16k or more', default: 'off' },
 ];
 
 type Options = CreateParameters['options'];
@@ -63,10 +65,15 @@ export function* createImage(storage: Storage, parameters: CreateParameters): Io
 function plan({ size, backing, options }: CreateParameters): Header {
   refuseUnknown(options);
   const version = versionOf(options.compat ?? '1.1');
+  const extended = flagOption(options, 'extended_l2');
+  if (version === 2 && extended)
+    throw refused('extended_l2', 'Extended L2 entries are only supported with compatibility level 1.1 and above (use version=v3 or greater)');
   const clusterSize = sizeOption(options, 'cluster_size', 65536);
   const clusterBits = Math.log2(clusterSize);
   if (!Number.isInteger(clusterBits) || clusterBits < 9 || clusterBits > 21)
     throw refused('cluster_size', 'Cluster size must be a power of two between 512 and 2048k');
+  if (extended && clusterBits < MIN_EXTENDED_CLUSTER_BITS)
+    throw refused('cluster_size', 'Extended L2 entries are only supported with cluster sizes of at least 16384 bytes');
   const refcountBits = sizeOption(options, 'refcount_bits', 16);
   const refcountOrder = Math.log2(refcountBits);
   if (!Number.isInteger(refcountOrder) || refcountOrder > 6)
@@ -77,7 +84,9 @@ function plan({ size, backing, options }: CreateParameters): Header {
   if (version === 2 && lazy)
     throw refused('lazy_refcounts', 'Lazy refcounts only supported with compatibility level 1.1 and above (use version=v3 or greater)');
   if (size % 512 !== 0) throw refused('size', 'The image size must be a multiple of 512 bytes');
-  if (l1EntriesFor(size, clusterBits) * 8 > MAX_L1_BYTES) throw refused('size', 'The image size is too large for this cluster size');
+  const incompatible = extended ? INCOMPATIBLE.extendedL2 : 0;
+  if (l1EntriesFor(size, { clusterBits, incompatible }) * 8 > MAX_L1_BYTES)
+    throw refused('size', `The image size is too large for file format '${FORMAT}' (try using a larger cluster size)`);
   const name = backing?.name;
   if (name !== undefined && utf8(name).length > MAX_BACKING_NAME) throw refused('backing_file', 'the name of the backing file exceeds 1023 bytes');
   return {
@@ -92,7 +101,7 @@ function plan({ size, backing, options }: CreateParameters): Header {
     reftableClusters: 1,
     snapshotCount: 0,
     snapshotsOffset: 0,
-    incompatible: 0,
+    incompatible,
     compatible: lazy ? COMPATIBLE.lazyRefcounts : 0,
     autoclear: 0,
     autoclearHigh: false,
@@ -115,10 +124,10 @@ function extensionsFor(version: 2 | 3, clusterSize: number, backingFormat: strin
 function refuseUnknown(options: Options): void {
   const known = new Set(createOptions.map(({ name }) => name));
   for (const name of Object.keys(options)) if (!known.has(name)) throw refused(name, `unknown option "${name}"`);
-  const fixed = { compression_type: 'zlib', extended_l2: 'off' } as const;
+  const fixed = { compression_type: 'zlib' } as const;
   for (const [name, value] of Object.entries(fixed)) {
     const given = options[name];
-    if (given === undefined || given === value || (value === 'off' && given === false)) continue;
+    if (given === undefined || given === value) continue;
     throw new DiskError('unsupported', `${FORMAT}: ${name}=${given} is not supported yet (only ${value})`, { format: FORMAT, field: name });
   }
 }
@@ -127,7 +136,7 @@ function preallocationOf({ backing, options }: CreateParameters): Preallocation 
   const value = options.preallocation ?? 'off';
   const mode = PREALLOCATIONS.find((one) => one === (value === false ? 'off' : value));
   if (mode === undefined) throw refused('preallocation', `Parameter 'preallocation' does not accept value '${value}'`);
-  if (mode !== 'off' && backing)
+  if (mode !== 'off' && backing && !flagOption(options, 'extended_l2'))
     throw refused('preallocation', 'Backing file and preallocation can only be used at the same time if extended_l2 is on');
   return mode;
 }

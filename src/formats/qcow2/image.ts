@@ -2,8 +2,7 @@
  * An open qcow2 image: the open sequence, where guest bytes are, flush and close. Writing is in allocate.ts, the order of
  * metadata writes in metadata.ts, snapshots and check in their own files.
  *
- * Not supported, and refused by name: encryption, external data files, extended L2 entries. Bitmaps are dropped by a writer as the
- * specification lays down (their auto-clear bit is cleared), lazy refcounts are kept eagerly, which is allowed.
+ * Not supported, and refused by name: encryption, external data files. Bitmaps are dropped by a writer as the specification lays down (their auto-clear bit is cleared), lazy refcounts are kept eagerly, which is allowed.
  */
 import { roundUp } from '../../base/bytes.ts';
 import { corrupt, unsupported } from '../../base/errors.ts';
@@ -27,8 +26,9 @@ import { allocate, discard, writeEncoded, zero } from './allocate.ts';
 import { setBacking } from './backing.ts';
 import { check } from './check.ts';
 import { decodeCluster, encodeCluster } from './compressed.ts';
-import { COMPATIBLE, EXTENSION, extensionText, FORMAT, type Header, INCOMPATIBLE, parseHeader } from './layout.ts';
-import { COMPRESSED_HIGH, type CompressedPlace, compressedPlace, entryOffset, ZERO_LOW } from './layout-tables.ts';
+import { COMPATIBLE, EXTENSION, extensionText, FORMAT, type Header, hasSubclusters, INCOMPATIBLE, parseHeader } from './layout.ts';
+import { onesFrom } from './layout-l2.ts';
+import type { CompressedPlace } from './layout-tables.ts';
 import { listMetadata } from './map-metadata.ts';
 import { Metadata } from './metadata.ts';
 import { makeEmpty, resize } from './resize.ts';
@@ -68,7 +68,6 @@ function refuseUnsupported(header: Header): void {
       throw unsupported(FORMAT, `the image uses ${what}, which is not supported yet`, { field: 'incompatible_features', offset: 72 });
   };
   refuse(INCOMPATIBLE.dataFile, 'an external data file');
-  refuse(INCOMPATIBLE.extendedL2, 'extended L2 entries');
 }
 
 /** What an image needs before its first write: sound refcounts, and no claims about what we do not maintain. */
@@ -112,6 +111,10 @@ export class Qcow2Image implements ImageDriver {
     return this.#metadata.clusterSize;
   }
 
+  get subclusterSize(): number {
+    return this.#metadata.subclusterSize;
+  }
+
   get backing(): BackingReference | undefined {
     const { header } = this.#metadata;
     if (!header.backingName) return undefined;
@@ -126,21 +129,18 @@ export class Qcow2Image implements ImageDriver {
     if (tableOffset === 0) return { kind: 'backing', length: this.#emptyRun(l1Index, offset, length) };
     // A resident table answers without the lock: changes to tables never wait in the middle.
     const table = meta.l2.get(tableOffset) ?? (yield* meta.lock.run(() => meta.loadL2(l1Index)));
-    const within = offset % meta.clusterSize;
-    const index = Math.floor((offset % meta.l2Coverage) / meta.clusterSize);
-    const most = Math.min(meta.l2Entries - index, Math.ceil((within + length) / meta.clusterSize));
-    const { clusters, high, low } = runOf(table.data, index, most, meta.clusterSize);
-    const bytes = Math.min(length, clusters * meta.clusterSize - within);
-    if ((high & COMPRESSED_HIGH) !== 0) return { kind: 'encoded', length: bytes, compressed: true };
-    const hostOffset = entryOffset(high, low);
+    const within = offset % meta.l2Coverage;
+    const { kind, hostOffset, end } = runAt(meta, table.data, within, Math.min(within + length, meta.l2Coverage));
+    const bytes = Math.min(length, end - within);
+    if (kind === 'encoded') return { kind, length: bytes, compressed: true };
     if (hostOffset % meta.clusterSize !== 0)
       throw corrupt(FORMAT, `L2 entry of guest offset ${offset} points at 0x${hostOffset.toString(16)}, not on a cluster`, {
         field: 'L2 entry',
         offset,
       });
-    if ((low & ZERO_LOW) !== 0) return { kind: 'zero', length: bytes, ...(hostOffset === 0 ? {} : { hostOffset: hostOffset + within }) };
-    if (hostOffset === 0) return { kind: 'backing', length: bytes };
-    return { kind: 'data', length: bytes, storage: meta.storage, hostOffset: hostOffset + within };
+    const place = hostOffset + (within % meta.clusterSize);
+    if (kind === 'data') return { kind, length: bytes, storage: meta.storage, hostOffset: place };
+    return { kind, length: bytes, ...(hostOffset === 0 ? {} : { hostOffset: place }) };
   }
 
   *decode(offset: number, into: Uint8Array): Io<void> {
@@ -221,7 +221,7 @@ export class Qcow2Image implements ImageDriver {
         'compression-type': header.compressionType === 1 ? 'zstd' : 'zlib',
         ...(header.version === 2 ? {} : { 'lazy-refcounts': flags.lazy }),
         'refcount-bits': 1 << header.refcountOrder,
-        ...(header.version === 2 ? {} : { corrupt: flags.corrupt, 'extended-l2': false }),
+        ...(header.version === 2 ? {} : { corrupt: flags.corrupt, 'extended-l2': hasSubclusters(header) }),
       },
     };
   }
@@ -246,8 +246,7 @@ export class Qcow2Image implements ImageDriver {
   *#decodeCluster(clusterIndex: number): Io<Uint8Array> {
     const meta = this.#metadata;
     const table = yield* meta.lock.run(() => meta.loadL2(Math.floor(clusterIndex / meta.l2Entries)));
-    const at = (clusterIndex % meta.l2Entries) * 8;
-    const place = compressedPlace(table.data.getUint32(at), table.data.getUint32(at + 4), meta.clusterBits);
+    const place = meta.shape.compressedAt(table.data, clusterIndex % meta.l2Entries, meta.clusterBits);
     const known = this.#decoded.get(clusterIndex);
     if (known && known.place.hostOffset === place.hostOffset && known.place.length === place.length) return known.bytes;
     if (place.hostOffset >= meta.storage.size)
@@ -267,21 +266,33 @@ export class Qcow2Image implements ImageDriver {
   }
 }
 
-/** The first entry at `index` and how many of the next `most` go on in the same way: the same state, contiguous in the file. */
-function runOf(table: DataView, index: number, most: number, clusterSize: number): { clusters: number; high: number; low: number } {
-  const high = table.getUint32(index * 8);
-  const low = table.getUint32(index * 8 + 4);
-  const compressed = high & COMPRESSED_HIGH;
-  const zeroFlag = low & ZERO_LOW;
-  const start = compressed ? 0 : entryOffset(high, low);
-  let clusters = 1;
-  for (; clusters < most; clusters++) {
-    const nextHigh = table.getUint32((index + clusters) * 8);
-    const nextLow = table.getUint32((index + clusters) * 8 + 4);
-    if ((nextHigh & COMPRESSED_HIGH) !== compressed) break;
-    if (compressed) continue;
-    if ((nextLow & ZERO_LOW) !== zeroFlag) break;
-    if (entryOffset(nextHigh, nextLow) !== (start === 0 ? 0 : start + clusters * clusterSize)) break;
+/** The state of the bytes at `start` of an L2 table's range, and how far before `most` it goes on: the same state, contiguous in the file. */
+function runAt(
+  { shape, clusterSize, subclusterSize }: Metadata,
+  table: DataView,
+  start: number,
+  most: number,
+): { kind: Extent['kind']; hostOffset: number; end: number } {
+  const index = Math.floor(start / clusterSize);
+  const last = Math.ceil(most / clusterSize);
+  if (shape.contradicts(table, index))
+    throw corrupt(FORMAT, `the subclusters of L2 entry ${index} are marked in ways that contradict each other`, { field: 'L2 entry' });
+  const compressed = shape.compressed(table, index);
+  const hostOffset = compressed ? 0 : shape.offset(table, index);
+  let from = Math.floor((start % clusterSize) / subclusterSize);
+  const data = (shape.allocated(table, index) & (1 << from)) !== 0;
+  const zero = (shape.zero(table, index) & (1 << from)) !== 0;
+  const kind = compressed ? 'encoded' : data ? 'data' : zero ? 'zero' : 'backing';
+  for (let at = index; ; from = 0) {
+    const allocated = shape.allocated(table, at);
+    const zeroes = shape.zero(table, at);
+    const alike = (data ? allocated : ~allocated) & (zero ? zeroes : ~zeroes);
+    const count = compressed ? shape.subclusters : Math.min(shape.subclusters, from + onesFrom(alike, from));
+    // A cluster that does not begin alike adds nothing.
+    const end = at * clusterSize + count * subclusterSize;
+    at++;
+    const place = hostOffset === 0 ? 0 : hostOffset + (at - index) * clusterSize;
+    if (count < shape.subclusters || at >= last || shape.compressed(table, at) !== compressed) return { kind, hostOffset, end };
+    if (!compressed && (shape.offset(table, at) !== place || shape.contradicts(table, at))) return { kind, hostOffset, end };
   }
-  return { clusters, high, low };
 }

@@ -29,7 +29,7 @@ export const qcow2: FormatDescriptor = {
     compressedWrite: true,
   },
   createOptions,
-  limits: ['encryption', 'external data files', 'extended L2 entries', 'writing zstd-compressed clusters', 'persistent bitmaps'],
+  limits: ['encryption', 'external data files', 'writing zstd-compressed clusters', 'persistent bitmaps'],
   inspect: inspectImage,
   open: openImage,
   measure: measureImage,

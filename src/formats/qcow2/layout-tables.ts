@@ -47,14 +47,14 @@ export function compressedPlace(high: number, low: number, clusterBits: number):
   return { hostOffset, length: (sectors + 1) * 512 - (hostOffset % 512) };
 }
 
-/** Writes entry `index` of an L2 table: compressed bytes at `hostOffset`. False, and nothing written, if the offset has too many bits. */
-export function putCompressed(table: DataView, index: number, { hostOffset, length }: CompressedPlace, clusterBits: number): boolean {
+/** Writes an L2 entry at byte `at` of a table: compressed bytes at `hostOffset`. False, and nothing written, if the offset has too many bits. */
+export function putCompressed(table: DataView, at: number, { hostOffset, length }: CompressedPlace, clusterBits: number): boolean {
   const highOffsetBits = 62 - (clusterBits - 8) - 32;
   const offsetHigh = Math.floor(hostOffset / TWO_32);
   if (offsetHigh >= 2 ** highOffsetBits) return false;
   const sectors = Math.floor((hostOffset + length - 1) / 512) - Math.floor(hostOffset / 512);
-  table.setUint32(index * 8, COMPRESSED_HIGH + sectors * 2 ** highOffsetBits + offsetHigh);
-  table.setUint32(index * 8 + 4, hostOffset % TWO_32);
+  table.setUint32(at, COMPRESSED_HIGH + sectors * 2 ** highOffsetBits + offsetHigh);
+  table.setUint32(at + 4, hostOffset % TWO_32);
   return true;
 }
 

@@ -1,7 +1,7 @@
 /**
  * qcow2's header and header extensions on disk (docs/interop/qcow2 in QEMU's tree). Pure: bytes in, values out. All integers are
- * big-endian. Extended L2 entries, external data files and encryption are recognised here and refused in image.ts; the
- * entries of L1, L2 and refcount tables and the snapshot table are in layout-tables.ts.
+ * big-endian. External data files and encryption are recognised here and refused in image.ts; the entries of L1 and refcount
+ * tables and the snapshot table are in layout-tables.ts, those of L2 tables in layout-l2.ts.
  */
 import { divideUp, roundUp, setU64be, text, u64be, utf8, view } from '../../base/bytes.ts';
 import { corrupt, unsupported } from '../../base/errors.ts';
@@ -22,6 +22,8 @@ export const MAX_SNAPSHOTS = 65536;
 export const MAX_BACKING_NAME = 1023;
 const MIN_CLUSTER_BITS = 9;
 const MAX_CLUSTER_BITS = 21;
+/** With extended L2 entries, so that a subcluster has at least 512 bytes. */
+export const MIN_EXTENDED_CLUSTER_BITS = 14;
 /** Host offsets have 56 bits in tables; a file can have no more than a double counts exactly. */
 const MAX_VIRTUAL_SIZE = Number.MAX_SAFE_INTEGER;
 
@@ -99,12 +101,17 @@ export function parseHeader(bytes: Uint8Array, fileSize: number): Header {
   if (clusterBits < MIN_CLUSTER_BITS || clusterBits > MAX_CLUSTER_BITS)
     throw corrupt(FORMAT, `cluster_bits is ${clusterBits}, outside 9 to 21`, { field: 'cluster_bits', offset: 20 });
   const v3 = version === 3 ? parseVersion3(bytes, clusterBits) : VERSION_2;
+  if (hasSubclusters(v3) && clusterBits < MIN_EXTENDED_CLUSTER_BITS)
+    throw unsupported(FORMAT, `extended L2 entries with clusters of ${2 ** clusterBits} bytes: 16384 is the least`, {
+      field: 'cluster_bits',
+      offset: 20,
+    });
   const extensions = parseExtensions(bytes, v3.headerLength, 2 ** clusterBits, data);
   return {
     version,
     backingName: backingName(bytes, data, 2 ** clusterBits),
     clusterBits,
-    ...parseTables(data, clusterBits, fileSize),
+    ...parseTables(data, { clusterBits, incompatible: v3.incompatible }, fileSize),
     ...v3,
     extensions,
     unknownFeatures: version === 3 ? unknownFeatures(data, extensions) : [],
@@ -145,14 +152,15 @@ function parseVersion3(bytes: Uint8Array, clusterBits: number): typeof VERSION_2
   };
 }
 
-function parseTables(data: DataView, clusterBits: number, fileSize: number) {
+function parseTables(data: DataView, shape: Pick<Header, 'clusterBits' | 'incompatible'>, fileSize: number) {
+  const { clusterBits } = shape;
   const clusterSize = 2 ** clusterBits;
   const size = u64be(data, FIELD.size, 'size');
   if (size > MAX_VIRTUAL_SIZE - clusterSize) throw corrupt(FORMAT, `size is ${size} bytes`, { field: 'size', offset: FIELD.size });
   const l1Size = data.getUint32(FIELD.l1Size);
   if (l1Size * 8 > MAX_L1_BYTES)
     throw corrupt(FORMAT, `l1_size is ${l1Size}: the table would exceed 32 MiB`, { field: 'l1_size', offset: FIELD.l1Size });
-  const needed = l1EntriesFor(size, clusterBits);
+  const needed = l1EntriesFor(size, shape);
   if (l1Size < needed)
     throw corrupt(FORMAT, `l1_size is ${l1Size}, too small for a disk of ${size} bytes (${needed})`, { field: 'l1_size', offset: FIELD.l1Size });
   const l1Offset = tableOffset(data, FIELD.l1Offset, 'l1_table_offset', l1Size * 8, clusterSize, fileSize);
@@ -325,5 +333,9 @@ export function encodeSwitch(header: SwitchFields): Uint8Array {
   return bytes;
 }
 
+/** True if L2 entries have a bitmap of subclusters. */
+export const hasSubclusters = ({ incompatible }: Pick<Header, 'incompatible'>): boolean => (incompatible & INCOMPATIBLE.extendedL2) !== 0;
+
 /** L1 entries for a disk of `size` bytes. */
-export const l1EntriesFor = (size: number, clusterBits: number): number => divideUp(size, 2 ** (clusterBits + clusterBits - 3));
+export const l1EntriesFor = (size: number, header: Pick<Header, 'clusterBits' | 'incompatible'>): number =>
+  divideUp(size, 2 ** (header.clusterBits * 2 - (hasSubclusters(header) ? 4 : 3)));

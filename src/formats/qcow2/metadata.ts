@@ -14,7 +14,8 @@ import { assert, corrupt, DiskError } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
 import { Mutex } from '../../base/locks.ts';
 import { readBytes, type Storage } from '../../storage/storage.ts';
-import { encodeSwitch, FIELD, FORMAT, type Header, INCOMPATIBLE, l1EntriesFor, MAX_L1_BYTES, type SwitchFields } from './layout.ts';
+import { encodeSwitch, FIELD, FORMAT, type Header, hasSubclusters, INCOMPATIBLE, l1EntriesFor, MAX_L1_BYTES, type SwitchFields } from './layout.ts';
+import { EntryShape } from './layout-l2.ts';
 import { COPIED_HIGH, encodeSnapshots, entryOffset, MAX_SNAPSHOT_TABLE_BYTES, parseSnapshot, type SnapshotEntry } from './layout-tables.ts';
 import { OverlapMap } from './overlap.ts';
 import { Refcounts } from './refcounts.ts';
@@ -26,6 +27,10 @@ export class Metadata {
   readonly storage: Storage;
   readonly clusterBits: number;
   readonly clusterSize: number;
+  /** How entries of L2 tables are read and written. */
+  readonly shape: EntryShape;
+  /** Guest bytes that are allocated, or read as zero, on their own: a cluster without extended L2 entries. */
+  readonly subclusterSize: number;
   /** Entries of an L2 table. */
   readonly l2Entries: number;
   /** Guest bytes that one L2 table maps. */
@@ -50,7 +55,9 @@ export class Metadata {
     this.header = header;
     this.clusterBits = header.clusterBits;
     this.clusterSize = 2 ** header.clusterBits;
-    this.l2Entries = this.clusterSize / 8;
+    this.shape = new EntryShape(hasSubclusters(header));
+    this.subclusterSize = this.clusterSize / this.shape.subclusters;
+    this.l2Entries = this.clusterSize / this.shape.bytes;
     this.l2Coverage = this.l2Entries * this.clusterSize;
     this.#l1 = view(tables.l1);
     this.snapshots = tables.snapshots;
@@ -247,7 +254,7 @@ export class Metadata {
 
   /** Grows the L1 table to at least the entries for `size` guest bytes. */
   *growL1(size: number): Io<void> {
-    const entries = l1EntriesFor(size, this.clusterBits);
+    const entries = l1EntriesFor(size, this.header);
     if (entries <= this.l1Size) return;
     if (entries * 8 > MAX_L1_BYTES)
       throw corrupt(FORMAT, `a disk of ${size} bytes needs an L1 table over 32 MiB with clusters of ${this.clusterSize}: use larger clusters`, {
@@ -305,7 +312,7 @@ export class Metadata {
   }
 }
 
-/** Writes entry `index` of an L1 or L2 table: a host offset, and whether it has exactly one reference. */
+/** Writes entry `index` of an L1 table: a host offset, and whether it has exactly one reference. */
 export function putEntry(table: DataView, index: number, offset: number, copied: boolean): void {
   setU64be(table, index * 8, offset);
   if (copied) table.setUint32(index * 8, Math.floor(offset / TWO_32) + COPIED_HIGH);

@@ -1,7 +1,7 @@
 /**
  * Space set aside when an image is made: `metadata` maps every guest cluster and leaves a hole for it at the file's end, `falloc` and `full` also
  * fill it with zeros (no storage here can set space aside without writing it). Tables and clusters lie where guest writes in order would put
- * them, which is QEMU's layout. Runs before the disk's size is in the header, so that a cut leaves an image of size 0.
+ * them, which is QEMU's layout. With extended L2 entries the clusters get their places only, and go on showing a backing file. Runs before the disk's size is in the header, so that a cut leaves an image of size 0.
  */
 import { roundUp } from '../../base/bytes.ts';
 import type { Io } from '../../base/io.ts';
@@ -16,11 +16,11 @@ export type Preallocation = (typeof PREALLOCATIONS)[number];
 /** Gives every cluster below `size` a place. The L1 table must reach that far; nobody else may use the image yet. */
 export function* preallocate(meta: Metadata, size: number, mode: Preallocation): Io<void> {
   if (mode === 'off') return;
-  const { clusterSize, storage } = meta;
-  const total = roundUp(size, clusterSize);
+  const { storage } = meta;
+  const total = roundUp(size, meta.subclusterSize);
   let after: number | undefined;
   for (let at = 0; at < total; ) {
-    const { hostOffset, length, fresh } = yield* allocate(meta, at, total - at, after);
+    const { hostOffset, length, fresh } = yield* allocate(meta, at, total - at, after, { empty: true });
     if (mode !== 'metadata') yield* writeZeroes(storage, hostOffset, length);
     if (fresh) yield* fresh.commit();
     at += length;

@@ -52,7 +52,7 @@ function* dropPast(meta: Metadata, size: number): Io<void> {
     at = next;
   }
   yield* meta.flush();
-  for (let index = l1EntriesFor(size, meta.clusterBits); index < meta.l1Size; index++) {
+  for (let index = l1EntriesFor(size, meta.header); index < meta.l1Size; index++) {
     const { offset } = meta.l1(index);
     if (offset === 0) continue;
     meta.setL1(index, 0);

@@ -12,7 +12,7 @@ import { corrupt, DiskError } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
 import { readBytes } from '../../storage/storage.ts';
 import { FORMAT, type SwitchFields } from './layout.ts';
-import { COMPRESSED_HIGH, compressedPlace, entryOffset, getRefcount, type SnapshotEntry, setRefcount } from './layout-tables.ts';
+import { entryOffset, getRefcount, type SnapshotEntry, setRefcount } from './layout-tables.ts';
 import type { Metadata } from './metadata.ts';
 import type { Table } from './tables.ts';
 
@@ -194,15 +194,13 @@ export class Shadow {
   }
 
   #countTable(table: DataView, delta: number): void {
-    const { clusterSize, clusterBits, l2Entries } = this.#meta;
+    const { clusterSize, clusterBits, l2Entries, shape } = this.#meta;
     for (let i = 0; i < l2Entries; i++) {
-      const high = table.getUint32(i * 8);
-      const low = table.getUint32(i * 8 + 4);
-      if ((high & COMPRESSED_HIGH) !== 0) {
-        const { hostOffset, length } = compressedPlace(high, low, clusterBits);
+      if (shape.compressed(table, i)) {
+        const { hostOffset, length } = shape.compressedAt(table, i, clusterBits);
         this.#countInFile(hostOffset, length, delta);
       } else {
-        const offset = entryOffset(high, low);
+        const offset = shape.offset(table, i);
         if (offset !== 0) this.#countInFile(offset, clusterSize, delta);
       }
     }

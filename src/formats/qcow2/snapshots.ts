@@ -8,7 +8,7 @@ import { corrupt, DiskError } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
 import type { ImageDriver, SnapshotDriver, SnapshotInfo } from '../driver.ts';
 import { FORMAT, l1EntriesFor, MAX_SNAPSHOTS } from './layout.ts';
-import { COMPRESSED_HIGH, COPIED_HIGH, encodeSnapshotExtra, encodeSnapshots, entryOffset, type SnapshotEntry } from './layout-tables.ts';
+import { COPIED_HIGH, encodeSnapshotExtra, encodeSnapshots, entryOffset, type SnapshotEntry } from './layout-tables.ts';
 import { type Metadata, putEntry } from './metadata.ts';
 import { readL1, Shadow } from './shadow.ts';
 
@@ -121,7 +121,7 @@ function* loadSnapshotL1(meta: Metadata, entry: SnapshotEntry, size: number): Io
   const field = 'snapshot l1_table_offset';
   if (entry.l1Offset % meta.clusterSize !== 0 || entry.l1Offset + entry.l1Size * 8 > meta.storage.size)
     throw corrupt(FORMAT, `the L1 table of snapshot ${JSON.stringify(entry.name)} does not lie in the file`, { field, offset: entry.l1Offset });
-  if (entry.l1Size < l1EntriesFor(size, meta.clusterBits))
+  if (entry.l1Size < l1EntriesFor(size, meta.header))
     throw corrupt(FORMAT, `the L1 table of snapshot ${JSON.stringify(entry.name)} is too small for its disk`, { field: 'snapshot l1_size' });
   return yield* readL1(meta, entry);
 }
@@ -154,13 +154,13 @@ function* refreshed(meta: Metadata, shadow: Shadow, l1: Uint8Array, copies: 1 | 
 function* refreshTable(meta: Metadata, shadow: Shadow, table: DataView, own: boolean): Io<boolean> {
   let changed = false;
   for (let i = 0; i < meta.l2Entries; i++) {
-    const high = table.getUint32(i * 8);
-    const offset = entryOffset(high, table.getUint32(i * 8 + 4));
-    if ((high & COMPRESSED_HIGH) !== 0 || offset === 0) continue;
+    const high = meta.shape.high(table, i);
+    const offset = meta.shape.offset(table, i);
+    if (meta.shape.compressed(table, i) || offset === 0) continue;
     const copied = own && (yield* shadow.refcount(offset)) === 1;
     const now = (copied ? high | COPIED_HIGH : high & ~COPIED_HIGH) >>> 0;
     if (now === high) continue;
-    table.setUint32(i * 8, now);
+    table.setUint32(i * meta.shape.bytes, now);
     changed = true;
   }
   return changed;

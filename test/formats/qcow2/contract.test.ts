@@ -105,7 +105,6 @@ const version3: readonly Damage[] = [
   u32('incompatible_features, high word', 72, 1, 'incompatible_features'),
   u32('incompatible_features, unknown bit', 76, 1 << 5, 'incompatible_features'),
   u32('incompatible_features, external data file', 76, 1 << 2, 'incompatible_features'),
-  u32('incompatible_features, extended L2', 76, 1 << 4, 'incompatible_features'),
   u32('incompatible_features, corrupt', 76, 1 << 1, 'incompatible_features'),
   u32('compression type bit without a type', 76, 1 << 3, 'compression_type'),
   u32('compression_type without its bit', 104, 0x0100_0000, 'compression_type'),
@@ -116,5 +115,11 @@ const version3: readonly Damage[] = [
 const withoutExtensions = [...common, ...version3].filter(({ field }) => field !== 'header_extension_length');
 
 formatContract({ format: 'qcow2', options: {}, sizeUnit: 512, damages: [...common, ...version3] });
-formatContract({ format: 'qcow2', options: { cluster_size: 512, refcount_bits: 1 }, sizeUnit: 512, damages: withoutExtensions });
+formatContract({
+  format: 'qcow2',
+  options: { cluster_size: 512, refcount_bits: 1 },
+  sizeUnit: 512,
+  damages: [...withoutExtensions, u32('extended L2 entries with small clusters', 76, 1 << 4, 'cluster_bits')],
+});
+formatContract({ format: 'qcow2', options: { cluster_size: 16384, extended_l2: 'on' }, sizeUnit: 512, damages: common });
 formatContract({ format: 'qcow2', options: { cluster_size: 4096, compat: '0.10' }, sizeUnit: 512, damages: common });
