@@ -6,7 +6,7 @@ import { onlyFile, outputFormat } from './info.ts';
 import { parseOptions } from './options.ts';
 import { fixed } from './printf.ts';
 import { complain, Failure, misuse, type Terminal } from './terminal.ts';
-import { imageText } from './words.ts';
+import { requestText } from './words.ts';
 
 type Repair = 'leaks' | 'all';
 
@@ -54,13 +54,12 @@ async function checkTwice(terminal: Terminal, disk: Disk, repair: Repair | undef
 
 async function checkOnce(terminal: Terminal, disk: Disk, repair: Repair | undefined): Promise<CheckResult> {
   try {
-    const result = await check(disk, repair ? { repair } : {});
-    for (const message of result.messages) terminal.err(`${message}\n`);
-    return result;
+    const onMessage = (message: string) => terminal.err(`${message}\n`);
+    return await check(disk, { onMessage, ...(repair ? { repair } : {}) });
   } catch (error) {
     if (!(error instanceof DiskError)) throw error;
     if (error.kind === 'unsupported' && !error.field) throw new Failure('This image format does not support checks', { status: 63 });
-    throw new Failure(`Check failed: ${imageText(error)}`);
+    throw new Failure(`Check failed: ${requestText(error)}`);
   }
 }
 

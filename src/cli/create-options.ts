@@ -35,7 +35,7 @@ const KNOWN: Readonly<Record<string, readonly KnownOption[]>> = {
     { name: 'compat', type: 'text', help: 'version: 1.1 (v3) or 0.10 (v2)' },
     { name: 'backing_file', type: 'text', help: 'name of the backing file' },
     { name: 'backing_fmt', type: 'text', help: "the backing file's format" },
-    { name: 'lazy_refcounts', type: 'flag', default: false, help: 'allow lazy reference counts' },
+    { name: 'lazy_refcounts', type: 'flag', default: false, help: 'write reference counts when the image is closed' },
     { name: 'refcount_bits', type: 'number', default: 16, help: 'bits in a reference count: 1 to 64, a power of two' },
   ],
 };

@@ -45,6 +45,8 @@ export interface OpenOptions {
   readonly noBacking?: boolean;
   /** Opens for `check` with repair, whatever the damage; other changes are refused until a repair has succeeded. */
   readonly repair?: boolean;
+  /** Called with what is found in an image that was not closed properly, which is repaired when it is opened for writing. */
+  readonly onRepair?: (message: string) => void;
   /** How many images down one may be written too: 1 for the backing file. For `commit`, whose base it is; default none. */
   readonly writableBacking?: number;
   /** When writes become durable; default `writeback`: at `flush`. */
@@ -71,6 +73,7 @@ export function* openChain(storage: Storage, options: OpenOptions, above: readon
   const driver = yield* descriptor.open(readOnly ? storage : new FailStopStorage(storage), {
     readOnly,
     repair: options.repair === true && !readOnly,
+    ...(options.onRepair ? { onRepair: options.onRepair } : {}),
   });
   const guessedLayer = probed && above.length > 0;
   const backing = options.noBacking ? undefined : yield* openBacking(driver, options, [...above, storage], guessedLayer);

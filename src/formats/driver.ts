@@ -75,6 +75,8 @@ export interface SnapshotDriver {
 export interface CheckOptions {
   /** What to repair: leaked space only, or everything that can be. */
   readonly repair?: 'leaks' | 'all';
+  /** Called with each line that goes into `CheckResult.messages`, and with those that no longer fit, as they are found. */
+  readonly onMessage?: (message: string) => void;
   /** Called with clusters looked at and the total. */
   readonly onProgress?: (done: number, total: number) => void;
 }
@@ -225,6 +227,8 @@ export interface OpenParameters {
   readonly readOnly: boolean;
   /** Opened for `check` with repair: damage that would keep the image from being written is no obstacle, and nothing else changes it. */
   readonly repair?: boolean;
+  /** Called with each line about an image that was not closed properly and is repaired before it is written. */
+  readonly onRepair?: (message: string) => void;
 }
 
 /** What the headers of an image say, without opening anything. */

@@ -4,15 +4,16 @@
  */
 
 import type { Disk } from '../disk/disk.ts';
-import { type CheckOptions, type CheckResult } from '../formats/driver.ts';
+import type { CheckOptions, CheckResult } from '../formats/driver.ts';
 import { type JobOptions, throwIfAborted } from './job.ts';
 
 /** Checks a disk's metadata as `qemu-img check` does. Throws `unsupported` if the format has no check, `aborted` if cancelled. */
-export async function check(disk: Disk, options: JobOptions & Pick<CheckOptions, 'repair'> = {}): Promise<CheckResult> {
-  const { repair, signal, onProgress } = options;
+export async function check(disk: Disk, options: JobOptions & Pick<CheckOptions, 'repair' | 'onMessage'> = {}): Promise<CheckResult> {
+  const { repair, onMessage, signal, onProgress } = options;
   throwIfAborted(signal);
   return disk.check({
     ...(repair ? { repair } : {}),
+    ...(onMessage ? { onMessage } : {}),
     onProgress: (done, total) => {
       if (!repair) throwIfAborted(signal);
       onProgress?.(done, total);

@@ -39,6 +39,7 @@ export class Guest {
   #right: Set<number>[];
   #snapshots = new Map<string, readonly number[]>();
   #stamp = 0;
+  #closed = false;
   #backing: string | undefined;
 
   constructor(disk: Disk, log: readonly LogEntry[], contents: readonly number[]) {
@@ -76,8 +77,16 @@ export class Guest {
   }
 
   async flush(): Promise<void> {
+    if (this.#closed) return;
     await this.#disk.flush();
     this.#settle();
+  }
+
+  /** The last thing a workload may do. */
+  async close(): Promise<void> {
+    await this.#disk.close();
+    this.#settle();
+    this.#closed = true;
   }
 
   async snapshot(name: string): Promise<void> {

@@ -155,6 +155,20 @@ export const workloads: readonly Workload[] = [
       },
     }),
   ),
+  ...[{ cluster_size: 512 }, { cluster_size: 4096 }, { ...SMALL, refcount_bits: 64 }].map((options) =>
+    qcow2(
+      'lazy reference counts',
+      { ...options, lazy_refcounts: true },
+      {
+        sectors: 500,
+        run: async (guest, random) => {
+          await mixture(guest, random, { count: 30, most: 20, cluster: options.cluster_size / 512 });
+          await snapshots(guest, random, 12);
+          await guest.close();
+        },
+      },
+    ),
+  ),
   ...(['longer', 'shorter'] as const).flatMap((backing) =>
     [{ cluster_size: 512 }, { cluster_size: 4096 }].map((options) =>
       qcow2(`commit into a ${backing} backing file`, options, {

@@ -32,10 +32,12 @@ export function* check(meta: Metadata, options: CheckOptions): Io<CheckResult> {
   const structureSound = yield* run.compareCounts({ leaks: false, errors: false });
   const { repair } = options;
   if (repair && !structureSound) {
-    if (repair === 'leaks')
+    if (repair === 'leaks') {
+      run.say('ERROR need to rebuild refcount structures');
       throw corrupt(FORMAT, 'the refcount structure contradicts itself and must be rebuilt: repair everything, not leaks only', {
         field: 'refcount_table',
       });
+    }
     return yield* rebuild(meta, options, run.result);
   }
   if (repair && (run.result.leaks > 0 || run.result.corruptions > 0)) {
@@ -48,14 +50,16 @@ export function* check(meta: Metadata, options: CheckOptions): Io<CheckResult> {
 
 /** Replaces the refcount structure and counts anew: what is no longer wrong was fixed. */
 function* rebuild(meta: Metadata, options: CheckOptions, before: CheckResult): Io<CheckResult> {
+  // What the old structure took is counted at first, and then found to be used no longer: QEMU goes about it in this way.
   const contents = new CheckRun(meta, {});
-  yield* contents.countContents();
+  yield* contents.countReferences();
   yield* rebuildRefcounts(meta, contents.references, contents.placesPastEnd());
   const run = new CheckRun(meta, options);
-  run.result.messages.push(...before.messages, 'Rebuilding refcount structure');
+  run.result.messages.push(...before.messages);
+  run.say('Rebuilding refcount structure');
   yield* run.countReferences();
   // A place past the end that a damaged entry names may now lie in the file: then it is counted.
-  yield* run.compareCounts({ leaks: true, errors: true });
+  yield* run.compareCounts({ leaks: true, errors: true, missing: true });
   run.result.corruptionsFixed = Math.max(0, before.corruptions - run.result.corruptions);
   run.result.leaksFixed = Math.max(0, before.leaks - run.result.leaks);
   return yield* finish(meta, run, true);
@@ -69,10 +73,17 @@ function* finish(meta: Metadata, run: CheckRun, repair: boolean): Io<CheckResult
 
 /** A repaired image is neither dirty nor corrupt. */
 function* clearMarks(meta: Metadata): Io<void> {
-  const marks = INCOMPATIBLE.dirty | INCOMPATIBLE.corrupt;
-  yield* meta.flush();
+  yield* meta.flushCounts();
   meta.forRepair = false;
-  if ((meta.header.incompatible & marks) !== 0) yield* meta.setFeatures({ incompatible: meta.header.incompatible & ~marks });
+  const { incompatible } = meta.header;
+  if ((incompatible & INCOMPATIBLE.corrupt) !== 0) yield* meta.setFeatures({ incompatible: incompatible & ~INCOMPATIBLE.corrupt });
+}
+
+/** What `compareCounts` repairs. */
+interface Fix {
+  readonly leaks: boolean;
+  readonly errors: boolean;
+  readonly missing?: boolean;
 }
 
 class CheckRun {
@@ -139,8 +150,8 @@ class CheckRun {
     return this.#pastEnd;
   }
 
-  /** Compares stored counts with references, repairing as allowed. False if the refcount structure itself is unsound. */
-  *compareCounts(fix: { leaks: boolean; errors: boolean }): Io<boolean> {
+  /** Compares stored counts with references, repairing as allowed; counts that are missing altogether only with `missing`. False if the refcount structure itself is unsound. */
+  *compareCounts(fix: Fix): Io<boolean> {
     const { refcounts, clusterSize } = this.#meta;
     const { result } = this;
     const clusters = Math.max(this.#fileClusters, this.references.end);
@@ -233,7 +244,7 @@ class CheckRun {
         this.#countTable(table.data, active);
       } catch (error) {
         this.result.checkErrors++;
-        this.#say(`ERROR: ${asDiskError(error, 'L2 table').message}`);
+        this.say(`ERROR: ${asDiskError(error, 'L2 table').message}`);
       }
     }
   }
@@ -337,16 +348,19 @@ class CheckRun {
     } catch (error) {
       // One finding for each cluster, as QEMU has it, but one line.
       this.result.checkErrors += most;
-      this.#say(`Can't get refcount for cluster ${index * refcounts.blockEntries}: ${asDiskError(error, 'refcount block').message}`);
+      this.say(`Can't get refcount for cluster ${index * refcounts.blockEntries}: ${asDiskError(error, 'refcount block').message}`);
       return new Float64Array(0);
     }
   }
 
-  *#mismatch(cluster: number, { stored, references }: { stored: number; references: number }, fix: { leaks: boolean; errors: boolean }): Io<void> {
+  *#mismatch(cluster: number, { stored, references }: { stored: number; references: number }, fix: Fix): Io<void> {
     const { result } = this;
     const low = stored < references;
-    const repair = (low ? fix.errors : fix.leaks) && references <= maxRefcount(this.#meta.header.refcountOrder);
-    this.#say(`${repair ? 'Repairing' : low ? 'ERROR' : 'Leaked'} cluster ${cluster} refcount=${stored} reference=${references}`);
+    // As in QEMU: where one count is missing, the others are no longer believed.
+    if (stored === 0) this.#structureSound = false;
+    const repair =
+      (stored > 0 || fix.missing === true) && (low ? fix.errors : fix.leaks) && references <= maxRefcount(this.#meta.header.refcountOrder);
+    this.say(`${repair ? 'Repairing' : low ? 'ERROR' : 'Leaked'} cluster ${cluster} refcount=${stored} reference=${references}`);
     if (repair) {
       yield* this.#meta.refcounts.repair(cluster, references, this.#fileClusters);
       if (low) result.corruptionsFixed++;
@@ -356,17 +370,19 @@ class CheckRun {
   }
 
   #flag(message: string, repair: boolean): void {
-    this.#say(`${repair ? 'Repairing' : 'ERROR'} ${message}`);
+    this.say(`${repair ? 'Repairing' : 'ERROR'} ${message}`);
     if (repair) this.result.corruptionsFixed++;
     else this.result.corruptions++;
   }
 
   #corruption(message: string): void {
     this.result.corruptions++;
-    this.#say(message);
+    this.say(message);
   }
 
-  #say(message: string): void {
+  /** A line for the result and for whoever listens. */
+  say(message: string): void {
+    this.#options.onMessage?.(message);
     if (this.result.messages.length < MAX_MESSAGES) this.result.messages.push(message);
   }
 }

@@ -32,7 +32,7 @@ export const createOptions: readonly CreateOption[] = [
   { name: 'compat', help: 'version 2 (0.10, v2) or 3 (1.1, v3)', default: '1.1' },
   { name: 'cluster_size', help: '512 bytes to 2 MiB, a power of two', default: '64k' },
   { name: 'refcount_bits', help: 'width of a reference count: 1, 2, 4, 8, 16, 32 or 64', default: '16' },
-  { name: 'lazy_refcounts', help: 'marks the image as allowing lazy reference counts', default: 'off' },
+  { name: 'lazy_refcounts', help: 'reference counts are written when the image is closed, and counted anew after a crash', default: 'off' },
   { name: 'backing_file', help: 'name of the backing file, as stored in the image' },
   { name: 'backing_fmt', help: "the backing file's format" },
   { name: 'preallocation', help: 'off, metadata, falloc or full; with a backing file only if extended_l2 is on', default: 'off' },

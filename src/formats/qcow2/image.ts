@@ -2,7 +2,8 @@
  * An open qcow2 image: the open sequence, where guest bytes are, flush and close. Writing is in allocate.ts, the order of
  * metadata writes in metadata.ts, snapshots and check in their own files.
  *
- * Not supported, and refused by name: encryption, external data files. Bitmaps are dropped by a writer as the specification lays down (their auto-clear bit is cleared), lazy refcounts are kept eagerly, which is allowed.
+ * Not supported, and refused by name: encryption, external data files. Bitmaps are dropped by a writer as the specification lays down (their
+ * auto-clear bit is cleared).
  */
 import { roundUp } from '../../base/bytes.ts';
 import { corrupt, unsupported } from '../../base/errors.ts';
@@ -37,13 +38,13 @@ import { Qcow2Snapshots } from './snapshots.ts';
 const DECODED_CLUSTERS = 8;
 
 /** Opens an image: reads and checks the header, the L1, refcount and snapshot tables, and readies it for writing if asked. */
-export function* openImage(storage: Storage, { readOnly, repair = false }: OpenParameters): Io<Qcow2Image> {
+export function* openImage(storage: Storage, { readOnly, repair = false, onRepair }: OpenParameters): Io<Qcow2Image> {
   const header = yield* readHeader(storage);
   refuseUnsupported(header);
   const metadata = yield* Metadata.load(storage, header);
   const image = new Qcow2Image(metadata);
   if (repair) metadata.forRepair = true;
-  else if (!readOnly) yield* prepareForWriting(image, metadata);
+  else if (!readOnly) yield* prepareForWriting(image, metadata, onRepair);
   return image;
 }
 
@@ -71,17 +72,16 @@ function refuseUnsupported(header: Header): void {
 }
 
 /** What an image needs before its first write: sound refcounts, and no claims about what we do not maintain. */
-function* prepareForWriting(image: Qcow2Image, metadata: Metadata): Io<void> {
+function* prepareForWriting(image: Qcow2Image, metadata: Metadata, onMessage?: (message: string) => void): Io<void> {
   const { header } = metadata;
   if ((header.incompatible & INCOMPATIBLE.corrupt) !== 0)
     throw corrupt(FORMAT, 'the image is marked corrupt: open it read-only, or check and repair it', { field: 'incompatible_features', offset: 72 });
   if ((header.incompatible & INCOMPATIBLE.dirty) !== 0) {
-    const result = yield* image.check({ repair: 'all' });
+    const result = yield* image.check({ repair: 'all', ...(onMessage ? { onMessage } : {}) });
     if (result.corruptions > 0 || result.checkErrors > 0)
       throw corrupt(FORMAT, `the image was not closed properly and ${result.corruptions} errors cannot be repaired: open it read-only`, {
         field: 'incompatible_features',
       });
-    yield* metadata.setFeatures({ incompatible: metadata.header.incompatible & ~INCOMPATIBLE.dirty });
   }
   metadata.overlaps();
   if (header.version === 3 && (header.autoclear !== 0 || header.autoclearHigh)) yield* metadata.setFeatures({ autoclear: 0 });
@@ -231,7 +231,10 @@ export class Qcow2Image implements ImageDriver {
   }
 
   *close(): Io<void> {
-    if (!this.storage.readOnly) yield* this.flush();
+    if (this.storage.readOnly) return;
+    const meta = this.#metadata;
+    // An image opened for a repair that did not happen is left as it was.
+    yield* meta.lock.run(() => (meta.forRepair ? meta.flush() : meta.flushCounts()));
   }
 
   /** How far from `offset` there are no L2 tables, within `length`. */

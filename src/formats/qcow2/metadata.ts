@@ -8,13 +8,28 @@
  * A cut after any write leaves every pointer on something durable and counted, at worst counted too often: leaks. Changes of
  * more than one table at once (snapshots, L1 growth) build the new tables in unused space and switch with `switchTo`: one
  * write of header fields that share the file's first sector, so a cut finds either all of the old or all of the new.
+ *
+ * With lazy reference counts the counts stay in memory until the image is closed (or they crowd it). The dirty bit is durable before
+ * anything that the file does not count is pointed at, and cleared when the counts are durable. A cut in between leaves it, and whoever
+ * opens the image for writing then counts anew (image.ts). What was freed is used again after the flush that made its removal durable.
  */
 import { roundUp, setU64be, TWO_32, view } from '../../base/bytes.ts';
 import { assert, corrupt, DiskError } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
 import { Mutex } from '../../base/locks.ts';
 import { readBytes, type Storage } from '../../storage/storage.ts';
-import { encodeSwitch, FIELD, FORMAT, type Header, hasSubclusters, INCOMPATIBLE, l1EntriesFor, MAX_L1_BYTES, type SwitchFields } from './layout.ts';
+import {
+  COMPATIBLE,
+  encodeSwitch,
+  FIELD,
+  FORMAT,
+  type Header,
+  hasSubclusters,
+  INCOMPATIBLE,
+  l1EntriesFor,
+  MAX_L1_BYTES,
+  type SwitchFields,
+} from './layout.ts';
 import { EntryShape } from './layout-l2.ts';
 import { COPIED_HIGH, encodeSnapshots, entryOffset, MAX_SNAPSHOT_TABLE_BYTES, parseSnapshot, type SnapshotEntry } from './layout-tables.ts';
 import { OverlapMap } from './overlap.ts';
@@ -98,7 +113,8 @@ export class Metadata {
 
   /** The tables of a snapshot, for reading: what they name never changes in place while the snapshot exists. */
   viewOf({ size, l1, l1Offset }: { size: number; l1: Uint8Array; l1Offset: number }): Metadata {
-    const header = { ...this.header, size, l1Offset, l1Size: l1.length / 8, snapshotCount: 0, snapshotsOffset: 0 };
+    const incompatible = this.header.incompatible & ~INCOMPATIBLE.dirty;
+    const header = { ...this.header, incompatible, size, l1Offset, l1Size: l1.length / 8, snapshotCount: 0, snapshotsOffset: 0 };
     return new Metadata(this.storage, header, { l1, reftable: this.refcounts.copyReftable(), snapshots: [] });
   }
 
@@ -198,20 +214,43 @@ export class Metadata {
   /** See the top of this file. The caller holds `lock`. */
   *flush(): Io<void> {
     if (this.#failed) throw this.#failed;
-    yield* this.refcounts.write();
+    const lazy = this.#lazy && !this.refcounts.crowded;
+    if (!lazy) yield* this.refcounts.write();
+    else if (this.refcounts.hasChanges) yield* this.#markDirty();
     yield* this.l2.write('fresh');
     if (this.l2.hasDirtyLinked || this.#l1Dirty.size > 0) {
       yield* this.storage.barrier();
       yield* this.l2.write('all');
       yield* this.#writeL1();
     }
-    if (this.refcounts.hasFrees) {
+    if (this.refcounts.hasFrees && !lazy) {
       yield* this.storage.barrier();
       yield* this.refcounts.applyFrees();
       yield* this.refcounts.write();
     }
     yield* this.storage.flush();
     this.l2.settle();
+    if (lazy) yield* this.refcounts.applyFrees();
+  }
+
+  /** A flush after which the counts are in the file, also where they are lazy; the image is no longer dirty then. The caller holds `lock`. */
+  *flushCounts(): Io<void> {
+    yield* this.flush();
+    if (this.refcounts.hasChanges) {
+      yield* this.refcounts.write();
+      yield* this.storage.flush();
+    }
+    const { incompatible } = this.header;
+    if ((incompatible & INCOMPATIBLE.dirty) !== 0) yield* this.setFeatures({ incompatible: incompatible & ~INCOMPATIBLE.dirty });
+  }
+
+  get #lazy(): boolean {
+    return (this.header.compatible & COMPATIBLE.lazyRefcounts) !== 0;
+  }
+
+  *#markDirty(): Io<void> {
+    const { incompatible } = this.header;
+    if ((incompatible & INCOMPATIBLE.dirty) === 0) yield* this.setFeatures({ incompatible: incompatible | INCOMPATIBLE.dirty });
   }
 
   /**

@@ -27,5 +27,5 @@ export function* preallocate(meta: Metadata, size: number, mode: Preallocation):
     after = hostOffset + length;
   }
   if (after !== undefined && after > storage.size) yield* storage.truncate(after);
-  yield* meta.flush();
+  yield* meta.flushCounts();
 }

@@ -85,6 +85,11 @@ export class Refcounts {
     return this.#blocks.crowded;
   }
 
+  /** Some counts are not yet in the file. */
+  get hasChanges(): boolean {
+    return this.#blocks.dirtyBytes > 0;
+  }
+
   get hasFrees(): boolean {
     return this.#quarantine.length > 0;
   }
