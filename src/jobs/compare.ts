@@ -47,7 +47,7 @@ export function* compareNodes(a: BlockNode, b: BlockNode, options: CompareOption
     yield* pace.step(at);
     const one = yield* a.status(at, common - at);
     const other = yield* b.status(at, common - at);
-    if (strict && !sameState(one, other)) return { identical: false, reason: 'status', offset: at, sizesDiffer };
+    if (strict && !sameState(one, other, common - at)) return { identical: false, reason: 'status', offset: at, sizesDiffer };
     const length = yield* sameRun([a, b], [one, other], at, buffers);
     if (typeof length !== 'number') return { identical: false, reason: 'content', offset: length.differsAt, sizesDiffer };
     at += length;
@@ -100,7 +100,8 @@ function* zeroRun(node: BlockNode, run: MapRun, offset: number, buffer: Uint8Arr
   return { differsAt: offset + at - (at % SECTOR) };
 }
 
-/** Alike as far as QEMU's strict mode looks: allocated or not, zero or not, readable in place or not. */
-function sameState(a: MapRun, b: MapRun): boolean {
-  return a.present === b.present && a.zero === b.zero && a.data === b.data && (a.offset === undefined) === (b.offset === undefined);
+/** Alike as far as QEMU's strict mode looks: allocated or not, zero or not, readable in place or not, with `rest` bytes the last run or not. */
+function sameState(a: MapRun, b: MapRun, rest: number): boolean {
+  const sameKind = a.present === b.present && a.zero === b.zero && a.data === b.data;
+  return sameKind && (a.offset === undefined) === (b.offset === undefined) && (a.length === rest) === (b.length === rest);
 }

@@ -1,11 +1,10 @@
 /**
- * We and QEMU take turns on one image: random operations by one, checked and read by the other, over cluster sizes, refcount widths,
- * versions, odd sizes and backing files. Snapshots made on one side are applied on the other.
+ * Images as QEMU makes them: new ones byte for byte, writes in the same places, compressed clusters. Taking turns is in turns.test.ts.
  */
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
-import { afterAll, describe, expect, it } from 'vitest';
+import { afterAll, expect, it } from 'vitest';
 import type { Resolve } from '../../src/disk/chain.ts';
 import type { Disk } from '../../src/disk/disk.ts';
 import { createDisk, openDisk } from '../../src/disk/open.ts';
@@ -13,166 +12,13 @@ import { nodeFileStorage } from '../../src/storage/node-file.ts';
 import { firstDifference, NaiveDisk } from '../model/naive.ts';
 import { requireSame, runOperations } from '../model/operations.ts';
 import { Random } from '../random.ts';
-import { qemuImg, qemuIo, requireClean, run } from './qemu.ts';
+import { qemuImg, qemuIo, requireClean } from './qemu.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'tabdisk-oracle-'));
 afterAll(() => rmSync(folder, { recursive: true }));
 
 const resolve: Resolve = ({ name, from }) => nodeFileStorage(join(dirname(from), name), { readOnly: true });
 const open = (path: string, readOnly = false): Promise<Disk> => openDisk(nodeFileStorage(path, { readOnly }), { format: 'qcow2', readOnly, resolve });
-
-interface Configuration {
-  readonly cluster_size: number;
-  readonly refcount_bits?: number;
-  readonly compat?: string;
-  readonly extended_l2?: 'on';
-  readonly backing?: boolean;
-}
-
-const configurations: readonly Configuration[] = [
-  ...[512, 1024, 4096, 65536, 2097152].map((cluster_size) => ({ cluster_size })),
-  ...[1, 2, 4, 8, 32, 64].map((refcount_bits) => ({ cluster_size: 512, refcount_bits })),
-  { cluster_size: 65536, refcount_bits: 1 },
-  { cluster_size: 2097152, refcount_bits: 64 },
-  ...[512, 65536].map((cluster_size) => ({ cluster_size, compat: '0.10' })),
-  ...[512, 4096, 65536].map((cluster_size) => ({ cluster_size, backing: true })),
-  { cluster_size: 4096, compat: '0.10', backing: true },
-  ...[16384, 65536].flatMap((cluster_size) => [
-    { cluster_size, extended_l2: 'on' as const },
-    { cluster_size, extended_l2: 'on' as const, backing: true },
-  ]),
-  { cluster_size: 16384, extended_l2: 'on', refcount_bits: 1 },
-  { cluster_size: 2097152, extended_l2: 'on', refcount_bits: 64 },
-];
-
-/** Random qemu-io and qemu-img commands, and the same on the naive disk. */
-function qemuTurn(path: string, naive: NaiveDisk, random: Random, { compat, refcount_bits, cluster_size }: Configuration): void {
-  const commands: string[] = [];
-  for (let i = 0; i < 15; i++) {
-    const offset = random.between(0, naive.size / 512 - 1) * 512;
-    const length = Math.min(naive.size - offset, random.between(1, random.pick([20, 400])) * 512);
-    const what = random.pick(['write', 'write', 'write', 'zero', 'unmap', 'discard'] as const);
-    if (what === 'write') {
-      const pattern = random.between(1, 255);
-      commands.push(`write -P ${pattern} ${offset} ${length}`);
-      naive.bytes.fill(pattern, offset, offset + length);
-    } else if (what === 'discard' && compat !== '0.10') {
-      commands.push(`discard ${offset} ${length}`);
-      const start = Math.ceil(offset / cluster_size) * cluster_size;
-      const end = offset + length === naive.size ? naive.size : Math.floor((offset + length) / cluster_size) * cluster_size;
-      if (start < end) naive.bytes.fill(0, start, end);
-    } else {
-      commands.push(`write -z ${what === 'unmap' ? '-u ' : ''}${offset} ${length}`);
-      naive.bytes.fill(0, offset, offset + length);
-    }
-  }
-  qemuIo(path, 'qcow2', commands);
-  if (refcount_bits === 1) return;
-  const names = [...naive.snapshots.keys()];
-  const name = random.pick(names.length > 0 ? names : ['']);
-  const what = names.length === 0 ? 'create' : random.pick(['create', 'apply', 'delete'] as const);
-  if (what === 'create') {
-    const fresh = `q${random.between(1, 1e9)}`;
-    qemuImg('snapshot', '-c', fresh, path);
-    naive.snapshot(fresh);
-  } else if (what === 'apply') {
-    qemuImg('snapshot', '-a', name, path);
-    naive.revert(name);
-  } else {
-    qemuImg('snapshot', '-d', name, path);
-    naive.snapshots.delete(name);
-  }
-}
-
-/** What qemu-img reads from an image must be the naive disk's bytes. */
-function requireQemuSees(path: string, naive: NaiveDisk, context: string): void {
-  const raw = join(folder, 'expected.raw');
-  writeFileSync(raw, naive.bytes);
-  const { status, stdout, stderr } = run('qemu-img', ['compare', '-f', 'qcow2', '-F', 'raw', path, raw]);
-  if (status !== 0) throw new Error(`${context}: qemu-img compare ended with ${status}: ${stdout}${stderr}`);
-}
-
-/** Our map of an image must be QEMU's. */
-async function requireSameMap(path: string, disk: Disk, context: string): Promise<void> {
-  const theirs = JSON.parse(qemuImg('map', '--output=json', '-f', 'qcow2', path));
-  const ours = [];
-  for await (const { compressed: _, ...run } of disk.map()) ours.push(run);
-  expect(ours, context).toEqual(theirs);
-}
-
-async function makeBacking(random: Random, size: number): Promise<{ name: string; bytes: Uint8Array }> {
-  const name = `base-${random.seed}.qcow2`;
-  const path = join(folder, name);
-  rmSync(path, { force: true });
-  const base = await createDisk(nodeFileStorage(path, { create: 'must-not-exist' }), { format: 'qcow2', size, cluster_size: 4096 });
-  const naive = new NaiveDisk(size);
-  await runOperations(base, naive, random, { count: 20, allowed: { snapshots: false, resize: false, sizeUnit: 512, discardUnit: 0 } });
-  await base.close();
-  return { name, bytes: naive.bytes };
-}
-
-async function start(path: string, random: Random, configuration: Configuration, byQemu: boolean): Promise<NaiveDisk> {
-  const { backing: hasBacking, ...options } = configuration;
-  const naive = new NaiveDisk(random.between(6000, 9000) * 512);
-  // The backing file is shorter or longer than the overlay by turns.
-  const base = hasBacking ? await makeBacking(random, naive.size + random.pick([-1, 1]) * 512 * random.between(1, 999)) : undefined;
-  if (base) naive.bytes.set(base.bytes.subarray(0, naive.size));
-  rmSync(path, { force: true });
-  if (byQemu) {
-    const list = Object.entries(options).map(([name, value]) => `${name}=${value}`);
-    qemuImg('create', '-q', '-f', 'qcow2', '-o', list.join(','), ...(base ? ['-b', base.name, '-F', 'qcow2'] : []), path, String(naive.size));
-  } else {
-    const backing = base ? { backing: { name: base.name, format: 'qcow2' }, resolve } : {};
-    await (
-      await createDisk(nodeFileStorage(path, { create: 'must-not-exist' }), { format: 'qcow2', size: naive.size, ...options, ...backing })
-    ).close();
-  }
-  return naive;
-}
-
-describe.each(configurations)('qcow2 %o', (configuration) => {
-  it.each([
-    { seed: 1, byQemu: false },
-    { seed: 2, byQemu: true },
-  ])('takes turns with QEMU, seed $seed', async ({ seed, byQemu }) => {
-    const random = new Random(seed);
-    const path = join(folder, `turns-${process.pid}.qcow2`);
-    const naive = await start(path, random, configuration, byQemu);
-    const version2 = configuration.compat === '0.10';
-    const allowed = {
-      snapshots: configuration.refcount_bits !== 1,
-      resize: !version2,
-      sizeUnit: 512,
-      // Version 2 cannot say "zero" over a backing file, so there discard does nothing.
-      discardUnit: version2 && configuration.backing ? 0 : configuration.cluster_size,
-    };
-    for (let round = 0; round < 3; round++) {
-      const context = `${JSON.stringify(configuration)} seed ${seed} round ${round}`;
-      const disk = await open(path);
-      await runOperations(disk, naive, random, { count: 40, allowed });
-      await disk.close();
-      requireClean(path, `${context}, after us`);
-      requireQemuSees(path, naive, `${context}, after us`);
-      qemuTurn(path, naive, random, configuration);
-      requireClean(path, `${context}, after QEMU`);
-      const again = await open(path, true);
-      await requireSame(again, naive, `${context}, after QEMU`);
-      await requireSameMap(path, again, context);
-      const theirs = JSON.parse(qemuImg('check', '--output=json', '-f', 'qcow2', path));
-      const ours = await again.check();
-      expect(ours, context).toMatchObject({
-        corruptions: 0,
-        leaks: 0,
-        checkErrors: 0,
-        totalClusters: theirs['total-clusters'],
-        allocatedClusters: theirs['allocated-clusters'] ?? 0,
-        fragmentedClusters: theirs['fragmented-clusters'] ?? 0,
-        imageEndOffset: theirs['image-end-offset'],
-      });
-      await again.close();
-    }
-  });
-});
 
 it('a new image is byte for byte the one qemu-img makes', async () => {
   for (const options of [{}, { cluster_size: 512 }, { cluster_size: 2097152, refcount_bits: 1 }, { compat: '0.10' }, { lazy_refcounts: 'on' }]) {
@@ -248,6 +94,8 @@ it('compressed clusters made by QEMU read the same, and survive being overwritte
     await runOperations(disk, copy, random, { count: 40, allowed: { snapshots: true, resize: false, sizeUnit: 512, discardUnit: 0 } });
     await disk.close();
     requireClean(path, options);
-    requireQemuSees(path, copy, options);
+    const expected = join(folder, 'expected.raw');
+    writeFileSync(expected, copy.bytes);
+    expect(qemuImg('compare', '-f', 'qcow2', '-F', 'raw', path, expected), options).toContain('identical');
   }
 });

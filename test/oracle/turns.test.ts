@@ -1,0 +1,184 @@
+/**
+ * We and QEMU take turns on one image: random operations by one, checked and read by the other, in every configuration there is. Whatever
+ * comes out, `info`, `map`, `check`, `measure` and `compare` say the same of it on both command lines.
+ * `TABDISK_ORACLE_SEEDS` says how many seeds each configuration gets (1), `TABDISK_SEED` where they start (1).
+ */
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { afterAll, describe, expect, it } from 'vitest';
+import { run as tabdisk } from '../../src/cli/program.ts';
+import type { Resolve } from '../../src/disk/chain.ts';
+import type { Disk } from '../../src/disk/disk.ts';
+import { createDisk, openDisk } from '../../src/disk/open.ts';
+import { nodeFileStorage } from '../../src/storage/node-file.ts';
+import { NaiveDisk } from '../model/naive.ts';
+import { requireSame, runOperations } from '../model/operations.ts';
+import { Random } from '../random.ts';
+import { CONFIGURATIONS, type Configuration } from './configurations.ts';
+import { qemuImg, qemuIo, requireClean, run } from './qemu.ts';
+
+const SEEDS = Number(process.env.TABDISK_ORACLE_SEEDS ?? 1);
+const FIRST = Number(process.env.TABDISK_SEED ?? 1);
+const ROUNDS = 3;
+
+const folder = mkdtempSync(join(tmpdir(), 'tabdisk-oracle-'));
+afterAll(() => rmSync(folder, { recursive: true }));
+
+const resolve: Resolve = ({ name, from }) => nodeFileStorage(join(dirname(from), name), { readOnly: true });
+const open = (path: string, readOnly = false): Promise<Disk> => openDisk(nodeFileStorage(path, { readOnly }), { format: 'qcow2', readOnly, resolve });
+
+const version2 = ({ options }: Configuration) => options.compat === '0.10';
+const snapshotsWork = ({ options }: Configuration) => options.refcount_bits !== 1;
+
+/** Random qemu-io and qemu-img commands, and the same on the naive disk. */
+function qemuTurn(path: string, naive: NaiveDisk, random: Random, configuration: Configuration): void {
+  const clusterSize = configuration.options.cluster_size;
+  const commands: string[] = [];
+  for (let i = 0; i < 15; i++) {
+    const offset = random.between(0, naive.size / 512 - 1) * 512;
+    const length = Math.min(naive.size - offset, random.between(1, random.pick([20, 400])) * 512);
+    const what = random.pick(['write', 'write', 'write', 'zero', 'unmap', 'discard'] as const);
+    if (what === 'write') {
+      const pattern = random.between(1, 255);
+      commands.push(`write -P ${pattern} ${offset} ${length}`);
+      naive.bytes.fill(pattern, offset, offset + length);
+    } else if (what === 'discard' && !version2(configuration)) {
+      commands.push(`discard ${offset} ${length}`);
+      const start = Math.ceil(offset / clusterSize) * clusterSize;
+      const end = offset + length === naive.size ? naive.size : Math.floor((offset + length) / clusterSize) * clusterSize;
+      if (start < end) naive.bytes.fill(0, start, end);
+    } else {
+      commands.push(`write -z ${what === 'unmap' ? '-u ' : ''}${offset} ${length}`);
+      naive.bytes.fill(0, offset, offset + length);
+    }
+  }
+  qemuIo(path, 'qcow2', commands);
+  if (snapshotsWork(configuration)) qemuSnapshot(path, naive, random);
+  if (!version2(configuration) && random.chance(0.5)) {
+    const size = Math.floor((naive.size * random.between(80, 125)) / 100 / 512) * 512;
+    qemuImg('resize', '-q', '--shrink', '-f', 'qcow2', path, String(size));
+    naive.resize(size);
+  }
+}
+
+function qemuSnapshot(path: string, naive: NaiveDisk, random: Random): void {
+  const names = [...naive.snapshots.keys()];
+  const name = random.pick(names.length > 0 ? names : ['']);
+  const what = names.length === 0 ? 'create' : random.pick(['create', 'apply', 'delete'] as const);
+  if (what === 'create') {
+    const fresh = `q${random.between(1, 1e9)}`;
+    qemuImg('snapshot', '-c', fresh, path);
+    naive.snapshot(fresh);
+  } else if (what === 'apply') {
+    qemuImg('snapshot', '-a', name, path);
+    naive.revert(name);
+  } else {
+    qemuImg('snapshot', '-d', name, path);
+    naive.snapshots.delete(name);
+  }
+}
+
+/** What a command line printed: ours, in this process. */
+async function ourOutput(args: readonly string[]): Promise<{ status: number; out: string }> {
+  let out = '';
+  const add = (text: string) => {
+    out += text;
+  };
+  const lines = (async function* () {})();
+  return { status: await tabdisk({ program: 'qemu-img', out: add, err: add, lines }, args), out };
+}
+
+/** Both command lines must say the same of an image. */
+async function requireSameWords(path: string, raw: string, context: string): Promise<void> {
+  for (const args of [
+    ['info', '--output=json', '--backing-chain', path],
+    ['map', '--output=json', '-f', 'qcow2', path],
+    ['check', '--output=json', '-f', 'qcow2', path],
+    ['measure', '--output=json', '-O', 'qcow2', path],
+    ['measure', '--output=json', '-O', 'raw', path],
+  ]) {
+    const theirs = run('qemu-img', args);
+    const ours = await ourOutput(args);
+    expect({ ...ours, out: JSON.parse(ours.out) }, `${context}: ${args.join(' ')}`).toEqual({
+      status: theirs.status,
+      out: JSON.parse(theirs.stdout),
+    });
+  }
+  for (const args of [
+    ['compare', '-f', 'qcow2', '-F', 'raw', path, raw],
+    ['compare', '-s', '-f', 'qcow2', '-F', 'raw', path, raw],
+  ]) {
+    const theirs = run('qemu-img', args);
+    expect(await ourOutput(args), `${context}: ${args.join(' ')}`).toEqual({ status: theirs.status, out: theirs.stdout });
+  }
+}
+
+/** What qemu-img reads from an image must be the naive disk's bytes. */
+function requireQemuSees(path: string, raw: string, context: string): void {
+  const { status, stdout, stderr } = run('qemu-img', ['compare', '-f', 'qcow2', '-F', 'raw', path, raw]);
+  if (status !== 0) throw new Error(`${context}: qemu-img compare ended with ${status}: ${stdout}${stderr}`);
+}
+
+async function makeBacking(random: Random, size: number): Promise<{ name: string; bytes: Uint8Array }> {
+  const name = `base-${random.seed}.qcow2`;
+  const path = join(folder, name);
+  rmSync(path, { force: true });
+  const base = await createDisk(nodeFileStorage(path, { create: 'must-not-exist' }), { format: 'qcow2', size, cluster_size: 4096 });
+  const naive = new NaiveDisk(size);
+  await runOperations(base, naive, random, { count: 20, allowed: { snapshots: false, resize: false, sizeUnit: 512, discardUnit: 0 } });
+  await base.close();
+  return { name, bytes: naive.bytes };
+}
+
+async function start(path: string, random: Random, { options, backing: hasBacking = false }: Configuration, byQemu: boolean): Promise<NaiveDisk> {
+  const naive = new NaiveDisk(random.between(6000, 9000) * 512);
+  // The backing file is shorter or longer than the overlay by turns.
+  const base = hasBacking ? await makeBacking(random, naive.size + random.pick([-1, 1]) * 512 * random.between(1, 999)) : undefined;
+  if (base) naive.bytes.set(base.bytes.subarray(0, naive.size));
+  rmSync(path, { force: true });
+  if (byQemu) {
+    const list = Object.entries(options).map(([name, value]) => `${name}=${value}`);
+    qemuImg('create', '-q', '-f', 'qcow2', '-o', list.join(','), ...(base ? ['-b', base.name, '-F', 'qcow2'] : []), path, String(naive.size));
+  } else {
+    const backing = base ? { backing: { name: base.name, format: 'qcow2' }, resolve } : {};
+    await (
+      await createDisk(nodeFileStorage(path, { create: 'must-not-exist' }), { format: 'qcow2', size: naive.size, ...options, ...backing })
+    ).close();
+  }
+  return naive;
+}
+
+describe.each(CONFIGURATIONS.map((configuration, index) => ({ configuration, index })))('qcow2 $configuration', ({ configuration, index }) => {
+  it.each(Array.from({ length: SEEDS }, (_, index) => FIRST + index))('takes turns with QEMU, seed %i', async (seed) => {
+    const random = new Random(seed);
+    const path = join(folder, 'turns.qcow2');
+    const raw = join(folder, 'expected.raw');
+    const naive = await start(path, random, configuration, (seed + index) % 2 === 0);
+    const allowed = {
+      snapshots: snapshotsWork(configuration),
+      resize: !version2(configuration),
+      sizeUnit: 512,
+      // Version 2 cannot say "zero" over a backing file, so there discard does nothing.
+      discardUnit: version2(configuration) && configuration.backing ? 0 : configuration.options.cluster_size,
+    };
+    for (let round = 0; round < ROUNDS; round++) {
+      const context = `${JSON.stringify(configuration)} seed ${seed} round ${round}`;
+      const disk = await open(path);
+      await runOperations(disk, naive, random, { count: 40, allowed });
+      await disk.close();
+      requireClean(path, `${context}, after us`);
+      writeFileSync(raw, naive.bytes);
+      requireQemuSees(path, raw, `${context}, after us`);
+      await requireSameWords(path, raw, `${context}, after us`);
+      qemuTurn(path, naive, random, configuration);
+      requireClean(path, `${context}, after QEMU`);
+      const again = await open(path, true);
+      await requireSame(again, naive, `${context}, after QEMU`);
+      expect(await again.check(), context).toMatchObject({ corruptions: 0, leaks: 0, checkErrors: 0 });
+      await again.close();
+      writeFileSync(raw, naive.bytes);
+      await requireSameWords(path, raw, `${context}, after QEMU`);
+    }
+  });
+});
