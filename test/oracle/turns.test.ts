@@ -149,36 +149,39 @@ async function start(path: string, random: Random, { options, backing: hasBackin
   return naive;
 }
 
-describe.each(CONFIGURATIONS.map((configuration, index) => ({ configuration, index })))('qcow2 $configuration', ({ configuration, index }) => {
-  it.each(Array.from({ length: SEEDS }, (_, index) => FIRST + index))('takes turns with QEMU, seed %i', async (seed) => {
-    const random = new Random(seed);
-    const path = join(folder, 'turns.qcow2');
-    const raw = join(folder, 'expected.raw');
-    const naive = await start(path, random, configuration, (seed + index) % 2 === 0);
-    const allowed = {
-      snapshots: snapshotsWork(configuration),
-      resize: !version2(configuration),
-      sizeUnit: 512,
-      // Version 2 cannot say "zero" over a backing file, so there discard does nothing.
-      discardUnit: version2(configuration) && configuration.backing ? 0 : configuration.options.cluster_size,
-    };
-    for (let round = 0; round < ROUNDS; round++) {
-      const context = `${JSON.stringify(configuration)} seed ${seed} round ${round}`;
-      const disk = await open(path);
-      await runOperations(disk, naive, random, { count: 40, allowed });
-      await disk.close();
-      requireClean(path, `${context}, after us`);
-      writeFileSync(raw, naive.bytes);
-      requireQemuSees(path, raw, `${context}, after us`);
-      await requireSameWords(path, raw, `${context}, after us`);
-      qemuTurn(path, naive, random, configuration);
-      requireClean(path, `${context}, after QEMU`);
-      const again = await open(path, true);
-      await requireSame(again, naive, `${context}, after QEMU`);
-      expect(await again.check(), context).toMatchObject({ corruptions: 0, leaks: 0, checkErrors: 0 });
-      await again.close();
-      writeFileSync(raw, naive.bytes);
-      await requireSameWords(path, raw, `${context}, after QEMU`);
-    }
-  });
-});
+describe.each(CONFIGURATIONS.map((configuration, index) => [JSON.stringify(configuration), configuration, index] as const))(
+  '%s',
+  (_, configuration, index) => {
+    it.each(Array.from({ length: SEEDS }, (_, index) => FIRST + index))('takes turns with QEMU, seed %i', async (seed) => {
+      const random = new Random(seed);
+      const path = join(folder, 'turns.qcow2');
+      const raw = join(folder, 'expected.raw');
+      const naive = await start(path, random, configuration, (seed + index) % 2 === 0);
+      const allowed = {
+        snapshots: snapshotsWork(configuration),
+        resize: !version2(configuration),
+        sizeUnit: 512,
+        // Version 2 cannot say "zero" over a backing file, so there discard does nothing.
+        discardUnit: version2(configuration) && configuration.backing ? 0 : configuration.options.cluster_size,
+      };
+      for (let round = 0; round < ROUNDS; round++) {
+        const context = `${JSON.stringify(configuration)} seed ${seed} round ${round}`;
+        const disk = await open(path);
+        await runOperations(disk, naive, random, { count: 40, allowed });
+        await disk.close();
+        requireClean(path, `${context}, after us`);
+        writeFileSync(raw, naive.bytes);
+        requireQemuSees(path, raw, `${context}, after us`);
+        await requireSameWords(path, raw, `${context}, after us`);
+        qemuTurn(path, naive, random, configuration);
+        requireClean(path, `${context}, after QEMU`);
+        const again = await open(path, true);
+        await requireSame(again, naive, `${context}, after QEMU`);
+        expect(await again.check(), context).toMatchObject({ corruptions: 0, leaks: 0, checkErrors: 0 });
+        await again.close();
+        writeFileSync(raw, naive.bytes);
+        await requireSameWords(path, raw, `${context}, after QEMU`);
+      }
+    });
+  },
+);
