@@ -13,6 +13,7 @@ export type { Snapshots } from './disk/snapshots.ts';
 export type { GeometryReport } from './drive/geometry.ts';
 export { allFormats } from './formats/all.ts';
 export type { BackingReference, CheckOptions, CheckResult, FormatDescriptor, SnapshotInfo } from './formats/driver.ts';
+export { type AmendOptions, amend } from './jobs/amend.ts';
 export { check } from './jobs/check.ts';
 export { type CommitOptions, commit } from './jobs/commit.ts';
 export { type CompareOptions, type CompareResult, compare } from './jobs/compare.ts';

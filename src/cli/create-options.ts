@@ -14,7 +14,8 @@ import { imageText, systemText } from './words.ts';
 type OptionType = 'size' | 'number' | 'text' | 'flag';
 type OptionValue = string | number | boolean;
 
-interface KnownOption {
+/** An option as the command line knows it. */
+export interface KnownOption {
   readonly name: string;
   readonly type: OptionType;
   readonly default?: OptionValue;
@@ -46,11 +47,11 @@ const ELSEWHERE = /^(encrypt\..*|encryption|data_file|data_file_raw|nocow|extent
 /** The options of one image, with values of the right type. */
 export type ImageOptions = Map<string, OptionValue>;
 
-/** Reads all `-o` arguments. Throws a `Failure` with QEMU's words. */
-export function parseImageOptions(format: string, lists: readonly string[]): ImageOptions {
+/** Reads all `-o` arguments; of the options for `create` unless told otherwise. Throws a `Failure` with QEMU's words. */
+export function parseImageOptions(format: string, lists: readonly string[], table: readonly KnownOption[] = KNOWN[format] ?? []): ImageOptions {
   const options: ImageOptions = new Map();
   for (const { name, value } of lists.flatMap(splitList)) {
-    const known = KNOWN[format]?.find((option) => option.name === name);
+    const known = table.find((option) => option.name === name);
     if (!known && ELSEWHERE.test(name)) throw notYet(`The option '${name}'`);
     if (!known || (value === undefined && known.type !== 'flag')) throw new Failure(`Invalid parameter '${name}'`);
     options.set(name, typedValue(known, value ?? 'on'));
@@ -73,7 +74,12 @@ export const asksForHelp = (lists: readonly string[]): boolean =>
 /** Prints what `-o` understands for a format. */
 export function printOptionHelp(terminal: Terminal, format: string): void {
   terminal.out(`Supported ${format} options:\n`);
-  const sorted = [...(KNOWN[format] ?? [])].sort((a, b) => (a.name < b.name ? -1 : 1));
+  printOptions(terminal, KNOWN[format] ?? []);
+}
+
+/** A line for each option, by name. */
+export function printOptions(terminal: Terminal, options: readonly KnownOption[]): void {
+  const sorted = [...options].sort((a, b) => (a.name < b.name ? -1 : 1));
   const types: Record<OptionType, string> = { size: '<size>', number: '<num>', text: '<str>', flag: '<bool (on/off)>' };
   for (const { name, type, help } of sorted) terminal.out(`  ${`${name}=${types[type]}`.padEnd(22)} - ${help}\n`);
 }

@@ -18,6 +18,7 @@ const VERBS: Readonly<Record<string, string>> = {
     '[-q] [-f FMT] [-c COUNT] [-d DEPTH] [-s SIZE] [-S STEP] [-o OFFSET] [-w [--pattern=BYTE] [--flush-interval=N [--no-drain]]] [-n] [-t CACHE] [-U] FILE',
   snapshot: '[-q] [-U] [-l | -a SNAPSHOT | -c NAME | -d NAME] FILE',
   resize: '[-q] [-f FMT] [--shrink] [--preallocation=off] FILE [+|-]SIZE',
+  amend: '[-q] [-p] [--force] [-f FMT] [-t CACHE] -o OPTIONS FILE',
   io: '[-r] [-s] [-n] [-f FMT] [-t CACHE] [-d MODE] [-U] [-c COMMAND]... [FILE]',
 };
 

@@ -14,6 +14,7 @@ export const VERSION = '0.1.0';
 type Verb = (terminal: Terminal, args: readonly string[]) => Promise<number>;
 
 const VERBS: Readonly<Record<string, () => Promise<{ run: Verb }>>> = {
+  amend: () => import('./amend.ts'),
   bench: () => import('./bench.ts'),
   check: () => import('./check.ts'),
   commit: () => import('./commit.ts'),
@@ -30,7 +31,7 @@ const VERBS: Readonly<Record<string, () => Promise<{ run: Verb }>>> = {
   snapshot: () => import('./snapshot.ts'),
 };
 
-const ELSEWHERE = ['amend', 'bitmap'];
+const ELSEWHERE = ['bitmap'];
 
 /** Runs a command line (without the program's name); resolves to the exit status. */
 export async function run(terminal: Terminal, args: readonly string[]): Promise<number> {

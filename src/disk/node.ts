@@ -11,7 +11,7 @@ import { roundDown, roundUp } from '../base/bytes.ts';
 import { DiskError } from '../base/errors.ts';
 import type { Io } from '../base/io.ts';
 import { RangeLock } from '../base/locks.ts';
-import type { BackingReference, FreshPlacement, ImageDriver, Placement } from '../formats/driver.ts';
+import type { AmendParameters, BackingReference, FreshPlacement, ImageDriver, Placement } from '../formats/driver.ts';
 import { type Storage, type StorageExtent, writeZeroes } from '../storage/storage.ts';
 
 /** A fresh run up to this size is filled in memory and written in one call; more is written around the request's bytes. */
@@ -228,6 +228,14 @@ export class BlockNode implements Storage {
       throw new DiskError('unsupported', `${driver.format}: the backing file of this format cannot be changed`, { format: driver.format });
     yield* driver.setBacking(reference);
     this.#backing = node;
+  }
+
+  /** Changes options of the image; see `ImageDriver.amend`. */
+  *amend(parameters: Omit<AmendParameters, 'resize'>): Io<void> {
+    const { driver } = this;
+    const resize = (size: number) => this.#resize(size);
+    if (!driver.amend) throw new DiskError('unsupported', `${driver.format}: options of this format cannot be amended`, { format: driver.format });
+    yield* this.exclusive(() => (driver.amend as NonNullable<ImageDriver['amend']>).call(driver, { ...parameters, resize }));
   }
 
   /** Gives up what this image holds: it then reads as its backing file does. */

@@ -130,6 +130,18 @@ export interface ResizeOptions {
   readonly beforeGrowth?: () => Io<void>;
 }
 
+/** What `amend` takes: which of the format's options are to change, and what it needs from the node. */
+export interface AmendParameters {
+  /** Only what is to change, under QEMU's names (`FormatDescriptor.amendOptions`). */
+  readonly options: Readonly<Record<string, string | number | boolean>>;
+  /** Does what could make the image unreadable (the last key slot). */
+  readonly force: boolean;
+  /** Changes the disk's size as `Storage.truncate` of the node does; 0 is never asked for. */
+  readonly resize: (size: number) => Io<void>;
+  /** Called with steps done and the total, as far as they are known. */
+  readonly onProgress: (done: number, total: number) => void;
+}
+
 /** An opened image of one format. See the guarantees at the top of this file. */
 export interface ImageDriver {
   /** Registry name. */
@@ -170,6 +182,11 @@ export interface ImageDriver {
   setBacking?(backing: BackingReference | undefined): Io<void>;
   /** Gives up everything the image holds, so that it shows its backing file; a cut leaves some of it. Snapshots stay. */
   makeEmpty?(): Io<void>;
+  /**
+   * Changes options of an image that exists, in QEMU's order and up to the first that is refused. Each change is durable when the next
+   * begins; a cut leaves the image as before or after one of them. Throws `refused`, naming the option.
+   */
+  amend?(parameters: AmendParameters): Io<void>;
   check?(options: CheckOptions): Io<CheckResult>;
   readonly snapshots?: SnapshotDriver;
   metadata?(): Io<MetadataExtent[]>;
@@ -256,6 +273,8 @@ export interface FormatDescriptor {
   probe(head: Uint8Array, file: { size: number; name: string }): number;
   readonly capabilities: Capabilities;
   readonly createOptions: readonly CreateOption[];
+  /** The options that `amend` changes. Absent: the format has no `amend`. */
+  readonly amendOptions?: readonly CreateOption[];
   /** What is refused, one short phrase each, for the README. */
   readonly limits: readonly string[];
   /** Reads headers only and throws only what reading them throws: damage becomes a warning. */

@@ -6,6 +6,7 @@ import { runAsync } from '../../src/base/io.ts';
 import type { Resolve } from '../../src/disk/chain.ts';
 import type { Disk } from '../../src/disk/disk.ts';
 import type { BackingReference } from '../../src/formats/driver.ts';
+import { amend } from '../../src/jobs/amend.ts';
 import { commit } from '../../src/jobs/commit.ts';
 import { rebase } from '../../src/jobs/rebase.ts';
 import type { LogEntry } from '../../src/layers/recorder.ts';
@@ -108,6 +109,13 @@ export class Guest {
   async resize(sectors: number): Promise<void> {
     const contents = Array.from({ length: sectors }, (_, i) => this.#now[i] ?? 0);
     await this.#switch({ contents }, () => this.#disk.resize(sectors * SECTOR));
+  }
+
+  /** Another version, width of reference counts or feature: the guest sees nothing of it. */
+  async amend(options: Readonly<Record<string, string | number | boolean>>): Promise<void> {
+    await this.flush();
+    await amend(this.#disk, { options });
+    this.#settle();
   }
 
   /** The same backing file under another name; or the first time that a name is noted. */

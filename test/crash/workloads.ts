@@ -30,9 +30,17 @@ async function writes(guest: Guest, random: Random, { count, most }: { count: nu
   }
 }
 
-async function mixture(guest: Guest, random: Random, { count, most, cluster }: { count: number; most: number; cluster: number }): Promise<void> {
+interface Mixture {
+  readonly count: number;
+  readonly most: number;
+  readonly cluster: number;
+  /** False where a discard shows the backing file, or need not. */
+  readonly discards?: boolean;
+}
+
+async function mixture(guest: Guest, random: Random, { count, most, cluster, discards = true }: Mixture): Promise<void> {
   for (let i = 0; i < count; i++) {
-    const what = random.pick(['write', 'write', 'zero', 'discard'] as const);
+    const what = random.pick(discards ? (['write', 'write', 'zero', 'discard'] as const) : (['write', 'zero'] as const));
     if (what === 'write') await guest.write(...range(guest, random, most));
     else if (what === 'zero') await guest.zero(...range(guest, random, 4 * most), random.chance(0.5));
     else await guest.discard(...range(guest, random, 4 * most), cluster);
@@ -51,6 +59,25 @@ async function snapshots(guest: Guest, random: Random, most: number): Promise<vo
     if (what === 'create') await guest.snapshot(name);
     else if (what === 'apply') await guest.apply(name);
     else await guest.delete(name);
+  }
+}
+
+interface Amendments {
+  readonly cluster: number;
+  readonly snapshots: boolean;
+  readonly discards: boolean;
+}
+
+/** Other versions and widths of reference counts between writes, zeroes and (where the version allows them) snapshots. */
+async function amendments(guest: Guest, random: Random, { cluster, snapshots, discards }: Amendments): Promise<void> {
+  for (let i = 0; i < 7; i++) {
+    await mixture(guest, random, { count: 6, most: 12, cluster, discards });
+    if (snapshots && i < 4) await guest.snapshot(`s${i}`);
+    await mixture(guest, random, { count: 3, most: 12, cluster, discards });
+    if (i % 2 === 0) await guest.amend({ compat: '0.10', refcount_bits: 16 });
+    // A snapshot's cluster may have as many references as there are snapshots and the disk.
+    else
+      await guest.amend({ compat: '1.1', refcount_bits: random.pick(snapshots ? [4, 8, 64] : [1, 2, 32, 64]), lazy_refcounts: random.chance(0.5) });
   }
 }
 
@@ -195,6 +222,18 @@ export const workloads: readonly Workload[] = [
           await guest.rebase({ name, format: 'qcow2' }, resolve);
         }
       },
+    }),
+  ),
+  ...[
+    { options: SMALL, snapshots: false },
+    { options: SMALL, snapshots: true },
+    { options: { cluster_size: 2048 }, snapshots: true },
+    { options: { cluster_size: 4096 }, snapshots: true, backing: 'longer' as const },
+  ].map(({ options, snapshots, backing = undefined }) =>
+    qcow2(`amend${snapshots ? ' with snapshots' : ''}${backing ? ' over a backing file' : ''}`, options, {
+      sectors: 300,
+      ...(backing ? { backing } : {}),
+      run: (guest, random) => amendments(guest, random, { cluster: options.cluster_size / 512, snapshots, discards: !backing }),
     }),
   ),
   // 64-bit counts in 512-byte clusters: a block counts 64 clusters, and the table outgrows its first cluster at 4096.

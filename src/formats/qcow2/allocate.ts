@@ -188,7 +188,7 @@ function freeEntry(meta: Metadata, high: number, low: number, kept: number): voi
 }
 
 /** Changes an L2 entry and gives up what it pointed at, unless the new entry points there too. */
-function replaceEntry(meta: Metadata, table: Table, index: number, to: EntryValue): void {
+export function replaceEntry(meta: Metadata, table: Table, index: number, to: EntryValue): void {
   const { shape } = meta;
   freeEntry(meta, shape.high(table.data, index), shape.low(table.data, index), to.offset);
   shape.put(table.data, index, to);

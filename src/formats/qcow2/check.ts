@@ -53,7 +53,7 @@ function* rebuild(meta: Metadata, options: CheckOptions, before: CheckResult): I
   // What the old structure took is counted at first, and then found to be used no longer: QEMU goes about it in this way.
   const contents = new CheckRun(meta, {});
   yield* contents.countReferences();
-  yield* rebuildRefcounts(meta, contents.references, contents.placesPastEnd());
+  yield* rebuildRefcounts(meta, contents.references, { named: contents.placesPastEnd() });
   const run = new CheckRun(meta, options);
   run.result.messages.push(...before.messages);
   run.say('Rebuilding refcount structure');

@@ -11,7 +11,7 @@ export class ClusterCounts {
     return this.#end;
   }
 
-  add(cluster: number): void {
+  add(cluster: number, count = 1): void {
     const index = Math.floor(cluster / CHUNK);
     let chunk = this.#chunks.get(index);
     if (!chunk) {
@@ -19,7 +19,7 @@ export class ClusterCounts {
       this.#chunks.set(index, chunk);
     }
     const within = cluster - index * CHUNK;
-    chunk[within] = (chunk[within] as number) + 1;
+    chunk[within] = (chunk[within] as number) + count;
     if (cluster >= this.#end) this.#end = cluster + 1;
   }
 

@@ -11,6 +11,7 @@ import type { Io } from '../../base/io.ts';
 import { Lru } from '../../base/lru.ts';
 import { readBytes, type Storage } from '../../storage/storage.ts';
 import type {
+  AmendParameters,
   BackingReference,
   CheckOptions,
   CheckResult,
@@ -24,6 +25,7 @@ import type {
   SnapshotDriver,
 } from '../driver.ts';
 import { allocate, discard, writeEncoded, zero } from './allocate.ts';
+import { amend } from './amend.ts';
 import { setBacking } from './backing.ts';
 import { check } from './check.ts';
 import { decodeCluster, encodeCluster } from './compressed.ts';
@@ -200,6 +202,10 @@ export class Qcow2Image implements ImageDriver {
 
   *setBacking(backing: BackingReference | undefined): Io<void> {
     yield* this.#metadata.lock.run(() => setBacking(this.#metadata, backing));
+  }
+
+  *amend(parameters: AmendParameters): Io<void> {
+    yield* amend(this.#metadata, this.backing, parameters);
   }
 
   *check(options: CheckOptions): Io<CheckResult> {

@@ -1,6 +1,7 @@
 /** qcow2, versions 2 and 3: QEMU's copy-on-write format. */
 import { view } from '../../base/bytes.ts';
 import type { FormatDescriptor } from '../driver.ts';
+import { amendOptions } from './amend.ts';
 import { createImage, createOptions } from './create.ts';
 import { openImage } from './image.ts';
 import { inspectImage } from './inspect.ts';
@@ -29,6 +30,7 @@ export const qcow2: FormatDescriptor = {
     compressedWrite: true,
   },
   createOptions,
+  amendOptions,
   limits: ['encryption', 'external data files', 'writing zstd-compressed clusters', 'persistent bitmaps'],
   inspect: inspectImage,
   open: openImage,

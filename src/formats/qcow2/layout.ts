@@ -291,21 +291,26 @@ function encodeFixedHeader(header: Header, nameOffset: number, nameLength: numbe
   const bytes = new Uint8Array(header.version === 2 ? HEADER_LENGTH_V2 : header.headerLength);
   const data = view(bytes);
   data.setUint32(0, MAGIC);
-  data.setUint32(4, header.version);
   setU64be(data, 8, nameOffset);
   data.setUint32(16, nameLength);
   data.setUint32(20, header.clusterBits);
-  data.setUint32(32, header.cryptMethod);
-  bytes.set(encodeSwitch(header), FIELD.size);
-  if (header.version === 3) {
-    data.setUint32(FIELD.incompatible + 4, header.incompatible);
-    data.setUint32(FIELD.compatible + 4, header.compatible);
-    data.setUint32(FIELD.autoclear + 4, header.autoclear);
-    data.setUint32(96, header.refcountOrder);
-    data.setUint32(100, header.headerLength);
-    bytes[104] = header.compressionType;
-  }
+  patchFixedHeader(bytes, header);
   return bytes;
+}
+
+/** Sets every field of a fixed header that may change while the image exists, except where the backing file's name is. */
+export function patchFixedHeader(bytes: Uint8Array, header: Header): void {
+  const data = view(bytes);
+  data.setUint32(4, header.version);
+  bytes.set(encodeSwitch(header), FIELD.size);
+  if (header.version === 2) return;
+  data.setUint32(FIELD.incompatible + 4, header.incompatible);
+  data.setUint32(FIELD.compatible + 4, header.compatible);
+  data.setUint32(FIELD.autoclear, 0);
+  data.setUint32(FIELD.autoclear + 4, header.autoclear);
+  data.setUint32(96, header.refcountOrder);
+  data.setUint32(100, header.headerLength);
+  if (header.headerLength > 104) bytes[104] = header.compressionType;
 }
 
 /** What a metadata switch changes. */

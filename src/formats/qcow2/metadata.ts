@@ -17,6 +17,7 @@ import { roundUp, setU64be, TWO_32, view } from '../../base/bytes.ts';
 import { assert, corrupt, DiskError } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
 import { Mutex } from '../../base/locks.ts';
+import { SECTOR } from '../../base/units.ts';
 import { readBytes, type Storage } from '../../storage/storage.ts';
 import {
   COMPATIBLE,
@@ -28,6 +29,7 @@ import {
   INCOMPATIBLE,
   l1EntriesFor,
   MAX_L1_BYTES,
+  patchFixedHeader,
   type SwitchFields,
 } from './layout.ts';
 import { EntryShape } from './layout-l2.ts';
@@ -272,11 +274,13 @@ export class Metadata {
   }
 
   /** Sets the feature words; durable when it returns. */
-  *setFeatures(change: { incompatible?: number; autoclear?: number }): Io<void> {
+  *setFeatures(change: { incompatible?: number; compatible?: number; autoclear?: number }): Io<void> {
     const header = { ...this.header, ...change, autoclearHigh: false };
     const words = new Uint8Array(FIELD.autoclear + 8 - FIELD.incompatible);
+    yield* this.storage.read(FIELD.incompatible, words);
     view(words).setUint32(4, header.incompatible);
     view(words).setUint32(12, header.compatible);
+    view(words).setUint32(16, 0);
     view(words).setUint32(20, header.autoclear);
     yield* this.storage.write(FIELD.incompatible, words);
     yield* this.storage.flush();
@@ -289,6 +293,20 @@ export class Metadata {
     yield* this.storage.flush();
     yield* this.#writePointer(0, bytes);
     this.header = header;
+  }
+
+  /**
+   * Switches to another refcount structure, perhaps one of another width: the fields that tell lie in the first sector, which is written at
+   * once. What it names was written, nothing is changed in memory but not in the file; the clusters of the old one are no longer counted.
+   */
+  *switchRefcounts(change: Pick<Header, 'reftableOffset' | 'reftableClusters' | 'refcountOrder'>, reftable: Uint8Array): Io<void> {
+    assert(this.#l1Dirty.size === 0 && !this.l2.hasDirtyLinked, 'the refcounts are switched while tables wait to be written');
+    const header = { ...this.header, ...change };
+    const sector = yield* readBytes(this.storage, 0, SECTOR);
+    patchFixedHeader(sector.subarray(0, Math.min(header.headerLength, SECTOR)), header);
+    yield* this.putFirstSector(sector, header);
+    this.#overlaps = undefined;
+    this.refcounts.renew(reftable, change);
   }
 
   /** Grows the L1 table to at least the entries for `size` guest bytes. */

@@ -1,6 +1,6 @@
 /**
- * A new refcount structure, made from what the image refers to, for one that contradicts itself (blocks shared, misplaced, or where
- * the table cannot say). Nothing of the old one is believed or changed.
+ * A new refcount structure: made from what the image refers to, for one that contradicts itself (blocks shared, misplaced, or where the table
+ * cannot say; nothing of the old one is believed then), or with the same counts in another width. Nothing of the old one is changed.
  *
  * Crash argument. The new blocks and the new table go past the end of the file, where nothing in use lies; one write of header fields
  * switches to them (`Metadata.switchTo`). Before it the image is as it was, after it the new counts are exact and count the old
@@ -9,9 +9,9 @@
 import { divideUp, setU64be, view } from '../../base/bytes.ts';
 import { DiskError } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
-import type { ClusterCounts } from './cluster-counts.ts';
+import { ClusterCounts } from './cluster-counts.ts';
 import { FORMAT, MAX_REFTABLE_BYTES } from './layout.ts';
-import { setRefcount } from './layout-tables.ts';
+import { maxRefcount, setRefcount } from './layout-tables.ts';
 import type { Metadata } from './metadata.ts';
 
 /** Where the new structure goes, in clusters: the blocks from `start` on, then the table. */
@@ -26,32 +26,70 @@ interface Plan {
  * Replaces the refcount structure. `counts` are the references to everything but refcount blocks and table; `named` are clusters past
  * the end of the file that damaged entries name. The caller holds `Metadata.lock` and has flushed; durable when it returns.
  */
-export function* rebuildRefcounts(meta: Metadata, counts: ClusterCounts, named: ReadonlySet<number>): Io<void> {
-  const { clusterSize, refcounts, storage } = meta;
-  const { start, blocks, tableClusters } = planFor(meta, counts, named);
+export function* rebuildRefcounts(meta: Metadata, counts: ClusterCounts, options: { named?: ReadonlySet<number>; order?: number } = {}): Io<void> {
+  const { clusterSize, storage } = meta;
+  const { named = new Set(), order = meta.header.refcountOrder } = options;
+  const blockEntries = (clusterSize * 8) >> order;
+  const max = maxRefcount(order);
+  const { start, blocks, tableClusters } = planFor(meta, counts, { named, blockEntries });
   const tableAt = start + blocks.length;
   const reftable = new Uint8Array(tableClusters * clusterSize);
   for (const [position, index] of blocks.entries()) {
     const bytes = new Uint8Array(clusterSize);
     const data = view(bytes);
-    for (let i = 0; i < refcounts.blockEntries; i++) {
-      const cluster = index * refcounts.blockEntries + i;
+    for (let i = 0; i < blockEntries; i++) {
+      const cluster = index * blockEntries + i;
       const count = cluster >= start && cluster < tableAt + tableClusters ? 1 : counts.get(cluster);
       // A count that does not fit stops at the largest: the next check reports it.
-      if (count > 0) setRefcount(data, i, meta.header.refcountOrder, Math.min(count, refcounts.max));
+      if (count > 0) setRefcount(data, i, order, Math.min(count, max));
     }
     setU64be(view(reftable), index * 8, (start + position) * clusterSize);
     yield* storage.write((start + position) * clusterSize, bytes);
   }
   yield* storage.write(tableAt * clusterSize, reftable);
-  yield* meta.switchTo({ reftableOffset: tableAt * clusterSize, reftableClusters: tableClusters }, { reftable });
+  yield* meta.switchRefcounts({ reftableOffset: tableAt * clusterSize, reftableClusters: tableClusters, refcountOrder: order }, reftable);
 }
 
-function planFor(meta: Metadata, counts: ClusterCounts, named: ReadonlySet<number>): Plan {
-  const used = blocksInUse(counts, meta.refcounts.blockEntries);
+/**
+ * The same counts with 2^`order` bits each. Counts that are too high stay so, as in QEMU. Throws `refused` if one does not fit. The caller
+ * holds `Metadata.lock`.
+ */
+export function* changeRefcountWidth(meta: Metadata, order: number, onProgress: (done: number, total: number) => void): Io<void> {
+  const { clusterSize, refcounts } = meta;
+  yield* meta.flushCounts();
+  const counts = new ClusterCounts();
+  const max = Math.min(maxRefcount(order), 2 ** 32 - 1);
+  for (let index = 0; index < refcounts.reftableEntries; index++) {
+    onProgress(index, refcounts.reftableEntries);
+    if (!(yield* refcounts.loadBlock(index))) continue;
+    for (const [within, count] of (yield* refcounts.countsOf(index, refcounts.blockEntries)).entries()) {
+      if (count === 0) continue;
+      const cluster = index * refcounts.blockEntries + within;
+      const hex = (cluster * clusterSize).toString(16);
+      if (count > max)
+        throw new DiskError(
+          'refused',
+          `${FORMAT}: Cannot decrease refcount entry width to ${1 << order} bits: Cluster at offset 0x${hex} has a refcount of ${count}`,
+          { format: FORMAT, field: 'refcount_bits' },
+        );
+      counts.add(cluster, count);
+    }
+  }
+  // The structure that is left behind is not counted in the new one.
+  for (const offset of refcounts.blockOffsets()) uncount(counts, offset / clusterSize, 1);
+  uncount(counts, refcounts.reftableOffset / clusterSize, divideUp(refcounts.reftableEntries * 8, clusterSize));
+  yield* rebuildRefcounts(meta, counts, { order });
+}
+
+function uncount(counts: ClusterCounts, first: number, clusters: number): void {
+  for (let cluster = first; cluster < first + clusters; cluster++) if (counts.get(cluster) > 0) counts.add(cluster, -1);
+}
+
+function planFor(meta: Metadata, counts: ClusterCounts, { named, blockEntries }: { named: ReadonlySet<number>; blockEntries: number }): Plan {
+  const used = blocksInUse(counts, blockEntries);
   let start = Math.max(divideUp(meta.storage.size, meta.clusterSize), counts.end);
   for (;;) {
-    const plan = planAt(meta, used, start);
+    const plan = planAt(meta.clusterSize, blockEntries, { used, start });
     const end = start + plan.blocks.length + plan.tableClusters;
     let clash = start;
     while (clash < end && !named.has(clash)) clash++;
@@ -61,17 +99,16 @@ function planFor(meta: Metadata, counts: ClusterCounts, named: ReadonlySet<numbe
 }
 
 /** The least that counts everything in use and itself, if it begins at `start`. */
-function planAt(meta: Metadata, used: ReadonlySet<number>, start: number): Plan {
-  const { blockEntries } = meta.refcounts;
+function planAt(clusterSize: number, blockEntries: number, { used, start }: { used: ReadonlySet<number>; start: number }): Plan {
   let blocks = new Set(used);
   let tableClusters = 1;
   for (;;) {
     const end = start + blocks.size + tableClusters;
     const needed = new Set(used);
     for (let index = Math.floor(start / blockEntries); index * blockEntries < end; index++) needed.add(index);
-    const clusters = divideUp((Math.floor((end - 1) / blockEntries) + 1) * 8, meta.clusterSize);
-    if (clusters * meta.clusterSize > MAX_REFTABLE_BYTES)
-      throw new DiskError('no-space', `${FORMAT}: the rebuilt refcount table would exceed 8 MiB: convert the image to a new one`, { format: FORMAT });
+    const clusters = divideUp((Math.floor((end - 1) / blockEntries) + 1) * 8, clusterSize);
+    if (clusters * clusterSize > MAX_REFTABLE_BYTES)
+      throw new DiskError('no-space', `${FORMAT}: the new refcount table would exceed 8 MiB: convert the image to a new one`, { format: FORMAT });
     if (needed.size === blocks.size && clusters === tableClusters) return { start, blocks: [...needed].sort((a, b) => a - b), tableClusters };
     blocks = needed;
     tableClusters = Math.max(tableClusters, clusters);

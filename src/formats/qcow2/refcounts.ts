@@ -38,13 +38,11 @@ export interface RefcountOptions {
 export class Refcounts {
   readonly #storage: Storage;
   readonly #clusterSize: number;
-  readonly #order: number;
+  #order: number;
   readonly #blocks: TableCache;
   readonly #switchTable: RefcountOptions['switchTable'];
   readonly #writePointer: RefcountOptions['writePointer'];
   readonly #onNewBlock: RefcountOptions['onNewBlock'];
-  /** Clusters that a refcount block counts. */
-  readonly blockEntries: number;
   #reftable: DataView;
   #reftableOffset: number;
   /** Where the next search starts: no cluster below is free, as far as is known. */
@@ -59,13 +57,17 @@ export class Refcounts {
     this.#storage = storage;
     this.#clusterSize = clusterSize;
     this.#order = order;
-    this.blockEntries = (clusterSize * 8) >> order;
     this.#blocks = new TableCache(storage, { tableSize: clusterSize, what: 'refcount block', budget: CACHE_BYTES });
     this.#reftable = view(options.reftable);
     this.#reftableOffset = options.reftableOffset;
     this.#switchTable = options.switchTable;
     this.#writePointer = options.writePointer;
     this.#onNewBlock = options.onNewBlock;
+  }
+
+  /** Clusters that a refcount block counts. */
+  get blockEntries(): number {
+    return (this.#clusterSize * 8) >> this.#order;
   }
 
   get reftableEntries(): number {
@@ -226,6 +228,13 @@ export class Refcounts {
     this.#reftableOffset = reftableOffset;
     this.#blocks.clear();
     this.#freeByte = 0;
+  }
+
+  /** Goes over to another structure, whose header switch is durable: nothing is known of what is free, and nothing waits to be freed. */
+  renew(reftable: Uint8Array, { reftableOffset, refcountOrder }: { reftableOffset: number; refcountOrder: number }): void {
+    this.adopt(reftable, reftableOffset);
+    this.#order = refcountOrder;
+    this.#freeIndex = 0;
   }
 
   /** The first cluster that a range touches, and how many. */

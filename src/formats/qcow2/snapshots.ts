@@ -53,7 +53,7 @@ export class Qcow2Snapshots implements SnapshotDriver {
         icount: 0,
         extra: encodeSnapshotExtra(0, meta.header.size),
       };
-      yield* switchTo(meta, shadow, { l1, snapshots: [...meta.snapshots, entry] });
+      yield* switchTables(meta, shadow, { l1, snapshots: [...meta.snapshots, entry] });
       return describe(entry, meta.header.size);
     });
   }
@@ -68,7 +68,7 @@ export class Qcow2Snapshots implements SnapshotDriver {
       yield* shadow.countTree(meta.copyL1(), -1);
       yield* shadow.requireFits();
       const l1 = yield* refreshed(meta, shadow, stored, 1);
-      yield* switchTo(meta, shadow, { l1, size });
+      yield* switchTables(meta, shadow, { l1, size });
     });
   }
 
@@ -80,7 +80,7 @@ export class Qcow2Snapshots implements SnapshotDriver {
       yield* shadow.countTree(stored, -1);
       shadow.replace(entry.l1Offset, entry.l1Size * 8);
       const l1 = yield* refreshed(meta, shadow, meta.copyL1(), 1);
-      yield* switchTo(meta, shadow, { l1, snapshots: meta.snapshots.filter((other) => other !== entry) });
+      yield* switchTables(meta, shadow, { l1, snapshots: meta.snapshots.filter((other) => other !== entry) });
     });
   }
 
@@ -98,26 +98,27 @@ export class Qcow2Snapshots implements SnapshotDriver {
     return entry;
   }
 
-  /** Runs a change with the tables held and everything before it in the file; gives its space back if it fails. */
   *#change<T>(body: (shadow: Shadow) => Io<T>): Io<T> {
-    const meta = this.#meta;
-    return yield* meta.lock.run(function* () {
-      meta.requireSound();
-      yield* meta.flush();
-      const shadow = new Shadow(meta);
-      const before = meta.header;
-      try {
-        return yield* body(shadow);
-      } catch (error) {
-        if (meta.header === before) yield* shadow.abandon();
-        throw error;
-      }
-    });
+    return yield* this.#meta.lock.run(() => changeAtOnce(this.#meta, body));
+  }
+}
+
+/** Runs a change with everything before it in the file; gives its space back if it fails. The caller holds `Metadata.lock`. */
+export function* changeAtOnce<T>(meta: Metadata, body: (shadow: Shadow) => Io<T>): Io<T> {
+  meta.requireSound();
+  yield* meta.flush();
+  const shadow = new Shadow(meta);
+  const before = meta.header;
+  try {
+    return yield* body(shadow);
+  } catch (error) {
+    if (meta.header === before) yield* shadow.abandon();
+    throw error;
   }
 }
 
 /** The L1 table of a snapshot, checked to reach over `size` guest bytes. */
-function* loadSnapshotL1(meta: Metadata, entry: SnapshotEntry, size: number): Io<Uint8Array> {
+export function* loadSnapshotL1(meta: Metadata, entry: SnapshotEntry, size: number): Io<Uint8Array> {
   const field = 'snapshot l1_table_offset';
   if (entry.l1Offset % meta.clusterSize !== 0 || entry.l1Offset + entry.l1Size * 8 > meta.storage.size)
     throw corrupt(FORMAT, `the L1 table of snapshot ${JSON.stringify(entry.name)} does not lie in the file`, { field, offset: entry.l1Offset });
@@ -130,7 +131,7 @@ function* loadSnapshotL1(meta: Metadata, entry: SnapshotEntry, size: number): Io
  * An L1 table whose copied flags, and those of its L2 tables, say what the counts will be; to be written to `copies` places. A table
  * that must change for that is written anew for these copies only: other snapshots keep the old one.
  */
-function* refreshed(meta: Metadata, shadow: Shadow, l1: Uint8Array, copies: 1 | 2): Io<Uint8Array> {
+export function* refreshed(meta: Metadata, shadow: Shadow, l1: Uint8Array, copies: 1 | 2): Io<Uint8Array> {
   const table = l1.slice();
   const entries = view(table);
   for (let i = 0; i < table.length / 8; i++) {
@@ -167,7 +168,7 @@ function* refreshTable(meta: Metadata, shadow: Shadow, table: DataView, own: boo
 }
 
 /** Places the new L1 table (and snapshot table, if there is one) and switches to them. */
-function* switchTo(meta: Metadata, shadow: Shadow, to: { l1: Uint8Array; size?: number; snapshots?: readonly SnapshotEntry[] }): Io<void> {
+export function* switchTables(meta: Metadata, shadow: Shadow, to: { l1: Uint8Array; size?: number; snapshots?: readonly SnapshotEntry[] }): Io<void> {
   const { header } = meta;
   const l1Offset = to.l1.length > 0 ? yield* shadow.place(to.l1) : 0;
   shadow.replace(header.l1Offset, header.l1Size * 8);

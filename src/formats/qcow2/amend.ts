@@ -1,0 +1,110 @@
+/**
+ * `amend`: options of an image that exists. The order of the changes is QEMU's: to version 3 first, because others need it, to version 2
+ * last, because others stand against it. Each change is durable and argues for itself: versions.ts, rebuild.ts (the width of reference
+ * counts), header.ts (feature bits), resize.ts.
+ */
+import { DiskError } from '../../base/errors.ts';
+import type { Io } from '../../base/io.ts';
+import { parseSize } from '../../base/units.ts';
+import type { AmendParameters, BackingReference, CreateOption } from '../driver.ts';
+import { AUTOCLEAR, COMPATIBLE, FORMAT, INCOMPATIBLE } from './layout.ts';
+import type { Metadata } from './metadata.ts';
+import { changeRefcountWidth } from './rebuild.ts';
+import { downgrade, upgrade } from './versions.ts';
+
+export const amendOptions: readonly CreateOption[] = [
+  { name: 'size', help: 'virtual disk size' },
+  { name: 'compat', help: 'version 2 (0.10, v2) or 3 (1.1, v3)' },
+  { name: 'backing_file', help: 'only the name it has: rebase changes it' },
+  { name: 'backing_fmt', help: 'only the format it has' },
+  { name: 'data_file', help: 'name of the external data file' },
+  { name: 'data_file_raw', help: 'off: the data file need no longer be a raw image' },
+  { name: 'lazy_refcounts', help: 'allow lazy reference counts' },
+  { name: 'refcount_bits', help: 'width of a reference count: 1, 2, 4, 8, 16, 32 or 64' },
+];
+
+/** The changes asked for, each with the value it has now where nothing was said. */
+interface Wanted {
+  readonly version: 2 | 3;
+  readonly refcountOrder: number;
+  readonly lazy: boolean;
+  readonly rawDataFile: boolean;
+  /** 0: as it is. */
+  readonly size: number;
+  readonly backing: Partial<BackingReference>;
+}
+
+/** See `ImageDriver.amend`. */
+export function* amend(meta: Metadata, backing: BackingReference | undefined, parameters: AmendParameters): Io<void> {
+  meta.requireSound();
+  const { resize, onProgress } = parameters;
+  const wanted = wantedOf(meta, parameters);
+  const changeHeader = (change: Parameters<Metadata['setFeatures']>[0]) => meta.lock.run(() => meta.setFeatures(change));
+  if (wanted.version > meta.header.version) yield* meta.lock.run(() => upgrade(meta));
+  if (wanted.refcountOrder !== meta.header.refcountOrder) {
+    if (wanted.version < 3 && wanted.refcountOrder !== 4)
+      throw refused('refcount_bits', 'Refcount widths other than 16 bits require compatibility level 1.1 or above (use compat=1.1 or greater)');
+    yield* meta.lock.run(() => changeRefcountWidth(meta, wanted.refcountOrder, onProgress));
+  }
+  const { autoclear } = meta.header;
+  if (!wanted.rawDataFile && autoclear & AUTOCLEAR.rawDataFile) yield* changeHeader({ autoclear: autoclear & ~AUTOCLEAR.rawDataFile });
+  const { name, format } = wanted.backing;
+  if ((name !== undefined || format !== undefined) && (name !== backing?.name || format !== backing?.format))
+    throw refused('backing_file', "Cannot amend the backing file\nYou can use 'qemu-img rebase' instead.");
+  if (wanted.lazy !== isLazy(meta)) {
+    if (wanted.lazy && wanted.version < 3)
+      throw refused('lazy_refcounts', 'Lazy refcounts only supported with compatibility level 1.1 and above (use compat=1.1 or greater)');
+    yield* meta.lock.run(() => meta.flushCounts());
+    yield* changeHeader({ compatible: meta.header.compatible ^ COMPATIBLE.lazyRefcounts });
+  }
+  if (wanted.size > 0) yield* resize(wanted.size);
+  if (wanted.version < meta.header.version) yield* meta.lock.run(() => downgrade(meta, { hasBacking: backing !== undefined, onProgress }));
+}
+
+const isLazy = (meta: Metadata): boolean => (meta.header.compatible & COMPATIBLE.lazyRefcounts) !== 0;
+
+/** Reads the options, in QEMU's order, so that the same one is complained of. */
+function wantedOf(meta: Metadata, { options }: AmendParameters): Wanted {
+  const { header } = meta;
+  const known = new Set(amendOptions.map(({ name }) => name));
+  for (const name of Object.keys(options)) if (!known.has(name)) throw refused(name, `Invalid parameter '${name}'`);
+  const raw = (header.autoclear & AUTOCLEAR.rawDataFile) !== 0;
+  const wanted = {
+    size: sizeOf(options.size),
+    version: versionOf(options.compat) ?? header.version,
+    rawDataFile: flag(options, 'data_file_raw') ?? raw,
+    lazy: flag(options, 'lazy_refcounts') ?? isLazy(meta),
+    refcountOrder: options.refcount_bits === undefined ? header.refcountOrder : Math.log2(Number(options.refcount_bits)),
+    backing: {
+      ...(options.backing_file === undefined ? {} : { name: String(options.backing_file) }),
+      ...(options.backing_fmt === undefined ? {} : { format: String(options.backing_fmt) }),
+    },
+  };
+  if (options.data_file !== undefined && (header.incompatible & INCOMPATIBLE.dataFile) === 0)
+    throw refused('data_file', 'data-file can only be set for images that use an external data file');
+  if (wanted.rawDataFile && !raw) throw refused('data_file_raw', 'data-file-raw cannot be set on existing images');
+  if (!Number.isInteger(wanted.refcountOrder) || wanted.refcountOrder < 0 || wanted.refcountOrder > 6)
+    throw refused('refcount_bits', 'Refcount width must be a power of two and may not exceed 64 bits');
+  return wanted;
+}
+
+function versionOf(compat: unknown): 2 | 3 | undefined {
+  if (compat === undefined) return undefined;
+  if (compat === '0.10' || compat === 'v2') return 2;
+  if (compat === '1.1' || compat === 'v3') return 3;
+  throw refused('compat', `Unknown compatibility level ${compat}`);
+}
+
+function sizeOf(value: string | number | boolean | undefined): number {
+  return typeof value === 'number' ? value : value === undefined ? 0 : parseSize(String(value));
+}
+
+function flag(options: AmendParameters['options'], name: string): boolean | undefined {
+  const value = options[name];
+  if (value === undefined || typeof value === 'boolean') return value;
+  if (value === 'on') return true;
+  if (value === 'off') return false;
+  throw refused(name, `${name} takes on or off`);
+}
+
+const refused = (field: string, message: string): DiskError => new DiskError('refused', `${FORMAT}: ${message}`, { format: FORMAT, field });

@@ -1,0 +1,22 @@
+/** `amend` as a job: options of an image that exists (see each driver's `amend`). A change is not stopped half-way, only before it begins. */
+import { DiskError } from '../base/errors.ts';
+import { runAsync } from '../base/io.ts';
+import type { Disk } from '../disk/disk.ts';
+import { type JobOptions, throwIfAborted } from './job.ts';
+
+export interface AmendOptions extends JobOptions {
+  /** What is to change, under QEMU's names: `compat`, `refcount_bits`, … */
+  readonly options: Readonly<Record<string, string | number | boolean>>;
+  /** Does what could make the image unreadable, such as erasing the last key slot. */
+  readonly force?: boolean;
+}
+
+/**
+ * Changes options of a disk's image as `qemu-img amend` does, in QEMU's order and up to the first that is refused: what came before it
+ * stays changed. Throws `unsupported` if the format has no such options, `refused` naming the option.
+ */
+export async function amend(disk: Disk, { options, force = false, signal, onProgress }: AmendOptions): Promise<void> {
+  throwIfAborted(signal);
+  if (disk.readOnly) throw new DiskError('read-only', `${disk.node.name} is open read-only`);
+  await runAsync(disk.node.amend({ options, force, onProgress: (done, total) => onProgress?.(done, total) }));
+}
