@@ -233,7 +233,7 @@ export class BlockNode implements Storage {
   /** Changes options of the image; see `ImageDriver.amend`. */
   *amend(parameters: Omit<AmendParameters, 'resize'>): Io<void> {
     const { driver } = this;
-    const resize = (size: number) => this.#resize(size);
+    const resize = this.#resize.bind(this);
     if (!driver.amend) throw new DiskError('unsupported', `${driver.format}: options of this format cannot be amended`, { format: driver.format });
     yield* this.exclusive(() => (driver.amend as NonNullable<ImageDriver['amend']>).call(driver, { ...parameters, resize }));
   }

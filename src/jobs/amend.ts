@@ -4,6 +4,7 @@ import { runAsync } from '../base/io.ts';
 import type { Disk } from '../disk/disk.ts';
 import { type JobOptions, throwIfAborted } from './job.ts';
 
+/** What `amend` changes, and how. */
 export interface AmendOptions extends JobOptions {
   /** What is to change, under QEMU's names: `compat`, `refcount_bits`, … */
   readonly options: Readonly<Record<string, string | number | boolean>>;

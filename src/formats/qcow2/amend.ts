@@ -39,7 +39,6 @@ export function* amend(meta: Metadata, backing: BackingReference | undefined, pa
   meta.requireSound();
   const { resize, onProgress } = parameters;
   const wanted = wantedOf(meta, parameters);
-  const changeHeader = (change: Parameters<Metadata['setFeatures']>[0]) => meta.lock.run(() => meta.setFeatures(change));
   if (wanted.version > meta.header.version) yield* meta.lock.run(() => upgrade(meta));
   if (wanted.refcountOrder !== meta.header.refcountOrder) {
     if (wanted.version < 3 && wanted.refcountOrder !== 4)
@@ -47,7 +46,8 @@ export function* amend(meta: Metadata, backing: BackingReference | undefined, pa
     yield* meta.lock.run(() => changeRefcountWidth(meta, wanted.refcountOrder, onProgress));
   }
   const { autoclear } = meta.header;
-  if (!wanted.rawDataFile && autoclear & AUTOCLEAR.rawDataFile) yield* changeHeader({ autoclear: autoclear & ~AUTOCLEAR.rawDataFile });
+  if (!wanted.rawDataFile && autoclear & AUTOCLEAR.rawDataFile)
+    yield* meta.lock.run(() => meta.setFeatures({ autoclear: autoclear & ~AUTOCLEAR.rawDataFile }));
   const { name, format } = wanted.backing;
   if ((name !== undefined || format !== undefined) && (name !== backing?.name || format !== backing?.format))
     throw refused('backing_file', "Cannot amend the backing file\nYou can use 'qemu-img rebase' instead.");
@@ -55,7 +55,7 @@ export function* amend(meta: Metadata, backing: BackingReference | undefined, pa
     if (wanted.lazy && wanted.version < 3)
       throw refused('lazy_refcounts', 'Lazy refcounts only supported with compatibility level 1.1 and above (use compat=1.1 or greater)');
     yield* meta.lock.run(() => meta.flushCounts());
-    yield* changeHeader({ compatible: meta.header.compatible ^ COMPATIBLE.lazyRefcounts });
+    yield* meta.lock.run(() => meta.setFeatures({ compatible: meta.header.compatible ^ COMPATIBLE.lazyRefcounts }));
   }
   if (wanted.size > 0) yield* resize(wanted.size);
   if (wanted.version < meta.header.version) yield* meta.lock.run(() => downgrade(meta, { hasBacking: backing !== undefined, onProgress }));
