@@ -17,7 +17,15 @@ import { defineConfig } from 'vitest/config';
 import { CHROMIUM_FLAGS, findChromium } from './test/chromium.ts';
 
 const top = import.meta.dirname;
-const DEPENDENCIES = ['fzstd', 'idb-keyval', 'pako'];
+const DEPENDENCIES = [
+  '@noble/ciphers/aes.js',
+  '@noble/hashes/legacy.js',
+  '@noble/hashes/pbkdf2.js',
+  '@noble/hashes/sha2.js',
+  'fzstd',
+  'idb-keyval',
+  'pako',
+];
 
 /** What the package exports, by the name in dist/. */
 const ENTRIES = {

@@ -2,6 +2,7 @@
 export { DiskError, type DiskErrorJson, type ErrorKind } from './base/errors.ts';
 export { type Io, runAsync, runSync } from './base/io.ts';
 export { formatSize, parseSize } from './base/units.ts';
+export type { SecretRequest } from './crypto/passphrase.ts';
 export type { AsyncDisk, AsyncSnapshots } from './disk/async-disk.ts';
 export type { OpenOptions, Reference, Resolve, Resolved } from './disk/chain.ts';
 export { Disk } from './disk/disk.ts';
@@ -9,6 +10,7 @@ export type { DiskInfo } from './disk/info.ts';
 export { type InspectionReport, inspect } from './disk/inspect.ts';
 export type { CacheMode, MapRun } from './disk/node.ts';
 export { type CreateOptions, createDisk, openDisk } from './disk/open.ts';
+export type { Secret, SecretCallback } from './disk/secrets.ts';
 export type { Snapshots } from './disk/snapshots.ts';
 export type { GeometryReport } from './drive/geometry.ts';
 export { allFormats } from './formats/all.ts';

@@ -11,6 +11,7 @@ import { findFormat, probeFormat, probeStorage } from '../formats/registry.ts';
 import { FailStopStorage } from '../layers/fail-stop.ts';
 import { readBytes, type Storage } from '../storage/storage.ts';
 import { BlockNode, type CacheMode } from './node.ts';
+import { askSecret, type Secret, type SecretCallback } from './secrets.ts';
 
 /** Images in one chain, the active one included. */
 export const MAX_CHAIN_DEPTH = 128;
@@ -49,6 +50,10 @@ export interface OpenOptions {
   readonly onRepair?: (message: string) => void;
   /** How many images down one may be written too: 1 for the backing file. For `commit`, whose base it is; default none. */
   readonly writableBacking?: number;
+  /** The passphrase of encrypted images: one for all of the chain, or a function that is asked for each. */
+  readonly secret?: Secret | SecretCallback;
+  /** Only facts are wanted: an encrypted image opens without its passphrase, and its data cannot be read. Only with `readOnly`. */
+  readonly noData?: boolean;
   /** When writes become durable; default `writeback`: at `flush`. */
   readonly cache?: CacheMode;
   /** The formats to choose from; default all. */
@@ -62,6 +67,8 @@ export function* openChain(storage: Storage, options: OpenOptions, above: readon
   if (!readOnly && storage.readOnly) throw new DiskError('read-only', `${storage.name} can only be read: open it with readOnly`);
   if (options.noBacking && !readOnly)
     throw new DiskError('refused', 'noBacking needs readOnly: writes would copy zeros in place of the backing file');
+  if (options.noData && !readOnly) throw new DiskError('refused', 'noData needs readOnly: an image without its passphrase cannot be written');
+  const secret = askSecret(options.secret);
   const probed = options.format === undefined;
   const descriptor = options.format === undefined ? yield* probeStorage(formats, storage) : findFormat(formats, options.format);
   if (!descriptor.open)
@@ -74,6 +81,8 @@ export function* openChain(storage: Storage, options: OpenOptions, above: readon
     readOnly,
     repair: options.repair === true && !readOnly,
     ...(options.onRepair ? { onRepair: options.onRepair } : {}),
+    ...(secret ? { secret } : {}),
+    ...(options.noData ? { noData: true } : {}),
   });
   const guessedLayer = probed && above.length > 0;
   const backing = options.noBacking ? undefined : yield* openBacking(driver, options, [...above, storage], guessedLayer);

@@ -279,7 +279,7 @@ export class BlockNode implements Storage {
     const extent = yield* this.driver.map(offset, inside);
     switch (extent.kind) {
       case 'data':
-        return { ...run(offset, extent.length), present: true, zero: false, data: true, offset: extent.hostOffset };
+        return { ...run(offset, extent.length), present: true, zero: false, data: true, ...(extent.encrypted ? {} : { offset: extent.hostOffset }) };
       case 'zero':
         return {
           ...run(offset, extent.length),

@@ -7,6 +7,7 @@ import { findFormat } from '../formats/registry.ts';
 import type { Storage } from '../storage/storage.ts';
 import { type OpenOptions, openChain } from './chain.ts';
 import { Disk } from './disk.ts';
+import { askSecret } from './secrets.ts';
 
 /**
  * Opens a disk image. The disk owns the storage and closes it. Throws `wrong-format`, `corrupt` or `unsupported` naming the field;
@@ -27,7 +28,7 @@ function* open(storage: Storage | PromiseLike<Storage>, options: OpenOptions): I
 }
 
 /** What `createDisk` takes besides the format's own options (QEMU's names, `cluster_size`, or camel case, `clusterSize`). */
-export interface CreateOptions extends Omit<OpenOptions, 'format' | 'readOnly' | 'noBacking' | 'repair'> {
+export interface CreateOptions extends Omit<OpenOptions, 'format' | 'readOnly' | 'noBacking' | 'noData' | 'repair'> {
   readonly format: string;
   /** Bytes. May be left out with a backing file: its size is taken. */
   readonly size?: number;
@@ -42,16 +43,18 @@ export function createDisk(storage: Storage | PromiseLike<Storage>, options: Cre
 }
 
 function* create(storage: Storage | PromiseLike<Storage>, all: CreateOptions): Io<Disk> {
-  const { format, size, backing, resolve, cache, formats = allFormats, ...rest } = all;
+  const { format, size, backing, resolve, cache, secret, formats = allFormats, ...rest } = all;
   const opened = 'then' in storage ? yield* wait(storage) : storage;
   try {
     const descriptor = findFormat(formats, format);
     if (!descriptor.create) throw new DiskError('unsupported', `${descriptor.name}: images of this format cannot be created`, { format });
     if (opened.size !== 0) throw new DiskError('refused', `${opened.name} is not empty: creating an image there would destroy ${opened.size} bytes`);
-    const opening: OpenOptions = { ...(resolve ? { resolve } : {}), ...(cache ? { cache } : {}), formats };
+    const opening: OpenOptions = { ...(resolve ? { resolve } : {}), ...(cache ? { cache } : {}), ...(secret ? { secret } : {}), formats };
     const bytes = size ?? (yield* backingSize(backing, opening, opened.name));
     if (!Number.isSafeInteger(bytes) || bytes < 0) throw new DiskError('refused', `${bytes} is not a disk size in bytes`, { field: 'size' });
-    yield* descriptor.create(opened, { size: bytes, ...(backing ? { backing } : {}), options: formatOptions(rest) });
+    const ask = askSecret(secret);
+    const parameters = { size: bytes, ...(backing ? { backing } : {}), ...(ask ? { secret: ask } : {}), options: formatOptions(rest) };
+    yield* descriptor.create(opened, parameters);
     return new Disk(yield* openChain(opened, { ...opening, format: descriptor.name }));
   } catch (error) {
     yield* opened.close();

@@ -9,11 +9,13 @@
  * The driver guards its own tables against calls for different ranges that interleave where the storage waits.
  */
 import type { Io } from '../base/io.ts';
+import type { AskSecret } from '../crypto/passphrase.ts';
 import type { Storage } from '../storage/storage.ts';
 
 /** Where a run of guest bytes is. `length` counts from the offset asked for, at least 1, at most what was asked. */
 export type Extent =
-  | { readonly kind: 'data'; readonly length: number; readonly storage: Storage; readonly hostOffset: number }
+  /** `encrypted`: the bytes lie there in another form, and `storage` deciphers them. */
+  | { readonly kind: 'data'; readonly length: number; readonly storage: Storage; readonly hostOffset: number; readonly encrypted?: boolean }
   /** Reads as zero; `hostOffset` if space is set aside all the same. */
   | { readonly kind: 'zero'; readonly length: number; readonly hostOffset?: number }
   /** Not in this layer: the backing file's bytes, or zero without one; `hostOffset` if space is set aside all the same. */
@@ -210,6 +212,8 @@ export interface CreateParameters {
   readonly backing?: BackingReference;
   /** Format options under their QEMU names (`cluster_size`, `refcount_bits`, …); unknown ones are refused. */
   readonly options: Readonly<Record<string, string | number | boolean>>;
+  /** Asked for the passphrase of an image that is to be encrypted. */
+  readonly secret?: AskSecret;
 }
 
 /** What an image of a format would take. All in bytes. */
@@ -246,6 +250,10 @@ export interface OpenParameters {
   readonly repair?: boolean;
   /** Called with each line about an image that was not closed properly and is repaired before it is written. */
   readonly onRepair?: (message: string) => void;
+  /** Asked for the passphrase of an encrypted image. */
+  readonly secret?: AskSecret;
+  /** Only the image's facts are wanted: an encrypted one opens without its key, and its data cannot be read. */
+  readonly noData?: boolean;
 }
 
 /** What the headers of an image say, without opening anything. */

@@ -39,9 +39,10 @@ interface Run {
  */
 export function* allocate(meta: Metadata, offset: number, length: number, after?: number, { empty = false } = {}): Io<Placement> {
   yield* meta.makeRoom();
-  const { clusterSize, subclusterSize, storage } = meta;
+  const { clusterSize, subclusterSize } = meta;
   const l1Index = Math.floor(offset / meta.l2Coverage);
   const within = offset % clusterSize;
+  const start = offset - within;
   const index = Math.floor((offset % meta.l2Coverage) / clusterSize);
   const table = yield* meta.l2ForWrite(l1Index);
   const slice = SLICE_BYTES / meta.shape.bytes;
@@ -50,7 +51,7 @@ export function* allocate(meta: Metadata, offset: number, length: number, after?
   if (run.keep) yield* meta.requireWritable(run.hostOffset, run.clusters * clusterSize);
   const { place, clusters } = run.keep ? { place: run.hostOffset, clusters: run.clusters } : yield* newClusters(meta, run.clusters, after);
   const done = Math.min(length, clusters * clusterSize - within);
-  const placement = { length: done, storage, hostOffset: place + within };
+  const placement = { length: done, storage: meta.dataStorage(start, place), hostOffset: place + within };
   const { from, to } = aliveAfter(meta, table.data, { ...run, clusters }, { start: within, end: within + done });
   if (run.keep && from === to) return placement;
   const alive =
@@ -58,8 +59,8 @@ export function* allocate(meta: Metadata, offset: number, length: number, after?
   return {
     ...placement,
     fresh: {
-      start: offset - within + from,
-      end: offset - within + to,
+      start: start + from,
+      end: start + to,
       commit: () => meta.lock.run(() => link(meta, l1Index, { ...run, clusters, hostOffset: place }, alive)),
       *abort() {
         if (!run.keep) yield* meta.lock.run(() => meta.refcounts.release(place, clusters * clusterSize));

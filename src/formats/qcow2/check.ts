@@ -142,6 +142,7 @@ class CheckRun {
       yield* this.#countTree(yield* readL1(meta, snapshot), false);
     }
     this.#refer(header.snapshotsOffset, encodeSnapshots(meta.snapshots).length);
+    if (meta.encryption?.place) this.#refer(meta.encryption.place.offset, meta.encryption.place.length);
   }
 
   /** Clusters past the end of the file that what was counted, or a refcount table entry, names. */

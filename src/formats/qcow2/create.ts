@@ -6,8 +6,10 @@ import { setU64be, utf8, view } from '../../base/bytes.ts';
 import { DiskError } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
 import { parseSize } from '../../base/units.ts';
+import { LUKS_OPTIONS } from '../../crypto/luks-options.ts';
 import type { Storage } from '../../storage/storage.ts';
 import type { CreateOption, CreateParameters } from '../driver.ts';
+import { type EncryptionChoice, encryptionChoice, encryptNew, headerBefore } from './encryption.ts';
 import {
   COMPATIBLE,
   EXTENSION,
@@ -38,13 +40,17 @@ export const createOptions: readonly CreateOption[] = [
   { name: 'preallocation', help: 'off, metadata, falloc or full; with a backing file only if extended_l2 is on', default: 'off' },
   { name: 'compression_type', help: 'zlib', default: 'zlib' },
   { name: 'extended_l2', help: 'L2 entries with 32 subclusters each; clusters of 16k or more', default: 'off' },
+  { name: 'encrypt.format', help: 'luks, or aes as old images have it' },
+  ...LUKS_OPTIONS.map((option) => ({ ...option, name: `encrypt.${option.name}` })),
+  { name: 'encryption', help: 'on is encrypt.format=aes', default: 'off' },
 ];
 
 type Options = CreateParameters['options'];
 
 /** Writes an empty image. Throws `refused` or `unsupported`, naming the option. */
 export function* createImage(storage: Storage, parameters: CreateParameters): Io<void> {
-  const header = plan(parameters);
+  const encryption = encryptionChoice(parameters);
+  const header = plan(parameters, encryption);
   const preallocation = preallocationOf(parameters);
   const clusterSize = 2 ** header.clusterBits;
   const reftable = new Uint8Array(clusterSize);
@@ -58,11 +64,12 @@ export function* createImage(storage: Storage, parameters: CreateParameters): Io
   // From here on it is an image of size 0; the disk's size appears with the L1 table, in one switch.
   const metadata = yield* Metadata.load(storage, header);
   yield* metadata.growL1(parameters.size);
+  yield* encryptNew(metadata, encryption, parameters);
   yield* preallocate(metadata, parameters.size, preallocation);
   yield* metadata.switchTo({ size: parameters.size }, {});
 }
 
-function plan({ size, backing, options }: CreateParameters): Header {
+function plan({ size, backing, options }: CreateParameters, encryption: EncryptionChoice): Header {
   refuseUnknown(options);
   const version = versionOf(options.compat ?? '1.1');
   const extended = flagOption(options, 'extended_l2');
@@ -89,12 +96,12 @@ function plan({ size, backing, options }: CreateParameters): Header {
     throw refused('size', `The image size is too large for file format '${FORMAT}' (try using a larger cluster size)`);
   const name = backing?.name;
   if (name !== undefined && utf8(name).length > MAX_BACKING_NAME) throw refused('backing_file', 'the name of the backing file exceeds 1023 bytes');
+  const before = headerBefore(encryption);
   return {
     version,
     backingName: name,
     clusterBits,
     size: 0,
-    cryptMethod: 0,
     l1Size: 0,
     l1Offset: 0,
     reftableOffset: clusterSize,
@@ -109,13 +116,20 @@ function plan({ size, backing, options }: CreateParameters): Header {
     headerLength: version === 2 ? HEADER_LENGTH_V2 : HEADER_LENGTH_V3,
     compressionType: 0,
     unknownFeatures: [],
-    extensions: extensionsFor(version, clusterSize, backing?.format),
+    ...before,
+    extensions: extensionsFor(version, clusterSize, backing?.format, before.extensions),
   };
 }
 
-function extensionsFor(version: 2 | 3, clusterSize: number, backingFormat: string | undefined): HeaderExtension[] {
+function extensionsFor(
+  version: 2 | 3,
+  clusterSize: number,
+  backingFormat: string | undefined,
+  further: readonly HeaderExtension[],
+): HeaderExtension[] {
   const extensions: HeaderExtension[] = [];
   if (backingFormat) extensions.push({ type: EXTENSION.backingFormat, data: utf8(backingFormat) });
+  extensions.push(...further);
   // As in QEMU: smaller clusters have no room for names.
   if (version === 3 && clusterSize > 4096) extensions.push({ type: EXTENSION.featureNames, data: encodeFeatureNames() });
   return extensions;

@@ -2,10 +2,10 @@
  * An open qcow2 image: the open sequence, where guest bytes are, flush and close. Writing is in allocate.ts, the order of
  * metadata writes in metadata.ts, snapshots and check in their own files.
  *
- * Not supported, and refused by name: encryption, external data files. Bitmaps are dropped by a writer as the specification lays down (their
- * auto-clear bit is cleared).
+ * Not supported, and refused by name: external data files. Bitmaps are dropped by a writer as the specification lays down (their auto-clear bit
+ * is cleared).
  */
-import { roundUp } from '../../base/bytes.ts';
+import { roundDown, roundUp } from '../../base/bytes.ts';
 import { corrupt, unsupported } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
 import { Lru } from '../../base/lru.ts';
@@ -29,6 +29,7 @@ import { amend } from './amend.ts';
 import { setBacking } from './backing.ts';
 import { check } from './check.ts';
 import { decodeCluster, encodeCluster } from './compressed.ts';
+import { openEncryption } from './encryption.ts';
 import { COMPATIBLE, EXTENSION, extensionText, FORMAT, type Header, hasSubclusters, INCOMPATIBLE, parseHeader } from './layout.ts';
 import { onesFrom } from './layout-l2.ts';
 import type { CompressedPlace } from './layout-tables.ts';
@@ -40,10 +41,12 @@ import { Qcow2Snapshots } from './snapshots.ts';
 const DECODED_CLUSTERS = 8;
 
 /** Opens an image: reads and checks the header, the L1, refcount and snapshot tables, and readies it for writing if asked. */
-export function* openImage(storage: Storage, { readOnly, repair = false, onRepair }: OpenParameters): Io<Qcow2Image> {
+export function* openImage(storage: Storage, parameters: OpenParameters): Io<Qcow2Image> {
+  const { readOnly, repair = false, onRepair } = parameters;
   const header = yield* readHeader(storage);
   refuseUnsupported(header);
   const metadata = yield* Metadata.load(storage, header);
+  metadata.encryption = yield* openEncryption(storage, header, parameters);
   const image = new Qcow2Image(metadata);
   if (repair) metadata.forRepair = true;
   else if (!readOnly) yield* prepareForWriting(image, metadata, onRepair);
@@ -62,10 +65,6 @@ export function* readHeader(storage: Storage): Io<Header> {
 function refuseUnsupported(header: Header): void {
   if (header.unknownFeatures.length > 0)
     throw unsupported(FORMAT, `unknown incompatible feature: ${header.unknownFeatures.join(', ')}`, { field: 'incompatible_features', offset: 72 });
-  if (header.cryptMethod !== 0) {
-    const method = ['', 'AES', 'LUKS'][header.cryptMethod] ?? `method ${header.cryptMethod}`;
-    throw unsupported(FORMAT, `the image is encrypted (${method}), which is not supported yet`, { field: 'crypt_method', offset: 32 });
-  }
   const refuse = (bit: number, what: string) => {
     if ((header.incompatible & bit) !== 0)
       throw unsupported(FORMAT, `the image uses ${what}, which is not supported yet`, { field: 'incompatible_features', offset: 72 });
@@ -140,9 +139,11 @@ export class Qcow2Image implements ImageDriver {
         field: 'L2 entry',
         offset,
       });
+    const { encryption } = meta;
     const place = hostOffset + (within % meta.clusterSize);
-    if (kind === 'data') return { kind, length: bytes, storage: meta.storage, hostOffset: place };
-    return { kind, length: bytes, ...(hostOffset === 0 ? {} : { hostOffset: place }) };
+    if (kind !== 'data') return { kind, length: bytes, ...(hostOffset === 0 || encryption ? {} : { hostOffset: place }) };
+    const storage = meta.dataStorage(roundDown(offset, meta.clusterSize), hostOffset);
+    return { kind, length: bytes, storage, hostOffset: place, ...(encryption ? { encrypted: true } : {}) };
   }
 
   *decode(offset: number, into: Uint8Array): Io<void> {
@@ -162,7 +163,8 @@ export class Qcow2Image implements ImageDriver {
   }
 
   *writeCompressed(offset: number, bytes: Uint8Array): Io<boolean> {
-    const { clusterSize, header, storage } = this.#metadata;
+    const { clusterSize, header, storage, encryption } = this.#metadata;
+    if (encryption) throw unsupported(FORMAT, 'Compression and encryption not supported at the same time', { field: 'crypt_method' });
     if (header.compressionType !== 0)
       throw unsupported(FORMAT, 'compressed writes to an image of compression type zstd are not supported: only zlib is written', {
         field: 'compression_type',
@@ -217,16 +219,18 @@ export class Qcow2Image implements ImageDriver {
   }
 
   info(): FormatInfo {
-    const { header, clusterSize } = this.#metadata;
+    const { header, clusterSize, encryption } = this.#metadata;
     const flags = { lazy: (header.compatible & COMPATIBLE.lazyRefcounts) !== 0, corrupt: (header.incompatible & INCOMPATIBLE.corrupt) !== 0 };
     return {
       clusterSize,
       dirty: (header.incompatible & INCOMPATIBLE.dirty) !== 0,
+      encrypted: encryption !== undefined,
       specific: {
         compat: header.version === 2 ? '0.10' : '1.1',
         'compression-type': header.compressionType === 1 ? 'zstd' : 'zlib',
         ...(header.version === 2 ? {} : { 'lazy-refcounts': flags.lazy }),
         'refcount-bits': 1 << header.refcountOrder,
+        ...(encryption ? { encrypt: encryption.info() } : {}),
         ...(header.version === 2 ? {} : { corrupt: flags.corrupt, 'extended-l2': hasSubclusters(header) }),
       },
     };

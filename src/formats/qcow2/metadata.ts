@@ -19,6 +19,7 @@ import type { Io } from '../../base/io.ts';
 import { Mutex } from '../../base/locks.ts';
 import { SECTOR } from '../../base/units.ts';
 import { readBytes, type Storage } from '../../storage/storage.ts';
+import type { Encryption } from './encryption.ts';
 import {
   COMPATIBLE,
   encodeSwitch,
@@ -60,6 +61,8 @@ export class Metadata {
   snapshots: readonly SnapshotEntry[];
   /** Opened for check and repair: no other change before a repair succeeds. */
   forRepair = false;
+  /** Set by whoever opens an encrypted image. */
+  encryption: Encryption | undefined;
   #l1: DataView;
   readonly #l1Dirty = new Set<number>();
   /** Made when first needed and after every switch of tables. */
@@ -117,7 +120,14 @@ export class Metadata {
   viewOf({ size, l1, l1Offset }: { size: number; l1: Uint8Array; l1Offset: number }): Metadata {
     const incompatible = this.header.incompatible & ~INCOMPATIBLE.dirty;
     const header = { ...this.header, incompatible, size, l1Offset, l1Size: l1.length / 8, snapshotCount: 0, snapshotsOffset: 0 };
-    return new Metadata(this.storage, header, { l1, reftable: this.refcounts.copyReftable(), snapshots: [] });
+    const view = new Metadata(this.storage, header, { l1, reftable: this.refcounts.copyReftable(), snapshots: [] });
+    view.encryption = this.encryption;
+    return view;
+  }
+
+  /** The storage that guest bytes from `guestOffset` on lie in, plain at `hostOffset`. */
+  dataStorage(guestOffset: number, hostOffset: number): Storage {
+    return this.encryption ? this.encryption.over(this.storage, guestOffset, hostOffset) : this.storage;
   }
 
   /** Where metadata is. Throws `corrupt` if tables lie over one another: then nothing may be written. */
@@ -128,6 +138,8 @@ export class Metadata {
     map.add('header', 0, clusterSize);
     map.add('refcount table', header.reftableOffset, header.reftableClusters * clusterSize);
     map.add('L1 table', header.l1Offset, header.l1Size * 8);
+    const { encryption } = this;
+    if (encryption?.place) map.add('encryption header', encryption.place.offset, encryption.place.length);
     map.add('snapshot table', header.snapshotsOffset, encodeSnapshots(this.snapshots).length);
     for (const snapshot of this.snapshots) map.add('snapshot L1 table', snapshot.l1Offset, snapshot.l1Size * 8);
     for (const offset of this.refcounts.blockOffsets()) map.add('refcount block', offset, clusterSize);

@@ -1,0 +1,73 @@
+/**
+ * Hashes by QEMU's names, and PBKDF2 (RFC 8018). Long derivations go to the platform's own crypto, which is some ten times faster and blocks
+ * nothing; short ones, and hashes it has not got, are computed here. Iteration counts come from files: callers bound them (`MAX_ITERATIONS`).
+ */
+import { md5, ripemd160, sha1 } from '@noble/hashes/legacy.js';
+import { pbkdf2Async as deriveInSlices, pbkdf2 as deriveNow } from '@noble/hashes/pbkdf2.js';
+import { sha224, sha256, sha384, sha512 } from '@noble/hashes/sha2.js';
+import { type Io, wait } from '../base/io.ts';
+
+const HASHES = { md5, sha1, sha224, sha256, sha384, sha512, ripemd160 } as const;
+
+export type HashName = keyof typeof HASHES;
+export const HASH_NAMES = Object.keys(HASHES) as readonly HashName[];
+
+/** Names that the platform's crypto knows. */
+const PLATFORM: Readonly<Partial<Record<HashName, string>>> = { sha1: 'SHA-1', sha256: 'SHA-256', sha384: 'SHA-384', sha512: 'SHA-512' };
+
+/** Iterations up to this are computed at once. */
+const SHORT = 4000;
+/** More than this is not computed: ten times what cryptsetup chooses on a fast machine, and minutes on a slow one. */
+export const MAX_ITERATIONS = 2 ** 26;
+
+/** Bytes of a hash. */
+export const digestLength = (hash: HashName): number => HASHES[hash].outputLen;
+
+/** The hash of some bytes. */
+export const digest = (hash: HashName, bytes: Uint8Array): Uint8Array => HASHES[hash](bytes);
+
+export interface Derivation {
+  readonly hash: HashName;
+  readonly password: Uint8Array;
+  readonly salt: Uint8Array;
+  readonly iterations: number;
+  /** Bytes wanted. */
+  readonly length: number;
+}
+
+/** PBKDF2 with HMAC. */
+export function* pbkdf2(derivation: Derivation): Io<Uint8Array> {
+  const { hash, password, salt, iterations, length } = derivation;
+  const options = { c: iterations, dkLen: length };
+  if (iterations <= SHORT) return deriveNow(HASHES[hash], password, salt, options);
+  const derived = yield* wait(deriveByPlatform(derivation));
+  return derived ?? (yield* wait(deriveInSlices(HASHES[hash], password, salt, options)));
+}
+
+async function deriveByPlatform({ hash, password, salt, iterations, length }: Derivation): Promise<Uint8Array | undefined> {
+  const name = PLATFORM[hash];
+  // Pages without HTTPS have none.
+  const subtle = (globalThis.crypto as Crypto | undefined)?.subtle;
+  if (!name || !subtle) return undefined;
+  try {
+    const key = await subtle.importKey('raw', password.slice(), 'PBKDF2', false, ['deriveBits']);
+    return new Uint8Array(await subtle.deriveBits({ name: 'PBKDF2', hash: name, salt: salt.slice(), iterations }, key, length * 8));
+  } catch {
+    return undefined;
+  }
+}
+
+/** A measurement shorter than this says too little. */
+const MEASURE_MS = 40;
+
+/** How many iterations take this many milliseconds here, measured. At least 1, at most `MAX_ITERATIONS`. */
+export function* iterationsFor(hash: HashName, length: number, milliseconds: number): Io<number> {
+  const salt = new Uint8Array(32);
+  for (let iterations = 2 * SHORT; ; iterations *= 4) {
+    const start = performance.now();
+    yield* pbkdf2({ hash, password: salt, salt, iterations, length });
+    const taken = performance.now() - start;
+    if (taken < Math.min(MEASURE_MS, milliseconds) && iterations < MAX_ITERATIONS) continue;
+    return Math.max(1, Math.min(MAX_ITERATIONS, Math.floor((iterations / Math.max(taken, 1)) * milliseconds)));
+  }
+}

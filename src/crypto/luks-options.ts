@@ -1,0 +1,62 @@
+/** What a new LUKS header is made with: QEMU's options, their defaults and refusals, and what it will measure. Pure. */
+import { DiskError } from '../base/errors.ts';
+import { CIPHER_MODES, type CipherSpec, IV_GENERATORS } from './cipher.ts';
+import { HASH_NAMES, type HashName } from './hash.ts';
+import { KEY_LENGTHS, placesFor, refuseCipher } from './luks-layout.ts';
+
+export interface LuksOptions {
+  readonly cipher: CipherSpec;
+  readonly hash: HashName;
+  /** Bytes. */
+  readonly keyLength: number;
+  /** Milliseconds that deriving a slot's key is to take. */
+  readonly iterTime: number;
+}
+
+/** Options of a new header without the prefix that qcow2 gives them; for `CreateOption` lists. */
+export const LUKS_OPTIONS = [
+  { name: 'key-secret', help: 'names the secret with the passphrase' },
+  { name: 'cipher-alg', help: 'aes-128, aes-192 (only xts) or aes-256', default: 'aes-256' },
+  { name: 'cipher-mode', help: 'xts, cbc, ctr or ecb', default: 'xts' },
+  { name: 'ivgen-alg', help: 'plain, plain64 or essiv', default: 'plain64' },
+  { name: 'ivgen-hash-alg', help: 'hash of essiv', default: 'sha256' },
+  { name: 'hash-alg', help: `hash of key derivation: ${HASH_NAMES.join(', ')}`, default: 'sha256' },
+  { name: 'iter-time', help: 'milliseconds that unlocking is to take', default: '2000' },
+] as const;
+
+/** Ciphers of QEMU's that are refused by name. */
+const OTHER_CIPHERS = /^(des|3des|cast5-128|(serpent|twofish)-(128|192|256))$/;
+
+type Given = Readonly<Record<string, string | number | boolean>>;
+
+/** Reads the options; `prefix` is `encrypt.` for qcow2. Throws `refused` or `unsupported`, naming the option. */
+export function luksOptions(given: Given, format: string, prefix = ''): LuksOptions {
+  const choose = <T extends string>(name: string, known: readonly T[], otherwise: T): T => {
+    const value = given[prefix + name] ?? otherwise;
+    const found = known.find((one) => one === value);
+    if (found) return found;
+    throw new DiskError('refused', `${format}: Parameter '${name}' does not accept value '${value}'`, { format, field: prefix + name });
+  };
+  const algorithm = String(given[`${prefix}cipher-alg`] ?? 'aes-256');
+  if (OTHER_CIPHERS.test(algorithm))
+    throw new DiskError('unsupported', `${format}: the cipher ${algorithm} is not supported (only aes is)`, { format, field: `${prefix}cipher-alg` });
+  const mode = choose('cipher-mode', CIPHER_MODES, 'xts');
+  const keyLength = (KEY_LENGTHS[choose('cipher-alg', Object.keys(KEY_LENGTHS), 'aes-256')] as number) * (mode === 'xts' ? 2 : 1);
+  const ivGenerator = choose('ivgen-alg', IV_GENERATORS, 'plain64');
+  const ivHash = choose('ivgen-hash-alg', HASH_NAMES, 'sha256');
+  const cipher: CipherSpec = { mode, ivGenerator, ...(ivGenerator === 'essiv' ? { ivHash } : {}) };
+  const hash = choose('hash-alg', HASH_NAMES, 'sha256');
+  const refusal = refuseCipher(cipher, keyLength);
+  if (refusal) throw new DiskError('refused', `${format}: ${refusal.message}`, { format, field: `${prefix}cipher-alg` });
+  return { cipher, hash, keyLength, iterTime: iterTime(given[`${prefix}iter-time`], format, `${prefix}iter-time`) };
+}
+
+/** Milliseconds; QEMU refuses 0. */
+export function iterTime(given: string | number | boolean | undefined, format: string, field: string): number {
+  const value = given === undefined ? 2000 : Number(given);
+  if (Number.isInteger(value) && value > 0) return value;
+  throw new DiskError('refused', `${format}: ${field} must be at least 1 millisecond`, { format, field });
+}
+
+/** Bytes of the header that these options make, with its key slots. */
+export const luksLength = ({ keyLength }: LuksOptions): number => placesFor(keyLength).payloadOffset;

@@ -1,0 +1,186 @@
+/**
+ * LUKS1 as a layer of keys: opening with a passphrase, a new header, and changing key slots. The header may lie anywhere in a storage (a
+ * qcow2 image keeps it in clusters of its own), so everything counts from its start. Passphrases and keys never reach a message.
+ *
+ * Crash argument of slot changes. A new key's material, salt and iteration count are durable in a slot that is still marked free before the
+ * mark changes; that is one word, in one sector. To erase, the mark and the salt go first, then the material is overwritten: what a cut leaves
+ * is unusable already. The other slots' bytes are written again as they were.
+ */
+import { DiskError } from '../base/errors.ts';
+import type { Io } from '../base/io.ts';
+import { readBytes, type Storage } from '../storage/storage.ts';
+import { afMerge, afSplit } from './anti-forensic.ts';
+import { type SectorCipher, sectorCipher } from './cipher.ts';
+import { iterationsFor, MAX_ITERATIONS, pbkdf2 } from './hash.ts';
+import {
+  cipherName,
+  DIGEST_LENGTH,
+  encodeLuks,
+  HEADER_LENGTH,
+  type KeySlot,
+  type LuksHeader,
+  materialLength,
+  parseLuks,
+  placesFor,
+  SALT_LENGTH,
+  STRIPES,
+} from './luks-layout.ts';
+import type { LuksOptions } from './luks-options.ts';
+
+/** Where a header lies: `length` bytes of a storage, with all key slots. */
+export interface LuksArea {
+  readonly storage: Storage;
+  readonly offset: number;
+  /** Bytes; for an image of its own all there are. */
+  readonly length: number;
+}
+
+/** No slot is derived with fewer; QEMU's. */
+const LEAST_ITERATIONS = 1000;
+/** All key slots that a passphrase is tried on together may ask for no more than this. */
+const MAX_TRIED = 2 * MAX_ITERATIONS;
+
+/** A header that was read, before anybody has its key. */
+export class Luks {
+  readonly area: LuksArea;
+  readonly #format: string;
+  #header: LuksHeader;
+
+  private constructor(area: LuksArea, header: LuksHeader, format: string) {
+    this.area = area;
+    this.#header = header;
+    this.#format = format;
+  }
+
+  /** Reads and checks a header. `format` is named in errors. */
+  static *load(area: LuksArea, format: string): Io<Luks> {
+    const bytes = yield* readBytes(area.storage, area.offset, Math.min(HEADER_LENGTH, area.length));
+    return new Luks(area, parseLuks(bytes, area.length, format), format);
+  }
+
+  /** Bytes from the header's start to the payload. */
+  get payloadOffset(): number {
+    return this.#header.payloadOffset;
+  }
+
+  /** Finds the slot that this passphrase opens and makes the cipher. Throws `refused` if there is none. */
+  *unlock(passphrase: Uint8Array): Io<SectorCipher> {
+    const { key } = yield* this.#find(passphrase);
+    return sectorCipher(this.#header.cipher, key);
+  }
+
+  /** The facts of `qemu-img info`, in its order. */
+  info(format?: string): Record<string, unknown> {
+    const { cipher, hash, uuid, slots, payloadOffset, digestIterations } = this.#header;
+    return {
+      'ivgen-alg': cipher.ivGenerator,
+      'hash-alg': hash,
+      'cipher-alg': cipherName(this.#header),
+      uuid,
+      ...(format === undefined ? {} : { format }),
+      ...(cipher.ivGenerator === 'essiv' && cipher.ivHash ? { 'ivgen-hash-alg': cipher.ivHash } : {}),
+      'cipher-mode': cipher.mode,
+      slots: slots.map(({ active, iterations, offset }) => ({
+        active,
+        ...(active ? { iters: iterations } : {}),
+        'key-offset': offset,
+        ...(active ? { stripes: STRIPES } : {}),
+      })),
+      'payload-offset': payloadOffset,
+      'master-key-iters': digestIterations,
+    };
+  }
+
+  *#find(passphrase: Uint8Array): Io<{ key: Uint8Array; slot: number }> {
+    let tried = 0;
+    for (const [index, slot] of this.#header.slots.entries()) {
+      if (!slot.active) continue;
+      tried += slot.iterations;
+      if (tried > MAX_TRIED)
+        throw new DiskError('unsupported', `${this.#format}: the key slots ask for more than ${MAX_TRIED} iterations altogether`, {
+          format: this.#format,
+          field: 'LUKS iterations',
+        });
+      const key = yield* this.#tryKey(slot, passphrase);
+      if (key) return { key, slot: index };
+    }
+    throw this.#refused('Invalid password, cannot unlock any keyslot');
+  }
+
+  /** The master key, if the passphrase opens this slot. */
+  *#tryKey(slot: KeySlot, passphrase: Uint8Array): Io<Uint8Array | undefined> {
+    const header = this.#header;
+    const { storage, offset } = this.area;
+    const material = yield* readBytes(storage, offset + slot.offset, materialLength(header));
+    const slotKey = yield* this.#slotKey(slot, passphrase);
+    sectorCipher(header.cipher, slotKey).decrypt(material, 0);
+    const key = afMerge(material, { stripes: STRIPES, hash: header.hash });
+    slotKey.fill(0);
+    material.fill(0);
+    const digest = yield* digestOf(header, key);
+    return digest.every((byte, i) => byte === header.digest[i]) ? key : undefined;
+  }
+
+  #slotKey({ salt, iterations }: KeySlot, passphrase: Uint8Array): Io<Uint8Array> {
+    const { hash, keyLength } = this.#header;
+    return pbkdf2({ hash, password: passphrase, salt, iterations, length: keyLength });
+  }
+
+  #refused(message: string, field = 'key-secret'): DiskError {
+    return new DiskError('refused', `${this.#format}: ${message}`, { format: this.#format, field });
+  }
+
+  /** Writes a new header with one active slot. Nothing of an image may be there yet. */
+  static *create(area: Omit<LuksArea, 'length'>, options: LuksOptions, passphrase: Uint8Array, format: string): Io<Luks> {
+    const { cipher, hash, keyLength, iterTime } = options;
+    const key = random(keyLength);
+    const places = placesFor(keyLength);
+    const blank: LuksHeader = {
+      cipher,
+      hash,
+      keyLength,
+      payloadOffset: places.payloadOffset,
+      digest: new Uint8Array(DIGEST_LENGTH),
+      digestSalt: random(SALT_LENGTH),
+      // As in QEMU: an eighth of the slot's.
+      digestIterations: Math.max(LEAST_ITERATIONS, Math.floor((yield* iterationsFor(hash, DIGEST_LENGTH, iterTime)) / 8)),
+      uuid: crypto.randomUUID(),
+      slots: places.slots.map((offset) => ({ active: false, iterations: 0, salt: new Uint8Array(SALT_LENGTH), offset })),
+    };
+    const luks = new Luks({ ...area, length: places.payloadOffset }, { ...blank, digest: yield* digestOf(blank, key) }, format);
+    yield* luks.#fill(0, key, passphrase, iterTime);
+    return luks;
+  }
+
+  /** Puts the master key under a passphrase into a free slot. */
+  *#fill(index: number, key: Uint8Array, passphrase: Uint8Array, iterTime: number): Io<void> {
+    const header = this.#header;
+    const { storage, offset } = this.area;
+    const iterations = Math.max(LEAST_ITERATIONS, yield* iterationsFor(header.hash, header.keyLength, iterTime));
+    const slot: KeySlot = { active: false, iterations, salt: random(SALT_LENGTH), offset: (header.slots[index] as KeySlot).offset };
+    const slotKey = yield* this.#slotKey(slot, passphrase);
+    const material = afSplit(key, { stripes: STRIPES, hash: header.hash }, random);
+    sectorCipher(header.cipher, slotKey).encrypt(material, 0);
+    slotKey.fill(0);
+    yield* storage.write(offset + slot.offset, material);
+    yield* this.#writeSlot(index, slot);
+    yield* storage.barrier();
+    yield* this.#writeSlot(index, { ...slot, active: true });
+  }
+
+  *#writeSlot(index: number, slot: KeySlot): Io<void> {
+    const header = { ...this.#header, slots: this.#header.slots.map((old, i) => (i === index ? slot : old)) };
+    yield* this.area.storage.write(this.area.offset, encodeLuks(header));
+    this.#header = header;
+  }
+}
+
+const digestOf = ({ hash, digestSalt, digestIterations }: LuksHeader, key: Uint8Array): Io<Uint8Array> =>
+  pbkdf2({ hash, password: key, salt: digestSalt, iterations: digestIterations, length: DIGEST_LENGTH });
+
+/** Random bytes, any number: the platform gives at most 64 KiB at a time. */
+function random(length: number): Uint8Array {
+  const bytes = new Uint8Array(length);
+  for (let at = 0; at < length; at += 65536) crypto.getRandomValues(bytes.subarray(at, at + 65536));
+  return bytes;
+}

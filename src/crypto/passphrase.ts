@@ -1,0 +1,32 @@
+/** Asking for the passphrase of an encrypted image. Whoever opens the image answers; nothing else knows where secrets come from. */
+import { DiskError } from '../base/errors.ts';
+import type { Io } from '../base/io.ts';
+
+/** Which image needs a passphrase. */
+export interface SecretRequest {
+  /** Name of the image's storage. */
+  readonly image: string;
+  /** The image's format: `qcow2` or `luks`. */
+  readonly format: string;
+  /** LUKS, or the AES encryption of old qcow2 images. */
+  readonly encryption: 'luks' | 'aes';
+  /** What a new image's options call the secret, if they do: `encrypt.key-secret` or `key-secret`. */
+  readonly id?: string;
+}
+
+/** Answers with the passphrase in UTF-8, or nothing if there is none for the image. */
+export type AskSecret = (request: SecretRequest) => Io<Uint8Array | undefined>;
+
+/** The passphrase. Throws `refused` if nobody has one, naming the option that is missing. */
+export function* passphraseFor(ask: AskSecret | undefined, request: SecretRequest): Io<Uint8Array> {
+  const { format } = request;
+  const field = format === 'luks' ? 'key-secret' : 'encrypt.key-secret';
+  const secret = ask ? yield* ask(request) : undefined;
+  if (!secret) throw new DiskError('refused', `${format}: Parameter '${field}' is required for cipher`, { format, field });
+  try {
+    new TextDecoder('utf-8', { fatal: true }).decode(secret);
+  } catch {
+    throw new DiskError('refused', `${format}: Data from secret ${request.id ?? request.image} is not valid UTF-8`, { format, field });
+  }
+  return secret;
+}

@@ -1,0 +1,151 @@
+/**
+ * Encrypted images. LUKS (crypt_method 2) keeps a LUKS1 header with its key slots in clusters of the image, which a header extension names;
+ * sectors count from the start of the file that holds them. The old AES (crypt_method 1) is AES-128-CBC with the passphrase's first 16 bytes
+ * as the key; sectors count from the start of the disk. Only guest data is encrypted: tables are not, and compressed clusters never are.
+ *
+ * Everything above asks for the storage that guest bytes go to and gets one that encrypts, so nobody else knows.
+ */
+import { roundUp, setU64be, u64be, view } from '../../base/bytes.ts';
+import { corrupt, DiskError, unsupported } from '../../base/errors.ts';
+import type { Io } from '../../base/io.ts';
+import { SECTOR } from '../../base/units.ts';
+import { type SectorCipher, sectorCipher } from '../../crypto/cipher.ts';
+import { Luks } from '../../crypto/luks.ts';
+import { luksLength, luksOptions } from '../../crypto/luks-options.ts';
+import { passphraseFor } from '../../crypto/passphrase.ts';
+import { EncryptedStorage } from '../../crypto/window.ts';
+import { type Storage, writeZeroes } from '../../storage/storage.ts';
+import type { CreateParameters, OpenParameters } from '../driver.ts';
+import { EXTENSION, encodeHeader, FORMAT, type Header } from './layout.ts';
+import type { Metadata } from './metadata.ts';
+
+const AES = 1;
+const LUKS = 2;
+/** Bytes of the old AES key. */
+const AES_KEY_LENGTH = 16;
+const EXTENSION_LENGTH = 16;
+
+/** Where the LUKS header lies: bytes, whole clusters are taken. */
+export interface CryptoPlace {
+  readonly offset: number;
+  readonly length: number;
+}
+
+/** An image's encryption, with its key if it was given. */
+export class Encryption {
+  readonly method: 'aes' | 'luks';
+  readonly place: CryptoPlace | undefined;
+  readonly luks: Luks | undefined;
+  readonly #cipher: SectorCipher | undefined;
+  /** For LUKS one is enough. */
+  #window: EncryptedStorage | undefined;
+
+  constructor(luks: Luks | undefined, cipher: SectorCipher | undefined) {
+    this.method = luks ? 'luks' : 'aes';
+    this.luks = luks;
+    this.place = luks && { offset: luks.area.offset, length: luks.area.length };
+    this.#cipher = cipher;
+  }
+
+  /** The storage through which guest bytes from `guestOffset` on are plain at `hostOffset` of `file`. */
+  over(file: Storage, guestOffset: number, hostOffset: number): Storage {
+    if (this.method === 'aes') return new EncryptedStorage(file, this.#cipher ?? LOCKED, hostOffset - guestOffset);
+    if (this.#window?.next !== file) this.#window = new EncryptedStorage(file, this.#cipher ?? LOCKED);
+    return this.#window;
+  }
+
+  /** The `encrypt` part of the format's facts. */
+  info(): Record<string, unknown> {
+    return this.luks ? this.luks.info('luks') : { format: 'aes' };
+  }
+}
+
+const refuseLocked = (): never => {
+  throw new DiskError('refused', `${FORMAT}: the image is encrypted and was opened without its key`, { format: FORMAT, field: 'encrypt.key-secret' });
+};
+const LOCKED: SectorCipher = { encrypt: refuseLocked, decrypt: refuseLocked };
+
+/** What an image's header says of encryption, with the key unless only facts are wanted. Nothing if it is not encrypted. */
+export function* openEncryption(storage: Storage, header: Header, parameters: OpenParameters): Io<Encryption | undefined> {
+  if (header.cryptMethod === 0) return undefined;
+  if (header.cryptMethod !== AES && header.cryptMethod !== LUKS)
+    throw unsupported(FORMAT, `encryption method ${header.cryptMethod} (1 AES and 2 LUKS are known)`, { field: 'crypt_method', offset: 32 });
+  const luks = header.cryptMethod === LUKS ? yield* Luks.load({ storage, ...cryptoPlace(header, storage.size) }, FORMAT) : undefined;
+  if (parameters.noData) return new Encryption(luks, undefined);
+  const passphrase = yield* passphraseFor(parameters.secret, { image: storage.name, format: FORMAT, encryption: luks ? 'luks' : 'aes' });
+  return new Encryption(luks, luks ? yield* luks.unlock(passphrase) : aesCipher(passphrase));
+}
+
+function aesCipher(passphrase: Uint8Array): SectorCipher {
+  const key = new Uint8Array(AES_KEY_LENGTH);
+  key.set(passphrase.subarray(0, AES_KEY_LENGTH));
+  return sectorCipher({ mode: 'cbc', ivGenerator: 'plain64' }, key);
+}
+
+function cryptoPlace(header: Header, fileSize: number): CryptoPlace {
+  const field = 'crypto header extension';
+  const data = header.extensions.find(({ type }) => type === EXTENSION.encryption)?.data;
+  if (!data) throw corrupt(FORMAT, 'the image is encrypted with LUKS but has no crypto header extension', { field });
+  if (data.length !== EXTENSION_LENGTH)
+    throw corrupt(FORMAT, `CRYPTO header extension size ${data.length}, but expected size ${EXTENSION_LENGTH}`, { field });
+  const offset = u64be(view(data), 0, field);
+  const length = u64be(view(data), 8, field);
+  const clusterSize = 2 ** header.clusterBits;
+  if (offset === 0 || offset % clusterSize !== 0)
+    throw corrupt(FORMAT, `Encryption header offset '${offset}' is not a multiple of cluster size '${clusterSize}'`, { field });
+  if (length > fileSize || offset + length > roundUp(fileSize, clusterSize))
+    throw corrupt(FORMAT, `the encryption header of ${length} bytes at ${offset} ends past the end of the file`, { field });
+  return { offset, length };
+}
+
+/** What is asked for when an image is created. */
+export type EncryptionChoice = 'aes' | 'luks' | undefined;
+
+/** Reads the options. Throws `refused` or `unsupported`, naming the option. */
+export function encryptionChoice({ options }: Pick<CreateParameters, 'options'>): EncryptionChoice {
+  const format = options['encrypt.format'];
+  const flag = options.encryption === true || options.encryption === 'on';
+  const refuse = (field: string, message: string) => new DiskError('refused', `${FORMAT}: ${message}`, { format: FORMAT, field });
+  if (flag && format !== undefined) throw refuse('encryption', 'Options encryption and encrypt.format are mutually exclusive');
+  if (format !== undefined && format !== 'aes' && format !== 'luks')
+    throw refuse('encrypt.format', `Parameter 'encrypt.format' does not accept value '${format}'`);
+  const choice: EncryptionChoice = format ?? (flag ? 'aes' : undefined);
+  const allowed = choice === 'luks' ? /^/ : choice === 'aes' ? /^encrypt\.(format|key-secret)$/ : /^(?!encrypt\.)/;
+  for (const name of Object.keys(options))
+    if (name.startsWith('encrypt.') && !allowed.test(name) && !(flag && name === 'encrypt.key-secret'))
+      throw refuse(name, `Parameter '${name}' is unexpected`);
+  if (choice === 'luks') luksOptions(options, FORMAT, 'encrypt.');
+  return choice;
+}
+
+/** The header fields of a new image, before it has clusters for a LUKS header: no reader takes it for encrypted yet. */
+export function headerBefore(choice: EncryptionChoice): Pick<Header, 'cryptMethod' | 'extensions'> {
+  const extensions = choice === 'luks' ? [{ type: EXTENSION.encryption, data: new Uint8Array(EXTENSION_LENGTH) }] : [];
+  return { cryptMethod: choice === 'aes' ? AES : 0, extensions };
+}
+
+/**
+ * Encrypts a new image that holds nothing yet. The LUKS header and its counts are durable before the image's first sector names it, in a header
+ * extension that was there from the start, so that nothing after the sector changes.
+ */
+export function* encryptNew(meta: Metadata, choice: EncryptionChoice, { secret, options }: CreateParameters): Io<void> {
+  if (!choice) return;
+  const { storage, clusterSize } = meta;
+  const id = options['encrypt.key-secret'];
+  const request = { image: storage.name, format: FORMAT, encryption: choice, ...(id === undefined ? {} : { id: String(id) }) } as const;
+  const passphrase = yield* passphraseFor(secret, request);
+  if (choice === 'aes') return;
+  const chosen = luksOptions(options, FORMAT, 'encrypt.');
+  const length = luksLength(chosen);
+  const whole = roundUp(length, clusterSize);
+  const offset = yield* meta.refcounts.allocate(whole / clusterSize);
+  yield* writeZeroes(storage, offset, whole);
+  yield* Luks.create({ storage, offset }, chosen, passphrase, FORMAT);
+  yield* meta.flush();
+  const data = new Uint8Array(EXTENSION_LENGTH);
+  setU64be(view(data), 0, offset);
+  setU64be(view(data), 8, length);
+  const extensions = meta.header.extensions.map((one) => (one.type === EXTENSION.encryption ? { ...one, data } : one));
+  const header = { ...meta.header, cryptMethod: LUKS, extensions };
+  yield* meta.putFirstSector(encodeHeader(header).subarray(0, SECTOR), header);
+}
