@@ -2,7 +2,7 @@
  * Encrypted images and the real tools, both ways: what tabdisk creates and writes QEMU opens, checks and reads, and the other way round, in
  * turns on one image, with every cipher, mode, hash and generator that both know.
  */
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, expect, it } from 'vitest';
@@ -69,11 +69,7 @@ async function writeByUs(path: string, format: string, guest: Uint8Array, random
 function requireQemuReads(path: string, format: string, guest: Uint8Array): void {
   const copy = `${path}.raw`;
   succeed('qemu-img', ['convert', ...SECRET, '--image-opts', opened(path, format), '-O', 'raw', copy]);
-  const storage = nodeFileStorage(copy, { readOnly: true });
-  const found = new Uint8Array(SIZE);
-  const reading = storage.read(0, found);
-  reading.next();
-  expect(Buffer.compare(found, guest)).toBe(0);
+  expect(readFileSync(copy).compare(guest)).toBe(0);
   if (format === 'qcow2') succeed('qemu-img', ['check', ...SECRET, '--image-opts', opened(path, format)]);
   rmSync(copy);
 }
