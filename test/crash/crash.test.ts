@@ -56,6 +56,10 @@ describe('a planted bug is found within 1,000 states', () => {
     await expect(runWorkload(find('qcow2 writes'), { ...options, ignoreBarriers: true })).rejects.toThrow(/after a cut/);
   });
 
+  it('nothing is ordered: subclusters before their bytes', async () => {
+    await expect(runWorkload(find('qcow2 subclusters over'), { ...options, ignoreBarriers: true })).rejects.toThrow(/after a cut.*sector/);
+  });
+
   it('freed clusters are used again at once', async () => {
     const early = vi.spyOn(Refcounts.prototype, 'free').mockImplementation(function (this: Refcounts, offset, length) {
       runSync(this.release(offset, length));

@@ -100,6 +100,23 @@ async function compressed(guest: Guest, random: Random, { count, cluster }: { co
   }
 }
 
+/** Small changes, so that clusters are alive in part, over snapshots and compressed clusters. */
+async function subclusters(guest: Guest, random: Random, { cluster, snapshots }: { cluster: number; snapshots: boolean }): Promise<void> {
+  const names: string[] = [];
+  for (let i = 0; i < 9; i++) {
+    await mixture(guest, random, { count: 7, most: cluster / 4, cluster });
+    const sector = random.between(0, Math.floor((guest.sectors - 1) / cluster)) * cluster;
+    if (random.chance(0.4)) await guest.writeCompressed(sector, Math.min(guest.sectors - sector, cluster));
+    if (!snapshots) continue;
+    const what = names.length < 2 ? 'create' : random.pick(['create', 'apply', 'delete'] as const);
+    if (what === 'create') {
+      names.push(`s${i}`);
+      await guest.snapshot(`s${i}`);
+    } else if (what === 'apply') await guest.apply(random.pick(names));
+    else await guest.delete(names.splice(random.between(0, names.length - 1), 1)[0] as string);
+  }
+}
+
 const qcow2 = (name: string, options: Record<string, unknown>, rest: Omit<Workload, 'name' | 'format' | 'options'>): Workload => ({
   name: `qcow2 ${name} ${JSON.stringify(options)}`,
   format: 'qcow2',
@@ -108,6 +125,7 @@ const qcow2 = (name: string, options: Record<string, unknown>, rest: Omit<Worklo
 });
 
 const SMALL = { cluster_size: 512 };
+const EXTENDED = [16384, 32768].map((cluster_size) => ({ cluster_size, extended_l2: 'on' }));
 
 export const workloads: readonly Workload[] = [
   { name: 'raw writes', format: 'raw', options: {}, sectors: 200, run: (guest, random) => writes(guest, random, { count: 60, most: 9 }) },
@@ -146,7 +164,24 @@ export const workloads: readonly Workload[] = [
       run: (guest, random) => mixture(guest, random, { count: 50, most: 9, cluster: options.cluster_size / 512 }),
     }),
   ),
-  ...[{ cluster_size: 512 }, { cluster_size: 4096 }].map((options) =>
+  ...EXTENDED.flatMap((options) => {
+    const cluster = options.cluster_size / 512;
+    const shape = { sectors: cluster * 6 + 3 };
+    return [
+      qcow2('subclusters', options, { ...shape, run: (guest, random) => subclusters(guest, random, { cluster, snapshots: true }) }),
+      qcow2('subclusters over a backing file', options, {
+        ...shape,
+        backing: 'longer',
+        run: (guest, random) => subclusters(guest, random, { cluster, snapshots: false }),
+      }),
+    ];
+  }),
+  qcow2(
+    'subclusters set aside',
+    { ...EXTENDED[0], preallocation: 'metadata' },
+    { sectors: 300, backing: 'shorter', run: (guest, random) => subclusters(guest, random, { cluster: 32, snapshots: true }) },
+  ),
+  ...[{ cluster_size: 512 }, { cluster_size: 4096 }, { cluster_size: 16384, extended_l2: 'on' }].map((options) =>
     qcow2('resize', options, {
       sectors: 300,
       run: async (guest, random) => {
@@ -157,16 +192,18 @@ export const workloads: readonly Workload[] = [
       },
     }),
   ),
-  qcow2('resize over a longer backing file', SMALL, {
-    sectors: 300,
-    backing: 'longer',
-    run: async (guest, random) => {
-      for (const sectors of [120, 250, 60, 500]) {
-        await writes(guest, random, { count: 3, most: 9 });
-        await guest.resize(sectors);
-      }
-    },
-  }),
+  ...[SMALL, { cluster_size: 16384, extended_l2: 'on' }].map((options) =>
+    qcow2('resize over a longer backing file', options, {
+      sectors: 300,
+      backing: 'longer',
+      run: async (guest, random) => {
+        for (const sectors of [120, 250, 60, 500]) {
+          await writes(guest, random, { count: 3, most: 9 });
+          await guest.resize(sectors);
+        }
+      },
+    }),
+  ),
   ...[SMALL, { cluster_size: 4096 }, { cluster_size: 4096, compat: '0.10' }, { cluster_size: 65536 }].map((options) =>
     qcow2('another name for the backing file', options, {
       sectors: 300,
