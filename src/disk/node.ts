@@ -405,7 +405,7 @@ export class BlockNode implements Storage {
     const first = Math.min(roundUp(offset, unit), end);
     // The image's last cluster may be cut off: its end counts as aligned.
     const last = Math.max(first, end === size ? end : roundDown(end, unit));
-    yield* this.#writeZeroBytes(offset, first - offset);
+    yield* this.#zeroPart(offset, first - offset, unmap);
     let at = first;
     while (at < last) {
       const done = zero ? yield* zero.call(this.driver, at, last - at, { unmap }) : 0;
@@ -413,7 +413,35 @@ export class BlockNode implements Storage {
       if (done === 0) yield* this.#writeZeroBytes(at, step);
       at += step;
     }
-    yield* this.#writeZeroBytes(last, end - last);
+    yield* this.#zeroPart(last, end - last, unmap);
+  }
+
+  /** Part of a unit: as a whole one if this layer has no bytes in it and the rest reads as zero too, as QEMU does it; else as bytes. */
+  *#zeroPart(offset: number, length: number, unmap: boolean): Io<void> {
+    const { driver, size } = this;
+    if (length === 0) return;
+    const start = roundDown(offset, this.#zeroUnit);
+    const whole = Math.min(size, roundUp(offset + length, this.#zeroUnit)) - start;
+    const { kind } = yield* driver.map(start, whole);
+    const empty = kind === 'zero' || kind === 'backing';
+    if (
+      driver.zero &&
+      empty &&
+      (yield* this.#readsZero(start, offset - start)) &&
+      (yield* this.#readsZero(offset + length, start + whole - offset - length))
+    )
+      if ((yield* driver.zero(start, whole, { unmap })) > 0) return;
+    yield* this.#writeZeroBytes(offset, length);
+  }
+
+  /** True if a range is known to read as zero. */
+  *#readsZero(offset: number, length: number): Io<boolean> {
+    for (let done = 0; done < length; ) {
+      const run = yield* this.status(offset + done, length - done);
+      if (!run.zero) return false;
+      done += run.length;
+    }
+    return true;
   }
 
   /** Zeros as data, except where the range reads as zero already. */
