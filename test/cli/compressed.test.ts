@@ -26,6 +26,7 @@ describe('convert -c', () => {
     '-c -m 1 -f raw -O qcow2 -o cluster_size=512 a.raw out.qcow2',
     '-c -m 1 -f raw -O qcow2 -o cluster_size=4k,refcount_bits=2 a.raw out.qcow2',
     '-c -m 1 -f raw -O qcow2 -o cluster_size=2M,refcount_bits=1 a.raw out.qcow2',
+    '-c -m 1 -f raw -O qcow2 -o cluster_size=16k,extended_l2=on a.raw out.qcow2',
     '-c -m 1 -f raw -O qcow2 -o compat=0.10 a.raw out.qcow2',
     '-c -m 1 -f raw -O qcow2 -S 0 a.raw out.qcow2',
     '-c -m 1 -f raw -O qcow2 a.raw b.raw out.qcow2',

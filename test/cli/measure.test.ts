@@ -22,10 +22,12 @@ beforeAll(() => {
   io('old.qcow2', 'write -P 1 100k 1M');
   create('over.qcow2', '80M', '-b', 'a.qcow2', '-F', 'qcow2');
   io('over.qcow2', 'write -P 5 2M 100k', 'write -P 6 75M 1M', 'write -z 1M 64k');
+  create('sub.qcow2', '80M', '-o', 'extended_l2=on,cluster_size=16k', '-b', 'a.qcow2', '-F', 'qcow2');
+  io('sub.qcow2', 'write -P 5 2M 1k', 'write -P 6 70M 5k', 'write -z 1M 3k', 'write -z 75M 20k');
 });
 afterAll(() => sides.remove());
 
-const IMAGES = ['full.raw', 'a.qcow2', 'small.qcow2', 'old.qcow2', 'over.qcow2'];
+const IMAGES = ['full.raw', 'a.qcow2', 'small.qcow2', 'old.qcow2', 'over.qcow2', 'sub.qcow2'];
 const OPTIONS = [
   '',
   'cluster_size=512',
@@ -36,6 +38,7 @@ const OPTIONS = [
   'preallocation=full',
   'preallocation=metadata',
   'extended_l2=on',
+  'extended_l2=on,cluster_size=16k,backing_file=x,backing_fmt=raw',
   'lazy_refcounts=on',
   'backing_file=x,backing_fmt=raw',
 ];

@@ -152,13 +152,15 @@ const workloads: readonly Workload[] = [
     size: 1 << 18,
     steps: (random, size) => [...scattered(random, size, 6, 9000), flush, zero(100, 5000, true), flush],
   },
-  ...[{ cluster_size: 512 }, { cluster_size: 4096 }, { cluster_size: 4096, refcount_bits: 1 }].map((options) => ({
-    name: 'mixed',
-    format: 'qcow2',
-    options,
-    size: 1 << 18,
-    steps: mixed,
-  })),
+  ...[{ cluster_size: 512 }, { cluster_size: 4096 }, { cluster_size: 4096, refcount_bits: 1 }, { cluster_size: 16384, extended_l2: 'on' }].map(
+    (options) => ({
+      name: 'mixed',
+      format: 'qcow2',
+      options,
+      size: 1 << 18,
+      steps: mixed,
+    }),
+  ),
   ...[{ cluster_size: 512 }, { cluster_size: 4096 }, { cluster_size: 512, refcount_bits: 64 }].map((options) => ({
     name: 'snapshots',
     format: 'qcow2',

@@ -1,4 +1,4 @@
-/** Damages an image: header fields, table entries found by following the (possibly damaged) header, random bytes, truncation. */
+/** Damages an image: header fields, table entries found by following the (possibly damaged) header, subcluster bitmaps, random bytes, truncation. */
 import type { Random } from '../random.ts';
 
 /** Offsets and widths of header fields: bytes. */
@@ -53,8 +53,11 @@ function damage(file: Uint8Array, how: 'field' | 'entry' | 'bytes' | 'bit' | 'co
     const [at, width] = random.pick(FIELDS);
     if (width === 4) data.setUint32(at, number(random));
     else setEntry(data, at, random);
-  } else if (how === 'entry') setEntry(data, entryPlace(data, random), random);
-  else if (how === 'bit') {
+  } else if (how === 'entry') {
+    const at = entryPlace(data, random);
+    if (((file[79] as number) & 0x10) !== 0 && random.chance(0.4)) setBitmap(data, at, random);
+    else setEntry(data, at, random);
+  } else if (how === 'bit') {
     const at = place(file, random);
     file[at] = (file[at] as number) ^ (1 << random.between(0, 7));
   } else if (how === 'bytes') {
@@ -82,6 +85,17 @@ function entryPlace(data: DataView, random: Random): number {
   const entry = first + random.between(0, random.pick([0, 3, 63])) * 8;
   if (random.chance(0.4)) return inFile(entry);
   return inFile((low(entry) >>> 0) + random.between(0, random.pick([3, 63, 511])) * 8);
+}
+
+/** The bits of subclusters: of one kind, of both, or contradicting each other. With extended L2 entries every second word of a table has them. */
+function setBitmap(data: DataView, place: number, random: Random): void {
+  const at = Math.min(place - (place % 16) + 8, data.byteLength - 8);
+  const [zero, allocated] = [0, 4].map(() => random.pick([0, 1, 0x8000_0000, 0x0000_ffff, 0xffff_0000, 0xffff_ffff, number(random)])) as [
+    number,
+    number,
+  ];
+  data.setUint32(at, random.chance(0.5) ? (zero & ~allocated) >>> 0 : zero);
+  data.setUint32(at + 4, allocated);
 }
 
 function setEntry(data: DataView, at: number, random: Random): void {

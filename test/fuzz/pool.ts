@@ -20,12 +20,13 @@ const GEOMETRIES: readonly Record<string, unknown>[] = [
   { cluster_size: 1024, compat: '0.10' },
   { cluster_size: 4096, refcount_bits: 8 },
   { cluster_size: 65536 },
+  { cluster_size: 16384, extended_l2: 'on' },
 ];
 
 async function image(options: Record<string, unknown>): Promise<Uint8Array> {
   const storage = memoryStorage();
   const backing =
-    options.cluster_size === 4096
+    options.cluster_size === 4096 || options.extended_l2 === 'on'
       ? { backing: { name: 'base', format: 'raw' }, resolve: () => memoryStorage({ bytes: new Uint8Array(150_000).fill(7) }) }
       : {};
   const disk = await createDisk(storage, { format: 'qcow2', size: 200_192, ...options, ...backing });

@@ -100,6 +100,7 @@ it('compressed clusters made by QEMU read the same, and survive being overwritte
     'cluster_size=2M',
     'cluster_size=64k,compression_type=zstd',
     'cluster_size=4k,compression_type=zstd',
+    'cluster_size=16k,extended_l2=on',
   ]) {
     const path = join(folder, 'compressed.qcow2');
     qemuImg('convert', '-c', '-O', 'qcow2', '-o', options, raw, path);

@@ -17,6 +17,7 @@ const cases = [
   { format: 'qcow2', options: { cluster_size: 4096, compat: '0.10' } },
   { format: 'qcow2', options: { cluster_size: 4096, refcount_bits: 1 } },
   { format: 'qcow2', options: { cluster_size: 65536 } },
+  { format: 'qcow2', options: { cluster_size: 16384, extended_l2: 'on' } },
 ];
 const folder = mkdtempSync(join(tmpdir(), 'tabdisk-soak-'));
 const started = Date.now();
