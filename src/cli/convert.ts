@@ -187,6 +187,7 @@ async function newTarget(images: Images, plan: Plan, total: number, cache: Cache
   const image = targetOptions(plan, total);
   if (plan.options.has('c')) requireCompression(format, image);
   refuseOverwriting(images, plan);
+  if (image.has('data_file')) refuseOverwriting(images, plan, String(image.get('data_file')));
   const { resolve, files } = images.chain(target);
   try {
     const disk = await makeImage({ path: target, format, options: image, resolve, ...(cache ? { cache } : {}) });
@@ -226,7 +227,7 @@ function requireCompression(format: string, image: ImageOptions): void {
 }
 
 /** QEMU's locks would stop this; without locks the source would be emptied. */
-function refuseOverwriting(images: Images, { target, format }: Plan): void {
-  if (images.uses(target))
-    throw new Failure(`${target}: error while converting ${format}: Failed to get "write" lock\nIs another process using the image [${target}]?`);
+function refuseOverwriting(images: Images, { target, format }: Plan, path = target): void {
+  if (images.uses(path))
+    throw new Failure(`${target}: error while converting ${format}: Failed to get "write" lock\nIs another process using the image [${path}]?`);
 }

@@ -36,13 +36,15 @@ const KNOWN: Readonly<Record<string, readonly KnownOption[]>> = {
     { name: 'compat', type: 'text', help: 'version: 1.1 (v3) or 0.10 (v2)' },
     { name: 'backing_file', type: 'text', help: 'name of the backing file' },
     { name: 'backing_fmt', type: 'text', help: "the backing file's format" },
+    { name: 'data_file', type: 'text', help: 'name of a file for guest data' },
+    { name: 'data_file_raw', type: 'flag', help: 'the data file must stay valid as a raw image' },
     { name: 'lazy_refcounts', type: 'flag', default: false, help: 'write reference counts when the image is closed' },
     { name: 'refcount_bits', type: 'number', default: 16, help: 'bits in a reference count: 1 to 64, a power of two' },
   ],
 };
 
 /** QEMU's further options: known, but refused. */
-const ELSEWHERE = /^(encrypt\..*|encryption|data_file|data_file_raw|nocow|extent_size_hint)$/;
+const ELSEWHERE = /^(encrypt\..*|encryption|nocow|extent_size_hint)$/;
 
 /** The options of one image, with values of the right type. */
 export type ImageOptions = Map<string, OptionValue>;
@@ -158,7 +160,8 @@ export async function makeImage(request: MakeRequest): Promise<Disk> {
   }
   const isNew = !existsSync(path);
   try {
-    return await createDisk(nodeFileStorage(path, { create: 'truncate' }), { ...all, resolve: request.resolve ?? nothing });
+    const storage = nodeFileStorage(path, { create: 'truncate' });
+    return await createDisk(storage, { ...all, resolve: makingDataFiles(request.resolve ?? nothing) });
   } catch (error) {
     if (!(error instanceof DiskError)) throw error;
     // One that was there before stays, empty.
@@ -166,6 +169,19 @@ export async function makeImage(request: MakeRequest): Promise<Disk> {
     const system = systemText(error);
     throw new Failure(refusal(error) ?? (system ? `Could not create '${path}': ${system}` : createText(error)));
   }
+}
+
+/** A new image's data file is made where its name says, as QEMU does it, not beside the image. */
+function makingDataFiles(resolve: Resolve): Resolve {
+  return (reference) => {
+    if (!reference.create) return resolve(reference);
+    try {
+      return nodeFileStorage(localPath(reference.name), { create: 'truncate' });
+    } catch (error) {
+      if (error instanceof CannotOpen) throw error;
+      throw new CannotOpen(`Could not create '${reference.name}': ${systemText(error) ?? String(error)}`);
+    }
+  };
 }
 
 function filePath(name: string): string {

@@ -67,7 +67,7 @@ export class Images {
       disk = await openDisk(storage, {
         ...(format === undefined ? {} : { format }),
         ...(cache ? { cache } : {}),
-        ...(noBacking ? { noBacking } : { resolve: unsafeBacking ? noDisk : chain.resolve }),
+        ...(noBacking ? { noBacking, noData: true } : { resolve: unsafeBacking ? chain.withoutBacking : chain.resolve }),
         ...(writableBacking === undefined ? {} : { writableBacking }),
         readOnly,
         repair,
@@ -82,15 +82,16 @@ export class Images {
     return image;
   }
 
-  /** A resolver for an image at `path`, which notes the files it opens. */
-  chain(path: string): { readonly resolve: Resolve; readonly files: string[] } {
+  /** Resolvers for an image at `path`: one notes the images it opens, the other has empty disks in place of backing files. */
+  chain(path: string): { readonly resolve: Resolve; readonly withoutBacking: Resolve; readonly files: string[] } {
     const files = [path];
+    const open = ({ from, name, writable }: Reference): Storage => this.#file(beside(from, name), writable !== true);
+    const withoutBacking = (reference: Reference) => (reference.kind === 'data' ? open(reference) : { storage: memoryStorage(), format: 'raw' });
     const resolve = (reference: Reference): Storage => {
-      const full = beside(reference.from, reference.name);
-      files.push(full);
-      return this.#file(full, reference.writable !== true);
+      if (reference.kind === 'backing') files.push(beside(reference.from, reference.name));
+      return open(reference);
     };
-    return { resolve, files };
+    return { resolve, withoutBacking, files };
   }
 
   /** Lets an image that was made elsewhere be closed with the others. */
@@ -146,9 +147,6 @@ export class Images {
     );
   }
 }
-
-/** In place of a backing file that nobody looks at. */
-const noDisk: Resolve = () => ({ storage: memoryStorage(), format: 'raw' });
 
 /** Runs a command over images and closes them, also when it fails. */
 export async function withImages(terminal: Terminal, body: (images: Images) => Promise<number>): Promise<number> {

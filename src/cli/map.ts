@@ -8,7 +8,7 @@ import { sizeArgument, wholeSectors } from './sizes.ts';
 import { Failure, type Terminal } from './terminal.ts';
 
 /** A run as it is printed. */
-type Entry = Pick<MapRun, 'start' | 'length' | 'depth' | 'present' | 'zero' | 'data' | 'offset'>;
+type Entry = Pick<MapRun, 'start' | 'length' | 'depth' | 'present' | 'zero' | 'data' | 'offset' | 'file'>;
 
 /** Runs `map`; returns the exit status. */
 export async function run(terminal: Terminal, args: readonly string[]): Promise<number> {
@@ -46,7 +46,8 @@ async function printTable(terminal: Terminal, image: OpenImage, start: number, l
   const hex = (value: number) => (value === 0 ? '0' : `0x${value.toString(16)}`).padEnd(16);
   for await (const entry of entries(image, start, length)) {
     if (entry.data && entry.offset === undefined) throw new Failure('File contains external, encrypted or compressed clusters.');
-    if (entry.data && !entry.zero) terminal.out(`${hex(entry.start)}${hex(entry.length)}${hex(entry.offset ?? 0)}${image.files[entry.depth]}\n`);
+    if (entry.data && !entry.zero)
+      terminal.out(`${hex(entry.start)}${hex(entry.length)}${hex(entry.offset ?? 0)}${entry.file ?? image.files[entry.depth]}\n`);
   }
 }
 

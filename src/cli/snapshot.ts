@@ -1,5 +1,5 @@
 /** `snapshot`: list, create, apply and delete the snapshots inside an image. */
-import { DiskError } from '../index.ts';
+import { type Disk, DiskError, type ErrorKind } from '../index.ts';
 import { printUsage } from './help.ts';
 import { withImages } from './images.ts';
 import { onlyFile } from './info.ts';
@@ -31,11 +31,14 @@ export async function run(terminal: Terminal, args: readonly string[]): Promise<
       if (list) terminal.out(snapshotTable(list));
     } else if (action === 'c') {
       if (!snapshots.supported) throw new Failure(`Could not create snapshot '${name}': -95 (Operation not supported)`);
-      await attempt(`Could not create snapshot '${name}'`, () => snapshots.create({ name }));
+      await attempt(`Could not create snapshot '${name}'`, () => snapshots.create({ name }), { unsupported: '-95 (Operation not supported)' });
     } else if (action === 'a') {
       const failed = `Could not apply snapshot '${name}'`;
       if (!snapshots.supported) throw new Failure(`${failed}: Block driver does not support snapshots`);
-      await attempt(failed, () => snapshots.apply(name), 'Failed to load snapshot: No such file or directory');
+      await attempt(failed, () => snapshots.apply(name), {
+        'not-found': `Failed to load snapshot: ${(await hasDataFile(disk)) ? 'Operation not supported' : 'No such file or directory'}`,
+        unsupported: 'Failed to load snapshot: Operation not supported',
+      });
     } else if (action === 'd') {
       // By name only: an id that looks like a name must not delete something else.
       const failed = `Could not delete snapshot '${name}'`;
@@ -47,11 +50,13 @@ export async function run(terminal: Terminal, args: readonly string[]): Promise<
   });
 }
 
-async function attempt(what: string, body: () => Promise<unknown>, notFound?: string): Promise<void> {
+const hasDataFile = async (disk: Disk): Promise<boolean> => (await disk.info())['format-specific']?.data['data-file'] !== undefined;
+
+async function attempt(what: string, body: () => Promise<unknown>, words: Partial<Record<ErrorKind, string>> = {}): Promise<void> {
   try {
     await body();
   } catch (error) {
     if (!(error instanceof DiskError)) throw error;
-    throw new Failure(`${what}: ${error.kind === 'not-found' && notFound ? notFound : imageText(error)}`);
+    throw new Failure(`${what}: ${words[error.kind] ?? imageText(error)}`);
   }
 }

@@ -1,5 +1,5 @@
 /**
- * Opening a chain of images. Nothing opens by itself: a backing file named in an image is opened only through the caller's
+ * Opening a chain of images. Nothing opens by itself: a backing or data file named in an image is opened only through the caller's
  * `resolve`. Chains have a depth limit and cycles are refused. A layer whose format had to be guessed may not name further
  * files, because a guest could have written that header itself.
  */
@@ -10,6 +10,7 @@ import type { BackingReference, FormatDescriptor, ImageDriver } from '../formats
 import { findFormat, probeFormat, probeStorage } from '../formats/registry.ts';
 import { FailStopStorage } from '../layers/fail-stop.ts';
 import { readBytes, type Storage } from '../storage/storage.ts';
+import { bare, closeAll, dataFileOpener, sameBytes } from './data-file.ts';
 import { BlockNode, type CacheMode } from './node.ts';
 import { askSecret, type Secret, type SecretCallback } from './secrets.ts';
 
@@ -18,9 +19,11 @@ export const MAX_CHAIN_DEPTH = 128;
 
 /** What an image asks for by name. */
 export interface Reference {
-  readonly kind: 'backing';
+  readonly kind: 'backing' | 'data';
   /** True if the storage must take writes; see `OpenOptions.writableBacking`. */
   readonly writable?: true;
+  /** True if the storage is to be made, or emptied: the data file of a new image. */
+  readonly create?: true;
   /** As stored in the image: untrusted text. */
   readonly name: string;
   /** As stored in the image, if it is. */
@@ -40,8 +43,10 @@ export interface OpenOptions {
   /** QEMU name of the format. Without it the format is probed, and a probed raw disk refuses to turn into another format. */
   readonly format?: string;
   readonly readOnly?: boolean;
-  /** Opens backing files. Without it an image that names one is refused, and the error names the file. */
+  /** Opens backing and data files. Without it an image that names one is refused, and the error names the file. */
   readonly resolve?: Resolve;
+  /** The image's external data file, in place of what `resolve` would give for it. Belongs to the disk like the image itself. */
+  readonly dataStorage?: Storage;
   /** Leave the backing file closed: what is not in this image reads as zero. Only with `readOnly`. */
   readonly noBacking?: boolean;
   /** Opens for `check` with repair, whatever the damage; other changes are refused until a repair has succeeded. */
@@ -52,7 +57,10 @@ export interface OpenOptions {
   readonly writableBacking?: number;
   /** The passphrase of encrypted images: one for all of the chain, or a function that is asked for each. */
   readonly secret?: Secret | SecretCallback;
-  /** Only facts are wanted: an encrypted image opens without its passphrase, and its data cannot be read. Only with `readOnly`. */
+  /**
+   * Only facts are wanted: an encrypted image opens without its passphrase, a data file stays closed, and guest data cannot be read. Only with
+   * `readOnly`.
+   */
   readonly noData?: boolean;
   /** When writes become durable; default `writeback`: at `flush`. */
   readonly cache?: CacheMode;
@@ -60,14 +68,17 @@ export interface OpenOptions {
   readonly formats?: readonly FormatDescriptor[];
 }
 
-/** Opens an image and its backing chain. The node owns the storages; if opening fails those of backing files are closed again. */
-export function* openChain(storage: Storage, options: OpenOptions, above: readonly Storage[] = []): Io<BlockNode> {
+/** Each image of a chain, the active one first: its own file, then its data file. */
+export type ChainFiles = readonly (readonly Storage[])[];
+
+/** Opens an image and its backing chain. The node owns the storages; if opening fails those of backing and data files are closed again. */
+export function* openChain(storage: Storage, options: OpenOptions, above: ChainFiles = []): Io<BlockNode> {
   const { formats = allFormats, cache = 'writeback' } = options;
   const readOnly = options.readOnly ?? storage.readOnly;
   if (!readOnly && storage.readOnly) throw new DiskError('read-only', `${storage.name} can only be read: open it with readOnly`);
   if (options.noBacking && !readOnly)
     throw new DiskError('refused', 'noBacking needs readOnly: writes would copy zeros in place of the backing file');
-  if (options.noData && !readOnly) throw new DiskError('refused', 'noData needs readOnly: an image without its passphrase cannot be written');
+  if (options.noData && !readOnly) throw new DiskError('refused', 'noData needs readOnly: an image whose data is out of reach cannot be written');
   const secret = askSecret(options.secret);
   const probed = options.format === undefined;
   const descriptor = options.format === undefined ? yield* probeStorage(formats, storage) : findFormat(formats, options.format);
@@ -77,26 +88,37 @@ export function* openChain(storage: Storage, options: OpenOptions, above: readon
     });
   if (!readOnly && !descriptor.capabilities.write)
     throw new DiskError('read-only', `${descriptor.name}: this format can only be read`, { format: descriptor.name });
-  const driver = yield* descriptor.open(readOnly ? storage : new FailStopStorage(storage), {
-    readOnly,
-    repair: options.repair === true && !readOnly,
-    ...(options.onRepair ? { onRepair: options.onRepair } : {}),
-    ...(secret ? { secret } : {}),
-    ...(options.noData ? { noData: true } : {}),
-  });
+  const files: Storage[] = [];
   const guessedLayer = probed && above.length > 0;
-  const backing = options.noBacking ? undefined : yield* openBacking(driver, options, [...above, storage], guessedLayer);
-  return new BlockNode({
-    driver,
-    ...(backing ? { backing } : {}),
-    readOnly,
-    cache,
-    ...(probed && descriptor.name === 'raw' ? { guard: refuseNewFormat(formats) } : {}),
-    owned: true,
-  });
+  const request = { ...options, from: storage.name, readOnly, guessed: guessedLayer, taken: [storage, ...above.flat()] };
+  try {
+    const driver = yield* descriptor.open(readOnly ? storage : new FailStopStorage(storage), {
+      readOnly,
+      dataFile: dataFileOpener(request, files),
+      repair: options.repair === true && !readOnly,
+      ...(options.onRepair ? { onRepair: options.onRepair } : {}),
+      ...(secret ? { secret } : {}),
+      ...(options.noData ? { noData: true } : {}),
+    });
+    if (options.dataStorage && files.length === 0 && !options.noData)
+      throw new DiskError('refused', "'data-file' can only be set for images with an external data file", { field: 'data_file' });
+    const backing = options.noBacking ? undefined : yield* openBacking(driver, options, [...above, [storage, ...files]], guessedLayer);
+    return new BlockNode({
+      driver,
+      ...(backing ? { backing } : {}),
+      readOnly,
+      cache,
+      ...(probed && descriptor.name === 'raw' ? { guard: refuseNewFormat(formats) } : {}),
+      owned: true,
+    });
+  } catch (error) {
+    yield* closeAll(files);
+    if (options.dataStorage) yield* options.dataStorage.close();
+    throw error;
+  }
 }
 
-function* openBacking(driver: ImageDriver, options: OpenOptions, chain: readonly Storage[], guessed: boolean): Io<BlockNode | undefined> {
+function* openBacking(driver: ImageDriver, options: OpenOptions, chain: ChainFiles, guessed: boolean): Io<BlockNode | undefined> {
   const { backing } = driver;
   if (!backing) return undefined;
   const place = { format: driver.format, field: 'backing_file' };
@@ -119,7 +141,7 @@ export interface ReferenceOptions extends Omit<OpenOptions, 'format' | 'readOnly
   /** Name of the storage whose image asks. */
   readonly from: string;
   /** The images above, in which it may not be. */
-  readonly above: readonly Storage[];
+  readonly above: ChainFiles;
   /** Open images: if one of them is over the same storage, it is returned and nothing is opened. */
   readonly known?: readonly BlockNode[];
 }
@@ -137,25 +159,17 @@ export function* openReference(backing: BackingReference, options: ReferenceOpti
     return found;
   }
   try {
-    if (above.some((one) => sameBytes(one, storage)))
+    if (above.flat().some((one) => sameBytes(one, storage)))
       throw new DiskError('refused', `The backing file ${JSON.stringify(backing.name)} is in the chain already: the chain is a cycle`, {
         field: 'backing_file',
       });
-    const { format: _, noBacking: __, ...rest }: OpenOptions = options;
+    const { format: _, noBacking: __, dataStorage: ___, ...rest }: OpenOptions = options;
     return yield* openChain(storage, { ...rest, readOnly: !writable, ...(format ? { format } : {}) }, above);
   } catch (error) {
-    if (!above.some((one) => bare(one) === storage)) yield* storage.close();
+    if (!above.flat().some((one) => bare(one) === storage)) yield* storage.close();
     throw error;
   }
 }
-
-function sameBytes(a: Storage, b: Storage): boolean {
-  const [one, other] = [bare(a), bare(b)];
-  return one === other || (one.identity !== undefined && one.identity === other.identity);
-}
-
-/** The storage as it was passed in. */
-const bare = (storage: Storage): Storage => (storage instanceof FailStopStorage ? storage.next : storage);
 
 async function askFor(reference: Reference, resolve: Resolve): Promise<Resolved> {
   try {

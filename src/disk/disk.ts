@@ -201,6 +201,7 @@ function continues(a: MapRun, b: MapRun): boolean {
     a.zero === b.zero &&
     a.data === b.data &&
     a.compressed === b.compressed &&
+    a.file === b.file &&
     (a.offset === undefined ? b.offset === undefined : b.offset === a.offset + a.length)
   );
 }

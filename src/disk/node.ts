@@ -11,7 +11,7 @@ import { roundDown, roundUp } from '../base/bytes.ts';
 import { DiskError } from '../base/errors.ts';
 import type { Io } from '../base/io.ts';
 import { RangeLock } from '../base/locks.ts';
-import type { AmendParameters, BackingReference, FreshPlacement, ImageDriver, Placement } from '../formats/driver.ts';
+import type { AmendParameters, BackingReference, Extent, FreshPlacement, ImageDriver, Placement } from '../formats/driver.ts';
 import { type Storage, type StorageExtent, writeZeroes } from '../storage/storage.ts';
 
 /** A fresh run up to this size is filled in memory and written in one call; more is written around the request's bytes. */
@@ -30,6 +30,8 @@ export interface MapRun {
   readonly compressed: boolean;
   /** Bytes in the file that holds it, if the bytes lie there as they are. */
   readonly offset?: number;
+  /** Name of that file, if it is not the image's own. */
+  readonly file?: string;
 }
 
 /** When a write is durable, after QEMU's cache modes. */
@@ -76,13 +78,18 @@ export class BlockNode implements Storage {
     return this.driver.size;
   }
 
+  /** The image's files, its own first. */
+  get #storages(): readonly Storage[] {
+    return [this.driver.storage, ...(this.driver.files ?? [])];
+  }
+
   /** The image below, opened; closed with this node. */
   get backing(): BlockNode | undefined {
     return this.#backing;
   }
 
   get synchronous(): boolean {
-    return this.driver.storage.synchronous && (this.backing?.synchronous ?? true);
+    return this.#storages.every(({ synchronous }) => synchronous) && (this.backing?.synchronous ?? true);
   }
 
   *read(offset: number, into: Uint8Array): Io<void> {
@@ -187,7 +194,7 @@ export class BlockNode implements Storage {
   }
 
   *barrier(): Io<void> {
-    if (!this.readOnly) yield* this.driver.storage.barrier();
+    if (!this.readOnly) for (const storage of this.#storages) yield* storage.barrier();
   }
 
   /** See `Storage.flush`. After a failure other than `no-space` the image refuses changes until it is opened again (layers/fail-stop.ts). */
@@ -207,7 +214,7 @@ export class BlockNode implements Storage {
       this.#closed = true;
       this.#ranges.release(held);
       this.#onClose?.();
-      if (this.#owned) yield* this.driver.storage.close();
+      if (this.#owned) for (const storage of this.#storages) yield* storage.close();
       if (this.#owned && this.backing) yield* this.backing.close();
     }
   }
@@ -279,7 +286,7 @@ export class BlockNode implements Storage {
     const extent = yield* this.driver.map(offset, inside);
     switch (extent.kind) {
       case 'data':
-        return { ...run(offset, extent.length), present: true, zero: false, data: true, ...(extent.encrypted ? {} : { offset: extent.hostOffset }) };
+        return { ...run(offset, extent.length), present: true, zero: false, data: true, ...this.#placeOf(extent) };
       case 'zero':
         return {
           ...run(offset, extent.length),
@@ -299,6 +306,12 @@ export class BlockNode implements Storage {
         return { ...below, depth: below.depth + 1 };
       }
     }
+  }
+
+  /** Where bytes lie as they are. */
+  #placeOf({ storage, hostOffset, encrypted }: Extract<Extent, { kind: 'data' }>): Pick<MapRun, 'offset' | 'file'> {
+    if (encrypted) return {};
+    return { offset: hostOffset, ...(this.driver.files?.includes(storage) ? { file: storage.name } : {}) };
   }
 
   *#readRange(offset: number, into: Uint8Array): Io<void> {

@@ -6,6 +6,7 @@ import type { BackingReference } from '../formats/driver.ts';
 import { findFormat } from '../formats/registry.ts';
 import type { Storage } from '../storage/storage.ts';
 import { type OpenOptions, openChain } from './chain.ts';
+import { closeAll, dataFileOpener } from './data-file.ts';
 import { Disk } from './disk.ts';
 import { askSecret } from './secrets.ts';
 
@@ -28,11 +29,11 @@ function* open(storage: Storage | PromiseLike<Storage>, options: OpenOptions): I
 }
 
 /** What `createDisk` takes besides the format's own options (QEMU's names, `cluster_size`, or camel case, `clusterSize`). */
-export interface CreateOptions extends Omit<OpenOptions, 'format' | 'readOnly' | 'noBacking' | 'noData' | 'repair'> {
+export interface CreateOptions extends Omit<OpenOptions, 'format' | 'readOnly' | 'noBacking' | 'noData' | 'dataStorage' | 'repair'> {
   readonly format: string;
   /** Bytes. May be left out with a backing file: its size is taken. */
   readonly size?: number;
-  /** Stored in the image and opened through `resolve`. */
+  /** Stored in the image and opened through `resolve`, like the data file of the option `data_file`, which must be empty. */
   readonly backing?: BackingReference;
   readonly [option: string]: unknown;
 }
@@ -45,6 +46,7 @@ export function createDisk(storage: Storage | PromiseLike<Storage>, options: Cre
 function* create(storage: Storage | PromiseLike<Storage>, all: CreateOptions): Io<Disk> {
   const { format, size, backing, resolve, cache, secret, formats = allFormats, ...rest } = all;
   const opened = 'then' in storage ? yield* wait(storage) : storage;
+  const files: Storage[] = [];
   try {
     const descriptor = findFormat(formats, format);
     if (!descriptor.create) throw new DiskError('unsupported', `${descriptor.name}: images of this format cannot be created`, { format });
@@ -53,10 +55,13 @@ function* create(storage: Storage | PromiseLike<Storage>, all: CreateOptions): I
     const bytes = size ?? (yield* backingSize(backing, opening, opened.name));
     if (!Number.isSafeInteger(bytes) || bytes < 0) throw new DiskError('refused', `${bytes} is not a disk size in bytes`, { field: 'size' });
     const ask = askSecret(secret);
-    const parameters = { size: bytes, ...(backing ? { backing } : {}), ...(ask ? { secret: ask } : {}), options: formatOptions(rest) };
-    yield* descriptor.create(opened, parameters);
-    return new Disk(yield* openChain(opened, { ...opening, format: descriptor.name }));
+    const dataFile = dataFileOpener({ resolve, from: opened.name, readOnly: false, create: true, taken: [opened] }, files);
+    const named = { ...(backing ? { backing } : {}), options: formatOptions(rest) };
+    yield* descriptor.create(opened, { size: bytes, ...named, ...(ask ? { secret: ask } : {}), dataFile });
+    const [dataStorage] = files;
+    return new Disk(yield* openChain(opened, { ...opening, format: descriptor.name, ...(dataStorage ? { dataStorage } : {}) }));
   } catch (error) {
+    yield* closeAll(files);
     yield* opened.close();
     throw error;
   }

@@ -157,6 +157,8 @@ export interface ImageDriver {
   readonly backing?: BackingReference | undefined;
   /** The storage the image was opened on. */
   readonly storage: Storage;
+  /** Further files of the image, opened through `OpenParameters.dataFile`; whoever closes the image closes them behind it. */
+  readonly files?: readonly Storage[];
   map(offset: number, length: number): Io<Extent>;
   /** Reads guest bytes that `map` called encoded; the range lies inside that extent. */
   decode?(offset: number, into: Uint8Array): Io<void>;
@@ -214,6 +216,8 @@ export interface CreateParameters {
   readonly options: Readonly<Record<string, string | number | boolean>>;
   /** Asked for the passphrase of an image that is to be encrypted. */
   readonly secret?: AskSecret;
+  /** Gives the empty file for guest data that an option names, if there is such an option. */
+  readonly dataFile?: OpenFile;
 }
 
 /** What an image of a format would take. All in bytes. */
@@ -244,15 +248,20 @@ export interface Capabilities {
   readonly compressedWrite: boolean;
 }
 
+/** Opens a file that an image names, to be written if the image is. Throws if nobody opens it. */
+export type OpenFile = (name: string) => Io<Storage>;
+
 export interface OpenParameters {
   readonly readOnly: boolean;
+  /** Opens the file that an image keeps guest data in. */
+  readonly dataFile?: OpenFile;
   /** Opened for `check` with repair: damage that would keep the image from being written is no obstacle, and nothing else changes it. */
   readonly repair?: boolean;
   /** Called with each line about an image that was not closed properly and is repaired before it is written. */
   readonly onRepair?: (message: string) => void;
   /** Asked for the passphrase of an encrypted image. */
   readonly secret?: AskSecret;
-  /** Only the image's facts are wanted: an encrypted one opens without its key, and its data cannot be read. */
+  /** Only the image's facts are wanted: an encrypted one opens without its key, a data file stays closed, and guest data cannot be read. */
   readonly noData?: boolean;
 }
 

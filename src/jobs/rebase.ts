@@ -74,7 +74,7 @@ function chainOf(first: BlockNode | undefined): BlockNode[] {
 
 function openNew(top: BlockNode, to: BackingReference, known: readonly BlockNode[], { resolve }: RebaseOptions): Io<BlockNode> {
   if (!resolve) throw new DiskError('refused', `rebase needs a resolve function that opens the new backing file ${JSON.stringify(to.name)}`);
-  return openReference(to, { resolve, from: top.name, above: [top.driver.storage], known });
+  return openReference(to, { resolve, from: top.name, above: [[top.driver.storage, ...(top.driver.files ?? [])]], known });
 }
 
 /** Copies up what the disk shows of its old backing file and would not of the new one. */

@@ -7,6 +7,8 @@
  * that are not. What an entry pointed at before goes into quarantine (refcounts.ts) and is not reused before the new entry is durable.
  * A cluster that keeps its place may get further subclusters: their bytes in the file are nobody's until their bits are set, and bits are
  * cleared only where the whole cluster is given up, or for bits that say zero. So a durable entry shows the bytes from before, zeros, or the new.
+ * In an external data file a cluster that was given up is written again at once, where a durable entry may still show it: its sectors are then
+ * those from before, zeros, or new, each of which was written to them.
  */
 import { divideUp } from '../../base/bytes.ts';
 import { corrupt } from '../../base/errors.ts';
@@ -48,8 +50,8 @@ export function* allocate(meta: Metadata, offset: number, length: number, after?
   const slice = SLICE_BYTES / meta.shape.bytes;
   const sliceEnd = Math.min(meta.l2Entries, (Math.floor(index / slice) + 1) * slice);
   const run = runAt(meta, table.data, index, Math.min(divideUp(within + length, clusterSize), sliceEnd - index));
-  if (run.keep) yield* meta.requireWritable(run.hostOffset, run.clusters * clusterSize);
-  const { place, clusters } = run.keep ? { place: run.hostOffset, clusters: run.clusters } : yield* newClusters(meta, run.clusters, after);
+  if (run.keep) yield* meta.requireWritable(run.hostOffset, run.clusters * clusterSize, start);
+  const { place, clusters } = run.keep ? { place: run.hostOffset, clusters: run.clusters } : yield* newClusters(meta, run.clusters, { after, start });
   const done = Math.min(length, clusters * clusterSize - within);
   const placement = { length: done, storage: meta.dataStorage(start, place), hostOffset: place + within };
   const { from, to } = aliveAfter(meta, table.data, { ...run, clusters }, { start: within, end: within + done });
@@ -63,14 +65,22 @@ export function* allocate(meta: Metadata, offset: number, length: number, after?
       end: start + to,
       commit: () => meta.lock.run(() => link(meta, l1Index, { ...run, clusters, hostOffset: place }, alive)),
       *abort() {
-        if (!run.keep) yield* meta.lock.run(() => meta.refcounts.release(place, clusters * clusterSize));
+        if (!run.keep && !meta.external) yield* meta.lock.run(() => meta.refcounts.release(place, clusters * clusterSize));
       },
     },
   };
 }
 
-/** Up to `count` new clusters, contiguous: behind the request's last piece if there is room, as QEMU does, else all of them first fit. */
-function* newClusters(meta: Metadata, count: number, after: number | undefined): Io<{ place: number; clusters: number }> {
+/**
+ * Up to `count` new clusters, contiguous: behind the request's last piece if there is room, as QEMU does, else all of them first fit. In an
+ * external data file they have their place.
+ */
+function* newClusters(
+  meta: Metadata,
+  count: number,
+  { after, start }: { after: number | undefined; start: number },
+): Io<{ place: number; clusters: number }> {
+  if (meta.external) return { place: start, clusters: count };
   if (after !== undefined && after % meta.clusterSize === 0) {
     const clusters = yield* meta.refcounts.allocateAt(after, count);
     if (clusters > 0) {
@@ -85,7 +95,7 @@ function* newClusters(meta: Metadata, count: number, after: number | undefined):
 
 /** How the clusters from `index` on can be written, and how many of the next `most` alike (contiguous where they have a place). */
 function runAt({ shape, clusterSize }: Metadata, table: DataView, index: number, most: number): Run {
-  const isKept = (at: number) => shape.copied(table, at) && !shape.compressed(table, at) && shape.offset(table, at) !== 0;
+  const isKept = (at: number) => shape.copied(table, at) && !shape.compressed(table, at) && shape.placed(table, at);
   const keep = isKept(index);
   const hostOffset = keep ? shape.offset(table, index) : 0;
   if (hostOffset % clusterSize !== 0)
@@ -179,6 +189,7 @@ function* linkEncoded(meta: Metadata, offset: number, place: CompressedPlace): I
 
 /** Gives up what an L2 entry pointed at, unless that is at `kept`. */
 function freeEntry(meta: Metadata, high: number, low: number, kept: number): void {
+  if (meta.external) return;
   if ((high & COMPRESSED_HIGH) !== 0) {
     const { hostOffset, length } = compressedPlace(high, low, meta.clusterBits);
     meta.refcounts.free(hostOffset, length);
@@ -210,12 +221,20 @@ export function* zero(meta: Metadata, offset: number, length: number, unmap: boo
   // As in QEMU, the disk's last cluster counts as whole.
   const whole = within === 0 && (length >= clusterSize || offset + length >= meta.header.size);
   const { index, clusters } = clustersAt(meta, offset, whole && offset + length < meta.header.size ? length - (length % clusterSize) : length);
-  if (!whole) return zeroSubclusters(meta, table, index, { start: within, end: Math.min(clusterSize, within + length) });
-  for (let i = index; i < index + clusters; i++) {
-    const hostOffset = shape.compressed(table.data, i) || unmap ? 0 : shape.offset(table.data, i);
-    replaceEntry(meta, table, i, { offset: hostOffset, copied: hostOffset !== 0 && shape.copied(table.data, i), allocated: 0, zero: shape.all });
+  if (!whole) {
+    const done = zeroSubclusters(meta, table, index, { start: within, end: Math.min(clusterSize, within + length) });
+    if (done > 0 && meta.rawData) yield* meta.data.zero(offset, done);
+    return done;
   }
-  return Math.min(length, clusters * clusterSize);
+  const done = Math.min(length, clusters * clusterSize);
+  if (meta.rawData) yield* meta.data.zero(offset, done);
+  if (unmap) yield* discardData(meta, table, { start: offset, index, clusters });
+  for (let i = index; i < index + clusters; i++) {
+    const kept = !shape.compressed(table.data, i) && !unmap && shape.placed(table.data, i);
+    const hostOffset = kept ? shape.offset(table.data, i) : 0;
+    replaceEntry(meta, table, i, { offset: hostOffset, copied: kept && shape.copied(table.data, i), allocated: 0, zero: shape.all });
+  }
+  return done;
 }
 
 function zeroSubclusters(meta: Metadata, table: Table, index: number, { start, end }: { start: number; end: number }): number {
@@ -250,12 +269,31 @@ export function* discard(meta: Metadata, offset: number, length: number, hasBack
   // Without a table and a backing file the range reads as zero already.
   if (meta.l1Offset(l1Index) === 0 && !hasBacking) return rest;
   const table = yield* meta.l2ForWrite(l1Index);
+  yield* discardData(meta, table, { start, index, clusters });
   for (let i = index; i < index + clusters; i++) {
-    const unallocated = !shape.compressed(table.data, i) && shape.offset(table.data, i) === 0;
+    const unallocated = !shape.compressed(table.data, i) && !shape.placed(table.data, i);
     if (unallocated && !hasBacking) continue;
     replaceEntry(meta, table, i, { ...NOTHING, zero: version2 ? 0 : shape.all });
   }
   return rest;
+}
+
+/**
+ * Passes a discard of whole clusters, the first at guest offset `start`, on to an external data file. It happens before the entries change:
+ * a cut in between leaves bytes of before or zeros, which is what a discard may leave. A raw data file must show what the disk shows: zeros.
+ */
+function* discardData(meta: Metadata, table: Table, { start, index, clusters }: { start: number; index: number; clusters: number }): Io<void> {
+  if (!meta.external) return;
+  const { clusterSize, data, header, shape } = meta;
+  for (let i = 0; i < clusters; ) {
+    let end = i;
+    while (end < clusters && shape.placed(table.data, index + end)) end++;
+    const from = start + i * clusterSize;
+    const length = Math.min(start + end * clusterSize, header.size) - from;
+    if (length > 0 && meta.rawData) yield* data.zero(from, length);
+    if (length > 0) yield* data.discard(from, length);
+    i = end + 1;
+  }
 }
 
 /** Makes whole clusters unallocated, whatever the version; for shrinking. Returns bytes done. */

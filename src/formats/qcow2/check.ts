@@ -198,9 +198,9 @@ class CheckRun {
     for (let j = 0; j < meta.l2Entries; j++) {
       const high = shape.high(table.data, j);
       const low = shape.low(table.data, j);
-      const hostOffset = entryOffset(high, low);
-      if ((high & COMPRESSED_HIGH) !== 0 || hostOffset === 0) continue;
-      const count = yield* this.#countOf(hostOffset);
+      if ((high & COMPRESSED_HIGH) !== 0 || !shape.placed(table.data, j)) continue;
+      // What is in an external data file is not counted, and never shared.
+      const count = meta.external ? 1 : yield* this.#countOf(entryOffset(high, low));
       const copied = (high & COPIED_HIGH) !== 0;
       if (count === undefined || (count === 1) === copied) continue;
       const mend = repair && table.resident !== undefined;
@@ -264,7 +264,7 @@ class CheckRun {
       const low = shape.low(table, i);
       if (l2Reserved(high, low, meta.header.version)) this.#corruption(`ERROR found l2 entry with reserved bits set: ${hex64(high, low)}`);
       const offset = entryOffset(high, low);
-      if (offset === 0) {
+      if (!shape.placed(table, i)) {
         if (shape.contradicts(table, i)) this.#corruption('ERROR: Unallocated cluster has non-zero subcluster allocation map');
         continue;
       }
@@ -278,7 +278,7 @@ class CheckRun {
         if (next !== 0 && offset !== next) this.result.fragmentedClusters++;
         next = offset + meta.clusterSize;
       }
-      this.#refer(offset, meta.clusterSize);
+      if (!meta.external) this.#refer(offset, meta.clusterSize);
     }
   }
 
@@ -286,6 +286,11 @@ class CheckRun {
     const { shape, clusterBits } = this.#meta;
     const { hostOffset, length } = shape.compressedAt(table, index, clusterBits);
     if (shape.copied(table, index)) this.#corruption(`ERROR: coffset=0x${hex(hostOffset)}: copied flag must never be set for compressed clusters`);
+    if (this.#meta.external) {
+      const entry = hex64(shape.high(table, index), shape.low(table, index));
+      this.#corruption(`ERROR compressed cluster ${index} with data file, entry=0x${entry}`);
+      return;
+    }
     if (shape.marked(table, index)) {
       const entry = hex64(shape.high(table, index), shape.low(table, index));
       this.#corruption(`ERROR compressed cluster ${index} with non-zero subcluster allocation bitmap, entry=0x${entry}`);

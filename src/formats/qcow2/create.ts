@@ -11,10 +11,12 @@ import type { Storage } from '../../storage/storage.ts';
 import type { CreateOption, CreateParameters } from '../driver.ts';
 import { type EncryptionChoice, encryptionChoice, encryptNew, headerBefore } from './encryption.ts';
 import {
+  AUTOCLEAR,
   COMPATIBLE,
   EXTENSION,
   encodeFeatureNames,
   encodeHeader,
+  extensionText,
   FORMAT,
   HEADER_LENGTH_V2,
   HEADER_LENGTH_V3,
@@ -39,6 +41,8 @@ export const createOptions: readonly CreateOption[] = [
   { name: 'backing_fmt', help: "the backing file's format" },
   { name: 'preallocation', help: 'off, metadata, falloc or full; with a backing file only if extended_l2 is on', default: 'off' },
   { name: 'compression_type', help: 'zlib', default: 'zlib' },
+  { name: 'data_file', help: 'name of a second file that guest data goes to' },
+  { name: 'data_file_raw', help: 'the data file reads as a raw image of the disk', default: 'off' },
   { name: 'extended_l2', help: 'L2 entries with 32 subclusters each; clusters of 16k or more', default: 'off' },
   { name: 'encrypt.format', help: 'luks, or aes as old images have it' },
   ...LUKS_OPTIONS.map((option) => ({ ...option, name: `encrypt.${option.name}` })),
@@ -52,6 +56,7 @@ export function* createImage(storage: Storage, parameters: CreateParameters): Io
   const encryption = encryptionChoice(parameters);
   const header = plan(parameters, encryption);
   const preallocation = preallocationOf(parameters);
+  const data = yield* createData(header, parameters);
   const clusterSize = 2 ** header.clusterBits;
   const reftable = new Uint8Array(clusterSize);
   setU64be(view(reftable), 0, 2 * clusterSize);
@@ -62,11 +67,22 @@ export function* createImage(storage: Storage, parameters: CreateParameters): Io
   yield* storage.barrier();
   yield* storage.write(0, encodeHeader(header));
   // From here on it is an image of size 0; the disk's size appears with the L1 table, in one switch.
-  const metadata = yield* Metadata.load(storage, header);
+  const metadata = yield* Metadata.load({ storage, ...(data ? { data } : {}) }, header);
   yield* metadata.growL1(parameters.size);
   yield* encryptNew(metadata, encryption, parameters);
-  yield* preallocate(metadata, parameters.size, preallocation);
+  yield* preallocate(metadata, { from: 0, to: parameters.size }, preallocation);
   yield* metadata.switchTo({ size: parameters.size }, {});
+}
+
+/** Makes the external data file as large as the disk, before the image shows any of it. */
+function* createData(header: Header, { size, dataFile }: CreateParameters): Io<Storage | undefined> {
+  const name = extensionText(header, EXTENSION.dataFile);
+  if (name === undefined) return undefined;
+  if (!dataFile) throw refused('data_file', 'nobody opens the external data file');
+  const data = yield* dataFile(name);
+  yield* data.truncate(size);
+  yield* data.flush();
+  return data;
 }
 
 function plan({ size, backing, options }: CreateParameters, encryption: EncryptionChoice): Header {
@@ -91,7 +107,13 @@ function plan({ size, backing, options }: CreateParameters, encryption: Encrypti
   if (version === 2 && lazy)
     throw refused('lazy_refcounts', 'Lazy refcounts only supported with compatibility level 1.1 and above (use version=v3 or greater)');
   if (size % 512 !== 0) throw refused('size', 'The image size must be a multiple of 512 bytes');
-  const incompatible = extended ? INCOMPATIBLE.extendedL2 : 0;
+  const dataFile = options.data_file === undefined ? undefined : String(options.data_file);
+  const raw = flagOption(options, 'data_file_raw');
+  if (raw && dataFile === undefined) throw refused('data_file_raw', 'data-file-raw requires data-file');
+  if (raw && backing) throw refused('data_file_raw', 'Backing file and data-file-raw cannot be used at the same time');
+  if (version === 2 && dataFile !== undefined)
+    throw refused('data_file', 'External data files are only supported with compatibility level 1.1 and above (use version=v3 or greater)');
+  const incompatible = (extended ? INCOMPATIBLE.extendedL2 : 0) | (dataFile === undefined ? 0 : INCOMPATIBLE.dataFile);
   if (l1EntriesFor(size, { clusterBits, incompatible }) * 8 > MAX_L1_BYTES)
     throw refused('size', `The image size is too large for file format '${FORMAT}' (try using a larger cluster size)`);
   const name = backing?.name;
@@ -110,16 +132,19 @@ function plan({ size, backing, options }: CreateParameters, encryption: Encrypti
     snapshotsOffset: 0,
     incompatible,
     compatible: lazy ? COMPATIBLE.lazyRefcounts : 0,
-    autoclear: 0,
+    autoclear: raw ? AUTOCLEAR.rawDataFile : 0,
     autoclearHigh: false,
     refcountOrder,
     headerLength: version === 2 ? HEADER_LENGTH_V2 : HEADER_LENGTH_V3,
     compressionType: 0,
     unknownFeatures: [],
     ...before,
-    extensions: extensionsFor(version, clusterSize, backing?.format, before.extensions),
+    extensions: extensionsFor(version, clusterSize, backing?.format, [...dataFileExtension(dataFile), ...before.extensions]),
   };
 }
+
+const dataFileExtension = (name: string | undefined): HeaderExtension[] =>
+  name === undefined ? [] : [{ type: EXTENSION.dataFile, data: utf8(name) }];
 
 function extensionsFor(
   version: 2 | 3,
@@ -152,6 +177,8 @@ function preallocationOf({ backing, options }: CreateParameters): Preallocation 
   if (mode === undefined) throw refused('preallocation', `Parameter 'preallocation' does not accept value '${value}'`);
   if (mode !== 'off' && backing && !flagOption(options, 'extended_l2'))
     throw refused('preallocation', 'Backing file and preallocation can only be used at the same time if extended_l2 is on');
+  // All of a raw data file is the disk's, so that the image must say so.
+  if (mode === 'off' && flagOption(options, 'data_file_raw')) return 'metadata';
   return mode;
 }
 

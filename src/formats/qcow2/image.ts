@@ -2,11 +2,10 @@
  * An open qcow2 image: the open sequence, where guest bytes are, flush and close. Writing is in allocate.ts, the order of
  * metadata writes in metadata.ts, snapshots and check in their own files.
  *
- * Not supported, and refused by name: external data files. Bitmaps are dropped by a writer as the specification lays down (their auto-clear bit
- * is cleared).
+ * Bitmaps are dropped by a writer as the specification lays down (their auto-clear bit is cleared).
  */
 import { roundDown, roundUp } from '../../base/bytes.ts';
-import { corrupt, unsupported } from '../../base/errors.ts';
+import { corrupt, DiskError, unsupported } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
 import { Lru } from '../../base/lru.ts';
 import { readBytes, type Storage } from '../../storage/storage.ts';
@@ -30,7 +29,18 @@ import { setBacking } from './backing.ts';
 import { check } from './check.ts';
 import { decodeCluster, encodeCluster } from './compressed.ts';
 import { openEncryption } from './encryption.ts';
-import { COMPATIBLE, EXTENSION, extensionText, FORMAT, type Header, hasSubclusters, INCOMPATIBLE, parseHeader } from './layout.ts';
+import {
+  AUTOCLEAR,
+  COMPATIBLE,
+  EXTENSION,
+  extensionText,
+  FORMAT,
+  type Header,
+  hasDataFile,
+  hasSubclusters,
+  INCOMPATIBLE,
+  parseHeader,
+} from './layout.ts';
 import { onesFrom } from './layout-l2.ts';
 import type { CompressedPlace } from './layout-tables.ts';
 import { listMetadata } from './map-metadata.ts';
@@ -45,7 +55,8 @@ export function* openImage(storage: Storage, parameters: OpenParameters): Io<Qco
   const { readOnly, repair = false, onRepair } = parameters;
   const header = yield* readHeader(storage);
   refuseUnsupported(header);
-  const metadata = yield* Metadata.load(storage, header);
+  const data = yield* openData(header, parameters);
+  const metadata = yield* Metadata.load({ storage, ...(data ? { data } : {}) }, header);
   metadata.encryption = yield* openEncryption(storage, header, parameters);
   const image = new Qcow2Image(metadata);
   if (repair) metadata.forRepair = true;
@@ -62,14 +73,17 @@ export function* readHeader(storage: Storage): Io<Header> {
   return parseHeader(length > start.length ? yield* readBytes(storage, 0, length) : start, storage.size);
 }
 
+/** The external data file of an image that has one. */
+function* openData(header: Header, { dataFile, noData = false }: OpenParameters): Io<Storage | undefined> {
+  if (!hasDataFile(header) || noData) return undefined;
+  const place = { format: FORMAT, field: 'data_file' };
+  if (!dataFile) throw new DiskError('refused', `${FORMAT}: nobody opens the external data file of this image`, place);
+  return yield* dataFile(extensionText(header, EXTENSION.dataFile) ?? '');
+}
+
 function refuseUnsupported(header: Header): void {
   if (header.unknownFeatures.length > 0)
     throw unsupported(FORMAT, `unknown incompatible feature: ${header.unknownFeatures.join(', ')}`, { field: 'incompatible_features', offset: 72 });
-  const refuse = (bit: number, what: string) => {
-    if ((header.incompatible & bit) !== 0)
-      throw unsupported(FORMAT, `the image uses ${what}, which is not supported yet`, { field: 'incompatible_features', offset: 72 });
-  };
-  refuse(INCOMPATIBLE.dataFile, 'an external data file');
 }
 
 /** What an image needs before its first write: sound refcounts, and no claims about what we do not maintain. */
@@ -85,7 +99,8 @@ function* prepareForWriting(image: Qcow2Image, metadata: Metadata, onMessage?: (
       });
   }
   metadata.overlaps();
-  if (header.version === 3 && (header.autoclear !== 0 || header.autoclearHigh)) yield* metadata.setFeatures({ autoclear: 0 });
+  const kept = header.autoclear & (metadata.external ? AUTOCLEAR.rawDataFile : 0);
+  if (header.autoclear !== kept || header.autoclearHigh) yield* metadata.setFeatures({ autoclear: kept });
 }
 
 export class Qcow2Image implements ImageDriver {
@@ -102,6 +117,11 @@ export class Qcow2Image implements ImageDriver {
 
   get storage(): Storage {
     return this.#metadata.storage;
+  }
+
+  get files(): readonly Storage[] {
+    const { data, storage } = this.#metadata;
+    return data === storage ? [] : [data];
   }
 
   get size(): number {
@@ -133,15 +153,21 @@ export class Qcow2Image implements ImageDriver {
     const within = offset % meta.l2Coverage;
     const { kind, hostOffset, end } = runAt(meta, table.data, within, Math.min(within + length, meta.l2Coverage));
     const bytes = Math.min(length, end - within);
-    if (kind === 'encoded') return { kind, length: bytes, compressed: true };
-    if (hostOffset % meta.clusterSize !== 0)
+    if (kind === 'encoded') {
+      if (meta.external)
+        throw corrupt(FORMAT, `L2 entry of guest offset ${offset} is compressed, with an external data file`, { field: 'L2 entry', offset });
+      return { kind, length: bytes, compressed: true };
+    }
+    if (hostOffset !== undefined) meta.requireOwnPlace(hostOffset, offset - (offset % meta.clusterSize));
+    if (hostOffset !== undefined && hostOffset % meta.clusterSize !== 0)
       throw corrupt(FORMAT, `L2 entry of guest offset ${offset} points at 0x${hostOffset.toString(16)}, not on a cluster`, {
         field: 'L2 entry',
         offset,
       });
+    if (hostOffset === undefined) return { kind: kind === 'data' ? 'backing' : kind, length: bytes };
     const { encryption } = meta;
     const place = hostOffset + (within % meta.clusterSize);
-    if (kind !== 'data') return { kind, length: bytes, ...(hostOffset === 0 || encryption ? {} : { hostOffset: place }) };
+    if (kind !== 'data') return { kind, length: bytes, ...(encryption ? {} : { hostOffset: place }) };
     const storage = meta.dataStorage(roundDown(offset, meta.clusterSize), hostOffset);
     return { kind, length: bytes, storage, hostOffset: place, ...(encryption ? { encrypted: true } : {}) };
   }
@@ -163,8 +189,9 @@ export class Qcow2Image implements ImageDriver {
   }
 
   *writeCompressed(offset: number, bytes: Uint8Array): Io<boolean> {
-    const { clusterSize, header, storage, encryption } = this.#metadata;
+    const { clusterSize, header, storage, encryption, external } = this.#metadata;
     if (encryption) throw unsupported(FORMAT, 'Compression and encryption not supported at the same time', { field: 'crypt_method' });
+    if (external) throw unsupported(FORMAT, 'an image with an external data file cannot hold compressed clusters', { field: 'data_file' });
     if (header.compressionType !== 0)
       throw unsupported(FORMAT, 'compressed writes to an image of compression type zstd are not supported: only zlib is written', {
         field: 'compression_type',
@@ -219,7 +246,8 @@ export class Qcow2Image implements ImageDriver {
   }
 
   info(): FormatInfo {
-    const { header, clusterSize, encryption } = this.#metadata;
+    const { header, clusterSize, encryption, external, rawData } = this.#metadata;
+    const dataFile = extensionText(header, EXTENSION.dataFile);
     const flags = { lazy: (header.compatible & COMPATIBLE.lazyRefcounts) !== 0, corrupt: (header.incompatible & INCOMPATIBLE.corrupt) !== 0 };
     return {
       clusterSize,
@@ -231,6 +259,8 @@ export class Qcow2Image implements ImageDriver {
         ...(header.version === 2 ? {} : { 'lazy-refcounts': flags.lazy }),
         'refcount-bits': 1 << header.refcountOrder,
         ...(encryption ? { encrypt: encryption.info() } : {}),
+        ...(dataFile === undefined ? {} : { 'data-file': dataFile }),
+        ...(external ? { 'data-file-raw': rawData } : {}),
         ...(header.version === 2 ? {} : { corrupt: flags.corrupt, 'extended-l2': hasSubclusters(header) }),
       },
     };
@@ -285,13 +315,14 @@ function runAt(
   table: DataView,
   start: number,
   most: number,
-): { kind: Extent['kind']; hostOffset: number; end: number } {
+): { kind: Extent['kind']; hostOffset: number | undefined; end: number } {
   const index = Math.floor(start / clusterSize);
   const last = Math.ceil(most / clusterSize);
   if (shape.contradicts(table, index))
     throw corrupt(FORMAT, `the subclusters of L2 entry ${index} are marked in ways that contradict each other`, { field: 'L2 entry' });
   const compressed = shape.compressed(table, index);
-  const hostOffset = compressed ? 0 : shape.offset(table, index);
+  const placed = !compressed && shape.placed(table, index);
+  const hostOffset = placed ? shape.offset(table, index) : undefined;
   let from = Math.floor((start % clusterSize) / subclusterSize);
   const data = (shape.allocated(table, index) & (1 << from)) !== 0;
   const zero = (shape.zero(table, index) & (1 << from)) !== 0;
@@ -304,8 +335,9 @@ function runAt(
     // A cluster that does not begin alike adds nothing.
     const end = at * clusterSize + count * subclusterSize;
     at++;
-    const place = hostOffset === 0 ? 0 : hostOffset + (at - index) * clusterSize;
+    const place = hostOffset === undefined ? 0 : hostOffset + (at - index) * clusterSize;
     if (count < shape.subclusters || at >= last || shape.compressed(table, at) !== compressed) return { kind, hostOffset, end };
-    if (!compressed && (shape.offset(table, at) !== place || shape.contradicts(table, at))) return { kind, hostOffset, end };
+    if (!compressed && (shape.placed(table, at) !== placed || shape.offset(table, at) !== place || shape.contradicts(table, at)))
+      return { kind, hostOffset, end };
   }
 }

@@ -34,7 +34,6 @@ export const qcow2: FormatDescriptor = {
   limits: [
     'encryption with ciphers other than AES',
     'compressed writes to encrypted images',
-    'external data files',
     'writing zstd-compressed clusters',
     'persistent bitmaps',
   ],

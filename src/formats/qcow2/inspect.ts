@@ -45,7 +45,6 @@ function warnings(header: Header): string[] {
   const { incompatible } = header;
   if (incompatible & INCOMPATIBLE.dirty) list.push('not closed properly: the reference counts need a repair');
   if (incompatible & INCOMPATIBLE.corrupt) list.push('marked corrupt: it can only be read until it is repaired');
-  if (incompatible & INCOMPATIBLE.dataFile) list.push('external data files are not supported yet');
   if (header.autoclear & AUTOCLEAR.bitmaps) list.push('its bitmaps are lost when it is opened for writing');
   return list;
 }

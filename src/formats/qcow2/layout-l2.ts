@@ -11,7 +11,7 @@ export const SUBCLUSTERS = 32;
 
 /** What an entry is to say. */
 export interface EntryValue {
-  /** Host offset, 0 for none. */
+  /** Host offset, 0 for none; in an external data file 0 is a place too, if `copied`. */
   readonly offset: number;
   /** Exactly one reference. */
   readonly copied: boolean;
@@ -39,8 +39,11 @@ export class EntryShape {
   readonly subclusters: number;
   /** The bits of all subclusters. */
   readonly all: number;
+  /** Guest data lies in an external data file. */
+  readonly external: boolean;
 
-  constructor(extended: boolean) {
+  constructor(extended: boolean, external: boolean) {
+    this.external = external;
     this.bytes = extended ? 16 : 8;
     this.subclusters = extended ? SUBCLUSTERS : 1;
     this.all = bitRange(0, this.subclusters);
@@ -67,6 +70,16 @@ export class EntryShape {
     return entryOffset(this.high(table, index), this.low(table, index));
   }
 
+  /**
+   * A cluster that is not compressed has a place, at `offset`. The first cluster of an external data file is told from none by its
+   * copied flag, unless a standard entry says zero.
+   */
+  placed(table: DataView, index: number): boolean {
+    if (this.offset(table, index) !== 0) return true;
+    if (!this.external || !this.copied(table, index)) return false;
+    return this.subclusters > 1 || (this.low(table, index) & ZERO_LOW) === 0;
+  }
+
   /** Where a compressed cluster's bytes are. */
   compressedAt(table: DataView, index: number, clusterBits: number): CompressedPlace {
     return compressedPlace(this.high(table, index), this.low(table, index), clusterBits);
@@ -75,7 +88,7 @@ export class EntryShape {
   /** Subclusters whose bytes are in the cluster, a bit each. */
   allocated(table: DataView, index: number): number {
     if (this.subclusters > 1) return table.getInt32(index * 16 + 12);
-    return (this.low(table, index) & ZERO_LOW) === 0 && !this.compressed(table, index) && this.offset(table, index) !== 0 ? 1 : 0;
+    return (this.low(table, index) & ZERO_LOW) === 0 && !this.compressed(table, index) && this.placed(table, index) ? 1 : 0;
   }
 
   /** Subclusters that read as zero, a bit each. */
@@ -100,7 +113,7 @@ export class EntryShape {
   contradicts(table: DataView, index: number): boolean {
     if (this.subclusters === 1 || this.compressed(table, index)) return false;
     const allocated = this.allocated(table, index);
-    return (allocated & this.zero(table, index)) !== 0 || (allocated !== 0 && this.offset(table, index) === 0);
+    return (allocated & this.zero(table, index)) !== 0 || (allocated !== 0 && !this.placed(table, index));
   }
 
   put(table: DataView, index: number, { offset, copied, allocated, zero }: EntryValue): void {

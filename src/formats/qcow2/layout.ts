@@ -1,6 +1,6 @@
 /**
  * qcow2's header and header extensions on disk (docs/interop/qcow2 in QEMU's tree). Pure: bytes in, values out. All integers are
- * big-endian. External data files and encryption are recognised here and refused in image.ts; the entries of L1 and refcount
+ * big-endian. Encryption is recognised here and refused in image.ts; the entries of L1 and refcount
  * tables and the snapshot table are in layout-tables.ts, those of L2 tables in layout-l2.ts.
  */
 import { divideUp, roundUp, setU64be, text, u64be, utf8, view } from '../../base/bytes.ts';
@@ -340,6 +340,9 @@ export function encodeSwitch(header: SwitchFields): Uint8Array {
 
 /** True if L2 entries have a bitmap of subclusters. */
 export const hasSubclusters = ({ incompatible }: Pick<Header, 'incompatible'>): boolean => (incompatible & INCOMPATIBLE.extendedL2) !== 0;
+
+/** True if guest data lies in an external data file. */
+export const hasDataFile = ({ incompatible }: Pick<Header, 'incompatible'>): boolean => (incompatible & INCOMPATIBLE.dataFile) !== 0;
 
 /** L1 entries for a disk of `size` bytes. */
 export const l1EntriesFor = (size: number, header: Pick<Header, 'clusterBits' | 'incompatible'>): number =>

@@ -9,6 +9,9 @@
  * more than one table at once (snapshots, L1 growth) build the new tables in unused space and switch with `switchTo`: one
  * write of header fields that share the file's first sector, so a cut finds either all of the old or all of the new.
  *
+ * Guest data in an external file is flushed before all of this: a barrier in one file says nothing about another. Such clusters are not
+ * counted, and never move.
+ *
  * With lazy reference counts the counts stay in memory until the image is closed (or they crowd it). The dirty bit is durable before
  * anything that the file does not count is pointed at, and cleared when the counts are durable. A cut in between leaves it, and whoever
  * opens the image for writing then counts anew (image.ts). What was freed is used again after the flush that made its removal durable.
@@ -21,11 +24,13 @@ import { SECTOR } from '../../base/units.ts';
 import { readBytes, type Storage } from '../../storage/storage.ts';
 import type { Encryption } from './encryption.ts';
 import {
+  AUTOCLEAR,
   COMPATIBLE,
   encodeSwitch,
   FIELD,
   FORMAT,
   type Header,
+  hasDataFile,
   hasSubclusters,
   INCOMPATIBLE,
   l1EntriesFor,
@@ -41,8 +46,24 @@ import { type Table, TableCache } from './tables.ts';
 
 const L2_CACHE_BYTES = 32 * 1024 * 1024;
 
+/** The files of an image. */
+interface ImageFiles {
+  readonly storage: Storage;
+  /** The external data file, if there is one. */
+  readonly data?: Storage;
+}
+
+interface Tables {
+  readonly l1: Uint8Array;
+  readonly reftable: Uint8Array;
+  readonly snapshots: readonly SnapshotEntry[];
+}
+
 export class Metadata {
   readonly storage: Storage;
+  /** Where guest data lies: the image's own file, or an external one, in which a guest byte is at its guest offset. */
+  readonly data: Storage;
+  readonly external: boolean;
   readonly clusterBits: number;
   readonly clusterSize: number;
   /** How entries of L2 tables are read and written. */
@@ -70,12 +91,14 @@ export class Metadata {
   /** Set when a switch failed half-way: the file may be in either state, so nothing more is written. */
   #failed: DiskError | undefined;
 
-  private constructor(storage: Storage, header: Header, tables: { l1: Uint8Array; reftable: Uint8Array; snapshots: readonly SnapshotEntry[] }) {
+  private constructor({ storage, data = storage }: ImageFiles, header: Header, tables: Tables) {
     this.storage = storage;
+    this.data = data;
+    this.external = hasDataFile(header);
     this.header = header;
     this.clusterBits = header.clusterBits;
     this.clusterSize = 2 ** header.clusterBits;
-    this.shape = new EntryShape(hasSubclusters(header));
+    this.shape = new EntryShape(hasSubclusters(header), this.external);
     this.subclusterSize = this.clusterSize / this.shape.subclusters;
     this.l2Entries = this.clusterSize / this.shape.bytes;
     this.l2Coverage = this.l2Entries * this.clusterSize;
@@ -97,8 +120,9 @@ export class Metadata {
   }
 
   /** Reads the tables a header names. */
-  static *load(storage: Storage, header: Header): Io<Metadata> {
-    return new Metadata(storage, header, {
+  static *load(files: ImageFiles, header: Header): Io<Metadata> {
+    const { storage } = files;
+    return new Metadata(files, header, {
       l1: yield* readBytes(storage, header.l1Offset, header.l1Size * 8),
       reftable: yield* readBytes(storage, header.reftableOffset, header.reftableClusters * 2 ** header.clusterBits),
       snapshots: yield* readSnapshots(storage, header),
@@ -120,14 +144,16 @@ export class Metadata {
   viewOf({ size, l1, l1Offset }: { size: number; l1: Uint8Array; l1Offset: number }): Metadata {
     const incompatible = this.header.incompatible & ~INCOMPATIBLE.dirty;
     const header = { ...this.header, incompatible, size, l1Offset, l1Size: l1.length / 8, snapshotCount: 0, snapshotsOffset: 0 };
-    const view = new Metadata(this.storage, header, { l1, reftable: this.refcounts.copyReftable(), snapshots: [] });
+    const view = new Metadata(this, header, { l1, reftable: this.refcounts.copyReftable(), snapshots: [] });
     view.encryption = this.encryption;
     return view;
   }
 
-  /** The storage that guest bytes from `guestOffset` on lie in, plain at `hostOffset`. */
+  /** The storage that guest bytes from `guestOffset` on lie in, plain at `hostOffset`. Throws `refused` if the data file was left closed. */
   dataStorage(guestOffset: number, hostOffset: number): Storage {
-    return this.encryption ? this.encryption.over(this.storage, guestOffset, hostOffset) : this.storage;
+    if (this.external && this.data === this.storage)
+      throw new DiskError('refused', `${FORMAT}: the external data file was left closed (noData)`, { format: FORMAT, field: 'data_file' });
+    return this.encryption ? this.encryption.over(this.data, guestOffset, hostOffset) : this.data;
   }
 
   /** Where metadata is. Throws `corrupt` if tables lie over one another: then nothing may be written. */
@@ -148,11 +174,22 @@ export class Metadata {
     return map;
   }
 
-  /** Refuses a place that an L2 entry gives for guest data unless it is in the file and free of metadata. */
-  *requireWritable(offset: number, length: number): Io<void> {
+  /** Refuses a place that an L2 entry gives for the data at `guestOffset` unless it is in the file and free of metadata. */
+  *requireWritable(offset: number, length: number, guestOffset: number): Io<void> {
+    if (this.external) return this.requireOwnPlace(offset, guestOffset);
     if (offset + length >= this.storage.size + this.clusterSize)
       throw corrupt(FORMAT, `an L2 entry points at 0x${offset.toString(16)}, past the end of the file`, { field: 'L2 entry', offset });
     yield* this.requireNoMetadata(offset, length);
+  }
+
+  /** Refuses an L2 entry that gives data in an external file another place than its own. */
+  requireOwnPlace(offset: number, guestOffset: number): void {
+    if (this.external && offset !== guestOffset)
+      throw corrupt(
+        FORMAT,
+        `external data file host cluster offset 0x${offset.toString(16)} does not match guest cluster offset 0x${guestOffset.toString(16)}`,
+        { field: 'L2 entry', offset: guestOffset },
+      );
   }
 
   /** Refuses a range that guest data is to be written to if metadata lies there; marks the image corrupt then, as QEMU does. */
@@ -228,6 +265,7 @@ export class Metadata {
   /** See the top of this file. The caller holds `lock`. */
   *flush(): Io<void> {
     if (this.#failed) throw this.#failed;
+    if (this.external) yield* this.data.flush();
     const lazy = this.#lazy && !this.refcounts.crowded;
     if (!lazy) yield* this.refcounts.write();
     else if (this.refcounts.hasChanges) yield* this.#markDirty();
@@ -256,6 +294,11 @@ export class Metadata {
     }
     const { incompatible } = this.header;
     if ((incompatible & INCOMPATIBLE.dirty) !== 0) yield* this.setFeatures({ incompatible: incompatible & ~INCOMPATIBLE.dirty });
+  }
+
+  /** The external data file must read as the disk does. */
+  get rawData(): boolean {
+    return this.external && (this.header.autoclear & AUTOCLEAR.rawDataFile) !== 0;
   }
 
   get #lazy(): boolean {

@@ -13,13 +13,13 @@ import type { Metadata } from './metadata.ts';
 export const PREALLOCATIONS = ['off', 'metadata', 'falloc', 'full'] as const;
 export type Preallocation = (typeof PREALLOCATIONS)[number];
 
-/** Gives every cluster below `size` a place. The L1 table must reach that far; nobody else may use the image yet. */
-export function* preallocate(meta: Metadata, size: number, mode: Preallocation): Io<void> {
+/** Gives every cluster of a part of the disk a place. The L1 table must reach that far; nobody else may use that part yet. */
+export function* preallocate(meta: Metadata, { from, to }: { from: number; to: number }, mode: Preallocation): Io<void> {
   if (mode === 'off') return;
-  const { storage } = meta;
-  const total = roundUp(size, meta.subclusterSize);
+  const { data: storage } = meta;
+  const total = roundUp(to, meta.subclusterSize);
   let after: number | undefined;
-  for (let at = 0; at < total; ) {
+  for (let at = from; at < total; ) {
     const { hostOffset, length, fresh } = yield* allocate(meta, at, total - at, after, { empty: true });
     if (mode !== 'metadata') yield* writeZeroes(storage, hostOffset, length);
     if (fresh) yield* fresh.commit();

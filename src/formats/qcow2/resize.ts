@@ -1,7 +1,7 @@
 /**
  * Resizing. Crash argument: growing makes the tables large enough first, each step durable, then changes the size in one header
  * write; shrinking changes the size first and then gives up the clusters past it. A cut in between leaves clusters past the end
- * that a later growth clears before it shows them.
+ * that a later growth clears before it shows them. An external data file is grown, with zeros, before the size changes, and cut off after it.
  */
 import { roundUp } from '../../base/bytes.ts';
 import { DiskError } from '../../base/errors.ts';
@@ -10,6 +10,7 @@ import type { ResizeOptions } from '../driver.ts';
 import { unmap } from './allocate.ts';
 import { FORMAT, l1EntriesFor } from './layout.ts';
 import type { Metadata } from './metadata.ts';
+import { preallocate } from './preallocate.ts';
 
 /** See `ImageDriver.resize`. `size` must be a multiple of 512. */
 export function* resize(meta: Metadata, size: number, { beforeGrowth }: ResizeOptions): Io<void> {
@@ -21,20 +22,35 @@ export function* resize(meta: Metadata, size: number, { beforeGrowth }: ResizeOp
   if (size > old) {
     yield* meta.lock.run(() => prepareGrowth(meta, size));
     if (beforeGrowth) yield* beforeGrowth();
+    // A raw data file shows all of the disk: so does the image.
+    if (meta.rawData) yield* preallocate(meta, { from: roundUp(old, meta.clusterSize), to: size }, 'metadata');
   }
   yield* meta.lock.run(() => setSize(meta, size));
   if (size < old) yield* meta.lock.run(() => dropPast(meta, size));
+  if (size < old && meta.external) yield* cutData(meta, size);
 }
 
 /** See `ImageDriver.makeEmpty`. Clusters are given up one by one, each before its backing file's contents are read in its place. */
 export function* makeEmpty(meta: Metadata): Io<void> {
   meta.requireSound();
   yield* meta.lock.run(() => dropPast(meta, 0));
+  // Not before the entries are durable: they show these bytes, not those of a backing file.
+  if (meta.rawData) yield* meta.data.zero(0, meta.header.size);
+  else if (meta.external) yield* meta.data.discard(0, meta.header.size);
+}
+
+function* cutData({ data }: Metadata, size: number): Io<void> {
+  yield* data.truncate(size);
+  yield* data.flush();
 }
 
 function* prepareGrowth(meta: Metadata, size: number): Io<void> {
   yield* dropPast(meta, meta.header.size);
   yield* meta.growL1(size);
+  if (!meta.external) return;
+  // What lies past the disk's end is nobody's, and must not come back.
+  if (meta.data.size > meta.header.size) yield* meta.data.truncate(meta.header.size);
+  yield* cutData(meta, size);
 }
 
 function* setSize(meta: Metadata, size: number): Io<void> {

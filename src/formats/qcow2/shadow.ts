@@ -194,6 +194,7 @@ export class Shadow {
   }
 
   #countTable(table: DataView, delta: number): void {
+    if (this.#meta.external) return;
     const { clusterSize, clusterBits, l2Entries, shape } = this.#meta;
     for (let i = 0; i < l2Entries; i++) {
       if (shape.compressed(table, i)) {

@@ -4,7 +4,7 @@
  * crash argument): a cut leaves the snapshot table, the active tables and the counts all as before or all as after.
  */
 import { view } from '../../base/bytes.ts';
-import { corrupt, DiskError } from '../../base/errors.ts';
+import { corrupt, DiskError, unsupported } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
 import type { ImageDriver, SnapshotDriver, SnapshotInfo } from '../driver.ts';
 import { FORMAT, l1EntriesFor, MAX_SNAPSHOTS } from './layout.ts';
@@ -99,6 +99,7 @@ export class Qcow2Snapshots implements SnapshotDriver {
   }
 
   *#change<T>(body: (shadow: Shadow) => Io<T>): Io<T> {
+    if (this.#meta.external) throw unsupported(FORMAT, 'an image with an external data file cannot have snapshots', { field: 'data_file' });
     return yield* this.#meta.lock.run(() => changeAtOnce(this.#meta, body));
   }
 }

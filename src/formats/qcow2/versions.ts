@@ -114,7 +114,7 @@ function* expandDisk(meta: Metadata, hasBacking: boolean, onProgress: OnProgress
       const high = table.data.getUint32(index * 8);
       const own = (high & COPIED_HIGH) !== 0 ? entryOffset(high, table.data.getUint32(index * 8 + 4)) : 0;
       if (own !== 0) {
-        yield* meta.requireWritable(own, clusterSize);
+        yield* meta.requireWritable(own, clusterSize, l1Index * meta.l2Coverage + index * clusterSize);
         yield* writeZeroes(storage, own, clusterSize);
       }
       const offset = own === 0 && hasBacking ? yield* newZeroes(meta) : own;

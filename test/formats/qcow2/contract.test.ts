@@ -105,7 +105,7 @@ const version3: readonly Damage[] = [
   u32('refcount_order', 96, 7, 'refcount_order'),
   u32('incompatible_features, high word', 72, 1, 'incompatible_features'),
   u32('incompatible_features, unknown bit', 76, 1 << 5, 'incompatible_features'),
-  u32('incompatible_features, external data file', 76, 1 << 2, 'incompatible_features'),
+  u32('incompatible_features, external data file', 76, 1 << 2, 'data_file'),
   u32('incompatible_features, corrupt', 76, 1 << 1, 'incompatible_features'),
   u32('compression type bit without a type', 76, 1 << 3, 'compression_type'),
   u32('compression_type without its bit', 104, 0x0100_0000, 'compression_type'),

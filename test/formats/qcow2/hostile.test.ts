@@ -370,7 +370,7 @@ describe('marks and names', () => {
     const { image } = await make();
     image.data.setUint32(76, (1 << 2) | (1 << 7));
     const report = await inspect(memoryStorage({ bytes: image.bytes, readOnly: true }));
-    expect(report.warnings).toEqual(['unknown feature: bit 7', 'external data files are not supported yet']);
+    expect(report.warnings).toEqual(['unknown feature: bit 7']);
     image.data.setUint32(36, 0xffff_ffff);
     expect((await inspect(memoryStorage({ bytes: image.bytes }))).warnings[0]).toContain('l1_size');
     expect(await inspect(memoryStorage({ bytes: new TextEncoder().encode('vhdxfile') }))).toMatchObject({ format: 'vhdx', supported: false });
