@@ -11,10 +11,9 @@
  * those from before, zeros, or new, each of which was written to them.
  */
 import { divideUp } from '../../base/bytes.ts';
-import { corrupt } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
 import type { Placement } from '../driver.ts';
-import { FORMAT } from './layout.ts';
+import { fatal } from './fatal.ts';
 import { bitRange, type EntryValue } from './layout-l2.ts';
 import { COMPRESSED_HIGH, type CompressedPlace, compressedPlace, entryOffset } from './layout-tables.ts';
 import type { Metadata } from './metadata.ts';
@@ -98,15 +97,12 @@ function runAt({ shape, clusterSize }: Metadata, table: DataView, index: number,
   const isKept = (at: number) => shape.copied(table, at) && !shape.compressed(table, at) && shape.placed(table, at);
   const keep = isKept(index);
   const hostOffset = keep ? shape.offset(table, index) : 0;
-  if (hostOffset % clusterSize !== 0)
-    throw corrupt(FORMAT, `L2 entry ${index} points at 0x${hostOffset.toString(16)}, not on a cluster`, { field: 'L2 entry' });
   let clusters = 0;
   for (; clusters < most; clusters++) {
     const at = index + clusters;
-    if (shape.contradicts(table, at))
-      throw corrupt(FORMAT, `the subclusters of L2 entry ${at} are marked in ways that contradict each other: check the image`, {
-        field: 'L2 entry',
-      });
+    // A cluster that is given up may be off its place: whether it is read for the rest of its bytes shows later.
+    const fault = keep || shape.contradicts(table, at) ? shape.fault(table, at, clusterSize) : undefined;
+    if (fault) throw fatal(`L2 entry ${at} ${fault}: check the image`, { field: 'L2 entry' });
     if (isKept(at) !== keep || (keep && shape.offset(table, at) !== hostOffset + clusters * clusterSize)) break;
   }
   return { index, clusters, keep, hostOffset };
@@ -196,7 +192,8 @@ function freeEntry(meta: Metadata, high: number, low: number, kept: number): voi
     return;
   }
   const hostOffset = entryOffset(high, low);
-  if (hostOffset !== 0 && hostOffset !== kept) meta.refcounts.free(hostOffset, meta.clusterSize);
+  // Off its cluster, it is nobody's to give back.
+  if (hostOffset !== 0 && hostOffset !== kept && hostOffset % meta.clusterSize === 0) meta.refcounts.free(hostOffset, meta.clusterSize);
 }
 
 /** Changes an L2 entry and gives up what it pointed at, unless the new entry points there too. */

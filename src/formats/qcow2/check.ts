@@ -3,8 +3,8 @@
  * reference from the header, L1 and L2 tables of the disk and its snapshots, snapshot table and refcount structures is counted and
  * compared with the stored counts; then copied flags are compared with the counts.
  *
- * Crash argument for repair: stored counts are raised before they are lowered and flags come last, each stage behind a flush;
- * repeating an interrupted repair completes it. A refcount structure that contradicts itself is replaced as a whole (rebuild.ts).
+ * Crash argument for repair: an entry that names a place off its cluster, with no bytes in it, loses it before anything else. Then stored
+ * counts are raised before they are lowered and flags come last, each stage behind a flush; repeating an interrupted repair completes it. A refcount structure that contradicts itself is replaced as a whole (rebuild.ts).
  */
 import { view } from '../../base/bytes.ts';
 import { asDiskError, corrupt } from '../../base/errors.ts';
@@ -28,6 +28,8 @@ export function* check(meta: Metadata, options: CheckOptions): Io<CheckResult> {
   if (!meta.storage.readOnly) yield* meta.flush();
   const run = new CheckRun(meta, options);
   yield* run.countReferences();
+  // Entries that were mended are durable before the counts of what they named go down.
+  if (run.result.corruptionsFixed > 0) yield* meta.flush();
   const found = { ...run.result };
   const structureSound = yield* run.compareCounts({ leaks: false, errors: false });
   const { repair } = options;
@@ -60,7 +62,7 @@ function* rebuild(meta: Metadata, options: CheckOptions, before: CheckResult): I
   yield* run.countReferences();
   // A place past the end that a damaged entry names may now lie in the file: then it is counted.
   yield* run.compareCounts({ leaks: true, errors: true, missing: true });
-  run.result.corruptionsFixed = Math.max(0, before.corruptions - run.result.corruptions);
+  run.result.corruptionsFixed = before.corruptionsFixed + Math.max(0, before.corruptions - run.result.corruptions);
   run.result.leaksFixed = Math.max(0, before.leaks - run.result.leaks);
   return yield* finish(meta, run, true);
 }
@@ -242,7 +244,7 @@ class CheckRun {
       if (offset % meta.clusterSize !== 0) this.#corruption(`ERROR l2_offset=${hex(offset)}: Table is not cluster aligned; L1 entry corrupted`);
       try {
         const table = yield* this.#readTable(offset);
-        this.#countTable(table.data, active);
+        this.#countTable(table, active);
       } catch (error) {
         this.result.checkErrors++;
         this.say(`ERROR: ${asDiskError(error, 'L2 table').message}`);
@@ -250,7 +252,7 @@ class CheckRun {
     }
   }
 
-  #countTable(table: DataView, active: boolean): void {
+  #countTable({ data: table, resident }: { data: DataView; resident?: Table }, active: boolean): void {
     const meta = this.#meta;
     const { shape } = meta;
     let next = 0;
@@ -270,8 +272,15 @@ class CheckRun {
       }
       if (shape.contradicts(table, i)) this.#corruption(`ERROR offset=${hex(offset)}: Allocated cluster has corrupted subcluster allocation bitmap`);
       if (offset % meta.clusterSize !== 0) {
-        const what = shape.allocated(table, i) === 0 ? 'Preallocated cluster' : 'Data cluster';
-        this.#corruption(`ERROR offset=${hex(offset)}: ${what} is not properly aligned; L2 entry corrupted.`);
+        const empty = shape.allocated(table, i) === 0;
+        const mend = empty && resident !== undefined && this.#options.repair === 'all';
+        const what = `offset=${hex(offset)}: ${empty ? 'Preallocated' : 'Data'} cluster is not properly aligned; L2 entry corrupted.`;
+        this.#flag(what, mend);
+        if (mend) {
+          shape.put(table, i, { offset: 0, copied: false, allocated: 0, zero: shape.zero(table, i) });
+          meta.l2.touch(resident, i * shape.bytes, (i + 1) * shape.bytes);
+          continue;
+        }
       }
       if (active) {
         this.result.allocatedClusters++;

@@ -29,6 +29,7 @@ import { setBacking } from './backing.ts';
 import { check } from './check.ts';
 import { decodeCluster, encodeCluster } from './compressed.ts';
 import { openEncryption } from './encryption.ts';
+import { fatal } from './fatal.ts';
 import {
   AUTOCLEAR,
   COMPATIBLE,
@@ -58,6 +59,7 @@ export function* openImage(storage: Storage, parameters: OpenParameters): Io<Qco
   const data = yield* openData(header, parameters);
   const metadata = yield* Metadata.load({ storage, ...(data ? { data } : {}) }, header);
   metadata.encryption = yield* openEncryption(storage, header, parameters);
+  metadata.writable = !readOnly;
   const image = new Qcow2Image(metadata);
   if (repair) metadata.forRepair = true;
   else if (!readOnly) yield* prepareForWriting(image, metadata, onRepair);
@@ -149,21 +151,19 @@ export class Qcow2Image implements ImageDriver {
     const tableOffset = l1Index < meta.l1Size ? meta.l1Offset(l1Index) : 0;
     if (tableOffset === 0) return { kind: 'backing', length: this.#emptyRun(l1Index, offset, length) };
     // A resident table answers without the lock: changes to tables never wait in the middle.
-    const table = meta.l2.get(tableOffset) ?? (yield* meta.lock.run(() => meta.loadL2(l1Index)));
+    const table = meta.l2.get(tableOffset) ?? (yield* meta.guarded(() => meta.lock.run(() => meta.loadL2(l1Index))));
     const within = offset % meta.l2Coverage;
+    const fault = meta.shape.fault(table.data, Math.floor(within / meta.clusterSize), meta.clusterSize);
+    if (fault) return yield* meta.fail(fatal(`L2 entry of guest offset ${offset} ${fault}`, { field: 'L2 entry', offset }));
     const { kind, hostOffset, end } = runAt(meta, table.data, within, Math.min(within + length, meta.l2Coverage));
     const bytes = Math.min(length, end - within);
     if (kind === 'encoded') {
       if (meta.external)
-        throw corrupt(FORMAT, `L2 entry of guest offset ${offset} is compressed, with an external data file`, { field: 'L2 entry', offset });
+        return yield* meta.fail(fatal(`L2 entry of guest offset ${offset} is compressed, with an external data file`, { field: 'L2 entry', offset }));
       return { kind, length: bytes, compressed: true };
     }
-    if (hostOffset !== undefined) meta.requireOwnPlace(hostOffset, offset - (offset % meta.clusterSize));
-    if (hostOffset !== undefined && hostOffset % meta.clusterSize !== 0)
-      throw corrupt(FORMAT, `L2 entry of guest offset ${offset} points at 0x${hostOffset.toString(16)}, not on a cluster`, {
-        field: 'L2 entry',
-        offset,
-      });
+    const stray = hostOffset === undefined ? undefined : meta.strayed(hostOffset, offset - (offset % meta.clusterSize));
+    if (stray) return yield* meta.fail(stray);
     if (hostOffset === undefined) return { kind: kind === 'data' ? 'backing' : kind, length: bytes };
     const { encryption } = meta;
     const place = hostOffset + (within % meta.clusterSize);
@@ -185,7 +185,7 @@ export class Qcow2Image implements ImageDriver {
   }
 
   *allocate(offset: number, length: number, after?: number): Io<Placement> {
-    return yield* this.#metadata.lock.run(() => allocate(this.#metadata, offset, length, after));
+    return yield* this.#changing(() => allocate(this.#metadata, offset, length, after));
   }
 
   *writeCompressed(offset: number, bytes: Uint8Array): Io<boolean> {
@@ -207,26 +207,26 @@ export class Qcow2Image implements ImageDriver {
       whole.set(bytes);
     }
     const encoded = encodeCluster(whole);
-    if (!encoded || !(yield* writeEncoded(this.#metadata, offset, encoded))) return false;
+    if (!encoded || !(yield* this.#metadata.guarded(() => writeEncoded(this.#metadata, offset, encoded)))) return false;
     // The same place may hold other bytes now.
     this.#decoded.delete(Math.floor(offset / clusterSize));
     return true;
   }
 
   *zero(offset: number, length: number, { unmap }: { unmap: boolean }): Io<number> {
-    return yield* this.#metadata.lock.run(() => zero(this.#metadata, offset, length, unmap));
+    return yield* this.#changing(() => zero(this.#metadata, offset, length, unmap));
   }
 
   *discard(offset: number, length: number): Io<number> {
-    return yield* this.#metadata.lock.run(() => discard(this.#metadata, offset, length, this.backing !== undefined));
+    return yield* this.#changing(() => discard(this.#metadata, offset, length, this.backing !== undefined));
   }
 
   *resize(size: number, options: ResizeOptions): Io<void> {
-    yield* resize(this.#metadata, size, options);
+    yield* this.#metadata.guarded(() => resize(this.#metadata, size, options));
   }
 
   *makeEmpty(): Io<void> {
-    yield* makeEmpty(this.#metadata);
+    yield* this.#metadata.guarded(() => makeEmpty(this.#metadata));
   }
 
   *setBacking(backing: BackingReference | undefined): Io<void> {
@@ -277,6 +277,11 @@ export class Qcow2Image implements ImageDriver {
     yield* meta.lock.run(() => (meta.forRepair ? meta.flush() : meta.flushCounts()));
   }
 
+  *#changing<T>(body: () => Io<T>): Io<T> {
+    const meta = this.#metadata;
+    return yield* meta.guarded(() => meta.lock.run(body));
+  }
+
   /** How far from `offset` there are no L2 tables, within `length`. */
   #emptyRun(l1Index: number, offset: number, length: number): number {
     const meta = this.#metadata;
@@ -318,8 +323,6 @@ function runAt(
 ): { kind: Extent['kind']; hostOffset: number | undefined; end: number } {
   const index = Math.floor(start / clusterSize);
   const last = Math.ceil(most / clusterSize);
-  if (shape.contradicts(table, index))
-    throw corrupt(FORMAT, `the subclusters of L2 entry ${index} are marked in ways that contradict each other`, { field: 'L2 entry' });
   const compressed = shape.compressed(table, index);
   const placed = !compressed && shape.placed(table, index);
   const hostOffset = placed ? shape.offset(table, index) : undefined;

@@ -116,6 +116,13 @@ export class EntryShape {
     return (allocated & this.zero(table, index)) !== 0 || (allocated !== 0 && !this.placed(table, index));
   }
 
+  /** What is wrong with an entry in itself, as the end of a sentence about it: off its cluster, or contradicting. */
+  fault(table: DataView, index: number, clusterSize: number): string | undefined {
+    if (this.contradicts(table, index)) return 'marks its subclusters in ways that contradict each other';
+    const offset = this.compressed(table, index) ? 0 : this.offset(table, index);
+    return offset % clusterSize === 0 ? undefined : `points at 0x${offset.toString(16)}, not on a cluster`;
+  }
+
   put(table: DataView, index: number, { offset, copied, allocated, zero }: EntryValue): void {
     const at = index * this.bytes;
     setU64be(table, at, offset);

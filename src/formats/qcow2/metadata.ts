@@ -23,6 +23,7 @@ import { Mutex } from '../../base/locks.ts';
 import { SECTOR } from '../../base/units.ts';
 import { readBytes, type Storage } from '../../storage/storage.ts';
 import type { Encryption } from './encryption.ts';
+import { fatal, isFatal } from './fatal.ts';
 import {
   AUTOCLEAR,
   COMPATIBLE,
@@ -80,6 +81,8 @@ export class Metadata {
   readonly lock = new Mutex();
   header: Header;
   snapshots: readonly SnapshotEntry[];
+  /** Open for writing: a fatal inconsistency is marked in the header, unless the image is open for repair. */
+  writable = false;
   /** Opened for check and repair: no other change before a repair succeeds. */
   forRepair = false;
   /** Set by whoever opens an encrypted image. */
@@ -176,34 +179,53 @@ export class Metadata {
 
   /** Refuses a place that an L2 entry gives for the data at `guestOffset` unless it is in the file and free of metadata. */
   *requireWritable(offset: number, length: number, guestOffset: number): Io<void> {
-    if (this.external) return this.requireOwnPlace(offset, guestOffset);
+    const stray = this.strayed(offset, guestOffset);
+    if (stray) throw stray;
+    if (this.external) return;
     if (offset + length >= this.storage.size + this.clusterSize)
       throw corrupt(FORMAT, `an L2 entry points at 0x${offset.toString(16)}, past the end of the file`, { field: 'L2 entry', offset });
     yield* this.requireNoMetadata(offset, length);
   }
 
-  /** Refuses an L2 entry that gives data in an external file another place than its own. */
-  requireOwnPlace(offset: number, guestOffset: number): void {
-    if (this.external && offset !== guestOffset)
-      throw corrupt(
-        FORMAT,
-        `external data file host cluster offset 0x${offset.toString(16)} does not match guest cluster offset 0x${guestOffset.toString(16)}`,
-        { field: 'L2 entry', offset: guestOffset },
-      );
+  /** What is wrong with an L2 entry that gives data in an external file another place than its own. */
+  strayed(offset: number, guestOffset: number): DiskError | undefined {
+    if (!this.external || offset === guestOffset) return undefined;
+    return fatal(
+      `external data file host cluster offset 0x${offset.toString(16)} does not match guest cluster offset 0x${guestOffset.toString(16)}`,
+      { field: 'L2 entry', offset: guestOffset },
+    );
   }
 
   /** Refuses a range that guest data is to be written to if metadata lies there; marks the image corrupt then, as QEMU does. */
   *requireNoMetadata(offset: number, length: number): Io<void> {
     const what = this.overlaps().find(offset, length);
     if (what === undefined) return;
-    const error = corrupt(FORMAT, `a write to 0x${offset.toString(16)} would overwrite the ${what}; check and repair the image`, {
-      field: what,
-      offset,
-    });
-    const marked = this.header.incompatible | INCOMPATIBLE.corrupt;
-    if (this.header.version >= 3) yield* this.setFeatures({ incompatible: marked });
-    this.#failed = error;
+    const error = fatal(`a write to 0x${offset.toString(16)} would overwrite the ${what}; check and repair the image`, { field: what, offset });
+    yield* this.#condemn(error);
     throw error;
+  }
+
+  /** Runs what uses the tables: if it meets a fatal inconsistency (fatal.ts) in an image open for writing, marks that corrupt and refuses changes. */
+  *guarded<T>(body: () => Io<T>): Io<T> {
+    try {
+      return yield* body();
+    } catch (error) {
+      return yield* this.fail(error);
+    }
+  }
+
+  /** Throws what `guarded` would let through. */
+  *fail(error: unknown): Io<never> {
+    if (this.writable && !this.forRepair && isFatal(error)) yield* this.lock.run(() => this.#condemn(error));
+    throw error;
+  }
+
+  /** The mark is one write into the first sector; nothing that was changed in memory follows it into the file. */
+  *#condemn(error: DiskError): Io<void> {
+    if (this.#failed) return;
+    this.#failed = error;
+    const incompatible = this.header.incompatible | INCOMPATIBLE.corrupt;
+    if (this.header.version >= 3) yield* this.setFeatures({ incompatible });
   }
 
   /** Just the offset, for the read path. */

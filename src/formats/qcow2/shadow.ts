@@ -11,6 +11,7 @@ import { divideUp, setU64be, view } from '../../base/bytes.ts';
 import { corrupt, DiskError } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
 import { readBytes } from '../../storage/storage.ts';
+import { fatal } from './fatal.ts';
 import { FORMAT, type SwitchFields } from './layout.ts';
 import { entryOffset, getRefcount, type SnapshotEntry, setRefcount } from './layout-tables.ts';
 import type { Metadata } from './metadata.ts';
@@ -202,6 +203,8 @@ export class Shadow {
         this.#countInFile(hostOffset, length, delta);
       } else {
         const offset = shape.offset(table, i);
+        if (offset % clusterSize !== 0)
+          throw fatal(`L2 entry ${i} ${shape.fault(table, i, clusterSize)}: check the image`, { field: 'L2 entry', offset });
         if (offset !== 0) this.#countInFile(offset, clusterSize, delta);
       }
     }

@@ -100,7 +100,8 @@ export class Qcow2Snapshots implements SnapshotDriver {
 
   *#change<T>(body: (shadow: Shadow) => Io<T>): Io<T> {
     if (this.#meta.external) throw unsupported(FORMAT, 'an image with an external data file cannot have snapshots', { field: 'data_file' });
-    return yield* this.#meta.lock.run(() => changeAtOnce(this.#meta, body));
+    const meta = this.#meta;
+    return yield* meta.guarded(() => meta.lock.run(() => changeAtOnce(meta, body)));
   }
 }
 

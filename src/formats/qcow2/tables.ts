@@ -8,6 +8,7 @@ import type { Io } from '../../base/io.ts';
 import { Lru } from '../../base/lru.ts';
 import { SECTOR } from '../../base/units.ts';
 import type { Storage } from '../../storage/storage.ts';
+import { fatal } from './fatal.ts';
 import { FORMAT } from './layout.ts';
 
 /** One table. Change `data` and then call `TableCache.touch`. */
@@ -58,7 +59,7 @@ export class TableCache {
     if (resident) return resident;
     const field = this.#what;
     const hex = `0x${offset.toString(16)}`;
-    if (offset % this.#tableSize !== 0) throw corrupt(FORMAT, `${field} offset ${hex} is not on a cluster`, { field, offset });
+    if (offset % this.#tableSize !== 0) throw fatal(`${field} offset ${hex} is not on a cluster`, { field, offset });
     if (offset + this.#tableSize > this.#storage.size) throw corrupt(FORMAT, `${field} at ${hex} lies past the end of the file`, { field, offset });
     const bytes = new Uint8Array(this.#tableSize);
     yield* this.#storage.read(offset, bytes);

@@ -15,59 +15,12 @@ import { memoryStorage } from '../../../src/storage/memory.ts';
 import { firstDifference } from '../../model/naive.ts';
 import { run } from '../../oracle/qemu.ts';
 import { Random } from '../../random.ts';
+import { COMPRESSED, COPIED, Image } from './image.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'tabdisk-hostile-'));
 afterAll(() => rmSync(folder, { recursive: true }));
 
 const CLUSTER = 4096;
-const COPIED = 1n << 63n;
-const COMPRESSED = 1n << 62n;
-
-/** An image's bytes with names for its structures. */
-class Image {
-  readonly bytes: Uint8Array;
-  readonly data: DataView;
-
-  constructor(bytes: Uint8Array, spare = 0) {
-    this.bytes = new Uint8Array(bytes.length + spare);
-    this.bytes.set(bytes);
-    this.data = new DataView(this.bytes.buffer);
-  }
-
-  get(at: number): bigint {
-    return this.data.getBigUint64(at);
-  }
-
-  set(at: number, value: bigint): void {
-    this.data.setBigUint64(at, value);
-  }
-
-  get l1(): number {
-    return Number(this.get(40));
-  }
-
-  get reftable(): number {
-    return Number(this.get(48));
-  }
-
-  /** Host offset of the table that the entry at `at` names. */
-  named(at: number): number {
-    return Number(this.get(at) & 0x00ff_ffff_ffff_fe00n);
-  }
-
-  get l2(): number {
-    return this.named(this.l1);
-  }
-
-  get refblock(): number {
-    return this.named(this.reftable);
-  }
-
-  /** Sets the 16-bit count of the cluster at a host offset. */
-  count(hostOffset: number, value: number): void {
-    this.data.setUint16(this.refblock + (hostOffset / CLUSTER) * 2, value);
-  }
-}
 
 /** Three L2 tables' worth of disk, written out of order, with a snapshot. */
 async function make(spare = 0): Promise<{ image: Image; guest: Uint8Array }> {
