@@ -8,7 +8,8 @@ import { firstDifference, type NaiveDisk } from './naive.ts';
 
 /** What a run may do besides writing, zeroing, reading and flushing. */
 export interface Allowed {
-  readonly snapshots: boolean;
+  /** At most so many at a time. */
+  readonly snapshots: number;
   readonly resize: boolean;
   /** Sizes are multiples of this. */
   readonly sizeUnit: number;
@@ -80,9 +81,12 @@ function resize(unit: number): Operation {
   };
 }
 
-const snapshot: Operation = async (disk, naive, random) => {
+const snapshot = async (disk: Disk, naive: NaiveDisk, random: Random, most: number): Promise<string> => {
   const names = [...naive.snapshots.keys()];
-  const what = names.length === 0 ? 'create' : names.length > 3 ? 'delete' : random.pick(['create', 'apply', 'apply', 'delete', 'open']);
+  let what = names.length === 0 ? 'create' : 'delete';
+  if (names.length > 0 && names.length < most) what = random.pick(['create', 'apply', 'apply', 'delete', 'open']);
+  // Where there is room for one only, that one is applied, too.
+  else if (names.length > 0 && most === 1) what = random.pick(['apply', 'delete']);
   const name = what === 'create' ? `s${random.between(1, 1e9)}` : random.pick(names);
   if (what === 'create') {
     await disk.snapshots.create({ name });
@@ -114,7 +118,7 @@ export async function runOperations(
   if (allowed.discardUnit > 0) menu.push(discard(allowed.discardUnit));
   try {
     for (let i = 0; i < count; i++) {
-      if (allowed.snapshots && random.chance(0.08)) log.push(await snapshot(disk, naive, random));
+      if (allowed.snapshots > 0 && random.chance(0.08)) log.push(await snapshot(disk, naive, random, allowed.snapshots));
       else if (allowed.resize && random.chance(0.05)) log.push(await resize(allowed.sizeUnit)(disk, naive, random));
       else log.push(await random.pick(menu)(disk, naive, random));
     }

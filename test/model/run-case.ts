@@ -22,7 +22,7 @@ export async function runCase({ open, format, options, seed, rounds, count }: Mo
   let disk = await createDisk(open(), { format, size: naive.size, ...options });
   const cluster = Number(options.cluster_size ?? 65536);
   // One reference bit leaves no room for snapshots.
-  const snapshots = format === 'qcow2' && options.refcount_bits !== 1;
+  const snapshots = format === 'qcow2' && options.refcount_bits !== 1 ? 4 : 0;
   const allowed = {
     snapshots,
     // Version 2 cannot be resized with snapshots; raw ends where its file ends.

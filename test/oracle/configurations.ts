@@ -5,6 +5,8 @@ export interface Configuration {
   readonly options: Readonly<Record<string, string | number>> & { readonly cluster_size: number };
   /** Over a backing file that is a little shorter or longer. */
   readonly backing?: boolean;
+  /** Clusters are written compressed, too. */
+  readonly compressed?: boolean;
 }
 
 const plain = (options: Configuration['options']): Configuration => ({ options });
@@ -25,4 +27,10 @@ export const CONFIGURATIONS: readonly Configuration[] = [
   ...[16384, 65536, 2097152].map((cluster_size) => plain({ cluster_size, extended_l2: 'on' })),
   ...[16384, 65536].map((cluster_size) => overlay({ cluster_size, extended_l2: 'on' })),
   plain({ cluster_size: 16384, extended_l2: 'on', refcount_bits: 1 }),
+  ...[512, 65536].map((cluster_size) => ({ options: { cluster_size }, compressed: true })),
+  { options: { cluster_size: 65536, extended_l2: 'on' }, compressed: true },
+  { options: { cluster_size: 65536 }, compressed: true, backing: true },
+  ...[4096, 65536].map((cluster_size) => plain({ cluster_size, data_file: 'turns.data' })),
+  plain({ cluster_size: 65536, data_file: 'turns.data', data_file_raw: 'on' }),
+  plain({ cluster_size: 65536, data_file: 'turns.data', extended_l2: 'on' }),
 ];

@@ -5,8 +5,9 @@
  */
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
+import { resolve as absolute, dirname, join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
+import { runAsync } from '../../src/base/io.ts';
 import { run as tabdisk } from '../../src/cli/program.ts';
 import type { Resolve } from '../../src/disk/chain.ts';
 import type { Disk } from '../../src/disk/disk.ts';
@@ -25,11 +26,17 @@ const ROUNDS = 3;
 const folder = mkdtempSync(join(tmpdir(), 'tabdisk-oracle-'));
 afterAll(() => rmSync(folder, { recursive: true }));
 
-const resolve: Resolve = ({ name, from }) => nodeFileStorage(join(dirname(from), name), { readOnly: true });
+const resolve: Resolve = ({ kind, name, from, create, writable }) =>
+  nodeFileStorage(absolute(dirname(from), name), create ? { create: 'truncate' } : { readOnly: kind === 'backing' || !writable });
 const open = (path: string, readOnly = false): Promise<Disk> => openDisk(nodeFileStorage(path, { readOnly }), { format: 'qcow2', readOnly, resolve });
 
 const version2 = ({ options }: Configuration) => options.compat === '0.10';
-const snapshotsWork = ({ options }: Configuration) => options.refcount_bits !== 1;
+
+/** How many snapshots an image may have at a time: a cluster counts one more reference for each, and one more while one is applied. */
+function mostSnapshots({ options }: Configuration): number {
+  if (options.data_file !== undefined) return 0;
+  return options.refcount_bits === undefined ? 4 : Math.min(4, Math.max(0, 2 ** Number(options.refcount_bits) - 3));
+}
 
 /** Random qemu-io and qemu-img commands, and the same on the naive disk. */
 function qemuTurn(path: string, naive: NaiveDisk, random: Random, configuration: Configuration): void {
@@ -38,11 +45,18 @@ function qemuTurn(path: string, naive: NaiveDisk, random: Random, configuration:
   for (let i = 0; i < 15; i++) {
     const offset = random.between(0, naive.size / 512 - 1) * 512;
     const length = Math.min(naive.size - offset, random.between(1, random.pick([20, 400])) * 512);
-    const what = random.pick(['write', 'write', 'write', 'zero', 'unmap', 'discard'] as const);
+    const what = random.pick(['write', 'write', configuration.compressed ? 'compressed' : 'write', 'zero', 'unmap', 'discard'] as const);
     if (what === 'write') {
       const pattern = random.between(1, 255);
       commands.push(`write -P ${pattern} ${offset} ${length}`);
       naive.bytes.fill(pattern, offset, offset + length);
+    } else if (what === 'compressed') {
+      const pattern = random.between(1, 255);
+      const start = Math.floor(offset / clusterSize) * clusterSize;
+      const end = Math.min(naive.size, start + clusterSize);
+      // QEMU compresses only where nothing is.
+      commands.push(`discard ${start} ${end - start}`, `write -c -P ${pattern} ${start} ${end - start}`);
+      naive.bytes.fill(pattern, start, end);
     } else if (what === 'discard' && !version2(configuration)) {
       commands.push(`discard ${offset} ${length}`);
       const start = Math.ceil(offset / clusterSize) * clusterSize;
@@ -54,7 +68,8 @@ function qemuTurn(path: string, naive: NaiveDisk, random: Random, configuration:
     }
   }
   qemuIo(path, 'qcow2', commands);
-  if (snapshotsWork(configuration)) qemuSnapshot(path, naive, random);
+  const most = mostSnapshots(configuration);
+  if (most > 0) qemuSnapshot(path, naive, random, most);
   if (!version2(configuration) && random.chance(0.5)) {
     const size = Math.floor((naive.size * random.between(80, 125)) / 100 / 512) * 512;
     qemuImg('resize', '-q', '--shrink', '-f', 'qcow2', path, String(size));
@@ -62,10 +77,11 @@ function qemuTurn(path: string, naive: NaiveDisk, random: Random, configuration:
   }
 }
 
-function qemuSnapshot(path: string, naive: NaiveDisk, random: Random): void {
+function qemuSnapshot(path: string, naive: NaiveDisk, random: Random, most: number): void {
   const names = [...naive.snapshots.keys()];
   const name = random.pick(names.length > 0 ? names : ['']);
-  const what = names.length === 0 ? 'create' : random.pick(['create', 'apply', 'delete'] as const);
+  const what =
+    names.length === 0 ? 'create' : random.pick(names.length < most ? (['create', 'apply', 'delete'] as const) : (['apply', 'delete'] as const));
   if (what === 'create') {
     const fresh = `q${random.between(1, 1e9)}`;
     qemuImg('snapshot', '-c', fresh, path);
@@ -79,6 +95,16 @@ function qemuSnapshot(path: string, naive: NaiveDisk, random: Random): void {
   }
 }
 
+/** Some clusters written compressed by us. */
+async function compressSome(disk: Disk, naive: NaiveDisk, random: Random, clusterSize: number): Promise<void> {
+  for (let i = 0; i < 6; i++) {
+    const start = random.between(0, Math.ceil(naive.size / clusterSize) - 1) * clusterSize;
+    const bytes = random.bytes(Math.min(clusterSize, naive.size - start));
+    await runAsync(disk.node.writeCompressed(start, bytes));
+    naive.bytes.set(bytes, start);
+  }
+}
+
 /** What a command line printed: ours, in this process. */
 async function ourOutput(args: readonly string[]): Promise<{ status: number; out: string }> {
   let out = '';
@@ -89,26 +115,25 @@ async function ourOutput(args: readonly string[]): Promise<{ status: number; out
   return { status: await tabdisk({ program: 'qemu-img', out: add, err: add, lines }, args), out };
 }
 
-/** Both command lines must say the same of an image. */
-async function requireSameWords(path: string, raw: string, context: string): Promise<void> {
-  for (const args of [
-    ['info', '--output=json', '--backing-chain', path],
+/** Both command lines must say the same of an image. Holes of a raw data file are seen by QEMU only, so what depends on them is left out there. */
+async function requireSameWords(path: string, raw: string, { options }: Configuration, context: string): Promise<void> {
+  const holes = [
     ['map', '--output=json', '-f', 'qcow2', path],
-    ['check', '--output=json', '-f', 'qcow2', path],
     ['measure', '--output=json', '-O', 'qcow2', path],
     ['measure', '--output=json', '-O', 'raw', path],
+  ];
+  for (const args of [
+    ['info', '--output=json', '--backing-chain', path],
+    ['check', '--output=json', '-f', 'qcow2', path],
+    ...(options.data_file_raw === 'on' ? [] : holes),
   ]) {
     const theirs = run('qemu-img', args);
     const ours = await ourOutput(args);
-    expect({ ...ours, out: JSON.parse(ours.out) }, `${context}: ${args.join(' ')}`).toEqual({
-      status: theirs.status,
-      out: JSON.parse(theirs.stdout),
-    });
+    const parsed = { status: theirs.status, out: JSON.parse(theirs.stdout) };
+    expect({ ...ours, out: JSON.parse(ours.out) }, `${context}: ${args.join(' ')}`).toEqual(parsed);
   }
-  for (const args of [
-    ['compare', '-f', 'qcow2', '-F', 'raw', path, raw],
-    ['compare', '-s', '-f', 'qcow2', '-F', 'raw', path, raw],
-  ]) {
+  for (const strict of options.data_file_raw === 'on' ? [[]] : [[], ['-s']]) {
+    const args = ['compare', ...strict, '-f', 'qcow2', '-F', 'raw', path, raw];
     const theirs = run('qemu-img', args);
     expect(await ourOutput(args), `${context}: ${args.join(' ')}`).toEqual({ status: theirs.status, out: theirs.stdout });
   }
@@ -126,7 +151,7 @@ async function makeBacking(random: Random, size: number): Promise<{ name: string
   rmSync(path, { force: true });
   const base = await createDisk(nodeFileStorage(path, { create: 'must-not-exist' }), { format: 'qcow2', size, cluster_size: 4096 });
   const naive = new NaiveDisk(size);
-  await runOperations(base, naive, random, { count: 20, allowed: { snapshots: false, resize: false, sizeUnit: 512, discardUnit: 0 } });
+  await runOperations(base, naive, random, { count: 20, allowed: { snapshots: 0, resize: false, sizeUnit: 512, discardUnit: 0 } });
   await base.close();
   return { name, bytes: naive.bytes };
 }
@@ -137,13 +162,23 @@ async function start(path: string, random: Random, { options, backing: hasBackin
   const base = hasBacking ? await makeBacking(random, naive.size + random.pick([-1, 1]) * 512 * random.between(1, 999)) : undefined;
   if (base) naive.bytes.set(base.bytes.subarray(0, naive.size));
   rmSync(path, { force: true });
+  // QEMU looks for data files where it is started, not beside the image.
+  const dataFile = options.data_file === undefined ? {} : { data_file: join(folder, String(options.data_file)) };
+  if (dataFile.data_file !== undefined) rmSync(dataFile.data_file, { force: true });
   if (byQemu) {
-    const list = Object.entries(options).map(([name, value]) => `${name}=${value}`);
+    const list = Object.entries({ ...options, ...dataFile }).map(([name, value]) => `${name}=${value}`);
     qemuImg('create', '-q', '-f', 'qcow2', '-o', list.join(','), ...(base ? ['-b', base.name, '-F', 'qcow2'] : []), path, String(naive.size));
   } else {
-    const backing = base ? { backing: { name: base.name, format: 'qcow2' }, resolve } : {};
+    const backing = base ? { backing: { name: base.name, format: 'qcow2' } } : {};
     await (
-      await createDisk(nodeFileStorage(path, { create: 'must-not-exist' }), { format: 'qcow2', size: naive.size, ...options, ...backing })
+      await createDisk(nodeFileStorage(path, { create: 'must-not-exist' }), {
+        format: 'qcow2',
+        size: naive.size,
+        resolve,
+        ...options,
+        ...dataFile,
+        ...backing,
+      })
     ).close();
   }
   return naive;
@@ -158,7 +193,7 @@ describe.each(CONFIGURATIONS.map((configuration, index) => [JSON.stringify(confi
       const raw = join(folder, 'expected.raw');
       const naive = await start(path, random, configuration, (seed + index) % 2 === 0);
       const allowed = {
-        snapshots: snapshotsWork(configuration),
+        snapshots: mostSnapshots(configuration),
         resize: !version2(configuration),
         sizeUnit: 512,
         // Version 2 cannot say "zero" over a backing file, so there discard does nothing.
@@ -167,12 +202,13 @@ describe.each(CONFIGURATIONS.map((configuration, index) => [JSON.stringify(confi
       for (let round = 0; round < ROUNDS; round++) {
         const context = `${JSON.stringify(configuration)} seed ${seed} round ${round}`;
         const disk = await open(path);
+        if (configuration.compressed) await compressSome(disk, naive, random, configuration.options.cluster_size);
         await runOperations(disk, naive, random, { count: 40, allowed });
         await disk.close();
         requireClean(path, `${context}, after us`);
         writeFileSync(raw, naive.bytes);
         requireQemuSees(path, raw, `${context}, after us`);
-        await requireSameWords(path, raw, `${context}, after us`);
+        await requireSameWords(path, raw, configuration, `${context}, after us`);
         qemuTurn(path, naive, random, configuration);
         requireClean(path, `${context}, after QEMU`);
         const again = await open(path, true);
@@ -180,7 +216,7 @@ describe.each(CONFIGURATIONS.map((configuration, index) => [JSON.stringify(confi
         expect(await again.check(), context).toMatchObject({ corruptions: 0, leaks: 0, checkErrors: 0 });
         await again.close();
         writeFileSync(raw, naive.bytes);
-        await requireSameWords(path, raw, `${context}, after QEMU`);
+        await requireSameWords(path, raw, configuration, `${context}, after QEMU`);
       }
     });
   },
