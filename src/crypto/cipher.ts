@@ -5,6 +5,7 @@
  */
 import { cbc, ctr, ecb } from '@noble/ciphers/aes.js';
 import { divideUp, setU64le, view } from '../base/bytes.ts';
+import { DiskError } from '../base/errors.ts';
 import { SECTOR } from '../base/units.ts';
 import { digest, type HashName } from './hash.ts';
 
@@ -26,6 +27,12 @@ export interface SectorCipher {
   encrypt(bytes: Uint8Array, firstSector: number): void;
   decrypt(bytes: Uint8Array, firstSector: number): void;
 }
+
+const refuse = (): never => {
+  throw new DiskError('refused', 'The image is encrypted and was opened without its key', { field: 'key-secret' });
+};
+/** In place of a cipher whose key nobody gave. */
+export const LOCKED_CIPHER: SectorCipher = { encrypt: refuse, decrypt: refuse };
 
 const BLOCK = 16;
 /** Sectors that are dealt with at a time. */

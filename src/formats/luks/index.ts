@@ -1,10 +1,68 @@
-/** LUKS, Linux's encrypted disk. Recognised, not opened yet. */
-import { hasU32be, recognised } from '../recognised.ts';
+/** LUKS version 1, Linux's encrypted disk, as QEMU's format `luks` has it. Version 2 is recognised and refused. */
+import { DiskError } from '../../base/errors.ts';
+import type { Io } from '../../base/io.ts';
+import { Luks } from '../../crypto/luks.ts';
+import { LUKS_OPTIONS, luksLength, luksOptions } from '../../crypto/luks-options.ts';
+import { passphraseFor } from '../../crypto/passphrase.ts';
+import type { Storage } from '../../storage/storage.ts';
+import type { CreateParameters, FormatDescriptor, Inspection } from '../driver.ts';
+import { hasU32be } from '../recognised.ts';
+import { FORMAT, openImage } from './image.ts';
+
+/** See `FormatDescriptor.inspect`. */
+function* inspectImage(storage: Storage): Io<Inspection> {
+  try {
+    const { size, luks } = yield* openImage(storage, { readOnly: true, noData: true });
+    const { 'cipher-alg': cipher, 'cipher-mode': mode } = luks.info();
+    return { size, references: [], features: ['version 1', `encrypted (${cipher}, ${mode})`], warnings: [] };
+  } catch (error) {
+    if (!(error instanceof DiskError) || error.kind === 'io') throw error;
+    return { references: [], features: [], warnings: [error.message] };
+  }
+}
+
+/** The header's write is the last thing that makes it an image; the disk's sectors follow as a hole, and read as anything. */
+function* createImage(storage: Storage, { size, backing, options, secret }: CreateParameters): Io<void> {
+  const known = new Set<string>(LUKS_OPTIONS.map(({ name }) => name));
+  for (const name of Object.keys(options))
+    if (!known.has(name)) throw new DiskError('refused', `${FORMAT}: unknown option "${name}"`, { format: FORMAT, field: name });
+  if (backing) throw new DiskError('refused', `${FORMAT}: a luks image cannot have a backing file`, { format: FORMAT, field: 'backing_file' });
+  if (size % 512 !== 0) throw new DiskError('refused', `${FORMAT}: the size must be a multiple of 512 bytes`, { format: FORMAT, field: 'size' });
+  const chosen = luksOptions(options, FORMAT);
+  const id = options['key-secret'];
+  const request = { image: storage.name, format: FORMAT, encryption: 'luks', ...(id === undefined ? {} : { id: String(id) }) } as const;
+  const passphrase = yield* passphraseFor(secret, request);
+  const length = luksLength(chosen);
+  yield* storage.truncate(length + size);
+  yield* Luks.create({ storage, offset: 0 }, chosen, passphrase, FORMAT);
+  yield* storage.flush();
+}
 
 /** The LUKS format. */
-export const luks = recognised({
-  name: 'luks',
+export const luks: FormatDescriptor = {
+  name: FORMAT,
+  aliases: [],
   title: 'Linux encrypted disk (LUKS)',
   extensions: ['luks'],
   probe: (head) => (hasU32be(head, 0, 0x4c554b53) && head[4] === 0xba && head[5] === 0xbe ? 100 : 0),
-});
+  capabilities: {
+    read: true,
+    write: true,
+    create: true,
+    resize: true,
+    snapshots: false,
+    check: false,
+    repair: false,
+    backing: false,
+    discard: false,
+    zeroes: false,
+    compressedRead: false,
+    compressedWrite: false,
+  },
+  createOptions: LUKS_OPTIONS,
+  limits: ['LUKS version 2', 'ciphers other than AES', 'detached headers'],
+  inspect: inspectImage,
+  open: openImage,
+  measure: ({ size, options }) => ({ size, metadata: luksLength(luksOptions(options, FORMAT)), unit: 512, everything: true }),
+  create: createImage,
+};

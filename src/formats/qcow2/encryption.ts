@@ -9,7 +9,7 @@ import { roundUp, setU64be, u64be, view } from '../../base/bytes.ts';
 import { corrupt, DiskError, unsupported } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
 import { SECTOR } from '../../base/units.ts';
-import { type SectorCipher, sectorCipher } from '../../crypto/cipher.ts';
+import { LOCKED_CIPHER, type SectorCipher, sectorCipher } from '../../crypto/cipher.ts';
 import { Luks } from '../../crypto/luks.ts';
 import { luksLength, luksOptions } from '../../crypto/luks-options.ts';
 import { passphraseFor } from '../../crypto/passphrase.ts';
@@ -36,11 +36,11 @@ export class Encryption {
   readonly method: 'aes' | 'luks';
   readonly place: CryptoPlace | undefined;
   readonly luks: Luks | undefined;
-  readonly #cipher: SectorCipher | undefined;
+  readonly #cipher: SectorCipher;
   /** For LUKS one is enough. */
   #window: EncryptedStorage | undefined;
 
-  constructor(luks: Luks | undefined, cipher: SectorCipher | undefined) {
+  constructor(luks: Luks | undefined, cipher: SectorCipher) {
     this.method = luks ? 'luks' : 'aes';
     this.luks = luks;
     this.place = luks && { offset: luks.area.offset, length: luks.area.length };
@@ -49,8 +49,8 @@ export class Encryption {
 
   /** The storage through which guest bytes from `guestOffset` on are plain at `hostOffset` of `file`. */
   over(file: Storage, guestOffset: number, hostOffset: number): Storage {
-    if (this.method === 'aes') return new EncryptedStorage(file, this.#cipher ?? LOCKED, hostOffset - guestOffset);
-    if (this.#window?.next !== file) this.#window = new EncryptedStorage(file, this.#cipher ?? LOCKED);
+    if (this.method === 'aes') return new EncryptedStorage(file, this.#cipher, hostOffset - guestOffset);
+    if (this.#window?.next !== file) this.#window = new EncryptedStorage(file, this.#cipher);
     return this.#window;
   }
 
@@ -60,18 +60,13 @@ export class Encryption {
   }
 }
 
-const refuseLocked = (): never => {
-  throw new DiskError('refused', `${FORMAT}: the image is encrypted and was opened without its key`, { format: FORMAT, field: 'encrypt.key-secret' });
-};
-const LOCKED: SectorCipher = { encrypt: refuseLocked, decrypt: refuseLocked };
-
 /** What an image's header says of encryption, with the key unless only facts are wanted. Nothing if it is not encrypted. */
 export function* openEncryption(storage: Storage, header: Header, parameters: OpenParameters): Io<Encryption | undefined> {
   if (header.cryptMethod === 0) return undefined;
   if (header.cryptMethod !== AES && header.cryptMethod !== LUKS)
     throw unsupported(FORMAT, `encryption method ${header.cryptMethod} (1 AES and 2 LUKS are known)`, { field: 'crypt_method', offset: 32 });
   const luks = header.cryptMethod === LUKS ? yield* Luks.load({ storage, ...cryptoPlace(header, storage.size) }, FORMAT) : undefined;
-  if (parameters.noData) return new Encryption(luks, undefined);
+  if (parameters.noData) return new Encryption(luks, LOCKED_CIPHER);
   const passphrase = yield* passphraseFor(parameters.secret, { image: storage.name, format: FORMAT, encryption: luks ? 'luks' : 'aes' });
   return new Encryption(luks, luks ? yield* luks.unlock(passphrase) : aesCipher(passphrase));
 }

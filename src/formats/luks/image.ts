@@ -1,0 +1,77 @@
+/**
+ * An open LUKS1 image: a header with key slots, then the disk's sectors, encrypted, counted from the start of the payload. Nothing is ever
+ * allocated: the file is as large as the disk and its header. Discards are left alone, as in QEMU.
+ */
+import { roundUp } from '../../base/bytes.ts';
+import { DiskError } from '../../base/errors.ts';
+import type { Io } from '../../base/io.ts';
+import { SECTOR } from '../../base/units.ts';
+import { LOCKED_CIPHER, type SectorCipher } from '../../crypto/cipher.ts';
+import { Luks } from '../../crypto/luks.ts';
+import { passphraseFor } from '../../crypto/passphrase.ts';
+import { EncryptedStorage } from '../../crypto/window.ts';
+import { type Storage, writeZeroes } from '../../storage/storage.ts';
+import type { Extent, FormatInfo, ImageDriver, MetadataExtent, OpenParameters, Placement } from '../driver.ts';
+
+export const FORMAT = 'luks';
+
+/** Opens an image: reads and checks the header, and finds the key unless only facts are wanted. */
+export function* openImage(storage: Storage, parameters: OpenParameters): Io<LuksImage> {
+  const luks = yield* Luks.load({ storage, offset: 0, length: storage.size }, FORMAT);
+  if (parameters.noData) return new LuksImage(storage, luks, LOCKED_CIPHER);
+  const passphrase = yield* passphraseFor(parameters.secret, { image: storage.name, format: FORMAT, encryption: 'luks' });
+  return new LuksImage(storage, luks, yield* luks.unlock(passphrase));
+}
+
+export class LuksImage implements ImageDriver {
+  readonly format = FORMAT;
+  /** So that a request that changes part of a sector has all of it for itself. */
+  readonly clusterSize = SECTOR;
+  readonly storage: Storage;
+  readonly luks: Luks;
+  readonly #payload: EncryptedStorage;
+
+  constructor(storage: Storage, luks: Luks, cipher: SectorCipher) {
+    this.storage = storage;
+    this.luks = luks;
+    this.#payload = new EncryptedStorage(storage, cipher, luks.payloadOffset);
+  }
+
+  get size(): number {
+    return Math.max(0, roundUp(this.storage.size, SECTOR) - this.luks.payloadOffset);
+  }
+
+  *map(offset: number, length: number): Io<Extent> {
+    return { kind: 'data', length, storage: this.#payload, hostOffset: this.luks.payloadOffset + offset, encrypted: true };
+  }
+
+  *allocate(offset: number, length: number): Io<Placement> {
+    return { length, storage: this.#payload, hostOffset: this.luks.payloadOffset + offset };
+  }
+
+  *zero(offset: number, length: number): Io<number> {
+    yield* writeZeroes(this.#payload, this.luks.payloadOffset + offset, length);
+    return length;
+  }
+
+  *resize(size: number): Io<void> {
+    if (size % SECTOR !== 0) throw new DiskError('refused', `${FORMAT}: the size must be a multiple of 512 bytes`, { format: FORMAT, field: 'size' });
+    yield* this.storage.truncate(this.luks.payloadOffset + size);
+  }
+
+  *metadata(): Io<MetadataExtent[]> {
+    return [{ hostOffset: 0, length: this.luks.payloadOffset, what: 'encryption header' }];
+  }
+
+  info(): FormatInfo {
+    return { encrypted: true, specific: this.luks.info() };
+  }
+
+  *flush(): Io<void> {
+    yield* this.storage.flush();
+  }
+
+  *close(): Io<void> {
+    if (!this.storage.readOnly) yield* this.storage.flush();
+  }
+}
