@@ -51,11 +51,11 @@ export function luksOptions(given: Given, format: string, prefix = ''): LuksOpti
   return { cipher, hash, keyLength, iterTime: iterTime(given[`${prefix}iter-time`], format, `${prefix}iter-time`) };
 }
 
-/** Milliseconds; QEMU refuses 0. */
+/** Milliseconds; 0 is the default, as in QEMU. */
 export function iterTime(given: string | number | boolean | undefined, format: string, field: string): number {
-  const value = given === undefined ? 2000 : Number(given);
-  if (Number.isInteger(value) && value > 0) return value;
-  throw new DiskError('refused', `${format}: ${field} must be at least 1 millisecond`, { format, field });
+  const value = Number(given ?? 0);
+  if (Number.isInteger(value) && value >= 0) return value || 2000;
+  throw new DiskError('refused', `${format}: ${field} is a number of milliseconds`, { format, field });
 }
 
 /** Bytes of the header that these options make, with its key slots. */

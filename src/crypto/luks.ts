@@ -6,7 +6,7 @@
  * mark changes; that is one word, in one sector. To erase, the mark and the salt go first, then the material is overwritten: what a cut leaves
  * is unusable already. The other slots' bytes are written again as they were.
  */
-import { DiskError } from '../base/errors.ts';
+import { assert, DiskError } from '../base/errors.ts';
 import type { Io } from '../base/io.ts';
 import { readBytes, type Storage } from '../storage/storage.ts';
 import { afMerge, afSplit } from './anti-forensic.ts';
@@ -40,11 +40,16 @@ const LEAST_ITERATIONS = 1000;
 /** All key slots that a passphrase is tried on together may ask for no more than this. */
 const MAX_TRIED = 2 * MAX_ITERATIONS;
 
+/** Times erased key material is overwritten. Files below may move what is written, so more would promise no more. */
+const WIPES = 2;
+
 /** A header that was read, before anybody has its key. */
 export class Luks {
   readonly area: LuksArea;
   readonly #format: string;
   #header: LuksHeader;
+  /** Once somebody has unlocked it. */
+  #key: Uint8Array | undefined;
 
   private constructor(area: LuksArea, header: LuksHeader, format: string) {
     this.area = area;
@@ -65,8 +70,19 @@ export class Luks {
 
   /** Finds the slot that this passphrase opens and makes the cipher. Throws `refused` if there is none. */
   *unlock(passphrase: Uint8Array): Io<SectorCipher> {
-    const { key } = yield* this.#find(passphrase);
-    return sectorCipher(this.#header.cipher, key);
+    this.#key = yield* this.#find(passphrase);
+    return sectorCipher(this.#header.cipher, this.#key);
+  }
+
+  /** Numbers of the slots that hold a key. */
+  activeSlots(): number[] {
+    return this.#header.slots.flatMap(({ active }, index) => (active ? [index] : []));
+  }
+
+  /** Whether a passphrase opens this slot. */
+  *opens(index: number, passphrase: Uint8Array): Io<boolean> {
+    const slot = this.#header.slots[index];
+    return slot?.active === true && (yield* this.#tryKey(slot, passphrase)) !== undefined;
   }
 
   /** The facts of `qemu-img info`, in its order. */
@@ -91,9 +107,9 @@ export class Luks {
     };
   }
 
-  *#find(passphrase: Uint8Array): Io<{ key: Uint8Array; slot: number }> {
+  *#find(passphrase: Uint8Array): Io<Uint8Array> {
     let tried = 0;
-    for (const [index, slot] of this.#header.slots.entries()) {
+    for (const slot of this.#header.slots) {
       if (!slot.active) continue;
       tried += slot.iterations;
       if (tried > MAX_TRIED)
@@ -102,9 +118,10 @@ export class Luks {
           field: 'LUKS iterations',
         });
       const key = yield* this.#tryKey(slot, passphrase);
-      if (key) return { key, slot: index };
+      if (key) return key;
     }
-    throw this.#refused('Invalid password, cannot unlock any keyslot');
+    const field = this.#format === 'luks' ? 'key-secret' : 'encrypt.key-secret';
+    throw new DiskError('refused', `${this.#format}: Invalid password, cannot unlock any keyslot`, { format: this.#format, field });
   }
 
   /** The master key, if the passphrase opens this slot. */
@@ -126,10 +143,6 @@ export class Luks {
     return pbkdf2({ hash, password: passphrase, salt, iterations, length: keyLength });
   }
 
-  #refused(message: string, field = 'key-secret'): DiskError {
-    return new DiskError('refused', `${this.#format}: ${message}`, { format: this.#format, field });
-  }
-
   /** Writes a new header with one active slot. Nothing of an image may be there yet. */
   static *create(area: Omit<LuksArea, 'length'>, options: LuksOptions, passphrase: Uint8Array, format: string): Io<Luks> {
     const { cipher, hash, keyLength, iterTime } = options;
@@ -148,24 +161,40 @@ export class Luks {
       slots: places.slots.map((offset) => ({ active: false, iterations: 0, salt: new Uint8Array(SALT_LENGTH), offset })),
     };
     const luks = new Luks({ ...area, length: places.payloadOffset }, { ...blank, digest: yield* digestOf(blank, key) }, format);
-    yield* luks.#fill(0, key, passphrase, iterTime);
+    luks.#key = key;
+    yield* luks.fill(0, passphrase, iterTime);
     return luks;
   }
 
-  /** Puts the master key under a passphrase into a free slot. */
-  *#fill(index: number, key: Uint8Array, passphrase: Uint8Array, iterTime: number): Io<void> {
+  /** Puts the master key under a passphrase into a slot, over what it held. The image was unlocked. Durable when it returns. */
+  *fill(index: number, passphrase: Uint8Array, iterTime: number): Io<void> {
     const header = this.#header;
+    assert(this.#key, 'a key slot is filled before the image was unlocked');
+    if (header.slots[index]?.active) yield* this.erase(index);
     const { storage, offset } = this.area;
     const iterations = Math.max(LEAST_ITERATIONS, yield* iterationsFor(header.hash, header.keyLength, iterTime));
     const slot: KeySlot = { active: false, iterations, salt: random(SALT_LENGTH), offset: (header.slots[index] as KeySlot).offset };
     const slotKey = yield* this.#slotKey(slot, passphrase);
-    const material = afSplit(key, { stripes: STRIPES, hash: header.hash }, random);
+    const material = afSplit(this.#key, { stripes: STRIPES, hash: header.hash }, random);
     sectorCipher(header.cipher, slotKey).encrypt(material, 0);
     slotKey.fill(0);
     yield* storage.write(offset + slot.offset, material);
     yield* this.#writeSlot(index, slot);
     yield* storage.barrier();
     yield* this.#writeSlot(index, { ...slot, active: true });
+    yield* storage.flush();
+  }
+
+  /** Forgets a slot's key: its salt, then its key material, which is overwritten. Durable when it returns. */
+  *erase(index: number): Io<void> {
+    const { storage, offset } = this.area;
+    const slot = this.#header.slots[index] as KeySlot;
+    yield* this.#writeSlot(index, { ...slot, active: false, iterations: 0, salt: new Uint8Array(SALT_LENGTH) });
+    yield* storage.flush();
+    for (let pass = 0; pass < WIPES; pass++) {
+      yield* storage.write(offset + slot.offset, random(materialLength(this.#header)));
+      yield* storage.flush();
+    }
   }
 
   *#writeSlot(index: number, slot: KeySlot): Io<void> {

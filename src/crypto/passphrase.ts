@@ -10,7 +10,7 @@ export interface SecretRequest {
   readonly format: string;
   /** LUKS, or the AES encryption of old qcow2 images. */
   readonly encryption: 'luks' | 'aes';
-  /** What a new image's options call the secret, if they do: `encrypt.key-secret` or `key-secret`. */
+  /** What the options call the secret, if they do: the value of `key-secret`, or of `amend`'s `new-secret` and `old-secret`. */
   readonly id?: string;
 }
 
@@ -22,6 +22,7 @@ export function* passphraseFor(ask: AskSecret | undefined, request: SecretReques
   const { format } = request;
   const field = format === 'luks' ? 'key-secret' : 'encrypt.key-secret';
   const secret = ask ? yield* ask(request) : undefined;
+  if (!secret && request.id !== undefined) throw new DiskError('refused', `${format}: No secret with id '${request.id}'`, { format, field });
   if (!secret) throw new DiskError('refused', `${format}: Parameter '${field}' is required for cipher`, { format, field });
   try {
     new TextDecoder('utf-8', { fatal: true }).decode(secret);

@@ -138,6 +138,8 @@ export interface AmendParameters {
   readonly options: Readonly<Record<string, string | number | boolean>>;
   /** Does what could make the image unreadable (the last key slot). */
   readonly force: boolean;
+  /** Asked for passphrases that options name. */
+  readonly secret?: AskSecret;
   /** Changes the disk's size as `Storage.truncate` of the node does; 0 is never asked for. */
   readonly resize: (size: number) => Io<void>;
   /** Called with steps done and the total, as far as they are known. */

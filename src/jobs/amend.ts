@@ -2,6 +2,7 @@
 import { DiskError } from '../base/errors.ts';
 import { runAsync } from '../base/io.ts';
 import type { Disk } from '../disk/disk.ts';
+import { askSecret, type Secret, type SecretCallback } from '../disk/secrets.ts';
 import { type JobOptions, throwIfAborted } from './job.ts';
 
 /** What `amend` changes, and how. */
@@ -10,14 +11,17 @@ export interface AmendOptions extends JobOptions {
   readonly options: Readonly<Record<string, string | number | boolean>>;
   /** Does what could make the image unreadable, such as erasing the last key slot. */
   readonly force?: boolean;
+  /** Answers with the passphrases that `encrypt.new-secret` and `encrypt.old-secret` name: the name is the request's `id`. */
+  readonly secret?: Secret | SecretCallback;
 }
 
 /**
  * Changes options of a disk's image as `qemu-img amend` does, in QEMU's order and up to the first that is refused: what came before it
  * stays changed. Throws `unsupported` if the format has no such options, `refused` naming the option.
  */
-export async function amend(disk: Disk, { options, force = false, signal, onProgress }: AmendOptions): Promise<void> {
+export async function amend(disk: Disk, { options, force = false, secret, signal, onProgress }: AmendOptions): Promise<void> {
   throwIfAborted(signal);
   if (disk.readOnly) throw new DiskError('read-only', `${disk.node.name} is open read-only`);
-  await runAsync(disk.node.amend({ options, force, onProgress: (done, total) => onProgress?.(done, total) }));
+  const ask = askSecret(secret);
+  await runAsync(disk.node.amend({ options, force, ...(ask ? { secret: ask } : {}), onProgress: (done, total) => onProgress?.(done, total) }));
 }

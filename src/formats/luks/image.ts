@@ -8,10 +8,11 @@ import type { Io } from '../../base/io.ts';
 import { SECTOR } from '../../base/units.ts';
 import { LOCKED_CIPHER, type SectorCipher } from '../../crypto/cipher.ts';
 import { Luks } from '../../crypto/luks.ts';
+import { amendLuks, LUKS_AMEND_OPTIONS } from '../../crypto/luks-amend.ts';
 import { passphraseFor } from '../../crypto/passphrase.ts';
 import { EncryptedStorage } from '../../crypto/window.ts';
 import { type Storage, writeZeroes } from '../../storage/storage.ts';
-import type { Extent, FormatInfo, ImageDriver, MetadataExtent, OpenParameters, Placement } from '../driver.ts';
+import type { AmendParameters, Extent, FormatInfo, ImageDriver, MetadataExtent, OpenParameters, Placement } from '../driver.ts';
 
 export const FORMAT = 'luks';
 
@@ -57,6 +58,13 @@ export class LuksImage implements ImageDriver {
   *resize(size: number): Io<void> {
     if (size % SECTOR !== 0) throw new DiskError('refused', `${FORMAT}: the size must be a multiple of 512 bytes`, { format: FORMAT, field: 'size' });
     yield* this.storage.truncate(this.luks.payloadOffset + size);
+  }
+
+  *amend({ options, force, secret }: AmendParameters): Io<void> {
+    const known = new Set<string>(LUKS_AMEND_OPTIONS.map(({ name }) => name));
+    for (const name of Object.keys(options))
+      if (!known.has(name)) throw new DiskError('refused', `${FORMAT}: Invalid parameter '${name}'`, { format: FORMAT, field: name });
+    yield* amendLuks(this.luks, { format: FORMAT, prefix: '', options, secret, force });
   }
 
   *metadata(): Io<MetadataExtent[]> {

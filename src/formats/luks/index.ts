@@ -2,6 +2,7 @@
 import { DiskError } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
 import { Luks } from '../../crypto/luks.ts';
+import { LUKS_AMEND_OPTIONS } from '../../crypto/luks-amend.ts';
 import { LUKS_OPTIONS, luksLength, luksOptions } from '../../crypto/luks-options.ts';
 import { passphraseFor } from '../../crypto/passphrase.ts';
 import type { Storage } from '../../storage/storage.ts';
@@ -60,6 +61,7 @@ export const luks: FormatDescriptor = {
     compressedWrite: false,
   },
   createOptions: LUKS_OPTIONS,
+  amendOptions: LUKS_AMEND_OPTIONS,
   limits: ['LUKS version 2', 'ciphers other than AES', 'detached headers'],
   inspect: inspectImage,
   open: openImage,

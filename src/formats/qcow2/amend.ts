@@ -6,6 +6,7 @@
 import { DiskError } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
 import { parseSize } from '../../base/units.ts';
+import { amendLuks, LUKS_AMEND_OPTIONS } from '../../crypto/luks-amend.ts';
 import type { AmendParameters, BackingReference, CreateOption } from '../driver.ts';
 import { AUTOCLEAR, COMPATIBLE, FORMAT, INCOMPATIBLE } from './layout.ts';
 import type { Metadata } from './metadata.ts';
@@ -21,6 +22,7 @@ export const amendOptions: readonly CreateOption[] = [
   { name: 'data_file_raw', help: 'off: the data file need no longer be a raw image' },
   { name: 'lazy_refcounts', help: 'allow lazy reference counts' },
   { name: 'refcount_bits', help: 'width of a reference count: 1, 2, 4, 8, 16, 32 or 64' },
+  ...LUKS_AMEND_OPTIONS.map((option) => ({ ...option, name: `encrypt.${option.name}` })),
 ];
 
 /** The changes asked for, each with the value it has now where nothing was said. */
@@ -40,6 +42,7 @@ export function* amend(meta: Metadata, backing: BackingReference | undefined, pa
   const { resize, onProgress } = parameters;
   const wanted = wantedOf(meta, parameters);
   if (wanted.version > meta.header.version) yield* meta.lock.run(() => upgrade(meta));
+  if (Object.keys(parameters.options).some(isEncryptOption)) yield* meta.lock.run(() => amendKeys(meta, parameters));
   if (wanted.refcountOrder !== meta.header.refcountOrder) {
     if (wanted.version < 3 && wanted.refcountOrder !== 4)
       throw refused('refcount_bits', 'Refcount widths other than 16 bits require compatibility level 1.1 or above (use compat=1.1 or greater)');
@@ -61,6 +64,12 @@ export function* amend(meta: Metadata, backing: BackingReference | undefined, pa
   if (wanted.version < meta.header.version) yield* meta.lock.run(() => downgrade(meta, { hasBacking: backing !== undefined, onProgress }));
 }
 
+const isEncryptOption = (name: string): boolean => name.startsWith('encrypt.');
+
+function* amendKeys({ encryption }: Metadata, { options, secret, force }: AmendParameters): Io<void> {
+  if (encryption?.luks) yield* amendLuks(encryption.luks, { format: FORMAT, prefix: 'encrypt.', options, secret, force });
+}
+
 const isLazy = (meta: Metadata): boolean => (meta.header.compatible & COMPATIBLE.lazyRefcounts) !== 0;
 
 /** Reads the options, in QEMU's order, so that the same one is complained of. */
@@ -80,6 +89,11 @@ function wantedOf(meta: Metadata, { options }: AmendParameters): Wanted {
       ...(options.backing_fmt === undefined ? {} : { format: String(options.backing_fmt) }),
     },
   };
+  if (!meta.encryption?.luks && Object.keys(options).some(isEncryptOption))
+    throw refused(
+      'encrypt.state',
+      meta.encryption ? 'Only LUKS encryption options can be amended' : "Can't amend encryption options - encryption not present",
+    );
   if (options.data_file !== undefined && (header.incompatible & INCOMPATIBLE.dataFile) === 0)
     throw refused('data_file', 'data-file can only be set for images that use an external data file');
   if (wanted.rawDataFile && !raw) throw refused('data_file_raw', 'data-file-raw cannot be set on existing images');

@@ -1,0 +1,101 @@
+/**
+ * Changing key slots of a LUKS image as QEMU's `amend` does: a further passphrase into a free slot, or slots erased by number or by the
+ * passphrase that opens them. What would make the image unreadable is refused unless it is forced. Words are QEMU's.
+ */
+import { DiskError } from '../base/errors.ts';
+import type { Io } from '../base/io.ts';
+import type { Luks } from './luks.ts';
+import { SLOTS } from './luks-layout.ts';
+import { iterTime } from './luks-options.ts';
+import { type AskSecret, passphraseFor } from './passphrase.ts';
+
+/** The options without the prefix that qcow2 gives them. */
+export const LUKS_AMEND_OPTIONS = [
+  { name: 'state', help: 'active: adds a passphrase; inactive: erases key slots' },
+  { name: 'new-secret', help: 'names the secret with the passphrase to add' },
+  { name: 'old-secret', help: 'names the passphrase whose key slots are erased' },
+  { name: 'keyslot', help: 'the key slot, 0 to 7' },
+  { name: 'iter-time', help: 'milliseconds that unlocking with the new passphrase is to take', default: '2000' },
+] as const;
+
+export interface LuksChange {
+  readonly format: string;
+  /** `encrypt.` for qcow2. */
+  readonly prefix: string;
+  readonly options: Readonly<Record<string, string | number | boolean>>;
+  readonly secret: AskSecret | undefined;
+  readonly force: boolean;
+}
+
+/** Changes key slots; durable when it returns. The image was opened with its passphrase. Throws `refused`, naming the option. */
+export function* amendLuks(luks: Luks, change: LuksChange): Io<void> {
+  const { options, prefix } = change;
+  const refuse = refusal(change);
+  const state = options[`${prefix}state`];
+  if (state === undefined) throw refuse('state', "Parameter 'state' is missing");
+  if (state === 'active') return yield* activate(luks, change);
+  if (state === 'inactive') return yield* erase(luks, change);
+  throw refuse('state', `Parameter 'state' does not accept value '${state}'`);
+}
+
+const refusal =
+  ({ format, prefix }: LuksChange) =>
+  (name: string, message: string) =>
+    new DiskError('refused', `${format}: ${message}`, { format, field: prefix + name });
+
+function* activate(luks: Luks, change: LuksChange): Io<void> {
+  const { options, prefix, format, force } = change;
+  const refuse = refusal(change);
+  if (options[`${prefix}new-secret`] === undefined) throw refuse('new-secret', "'new-secret' is required to activate a keyslot");
+  if (options[`${prefix}old-secret`] !== undefined) throw refuse('old-secret', "'old-secret' must not be given when activating keyslots");
+  const active = luks.activeSlots();
+  const given = slotOf(change);
+  if (given !== undefined && active.includes(given) && !force)
+    throw refuse('keyslot', `Refusing to overwrite active keyslot ${given} - please erase it first`);
+  const slot = given ?? Array.from({ length: SLOTS }, (_, index) => index).find((index) => !active.includes(index));
+  if (slot === undefined) throw refuse('keyslot', "Can't add a keyslot - all keyslots are in use");
+  yield* luks.fill(slot, yield* secretOf(luks, change, 'new-secret'), iterTime(options[`${prefix}iter-time`], format, `${prefix}iter-time`));
+}
+
+function* erase(luks: Luks, change: LuksChange): Io<void> {
+  const { options, prefix, force } = change;
+  const refuse = refusal(change);
+  for (const name of ['new-secret', 'iter-time'])
+    if (options[prefix + name] !== undefined) throw refuse(name, `'${name}' must not be given when erasing keyslots`);
+  const old = options[`${prefix}old-secret`] === undefined ? undefined : yield* secretOf(luks, change, 'old-secret');
+  const active = luks.activeSlots();
+  const given = slotOf(change);
+  if (given !== undefined) {
+    if (old && !(yield* luks.opens(given, old)))
+      throw refuse('old-secret', `Given keyslot ${given} doesn't contain the given old password for erase operation`);
+    if (!force && !active.includes(given)) throw refuse('keyslot', `Given keyslot ${given} is already erased (inactive) `);
+    if (!force && active.length === 1)
+      throw refuse(
+        'keyslot',
+        `Attempt to erase the only active keyslot ${given} which will erase all the data in the image irreversibly - refusing operation`,
+      );
+    return yield* luks.erase(given);
+  }
+  if (!old) throw refuse('keyslot', 'To erase keyslot(s), either explicit keyslot index or the password currently contained in them must be given');
+  const matching: number[] = [];
+  for (const slot of active) if (yield* luks.opens(slot, old)) matching.push(slot);
+  if (matching.length === 0) throw refuse('old-secret', 'No keyslots match given (old) password for erase operation');
+  if (!force && matching.length === active.length)
+    throw refuse(
+      'old-secret',
+      'All the active keyslots match the (old) password that was given and erasing them will erase all the data in the image irreversibly - refusing operation',
+    );
+  for (const slot of matching) yield* luks.erase(slot);
+}
+
+function slotOf(change: LuksChange): number | undefined {
+  const given = change.options[`${change.prefix}keyslot`];
+  if (given === undefined) return undefined;
+  const slot = Number(given);
+  if (!Number.isInteger(slot) || slot < 0 || slot >= SLOTS)
+    throw refusal(change)('keyslot', `Invalid keyslot ${given} specified, must be between 0 and ${SLOTS - 1}`);
+  return slot;
+}
+
+const secretOf = (luks: Luks, { options, prefix, secret, format }: LuksChange, name: string): Io<Uint8Array> =>
+  passphraseFor(secret, { image: luks.area.storage.name, format, encryption: 'luks', id: String(options[prefix + name]) });
