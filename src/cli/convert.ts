@@ -142,7 +142,8 @@ async function convertImages(images: Images, plan: Plan, progress: Progress): Pr
       await convert(source, target, {
         sparse: plan.sparse,
         targetOffset: copied,
-        targetIsZero: options.has('target-is-zero') || (!plan.existing && !overBacking),
+        targetIsZero: options.has('target-is-zero'),
+        targetIsNew: !plan.existing && !overBacking,
         topOnly: overBacking,
         compressed: options.has('c'),
         onProgress: (done) => progress.update(copied + done, total),

@@ -119,12 +119,12 @@ export function specificText(data: Readonly<Record<string, unknown>> | undefined
   return data ? `Format specific information:\n${tree(data, 4)}` : '';
 }
 
-function tree(data: Readonly<Record<string, unknown>>, indent: number): string {
+function tree(data: Readonly<Record<string, unknown>> | readonly unknown[], indent: number): string {
   const margin = ' '.repeat(indent);
   return Object.entries(data)
     .map(([key, value]) => {
-      const name = `${margin}${key.replaceAll('-', ' ')}:`;
-      if (typeof value === 'object' && value !== null) return `${name}\n${tree(value as Record<string, unknown>, indent + 4)}`;
+      const name = `${margin}${Array.isArray(data) ? `[${key}]` : key.replaceAll('-', ' ')}:`;
+      if (typeof value === 'object' && value !== null) return `${name}\n${tree(value as Parameters<typeof tree>[0], indent + 4)}`;
       return `${name} ${String(value)}\n`;
     })
     .join('');

@@ -157,6 +157,8 @@ export interface ImageDriver {
   /** Guest bytes that come alive, or read as zero, as one, where that is less than a cluster. */
   readonly subclusterSize?: number;
   readonly backing?: BackingReference | undefined;
+  /** False if an image that was just created may read as anything: its sectors are deciphered, whatever lies there. Default true. */
+  readonly newReadsZero?: boolean;
   /** The storage the image was opened on. */
   readonly storage: Storage;
   /** Further files of the image, opened through `OpenParameters.dataFile`; whoever closes the image closes them behind it. */

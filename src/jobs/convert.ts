@@ -23,6 +23,8 @@ export interface ConvertOptions extends JobOptions {
   readonly sparse?: number;
   /** The target reads as zero all over (`--target-is-zero`): nothing is cleared. */
   readonly targetIsZero?: boolean;
+  /** The target was just created: nothing is cleared that reads as zero in a new image of its format. */
+  readonly targetIsNew?: boolean;
   /** Copy only what the source's own image holds: the rest comes from the target's backing file (`qemu-img convert -B`). */
   readonly topOnly?: boolean;
   /** Write compressed clusters (`qemu-img convert -c`); the target's format must have them. */
@@ -41,7 +43,8 @@ export function convert(source: Disk, target: Disk, options: ConvertOptions = {}
 
 /** `convert` inside coroutines. */
 export function* convertNodes(source: BlockNode, target: BlockNode, options: ConvertOptions): Io<void> {
-  const { sparse = 4096, targetOffset = 0, topOnly = false, targetIsZero = false, compressed = false } = options;
+  const { sparse = 4096, targetOffset = 0, topOnly = false, targetIsNew = false, compressed = false } = options;
+  const targetIsZero = options.targetIsZero || (targetIsNew && target.driver.newReadsZero !== false);
   const size = source.size;
   if (sparse % SECTOR !== 0 || sparse < 0) throw new DiskError('refused', `The sparse size ${sparse} is not a multiple of 512`, { field: 'sparse' });
   if (targetOffset % SECTOR !== 0)

@@ -123,7 +123,7 @@ async function converted(
   return temporary(cleanup, scratch, async (target) => {
     // The disk closes the storage; closing it a second time does nothing.
     const disk = await createDisk(target, { format: job.format, size: Math.ceil(source.size / 512) * 512 });
-    await convert(source, disk, { ...job, targetIsZero: true });
+    await convert(source, disk, { ...job, targetIsNew: true });
     await disk.close();
   });
 }

@@ -12,6 +12,7 @@ import { Refcounts } from '../../src/formats/qcow2/refcounts.ts';
 import { RecorderStorage } from '../../src/layers/recorder.ts';
 import { run } from '../oracle/qemu.ts';
 import type { Files } from './files.ts';
+import { SECRET } from './guest.ts';
 import { runWorkload } from './run.ts';
 import { workloads } from './workloads.ts';
 
@@ -31,7 +32,11 @@ function secondOpinion(files: Files): void {
   for (const [name, bytes] of files) writeFileSync(join(folder, name), bytes);
   judged++;
   const dirty = ((files.get('disk')?.[79] ?? 0) & 1) !== 0;
-  const { status, stderr } = run('qemu-img', ['check', ...(dirty ? ['-r', 'all'] : []), '-f', 'qcow2', join(folder, 'disk')]);
+  const encrypted = (files.get('disk')?.[35] ?? 0) !== 0;
+  const image = encrypted
+    ? ['--object', `secret,id=s,data=${SECRET}`, '--image-opts', `driver=qcow2,encrypt.key-secret=s,file.filename=${join(folder, 'disk')}`]
+    : ['-f', 'qcow2', join(folder, 'disk')];
+  const { status, stderr } = run('qemu-img', ['check', ...(dirty ? ['-r', 'all'] : []), ...image]);
   if (status !== 0 && status !== 3) throw new Error(`qemu-img check ended with ${status}: ${stderr.slice(0, 400)}`);
 }
 

@@ -12,7 +12,7 @@ import { memoryStorage } from '../../src/storage/memory.ts';
 import type { Storage } from '../../src/storage/storage.ts';
 import type { Random } from '../random.ts';
 import { type Change, CutFiles, type Files } from './files.ts';
-import { type Expectation, requireRight, SECTOR } from './guest.ts';
+import { type Expectation, requireRight, SECRET, SECTOR } from './guest.ts';
 
 export interface Exploration {
   readonly format: string;
@@ -92,7 +92,7 @@ async function judge(exploration: Exploration, files: Files, right: Expectation,
   const storages = new Map([...files].map(([name, bytes]) => [name, memoryStorage({ name, bytes })]));
   const resolve = ({ name }: { name: string }) => storages.get(name) ?? exploration.resolve(name);
   try {
-    const disk = await openDisk(storages.get(top) as Storage, { format, resolve });
+    const disk = await openDisk(storages.get(top) as Storage, { format, resolve, secret: SECRET });
     if (format !== 'raw') await requireSound(disk.check());
     await requireRight(disk, right);
     // A broken allocator shows only on the next write.

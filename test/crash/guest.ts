@@ -12,6 +12,8 @@ import { rebase } from '../../src/jobs/rebase.ts';
 import type { LogEntry } from '../../src/layers/recorder.ts';
 
 export const SECTOR = 512;
+/** Of the images that are encrypted. */
+export const SECRET = 'passphrase';
 
 /** One right answer. */
 export interface Right {

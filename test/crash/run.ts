@@ -7,7 +7,7 @@ import type { Storage } from '../../src/storage/storage.ts';
 import { Random } from '../random.ts';
 import { explore } from './explorer.ts';
 import type { Files } from './files.ts';
-import { filled, Guest, SECTOR } from './guest.ts';
+import { filled, Guest, SECRET, SECTOR } from './guest.ts';
 import type { Workload } from './workloads.ts';
 
 export interface RunOptions {
@@ -41,7 +41,7 @@ export async function runWorkload(workload: Workload, options: RunOptions): Prom
   if (workload.other) await makeBacking(make('other'), sectors + 20, 3);
   const named = backing ? { backing: { name: 'base', format: 'qcow2' } } : {};
   const create: Resolve = ({ name }) => files.get(name) ?? make(name);
-  await (await createDisk(make(TOP), { format, size: sectors * SECTOR, ...workload.options, ...named, resolve: create })).flush();
+  await (await createDisk(make(TOP), { format, size: sectors * SECTOR, ...workload.options, ...named, resolve: create, secret: SECRET })).flush();
   const log: LogEntry[] = [];
   const start = new Map<string, Uint8Array>();
   const storages = new Map<string, Storage>(files);
@@ -52,7 +52,11 @@ export async function runWorkload(workload: Workload, options: RunOptions): Prom
   }
   const resolve: Resolve = ({ name }) => storages.get(name) as Storage;
   const writableBacking = recorded.includes('base') ? { writableBacking: 1 } : {};
-  const guest = new Guest(await openDisk(storages.get(TOP) as Storage, { format, resolve, ...writableBacking }), log, contents.slice(0, sectors));
+  const guest = new Guest(
+    await openDisk(storages.get(TOP) as Storage, { format, resolve, secret: SECRET, ...writableBacking }),
+    log,
+    contents.slice(0, sectors),
+  );
   await workload.run(guest, random, resolve);
   await guest.flush();
   try {

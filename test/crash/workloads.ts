@@ -273,6 +273,25 @@ export const workloads: readonly Workload[] = [
       run: (guest, random) => amendments(guest, random, { cluster: options.cluster_size / 512, snapshots, discards: !backing }),
     }),
   ),
+  ...[
+    { ...SMALL, 'encrypt.format': 'aes' },
+    { cluster_size: 4096, 'encrypt.format': 'luks', 'encrypt.iter-time': 1, 'encrypt.cipher-alg': 'aes-128', 'encrypt.cipher-mode': 'cbc' },
+  ].map((options) =>
+    qcow2('encrypted', options, {
+      sectors: 300,
+      run: async (guest, random) => {
+        await mixture(guest, random, { count: 30, most: 20, cluster: options.cluster_size / 512 });
+        await snapshots(guest, random, 9);
+        await guest.resize(random.between(100, 500));
+        await writes(guest, random, { count: 8, most: 5 });
+      },
+    }),
+  ),
+  qcow2(
+    'encrypted over a backing file',
+    { cluster_size: 16384, extended_l2: 'on', 'encrypt.format': 'aes' },
+    { sectors: 200, backing: 'longer', run: (guest, random) => mixture(guest, random, { count: 50, most: 9, cluster: 32 }) },
+  ),
   // 64-bit counts in 512-byte clusters: a block counts 64 clusters, and the table outgrows its first cluster at 4096.
   qcow2(
     'refcount table growth',

@@ -28,6 +28,7 @@ export class LuksImage implements ImageDriver {
   readonly format = FORMAT;
   /** So that a request that changes part of a sector has all of it for itself. */
   readonly clusterSize = SECTOR;
+  readonly newReadsZero = false;
   readonly storage: Storage;
   readonly luks: Luks;
   readonly #payload: EncryptedStorage;

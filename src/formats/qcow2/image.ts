@@ -130,6 +130,12 @@ export class Qcow2Image implements ImageDriver {
     return this.#metadata.header.size;
   }
 
+  /** Clusters that were set aside are deciphered. */
+  get newReadsZero(): boolean {
+    const { encryption, l1Size } = this.#metadata;
+    return !encryption || l1Size === 0 || this.#metadata.l1Offset(0) === 0;
+  }
+
   get clusterSize(): number {
     return this.#metadata.clusterSize;
   }

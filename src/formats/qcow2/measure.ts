@@ -5,7 +5,9 @@
 import { divideUp, roundUp } from '../../base/bytes.ts';
 import { DiskError } from '../../base/errors.ts';
 import { parseSize } from '../../base/units.ts';
+import { luksLength, luksOptions } from '../../crypto/luks-options.ts';
 import type { CreateParameters, Measurement } from '../driver.ts';
+import { encryptionChoice } from './encryption.ts';
 import { FORMAT, MAX_L1_BYTES } from './layout.ts';
 
 /** See `FormatDescriptor.measure`. */
@@ -20,7 +22,9 @@ export function measureImage({ size, backing, options }: CreateParameters): Meas
   const tables = divideUp(disk / unit, l2Entries);
   if (tables * 8 > MAX_L1_BYTES) throw refused('size', 'The image size is too large (try using a larger cluster size)');
   const counted = 1 + tables + divideUp(tables * 8, unit) + disk / unit;
-  const metadata = (counted - disk / unit + refcountClusters(counted, unit, bits)) * unit;
+  // As in QEMU, the reference counts of the encryption header are left out.
+  const encryption = encryptionChoice({ options }) === 'luks' ? roundUp(luksLength(luksOptions(options, FORMAT, 'encrypt.')), unit) : 0;
+  const metadata = (counted - disk / unit + refcountClusters(counted, unit, bits)) * unit + encryption;
   return { size: disk, metadata, unit, everything: backing !== undefined || preallocation === 'full' || preallocation === 'falloc' };
 }
 
