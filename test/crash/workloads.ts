@@ -15,6 +15,8 @@ export interface Workload {
   /** Files besides the disk's own that change too, and may be cut off anywhere. */
   readonly recorded?: readonly string[];
   run(guest: Guest, random: Random, resolve: Resolve): Promise<void>;
+  /** Part of the states of other workloads, where looking at one takes long. */
+  readonly share?: number;
 }
 
 /** A random range of sectors, often a whole number of clusters long or nearly so. */
@@ -279,6 +281,8 @@ export const workloads: readonly Workload[] = [
   ].map((options) =>
     qcow2('encrypted', options, {
       sectors: 300,
+      // Each state derives keys.
+      ...(options['encrypt.format'] === 'luks' ? { share: 1 / 4 } : {}),
       run: async (guest, random) => {
         await mixture(guest, random, { count: 30, most: 20, cluster: options.cluster_size / 512 });
         await snapshots(guest, random, 9);

@@ -129,7 +129,6 @@ describe('formats', () => {
     ['vmdk', 0, [...new TextEncoder().encode('# Disk DescriptorFile\nversion=1\n')]],
     ['qed', 0, [...new TextEncoder().encode('QED\0')]],
     ['qcow', 0, [0x51, 0x46, 0x49, 0xfb, 0, 0, 0, 1]],
-    ['luks', 0, [0x4c, 0x55, 0x4b, 0x53, 0xba, 0xbe]],
     ['parallels', 0, [...new TextEncoder().encode('WithoutFreeSpace'), 2, 0, 0, 0]],
   ] as const)('%s is named, not taken for raw', async (name, at, magic) => {
     const bytes = new Uint8Array(4096);

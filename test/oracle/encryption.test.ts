@@ -5,8 +5,9 @@
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, expect, it } from 'vitest';
+import { afterAll, describe, expect, it } from 'vitest';
 import { createDisk, openDisk } from '../../src/disk/open.ts';
+import { amend } from '../../src/jobs/amend.ts';
 import { nodeFileStorage } from '../../src/storage/node-file.ts';
 import { Random } from '../random.ts';
 import { run, type ToolResult } from './qemu.ts';
@@ -97,17 +98,23 @@ const CASES: readonly Options[] = [
 
 const image = join(folder, 'image');
 
-it.each(CASES)('qcow2 %j, created here, written in turns', async (options) => {
+it.each([
+  ...CASES.map((options) => ({ format: 'qcow2', options })),
+  { format: 'luks', options: { 'iter-time': 10 } },
+  { format: 'luks', options: { 'iter-time': 10, 'cipher-alg': 'aes-128', 'cipher-mode': 'cbc', 'ivgen-alg': 'essiv', 'hash-alg': 'sha1' } },
+])('$format $options, created here, written in turns', async ({ format, options }) => {
   const random = new Random(3);
   const guest = new Uint8Array(SIZE);
-  const disk = await createDisk(nodeFileStorage(image, { create: 'truncate' }), { format: 'qcow2', size: SIZE, secret: PASSPHRASE, ...options });
+  const disk = await createDisk(nodeFileStorage(image, { create: 'truncate' }), { format, size: SIZE, secret: PASSPHRASE, ...options });
+  // Nobody says what the sectors of a new luks image are.
+  if (format === 'luks') await disk.zero(0, SIZE);
   await disk.close();
-  await writeByUs(image, 'qcow2', guest, random);
-  requireQemuReads(image, 'qcow2', guest);
-  writeByQemu(image, 'qcow2', guest, random);
-  await requireWeRead(image, 'qcow2', guest);
-  await writeByUs(image, 'qcow2', guest, random);
-  requireQemuReads(image, 'qcow2', guest);
+  await writeByUs(image, format, guest, random);
+  requireQemuReads(image, format, guest);
+  writeByQemu(image, format, guest, random);
+  await requireWeRead(image, format, guest);
+  await writeByUs(image, format, guest, random);
+  requireQemuReads(image, format, guest);
 });
 
 // Few: QEMU takes seconds to create a LUKS header, because it measures how fast it derives keys.
@@ -119,4 +126,37 @@ it.each(CASES.filter(({ cluster_size: size }) => size === 512 || size === 1024))
   await requireWeRead(image, 'qcow2', guest);
   await writeByUs(image, 'qcow2', guest, random);
   requireQemuReads(image, 'qcow2', guest);
+});
+
+describe.each([
+  { format: 'qcow2', prefix: 'encrypt.' },
+  { format: 'luks', prefix: '' },
+])('key slots of $format', ({ format, prefix }) => {
+  const of = (options: Options) => Object.fromEntries(Object.entries(options).map(([name, value]) => [prefix + name, value]));
+  const amendHere = async (opener: string, options: Options) => {
+    const disk = await openDisk(nodeFileStorage(image), { format, secret: opener });
+    await amend(disk, { options: of(options), secret: ({ id }) => id });
+    await disk.close();
+  };
+  /** QEMU's secrets: `s` opens the image, `n` is the other passphrase. */
+  const secrets = (s: string, n: string) => ['--object', `secret,id=s,data=${s}`, '--object', `secret,id=n,data=${n}`];
+  const opensInQemu = (passphrase: string) =>
+    run('qemu-io', [...secrets(passphrase, ''), '--image-opts', opened(image, format), '-c', 'read -P 7 0 512']).status === 0;
+
+  it('a passphrase added here opens in QEMU, and the other way round; erased ones do not', async () => {
+    const start = prefix === '' ? {} : { 'encrypt.format': 'luks' };
+    const options = { ...start, ...of({ 'iter-time': 10 }) };
+    const disk = await createDisk(nodeFileStorage(image, { create: 'truncate' }), { format, size: SIZE, secret: 'first', ...options });
+    await disk.write(0, new Uint8Array(512).fill(7));
+    await disk.close();
+    await amendHere('first', { state: 'active', 'new-secret': 'second', 'iter-time': 10, keyslot: 3 });
+    expect([opensInQemu('first'), opensInQemu('second')]).toEqual([true, true]);
+    const change = Object.entries(of({ state: 'inactive', 'old-secret': 'n' })).map(([name, value]) => `${name}=${value}`);
+    succeed('qemu-img', ['amend', ...secrets('second', 'first'), '--image-opts', opened(image, format), '-o', change.join(',')]);
+    await expect(openDisk(nodeFileStorage(image), { format, secret: 'first' })).rejects.toMatchObject({ kind: 'refused' });
+    await amendHere('second', { state: 'active', 'new-secret': 'third', 'iter-time': 10 });
+    await amendHere('third', { state: 'inactive', keyslot: 3 });
+    expect([opensInQemu('second'), opensInQemu('third')]).toEqual([false, true]);
+    if (format === 'qcow2') succeed('qemu-img', ['check', ...secrets('third', ''), '--image-opts', opened(image, format)]);
+  });
 });
