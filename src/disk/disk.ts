@@ -4,12 +4,15 @@
  */
 import { DiskError } from '../base/errors.ts';
 import { type Io, runAsync, runSync } from '../base/io.ts';
-import type { CheckOptions, CheckResult, MetadataExtent } from '../formats/driver.ts';
+import type { CheckOptions, CheckResult, MetadataExtent, ResizeOptions } from '../formats/driver.ts';
 import type { Storage } from '../storage/storage.ts';
 import type { AsyncDisk } from './async-disk.ts';
 import { type DiskInfo, diskInfo } from './info.ts';
-import type { BlockNode, MapRun } from './node.ts';
+import type { BlockNode, MapRun, ZeroOptions } from './node.ts';
 import { Snapshots } from './snapshots.ts';
+
+/** How a disk is to grow. */
+export type GrowthOptions = Pick<ResizeOptions, 'preallocation'>;
 
 /** An opened disk image. Offsets and lengths are bytes of the guest's address space; any alignment is legal. */
 export class Disk implements AsyncDisk {
@@ -67,12 +70,23 @@ export class Disk implements AsyncDisk {
     runSync(this.#write(offset, bytes));
   }
 
-  /** Makes a range read as zero; with `unmap` its space is given back where the format can. */
-  zero(offset: number, length: number, options: { unmap?: boolean } = {}): Promise<void> {
+  /**
+   * Writes whole clusters (the disk's last may be cut off), compressed where that makes them smaller. Throws `unsupported` if the format or the
+   * image cannot hold compressed clusters, `refused` for a range that is not of whole clusters.
+   */
+  writeCompressed(offset: number, bytes: Uint8Array): Promise<void> {
+    return runAsync(this.#writeCompressed(offset, bytes));
+  }
+
+  /**
+   * Makes a range read as zero; with `unmap` its space is given back where the format can. With `fallback: false` it throws `unsupported` where
+   * only zeros written as data would do it.
+   */
+  zero(offset: number, length: number, options: ZeroOptions = {}): Promise<void> {
     return runAsync(this.#zero(offset, length, options));
   }
 
-  zeroSync(offset: number, length: number, options: { unmap?: boolean } = {}): void {
+  zeroSync(offset: number, length: number, options: ZeroOptions = {}): void {
     runSync(this.#zero(offset, length, options));
   }
 
@@ -94,9 +108,12 @@ export class Disk implements AsyncDisk {
     runSync(this.node.flush());
   }
 
-  /** Changes the guest-visible size, in bytes. Shrinking drops what lies past the new end. */
-  resize(size: number): Promise<void> {
-    return runAsync(this.#resize(size));
+  /**
+   * Changes the guest-visible size, in bytes. Shrinking drops what lies past the new end. With `preallocation` (QEMU's modes) what is added
+   * gets its space at once; `unsupported` or `refused` where the format cannot.
+   */
+  resize(size: number, options: GrowthOptions = {}): Promise<void> {
+    return runAsync(this.#resize(size, options));
   }
 
   resizeSync(size: number): void {
@@ -161,7 +178,12 @@ export class Disk implements AsyncDisk {
     yield* this.node.write(offset, bytes);
   }
 
-  *#zero(offset: number, length: number, options: { unmap?: boolean }): Io<void> {
+  *#writeCompressed(offset: number, bytes: Uint8Array): Io<void> {
+    this.#requireInside(offset, bytes.length);
+    yield* this.node.writeCompressed(offset, bytes);
+  }
+
+  *#zero(offset: number, length: number, options: ZeroOptions): Io<void> {
     this.#requireInside(offset, length);
     yield* this.node.zero(offset, length, options);
   }
@@ -171,9 +193,9 @@ export class Disk implements AsyncDisk {
     yield* this.node.discard(offset, length);
   }
 
-  *#resize(size: number): Io<void> {
+  *#resize(size: number, options: GrowthOptions = {}): Io<void> {
     if (!Number.isSafeInteger(size) || size < 0) throw new DiskError('refused', `${size} is not a disk size in bytes`, { field: 'size' });
-    yield* this.node.truncate(size);
+    yield* this.node.truncate(size, options);
   }
 
   *#check(options: CheckOptions): Io<CheckResult> {

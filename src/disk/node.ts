@@ -11,27 +11,21 @@ import { roundDown, roundUp } from '../base/bytes.ts';
 import { DiskError } from '../base/errors.ts';
 import type { Io } from '../base/io.ts';
 import { RangeLock } from '../base/locks.ts';
-import type { AmendParameters, BackingReference, Extent, FreshPlacement, ImageDriver, Placement } from '../formats/driver.ts';
+import type { AmendParameters, BackingReference, FreshPlacement, ImageDriver, Placement, ResizeOptions } from '../formats/driver.ts';
 import { type Storage, type StorageExtent, writeZeroes } from '../storage/storage.ts';
+import { absentRun, type MapRun, ownRun } from './map-run.ts';
+
+export type { MapRun };
 
 /** A fresh run up to this size is filled in memory and written in one call; more is written around the request's bytes. */
 const MERGE_LIMIT = 512 * 1024;
 
-/** What a run of guest bytes is, across the backing chain, in the terms of `qemu-img map`. */
-export interface MapRun {
-  readonly start: number;
-  readonly length: number;
-  /** 0 for this image, 1 for its backing file, and so on. */
-  readonly depth: number;
-  /** Some layer has the run allocated. */
-  readonly present: boolean;
-  readonly zero: boolean;
-  readonly data: boolean;
-  readonly compressed: boolean;
-  /** Bytes in the file that holds it, if the bytes lie there as they are. */
-  readonly offset?: number;
-  /** Name of that file, if it is not the image's own. */
-  readonly file?: string;
+/** How a range is made to read as zero. */
+export interface ZeroOptions {
+  /** Give the space back where the format can. */
+  readonly unmap?: boolean;
+  /** Write zeros as data where the format has nothing better; default true. */
+  readonly fallback?: boolean;
 }
 
 /** When a write is durable, after QEMU's cache modes. */
@@ -116,7 +110,10 @@ export class BlockNode implements Storage {
     if (!driver.writeCompressed)
       throw new DiskError('unsupported', `${driver.format}: this format cannot hold compressed clusters`, { format: driver.format });
     if (offset % unit !== 0 || (bytes.length % unit !== 0 && offset + bytes.length !== size))
-      throw new DiskError('refused', `${this.name}: ${bytes.length} bytes at ${offset} are not whole clusters of ${unit}`, { offset });
+      throw new DiskError('refused', `${this.name}: ${bytes.length} bytes at ${offset} are not whole clusters of ${unit}`, {
+        field: 'whole clusters',
+        offset,
+      });
     yield* this.#change(offset, bytes.length, (start, length) => this.#writeClusters(start, bytes.subarray(0, length)));
   }
 
@@ -137,23 +134,23 @@ export class BlockNode implements Storage {
     });
   }
 
-  *zero(offset: number, length: number, { unmap = false } = {}): Io<void> {
-    yield* this.#change(offset, length, (start, count) => this.#zeroRange(start, count, unmap));
+  *zero(offset: number, length: number, options: ZeroOptions = {}): Io<void> {
+    yield* this.#change(offset, length, (start, count) => this.#zeroRange(start, count, options));
   }
 
   *discard(offset: number, length: number): Io<void> {
     yield* this.#change(offset, length, (start, count) => this.#discardRange(start, count));
   }
 
-  *truncate(size: number): Io<void> {
-    yield* this.exclusive(() => this.#resize(size));
+  *truncate(size: number, options: Pick<ResizeOptions, 'preallocation'> = {}): Io<void> {
+    yield* this.exclusive(() => this.#resize(size, options));
   }
 
-  *#resize(size: number): Io<void> {
+  *#resize(size: number, options: Pick<ResizeOptions, 'preallocation'> = {}): Io<void> {
     const { driver } = this;
     if (!driver.resize) throw new DiskError('unsupported', `${driver.format}: this format cannot be resized`, { format: driver.format });
     const old = driver.size;
-    yield* driver.resize(size, { beforeGrowth: () => this.#clearPastEnd(old, size) });
+    yield* driver.resize(size, { ...options, beforeGrowth: () => this.#clearPastEnd(old, size) });
   }
 
   /**
@@ -282,36 +279,14 @@ export class BlockNode implements Storage {
   *status(offset: number, length: number): Io<MapRun> {
     this.#requireOpen();
     const inside = Math.min(length, this.size - offset);
-    if (inside <= 0) return { ...run(offset, length), present: false, zero: true, data: false };
+    if (inside <= 0) return absentRun(offset, length);
     const extent = yield* this.driver.map(offset, inside);
-    switch (extent.kind) {
-      case 'data':
-        return { ...run(offset, extent.length), present: true, zero: false, data: true, ...this.#placeOf(extent) };
-      case 'zero':
-        return {
-          ...run(offset, extent.length),
-          present: true,
-          zero: true,
-          data: false,
-          ...(extent.hostOffset === undefined ? {} : { offset: extent.hostOffset }),
-        };
-      case 'encoded':
-        return { ...run(offset, extent.length), present: true, zero: false, data: true, compressed: extent.compressed };
-      case 'backing': {
-        // Past the end of a shorter backing file there is nothing either.
-        const shared = this.backing ? Math.min(extent.length, this.backing.size - offset) : 0;
-        const place = extent.hostOffset === undefined ? {} : { offset: extent.hostOffset };
-        if (!this.backing || shared <= 0) return { ...run(offset, extent.length), present: false, zero: true, data: false, ...place };
-        const below = yield* this.backing.status(offset, shared);
-        return { ...below, depth: below.depth + 1 };
-      }
-    }
-  }
-
-  /** Where bytes lie as they are. */
-  #placeOf({ storage, hostOffset, encrypted }: Extract<Extent, { kind: 'data' }>): Pick<MapRun, 'offset' | 'file'> {
-    if (encrypted) return {};
-    return { offset: hostOffset, ...(this.driver.files?.includes(storage) ? { file: storage.name } : {}) };
+    if (extent.kind !== 'backing') return ownRun(offset, extent, this.driver.files ?? []);
+    // Past the end of a shorter backing file there is nothing either.
+    const shared = this.backing ? Math.min(extent.length, this.backing.size - offset) : 0;
+    if (!this.backing || shared <= 0) return absentRun(offset, extent.length, extent.hostOffset);
+    const below = yield* this.backing.status(offset, shared);
+    return { ...below, depth: below.depth + 1 };
   }
 
   *#readRange(offset: number, into: Uint8Array): Io<void> {
@@ -411,26 +386,26 @@ export class BlockNode implements Storage {
     }
   }
 
-  *#zeroRange(offset: number, length: number, unmap: boolean): Io<void> {
+  *#zeroRange(offset: number, length: number, { unmap = false, fallback = true }: ZeroOptions): Io<void> {
     const { zero, size } = this.driver;
     const end = offset + length;
     const unit = this.#zeroUnit;
     const first = Math.min(roundUp(offset, unit), end);
     // The image's last cluster may be cut off: its end counts as aligned.
     const last = Math.max(first, end === size ? end : roundDown(end, unit));
-    yield* this.#zeroPart(offset, first - offset, unmap);
+    yield* this.#zeroPart(offset, first - offset, { unmap, fallback });
     let at = first;
     while (at < last) {
       const done = zero ? yield* zero.call(this.driver, at, last - at, { unmap }) : 0;
       const step = done > 0 ? done : Math.min(unit === 1 ? last - at : unit, last - at);
-      if (done === 0) yield* this.#writeZeroBytes(at, step);
+      if (done === 0) yield* this.#writeZeroBytes(at, step, fallback);
       at += step;
     }
-    yield* this.#zeroPart(last, end - last, unmap);
+    yield* this.#zeroPart(last, end - last, { unmap, fallback });
   }
 
   /** Part of a unit: as a whole one if this layer has no bytes in it and the rest reads as zero too, as QEMU does it; else as bytes. */
-  *#zeroPart(offset: number, length: number, unmap: boolean): Io<void> {
+  *#zeroPart(offset: number, length: number, { unmap, fallback }: Required<ZeroOptions>): Io<void> {
     const { driver, size } = this;
     if (length === 0) return;
     const start = roundDown(offset, this.#zeroUnit);
@@ -444,7 +419,7 @@ export class BlockNode implements Storage {
       (yield* this.#readsZero(offset + length, start + whole - offset - length))
     )
       if ((yield* driver.zero(start, whole, { unmap })) > 0) return;
-    yield* this.#writeZeroBytes(offset, length);
+    yield* this.#writeZeroBytes(offset, length, fallback);
   }
 
   /** True if a range is known to read as zero. */
@@ -458,9 +433,11 @@ export class BlockNode implements Storage {
   }
 
   /** Zeros as data, except where the range reads as zero already. */
-  *#writeZeroBytes(offset: number, length: number): Io<void> {
+  *#writeZeroBytes(offset: number, length: number, fallback: boolean): Io<void> {
     for (let done = 0; done < length; ) {
       const run = yield* this.status(offset + done, length - done);
+      if (!run.zero && !fallback)
+        throw new DiskError('unsupported', `${this.name}: ${run.length} bytes at ${run.start} can be zeroed only by writing`, { offset: run.start });
       if (!run.zero) yield* writeZeroes({ write: (at: number, bytes: Uint8Array) => this.#writeRange(at, bytes) }, run.start, run.length);
       done += run.length;
     }
@@ -481,10 +458,3 @@ export class BlockNode implements Storage {
     if (this.readOnly) throw new DiskError('read-only', `${this.name} is open read-only`);
   }
 }
-
-const run = (start: number, length: number): Pick<MapRun, 'start' | 'length' | 'depth' | 'compressed'> => ({
-  start,
-  length,
-  depth: 0,
-  compressed: false,
-});

@@ -130,6 +130,8 @@ export interface BackingReference {
 export interface ResizeOptions {
   /** Runs when the tables reach the new size but the disk does not show it yet: what must be there first goes here. */
   readonly beforeGrowth?: () => Io<void>;
+  /** How what is added is set aside: `off` (default), `metadata`, `falloc` or `full`, as far as the format has it. */
+  readonly preallocation?: string;
 }
 
 /** What `amend` takes: which of the format's options are to change, and what it needs from the node. */

@@ -9,13 +9,13 @@ import { type Io, runAsync } from '../base/io.ts';
 import { MiB } from '../base/units.ts';
 import type { Disk } from '../disk/disk.ts';
 import type { BlockNode, MapRun } from '../disk/node.ts';
-import { type JobOptions, Pace } from './job.ts';
+import { type CopyJobOptions, Pace } from './job.ts';
 
 /** Bytes held in memory; a multiple of every format's largest cluster. */
 const BUFFER = 2 * MiB;
 
 /** What `commit` takes. */
-export interface CommitOptions extends JobOptions {
+export interface CommitOptions extends CopyJobOptions {
   /** How many images down the base is: 1, the default, for the backing file. It must have been opened with `writableBacking`. */
   readonly depth?: number;
   /** Leave the top image as it is. With a `depth` above 1 it always is. */
@@ -42,7 +42,9 @@ export function* commitNodes(top: BlockNode, options: CommitOptions): Io<void> {
   for (let at = 0; at < top.size; ) {
     yield* pace.step(at);
     const run = yield* top.status(at, top.size - at);
-    at += yield* copyRun(top, base, { run, depth, buffer });
+    const length = yield* copyRun(top, base, { run, depth, buffer });
+    at += length;
+    if (run.depth < depth && !run.zero) yield* pace.spend(length);
   }
   yield* base.flush();
   if (!keep && depth === 1) yield* top.makeEmpty();

@@ -8,6 +8,7 @@ import { MiB, SECTOR } from '../base/units.ts';
 import type { Disk } from '../disk/disk.ts';
 import type { BlockNode, MapRun } from '../disk/node.ts';
 import { type JobOptions, Pace } from './job.ts';
+import { openSource, type Source } from './source.ts';
 
 /** Bytes of each disk held in memory. */
 const BUFFER = 2 * MiB;
@@ -16,6 +17,8 @@ const BUFFER = 2 * MiB;
 export interface CompareOptions extends JobOptions {
   /** Also fail on different sizes and on runs that read the same but are stored differently. */
   readonly strict?: boolean;
+  /** Report progress after every step, however soon. */
+  readonly everyStep?: boolean;
 }
 
 /** What `compare` found. */
@@ -29,14 +32,19 @@ export interface CompareResult {
   readonly sizesDiffer: boolean;
 }
 
-/** Compares two disks. Throws `aborted` if cancelled, and what reading throws. */
+/**
+ * Compares two disks. Throws `aborted` if cancelled, and what reading throws, with `field` "first status", "first", "second status" or "second"
+ * for the disk and the step, and the `offset` where it began.
+ */
 export function compare(a: Disk, b: Disk, options: CompareOptions = {}): Promise<CompareResult> {
   return runAsync(compareNodes(a.node, b.node, options));
 }
 
 /** `compare` inside coroutines. */
-export function* compareNodes(a: BlockNode, b: BlockNode, options: CompareOptions): Io<CompareResult> {
+export function* compareNodes(first: BlockNode, second: BlockNode, options: CompareOptions): Io<CompareResult> {
   const { strict = false } = options;
+  const a = openSource(first, 'first');
+  const b = openSource(second, 'second');
   const sizesDiffer = a.size !== b.size;
   if (strict && sizesDiffer) return { identical: false, reason: 'size', sizesDiffer };
   const common = Math.min(a.size, b.size);
@@ -69,20 +77,20 @@ interface Difference {
 
 /** Compares the start of two runs; returns the bytes found equal, at least 1, or where they differ. */
 function* sameRun(
-  nodes: readonly [BlockNode, BlockNode],
+  sources: readonly [Source, Source],
   [one, other]: readonly [MapRun, MapRun],
   offset: number,
   buffers: readonly [Uint8Array, Uint8Array],
 ): Io<number | Difference> {
   const length = Math.min(one.length, other.length);
   if (one.zero && other.zero) return length;
-  if (one.zero) return yield* zeroRun(nodes[1], { ...other, length }, offset, buffers[0]);
-  if (other.zero) return yield* zeroRun(nodes[0], { ...one, length }, offset, buffers[0]);
+  if (one.zero) return yield* zeroRun(sources[1], { ...other, length }, offset, buffers[0]);
+  if (other.zero) return yield* zeroRun(sources[0], { ...one, length }, offset, buffers[0]);
   const part = Math.min(length, BUFFER);
   const left = buffers[0].subarray(0, part);
   const right = buffers[1].subarray(0, part);
-  yield* nodes[0].read(offset, left);
-  yield* nodes[1].read(offset, right);
+  yield* sources[0].read(offset, left);
+  yield* sources[1].read(offset, right);
   if (equalBytes(left, right)) return part;
   let at = 0;
   while (left[at] === right[at]) at++;
@@ -90,10 +98,10 @@ function* sameRun(
 }
 
 /** Looks for anything but zeros at the start of a run; returns the bytes found zero, or where they are not. */
-function* zeroRun(node: BlockNode, run: MapRun, offset: number, buffer: Uint8Array): Io<number | Difference> {
+function* zeroRun(source: Source, run: MapRun, offset: number, buffer: Uint8Array): Io<number | Difference> {
   if (run.zero) return run.length;
   const part = buffer.subarray(0, Math.min(run.length, BUFFER));
-  yield* node.read(offset, part);
+  yield* source.read(offset, part);
   if (isZero(part)) return part.length;
   let at = 0;
   while (part[at] === 0) at++;

@@ -7,6 +7,8 @@ import { roundDown } from '../base/bytes.ts';
 import { DiskError } from '../base/errors.ts';
 import type { Io } from '../base/io.ts';
 import type { BlockNode } from '../disk/node.ts';
+import { placed } from './job.ts';
+import type { Source } from './source.ts';
 
 /** Most bytes skipped or cleared in one step, so that a job can be cancelled in between. */
 const MOST_ZEROS = 1 << 30;
@@ -17,17 +19,18 @@ export interface CopyRules {
   readonly sparse: number;
   readonly topOnly: boolean;
   readonly targetIsZero: boolean;
+  readonly asIs: boolean;
 }
 
 /** A compressed copy under way. */
 export class CompressedCopy {
-  readonly #source: BlockNode;
+  readonly #source: Source;
   readonly #target: BlockNode;
   readonly #rules: CopyRules;
   readonly #cluster: Uint8Array;
 
   /** Throws `unsupported` if the target cannot hold compressed clusters. */
-  constructor(source: BlockNode, target: BlockNode, rules: CopyRules) {
+  constructor(source: Source, target: BlockNode, rules: CopyRules) {
     const { driver } = target;
     if (!driver.writeCompressed)
       throw new DiskError('unsupported', `${driver.format}: this format cannot hold compressed clusters`, { format: driver.format });
@@ -38,7 +41,7 @@ export class CompressedCopy {
   }
 
   /** Copies the source's bytes from `offset` on, as far as one cluster of the target or one run without data goes; returns how many. */
-  *next(offset: number): Io<number> {
+  *next(offset: number): Io<{ length: number; data: boolean }> {
     const { shift } = this.#rules;
     const { size } = this.#source;
     const unit = this.#cluster.length;
@@ -46,11 +49,12 @@ export class CompressedCopy {
     const run = yield* this.#runFrom(offset);
     if (run.treatment !== 'data' && run.length >= length) {
       const end = offset + run.length === size ? size : roundDown(offset + run.length + shift, unit) - shift;
-      if (run.treatment === 'zero') yield* clearTarget(this.#target, offset + shift, end - offset, this.#rules);
-      return end - offset;
+      if (run.treatment === 'zero') yield* writing(offset + shift, clearTarget(this.#target, offset + shift, end - offset, this.#rules));
+      return { length: end - offset, data: false };
     }
-    if (yield* this.#anyOwn(offset, length)) yield* this.#copy(offset, length);
-    return length;
+    const data = yield* this.#anyOwn(offset, length);
+    if (data) yield* this.#copy(offset, length);
+    return { length, data };
   }
 
   *#runFrom(offset: number): Io<{ treatment: 'skip' | 'zero' | 'data'; length: number }> {
@@ -74,16 +78,24 @@ export class CompressedCopy {
     const unit = this.#cluster.length;
     const piece = this.#cluster.subarray(start % unit, (start % unit) + length);
     yield* this.#source.read(offset, piece);
-    if (this.#rules.sparse > 0 && piece.every((byte) => byte === 0)) return yield* clearTarget(this.#target, start, length, this.#rules);
+    yield* writing(start, this.#write(start, piece));
+  }
+
+  *#write(start: number, piece: Uint8Array): Io<void> {
+    const unit = this.#cluster.length;
+    if (this.#rules.sparse > 0 && piece.every((byte) => byte === 0)) return yield* clearTarget(this.#target, start, piece.length, this.#rules);
     const from = roundDown(start, unit);
     const whole = this.#cluster.subarray(0, Math.min(unit, this.#target.size - from));
     if (piece.length < whole.length) {
       yield* this.#target.read(from, whole.subarray(0, start - from));
-      yield* this.#target.read(start + length, whole.subarray(start - from + length));
+      yield* this.#target.read(start + piece.length, whole.subarray(start - from + piece.length));
     }
     yield* this.#target.writeCompressed(from, whole);
   }
 }
+
+/** Runs a step that changes the target; its failures tell where. */
+export const writing = (offset: number, step: Io<void>): Io<void> => placed({ field: 'target', offset }, step);
 
 /** Makes a range of the target read as zero, touching only what does not yet. */
 export function* clearTarget(target: BlockNode, start: number, length: number, { targetIsZero }: CopyRules): Io<void> {

@@ -14,6 +14,18 @@ export interface JobOptions {
   readonly signal?: AbortSignal;
 }
 
+/** Options of jobs that copy. */
+export interface CopyJobOptions extends JobOptions {
+  /** Bytes a second to copy at most; default as fast as it goes. */
+  readonly rate?: number;
+}
+
+/** What sets a job's pace. */
+export interface PaceOptions extends CopyJobOptions {
+  /** Report after every step, however soon. */
+  readonly everyStep?: boolean;
+}
+
 /** Milliseconds of work before the thread is given back. */
 const SLICE = 40;
 /** Milliseconds between two progress calls. */
@@ -21,12 +33,14 @@ const PROGRESS_INTERVAL = 100;
 
 /** The pace of one running job. */
 export class Pace {
-  readonly #options: JobOptions;
+  readonly #options: PaceOptions;
   readonly #total: number;
   #sliceStart = performance.now();
   #reportedAt = Number.NEGATIVE_INFINITY;
+  /** When the bytes copied so far may have been copied. */
+  #paidUntil = performance.now();
 
-  constructor(options: JobOptions, total: number) {
+  constructor(options: PaceOptions, total: number) {
     this.#options = options;
     this.#total = total;
   }
@@ -34,12 +48,24 @@ export class Pace {
   /** Between two steps: reports progress, gives the thread back if it is time, and throws `aborted` if the job was cancelled. */
   *step(done: number): Io<void> {
     const now = performance.now();
-    if (now - this.#reportedAt >= PROGRESS_INTERVAL && done < this.#total) this.#report(done, now);
+    const due = this.#options.everyStep === true || now - this.#reportedAt >= PROGRESS_INTERVAL;
+    if (due && done < this.#total) this.#report(done, now);
     if (now - this.#sliceStart >= SLICE) {
-      yield* wait(nextTask());
+      yield* wait(pause(0));
       this.#sliceStart = performance.now();
     }
     throwIfAborted(this.#options.signal);
+  }
+
+  /** After copying: waits until the rate allows so many bytes. Throws `aborted` if the job was cancelled meanwhile. */
+  *spend(bytes: number): Io<void> {
+    const { rate = 0, signal } = this.#options;
+    if (rate <= 0 || bytes === 0) return;
+    this.#paidUntil = Math.max(this.#paidUntil, performance.now() - SLICE) + (bytes * 1000) / rate;
+    for (let left = this.#paidUntil - performance.now(); left > 0; left = this.#paidUntil - performance.now()) {
+      throwIfAborted(signal);
+      yield* wait(pause(Math.min(left, PROGRESS_INTERVAL)));
+    }
   }
 
   /** The last report: everything is done. */
@@ -58,8 +84,19 @@ export function throwIfAborted(signal: AbortSignal | undefined): void {
   if (signal?.aborted) throw new DiskError('aborted', 'The job was cancelled', { cause: signal.reason });
 }
 
-function nextTask(): Promise<void> {
+/** Runs a step of a job; if it fails, the error says which step and where, and has the original as its cause. */
+export function* placed<T>({ field, offset }: { field: string; offset: number }, step: Io<T>): Io<T> {
+  try {
+    return yield* step;
+  } catch (error) {
+    if (!(error instanceof DiskError) || error.kind === 'aborted') throw error;
+    const { kind, message, format } = error;
+    throw new DiskError(kind, message, { ...(format === undefined ? {} : { format }), field, offset, cause: error });
+  }
+}
+
+function pause(milliseconds: number): Promise<void> {
   return new Promise((resolve) => {
-    setTimeout(resolve, 0);
+    setTimeout(resolve, milliseconds);
   });
 }

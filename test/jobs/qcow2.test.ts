@@ -115,7 +115,11 @@ describe('over a backing chain', () => {
     await zeroed.zero(128 * KiB, 64 * KiB);
     const empty = await kept(createDisk(memoryStorage(), { format: 'qcow2', size: 4 * MiB }));
     expect(await compare(zeroed, empty)).toMatchObject({ identical: true });
-    expect(await compare(zeroed, empty, { strict: true })).toEqual({ identical: false, reason: 'status', offset: 128 * KiB, sizesDiffer: false });
+    // Only one of them has nothing up to its end: the first runs differ already, as QEMU sees it.
+    expect(await compare(zeroed, empty, { strict: true })).toEqual({ identical: false, reason: 'status', offset: 0, sizesDiffer: false });
+    await zeroed.zero(4 * MiB - 64 * KiB, 64 * KiB);
+    await empty.zero(4 * MiB - 64 * KiB, 64 * KiB);
+    expect(await compare(zeroed, empty, { strict: true })).toMatchObject({ identical: false, reason: 'status', offset: 128 * KiB });
   });
 });
 

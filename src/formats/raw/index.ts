@@ -1,8 +1,8 @@
 /** Raw: the file's bytes are the disk's bytes. Holes of the storage below show as zero. */
 import { assert, DiskError } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
-import type { Storage } from '../../storage/storage.ts';
-import type { CreateParameters, Extent, FormatDescriptor, FormatInfo, ImageDriver, Placement } from '../driver.ts';
+import { type Storage, writeZeroes } from '../../storage/storage.ts';
+import type { CreateParameters, Extent, FormatDescriptor, FormatInfo, ImageDriver, Placement, ResizeOptions } from '../driver.ts';
 
 class RawImage implements ImageDriver {
   readonly format = 'raw';
@@ -37,8 +37,9 @@ class RawImage implements ImageDriver {
     return length;
   }
 
-  *resize(size: number): Io<void> {
-    yield* this.storage.truncate(size);
+  *resize(size: number, { preallocation = 'off' }: ResizeOptions): Io<void> {
+    if (size > this.size) yield* grow(this.storage, size, preallocation);
+    else yield* this.storage.truncate(size);
   }
 
   info(): FormatInfo {
@@ -57,8 +58,20 @@ class RawImage implements ImageDriver {
 function* create(storage: Storage, { size, backing, options }: CreateParameters): Io<void> {
   assert(storage.size === 0, 'create needs an empty storage');
   if (backing) throw new DiskError('refused', 'raw: a raw image cannot have a backing file', { format: 'raw', field: 'backing_file' });
-  for (const name of Object.keys(options)) throw new DiskError('refused', `raw: unknown option "${name}"`, { format: 'raw', field: name });
+  const { preallocation = 'off', ...unknown } = options;
+  for (const name of Object.keys(unknown)) throw new DiskError('refused', `raw: unknown option "${name}"`, { format: 'raw', field: name });
+  yield* grow(storage, size, String(preallocation));
+}
+
+/** Makes the file longer; with `falloc` and `full` the new bytes are written, as no storage here can set space aside otherwise. */
+function* grow(storage: Storage, size: number, preallocation: string): Io<void> {
+  if (preallocation === 'metadata')
+    throw new DiskError('refused', `Unsupported preallocation mode: ${preallocation}`, { format: 'raw', field: 'preallocation' });
+  if (!['off', 'falloc', 'full'].includes(preallocation))
+    throw new DiskError('refused', `invalid parameter value: ${preallocation}`, { format: 'raw', field: 'preallocation' });
+  const old = storage.size;
   yield* storage.truncate(size);
+  if (preallocation !== 'off') yield* writeZeroes(storage, old, size - old);
 }
 
 /** The raw format. */
@@ -82,7 +95,7 @@ export const raw: FormatDescriptor = {
     compressedRead: false,
     compressedWrite: false,
   },
-  createOptions: [],
+  createOptions: [{ name: 'preallocation', help: 'off; falloc and full both write zeros', default: 'off' }],
   limits: [],
   *inspect(storage) {
     return { size: storage.size, references: [], features: [], warnings: [] };

@@ -1,0 +1,41 @@
+/** What a run of guest bytes is, across a backing chain, and how an extent of one image becomes one. Pure. */
+import type { Extent } from '../formats/driver.ts';
+import type { Storage } from '../storage/storage.ts';
+
+/** What a run of guest bytes is, across the backing chain, in the terms of `qemu-img map`. */
+export interface MapRun {
+  readonly start: number;
+  readonly length: number;
+  /** 0 for this image, 1 for its backing file, and so on. */
+  readonly depth: number;
+  /** Some layer has the run allocated. */
+  readonly present: boolean;
+  readonly zero: boolean;
+  readonly data: boolean;
+  readonly compressed: boolean;
+  /** Bytes in the file that holds it, if the bytes lie there as they are. */
+  readonly offset?: number;
+  /** Name of that file, if it is not the image's own. */
+  readonly file?: string;
+}
+
+const at = (start: number, length: number): Pick<MapRun, 'start' | 'length' | 'depth' | 'compressed'> => ({
+  start,
+  length,
+  depth: 0,
+  compressed: false,
+});
+
+/** A run that no image holds; `offset` if space is set aside for it all the same. */
+export function absentRun(start: number, length: number, offset?: number): MapRun {
+  return { ...at(start, length), present: false, zero: true, data: false, ...(offset === undefined ? {} : { offset }) };
+}
+
+/** The run of an extent that an image holds itself; `files`: where its data lies, if that is not its own file. */
+export function ownRun(start: number, extent: Exclude<Extent, { kind: 'backing' }>, files: readonly Storage[]): MapRun {
+  const run = { ...at(start, extent.length), present: true };
+  if (extent.kind === 'encoded') return { ...run, zero: false, data: true, compressed: extent.compressed };
+  if (extent.kind === 'zero') return { ...run, zero: true, data: false, ...(extent.hostOffset === undefined ? {} : { offset: extent.hostOffset }) };
+  if (extent.encrypted) return { ...run, zero: false, data: true };
+  return { ...run, zero: false, data: true, offset: extent.hostOffset, ...(files.includes(extent.storage) ? { file: extent.storage.name } : {}) };
+}

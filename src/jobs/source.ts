@@ -1,0 +1,100 @@
+/**
+ * What jobs read from: a disk, with failures that tell which step failed where, or (to salvage what is left of a damaged image) without
+ * failures: what cannot be read is reported sector by sector and taken for zeros.
+ */
+import { DiskError } from '../base/errors.ts';
+import type { Io } from '../base/io.ts';
+import { SECTOR } from '../base/units.ts';
+import type { BlockNode, MapRun } from '../disk/node.ts';
+import { placed } from './job.ts';
+
+/** How to go on over damage. */
+export interface SalvageOptions {
+  /** Copy zeros where the source cannot be read, as `qemu-img convert --salvage`. */
+  readonly salvage?: boolean;
+  /** Called for each sector that could not be read, or of which it could not be told whether it is data. `offset` in bytes. */
+  readonly onUnreadable?: (what: 'status' | 'content', offset: number, error: DiskError) => void;
+}
+
+/** A disk to read from. Both verbs throw errors whose `field` ("NAME status" or NAME) and `offset` say what failed. */
+export interface Source {
+  readonly size: number;
+  /** As `BlockNode.status`, but compressed and encrypted clusters come one by one, as QEMU counts them. */
+  status(offset: number, length: number): Io<MapRun>;
+  read(offset: number, into: Uint8Array): Io<void>;
+}
+
+/** The source over a disk's node, under a name for its errors. */
+export function openSource(node: BlockNode, name: string, { salvage = false, onUnreadable }: SalvageOptions = {}): Source {
+  return salvage ? new SalvagedSource(node, onUnreadable) : new PlainSource(node, name);
+}
+
+function* status(node: BlockNode, offset: number, length: number): Io<MapRun> {
+  const run = yield* node.status(offset, length);
+  const unit = run.data && run.offset === undefined ? node.driver.clusterSize : 0;
+  return unit > 0 ? { ...run, length: Math.min(run.length, unit - (offset % unit)) } : run;
+}
+
+class PlainSource implements Source {
+  readonly #node: BlockNode;
+  readonly #name: string;
+
+  constructor(node: BlockNode, name: string) {
+    this.#node = node;
+    this.#name = name;
+  }
+
+  get size(): number {
+    return this.#node.size;
+  }
+
+  *status(offset: number, length: number): Io<MapRun> {
+    return yield* placed({ field: `${this.#name} status`, offset }, status(this.#node, offset, length));
+  }
+
+  *read(offset: number, into: Uint8Array): Io<void> {
+    yield* placed({ field: this.#name, offset }, this.#node.read(offset, into));
+  }
+}
+
+class SalvagedSource implements Source {
+  readonly #node: BlockNode;
+  readonly #onUnreadable: SalvageOptions['onUnreadable'];
+
+  constructor(node: BlockNode, onUnreadable: SalvageOptions['onUnreadable']) {
+    this.#node = node;
+    this.#onUnreadable = onUnreadable;
+  }
+
+  get size(): number {
+    return this.#node.size;
+  }
+
+  *status(offset: number, length: number): Io<MapRun> {
+    try {
+      return yield* status(this.#node, offset, length);
+    } catch (error) {
+      this.#tell('status', offset, error);
+      const sector = { start: offset, length: Math.min(length, SECTOR), depth: 0 };
+      return { ...sector, present: true, zero: false, data: true, compressed: false };
+    }
+  }
+
+  *read(offset: number, into: Uint8Array): Io<void> {
+    try {
+      yield* this.#node.read(offset, into);
+    } catch (error) {
+      if (into.length > SECTOR) {
+        for (let at = 0; at < into.length; at += SECTOR) yield* this.read(offset + at, into.subarray(at, at + SECTOR));
+        return;
+      }
+      this.#tell('content', offset, error);
+      into.fill(0);
+    }
+  }
+
+  #tell(what: 'status' | 'content', offset: number, error: unknown): void {
+    if (!(error instanceof DiskError)) throw error;
+    this.#onUnreadable?.(what, offset, error);
+  }
+}
