@@ -18,8 +18,7 @@ export type ErrorKind =
   | 'not-found'
   | 'would-wait'
   | 'aborted'
-  | 'in-use'
-  | 'no-medium';
+  | 'in-use';
 
 /** Where a failure happened: the image format, the on-disk field (specification's name) and a byte offset. */
 export interface ErrorPlace {

@@ -6,7 +6,7 @@ import { onlyFile } from './info.ts';
 import { type Options, parseOptions } from './options.ts';
 import { fixed } from './printf.ts';
 import { readSize, sizeArgument } from './sizes.ts';
-import { Failure, notYet, type Terminal } from './terminal.ts';
+import { Failure, type Terminal } from './terminal.ts';
 import { requestText } from './words.ts';
 
 const MAX_INT = 2 ** 31 - 1;
@@ -45,9 +45,9 @@ export async function run(terminal: Terminal, args: readonly string[]): Promise<
   const path = onlyFile(options);
   if (plan.flushInterval > 0 && !plan.write) throw new Failure('--flush-interval is only available in write tests');
   if (plan.flushInterval > 0 && plan.flushInterval < plan.depth) throw new Failure("Flush interval can't be smaller than depth");
-  if (options.has('i')) throw notYet('The option -i');
   const cache = benchCache(options.last('t'));
-  if (options.has('n') && cache !== 'none' && cache !== 'directsync')
+  const native = options.has('n') || options.last('i') === 'native';
+  if (native && cache !== 'none' && cache !== 'directsync')
     throw new Failure(`Could not open '${path}': aio=native was specified, but it requires cache.direct=on, which was not specified.`);
   return withImages(terminal, async (images) => {
     const request = { path, format: options.last('f'), readOnly: !plan.write, cache, forceShare: options.has('U') };
@@ -65,6 +65,9 @@ export async function run(terminal: Terminal, args: readonly string[]): Promise<
 }
 
 function readPlan(options: Options): Plan {
+  // How requests reach the system makes no difference here.
+  const mode = options.last('i');
+  if (mode !== undefined && !['threads', 'native', 'io_uring'].includes(mode)) throw new Failure(`Invalid aio option: ${mode}`);
   const length = intSize(options.last('s') ?? '4k', 'buffer size');
   const offset = options.last('o');
   return {

@@ -2,11 +2,11 @@
 import { realpathSync } from 'node:fs';
 import { commit, DiskError } from '../index.ts';
 import { printUsage } from './help.ts';
-import { beside, cacheMode, type Images, type OpenImage, type OpenRequest, withImages } from './images.ts';
+import { beside, cacheMode, type OpenRequest, withImages } from './images.ts';
 import { parseOptions } from './options.ts';
 import { Progress } from './progress.ts';
 import { sizeArgument } from './sizes.ts';
-import { Failure, misuse, notYet, type Terminal } from './terminal.ts';
+import { Failure, misuse, type Terminal } from './terminal.ts';
 import { imageText } from './words.ts';
 
 /** Runs `commit`; returns the exit status. */
@@ -17,24 +17,26 @@ export async function run(terminal: Terminal, args: readonly string[]): Promise<
     refused: ['object', 'image-opts'],
   });
   if (options.has('h')) return printUsage(terminal, 'commit');
-  const rate = options.last('r');
-  if (rate !== undefined) {
-    sizeArgument(rate, 'rate limit');
-    throw notYet('The option -r');
-  }
+  const rate = sizeArgument(options.last('r') ?? '0', 'rate limit');
   const [path] = options.rest;
   if (path === undefined || options.rest.length > 1) throw misuse('Expecting one image file name');
   const cache = cacheMode(options.last('t'));
   const base = options.last('b');
   const progress = new Progress(terminal, options.has('p') && !options.has('q'));
+  const request: OpenRequest = { path, format: options.last('f'), readOnly: false, cache };
   return withImages(terminal, async (images) => {
-    const request: OpenRequest = { path, format: options.last('f'), readOnly: false, cache };
-    const depth = base === undefined ? 1 : await findBase(images, request, base);
-    const image = await images.open({ ...request, writableBacking: depth });
-    requireBacking(image, depth);
+    let { disk, files } = await images.open(base === undefined ? { ...request, writableBacking: 1 } : { ...request, readOnly: true });
     progress.start();
     try {
-      await commit(image.disk, { depth, keep: options.has('d'), onProgress: progress.update });
+      const depth = base === undefined ? 1 : findBase(files, base);
+      if (files.length <= depth) throw new Failure('Image does not have a backing file');
+      if (base !== undefined) {
+        // Now it is known which of the images below is to be written.
+        await disk.close();
+        ({ disk, files } = await images.open({ ...request, writableBacking: depth }));
+      }
+      await commit(disk, { depth, keep: options.has('d'), rate, onProgress: progress.update });
+      progress.finish();
     } catch (error) {
       throw error instanceof DiskError ? new Failure(imageText(error)) : error;
     } finally {
@@ -45,19 +47,13 @@ export async function run(terminal: Terminal, args: readonly string[]): Promise<
   });
 }
 
-function requireBacking(image: OpenImage, depth: number): void {
-  if (image.files.length <= depth) throw new Failure('Image does not have a backing file');
-}
-
 /** How many images down `name` is. It counts from where the image that names it is. */
-async function findBase(images: Images, request: OpenRequest, name: string): Promise<number> {
-  const { files, disk } = await images.open({ ...request, readOnly: true });
-  await disk.close();
+function findBase(files: readonly string[], name: string): number {
   for (let depth = 1; depth < files.length; depth++) {
     const file = files[depth] as string;
     if (file === name || sameFile(file, beside(files[depth - 1] as string, name))) return depth;
   }
-  throw new Failure(`Did not find '${name}' in the backing chain of '${request.path}'`);
+  throw new Failure(`Did not find '${name}' in the backing chain of '${files[0]}'`);
 }
 
 function sameFile(one: string, other: string): boolean {

@@ -24,31 +24,36 @@ export async function run(terminal: Terminal, args: readonly string[]): Promise<
     if (!quiet) terminal.out(text);
   };
   const progress = new Progress(terminal, options.has('p') && !quiet);
-  const status = await withImages(terminal, async (images) => {
-    const a = await images.open({ path: one, format: options.last('f'), readOnly: true }, 2);
-    const b = await images.open({ path: other, format: options.last('F'), readOnly: true }, 2);
-    progress.start();
-    const result = await comparison(a, b, options.has('s'), progress);
-    return tell(result, say, progress);
-  });
-  progress.end();
-  return status;
+  try {
+    return await withImages(terminal, async (images) => {
+      const a = await images.open({ path: one, format: options.last('f'), readOnly: true, forceShare: options.has('U') }, 2);
+      const b = await images.open({ path: other, format: options.last('F'), readOnly: true, forceShare: options.has('U') }, 2);
+      progress.start();
+      const result = await comparison(a, b, options.has('s'), progress);
+      return tell(result, say);
+    });
+  } finally {
+    progress.end();
+  }
 }
 
 async function comparison(a: OpenImage, b: OpenImage, strict: boolean, progress: Progress): Promise<CompareResult> {
   // QEMU counts whole sectors: raw files whose sizes differ within one are of one size.
-  const sameSectors = wholeSectors(a.disk.size) === wholeSectors(b.disk.size);
+  const [one, other] = [wholeSectors(a.disk.size), wholeSectors(b.disk.size)];
   try {
-    const result = await compare(a.disk, b.disk, { strict, onProgress: progress.update });
-    return sameSectors ? { ...result, sizesDiffer: false } : result;
+    const result = await compare(a.disk, b.disk, { strict, everyStep: true, onProgress: progress.update });
+    // The warning comes once the common part was found equal, so not before a difference in it.
+    const sizesDiffer = one !== other && (result.reason !== 'content' || (result.offset ?? 0) >= Math.min(one, other));
+    return { ...result, sizesDiffer };
   } catch (error) {
     if (!(error instanceof DiskError)) throw error;
-    throw new Failure(`Error while reading: ${requestText(error)}`, { status: 4 });
+    const { path } = error.field?.startsWith('second') ? b : a;
+    if (error.field?.endsWith('status')) throw new Failure(`Sector allocation test failed for ${path}`, { status: 3 });
+    throw new Failure(`Error while reading offset ${error.offset} of ${path}: ${requestText(error)}`, { status: 4 });
   }
 }
 
-function tell({ identical, reason, offset, sizesDiffer }: CompareResult, say: (text: string) => void, progress: Progress): number {
-  // The warning comes once the common part was found equal, so not before a difference in it.
+function tell({ identical, reason, offset, sizesDiffer }: CompareResult, say: (text: string) => void): number {
   if (reason === 'size') say('Strict mode: Image size mismatch!\n');
   else if (reason === 'status') say(`Strict mode: Offset ${offset} block status mismatch!\n`);
   else {
@@ -56,7 +61,6 @@ function tell({ identical, reason, offset, sizesDiffer }: CompareResult, say: (t
     if (!identical) say(`Content mismatch at offset ${offset}!\n`);
   }
   if (!identical) return 1;
-  progress.finish();
   say('Images are identical.\n');
   return 0;
 }

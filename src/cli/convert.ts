@@ -2,7 +2,7 @@
  * `convert`: one or more images into a new one, or with -n into one that is there. The sources are opened first; a target file that one
  * of them (or a backing file of theirs) lies in is refused before it is touched.
  */
-import { allFormats, convert, type Disk, DiskError } from '../index.ts';
+import { allFormats, type ConvertOptions, convert, countData, type Disk, DiskError } from '../index.ts';
 import { requireFormat } from './create.ts';
 import { asksForHelp, type ImageOptions, makeImage, parseImageOptions, printOptionHelp, requireOptionLists } from './create-options.ts';
 import { printUsage } from './help.ts';
@@ -10,7 +10,7 @@ import { cacheMode, type Images, knownFormat, withImages } from './images.ts';
 import { type Options, parseOptions } from './options.ts';
 import { Progress } from './progress.ts';
 import { readSize, sizeArgument, wholeSectors } from './sizes.ts';
-import { Failure, notYet, type Terminal } from './terminal.ts';
+import { Failure, type Terminal, warn } from './terminal.ts';
 import { imageText, requestText } from './words.ts';
 
 const MAX_SPARSE = 16 * 1024 * 1024;
@@ -30,7 +30,7 @@ export async function run(terminal: Terminal, args: readonly string[]): Promise<
       bitmaps: 'bitmaps',
       'skip-broken-bitmaps': 'skip-broken-bitmaps',
     },
-    refused: ['object', 'image-opts', 'target-image-opts', 'salvage', 'bitmaps', 'skip-broken-bitmaps'],
+    refused: ['object', 'image-opts', 'target-image-opts', 'bitmaps', 'skip-broken-bitmaps'],
   });
   if (options.has('h')) return printUsage(terminal, 'convert');
   const plan = readPlan(options);
@@ -38,6 +38,8 @@ export async function run(terminal: Terminal, args: readonly string[]): Promise<
     printOptionHelp(terminal, requireFormat(plan.format));
     return 0;
   }
+  cacheMode(options.last('T'), 'source cache option');
+  cacheMode(options.last('t'));
   const progress = new Progress(terminal, options.has('p') && !options.has('q'));
   progress.start();
   try {
@@ -57,7 +59,9 @@ interface Plan {
   readonly sources: readonly string[];
   readonly target: string;
   readonly sparse: number;
-  readonly snapshot: string | undefined;
+  /** Bytes a second; 0: no limit. */
+  readonly rate: number;
+  readonly snapshot: SnapshotChoice | undefined;
   /** -n: the target exists. */
   readonly existing: boolean;
   readonly backing: string | undefined;
@@ -69,14 +73,9 @@ function readPlan(options: Options): Plan {
   const sparse = sparseArgument(options.last('S'));
   const snapshot = snapshotArgument(options.last('l'));
   coroutineCount(options.last('m'));
-  const rate = options.last('r');
-  if (rate !== undefined) {
-    sizeArgument(rate, 'rate limit');
-    throw notYet('The option -r');
-  }
+  const rate = sizeArgument(options.last('r') ?? '0', 'rate limit');
   const { rest } = options;
-  if (options.has('C') && options.has('S')) throw new Failure('Cannot enable copy offloading when -S is used');
-  if (options.has('C')) throw notYet('The option -C');
+  if (options.has('C')) refuseWithOffloading(options);
   const help = asksForHelp(lists);
   if (rest.length < 2 && !help) throw new Failure('Must specify image file name');
   const existing = options.has('n');
@@ -89,10 +88,18 @@ function readPlan(options: Options): Plan {
     sources: rest.slice(0, -1),
     target: rest.at(-1) ?? '',
     sparse,
+    rate,
     snapshot,
     existing,
     backing: options.last('B'),
   };
+}
+
+/** What does not go with -C. */
+function refuseWithOffloading(options: Options): void {
+  if (options.has('S')) throw new Failure('Cannot enable copy offloading when -S is used');
+  if (options.has('c')) throw new Failure('Cannot enable copy offloading when -c is used');
+  if (options.has('salvage')) throw new Failure('Cannot use copy offloading in salvaging mode');
 }
 
 function sparseArgument(text: string | undefined): number {
@@ -107,14 +114,17 @@ function sparseArgument(text: string | undefined): number {
   return size;
 }
 
+/** A snapshot as `-l` names it: by id or name, or by one or both of them. */
+export type SnapshotChoice = string | { readonly id: string | undefined; readonly name: string | undefined };
+
 /** `ID_OR_NAME`, or `snapshot.id=…,snapshot.name=…`, of which one is enough. */
-export function snapshotArgument(text: string | undefined): string | undefined {
+export function snapshotArgument(text: string | undefined): SnapshotChoice | undefined {
   if (!text?.startsWith('snapshot.')) return text;
   const named = new Map(text.split(',').map((item) => item.split('=', 2) as [string, string | undefined]));
   for (const key of named.keys())
     if (key !== 'snapshot.id' && key !== 'snapshot.name')
       throw new Failure(`Invalid parameter '${key}'\nFailed in parsing snapshot param '${text}'`, { everyLine: true });
-  return named.get('snapshot.id') ?? named.get('snapshot.name');
+  return { id: named.get('snapshot.id'), name: named.get('snapshot.name') };
 }
 
 function coroutineCount(text: string | undefined): void {
@@ -125,7 +135,6 @@ function coroutineCount(text: string | undefined): void {
 
 async function convertImages(images: Images, plan: Plan, progress: Progress): Promise<number> {
   const { options } = plan;
-  cacheMode(options.last('T'), 'source cache option');
   const cache = cacheMode(options.last('t'));
   const sources: Disk[] = [];
   for (const path of plan.sources) {
@@ -136,34 +145,80 @@ async function convertImages(images: Images, plan: Plan, progress: Progress): Pr
   const target = plan.existing ? await openTarget(images, plan, total, cache) : await newTarget(images, plan, total, cache);
   // A new target has a backing file only if one was asked for: what the source leaves to its own then comes from there.
   const overBacking = plan.backing !== undefined || (!plan.existing && (await target.info())['backing-filename'] !== undefined);
-  let copied = 0;
-  for (const source of sources) {
-    try {
-      await convert(source, target, {
-        sparse: plan.sparse,
-        targetOffset: copied,
-        targetIsZero: options.has('target-is-zero'),
-        targetIsNew: !plan.existing && !overBacking,
-        topOnly: overBacking,
-        compressed: options.has('c'),
-        onProgress: (done) => progress.update(copied + done, total),
-      });
-    } catch (error) {
-      if (!(error instanceof DiskError)) throw error;
-      throw new Failure(`error while copying to '${plan.target}': ${requestText(error)} (${error.message})`);
-    }
-    copied += wholeSectors(source.size);
-  }
+  await copyAll(images.terminal, plan, { sources, target, overBacking, progress, total });
   return 0;
 }
 
+interface Copy {
+  readonly sources: readonly Disk[];
+  readonly target: Disk;
+  readonly overBacking: boolean;
+  readonly progress: Progress;
+  readonly total: number;
+}
+
+async function copyAll(terminal: Terminal, plan: Plan, { sources, target, overBacking, progress }: Copy): Promise<void> {
+  const { options, sparse, rate } = plan;
+  const how: ConvertOptions = {
+    sparse,
+    rate,
+    targetIsZero: options.has('target-is-zero'),
+    targetIsNew: !plan.existing && !overBacking,
+    topOnly: overBacking,
+    compressed: options.has('c'),
+    asIs: options.has('C'),
+    ...salvaging(terminal, options),
+  };
+  let targetOffset = 0;
+  try {
+    // Progress counts data, so it is known beforehand how much there is.
+    let [done, all] = [0, 0];
+    for (const source of sources) all += await countData(source, how);
+    const onData = (bytes: number) => {
+      done += bytes;
+      progress.update(done, all);
+    };
+    for (const source of sources) {
+      await convert(source, target, { ...how, targetOffset, onData });
+      targetOffset += wholeSectors(source.size);
+    }
+  } catch (error) {
+    throw copyFailure(error, plan.target, targetOffset);
+  }
+}
+
+function salvaging(terminal: Terminal, options: Options): Pick<ConvertOptions, 'salvage' | 'onUnreadable'> {
+  if (!options.has('salvage')) return {};
+  if (options.has('q')) return { salvage: true };
+  return {
+    salvage: true,
+    onUnreadable: (what, offset, error) =>
+      warn(terminal, `error while reading ${what === 'status' ? 'block status at ' : ''}offset ${offset}: ${requestText(error)}`),
+  };
+}
+
+/** In QEMU's words what failed, and where. */
+function copyFailure(error: unknown, target: string, sourceStart: number): unknown {
+  if (!(error instanceof DiskError)) return error;
+  const { field, offset = 0 } = error;
+  if (field === 'source status') return new Failure(`error while reading block status at offset ${offset}: ${requestText(error)}`);
+  if (field === 'source') return new Failure(`error while reading at byte ${sourceStart + offset}: ${requestText(error)}`);
+  if (field === 'target') return new Failure(`error while writing at byte ${offset}: ${requestText(error)}`);
+  return new Failure(`error while copying to '${target}': ${requestText(error)} (${error.message})`);
+}
+
 /** Opens a snapshot by id or name, to be closed with the other images. */
-export async function openSnapshot(images: Images, disk: Disk, path: string, snapshot: string): Promise<Disk> {
+export async function openSnapshot(images: Images, disk: Disk, path: string, choice: SnapshotChoice): Promise<Disk> {
   const failed = 'Failed to load snapshot';
   if (!disk.snapshots.supported)
     throw new Failure(`${failed}: Block format '${disk.format}' used by device '' does not support temporarily loading internal snapshots`);
+  const list = await disk.snapshots.list();
+  const matches = ({ id, name }: { id: string; name: string }) =>
+    typeof choice !== 'string' && (choice.id ?? id) === id && (choice.name ?? name) === name;
+  const id = typeof choice === 'string' ? choice : list.find(matches)?.id;
+  if (id === undefined) throw new Failure(`${failed}: Can't find snapshot`);
   try {
-    const view = await disk.snapshots.open(snapshot);
+    const view = await disk.snapshots.open(id);
     images.adopt(view, path);
     return view;
   } catch (error) {

@@ -7,7 +7,7 @@ import { existsSync, unlinkSync } from 'node:fs';
 import { type CreateOptions, createDisk, type Disk, DiskError, memoryStorage, type Resolve } from '../index.ts';
 import { nodeFileStorage } from '../storage/node-file.ts';
 import { CannotOpen, localPath, refusal } from './images.ts';
-import { sizeParameter, wholeSectors } from './sizes.ts';
+import { requireDiskSize, sizeParameter, wholeSectors } from './sizes.ts';
 import { Failure, notYet, type Terminal } from './terminal.ts';
 import { imageText, systemText } from './words.ts';
 
@@ -26,7 +26,7 @@ const SIZE: KnownOption = { name: 'size', type: 'size', help: 'virtual disk size
 
 /** In the order in which `create` prints them. */
 const KNOWN: Readonly<Record<string, readonly KnownOption[]>> = {
-  raw: [SIZE, { name: 'preallocation', type: 'text', help: 'only off' }],
+  raw: [SIZE, { name: 'preallocation', type: 'text', help: 'off; falloc and full both write zeros' }],
   qcow2: [
     { name: 'cluster_size', type: 'size', default: 65536, help: 'bytes in a cluster: 512 to 2M, a power of two' },
     { name: 'extended_l2', type: 'flag', default: false, help: 'L2 entries with subclusters; clusters of 16k or more' },
@@ -53,10 +53,14 @@ export type ImageOptions = Map<string, OptionValue>;
 export function parseImageOptions(format: string, lists: readonly string[], table: readonly KnownOption[] = KNOWN[format] ?? []): ImageOptions {
   const options: ImageOptions = new Map();
   for (const { name, value } of lists.flatMap(splitList)) {
-    const known = table.find((option) => option.name === name);
+    const find = (wanted: string) => table.find((option) => option.name === wanted);
+    // A bare name means on; with "no" before it, off.
+    const negated = value === undefined && name.startsWith('no') && !find(name);
+    const plain = negated ? name.slice(2) : name;
+    const known = find(plain);
     if (!known && ELSEWHERE.test(name)) throw notYet(`The option '${name}'`);
-    if (!known || (value === undefined && known.type !== 'flag')) throw new Failure(`Invalid parameter '${name}'`);
-    options.set(name, typedValue(known, value ?? 'on'));
+    if (!known) throw new Failure(`Invalid parameter '${plain}'`);
+    options.set(plain, typedValue(known, value ?? (negated ? 'off' : 'on')));
   }
   return options;
 }
@@ -103,7 +107,8 @@ function typedValue({ name, type }: KnownOption, text: string): OptionValue {
     case 'size':
       return sizeParameter(text, name);
     case 'number':
-      if (!/^(\d+|0x[0-9a-f]+)$/i.test(text)) throw new Failure(`Parameter '${name}' expects a number`);
+      if (!/^-?(\d+|0x[0-9a-f]+)$/i.test(text)) throw new Failure(`Parameter '${name}' expects a number`);
+      if (Math.abs(Number(text)) >= 2 ** 64) throw new Failure(`Value '${text}' is too large for parameter '${name}'`);
       return Number(text);
     case 'flag':
       if (/^(on|yes|true|y)$/.test(text)) return true;
@@ -137,9 +142,8 @@ export async function makeImage(request: MakeRequest): Promise<Disk> {
   const { path: name, format, options, cache } = request;
   const path = filePath(name);
   const { size, backing_file: backing, backing_fmt: backingFormat, ...rest } = Object.fromEntries(options);
+  requireDiskSize(Number(size), format);
   if (backing === undefined && backingFormat !== undefined) throw new Failure('Backing format cannot be used without backing file');
-  // The library's raw format has no such option; off is what it does.
-  if (format === 'raw' && rest.preallocation === 'off') delete rest.preallocation;
   const all: CreateOptions = {
     ...rest,
     format,
@@ -150,7 +154,8 @@ export async function makeImage(request: MakeRequest): Promise<Disk> {
     ...(cache ? { cache } : {}),
   };
   // Whole images of zeros are not made in memory.
-  const rehearsal = all.preallocation === 'falloc' || all.preallocation === 'full' ? { ...all, preallocation: 'metadata' } : all;
+  const light = format === 'raw' ? 'off' : 'metadata';
+  const rehearsal = all.preallocation === 'falloc' || all.preallocation === 'full' ? { ...all, preallocation: light } : all;
   const nothing: Resolve = () => ({ storage: memoryStorage(), format: 'raw' });
   try {
     await (await createDisk(memoryStorage({ name }), { ...rehearsal, resolve: nothing })).close();
@@ -185,6 +190,7 @@ function makingDataFiles(resolve: Resolve): Resolve {
 }
 
 function filePath(name: string): string {
+  if (name === '') throw new Failure("Could not create '': No such file or directory");
   try {
     return localPath(name);
   } catch (error) {

@@ -74,7 +74,7 @@ function takeBacking(image: ImageOptions, path: string, format: string, name: st
     image.set('backing_file', name);
   }
   if (backingFormat !== undefined) {
-    if (format === 'raw') throw new Failure(`Backing format not supported for file format '${format}'`);
+    if (format === 'raw') throw new Failure(`Backing file format not supported for file format '${format}'`);
     image.set('backing_fmt', backingFormat);
   }
   const backing = image.get('backing_file');

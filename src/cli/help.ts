@@ -40,3 +40,12 @@ export function printUsage(terminal: Terminal, verb?: string): number {
   terminal.out(`Formats: ${names.join(' ')}\n`);
   return 0;
 }
+
+/** As in package.json. */
+export const VERSION = '0.1.0';
+
+/** Prints the program's name and version; returns exit status 0. */
+export function printVersion(terminal: Terminal): number {
+  terminal.out(`${terminal.program} version ${VERSION}\n`);
+  return 0;
+}

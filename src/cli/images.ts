@@ -23,6 +23,8 @@ export interface OpenRequest {
   readonly repair?: boolean;
   /** -U: open beside other programs; only for reading. */
   readonly forceShare?: boolean;
+  /** It was open before: what was to be warned of has been. */
+  readonly again?: boolean;
 }
 
 /** An open image, with the files of its chain: its own first. */
@@ -37,12 +39,12 @@ export class CannotOpen extends Error {}
 
 /** The images a command has open. */
 export class Images {
-  readonly #terminal: Terminal;
+  readonly terminal: Terminal;
   readonly #open: OpenImage[] = [];
   readonly #identities = new Set<string>();
 
   constructor(terminal: Terminal) {
-    this.#terminal = terminal;
+    this.terminal = terminal;
   }
 
   /** Opens an image. Throws a `Failure` with this exit status. */
@@ -57,7 +59,18 @@ export class Images {
 
   /** Opens an image. Throws `CannotOpen`. */
   async tryOpen(request: OpenRequest): Promise<OpenImage> {
-    const { path, format, readOnly, cache, noBacking = false, unsafeBacking = false, writableBacking, forceShare = false, repair = false } = request;
+    const {
+      path,
+      format,
+      readOnly,
+      cache,
+      noBacking = false,
+      unsafeBacking = false,
+      writableBacking,
+      forceShare = false,
+      repair = false,
+      again = false,
+    } = request;
     if (forceShare && !readOnly) throw new CannotOpen('force-share=on can only be used with read-only images');
     if (format !== undefined) requireDriver(format);
     const chain = this.chain(path);
@@ -71,12 +84,12 @@ export class Images {
         ...(writableBacking === undefined ? {} : { writableBacking }),
         readOnly,
         repair,
-        onRepair: (message) => this.#terminal.err(`${message}\n`),
+        onRepair: (message) => this.terminal.err(`${message}\n`),
       });
     } catch (error) {
       throw cannotOpen(error, chain.files.length - 1);
     }
-    if (format === undefined && disk.format === 'raw' && !readOnly) this.#warnOfProbing(path);
+    if (format === undefined && disk.format === 'raw' && !readOnly && !again) this.#warnOfProbing(path);
     const image = { disk, path, files: chain.files };
     this.#open.push(image);
     return image;
@@ -140,7 +153,7 @@ export class Images {
   }
 
   #warnOfProbing(path: string): void {
-    this.#terminal.err(
+    this.terminal.err(
       `WARNING: Image format was not specified for '${path}' and probing guessed raw.\n` +
         '         Automatically detecting the format is dangerous for raw images, write operations on block 0 will be restricted.\n' +
         "         Specify the 'raw' format explicitly to remove the restrictions.\n",

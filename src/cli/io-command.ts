@@ -49,17 +49,18 @@ export async function runCommand(session: Session, command: Command, words: read
     err(`bad argument count ${words.length} to ${command.name}, expected ${countText(command)} arguments\n`);
     return false;
   }
-  if (command.writes && session.disk?.readOnly) {
+  if (command.writes && session.readOnly) {
     err(`${session.terminal.program}: Block node is read-only\n`);
     return false;
   }
-  const options = scanOptions(words, { short: (command.options ?? '') + (command.refused ?? '') });
+  const options = command.options === undefined ? new Options() : scanOptions(words, { short: command.options + (command.refused ?? '') });
   if (!(options instanceof Options)) {
     const { kind, letter } = options;
     err(`${command.name}: ${kind === 'unknown' ? 'invalid option' : 'option requires an argument'} -- '${letter}'\n`);
     out(usageLine(command));
     return false;
   }
+  if (command.options === undefined) options.rest.push(...words);
   for (const letter of command.refused?.replaceAll(':', '') ?? '')
     if (options.has(letter)) {
       err(`${session.terminal.program}: ${command.name}: the option -${letter} is not supported yet\n`);

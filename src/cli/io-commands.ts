@@ -1,12 +1,12 @@
 /** The commands of `io` about the image as a whole, and the table of them all. */
 import { setTimeout as sleepFor } from 'node:timers/promises';
-import { cacheMode } from './images.ts';
 import { specificText } from './info.ts';
 import { type Command, Complaint, integer, Misused, numberArgument, usageLine } from './io-command.ts';
+import { debugCommands } from './io-debug.ts';
+import { openCommands } from './io-open.ts';
 import { sizeText } from './io-report.ts';
 import { requestCommands } from './io-requests.ts';
 import type { Session } from './io-session.ts';
-import type { Options } from './options.ts';
 import { resizeTo } from './resize.ts';
 import { complain, Failure } from './terminal.ts';
 
@@ -121,67 +121,6 @@ const map: Command = {
   },
 };
 
-const open: Command = {
-  name: 'open',
-  usage: '[-rsnU] [-t cache] [-d discard] [-o options] [path]',
-  summary: 'open the file specified by path',
-  details: `
- -d, -- unmap (discards reach the image) or ignore
- -n, -- short for -t none
- -o, -- driver=FORMAT, for a format that shall not be guessed; read-only=on
- -r, -- open for reading
- -s, -- keep writes in memory and forget them
- -t, -- when writes become durable: a cache mode
-`,
-  min: 1,
-  max: Number.POSITIVE_INFINITY,
-  withoutFile: true,
-  options: 'rsnUt:d:o:',
-  refused: 'Cki:',
-  async run(session, options) {
-    const driver = driverOptions(options);
-    const path = options.rest[0] ?? driver.path;
-    if (path === undefined || options.rest.length > 1) throw new Misused();
-    return openFile(session, path, options, { format: driver.format, readOnly: options.has('r') || driver.readOnly });
-  },
-};
-
-/** Opens what the command line or `open` names; the options -n, -s, -t and -d mean the same in both. */
-export async function openFile(
-  session: Session,
-  path: string,
-  options: Options,
-  how: { format: string | undefined; readOnly: boolean },
-): Promise<boolean> {
-  const cache = cacheArgument(options);
-  const discardMode = options.last('d') ?? 'unmap';
-  if (!['unmap', 'on', 'ignore', 'off'].includes(discardMode)) throw new Failure(`Invalid discard option: ${discardMode}`);
-  const unmap = discardMode === 'unmap' || discardMode === 'on';
-  return session.open({ path, ...how, cache, unmap, snapshot: options.has('s'), forceShare: options.has('U') });
-}
-
-function cacheArgument(options: Options): ReturnType<typeof cacheMode> {
-  return cacheMode(options.last('t')) ?? (options.has('n') ? 'none' : undefined);
-}
-
-interface DriverOptions {
-  format: string | undefined;
-  path: string | undefined;
-  readOnly: boolean;
-}
-
-function driverOptions(options: Options): DriverOptions {
-  const found: DriverOptions = { format: undefined, path: undefined, readOnly: false };
-  for (const item of options.all('o').flatMap((list) => list.split(','))) {
-    const [name = '', value = ''] = item.split('=', 2);
-    if (name === 'driver') found.format = value;
-    else if (name === 'file.filename' || name === 'filename') found.path = value;
-    else if (name === 'read-only') found.readOnly = value === 'on';
-    else throw new Failure(`The block driver option '${name}' is not supported yet`);
-  }
-  return found;
-}
-
 const quit: Command = {
   name: 'quit',
   usage: '',
@@ -221,11 +160,11 @@ const truncate: Command = {
     const { terminal, disk } = session;
     try {
       if (!['off', 'metadata', 'falloc', 'full'].includes(mode)) throw new Failure(`Invalid preallocation mode '${mode}'`);
-      if (mode !== 'off') throw new Failure(`The preallocation mode '${mode}' is not supported yet`);
+      if (mode !== 'off' && disk?.format !== 'raw') throw new Failure(`The preallocation mode '${mode}' is not supported yet`);
       const [text] = options.rest;
       if (text === undefined || options.rest.length > 1) throw new Misused();
       const size = numberArgument(text);
-      if (disk) await resizeTo(disk, size);
+      if (disk) await resizeTo(disk, size, mode);
       return true;
     } catch (error) {
       if (!(error instanceof Failure)) throw error;
@@ -256,9 +195,17 @@ const help: Command = {
 };
 
 /** Every command, by name. */
-export const commands: readonly Command[] = [...requestCommands, alloc, close, help, info, length, map, open, quit, sleep, truncate].sort((a, b) =>
-  a.name < b.name ? -1 : 1,
-);
-
-/** qemu-io's further commands, refused by name. */
-export const elsewhere = ['abort', 'break', 'remove_break', 'reopen', 'resume', 'sigraise', 'wait_break'];
+export const commands: readonly Command[] = [
+  ...requestCommands,
+  ...openCommands,
+  ...debugCommands,
+  alloc,
+  close,
+  help,
+  info,
+  length,
+  map,
+  quit,
+  sleep,
+  truncate,
+].sort((a, b) => (a.name < b.name ? -1 : 1));

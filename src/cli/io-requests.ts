@@ -5,7 +5,7 @@ import { attempt, type Command, Complaint, MAX_REQUEST, Misused, numberArgument,
 import { dumpText, type RequestReport, requestReport } from './io-report.ts';
 import type { Session } from './io-session.ts';
 import type { Options } from './options.ts';
-import { complain } from './terminal.ts';
+import { complain, notYet } from './terminal.ts';
 import { systemText } from './words.ts';
 
 const MANY = Number.POSITIVE_INFINITY;
@@ -30,13 +30,14 @@ function tell(session: Session, options: Options, done: Pick<RequestReport, 'wha
   if (!options.has('q')) session.terminal.out(requestReport({ ...done, terse: options.has('C') }));
 }
 
-/** Offset and length, and nothing else. */
-function rangeArguments(options: Options, limit: (text: string) => string): { offset: number; length: number } {
+/** Offset and length, and nothing else; `limit` says what is wrong with a length above the largest request, if anything. */
+function rangeArguments(options: Options, limit: (text: string) => string | undefined): { offset: number; length: number } {
   const [offsetText, lengthText] = options.rest;
   if (offsetText === undefined || lengthText === undefined || options.rest.length > 2) throw new Misused();
   const offset = numberArgument(offsetText);
   const length = numberArgument(lengthText);
-  if (length > MAX_REQUEST) throw new Complaint(limit(lengthText));
+  const tooLong = length > MAX_REQUEST ? limit(lengthText) : undefined;
+  if (tooLong !== undefined) throw new Complaint(tooLong);
   return { offset, length };
 }
 
@@ -88,7 +89,7 @@ const wholePattern = (options: Options, length: number): ReadRequest['verify'] =
 
 const read: Command = {
   name: 'read',
-  usage: '[-Cqv] [-P pattern [-s off] [-l len]] off len',
+  usage: '[-abCqv] [-P pattern [-s off] [-l len]] off len',
   summary: 'reads a number of bytes at a specified offset',
   details: `${READ_DETAILS} -l, -s -- with -P: how much to verify, and from where\n`,
   min: 2,
@@ -126,16 +127,22 @@ const readv: Command = {
   },
 };
 
+/** -i: a request that only the statistics would show, which nobody can ask for here. */
+async function injectInvalid(session: Session, what: 'read' | 'write'): Promise<boolean> {
+  session.terminal.out(`injecting invalid ${what} request\n`);
+  return true;
+}
+
 const aioRead: Command = {
   name: 'aio_read',
-  usage: '[-Cqv] [-P pattern] off len [len..]',
+  usage: '[-Ciqv] [-P pattern] off len [len..]',
   summary: 'asynchronously reads a number of bytes',
   details: `${READ_DETAILS}\n The report comes when the read is done; the command itself succeeds at once.\n`,
   min: 2,
   max: MANY,
-  options: 'CP:qv',
-  refused: 'i',
+  options: 'CiP:qv',
   async run(session, options) {
+    if (options.has('i')) return injectInvalid(session, 'read');
     wholePattern(options, 0);
     const { offset, length } = vectorArguments(options);
     const request = performRead(session, options, { offset, length, verify: wholePattern(options, length) }, 'readv');
@@ -149,14 +156,16 @@ interface WriteRequest {
   readonly length: number;
   /** What to write; without it, zeros by the image's own means. */
   readonly bytes?: Uint8Array;
+  readonly compressed?: boolean;
 }
 
 async function performWrite(session: Session, options: Options, request: WriteRequest, failing: string): Promise<boolean> {
-  const { offset, length, bytes } = request;
+  const { offset, length, bytes, compressed } = request;
   const started = performance.now();
   const done = await attempt(session, failing, async () => {
-    if (bytes) await session.write(offset, bytes);
-    else await session.zero(offset, length, options.has('u'));
+    if (!bytes) await session.zero(offset, length, { unmap: options.has('u'), fallback: !options.has('n') });
+    else if (compressed) await session.writeCompressed(offset, bytes);
+    else await session.write(offset, bytes);
     if (options.has('f')) await session.disk?.flush();
   });
   if (done) tell(session, options, { what: 'wrote', offset, length, milliseconds: performance.now() - started });
@@ -170,28 +179,50 @@ function patternBytes(options: Options, length: number): Uint8Array {
 
 const write: Command = {
   name: 'write',
-  usage: '[-Cfquz] [-P pattern | -s source_file] off len',
+  usage: '[-bcCfnquz] [-P pattern | -s source_file] off len',
   summary: 'writes a number of bytes at a specified offset',
-  details: `${WRITE_DETAILS} -s, -- write this file's bytes, again and again\n -u, -- with -z: give the space back where the image can\n -z, -- write zeros by the image's own means\n`,
+  details: `${WRITE_DETAILS} -c, -- compress what is written: whole clusters that hold nothing yet
+ -n, -- with -z: fail rather than write zeros as data
+ -p, -- ignored
+ -s, -- write this file's bytes, again and again
+ -u, -- with -z: give the space back where the image can
+ -z, -- write zeros by the image's own means
+`,
   min: 2,
   max: MANY,
   writes: true,
-  options: 'CfpP:qs:uz',
-  refused: 'bcn',
+  options: 'bcCfnpP:qs:uz',
   async run(session, options) {
     const pattern = options.last('P');
     if (pattern !== undefined) patternArgument(pattern);
     if (options.rest.length !== 2) throw new Misused();
-    if (options.has('u') && !options.has('z')) throw new Complaint('-u requires -z to be specified');
-    if (['z', 'P', 's'].filter((letter) => options.has(letter)).length > 1)
-      throw new Complaint('Only one of -z, -P, and -s can be specified at the same time');
-    const { offset, length } = rangeArguments(options, (text) => `length cannot exceed ${MAX_REQUEST} without -n, given ${text}`);
+    refuseCombinations(options);
+    const { offset, length } = rangeArguments(options, (text) =>
+      options.has('n') ? undefined : `length cannot exceed ${MAX_REQUEST} without -n, given ${text}`,
+    );
+    if (options.has('b')) throw notYet('write: the option -b');
+    const compressed = options.has('c');
+    if (compressed) requireSectors(offset, length);
     if (options.has('z')) return performWrite(session, options, { offset, length }, 'write');
     const file = options.last('s');
     const bytes = file === undefined ? patternBytes(options, length) : fileBytes(session, file, length);
-    return bytes ? performWrite(session, options, { offset, length, bytes }, 'write') : false;
+    return bytes ? performWrite(session, options, { offset, length, bytes, compressed }, 'write') : false;
   },
 };
+
+function refuseCombinations(options: Options): void {
+  if (options.has('b') && options.has('z')) throw new Complaint('-b and -z cannot be specified at the same time');
+  if (options.has('f') && (options.has('b') || options.has('c'))) throw new Complaint('-f and -b or -c cannot be specified at the same time');
+  if (options.has('n') && !options.has('z')) throw new Complaint('-n requires -z to be specified');
+  if (options.has('u') && !options.has('z')) throw new Complaint('-u requires -z to be specified');
+  if (['z', 'P', 's'].filter((letter) => options.has(letter)).length > 1)
+    throw new Complaint('Only one of -z, -P, and -s can be specified at the same time');
+}
+
+function requireSectors(offset: number, length: number): void {
+  for (const [name, value] of Object.entries({ offset, count: length }))
+    if (value % 512 !== 0) throw new Complaint(`${value} is not a sector-aligned value for '${name}'`);
+}
 
 /** A file's contents repeated to this length. */
 function fileBytes(session: Session, file: string, length: number): Uint8Array | undefined {
@@ -229,15 +260,15 @@ const writev: Command = {
 
 const aioWrite: Command = {
   name: 'aio_write',
-  usage: '[-Cfquz] [-P pattern] off len [len..]',
+  usage: '[-Cfiquz] [-P pattern] off len [len..]',
   summary: 'asynchronously writes a number of bytes',
   details: `${WRITE_DETAILS} -u, -z -- as for write\n\n The report comes when the write is done; the command itself succeeds at once.\n`,
   min: 2,
   max: MANY,
   writes: true,
-  options: 'CfP:quz',
-  refused: 'i',
+  options: 'CfiP:quz',
   async run(session, options) {
+    if (options.has('i')) return injectInvalid(session, 'write');
     patternBytes(options, 0);
     if (options.rest.length < 2) throw new Misused();
     if (options.has('z') && options.rest.length !== 2) throw new Complaint('-z supports only a single length parameter');

@@ -2,7 +2,7 @@
  * What the commands of `io` share: the open image, requests under way, and guest bytes in whole sectors: QEMU rounds the size of a raw
  * file up to a sector, so reads see zeros there and writes extend the file.
  */
-import { createDisk, type Disk, memoryStorage } from '../index.ts';
+import { type CacheMode, createDisk, type Disk, DiskError, memoryStorage } from '../index.ts';
 import { CannotOpen, Images, type OpenRequest } from './images.ts';
 import { wholeSectors } from './sizes.ts';
 import { complain, type Terminal } from './terminal.ts';
@@ -18,7 +18,8 @@ export class Session {
   readonly terminal: Terminal;
   #images: Images;
   #disk: Disk | undefined;
-  #unmap = true;
+  /** How it was opened. */
+  #how: SessionOpen | undefined;
   #pending: Promise<void>[] = [];
 
   constructor(terminal: Terminal) {
@@ -29,6 +30,10 @@ export class Session {
   /** The open image, if any. */
   get disk(): Disk | undefined {
     return this.#disk;
+  }
+
+  get readOnly(): boolean {
+    return this.#how?.readOnly === true || this.#disk?.readOnly === true;
   }
 
   /** Bytes, in whole sectors. */
@@ -43,9 +48,7 @@ export class Session {
       return false;
     }
     try {
-      const { disk } = await this.#images.tryOpen(request.snapshot ? { ...request, readOnly: true } : request);
-      this.#disk = request.snapshot ? await this.#overlay(disk, request.path) : disk;
-      this.#unmap = request.unmap;
+      await this.#open(request);
       return true;
     } catch (error) {
       if (!(error instanceof CannotOpen)) throw error;
@@ -55,9 +58,38 @@ export class Session {
     }
   }
 
+  async #open(request: SessionOpen): Promise<void> {
+    const { disk } = await this.#images.tryOpen(request.snapshot ? { ...request, readOnly: true } : request);
+    this.#disk = request.snapshot ? await this.#overlay(disk, request.path) : disk;
+    this.#how = request;
+  }
+
+  /**
+   * Opens the image again, otherwise than before. If that fails it is opened again as it was, and the reason is thrown as `CannotOpen`. An
+   * overlay in memory stays: nothing but whether it may be written changes.
+   */
+  async reopen(changes: { readOnly?: boolean; cache?: CacheMode }): Promise<void> {
+    const before = this.#how;
+    if (!before) return;
+    const after: SessionOpen = { ...before, ...changes, again: true };
+    if (before.snapshot) {
+      this.#how = after;
+      return;
+    }
+    await this.close();
+    try {
+      await this.#open(after);
+    } catch (error) {
+      await this.#images.close();
+      await this.#open({ ...before, again: true });
+      throw error;
+    }
+  }
+
   async close(): Promise<void> {
     await this.settle();
     this.#disk = undefined;
+    this.#how = undefined;
     const images = this.#images;
     this.#images = new Images(this.terminal);
     await images.close();
@@ -89,9 +121,29 @@ export class Session {
     await this.#require().write(offset, bytes);
   }
 
-  async zero(offset: number, length: number, unmap: boolean): Promise<void> {
+  /** Whole clusters (the disk's last may be cut off) that hold nothing yet, as in QEMU. */
+  async writeCompressed(offset: number, bytes: Uint8Array): Promise<void> {
+    const disk = this.#require();
+    const unit = (await disk.info())['cluster-size'];
+    const whole = unit !== undefined && offset % unit === 0 && (bytes.length % unit === 0 || offset + bytes.length === disk.size);
+    // What is not of whole clusters the disk refuses itself.
+    if (!whole || offset + bytes.length > disk.size) return disk.writeCompressed(offset, bytes);
+    for (let at = 0; at < bytes.length; at += unit) {
+      const cluster = bytes.subarray(at, at + unit);
+      for await (const run of disk.map(offset + at, cluster.length))
+        if (run.depth === 0 && run.present && !(run.zero && run.offset === undefined))
+          throw new DiskError('io', `The cluster at ${offset + at} holds something already`, { offset: offset + at });
+      await disk.writeCompressed(offset + at, cluster);
+    }
+  }
+
+  async zero(offset: number, length: number, { unmap, fallback }: { unmap: boolean; fallback: boolean }): Promise<void> {
     await this.#reach(offset + length);
-    await this.#require().zero(offset, length, { unmap: unmap && this.#unmap });
+    await this.#require().zero(offset, length, { unmap: unmap && this.#unmap, fallback });
+  }
+
+  get #unmap(): boolean {
+    return this.#how?.unmap ?? true;
   }
 
   async discard(offset: number, length: number): Promise<void> {

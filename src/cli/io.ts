@@ -2,19 +2,23 @@
  * `io`: commands on the guest's bytes, after qemu-io. Each -c is one command; without -c they are read from standard input behind a prompt.
  * A command that fails makes the exit status 1, and the next ones still run.
  */
-import { printUsage } from './help.ts';
+import { printUsage, printVersion } from './help.ts';
 import { runCommand } from './io-command.ts';
-import { commands, elsewhere, openFile } from './io-commands.ts';
+import { commands } from './io-commands.ts';
+import { openFile } from './io-open.ts';
 import { Session } from './io-session.ts';
-import { Options, scanOptions } from './options.ts';
-import { Failure, notYet, report, type Terminal } from './terminal.ts';
+import { getoptText, Options, refuseOptions, scanOptions } from './options.ts';
+import { Failure, report, type Terminal } from './terminal.ts';
+import { readTraceOptions } from './trace.ts';
 
 const PROMPT = 'qemu-io> ';
 
 const TABLE = {
-  short: 'hc:d:f:rsnUt:Cmki:',
+  short: 'hVc:d:f:rsnUt:CmkT:i:',
   long: {
     help: 'h',
+    version: 'V',
+    trace: 'T:',
     cmd: 'c:',
     discard: 'd:',
     format: 'f:',
@@ -30,22 +34,22 @@ const TABLE = {
     object: 'object:',
     'image-opts': 'image-opts',
   },
-  refused: ['C', 'm', 'k', 'i', 'object', 'image-opts'],
 };
+
+const REFUSED = ['C', 'object', 'image-opts'];
 
 /** Runs `io`; returns the exit status. */
 export async function run(terminal: Terminal, args: readonly string[]): Promise<number> {
   const options = scanOptions(args, TABLE);
   if (!(options instanceof Options)) {
-    const { kind, word, letter } = options;
-    const quoted = letter === undefined ? `'${word}'` : `-- '${letter}'`;
-    const what = letter === undefined ? 'unrecognized option' : 'invalid option';
-    terminal.err(`${terminal.program}: ${kind === 'unknown' ? what : 'option requires an argument'} ${quoted}\n`);
+    terminal.err(`${terminal.program}: ${getoptText(options)}\n`);
     printUsage(terminal, 'io');
     return 1;
   }
+  if (readTraceOptions(terminal, options.all('T'))) return 0;
   if (options.has('h')) return printUsage(terminal, 'io');
-  for (const name of TABLE.refused) if (options.has(name)) throw notYet(`The option ${name.length === 1 ? '-' : '--'}${name}`);
+  if (options.has('V')) return printVersion(terminal);
+  refuseOptions(options, REFUSED);
   const [path] = options.rest;
   if (options.rest.length > 1) {
     printUsage(terminal, 'io');
@@ -84,8 +88,7 @@ async function obeyWords(session: Session, [name = '', ...words]: readonly strin
   const { terminal } = session;
   const command = commands.find((one) => one.name === name);
   if (!command) {
-    if (elsewhere.includes(name)) report(terminal, notYet(`The command '${name}'`));
-    else terminal.err(`command "${name}" not found\n`);
+    terminal.err(`command "${name}" not found\n`);
     return false;
   }
   try {

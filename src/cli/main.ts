@@ -9,11 +9,26 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   throw error;
 });
 
+let statusListener: (() => void) | undefined;
+// Also where nobody answers: Node would wait for a debugger.
+process.on('SIGUSR1', () => statusListener?.());
+
 process.exitCode = await run(
   {
     program: basename(process.env.TABDISK_ARGV0 ?? 'tabdisk'),
     out: (text) => process.stdout.write(text),
     err: (text) => process.stderr.write(text),
+    onStatusRequest: (answer) => {
+      statusListener = answer;
+    },
+    raise: (signal) => {
+      if (signal === 'SIGABRT') process.abort();
+      try {
+        process.kill(process.pid, signal);
+      } catch {
+        // No such signal: nothing happens, as when raise fails.
+      }
+    },
     lines: { [Symbol.asyncIterator]: () => createInterface({ input: process.stdin })[Symbol.asyncIterator]() },
   },
   process.argv.slice(2),

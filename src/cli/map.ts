@@ -58,7 +58,7 @@ async function printJson(terminal: Terminal, image: OpenImage, start: number, le
     before = ',\n';
   }
   // A disk of no bytes still has one entry, as QEMU prints it.
-  if (before === '[') terminal.out(`[${jsonEntry({ start: 0, length: 0, depth: 0, present: false, zero: false, data: false })}`);
+  if (before === '[') terminal.out(`[${jsonEntry({ start, length: 0, depth: 0, present: false, zero: false, data: false })}`);
   terminal.out(']\n');
 }
 

@@ -6,18 +6,23 @@ import { type ImageOptions, parseImageOptions, requireOptionLists } from './crea
 import { printUsage } from './help.ts';
 import { withImages } from './images.ts';
 import { outputFormat } from './info.ts';
-import { type Options, parseOptions } from './options.ts';
+import { getoptText, Options, refuseOptions, scanOptions } from './options.ts';
 import { sizeArgument } from './sizes.ts';
 import { complain, Failure, type Terminal } from './terminal.ts';
 import { imageText } from './words.ts';
 
 /** Runs `measure`; returns the exit status. */
 export async function run(terminal: Terminal, args: readonly string[]): Promise<number> {
-  const options = parseOptions(args, {
+  const options = scanOptions(args, {
     short: 'hf:l:o:O:U',
     long: { help: 'h', object: 'object:', 'image-opts': 'image-opts', output: 'output:', size: 'size:', 'force-share': 'U' },
-    refused: ['object', 'image-opts'],
   });
+  if (!(options instanceof Options)) {
+    // Here qemu-img leaves the complaint to the C library, and prints its help.
+    terminal.err(`measure: ${getoptText(options)}\n`);
+    return printUsage(terminal);
+  }
+  refuseOptions(options, ['object', 'image-opts']);
   if (options.has('h')) return printUsage(terminal, 'measure');
   const lists = options.all('o');
   requireOptionLists(lists);
@@ -58,7 +63,12 @@ function formatOptions(terminal: Terminal, format: string, lists: readonly strin
   }
 }
 
+/** What `preallocation` may be. */
+const PREALLOCATIONS = ['off', 'metadata', 'falloc', 'full'];
+
 async function attempt(source: Disk | number, format: string, image: ImageOptions): Promise<Measured> {
+  const mode = image.get('preallocation');
+  if (mode !== undefined && !PREALLOCATIONS.includes(String(mode))) throw new Failure(`invalid parameter value: ${mode}`);
   const { size: _, backing_file: backing, backing_fmt: __, ...options } = Object.fromEntries(image);
   try {
     return await measure(source, { format, options, ...(backing === undefined ? {} : { backing: { name: String(backing) } }) });

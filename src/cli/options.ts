@@ -56,8 +56,19 @@ export function parseOptions(args: readonly string[], table: OptionTable): Optio
   const result = scanOptions(args, table);
   if (!(result instanceof Options))
     throw misuse(result.kind === 'unknown' ? `unrecognized option '${result.word}'` : `missing argument for option '${result.word}'`);
-  for (const name of table.refused ?? []) if (result.has(name)) throw notYet(`The option ${name.length === 1 ? '-' : '--'}${name}`);
+  refuseOptions(result, table.refused ?? []);
   return result;
+}
+
+/** Refuses options that are known by name only. */
+export function refuseOptions(options: Options, names: readonly string[]): void {
+  for (const name of names) if (options.has(name)) throw notYet(`The option ${name.length === 1 ? '-' : '--'}${name}`);
+}
+
+/** A wrong option in the words of the C library. */
+export function getoptText({ kind, word, letter }: OptionError): string {
+  if (letter !== undefined) return `${kind === 'unknown' ? 'invalid option' : 'option requires an argument'} -- '${letter}'`;
+  return kind === 'unknown' ? `unrecognized option '${word}'` : `option '${word}' requires an argument`;
 }
 
 /** Parses arguments; returns what is wrong instead of throwing. */
@@ -78,7 +89,9 @@ export function scanOptions(args: readonly string[], table: OptionTable): Option
       continue;
     }
     const taken =
-      word.startsWith('--') && table.long ? takeLong(word, args[i + 1], table.long, options) : takeShort(word, args[i + 1], table.short, options);
+      word.startsWith('--') && table.long
+        ? takeLong(word, args[i + 1], table.long, options)
+        : takeShort({ word, before: options.rest.at(-1) ?? args[i - 1] ?? word }, args[i + 1], table.short, options);
     if (typeof taken !== 'number') return taken;
     i += taken;
   }
@@ -104,11 +117,17 @@ function takeLong(word: string, next: string | undefined, table: Readonly<Record
   return equals < 0 ? 1 : 0;
 }
 
-function takeShort(word: string, next: string | undefined, table: string, options: Options): number | OptionError {
+/** `before`: the word that getopt has behind itself while it is inside this one, and blames for an unknown letter. */
+function takeShort(
+  { word, before }: { word: string; before: string },
+  next: string | undefined,
+  table: string,
+  options: Options,
+): number | OptionError {
   for (let at = 1; at < word.length; at++) {
     const letter = word[at] as string;
     const place = letter === ':' ? -1 : table.indexOf(letter);
-    if (place < 0) return { kind: 'unknown', word, letter };
+    if (place < 0) return { kind: 'unknown', word: at === word.length - 1 ? word : before, letter };
     if (table[place + 1] !== ':') {
       options.add(letter, '');
       continue;

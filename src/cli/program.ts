@@ -3,13 +3,11 @@
  * qemu-img has are refused by name.
  */
 import { DiskError } from '../index.ts';
-import { printUsage } from './help.ts';
+import { printUsage, printVersion } from './help.ts';
 import { parseOptions } from './options.ts';
 import { complain, Failure, misuse, notYet, report, type Terminal } from './terminal.ts';
+import { readTraceOptions } from './trace.ts';
 import { imageText } from './words.ts';
-
-/** As in package.json. */
-export const VERSION = '0.1.0';
 
 type Verb = (terminal: Terminal, args: readonly string[]) => Promise<number>;
 
@@ -52,14 +50,16 @@ export async function run(terminal: Terminal, args: readonly string[]): Promise<
 
 async function dispatch(terminal: Terminal, args: readonly string[]): Promise<number> {
   if (args.length === 0) throw misuse('Not enough arguments');
-  const options = parseOptions(args, { short: 'hV', long: { help: 'h', version: 'V' }, stopAtArgument: true });
+  const options = parseOptions(args, { short: 'hVT:', long: { help: 'h', version: 'V', trace: 'T:' }, stopAtArgument: true });
+  if (readTraceOptions(terminal, options.all('T'))) return 0;
   if (options.has('h')) return printUsage(terminal);
-  if (options.has('V')) {
-    terminal.out(`${terminal.program} version ${VERSION}\n`);
-    return 0;
-  }
+  if (options.has('V')) return printVersion(terminal);
   const [name, ...rest] = options.rest;
-  if (name === undefined) throw misuse('Not enough arguments');
+  if (name === undefined) {
+    // QEMU is content with -T alone.
+    if (options.has('T')) return 0;
+    throw misuse('Not enough arguments');
+  }
   if (ELSEWHERE.includes(name)) throw notYet(`The command '${name}'`);
   if (!Object.hasOwn(VERBS, name)) throw misuse(`Command not found: ${name}`);
   const verb = await (VERBS[name] as () => Promise<{ run: Verb }>)();

@@ -1,5 +1,5 @@
 /** `resize`: another virtual size, absolute or relative. Shrinking must be asked for. */
-import { DiskError } from '../index.ts';
+import { type Disk, DiskError } from '../index.ts';
 import { printUsage } from './help.ts';
 import { withImages } from './images.ts';
 import { parseOptions } from './options.ts';
@@ -20,7 +20,6 @@ export async function run(terminal: Terminal, args: readonly string[]): Promise<
   });
   const preallocation = options.last('preallocation') ?? 'off';
   if (!['off', 'metadata', 'falloc', 'full'].includes(preallocation)) throw new Failure(`Invalid preallocation mode '${preallocation}'`);
-  if (preallocation !== 'off') throw notYet(`The preallocation mode '${preallocation}'`);
   const [path] = options.rest;
   if (path === undefined || options.rest.length > 1) throw misuse('Expecting image file name and size');
   const sign = text[0] === '+' || text[0] === '-' ? text[0] : '';
@@ -29,7 +28,7 @@ export async function run(terminal: Terminal, args: readonly string[]): Promise<
     const { disk } = await images.open({ path, format: options.last('f'), readOnly: false });
     const current = wholeSectors(disk.size);
     const size = sign === '+' ? current + amount : sign === '-' ? current - amount : amount;
-    if (size <= 0) throw new Failure('New image size must be positive');
+    if (size <= 0 || size >= 2 ** 63) throw new Failure('New image size must be positive');
     if (size < current && !options.has('shrink')) {
       complain(terminal, 'Use the --shrink option to perform a shrink operation.');
       complain(
@@ -39,16 +38,18 @@ export async function run(terminal: Terminal, args: readonly string[]): Promise<
       );
       return 1;
     }
-    await resizeTo(disk, size);
+    if (preallocation !== 'off' && size <= current) throw new Failure('Preallocation can only be used for growing images');
+    if (preallocation !== 'off' && disk.format !== 'raw') throw notYet(`The preallocation mode '${preallocation}'`);
+    await resizeTo(disk, size, preallocation);
     if (!options.has('q')) terminal.out('Image resized.\n');
     return 0;
   });
 }
 
 /** Resizes, with QEMU's words for what is wrong. */
-export async function resizeTo(disk: { resize(size: number): Promise<void> }, size: number): Promise<void> {
+export async function resizeTo(disk: Disk, size: number, preallocation = 'off'): Promise<void> {
   try {
-    await disk.resize(size);
+    await disk.resize(size, { preallocation });
   } catch (error) {
     if (!(error instanceof DiskError)) throw error;
     throw new Failure(error.field === 'size' && size % 512 !== 0 ? 'The new size must be a multiple of 512' : imageText(error));

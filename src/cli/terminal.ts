@@ -12,6 +12,10 @@ export interface Terminal {
   err(text: string): void;
   /** Standard input, line by line, without line ends. */
   readonly lines: AsyncIterable<string>;
+  /** Sets what is called when somebody asks a running command how far it is (SIGUSR1), or nothing. Missing where nobody can ask. */
+  onStatusRequest?(answer: (() => void) | undefined): void;
+  /** Sends the running process a signal, by number or name. Missing where there is no process. */
+  raise?(signal: number | 'SIGABRT'): void;
 }
 
 /** Ends the command. */
@@ -22,13 +26,16 @@ export class Failure extends Error {
   readonly hint: boolean;
   /** Put the program's name before every line, not only the first. */
   readonly everyLine: boolean;
+  /** The file that was read when it happened, to stand behind the program's name. */
+  readonly place: string;
 
-  constructor(message: string, { status = 1, hint = false, everyLine = false } = {}) {
+  constructor(message: string, { status = 1, hint = false, everyLine = false, place = '' } = {}) {
     super(message);
     this.name = 'Failure';
     this.status = status;
     this.hint = hint;
     this.everyLine = everyLine;
+    this.place = place;
   }
 }
 
@@ -43,8 +50,14 @@ export function complain(terminal: Terminal, message: string): void {
   terminal.err(`${terminal.program}: ${message}\n`);
 }
 
+/** A warning, likewise. */
+export function warn(terminal: Terminal, message: string): void {
+  complain(terminal, `warning: ${message}`);
+}
+
 /** Prints a failure as it is seen. */
 export function report(terminal: Terminal, failure: Failure): void {
-  for (const part of failure.everyLine ? failure.message.split('\n') : [failure.message]) complain(terminal, part);
+  for (const part of failure.everyLine ? failure.message.split('\n') : [failure.message])
+    terminal.err(`${terminal.program}:${failure.place === '' ? '' : `${failure.place}:`} ${part}\n`);
   if (failure.hint) terminal.err(`Try '${terminal.program} --help' for more information\n`);
 }

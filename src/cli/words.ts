@@ -26,7 +26,6 @@ const KINDS: Readonly<Partial<Record<ErrorKind, string>>> = {
   corrupt: 'Input/output error',
   io: 'Input/output error',
   'out-of-bounds': 'Input/output error',
-  'no-medium': 'No medium found',
   'no-space': 'No space left on device',
   'read-only': 'Operation not permitted',
   refused: 'Operation not permitted',
@@ -45,6 +44,7 @@ export function systemText(error: unknown): string | undefined {
 
 /** What went wrong with a request, as short as strerror: for the report lines of `io`. */
 export function requestText(error: DiskError): string {
+  if (error.field === 'whole clusters') return 'Invalid argument';
   return systemText(error) ?? KINDS[error.kind] ?? error.message;
 }
 

@@ -3,6 +3,7 @@ import { Sides } from './harness.ts';
 
 const sides = new Sides();
 beforeAll(() => {
+  sides.put('list', 'one\n-two\n# three\nfour*\n\n');
   sides.put('odd.raw', new Uint8Array(3000).fill(7));
   sides.prepare('qemu-img', 'create', '-q', '-f', 'raw', 'a.raw', '3M');
   sides.prepare('qemu-img', 'create', '-q', '-f', 'qcow2', 's.qcow2', '10M');
@@ -24,6 +25,19 @@ const WRONG = `
 foo
 -x
 --frob
+-T
+--trace
+-T x=1 info a.raw
+-T x,y=1 info a.raw
+-T nosuch info a.raw
+-T enable=nosuch info a.raw
+-T -nosuch info a.raw
+-T no* info a.raw
+--trace=enable=nosuch,events=list info a.raw
+-T events=missing info a.raw
+-T '' info nofile
+-T nosuch
+info -T nosuch a.raw
 create
 create -f
 create --frob x
@@ -64,6 +78,35 @@ create -f qcow2 -b n.qcow2 -F raw n.qcow2 1M
 create -f qcow2 -F raw n.qcow2 10M
 create -f raw -b a.raw n.raw 10M
 create -f qcow2 /nonexistent/n.qcow2 1M
+create -q
+create -f qcow2 ''
+create -f qcow2 '' 1M
+create -f qcow2 n.qcow2 20E
+create -f qcow2 n.qcow2 -1M
+create -f qcow2 n.qcow2 1MM
+create -f qcow2 n.qcow2 0x
+create -f qcow2 n.qcow2 M
+create -f qcow2 n.qcow2 1.M5
+create -f qcow2 n.qcow2 ''
+create -f qcow2 -o cluster_size=4M n.qcow2 1M
+create -f qcow2 -o cluster_size=256 n.qcow2 1M
+create -f qcow2 -o cluster_size=-1 n.qcow2 1M
+create -f qcow2 -o preallocation=bogus n.qcow2 1M
+create -f qcow2 -o refcount_bits=128 n.qcow2 1M
+create -f qcow2 -o refcount_bits=-1 n.qcow2 1M
+create -f qcow2 -o backing_fmt=raw n.qcow2 1M
+create -f qcow2 -o backing_file= n.qcow2 1M
+create -f qcow2 -o backing_file=a.raw n.qcow2 1M
+create -f qcow2 -o preallocation=metadata -b a.raw -F raw n.qcow2
+create -f qcow2 -o compat n.qcow2 1M
+create -f qcow2 -o =1 n.qcow2 1M
+create -f qcow2 -o ,compat=1.1 n.qcow2 1M
+create -f raw -o preallocation=bogus n.raw 1M
+create -f raw -F raw n.raw 1M
+create -f raw /nonexistent/n.raw 1M
+create -f raw . 1M
+create -b a.raw -b s.qcow2 -F raw -f qcow2 n.qcow2 x
+create -u -f qcow2 n.qcow2
 info
 info a b
 info nofile
@@ -75,11 +118,30 @@ info --backing-chain=3 a.raw
 info -f nope a.raw
 info -f qcow2 a.raw
 info --backing-chain orphan.qcow2
+info --backing-chain --output=json orphan.qcow2
+info --backing-chain nofile
+info -U nofile
+info -z a.raw
+info -f
+info --output
+info --frob a.raw
+info --back a b
 map
 map orphan.qcow2
 map -s x s.qcow2
 map -l x s.qcow2
 map --output=foo s.qcow2
+map a b
+map nofile
+map -f nope s.qcow2
+map --start-offset s.qcow2
+map --start-offset=x s.qcow2
+map --max-length=x s.qcow2
+map --start-offset=-1 s.qcow2
+map --start-offset=20E s.qcow2
+map -z s.qcow2
+map --output
+map -U nofile
 check
 check nofile
 check -r foo s.qcow2
@@ -89,6 +151,16 @@ check --output=json a.raw
 check -f raw s.qcow2
 check --output=foo s.qcow2
 check -r all a.raw
+check -T foo s.qcow2
+check -f nope s.qcow2
+check a b
+check -z s.qcow2
+check --output
+check -q a.raw
+check -q -r bar s.qcow2
+check --output=json nofile
+check -U nofile
+check orphan.qcow2
 snapshot
 snapshot -c
 snapshot -l -c x s.qcow2
@@ -101,6 +173,17 @@ snapshot -c x a.raw
 snapshot -d x a.raw
 snapshot -l orphan.qcow2
 snapshot -U -c x s.qcow2
+snapshot -U -d two s.qcow2
+snapshot -l nofile
+snapshot -q -l nofile
+snapshot -a
+snapshot -d
+snapshot -d '' s.qcow2
+snapshot -a '' s.qcow2
+snapshot -l s.qcow2 b
+snapshot -a 1 -a 2 s.qcow2
+snapshot -z s.qcow2
+snapshot -c x nofile
 check -U -r all s.qcow2
 resize
 resize a.raw
@@ -117,6 +200,18 @@ resize -f raw --shrink a.raw -100G
 resize -f raw --preallocation=bogus a.raw +512
 resize s.qcow2 12000001
 resize s.qcow2 8M
+resize -q s.qcow2 8M
+resize --shrink
+resize -f nope a.raw 5M
+resize -f qcow2 a.raw 5M
+resize -z a.raw 5M
+resize -f raw a.raw 0
+resize -f raw a.raw 9E
+resize -f raw a.raw 20E
+resize --preallocation a.raw
+resize --preallocation= a.raw 5M
+resize --shrink --preallocation=full -f raw a.raw 1M
+resize --preallocation=metadata -f raw a.raw 5M
 compare a.raw
 compare a b c
 compare a.raw nofile
@@ -125,6 +220,17 @@ compare -f qcow2 a.raw a.raw
 compare -F nope a.raw a.raw
 compare -T foo a.raw a.raw
 compare orphan.qcow2 a.raw
+compare -p nofile a.raw
+compare -p a.raw nofile
+compare -p -f qcow2 a.raw a.raw
+compare -p -q -T foo a.raw a.raw
+compare -s a.raw s.qcow2
+compare -s -q a.raw s.qcow2
+compare -p -s a.raw s.qcow2
+compare -z a.raw a.raw
+compare -f
+compare '' a.raw
+compare -U nofile a.raw
 convert
 convert a.raw
 convert nofile out.raw
@@ -154,7 +260,33 @@ convert -m 17 s.qcow2 out.raw
 convert -t foo s.qcow2 out.raw
 convert -T foo s.qcow2 out.raw
 convert -C -S 0 s.qcow2 out.raw
+convert -C -c -O qcow2 s.qcow2 out.qcow2
+convert -C --salvage s.qcow2 out.raw
 convert -r foo s.qcow2 out.raw
+convert -r -5 s.qcow2 out.raw
+convert -m x s.qcow2 out.raw
+convert -m 3x s.qcow2 out.raw
+convert -m -1 s.qcow2 out.raw
+convert -p nofile out.raw
+convert -p a.raw
+convert -p -T foo s.qcow2 out.raw
+convert -p -O nope s.qcow2 out.x
+convert -p -n -O qcow2 s.qcow2 small.qcow2
+convert -z s.qcow2 out.raw
+convert -O
+convert --frob s.qcow2 out.raw
+convert --target-is-zero -n -O raw s.qcow2 nofile
+convert -n -O nope s.qcow2 out.raw
+convert -n -B a.raw -F raw -O qcow2 s.qcow2 small.qcow2
+convert -l snapshot.id=7 s.qcow2 out.raw
+convert -l snapshot.id=1,snapshot.name=nope s.qcow2 out.raw
+convert -l snapshot.name=nope s.qcow2 out.raw
+convert -O qcow2 -o preallocation=full -c s.qcow2 out.qcow2
+convert -O qcow2 -o compat=0.10,extended_l2=on s.qcow2 out.qcow2
+convert -O qcow2 -o '' s.qcow2 out.qcow2
+convert s.qcow2 ''
+convert '' out.raw
+convert -U -f nope s.qcow2 out.raw
 convert -f qcow2 a.raw out.raw
 convert s.qcow2 /nonexistent/out.raw
 convert orphan.qcow2 out.raw
@@ -171,6 +303,14 @@ commit -r x over.qcow2
 commit -b nope over.qcow2
 commit -b over.qcow2 over.qcow2
 commit orphan.qcow2
+commit -p nofile
+commit -p a.raw
+commit -p -b nope over.qcow2
+commit -d -b nope over.qcow2
+commit -r 20E over.qcow2
+commit --frob over.qcow2
+commit -b small.qcow2
+commit ''
 rebase
 rebase s.qcow2
 rebase -F qcow2 s.qcow2
@@ -187,6 +327,14 @@ rebase -t foo -b a.raw -F raw s.qcow2
 rebase -T foo -b a.raw -F raw s.qcow2
 rebase -f raw -u -b foo -F raw a.raw
 rebase -b s.qcow2 -F qcow2 orphan.qcow2
+rebase -p -b nofile -F raw s.qcow2
+rebase -p s.qcow2
+rebase -u s.qcow2 b
+rebase -z s.qcow2
+rebase -b
+rebase -b '' nofile
+rebase -U -b '' s.qcow2
+rebase -u -b '' nofile
 measure
 measure nofile
 measure a.raw s.qcow2
@@ -207,6 +355,16 @@ measure -O qcow2 -o cluster_size=512 --size 1T
 measure --output=xml s.qcow2
 measure -l nope s.qcow2
 measure -l snapshot.foo=1 s.qcow2
+measure --size -1
+measure --size 20E
+measure --size
+measure -z s.qcow2
+measure -f nope s.qcow2
+measure -U nofile
+measure -f qcow2 a.raw
+measure -O
+measure -O qcow2 -o foo --size 1M
+measure -O qcow2 -o preallocation=bogus --size 1M
 dd
 dd if=a.raw
 dd of=out.raw
@@ -224,6 +382,18 @@ dd -n if=a.raw of=out.raw
 dd if=s.qcow2 of=/nonexistent/out.raw
 dd if=s.qcow2 of=s.qcow2
 dd if=s.qcow2 of=out.raw bs=1M skip=11
+dd -U if=nofile of=out.raw
+dd -z if=a.raw of=out.raw
+dd -f nope if=a.raw of=out.raw
+dd -f
+dd if=a.raw of=out.raw bs=-1
+dd if=a.raw of=out.raw bs=
+dd if= of=out.raw
+dd if=a.raw of=
+dd if=a.raw of=out.raw count=-1
+dd if=a.raw of=out.raw skip=x
+dd =x if=a.raw of=out.raw
+dd -O qcow2 if=a.raw of=/nonexistent/out.qcow2
 bench
 bench nofile
 bench a b
@@ -241,6 +411,18 @@ bench -w -c 10 --flush-interval=3 s.qcow2
 bench -t foo s.qcow2
 bench -U -w s.qcow2
 bench -n s.qcow2
+bench -i foo s.qcow2
+bench -i native s.qcow2
+bench -i io_uring -t foo s.qcow2
+bench -f nope s.qcow2
+bench -z s.qcow2
+bench -c
+bench --pattern=x -w s.qcow2
+bench --pattern=-1 -w s.qcow2
+bench -o -1 s.qcow2
+bench -S -1 s.qcow2
+bench -d -1 s.qcow2
+bench -s 0 -c 1 nofile
 bench -c 4 -o 10M s.qcow2
 bench -c 10 -s 11M s.qcow2
 `;
@@ -250,7 +432,12 @@ describe('a wrong invocation of qemu-img is answered as qemu-img answers it', ()
     await sides.same();
   });
 
-  it.each(WRONG.trim().split('\n'))('%s', async (line) => {
-    await sides.same(...words(line));
+  const lines = WRONG.trim().split('\n');
+  const verbs = [...new Set(lines.map((line) => words(line)[0] as string))];
+  it.each(verbs)('%s', async (verb) => {
+    await sides.sameBatch(
+      'qemu-img',
+      lines.map(words).filter(([first]) => first === verb),
+    );
   });
 });
