@@ -12,7 +12,24 @@ export type { CacheMode, MapRun } from './disk/node.ts';
 export { type CreateOptions, createDisk, openDisk } from './disk/open.ts';
 export type { Secret, SecretCallback } from './disk/secrets.ts';
 export type { Snapshots } from './disk/snapshots.ts';
-export type { GeometryReport } from './drive/geometry.ts';
+export type { DriveStatistics, LatencyHistogram, OperationStatistics } from './drive/accounting.ts';
+export type { DriveErrorEvent, DriveEvent } from './drive/bay.ts';
+export type { BlockConfiguration } from './drive/block-configuration.ts';
+export { CdTray, type DriveDevice } from './drive/device.ts';
+export type { DirtyBitmap } from './drive/dirty-bitmap.ts';
+export { type BatchedWrite, Drive, type DriveOptions, type RequestOptions } from './drive/drive.ts';
+export { Drives, type DrivesOptions } from './drive/drives.ts';
+export {
+  type ErrorAction,
+  type IoStatus,
+  type ReadErrorPolicy,
+  readErrorPolicy,
+  type WriteErrorPolicy,
+  writeErrorPolicy,
+} from './drive/error-policy.ts';
+export type { GeometryHints, GeometryReport, Translation } from './drive/geometry.ts';
+export type { Medium } from './drive/medium.ts';
+export { type BlockInfo, type BlockStats, blockInfo, blockInfoText, blockStats, blockStatsText } from './drive/report.ts';
 export { allFormats } from './formats/all.ts';
 export type { BackingReference, CheckOptions, CheckResult, FormatDescriptor, SnapshotInfo } from './formats/driver.ts';
 export { type AmendOptions, amend } from './jobs/amend.ts';

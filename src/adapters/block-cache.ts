@@ -9,7 +9,7 @@
  * - A load that fails leaves its reads waiting; `retry` loads again.
  */
 import { Lru } from '../base/lru.ts';
-import { type ByteRange, RangeSet } from './ranges.ts';
+import { type ByteRange, RangeSet } from '../base/ranges.ts';
 
 /** Reads disk bytes into `into`. A promise if it waits; a synchronous answer otherwise. Throws or rejects on failure. */
 export type LoadBytes = (offset: number, into: Uint8Array) => Promise<unknown> | undefined;

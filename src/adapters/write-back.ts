@@ -9,9 +9,9 @@
  *   a timer. The error is reported when it is new, not at each attempt of the timer.
  */
 import { asDiskError, type DiskError } from '../base/errors.ts';
+import type { ByteRange } from '../base/ranges.ts';
 import type { AsyncDisk } from '../disk/async-disk.ts';
 import type { BlockCache } from './block-cache.ts';
-import type { ByteRange } from './ranges.ts';
 
 /** A disk in this thread that never waits. */
 export interface SyncDisk {

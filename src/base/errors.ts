@@ -18,7 +18,8 @@ export type ErrorKind =
   | 'not-found'
   | 'would-wait'
   | 'aborted'
-  | 'in-use';
+  | 'in-use'
+  | 'no-medium';
 
 /** Where a failure happened: the image format, the on-disk field (specification's name) and a byte offset. */
 export interface ErrorPlace {

@@ -26,6 +26,7 @@ const KINDS: Readonly<Partial<Record<ErrorKind, string>>> = {
   corrupt: 'Input/output error',
   io: 'Input/output error',
   'out-of-bounds': 'Input/output error',
+  'no-medium': 'No medium found',
   'no-space': 'No space left on device',
   'read-only': 'Operation not permitted',
   refused: 'Operation not permitted',

@@ -159,7 +159,7 @@ describe('a disk that may not be written', () => {
     expectBytes(await get(disk, 512, 512), image.subarray(512, 1024));
     await disk.save();
     await disk.close();
-    expect(storage.bytes()).toEqual(image);
+    expectBytes(storage.bytes(), image);
   });
 
   it('can be asked for with a writable disk', async () => {

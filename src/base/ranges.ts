@@ -1,6 +1,6 @@
 /**
- * A set of byte ranges, kept sorted, disjoint and merged where they touch. Blocks of the cache use it for "which bytes are valid"
- * and "which are not saved yet", where there are rarely more than a few ranges.
+ * A set of byte ranges, kept sorted, disjoint and merged where they touch: which bytes of a block are valid or not saved yet, which
+ * bytes of a batch a later write covers. Made for few ranges; adding at the end is quick.
  */
 
 /** Bytes `start` to `end` (exclusive). */
@@ -9,6 +9,7 @@ export interface ByteRange {
   readonly end: number;
 }
 
+/** Byte ranges that belong together; see the top of this file. */
 export class RangeSet {
   #ranges: ByteRange[] = [];
 

@@ -1,0 +1,140 @@
+/**
+ * What a drive did: bytes, operations and time for reads, writes and flushes, with a small histogram of how long each took, and the highest
+ * place written. A request is counted when it is done; one that failed counts as failed only. Times are nanoseconds.
+ */
+import { assert } from '../base/errors.ts';
+import { SECTOR } from '../base/units.ts';
+
+/** What is counted apart. */
+export type AccountedOperation = 'read' | 'write' | 'flush';
+
+/** Operations of one kind. */
+export interface OperationStatistics {
+  readonly bytes: number;
+  readonly operations: number;
+  readonly failedOperations: number;
+  /** Sum over all operations, in nanoseconds. */
+  readonly totalTime: number;
+  readonly latency: LatencyHistogram;
+}
+
+/** How many operations took how long: `counts[i]` took less than `boundaries[i]` nanoseconds, and not less than the boundary before. */
+export interface LatencyHistogram {
+  readonly boundaries: readonly number[];
+  /** One more than there are boundaries: the last counts all that took longer. */
+  readonly counts: readonly number[];
+}
+
+/** A drive's statistics; plain data, as it crosses a worker. */
+export interface DriveStatistics {
+  readonly read: OperationStatistics;
+  readonly write: OperationStatistics;
+  readonly flush: OperationStatistics;
+  /** Writes that became part of another by `multiwrite`. */
+  readonly mergedWrites: number;
+  /** Where the last sector begins that any write reached, in bytes. */
+  readonly highestWriteOffset: number;
+}
+
+/** A request under way. */
+export interface AccountedRequest {
+  readonly operation: AccountedOperation;
+  readonly bytes: number;
+  readonly startedAt: number;
+}
+
+const MICROSECOND = 1_000;
+const MILLISECOND = 1_000 * MICROSECOND;
+const SECOND = 1_000 * MILLISECOND;
+/** From the cost of a cached read to that of a stalled network. */
+const BOUNDARIES = [10 * MICROSECOND, 100 * MICROSECOND, MILLISECOND, 10 * MILLISECOND, 100 * MILLISECOND, SECOND];
+
+/** Nanoseconds since some time, as fine as the platform tells. */
+export const nanoseconds = (): number => Math.round(performance.now() * MILLISECOND);
+
+/** Counts requests. */
+export class Accounting {
+  readonly #clock: () => number;
+  readonly #operations: Readonly<Record<AccountedOperation, OperationCount>>;
+  #mergedWrites = 0;
+  #highestWriteOffset = 0;
+
+  constructor(clock: () => number = nanoseconds) {
+    this.#clock = clock;
+    this.#operations = { read: new OperationCount(), write: new OperationCount(), flush: new OperationCount() };
+  }
+
+  start(operation: AccountedOperation, bytes: number): AccountedRequest {
+    return { operation, bytes, startedAt: this.#clock() };
+  }
+
+  done({ operation, bytes, startedAt }: AccountedRequest): void {
+    this.#operations[operation].add(bytes, this.#clock() - startedAt);
+  }
+
+  failed({ operation }: AccountedRequest): void {
+    this.#operations[operation].failed++;
+  }
+
+  noteWritten(offset: number, length: number): void {
+    const last = Math.floor((offset + length - 1) / SECTOR) * SECTOR;
+    this.#highestWriteOffset = Math.max(this.#highestWriteOffset, last);
+  }
+
+  noteMerged(writes: number): void {
+    this.#mergedWrites += writes;
+  }
+
+  /** Starts a histogram anew with other boundaries: nanoseconds, rising. */
+  setBoundaries(operation: AccountedOperation, boundaries: readonly number[]): void {
+    assert(
+      boundaries.every((value, index) => value > (boundaries[index - 1] ?? 0)),
+      'boundaries are positive and rise',
+    );
+    this.#operations[operation].histogram(boundaries);
+  }
+
+  get statistics(): DriveStatistics {
+    const { read, write, flush } = this.#operations;
+    return {
+      read: read.statistics,
+      write: write.statistics,
+      flush: flush.statistics,
+      mergedWrites: this.#mergedWrites,
+      highestWriteOffset: this.#highestWriteOffset,
+    };
+  }
+}
+
+class OperationCount {
+  #bytes = 0;
+  #operations = 0;
+  #totalTime = 0;
+  failed = 0;
+  #boundaries: readonly number[] = BOUNDARIES;
+  #counts: number[] = BOUNDARIES.map(() => 0).concat(0);
+
+  add(bytes: number, time: number): void {
+    this.#bytes += bytes;
+    this.#operations++;
+    this.#totalTime += time;
+    const longer = this.#boundaries.findIndex((boundary) => time < boundary);
+    const bin = longer === -1 ? this.#boundaries.length : longer;
+    this.#counts[bin] = (this.#counts[bin] ?? 0) + 1;
+  }
+
+  histogram(boundaries: readonly number[]): void {
+    this.#boundaries = [...boundaries];
+    this.#counts = new Array(boundaries.length + 1).fill(0);
+  }
+
+  get statistics(): OperationStatistics {
+    return {
+      bytes: this.#bytes,
+      operations: this.#operations,
+      failedOperations: this.failed,
+      totalTime: this.#totalTime,
+      latency: { boundaries: this.#boundaries, counts: [...this.#counts] },
+    };
+  }
+}

@@ -1,0 +1,248 @@
+/**
+ * `DriveBay`: the part of a drive that media and devices come to and go from: a name, the medium, the tray and its lock, the device, and events.
+ * `Drive` extends it with the requests.
+ *
+ * Order of an eject: flush, the medium is out for new requests, kept requests fail, the device hears of it, then the listeners, running
+ * requests end, the medium is closed. A medium that comes in is complete before the device hears of it, then the listeners.
+ */
+import { assert, DiskError } from '../base/errors.ts';
+import { runAsync } from '../base/io.ts';
+import { SECTOR } from '../base/units.ts';
+import type { DriveDevice } from './device.ts';
+import { type Medium, type MediumIo, mediumIo } from './medium.ts';
+import type { HandledError } from './requests.ts';
+
+/** What happens to a drive. */
+export type DriveEvent =
+  | { readonly type: 'change'; readonly device: string; readonly loaded: boolean }
+  | { readonly type: 'tray'; readonly device: string; readonly open: boolean }
+  | { readonly type: 'resize'; readonly device: string; readonly size: number }
+  | DriveErrorEvent;
+
+/** A request failed, and this was done about it. */
+export interface DriveErrorEvent extends HandledError {
+  readonly type: 'error';
+  /** The drive's name. */
+  readonly device: string;
+}
+
+/** A medium in a drive. */
+export interface InsertedMedium {
+  readonly medium: Medium;
+  readonly io: MediumIo;
+  readonly keepOpen: boolean;
+  /** Bytes, as the device knows it. */
+  size: number;
+}
+
+/** Where a medium is; see the top of this file. */
+export abstract class DriveBay {
+  readonly #forceReadOnly: boolean;
+  readonly #listeners = new Set<(event: DriveEvent) => void>();
+  #name: string;
+  #inserted: InsertedMedium | undefined;
+  #device: DriveDevice | undefined;
+  #guestBlockSize = SECTOR;
+
+  constructor(name: string, readOnly: boolean) {
+    this.#name = name;
+    this.#forceReadOnly = readOnly;
+  }
+
+  /** Empty for an anonymous drive. */
+  get name(): string {
+    return this.#name;
+  }
+
+  /** @internal Takes the drive off the lists by name. */
+  forgetName(): void {
+    this.#name = '';
+  }
+
+  /** What is in the drive. Write through the drive, or it does not notice. */
+  get medium(): Medium | undefined {
+    return this.#inserted?.medium;
+  }
+
+  get isInserted(): boolean {
+    const { medium } = this;
+    return medium !== undefined && (medium.isInserted?.() ?? true);
+  }
+
+  /** Bytes; 0 without a medium. */
+  get size(): number {
+    return this.medium?.size ?? 0;
+  }
+
+  /** Whole sectors of 512 bytes; 0 without a medium. */
+  get sectors(): number {
+    return Math.floor(this.size / SECTOR);
+  }
+
+  get readOnly(): boolean {
+    return this.#forceReadOnly || (this.medium?.readOnly ?? false);
+  }
+
+  /** True if the `…Sync` verbs work. */
+  get synchronous(): boolean {
+    return this.medium?.synchronous ?? false;
+  }
+
+  /** Whether the medium was exchanged behind the drive since it was asked last. Throws `unsupported` where the medium cannot tell. */
+  mediaChanged(): boolean {
+    const { medium } = this;
+    if (!medium?.mediaChanged) throw new DiskError('unsupported', `${this.called} cannot tell whether its medium was exchanged`);
+    return medium.mediaChanged();
+  }
+
+  /** True if there is no device, or one that takes removable media. */
+  get removable(): boolean {
+    return this.#device === undefined || this.#device.mediumChanged !== undefined;
+  }
+
+  get trayOpen(): boolean {
+    return this.#device?.trayOpen?.() ?? false;
+  }
+
+  get mediumLocked(): boolean {
+    return this.#device?.mediumLocked?.() ?? false;
+  }
+
+  /** Passes on that the guest moved the tray. Image files do not mind. */
+  moveTray(open: boolean): void {
+    this.medium?.moveTray?.(open);
+    this.emit({ type: 'tray', device: this.#name, open });
+  }
+
+  /** Passes on that the guest locked the tray. Image files do not mind. */
+  lockMedium(locked: boolean): void {
+    this.medium?.lock?.(locked);
+  }
+
+  /**
+   * Puts a disk in. The drive closes it when it leaves, unless `keepOpen`. Throws `in-use` if there is one already. All dirty bitmaps begin
+   * anew with everything dirty: what they knew was about another disk.
+   */
+  insert(medium: Medium, { keepOpen = false }: { keepOpen?: boolean } = {}): void {
+    if (this.#inserted) throw new DiskError('in-use', `${this.called} has a medium: eject it first`);
+    this.#inserted = { medium, io: mediumIo(medium), keepOpen, size: medium.size };
+    this.mediumEntered(medium);
+    this.#tellChange(true);
+  }
+
+  /**
+   * The user takes the medium out. Throws `refused` if the drive is not for removable media. While the guest locks the closed tray it is asked
+   * for the medium, and the call throws `locked`; with `force` the medium is taken all the same. What was written is flushed first: if that
+   * fails, or requests wait for `resume` (`in-use`), the medium stays, unless forced.
+   */
+  async eject({ force = false }: { force?: boolean } = {}): Promise<void> {
+    if (!this.removable) throw new DiskError('refused', `${this.called} is not removable`, { field: 'removable' });
+    if (this.mediumLocked && !this.trayOpen) {
+      this.#device?.ejectRequested?.(force);
+      if (!force) throw new DiskError('locked', `${this.called} is locked by its guest: eject it there, or by force`);
+    }
+    await this.#remove(force);
+  }
+
+  /** Ejects and inserts. A function opens the next disk once the last one is closed, as writable as the last one was; if it throws the drive is empty. */
+  async change(next: Medium | ((options: { readOnly: boolean }) => Promise<Medium>), options: { keepOpen?: boolean } = {}): Promise<void> {
+    const { readOnly } = this;
+    await this.eject();
+    this.insert(typeof next === 'function' ? await next({ readOnly }) : next, options);
+  }
+
+  /** Flushes and closes what is in the drive, removable or not. Throws as `eject` does; with `force`, what cannot be flushed is given up. */
+  close({ force = false }: { force?: boolean } = {}): Promise<void> {
+    return this.#remove(force);
+  }
+
+  async #remove(force: boolean): Promise<void> {
+    const inserted = this.#inserted;
+    if (!inserted) return;
+    if (!force && this.keptRequests > 0)
+      throw new DiskError('in-use', `${this.called} has requests that failed: resume the emulator so that they are repeated, or use force`);
+    if (!this.readOnly) {
+      await runAsync(inserted.io.flush()).catch((error) => {
+        if (!force) throw error;
+      });
+      // Somebody else took it out meanwhile.
+      if (this.#inserted !== inserted) return;
+    }
+    this.#inserted = undefined;
+    const settled = this.mediumLeft();
+    this.#tellChange(false);
+    await settled;
+    if (inserted.keepOpen) return;
+    await inserted.medium.close().catch((error) => {
+      if (!force) throw error;
+    });
+  }
+
+  #tellChange(loaded: boolean): void {
+    const before = this.trayOpen;
+    this.#device?.mediumChanged?.(loaded);
+    this.emit({ type: 'change', device: this.#name, loaded });
+    const open = this.trayOpen;
+    if (open !== before) this.emit({ type: 'tray', device: this.#name, open });
+  }
+
+  get device(): DriveDevice | undefined {
+    return this.#device;
+  }
+
+  /** A device takes the drive. Throws `in-use` if another has it. The I/O status is `ok` then. */
+  attach(device: DriveDevice): void {
+    if (this.#device) throw new DiskError('in-use', `${this.called} is used by ${this.#device.name}`);
+    this.#device = device;
+    this.deviceAttached();
+  }
+
+  /** The device that has the drive lets it go. */
+  detach(device: DriveDevice): void {
+    assert(this.#device === device, 'a drive is detached by the device that has it');
+    this.#device = undefined;
+    this.#guestBlockSize = SECTOR;
+  }
+
+  /** The unit in which the device addresses, in bytes; 512 until it says otherwise, and after it has gone. */
+  get guestBlockSize(): number {
+    return this.#guestBlockSize;
+  }
+
+  set guestBlockSize(bytes: number) {
+    assert(Number.isInteger(Math.log2(bytes)) && bytes >= SECTOR, 'a block size is a power of two of at least a sector');
+    this.#guestBlockSize = bytes;
+  }
+
+  /** Calls back after each event. Returns a function that stops it. */
+  on(listener: (event: DriveEvent) => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  protected emit(event: DriveEvent): void {
+    for (const listener of [...this.#listeners]) listener(event);
+  }
+
+  /** @internal What is in the drive. */
+  protected get inserted(): InsertedMedium | undefined {
+    return this.#inserted;
+  }
+
+  /** @internal For messages. */
+  protected get called(): string {
+    return this.#name === '' ? 'This drive' : `The drive "${this.#name}"`;
+  }
+
+  /** Requests that failed and wait for `resume`. */
+  abstract get keptRequests(): number;
+
+  /** @internal Before anybody hears of a new medium. */
+  protected abstract mediumEntered(medium: Medium): void;
+
+  /** @internal The medium is out. Resolves when no request is at work on it. */
+  protected abstract mediumLeft(): Promise<void>;
+
+  /** @internal */
+  protected abstract deviceAttached(): void;
+}

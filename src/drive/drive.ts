@@ -1,0 +1,332 @@
+/**
+ * `Drive`: what a guest sees of a disk, and what stays when the medium goes: a name, an error policy, accounting, the device that uses it. It works over
+ * a `Disk` of this thread and over one in a worker alike.
+ *
+ * - Requests may have any alignment. What they write must not change until they complete.
+ * - Without a medium every request throws `no-medium`, but for `flush`, which has nothing to do.
+ * - A request belongs to the medium it was made for: if that goes while the request is kept, the request fails with `no-medium` and
+ *   never reaches the next one.
+ */
+import { assert, DiskError } from '../base/errors.ts';
+import { type Io, runAsync, runSync, together } from '../base/io.ts';
+import { SECTOR } from '../base/units.ts';
+import { type AccountedOperation, Accounting, type DriveStatistics } from './accounting.ts';
+import { DriveBay, type DriveErrorEvent, type InsertedMedium } from './bay.ts';
+import { type BlockConfiguration, blockConfiguration } from './block-configuration.ts';
+import { DirtyBitmap } from './dirty-bitmap.ts';
+import { DEFAULT_ERROR_POLICY, type IoStatus, type ReadErrorPolicy, type WriteErrorPolicy } from './error-policy.ts';
+import { describeGeometry, type GeometryHints, type GeometryReport } from './geometry.ts';
+import type { Medium, MediumIo } from './medium.ts';
+import { concatenate, mergeWrites, type PlacedBytes } from './multiwrite.ts';
+import { type HandledError, Requests } from './requests.ts';
+
+/** What `Drive` takes. */
+export interface DriveOptions {
+  /** A drive without a name is on no list. */
+  readonly name?: string;
+  readonly readErrors?: ReadErrorPolicy;
+  readonly writeErrors?: WriteErrorPolicy;
+  /** Refuses writes to whatever medium is in the drive. */
+  readonly readOnly?: boolean;
+  readonly configuration?: Partial<BlockConfiguration>;
+  /** The user's word on the geometry. */
+  readonly geometry?: GeometryHints;
+  /** Stops the emulator: a request failed, and is repeated by `resume`. Called for each such request; must not throw. */
+  readonly pause?: (event: DriveErrorEvent) => void;
+  /** Nanoseconds, for the accounting. */
+  readonly clock?: () => number;
+}
+
+/** Options of one request. */
+export interface RequestOptions {
+  /** Cancels a request that has not begun or that is kept; one that runs completes. Either way it completes once. */
+  readonly signal?: AbortSignal;
+}
+
+/** One write of `multiwrite`. */
+export interface BatchedWrite extends PlacedBytes {
+  /** Called once when the whole batch is done, with the first error of it, never before `multiwrite` returned. */
+  readonly done?: (error: DiskError | undefined) => void;
+}
+
+/** One drive. */
+export class Drive extends DriveBay {
+  readonly readErrors: ReadErrorPolicy;
+  readonly writeErrors: WriteErrorPolicy;
+  readonly configuration: BlockConfiguration;
+  readonly accounting: Accounting;
+  readonly #pause: DriveOptions['pause'];
+  readonly #requests: Requests;
+  readonly #dirty = new Set<DirtyBitmap>();
+  #geometryHints: GeometryHints;
+  #inUse = false;
+
+  constructor(options: DriveOptions = {}) {
+    super(options.name ?? '', options.readOnly ?? false);
+    this.#pause = options.pause;
+    this.readErrors = options.readErrors ?? DEFAULT_ERROR_POLICY.read;
+    this.writeErrors = options.writeErrors ?? DEFAULT_ERROR_POLICY.write;
+    this.configuration = blockConfiguration(options.configuration);
+    this.#geometryHints = options.geometry ?? {};
+    this.accounting = new Accounting(options.clock);
+    this.#requests = new Requests({
+      accounting: this.accounting,
+      readErrors: this.readErrors,
+      writeErrors: this.writeErrors,
+      onError: (handled) => this.#onError(handled),
+    });
+  }
+
+  /** The first error that stopped the emulator. `undefined` unless the device asked for it and the policy can stop the emulator. */
+  get ioStatus(): IoStatus | undefined {
+    return this.#requests.status;
+  }
+
+  /** For devices whose guest can be stopped and resumed. The status is `ok` then. */
+  enableIoStatus(): void {
+    this.#requests.enableStatus();
+  }
+
+  resetIoStatus(): void {
+    this.#requests.resetStatus();
+  }
+
+  override get keptRequests(): number {
+    return this.#requests.kept;
+  }
+
+  /** The emulator runs again: resets the I/O status and repeats the requests that stopped it, in order. */
+  resume(): void {
+    this.#requests.resume();
+  }
+
+  #onError(handled: HandledError): void {
+    const event: DriveErrorEvent = { type: 'error', device: this.name, ...handled };
+    this.emit(event);
+    if (handled.action === 'stop') this.#pause?.(event);
+  }
+
+  /** Reads bytes into a new array or into yours; resolves to the array. A read whose error is ignored leaves zeros. */
+  read(offset: number, lengthOrInto: number | Uint8Array, options: RequestOptions = {}): Promise<Uint8Array> {
+    return runAsync(this.#read(offset, lengthOrInto, options));
+  }
+
+  readSync(offset: number, lengthOrInto: number | Uint8Array): Uint8Array {
+    return runSync(this.#read(offset, lengthOrInto, {}));
+  }
+
+  write(offset: number, bytes: Uint8Array, options: RequestOptions = {}): Promise<void> {
+    return runAsync(this.#write(offset, bytes, options));
+  }
+
+  writeSync(offset: number, bytes: Uint8Array): void {
+    runSync(this.#write(offset, bytes, {}));
+  }
+
+  /** One read into several arrays, one after another. */
+  readVectored(offset: number, into: readonly Uint8Array[], options: RequestOptions = {}): Promise<void> {
+    return runAsync(this.#readVectored(offset, into, options));
+  }
+
+  /** One write from several arrays. */
+  writeVectored(offset: number, parts: readonly Uint8Array[], options: RequestOptions = {}): Promise<void> {
+    return runAsync(this.#write(offset, concatenate(parts), options));
+  }
+
+  /**
+   * Several writes at once, sorted and merged. Where they overlap, the one given later wins. Settles when all are done; if one fails, all
+   * report the first error. If one lies outside the disk, nothing is written.
+   */
+  async multiwrite(writes: readonly BatchedWrite[], options: RequestOptions = {}): Promise<void> {
+    let failure: DiskError | undefined;
+    try {
+      await runAsync(this.#multiwrite(writes, options));
+    } catch (error) {
+      failure = error as DiskError;
+    }
+    for (const { done } of writes) done?.(failure);
+    if (failure) throw failure;
+  }
+
+  zero(offset: number, length: number, { unmap = false, ...options }: RequestOptions & { unmap?: boolean } = {}): Promise<void> {
+    return runAsync(this.#change(offset, length, options, (io) => io.zero(offset, length, { unmap })));
+  }
+
+  discard(offset: number, length: number, options: RequestOptions = {}): Promise<void> {
+    return runAsync(this.#change(offset, length, options, (io) => io.discard(offset, length)));
+  }
+
+  /** Makes durable what was written before. Nothing to do without a medium. */
+  flush(options: RequestOptions = {}): Promise<void> {
+    return runAsync(this.#flush(options));
+  }
+
+  flushSync(): void {
+    runSync(this.#flush({}));
+  }
+
+  *#read(offset: number, lengthOrInto: number | Uint8Array, { signal }: RequestOptions): Io<Uint8Array> {
+    const length = typeof lengthOrInto === 'number' ? lengthOrInto : lengthOrInto.length;
+    this.#requireInside(offset, length);
+    const into = typeof lengthOrInto === 'number' ? new Uint8Array(length) : lengthOrInto;
+    yield* this.#requests.submit(this.#present(), {
+      accounted: 'read',
+      operation: 'read',
+      bytes: length,
+      signal,
+      run: (io) => io.read(offset, into),
+      ignored: () => into.fill(0),
+    });
+    return into;
+  }
+
+  *#readVectored(offset: number, into: readonly Uint8Array[], options: RequestOptions): Io<void> {
+    const length = into.reduce((sum, part) => sum + part.length, 0);
+    const bytes = yield* this.#read(offset, length, options);
+    let at = 0;
+    for (const part of into) {
+      part.set(bytes.subarray(at, at + part.length));
+      at += part.length;
+    }
+  }
+
+  #write(offset: number, bytes: Uint8Array, options: RequestOptions): Io<void> {
+    return this.#change(offset, bytes.length, options, (io) => io.write(offset, bytes), 'write');
+  }
+
+  *#multiwrite(writes: readonly BatchedWrite[], options: RequestOptions): Io<void> {
+    if (writes.length === 0) return;
+    for (const { offset, bytes } of writes) this.#requireInside(offset, bytes.length);
+    const merged = mergeWrites(writes);
+    this.accounting.noteMerged(Math.max(0, writes.length - merged.length));
+    yield* together(merged.map(({ offset, bytes }) => this.#write(offset, bytes, options)));
+  }
+
+  *#change(offset: number, length: number, { signal }: RequestOptions, run: (io: MediumIo) => Io<void>, accounted?: AccountedOperation): Io<void> {
+    this.#requireInside(offset, length);
+    this.#requireWritable();
+    yield* this.#requests.submit(this.#present(), {
+      ...(accounted ? { accounted } : {}),
+      operation: 'write',
+      bytes: length,
+      signal,
+      run,
+      attempted: () => this.#noteChange(offset, length, accounted !== undefined),
+    });
+  }
+
+  #noteChange(offset: number, length: number, written: boolean): void {
+    for (const bitmap of this.#dirty) bitmap.mark(offset, length);
+    if (written && length > 0) this.accounting.noteWritten(offset, length);
+  }
+
+  *#flush({ signal }: RequestOptions): Io<void> {
+    if (!this.inserted) return;
+    yield* this.#requests.submit(this.#present(), { accounted: 'flush', operation: 'write', bytes: 0, signal, run: (io) => io.flush() });
+  }
+
+  /** The medium as it is now, for as long as it is in the drive. */
+  #present(): () => MediumIo {
+    const inserted = this.#requireMedium();
+    return () => {
+      if (this.inserted !== inserted) throw new DiskError('no-medium', `The medium was taken out of ${this.called}`);
+      return inserted.io;
+    };
+  }
+
+  #requireMedium(): InsertedMedium {
+    if (!this.inserted) throw new DiskError('no-medium', `There is no medium in ${this.called}`);
+    return this.inserted;
+  }
+
+  #requireWritable(): void {
+    if (this.readOnly) throw new DiskError('read-only', `${this.called} is read-only`);
+  }
+
+  #requireInside(offset: number, length: number): void {
+    const { size } = this.#requireMedium().medium;
+    if (!Number.isSafeInteger(offset) || !Number.isSafeInteger(length) || offset < 0 || length < 0 || offset + length > size)
+      throw new DiskError('out-of-bounds', `${length} bytes at ${offset} do not lie inside the ${size} bytes of ${this.called}`, { offset });
+  }
+
+  /** Changes the size, in bytes. Throws `no-medium`, `read-only`, `in-use` while a job has the drive, `unsupported` where the format cannot. */
+  async resize(size: number): Promise<void> {
+    const { io } = this.#requireMedium();
+    this.#requireWritable();
+    if (this.#inUse) throw new DiskError('in-use', `${this.called} is in use by a job and keeps its size until that ends`);
+    await runAsync(io.resize(size));
+    this.noteSize();
+  }
+
+  /** Tells of a size that changed behind the drive, by reverting to a snapshot for instance. */
+  noteSize(): void {
+    const inserted = this.inserted;
+    if (!inserted || inserted.medium.size === inserted.size) return;
+    const { size } = inserted.medium;
+    inserted.size = size;
+    for (const bitmap of this.#dirty) bitmap.resize(size);
+    this.device?.resized?.(size);
+    this.emit({ type: 'resize', device: this.name, size });
+  }
+
+  get inUse(): boolean {
+    return this.#inUse;
+  }
+
+  /** A job begins or ends to rely on the drive. Always a change: two jobs do not share a drive. */
+  set inUse(inUse: boolean) {
+    assert(this.#inUse !== inUse, 'use of a drive begins and ends in turn');
+    this.#inUse = inUse;
+  }
+
+  get statistics(): DriveStatistics {
+    return this.accounting.statistics;
+  }
+
+  /** Notes from now on which chunks of `granularity` bytes are written, until `stopTracking`. */
+  trackDirty(granularity?: number): DirtyBitmap {
+    const bitmap = new DirtyBitmap(this.size, granularity);
+    this.#dirty.add(bitmap);
+    return bitmap;
+  }
+
+  stopTracking(bitmap: DirtyBitmap): void {
+    this.#dirty.delete(bitmap);
+  }
+
+  get geometryHints(): GeometryHints {
+    return this.#geometryHints;
+  }
+
+  set geometryHints(hints: GeometryHints) {
+    this.#geometryHints = hints;
+  }
+
+  /** The geometry by the user's hints, the partition table or the size. Not counted as a read. Throws `refused` for a bad hint. */
+  geometry(): Promise<GeometryReport> {
+    return runAsync(this.#geometry());
+  }
+
+  *#geometry(): Io<GeometryReport> {
+    const { io, medium } = this.#requireMedium();
+    const firstSector = new Uint8Array(SECTOR);
+    yield* io.read(0, firstSector.subarray(0, Math.min(SECTOR, medium.size)));
+    return describeGeometry(firstSector, Math.ceil(medium.size / SECTOR), this.#geometryHints);
+  }
+
+  protected override mediumEntered({ size }: Medium): void {
+    for (const bitmap of this.#dirty) {
+      bitmap.resize(size);
+      bitmap.mark(0, size);
+    }
+  }
+
+  protected override mediumLeft(): Promise<void> {
+    this.#requests.fail(new DiskError('no-medium', `The medium was taken out of ${this.called}`));
+    return this.#requests.settled();
+  }
+
+  protected override deviceAttached(): void {
+    this.#requests.resetStatus();
+  }
+}

@@ -1,0 +1,121 @@
+/**
+ * What QEMU's monitor says about drives, as objects in the shape of `query-block` and `query-blockstats`, and as the lines of
+ * `info block` and `info blockstats`.
+ */
+import type { Drive } from './drive.ts';
+import type { IoStatus } from './error-policy.ts';
+
+/** A medium in a drive, as `query-block` has it. */
+export interface InsertedInfo {
+  readonly file: string;
+  readonly ro: boolean;
+  readonly drv: string;
+  readonly encrypted: boolean;
+  readonly backing_file?: string;
+}
+
+/** A drive, as `query-block` has it. */
+export interface BlockInfo {
+  readonly device: string;
+  readonly removable: boolean;
+  readonly locked: boolean;
+  /** For removable media. */
+  readonly tray_open?: boolean;
+  readonly 'io-status'?: IoStatus;
+  readonly inserted?: InsertedInfo;
+}
+
+/** What a drive did, as `query-blockstats` has it. */
+export interface BlockStats {
+  readonly device: string;
+  readonly stats: {
+    readonly rd_bytes: number;
+    readonly wr_bytes: number;
+    readonly rd_operations: number;
+    readonly wr_operations: number;
+    readonly flush_operations: number;
+    readonly wr_total_time_ns: number;
+    readonly rd_total_time_ns: number;
+    readonly flush_total_time_ns: number;
+    readonly wr_highest_offset: number;
+    readonly wr_merged: number;
+    readonly failed_rd_operations: number;
+    readonly failed_wr_operations: number;
+    readonly failed_flush_operations: number;
+  };
+}
+
+/** The facts about a drive; asks the medium for its own. */
+export async function blockInfo(drive: Drive): Promise<BlockInfo> {
+  const { name, removable, mediumLocked, trayOpen, ioStatus, medium, readOnly } = drive;
+  const facts = drive.isInserted ? await medium?.info() : undefined;
+  const backing = facts?.['backing-filename'];
+  return {
+    device: name,
+    removable,
+    locked: mediumLocked,
+    ...(removable ? { tray_open: trayOpen } : {}),
+    ...(ioStatus === undefined ? {} : { 'io-status': ioStatus }),
+    ...(facts
+      ? {
+          inserted: {
+            file: facts.filename,
+            ro: readOnly,
+            drv: facts.format,
+            encrypted: facts.encrypted ?? false,
+            ...(backing === undefined ? {} : { backing_file: backing }),
+          },
+        }
+      : {}),
+  };
+}
+
+/** One line of `info block`. */
+export function blockInfoText({ device, removable, locked, tray_open, 'io-status': status, inserted }: BlockInfo): string {
+  const words = [`${device}:`, `removable=${Number(removable)}`];
+  if (removable) words.push(`locked=${Number(locked)}`, `tray-open=${Number(tray_open ?? false)}`);
+  if (status !== undefined) words.push(`io-status=${status}`);
+  if (!inserted) return [...words, '[not inserted]'].join(' ');
+  words.push(`file=${inserted.file}`);
+  if (inserted.backing_file !== undefined) words.push(`backing_file=${inserted.backing_file}`);
+  words.push(`ro=${Number(inserted.ro)}`, `drv=${inserted.drv}`, `encrypted=${Number(inserted.encrypted)}`);
+  return words.join(' ');
+}
+
+/** What a drive did, by QEMU's names. Times are nanoseconds. */
+export function blockStats({ name, statistics }: Drive): BlockStats {
+  const { read, write, flush, highestWriteOffset, mergedWrites } = statistics;
+  return {
+    device: name,
+    stats: {
+      rd_bytes: read.bytes,
+      wr_bytes: write.bytes,
+      rd_operations: read.operations,
+      wr_operations: write.operations,
+      flush_operations: flush.operations,
+      wr_total_time_ns: write.totalTime,
+      rd_total_time_ns: read.totalTime,
+      flush_total_time_ns: flush.totalTime,
+      wr_highest_offset: highestWriteOffset,
+      wr_merged: mergedWrites,
+      failed_rd_operations: read.failedOperations,
+      failed_wr_operations: write.failedOperations,
+      failed_flush_operations: flush.failedOperations,
+    },
+  };
+}
+
+/** What `info blockstats` shows, in its order. */
+const SHOWN = [
+  'rd_bytes',
+  'wr_bytes',
+  'rd_operations',
+  'wr_operations',
+  'flush_operations',
+  'wr_total_time_ns',
+  'rd_total_time_ns',
+  'flush_total_time_ns',
+] as const;
+
+/** One line of `info blockstats`. */
+export const blockStatsText = ({ device, stats }: BlockStats): string => [`${device}:`, ...SHOWN.map((key) => `${key}=${stats[key]}`)].join(' ');

@@ -1,0 +1,182 @@
+/**
+ * The requests of one drive: carried out, counted, and dealt with by the error policy when they fail.
+ * - Each request completes once: with what the medium said, with success under `ignore`, or as `aborted`.
+ * - A request that is stopped is kept. `resume` repeats the kept ones in the order in which they failed; `fail` gives them up.
+ * - An abort takes effect where nothing is under way: before the request starts, and while it is kept. The medium is never left
+ *   in the middle of a request, so one that runs completes with its own result.
+ * - A synchronous caller cannot be kept waiting: it gets the error and repeats the call itself after `resume`.
+ */
+import { asDiskError, DiskError } from '../base/errors.ts';
+import { type Io, wait } from '../base/io.ts';
+import type { AccountedOperation, Accounting } from './accounting.ts';
+import {
+  type ErrorAction,
+  type ErrorOperation,
+  errorAction,
+  type IoStatus,
+  mayStop,
+  policyApplies,
+  type ReadErrorPolicy,
+  statusOf,
+  type WriteErrorPolicy,
+} from './error-policy.ts';
+import type { MediumIo } from './medium.ts';
+
+/** One thing to do with the medium. */
+export interface DriveRequest {
+  /** How it is counted; what is not counted leaves it out. */
+  readonly accounted?: AccountedOperation;
+  readonly operation: ErrorOperation;
+  readonly bytes: number;
+  readonly signal?: AbortSignal | undefined;
+  readonly run: (medium: MediumIo) => Io<void>;
+  /** Called after each attempt, whatever came of it. */
+  readonly attempted?: () => void;
+  /** What success means where the error is ignored. */
+  readonly ignored?: () => void;
+}
+
+/** Why and how a request was stopped, reported or ignored. */
+export interface HandledError {
+  readonly action: ErrorAction;
+  readonly operation: ErrorOperation;
+  readonly error: DiskError;
+}
+
+/** What requests need to know and to tell. */
+export interface RequestsOptions {
+  readonly accounting: Accounting;
+  readonly readErrors: ReadErrorPolicy;
+  readonly writeErrors: WriteErrorPolicy;
+  /** Sends the event, and for `stop` pauses the emulator. The I/O status is set by then. */
+  readonly onError: (handled: HandledError) => void;
+}
+
+/** A request that waits for the emulator to resume. */
+interface KeptRequest {
+  readonly resume: () => void;
+  readonly fail: (error: DiskError) => void;
+}
+
+export class Requests {
+  readonly #options: RequestsOptions;
+  readonly #kept: KeptRequest[] = [];
+  #statusEnabled = false;
+  #status: IoStatus = 'ok';
+  #running = 0;
+  #idle: (() => void)[] = [];
+
+  constructor(options: RequestsOptions) {
+    this.#options = options;
+  }
+
+  /** Requests that wait for `resume`. */
+  get kept(): number {
+    return this.#kept.length;
+  }
+
+  /** `undefined` unless the device asked for it and the policy can stop the emulator. */
+  get status(): IoStatus | undefined {
+    const { readErrors, writeErrors } = this.#options;
+    return this.#statusEnabled && mayStop(readErrors, writeErrors) ? this.#status : undefined;
+  }
+
+  enableStatus(): void {
+    this.#statusEnabled = true;
+    this.#status = 'ok';
+  }
+
+  resetStatus(): void {
+    this.#status = 'ok';
+  }
+
+  /** Carries a request out. `medium` is asked for at each attempt, and throws if the one of the first attempt is gone. */
+  *submit(medium: () => MediumIo, request: DriveRequest): Io<void> {
+    for (;;) {
+      throwIfAborted(request.signal);
+      const failure = yield* this.#attempt(medium(), request);
+      if (!failure) return;
+      // Nobody waits for it any more: no reason to stop the emulator.
+      throwIfAborted(request.signal, failure);
+      const action = this.#decide(request.operation, failure);
+      if (action === 'report') throw failure;
+      if (action === 'ignore') return request.ignored?.();
+      yield* this.#keep(failure, request.signal);
+    }
+  }
+
+  /** Repeats what was kept, in order, and forgets the status. */
+  resume(): void {
+    this.#status = 'ok';
+    for (const { resume } of this.#kept.splice(0)) resume();
+  }
+
+  /** Ends what was kept with an error. */
+  fail(error: DiskError): void {
+    for (const { fail } of this.#kept.splice(0)) fail(error);
+  }
+
+  /** Resolves when the medium is at work for nobody. Kept requests do not count. */
+  async settled(): Promise<void> {
+    while (this.#running > 0)
+      await new Promise<void>((resolve) => {
+        this.#idle.push(resolve);
+      });
+  }
+
+  *#attempt(medium: MediumIo, { accounted, bytes, run, attempted }: DriveRequest): Io<DiskError | undefined> {
+    const { accounting } = this.#options;
+    const counted = accounted && accounting.start(accounted, bytes);
+    this.#running++;
+    try {
+      yield* run(medium);
+      if (counted) accounting.done(counted);
+      return undefined;
+    } catch (error) {
+      const failure = asDiskError(error, 'The medium failed');
+      if (counted && policyApplies(failure.kind)) accounting.failed(counted);
+      return failure;
+    } finally {
+      attempted?.();
+      this.#running--;
+      if (this.#running === 0) for (const resolve of this.#idle.splice(0)) resolve();
+    }
+  }
+
+  /** What the policy says; tells whoever must know. */
+  #decide(operation: ErrorOperation, error: DiskError): ErrorAction {
+    if (!policyApplies(error.kind)) return 'report';
+    const { readErrors, writeErrors, onError } = this.#options;
+    const action = errorAction(operation === 'read' ? readErrors : writeErrors, error.kind);
+    if (action === 'stop' && this.#status === 'ok') this.#status = statusOf(error.kind);
+    onError({ action, operation, error });
+    return action;
+  }
+
+  *#keep(failure: DiskError, signal: AbortSignal | undefined): Io<void> {
+    let abort = () => {};
+    let mine: KeptRequest | undefined;
+    const resumed = new Promise<void>((resolve, reject) => {
+      mine = { resume: resolve, fail: reject };
+      this.#kept.push(mine);
+      abort = () => reject(abortError(signal));
+    });
+    signal?.addEventListener('abort', abort, { once: true });
+    try {
+      yield* wait(resumed);
+    } catch (error) {
+      throw error instanceof DiskError && error.kind === 'would-wait' ? failure : error;
+    } finally {
+      signal?.removeEventListener('abort', abort);
+      const at = mine ? this.#kept.indexOf(mine) : -1;
+      if (at >= 0) this.#kept.splice(at, 1);
+    }
+  }
+}
+
+function throwIfAborted(signal: AbortSignal | undefined, cause?: DiskError): void {
+  if (signal?.aborted) throw abortError(signal, cause);
+}
+
+const abortError = (signal: AbortSignal | undefined, cause: unknown = signal?.reason): DiskError =>
+  new DiskError('aborted', 'The request was cancelled', { cause });
