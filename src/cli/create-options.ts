@@ -31,7 +31,7 @@ const KNOWN: Readonly<Record<string, readonly KnownOption[]>> = {
     { name: 'cluster_size', type: 'size', default: 65536, help: 'bytes in a cluster: 512 to 2M, a power of two' },
     { name: 'extended_l2', type: 'flag', default: false, help: 'L2 entries with subclusters; clusters of 16k or more' },
     { name: 'preallocation', type: 'text', help: 'off, metadata, falloc or full' },
-    { name: 'compression_type', type: 'text', default: 'zlib', help: 'only zlib' },
+    { name: 'compression_type', type: 'text', default: 'zlib', help: 'zlib or zstd' },
     SIZE,
     { name: 'compat', type: 'text', help: 'version: 1.1 (v3) or 0.10 (v2)' },
     { name: 'backing_file', type: 'text', help: 'name of the backing file' },

@@ -40,7 +40,7 @@ export const createOptions: readonly CreateOption[] = [
   { name: 'backing_file', help: 'name of the backing file, as stored in the image' },
   { name: 'backing_fmt', help: "the backing file's format" },
   { name: 'preallocation', help: 'off, metadata, falloc or full; with a backing file only if extended_l2 is on', default: 'off' },
-  { name: 'compression_type', help: 'zlib', default: 'zlib' },
+  { name: 'compression_type', help: 'zlib or zstd', default: 'zlib' },
   { name: 'data_file', help: 'name of a second file that guest data goes to' },
   { name: 'data_file_raw', help: 'the data file reads as a raw image of the disk', default: 'off' },
   { name: 'extended_l2', help: 'L2 entries with 32 subclusters each; clusters of 16k or more', default: 'off' },
@@ -88,6 +88,7 @@ function* createData(header: Header, { size, dataFile }: CreateParameters): Io<S
 function plan({ size, backing, options }: CreateParameters, encryption: EncryptionChoice): Header {
   refuseUnknown(options);
   const version = versionOf(options.compat ?? '1.1');
+  const compressionType = compressionTypeOf(options, version);
   const extended = flagOption(options, 'extended_l2');
   if (version === 2 && extended)
     throw refused('extended_l2', 'Extended L2 entries are only supported with compatibility level 1.1 and above (use version=v3 or greater)');
@@ -113,7 +114,8 @@ function plan({ size, backing, options }: CreateParameters, encryption: Encrypti
   if (raw && backing) throw refused('data_file_raw', 'Backing file and data-file-raw cannot be used at the same time');
   if (version === 2 && dataFile !== undefined)
     throw refused('data_file', 'External data files are only supported with compatibility level 1.1 and above (use version=v3 or greater)');
-  const incompatible = (extended ? INCOMPATIBLE.extendedL2 : 0) | (dataFile === undefined ? 0 : INCOMPATIBLE.dataFile);
+  const incompatible =
+    (extended ? INCOMPATIBLE.extendedL2 : 0) | (dataFile === undefined ? 0 : INCOMPATIBLE.dataFile) | (compressionType === 0 ? 0 : INCOMPATIBLE.compressionType);
   if (l1EntriesFor(size, { clusterBits, incompatible }) * 8 > MAX_L1_BYTES)
     throw refused('size', `The image size is too large for file format '${FORMAT}' (try using a larger cluster size)`);
   const name = backing?.name;
@@ -136,7 +138,7 @@ function plan({ size, backing, options }: CreateParameters, encryption: Encrypti
     autoclearHigh: false,
     refcountOrder,
     headerLength: version === 2 ? HEADER_LENGTH_V2 : HEADER_LENGTH_V3,
-    compressionType: 0,
+    compressionType,
     unknownFeatures: [],
     ...before,
     extensions: extensionsFor(version, clusterSize, backing?.format, [...dataFileExtension(dataFile), ...before.extensions]),
@@ -163,12 +165,6 @@ function extensionsFor(
 function refuseUnknown(options: Options): void {
   const known = new Set(createOptions.map(({ name }) => name));
   for (const name of Object.keys(options)) if (!known.has(name)) throw refused(name, `unknown option "${name}"`);
-  const fixed = { compression_type: 'zlib' } as const;
-  for (const [name, value] of Object.entries(fixed)) {
-    const given = options[name];
-    if (given === undefined || given === value) continue;
-    throw new DiskError('unsupported', `${FORMAT}: ${name}=${given} is not supported yet (only ${value})`, { format: FORMAT, field: name });
-  }
 }
 
 function preallocationOf({ backing, options }: CreateParameters): Preallocation {
@@ -186,6 +182,14 @@ function versionOf(compat: unknown): 2 | 3 {
   if (compat === '0.10' || compat === 'v2') return 2;
   if (compat === '1.1' || compat === 'v3') return 3;
   throw refused('compat', `Invalid compatibility level: '${compat}'`);
+}
+
+/** As the header has it: 0 deflate, 1 zstd. */
+function compressionTypeOf({ compression_type: type = 'zlib' }: Options, version: 2 | 3): 0 | 1 {
+  if (type !== 'zlib' && type !== 'zstd') throw refused('compression_type', `Parameter 'compression-type' does not accept value '${type}'`);
+  if (type === 'zlib') return 0;
+  if (version === 3) return 1;
+  throw refused('compression_type', 'Non-zlib compression type is only supported with compatibility level 1.1 and above (use version=v3 or greater)');
 }
 
 function sizeOption(options: Options, name: string, otherwise: number): number {

@@ -198,10 +198,6 @@ export class Qcow2Image implements ImageDriver {
     const { clusterSize, header, storage, encryption, external } = this.#metadata;
     if (encryption) throw unsupported(FORMAT, 'Compression and encryption not supported at the same time', { field: 'crypt_method' });
     if (external) throw unsupported(FORMAT, 'an image with an external data file cannot hold compressed clusters', { field: 'data_file' });
-    if (header.compressionType !== 0)
-      throw unsupported(FORMAT, 'compressed writes to an image of compression type zstd are not supported: only zlib is written', {
-        field: 'compression_type',
-      });
     if (bytes.length === 0) {
       const past = storage.size % 512;
       if (past > 0) yield* storage.write(storage.size, new Uint8Array(512 - past));
@@ -212,7 +208,7 @@ export class Qcow2Image implements ImageDriver {
       whole = new Uint8Array(clusterSize);
       whole.set(bytes);
     }
-    const encoded = encodeCluster(whole);
+    const encoded = encodeCluster(whole, header.compressionType);
     if (!encoded || !(yield* this.#metadata.guarded(() => writeEncoded(this.#metadata, offset, encoded)))) return false;
     // The same place may hold other bytes now.
     this.#decoded.delete(Math.floor(offset / clusterSize));

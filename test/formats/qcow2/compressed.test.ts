@@ -129,23 +129,6 @@ it('many at once, over a storage that makes them wait', async () => {
 });
 
 describe('refused', () => {
-  it('an image of type zstd is read, but not written compressed', async () => {
-    const path = join(folder, 'zstd.qcow2');
-    const source = join(folder, 'source.raw');
-    const contents = text(new Random(5), 1_000_448);
-    const raw = await createDisk(nodeFileStorage(source, { create: 'truncate' }), { format: 'raw', size: contents.length });
-    await raw.write(0, contents);
-    await raw.close();
-    qemuImg('convert', '-c', '-f', 'raw', '-O', 'qcow2', '-o', 'compression_type=zstd', source, path);
-    const disk = await openDisk(nodeFileStorage(path), { format: 'qcow2' });
-    const refusal = { kind: 'unsupported', field: 'compression_type', message: expect.stringContaining('zstd') };
-    await expect(writeCompressed(disk, 0, contents.subarray(0, 65536))).rejects.toMatchObject(refusal);
-    expect(firstDifference(await disk.read(0, contents.length), contents)).toBe(-1);
-    await disk.write(70_000, contents.subarray(0, 5000));
-    await disk.close();
-    requireClean(path, 'after a plain write');
-  });
-
   it('parts of clusters, and formats that cannot', async () => {
     const disk = await createDisk(memoryStorage(), { format: 'qcow2', size: 1 << 20, cluster_size: 4096 });
     await expect(writeCompressed(disk, 512, new Uint8Array(4096))).rejects.toMatchObject({ kind: 'refused' });
