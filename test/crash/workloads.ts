@@ -152,12 +152,17 @@ export const workloads: readonly Workload[] = [
     { ...SMALL, refcount_bits: 64 },
     { ...SMALL, compat: '0.10' },
   ].map((options) => qcow2('snapshots', options, { sectors: 400, run: (guest, random) => snapshots(guest, random, 20) })),
-  ...[{ cluster_size: 512, compat: '0.10' }, { cluster_size: 4096 }, { cluster_size: 65536 }, { cluster_size: 4096, refcount_bits: 8 }].map(
-    (options) =>
-      qcow2('compressed clusters', options, {
-        sectors: (options.cluster_size / 512) * 45 + 1,
-        run: (guest, random) => compressed(guest, random, { count: 25, cluster: options.cluster_size / 512 }),
-      }),
+  ...[
+    { cluster_size: 512, compat: '0.10' },
+    { cluster_size: 4096 },
+    { cluster_size: 65536 },
+    { cluster_size: 4096, refcount_bits: 8 },
+    { cluster_size: 4096, compression_type: 'zstd' },
+  ].map((options) =>
+    qcow2('compressed clusters', options, {
+      sectors: (options.cluster_size / 512) * 45 + 1,
+      run: (guest, random) => compressed(guest, random, { count: 25, cluster: options.cluster_size / 512 }),
+    }),
   ),
   ...[{ cluster_size: 512 }, { cluster_size: 4096 }].map((options) =>
     qcow2('copy on write over a backing file', options, {

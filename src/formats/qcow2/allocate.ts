@@ -153,7 +153,7 @@ function* link(meta: Metadata, l1Index: number, run: Run, { from, to }: { from: 
  * flush writes counts before entries, as with every other cluster. Returns false if they must be stored as they are.
  */
 export function* writeEncoded(meta: Metadata, offset: number, encoded: Uint8Array): Io<boolean> {
-  const hostOffset = yield* meta.lock.run(() => placeEncoded(meta, encoded.length));
+  const hostOffset = yield* meta.lock.run(() => placeEncoded(meta, offset, encoded.length));
   let linked = false;
   try {
     yield* meta.storage.write(hostOffset, encoded);
@@ -164,8 +164,10 @@ export function* writeEncoded(meta: Metadata, offset: number, encoded: Uint8Arra
   }
 }
 
-function* placeEncoded(meta: Metadata, length: number): Io<number> {
+function* placeEncoded(meta: Metadata, offset: number, length: number): Io<number> {
   yield* meta.makeRoom();
+  // A table that is missing comes to lie before the bytes, as in QEMU.
+  yield* meta.l2ForWrite(Math.floor(offset / meta.l2Coverage));
   const hostOffset = yield* meta.refcounts.allocateBytes(length);
   yield* meta.requireNoMetadata(hostOffset, length);
   return hostOffset;

@@ -115,7 +115,9 @@ function plan({ size, backing, options }: CreateParameters, encryption: Encrypti
   if (version === 2 && dataFile !== undefined)
     throw refused('data_file', 'External data files are only supported with compatibility level 1.1 and above (use version=v3 or greater)');
   const incompatible =
-    (extended ? INCOMPATIBLE.extendedL2 : 0) | (dataFile === undefined ? 0 : INCOMPATIBLE.dataFile) | (compressionType === 0 ? 0 : INCOMPATIBLE.compressionType);
+    (extended ? INCOMPATIBLE.extendedL2 : 0) |
+    (dataFile === undefined ? 0 : INCOMPATIBLE.dataFile) |
+    (compressionType === 0 ? 0 : INCOMPATIBLE.compressionType);
   if (l1EntriesFor(size, { clusterBits, incompatible }) * 8 > MAX_L1_BYTES)
     throw refused('size', `The image size is too large for file format '${FORMAT}' (try using a larger cluster size)`);
   const name = backing?.name;

@@ -14,7 +14,7 @@ export interface Sequences {
   readonly recent: readonly number[];
 }
 
-const HASH_BITS = 16;
+const MAX_HASH_BITS = 16;
 const MIN_MATCH = 4;
 /** Candidates looked at for one place. */
 const DEPTH = 16;
@@ -37,7 +37,8 @@ const NONE: Match = { length: 0, offset: 0 };
 class Search {
   readonly #bytes: Uint8Array;
   /** By hash: one more than the last place with it; by place: the same for the place before. */
-  readonly #heads = new Int32Array(1 << HASH_BITS);
+  readonly #heads: Int32Array;
+  readonly #shift: number;
   readonly #previous: Int32Array;
   readonly #literals: Uint32Array;
   readonly #lengths: Uint32Array;
@@ -47,7 +48,10 @@ class Search {
 
   constructor(bytes: Uint8Array, block: number) {
     const most = Math.ceil(Math.min(block, bytes.length) / 3);
+    const hashBits = Math.min(MAX_HASH_BITS, 33 - Math.clz32(bytes.length));
     this.#bytes = bytes;
+    this.#heads = new Int32Array(1 << hashBits);
+    this.#shift = 32 - hashBits;
     this.#previous = new Int32Array(bytes.length);
     this.#literals = new Uint32Array(most);
     this.#lengths = new Uint32Array(most);
@@ -62,7 +66,7 @@ class Search {
       let match = this.#best(at, to, recent);
       if (match.length === 0) {
         // Where nothing has matched for long, nothing will: steps get longer.
-        at += 1 + ((at - start) >> 8);
+        at += 1 + Math.min(64, (at - start) >> 9);
         continue;
       }
       if (match.length < GOOD && at + 1 + MIN_MATCH <= to) {
@@ -72,6 +76,9 @@ class Search {
           at++;
         }
       }
+      const back = this.#commonBefore(at, at - match.offset, start);
+      at -= back;
+      match = { length: match.length + back, offset: match.offset };
       const literals = at - start;
       const coded = code(match.offset, literals, recent);
       this.#literals[count] = literals;
@@ -119,11 +126,8 @@ class Search {
     const end = Math.min(at + 1, bytes.length - MIN_MATCH + 1);
     for (let place = this.#entered; place < end; place++) {
       const word =
-        (bytes[place] as number) |
-        ((bytes[place + 1] as number) << 8) |
-        ((bytes[place + 2] as number) << 16) |
-        ((bytes[place + 3] as number) << 24);
-      const hash = Math.imul(word, 0x9e3779b1) >>> (32 - HASH_BITS);
+        (bytes[place] as number) | ((bytes[place + 1] as number) << 8) | ((bytes[place + 2] as number) << 16) | ((bytes[place + 3] as number) << 24);
+      const hash = Math.imul(word, 0x9e3779b1) >>> this.#shift;
       this.#previous[place] = this.#heads[hash] as number;
       this.#heads[hash] = place + 1;
     }
@@ -135,6 +139,14 @@ class Search {
     const bytes = this.#bytes;
     let length = 0;
     while (at + length < to && bytes[at + length] === bytes[from + length]) length++;
+    return length;
+  }
+
+  /** How many bytes before `at`, down to `least`, are as those before `from`. */
+  #commonBefore(at: number, from: number, least: number): number {
+    const bytes = this.#bytes;
+    let length = 0;
+    while (at - length > least && from - length > 0 && bytes[at - length - 1] === bytes[from - length - 1]) length++;
     return length;
   }
 }

@@ -65,7 +65,8 @@ export function encodeZstd(bytes: Uint8Array): Uint8Array {
     const last = at + BLOCK >= bytes.length;
     const sequences = found(at, at + piece.length, offsets);
     const body = piece.length < 3 ? undefined : encodeBlock(piece, sequences);
-    if (piece.length > 3 && piece.every((byte) => byte === piece[0])) parts.push(blockHeader(BLOCK_TYPE.repeated, piece.length, last), piece.subarray(0, 1));
+    if (piece.length > 3 && piece.every((byte) => byte === piece[0]))
+      parts.push(blockHeader(BLOCK_TYPE.repeated, piece.length, last), piece.subarray(0, 1));
     else if (!body || body.length >= piece.length) parts.push(blockHeader(BLOCK_TYPE.raw, piece.length, last), piece);
     else {
       parts.push(blockHeader(BLOCK_TYPE.compressed, body.length, last), body);

@@ -11,7 +11,7 @@ import { memoryStorage } from '../../../src/storage/memory.ts';
 import { nodeFileStorage } from '../../../src/storage/node-file.ts';
 import { LateStorage } from '../../model/late-storage.ts';
 import { firstDifference } from '../../model/naive.ts';
-import { qemuImg, qemuIo, requireClean } from '../../oracle/qemu.ts';
+import { qemuIo, requireClean } from '../../oracle/qemu.ts';
 import { Random } from '../../random.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'tabdisk-compressed-'));
@@ -37,6 +37,8 @@ describe.each([
   { cluster_size: 4096, refcount_bits: 1 },
   { cluster_size: 4096, refcount_bits: 2 },
   { cluster_size: 65536, compat: '0.10' },
+  { cluster_size: 512, compression_type: 'zstd' },
+  { cluster_size: 65536, compression_type: 'zstd' },
 ])('%o', (options) => {
   it.each(options.cluster_size > 1e6 ? [1] : [1, 2, 3])('written over, discarded and read by both (seed %i)', { timeout: 60_000 }, async (seed) => {
     const random = new Random(seed);
