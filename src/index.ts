@@ -3,7 +3,8 @@ export { DiskError, type DiskErrorJson, type ErrorKind } from './base/errors.ts'
 export { type Io, runAsync, runSync } from './base/io.ts';
 export { formatSize, parseSize } from './base/units.ts';
 export type { SecretRequest } from './crypto/passphrase.ts';
-export type { AsyncDisk, AsyncSnapshots } from './disk/async-disk.ts';
+export type { AsyncBitmaps, AsyncDisk, AsyncSnapshots } from './disk/async-disk.ts';
+export type { Bitmaps } from './disk/bitmaps.ts';
 export type { OpenOptions, Reference, Resolve, Resolved } from './disk/chain.ts';
 export { Disk } from './disk/disk.ts';
 export type { DiskInfo } from './disk/info.ts';
@@ -31,7 +32,7 @@ export type { GeometryHints, GeometryReport, Translation } from './drive/geometr
 export type { Medium } from './drive/medium.ts';
 export { type BlockInfo, type BlockStats, blockInfo, blockInfoText, blockStats, blockStatsText } from './drive/report.ts';
 export { allFormats } from './formats/all.ts';
-export type { BackingReference, CheckOptions, CheckResult, FormatDescriptor, SnapshotInfo } from './formats/driver.ts';
+export type { BackingReference, BitmapInfo, CheckOptions, CheckResult, FormatDescriptor, SnapshotInfo } from './formats/driver.ts';
 export { type AmendOptions, amend } from './jobs/amend.ts';
 export { check } from './jobs/check.ts';
 export { type CommitOptions, commit } from './jobs/commit.ts';

@@ -3,6 +3,7 @@
  * of them (or a backing file of theirs) lies in is refused before it is touched.
  */
 import { allFormats, type ConvertOptions, convert, countData, type Disk, DiskError } from '../index.ts';
+import { copyBitmaps, requireBitmaps } from './bitmap.ts';
 import { requireFormat } from './create.ts';
 import { asksForHelp, type ImageOptions, makeImage, parseImageOptions, printOptionHelp, requireOptionLists } from './create-options.ts';
 import { printUsage } from './help.ts';
@@ -30,7 +31,7 @@ export async function run(terminal: Terminal, args: readonly string[]): Promise<
       bitmaps: 'bitmaps',
       'skip-broken-bitmaps': 'skip-broken-bitmaps',
     },
-    refused: ['object', 'image-opts', 'target-image-opts', 'bitmaps', 'skip-broken-bitmaps'],
+    refused: ['object', 'image-opts', 'target-image-opts'],
   });
   if (options.has('h')) return printUsage(terminal, 'convert');
   const plan = readPlan(options);
@@ -76,6 +77,7 @@ function readPlan(options: Options): Plan {
   const rate = sizeArgument(options.last('r') ?? '0', 'rate limit');
   const { rest } = options;
   if (options.has('C')) refuseWithOffloading(options);
+  if (options.has('skip-broken-bitmaps') && !options.has('bitmaps')) throw new Failure('Use of --skip-broken-bitmaps requires --bitmaps');
   const help = asksForHelp(lists);
   if (rest.length < 2 && !help) throw new Failure('Must specify image file name');
   const existing = options.has('n');
@@ -137,15 +139,24 @@ async function convertImages(images: Images, plan: Plan, progress: Progress): Pr
   const { options } = plan;
   const cache = cacheMode(options.last('t'));
   const sources: Disk[] = [];
+  // A snapshot has no bitmaps of its own: its image's are meant.
+  let withBitmaps: Disk | undefined;
   for (const path of plan.sources) {
     const { disk } = await images.open({ path, format: options.last('f'), readOnly: true });
+    withBitmaps ??= options.has('bitmaps') ? disk : undefined;
     sources.push(plan.snapshot === undefined ? disk : await openSnapshot(images, disk, path, plan.snapshot));
+  }
+  if (withBitmaps) {
+    if (sources.length > 1) throw new Failure('Copying bitmaps only possible with single source');
+    await requireBitmaps(withBitmaps, { skipBroken: options.has('skip-broken-bitmaps') });
   }
   const total = sources.reduce((sum, disk) => sum + wholeSectors(disk.size), 0);
   const target = plan.existing ? await openTarget(images, plan, total, cache) : await newTarget(images, plan, total, cache);
+  if (withBitmaps && !target.bitmaps.supported) throw new Failure(`Format driver '${target.format}' does not support bitmaps`);
   // A new target has a backing file only if one was asked for: what the source leaves to its own then comes from there.
   const overBacking = plan.backing !== undefined || (!plan.existing && (await target.info())['backing-filename'] !== undefined);
   await copyAll(images.terminal, plan, { sources, target, overBacking, progress, total });
+  if (withBitmaps) await copyBitmaps(images.terminal, withBitmaps, target);
   return 0;
 }
 

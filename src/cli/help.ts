@@ -8,11 +8,12 @@ const VERBS: Readonly<Record<string, string>> = {
   check: '[-q] [-f FMT] [--output=human|json] [-r leaks|all] [-T CACHE] [-U] FILE',
   map: '[-f FMT] [--start-offset=OFFSET] [--max-length=LENGTH] [--output=human|json] [-U] FILE',
   convert:
-    '[-c] [-p] [-q] [-n [--target-is-zero]] [-f FMT] [-O FMT] [-o OPTIONS] [-B BACKING -F FMT] [-l SNAPSHOT] [-S SIZE] [-t CACHE] [-T CACHE] [-m N] [-W] [-U] FILE... TARGET',
+    '[-c] [-p] [-q] [-n [--target-is-zero]] [--bitmaps [--skip-broken-bitmaps]] [-f FMT] [-O FMT] [-o OPTIONS] [-B BACKING -F FMT] [-l SNAPSHOT] [-S SIZE] [-t CACHE] [-T CACHE] [-m N] [-W] [-U] FILE... TARGET',
   compare: '[-p] [-q] [-s] [-f FMT] [-F FMT] [-T CACHE] [-U] FILE1 FILE2',
   commit: '[-q] [-p] [-f FMT] [-t CACHE] [-b BASE] [-d] FILE',
   rebase: "[-q] [-p] [-u] [-f FMT] [-t CACHE] [-T CACHE] -b BACKING|'' [-F FMT] FILE",
   measure: '[--output=human|json] [-O FMT] [-o OPTIONS] [--size=SIZE | [-f FMT] [-l SNAPSHOT] [-U] FILE]',
+  bitmap: '(--add | --remove | --clear | --enable | --disable | --merge BITMAP)... [-b SOURCE [-F FMT]] [-g GRANULARITY] [-f FMT] FILE BITMAP',
   dd: '[-f FMT] [-O FMT] [-U] [bs=SIZE] [count=N] [skip=N] if=FILE of=TARGET',
   bench:
     '[-q] [-f FMT] [-c COUNT] [-d DEPTH] [-s SIZE] [-S STEP] [-o OFFSET] [-w [--pattern=BYTE] [--flush-interval=N [--no-drain]]] [-n] [-t CACHE] [-U] FILE',

@@ -41,7 +41,7 @@ export async function run(terminal: Terminal, args: readonly string[]): Promise<
     const format = requireFormat(options.last('O') ?? 'raw');
     const image = formatOptions(terminal, format, lists);
     const measured = await attempt(source ?? size ?? 0, format, image);
-    tell(terminal, output, { ...measured, ...((await keepsBitmaps(source, format, image)) ? { bitmaps: 0 } : {}) });
+    tell(terminal, output, measured);
     return 0;
   });
 }
@@ -77,14 +77,7 @@ async function attempt(source: Disk | number, format: string, image: ImageOption
   }
 }
 
-/** QEMU tells what bitmaps would take where both images can have some. */
-async function keepsBitmaps(source: Disk | undefined, format: string, image: ImageOptions): Promise<boolean> {
-  const version2 = (compat: unknown) => compat === '0.10' || compat === 'v2';
-  if (source?.format !== 'qcow2' || format !== 'qcow2' || version2(image.get('compat'))) return false;
-  return !version2((await source.info())['format-specific']?.data.compat);
-}
-
-function tell(terminal: Terminal, output: 'human' | 'json', { required, fullyAllocated, bitmaps }: Measured & { bitmaps?: number }): void {
+function tell(terminal: Terminal, output: 'human' | 'json', { required, fullyAllocated, bitmaps }: Measured): void {
   if (output === 'json') {
     const all = { ...(bitmaps === undefined ? {} : { bitmaps }), required, 'fully-allocated': fullyAllocated };
     terminal.out(`${JSON.stringify(all, null, 4)}\n`);

@@ -19,10 +19,13 @@ export interface OptionTable {
 /** Options that were given, by name, and the arguments between and behind them. */
 export class Options {
   readonly #values = new Map<string, string[]>();
+  /** All of them, in their order. */
+  readonly given: [name: string, value: string][] = [];
   readonly rest: string[] = [];
 
   /** @internal */
   add(name: string, value: string): void {
+    this.given.push([name, value]);
     const values = this.#values.get(name);
     if (values) values.push(value);
     else this.#values.set(name, [value]);

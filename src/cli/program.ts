@@ -5,7 +5,7 @@
 import { DiskError } from '../index.ts';
 import { printUsage, printVersion } from './help.ts';
 import { parseOptions } from './options.ts';
-import { complain, Failure, misuse, notYet, report, type Terminal } from './terminal.ts';
+import { complain, Failure, misuse, report, type Terminal } from './terminal.ts';
 import { readTraceOptions } from './trace.ts';
 import { imageText } from './words.ts';
 
@@ -14,6 +14,7 @@ type Verb = (terminal: Terminal, args: readonly string[]) => Promise<number>;
 const VERBS: Readonly<Record<string, () => Promise<{ run: Verb }>>> = {
   amend: () => import('./amend.ts'),
   bench: () => import('./bench.ts'),
+  bitmap: () => import('./bitmap.ts'),
   check: () => import('./check.ts'),
   commit: () => import('./commit.ts'),
   compare: () => import('./compare.ts'),
@@ -28,8 +29,6 @@ const VERBS: Readonly<Record<string, () => Promise<{ run: Verb }>>> = {
   resize: () => import('./resize.ts'),
   snapshot: () => import('./snapshot.ts'),
 };
-
-const ELSEWHERE = ['bitmap'];
 
 /** Runs a command line (without the program's name); resolves to the exit status. */
 export async function run(terminal: Terminal, args: readonly string[]): Promise<number> {
@@ -60,7 +59,6 @@ async function dispatch(terminal: Terminal, args: readonly string[]): Promise<nu
     if (options.has('T')) return 0;
     throw misuse('Not enough arguments');
   }
-  if (ELSEWHERE.includes(name)) throw notYet(`The command '${name}'`);
   if (!Object.hasOwn(VERBS, name)) throw misuse(`Command not found: ${name}`);
   const verb = await (VERBS[name] as () => Promise<{ run: Verb }>)();
   return verb.run(terminal, rest);

@@ -54,6 +54,12 @@ export function imageText(error: DiskError): string {
   const system = systemText(error);
   if (system) return system;
   const { format, field, message } = error;
+  if (field === 'in_use') return `${unnamed(error).replace(': remove it', '')}\nTry block-dirty-bitmap-remove to delete this bitmap from disk`;
   if (format && field === 'magic' && message.includes('magic number')) return `Image is not in ${format} format`;
+  return unnamed(error);
+}
+
+/** The message without the format's name. */
+function unnamed({ format, message }: DiskError): string {
   return format && message.startsWith(`${format}: `) ? message.slice(format.length + 2) : message;
 }

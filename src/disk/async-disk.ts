@@ -1,5 +1,5 @@
 /** The part of `Disk` that also exists across a worker: what adapters and pages may rely on. */
-import type { CheckOptions, CheckResult, SnapshotInfo } from '../formats/driver.ts';
+import type { BitmapInfo, CheckOptions, CheckResult, SnapshotInfo } from '../formats/driver.ts';
 import type { DiskInfo } from './info.ts';
 import type { MapRun } from './node.ts';
 
@@ -21,6 +21,19 @@ export interface AsyncDisk {
   info(): Promise<DiskInfo>;
   check(options?: CheckOptions): Promise<CheckResult>;
   readonly snapshots: AsyncSnapshots;
+  readonly bitmaps: AsyncBitmaps;
+}
+
+/** `disk.bitmaps`. What they note reaches the file when the disk is closed; until then the file calls them inconsistent. */
+export interface AsyncBitmaps {
+  list(): Promise<BitmapInfo[]>;
+  add(options: { name: string; granularity?: number; enabled?: boolean }): Promise<void>;
+  remove(name: string): Promise<void>;
+  clear(name: string): Promise<void>;
+  enable(name: string): Promise<void>;
+  disable(name: string): Promise<void>;
+  /** Adds what the bitmap `source` of the same disk calls dirty. */
+  merge(name: string, source: string): Promise<void>;
 }
 
 /** `disk.snapshots`, without `open` (which differs by side). */

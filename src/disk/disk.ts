@@ -7,6 +7,7 @@ import { type Io, runAsync, runSync } from '../base/io.ts';
 import type { CheckOptions, CheckResult, MetadataExtent, ResizeOptions } from '../formats/driver.ts';
 import type { Storage } from '../storage/storage.ts';
 import type { AsyncDisk } from './async-disk.ts';
+import { Bitmaps } from './bitmaps.ts';
 import { type DiskInfo, diskInfo } from './info.ts';
 import type { BlockNode, MapRun, ZeroOptions } from './node.ts';
 import { Snapshots } from './snapshots.ts';
@@ -20,6 +21,8 @@ export class Disk implements AsyncDisk {
   readonly storage: Storage;
   /** Internal snapshots; every verb throws `unsupported` if the format has none. */
   readonly snapshots: Snapshots<Disk>;
+  /** Persistent dirty bitmaps; every verb that changes them throws `unsupported` if the format has none. */
+  readonly bitmaps: Bitmaps;
   /** @internal */
   readonly node: BlockNode;
 
@@ -27,6 +30,7 @@ export class Disk implements AsyncDisk {
   constructor(node: BlockNode) {
     this.node = node;
     this.storage = node;
+    this.bitmaps = new Bitmaps(node);
     this.snapshots = new Snapshots(node, (view) => new Disk(view));
   }
 

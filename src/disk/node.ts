@@ -331,6 +331,8 @@ export class BlockNode implements Storage {
     try {
       yield* body(offset, length);
     } finally {
+      // Also where it fails: any part of it may have been made.
+      if (this.driver.bitmaps?.recording) yield* this.driver.bitmaps.record(offset, length);
       this.#ranges.release(held);
     }
     if (this.cache === 'writethrough' || this.cache === 'directsync') yield* this.flush();

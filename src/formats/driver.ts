@@ -73,6 +73,54 @@ export interface SnapshotDriver {
   view(id: string): Io<ImageDriver>;
 }
 
+/** A persistent dirty bitmap. */
+export interface BitmapInfo {
+  readonly name: string;
+  /** Guest bytes for each bit: a power of 2. */
+  readonly granularity: number;
+  /** It notes what is written while the image is open for writing. */
+  readonly enabled: boolean;
+  /** It was not saved when the image was used last, or could not be kept: it can only be removed. */
+  readonly inconsistent: boolean;
+}
+
+/** Guest bytes that a bitmap calls dirty. */
+export interface DirtyRun {
+  readonly start: number;
+  readonly length: number;
+}
+
+/** The dirty bytes of a bitmap, run by run. */
+export interface DirtyRuns {
+  /** Bytes of the disk. */
+  readonly size: number;
+  /** The first run that reaches past `from`, cut off there; nothing if there is none. */
+  next(from: number): Io<DirtyRun | undefined>;
+}
+
+/**
+ * Bitmaps kept in an image. What they note and what changes in them is in memory until the image is closed, except that a removal is
+ * durable when it returns; a bitmap whose image was not closed is inconsistent. Changes run with nothing else in flight.
+ */
+export interface BitmapDriver {
+  /** False if this image can hold none. */
+  readonly storable: boolean;
+  list(): BitmapInfo[];
+  /** `granularity` is a power of 2 from 512 to 2 GiB. */
+  add(options: { name: string; granularity: number; enabled: boolean }): Io<void>;
+  remove(name: string): Io<void>;
+  clear(name: string): Io<void>;
+  setEnabled(name: string, enabled: boolean): Io<void>;
+  /** Adds what another bitmap, perhaps of another image of the same size, calls dirty. */
+  merge(name: string, source: DirtyRuns): Io<void>;
+  /** The contents of a bitmap; reading them throws `refused` if it is inconsistent. */
+  runs(name: string): DirtyRuns;
+  /** True if some bitmap notes changes. */
+  readonly recording: boolean;
+  /** Notes that guest bytes may have changed. Does not fail: a bitmap that cannot note it becomes inconsistent. */
+  record(offset: number, length: number): Io<void>;
+}
+
 /** What `check` takes. */
 export interface CheckOptions {
   /** What to repair: leaked space only, or everything that can be. */
@@ -199,6 +247,7 @@ export interface ImageDriver {
   amend?(parameters: AmendParameters): Io<void>;
   check?(options: CheckOptions): Io<CheckResult>;
   readonly snapshots?: SnapshotDriver;
+  readonly bitmaps?: BitmapDriver;
   metadata?(): Io<MetadataExtent[]>;
   info(): FormatInfo;
   /** Makes everything before it durable, in an order that survives a power cut at any point. */
@@ -236,6 +285,8 @@ export interface Measurement {
   readonly unit: number;
   /** Everything is allocated from the start: a preallocated image, or a format that knows nothing else. */
   readonly everything: boolean;
+  /** What copies of the bitmaps would take; absent if the image could hold none. */
+  readonly bitmaps?: number;
 }
 
 /** What a format can do, for the support table and for a page that hides what is not there. */
@@ -245,6 +296,7 @@ export interface Capabilities {
   readonly create: boolean;
   readonly resize: boolean;
   readonly snapshots: boolean;
+  readonly bitmaps: boolean;
   readonly check: boolean;
   readonly repair: boolean;
   readonly backing: boolean;
@@ -304,8 +356,11 @@ export interface FormatDescriptor {
   inspect?(storage: Storage): Io<Inspection>;
   /** Absent: the format is recognised and named, nothing more. */
   open?(storage: Storage, parameters: OpenParameters): Io<ImageDriver>;
-  /** What an image would take. `parameters.size` and the options are as for `create`. Throws `refused`, naming the option. */
-  measure?(parameters: CreateParameters): Measurement;
+  /**
+   * What an image would take. `parameters.size` and the options are as for `create`; `bitmaps` are those that would be copied, if the source
+   * can have any. Throws `refused`, naming the option.
+   */
+  measure?(parameters: CreateParameters & { readonly bitmaps?: readonly BitmapInfo[] }): Measurement;
   /** Writes an empty image into an empty storage. */
   create?(storage: Storage, parameters: CreateParameters): Io<void>;
 }

@@ -8,6 +8,7 @@ const NOTHING: Capabilities = {
   create: false,
   resize: false,
   snapshots: false,
+  bitmaps: false,
   check: false,
   repair: false,
   backing: false,

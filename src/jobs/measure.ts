@@ -26,6 +26,8 @@ export interface Measured {
   readonly required: number;
   /** With all of the disk allocated. */
   readonly fullyAllocated: number;
+  /** For copies of the disk's bitmaps besides; absent unless both the source and the image can have some. */
+  readonly bitmaps?: number;
 }
 
 /**
@@ -43,11 +45,14 @@ export function* measureNode(source: BlockNode | number, all: MeasureOptions): I
   if (!descriptor.measure)
     throw new DiskError('unsupported', `${descriptor.name}: the size of images of this format cannot be told beforehand`, { format });
   const size = typeof source === 'number' ? source : source.size;
-  const plan = descriptor.measure({ size, options, ...(backing ? { backing } : {}) });
+  const kept = typeof source === 'number' ? undefined : source.driver.bitmaps;
+  const bitmaps = kept?.storable ? { bitmaps: kept.list() } : {};
+  const plan = descriptor.measure({ size, options, ...bitmaps, ...(backing ? { backing } : {}) });
   const fullyAllocated = plan.size + plan.metadata;
-  if (plan.everything) return { required: fullyAllocated, fullyAllocated };
+  const copied = plan.bitmaps === undefined ? {} : { bitmaps: plan.bitmaps };
+  if (plan.everything) return { required: fullyAllocated, fullyAllocated, ...copied };
   const data = typeof source === 'number' ? 0 : yield* allocated(source, plan, all);
-  return { required: plan.metadata + data, fullyAllocated };
+  return { required: plan.metadata + data, fullyAllocated, ...copied };
 }
 
 /** Bytes of the units that hold some of the disk's data. */

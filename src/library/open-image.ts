@@ -67,15 +67,19 @@ export class OpenImage {
     if (this.#over) return;
     const { size } = this.disk;
     let failure: { error: unknown } | undefined;
+    let flushed = false;
     try {
       if (discard) await this.#abandon();
       else {
         // Before the disk is closed: one that is closed could not flush again when there is space.
         await this.flush();
+        flushed = true;
+        // What the disk keeps until it is closed may need space too.
+        this.#storage.spendReserve?.(true);
         await this.disk.close();
       }
     } catch (error) {
-      if (error instanceof DiskError && error.kind === 'no-space') throw error;
+      if (!flushed && error instanceof DiskError && error.kind === 'no-space') throw error;
       failure = { error };
       await this.#abandon().catch(() => undefined);
     }

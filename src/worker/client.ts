@@ -8,7 +8,7 @@ import { DiskError } from '../base/errors.ts';
 import type { DiskInfo } from '../disk/info.ts';
 import type { MapRun } from '../disk/node.ts';
 import type { GeometryReport } from '../drive/geometry.ts';
-import type { CheckOptions, CheckResult, SnapshotInfo } from '../formats/driver.ts';
+import type { BitmapInfo, CheckOptions, CheckResult, SnapshotInfo } from '../formats/driver.ts';
 import type {
   CreateImageOptions,
   DiskStatistics,
@@ -23,7 +23,16 @@ import type {
   RemoteLibrary,
   StorageReport,
 } from './engine.ts';
-import { type Arguments, type CallMessage, type DiskState, type FromEngine, type Method, PROTOCOL_VERSION, type Result } from './protocol.ts';
+import {
+  type Arguments,
+  type BitmapChange,
+  type CallMessage,
+  type DiskState,
+  type FromEngine,
+  type Method,
+  PROTOCOL_VERSION,
+  type Result,
+} from './protocol.ts';
 
 /** Options of `connectEngine`. */
 export interface ConnectOptions {
@@ -260,6 +269,7 @@ class WorkerDisk implements RemoteDisk {
   readonly imageId: string;
   readonly synchronous = false;
   readonly snapshots: RemoteDisk['snapshots'];
+  readonly bitmaps: RemoteDisk['bitmaps'];
   readonly #connection: Connection;
   readonly #disk: number;
   #state: DiskState;
@@ -278,6 +288,22 @@ class WorkerDisk implements RemoteDisk {
       },
       delete: async (snapshot) => {
         await this.#call('snapshots.delete', { snapshot });
+      },
+    };
+    const change = (change: BitmapChange) => async (name: string) => {
+      await this.#call('bitmaps.change', { name, change });
+    };
+    this.bitmaps = {
+      list: (): Promise<BitmapInfo[]> => this.#call('bitmaps.list', {}),
+      add: async (options) => {
+        await this.#call('bitmaps.add', options);
+      },
+      remove: change('remove'),
+      clear: change('clear'),
+      enable: change('enable'),
+      disable: change('disable'),
+      merge: async (name, source) => {
+        await this.#call('bitmaps.merge', { name, source });
       },
     };
   }
@@ -356,7 +382,7 @@ class WorkerDisk implements RemoteDisk {
     return this.#call('disk.statistics', {});
   }
 
-  #call<M extends Extract<Method, `disk.${string}` | `snapshots.${string}`>>(
+  #call<M extends Extract<Method, `${'disk' | 'snapshots' | 'bitmaps'}.${string}`>>(
     method: M,
     args: Omit<Arguments<M>, 'disk'>,
     job: JobOptions = {},

@@ -202,6 +202,19 @@ class Host {
       await this.#disk(number).image.spend(() => disk.snapshots.delete(snapshot));
       return undefined;
     },
+    'bitmaps.list': ({ disk: number }) => this.#disk(number).disk.bitmaps.list(),
+    'bitmaps.add': async ({ disk: number, ...bitmap }) => {
+      await this.#changing(number).bitmaps.add(bitmap);
+      return undefined;
+    },
+    'bitmaps.change': async ({ disk: number, name, change }) => {
+      await this.#changing(number).bitmaps[change](name);
+      return undefined;
+    },
+    'bitmaps.merge': async ({ disk: number, name, source }) => {
+      await this.#changing(number).bitmaps.merge(name, source);
+      return undefined;
+    },
   };
 
   async #theLibrary(): Promise<Library> {

@@ -7,12 +7,12 @@ import { DiskError, type DiskErrorJson } from '../base/errors.ts';
 import type { DiskInfo } from '../disk/info.ts';
 import type { MapRun } from '../disk/node.ts';
 import type { GeometryReport } from '../drive/geometry.ts';
-import type { CheckResult, SnapshotInfo } from '../formats/driver.ts';
+import type { BitmapInfo, CheckResult, SnapshotInfo } from '../formats/driver.ts';
 import type { ImageEntry, Place, StorageReport } from '../library/library.ts';
 import type { DiskStatistics, MapSummary } from './engine.ts';
 
 /** Changed with every change to the messages. */
-export const PROTOCOL_VERSION = 2;
+export const PROTOCOL_VERSION = 3;
 
 /** What the page mirrors of an open disk. */
 export interface DiskState {
@@ -60,7 +60,14 @@ export interface Calls {
   'snapshots.create': { arguments: OnDisk<{ name: string; date: Date }>; result: SnapshotInfo };
   'snapshots.apply': { arguments: OnDisk<{ snapshot: string }>; result: DiskState };
   'snapshots.delete': { arguments: OnDisk<{ snapshot: string }>; result: undefined };
+  'bitmaps.list': { arguments: OnDisk<Nothing>; result: BitmapInfo[] };
+  'bitmaps.add': { arguments: OnDisk<{ name: string; granularity?: number; enabled?: boolean }>; result: undefined };
+  'bitmaps.change': { arguments: OnDisk<{ name: string; change: BitmapChange }>; result: undefined };
+  'bitmaps.merge': { arguments: OnDisk<{ name: string; source: string }>; result: undefined };
 }
+
+/** What can be done to a bitmap that takes nothing but its name. */
+export type BitmapChange = 'remove' | 'clear' | 'enable' | 'disable';
 
 export type Method = keyof Calls;
 export type Arguments<M extends Method> = Calls[M]['arguments'];
@@ -107,6 +114,7 @@ const onDisk = { disk: isSize };
 const onImage = { image: isText };
 const onExport = { export: isSize };
 const range = { ...onDisk, offset: isSize, length: isSize };
+const onBitmap = { ...onDisk, name: isText };
 const onSnapshot = { ...onDisk, snapshot: isText };
 
 const checks: { readonly [M in Method]: Checks<Arguments<M>> } = {
@@ -141,6 +149,10 @@ const checks: { readonly [M in Method]: Checks<Arguments<M>> } = {
   'snapshots.create': { ...onDisk, name: isText, date: (value) => value instanceof Date && !Number.isNaN(value.getTime()) },
   'snapshots.apply': onSnapshot,
   'snapshots.delete': onSnapshot,
+  'bitmaps.list': onDisk,
+  'bitmaps.add': { ...onBitmap, granularity: optional(isSize), enabled: optional(isFlag) },
+  'bitmaps.change': { ...onBitmap, change: oneOf('remove', 'clear', 'enable', 'disable') },
+  'bitmaps.merge': { ...onBitmap, source: isText },
 };
 
 /** The message, if it is one of ours in every field. Throws `refused` naming what is wrong. */

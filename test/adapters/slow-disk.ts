@@ -67,6 +67,10 @@ export class SlowDisk implements AsyncDisk {
     return this.inner.snapshots;
   }
 
+  get bitmaps(): Disk['bitmaps'] {
+    return this.inner.bitmaps;
+  }
+
   count(verb: Verb): number {
     return this.log.filter((entry) => entry.verb === verb).length;
   }

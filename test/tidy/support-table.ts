@@ -18,6 +18,7 @@ const COLUMNS: readonly (readonly [title: string, key: keyof Capabilities])[] = 
   ['create', 'create'],
   ['resize', 'resize'],
   ['snapshots', 'snapshots'],
+  ['dirty bitmaps', 'bitmaps'],
   ['backing file', 'backing'],
   ['zero', 'zeroes'],
   ['discard', 'discard'],

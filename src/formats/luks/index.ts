@@ -52,6 +52,7 @@ export const luks: FormatDescriptor = {
     create: true,
     resize: true,
     snapshots: false,
+    bitmaps: false,
     check: false,
     repair: false,
     backing: false,

@@ -12,6 +12,7 @@ import type { Io } from '../../base/io.ts';
 import { readBytes } from '../../storage/storage.ts';
 import type { CheckOptions, CheckResult } from '../driver.ts';
 import { ClusterCounts } from './cluster-counts.ts';
+import { readBitmapTable } from './file-tables.ts';
 import { FORMAT, INCOMPATIBLE } from './layout.ts';
 import { COMPRESSED_HIGH, COPIED_HIGH, encodeSnapshots, entryOffset, l1Reserved, l2Reserved, maxRefcount } from './layout-tables.ts';
 import type { Metadata } from './metadata.ts';
@@ -145,12 +146,26 @@ class CheckRun {
     }
     this.#refer(header.snapshotsOffset, encodeSnapshots(meta.snapshots).length);
     if (meta.encryption?.place) this.#refer(meta.encryption.place.offset, meta.encryption.place.length);
+    yield* this.#countBitmaps();
   }
 
   /** Clusters past the end of the file that what was counted, or a refcount table entry, names. */
   placesPastEnd(): ReadonlySet<number> {
     for (const offset of this.#meta.refcounts.blockOffsets()) this.#notePastEnd(offset, this.#meta.clusterSize);
     return this.#pastEnd;
+  }
+
+  *#countBitmaps(): Io<void> {
+    const { bitmaps, clusterSize, storage } = this.#meta;
+    if (bitmaps.directory) this.#refer(bitmaps.directory.offset, bitmaps.directory.length);
+    for (const entry of bitmaps.entries) {
+      this.#refer(entry.tableOffset, entry.tableSize * 8);
+      try {
+        for (const place of yield* readBitmapTable(storage, entry, clusterSize)) if (place >= clusterSize) this.#refer(place, clusterSize);
+      } catch (error) {
+        this.#corruption(`ERROR: ${asDiskError(error, 'bitmap table').message}`);
+      }
+    }
   }
 
   /** Compares stored counts with references, repairing as allowed; counts that are missing altogether only with `missing`. False if the refcount structure itself is unsound. */

@@ -35,11 +35,14 @@ interface Layout {
   readonly end: number;
 }
 
+/** True if the header is short enough for `rewriteHeader`. */
+export const canRewrite = ({ headerLength }: Header): boolean => headerLength <= SECTOR - 8;
+
 /** Puts another header in force; durable when it returns. Throws `no-space` if it has no room in its cluster. The caller holds `Metadata.lock`. */
 export function* rewriteHeader(meta: Metadata, change: HeaderChange): Io<void> {
   const { clusterSize, storage } = meta;
   const changed: Header = { ...meta.header, ...change, extensions: arranged(change.extensions ?? meta.header.extensions) };
-  if (Math.max(meta.header.headerLength, changed.headerLength) > SECTOR - 8)
+  if (!canRewrite(meta.header) || !canRewrite(changed))
     throw unsupported(FORMAT, 'extensions cannot be changed behind a header of more than one sector', { field: 'header_length' });
   yield* meta.flush();
   const current = yield* readBytes(storage, 0, clusterSize);

@@ -1,8 +1,6 @@
 /**
  * An open qcow2 image: the open sequence, where guest bytes are, flush and close. Writing is in allocate.ts, the order of
- * metadata writes in metadata.ts, snapshots and check in their own files.
- *
- * Bitmaps are dropped by a writer as the specification lays down (their auto-clear bit is cleared).
+ * metadata writes in metadata.ts; snapshots, bitmaps and check in their own files.
  */
 import { roundDown, roundUp } from '../../base/bytes.ts';
 import { corrupt, DiskError, unsupported } from '../../base/errors.ts';
@@ -26,6 +24,7 @@ import type {
 import { allocate, discard, writeEncoded, zero } from './allocate.ts';
 import { amend } from './amend.ts';
 import { setBacking } from './backing.ts';
+import { Qcow2Bitmaps } from './bitmaps.ts';
 import { check } from './check.ts';
 import { decodeCluster, encodeCluster } from './compressed.ts';
 import { openEncryption } from './encryption.ts';
@@ -42,6 +41,7 @@ import {
   INCOMPATIBLE,
   parseHeader,
 } from './layout.ts';
+import { BITMAP_FLAG, type BitmapEntry } from './layout-bitmaps.ts';
 import { onesFrom } from './layout-l2.ts';
 import type { CompressedPlace } from './layout-tables.ts';
 import { listMetadata } from './map-metadata.ts';
@@ -61,6 +61,7 @@ export function* openImage(storage: Storage, parameters: OpenParameters): Io<Qco
   metadata.encryption = yield* openEncryption(storage, header, parameters);
   metadata.writable = !readOnly;
   const image = new Qcow2Image(metadata);
+  yield* image.bitmaps.verify();
   if (repair) metadata.forRepair = true;
   else if (!readOnly) yield* prepareForWriting(image, metadata, onRepair);
   return image;
@@ -101,20 +102,33 @@ function* prepareForWriting(image: Qcow2Image, metadata: Metadata, onMessage?: (
       });
   }
   metadata.overlaps();
-  const kept = header.autoclear & (metadata.external ? AUTOCLEAR.rawDataFile : 0);
-  if (header.autoclear !== kept || header.autoclearHigh) yield* metadata.setFeatures({ autoclear: kept });
+  yield* keepPromises(image, metadata);
+}
+
+/** Clears the auto-clear bits of what is not maintained here, and readies what is. */
+function* keepPromises(image: Qcow2Image, metadata: Metadata): Io<void> {
+  const { header, bitmaps } = metadata;
+  const maintained = header.autoclear & ((metadata.external ? AUTOCLEAR.rawDataFile : 0) | (bitmaps.directory ? AUTOCLEAR.bitmaps : 0));
+  if (header.autoclear !== maintained || header.autoclearHigh) yield* metadata.setFeatures({ autoclear: maintained });
+  yield* image.bitmaps.prepareForWriting();
 }
 
 export class Qcow2Image implements ImageDriver {
   readonly format = FORMAT;
   readonly snapshots: SnapshotDriver;
+  readonly bitmaps: Qcow2Bitmaps;
   readonly #metadata: Metadata;
   /** Decoded clusters by guest cluster index, with the descriptor they came from. */
   readonly #decoded = new Lru<number, { place: CompressedPlace; bytes: Uint8Array }>(DECODED_CLUSTERS);
 
   constructor(metadata: Metadata) {
     this.#metadata = metadata;
-    this.snapshots = new Qcow2Snapshots(metadata, (view) => new Qcow2Image(view));
+    this.bitmaps = new Qcow2Bitmaps(metadata);
+    this.snapshots = new Qcow2Snapshots(
+      metadata,
+      (view) => new Qcow2Image(view),
+      () => this.bitmaps.list().length > 0,
+    );
   }
 
   get storage(): Storage {
@@ -224,7 +238,12 @@ export class Qcow2Image implements ImageDriver {
   }
 
   *resize(size: number, options: ResizeOptions): Io<void> {
-    yield* this.#metadata.guarded(() => resize(this.#metadata, size, options));
+    this.bitmaps.requireResizable(size);
+    try {
+      yield* this.#metadata.guarded(() => resize(this.#metadata, size, options));
+    } finally {
+      yield* this.bitmaps.follow();
+    }
   }
 
   *makeEmpty(): Io<void> {
@@ -237,10 +256,16 @@ export class Qcow2Image implements ImageDriver {
 
   *amend(parameters: AmendParameters): Io<void> {
     yield* amend(this.#metadata, this.backing, parameters);
+    yield* this.bitmaps.dropUnlessStorable();
   }
 
   *check(options: CheckOptions): Io<CheckResult> {
-    return yield* this.#metadata.lock.run(() => check(this.#metadata, options));
+    const meta = this.#metadata;
+    const { forRepair } = meta;
+    const result = yield* meta.lock.run(() => check(meta, options));
+    // From here on it may be written to.
+    if (forRepair && !meta.forRepair) yield* keepPromises(this, meta);
+    return result;
   }
 
   *metadata(): Io<MetadataExtent[]> {
@@ -250,6 +275,7 @@ export class Qcow2Image implements ImageDriver {
   info(): FormatInfo {
     const { header, clusterSize, encryption, external, rawData } = this.#metadata;
     const dataFile = extensionText(header, EXTENSION.dataFile);
+    const bitmaps = this.#metadata.bitmaps.entries.map(bitmapInfo);
     const flags = { lazy: (header.compatible & COMPATIBLE.lazyRefcounts) !== 0, corrupt: (header.incompatible & INCOMPATIBLE.corrupt) !== 0 };
     return {
       clusterSize,
@@ -259,6 +285,7 @@ export class Qcow2Image implements ImageDriver {
         compat: header.version === 2 ? '0.10' : '1.1',
         'compression-type': header.compressionType === 1 ? 'zstd' : 'zlib',
         ...(header.version === 2 ? {} : { 'lazy-refcounts': flags.lazy }),
+        ...(bitmaps.length > 0 ? { bitmaps } : {}),
         'refcount-bits': 1 << header.refcountOrder,
         ...(encryption ? { encrypt: encryption.info() } : {}),
         ...(dataFile === undefined ? {} : { 'data-file': dataFile }),
@@ -275,6 +302,7 @@ export class Qcow2Image implements ImageDriver {
   *close(): Io<void> {
     if (this.storage.readOnly) return;
     const meta = this.#metadata;
+    if (!meta.forRepair) yield* this.bitmaps.save();
     // An image opened for a repair that did not happen is left as it was.
     yield* meta.lock.run(() => (meta.forRepair ? meta.flush() : meta.flushCounts()));
   }
@@ -314,6 +342,12 @@ export class Qcow2Image implements ImageDriver {
     this.#decoded.set(clusterIndex, { place, bytes });
     return bytes;
   }
+}
+
+/** A bitmap as `qemu-img info` shows it: what the file says. */
+function bitmapInfo({ name, flags, granularityBits }: BitmapEntry): Record<string, unknown> {
+  const named = [...(flags & BITMAP_FLAG.inUse ? ['in-use'] : []), ...(flags & BITMAP_FLAG.auto ? ['auto'] : [])];
+  return { flags: named, name, granularity: 2 ** granularityBits };
 }
 
 /** The state of the bytes at `start` of an L2 table's range, and how far before `most` it goes on: the same state, contiguous in the file. */

@@ -28,14 +28,14 @@ function references(header: Header): Inspection['references'] {
 }
 
 function features(header: Header): string[] {
-  const { incompatible, compatible, autoclear } = header;
+  const { incompatible, compatible } = header;
   const list = [`version ${header.version}`, `clusters of ${2 ** header.clusterBits} bytes`, `${1 << header.refcountOrder}-bit reference counts`];
   if (header.cryptMethod !== 0) list.push(header.cryptMethod === 2 ? 'encrypted (LUKS)' : 'encrypted (AES)');
   if (incompatible & INCOMPATIBLE.compressionType) list.push('zstd compression');
   if (incompatible & INCOMPATIBLE.dataFile) list.push('external data file');
   if (incompatible & INCOMPATIBLE.extendedL2) list.push('extended L2 entries');
   if (compatible & COMPATIBLE.lazyRefcounts) list.push('lazy reference counts');
-  if (autoclear & AUTOCLEAR.bitmaps) list.push('persistent bitmaps');
+  if (hasBitmaps(header)) list.push('persistent bitmaps');
   if (header.snapshotCount > 0) list.push(`${header.snapshotCount} snapshots`);
   return list;
 }
@@ -45,9 +45,12 @@ function warnings(header: Header): string[] {
   const { incompatible } = header;
   if (incompatible & INCOMPATIBLE.dirty) list.push('not closed properly: the reference counts need a repair');
   if (incompatible & INCOMPATIBLE.corrupt) list.push('marked corrupt: it can only be read until it is repaired');
-  if (header.autoclear & AUTOCLEAR.bitmaps) list.push('its bitmaps are lost when it is opened for writing');
+  if (hasBitmaps(header) && !(header.autoclear & AUTOCLEAR.bitmaps))
+    list.push('its bitmaps are not to be believed: a program that does not know them has written to it');
   return list;
 }
+
+const hasBitmaps = ({ extensions }: Header): boolean => extensions.some(({ type }) => type === EXTENSION.bitmaps);
 
 /** The backing file name of a header that is damaged elsewhere. */
 function* namedAnyway(storage: Storage): Io<Inspection['references']> {

@@ -18,5 +18,8 @@ export function* listMetadata(meta: Metadata): Io<MetadataExtent[]> {
   if (meta.encryption?.place) add('encryption header', meta.encryption.place.offset, meta.encryption.place.length);
   add('snapshot table', header.snapshotsOffset, encodeSnapshots(meta.snapshots).length);
   for (const snapshot of meta.snapshots) add('snapshot L1 table', snapshot.l1Offset, snapshot.l1Size * 8);
+  const { directory, entries } = meta.bitmaps;
+  if (directory) add('bitmap directory', directory.offset, directory.length);
+  for (const { tableOffset, tableSize } of entries) add('bitmap table', tableOffset, tableSize * 8);
   return list;
 }

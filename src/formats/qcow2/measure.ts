@@ -6,17 +6,19 @@ import { divideUp, roundUp } from '../../base/bytes.ts';
 import { DiskError } from '../../base/errors.ts';
 import { parseSize } from '../../base/units.ts';
 import { luksLength, luksOptions } from '../../crypto/luks-options.ts';
-import type { CreateParameters, Measurement } from '../driver.ts';
+import type { BitmapInfo, CreateParameters, Measurement } from '../driver.ts';
+import { measureBitmaps } from './bitmaps.ts';
 import { encryptionChoice } from './encryption.ts';
 import { FORMAT, MAX_L1_BYTES } from './layout.ts';
 
 /** See `FormatDescriptor.measure`. */
-export function measureImage({ size, backing, options }: CreateParameters): Measurement {
+export function measureImage({ size, backing, options, bitmaps }: CreateParameters & { readonly bitmaps?: readonly BitmapInfo[] }): Measurement {
   const { compat = '1.1', preallocation = 'off' } = options;
   const extended = options.extended_l2 === true || options.extended_l2 === 'on';
   if (!['0.10', 'v2', '1.1', 'v3'].includes(String(compat))) throw refused('compat', `Invalid compatibility level: '${compat}'`);
   const unit = clusterSize(options.cluster_size, extended);
-  const bits = refcountBits(options.refcount_bits, compat === '0.10' || compat === 'v2');
+  const version2 = compat === '0.10' || compat === 'v2';
+  const bits = refcountBits(options.refcount_bits, version2);
   const disk = roundUp(size, unit);
   const l2Entries = unit / (extended ? 16 : 8);
   const tables = divideUp(disk / unit, l2Entries);
@@ -25,7 +27,9 @@ export function measureImage({ size, backing, options }: CreateParameters): Meas
   // As in QEMU, the reference counts of the encryption header are left out.
   const encryption = encryptionChoice({ options }) === 'luks' ? roundUp(luksLength(luksOptions(options, FORMAT, 'encrypt.')), unit) : 0;
   const metadata = (counted - disk / unit + refcountClusters(counted, unit, bits)) * unit + encryption;
-  return { size: disk, metadata, unit, everything: backing !== undefined || preallocation === 'full' || preallocation === 'falloc' };
+  const everything = backing !== undefined || preallocation === 'full' || preallocation === 'falloc';
+  const copied = bitmaps && !version2 ? { bitmaps: measureBitmaps(bitmaps, size, unit) } : {};
+  return { size: disk, metadata, unit, everything, ...copied };
 }
 
 /** Clusters of the refcount blocks and table that count `clusters` others and themselves. */

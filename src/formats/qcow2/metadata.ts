@@ -24,6 +24,7 @@ import { SECTOR } from '../../base/units.ts';
 import { readBytes, type Storage } from '../../storage/storage.ts';
 import type { Encryption } from './encryption.ts';
 import { fatal, isFatal } from './fatal.ts';
+import { type FileBitmaps, NO_BITMAPS, readBitmaps, readSnapshots } from './file-tables.ts';
 import {
   AUTOCLEAR,
   COMPATIBLE,
@@ -40,7 +41,7 @@ import {
   type SwitchFields,
 } from './layout.ts';
 import { EntryShape } from './layout-l2.ts';
-import { COPIED_HIGH, encodeSnapshots, entryOffset, MAX_SNAPSHOT_TABLE_BYTES, parseSnapshot, type SnapshotEntry } from './layout-tables.ts';
+import { COPIED_HIGH, encodeSnapshots, entryOffset, type SnapshotEntry } from './layout-tables.ts';
 import { OverlapMap } from './overlap.ts';
 import { Refcounts } from './refcounts.ts';
 import { type Table, TableCache } from './tables.ts';
@@ -58,6 +59,7 @@ interface Tables {
   readonly l1: Uint8Array;
   readonly reftable: Uint8Array;
   readonly snapshots: readonly SnapshotEntry[];
+  readonly bitmaps: FileBitmaps;
 }
 
 export class Metadata {
@@ -81,6 +83,8 @@ export class Metadata {
   readonly lock = new Mutex();
   header: Header;
   snapshots: readonly SnapshotEntry[];
+  /** The bitmaps in the file; see bitmaps.ts. */
+  bitmaps: FileBitmaps;
   /** Open for writing: a fatal inconsistency is marked in the header, unless the image is open for repair. */
   writable = false;
   /** Opened for check and repair: no other change before a repair succeeds. */
@@ -107,6 +111,7 @@ export class Metadata {
     this.l2Coverage = this.l2Entries * this.clusterSize;
     this.#l1 = view(tables.l1);
     this.snapshots = tables.snapshots;
+    this.bitmaps = tables.bitmaps;
     this.l2 = new TableCache(storage, { tableSize: this.clusterSize, what: 'L2 table', budget: L2_CACHE_BYTES });
     this.refcounts = new Refcounts({
       storage,
@@ -129,6 +134,7 @@ export class Metadata {
       l1: yield* readBytes(storage, header.l1Offset, header.l1Size * 8),
       reftable: yield* readBytes(storage, header.reftableOffset, header.reftableClusters * 2 ** header.clusterBits),
       snapshots: yield* readSnapshots(storage, header),
+      bitmaps: yield* readBitmaps(storage, header),
     });
   }
 
@@ -147,7 +153,7 @@ export class Metadata {
   viewOf({ size, l1, l1Offset }: { size: number; l1: Uint8Array; l1Offset: number }): Metadata {
     const incompatible = this.header.incompatible & ~INCOMPATIBLE.dirty;
     const header = { ...this.header, incompatible, size, l1Offset, l1Size: l1.length / 8, snapshotCount: 0, snapshotsOffset: 0 };
-    const view = new Metadata(this, header, { l1, reftable: this.refcounts.copyReftable(), snapshots: [] });
+    const view = new Metadata(this, header, { l1, reftable: this.refcounts.copyReftable(), snapshots: [], bitmaps: NO_BITMAPS });
     view.encryption = this.encryption;
     return view;
   }
@@ -171,6 +177,9 @@ export class Metadata {
     if (encryption?.place) map.add('encryption header', encryption.place.offset, encryption.place.length);
     map.add('snapshot table', header.snapshotsOffset, encodeSnapshots(this.snapshots).length);
     for (const snapshot of this.snapshots) map.add('snapshot L1 table', snapshot.l1Offset, snapshot.l1Size * 8);
+    const { directory, entries } = this.bitmaps;
+    if (directory) map.add('bitmap directory', directory.offset, directory.length);
+    for (const { tableOffset, tableSize } of entries) map.add('bitmap table', tableOffset, tableSize * 8);
     for (const offset of this.refcounts.blockOffsets()) map.add('refcount block', offset, clusterSize);
     for (let i = 0; i < this.l1Size; i++) if (this.l1Offset(i) !== 0) map.add('L2 table', this.l1Offset(i), clusterSize);
     this.#overlaps = map;
@@ -386,6 +395,12 @@ export class Metadata {
     this.refcounts.renew(reftable, change);
   }
 
+  /** Takes over what `rewriteHeader` has put in force. */
+  adoptBitmaps(bitmaps: FileBitmaps): void {
+    this.bitmaps = bitmaps;
+    this.#overlaps = undefined;
+  }
+
   /** Grows the L1 table to at least the entries for `size` guest bytes. */
   *growL1(size: number): Io<void> {
     const entries = l1EntriesFor(size, this.header);
@@ -450,22 +465,4 @@ export class Metadata {
 export function putEntry(table: DataView, index: number, offset: number, copied: boolean): void {
   setU64be(table, index * 8, offset);
   if (copied) table.setUint32(index * 8, Math.floor(offset / TWO_32) + COPIED_HIGH);
-}
-
-function* readSnapshots(storage: Storage, header: Header): Io<SnapshotEntry[]> {
-  const entries: SnapshotEntry[] = [];
-  const field = 'snapshot_table';
-  let bytes = new Uint8Array();
-  for (let at = 0; entries.length < header.snapshotCount; ) {
-    // The table's length is known only from its entries, which are at most 1 KiB of extra data and two 64 KiB names each.
-    if (at + 256 * 1024 > bytes.length) {
-      const length = Math.min(bytes.length + 1024 * 1024, storage.size - header.snapshotsOffset, MAX_SNAPSHOT_TABLE_BYTES);
-      if (length > bytes.length) bytes = (yield* readBytes(storage, header.snapshotsOffset, length)) as Uint8Array<ArrayBuffer>;
-    }
-    const { entry, next } = parseSnapshot(bytes, at);
-    if (entry.l1Size * 8 > MAX_L1_BYTES) throw corrupt(FORMAT, `l1_size of snapshot ${JSON.stringify(entry.name)} is ${entry.l1Size}`, { field });
-    entries.push(entry);
-    at = next;
-  }
-  return entries;
 }

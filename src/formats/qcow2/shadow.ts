@@ -81,6 +81,7 @@ export class Shadow {
     const clusters = divideUp(bytes.length, clusterSize);
     const offset = yield* refcounts.allocate(clusters);
     this.#taken.push([offset, clusters * clusterSize]);
+    yield* this.#meta.requireNoMetadata(offset, clusters * clusterSize);
     yield* storage.write(offset, bytes);
     return offset;
   }
@@ -112,9 +113,15 @@ export class Shadow {
   *commit(change: Partial<SwitchFields>, tables: { l1?: Uint8Array; snapshots?: readonly SnapshotEntry[] }): Io<void> {
     const meta = this.#meta;
     const counted = this.#deltas.size > 0 ? yield* this.#placeRefcounts() : undefined;
-    // Raised counts in blocks that stay: those of the new tables, where they lie.
+    // `switchOver` writes raised counts in blocks that stay: those of the new tables, where they lie.
+    yield* this.switchOver(() => meta.switchTo({ ...change, ...counted?.change }, { ...tables, ...(counted ? { reftable: counted.reftable } : {}) }));
+  }
+
+  /** Runs a switch to what was placed, durable when it returns, and frees what was replaced. For changes to no counts but those of `place`. */
+  *switchOver(body: () => Io<void>): Io<void> {
+    const meta = this.#meta;
     yield* meta.refcounts.write();
-    yield* meta.switchTo({ ...change, ...counted?.change }, { ...tables, ...(counted ? { reftable: counted.reftable } : {}) });
+    yield* body();
     for (const [offset, length] of this.#replaced) meta.refcounts.free(offset, length);
     try {
       yield* meta.flush();

@@ -17,9 +17,12 @@ const NAME_LIMIT = 65535;
 export class Qcow2Snapshots implements SnapshotDriver {
   readonly #meta: Metadata;
   readonly #open: (view: Metadata) => ImageDriver;
+  readonly #hasBitmaps: () => boolean;
 
-  constructor(meta: Metadata, open: (view: Metadata) => ImageDriver) {
+  /** `hasBitmaps`: a bitmap could not say what applying a snapshot changes. */
+  constructor(meta: Metadata, open: (view: Metadata) => ImageDriver, hasBitmaps: () => boolean) {
     this.#meta = meta;
+    this.#hasBitmaps = hasBitmaps;
     this.#open = open;
   }
 
@@ -61,6 +64,7 @@ export class Qcow2Snapshots implements SnapshotDriver {
   *apply(id: string): Io<void> {
     const meta = this.#meta;
     const entry = this.#entry(id);
+    if (this.#hasBitmaps()) throw new DiskError('refused', `${FORMAT}: Device has active dirty bitmaps`, { format: FORMAT, field: 'bitmap' });
     yield* this.#change(function* (shadow) {
       const size = entry.diskSize ?? meta.header.size;
       const stored = yield* loadSnapshotL1(meta, entry, size);

@@ -87,6 +87,7 @@ export const raw: FormatDescriptor = {
     create: true,
     resize: true,
     snapshots: false,
+    bitmaps: false,
     check: false,
     repair: false,
     backing: false,

@@ -1,0 +1,82 @@
+/** Persistent dirty bitmaps of a disk: each change runs with nothing else in flight. */
+import { DiskError } from '../base/errors.ts';
+import { type Io, runAsync } from '../base/io.ts';
+import type { BitmapDriver, BitmapInfo } from '../formats/driver.ts';
+import type { AsyncBitmaps } from './async-disk.ts';
+import type { BlockNode } from './node.ts';
+
+/** QEMU's: the cluster size, within these. */
+const MIN_DEFAULT_GRANULARITY = 4096;
+const MAX_DEFAULT_GRANULARITY = 65536;
+
+/** `disk.bitmaps`. What bitmaps note reaches the file when the disk is closed; see `BitmapDriver`. */
+export class Bitmaps implements AsyncBitmaps {
+  readonly #node: BlockNode;
+
+  /** @internal */
+  constructor(node: BlockNode) {
+    this.#node = node;
+  }
+
+  /** True if the image can hold bitmaps. */
+  get supported(): boolean {
+    return this.#node.driver.bitmaps?.storable ?? false;
+  }
+
+  async list(): Promise<BitmapInfo[]> {
+    return this.#node.driver.bitmaps?.list() ?? [];
+  }
+
+  /** Makes a bitmap that calls nothing dirty. Throws `refused` for a name that is taken and a granularity that cannot be. */
+  add(options: { name: string; granularity?: number; enabled?: boolean }): Promise<void> {
+    return this.#change(() => addBitmap(this.#node, options));
+  }
+
+  /** Durable when it resolves. */
+  remove(name: string): Promise<void> {
+    return this.#change((bitmaps) => bitmaps.remove(name));
+  }
+
+  clear(name: string): Promise<void> {
+    return this.#change((bitmaps) => bitmaps.clear(name));
+  }
+
+  enable(name: string): Promise<void> {
+    return this.#change((bitmaps) => bitmaps.setEnabled(name, true));
+  }
+
+  disable(name: string): Promise<void> {
+    return this.#change((bitmaps) => bitmaps.setEnabled(name, false));
+  }
+
+  /** Adds what another bitmap calls dirty: of this disk, or of another (`from`) of the same size. */
+  merge(name: string, source: string, from?: { readonly bitmaps: Bitmaps }): Promise<void> {
+    return this.#change((bitmaps) => {
+      // A missing target is told before a missing source, as in QEMU.
+      bitmaps.runs(name);
+      return bitmaps.merge(name, (from?.bitmaps ?? this).#driver().runs(source));
+    });
+  }
+
+  #change(body: (bitmaps: BitmapDriver) => Io<void>): Promise<void> {
+    return runAsync(this.#node.exclusive(() => body(this.#driver())));
+  }
+
+  #driver(): BitmapDriver {
+    return bitmapsOf(this.#node);
+  }
+}
+
+/** Adds a bitmap to a node whose changes are held off. */
+export function* addBitmap(node: BlockNode, options: { name: string; granularity?: number; enabled?: boolean }): Io<void> {
+  const usual = Math.min(MAX_DEFAULT_GRANULARITY, Math.max(MIN_DEFAULT_GRANULARITY, node.driver.clusterSize));
+  const { name, granularity = usual, enabled = true } = options;
+  yield* bitmapsOf(node).add({ name, granularity, enabled });
+}
+
+/** The bitmaps of a node. Throws `unsupported` if its format has none. */
+export function bitmapsOf(node: BlockNode): BitmapDriver {
+  const { driver } = node;
+  if (!driver.bitmaps) throw new DiskError('unsupported', `${driver.format}: this format has no persistent bitmaps`, { format: driver.format });
+  return driver.bitmaps;
+}

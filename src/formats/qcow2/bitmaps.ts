@@ -1,0 +1,313 @@
+/**
+ * Persistent dirty bitmaps of an open image. As in QEMU, an image that is opened for writing has its bitmaps marked in use, they note changes
+ * in memory, and closing the image stores them.
+ *
+ * Crash argument. The marks are set in the directory where it lies, durably, before anything else is written: whichever of them a cut leaves
+ * behind, a bitmap without its mark is right still, since no guest byte has changed. From then on the file says that the bitmaps are not to be
+ * believed. Storing writes changed pages, tables and a new directory to unused space, after everything the guest wrote is durable; one
+ * switch of the header (header.ts) puts that directory in force, and only then is what it replaces freed. A cut leaves the old
+ * directory, with the marks, or the new one, whose bitmaps are complete; at worst clusters that nothing uses.
+ */
+import { divideUp, utf8 } from '../../base/bytes.ts';
+import { DiskError, unsupported } from '../../base/errors.ts';
+import type { Io } from '../../base/io.ts';
+import type { BitmapDriver, BitmapInfo, DirtyRuns } from '../driver.ts';
+import { DirtyBitmap } from './dirty-bitmap.ts';
+import { NO_BITMAPS, readBitmapTable } from './file-tables.ts';
+import { canRewrite, rewriteHeader } from './header.ts';
+import { AUTOCLEAR, EXTENSION, FORMAT, type HeaderExtension } from './layout.ts';
+import {
+  BITMAP_FLAG,
+  type BitmapEntry,
+  bitmapBytes,
+  directoryHasRoom,
+  encodeBitmapDirectory,
+  encodeBitmapExtension,
+  encodeBitmapTable,
+  MAX_BITMAP_BYTES,
+  MAX_BITMAP_NAME,
+  MAX_BITMAPS,
+  MAX_GRANULARITY_BITS,
+  MIN_GRANULARITY_BITS,
+} from './layout-bitmaps.ts';
+import type { Metadata } from './metadata.ts';
+import { Shadow } from './shadow.ts';
+
+export class Qcow2Bitmaps implements BitmapDriver {
+  readonly #meta: Metadata;
+  #bitmaps: DirtyBitmap[];
+  /** The bitmaps are marked in use and note changes. */
+  #writable = false;
+
+  constructor(meta: Metadata) {
+    this.#meta = meta;
+    this.#bitmaps = meta.bitmaps.entries.map((entry) => this.#fromFile(entry));
+  }
+
+  get storable(): boolean {
+    return this.#meta.header.version >= 3;
+  }
+
+  get recording(): boolean {
+    return this.#bitmaps.some(({ enabled, inconsistent }) => enabled && !inconsistent);
+  }
+
+  /** Looks at every table. Throws `corrupt` if one cannot be that of its bitmap. */
+  *verify(): Io<void> {
+    for (const bitmap of this.#bitmaps) {
+      if (bitmap.inconsistent) continue;
+      yield* bitmap.load();
+      bitmap.unload();
+    }
+  }
+
+  /** Readies the bitmaps for an image that is going to change: claims of another writer are dropped, the rest marked in use. */
+  *prepareForWriting(): Io<void> {
+    const meta = this.#meta;
+    const { header } = meta;
+    const { directory, entries } = meta.bitmaps;
+    if (!directory) {
+      if (header.extensions.some(({ type }) => type === EXTENSION.bitmaps) && canRewrite(header))
+        yield* rewriteHeader(meta, { extensions: otherExtensions(meta) });
+    } else {
+      if (!canRewrite(header))
+        throw unsupported(FORMAT, 'bitmaps cannot be kept behind a header of more than one sector: open the image read-only', {
+          field: 'header_length',
+        });
+      const marked = entries.map((entry) => ({ ...entry, flags: entry.flags | BITMAP_FLAG.inUse }));
+      if (entries.some(({ flags }) => (flags & BITMAP_FLAG.inUse) === 0)) {
+        yield* meta.storage.write(directory.offset, encodeBitmapDirectory(marked));
+        yield* meta.storage.flush();
+      }
+      meta.bitmaps = { directory, entries: marked };
+      for (const [i, bitmap] of this.#bitmaps.entries()) bitmap.entry = marked[i];
+    }
+    this.#writable = true;
+  }
+
+  list(): BitmapInfo[] {
+    return this.#bitmaps.map(({ name, granularity, enabled, inconsistent }) => ({ name, granularity, enabled, inconsistent }));
+  }
+
+  *add({ name, granularity, enabled }: { name: string; granularity: number; enabled: boolean }): Io<void> {
+    const bits = Math.log2(granularity);
+    if (!Number.isInteger(bits) || bits < MIN_GRANULARITY_BITS || bits > MAX_GRANULARITY_BITS)
+      throw refused('granularity', 'Granularity must be power of 2 and at least 512');
+    if (name === '') throw refused('name', 'Bitmap name cannot be empty');
+    if (this.#bitmaps.some((bitmap) => bitmap.name === name)) throw refused('name', `Bitmap already exists: ${name}`);
+    const cannot = this.#whyNot(name, bits);
+    if (cannot) throw refused('bitmap', `Can't make bitmap '${name}' persistent in '${this.#meta.storage.name}': ${cannot}`);
+    // Where QEMU stores it: behind those in the file, before others that are new.
+    const stored = this.#bitmaps.findLastIndex(({ entry }) => entry !== undefined) + 1;
+    this.#bitmaps.splice(stored, 0, this.#make({ name, granularityBits: bits, enabled }));
+  }
+
+  *remove(name: string): Io<void> {
+    const bitmap = this.#find(name);
+    const { entry } = bitmap;
+    const meta = this.#meta;
+    if (entry)
+      yield* this.#store(function* (shadow) {
+        yield* replaceBitmap(meta, shadow, entry);
+        return meta.bitmaps.entries.filter((other) => other !== entry);
+      });
+    this.#bitmaps = this.#bitmaps.filter((other) => other !== bitmap);
+  }
+
+  *clear(name: string): Io<void> {
+    this.#usable(name).clear();
+  }
+
+  *setEnabled(name: string, enabled: boolean): Io<void> {
+    this.#usable(name).enabled = enabled;
+  }
+
+  *merge(name: string, source: DirtyRuns): Io<void> {
+    const target = this.#usable(name);
+    if (source.size !== target.size)
+      throw refused(
+        'bitmap',
+        `Bitmaps are of different sizes (destination size is ${target.size}, source size is ${source.size}) and can't be merged`,
+      );
+    if (source === target) return;
+    for (let run = yield* source.next(0); run; run = yield* source.next(run.start + run.length)) yield* target.set(run.start, run.length);
+  }
+
+  runs(name: string): DirtyRuns {
+    return this.#find(name);
+  }
+
+  *record(offset: number, length: number): Io<void> {
+    for (const bitmap of this.#bitmaps) {
+      if (!bitmap.enabled || bitmap.inconsistent) continue;
+      try {
+        yield* bitmap.set(offset, length);
+      } catch {
+        // The file says already that it is not to be believed, and is left so.
+        bitmap.inconsistent = true;
+      }
+    }
+  }
+
+  /** Refuses a size that a bitmap could not follow. */
+  requireResizable(size: number): void {
+    for (const { name, granularityBits } of this.#bitmaps) {
+      this.#usable(name);
+      if (size === 0 || tooLarge(size, granularityBits))
+        throw refused('bitmap', `The bitmap '${name}' cannot follow the disk to a size of ${size} bytes: remove it`);
+    }
+  }
+
+  /** Follows the disk to its size. */
+  *follow(): Io<void> {
+    for (const bitmap of this.#bitmaps) yield* bitmap.truncate(this.#meta.header.size);
+  }
+
+  /** Stores what is in memory, without marks, when the image is about to be closed. The caller has flushed. */
+  *save(): Io<void> {
+    if (!this.#writable || this.#bitmaps.every(({ inconsistent }) => inconsistent)) return;
+    const meta = this.#meta;
+    const bitmaps = this.#bitmaps;
+    yield* this.#store(function* (shadow) {
+      const entries: BitmapEntry[] = [];
+      for (const bitmap of bitmaps) {
+        if (bitmap.inconsistent && bitmap.entry) entries.push(bitmap.entry);
+        else if (!bitmap.inconsistent) entries.push(yield* saved(meta, shadow, bitmap));
+      }
+      return entries;
+    });
+    this.#writable = false;
+  }
+
+  /** Gives up all bitmaps if the image has become one that can hold none; its header vouches for them no longer. */
+  *dropUnlessStorable(): Io<void> {
+    const meta = this.#meta;
+    if (this.storable) return;
+    if (meta.bitmaps.directory)
+      yield* this.#store(function* (shadow) {
+        for (const entry of meta.bitmaps.entries) yield* replaceBitmap(meta, shadow, entry);
+        return [];
+      });
+    this.#bitmaps = [];
+  }
+
+  /** Switches to another directory. `body` places what the entries it returns refer to. */
+  *#store(body: (shadow: Shadow) => Io<BitmapEntry[]>): Io<void> {
+    const meta = this.#meta;
+    yield* meta.lock.run(function* () {
+      meta.requireSound();
+      yield* meta.flush();
+      const shadow = new Shadow(meta);
+      const before = meta.header;
+      try {
+        const entries = yield* body(shadow);
+        const bytes = encodeBitmapDirectory(entries);
+        const { directory: old } = meta.bitmaps;
+        const directory = entries.length > 0 ? { offset: yield* shadow.place(bytes), length: bytes.length, count: entries.length } : undefined;
+        if (old) shadow.replace(old.offset, old.length);
+        yield* shadow.switchOver(function* () {
+          const autoclear = directory ? meta.header.autoclear | AUTOCLEAR.bitmaps : meta.header.autoclear & ~AUTOCLEAR.bitmaps;
+          const extensions = [...otherExtensions(meta), ...(directory ? [encodeBitmapExtension(directory)] : [])];
+          yield* rewriteHeader(meta, { extensions, autoclear });
+          meta.adoptBitmaps(directory ? { directory, entries } : NO_BITMAPS);
+        });
+      } catch (error) {
+        if (meta.header === before) yield* shadow.abandon();
+        throw error;
+      }
+    });
+  }
+
+  #find(name: string): DirtyBitmap {
+    const found = this.#bitmaps.find((bitmap) => bitmap.name === name);
+    if (!found) throw new DiskError('not-found', `${FORMAT}: Dirty bitmap '${name}' not found`, { format: FORMAT, field: 'bitmap' });
+    return found;
+  }
+
+  #usable(name: string): DirtyBitmap {
+    const found = this.#find(name);
+    found.requireUsable();
+    return found;
+  }
+
+  /** Why a bitmap cannot be kept in this image, in QEMU's words. */
+  #whyNot(name: string, granularityBits: number): string | undefined {
+    if (!this.storable) return 'Cannot store dirty bitmaps in qcow2 v2 files';
+    if (!canRewrite(this.#meta.header)) return 'The header is longer than a sector';
+    if (this.#meta.header.size === 0) return 'The disk has no bytes';
+    if (tooLarge(this.#meta.header.size, granularityBits)) return 'Too much space will be occupied by the bitmap. Use larger granularity';
+    if (utf8(name).length > MAX_BITMAP_NAME) return `Name length exceeds maximum (${MAX_BITMAP_NAME} characters)`;
+    if (this.#bitmaps.length >= MAX_BITMAPS) return 'Maximum number of persistent bitmaps is already reached';
+    const taken = encodeBitmapDirectory(this.#bitmaps.map((bitmap) => bitmap.entry ?? newEntry(bitmap))).length;
+    return directoryHasRoom(taken, name) ? undefined : 'Not enough space in the bitmap directory';
+  }
+
+  #make(bitmap: { name: string; granularityBits: number; enabled: boolean; entry?: BitmapEntry; inconsistent?: boolean }): DirtyBitmap {
+    const { storage, clusterSize, header } = this.#meta;
+    return new DirtyBitmap({ storage, clusterSize, size: header.size, ...bitmap });
+  }
+
+  #fromFile(entry: BitmapEntry): DirtyBitmap {
+    const { name, granularityBits, flags } = entry;
+    return this.#make({
+      name,
+      granularityBits,
+      enabled: (flags & BITMAP_FLAG.auto) !== 0,
+      entry,
+      inconsistent: (flags & BITMAP_FLAG.inUse) !== 0,
+    });
+  }
+}
+
+const otherExtensions = ({ header }: Metadata): HeaderExtension[] => header.extensions.filter(({ type }) => type !== EXTENSION.bitmaps);
+
+/** Places what has changed of a bitmap; returns the entry for it. */
+function* saved(meta: Metadata, shadow: Shadow, bitmap: DirtyBitmap): Io<BitmapEntry> {
+  const { entry } = bitmap;
+  const flags = ((entry?.flags ?? 0) & BITMAP_FLAG.extraDataCompatible) | (bitmap.enabled ? BITMAP_FLAG.auto : 0);
+  if (entry && !bitmap.changed) return { ...entry, flags };
+  const table = yield* bitmap.tableFor((page) => shadow.place(page));
+  const tableOffset = yield* shadow.place(encodeBitmapTable(table));
+  if (entry) yield* replaceBitmap(meta, shadow, entry, new Set(table));
+  return { ...(entry ?? newEntry(bitmap)), flags, tableOffset, tableSize: table.length };
+}
+
+/** Gives up the table of a bitmap and its clusters but those that are `kept`. What a damaged table names instead is left alone. */
+function* replaceBitmap(meta: Metadata, shadow: Shadow, entry: BitmapEntry, kept: ReadonlySet<number> = new Set()): Io<void> {
+  const { clusterSize, storage } = meta;
+  shadow.replace(entry.tableOffset, entry.tableSize * 8);
+  let table: Float64Array;
+  try {
+    table = yield* readBitmapTable(storage, entry, clusterSize);
+  } catch (error) {
+    if (error instanceof DiskError && error.kind === 'corrupt') return;
+    throw error;
+  }
+  for (const place of new Set(table))
+    if (place >= clusterSize && !kept.has(place) && meta.overlaps().find(place, clusterSize) === undefined) shadow.replace(place, clusterSize);
+}
+
+const newEntry = ({ name, granularityBits }: { name: string; granularityBits: number }): BitmapEntry => ({
+  name,
+  nameBytes: utf8(name),
+  tableOffset: 0,
+  tableSize: 0,
+  flags: 0,
+  granularityBits,
+  extra: new Uint8Array(),
+});
+
+const tooLarge = (size: number, granularityBits: number): boolean => bitmapBytes(size, granularityBits) > MAX_BITMAP_BYTES;
+
+const refused = (field: string, message: string): DiskError => new DiskError('refused', `${FORMAT}: ${message}`, { format: FORMAT, field });
+
+/** What copies of bitmaps would take in an image with clusters of this size, as QEMU computes it: all of each, and their directory. */
+export function measureBitmaps(bitmaps: readonly BitmapInfo[], size: number, clusterSize: number): number {
+  let clusters = 0;
+  for (const { granularity } of bitmaps) {
+    const pages = divideUp(bitmapBytes(size, Math.log2(granularity)), clusterSize);
+    clusters += pages + divideUp(pages * 8, clusterSize);
+  }
+  const directory = encodeBitmapDirectory(bitmaps.map(({ name }) => newEntry({ name, granularityBits: MIN_GRANULARITY_BITS }))).length;
+  return (clusters + divideUp(directory, clusterSize)) * clusterSize;
+}
