@@ -50,7 +50,7 @@ async function sameContents(args: string[], ...names: string[]): Promise<void> {
 }
 
 describe('commit', () => {
-  it.each([[[]], [['-o', 'cluster_size=1k']], [['-o', 'cluster_size=4k,refcount_bits=64']]])(
+  it.each([[[]], [['-o', 'cluster_size=1k']], [['-o', 'cluster_size=4k,refcount_bits=64']], [['-o', 'extended_l2=on,cluster_size=16k']]])(
     'empties the top image, which reads the same (%j)',
     async (options) => {
       chain(options);
@@ -131,6 +131,8 @@ describe('rebase', () => {
 
   it.each(others)('keeps what the image reads as, over "%s"', (to) => rebased(to, []));
   it.each(others)('the same with small clusters and version 2, over "%s"', (to) => rebased(to, ['-o', 'compat=0.10,cluster_size=1k']));
+
+  it.each(['other.qcow2', 'short.qcow2'])('the same with subclusters, over "%s"', (to) => rebased(to, ['-o', 'extended_l2=on,cluster_size=16k']));
 
   it('copies no more than QEMU where the new backing file is in the old chain', async () => {
     chain();
