@@ -84,7 +84,7 @@ export class Images {
         ...(writableBacking === undefined ? {} : { writableBacking }),
         readOnly,
         repair,
-        onRepair: (message) => this.terminal.err(`${message}\n`),
+        onDamage: (message) => this.terminal.err(`${message}\n`),
       });
     } catch (error) {
       throw cannotOpen(error, chain.files.length - 1);

@@ -56,6 +56,7 @@ export function imageText(error: DiskError): string {
   const { format, field, message } = error;
   if (field === 'in_use') return `${unnamed(error).replace(': remove it', '')}\nTry block-dirty-bitmap-remove to delete this bitmap from disk`;
   if (format && field === 'magic' && message.includes('magic number')) return `Image is not in ${format} format`;
+  if (field === 'incompatible_features' && message.includes('marked corrupt')) return `${format}: Image is corrupt; cannot be opened read/write`;
   return unnamed(error);
 }
 

@@ -51,8 +51,8 @@ export interface OpenOptions {
   readonly noBacking?: boolean;
   /** Opens for `check` with repair, whatever the damage; other changes are refused until a repair has succeeded. */
   readonly repair?: boolean;
-  /** Called with what is found in an image that was not closed properly, which is repaired when it is opened for writing. */
-  readonly onRepair?: (message: string) => void;
+  /** Called with what is found in an image that was not closed properly, which is repaired when it is opened for writing, and if one is marked corrupt. */
+  readonly onDamage?: (message: string) => void;
   /** How many images down one may be written too: 1 for the backing file. For `commit`, whose base it is; default none. */
   readonly writableBacking?: number;
   /** The passphrase of encrypted images: one for all of the chain, or a function that is asked for each. */
@@ -96,7 +96,7 @@ export function* openChain(storage: Storage, options: OpenOptions, above: ChainF
       readOnly,
       dataFile: dataFileOpener(request, files),
       repair: options.repair === true && !readOnly,
-      ...(options.onRepair ? { onRepair: options.onRepair } : {}),
+      ...(options.onDamage ? { onDamage: options.onDamage } : {}),
       ...(secret ? { secret } : {}),
       ...(options.noData ? { noData: true } : {}),
     });

@@ -315,8 +315,8 @@ export interface OpenParameters {
   readonly dataFile?: OpenFile;
   /** Opened for `check` with repair: damage that would keep the image from being written is no obstacle, and nothing else changes it. */
   readonly repair?: boolean;
-  /** Called with each line about an image that was not closed properly and is repaired before it is written. */
-  readonly onRepair?: (message: string) => void;
+  /** Called with each line about damage: of an image that was not closed properly and is repaired before it is written, or that is marked corrupt. */
+  readonly onDamage?: (message: string) => void;
   /** Asked for the passphrase of an encrypted image. */
   readonly secret?: AskSecret;
   /** Only the image's facts are wanted: an encrypted one opens without its key, a data file stays closed, and guest data cannot be read. */

@@ -1,3 +1,5 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { afterAll, beforeAll, describe, it } from 'vitest';
 import { Sides } from './harness.ts';
 
@@ -11,6 +13,11 @@ beforeAll(() => {
   sides.prepare('qemu-img', 'create', '-q', '-f', 'qcow2', 'small.qcow2', '1M');
   sides.prepare('qemu-img', 'create', '-q', '-f', 'qcow2', '-b', 'small.qcow2', '-F', 'qcow2', 'over.qcow2');
   sides.prepare('qemu-img', 'create', '-q', '-f', 'qcow2', '-u', '-b', 'missing.raw', '-F', 'raw', 'orphan.qcow2', '1M');
+  sides.prepare('qemu-img', 'create', '-q', '-f', 'qcow2', 'marked.qcow2', '1M');
+  const marked = readFileSync(join(sides.ours, 'marked.qcow2'));
+  // The corrupt bit.
+  marked[79] = 2;
+  sides.put('marked.qcow2', marked);
 });
 afterAll(() => sides.remove());
 
@@ -49,6 +56,8 @@ create -f qcow2 n.qcow2 1.5
 create -f qcow2 n.qcow2 -- -5
 create -f nope n.x 10M
 create -f qcow2 -o cluster_size=100 n.qcow2 10M
+resize marked.qcow2 +1M
+snapshot -c a marked.qcow2
 create -f qcow2 -o cluster_size=x n.qcow2 10M
 create -f qcow2 -o extended_l2=on,cluster_size=8k n.qcow2 10M
 create -f qcow2 -o extended_l2=on,compat=0.10,cluster_size=1000 n.qcow2 10M

@@ -53,17 +53,18 @@ const DECODED_CLUSTERS = 8;
 
 /** Opens an image: reads and checks the header, the L1, refcount and snapshot tables, and readies it for writing if asked. */
 export function* openImage(storage: Storage, parameters: OpenParameters): Io<Qcow2Image> {
-  const { readOnly, repair = false, onRepair } = parameters;
+  const { readOnly, repair = false, onDamage } = parameters;
   const header = yield* readHeader(storage);
   refuseUnsupported(header);
   const data = yield* openData(header, parameters);
   const metadata = yield* Metadata.load({ storage, ...(data ? { data } : {}) }, header);
   metadata.encryption = yield* openEncryption(storage, header, parameters);
   metadata.writable = !readOnly;
+  metadata.onDamage = onDamage;
   const image = new Qcow2Image(metadata);
   yield* image.bitmaps.verify();
   if (repair) metadata.forRepair = true;
-  else if (!readOnly) yield* prepareForWriting(image, metadata, onRepair);
+  else if (!readOnly) yield* prepareForWriting(image, metadata, onDamage);
   return image;
 }
 

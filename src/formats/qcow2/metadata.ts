@@ -87,6 +87,8 @@ export class Metadata {
   bitmaps: FileBitmaps;
   /** Open for writing: a fatal inconsistency is marked in the header, unless the image is open for repair. */
   writable = false;
+  /** Is told when the image is marked corrupt. */
+  onDamage: ((message: string) => void) | undefined;
   /** Opened for check and repair: no other change before a repair succeeds. */
   forRepair = false;
   /** Set by whoever opens an encrypted image. */
@@ -234,6 +236,7 @@ export class Metadata {
     if (this.#failed) return;
     this.#failed = error;
     const incompatible = this.header.incompatible | INCOMPATIBLE.corrupt;
+    this.onDamage?.(`qcow2: Marking image as corrupt: ${error.message.replace('qcow2: ', '')}; further corruption events will be suppressed`);
     if (this.header.version >= 3) yield* this.setFeatures({ incompatible });
   }
 
