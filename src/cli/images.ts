@@ -2,7 +2,7 @@
  * Opening image files. Backing files are looked for beside the image that names them, as QEMU does it; each open image remembers
  * the file of every layer. Failures to open read `Could not open 'x': …` with the reason that QEMU gives.
  */
-import { statSync } from 'node:fs';
+import { existsSync, statSync } from 'node:fs';
 import { allFormats, type CacheMode, type Disk, DiskError, memoryStorage, openDisk, type Reference, type Resolve, type Storage } from '../index.ts';
 import { nodeFileStorage } from '../storage/node-file.ts';
 import { complain, Failure, notYet, type Terminal } from './terminal.ts';
@@ -98,7 +98,8 @@ export class Images {
   /** Resolvers for an image at `path`: one notes the images it opens, the other has empty disks in place of backing files. */
   chain(path: string): { readonly resolve: Resolve; readonly withoutBacking: Resolve; readonly files: string[] } {
     const files = [path];
-    const open = ({ from, name, writable }: Reference): Storage => this.#file(beside(from, name), writable !== true);
+    const open = ({ from, kind, name, writable }: Reference): Storage =>
+      this.#file(kind === 'data' ? dataFilePath(from, name) : beside(from, name), writable !== true);
     const withoutBacking = (reference: Reference) => (reference.kind === 'data' ? open(reference) : { storage: memoryStorage(), format: 'raw' });
     const resolve = (reference: Reference): Storage => {
       if (reference.kind === 'backing') files.push(beside(reference.from, reference.name));
@@ -210,6 +211,12 @@ export function cacheMode(text: string | undefined, what = 'cache option', statu
 export function beside(image: string, name: string): string {
   if (name.startsWith('/') || protocolOf(name) !== undefined) return name;
   return image.slice(0, image.lastIndexOf('/') + 1) + name;
+}
+
+/** The data file that an image names: as QEMU finds it, which is from where the command runs; or else beside the image. */
+function dataFilePath(image: string, name: string): string {
+  const path = beside(image, name);
+  return !existsSync(localPath(name)) && existsSync(localPath(path)) ? path : name;
 }
 
 /** A file name without `file:`. Other protocols are refused by name. */

@@ -32,9 +32,9 @@ function secondOpinion(files: Files): void {
   judged++;
   const dirty = ((files.get('disk')?.[79] ?? 0) & 1) !== 0;
   const encrypted = (files.get('disk')?.[35] ?? 0) !== 0;
-  const image = encrypted
-    ? ['--object', `secret,id=s,data=${SECRET}`, '--image-opts', `driver=qcow2,encrypt.key-secret=s,file.filename=${join(folder, 'disk')}`]
-    : ['-f', 'qcow2', join(folder, 'disk')];
+  const data = files.has('data') ? `,data-file.filename=${join(folder, 'data')}` : '';
+  const options = `driver=qcow2,file.filename=${join(folder, 'disk')}${data}${encrypted ? ',encrypt.key-secret=s' : ''}`;
+  const image = ['--object', `secret,id=s,data=${SECRET}`, '--image-opts', options];
   const { status, stderr } = run('qemu-img', ['check', ...(dirty ? ['-r', 'all'] : []), ...image]);
   if (status !== 0 && status !== 3) throw new Error(`qemu-img check ended with ${status}: ${stderr.slice(0, 400)}`);
 }
@@ -107,6 +107,23 @@ describe('a planted bug is found within 1,000 states', () => {
     });
     await expect(runWorkload(find('qcow2 lazy'), options)).rejects.toThrow(/after a cut/);
     unmarked.mockRestore();
+  });
+
+  it('tables point at data in another file that only a barrier has followed', async () => {
+    const early = vi.spyOn(RecorderStorage.prototype, 'flush').mockImplementation(function* (this: RecorderStorage) {
+      yield* this.next.flush();
+      this.log.push({ file: this.name, kind: this.name === 'data' ? 'barrier' : 'flush' });
+    });
+    await expect(runWorkload(find('qcow2 external data file'), options)).rejects.toThrow(/after a cut/);
+    early.mockRestore();
+  });
+
+  it('an emptied image gives up its data file before its tables', async () => {
+    const early = vi.spyOn(Metadata.prototype, 'makeRoom').mockImplementation(function* (this: Metadata) {
+      if (this.external) yield* this.data.discard(0, this.header.size);
+    });
+    await expect(runWorkload(find('qcow2 commit out of'), options)).rejects.toThrow(/after a cut/);
+    early.mockRestore();
   });
 
   it('and without the bugs the same states are right', async () => {

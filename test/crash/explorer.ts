@@ -12,12 +12,14 @@ import { memoryStorage } from '../../src/storage/memory.ts';
 import type { Storage } from '../../src/storage/storage.ts';
 import type { Random } from '../random.ts';
 import { type Change, CutFiles, type Files } from './files.ts';
-import { type Expectation, requireRight, SECRET, SECTOR } from './guest.ts';
+import { type Expectation, requireRawRight, requireRight, SECRET, SECTOR } from './guest.ts';
 
 export interface Exploration {
   readonly format: string;
   /** The file that is opened. */
   readonly top: string;
+  /** A file that must be a raw image of the disk at any time. */
+  readonly raw?: string | undefined;
   /** The files before the first log entry. */
   readonly start: Files;
   readonly log: readonly LogEntry[];
@@ -95,6 +97,7 @@ async function judge(exploration: Exploration, files: Files, right: Expectation,
     const disk = await openDisk(storages.get(top) as Storage, { format, resolve, secret: SECRET });
     if (format !== 'raw') await requireSound(disk.check());
     await requireRight(disk, right);
+    if (exploration.raw !== undefined) requireRawRight(files.get(exploration.raw) as Uint8Array, right);
     // A broken allocator shows only on the next write.
     if (count % 16 === 0 && disk.size > SECTOR) {
       for (let i = 0; i < 6; i++) await disk.write(random.between(0, disk.size / SECTOR - 2) * SECTOR, new Uint8Array(SECTOR * 2));

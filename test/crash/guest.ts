@@ -210,6 +210,21 @@ export async function requireRight(disk: Disk, { states }: Expectation): Promise
   throw new Error(failures.join(', or else: '));
 }
 
+/** Throws unless a raw image of the disk, which may be longer, is one of the right states. */
+export function requireRawRight(bytes: Uint8Array, { states }: Expectation): void {
+  const failures: string[] = [];
+  for (const { sectors } of states) {
+    try {
+      if (bytes.length < sectors.length * SECTOR) throw new Error(`the raw image has ${bytes.length} bytes`);
+      requireSectors(bytes.slice(0, sectors.length * SECTOR), sectors, 'raw image, sector');
+      return;
+    } catch (error) {
+      failures.push(error instanceof Error ? error.message : String(error));
+    }
+  }
+  throw new Error(failures.join(', or else: '));
+}
+
 async function requireState(disk: Disk, right: Right): Promise<void> {
   if (disk.size !== right.sectors.length * SECTOR) throw new Error(`the disk has ${disk.size / SECTOR} sectors, right: ${right.sectors.length}`);
   requireSectors(await disk.read(0, disk.size), right.sectors, 'sector');

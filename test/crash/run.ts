@@ -63,6 +63,7 @@ export async function runWorkload(workload: Workload, options: RunOptions): Prom
     return await explore({
       format,
       top: TOP,
+      raw: workload.options.data_file_raw ? 'data' : undefined,
       start,
       log: options.ignoreBarriers ? withoutBarriers(log) : log,
       timeline: guest.timeline,

@@ -301,6 +301,37 @@ export const workloads: readonly Workload[] = [
     { cluster_size: 16384, extended_l2: 'on', 'encrypt.format': 'aes' },
     { sectors: 200, backing: 'longer', run: (guest, random) => mixture(guest, random, { count: 50, most: 9, cluster: 32 }) },
   ),
+  ...[
+    { ...SMALL, data_file: 'data' },
+    { cluster_size: 4096, data_file: 'data', data_file_raw: true },
+    { cluster_size: 16384, data_file: 'data', extended_l2: true, lazy_refcounts: true },
+  ].map((options) =>
+    qcow2('external data file', options, {
+      sectors: 500,
+      recorded: ['data'],
+      run: async (guest, random) => {
+        for (const sectors of [700, 300, 520]) {
+          await mixture(guest, random, { count: 20, most: 20, cluster: options.cluster_size / 512 });
+          await guest.resize(sectors);
+        }
+      },
+    }),
+  ),
+  qcow2(
+    'commit out of an external data file',
+    { cluster_size: 4096, data_file: 'data' },
+    {
+      sectors: 300,
+      backing: 'longer',
+      recorded: ['data', 'base'],
+      run: async (guest, random) => {
+        for (let i = 0; i < 3; i++) {
+          await mixture(guest, random, { count: 10, most: 12, cluster: 8 });
+          await guest.commit();
+        }
+      },
+    },
+  ),
   // 64-bit counts in 512-byte clusters: a block counts 64 clusters, and the table outgrows its first cluster at 4096.
   qcow2(
     'refcount table growth',
