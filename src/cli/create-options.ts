@@ -181,7 +181,8 @@ function makingDataFiles(resolve: Resolve): Resolve {
   return (reference) => {
     if (!reference.create) return resolve(reference);
     try {
-      return nodeFileStorage(localPath(reference.name), { create: 'truncate' });
+      const path = reference.name === '' ? '' : localPath(reference.name);
+      return nodeFileStorage(path, { create: 'truncate' });
     } catch (error) {
       if (error instanceof CannotOpen) throw error;
       throw new CannotOpen(`Could not create '${reference.name}': ${systemText(error) ?? String(error)}`);

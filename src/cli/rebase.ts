@@ -54,7 +54,7 @@ async function change(images: Images, path: string, options: Options, progress: 
   } catch (error) {
     if (!(error instanceof DiskError)) throw error;
     if (error.field === 'backing_file_offset') throw new Failure(`${failed}: No space left in the file header`);
-    if (error.field === 'backing_file_size') throw new Failure(`${failed}: Invalid argument`);
+    if (error.field === 'backing_file_size' || error.field === 'data_file_raw') throw new Failure(`${failed}: Invalid argument`);
     if (error.kind === 'unsupported' && error.format === disk.format) throw new Failure(`${failed}: ${requestText(error)}`);
     throw new Failure(imageText(error));
   }

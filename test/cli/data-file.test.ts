@@ -2,7 +2,7 @@
  * External data files beside qemu-img and qemu-io: made, written, mapped, checked, resized, committed and converted on both sides, the files
  * compared byte for byte; then both take turns on one image.
  */
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { Sides } from './harness.ts';
@@ -79,5 +79,97 @@ describe.each(VARIANTS)('an image with a data file%s', (options) => {
     if (options.includes('raw')) await sides.same('compare', '-f', 'qcow2', '-F', 'raw', 's.qcow2', 'd.raw');
     await sides.same('convert', '-n', '-O', 'qcow2', 'out.raw', 'a.qcow2');
     await sides.same('compare', 's.qcow2', 'a.qcow2');
+  });
+});
+
+describe('an overlay with a data file', () => {
+  it('is committed and rebased as QEMU does it', async () => {
+    sides.prepare('qemu-img', 'create', '-q', '-f', 'qcow2', 'base.qcow2', '1M');
+    sides.prepare('qemu-io', '-c', 'write -P 1 0 1M', 'base.qcow2');
+    await sides.same('create', '-f', 'qcow2', '-b', 'base.qcow2', '-F', 'qcow2', '-o', 'data_file=d.raw', 'a.qcow2');
+    await sides.sameIo(['-d', 'unmap', '-c', 'write -P 2 100k 10k', '-c', 'discard 256k 64k', 'a.qcow2']);
+    await requireSame();
+    await sides.same('commit', 'a.qcow2');
+    // QEMU keeps the L2 table.
+    await sides.same('map', '--output=json', 'a.qcow2');
+    expect((await sides.tabdisk(['check', 'a.qcow2'])).status).toBe(0);
+    await sides.same('check', 'base.qcow2');
+    await sides.sameIo(['-c', 'read -P 2 100k 10k', '-c', 'read -P 0 256k 64k', '-c', 'read -P 1 512k 512k', 'a.qcow2']);
+    await sides.same('rebase', '-b', '', 'a.qcow2');
+    await sides.same('map', '--output=json', 'a.qcow2');
+    await sides.same('info', 'a.qcow2');
+    await sides.sameIo(['-c', 'read -P 2 100k 10k', '-c', 'read -P 0 256k 64k', '-c', 'read -P 1 512k 512k', 'a.qcow2']);
+    expect(sides.qemu('qemu-img', ['check', 'a.qcow2'], { side: sides.ours }).status).toBe(0);
+  });
+});
+
+describe('preallocation', () => {
+  it.each(['metadata', 'falloc', 'full'])('%s', async (mode) => {
+    await sides.same('create', '-f', 'qcow2', '-o', `preallocation=${mode},data_file=d.raw`, 'a.qcow2', '1000k');
+    await requireSame();
+    expect(readFileSync(join(sides.ours, 'd.raw')).equals(readFileSync(join(sides.theirs, 'd.raw')))).toBe(true);
+  });
+});
+
+describe('what an image with a data file cannot do', () => {
+  const create = () => sides.prepare('qemu-img', 'create', '-q', '-f', 'qcow2', '-o', 'data_file=d.raw', 'a.qcow2', '1M');
+
+  it('is refused in the same words', async () => {
+    create();
+    for (const action of [
+      ['-c', 'x'],
+      ['-a', '1'],
+      ['-d', '1'],
+    ])
+      expect((await sides.same('snapshot', ...action, 'a.qcow2')).status).toBe(1);
+    await sides.same('snapshot', '-l', 'a.qcow2');
+    for (const options of [
+      'data_file_raw=on',
+      'data_file=d.raw,compat=0.10',
+      'data_file=d.raw,data_file_raw=on,backing_file=a.qcow2,backing_fmt=qcow2',
+      'data_file=nosuch/d.raw',
+      'data_file=',
+      'data_file_raw=maybe,data_file=d.raw',
+      'data_file=d.raw,backing_file=a.qcow2,backing_fmt=qcow2,preallocation=metadata',
+    ])
+      expect((await sides.same('create', '-f', 'qcow2', '-o', options, 'n.qcow2', '1M')).status).toBe(1);
+    expect(existsSync(join(sides.ours, 'n.qcow2'))).toBe(false);
+  });
+
+  it('a raw data file has no backing file behind it', async () => {
+    sides.prepare('qemu-img', 'create', '-q', '-f', 'qcow2', 'base.qcow2', '1M');
+    sides.prepare('qemu-img', 'create', '-q', '-f', 'qcow2', '-o', 'data_file=d.raw,data_file_raw=on', 'a.qcow2', '1M');
+    for (const mode of [[], ['-u']]) expect((await sides.same('rebase', ...mode, '-b', 'base.qcow2', '-F', 'qcow2', 'a.qcow2')).status).toBe(1);
+    await sides.same('amend', '-o', 'data_file_raw=on', 'a.qcow2');
+    await sides.same('amend', '-o', 'data_file_raw=off', 'a.qcow2');
+    await sides.same('info', 'a.qcow2');
+    await sides.same('rebase', '-u', '-b', 'base.qcow2', '-F', 'qcow2', 'a.qcow2');
+    await requireSame();
+  });
+
+  it.each(['data_file=x.raw', 'data_file=x.raw,data_file_raw=on'])('measure -o %s', async (options) => {
+    await sides.same('measure', '-O', 'qcow2', '-o', options, '--size', '1G');
+    create();
+    await sides.same('measure', '-O', 'qcow2', '-o', options, 'a.qcow2');
+  });
+
+  it('a data file that is not there is missed only where it is needed', async () => {
+    create();
+    for (const side of [sides.ours, sides.theirs]) rmSync(join(side, 'd.raw'));
+    expect((await sides.same('info', 'a.qcow2')).status).toBe(0);
+    for (const command of [['map'], ['check'], ['resize'], ['convert', '-O', 'raw'], ['snapshot', '-l']])
+      expect(
+        (await sides.same(...command, 'a.qcow2', ...(command[0] === 'resize' ? ['2M'] : command[0] === 'convert' ? ['o.raw'] : []))).status,
+      ).toBe(1);
+    await sides.sameIo(['-c', 'read 0 512', 'a.qcow2']);
+  });
+
+  it('another file of the chain is not written over', async () => {
+    create();
+    const before = readFileSync(join(sides.ours, 'a.qcow2'));
+    expect((await sides.tabdisk(['create', '-f', 'qcow2', '-o', 'data_file=n.qcow2', 'n.qcow2', '1M'])).status).toBe(1);
+    const { status } = await sides.tabdisk(['convert', '-O', 'qcow2', '-o', 'data_file=a.qcow2', 'a.qcow2', 'n.qcow2']);
+    expect(status).toBe(1);
+    expect(readFileSync(join(sides.ours, 'a.qcow2')).equals(before)).toBe(true);
   });
 });

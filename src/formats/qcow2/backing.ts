@@ -10,6 +10,11 @@ import type { Metadata } from './metadata.ts';
 /** See `ImageDriver.setBacking`. The caller holds `Metadata.lock`. */
 export function* setBacking(meta: Metadata, backing: BackingReference | undefined): Io<void> {
   meta.requireSound();
+  if (meta.rawData && backing)
+    throw new DiskError('refused', `${FORMAT}: what shows in a raw data file cannot come from a backing file`, {
+      format: FORMAT,
+      field: 'data_file_raw',
+    });
   if (utf8(backing?.name ?? '').length > MAX_BACKING_NAME)
     throw new DiskError('refused', `${FORMAT}: the name of the backing file exceeds 1023 bytes`, { format: FORMAT, field: 'backing_file_size' });
   const extensions = meta.header.extensions.filter(({ type }) => type !== EXTENSION.backingFormat);
