@@ -22,6 +22,7 @@ import {
   HEADER_LENGTH_V3,
   type Header,
   type HeaderExtension,
+  hasFeatureNames,
   INCOMPATIBLE,
   l1EntriesFor,
   MAX_BACKING_NAME,
@@ -159,8 +160,7 @@ function extensionsFor(
   const extensions: HeaderExtension[] = [];
   if (backingFormat) extensions.push({ type: EXTENSION.backingFormat, data: utf8(backingFormat) });
   extensions.push(...further);
-  // As in QEMU: smaller clusters have no room for names.
-  if (version === 3 && clusterSize > 4096) extensions.push({ type: EXTENSION.featureNames, data: encodeFeatureNames() });
+  if (version === 3 && hasFeatureNames(clusterSize)) extensions.push({ type: EXTENSION.featureNames, data: encodeFeatureNames() });
   return extensions;
 }
 

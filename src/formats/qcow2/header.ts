@@ -13,7 +13,7 @@ import { roundUp, setU64be, u64be, utf8, view } from '../../base/bytes.ts';
 import { DiskError, unsupported } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
 import { readBytes } from '../../storage/storage.ts';
-import { EXTENSION, FORMAT, type Header, type HeaderExtension, patchFixedHeader } from './layout.ts';
+import { EXTENSION, encodeFeatureNames, FORMAT, type Header, type HeaderExtension, hasFeatureNames, patchFixedHeader } from './layout.ts';
 import type { Metadata } from './metadata.ts';
 
 /** What one write may change at once. */
@@ -41,7 +41,8 @@ export const canRewrite = ({ headerLength }: Header): boolean => headerLength <=
 /** Puts another header in force; durable when it returns. Throws `no-space` if it has no room in its cluster. The caller holds `Metadata.lock`. */
 export function* rewriteHeader(meta: Metadata, change: HeaderChange): Io<void> {
   const { clusterSize, storage } = meta;
-  const changed: Header = { ...meta.header, ...change, extensions: arranged(change.extensions ?? meta.header.extensions) };
+  const version = change.version ?? meta.header.version;
+  const changed: Header = { ...meta.header, ...change, extensions: arranged(change.extensions ?? meta.header.extensions, version, clusterSize) };
   if (!canRewrite(meta.header) || !canRewrite(changed))
     throw unsupported(FORMAT, 'extensions cannot be changed behind a header of more than one sector', { field: 'header_length' });
   yield* meta.flush();
@@ -69,10 +70,12 @@ export function* rewriteHeader(meta: Metadata, change: HeaderChange): Io<void> {
   yield* storage.flush();
 }
 
-/** In QEMU's order, without padding that a cut has left behind. */
-function arranged(extensions: readonly HeaderExtension[]): HeaderExtension[] {
+/** In QEMU's order, with the names of all features, and without padding that a cut has left behind. */
+function arranged(extensions: readonly HeaderExtension[], version: number, clusterSize: number): HeaderExtension[] {
   const rank = ({ type }: HeaderExtension) => (ORDER.includes(type) ? ORDER.indexOf(type) : ORDER.length);
-  return extensions.filter(({ type }) => type !== PADDING).sort((a, b) => rank(a) - rank(b));
+  const kept = extensions.filter(({ type }) => type !== PADDING && type !== EXTENSION.featureNames);
+  if (version === 3 && hasFeatureNames(clusterSize)) kept.push({ type: EXTENSION.featureNames, data: encodeFeatureNames() });
+  return kept.sort((a, b) => rank(a) - rank(b));
 }
 
 interface Contents {

@@ -255,6 +255,9 @@ const FEATURES: readonly (readonly [number, number, string])[] = [
   [2, 1, 'raw external data'],
 ];
 
+/** True if a header cluster has room for the names of features: QEMU leaves them out where it has not. */
+export const hasFeatureNames = (clusterSize: number): boolean => clusterSize > 4096;
+
 /** The contents of the header extension that names the feature bits, as QEMU 7.2 writes it. */
 export function encodeFeatureNames(): Uint8Array {
   const table = new Uint8Array(FEATURES.length * 48);

@@ -12,7 +12,7 @@ import type { Io } from '../../base/io.ts';
 import { writeZeroes } from '../../storage/storage.ts';
 import { replaceEntry } from './allocate.ts';
 import { rewriteHeader } from './header.ts';
-import { EXTENSION, encodeFeatureNames, FORMAT, HEADER_LENGTH_V2, HEADER_LENGTH_V3, INCOMPATIBLE } from './layout.ts';
+import { FORMAT, HEADER_LENGTH_V2, HEADER_LENGTH_V3, INCOMPATIBLE } from './layout.ts';
 import { COMPRESSED_HIGH, COPIED_HIGH, encodeSnapshotExtra, entryOffset, type SnapshotEntry, ZERO_LOW } from './layout-tables.ts';
 import { type Metadata, putEntry } from './metadata.ts';
 import type { Shadow } from './shadow.ts';
@@ -31,9 +31,7 @@ export function* upgrade(meta: Metadata): Io<void> {
       yield* switchTables(meta, shadow, { l1: meta.copyL1(), snapshots: meta.snapshots.map((entry) => completed(entry, meta.header.size)) });
     });
   }
-  const extensions = meta.header.extensions.filter(({ type }) => type !== EXTENSION.featureNames);
-  if (meta.clusterSize > 4096) extensions.push({ type: EXTENSION.featureNames, data: encodeFeatureNames() });
-  yield* rewriteHeader(meta, { version: 3, headerLength: HEADER_LENGTH_V3, extensions });
+  yield* rewriteHeader(meta, { version: 3, headerLength: HEADER_LENGTH_V3 });
 }
 
 function completed(entry: SnapshotEntry, size: number): SnapshotEntry {
@@ -63,9 +61,7 @@ export function* downgrade(meta: Metadata, { hasBacking, onProgress }: { hasBack
   yield* meta.setFeatures({ compatible: 0, autoclear: 0 });
   yield* expandDisk(meta, hasBacking, onProgress);
   yield* expandSnapshots(meta, hasBacking);
-  const extensions = meta.header.extensions.filter(({ type }) => type !== EXTENSION.featureNames);
-  const plain = { incompatible: 0, compressionType: 0 };
-  yield* rewriteHeader(meta, { version: 2, headerLength: HEADER_LENGTH_V2, extensions, ...plain });
+  yield* rewriteHeader(meta, { version: 2, headerLength: HEADER_LENGTH_V2, incompatible: 0, compressionType: 0 });
 }
 
 /** Offsets of the L2 tables of an L1 table. */
