@@ -8,25 +8,25 @@ const VERBS: Readonly<Record<string, string>> = {
   check: '[-q] [-f FMT] [--output=human|json] [-r leaks|all] [-T CACHE] [-U] FILE',
   map: '[-f FMT] [--start-offset=OFFSET] [--max-length=LENGTH] [--output=human|json] [-U] FILE',
   convert:
-    '[-c] [-p] [-q] [-n [--target-is-zero]] [--bitmaps [--skip-broken-bitmaps]] [-f FMT] [-O FMT] [-o OPTIONS] [-B BACKING -F FMT] [-l SNAPSHOT] [-S SIZE] [-t CACHE] [-T CACHE] [-m N] [-W] [-U] FILE... TARGET',
+    '[-c | -C] [-p] [-q] [--salvage] [-n [--target-is-zero]] [--bitmaps [--skip-broken-bitmaps]] [-f FMT] [-O FMT] [-o OPTIONS] [-B BACKING -F FMT] [-l SNAPSHOT] [-S SIZE] [-t CACHE] [-T CACHE] [-m N] [-W] [-r RATE] [-U] FILE... TARGET',
   compare: '[-p] [-q] [-s] [-f FMT] [-F FMT] [-T CACHE] [-U] FILE1 FILE2',
-  commit: '[-q] [-p] [-f FMT] [-t CACHE] [-b BASE] [-d] FILE',
+  commit: '[-q] [-p] [-f FMT] [-t CACHE] [-b BASE] [-d] [-r RATE] FILE',
   rebase: "[-q] [-p] [-u] [-f FMT] [-t CACHE] [-T CACHE] -b BACKING|'' [-F FMT] FILE",
   measure: '[--output=human|json] [-O FMT] [-o OPTIONS] [--size=SIZE | [-f FMT] [-l SNAPSHOT] [-U] FILE]',
   bitmap: '(--add | --remove | --clear | --enable | --disable | --merge BITMAP)... [-b SOURCE [-F FMT]] [-g GRANULARITY] [-f FMT] FILE BITMAP',
   dd: '[-f FMT] [-O FMT] [-U] [bs=SIZE] [count=N] [skip=N] if=FILE of=TARGET',
   bench:
-    '[-q] [-f FMT] [-c COUNT] [-d DEPTH] [-s SIZE] [-S STEP] [-o OFFSET] [-w [--pattern=BYTE] [--flush-interval=N [--no-drain]]] [-n] [-t CACHE] [-U] FILE',
+    '[-q] [-f FMT] [-c COUNT] [-d DEPTH] [-s SIZE] [-S STEP] [-o OFFSET] [-w [--pattern=BYTE] [--flush-interval=N [--no-drain]]] [-n] [-i AIO] [-t CACHE] [-U] FILE',
   snapshot: '[-q] [-U] [-l | -a SNAPSHOT | -c NAME | -d NAME] FILE',
-  resize: '[-q] [-f FMT] [--shrink] [--preallocation=off] FILE [+|-]SIZE',
+  resize: '[-q] [-f FMT] [--shrink] [--preallocation=off|metadata|falloc|full] FILE [+|-]SIZE',
   amend: '[-q] [-p] [--force] [-f FMT] [-t CACHE] -o OPTIONS FILE',
-  io: '[-r] [-s] [-n] [-f FMT] [-t CACHE] [-d MODE] [-U] [-c COMMAND]... [FILE]',
+  io: '[-r] [-s] [-n] [-f FMT] [-t CACHE] [-d MODE] [-i AIO | -k] [-m] [-U] [-T TRACE] [-c COMMAND]... [FILE]',
 };
 
 const NOTES = `
 FMT is a format; without it the format is found out, and a raw disk keeps some writes from turning it into another.
 SIZE, OFFSET and LENGTH are bytes, or a number with k, M, G, T, P or E (powers of 1024). OPTIONS is name=value,...; "-o help" lists them. CACHE is none, writeback, writethrough, directsync or unsafe.
-convert leaves runs of zeros of at least -S bytes (4k) out of the target; -S 0 writes everything. With -c it compresses.
+convert leaves runs of zeros of at least -S bytes (4k) out of the target; -S 0 writes everything. With -c it compresses; with -C it does not look for zeros. RATE is bytes a second. --salvage copies zeros for what cannot be read.
 "io" runs commands on the guest's bytes ("-c help" lists them); without -c it reads them from standard input.
 `;
 

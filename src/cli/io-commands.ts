@@ -160,7 +160,6 @@ const truncate: Command = {
     const { terminal, disk } = session;
     try {
       if (!['off', 'metadata', 'falloc', 'full'].includes(mode)) throw new Failure(`Invalid preallocation mode '${mode}'`);
-      if (mode !== 'off' && disk?.format !== 'raw') throw new Failure(`The preallocation mode '${mode}' is not supported yet`);
       const [text] = options.rest;
       if (text === undefined || options.rest.length > 1) throw new Misused();
       const size = numberArgument(text);

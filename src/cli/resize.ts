@@ -4,7 +4,7 @@ import { printUsage } from './help.ts';
 import { withImages } from './images.ts';
 import { parseOptions } from './options.ts';
 import { sizeParameter, wholeSectors } from './sizes.ts';
-import { complain, Failure, misuse, notYet, type Terminal } from './terminal.ts';
+import { complain, Failure, misuse, type Terminal } from './terminal.ts';
 import { imageText } from './words.ts';
 
 /** Runs `resize`; returns the exit status. */
@@ -39,7 +39,6 @@ export async function run(terminal: Terminal, args: readonly string[]): Promise<
       return 1;
     }
     if (preallocation !== 'off' && size <= current) throw new Failure('Preallocation can only be used for growing images');
-    if (preallocation !== 'off' && disk.format !== 'raw') throw notYet(`The preallocation mode '${preallocation}'`);
     await resizeTo(disk, size, preallocation);
     if (!options.has('q')) terminal.out('Image resized.\n');
     return 0;

@@ -28,7 +28,6 @@ describe('refused by name', () => {
     ['create -f raw -o nocow=on n.raw 1M', "n.raw: The option 'nocow'"],
     ['convert --bitmaps -O qcow2 k.qcow2 n.qcow2', 'The option --bitmaps'],
     ['convert --target-image-opts k.qcow2 n.raw', 'The option --target-image-opts'],
-    ['resize --preallocation=full k.qcow2 8M', "The preallocation mode 'full'"],
     ['io -C k.qcow2', 'The option -C'],
     ['io --image-opts k.qcow2', 'The option --image-opts'],
   ])('%s', async (line, what) => {
@@ -42,7 +41,6 @@ describe('refused by name', () => {
   it.each([
     ['write -b 0 512', 'write: the option -b'],
     ['read -b 0 512', 'read: the option -b'],
-    ['truncate -m full 8M', "The preallocation mode 'full'"],
   ])('io: %s', async (line, what) => {
     expect(await sides.tabdisk(['io', '-c', line, 'k.qcow2'], { program: 'tabdisk' })).toEqual({
       out: '',

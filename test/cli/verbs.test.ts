@@ -193,6 +193,24 @@ describe('other verbs', () => {
     }
   });
 
+  it.each(['metadata', 'falloc', 'full'])('resize --preallocation=%s of a qcow2 image, also over a backing file and freed clusters', async (mode) => {
+    sides.put('base.raw', pattern(MiB, 4));
+    sides.prepare('qemu-img', 'create', '-q', '-f', 'qcow2', 'k.qcow2', '100k');
+    sides.prepare('qemu-io', '-c', 'write -q 0 100k', 'k.qcow2');
+    sides.prepare('qemu-img', 'create', '-q', '-f', 'qcow2', '-b', 'base.raw', '-F', 'raw', 'over.qcow2', '300k');
+    sides.prepare('qemu-io', '-c', 'write -q -P 9 0 200k', '-c', 'discard -q 64k 64k', 'over.qcow2');
+    await sides.same('resize', `--preallocation=${mode}`, 'k.qcow2', '400k');
+    if (mode === 'metadata') sameImage('k.qcow2');
+    await sides.same('resize', `--preallocation=${mode}`, 'over.qcow2', '+300k');
+    await sides.sameIo(['-c', `truncate -m ${mode} 1300k`, '-c', 'length', '-c', 'read -P 0 1M 200k', 'over.qcow2']);
+    for (const name of ['k.qcow2', 'over.qcow2']) {
+      expect(sides.qemu('qemu-img', ['compare', join(sides.ours, name), join(sides.theirs, name)])).toMatchObject({ status: 0 });
+      expect(sides.qemu('qemu-img', ['check', name], { side: sides.ours })).toMatchObject({ status: 0 });
+      const { out } = sides.qemu('qemu-io', ['-r', '-c', 'alloc 320k 64k', name], { side: sides.ours });
+      expect(out).toMatch(/^65536\/65536 bytes allocated/);
+    }
+  });
+
   it('bench and dd with every option', async () => {
     sides.prepare('qemu-img', 'create', '-q', '-f', 'qcow2', 'k.qcow2', '2M');
     await sides.same(

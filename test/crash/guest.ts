@@ -108,9 +108,9 @@ export class Guest {
     await this.#switch({ snapshots: after }, () => this.#disk.snapshots.delete(name));
   }
 
-  async resize(sectors: number): Promise<void> {
+  async resize(sectors: number, preallocation = 'off'): Promise<void> {
     const contents = Array.from({ length: sectors }, (_, i) => this.#now[i] ?? 0);
-    await this.#switch({ contents }, () => this.#disk.resize(sectors * SECTOR));
+    await this.#switch({ contents }, () => this.#disk.resize(sectors * SECTOR, { preallocation }));
   }
 
   /** Another version, width of reference counts or feature: the guest sees nothing of it. */

@@ -199,6 +199,18 @@ export const workloads: readonly Workload[] = [
       },
     }),
   ),
+  ...[SMALL, { cluster_size: 4096 }].map((options) =>
+    qcow2('resize with space set aside', options, {
+      sectors: 200,
+      run: async (guest, random) => {
+        for (let i = 0; i < 6; i++) {
+          await mixture(guest, random, { count: 4, most: 20, cluster: options.cluster_size / 512 });
+          const sectors = random.between(60, 500);
+          await guest.resize(sectors, sectors > guest.sectors ? random.pick(['metadata', 'falloc', 'full']) : 'off');
+        }
+      },
+    }),
+  ),
   ...[SMALL, { cluster_size: 16384, extended_l2: 'on' }].map((options) =>
     qcow2('resize over a longer backing file', options, {
       sectors: 300,

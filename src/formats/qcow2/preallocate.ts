@@ -1,7 +1,7 @@
 /**
- * Space set aside when an image is made: `metadata` maps every guest cluster and leaves a hole for it at the file's end, `falloc` and `full` also
+ * Space set aside when an image is made or grows: `metadata` maps every guest cluster and leaves a hole for it at the file's end, `falloc` and `full` also
  * fill it with zeros (no storage here can set space aside without writing it). Tables and clusters lie where guest writes in order would put
- * them, which is QEMU's layout. With extended L2 entries the clusters get their places only, and go on showing a backing file. Runs before the disk's size is in the header, so that a cut leaves an image of size 0.
+ * them, which is QEMU's layout. With extended L2 entries the clusters get their places only, and go on showing a backing file. Runs before the disk's new size is in the header, so that a cut leaves an image of the old one.
  */
 import { roundUp } from '../../base/bytes.ts';
 import type { Io } from '../../base/io.ts';
@@ -18,10 +18,13 @@ export function* preallocate(meta: Metadata, { from, to }: { from: number; to: n
   if (mode === 'off') return;
   const { data: storage } = meta;
   const total = roundUp(to, meta.subclusterSize);
+  // Behind it there are no bytes yet; before it may lie what clusters that were given up held. A data file was just made longer there.
+  const known = meta.external ? 0 : storage.size;
   let after: number | undefined;
   for (let at = from; at < total; ) {
     const { hostOffset, length, fresh } = yield* allocate(meta, at, total - at, after, { empty: true });
-    if (mode !== 'metadata') yield* writeZeroes(storage, hostOffset, length);
+    const stale = Math.max(0, Math.min(length, known - hostOffset));
+    yield* writeZeroes(storage, hostOffset, mode === 'metadata' ? stale : length);
     if (fresh) yield* fresh.commit();
     at += length;
     after = hostOffset + length;

@@ -10,10 +10,11 @@ import type { ResizeOptions } from '../driver.ts';
 import { unmap } from './allocate.ts';
 import { FORMAT, l1EntriesFor } from './layout.ts';
 import type { Metadata } from './metadata.ts';
-import { preallocate } from './preallocate.ts';
+import { PREALLOCATIONS, type Preallocation, preallocate } from './preallocate.ts';
 
 /** See `ImageDriver.resize`. `size` must be a multiple of 512. */
-export function* resize(meta: Metadata, size: number, { beforeGrowth }: ResizeOptions): Io<void> {
+export function* resize(meta: Metadata, size: number, { beforeGrowth, preallocation = 'off' }: ResizeOptions): Io<void> {
+  const mode = modeOf(meta, preallocation);
   if (size % 512 !== 0) throw new DiskError('refused', `${FORMAT}: the size must be a multiple of 512 bytes`, { format: FORMAT, field: 'size' });
   if (meta.header.version < 3 && meta.snapshots.length > 0)
     throw new DiskError('refused', `${FORMAT}: a version 2 image with snapshots cannot be resized`, { format: FORMAT, field: 'size' });
@@ -22,12 +23,21 @@ export function* resize(meta: Metadata, size: number, { beforeGrowth }: ResizeOp
   if (size > old) {
     yield* meta.lock.run(() => prepareGrowth(meta, size));
     if (beforeGrowth) yield* beforeGrowth();
-    // A raw data file shows all of the disk: so does the image.
-    if (meta.rawData) yield* preallocate(meta, { from: roundUp(old, meta.clusterSize), to: size }, 'metadata');
+    yield* preallocate(meta, { from: roundUp(old, meta.clusterSize), to: size }, mode);
   }
   yield* meta.lock.run(() => setSize(meta, size));
   if (size < old) yield* meta.lock.run(() => dropPast(meta, size));
   if (size < old && meta.external) yield* cutData(meta, size);
+}
+
+function modeOf(meta: Metadata, preallocation: string): Preallocation {
+  const mode = PREALLOCATIONS.find((known) => known === preallocation);
+  const place = { format: FORMAT, field: 'preallocation' };
+  if (!mode) throw new DiskError('refused', `${FORMAT}: unknown preallocation mode "${preallocation}"`, place);
+  if (mode !== 'off' && meta.encryption)
+    throw new DiskError('unsupported', `${FORMAT}: an encrypted image cannot grow with preallocation: its zeros would not read as zeros`, place);
+  // A raw data file shows all of the disk: so does the image.
+  return meta.rawData && mode === 'off' ? 'metadata' : mode;
 }
 
 /** See `ImageDriver.makeEmpty`. Clusters are given up one by one, each before its backing file's contents are read in its place. */
