@@ -28,7 +28,7 @@ export {
   type WriteErrorPolicy,
   writeErrorPolicy,
 } from './drive/error-policy.ts';
-export type { GeometryHints, GeometryReport, Translation } from './drive/geometry.ts';
+export { biosGeometry, type CmosDrive, cmosBytes, type GeometryHints, type GeometryReport, type Translation } from './drive/geometry.ts';
 export type { Medium } from './drive/medium.ts';
 export { type BlockInfo, type BlockStats, blockInfo, blockInfoText, blockStats, blockStatsText } from './drive/report.ts';
 export { allFormats } from './formats/all.ts';
@@ -50,7 +50,6 @@ export type { Storage } from './storage/storage.ts';
 export { type ConnectOptions, connectEngine } from './worker/client.ts';
 export type {
   CreateImageOptions,
-  DiskStatistics,
   Engine,
   ExportedImage,
   ExportOptions,

@@ -76,6 +76,19 @@ export class Accounting {
     this.#operations[operation].failed++;
   }
 
+  /** Counts a request that is a promise. */
+  async track<T>(operation: AccountedOperation, bytes: number, work: () => Promise<T>): Promise<T> {
+    const request = this.start(operation, bytes);
+    try {
+      const result = await work();
+      this.done(request);
+      return result;
+    } catch (error) {
+      this.failed(request);
+      throw error;
+    }
+  }
+
   noteWritten(offset: number, length: number): void {
     const last = Math.floor((offset + length - 1) / SECTOR) * SECTOR;
     this.#highestWriteOffset = Math.max(this.#highestWriteOffset, last);

@@ -60,6 +60,8 @@ const SIGNATURE_AT = 510;
 const INT13_CYLINDERS = 1024;
 /** Cylinders x heads that the LARGE translation can fold into 1024 cylinders of at most 128 heads. */
 const LARGE_TRACKS = 131072;
+/** Cylinders that the revised translation can spread over 15 heads without leaving 16 bits. */
+const REVISED_CYLINDERS = 61439;
 
 /** The standard geometry for a size: n/16/63 with n from 2 to 16383. */
 export function defaultGeometry(totalSectors: number): Chs {
@@ -139,6 +141,37 @@ function checkedHints({ cylinders = 0, heads = 0, sectors = 0 }: GeometryHints):
  */
 export function v86Geometry(firstSector: Uint8Array, totalSectors: number): Chs {
   return guessGeometry(firstSector, totalSectors).chs;
+}
+
+/**
+ * What programs see through INT 13h after a PC BIOS has translated: at most 1024 cylinders and 255 heads. `totalSectors` counts for LBA only.
+ */
+export function biosGeometry({ chs, translation }: CmosDrive, totalSectors: number): Chs {
+  const resolved = translation === 'auto' ? automaticTranslation(chs) : translation;
+  const seen =
+    resolved === 'lba' ? assistedGeometry(totalSectors) : resolved === 'none' ? chs : shiftedGeometry(resolved === 'rechs' ? revised(chs) : chs);
+  return { ...seen, cylinders: Math.min(seen.cylinders, INT13_CYLINDERS) };
+}
+
+/** LBA: 63 sectors, and as few heads of a power of two (then 255) as leave 1024 cylinders. */
+function assistedGeometry(totalSectors: number): Chs {
+  const { sectors } = GEOMETRY_LIMITS;
+  const needed = totalSectors / sectors / INT13_CYLINDERS;
+  const heads = [16, 32, 64, 128].find((most) => needed <= most) ?? 255;
+  return { cylinders: Math.floor(totalSectors / sectors / heads), heads, sectors };
+}
+
+/** LARGE: cylinders are halved and heads doubled until 1024 cylinders or 128 heads are reached. */
+function shiftedGeometry({ cylinders, heads, sectors }: Chs): Chs {
+  let shift = 0;
+  while (cylinders >> shift > INT13_CYLINDERS && heads << shift < 128) shift++;
+  return { cylinders: cylinders >> shift, heads: heads << shift, sectors };
+}
+
+/** Revised: 16 heads become 15 first, so that doubling ends at 240 instead of 256, which DOS cannot count. */
+function revised({ cylinders, heads, sectors }: Chs): Chs {
+  if (heads !== 16) return { cylinders, heads, sectors };
+  return { cylinders: Math.floor((Math.min(cylinders, REVISED_CYLINDERS) * 16) / 15), heads: 15, sectors };
 }
 
 /** A drive's geometry and translation, as the CMOS describes them. */

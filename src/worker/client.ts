@@ -7,11 +7,11 @@
 import { DiskError } from '../base/errors.ts';
 import type { DiskInfo } from '../disk/info.ts';
 import type { MapRun } from '../disk/node.ts';
+import type { DriveStatistics } from '../drive/accounting.ts';
 import type { GeometryReport } from '../drive/geometry.ts';
 import type { BitmapInfo, CheckOptions, CheckResult, SnapshotInfo } from '../formats/driver.ts';
 import type {
   CreateImageOptions,
-  DiskStatistics,
   Engine,
   ExportedImage,
   ExportOptions,
@@ -378,7 +378,7 @@ class WorkerDisk implements RemoteDisk {
     return this.#call('disk.mapSummary', { buckets });
   }
 
-  statistics(): Promise<DiskStatistics> {
+  statistics(): Promise<DriveStatistics> {
     return this.#call('disk.statistics', {});
   }
 

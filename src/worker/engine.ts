@@ -3,6 +3,7 @@
  * `host.ts` answers in the worker, which owns the OPFS handles and the locks.
  */
 import type { AsyncDisk } from '../disk/async-disk.ts';
+import type { DriveStatistics } from '../drive/accounting.ts';
 import type { GeometryReport } from '../drive/geometry.ts';
 import type { JobOptions } from '../jobs/job.ts';
 import type { CreateImageOptions, ExportedImage, ExportOptions, ImageEntry, ImportOptions, StorageReport } from '../library/library.ts';
@@ -65,15 +66,6 @@ export interface MapSummary {
   readonly metadata: readonly { readonly what: string; readonly length: number }[];
 }
 
-/** Requests served since the disk was opened. */
-export interface DiskStatistics {
-  readonly readBytes: number;
-  readonly readOperations: number;
-  readonly writtenBytes: number;
-  readonly writeOperations: number;
-  readonly flushOperations: number;
-}
-
 /** A disk in the engine. `read` with an array copies into it; `write` copies the bytes before it returns. */
 export interface RemoteDisk extends AsyncDisk {
   readonly imageId: string;
@@ -85,5 +77,6 @@ export interface RemoteDisk extends AsyncDisk {
   geometry(): Promise<GeometryReport>;
   /** At most `buckets` buckets over the whole disk; cheap for sparse images of any virtual size. */
   mapSummary(buckets: number): Promise<MapSummary>;
-  statistics(): Promise<DiskStatistics>;
+  /** Requests that the engine has served on this disk since it was opened. */
+  statistics(): Promise<DriveStatistics>;
 }

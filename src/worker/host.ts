@@ -7,11 +7,11 @@ import { asDiskError, DiskError } from '../base/errors.ts';
 import { runAsync } from '../base/io.ts';
 import type { Disk } from '../disk/disk.ts';
 import type { MapRun } from '../disk/node.ts';
+import { Accounting } from '../drive/accounting.ts';
 import { diskGeometry } from '../drive/geometry.ts';
 import { check } from '../jobs/check.ts';
 import type { JobOptions } from '../jobs/job.ts';
 import { Library, type OpenImage } from '../library/library.ts';
-import type { DiskStatistics } from './engine.ts';
 import { mapSummary } from './map-summary.ts';
 import {
   type Arguments,
@@ -36,7 +36,7 @@ const RUNS_PER_ANSWER = 2048;
 interface ServedDisk {
   readonly image: OpenImage;
   readonly disk: Disk;
-  readonly counts: { -readonly [K in keyof DiskStatistics]: number };
+  readonly accounting: Accounting;
 }
 
 interface ServedExport {
@@ -118,7 +118,7 @@ class Host {
       this.#disks.set(number, {
         image: opened,
         disk: opened.disk,
-        counts: { readBytes: 0, readOperations: 0, writtenBytes: 0, writeOperations: 0, flushOperations: 0 },
+        accounting: new Accounting(),
       });
       return { disk: number, ...stateOf(opened.disk) };
     },
@@ -147,17 +147,14 @@ class Host {
     storage: async () => (await this.#theLibrary()).storage(),
     requestRelease: async ({ image }) => (await this.#theLibrary()).requestRelease(image),
     'disk.read': ({ disk: number, offset, length }) => {
-      const { disk, counts } = this.#disk(number);
-      counts.readOperations++;
-      counts.readBytes += length;
-      return disk.read(offset, length);
+      const { disk, accounting } = this.#disk(number);
+      return accounting.track('read', length, () => disk.read(offset, length));
     },
     'disk.write': async ({ disk: number, offset, bytes }) => {
-      const { disk, image, counts } = this.#disk(number);
-      counts.writeOperations++;
-      counts.writtenBytes += bytes.length;
+      const { disk, image, accounting } = this.#disk(number);
       image.noteChange();
-      await disk.write(offset, bytes);
+      await accounting.track('write', bytes.length, () => disk.write(offset, bytes));
+      if (bytes.length > 0) accounting.noteWritten(offset, bytes.length);
       return undefined;
     },
     'disk.zero': async ({ disk: number, offset, length, unmap }) => {
@@ -170,9 +167,8 @@ class Host {
       return undefined;
     },
     'disk.flush': async ({ disk: number }) => {
-      const { image, counts } = this.#disk(number);
-      counts.flushOperations++;
-      await image.flush();
+      const { image, accounting } = this.#disk(number);
+      await accounting.track('flush', 0, () => image.flush());
       return undefined;
     },
     'disk.resize': async ({ disk: number, size }) => {
@@ -190,7 +186,7 @@ class Host {
     'disk.info': ({ disk: number }) => this.#disk(number).disk.info(),
     'disk.check': ({ disk: number, repair }, job) => check(this.#disk(number).disk, { ...job, ...(repair ? { repair } : {}) }),
     'disk.geometry': ({ disk: number }) => runAsync(diskGeometry(this.#disk(number).disk.storage)),
-    'disk.statistics': async ({ disk: number }) => ({ ...this.#disk(number).counts }),
+    'disk.statistics': async ({ disk: number }) => this.#disk(number).accounting.statistics,
     'snapshots.list': ({ disk: number }) => this.#disk(number).disk.snapshots.list(),
     'snapshots.create': ({ disk: number, name, date }) => this.#changing(number).snapshots.create({ name, date }),
     'snapshots.apply': async ({ disk: number, snapshot }) => {

@@ -6,10 +6,11 @@
 import { DiskError, type DiskErrorJson } from '../base/errors.ts';
 import type { DiskInfo } from '../disk/info.ts';
 import type { MapRun } from '../disk/node.ts';
+import type { DriveStatistics } from '../drive/accounting.ts';
 import type { GeometryReport } from '../drive/geometry.ts';
 import type { BitmapInfo, CheckResult, SnapshotInfo } from '../formats/driver.ts';
 import type { ImageEntry, Place, StorageReport } from '../library/library.ts';
-import type { DiskStatistics, MapSummary } from './engine.ts';
+import type { MapSummary } from './engine.ts';
 
 /** Changed with every change to the messages. */
 export const PROTOCOL_VERSION = 3;
@@ -55,7 +56,7 @@ export interface Calls {
   'disk.info': { arguments: OnDisk<Nothing>; result: DiskInfo };
   'disk.check': { arguments: OnDisk<{ repair?: 'leaks' | 'all' }>; result: CheckResult };
   'disk.geometry': { arguments: OnDisk<Nothing>; result: GeometryReport };
-  'disk.statistics': { arguments: OnDisk<Nothing>; result: DiskStatistics };
+  'disk.statistics': { arguments: OnDisk<Nothing>; result: DriveStatistics };
   'snapshots.list': { arguments: OnDisk<Nothing>; result: SnapshotInfo[] };
   'snapshots.create': { arguments: OnDisk<{ name: string; date: Date }>; result: SnapshotInfo };
   'snapshots.apply': { arguments: OnDisk<{ snapshot: string }>; result: DiskState };

@@ -208,7 +208,12 @@ describe('an engine', () => {
     expectBytes(part, pattern(10_000, 6));
     expect([into[1], into[10_002]]).toEqual([0, 0]);
     await disk.flush();
-    expect(await disk.statistics()).toEqual({ readBytes: 10_000, readOperations: 1, writtenBytes: 10_000, writeOperations: 1, flushOperations: 1 });
+    expect(await disk.statistics()).toMatchObject({
+      read: { bytes: 10_000, operations: 1, failedOperations: 0 },
+      write: { bytes: 10_000, operations: 1 },
+      flush: { operations: 1 },
+      highestWriteOffset: 9728,
+    });
     expect(await disk.geometry()).toMatchObject({ totalSectors: 2048, source: 'default' });
     await disk.close();
   });

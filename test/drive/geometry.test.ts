@@ -2,8 +2,11 @@
 import { describe, expect, it } from 'vitest';
 import { DiskError } from '../../src/base/errors.ts';
 import { runSync } from '../../src/base/io.ts';
+import { openDisk } from '../../src/disk/open.ts';
+import { Drive } from '../../src/drive/drive.ts';
 import {
   automaticTranslation,
+  biosGeometry,
   cmosBytes,
   defaultGeometry,
   describeGeometry,
@@ -214,6 +217,51 @@ describe('CMOS bytes', () => {
     expect(cmosBytes(drives).get(0x39)).toBe(0b11_10_01_00);
     expect(cmosBytes([...drives].reverse()).get(0x39)).toBe(0b00_01_10_11);
   });
+});
+
+describe('what programs see through INT 13h', () => {
+  const chs = (cylinders: number, heads: number, sectors = 63) => ({ cylinders, heads, sectors });
+  it.each([
+    ['none', chs(1000, 16), 1_008_000, chs(1000, 16)],
+    ['none', chs(4161, 16), 4_194_304, chs(1024, 16)],
+    ['large', chs(1000, 16), 1_008_000, chs(1000, 16)],
+    ['large', chs(4161, 16), 4_194_304, chs(520, 128)],
+    ['large', chs(8192, 16), 8_257_536, chs(1024, 128)],
+    ['large', chs(16383, 16), 16_514_064, chs(1024, 128)],
+    ['large', chs(3000, 10, 32), 960_000, chs(750, 40, 32)],
+    ['rechs', chs(8192, 16), 8_257_536, chs(546, 240)],
+    ['rechs', chs(16383, 16), 16_514_064, chs(1024, 240)],
+    ['rechs', chs(3000, 10, 32), 960_000, chs(750, 40, 32)],
+    ['lba', chs(1000, 16), 1_008_000, chs(1000, 16)],
+    ['lba', chs(1025, 16), 1_033_200, chs(512, 32)],
+    ['lba', chs(4161, 16), 4_194_304, chs(520, 128)],
+    ['lba', chs(16383, 16), 1024 * 255 * 63, chs(1024, 255)],
+    ['lba', chs(16383, 16), 2 ** 32, chs(1024, 255)],
+    ['auto', chs(1024, 16), 1024 * 1008, chs(1024, 16)],
+    ['auto', chs(1025, 16), 1025 * 1008, chs(512, 32)],
+  ] as const)('%s of %o', (translation, drive, total, expected) => {
+    expect(biosGeometry({ chs: drive, translation }, total)).toEqual(expected);
+  });
+});
+
+it("a drive's hints win over the table, and its translation is the one stated", async () => {
+  const storage = memoryStorage({ bytes: table([entry(7, 32)]) });
+  const disk = await openDisk(storage, { format: 'raw' });
+  await disk.resize(GIB * 512);
+  const drive = new Drive({ name: 'hda' });
+  drive.insert(disk);
+  expect(await drive.geometry()).toMatchObject({ chs: { cylinders: 8192, heads: 8, sectors: 32 }, source: 'partition-table' });
+  for (const translation of ['none', 'lba', 'large', 'rechs'] as const) {
+    drive.geometryHints = { cylinders: 2000, heads: 16, sectors: 63, translation };
+    expect(await drive.geometry()).toMatchObject({ chs: { cylinders: 2000, heads: 16, sectors: 63 }, source: 'hint', translation });
+  }
+  drive.geometryHints = { cylinders: 2000, heads: 16, sectors: 63, translation: 'auto' };
+  const report = await drive.geometry();
+  expect(report.translation).toBe('lba');
+  expect(cmosBytes([report]).get(0x39)).toBe(1);
+  drive.geometryHints = { cylinders: 2000 };
+  await expect(drive.geometry()).rejects.toMatchObject({ kind: 'refused', field: 'heads' });
+  expect(drive.statistics.read.operations).toBe(0);
 });
 
 describe('reports', () => {
