@@ -10,7 +10,7 @@
  */
 import { asDiskError, type DiskError } from '../base/errors.ts';
 import type { ByteRange } from '../base/ranges.ts';
-import type { AsyncDisk } from '../disk/async-disk.ts';
+import type { DiskIo } from '../disk/async-disk.ts';
 import type { BlockCache } from './block-cache.ts';
 
 /** A disk in this thread that never waits. */
@@ -21,15 +21,15 @@ export interface SyncDisk {
 }
 
 /** The disk's synchronous face, if it has one that works. */
-export function syncFace(disk: AsyncDisk): SyncDisk | undefined {
-  const face = disk as AsyncDisk & Partial<SyncDisk>;
-  return disk.synchronous && face.readSync && face.writeSync && face.flushSync ? (disk as AsyncDisk & SyncDisk) : undefined;
+export function syncFace(disk: DiskIo): SyncDisk | undefined {
+  const face = disk as DiskIo & Partial<SyncDisk>;
+  return disk.synchronous && face.readSync && face.writeSync && face.flushSync ? (disk as DiskIo & SyncDisk) : undefined;
 }
 
 export interface WriteBackOptions {
   readonly cache: BlockCache;
   /** The disk to save to; asked for at each save. */
-  readonly disk: () => AsyncDisk;
+  readonly disk: () => DiskIo;
   /** Milliseconds without a write after which to save. */
   readonly idle: number;
   /** Milliseconds after the first unsaved write by which to save. */
@@ -165,7 +165,7 @@ export class WriteBack {
     return this.#saving;
   }
 
-  async #write(disk: AsyncDisk, runs: readonly ByteRange[], urgent: boolean): Promise<void> {
+  async #write(disk: DiskIo, runs: readonly ByteRange[], urgent: boolean): Promise<void> {
     const queue = runs.values();
     const requests: Promise<void>[] = [];
     let failure: { error: unknown } | undefined;

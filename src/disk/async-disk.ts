@@ -36,6 +36,9 @@ export interface AsyncBitmaps {
   merge(name: string, source: string): Promise<void>;
 }
 
+/** Bytes to read and write: what an emulator's adapter needs of a disk, or of a drive. */
+export type DiskIo = Pick<AsyncDisk, 'size' | 'readOnly' | 'synchronous' | 'read' | 'write' | 'flush'>;
+
 /** `disk.snapshots`, without `open` (which differs by side). */
 export interface AsyncSnapshots {
   list(): Promise<SnapshotInfo[]>;

@@ -2,7 +2,7 @@
  * `DriveBay`: the part of a drive that media and devices come to and go from: a name, the medium, the tray and its lock, the device, and events.
  * `Drive` extends it with the requests.
  *
- * Order of an eject: flush, the medium is out for new requests, kept requests fail, the device hears of it, then the listeners, running
+ * Order of an eject: the device saves what it holds back, flush, the medium is out for new requests, kept requests fail, the device hears of it, then the listeners, running
  * requests end, the medium is closed. A medium that comes in is complete before the device hears of it, then the listeners.
  */
 import { assert, DiskError } from '../base/errors.ts';
@@ -41,6 +41,7 @@ export abstract class DriveBay {
   readonly #listeners = new Set<(event: DriveEvent) => void>();
   #name: string;
   #inserted: InsertedMedium | undefined;
+  #insertions = 0;
   #device: DriveDevice | undefined;
   #guestBlockSize = SECTOR;
 
@@ -62,6 +63,11 @@ export abstract class DriveBay {
   /** What is in the drive. Write through the drive, or it does not notice. */
   get medium(): Medium | undefined {
     return this.#inserted?.medium;
+  }
+
+  /** Media that were inserted so far: who remembers it can tell one from the next. */
+  get insertions(): number {
+    return this.#insertions;
   }
 
   get isInserted(): boolean {
@@ -126,6 +132,7 @@ export abstract class DriveBay {
   insert(medium: Medium, { keepOpen = false }: { keepOpen?: boolean } = {}): void {
     if (this.#inserted) throw new DiskError('in-use', `${this.called} has a medium: eject it first`);
     this.#inserted = { medium, io: mediumIo(medium), keepOpen, size: medium.size };
+    this.#insertions++;
     this.mediumEntered(medium);
     this.#tellChange(true);
   }
@@ -161,13 +168,9 @@ export abstract class DriveBay {
     if (!inserted) return;
     if (!force && this.keptRequests > 0)
       throw new DiskError('in-use', `${this.called} has requests that failed: resume the emulator so that they are repeated, or use force`);
-    if (!this.readOnly) {
-      await runAsync(inserted.io.flush()).catch((error) => {
-        if (!force) throw error;
-      });
-      // Somebody else took it out meanwhile.
-      if (this.#inserted !== inserted) return;
-    }
+    await this.#makeSafe(inserted, force);
+    // Somebody else took it out meanwhile.
+    if (this.#inserted !== inserted) return;
     this.#inserted = undefined;
     const settled = this.mediumLeft();
     this.#tellChange(false);
@@ -176,6 +179,29 @@ export abstract class DriveBay {
     await inserted.medium.close().catch((error) => {
       if (!force) throw error;
     });
+  }
+
+  /** Brings everything to the medium, as far as `force` asks for it. */
+  async #makeSafe(inserted: InsertedMedium, force: boolean): Promise<void> {
+    try {
+      if (!force) await this.#device?.mediumLeaving?.();
+      if (!this.readOnly && this.#inserted === inserted) await runAsync(inserted.io.flush());
+    } catch (error) {
+      if (force) return;
+      if (this.#device?.mediumLeaving && this.#inserted === inserted) this.#device.mediumChanged?.(true);
+      throw error;
+    }
+  }
+
+  /**
+   * The medium, opened again after a failure that it does not recover from. Nobody hears of it: the contents are the same. Throws `refused` if
+   * the size is not. The old one is not closed.
+   */
+  reopened(medium: Medium): void {
+    const old = this.#inserted;
+    if (!old || old.medium.size !== medium.size)
+      throw new DiskError('refused', `${this.called} had a medium of ${old?.medium.size ?? 0} bytes, this one has ${medium.size}`, { field: 'size' });
+    this.#inserted = { ...old, medium, io: mediumIo(medium) };
   }
 
   #tellChange(loaded: boolean): void {

@@ -9,7 +9,12 @@ export interface DriveDevice {
   /** For messages. */
   readonly name: string;
   /** A medium is in the drive now (`loaded`), or is no longer. */
-  mediumChanged?(loaded: boolean): void;
+  readonly mediumChanged?: ((loaded: boolean) => void) | undefined;
+  /**
+   * The medium is about to leave: the guest is to write to it no more, and what the device holds back for it is to be saved. If this throws the
+   * medium stays, and `mediumChanged(true)` says so. Not called when the medium is taken by force.
+   */
+  mediumLeaving?(): Promise<void>;
   /** The user wants the medium, which is locked. With `force` it is taken away next, whatever the guest does. */
   ejectRequested?(force: boolean): void;
   trayOpen?(): boolean;
@@ -42,11 +47,11 @@ export class CdTray implements DriveDevice {
     drive.attach(this);
   }
 
-  mediumChanged(loaded: boolean): void {
+  readonly mediumChanged = (loaded: boolean): void => {
     this.#open = !loaded;
     this.#untold = ['no-medium', 'changed'];
     this.#event = 'new-medium';
-  }
+  };
 
   ejectRequested(force: boolean): void {
     this.#event = 'eject-request';

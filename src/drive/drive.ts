@@ -14,7 +14,14 @@ import { type AccountedOperation, Accounting, type DriveStatistics } from './acc
 import { DriveBay, type DriveErrorEvent, type InsertedMedium } from './bay.ts';
 import { type BlockConfiguration, blockConfiguration } from './block-configuration.ts';
 import { DirtyBitmap } from './dirty-bitmap.ts';
-import { DEFAULT_ERROR_POLICY, type IoStatus, type ReadErrorPolicy, type WriteErrorPolicy } from './error-policy.ts';
+import {
+  DEFAULT_ERROR_POLICY,
+  type ErrorAction,
+  type ErrorOperation,
+  type IoStatus,
+  type ReadErrorPolicy,
+  type WriteErrorPolicy,
+} from './error-policy.ts';
 import { describeGeometry, type GeometryHints, type GeometryReport } from './geometry.ts';
 import type { Medium, MediumIo } from './medium.ts';
 import { concatenate, mergeWrites, type PlacedBytes } from './multiwrite.ts';
@@ -41,6 +48,8 @@ export interface DriveOptions {
 export interface RequestOptions {
   /** Cancels a request that has not begun or that is kept; one that runs completes. Either way it completes once. */
   readonly signal?: AbortSignal;
+  /** For a device that keeps what failed itself: errors are thrown, and it asks `handleError` what to do. */
+  readonly unmanaged?: boolean;
 }
 
 /** One write of `multiwrite`. */
@@ -100,6 +109,15 @@ export class Drive extends DriveBay {
     this.#requests.resume();
   }
 
+  /**
+   * What the policy says about a request that failed under a device which keeps it: a cache that writes back, say. Sends the event, sets the
+   * status and pauses the emulator as for a request of the drive. For a guest that cannot be told of errors (`reportable: false`) it is `stop`
+   * where it would be `report`.
+   */
+  handleError(operation: ErrorOperation, error: DiskError, options: { reportable?: boolean } = {}): ErrorAction {
+    return this.#requests.decide(operation, error, options);
+  }
+
   #onError(handled: HandledError): void {
     const event: DriveErrorEvent = { type: 'error', device: this.name, ...handled };
     this.emit(event);
@@ -111,16 +129,16 @@ export class Drive extends DriveBay {
     return runAsync(this.#read(offset, lengthOrInto, options));
   }
 
-  readSync(offset: number, lengthOrInto: number | Uint8Array): Uint8Array {
-    return runSync(this.#read(offset, lengthOrInto, {}));
+  readSync(offset: number, lengthOrInto: number | Uint8Array, options: RequestOptions = {}): Uint8Array {
+    return runSync(this.#read(offset, lengthOrInto, options));
   }
 
   write(offset: number, bytes: Uint8Array, options: RequestOptions = {}): Promise<void> {
     return runAsync(this.#write(offset, bytes, options));
   }
 
-  writeSync(offset: number, bytes: Uint8Array): void {
-    runSync(this.#write(offset, bytes, {}));
+  writeSync(offset: number, bytes: Uint8Array, options: RequestOptions = {}): void {
+    runSync(this.#write(offset, bytes, options));
   }
 
   /** One read into several arrays, one after another. */
@@ -161,11 +179,11 @@ export class Drive extends DriveBay {
     return runAsync(this.#flush(options));
   }
 
-  flushSync(): void {
-    runSync(this.#flush({}));
+  flushSync(options: RequestOptions = {}): void {
+    runSync(this.#flush(options));
   }
 
-  *#read(offset: number, lengthOrInto: number | Uint8Array, { signal }: RequestOptions): Io<Uint8Array> {
+  *#read(offset: number, lengthOrInto: number | Uint8Array, options: RequestOptions): Io<Uint8Array> {
     const length = typeof lengthOrInto === 'number' ? lengthOrInto : lengthOrInto.length;
     this.#requireInside(offset, length);
     const into = typeof lengthOrInto === 'number' ? new Uint8Array(length) : lengthOrInto;
@@ -173,7 +191,7 @@ export class Drive extends DriveBay {
       accounted: 'read',
       operation: 'read',
       bytes: length,
-      signal,
+      ...options,
       run: (io) => io.read(offset, into),
       ignored: () => into.fill(0),
     });
@@ -202,14 +220,14 @@ export class Drive extends DriveBay {
     yield* together(merged.map(({ offset, bytes }) => this.#write(offset, bytes, options)));
   }
 
-  *#change(offset: number, length: number, { signal }: RequestOptions, run: (io: MediumIo) => Io<void>, accounted?: AccountedOperation): Io<void> {
+  *#change(offset: number, length: number, options: RequestOptions, run: (io: MediumIo) => Io<void>, accounted?: AccountedOperation): Io<void> {
     this.#requireInside(offset, length);
     this.#requireWritable();
     yield* this.#requests.submit(this.#present(), {
       ...(accounted ? { accounted } : {}),
       operation: 'write',
       bytes: length,
-      signal,
+      ...options,
       run,
       attempted: () => this.#noteChange(offset, length, accounted !== undefined),
     });
@@ -220,9 +238,9 @@ export class Drive extends DriveBay {
     if (written && length > 0) this.accounting.noteWritten(offset, length);
   }
 
-  *#flush({ signal }: RequestOptions): Io<void> {
+  *#flush(options: RequestOptions): Io<void> {
     if (!this.inserted) return;
-    yield* this.#requests.submit(this.#present(), { accounted: 'flush', operation: 'write', bytes: 0, signal, run: (io) => io.flush() });
+    yield* this.#requests.submit(this.#present(), { accounted: 'flush', operation: 'write', bytes: 0, ...options, run: (io) => io.flush() });
   }
 
   /** The medium as it is now, for as long as it is in the drive. */

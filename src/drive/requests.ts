@@ -29,6 +29,8 @@ export interface DriveRequest {
   readonly operation: ErrorOperation;
   readonly bytes: number;
   readonly signal?: AbortSignal | undefined;
+  /** Every error is thrown, and no policy asked. */
+  readonly unmanaged?: boolean;
   readonly run: (medium: MediumIo) => Io<void>;
   /** Called after each attempt, whatever came of it. */
   readonly attempted?: () => void;
@@ -98,7 +100,8 @@ export class Requests {
       if (!failure) return;
       // Nobody waits for it any more: no reason to stop the emulator.
       throwIfAborted(request.signal, failure);
-      const action = this.#decide(request.operation, failure);
+      if (request.unmanaged) throw failure;
+      const action = this.decide(request.operation, failure);
       if (action === 'report') throw failure;
       if (action === 'ignore') return request.ignored?.();
       yield* this.#keep(failure, request.signal);
@@ -143,11 +146,12 @@ export class Requests {
     }
   }
 
-  /** What the policy says; tells whoever must know. */
-  #decide(operation: ErrorOperation, error: DiskError): ErrorAction {
-    if (!policyApplies(error.kind)) return 'report';
+  /** What the policy says about an error; tells whoever must know. Where the guest cannot be told, `report` becomes `stop`. */
+  decide(operation: ErrorOperation, error: DiskError, { reportable = true } = {}): ErrorAction {
+    if (reportable && !policyApplies(error.kind)) return 'report';
     const { readErrors, writeErrors, onError } = this.#options;
-    const action = errorAction(operation === 'read' ? readErrors : writeErrors, error.kind);
+    const chosen = errorAction(operation === 'read' ? readErrors : writeErrors, error.kind);
+    const action = chosen === 'report' && !reportable ? 'stop' : chosen;
     if (action === 'stop' && this.#status === 'ok') this.#status = statusOf(error.kind);
     onError({ action, operation, error });
     return action;

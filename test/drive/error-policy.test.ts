@@ -258,3 +258,20 @@ test('policies are known by their names', () => {
   for (const parse of [() => readErrorPolicy('enospc'), () => writeErrorPolicy('panic')])
     expect(parse).toThrow(expect.objectContaining({ kind: 'refused' }));
 });
+
+test('a device that keeps what failed asks the policy itself', async () => {
+  const { drive, failNext, events, order } = await watched('here', { readErrors: 'ignore' });
+  failNext('changes', 'no-space');
+  await expect(drive.write(0, BYTES, { unmanaged: true })).rejects.toMatchObject({ kind: 'no-space' });
+  expect([events, drive.keptRequests, drive.ioStatus]).toEqual([[], 0, 'ok']);
+  const failure = new DiskError('io', 'broken');
+  expect(drive.handleError('write', failure)).toBe('report');
+  expect(drive.handleError('read', failure)).toBe('ignore');
+  expect(drive.handleError('write', new DiskError('no-space', 'full'))).toBe('stop');
+  expect(order).toEqual(['event ok', 'event ok', 'event nospace', 'pause nospace']);
+  drive.resume();
+  // A guest that cannot be told is stopped instead.
+  expect(drive.handleError('write', failure, { reportable: false })).toBe('stop');
+  expect(drive.handleError('read', failure, { reportable: false })).toBe('ignore');
+  expect(order.slice(4)).toEqual(['event failed', 'pause failed', 'event failed']);
+});

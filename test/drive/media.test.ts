@@ -280,3 +280,50 @@ test('a new size is told to the device, then to everybody', async () => {
   drive.noteSize();
   expect(order.slice(2)).toEqual(['device 4096', 'resize 4096']);
 });
+
+describe('a device that holds something back', () => {
+  async function holding(save: () => Promise<void>) {
+    const order: string[] = [];
+    const { drive, disk } = await faultyDrive('elsewhere');
+    const leaving = async () => {
+      order.push('device saves');
+      await save();
+    };
+    drive.attach(listening(order, { mediumLeaving: leaving }));
+    written(order, drive);
+    return { drive, disk, order };
+  }
+
+  test('saves before the medium goes', async () => {
+    const { drive, order } = await holding(() => drive.write(0, pattern(512)));
+    await drive.eject();
+    expect(order).toEqual(['device saves', 'device eject', 'change false']);
+  });
+
+  test('keeps the medium by failing, unless it is taken by force', async () => {
+    const { drive, order } = await holding(() => Promise.reject(new Error('not now')));
+    await expect(drive.eject()).rejects.toThrow('not now');
+    await expect(drive.close()).rejects.toThrow('not now');
+    expect(order).toEqual(['device saves', 'device load', 'device saves', 'device load']);
+    expect(drive.isInserted).toBe(true);
+    await drive.eject({ force: true });
+    expect(order.slice(4)).toEqual(['device eject', 'change false']);
+  });
+});
+
+test('a medium opened again takes the place of the old one without a word', async () => {
+  const order: string[] = [];
+  const { drive, disk } = await faultyDrive();
+  const bitmap = drive.trackDirty(4 * KiB);
+  drive.attach(listening(order));
+  written(order, drive);
+  const again = await faultyDisk();
+  drive.reopened(again.disk);
+  expect([drive.medium === again.disk, order, bitmap.count]).toEqual([true, [], 0]);
+  await drive.write(0, pattern(512, 6));
+  expect(again.contents().subarray(0, 512)).toEqual(pattern(512, 6));
+  await disk.read(0, 1);
+  expect(() => drive.reopened({ ...disk, size: 512 } as unknown as Medium)).toThrow(expect.objectContaining({ kind: 'refused', field: 'size' }));
+  await drive.eject();
+  expect(() => drive.reopened(disk)).toThrow(expect.objectContaining({ kind: 'refused' }));
+});

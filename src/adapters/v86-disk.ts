@@ -1,0 +1,411 @@
+/**
+ * `v86Disk`: a disk as v86 takes it for `hda`, `hdb`, `cdrom`, `fda` and `fdb`. Types are structural; v86 is not imported. v86 has no way to
+ * hear of an error, so nothing here throws at it: reads that fail wait, writes that cannot be saved stay in memory, and the page
+ * is told through the options so that it can stop the emulator and ask the user.
+ *
+ * To revert to a snapshot under a stopped emulator: `save()` (or `invalidate({ discard: true })`), apply it, then `invalidate()`.
+ */
+import { asDiskError, assert, DiskError } from '../base/errors.ts';
+import { KiB, MiB } from '../base/units.ts';
+import type { DiskIo } from '../disk/async-disk.ts';
+import { BlockCache } from './block-cache.ts';
+import { type V86DiskKind, v86ByteLength } from './v86-size.ts';
+import { syncFace, WriteBack } from './write-back.ts';
+
+export type { V86DiskKind } from './v86-size.ts';
+
+/** One thing the disk did, for a busy light. */
+export interface V86DiskActivity {
+  readonly operation: 'read' | 'write' | 'save';
+  readonly bytes: number;
+  /** For reads: answered from memory. */
+  readonly hit?: boolean;
+}
+
+/** What `set_state` found instead of what the saved state was made with. */
+export interface V86StateMismatch {
+  /** `image`: another disk. `generation`: this disk, with other contents. `unreadable`: not a state of ours. */
+  readonly what: 'image' | 'generation' | 'unreadable';
+  readonly saved: unknown;
+  readonly present: readonly [imageId: string, generation: string];
+}
+
+/** What `v86Disk` takes. */
+export interface V86DiskOptions {
+  /** Default `hd`. */
+  readonly kind?: V86DiskKind;
+  /** Stored in emulator states to recognise the disk. */
+  readonly imageId?: string;
+  /** Names the contents as they are now, for emulator states: a snapshot's id, say. Default: unlike any other. */
+  readonly generation?: string;
+  /** Bytes of blocks to keep in memory; default 32 MiB. */
+  readonly cacheSize?: number;
+  /** Bytes of unsaved blocks above which writes wait; default half of `cacheSize`. */
+  readonly unsavedLimit?: number;
+  /** Bytes, a multiple of 512; default 32 KiB. */
+  readonly blockSize?: number;
+  /** Bytes to read ahead of a sequential reader at most; default 256 KiB, 0 for none. */
+  readonly readAhead?: number;
+  /**
+   * Loads the whole image before the emulator starts, so that every answer is synchronous: Windows 9x needs that of CDs. Floppies
+   * always are. Default for CDs: yes if the disk is asynchronous and has at most 1 GiB.
+   */
+  readonly preload?: boolean;
+  /** Keeps writes in memory and forgets them at the end. Default: if the disk is read-only. */
+  readonly temporary?: boolean;
+  /** Milliseconds without a write after which to save; default 1000. */
+  readonly saveIdle?: number;
+  /** Milliseconds after a write by which to save; default 5000. */
+  readonly saveLatest?: number;
+  /** Saving failed; everything is still in memory. Stop the emulator, tell the user, then `resume()`. */
+  readonly onWriteError?: (error: DiskError) => void;
+  /** A read failed, and the guest waits. Stop the emulator, tell the user, then `resume()`. Without it the read is repeated every second. */
+  readonly onReadError?: (error: DiskError) => void;
+  /** Everything written so far is durable, perhaps after a failure. */
+  readonly onSaved?: () => void;
+  readonly onActivity?: (activity: V86DiskActivity) => void;
+  /** An emulator state was restored that does not belong to this disk as it is: stop, or the guest will damage it. */
+  readonly onStateMismatch?: (mismatch: V86StateMismatch) => void;
+  /** Bytes preloaded, of how many. */
+  readonly onProgress?: (done: number, total: number) => void;
+}
+
+/** Requests of the emulator since the disk was attached, and what is in memory. */
+export interface V86DiskStatistics {
+  readonly reads: number;
+  readonly readBytes: number;
+  /** Reads that were answered from memory. */
+  readonly hits: number;
+  readonly writes: number;
+  readonly writtenBytes: number;
+  /** Written and not known to be durable. */
+  readonly dirtyBytes: number;
+  /** Saves that ended well, and the bytes they wrote. */
+  readonly saves: number;
+  readonly savedBytes: number;
+  /** Reads the guest waits for. */
+  readonly waitingReads: number;
+  readonly saving: boolean;
+  /** Why the latest save failed, if it did. */
+  readonly failure: DiskError | undefined;
+}
+
+/** Bytes of a CD that is preloaded by default. */
+const PRELOAD_LIMIT = 1024 * MiB;
+const PRELOAD_STEP = 4 * MiB;
+const READ_RETRY = 1000;
+
+/** A disk for `new V86({ hda })`. The disk stays yours: close this first, then the disk. Throws `unsupported` for a size that v86 cannot attach. */
+export function v86Disk(disk: DiskIo, options: V86DiskOptions = {}): V86Disk {
+  return new V86Disk(disk, options);
+}
+
+/** What v86 calls, in v86's names; and below that, what the page calls. */
+export class V86Disk {
+  /** Bytes that v86 sees: the disk's, rounded up to sectors or to a floppy format. */
+  readonly byteLength: number;
+  /** The whole image, if it was preloaded. Look, do not write. */
+  readonly buffer: ArrayBuffer | undefined;
+  /** Set by v86. */
+  onload: ((event: { buffer?: ArrayBuffer }) => void) | undefined;
+  /** Set by v86, if ever. */
+  onprogress: ((event: { loaded: number; total: number; lengthComputable: boolean }) => void) | undefined;
+  /** The whole image as a file; only there if it was preloaded, as v86's own page asks. */
+  readonly get_as_file: ((name: string) => File) | undefined;
+
+  readonly #options: V86DiskOptions;
+  readonly #diskSize: number;
+  readonly #temporary: boolean;
+  readonly #cache: BlockCache;
+  readonly #writeBack: WriteBack;
+  #disk: DiskIo;
+  #generation: string;
+  /** Writes since the contents had the name `#generation`. */
+  #changes = 0;
+  #closed = false;
+  #retryTimer: ReturnType<typeof setTimeout> | undefined;
+  #reads = 0;
+  #readBytes = 0;
+  #hits = 0;
+  #writes = 0;
+  #writtenBytes = 0;
+  #saves = 0;
+  #savedBytes = 0;
+  #waitingReads = 0;
+
+  /** Use `v86Disk`. */
+  constructor(disk: DiskIo, options: V86DiskOptions = {}) {
+    const { kind = 'hd', cacheSize = 32 * MiB, blockSize = 32 * KiB, readAhead = 256 * KiB } = options;
+    assert(blockSize > 0 && blockSize % 512 === 0, 'blockSize is a multiple of 512');
+    this.#options = options;
+    this.#disk = disk;
+    this.#diskSize = disk.size;
+    this.#temporary = options.temporary ?? disk.readOnly;
+    this.#generation = options.generation ?? newGeneration();
+    this.byteLength = v86ByteLength(kind, disk.size);
+    const whole = preloads(disk, options) ? new ArrayBuffer(this.byteLength) : undefined;
+    this.buffer = whole;
+    this.get_as_file = whole && ((name) => new File([whole], name));
+    this.#cache = new BlockCache({
+      size: this.byteLength,
+      diskSize: disk.size,
+      blockSize,
+      capacity: cacheSize,
+      // A small cache must not be swept by its own read-ahead.
+      readAhead: Math.min(readAhead, cacheSize / 4),
+      ...(whole ? { whole } : {}),
+      load: (offset, into) => this.#load(offset, into),
+      onLoadError: (error, { offset }) => this.#readFailed(error, offset),
+    });
+    this.#writeBack = new WriteBack({
+      cache: this.#cache,
+      disk: () => this.#disk,
+      idle: options.saveIdle ?? 1000,
+      latest: options.saveLatest ?? 5000,
+      limit: options.unsavedLimit ?? cacheSize / 2,
+      onError: (error) => options.onWriteError?.(error),
+      onSaved: (bytes) => this.#saved(bytes),
+    });
+    this.#listen(true);
+  }
+
+  /** Loads what v86 wants at once, then calls `onload`: v86 hangs without it, so a failure is reported and `onload` called all the same. */
+  load(): void | Promise<void> {
+    const loaded = () => this.onload?.({});
+    try {
+      const waiting = this.#prepare();
+      if (waiting) return waiting.catch((error) => this.#readFailed(error, 0)).then(loaded);
+    } catch (error) {
+      this.#readFailed(error, 0);
+    }
+    loaded();
+  }
+
+  /** Calls `fn` once with `length` bytes at `start`, before returning if they are in memory. They are v86's until `fn` returns. */
+  get(start: number, length: number, fn: (bytes: Uint8Array) => void, options?: { signal?: AbortSignal }): void {
+    this.#reads++;
+    this.#readBytes += length;
+    this.#waitingReads++;
+    let answered = false;
+    const answer = (bytes: Uint8Array) => {
+      if (answered) return;
+      answered = true;
+      this.#waitingReads--;
+      fn(bytes);
+    };
+    const hit = this.#cache.read(start, length, answer);
+    if (hit) this.#hits++;
+    // The drive was reset: v86 ignores the bytes, but wants the call. Not while it is still going through its requests.
+    if (!answered) options?.signal?.addEventListener('abort', () => queueMicrotask(() => answer(new Uint8Array(length))), { once: true });
+    this.#options.onActivity?.({ operation: 'read', bytes: length, hit });
+  }
+
+  /** As `get`: what was read stays in memory anyway. v86 reads the first sector of hard disks this way before it starts. */
+  get_and_cache(start: number, length: number, fn: (bytes: Uint8Array) => void, options?: { signal?: AbortSignal }): void {
+    this.get(start, length, fn, options);
+  }
+
+  /** The bytes if they are in memory. v86 takes the partition table this way when a hard disk is attached. */
+  get_from_cache(start: number, length: number): Uint8Array | undefined {
+    return this.#cache.peek(start, length);
+  }
+
+  /** Takes a copy of `bytes`. Reads see it at once; `fn` is called at once, or when unsaved data no longer fills its memory. */
+  set(start: number, bytes: Uint8Array, fn: () => void): void {
+    this.#writes++;
+    this.#writtenBytes += bytes.length;
+    this.#changes++;
+    this.#cache.write(start, bytes, { keepOnly: this.#temporary });
+    if (this.#temporary || this.#closed) fn();
+    else this.#writeBack.admit(fn);
+    if (this.#closed) this.#options.onWriteError?.(new DiskError('io', 'The disk is closed: what the guest writes now is lost', { offset: start }));
+    this.#options.onActivity?.({ operation: 'write', bytes: bytes.length });
+  }
+
+  /** The whole image if it was preloaded, else nothing. */
+  get_buffer(fn: (buffer?: ArrayBuffer) => void): void {
+    if (this.buffer) fn(this.buffer);
+    else fn();
+  }
+
+  /** Names of the disk and of its contents; the bytes are the disk's business. */
+  get_state(): [imageId: string, generation: string] {
+    return [this.#options.imageId ?? '', this.generation];
+  }
+
+  /** Compares with the disk as it is; a difference goes to `onStateMismatch`. */
+  set_state(state: readonly unknown[] | null): void {
+    if (state === null) return;
+    const present = this.get_state();
+    const [imageId, generation] = Array.isArray(state) ? state : [];
+    const readable = typeof imageId === 'string' && typeof generation === 'string';
+    if (readable && imageId === present[0] && generation === present[1]) return;
+    const what = !readable ? 'unreadable' : imageId !== present[0] ? 'image' : 'generation';
+    this.#options.onStateMismatch?.({ what, saved: state, present });
+  }
+
+  /** Names the contents as they are; changes with every write. Set it after taking or applying a snapshot. */
+  get generation(): string {
+    return this.#changes === 0 ? this.#generation : `${this.#generation}+${this.#changes}`;
+  }
+
+  set generation(name: string) {
+    this.#generation = name;
+    this.#changes = 0;
+  }
+
+  get statistics(): V86DiskStatistics {
+    return {
+      reads: this.#reads,
+      readBytes: this.#readBytes,
+      hits: this.#hits,
+      writes: this.#writes,
+      writtenBytes: this.#writtenBytes,
+      dirtyBytes: this.#cache.dirtyBytes,
+      saves: this.#saves,
+      savedBytes: this.#savedBytes,
+      waitingReads: this.#waitingReads,
+      saving: this.#writeBack.busy,
+      failure: this.#writeBack.failure,
+    };
+  }
+
+  /** Does before `new V86` what `load` would do, so that a failure can still be shown: rejects with it. */
+  async prepare(): Promise<void> {
+    await this.#prepare();
+  }
+
+  /** "Save now": resolves when everything the guest has written is durable, rejects with why it is not (it stays in memory). */
+  async save(): Promise<void> {
+    if (!this.#temporary) await this.#writeBack.save();
+    else if (this.#changes > 0) throw new DiskError('read-only', 'This disk keeps its changes in memory only: they cannot be saved');
+  }
+
+  /**
+   * Goes on after an error: repeats reads that failed (or answers them with zeros, if the user would rather lose those bytes), then saves.
+   * `disk` is the same image opened again, for errors after which a disk refuses to write. Rejects as `save` does.
+   */
+  async resume({ unreadable = 'retry', disk }: { unreadable?: 'retry' | 'zero'; disk?: DiskIo } = {}): Promise<void> {
+    if (disk) {
+      this.#requireSize(disk);
+      this.#disk = disk;
+    }
+    if (unreadable === 'zero') this.#cache.giveUp();
+    else this.#cache.retry();
+    if (this.#cache.dirtyBytes > 0) await this.#writeBack.save();
+  }
+
+  /**
+   * Forgets all that is in memory: the disk has other contents now. Throws `in-use` if something is unsaved, unless told to discard
+   * it (a save under way ends first, and may have written a part), and `refused` if the disk has another size.
+   */
+  async invalidate({ discard = false, generation = newGeneration() }: { discard?: boolean; generation?: string } = {}): Promise<void> {
+    if (!discard && this.#hasUnsaved())
+      throw new DiskError('in-use', `${this.#cache.dirtyBytes} bytes that the guest wrote are not saved: save them, or discard them`);
+    this.#requireSize(this.#disk);
+    await this.#writeBack.settled();
+    this.#cache.drop();
+    this.#writeBack.reset();
+    this.generation = generation;
+    await this.#prepare();
+  }
+
+  /** Saves and lets go of the page's events and timers. Rejects, and stays open, if saving fails; with `discard` nothing is saved. */
+  async close({ discard = false } = {}): Promise<void> {
+    if (this.#closed) return;
+    if (discard) await this.#writeBack.settled();
+    else if (!this.#temporary) await this.#writeBack.save();
+    this.#closed = true;
+    clearTimeout(this.#retryTimer);
+    this.#writeBack.reset();
+    this.#listen(false);
+  }
+
+  #hasUnsaved(): boolean {
+    return this.#temporary ? this.#changes > 0 : this.#cache.dirtyBytes > 0;
+  }
+
+  #requireSize({ size }: DiskIo): void {
+    if (size !== this.#diskSize)
+      throw new DiskError('refused', `The disk had ${this.#diskSize} bytes when it was attached and has ${size} now: restart the emulator with it`, {
+        field: 'size',
+      });
+  }
+
+  /** The whole image if it is to be preloaded, else the first sector: `undefined` if that took no waiting. */
+  #prepare(): Promise<void> | undefined {
+    return this.buffer ? this.#preloadFrom(0) : this.#cache.preload(0, Math.min(512, this.byteLength));
+  }
+
+  #preloadFrom(start: number): Promise<void> | undefined {
+    for (let offset = start; offset < this.byteLength; offset += PRELOAD_STEP) {
+      const next = offset + PRELOAD_STEP;
+      const waiting = this.#cache.preload(offset, Math.min(PRELOAD_STEP, this.byteLength - offset));
+      if (waiting)
+        return waiting.then(() => {
+          this.#progress(next);
+          return this.#preloadFrom(next);
+        });
+      this.#progress(next);
+    }
+    return undefined;
+  }
+
+  #progress(reached: number): void {
+    const total = this.byteLength;
+    const loaded = Math.min(reached, total);
+    this.#options.onProgress?.(loaded, total);
+    this.onprogress?.({ loaded, total, lengthComputable: true });
+  }
+
+  #load(offset: number, into: Uint8Array): Promise<unknown> | undefined {
+    const sync = syncFace(this.#disk);
+    if (!sync) return this.#disk.read(offset, into.length).then((bytes) => into.set(bytes));
+    try {
+      sync.readSync(offset, into);
+      return undefined;
+    } catch (error) {
+      if (asDiskError(error, '').kind !== 'would-wait') throw error;
+      return this.#disk.read(offset, into);
+    }
+  }
+
+  #readFailed(error: unknown, offset: number): void {
+    const { onReadError } = this.#options;
+    if (onReadError) onReadError(asDiskError(error, 'The disk cannot be read', { offset }));
+    else if (!this.#closed) {
+      clearTimeout(this.#retryTimer);
+      this.#retryTimer = setTimeout(() => this.#cache.retry(), READ_RETRY);
+    }
+  }
+
+  #saved(bytes: number): void {
+    this.#saves++;
+    this.#savedBytes += bytes;
+    this.#options.onActivity?.({ operation: 'save', bytes });
+    if (this.#cache.dirtyBytes === 0) this.#options.onSaved?.();
+  }
+
+  /** The last chances to save: the page is hidden, or left. */
+  #listen(on: boolean): void {
+    const verb = on ? 'addEventListener' : 'removeEventListener';
+    if (typeof document !== 'undefined') document[verb]('visibilitychange', this.#onVisibility);
+    if (typeof globalThis.addEventListener === 'function') globalThis[verb]('pagehide', this.#onPageHide);
+  }
+
+  readonly #onVisibility = (): void => {
+    if (document.visibilityState === 'hidden') this.#writeBack.saveUrgently();
+  };
+
+  readonly #onPageHide = (): void => {
+    this.#writeBack.saveUrgently();
+  };
+}
+
+function preloads(disk: DiskIo, { kind, preload }: V86DiskOptions): boolean {
+  if (kind === 'floppy') return true;
+  return preload ?? (kind === 'cdrom' && syncFace(disk) === undefined && disk.size <= PRELOAD_LIMIT);
+}
+
+/** A name for contents that nobody has named. */
+const newGeneration = (): string => Array.from(crypto.getRandomValues(new Uint8Array(8)), (byte) => byte.toString(16).padStart(2, '0')).join('');

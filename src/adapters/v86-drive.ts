@@ -1,0 +1,200 @@
+/**
+ * `V86Drive`: a slot of v86 as the device of a `Drive`. The CD and floppy slots follow the drive: what is ejected from it leaves the running guest, what is
+ * inserted appears there, each behind a `V86Disk` of its own. Hard disks stay what they were at the start.
+ *
+ * v86 cannot tell its guest of an error, so where the drive's policy says `report` the machine is paused instead. What failed is kept here, not in
+ * the drive: reads wait, and what was written stays in memory until `resume` has saved it.
+ */
+import { DiskError } from '../base/errors.ts';
+import type { DiskIo } from '../disk/async-disk.ts';
+import type { DriveDevice } from '../drive/device.ts';
+import type { Drive, RequestOptions } from '../drive/drive.ts';
+import type { ErrorOperation } from '../drive/error-policy.ts';
+import type { Medium } from '../drive/medium.ts';
+import { type V86Disk, type V86DiskOptions, v86Disk } from './v86-disk.ts';
+import type { SyncDisk } from './write-back.ts';
+
+/** The places for disks, by v86's names. */
+export type V86Slot = 'hda' | 'hdb' | 'cdrom' | 'fda' | 'fdb';
+
+/** The parts of a running v86 that exchange media. Its module builds keep these names; they are not in its types. */
+export interface V86Machine {
+  readonly v86: {
+    readonly cpu: {
+      readonly devices: {
+        readonly cdrom: { readonly buffer: unknown; set_cdrom(disk: V86Disk): void; eject(): void };
+        readonly fdc: { readonly drives: readonly V86FloppyDrive[] };
+      };
+    };
+  };
+}
+
+/** A floppy drive of v86. */
+export interface V86FloppyDrive {
+  readonly buffer: unknown;
+  insert_disk(disk: V86Disk, readOnly?: boolean): boolean;
+  eject_disk(): void;
+}
+
+/** Options for the `V86Disk` of each medium; asked for anew at each. `kind` follows from the slot. */
+export type V86DriveOptions = () => Omit<V86DiskOptions, 'kind'>;
+
+const KINDS = { hda: 'hd', hdb: 'hd', cdrom: 'cdrom', fda: 'floppy', fdb: 'floppy' } as const;
+const CD_SECTOR = 2048;
+
+/** A slot of v86 that uses a drive. */
+export class V86Drive implements DriveDevice {
+  readonly name: V86Slot;
+  readonly drive: Drive;
+  /** Missing for hard disks, which v86 cannot exchange. */
+  readonly mediumChanged: DriveDevice['mediumChanged'];
+  readonly #options: V86DriveOptions;
+  #machine: V86Machine | undefined;
+  #image: V86Disk | undefined;
+  #ready: Promise<void> = Promise.resolve();
+
+  /** Attaches itself to the drive. Throws `in-use` if that has a device, `unsupported` for a medium that v86 cannot take. */
+  constructor(drive: Drive, slot: V86Slot, options: V86DriveOptions = () => ({})) {
+    this.name = slot;
+    this.drive = drive;
+    this.#options = options;
+    this.mediumChanged = KINDS[slot] === 'hd' ? undefined : (loaded) => this.#changed(loaded);
+    drive.attach(this);
+    drive.enableIoStatus();
+    if (slot === 'cdrom') drive.guestBlockSize = CD_SECTOR;
+    if (drive.isInserted) this.#load();
+  }
+
+  /** What `new V86` takes for this slot; `undefined` while the drive is empty. `save` and `statistics` are there. */
+  get image(): V86Disk | undefined {
+    return this.#image;
+  }
+
+  /** Resolves when the medium is there for the guest; rejects with why it is not. */
+  get ready(): Promise<void> {
+    return this.#ready;
+  }
+
+  /** Tells which machine the slot is in, once v86 is ready. From then on the guest sees media come and go. */
+  connect(machine: unknown): void {
+    this.#machine = machine as V86Machine;
+    if (this.#image) this.#show(this.#image);
+  }
+
+  /** Takes the medium from the guest and saves what the guest wrote. */
+  async mediumLeaving(): Promise<void> {
+    this.#hide();
+    const image = this.#image;
+    if (image && image.statistics.dirtyBytes > 0) await image.save();
+  }
+
+  /**
+   * After a pause, before the emulator runs: repeats the reads that failed and saves what could not be saved. Rejects if that fails again. `medium` is
+   * the same image opened again, for errors after which a disk refuses to write.
+   */
+  async resume({ medium, ...options }: { unreadable?: 'retry' | 'zero'; medium?: Medium } = {}): Promise<void> {
+    if (medium) this.drive.reopened(medium);
+    this.drive.resume();
+    await this.#image?.resume(options);
+  }
+
+  /** The machine is gone: lets go of the drive. What is unsaved is given up, so `save` first. */
+  async detach(): Promise<void> {
+    this.#machine = undefined;
+    await this.#unload();
+    this.drive.detach(this);
+  }
+
+  #changed(loaded: boolean): void {
+    if (loaded) this.#load();
+    else void this.#unload();
+  }
+
+  /** Gives the medium to the guest, when what v86 wants at once is there. */
+  #load(): void {
+    // It was about to leave, and stays.
+    if (this.#image) return this.#show(this.#image);
+    const image = this.#newImage();
+    this.#image = image;
+    this.#ready = image.prepare().then(() => {
+      if (this.#image === image) this.#show(image);
+    });
+    // Whoever awaits `ready` hears of it too.
+    this.#ready.catch((error: DiskError) => {
+      if (this.#image === image) this.#failed('read', error);
+    });
+  }
+
+  #newImage(): V86Disk {
+    const options = this.#options();
+    const image: V86Disk = v86Disk(mediumOf(this.drive), {
+      ...options,
+      kind: KINDS[this.name],
+      onWriteError: (error) => {
+        if (this.#image === image) this.#failed('write', error);
+        options.onWriteError?.(error);
+      },
+      onReadError: (error) => {
+        // Zeros for what cannot be read where that is to be ignored, and for whoever still waits for a medium that is gone.
+        const action = this.#image === image ? this.#failed('read', error) : 'ignore';
+        if (action === 'ignore') queueMicrotask(() => void image.resume({ unreadable: 'zero' }).catch(() => undefined));
+        else options.onReadError?.(error);
+      },
+    });
+    return image;
+  }
+
+  async #unload(): Promise<void> {
+    const image = this.#image;
+    this.#hide();
+    this.#image = undefined;
+    await image?.close({ discard: true });
+  }
+
+  #failed(operation: ErrorOperation, error: DiskError): ReturnType<Drive['handleError']> {
+    return this.drive.handleError(operation, error, { reportable: false });
+  }
+
+  #show(image: V86Disk): void {
+    const devices = this.#machine?.v86.cpu.devices;
+    if (!devices || !this.mediumChanged) return;
+    const { cdrom, fdc } = devices;
+    const floppy = fdc.drives[this.name === 'fda' ? 0 : 1];
+    if (this.name === 'cdrom' && cdrom.buffer !== image) cdrom.set_cdrom(image);
+    else if (this.name !== 'cdrom' && floppy?.buffer !== image) floppy?.insert_disk(image, this.drive.readOnly);
+  }
+
+  #hide(): void {
+    const devices = this.#machine?.v86.cpu.devices;
+    if (!devices || !this.mediumChanged) return;
+    if (this.name === 'cdrom') devices.cdrom.eject();
+    else devices.fdc.drives[this.name === 'fda' ? 0 : 1]?.eject_disk();
+  }
+}
+
+/** The medium that is in a drive now, by requests whose errors all come to the caller; none of them ever reaches the next medium. */
+function mediumOf(drive: Drive): DiskIo & SyncDisk {
+  const options: RequestOptions = { unmanaged: true };
+  const insertion = drive.insertions;
+  const present = (): Drive => {
+    if (drive.insertions !== insertion || !drive.medium) throw new DiskError('no-medium', `The medium was taken out of the drive "${drive.name}"`);
+    return drive;
+  };
+  return {
+    get size() {
+      return drive.size;
+    },
+    get readOnly() {
+      return drive.readOnly;
+    },
+    get synchronous() {
+      return drive.synchronous;
+    },
+    read: async (offset, lengthOrInto) => present().read(offset, lengthOrInto, options),
+    write: async (offset, bytes) => present().write(offset, bytes, options),
+    flush: async () => present().flush(options),
+    readSync: (offset, lengthOrInto) => present().readSync(offset, lengthOrInto, options),
+    writeSync: (offset, bytes) => present().writeSync(offset, bytes, options),
+    flushSync: () => present().flushSync(options),
+  };
+}
