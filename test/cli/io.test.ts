@@ -1,3 +1,4 @@
+import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -159,5 +160,117 @@ describe('io', () => {
     const names = (text: string) => [...text.matchAll(/^(\w+) .*-- /gm)].map((match) => match[1] as string);
     expect(names(ours.out)).toEqual(names(theirs.out));
     expect((await sides.tabdisk(['io', '-c', 'help read'])).out).toMatch(/^read \[-abCqv\] .* -- reads .*\n[\s\S]*-v, -- print the bytes/);
+  });
+
+  it('writes compressed clusters and zeroes without writing, where that can be', async () => {
+    sides.prepare('qemu-img', 'create', '-q', '-f', 'qcow2', 'k.qcow2', '1000k');
+    await sides.sameIo([
+      ...commands('write -c 0 128k', 'write -c 0 64k', 'write -c 128k 100k', 'write -c -P 3 960k 40k', 'write -z 256k 64k', 'write -c 256k 64k'),
+      ...commands(
+        'write 320k 64k',
+        'discard 320k 64k',
+        'write -c 320k 64k',
+        'write -z 384k 64k',
+        'write 384k 64k',
+        'write -z 384k 64k',
+        'write -c 384k 64k',
+      ),
+      ...commands(
+        'write -n -z 0 512',
+        'write -n -z 0 64k',
+        'write -n -z 60k 10k',
+        'write -n -z 640k 512',
+        'write -P 1 640k 512',
+        'write -n -z 640k 512',
+      ),
+      ...commands('write -c -P 9 448k 192k', 'write -c -q -z 704k 64k', 'write -c -C 768k 64k', 'map', 'read -P 9 448k 192k', 'read -P 3 960k 40k'),
+      'k.qcow2',
+    ]);
+    expect(sides.qemu('qemu-img', ['compare', join(sides.ours, 'k.qcow2'), join(sides.theirs, 'k.qcow2')])).toMatchObject({ status: 0 });
+    expect(sides.qemu('qemu-img', ['check', 'k.qcow2'], { side: sides.ours })).toMatchObject({ status: 0 });
+    sides.put('a.raw', pattern(65536, 2));
+    await sides.sameIo([...commands('write -c 0 64k', 'write -n -z 512 100', 'write -c 5 64', 'read -P 0 512 100'), '-f', 'raw', 'a.raw']);
+  });
+
+  it('reopens an image: for reading, for writing, with another cache mode', async () => {
+    sides.prepare('qemu-img', 'create', '-q', '-f', 'qcow2', 'k.qcow2', '4M');
+    const write = 'write -P 7 0 512';
+    await sides.sameIo([
+      '-r',
+      ...commands(
+        write,
+        'reopen -w',
+        write,
+        'reopen',
+        write,
+        'reopen -r',
+        write,
+        'aio_write 0 512',
+        'discard 0 512',
+        'truncate 5M',
+        'read -P 7 0 512',
+      ),
+      ...commands('reopen -w -c unsafe', write, 'reopen -c writethrough', write, 'reopen -o cache.direct=on,cache.no-flush=off', write, 'length'),
+      'k.qcow2',
+    ]);
+    sides.put('plain', pattern(2048, 1));
+    sides.prepare('qemu-img', 'create', '-q', '-f', 'qcow2', 'header', '1M');
+    // A format that was guessed stays guessed.
+    await sides.sameIo([...commands('reopen -r', 'reopen -w', 'write -s header 0 512', 'write 512 512'), '-i', 'threads', '-m', 'plain']);
+    const ours = await sides.tabdisk([
+      'io',
+      '-s',
+      ...commands('write -P 4 0 64k', 'reopen -r', write, 'reopen -w', 'read -P 4 0 64k', write),
+      'k.qcow2',
+    ]);
+    expect(ours).toMatchObject({ status: 1, err: expect.stringMatching(/^\S+: Block node is read-only\n$/) });
+    expect(ours.out.match(/^(wrote|read) /gm)).toEqual(['wrote ', 'read ', 'wrote ']);
+    // A file that cannot be opened for writing leaves the image as it was.
+    expect(await sides.tabdisk(['io', '-c', 'reopen -o lazy-refcounts=on', '-c', 'length', 'k.qcow2'], { program: 'tabdisk' })).toEqual({
+      out: '4 MiB\n',
+      err: "tabdisk: The block driver option 'lazy-refcounts' is not supported yet\n",
+      status: 1,
+    });
+  });
+
+  it('lets requests overlap with later commands, and waits for all of them before it ends', async () => {
+    sides.prepare('qemu-img', 'create', '-q', '-f', 'qcow2', 'k.qcow2', '8M');
+    const many = Array.from({ length: 24 }, (_, i) => `aio_write -P ${i + 1} ${i * 300}k 300k`);
+    for (const [side, tool] of [
+      [sides.ours, undefined],
+      [sides.theirs, 'qemu-io'],
+    ] as const) {
+      const args = [
+        ...commands(...many, 'aio_flush', 'aio_write -z -u 100k 64k', 'aio_flush', 'aio_read -P 24 6900k 300k', 'read -P 1 0 100k'),
+        '-t',
+        'writethrough',
+        'k.qcow2',
+      ];
+      const { out, status } = tool ? sides.qemu(tool, args) : await sides.tabdisk(['io', ...args], { side });
+      expect(status).toBe(0);
+      expect(out.match(/^wrote /gm)).toHaveLength(25);
+      expect(out.match(/^read /gm)).toHaveLength(2);
+    }
+    expect(sides.qemu('qemu-img', ['compare', join(sides.ours, 'k.qcow2'), join(sides.theirs, 'k.qcow2')])).toMatchObject({ status: 0 });
+  });
+
+  it('ends by a signal', () => {
+    sides.prepare('qemu-img', 'create', '-q', '-f', 'qcow2', 'k.qcow2', '1M');
+    const main = join(import.meta.dirname, '../../src/cli/main.ts');
+    const ours = (...lines: string[]) =>
+      spawnSync(process.execPath, ['--import', import.meta.resolve('tsx'), main, 'io', ...commands(...lines), 'k.qcow2'], {
+        cwd: sides.ours,
+        encoding: 'utf8',
+      });
+    const theirs = (...lines: string[]) => spawnSync('qemu-io', [...commands(...lines), 'k.qcow2'], { cwd: sides.theirs, encoding: 'utf8' });
+    for (const lines of [
+      ['length', 'sigraise 15', 'length'],
+      ['abort', 'length'],
+      ['sigraise 65', 'sigraise 10', 'length'],
+    ]) {
+      const [one, other] = [ours(...lines), theirs(...lines)];
+      expect([one.status, one.signal]).toEqual([other.status, other.signal]);
+      if (lines[0] !== 'abort') expect(one.stdout).toBe(other.stdout);
+    }
   });
 });

@@ -15,7 +15,6 @@ afterAll(() => sides.remove());
 
 describe('refused by name', () => {
   it.each([
-    ['bitmap --add k.qcow2 b', "The command 'bitmap'"],
     ['dd --image-opts if=k.qcow2 of=x', 'The option --image-opts'],
     ['measure -O vdi k.qcow2', "The format 'vdi'"],
     ['rebase -b x -F vmdk k.qcow2', "The format 'vmdk'"],
@@ -26,7 +25,6 @@ describe('refused by name', () => {
     ['create -f qcow2 -o encryption=on n.qcow2 1M', "n.qcow2: The option 'encryption'"],
     ['create -f qcow2 -o encrypt.format=luks n.qcow2 1M', "n.qcow2: The option 'encrypt.format'"],
     ['create -f raw -o nocow=on n.raw 1M', "n.raw: The option 'nocow'"],
-    ['convert --bitmaps -O qcow2 k.qcow2 n.qcow2', 'The option --bitmaps'],
     ['convert --target-image-opts k.qcow2 n.raw', 'The option --target-image-opts'],
     ['io -C k.qcow2', 'The option -C'],
     ['io --image-opts k.qcow2', 'The option --image-opts'],
