@@ -4,7 +4,7 @@
  * so that a wrong option costs nothing.
  */
 import { existsSync, unlinkSync } from 'node:fs';
-import { type CreateOptions, createDisk, type Disk, DiskError, memoryStorage, type Resolve } from '../index.ts';
+import { type CreateOptions, createDisk, type Disk, DiskError, memoryStorage, type Resolve, type SecretCallback } from '../index.ts';
 import { nodeFileStorage } from '../storage/node-file.ts';
 import { CannotOpen, localPath, refusal } from './images.ts';
 import { requireDiskSize, sizeParameter, wholeSectors } from './sizes.ts';
@@ -24,10 +24,24 @@ export interface KnownOption {
 
 const SIZE: KnownOption = { name: 'size', type: 'size', help: 'virtual disk size' };
 
+/** Options of a LUKS header, by the names that the format luks has for them. */
+const LUKS: readonly KnownOption[] = [
+  { name: 'key-secret', type: 'text', help: 'id of the secret that has the passphrase' },
+  { name: 'cipher-alg', type: 'text', help: 'aes-128, aes-192 or aes-256' },
+  { name: 'cipher-mode', type: 'text', help: 'xts, cbc, ctr or ecb' },
+  { name: 'ivgen-alg', type: 'text', help: 'plain, plain64 or essiv' },
+  { name: 'ivgen-hash-alg', type: 'text', help: 'hash of essiv' },
+  { name: 'hash-alg', type: 'text', help: 'hash of key derivation' },
+  { name: 'iter-time', type: 'number', help: 'milliseconds that unlocking is to take' },
+];
+
 /** In the order in which `create` prints them. */
 const KNOWN: Readonly<Record<string, readonly KnownOption[]>> = {
   raw: [SIZE, { name: 'preallocation', type: 'text', help: 'off; falloc and full both write zeros' }],
   qcow2: [
+    { name: 'encryption', type: 'flag', help: 'on is encrypt.format=aes, which is deprecated' },
+    { name: 'encrypt.format', type: 'text', help: 'luks, or aes as in old images' },
+    ...LUKS.map((option) => ({ ...option, name: `encrypt.${option.name}` })),
     { name: 'cluster_size', type: 'size', default: 65536, help: 'bytes in a cluster: 512 to 2M, a power of two' },
     { name: 'extended_l2', type: 'flag', default: false, help: 'L2 entries with subclusters; clusters of 16k or more' },
     { name: 'preallocation', type: 'text', help: 'off, metadata, falloc or full' },
@@ -41,10 +55,11 @@ const KNOWN: Readonly<Record<string, readonly KnownOption[]>> = {
     { name: 'lazy_refcounts', type: 'flag', default: false, help: 'write reference counts when the image is closed' },
     { name: 'refcount_bits', type: 'number', default: 16, help: 'bits in a reference count: 1 to 64, a power of two' },
   ],
+  luks: [SIZE, ...LUKS],
 };
 
 /** QEMU's further options: known, but refused. */
-const ELSEWHERE = /^(encrypt\..*|encryption|nocow|extent_size_hint)$/;
+const ELSEWHERE = /^(nocow|extent_size_hint)$/;
 
 /** The options of one image, with values of the right type. */
 export type ImageOptions = Map<string, OptionValue>;
@@ -135,6 +150,8 @@ export interface MakeRequest {
   /** Opens the backing file. Without it (`-u`) nobody looks whether there is one. */
   readonly resolve?: Resolve;
   readonly cache?: CreateOptions['cache'];
+  /** Answers with passphrases. */
+  readonly secret?: SecretCallback;
 }
 
 /** Makes an image file, emptying one that is there, and opens it. Throws a `Failure` whose message `place` completes. */
@@ -152,10 +169,15 @@ export async function makeImage(request: MakeRequest): Promise<Disk> {
       ? {}
       : { backing: { name: String(backing), ...(backingFormat === undefined ? {} : { format: String(backingFormat) }) } }),
     ...(cache ? { cache } : {}),
+    ...(request.secret ? { secret: request.secret } : {}),
   };
-  // Whole images of zeros are not made in memory.
-  const light = format === 'raw' ? 'off' : 'metadata';
-  const rehearsal = all.preallocation === 'falloc' || all.preallocation === 'full' ? { ...all, preallocation: light } : all;
+  // Whole images of zeros are not made in memory, and keys are not derived for long.
+  const rehearsal = {
+    ...all,
+    ...(all.preallocation === 'falloc' || all.preallocation === 'full' ? { preallocation: format === 'raw' ? 'off' : 'metadata' } : {}),
+    ...(format === 'luks' ? { 'iter-time': 1 } : {}),
+    ...(all['encrypt.format'] === 'luks' ? { 'encrypt.iter-time': 1 } : {}),
+  };
   const nothing: Resolve = () => ({ storage: memoryStorage(), format: 'raw' });
   try {
     await (await createDisk(memoryStorage({ name }), { ...rehearsal, resolve: nothing })).close();

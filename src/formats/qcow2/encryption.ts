@@ -101,14 +101,13 @@ export function encryptionChoice({ options }: Pick<CreateParameters, 'options'>)
   const format = options['encrypt.format'];
   const flag = options.encryption === true || options.encryption === 'on';
   const refuse = (field: string, message: string) => new DiskError('refused', `${FORMAT}: ${message}`, { format: FORMAT, field });
-  if (flag && format !== undefined) throw refuse('encryption', 'Options encryption and encrypt.format are mutually exclusive');
+  if (flag && format !== undefined) throw refuse('encryption', "'encrypt.format' and its alias 'encryption' can't be used at the same time");
   if (format !== undefined && format !== 'aes' && format !== 'luks')
-    throw refuse('encrypt.format', `Parameter 'encrypt.format' does not accept value '${format}'`);
+    throw refuse('encrypt.format', `Parameter 'format' does not accept value '${format}'`);
   const choice: EncryptionChoice = format ?? (flag ? 'aes' : undefined);
-  const allowed = choice === 'luks' ? /^/ : choice === 'aes' ? /^encrypt\.(format|key-secret)$/ : /^(?!encrypt\.)/;
-  for (const name of Object.keys(options))
-    if (name.startsWith('encrypt.') && !allowed.test(name) && !(flag && name === 'encrypt.key-secret'))
-      throw refuse(name, `Parameter '${name}' is unexpected`);
+  const further = Object.keys(options).find((name) => name.startsWith('encrypt.') && !/^encrypt\.(format|key-secret)$/.test(name));
+  if (!choice && (further ?? options['encrypt.key-secret']) !== undefined) throw refuse('encrypt.format', "Parameter 'encrypt.format' is missing");
+  if (choice === 'aes' && further !== undefined) throw refuse(further, `Parameter '${further}' is unexpected`);
   if (choice === 'luks') luksOptions(options, FORMAT, 'encrypt.');
   return choice;
 }
