@@ -11,12 +11,14 @@ import {
 import { printUsage } from './help.ts';
 import { beside, CannotOpen, type Images, knownFormat, withImages } from './images.ts';
 import { parseOptions } from './options.ts';
+import { askSecrets, takeObjects } from './secrets.ts';
 import { sizeArgument, wholeSectors } from './sizes.ts';
 import { Failure, misuse, type Terminal } from './terminal.ts';
 
 /** Runs `create`; returns the exit status. */
 export async function run(terminal: Terminal, args: readonly string[]): Promise<number> {
-  const options = parseOptions(args, { short: 'F:b:f:ho:qu', long: { help: 'h', object: 'object:' }, refused: ['object'] });
+  const options = parseOptions(args, { short: 'F:b:f:ho:qu', long: { help: 'h', object: 'object:' } });
+  takeObjects(terminal, options);
   if (options.has('h')) return printUsage(terminal, 'create');
   const lists = options.all('o');
   requireOptionLists(lists);
@@ -39,7 +41,7 @@ export async function run(terminal: Terminal, args: readonly string[]): Promise<
       if (!image.has('size')) throw new Failure('Image creation needs a size parameter');
       if (!options.has('q')) terminal.out(formattingLine(file, format, image));
       const resolve = options.has('u') ? undefined : images.chain(file).resolve;
-      images.adopt(await makeImage({ path: file, format, options: image, ...(resolve ? { resolve } : {}) }), file);
+      images.adopt(await makeImage({ path: file, format, options: image, secret: askSecrets(terminal), ...(resolve ? { resolve } : {}) }), file);
       return 0;
     }),
   );

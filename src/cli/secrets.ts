@@ -4,7 +4,8 @@
  */
 import { readFileSync } from 'node:fs';
 import type { SecretCallback } from '../index.ts';
-import { Failure, notYet } from './terminal.ts';
+import type { Options } from './options.ts';
+import { Failure, notYet, type Terminal } from './terminal.ts';
 import { systemText } from './words.ts';
 
 /** Kinds of object that QEMU has for other purposes. */
@@ -12,13 +13,28 @@ const OTHER_OBJECTS =
   /^(throttle-group|iothread|main-loop|authz-|colo-|cryptodev-|dbus-|filter-|input-|memory-|pr-manager|qtest|rng-|secret_keyring|tls-|x-)/;
 const PROPERTIES = ['data', 'file', 'format', 'iv', 'keyid'];
 
-/** The secrets of one command. */
-export class Secrets {
+/** By the terminal of the command that named them: every command has one of its own. */
+const known = new WeakMap<Terminal, Secrets>();
+
+/** Reads what `--object` names, for the images that the command opens. Throws a `Failure` in QEMU's words. */
+export function takeObjects(terminal: Terminal, options: Options): void {
+  for (const object of options.all('object')) secretsOf(terminal).add(object);
+}
+
+/** Answers with the secrets that the command was given. */
+export const askSecrets = (terminal: Terminal): SecretCallback => secretsOf(terminal).ask;
+
+function secretsOf(terminal: Terminal): Secrets {
+  const secrets = known.get(terminal) ?? new Secrets();
+  known.set(terminal, secrets);
+  return secrets;
+}
+
+class Secrets {
   readonly #values = new Map<string, Uint8Array>();
 
-  /** Reads the values of `--object`. Throws a `Failure` in QEMU's words. */
-  constructor(objects: readonly string[] = []) {
-    for (const object of objects) this.#add(object.startsWith('{') ? fromJson(object) : fromList(object));
+  add(object: string): void {
+    this.#add(object.startsWith('{') ? fromJson(object) : fromList(object));
   }
 
   /** Answers with the secret that options name. An image whose options name none has none. */
