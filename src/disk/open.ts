@@ -8,7 +8,7 @@ import type { Storage } from '../storage/storage.ts';
 import { type OpenOptions, openChain } from './chain.ts';
 import { closeAll, dataFileOpener } from './data-file.ts';
 import { Disk } from './disk.ts';
-import { askSecret } from './secrets.ts';
+import { askedOnce, askSecret } from './secrets.ts';
 
 /**
  * Opens a disk image. The disk owns the storage and closes it. Throws `wrong-format`, `corrupt` or `unsupported` naming the field;
@@ -44,9 +44,10 @@ export function createDisk(storage: Storage | PromiseLike<Storage>, options: Cre
 }
 
 function* create(storage: Storage | PromiseLike<Storage>, all: CreateOptions): Io<Disk> {
-  const { format, size, backing, resolve, cache, secret, formats = allFormats, ...rest } = all;
+  const { format, size, backing, resolve, cache, secret: given, formats = allFormats, ...rest } = all;
   const opened = 'then' in storage ? yield* wait(storage) : storage;
   const files: Storage[] = [];
+  const secret = given === undefined ? undefined : askedOnce(opened.name, given);
   try {
     const descriptor = findFormat(formats, format);
     if (!descriptor.create) throw new DiskError('unsupported', `${descriptor.name}: images of this format cannot be created`, { format });
@@ -75,6 +76,7 @@ function* backingSize(backing: BackingReference | undefined, { resolve, formats 
   const node = yield* openChain(storage, {
     readOnly: true,
     noBacking: true,
+    noData: true,
     ...(formats ? { formats } : {}),
     ...(format ? { format } : {}),
   });

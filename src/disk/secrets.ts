@@ -19,6 +19,16 @@ export function askSecret(secret: Secret | SecretCallback | undefined): AskSecre
   };
 }
 
+/** For an image that is made and then opened: what was answered for the new one is the answer for the one that is opened. */
+export function askedOnce(image: string, secret: Secret | SecretCallback): SecretCallback {
+  let answer: Secret | undefined;
+  return async (request) => {
+    if (request.image !== image) return typeof secret === 'function' ? secret(request) : secret;
+    answer ??= typeof secret === 'function' ? await secret(request) : secret;
+    return answer;
+  };
+}
+
 async function call(secret: SecretCallback, request: SecretRequest): Promise<Secret | undefined> {
   try {
     return await secret(request);
