@@ -22,8 +22,6 @@ describe('refused by name', () => {
     ['info --object secret,id=s k.qcow2', 'The option --object'],
     ['create -f vmdk n.vmdk 1M', "n.vmdk: The format 'vmdk'"],
     ['info -f vmdk k.vmdk', "The format 'vmdk'"],
-    ['create -f qcow2 -o encryption=on n.qcow2 1M', "n.qcow2: The option 'encryption'"],
-    ['create -f qcow2 -o encrypt.format=luks n.qcow2 1M', "n.qcow2: The option 'encrypt.format'"],
     ['create -f raw -o nocow=on n.raw 1M', "n.raw: The option 'nocow'"],
     ['convert --target-image-opts k.qcow2 n.raw', 'The option --target-image-opts'],
     ['io -C k.qcow2', 'The option -C'],
