@@ -53,7 +53,7 @@ describe('refused by name', () => {
   });
 });
 
-const VERBS = 'create info check map convert compare commit rebase measure dd bench snapshot resize amend io'.split(' ');
+const VERBS = 'create info check map convert compare commit rebase measure dd bench snapshot resize amend bitmap io'.split(' ');
 
 describe('the program', () => {
   it('prints help on one screen, for all and for each verb', async () => {

@@ -434,6 +434,48 @@ bench -d -1 s.qcow2
 bench -s 0 -c 1 nofile
 bench -c 4 -o 10M s.qcow2
 bench -c 10 -s 11M s.qcow2
+amend
+amend s.qcow2
+amend -o compat=0.10
+amend -o compat=v9 s.qcow2
+amend -o foo=1 s.qcow2
+amend -o cluster_size=4k s.qcow2
+amend -o refcount_bits=3 s.qcow2
+amend -o '' s.qcow2
+amend -o lazy_refcounts=x s.qcow2
+amend -f raw -o size=1M a.raw
+amend -o size=1M a.raw
+amend -f nope -o compat=v3 s.qcow2
+amend -t foo -o compat=v3 s.qcow2
+amend -z s.qcow2
+amend -o compat=v3 nofile
+amend -o compat=v3 s.qcow2 b
+amend -o backing_file=x s.qcow2
+amend -o preallocation=full s.qcow2
+amend -p -o compat=v3 nofile
+bitmap
+bitmap s.qcow2
+bitmap --add s.qcow2
+bitmap --add nofile b
+bitmap --remove s.qcow2 b
+bitmap --clear s.qcow2 b
+bitmap --enable s.qcow2 b
+bitmap --disable s.qcow2 b
+bitmap --merge x s.qcow2 b
+bitmap --add -g 3 s.qcow2 b
+bitmap --add -g x s.qcow2 b
+bitmap -g 64k --remove s.qcow2 b
+bitmap -b a.raw --add s.qcow2 b
+bitmap -F raw --add s.qcow2 b
+bitmap --add -f nope s.qcow2 b
+bitmap --merge x -b nofile -F qcow2 s.qcow2 b
+bitmap -z s.qcow2 b
+bitmap --add s.qcow2 b c
+bitmap --merge
+bitmap s.qcow2 b
+convert --bitmaps s.qcow2 out.raw
+convert --skip-broken-bitmaps s.qcow2 out.raw
+convert --bitmaps -O qcow2 a.raw out.qcow2
 `;
 
 describe('a wrong invocation of qemu-img is answered as qemu-img answers it', () => {
