@@ -12,7 +12,7 @@ export { type InspectionReport, inspect } from './disk/inspect.ts';
 export type { CacheMode, MapRun } from './disk/node.ts';
 export { type CreateOptions, createDisk, openDisk } from './disk/open.ts';
 export type { Secret, SecretCallback } from './disk/secrets.ts';
-export type { Snapshots } from './disk/snapshots.ts';
+export type { SnapshotOptions, Snapshots } from './disk/snapshots.ts';
 export type { DriveStatistics, LatencyHistogram, OperationStatistics } from './drive/accounting.ts';
 export type { DriveErrorEvent, DriveEvent } from './drive/bay.ts';
 export type { BlockConfiguration } from './drive/block-configuration.ts';

@@ -11,6 +11,7 @@ import { Bitmaps } from './bitmaps.ts';
 import { type DiskInfo, diskInfo } from './info.ts';
 import type { BlockNode, MapRun, ZeroOptions } from './node.ts';
 import { Snapshots } from './snapshots.ts';
+import { readVmState, writeVmState } from './vm-state.ts';
 
 /** How a disk is to grow. */
 export type GrowthOptions = Pick<ResizeOptions, 'preallocation'>;
@@ -131,6 +132,21 @@ export class Disk implements AsyncDisk {
 
   closeSync(): void {
     runSync(this.node.close());
+  }
+
+  /**
+   * Reads machine state that lies in the image beside the disk, as `writeVmState` left it or `snapshots.apply` brought it back. Throws
+   * `unsupported` if the format keeps none.
+   */
+  async readVmState(offset: number, lengthOrInto: number | Uint8Array): Promise<Uint8Array> {
+    const into = typeof lengthOrInto === 'number' ? new Uint8Array(lengthOrInto) : lengthOrInto;
+    await runAsync(readVmState(this.node, offset, into));
+    return into;
+  }
+
+  /** Writes machine state beside the disk; `snapshots.create` with its `vmStateSize` takes it over. */
+  writeVmState(offset: number, bytes: Uint8Array): Promise<void> {
+    return runAsync(writeVmState(this.node, offset, bytes));
   }
 
   /** Runs of guest bytes in one state, in order, neighbours in the same state merged where the file offsets continue. */

@@ -1,8 +1,18 @@
 /** Internal snapshots of a disk: finding them by id or name, and running each change with nothing else in flight. */
 import { DiskError } from '../base/errors.ts';
 import { type Io, runAsync } from '../base/io.ts';
-import type { SnapshotDriver, SnapshotInfo } from '../formats/driver.ts';
+import type { MachineMoment, SnapshotDriver, SnapshotInfo } from '../formats/driver.ts';
 import { BlockNode } from './node.ts';
+import { clearVmState, readStored, replaceVmState } from './vm-state.ts';
+
+/** What a new snapshot is to have. `vmStateSize` is given instead of `vmState` where that was written piece by piece (`Disk.writeVmState`). */
+export interface SnapshotOptions extends MachineMoment {
+  readonly name: string;
+  /** Now, if it is left out. */
+  readonly date?: Date;
+  /** The machine's state, kept with the snapshot. */
+  readonly vmState?: Uint8Array;
+}
 
 /** `disk.snapshots`. An argument `idOrName` matches an id first, then a name, as QEMU does. */
 export class Snapshots<D = unknown> {
@@ -27,9 +37,16 @@ export class Snapshots<D = unknown> {
   }
 
   /** Freezes the disk as it is now. Names may repeat, as in QEMU; the id is unique. Durable when it resolves. */
-  create(options: { name: string; date?: Date }): Promise<SnapshotInfo> {
-    const { name, date = new Date() } = options;
-    return runAsync(this.#node.exclusive(() => this.#driver().create({ name, date })));
+  create(options: SnapshotOptions): Promise<SnapshotInfo> {
+    return runAsync(this.#node.exclusive(() => this.#create(options)));
+  }
+
+  /**
+   * The machine state of a snapshot, or a part of it, in a new array; what the image does not have reads as zero. Throws `refused` for more than
+   * 1 GiB at once.
+   */
+  readVmState(idOrName: string, range: { offset?: number; length?: number } = {}): Promise<Uint8Array> {
+    return runAsync(this.#readVmState(idOrName, range));
   }
 
   /** Makes the disk what it was; everything since is lost unless another snapshot has it. The size may change. */
@@ -44,6 +61,24 @@ export class Snapshots<D = unknown> {
   /** The snapshot's contents as a read-only disk. It must be closed before the disk is. */
   open(idOrName: string): Promise<D> {
     return runAsync(this.#open(idOrName));
+  }
+
+  *#create({ name, date = new Date(), vmState, vmStateSize = vmState?.length ?? 0, ...moment }: SnapshotOptions): Io<SnapshotInfo> {
+    const driver = this.#driver();
+    if (!vmState) return yield* driver.create({ name, date, vmStateSize, ...moment });
+    try {
+      yield* replaceVmState(this.#node, vmState);
+      return yield* driver.create({ name, date, vmStateSize, ...moment });
+    } catch (error) {
+      yield* clearVmState(this.#node);
+      throw error;
+    }
+  }
+
+  *#readVmState(idOrName: string, range: { offset?: number; length?: number }): Io<Uint8Array> {
+    const { id, vmStateSize } = this.#find(idOrName);
+    const driver = yield* this.#driver().view(id);
+    return yield* readStored(new BlockNode({ driver, readOnly: true, owned: false }), vmStateSize, range);
   }
 
   #delete({ id, name }: SnapshotInfo): Io<void> {

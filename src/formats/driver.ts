@@ -62,10 +62,19 @@ export interface SnapshotInfo {
   readonly diskSize: number;
 }
 
+/** What is noted of a machine when a snapshot is made. */
+export interface MachineMoment {
+  /** Bytes of the machine's state, which `ImageDriver.vmState` holds and the snapshot takes over; 0: none. */
+  readonly vmStateSize?: number;
+  readonly vmClockNanoseconds?: number;
+  /** Instructions executed, where the emulator counts them. */
+  readonly icount?: number;
+}
+
 /** Snapshots inside an image. Every verb leaves the image flushed. */
 export interface SnapshotDriver {
   list(): SnapshotInfo[];
-  create(options: { name: string; date: Date }): Io<SnapshotInfo>;
+  create(options: MachineMoment & { name: string; date: Date }): Io<SnapshotInfo>;
   /** Makes the disk read as it did; may change `ImageDriver.size`. */
   apply(id: string): Io<void>;
   delete(id: string): Io<void>;
@@ -248,6 +257,11 @@ export interface ImageDriver {
   check?(options: CheckOptions): Io<CheckResult>;
   readonly snapshots?: SnapshotDriver;
   readonly bitmaps?: BitmapDriver;
+  /**
+   * The machine's state as an image of its own: bytes that lie in the image, but not on the disk. Its `size` is what may be there at most. It
+   * shares this driver's tables, so changes to it run with nothing else in flight. Absent: the image has no room for such state.
+   */
+  vmState?(): ImageDriver & { clear(): Io<void> };
   metadata?(): Io<MetadataExtent[]>;
   info(): FormatInfo;
   /** Makes everything before it durable, in an order that survives a power cut at any point. */

@@ -97,6 +97,18 @@ export class Guest {
     await this.#switch({ snapshots: after }, () => this.#disk.snapshots.create({ name }));
   }
 
+  /** A snapshot with machine state: `bytes` of it, which its name tells. */
+  async snapshotWithState(name: string, bytes: number): Promise<void> {
+    const full = `${name}=${bytes}`;
+    const after = new Map(this.#snapshots).set(full, [...this.#now]);
+    await this.#switch({ snapshots: after }, () => this.#disk.snapshots.create({ name: full, vmState: machineState(full, bytes) }));
+  }
+
+  /** Machine state that no snapshot takes over. */
+  async writeState(offset: number, bytes: number): Promise<void> {
+    await this.#disk.writeVmState(offset, machineState('', bytes));
+  }
+
   async apply(name: string): Promise<void> {
     const contents = this.#snapshots.get(name) as readonly number[];
     await this.#switch({ contents }, () => this.#disk.snapshots.apply(name));
@@ -237,7 +249,16 @@ async function requireState(disk: Disk, right: Right): Promise<void> {
     if (view.size !== contents.length * SECTOR) throw new Error(`snapshot ${name} has ${view.size} bytes`);
     requireSectors(await view.read(0, view.size), contents, `snapshot ${name}, sector`);
     await view.close();
+    const bytes = Number(name.split('=')[1] ?? 0);
+    if (Buffer.compare(await disk.snapshots.readVmState(name), machineState(name, bytes)) !== 0)
+      throw new Error(`snapshot ${name} has other machine state`);
   }
+}
+
+/** Bytes that a name tells. */
+function machineState(name: string, length: number): Uint8Array {
+  const seed = [...name].reduce((sum, letter) => sum * 31 + letter.charCodeAt(0), 7);
+  return new Uint8Array(length).map((_, i) => (seed + i * 7 + (i >> 8)) & 0xff);
 }
 
 function requireSectors(bytes: Uint8Array, right: readonly (number | readonly number[])[], what: string): void {

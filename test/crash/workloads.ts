@@ -64,6 +64,22 @@ async function snapshots(guest: Guest, random: Random, most: number): Promise<vo
   }
 }
 
+/** Snapshots with machine state, brought back and deleted; state that none takes over; and the disk grows over where it lay. */
+async function machines(guest: Guest, random: Random, most: number): Promise<void> {
+  const names: string[] = [];
+  for (let i = 0; i < 9; i++) {
+    await writes(guest, random, { count: 3, most });
+    const bytes = random.between(1, 60_000);
+    const what = names.length < 2 ? 'create' : random.pick(['create', 'apply', 'delete', 'stray', 'resize'] as const);
+    if (what === 'create') names.push(`m${i}=${bytes}`);
+    if (what === 'create') await guest.snapshotWithState(`m${i}`, bytes);
+    else if (what === 'apply') await guest.apply(random.pick(names));
+    else if (what === 'delete') await guest.delete(names.splice(random.between(0, names.length - 1), 1)[0] as string);
+    else if (what === 'stray') await guest.writeState(random.between(0, 20_000), bytes);
+    else await guest.resize(guest.sectors + random.between(1, 300));
+  }
+}
+
 interface Amendments {
   readonly cluster: number;
   readonly snapshots: boolean;
@@ -279,6 +295,9 @@ export const workloads: readonly Workload[] = [
         }
       },
     }),
+  ),
+  ...[SMALL, { cluster_size: 4096 }, { ...SMALL, refcount_bits: 4 }].map((options) =>
+    qcow2('machine state', options, { sectors: 300, run: (guest, random) => machines(guest, random, 12) }),
   ),
   ...[
     { options: SMALL, snapshots: false },

@@ -48,6 +48,7 @@ import { listMetadata } from './map-metadata.ts';
 import { Metadata } from './metadata.ts';
 import { makeEmpty, resize } from './resize.ts';
 import { Qcow2Snapshots } from './snapshots.ts';
+import { VmStateArea } from './vm-state.ts';
 
 const DECODED_CLUSTERS = 8;
 
@@ -249,6 +250,10 @@ export class Qcow2Image implements ImageDriver {
 
   *makeEmpty(): Io<void> {
     yield* this.#metadata.guarded(() => makeEmpty(this.#metadata));
+  }
+
+  vmState(): VmStateArea {
+    return new VmStateArea(this.#metadata, this);
   }
 
   *setBacking(backing: BackingReference | undefined): Io<void> {

@@ -188,11 +188,12 @@ function encodeSnapshot(entry: SnapshotEntry): Uint8Array {
   return bytes;
 }
 
-/** Extra data as QEMU 7.2 writes it: 64-bit VM state size, disk size, instruction count (0: none was kept). */
-export function encodeSnapshotExtra(vmStateSize: number, diskSize: number): Uint8Array {
+/** Extra data as QEMU 7.2 writes it: 64-bit VM state size, disk size, instruction count. */
+export function encodeSnapshotExtra(vmStateSize: number, diskSize: number, icount = 0): Uint8Array {
   const extra = new Uint8Array(24);
   const data = view(extra);
   setU64be(data, 0, vmStateSize);
   setU64be(data, 8, diskSize);
+  setU64be(data, 16, icount);
   return extra;
 }

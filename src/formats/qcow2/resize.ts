@@ -68,8 +68,8 @@ function* setSize(meta: Metadata, size: number): Io<void> {
   yield* meta.switchTo({ size }, {});
 }
 
-/** Gives up every cluster and L2 table that lies wholly past `size`. */
-function* dropPast(meta: Metadata, size: number): Io<void> {
+/** Gives up every cluster and L2 table that lies wholly past `size`. Durable when it returns. */
+export function* dropPast(meta: Metadata, size: number): Io<void> {
   const end = meta.l1Size * meta.l2Coverage;
   for (let at = roundUp(size, meta.clusterSize); at < end; ) {
     const l1Index = Math.floor(at / meta.l2Coverage);

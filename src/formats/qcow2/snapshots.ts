@@ -6,7 +6,7 @@
 import { view } from '../../base/bytes.ts';
 import { corrupt, DiskError, unsupported } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
-import type { ImageDriver, SnapshotDriver, SnapshotInfo } from '../driver.ts';
+import type { ImageDriver, MachineMoment, SnapshotDriver, SnapshotInfo } from '../driver.ts';
 import { FORMAT, l1EntriesFor, MAX_SNAPSHOTS } from './layout.ts';
 import { COPIED_HIGH, encodeSnapshotExtra, encodeSnapshots, entryOffset, type SnapshotEntry } from './layout-tables.ts';
 import { type Metadata, putEntry } from './metadata.ts';
@@ -30,31 +30,37 @@ export class Qcow2Snapshots implements SnapshotDriver {
     return this.#meta.snapshots.map((entry) => describe(entry, this.#meta.header.size));
   }
 
-  *create({ name, date }: { name: string; date: Date }): Io<SnapshotInfo> {
+  *create({ name, date, vmStateSize = 0, vmClockNanoseconds = 0, icount = 0 }: MachineMoment & { name: string; date: Date }): Io<SnapshotInfo> {
     const meta = this.#meta;
     if (new TextEncoder().encode(name).length > NAME_LIMIT)
       throw new DiskError('refused', `${FORMAT}: a snapshot name has at most ${NAME_LIMIT} bytes`, { format: FORMAT, field: 'name' });
     if (meta.snapshots.length >= MAX_SNAPSHOTS)
       throw new DiskError('refused', `${FORMAT}: an image has at most ${MAX_SNAPSHOTS} snapshots`, { format: FORMAT, field: 'nb_snapshots' });
     return yield* this.#change(function* (shadow) {
+      // The machine's state goes to the snapshot alone: the active tables would only have to copy it at the next.
+      const kept = vmStateSize > 0 ? l1EntriesFor(meta.header.size, meta.header) * 8 : meta.l1Size * 8;
       const active = meta.copyL1();
+      const state = active.slice(kept);
+      active.fill(0, kept);
       yield* shadow.countTree(active, 1);
       yield* shadow.requireFits();
       // The active L1 and the snapshot's are both written anew, with the same entries.
       const l1 = yield* refreshed(meta, shadow, active, 2);
+      const stored = l1.slice();
+      stored.set(state, kept);
       const milliseconds = date.getTime();
       const entry: SnapshotEntry = {
-        l1Offset: l1.length > 0 ? yield* shadow.place(l1) : 0,
+        l1Offset: l1.length > 0 ? yield* shadow.place(stored) : 0,
         l1Size: meta.l1Size,
         id: String(1 + meta.snapshots.reduce((most, { id }) => Math.max(most, Number.parseInt(id, 10) || 0), 0)),
         name,
         dateSeconds: Math.floor(milliseconds / 1000),
         dateNanoseconds: (milliseconds % 1000) * 1_000_000,
-        vmClockNanoseconds: 0,
-        vmStateSize: 0,
+        vmClockNanoseconds,
+        vmStateSize,
         diskSize: meta.header.size,
-        icount: 0,
-        extra: encodeSnapshotExtra(0, meta.header.size),
+        icount,
+        extra: encodeSnapshotExtra(vmStateSize, meta.header.size, icount),
       };
       yield* switchTables(meta, shadow, { l1, snapshots: [...meta.snapshots, entry] });
       return describe(entry, meta.header.size);

@@ -1,0 +1,92 @@
+/**
+ * The machine's state in an image. It lies at guest offsets past the disk's end, from the first that an L2 table of its own maps, in the
+ * same tables as the disk: so a snapshot, which is a copy of the L1 table, has it too.
+ *
+ * Crash argument. The guest cannot see what is written here; it goes to new clusters like any write, and the L1 table grows in one switch.
+ * A cut before the snapshot that takes it over leaves clusters past the disk's end, which a growth of the disk clears before it shows them.
+ */
+import { unsupported } from '../../base/errors.ts';
+import type { Io } from '../../base/io.ts';
+import type { Storage } from '../../storage/storage.ts';
+import type { Extent, FormatInfo, ImageDriver, Placement } from '../driver.ts';
+import { FORMAT, l1EntriesFor, MAX_L1_BYTES } from './layout.ts';
+import type { Metadata } from './metadata.ts';
+import { dropPast } from './resize.ts';
+
+export class VmStateArea implements ImageDriver {
+  readonly format = FORMAT;
+  readonly #meta: Metadata;
+  readonly #image: Required<Pick<ImageDriver, 'map' | 'decode' | 'allocate'>> & Pick<ImageDriver, 'flush'>;
+
+  /** `image` is asked for guest offsets past its size. */
+  constructor(meta: Metadata, image: Required<Pick<ImageDriver, 'map' | 'decode' | 'allocate'>> & Pick<ImageDriver, 'flush'>) {
+    this.#meta = meta;
+    this.#image = image;
+  }
+
+  get storage(): Storage {
+    return this.#meta.storage;
+  }
+
+  get clusterSize(): number {
+    return this.#meta.clusterSize;
+  }
+
+  get size(): number {
+    return Math.min(Number.MAX_SAFE_INTEGER, (MAX_L1_BYTES / 8) * this.#meta.l2Coverage) - this.#start;
+  }
+
+  /** Guest offset of its first byte. */
+  get #start(): number {
+    return l1EntriesFor(this.#meta.header.size, this.#meta.header) * this.#meta.l2Coverage;
+  }
+
+  *map(offset: number, length: number): Io<Extent> {
+    return yield* this.#image.map(this.#start + offset, length);
+  }
+
+  *decode(offset: number, into: Uint8Array): Io<void> {
+    yield* this.#image.decode(this.#start + offset, into);
+  }
+
+  *allocate(offset: number, length: number, after?: number): Io<Placement> {
+    const meta = this.#meta;
+    if (meta.external) throw unsupported(FORMAT, 'an image with an external data file cannot hold machine state', { field: 'data_file' });
+    const start = this.#start;
+    meta.requireSound();
+    yield* meta.lock.run(() => meta.growL1Ahead(start + offset + length));
+    const placement = yield* this.#image.allocate(start + offset, length, after);
+    const { fresh } = placement;
+    if (!fresh) return placement;
+    return {
+      ...placement,
+      fresh: {
+        start: fresh.start - start,
+        end: fresh.end - start,
+        *commit() {
+          yield* fresh.commit();
+        },
+        *abort() {
+          yield* fresh.abort();
+        },
+      },
+    };
+  }
+
+  /** Gives the space of all of it back. Durable when it returns. */
+  *clear(): Io<void> {
+    const meta = this.#meta;
+    meta.requireSound();
+    yield* meta.lock.run(() => dropPast(meta, meta.header.size));
+  }
+
+  info(): FormatInfo {
+    return {};
+  }
+
+  *flush(): Io<void> {
+    yield* this.#image.flush();
+  }
+
+  *close(): Io<void> {}
+}
