@@ -56,10 +56,16 @@ export async function copyIn(file: Blob, storage: Storage, job: JobOptions): Pro
   }
 }
 
-/** Opens a storage as an image to see that it can be; closes it, and returns the guest's size. */
+/** Opens a storage as an image to see that it can be, with its passphrase if it is encrypted; closes it, and returns the guest's size. */
 export async function verify(storage: Storage, format: string): Promise<number> {
-  const disk = await openDisk(storage, { format, readOnly: true });
+  const disk = await openDisk(storage, { format, readOnly: true, noData: true });
   const { size } = disk;
+  const dataFile = (await disk.info())['format-specific']?.data['data-file'];
   await disk.close();
+  if (dataFile !== undefined)
+    throw new DiskError('refused', `The image keeps its data in another file (${JSON.stringify(dataFile)}), which cannot be imported`, {
+      format,
+      field: 'data file',
+    });
   return size;
 }

@@ -196,14 +196,15 @@ export class Library {
     }
   }
 
-  /** Opens an image. Throws `locked` if somebody has it open for writing, unless `readOnly`. */
-  async openImage(id: string, { readOnly = false } = {}): Promise<OpenImage> {
+  /** Opens an image. Throws `locked` if somebody has it open for writing, unless `readOnly`; `refused` for one whose passphrase is missing. */
+  async openImage(id: string, { readOnly = false, secret }: { readOnly?: boolean; secret?: string } = {}): Promise<OpenImage> {
     const record = await this.#catalogue.ready(id);
     const { format } = record;
     const place = this.#place(record.place);
+    const opening = { format, readOnly, ...(secret === undefined ? {} : { secret }) };
     if (readOnly) {
       const view = await place.view(id);
-      return new OpenImage(id, await openDisk(view, { format, readOnly }), view, { spend: (work) => work(), closed: async () => undefined });
+      return new OpenImage(id, await openDisk(view, opening), view, { spend: (work) => work(), closed: async () => undefined });
     }
     const lock = await this.#lock(record);
     try {
@@ -211,7 +212,7 @@ export class Library {
       // Opening an image that was not closed properly may write.
       const { disk, storage } = await this.#reserve.spend(async () => {
         const opened = await place.open(id, { readOnly, grows: format !== 'raw' });
-        return { disk: await openDisk(opened, { format }), storage: opened };
+        return { disk: await openDisk(opened, opening), storage: opened };
       });
       const image = new OpenImage(id, disk, storage, {
         spend: (work) => this.#reserve.spend(work),

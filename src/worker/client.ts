@@ -148,8 +148,8 @@ class WorkerEngine implements Engine {
     globalThis.addEventListener?.('pagehide', this.#hide);
   }
 
-  async open(imageId: string, { readOnly = false } = {}): Promise<RemoteDisk> {
-    const { disk, ...state } = await this.#connection.call('open', { image: imageId, readOnly });
+  async open(imageId: string, { readOnly = false, secret }: { readOnly?: boolean; secret?: string } = {}): Promise<RemoteDisk> {
+    const { disk, ...state } = await this.#connection.call('open', { image: imageId, readOnly, ...(secret === undefined ? {} : { secret }) });
     return new WorkerDisk(this.#connection, imageId, disk, state);
   }
 

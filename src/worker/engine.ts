@@ -13,8 +13,11 @@ export type { CreateImageOptions, ExportedImage, ExportOptions, ImageEntry, Impo
 /** The engine, running elsewhere. Every call rejects with a `DiskError`. */
 export interface Engine {
   readonly library: RemoteLibrary;
-  /** Opens an image of the library. Throws `locked` if somebody has it open for writing, unless `readOnly`: see `requestRelease`. */
-  open(imageId: string, options?: { readOnly?: boolean }): Promise<RemoteDisk>;
+  /**
+   * Opens an image of the library; `secret` is the passphrase of an encrypted one. Throws `locked` if somebody has it open for writing, unless
+   * `readOnly` (see `requestRelease`), `refused` with the field `key-secret` or `encrypt.key-secret` if the passphrase is missing or wrong.
+   */
+  open(imageId: string, options?: { readOnly?: boolean; secret?: string }): Promise<RemoteDisk>;
   /** Makes everything written so far durable, on every disk that is open for writing. */
   flush(): Promise<void>;
   /**

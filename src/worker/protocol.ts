@@ -13,7 +13,7 @@ import type { ImageEntry, Place, StorageReport } from '../library/library.ts';
 import type { MapSummary } from './engine.ts';
 
 /** Changed with every change to the messages. */
-export const PROTOCOL_VERSION = 3;
+export const PROTOCOL_VERSION = 4;
 
 /** What the page mirrors of an open disk. */
 export interface DiskState {
@@ -31,7 +31,7 @@ export interface Calls {
   hello: { arguments: { version: number; library: string }; result: { version: number } };
   close: { arguments: Nothing; result: undefined };
   flush: { arguments: Nothing; result: undefined };
-  open: { arguments: { image: string; readOnly: boolean }; result: DiskState & { disk: number } };
+  open: { arguments: { image: string; readOnly: boolean; secret?: string }; result: DiskState & { disk: number } };
   list: { arguments: Nothing; result: ImageEntry[] };
   create: { arguments: { name: string; format: Format; size: number; place?: Place; clusterSize?: number }; result: ImageEntry };
   import: { arguments: { name: string; place?: Place; file: Blob }; result: ImageEntry };
@@ -122,7 +122,7 @@ const checks: { readonly [M in Method]: Checks<Arguments<M>> } = {
   hello: { version: isSize, library: isText },
   close: {},
   flush: {},
-  open: { ...onImage, readOnly: isFlag },
+  open: { ...onImage, readOnly: isFlag, secret: optional(isText) },
   list: {},
   create: { name: isText, format: isFormat, size: isSize, place: isPlace, clusterSize: optional(isSize) },
   import: { name: isText, place: isPlace, file: (value) => value instanceof Blob },
