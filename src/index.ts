@@ -1,16 +1,22 @@
 /** tabdisk's public surface. Node's file storage is `tabdisk/node`, the v86 adapter `tabdisk/v86`, the engine's worker `tabdisk/worker`. */
 export { DiskError, type DiskErrorJson, type ErrorKind } from './base/errors.ts';
 export { type Io, runAsync, runSync } from './base/io.ts';
+export { OptionSet } from './base/options.ts';
 export { formatSize, parseSize } from './base/units.ts';
 export type { SecretRequest } from './crypto/passphrase.ts';
 export type { AsyncBitmaps, AsyncDisk, AsyncSnapshots } from './disk/async-disk.ts';
 export type { Bitmaps } from './disk/bitmaps.ts';
+export { beside, protocolOf } from './disk/block-name.ts';
 export type { OpenOptions, Reference, Resolve, Resolved } from './disk/chain.ts';
 export { Disk } from './disk/disk.ts';
+export { BackingFailure } from './disk/format-node.ts';
+export { type GraphOptions, openGraph } from './disk/graph.ts';
 export type { DiskInfo } from './disk/info.ts';
 export { type InspectionReport, inspect } from './disk/inspect.ts';
-export type { CacheMode, MapRun } from './disk/node.ts';
+export type { MapRun } from './disk/map-run.ts';
+export type { CacheMode } from './disk/node-types.ts';
 export { type CreateOptions, createDisk, openDisk } from './disk/open.ts';
+export { parseOptionList } from './disk/option-text.ts';
 export type { Secret, SecretCallback } from './disk/secrets.ts';
 export type { SnapshotOptions, Snapshots } from './disk/snapshots.ts';
 export type { DriveStatistics, LatencyHistogram, OperationStatistics } from './drive/accounting.ts';

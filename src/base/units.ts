@@ -10,17 +10,22 @@ export const SECTOR = 512;
 
 const SUFFIXES = 'bkmgtpe';
 
+/** Bytes of a size as qemu-img accepts it, not rounded; NaN if the text is none. See `parseSize`. */
+export function sizeValue(text: string): number {
+  const match = /^\s*(0x[0-9a-f]+|\d+(?:\.\d*)?|\.\d+)([bkmgtpe])?\s*$/i.exec(text);
+  if (!match) return Number.NaN;
+  const power = match[2] ? SUFFIXES.indexOf(match[2].toLowerCase()) : 0;
+  // A fraction of a byte is a slip of the pen.
+  return match[1]?.includes('.') && power === 0 ? Number.NaN : Number(match[1]) * 1024 ** power;
+}
+
 /**
  * A size as qemu-img accepts it: digits with an optional fraction and suffix b, k, M, G, T, P, E (powers of 1024).
  * Returns bytes. Throws `refused` for anything else, and above 2^53-1.
  */
 export function parseSize(value: string): number {
-  const match = /^\s*(0x[0-9a-f]+|\d+(?:\.\d*)?|\.\d+)([bkmgtpe])?\s*$/i.exec(value);
-  const power = match?.[2] ? SUFFIXES.indexOf(match[2].toLowerCase()) : 0;
-  const bytes = match ? Number(match[1]) * 1024 ** power : Number.NaN;
-  const fraction = match?.[1]?.includes('.') ?? false;
-  if (!Number.isFinite(bytes) || (fraction && power === 0))
-    throw new DiskError('refused', `"${value}" is not a size: give bytes, or a number with k, M, G or T`, { field: 'size' });
+  const bytes = sizeValue(value);
+  if (Number.isNaN(bytes)) throw new DiskError('refused', `"${value}" is not a size: give bytes, or a number with k, M, G or T`, { field: 'size' });
   if (bytes > Number.MAX_SAFE_INTEGER) throw new DiskError('refused', `${value} is larger than 2^53-1 bytes`, { field: 'size' });
   return Math.floor(bytes);
 }

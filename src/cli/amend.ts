@@ -28,7 +28,7 @@ export async function run(terminal: Terminal, args: readonly string[]): Promise<
   const options = parseOptions(args, {
     short: 'ho:f:t:pq',
     long: { help: 'h', object: 'object:', 'image-opts': 'image-opts', force: 'force' },
-    refused: ['object', 'image-opts'],
+    refused: ['object'],
   });
   if (options.has('h')) return printUsage(terminal, 'amend');
   const lists = options.all('o');
@@ -41,7 +41,13 @@ export async function run(terminal: Terminal, args: readonly string[]): Promise<
   const progress = new Progress(terminal, options.has('p') && !options.has('q'));
   try {
     return await withImages(terminal, async (images) => {
-      const { disk } = await images.open({ path, format, readOnly: false, cache: cacheMode(options.last('t')) });
+      const { disk } = await images.open({
+        path,
+        format,
+        imageOpts: options.has('image-opts'),
+        readOnly: false,
+        cache: cacheMode(options.last('t')),
+      });
       if (asksForHelp(lists)) return printHelp(terminal, disk.format);
       progress.start();
       await change(() =>

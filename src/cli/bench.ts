@@ -38,7 +38,6 @@ export async function run(terminal: Terminal, args: readonly string[]): Promise<
       'image-opts': 'image-opts',
       'force-share': 'U',
     },
-    refused: ['image-opts'],
   });
   if (options.has('h')) return printUsage(terminal, 'bench');
   const plan = readPlan(options);
@@ -50,7 +49,14 @@ export async function run(terminal: Terminal, args: readonly string[]): Promise<
   if (native && cache !== 'none' && cache !== 'directsync')
     throw new Failure(`Could not open '${path}': aio=native was specified, but it requires cache.direct=on, which was not specified.`);
   return withImages(terminal, async (images) => {
-    const request = { path, format: options.last('f'), readOnly: !plan.write, cache, forceShare: options.has('U') };
+    const request = {
+      path,
+      format: options.last('f'),
+      imageOpts: options.has('image-opts'),
+      readOnly: !plan.write,
+      cache,
+      forceShare: options.has('U'),
+    };
     const { disk } = await images.open(request);
     terminal.out(
       `Sending ${plan.count} ${plan.write ? 'write' : 'read'} requests, ${plan.length} bytes each, ${plan.depth} in parallel ` +

@@ -15,7 +15,7 @@ export async function run(terminal: Terminal, args: readonly string[]): Promise<
   const options = parseOptions(args, {
     short: 'hf:r:T:qU',
     long: { help: 'h', format: 'f:', repair: 'r:', output: 'output:', object: 'object:', 'image-opts': 'image-opts', 'force-share': 'U' },
-    refused: ['object', 'image-opts'],
+    refused: ['object'],
   });
   if (options.has('h')) return printUsage(terminal, 'check');
   const repair = options.last('r');
@@ -27,7 +27,7 @@ export async function run(terminal: Terminal, args: readonly string[]): Promise<
   const quiet = options.has('q');
   return withImages(terminal, async (images) => {
     const how = { readOnly: repair === undefined, repair: repair !== undefined, forceShare: options.has('U') };
-    const { disk } = await images.open({ path, format: options.last('f'), ...how });
+    const { disk } = await images.open({ path, format: options.last('f'), imageOpts: options.has('image-opts'), ...how });
     const say = (text: string) => {
       if (!quiet && output === 'human') terminal.out(text);
     };

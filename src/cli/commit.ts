@@ -1,8 +1,8 @@
 /** `commit`: copies an image into its backing file, or with -b into one further down. */
 import { realpathSync } from 'node:fs';
-import { commit, DiskError } from '../index.ts';
+import { beside, commit, DiskError } from '../index.ts';
 import { printUsage } from './help.ts';
-import { beside, cacheMode, type OpenRequest, withImages } from './images.ts';
+import { cacheMode, type OpenRequest, withImages } from './images.ts';
 import { parseOptions } from './options.ts';
 import { Progress } from './progress.ts';
 import { sizeArgument } from './sizes.ts';
@@ -14,7 +14,7 @@ export async function run(terminal: Terminal, args: readonly string[]): Promise<
   const options = parseOptions(args, {
     short: 'f:ht:b:dpqr:',
     long: { help: 'h', object: 'object:', 'image-opts': 'image-opts' },
-    refused: ['object', 'image-opts'],
+    refused: ['object'],
   });
   if (options.has('h')) return printUsage(terminal, 'commit');
   const rate = sizeArgument(options.last('r') ?? '0', 'rate limit');
@@ -23,7 +23,7 @@ export async function run(terminal: Terminal, args: readonly string[]): Promise<
   const cache = cacheMode(options.last('t'));
   const base = options.last('b');
   const progress = new Progress(terminal, options.has('p') && !options.has('q'));
-  const request: OpenRequest = { path, format: options.last('f'), readOnly: false, cache };
+  const request: OpenRequest = { path, format: options.last('f'), imageOpts: options.has('image-opts'), readOnly: false, cache };
   return withImages(terminal, async (images) => {
     let { disk, files } = await images.open(base === undefined ? { ...request, writableBacking: 1 } : { ...request, readOnly: true });
     progress.start();

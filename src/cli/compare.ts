@@ -13,7 +13,7 @@ export async function run(terminal: Terminal, args: readonly string[]): Promise<
   const options = parseOptions(args, {
     short: 'hf:F:T:pqsU',
     long: { help: 'h', object: 'object:', 'image-opts': 'image-opts', 'force-share': 'U' },
-    refused: ['object', 'image-opts'],
+    refused: ['object'],
   });
   if (options.has('h')) return printUsage(terminal, 'compare');
   const [one, other] = options.rest;
@@ -26,8 +26,14 @@ export async function run(terminal: Terminal, args: readonly string[]): Promise<
   const progress = new Progress(terminal, options.has('p') && !quiet);
   try {
     return await withImages(terminal, async (images) => {
-      const a = await images.open({ path: one, format: options.last('f'), readOnly: true, forceShare: options.has('U') }, 2);
-      const b = await images.open({ path: other, format: options.last('F'), readOnly: true, forceShare: options.has('U') }, 2);
+      const a = await images.open(
+        { path: one, format: options.last('f'), imageOpts: options.has('image-opts'), readOnly: true, forceShare: options.has('U') },
+        2,
+      );
+      const b = await images.open(
+        { path: other, format: options.last('F'), imageOpts: options.has('image-opts'), readOnly: true, forceShare: options.has('U') },
+        2,
+      );
       progress.start();
       const result = await comparison(a, b, options.has('s'), progress);
       return tell(result, say);

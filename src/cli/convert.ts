@@ -7,7 +7,7 @@ import { copyBitmaps, requireBitmaps } from './bitmap.ts';
 import { requireFormat } from './create.ts';
 import { asksForHelp, type ImageOptions, makeImage, parseImageOptions, printOptionHelp, requireOptionLists } from './create-options.ts';
 import { printUsage } from './help.ts';
-import { cacheMode, type Images, knownFormat, withImages } from './images.ts';
+import { cacheMode, type Images, withImages } from './images.ts';
 import { type Options, parseOptions } from './options.ts';
 import { Progress } from './progress.ts';
 import { readSize, sizeArgument, wholeSectors } from './sizes.ts';
@@ -31,7 +31,7 @@ export async function run(terminal: Terminal, args: readonly string[]): Promise<
       bitmaps: 'bitmaps',
       'skip-broken-bitmaps': 'skip-broken-bitmaps',
     },
-    refused: ['object', 'image-opts', 'target-image-opts'],
+    refused: ['object'],
   });
   if (options.has('h')) return printUsage(terminal, 'convert');
   const plan = readPlan(options);
@@ -81,6 +81,7 @@ function readPlan(options: Options): Plan {
   const help = asksForHelp(lists);
   if (rest.length < 2 && !help) throw new Failure('Must specify image file name');
   const existing = options.has('n');
+  if (options.has('target-image-opts') && !existing) throw new Failure('--target-image-opts requires use of -n flag');
   if (options.has('target-is-zero') && !existing) throw new Failure('--target-is-zero requires use of -n flag');
   if (existing && lists.length > 0) throw new Failure('-o has no effect when skipping image creation');
   return {
@@ -142,7 +143,7 @@ async function convertImages(images: Images, plan: Plan, progress: Progress): Pr
   // A snapshot has no bitmaps of its own: its image's are meant.
   let withBitmaps: Disk | undefined;
   for (const path of plan.sources) {
-    const { disk } = await images.open({ path, format: options.last('f'), readOnly: true });
+    const { disk } = await images.open({ path, format: options.last('f'), imageOpts: options.has('image-opts'), readOnly: true });
     withBitmaps ??= options.has('bitmaps') ? disk : undefined;
     sources.push(plan.snapshot === undefined ? disk : await openSnapshot(images, disk, path, plan.snapshot));
   }
@@ -241,9 +242,10 @@ export async function openSnapshot(images: Images, disk: Disk, path: string, cho
 type Cache = ReturnType<typeof cacheMode>;
 
 async function openTarget(images: Images, plan: Plan, total: number, cache: Cache): Promise<Disk> {
-  if (knownFormat(plan.format) === undefined) throw new Failure(`Could not open '${plan.target}': Unknown driver '${plan.format}'`);
+  const imageOpts = plan.options.has('target-image-opts');
   refuseOverwriting(images, plan);
-  const { disk } = await images.open({ path: plan.target, format: plan.format, readOnly: false, cache });
+  const format = imageOpts ? plan.options.last('O') : plan.format;
+  const { disk } = await images.open({ path: plan.target, imageOpts, format, readOnly: false, cache });
   if (disk.size < total) throw new Failure('output file is smaller than input file');
   return disk;
 }

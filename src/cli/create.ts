@@ -1,4 +1,5 @@
 /** `create`: a new image. */
+import { beside } from '../index.ts';
 import {
   asksForHelp,
   formattingLine,
@@ -9,7 +10,7 @@ import {
   requireOptionLists,
 } from './create-options.ts';
 import { printUsage } from './help.ts';
-import { beside, CannotOpen, type Images, knownFormat, withImages } from './images.ts';
+import { CannotOpen, type Images, knownFormat, withImages } from './images.ts';
 import { parseOptions } from './options.ts';
 import { askSecrets, takeObjects } from './secrets.ts';
 import { sizeArgument, wholeSectors } from './sizes.ts';

@@ -26,12 +26,18 @@ export async function run(terminal: Terminal, args: readonly string[]): Promise<
   const options = parseOptions(args, {
     short: 'hf:O:U',
     long: { help: 'h', object: 'object:', 'image-opts': 'image-opts', 'force-share': 'U' },
-    refused: ['object', 'image-opts'],
+    refused: ['object'],
   });
   if (options.has('h')) return printUsage(terminal, 'dd');
   const { input, output, block, count, skip } = readOperands(options.rest);
   return withImages(terminal, async (images) => {
-    const { disk } = await images.open({ path: input, format: options.last('f'), readOnly: true, forceShare: options.has('U') });
+    const { disk } = await images.open({
+      path: input,
+      format: options.last('f'),
+      imageOpts: options.has('image-opts'),
+      readOnly: true,
+      forceShare: options.has('U'),
+    });
     const format = knownFormat(options.last('O') ?? 'raw');
     if (format === undefined) throw new Failure('Unknown file format');
     const end = Math.min(wholeSectors(disk.size), count * block);

@@ -3,13 +3,32 @@
  * the file of every layer. Failures to open read `Could not open 'x': …` with the reason that QEMU gives.
  */
 import { existsSync, statSync } from 'node:fs';
-import { allFormats, type CacheMode, type Disk, DiskError, memoryStorage, openDisk, type Reference, type Resolve, type Storage } from '../index.ts';
+import {
+  allFormats,
+  BackingFailure,
+  beside,
+  type CacheMode,
+  type Disk,
+  DiskError,
+  type OptionSet,
+  openGraph,
+  parseOptionList,
+  protocolOf,
+  type Reference,
+  type Resolve,
+  type Resolved,
+  type Storage,
+} from '../index.ts';
 import { nodeFileStorage } from '../storage/node-file.ts';
 import { complain, Failure, notYet, type Terminal } from './terminal.ts';
 import { imageText, systemText } from './words.ts';
 
 export interface OpenRequest {
+  /** A file's name, with or without a protocol, or `json:{…}`; with `imageOpts` the options of the image. */
   readonly path: string;
+  readonly imageOpts?: boolean | undefined;
+  /** The options of the image, read already; `path` is for messages then. */
+  readonly options?: OptionSet | undefined;
   readonly format?: string | undefined;
   readonly readOnly: boolean;
   readonly cache?: CacheMode | undefined;
@@ -49,6 +68,7 @@ export class Images {
 
   /** Opens an image. Throws a `Failure` with this exit status. */
   async open(request: OpenRequest, status = 1): Promise<OpenImage> {
+    if (request.imageOpts && request.format !== undefined) throw new Failure('--image-opts and --format are mutually exclusive', { status });
     try {
       return await this.tryOpen(request);
     } catch (error) {
@@ -72,40 +92,54 @@ export class Images {
       again = false,
     } = request;
     if (forceShare && !readOnly) throw new CannotOpen('force-share=on can only be used with read-only images');
-    if (format !== undefined) requireDriver(format);
-    const chain = this.chain(path);
+    const warn = (message: string) => complain(this.terminal, message);
+    const what = request.options ?? (request.imageOpts ? readOptions(path, { implied: 'file', warn }) : path);
     let disk: Disk;
     try {
-      const storage = this.#file(path, readOnly);
-      disk = await openDisk(storage, {
+      disk = await openGraph(what, {
+        openFile: (name, { writable }) => this.#file(name, !writable),
+        readOnly,
+        noBacking,
+        emptyBacking: unsafeBacking,
+        repair,
+        warn,
         ...(format === undefined ? {} : { format }),
         ...(cache ? { cache } : {}),
-        ...(noBacking ? { noBacking, noData: true } : { resolve: unsafeBacking ? chain.withoutBacking : chain.resolve }),
+        ...(noBacking ? { noData: true } : {}),
         ...(writableBacking === undefined ? {} : { writableBacking }),
-        readOnly,
-        repair,
         onDamage: (message) => this.terminal.err(`${message}\n`),
+        dataFileName: dataFilePath,
       });
     } catch (error) {
-      throw cannotOpen(error, chain.files.length - 1);
+      throw cannotOpen(error);
     }
-    if (format === undefined && disk.format === 'raw' && !readOnly && !again) this.#warnOfProbing(path);
-    const image = { disk, path, files: chain.files };
+    if (disk.guessed && !readOnly && !again) this.#warnOfProbing((await disk.info()).filename);
+    const image = { disk, path, files: disk.files };
     this.#open.push(image);
     return image;
   }
 
-  /** Resolvers for an image at `path`: one notes the images it opens, the other has empty disks in place of backing files. */
-  chain(path: string): { readonly resolve: Resolve; readonly withoutBacking: Resolve; readonly files: string[] } {
+  /** A resolver for an image at `path`, which notes the images it opens. */
+  chain(path: string): { readonly resolve: Resolve; readonly files: string[] } {
     const files = [path];
-    const open = ({ from, kind, name, writable }: Reference): Storage =>
-      this.#file(kind === 'data' ? dataFilePath(from, name) : beside(from, name), writable !== true);
-    const withoutBacking = (reference: Reference) => (reference.kind === 'data' ? open(reference) : { storage: memoryStorage(), format: 'raw' });
-    const resolve = (reference: Reference): Storage => {
-      if (reference.kind === 'backing') files.push(beside(reference.from, reference.name));
-      return open(reference);
+    const resolve = async (reference: Reference): Promise<Resolved> => {
+      const { from, kind, name, writable = false, format } = reference;
+      if (kind === 'data') return this.#file(localPath(dataFilePath(from, name)), !writable);
+      const full = beside(from, name);
+      files.push(full);
+      if (protocolOf(full) === undefined) return this.#file(full, !writable);
+      // A name that says more than a file does is opened with all it says: what comes out are guest bytes.
+      const disk = await openGraph(full, {
+        openFile: (file, how) => this.#file(file, !how.writable),
+        dataFileName: dataFilePath,
+        readOnly: !writable,
+        ...(format === undefined ? {} : { format }),
+      }).catch((error: unknown) => {
+        throw cannotOpen(error);
+      });
+      return { storage: disk.storage, format: 'raw' };
     };
-    return { resolve, withoutBacking, files };
+    return { resolve, files };
   }
 
   /** Lets an image that was made elsewhere be closed with the others. */
@@ -138,8 +172,7 @@ export class Images {
     if (failure) throw failure.error;
   }
 
-  #file(name: string, readOnly: boolean): Storage {
-    const path = localPath(name);
+  #file(path: string, readOnly: boolean): Storage {
     try {
       const stat = statSync(path);
       if (stat.isDirectory() && !readOnly) throw new CannotOpen(`Could not open '${path}': Is a directory`);
@@ -159,6 +192,15 @@ export class Images {
         '         Automatically detecting the format is dangerous for raw images, write operations on block 0 will be restricted.\n' +
         "         Specify the 'raw' format explicitly to remove the restrictions.\n",
     );
+  }
+}
+
+/** The options of `--image-opts`. Throws a `Failure` if they cannot be read. */
+export function readOptions(text: string, rules: Parameters<typeof parseOptionList>[1]): ReturnType<typeof parseOptionList> {
+  try {
+    return parseOptionList(text, rules);
+  } catch (error) {
+    throw error instanceof DiskError ? new Failure(error.message) : error;
   }
 }
 
@@ -186,10 +228,6 @@ export function knownFormat(name: string): string | undefined {
   return found?.name;
 }
 
-function requireDriver(format: string): void {
-  if (knownFormat(format) === undefined) throw new CannotOpen(`Unknown driver '${format}'`);
-}
-
 const CACHE_MODES: Readonly<Record<string, CacheMode>> = {
   none: 'none',
   off: 'none',
@@ -207,16 +245,10 @@ export function cacheMode(text: string | undefined, what = 'cache option', statu
   return mode;
 }
 
-/** The name of a file that an image names: relative names count from the image's folder. */
-export function beside(image: string, name: string): string {
-  if (name.startsWith('/') || protocolOf(name) !== undefined) return name;
-  return image.slice(0, image.lastIndexOf('/') + 1) + name;
-}
-
 /** The data file that an image names: as QEMU finds it, which is from where the command runs; or else beside the image. */
 function dataFilePath(image: string, name: string): string {
   const path = beside(image, name);
-  return !existsSync(localPath(name)) && existsSync(localPath(path)) ? path : name;
+  return !existsSync(name) && existsSync(path) ? path : name;
 }
 
 /** A file name without `file:`. Other protocols are refused by name. */
@@ -228,17 +260,18 @@ export function localPath(name: string): string {
   return path;
 }
 
-function protocolOf(name: string): string | undefined {
-  const colon = name.indexOf(':');
-  const slash = name.indexOf('/');
-  return colon < 0 || (slash >= 0 && slash < colon) ? undefined : name.slice(0, colon);
+function cannotOpen(error: unknown): unknown {
+  const reason = openingText(error);
+  return reason === undefined ? error : new CannotOpen(reason, { cause: error });
 }
 
-/** `depth`: how many backing files were asked for before it failed. */
-function cannotOpen(error: unknown, depth: number): unknown {
-  const reason = refusal(error) ?? (error instanceof DiskError ? imageText(error) : undefined);
-  if (reason === undefined) return error;
-  return new CannotOpen('Could not open backing file: '.repeat(depth) + reason, { cause: error });
+/** Why an image did not open; one of its backing files may be the reason. */
+function openingText(error: unknown): string | undefined {
+  if (error instanceof BackingFailure) {
+    const inner = openingText(error.inner);
+    return inner === undefined ? undefined : `Could not open backing file: ${inner}`;
+  }
+  return refusal(error) ?? (error instanceof DiskError ? imageText(error) : undefined);
 }
 
 /** The words of a file that did not open, also where the library has wrapped them. */

@@ -1,8 +1,8 @@
 /** `info`: what an image is, for people or as JSON, for one image or its whole chain. Backing files are named, not opened. */
-import { type DiskInfo, formatSize, inspect, runSync } from '../index.ts';
+import { beside, type DiskInfo, formatSize, inspect, protocolOf, runSync } from '../index.ts';
 import { type NodeFileStorage, nodeFileStorage } from '../storage/node-file.ts';
 import { printUsage } from './help.ts';
-import { beside, withImages } from './images.ts';
+import { type OpenRequest, withImages } from './images.ts';
 import { type Options, parseOptions } from './options.ts';
 import { wholeSectors } from './sizes.ts';
 import { snapshotTable } from './snapshot-table.ts';
@@ -21,12 +21,12 @@ export async function run(terminal: Terminal, args: readonly string[]): Promise<
       'image-opts': 'image-opts',
       'force-share': 'U',
     },
-    refused: ['object', 'image-opts'],
+    refused: ['object'],
   });
   if (options.has('h')) return printUsage(terminal, 'info');
   const path = onlyFile(options);
   const output = outputFormat(options);
-  const infos = await collect(terminal, path, options.last('f'), options.has('backing-chain'));
+  const infos = await collect(terminal, { path, format: options.last('f'), imageOpts: options.has('image-opts') }, options.has('backing-chain'));
   if (output === 'json') terminal.out(`${JSON.stringify(options.has('backing-chain') ? infos : infos[0], null, 4)}\n`);
   else terminal.out(infos.map(humanInfo).join('\n'));
   return 0;
@@ -46,18 +46,20 @@ export function outputFormat(options: Options): 'human' | 'json' {
   return output;
 }
 
-async function collect(terminal: Terminal, path: string, format: string | undefined, wholeChain: boolean): Promise<DiskInfo[]> {
+type Named = Pick<OpenRequest, 'path' | 'format' | 'imageOpts'>;
+
+async function collect(terminal: Terminal, first: Named, wholeChain: boolean): Promise<DiskInfo[]> {
   const infos: DiskInfo[] = [];
   const seen = new Set<string>();
-  let next: { path: string; format: string | undefined } | undefined = { path, format };
+  let next: Named | undefined = first;
   while (next) {
-    const { path: file, format: driver } = next;
+    const { path: file, format: driver, imageOpts } = next;
     if (seen.has(file)) throw new Failure(`Backing file '${file}' creates an infinite loop.`);
     seen.add(file);
-    const kind = driver ?? (await formatOf(file));
+    const kind = driver ?? (imageOpts || protocolOf(file) !== undefined ? undefined : await formatOf(file));
     await withImages(terminal, async (images) => {
-      const { disk } = await images.open({ path: file, format: kind, readOnly: true, noBacking: true });
-      infos.push(completed(await disk.info(), file));
+      const { disk } = await images.open({ path: file, format: kind, imageOpts, readOnly: true, noBacking: true });
+      infos.push(completed(await disk.info(), disk.files[0] ?? file));
       return 0;
     });
     const info = infos.at(-1);
@@ -83,12 +85,11 @@ async function formatOf(path: string): Promise<string | undefined> {
   }
 }
 
-/** With the names as the command line knows them, and the size in whole sectors as QEMU counts. */
+/** With the full name of the backing file, as seen from the image's own file, and the size in whole sectors as QEMU counts. */
 function completed(info: DiskInfo, path: string): DiskInfo {
   const backing = info['backing-filename'];
   return {
     ...info,
-    filename: path,
     'virtual-size': wholeSectors(info['virtual-size']),
     ...(backing === undefined ? {} : { 'full-backing-filename': beside(path, backing) }),
   };

@@ -24,7 +24,7 @@ export async function run(terminal: Terminal, args: readonly string[]): Promise<
       'start-offset': 's:',
       'max-length': 'l:',
     },
-    refused: ['object', 'image-opts'],
+    refused: ['object'],
   });
   if (options.has('h')) return printUsage(terminal, 'map');
   const startText = options.last('s');
@@ -34,7 +34,7 @@ export async function run(terminal: Terminal, args: readonly string[]): Promise<
   const path = onlyFile(options);
   const output = outputFormat(options);
   return withImages(terminal, async (images) => {
-    const image = await images.open({ path, format: options.last('f'), readOnly: true });
+    const image = await images.open({ path, format: options.last('f'), imageOpts: options.has('image-opts'), readOnly: true });
     if (output === 'json') await printJson(terminal, image, start, length);
     else await printTable(terminal, image, start, length);
     return 0;

@@ -22,7 +22,7 @@ export async function run(terminal: Terminal, args: readonly string[]): Promise<
     terminal.err(`measure: ${getoptText(options)}\n`);
     return printUsage(terminal);
   }
-  refuseOptions(options, ['object', 'image-opts']);
+  refuseOptions(options, ['object']);
   if (options.has('h')) return printUsage(terminal, 'measure');
   const lists = options.all('o');
   requireOptionLists(lists);
@@ -35,7 +35,13 @@ export async function run(terminal: Terminal, args: readonly string[]): Promise<
   return withImages(terminal, async (images) => {
     let source: Disk | undefined;
     if (path !== undefined) {
-      const { disk } = await images.open({ path, format: options.last('f'), readOnly: true, forceShare: options.has('U') });
+      const { disk } = await images.open({
+        path,
+        format: options.last('f'),
+        imageOpts: options.has('image-opts'),
+        readOnly: true,
+        forceShare: options.has('U'),
+      });
       source = snapshot === undefined ? disk : await openSnapshot(images, disk, path, snapshot);
     }
     const format = requireFormat(options.last('O') ?? 'raw');

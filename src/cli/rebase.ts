@@ -1,7 +1,7 @@
 /** `rebase`: another backing file. Safe mode keeps what the image reads as; -u only changes the name. */
-import { type BackingReference, DiskError, rebase } from '../index.ts';
+import { type BackingReference, beside, DiskError, rebase } from '../index.ts';
 import { printUsage } from './help.ts';
-import { beside, CannotOpen, cacheMode, type Images, knownFormat, refusal, withImages } from './images.ts';
+import { CannotOpen, cacheMode, type Images, knownFormat, refusal, withImages } from './images.ts';
 import { type Options, parseOptions } from './options.ts';
 import { Progress } from './progress.ts';
 import { Failure, misuse, type Terminal } from './terminal.ts';
@@ -12,7 +12,7 @@ export async function run(terminal: Terminal, args: readonly string[]): Promise<
   const options = parseOptions(args, {
     short: 'hf:F:b:upt:T:qU',
     long: { help: 'h', object: 'object:', 'image-opts': 'image-opts', 'force-share': 'U' },
-    refused: ['object', 'image-opts'],
+    refused: ['object'],
   });
   if (options.has('h')) return printUsage(terminal, 'rebase');
   const [path] = options.rest;
@@ -36,6 +36,7 @@ async function change(images: Images, path: string, options: Options, progress: 
   const { disk } = await images.open({
     path,
     format: options.last('f'),
+    imageOpts: options.has('image-opts'),
     readOnly: false,
     cache,
     unsafeBacking: unsafe,

@@ -16,7 +16,7 @@ export async function run(terminal: Terminal, args: readonly string[]): Promise<
   const options = parseOptions(args.slice(0, -1), {
     short: 'f:hq',
     long: { help: 'h', object: 'object:', 'image-opts': 'image-opts', preallocation: 'preallocation:', shrink: 'shrink' },
-    refused: ['object', 'image-opts'],
+    refused: ['object'],
   });
   const preallocation = options.last('preallocation') ?? 'off';
   if (!['off', 'metadata', 'falloc', 'full'].includes(preallocation)) throw new Failure(`Invalid preallocation mode '${preallocation}'`);
@@ -25,7 +25,7 @@ export async function run(terminal: Terminal, args: readonly string[]): Promise<
   const sign = text[0] === '+' || text[0] === '-' ? text[0] : '';
   const amount = sizeParameter(text.slice(sign.length), 'size');
   return withImages(terminal, async (images) => {
-    const { disk } = await images.open({ path, format: options.last('f'), readOnly: false });
+    const { disk } = await images.open({ path, format: options.last('f'), imageOpts: options.has('image-opts'), readOnly: false });
     const current = wholeSectors(disk.size);
     const size = sign === '+' ? current + amount : sign === '-' ? current - amount : amount;
     if (size <= 0 || size >= 2 ** 63) throw new Failure('New image size must be positive');

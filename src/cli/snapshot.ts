@@ -15,7 +15,7 @@ export async function run(terminal: Terminal, args: readonly string[]): Promise<
   const options = parseOptions(args, {
     short: 'la:c:d:hqU',
     long: { help: 'h', object: 'object:', 'image-opts': 'image-opts', 'force-share': 'U' },
-    refused: ['object', 'image-opts'],
+    refused: ['object'],
   });
   if (options.has('h')) return printUsage(terminal, 'snapshot');
   const given = ACTIONS.flatMap((action) => options.all(action).map(() => action));
@@ -24,7 +24,12 @@ export async function run(terminal: Terminal, args: readonly string[]): Promise<
   const action = given[0];
   const name = action === undefined ? '' : (options.last(action) as string);
   return withImages(terminal, async (images) => {
-    const { disk } = await images.open({ path, readOnly: action === undefined || action === 'l', forceShare: options.has('U') });
+    const { disk } = await images.open({
+      path,
+      imageOpts: options.has('image-opts'),
+      readOnly: action === undefined || action === 'l',
+      forceShare: options.has('U'),
+    });
     const { snapshots } = disk;
     if (action === 'l') {
       const list = (await disk.info()).snapshots;

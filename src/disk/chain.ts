@@ -5,13 +5,15 @@
  */
 import { asDiskError, DiskError } from '../base/errors.ts';
 import { type Io, wait } from '../base/io.ts';
+import type { OptionSet } from '../base/options.ts';
 import { allFormats } from '../formats/all.ts';
 import type { BackingReference, FormatDescriptor, ImageDriver } from '../formats/driver.ts';
 import { findFormat, probeFormat, probeStorage } from '../formats/registry.ts';
 import { FailStopStorage } from '../layers/fail-stop.ts';
 import { readBytes, type Storage } from '../storage/storage.ts';
 import { bare, closeAll, dataFileOpener, sameBytes } from './data-file.ts';
-import { BlockNode, type CacheMode } from './node.ts';
+import { BlockNode } from './node.ts';
+import type { CacheMode, NodeOptions } from './node-types.ts';
 import { askSecret, type Secret, type SecretCallback } from './secrets.ts';
 
 /** Images in one chain, the active one included. */
@@ -71,8 +73,17 @@ export interface OpenOptions {
 /** Each image of a chain, the active one first: its own file, then its data file. */
 export type ChainFiles = readonly (readonly Storage[])[];
 
+/** What `disk/graph.ts` says besides. */
+export interface ChainOptions extends OpenOptions {
+  /** Options of the format; see `OpenParameters`. */
+  readonly options?: OptionSet;
+  /** Opens what is below an image in place of `resolve`. `chain` are the files of the images above, those of the one that asks being the last. */
+  readonly openBacking?: (driver: ImageDriver, chain: ChainFiles) => Io<BlockNode | undefined>;
+  readonly node?: Pick<NodeOptions, 'keepSpace' | 'detectZeroes'>;
+}
+
 /** Opens an image and its backing chain. The node owns the storages; if opening fails those of backing and data files are closed again. */
-export function* openChain(storage: Storage, options: OpenOptions, above: ChainFiles = []): Io<BlockNode> {
+export function* openChain(storage: Storage, options: ChainOptions, above: ChainFiles = []): Io<BlockNode> {
   const { formats = allFormats, cache = 'writeback' } = options;
   const readOnly = options.readOnly ?? storage.readOnly;
   if (!readOnly && storage.readOnly) throw new DiskError('read-only', `${storage.name} can only be read: open it with readOnly`);
@@ -99,10 +110,14 @@ export function* openChain(storage: Storage, options: OpenOptions, above: ChainF
       ...(options.onDamage ? { onDamage: options.onDamage } : {}),
       ...(secret ? { secret } : {}),
       ...(options.noData ? { noData: true } : {}),
+      ...(options.options ? { options: options.options } : {}),
     });
     if (options.dataStorage && files.length === 0 && !options.noData)
       throw new DiskError('refused', "'data-file' can only be set for images with an external data file", { field: 'data_file' });
-    const backing = options.noBacking ? undefined : yield* openBacking(driver, options, [...above, [storage, ...files]], guessedLayer);
+    const chain = [...above, [storage, ...files]];
+    const backing = options.noBacking
+      ? undefined
+      : yield* options.openBacking ? options.openBacking(driver, chain) : openBacking(driver, options, chain, guessedLayer);
     return new BlockNode({
       driver,
       ...(backing ? { backing } : {}),
@@ -110,6 +125,7 @@ export function* openChain(storage: Storage, options: OpenOptions, above: ChainF
       cache,
       ...(probed && descriptor.name === 'raw' ? { guard: refuseNewFormat(formats) } : {}),
       owned: true,
+      ...options.node,
     });
   } catch (error) {
     yield* closeAll(files);

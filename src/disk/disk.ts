@@ -49,6 +49,21 @@ export class Disk implements AsyncDisk {
     return this.node.readOnly;
   }
 
+  /** True if the format was not stated and found to be raw: writes that would make it look like another one are refused. */
+  get guessed(): boolean {
+    return this.node.guessed;
+  }
+
+  /** Names of the storages of the chain: the image's own first, then those of its backing files. */
+  get files(): readonly string[] {
+    const names: string[] = [];
+    for (let node: BlockNode | undefined = this.node; node; node = node.backing) {
+      while (node.filtered) node = node.filtered;
+      names.push(node.name);
+    }
+    return names;
+  }
+
   /** True if the `…Sync` verbs work: the storage below never waits. */
   get synchronous(): boolean {
     return this.node.synchronous;

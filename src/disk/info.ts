@@ -38,7 +38,7 @@ export function* diskInfo(node: BlockNode): Io<DiskInfo> {
   const facts = driver.info();
   const snapshots = driver.snapshots?.list() ?? [];
   return {
-    filename: node.name,
+    filename: node.fileName ?? node.name,
     format: driver.format,
     'virtual-size': driver.size,
     'actual-size': yield* node.allocatedSize(),
@@ -47,7 +47,7 @@ export function* diskInfo(node: BlockNode): Io<DiskInfo> {
     ...(facts.encrypted ? { encrypted: true } : {}),
     ...(facts.compressed ? { compressed: true } : {}),
     ...(driver.backing ? { 'backing-filename': driver.backing.name } : {}),
-    ...(node.backing ? { 'full-backing-filename': node.backing.name } : {}),
+    ...(node.backing ? { 'full-backing-filename': node.backing.fileName ?? node.backing.name } : {}),
     ...(driver.backing?.format ? { 'backing-filename-format': driver.backing.format } : {}),
     ...(snapshots.length > 0 ? { snapshots: snapshots.map(snapshotInfo) } : {}),
     ...(facts.specific ? { 'format-specific': { type: driver.format, data: facts.specific } } : {}),

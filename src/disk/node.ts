@@ -7,54 +7,40 @@
  * memory, and the driver's flush writes that mapping only behind a barrier. A cut before it leaves the old contents.
  */
 
-import { roundDown, roundUp } from '../base/bytes.ts';
+import { isZero, roundDown, roundUp } from '../base/bytes.ts';
 import { DiskError } from '../base/errors.ts';
 import type { Io } from '../base/io.ts';
 import { RangeLock } from '../base/locks.ts';
 import type { AmendParameters, BackingReference, FreshPlacement, ImageDriver, Placement, ResizeOptions } from '../formats/driver.ts';
 import { type Storage, type StorageExtent, writeZeroes } from '../storage/storage.ts';
 import { absentRun, type MapRun, ownRun } from './map-run.ts';
-
-export type { MapRun };
+import type { CacheMode, NodeOptions, ZeroOptions } from './node-types.ts';
 
 /** A fresh run up to this size is filled in memory and written in one call; more is written around the request's bytes. */
 const MERGE_LIMIT = 512 * 1024;
 
-/** How a range is made to read as zero. */
-export interface ZeroOptions {
-  /** Give the space back where the format can. */
-  readonly unmap?: boolean;
-  /** Write zeros as data where the format has nothing better; default true. */
-  readonly fallback?: boolean;
-}
+/** Bytes that are copied up from the backing file at a time: a multiple of every format's unit. */
+const COPY_LIMIT = 4 * 1024 * 1024;
 
-/** When a write is durable, after QEMU's cache modes. */
-export type CacheMode = 'none' | 'writeback' | 'writethrough' | 'directsync' | 'unsafe';
-
-export interface NodeOptions {
-  readonly driver: ImageDriver;
-  readonly backing?: BlockNode;
-  readonly readOnly: boolean;
-  readonly cache?: CacheMode;
-  /** Refuses to let a write through; for raw images whose format was guessed. */
-  readonly guard?: (offset: number, bytes: Uint8Array, node: BlockNode) => Io<void>;
-  /** Closing the node closes its storage and its backing file too. */
-  readonly owned: boolean;
-  readonly onClose?: () => void;
-}
+export type { MapRun } from './map-run.ts';
+export type { CacheMode, ZeroOptions } from './node-types.ts';
 
 export class BlockNode implements Storage {
   readonly driver: ImageDriver;
   readonly readOnly: boolean;
   readonly cache: CacheMode;
+  /** What the image is called where QEMU would show a name; undefined: as its storage is. */
+  fileName: string | undefined;
   readonly #guard: NodeOptions['guard'];
   readonly #owned: boolean;
   readonly #onClose: (() => void) | undefined;
+  readonly #options: NodeOptions;
   readonly #ranges = new RangeLock();
   #backing: BlockNode | undefined;
   #closed = false;
 
   constructor(options: NodeOptions) {
+    this.#options = options;
     this.driver = options.driver;
     this.#backing = options.backing;
     this.readOnly = options.readOnly;
@@ -66,6 +52,16 @@ export class BlockNode implements Storage {
 
   get name(): string {
     return this.driver.storage.name;
+  }
+
+  /** The format was guessed to be raw, so some writes are refused. */
+  get guessed(): boolean {
+    return this.#guard !== undefined;
+  }
+
+  /** See `NodeOptions.filtered`. */
+  get filtered(): BlockNode | undefined {
+    return this.#options.filtered;
   }
 
   get size(): number {
@@ -97,7 +93,44 @@ export class BlockNode implements Storage {
   }
 
   *write(offset: number, bytes: Uint8Array): Io<void> {
+    const { detectZeroes } = this.#options;
+    if (detectZeroes && isZero(bytes)) return yield* this.zero(offset, bytes.length, { unmap: detectZeroes === 'unmap' });
     yield* this.#change(offset, bytes.length, (start, length) => this.#writeRange(start, bytes.subarray(0, length)));
+  }
+
+  /**
+   * Brings what a range shows of the backing file into this image, in the units that are allocated as one; zeros as zeros. What is here
+   * already stays. The range is held alone meanwhile, and each run is written as any write is: a cut leaves the backing file's bytes or the
+   * same bytes in this image.
+   */
+  *copyUp(offset: number, length: number): Io<void> {
+    const unit = this.driver.clusterSize || 1;
+    const start = roundDown(offset, unit);
+    const end = Math.min(roundUp(offset + length, unit), this.size);
+    if (start >= end || !(yield* this.#showsBacking(start, end))) return;
+    yield* this.#change(start, end - start, () => this.#copyUpRange(start, end));
+  }
+
+  *#showsBacking(start: number, end: number): Io<boolean> {
+    for (let at = start; at < end; ) {
+      const extent = yield* this.driver.map(at, end - at);
+      if (extent.kind === 'backing') return true;
+      at += extent.length;
+    }
+    return false;
+  }
+
+  *#copyUpRange(start: number, end: number): Io<void> {
+    for (let at = start; at < end; ) {
+      const extent = yield* this.driver.map(at, Math.min(end - at, COPY_LIMIT));
+      if (extent.kind === 'backing') {
+        const bytes = new Uint8Array(extent.length);
+        yield* this.#readRange(at, bytes);
+        if (isZero(bytes)) yield* this.#zeroRange(at, bytes.length, {});
+        else yield* this.#writeRange(at, bytes);
+      }
+      at += extent.length;
+    }
   }
 
   /**
@@ -135,7 +168,8 @@ export class BlockNode implements Storage {
   }
 
   *zero(offset: number, length: number, options: ZeroOptions = {}): Io<void> {
-    yield* this.#change(offset, length, (start, count) => this.#zeroRange(start, count, options));
+    const unmap = options.unmap === true && !this.#options.keepSpace;
+    yield* this.#change(offset, length, (start, count) => this.#zeroRange(start, count, { ...options, unmap }));
   }
 
   *discard(offset: number, length: number): Io<void> {
@@ -280,6 +314,7 @@ export class BlockNode implements Storage {
     this.#requireOpen();
     const inside = Math.min(length, this.size - offset);
     if (inside <= 0) return absentRun(offset, length);
+    if (this.filtered) return yield* this.filtered.status(offset, inside);
     const extent = yield* this.driver.map(offset, inside);
     if (extent.kind !== 'backing') return ownRun(offset, extent, this.driver.files ?? []);
     // Past the end of a shorter backing file there is nothing either.
@@ -447,7 +482,7 @@ export class BlockNode implements Storage {
 
   *#discardRange(offset: number, length: number): Io<void> {
     const { discard } = this.driver;
-    if (!discard) return;
+    if (!discard || this.#options.keepSpace) return;
     for (let done = 0; done < length; ) done += yield* discard.call(this.driver, offset + done, length - done);
   }
 

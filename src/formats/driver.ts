@@ -9,6 +9,7 @@
  * The driver guards its own tables against calls for different ranges that interleave where the storage waits.
  */
 import type { Io } from '../base/io.ts';
+import type { OptionSet } from '../base/options.ts';
 import type { AskSecret } from '../crypto/passphrase.ts';
 import type { Storage } from '../storage/storage.ts';
 
@@ -255,7 +256,7 @@ export interface ImageDriver {
    */
   amend?(parameters: AmendParameters): Io<void>;
   check?(options: CheckOptions): Io<CheckResult>;
-  readonly snapshots?: SnapshotDriver;
+  readonly snapshots?: SnapshotDriver | undefined;
   readonly bitmaps?: BitmapDriver;
   /**
    * The machine's state as an image of its own: bytes that lie in the image, but not on the disk. Its `size` is what may be there at most. It
@@ -335,6 +336,8 @@ export interface OpenParameters {
   readonly secret?: AskSecret;
   /** Only the image's facts are wanted: an encrypted one opens without its key, a data file stays closed, and guest data cannot be read. */
   readonly noData?: boolean;
+  /** Options of the format at run time, under QEMU's names: those that are understood are taken out. */
+  readonly options?: OptionSet;
 }
 
 /** What the headers of an image say, without opening anything. */

@@ -16,9 +16,9 @@ export class FailStopStorage extends FilterStorage {
     return super.write(offset, bytes);
   }
 
-  override zero(offset: number, length: number): Io<void> {
+  override zero(offset: number, length: number, options?: { readonly unmap?: boolean }): Io<void> {
     this.#requireSound();
-    return super.zero(offset, length);
+    return super.zero(offset, length, options);
   }
 
   override discard(offset: number, length: number): Io<void> {

@@ -35,8 +35,8 @@ export class FilterStorage implements Storage {
     return this.next.write(offset, bytes);
   }
 
-  zero(offset: number, length: number): Io<void> {
-    return this.next.zero(offset, length);
+  zero(offset: number, length: number, options?: { readonly unmap?: boolean }): Io<void> {
+    return this.next.zero(offset, length, options);
   }
 
   discard(offset: number, length: number): Io<void> {

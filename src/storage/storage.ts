@@ -42,7 +42,8 @@ export interface Storage {
   readonly synchronous: boolean;
   read(offset: number, into: Uint8Array): Io<void>;
   write(offset: number, bytes: Uint8Array): Io<void>;
-  zero(offset: number, length: number): Io<void>;
+  /** With `unmap` the space is given back where that can be done; layers pass it on to whoever knows. */
+  zero(offset: number, length: number, options?: { readonly unmap?: boolean }): Io<void>;
   discard(offset: number, length: number): Io<void>;
   /** Sets `size`; growth reads as zero. */
   truncate(size: number): Io<void>;

@@ -15,15 +15,14 @@ afterAll(() => sides.remove());
 
 describe('refused by name', () => {
   it.each([
-    ['dd --image-opts if=k.qcow2 of=x', 'The option --image-opts'],
     ['measure -O vdi k.qcow2', "The format 'vdi'"],
     ['rebase -b x -F vmdk k.qcow2', "The format 'vmdk'"],
-    ['info --image-opts driver=qcow2', 'The option --image-opts'],
     ['info --object secret,id=s k.qcow2', 'The option --object'],
     ['create -f vmdk n.vmdk 1M', "n.vmdk: The format 'vmdk'"],
-    ['info -f vmdk k.vmdk', "The format 'vmdk'"],
+    ['info -f vmdk k.vmdk', "Could not open 'k.vmdk': The format 'vmdk'"],
+    ['info nbd:localhost:1', "Could not open 'nbd:localhost:1': The protocol 'nbd'"],
+    ['info --image-opts driver=quorum', "Could not open 'driver=quorum': The driver 'quorum'"],
     ['create -f raw -o nocow=on n.raw 1M', "n.raw: The option 'nocow'"],
-    ['convert --target-image-opts k.qcow2 n.raw', 'The option --target-image-opts'],
     ['io -C k.qcow2', 'The option -C'],
     ['io --image-opts k.qcow2', 'The option --image-opts'],
   ])('%s', async (line, what) => {

@@ -71,15 +71,18 @@ function passesOn(parent: Node, child: Node): boolean {
   }
 }
 
+/** How deep lists are looked into: a type may be a list of itself. */
+const MAX_LISTS = 3;
+
 /** `Io<T>`, alone, in a union or in a list, under its own name or as the generator it stands for. */
-function isCoroutine(type: Type | undefined, checker: Checker): boolean {
+function isCoroutine(type: Type | undefined, checker: Checker, lists = MAX_LISTS): boolean {
   if (!type) return false;
-  if (type.isUnionType()) return type.getTypes().some((one) => isCoroutine(one, checker));
+  if (type.isUnionType()) return type.getTypes().some((one) => isCoroutine(one, checker, lists));
   if (type.getAliasSymbol()?.name === 'Io') return true;
   if (!type.isTypeReference()) return false;
   const [first] = checker.getTypeArguments(type);
   // A list of coroutines is as idle as one coroutine.
-  if (checker.isArrayType(type)) return isCoroutine(first, checker);
+  if (checker.isArrayType(type)) return lists > 0 && isCoroutine(first, checker, lists - 1);
   return type.getSymbol()?.name === 'Generator' && first !== undefined && isPromise(first);
 }
 

@@ -47,6 +47,7 @@ import type { CompressedPlace } from './layout-tables.ts';
 import { listMetadata } from './map-metadata.ts';
 import { Metadata } from './metadata.ts';
 import { makeEmpty, resize } from './resize.ts';
+import { readRuntimeOptions } from './runtime.ts';
 import { Qcow2Snapshots } from './snapshots.ts';
 import { VmStateArea } from './vm-state.ts';
 
@@ -58,7 +59,7 @@ export function* openImage(storage: Storage, parameters: OpenParameters): Io<Qco
   const header = yield* readHeader(storage);
   refuseUnsupported(header);
   const data = yield* openData(header, parameters);
-  const metadata = yield* Metadata.load({ storage, ...(data ? { data } : {}) }, header);
+  const metadata = yield* Metadata.load({ storage, ...(data ? { data } : {}) }, header, readRuntimeOptions(parameters.options, header));
   metadata.encryption = yield* openEncryption(storage, header, parameters);
   metadata.writable = !readOnly;
   metadata.onDamage = onDamage;

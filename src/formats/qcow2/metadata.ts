@@ -44,6 +44,7 @@ import { EntryShape } from './layout-l2.ts';
 import { COPIED_HIGH, encodeSnapshots, entryOffset, type SnapshotEntry } from './layout-tables.ts';
 import { OverlapMap } from './overlap.ts';
 import { Refcounts } from './refcounts.ts';
+import type { RuntimeOptions } from './runtime.ts';
 import { type Table, TableCache } from './tables.ts';
 
 const L2_CACHE_BYTES = 32 * 1024 * 1024;
@@ -100,8 +101,11 @@ export class Metadata {
   /** Set when a switch failed half-way: the file may be in either state, so nothing more is written. */
   #failed: DiskError | undefined;
 
-  private constructor({ storage, data = storage }: ImageFiles, header: Header, tables: Tables) {
+  readonly #runtime: RuntimeOptions;
+
+  private constructor({ storage, data = storage }: ImageFiles, header: Header, tables: Tables, runtime: RuntimeOptions) {
     this.storage = storage;
+    this.#runtime = runtime;
     this.data = data;
     this.external = hasDataFile(header);
     this.header = header;
@@ -114,7 +118,7 @@ export class Metadata {
     this.#l1 = view(tables.l1);
     this.snapshots = tables.snapshots;
     this.bitmaps = tables.bitmaps;
-    this.l2 = new TableCache(storage, { tableSize: this.clusterSize, what: 'L2 table', budget: L2_CACHE_BYTES });
+    this.l2 = new TableCache(storage, { tableSize: this.clusterSize, what: 'L2 table', budget: runtime.l2CacheBytes ?? L2_CACHE_BYTES });
     this.refcounts = new Refcounts({
       storage,
       clusterSize: this.clusterSize,
@@ -130,14 +134,15 @@ export class Metadata {
   }
 
   /** Reads the tables a header names. */
-  static *load(files: ImageFiles, header: Header): Io<Metadata> {
+  static *load(files: ImageFiles, header: Header, runtime: RuntimeOptions = {}): Io<Metadata> {
     const { storage } = files;
-    return new Metadata(files, header, {
+    const tables = {
       l1: yield* readBytes(storage, header.l1Offset, header.l1Size * 8),
       reftable: yield* readBytes(storage, header.reftableOffset, header.reftableClusters * 2 ** header.clusterBits),
       snapshots: yield* readSnapshots(storage, header),
       bitmaps: yield* readBitmaps(storage, header),
-    });
+    };
+    return new Metadata(files, header, tables, runtime);
   }
 
   get l1Size(): number {
@@ -155,7 +160,8 @@ export class Metadata {
   viewOf({ size, l1, l1Offset }: { size: number; l1: Uint8Array; l1Offset: number }): Metadata {
     const incompatible = this.header.incompatible & ~INCOMPATIBLE.dirty;
     const header = { ...this.header, incompatible, size, l1Offset, l1Size: l1.length / 8, snapshotCount: 0, snapshotsOffset: 0 };
-    const view = new Metadata(this, header, { l1, reftable: this.refcounts.copyReftable(), snapshots: [], bitmaps: NO_BITMAPS });
+    const tables = { l1, reftable: this.refcounts.copyReftable(), snapshots: [], bitmaps: NO_BITMAPS };
+    const view = new Metadata(this, header, tables, this.#runtime);
     view.encryption = this.encryption;
     return view;
   }
@@ -336,7 +342,7 @@ export class Metadata {
   }
 
   get #lazy(): boolean {
-    return (this.header.compatible & COMPATIBLE.lazyRefcounts) !== 0;
+    return this.#runtime.lazyRefcounts ?? (this.header.compatible & COMPATIBLE.lazyRefcounts) !== 0;
   }
 
   *#markDirty(): Io<void> {

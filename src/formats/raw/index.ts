@@ -1,45 +1,62 @@
-/** Raw: the file's bytes are the disk's bytes. Holes of the storage below show as zero. */
+/**
+ * Raw: the file's bytes are the disk's bytes, or with the options `offset` and `size` a window of them is. Holes of the storage below
+ * show as zero.
+ */
 import { assert, DiskError } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
+import { type OptionSet, refusedOption } from '../../base/options.ts';
+import { SECTOR } from '../../base/units.ts';
 import { type Storage, writeZeroes } from '../../storage/storage.ts';
 import type { CreateParameters, Extent, FormatDescriptor, FormatInfo, ImageDriver, Placement, ResizeOptions } from '../driver.ts';
+
+/** The part of the storage that is the disk. Bytes. */
+interface Window {
+  readonly start: number;
+  /** Undefined: up to the storage's end, wherever that is. */
+  readonly size: number | undefined;
+}
 
 class RawImage implements ImageDriver {
   readonly format = 'raw';
   readonly clusterSize = 0;
   readonly storage: Storage;
+  readonly #window: Window;
 
-  constructor(storage: Storage) {
+  constructor(storage: Storage, window: Window) {
     this.storage = storage;
+    this.#window = window;
   }
 
   get size(): number {
-    return this.storage.size;
+    return this.#window.size ?? Math.max(0, this.storage.size - this.#window.start);
   }
 
   *map(offset: number, length: number): Io<Extent> {
-    const run = yield* this.storage.map(offset, length);
-    if (run.zero) return { kind: 'zero', length: run.length, hostOffset: offset };
-    return { kind: 'data', length: run.length, storage: this.storage, hostOffset: offset };
+    const hostOffset = this.#window.start + offset;
+    const run = yield* this.storage.map(hostOffset, length);
+    if (run.zero) return { kind: 'zero', length: run.length, hostOffset };
+    return { kind: 'data', length: run.length, storage: this.storage, hostOffset };
   }
 
   *allocate(offset: number, length: number): Io<Placement> {
-    return { length, storage: this.storage, hostOffset: offset };
+    return { length, storage: this.storage, hostOffset: this.#window.start + offset };
   }
 
-  *zero(offset: number, length: number): Io<number> {
-    yield* this.storage.zero(offset, length);
+  *zero(offset: number, length: number, options: { unmap: boolean }): Io<number> {
+    yield* this.storage.zero(this.#window.start + offset, length, options);
     return length;
   }
 
   *discard(offset: number, length: number): Io<number> {
-    yield* this.storage.discard(offset, length);
+    yield* this.storage.discard(this.#window.start + offset, length);
     return length;
   }
 
   *resize(size: number, { preallocation = 'off' }: ResizeOptions): Io<void> {
-    if (size > this.size) yield* grow(this.storage, size, preallocation);
-    else yield* this.storage.truncate(size);
+    const { start, size: fixed } = this.#window;
+    if (fixed !== undefined) throw new DiskError('refused', 'raw: Cannot resize fixed-size raw disks', { format: 'raw', field: 'size' });
+    if (size > this.size) yield* grow(this.storage, start + size, preallocation);
+    else yield* this.storage.truncate(start + size);
   }
 
   info(): FormatInfo {
@@ -53,6 +70,22 @@ class RawImage implements ImageDriver {
   *close(): Io<void> {
     if (!this.storage.readOnly) yield* this.storage.flush();
   }
+}
+
+/** Reads the options `offset` and `size`, a window on the storage. */
+function readWindow(storage: Storage, options: OptionSet | undefined): Window {
+  const start = options?.size('offset') ?? 0;
+  const size = options?.size('size');
+  // A raw file counts in whole sectors.
+  const there = Math.ceil(storage.size / SECTOR) * SECTOR;
+  if (start > there) throw refusedOption('offset', `Offset (${start}) cannot be greater than size of the containing file (${there})`);
+  if (size !== undefined && size > there - start)
+    throw refusedOption(
+      'size',
+      `The sum of offset (${start}) and size (${size}) has to be smaller or equal to the  actual size of the containing file (${there})`,
+    );
+  if (size !== undefined && size % SECTOR !== 0) throw refusedOption('size', 'Specified size is not multiple of 512');
+  return { start, size };
 }
 
 function* create(storage: Storage, { size, backing, options }: CreateParameters): Io<void> {
@@ -101,8 +134,8 @@ export const raw: FormatDescriptor = {
   *inspect(storage) {
     return { size: storage.size, references: [], features: [], warnings: [] };
   },
-  *open(storage) {
-    return new RawImage(storage);
+  *open(storage, { options }) {
+    return new RawImage(storage, readWindow(storage, options));
   },
   measure: ({ size }) => ({ size: Math.ceil(size / 512) * 512, metadata: 0, unit: 512, everything: true }),
   create,

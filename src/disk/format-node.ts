@@ -1,0 +1,141 @@
+/** A format as a node of a graph: over its child `file`, and over the backing file that its options or the image itself name. */
+import { DiskError, type ErrorPlace } from '../base/errors.ts';
+import { type Io, runAsync } from '../base/io.ts';
+import { OptionSet, refusedOption } from '../base/options.ts';
+import type { SecretRequest } from '../crypto/passphrase.ts';
+import { allFormats } from '../formats/all.ts';
+import type { FormatDescriptor, ImageDriver } from '../formats/driver.ts';
+import { findFormat } from '../formats/registry.ts';
+import { memoryStorage } from '../storage/memory.ts';
+import type { Storage } from '../storage/storage.ts';
+import type { OpenedNode } from './block-drivers.ts';
+import { beside, type Description, strongOptions } from './block-name.ts';
+import { type ChainFiles, MAX_CHAIN_DEPTH, openChain, type Reference } from './chain.ts';
+import { sameBytes } from './data-file.ts';
+import type { NodePlace, NodeRequest } from './graph.ts';
+import type { BlockNode } from './node.ts';
+import { unknownReference } from './node-options.ts';
+
+/** Options that change what an image's bytes are. */
+const STRONG: Readonly<Record<string, RegExp>> = { raw: /^(offset|size)$/, qcow2: /^encrypt\./, luks: /^key-secret$/ };
+
+/** A backing file did not open. `inner` says why; it may be another one of these. */
+export class BackingFailure extends DiskError {
+  readonly inner: unknown;
+
+  constructor(inner: unknown) {
+    const { kind = 'io', message, ...place }: Partial<DiskError> = inner instanceof DiskError ? inner : { message: String(inner) };
+    super(kind, `Could not open backing file: ${message}`, { ...(place as ErrorPlace), cause: inner });
+    this.inner = inner;
+  }
+}
+
+/** Opens an image of a format, or of the one that is found. */
+export function* openFormat(descriptor: FormatDescriptor | undefined, request: NodeRequest): Io<OpenedNode> {
+  const { options, place } = request;
+  const file = yield* request.child('file', 'file', request.name);
+  try {
+    if (place.above.flat().some((one) => sameBytes(one, file.storage)))
+      throw refusedOption('backing_file', `${file.storage.name} is in the chain already: the chain is a cycle`);
+    const given = new Map(options.entries());
+    const { graph, common } = place;
+    const { secret, onDamage } = graph;
+    const dataStorage = yield* dataChild(descriptor, request);
+    const node = yield* openChain(
+      file.storage,
+      {
+        readOnly: place.readOnly,
+        options,
+        node: { keepSpace: common.keepSpace, detectZeroes: common.detectZeroes },
+        ...(dataStorage ? { dataStorage } : {}),
+        resolve: (reference) => runAsync(openNamed(reference, place, request)),
+        openBacking: (driver, chain) => openBacking(driver, chain, request, descriptor === undefined),
+        ...(descriptor ? { format: descriptor.name } : {}),
+        ...(secret === undefined ? {} : { secret: typeof secret === 'function' ? (asked) => secret(withKey(asked, options)) : secret }),
+        ...(onDamage ? { onDamage } : {}),
+        ...(common.cache ? { cache: common.cache } : {}),
+        // Only the top image is opened without its backing file, or for repair.
+        ...(place.above.length === 0 && graph.noBacking ? { noBacking: true } : {}),
+        ...(place.above.length === 0 && graph.repair ? { repair: true } : {}),
+        ...(place.above.length === 0 && graph.noData ? { noData: true } : {}),
+      },
+      place.above,
+    );
+    const driver = node.driver.format;
+    takeKeyOptions(node, options);
+    const strong = strongOptions(new OptionSet(given), STRONG[driver]);
+    const description: Description = {
+      driver,
+      options: strong,
+      children: { file: file.description },
+      // A name says which file it is in, not what is between that and the image.
+      exact: strong.size === 0 && !file.node && !file.filtered && isProtocol(file) ? file.description.exact : undefined,
+    };
+    return { storage: node, node, description };
+  } catch (error) {
+    yield* file.storage.close();
+    throw error;
+  }
+}
+
+/** The external data file, if the options say where it is. */
+function* dataChild(descriptor: FormatDescriptor | undefined, { options, place, node }: NodeRequest): Io<Storage | undefined> {
+  if (place.graph.noData || (descriptor && descriptor.name !== 'qcow2')) return undefined;
+  const reference = options.take('data-file');
+  const below = options.child('data-file');
+  if (typeof reference === 'string') throw unknownReference(reference, below.empty);
+  if (below.empty) return undefined;
+  return (yield* node(undefined, below, { ...place, role: 'file', driver: undefined })).storage;
+}
+
+/** The data file that an image names itself. Backing files do not come this way. */
+function* openNamed({ from, name }: Reference, place: NodePlace, { node }: NodeRequest): Io<Storage> {
+  const { dataFileName = beside } = place.graph;
+  return (yield* node(dataFileName(from, name), new OptionSet(), { ...place, role: 'file', driver: undefined })).storage;
+}
+
+/** What a format calls the id of its secret. */
+const KEY_OPTIONS: Readonly<Record<string, string>> = { qcow2: 'encrypt.key-secret', luks: 'key-secret' };
+
+/** A request for a passphrase, with the id that the options give. */
+function withKey(asked: SecretRequest, options: OptionSet): SecretRequest {
+  const id = asked.id ?? options.get(KEY_OPTIONS[asked.format] ?? '');
+  return typeof id === 'string' ? { ...asked, id } : asked;
+}
+
+/** Options about encryption: taken once the image is open, because they mean something to an image that is not encrypted too. */
+function takeKeyOptions({ driver }: BlockNode, options: OptionSet): void {
+  const key = KEY_OPTIONS[driver.format];
+  if (key !== undefined) options.text(key);
+  const stated = driver.format === 'qcow2' ? options.text('encrypt.format') : undefined;
+  if (stated !== undefined && !driver.info().encrypted)
+    throw refusedOption('encrypt.format', `No encryption in image header, but options specified format '${stated}'`);
+}
+
+const isProtocol = ({ description }: OpenedNode): boolean => description.exact !== undefined;
+
+function* openBacking(driver: ImageDriver, chain: ChainFiles, request: NodeRequest, guessed: boolean): Io<BlockNode | undefined> {
+  const { options, place } = request;
+  const { backing } = driver;
+  const below = options.child('backing');
+  const reference = options.take('backing');
+  if (reference === '') place.graph.warn?.('warning: Use of "backing": "" is deprecated; use "backing": null instead');
+  if (reference === null || reference === '') return undefined;
+  if (!below.empty && !findFormat(allFormats, driver.format).capabilities.backing)
+    throw refusedOption('backing', "Driver doesn't support backing files");
+  if (typeof reference !== 'string' && below.empty && !backing) return undefined;
+  try {
+    if (typeof reference === 'string') throw unknownReference(reference);
+    if (place.graph.emptyBacking) return yield* openChain(memoryStorage(), { format: 'raw', readOnly: true });
+    if (guessed && chain.length > 1)
+      throw refusedOption('driver', `The format of ${driver.storage.name} was guessed, so its backing file is not opened: state the format`);
+    if (chain.length >= MAX_CHAIN_DEPTH) throw refusedOption('backing_file', `The backing chain is deeper than ${MAX_CHAIN_DEPTH} images`);
+    const name = below.has('file.filename') || !backing ? undefined : beside(driver.storage.name, backing.name);
+    if (backing?.format !== undefined) below.setDefault('driver', backing.format);
+    const readOnly = place.graph.writableBacking !== chain.length;
+    const { node } = yield* request.node(name, below, { ...place, role: 'image', above: chain, readOnly, driver: undefined });
+    return node;
+  } catch (error) {
+    throw new BackingFailure(error);
+  }
+}

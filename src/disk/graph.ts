@@ -1,0 +1,148 @@
+/**
+ * Opening images by name or by options, as QEMU's command lines spell them: `json:{…}`, `driver=qcow2,file.filename=x`, `blkverify:a:b`.
+ * A node takes the options it understands and opens its children; what is left over is refused. Which drivers there are, and what they do
+ * with options and children, is in block-drivers.ts. Files are opened only through the caller's `openFile`.
+ */
+import { type Io, runAsync } from '../base/io.ts';
+import { OptionSet, refusedOption } from '../base/options.ts';
+import type { Storage } from '../storage/storage.ts';
+import { findDriver, type OpenedNode, protocolDriver } from './block-drivers.ts';
+import { shownName } from './block-name.ts';
+import type { ChainFiles, OpenOptions } from './chain.ts';
+import { Disk } from './disk.ts';
+import { LayerImage } from './layer-image.ts';
+import { BlockNode } from './node.ts';
+import { type CommonOptions, takeCommonOptions, unknownReference } from './node-options.ts';
+import { parseJsonName } from './option-text.ts';
+
+/** What `openGraph` takes. */
+export interface GraphOptions extends Omit<OpenOptions, 'resolve' | 'format' | 'formats' | 'dataStorage'> {
+  /** Overrides the option `driver` of the top node. */
+  readonly format?: string;
+  /** Opens a file by its name, which has no protocol. */
+  readonly openFile: (name: string, how: { readonly writable: boolean }) => Storage | PromiseLike<Storage>;
+  /** The name under which `openFile` finds the data file that an image names; default: beside the image. */
+  readonly dataFileName?: (from: string, name: string) => string;
+  /** Put an empty disk in place of the backing file, which need not exist. */
+  readonly emptyBacking?: boolean;
+  /** Discards do nothing, unless the options say otherwise. */
+  readonly keepSpace?: boolean;
+  /** Hears about what QEMU wants to be written differently. */
+  readonly warn?: (message: string) => void;
+}
+
+/** Opens the image that a name or options describe. Throws `refused` with QEMU's words for what is wrong with them. */
+export function openGraph(what: string | OptionSet, options: GraphOptions): Promise<Disk> {
+  return runAsync(open(what, options));
+}
+
+function* open(what: string | OptionSet, options: GraphOptions): Io<Disk> {
+  const place: NodePlace = {
+    graph: options,
+    readOnly: options.readOnly ?? true,
+    role: 'image',
+    above: [],
+    driver: options.format,
+    common: { cache: options.cache, keepSpace: options.keepSpace ?? false },
+  };
+  const [name, set] = typeof what === 'string' ? [what, new OptionSet()] : [undefined, what];
+  const { node } = yield* openNode(name, set, place);
+  if (!node) throw new Error('tabdisk: an image came out of the graph without its node');
+  return new Disk(node);
+}
+
+/** Where in the graph a node is. */
+export interface NodePlace {
+  readonly graph: GraphOptions;
+  readonly readOnly: boolean;
+  /** An image is probed if its driver is not given; a file is what its name's protocol says. */
+  readonly role: 'image' | 'file';
+  /** Files of the images that have this one in their chain of backing files. */
+  readonly above: ChainFiles;
+  /** Decides over the option `driver`. */
+  readonly driver?: string | undefined;
+  /** From the node above, where this one does not say otherwise. */
+  readonly common: CommonOptions;
+}
+
+/** What a driver is given to open a node. */
+export interface NodeRequest {
+  readonly driver: string;
+  /** A name to open, besides the options. */
+  readonly name: string | undefined;
+  readonly options: OptionSet;
+  readonly place: NodePlace;
+  /** Opens the child that stands under `key` in the options, or under a name. */
+  child(key: string, role: NodePlace['role'], name?: string): Io<OpenedNode>;
+  /** Opens any other node. */
+  node(name: string | undefined, options: OptionSet, place: NodePlace): Io<OpenedNode>;
+}
+
+/** Opens a node with all below it. In the role of an image it has a `BlockNode`. */
+export function* openNode(name: string | undefined, given: OptionSet, inherited: NodePlace): Io<OpenedNode> {
+  const json = name === undefined ? undefined : parseJsonName(name);
+  const options = json ?? given;
+  if (json) for (const [key, value] of given.entries()) options.replace(key, value);
+  const named = json ? undefined : name;
+  const said = options.get('driver');
+  if (inherited.driver !== undefined || typeof said === 'string') options.take('driver');
+  const wanted = inherited.driver ?? (typeof said === 'string' ? said : undefined);
+  if (wanted !== undefined) findDriver(wanted);
+  const { common, readOnly } = takeCommonOptions(options, inherited);
+  const place: NodePlace = { ...inherited, common, readOnly: inherited.readOnly || readOnly };
+  const driver = wanted ?? driverFor(named, options, place);
+  const opened = yield* findDriver(driver).open({
+    driver,
+    name: named,
+    options,
+    place,
+    child: (key, role, childName) => openChild(key, childName, { options, place: { ...place, role, driver: undefined } }),
+    node: openNode,
+  });
+  try {
+    refuseRest(options, opened.description.driver);
+    if (readOnly && !inherited.readOnly) throw refusedOption('read-only', 'Block node is read-only');
+    if (place.role === 'file' && !opened.node) return opened;
+    const node = opened.node ?? layerNode(opened, place);
+    node.fileName = shownName(opened.description);
+    return { ...opened, storage: node, node };
+  } catch (error) {
+    yield* opened.storage.close();
+    throw error;
+  }
+}
+
+/** The driver of a node whose options do not name one: empty to find the format out. */
+function driverFor(name: string | undefined, options: OptionSet, { role }: NodePlace): string {
+  if (role === 'file') {
+    if (name !== undefined) return protocolDriver(name);
+    if (options.has('filename')) return 'file';
+  }
+  const hasFile = options.has('file') || [...options.entries()].some(([key]) => key.startsWith('file.'));
+  if (role === 'file' || (name === undefined && !hasFile)) throw refusedOption('driver', 'Must specify either driver or file');
+  return '';
+}
+
+/** A storage in the place of an image. */
+function layerNode({ storage, filtered, description }: OpenedNode, { readOnly, common }: NodePlace): BlockNode {
+  const { keepSpace, detectZeroes, cache = 'writeback' } = common;
+  const driver = new LayerImage(description.driver, storage, filtered);
+  return new BlockNode({ driver, readOnly, cache, owned: true, keepSpace, detectZeroes, ...(filtered ? { filtered } : {}) });
+}
+
+function refuseRest(options: OptionSet, driver: string): void {
+  const [unknown] = options.rest();
+  if (unknown === undefined) return;
+  const message = findDriver(driver).protocol
+    ? `Block protocol '${driver}' doesn't support the option '${unknown}'`
+    : `Block format '${driver}' does not support the option '${unknown}'`;
+  throw refusedOption(unknown, message);
+}
+
+function* openChild(key: string, name: string | undefined, { options, place }: { options: OptionSet; place: NodePlace }): Io<OpenedNode> {
+  const reference = options.take(key);
+  const below = options.child(key);
+  if (typeof reference === 'string') throw unknownReference(reference, below.empty && name === undefined);
+  if (below.empty && name === undefined) throw refusedOption(key, `A block device must be specified for "${key}"`);
+  return yield* openNode(name, below, place);
+}

@@ -1,0 +1,70 @@
+/**
+ * A layer as a driver: what stands at the top of `driver=compress,file.…`, where an image is opened but a storage is at hand. Every guest
+ * byte is at the same place of the layer. Snapshots and the cluster size are those of the image that the layer passes requests on to.
+ */
+import { DiskError } from '../base/errors.ts';
+import type { Io } from '../base/io.ts';
+import type { Extent, FormatInfo, ImageDriver, Placement, ResizeOptions, SnapshotDriver } from '../formats/driver.ts';
+import type { Storage } from '../storage/storage.ts';
+import type { BlockNode } from './node.ts';
+
+export class LayerImage implements ImageDriver {
+  /** The layer's name. */
+  readonly format: string;
+  readonly clusterSize = 0;
+  readonly storage: Storage;
+  readonly #below: BlockNode | undefined;
+
+  constructor(format: string, storage: Storage, below: BlockNode | undefined) {
+    this.format = format;
+    this.storage = storage;
+    this.#below = below;
+  }
+
+  get size(): number {
+    return this.storage.size;
+  }
+
+  get snapshots(): SnapshotDriver | undefined {
+    return this.#below?.driver.snapshots;
+  }
+
+  *map(offset: number, length: number): Io<Extent> {
+    const { storage } = this;
+    const run = yield* storage.map(offset, length);
+    return run.zero ? { kind: 'zero', length: run.length, hostOffset: offset } : { kind: 'data', length: run.length, storage, hostOffset: offset };
+  }
+
+  *allocate(offset: number, length: number): Io<Placement> {
+    return { length, storage: this.storage, hostOffset: offset };
+  }
+
+  *zero(offset: number, length: number, options: { unmap: boolean }): Io<number> {
+    yield* this.storage.zero(offset, length, options);
+    return length;
+  }
+
+  *discard(offset: number, length: number): Io<number> {
+    yield* this.storage.discard(offset, length);
+    return length;
+  }
+
+  *resize(size: number, { preallocation = 'off' }: ResizeOptions): Io<void> {
+    if (preallocation !== 'off')
+      throw new DiskError('unsupported', `${this.format}: Unsupported preallocation mode '${preallocation}'`, { format: this.format });
+    yield* this.storage.truncate(size);
+  }
+
+  info(): FormatInfo {
+    const { clusterSize } = this.#below?.driver.info() ?? {};
+    return clusterSize === undefined ? {} : { clusterSize };
+  }
+
+  *flush(): Io<void> {
+    yield* this.storage.flush();
+  }
+
+  *close(): Io<void> {
+    if (!this.storage.readOnly) yield* this.storage.flush();
+  }
+}

@@ -1,0 +1,51 @@
+/** Options that every block node has, whatever its driver. */
+import type { DiskError } from '../base/errors.ts';
+import { type OptionSet, refusedOption } from '../base/options.ts';
+import type { NodePlace } from './graph.ts';
+import type { CacheMode } from './node-types.ts';
+
+/** What a node hands on to its children, unless they say otherwise. */
+export interface CommonOptions {
+  readonly cache?: CacheMode | undefined;
+  readonly keepSpace: boolean;
+  readonly detectZeroes?: 'on' | 'unmap' | undefined;
+  /** Past the host's cache. Accepted, and without effect: no platform here has it. */
+  readonly direct?: boolean;
+}
+
+const NODE_NAME = /^[a-z][-a-z0-9._]{0,30}$/i;
+
+/** Takes the common options out of a node's options. `readOnly`: the node says so itself. */
+export function takeCommonOptions(options: OptionSet, { common, readOnly: inherited }: NodePlace): { common: CommonOptions; readOnly: boolean } {
+  const nodeName = options.text('node-name');
+  if (nodeName !== undefined && !NODE_NAME.test(nodeName)) throw refusedOption('node-name', `Invalid node-name: '${nodeName}'`);
+  const readOnly = options.flag('read-only');
+  options.flag('auto-read-only');
+  if (options.flag('force-share') && (readOnly === false || (!inherited && readOnly === undefined)))
+    throw refusedOption('force-share', 'force-share=on can only be used with read-only images');
+  const direct = options.flag('cache.direct') ?? common.direct ?? false;
+  const noFlush = options.flag('cache.no-flush');
+  const discard = options.text('discard');
+  if (discard !== undefined && !/^(ignore|off|unmap|on)$/.test(discard)) throw refusedOption('discard', 'Invalid discard option');
+  const keepSpace = discard === undefined ? common.keepSpace : discard === 'ignore' || discard === 'off';
+  const detect = options.choice('detect-zeroes', ['off', 'on', 'unmap']);
+  // Not setting `discard` at all is not setting it to unmap, whatever the verb would do.
+  if (detect === 'unmap' && (discard === undefined || keepSpace))
+    throw refusedOption('detect-zeroes', 'setting detect-zeroes to unmap is not allowed without setting discard operation to unmap');
+  return {
+    readOnly: readOnly ?? false,
+    common: {
+      cache: noFlush ? 'unsafe' : common.cache,
+      keepSpace,
+      direct,
+      ...(detect === undefined || detect === 'off' ? {} : { detectZeroes: detect }),
+    },
+  };
+}
+
+/** A child that is named by the id of another node. There is never one: what a command opens is a tree. */
+export function unknownReference(reference: string, alone = true): DiskError {
+  return alone
+    ? refusedOption('node-name', `Cannot find device='${reference}' nor node-name='${reference}'`)
+    : refusedOption('node-name', 'Cannot reference an existing block device with additional options or a new filename');
+}

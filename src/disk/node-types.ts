@@ -1,0 +1,33 @@
+/** What a block node takes, and what it says about its bytes. */
+import type { Io } from '../base/io.ts';
+import type { ImageDriver } from '../formats/driver.ts';
+import type { BlockNode } from './node.ts';
+
+/** How a range is made to read as zero. */
+export interface ZeroOptions {
+  /** Give the space back where the format can. */
+  readonly unmap?: boolean;
+  /** Write zeros as data where the format has nothing better; default true. */
+  readonly fallback?: boolean;
+}
+
+/** When a write is durable, after QEMU's cache modes. */
+export type CacheMode = 'none' | 'writeback' | 'writethrough' | 'directsync' | 'unsafe';
+
+export interface NodeOptions {
+  readonly driver: ImageDriver;
+  readonly backing?: BlockNode;
+  readonly readOnly: boolean;
+  readonly cache?: CacheMode;
+  /** Refuses to let a write through; for raw images whose format was guessed. */
+  readonly guard?: (offset: number, bytes: Uint8Array, node: BlockNode) => Io<void>;
+  /** Closing the node closes its storage and its backing file too. */
+  readonly owned: boolean;
+  readonly onClose?: () => void;
+  /** The image that a layer of this node passes requests on to: where the bytes are is for that image to say. */
+  readonly filtered?: BlockNode;
+  /** Discards do nothing, and zeros are written without giving space back. */
+  readonly keepSpace?: boolean;
+  /** Zeros that are written as data are turned into a request for zeros; `unmap` gives the space back too. */
+  readonly detectZeroes?: 'on' | 'unmap' | undefined;
+}
