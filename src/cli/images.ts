@@ -20,6 +20,7 @@ import {
   type Storage,
 } from '../index.ts';
 import { nodeFileStorage } from '../storage/node-file.ts';
+import { askSecrets } from './secrets.ts';
 import { complain, Failure, notYet, type Terminal } from './terminal.ts';
 import { imageText, systemText } from './words.ts';
 
@@ -109,6 +110,7 @@ export class Images {
         ...(writableBacking === undefined ? {} : { writableBacking }),
         onDamage: (message) => this.terminal.err(`${message}\n`),
         dataFileName: dataFilePath,
+        secret: askSecrets(this.terminal),
       });
     } catch (error) {
       throw cannotOpen(error);
@@ -132,6 +134,7 @@ export class Images {
       const disk = await openGraph(full, {
         openFile: (file, how) => this.#file(file, !how.writable),
         dataFileName: dataFilePath,
+        secret: askSecrets(this.terminal),
         readOnly: !writable,
         ...(format === undefined ? {} : { format }),
       }).catch((error: unknown) => {
