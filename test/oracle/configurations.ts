@@ -28,6 +28,8 @@ export const CONFIGURATIONS: readonly Configuration[] = [
   ...[16384, 65536].map((cluster_size) => overlay({ cluster_size, extended_l2: 'on' })),
   plain({ cluster_size: 16384, extended_l2: 'on', refcount_bits: 1 }),
   ...[512, 65536].map((cluster_size) => ({ options: { cluster_size }, compressed: true })),
+  { options: { cluster_size: 4096, compression_type: 'zstd' }, compressed: true },
+  { options: { cluster_size: 65536, extended_l2: 'on', compression_type: 'zstd' }, compressed: true },
   { options: { cluster_size: 65536, extended_l2: 'on' }, compressed: true },
   { options: { cluster_size: 65536 }, compressed: true, backing: true },
   ...[4096, 65536].map((cluster_size) => plain({ cluster_size, data_file: 'turns.data' })),

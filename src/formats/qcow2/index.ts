@@ -32,7 +32,7 @@ export const qcow2: FormatDescriptor = {
   },
   createOptions,
   amendOptions,
-  limits: ['encryption with ciphers other than AES', 'compressed writes to encrypted images', 'writing zstd-compressed clusters'],
+  limits: ['encryption with ciphers other than AES', 'compressed writes to encrypted images'],
   inspect: inspectImage,
   open: openImage,
   measure: measureImage,
