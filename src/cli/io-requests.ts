@@ -5,7 +5,7 @@ import { attempt, type Command, Complaint, MAX_REQUEST, Misused, numberArgument,
 import { dumpText, type RequestReport, requestReport } from './io-report.ts';
 import type { Session } from './io-session.ts';
 import type { Options } from './options.ts';
-import { complain, notYet } from './terminal.ts';
+import { complain } from './terminal.ts';
 import { systemText } from './words.ts';
 
 const MANY = Number.POSITIVE_INFINITY;
@@ -60,14 +60,16 @@ interface ReadRequest {
   readonly length: number;
   /** The part to verify, from the request's start. */
   readonly verify: { readonly byte: number; readonly start: number; readonly length: number } | undefined;
+  /** From the machine state beside the disk. */
+  readonly state?: boolean;
 }
 
 async function performRead(session: Session, options: Options, request: ReadRequest, failing: string): Promise<boolean> {
-  const { offset, length, verify } = request;
+  const { offset, length, verify, state } = request;
   const started = performance.now();
   let bytes: Uint8Array = new Uint8Array(0);
   const done = await attempt(session, failing, async () => {
-    bytes = await session.read(offset, length);
+    bytes = state ? await session.readState(offset, length) : await session.read(offset, length);
   });
   if (!done) return false;
   const milliseconds = performance.now() - started;
@@ -91,11 +93,11 @@ const read: Command = {
   name: 'read',
   usage: '[-abCqv] [-P pattern [-s off] [-l len]] off len',
   summary: 'reads a number of bytes at a specified offset',
-  details: `${READ_DETAILS} -l, -s -- with -P: how much to verify, and from where\n`,
+  details: `${READ_DETAILS} -b, -- read the machine's state, which lies beside the disk
+ -l, -s -- with -P: how much to verify, and from where\n`,
   min: 2,
   max: MANY,
-  options: 'Cl:pP:qs:v',
-  refused: 'b',
+  options: 'bCl:pP:qs:v',
   async run(session, options) {
     const partText = options.last('l');
     const startText = options.last('s');
@@ -108,7 +110,9 @@ const read: Command = {
     const verified = part ?? length - start;
     if (verified < 0 || start + verified > length) throw new Complaint('pattern verification range exceeds end of read data');
     const verify = pattern === undefined ? undefined : { byte, start, length: verified };
-    return performRead(session, options, { offset, length, verify }, 'read');
+    const state = options.has('b');
+    if (state) requireSectors(offset, length);
+    return performRead(session, options, { offset, length, verify, state }, 'read');
   },
 };
 
@@ -157,13 +161,16 @@ interface WriteRequest {
   /** What to write; without it, zeros by the image's own means. */
   readonly bytes?: Uint8Array;
   readonly compressed?: boolean;
+  /** To the machine state beside the disk. */
+  readonly state?: boolean;
 }
 
 async function performWrite(session: Session, options: Options, request: WriteRequest, failing: string): Promise<boolean> {
-  const { offset, length, bytes, compressed } = request;
+  const { offset, length, bytes, compressed, state } = request;
   const started = performance.now();
   const done = await attempt(session, failing, async () => {
     if (!bytes) await session.zero(offset, length, { unmap: options.has('u'), fallback: !options.has('n') });
+    else if (state) await session.writeState(offset, bytes);
     else if (compressed) await session.writeCompressed(offset, bytes);
     else await session.write(offset, bytes);
     if (options.has('f')) await session.disk?.flush();
@@ -181,7 +188,8 @@ const write: Command = {
   name: 'write',
   usage: '[-bcCfnquz] [-P pattern | -s source_file] off len',
   summary: 'writes a number of bytes at a specified offset',
-  details: `${WRITE_DETAILS} -c, -- compress what is written: whole clusters that hold nothing yet
+  details: `${WRITE_DETAILS} -b, -- write the machine's state, which lies beside the disk
+ -c, -- compress what is written: whole clusters that hold nothing yet
  -n, -- with -z: fail rather than write zeros as data
  -p, -- ignored
  -s, -- write this file's bytes, again and again
@@ -200,13 +208,13 @@ const write: Command = {
     const { offset, length } = rangeArguments(options, (text) =>
       options.has('n') ? undefined : `length cannot exceed ${MAX_REQUEST} without -n, given ${text}`,
     );
-    if (options.has('b')) throw notYet('write: the option -b');
+    const state = options.has('b');
     const compressed = options.has('c');
-    if (compressed) requireSectors(offset, length);
+    if (state || compressed) requireSectors(offset, length);
     if (options.has('z')) return performWrite(session, options, { offset, length }, 'write');
     const file = options.last('s');
     const bytes = file === undefined ? patternBytes(options, length) : fileBytes(session, file, length);
-    return bytes ? performWrite(session, options, { offset, length, bytes, compressed }, 'write') : false;
+    return bytes ? performWrite(session, options, { offset, length, bytes, compressed, state }, 'write') : false;
   },
 };
 

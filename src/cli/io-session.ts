@@ -116,6 +116,15 @@ export class Session {
     return bytes;
   }
 
+  /** Machine state that lies in the image beside the disk. */
+  async readState(offset: number, length: number): Promise<Uint8Array> {
+    return this.#require().readVmState(offset, length);
+  }
+
+  async writeState(offset: number, bytes: Uint8Array): Promise<void> {
+    await this.#require().writeVmState(offset, bytes);
+  }
+
   async write(offset: number, bytes: Uint8Array): Promise<void> {
     await this.#reach(offset + bytes.length);
     await this.#require().write(offset, bytes);

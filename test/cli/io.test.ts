@@ -192,6 +192,25 @@ describe('io', () => {
     await sides.sameIo([...commands('write -c 0 64k', 'write -n -z 512 100', 'write -c 5 64', 'read -P 0 512 100'), '-f', 'raw', 'a.raw']);
   });
 
+  it('reads and writes machine state beside the disk', async () => {
+    sides.prepare('qemu-img', 'create', '-q', '-f', 'qcow2', 'k.qcow2', '1M');
+    sides.put('source', 'the bytes to repeat, 37 of them, odd.');
+    await sides.sameIo([
+      ...commands('read -b 0 512', 'write -b 0 512', 'read -b 5 512', 'read -b 0 100', 'write -b 5 512', 'write -b -P 3 1k 1k', 'read -b -P 3 1k 1k'),
+      ...commands('read -b -P 0 4k 1k', 'write -b -s source 2k 512', 'read -b -v 2k 512', 'read -b -P 3 -s 0 -l 10 1k 512', 'read -b -C 0 512'),
+      ...commands('write -b -u 0 512', 'write -b -n 0 512', 'write -b -p -q 0 512', 'write -b -c -P 7 64k 64k', 'write -P 9 0 64k', 'flush', 'map'),
+      'k.qcow2',
+    ]);
+    for (const side of [sides.ours, sides.theirs])
+      expect(
+        (await sides.tabdisk(['io', ...commands('read -b -P 7 64k 64k', 'read -b -P 3 1k 1k', 'read -P 9 0 64k'), 'k.qcow2'], { side })).status,
+      ).toBe(0);
+    await sides.sameIo(['-r', ...commands('read -b -P 7 64k 64k', 'write -b 0 512'), 'k.qcow2']);
+    await sides.sameIo(['-s', ...commands('write -b 0 512', 'read -b -P 0xcd 0 512'), 'k.qcow2']);
+    sides.put('a.raw', pattern(65536, 2));
+    await sides.sameIo(['-f', 'raw', ...commands('read -b 0 512', 'write -b 0 512'), 'a.raw']);
+  });
+
   it('reopens an image: for reading, for writing, with another cache mode', async () => {
     sides.prepare('qemu-img', 'create', '-q', '-f', 'qcow2', 'k.qcow2', '4M');
     const write = 'write -P 7 0 512';

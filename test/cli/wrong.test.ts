@@ -433,7 +433,7 @@ bench -S -1 s.qcow2
 bench -d -1 s.qcow2
 bench -s 0 -c 1 nofile
 bench -c 4 -o 10M s.qcow2
-bench -c 10 -s 11M s.qcow2
+bench -c 10 -d 2 -s 11M s.qcow2
 amend
 amend s.qcow2
 amend -o compat=0.10
