@@ -84,6 +84,15 @@ describe('a planted bug is found within 1,000 states', () => {
     early.mockRestore();
   });
 
+  it('a bitmap directory is in force before what it names is written', async () => {
+    const early = vi.spyOn(Metadata.prototype, 'putFirstSector').mockImplementation(function* (this: Metadata, bytes, header) {
+      yield* this.storage.write(0, bytes);
+      this.header = header;
+    });
+    await expect(runWorkload(find('qcow2 bitmaps {"cluster_size":8192}'), options)).rejects.toThrow(/after a cut/);
+    early.mockRestore();
+  });
+
   it('compressed bytes go to clusters that are being given back', async () => {
     const early = vi.spyOn(Refcounts.prototype, 'free').mockImplementation(function (this: Refcounts, offset, length) {
       runSync(this.release(offset, length));

@@ -10,6 +10,7 @@ import { amend } from '../../src/jobs/amend.ts';
 import { commit } from '../../src/jobs/commit.ts';
 import { rebase } from '../../src/jobs/rebase.ts';
 import type { LogEntry } from '../../src/layers/recorder.ts';
+import { BitmapModel, type RightBitmaps, requireBitmaps } from './bitmaps.ts';
 
 export const SECTOR = 512;
 /** Of the images that are encrypted. */
@@ -23,6 +24,8 @@ export interface Right {
   readonly snapshots: ReadonlyMap<string, readonly number[]>;
   /** The name and format of the backing file, where a workload changes them. */
   readonly backing?: string;
+  /** Where a workload has some. */
+  readonly bitmaps?: RightBitmaps;
 }
 
 /** What is right from one point of the log on. */
@@ -36,7 +39,10 @@ export interface Expectation {
 /** Drives a disk and writes down what is right at each point of the log. */
 export class Guest {
   readonly timeline: Expectation[] = [];
-  readonly #disk: Disk;
+  /** What bitmaps note; its size is set when the first is added. */
+  readonly bitmaps: BitmapModel;
+  #disk: Disk;
+  readonly #reopen: () => Promise<Disk>;
   readonly #log: readonly LogEntry[];
   #now: number[];
   #right: Set<number>[];
@@ -45,8 +51,11 @@ export class Guest {
   #closed = false;
   #backing: string | undefined;
 
-  constructor(disk: Disk, log: readonly LogEntry[], contents: readonly number[]) {
+  /** `reopen` opens the disk once more, when it is closed. */
+  constructor(disk: Disk, { reopen, log, contents }: { reopen: () => Promise<Disk>; log: readonly LogEntry[]; contents: readonly number[] }) {
     this.#disk = disk;
+    this.#reopen = reopen;
+    this.bitmaps = new BitmapModel(contents.length * SECTOR);
     this.#log = log;
     this.#now = [...contents];
     this.#right = contents.map((value) => new Set([value]));
@@ -59,16 +68,19 @@ export class Guest {
 
   async write(sector: number, count: number): Promise<void> {
     const stamp = ++this.#stamp;
+    this.bitmaps.note(sector * SECTOR, count * SECTOR);
     await this.#change(sector, count, stamp, () => this.#disk.write(sector * SECTOR, filled(count, stamp)));
   }
 
   /** Whole clusters, compressed; the disk's last may be cut off. */
   async writeCompressed(sector: number, count: number): Promise<void> {
     const stamp = ++this.#stamp;
+    this.bitmaps.note(sector * SECTOR, count * SECTOR);
     await this.#change(sector, count, stamp, () => runAsync(this.#disk.node.writeCompressed(sector * SECTOR, filled(count, stamp))));
   }
 
   async zero(sector: number, count: number, unmap: boolean): Promise<void> {
+    this.bitmaps.note(sector * SECTOR, count * SECTOR);
     await this.#change(sector, count, 0, () => this.#disk.zero(sector * SECTOR, count * SECTOR, { unmap }));
   }
 
@@ -76,6 +88,7 @@ export class Guest {
   async discard(sector: number, count: number, clusterSectors: number): Promise<void> {
     const first = Math.ceil(sector / clusterSectors) * clusterSectors;
     const end = sector + count === this.sectors ? this.sectors : Math.floor((sector + count) / clusterSectors) * clusterSectors;
+    this.bitmaps.note(sector * SECTOR, count * SECTOR);
     await this.#change(first, Math.max(0, end - first), 0, () => this.#disk.discard(sector * SECTOR, count * SECTOR));
   }
 
@@ -123,6 +136,43 @@ export class Guest {
   async resize(sectors: number, preallocation = 'off'): Promise<void> {
     const contents = Array.from({ length: sectors }, (_, i) => this.#now[i] ?? 0);
     await this.#switch({ contents }, () => this.#disk.resize(sectors * SECTOR, { preallocation }));
+    this.bitmaps.resize(sectors * SECTOR);
+  }
+
+  /** Closes the disk, which stores its bitmaps, and opens it again, which marks them. */
+  async reopen(): Promise<void> {
+    await this.flush();
+    const before = this.bitmaps.inUse();
+    this.#allow(before, this.bitmaps.saved());
+    await this.#disk.close();
+    this.bitmaps.store();
+    this.#allow(this.bitmaps.either());
+    this.#disk = await this.#reopen();
+    this.#settle();
+  }
+
+  async addBitmap(name: string, granularity: number): Promise<void> {
+    await this.#disk.bitmaps.add({ name, granularity });
+    this.bitmaps.add(name, granularity);
+  }
+
+  async clearBitmap(name: string): Promise<void> {
+    await this.#disk.bitmaps.clear(name);
+    this.bitmaps.clear(name);
+  }
+
+  async mergeBitmap(name: string, source: string): Promise<void> {
+    await this.#disk.bitmaps.merge(name, source);
+    this.bitmaps.merge(name, source);
+  }
+
+  async removeBitmap(name: string): Promise<void> {
+    await this.flush();
+    const before = this.bitmaps.inUse();
+    this.bitmaps.remove(name);
+    this.#allow(before, this.bitmaps.inUse());
+    await this.#disk.bitmaps.remove(name);
+    this.#settle();
   }
 
   /** Another version, width of reference counts or feature: the guest sees nothing of it. */
@@ -181,6 +231,12 @@ export class Guest {
     this.#settle();
   }
 
+  /** Nothing changes but bitmaps, to one of these. */
+  #allow(...bitmaps: readonly RightBitmaps[]): void {
+    const state = this.#state([...this.#now], this.#snapshots, this.#backing);
+    this.timeline.push({ position: this.#log.length, states: bitmaps.map((right) => ({ ...state, bitmaps: right })) });
+  }
+
   #settle(): void {
     this.#right = this.#now.map((value) => new Set([value]));
     this.#mark();
@@ -194,7 +250,7 @@ export class Guest {
   }
 
   #state(sectors: Right['sectors'], snapshots: Right['snapshots'], backing: string | undefined): Right {
-    return { sectors, snapshots, ...(backing === undefined ? {} : { backing }) };
+    return { sectors, snapshots, bitmaps: this.bitmaps.inUse(), ...(backing === undefined ? {} : { backing }) };
   }
 }
 
@@ -242,6 +298,7 @@ async function requireState(disk: Disk, right: Right): Promise<void> {
   requireSectors(await disk.read(0, disk.size), right.sectors, 'sector');
   const named = JSON.stringify(disk.node.driver.backing);
   if (right.backing !== undefined && right.backing !== named) throw new Error(`the backing file is ${named}, right: ${right.backing}`);
+  if (right.bitmaps) await requireBitmaps(disk, right.bitmaps);
   const names = (await disk.snapshots.list()).map(({ name }) => name);
   if (JSON.stringify(names) !== JSON.stringify([...right.snapshots.keys()])) throw new Error(`the snapshots are ${names}`);
   for (const [name, contents] of right.snapshots) {

@@ -52,11 +52,8 @@ export async function runWorkload(workload: Workload, options: RunOptions): Prom
   }
   const resolve: Resolve = ({ name }) => storages.get(name) as Storage;
   const writableBacking = recorded.includes('base') ? { writableBacking: 1 } : {};
-  const guest = new Guest(
-    await openDisk(storages.get(TOP) as Storage, { format, resolve, secret: SECRET, ...writableBacking }),
-    log,
-    contents.slice(0, sectors),
-  );
+  const reopen = () => openDisk(storages.get(TOP) as Storage, { format, resolve, secret: SECRET, ...writableBacking });
+  const guest = new Guest(await reopen(), { reopen, log, contents: contents.slice(0, sectors) });
   await workload.run(guest, random, resolve);
   await guest.flush();
   try {

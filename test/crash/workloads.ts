@@ -135,6 +135,24 @@ async function subclusters(guest: Guest, random: Random, { cluster, snapshots }:
   }
 }
 
+/** Sessions: each writes while bitmaps note it, changes them, and ends with the image closed. */
+async function bitmaps(guest: Guest, random: Random, cluster: number): Promise<void> {
+  for (let session = 0; session < 5; session++) {
+    for (let i = 0; i < 3; i++) {
+      await mixture(guest, random, { count: 3, most: 20, cluster });
+      const { names } = guest.bitmaps;
+      const what = names.length < 2 ? 'add' : random.pick(['add', 'clear', 'merge', 'remove', 'resize', 'nothing'] as const);
+      const name = random.pick(names.length > 0 ? names : ['']);
+      if (what === 'add' && names.length < 4) await guest.addBitmap(`b${session}.${i}`, random.pick([512, 512, 4096, 65536]));
+      else if (what === 'clear') await guest.clearBitmap(name);
+      else if (what === 'merge') await guest.mergeBitmap(name, random.pick(names));
+      else if (what === 'remove') await guest.removeBitmap(name);
+      else if (what === 'resize') await guest.resize(random.between(100, 5000 / Math.min(5, cluster)));
+    }
+    await guest.reopen();
+  }
+}
+
 const qcow2 = (name: string, options: Record<string, unknown>, rest: Omit<Workload, 'name' | 'format' | 'options'>): Workload => ({
   name: `qcow2 ${name} ${JSON.stringify(options)}`,
   format: 'qcow2',
@@ -237,6 +255,12 @@ export const workloads: readonly Workload[] = [
           await guest.resize(sectors);
         }
       },
+    }),
+  ),
+  ...[SMALL, { ...SMALL, refcount_bits: 1 }, { cluster_size: 4096, lazy_refcounts: true }, { cluster_size: 8192 }].map((options) =>
+    qcow2('bitmaps', options, {
+      sectors: options.cluster_size === 512 ? 4200 : 900,
+      run: (guest, random) => bitmaps(guest, random, options.cluster_size / 512),
     }),
   ),
   ...[SMALL, { cluster_size: 4096 }, { cluster_size: 4096, compat: '0.10' }, { cluster_size: 65536 }].map((options) =>
