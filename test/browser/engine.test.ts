@@ -149,6 +149,31 @@ for (const place of ['opfs', 'indexeddb'] as const) {
       await disk.close();
     });
 
+    test('bitmaps work across the worker, and are kept when the disk is closed', async () => {
+      const { engine } = await newTab();
+      const entry = await engine.library.create({ name: 'bitmaps', format: 'qcow2', size: 2 * MiB, place, clusterSize: 4096 });
+      let disk = await engine.open(entry.id);
+      await disk.bitmaps.add({ name: 'noted', granularity: 512 });
+      await disk.bitmaps.add({ name: 'gone' });
+      await disk.bitmaps.disable('gone');
+      await disk.write(5000, pattern(100_000, 4));
+      await disk.bitmaps.merge('gone', 'noted');
+      await disk.bitmaps.clear('gone');
+      await disk.bitmaps.remove('gone');
+      expect(await kindOf(disk.bitmaps.enable('gone'))).toBe('not-found');
+      await disk.close();
+      disk = await engine.open(entry.id);
+      expect(await disk.bitmaps.list()).toEqual([{ name: 'noted', granularity: 512, enabled: true, inconsistent: false }]);
+      expect(await disk.check()).toMatchObject({ corruptions: 0, leaks: 0 });
+      await disk.close({ discard: true });
+      disk = await engine.open(entry.id);
+      expect(await disk.bitmaps.list()).toEqual([{ name: 'noted', granularity: 512, enabled: true, inconsistent: true }]);
+      expect(await kindOf(disk.bitmaps.enable('noted'))).toBe('refused');
+      await disk.bitmaps.remove('noted');
+      expect(await disk.check()).toMatchObject({ corruptions: 0, leaks: 0 });
+      await disk.close();
+    });
+
     test('the map of a terabyte comes in pieces and in buckets, both quickly', async () => {
       const { engine } = await newTab();
       const entry = await engine.library.create({ name: 'huge', format: 'qcow2', size: TiB, place, clusterSize: 4096 });

@@ -21,6 +21,10 @@ const good: readonly [string, Record<string, unknown>][] = [
   ['disk.check', { disk: 1, repair: 'leaks' }],
   ['snapshots.create', { disk: 1, name: 's', date: new Date(0) }],
   ['snapshots.apply', { disk: 1, snapshot: '1' }],
+  ['bitmaps.add', { disk: 1, name: 'b' }],
+  ['bitmaps.add', { disk: 1, name: 'b', granularity: 512, enabled: false }],
+  ['bitmaps.change', { disk: 1, name: 'b', change: 'clear' }],
+  ['bitmaps.merge', { disk: 1, name: 'b', source: 'c' }],
 ];
 
 const bad: readonly [string, Record<string, unknown>, string][] = [
@@ -41,6 +45,9 @@ const bad: readonly [string, Record<string, unknown>, string][] = [
   ['disk.zero', { disk: 1, offset: 0, length: 5 }, 'unmap'],
   ['disk.check', { disk: 1, repair: 'some' }, 'repair'],
   ['snapshots.create', { disk: 1, name: 's', date: new Date(Number.NaN) }, 'date'],
+  ['bitmaps.add', { disk: 1, name: 'b', granularity: -1 }, 'granularity'],
+  ['bitmaps.change', { disk: 1, name: 'b', change: 'toString' }, 'change'],
+  ['bitmaps.merge', { disk: 1, name: 'b' }, 'source'],
 ];
 
 function refusedField(data: unknown): string | undefined {
