@@ -6,8 +6,18 @@ import { printUsage } from './help.ts';
 import { cacheMode, withImages } from './images.ts';
 import { parseOptions } from './options.ts';
 import { Progress } from './progress.ts';
+import { askSecrets, takeObjects } from './secrets.ts';
 import { Failure, misuse, type Terminal } from './terminal.ts';
 import { imageText } from './words.ts';
+
+/** Options about key slots, by the names that the format luks has for them. */
+const LUKS: readonly KnownOption[] = [
+  { name: 'state', type: 'text', help: 'active adds a passphrase, inactive erases key slots' },
+  { name: 'new-secret', type: 'text', help: 'id of the secret to add' },
+  { name: 'old-secret', type: 'text', help: 'id of the secret whose key slots are erased' },
+  { name: 'keyslot', type: 'number', help: 'the key slot: 0 to 7' },
+  { name: 'iter-time', type: 'number', help: 'milliseconds that unlocking with the new passphrase is to take' },
+];
 
 /** By format: names and types of the options. */
 const AMENDABLE: Readonly<Record<string, readonly KnownOption[]>> = {
@@ -20,7 +30,9 @@ const AMENDABLE: Readonly<Record<string, readonly KnownOption[]>> = {
     { name: 'data_file_raw', type: 'flag', help: 'off: the data file need no longer be a raw image' },
     { name: 'lazy_refcounts', type: 'flag', help: 'allow lazy reference counts' },
     { name: 'refcount_bits', type: 'number', help: 'bits in a reference count: 1 to 64, a power of two' },
+    ...LUKS.map((option) => ({ ...option, name: `encrypt.${option.name}` })),
   ],
+  luks: LUKS,
 };
 
 /** Runs `amend`; returns the exit status. */
@@ -28,8 +40,8 @@ export async function run(terminal: Terminal, args: readonly string[]): Promise<
   const options = parseOptions(args, {
     short: 'ho:f:t:pq',
     long: { help: 'h', object: 'object:', 'image-opts': 'image-opts', force: 'force' },
-    refused: ['object'],
   });
+  takeObjects(terminal, options);
   if (options.has('h')) return printUsage(terminal, 'amend');
   const lists = options.all('o');
   requireOptionLists(lists);
@@ -51,7 +63,12 @@ export async function run(terminal: Terminal, args: readonly string[]): Promise<
       if (asksForHelp(lists)) return printHelp(terminal, disk.format);
       progress.start();
       await change(() =>
-        amend(disk, { options: Object.fromEntries(read(disk.format, lists)), force: options.has('force'), onProgress: progress.update }),
+        amend(disk, {
+          options: Object.fromEntries(read(disk.format, lists)),
+          force: options.has('force'),
+          secret: askSecrets(terminal),
+          onProgress: progress.update,
+        }),
       );
       progress.finish();
       return 0;

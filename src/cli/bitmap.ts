@@ -3,6 +3,7 @@ import { type Disk, DiskError } from '../index.ts';
 import { printUsage } from './help.ts';
 import { type Images, withImages } from './images.ts';
 import { parseOptions } from './options.ts';
+import { takeObjects } from './secrets.ts';
 import { sizeArgument } from './sizes.ts';
 import { complain, Failure, type Terminal } from './terminal.ts';
 import { imageText } from './words.ts';
@@ -29,8 +30,9 @@ export async function run(terminal: Terminal, args: readonly string[]): Promise<
       'source-format': 'F:',
       granularity: 'g:',
     },
-    refused: ['object', 'image-opts'],
+    refused: ['image-opts'],
   });
+  takeObjects(terminal, options);
   if (options.has('h')) return printUsage(terminal, 'bitmap');
   const granularity = options.has('g') ? sizeArgument(options.last('g') as string, 'granularity') : 0;
   const actions = options.given.filter(([name]) => ACTIONS.includes(name)) as [Action, string][];

@@ -5,6 +5,7 @@ import { cacheMode, withImages } from './images.ts';
 import { onlyFile, outputFormat } from './info.ts';
 import { parseOptions } from './options.ts';
 import { fixed } from './printf.ts';
+import { takeObjects } from './secrets.ts';
 import { complain, Failure, misuse, type Terminal } from './terminal.ts';
 import { requestText } from './words.ts';
 
@@ -15,8 +16,8 @@ export async function run(terminal: Terminal, args: readonly string[]): Promise<
   const options = parseOptions(args, {
     short: 'hf:r:T:qU',
     long: { help: 'h', format: 'f:', repair: 'r:', output: 'output:', object: 'object:', 'image-opts': 'image-opts', 'force-share': 'U' },
-    refused: ['object'],
   });
+  takeObjects(terminal, options);
   if (options.has('h')) return printUsage(terminal, 'check');
   const repair = options.last('r');
   if (repair !== undefined && repair !== 'leaks' && repair !== 'all')

@@ -5,6 +5,7 @@ import { printUsage } from './help.ts';
 import { cacheMode, type OpenRequest, withImages } from './images.ts';
 import { parseOptions } from './options.ts';
 import { Progress } from './progress.ts';
+import { takeObjects } from './secrets.ts';
 import { sizeArgument } from './sizes.ts';
 import { Failure, misuse, type Terminal } from './terminal.ts';
 import { imageText } from './words.ts';
@@ -14,8 +15,8 @@ export async function run(terminal: Terminal, args: readonly string[]): Promise<
   const options = parseOptions(args, {
     short: 'f:ht:b:dpqr:',
     long: { help: 'h', object: 'object:', 'image-opts': 'image-opts' },
-    refused: ['object'],
   });
+  takeObjects(terminal, options);
   if (options.has('h')) return printUsage(terminal, 'commit');
   const rate = sizeArgument(options.last('r') ?? '0', 'rate limit');
   const [path] = options.rest;

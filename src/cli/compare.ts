@@ -4,6 +4,7 @@ import { printUsage } from './help.ts';
 import { cacheMode, type OpenImage, withImages } from './images.ts';
 import { parseOptions } from './options.ts';
 import { Progress } from './progress.ts';
+import { takeObjects } from './secrets.ts';
 import { wholeSectors } from './sizes.ts';
 import { Failure, misuse, type Terminal } from './terminal.ts';
 import { requestText } from './words.ts';
@@ -13,8 +14,8 @@ export async function run(terminal: Terminal, args: readonly string[]): Promise<
   const options = parseOptions(args, {
     short: 'hf:F:T:pqsU',
     long: { help: 'h', object: 'object:', 'image-opts': 'image-opts', 'force-share': 'U' },
-    refused: ['object'],
   });
+  takeObjects(terminal, options);
   if (options.has('h')) return printUsage(terminal, 'compare');
   const [one, other] = options.rest;
   if (one === undefined || other === undefined || options.rest.length > 2) throw misuse('Expecting two image file names');

@@ -10,6 +10,7 @@ import { printUsage } from './help.ts';
 import { cacheMode, type Images, withImages } from './images.ts';
 import { type Options, parseOptions } from './options.ts';
 import { Progress } from './progress.ts';
+import { askSecrets, takeObjects } from './secrets.ts';
 import { readSize, sizeArgument, wholeSectors } from './sizes.ts';
 import { Failure, type Terminal, warn } from './terminal.ts';
 import { imageText, requestText } from './words.ts';
@@ -31,8 +32,8 @@ export async function run(terminal: Terminal, args: readonly string[]): Promise<
       bitmaps: 'bitmaps',
       'skip-broken-bitmaps': 'skip-broken-bitmaps',
     },
-    refused: ['object'],
   });
+  takeObjects(terminal, options);
   if (options.has('h')) return printUsage(terminal, 'convert');
   const plan = readPlan(options);
   if (asksForHelp(plan.lists)) {
@@ -259,7 +260,7 @@ async function newTarget(images: Images, plan: Plan, total: number, cache: Cache
   if (image.has('data_file')) refuseOverwriting(images, plan, String(image.get('data_file')));
   const { resolve, files } = images.chain(target);
   try {
-    const disk = await makeImage({ path: target, format, options: image, resolve, ...(cache ? { cache } : {}) });
+    const disk = await makeImage({ path: target, format, options: image, resolve, secret: askSecrets(images.terminal), ...(cache ? { cache } : {}) });
     images.adopt(disk, target);
     return disk;
   } catch (error) {
@@ -292,6 +293,7 @@ function targetOptions(plan: Plan, total: number): ImageOptions {
 function requireCompression(format: string, image: ImageOptions): void {
   if (!allFormats.find(({ name }) => name === format)?.capabilities.compressedWrite)
     throw new Failure('Compression not supported for this file format');
+  if (image.get('encryption') === true || image.has('encrypt.format')) throw new Failure('Compression and encryption not supported at the same time');
   if ((image.get('preallocation') ?? 'off') !== 'off') throw new Failure('Compression and preallocation not supported at the same time');
 }
 

@@ -4,6 +4,7 @@ import { type ImageOptions, makeImage } from './create-options.ts';
 import { printUsage } from './help.ts';
 import { type Images, knownFormat, withImages } from './images.ts';
 import { parseOptions } from './options.ts';
+import { askSecrets, takeObjects } from './secrets.ts';
 import { readSize, sizeArgument, wholeSectors } from './sizes.ts';
 import { complain, Failure, type Terminal } from './terminal.ts';
 import { requestText } from './words.ts';
@@ -26,8 +27,8 @@ export async function run(terminal: Terminal, args: readonly string[]): Promise<
   const options = parseOptions(args, {
     short: 'hf:O:U',
     long: { help: 'h', object: 'object:', 'image-opts': 'image-opts', 'force-share': 'U' },
-    refused: ['object'],
   });
+  takeObjects(terminal, options);
   if (options.has('h')) return printUsage(terminal, 'dd');
   const { input, output, block, count, skip } = readOperands(options.rest);
   return withImages(terminal, async (images) => {
@@ -78,7 +79,7 @@ async function newTarget(images: Images, path: string, format: string, size: num
   if (images.uses(path)) throw new Failure(`${failed}: Failed to get "write" lock\nIs another process using the image [${path}]?`);
   const options: ImageOptions = new Map([['size', size]]);
   try {
-    const disk = await makeImage({ path, format, options });
+    const disk = await makeImage({ path, format, options, secret: askSecrets(images.terminal) });
     images.adopt(disk, path);
     return disk;
   } catch (error) {

@@ -4,6 +4,7 @@ import { type NodeFileStorage, nodeFileStorage } from '../storage/node-file.ts';
 import { printUsage } from './help.ts';
 import { type OpenRequest, withImages } from './images.ts';
 import { type Options, parseOptions } from './options.ts';
+import { takeObjects } from './secrets.ts';
 import { wholeSectors } from './sizes.ts';
 import { snapshotTable } from './snapshot-table.ts';
 import { Failure, misuse, type Terminal } from './terminal.ts';
@@ -21,8 +22,8 @@ export async function run(terminal: Terminal, args: readonly string[]): Promise<
       'image-opts': 'image-opts',
       'force-share': 'U',
     },
-    refused: ['object'],
   });
+  takeObjects(terminal, options);
   if (options.has('h')) return printUsage(terminal, 'info');
   const path = onlyFile(options);
   const output = outputFormat(options);

@@ -8,6 +8,7 @@ import { commands } from './io-commands.ts';
 import { openFile } from './io-open.ts';
 import { Session } from './io-session.ts';
 import { getoptText, Options, refuseOptions, scanOptions } from './options.ts';
+import { takeObjects } from './secrets.ts';
 import { Failure, report, type Terminal } from './terminal.ts';
 import { readTraceOptions } from './trace.ts';
 
@@ -36,7 +37,7 @@ const TABLE = {
   },
 };
 
-const REFUSED = ['C', 'object', 'image-opts'];
+const REFUSED = ['C', 'image-opts'];
 
 /** Runs `io`; returns the exit status. */
 export async function run(terminal: Terminal, args: readonly string[]): Promise<number> {
@@ -50,6 +51,7 @@ export async function run(terminal: Terminal, args: readonly string[]): Promise<
   if (options.has('h')) return printUsage(terminal, 'io');
   if (options.has('V')) return printVersion(terminal);
   refuseOptions(options, REFUSED);
+  takeObjects(terminal, options);
   const [path] = options.rest;
   if (options.rest.length > 1) {
     printUsage(terminal, 'io');

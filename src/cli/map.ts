@@ -4,6 +4,7 @@ import { printUsage } from './help.ts';
 import { type OpenImage, withImages } from './images.ts';
 import { onlyFile, outputFormat } from './info.ts';
 import { parseOptions } from './options.ts';
+import { takeObjects } from './secrets.ts';
 import { sizeArgument, wholeSectors } from './sizes.ts';
 import { Failure, type Terminal } from './terminal.ts';
 
@@ -24,8 +25,8 @@ export async function run(terminal: Terminal, args: readonly string[]): Promise<
       'start-offset': 's:',
       'max-length': 'l:',
     },
-    refused: ['object'],
   });
+  takeObjects(terminal, options);
   if (options.has('h')) return printUsage(terminal, 'map');
   const startText = options.last('s');
   const lengthText = options.last('l');

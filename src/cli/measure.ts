@@ -6,7 +6,8 @@ import { type ImageOptions, parseImageOptions, requireOptionLists } from './crea
 import { printUsage } from './help.ts';
 import { withImages } from './images.ts';
 import { outputFormat } from './info.ts';
-import { getoptText, Options, refuseOptions, scanOptions } from './options.ts';
+import { getoptText, Options, scanOptions } from './options.ts';
+import { requireSecret, takeObjects } from './secrets.ts';
 import { sizeArgument } from './sizes.ts';
 import { complain, Failure, type Terminal } from './terminal.ts';
 import { imageText } from './words.ts';
@@ -22,7 +23,7 @@ export async function run(terminal: Terminal, args: readonly string[]): Promise<
     terminal.err(`measure: ${getoptText(options)}\n`);
     return printUsage(terminal);
   }
-  refuseOptions(options, ['object']);
+  takeObjects(terminal, options);
   if (options.has('h')) return printUsage(terminal, 'measure');
   const lists = options.all('o');
   requireOptionLists(lists);
@@ -46,10 +47,20 @@ export async function run(terminal: Terminal, args: readonly string[]): Promise<
     }
     const format = requireFormat(options.last('O') ?? 'raw');
     const image = formatOptions(terminal, format, lists);
+    requireKey(terminal, format, image);
     const measured = await attempt(source ?? size ?? 0, format, image);
     tell(terminal, output, measured);
     return 0;
   });
+}
+
+/** QEMU measures a LUKS header by making one, and so asks for the passphrase. */
+function requireKey(terminal: Terminal, format: string, image: ImageOptions): void {
+  if (format !== 'luks' && image.get('encrypt.format') !== 'luks') return;
+  const name = format === 'luks' ? 'key-secret' : 'encrypt.key-secret';
+  const id = image.get(name);
+  if (id === undefined) throw new Failure(`Parameter '${name}' is required for cipher`);
+  requireSecret(terminal, String(id));
 }
 
 function requireOneSource(options: Options, path: string | undefined, size: number | undefined): void {

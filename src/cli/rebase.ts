@@ -4,6 +4,7 @@ import { printUsage } from './help.ts';
 import { CannotOpen, cacheMode, type Images, knownFormat, refusal, withImages } from './images.ts';
 import { type Options, parseOptions } from './options.ts';
 import { Progress } from './progress.ts';
+import { takeObjects } from './secrets.ts';
 import { Failure, misuse, type Terminal } from './terminal.ts';
 import { imageText, requestText } from './words.ts';
 
@@ -12,8 +13,8 @@ export async function run(terminal: Terminal, args: readonly string[]): Promise<
   const options = parseOptions(args, {
     short: 'hf:F:b:upt:T:qU',
     long: { help: 'h', object: 'object:', 'image-opts': 'image-opts', 'force-share': 'U' },
-    refused: ['object'],
   });
+  takeObjects(terminal, options);
   if (options.has('h')) return printUsage(terminal, 'rebase');
   const [path] = options.rest;
   if (path === undefined || options.rest.length > 1) throw misuse('Expecting one image file name');

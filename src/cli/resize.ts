@@ -3,6 +3,7 @@ import { type Disk, DiskError } from '../index.ts';
 import { printUsage } from './help.ts';
 import { withImages } from './images.ts';
 import { parseOptions } from './options.ts';
+import { takeObjects } from './secrets.ts';
 import { sizeParameter, wholeSectors } from './sizes.ts';
 import { complain, Failure, misuse, type Terminal } from './terminal.ts';
 import { imageText } from './words.ts';
@@ -16,8 +17,8 @@ export async function run(terminal: Terminal, args: readonly string[]): Promise<
   const options = parseOptions(args.slice(0, -1), {
     short: 'f:hq',
     long: { help: 'h', object: 'object:', 'image-opts': 'image-opts', preallocation: 'preallocation:', shrink: 'shrink' },
-    refused: ['object'],
   });
+  takeObjects(terminal, options);
   const preallocation = options.last('preallocation') ?? 'off';
   if (!['off', 'metadata', 'falloc', 'full'].includes(preallocation)) throw new Failure(`Invalid preallocation mode '${preallocation}'`);
   const [path] = options.rest;

@@ -24,6 +24,11 @@ export function takeObjects(terminal: Terminal, options: Options): void {
 /** Answers with the secrets that the command was given. */
 export const askSecrets = (terminal: Terminal): SecretCallback => secretsOf(terminal).ask;
 
+/** Throws a `Failure` if the command was given no secret of this id. */
+export function requireSecret(terminal: Terminal, id: string): void {
+  if (!secretsOf(terminal).has(id)) throw new Failure(`No secret with id '${id}'`);
+}
+
 function secretsOf(terminal: Terminal): Secrets {
   const secrets = known.get(terminal) ?? new Secrets();
   known.set(terminal, secrets);
@@ -32,6 +37,10 @@ function secretsOf(terminal: Terminal): Secrets {
 
 class Secrets {
   readonly #values = new Map<string, Uint8Array>();
+
+  has(id: string): boolean {
+    return this.#values.has(id);
+  }
 
   add(object: string): void {
     this.#add(object.startsWith('{') ? fromJson(object) : fromList(object));

@@ -4,6 +4,7 @@ import { printUsage } from './help.ts';
 import { withImages } from './images.ts';
 import { onlyFile } from './info.ts';
 import { parseOptions } from './options.ts';
+import { takeObjects } from './secrets.ts';
 import { snapshotTable } from './snapshot-table.ts';
 import { Failure, misuse, type Terminal } from './terminal.ts';
 import { imageText } from './words.ts';
@@ -15,8 +16,8 @@ export async function run(terminal: Terminal, args: readonly string[]): Promise<
   const options = parseOptions(args, {
     short: 'la:c:d:hqU',
     long: { help: 'h', object: 'object:', 'image-opts': 'image-opts', 'force-share': 'U' },
-    refused: ['object'],
   });
+  takeObjects(terminal, options);
   if (options.has('h')) return printUsage(terminal, 'snapshot');
   const given = ACTIONS.flatMap((action) => options.all(action).map(() => action));
   if (given.length > 1) throw misuse("Cannot mix '-l', '-a', '-c', '-d'");

@@ -17,7 +17,6 @@ describe('refused by name', () => {
   it.each([
     ['measure -O vdi k.qcow2', "The format 'vdi'"],
     ['rebase -b x -F vmdk k.qcow2', "The format 'vmdk'"],
-    ['info --object secret,id=s k.qcow2', 'The option --object'],
     ['create -f vmdk n.vmdk 1M', "n.vmdk: The format 'vmdk'"],
     ['info -f vmdk k.vmdk', "Could not open 'k.vmdk': The format 'vmdk'"],
     ['info nbd:localhost:1', "Could not open 'nbd:localhost:1': The protocol 'nbd'"],

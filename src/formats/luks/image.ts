@@ -20,7 +20,9 @@ export const FORMAT = 'luks';
 export function* openImage(storage: Storage, parameters: OpenParameters): Io<LuksImage> {
   const luks = yield* Luks.load({ storage, offset: 0, length: storage.size }, FORMAT);
   if (parameters.noData) return new LuksImage(storage, luks, LOCKED_CIPHER);
-  const passphrase = yield* passphraseFor(parameters.secret, { image: storage.name, format: FORMAT, encryption: 'luks' });
+  const id = parameters.options?.get('key-secret');
+  const request = { image: storage.name, format: FORMAT, encryption: 'luks', ...(typeof id === 'string' ? { id } : {}) } as const;
+  const passphrase = yield* passphraseFor(parameters.secret, request);
   return new LuksImage(storage, luks, yield* luks.unlock(passphrase));
 }
 

@@ -67,7 +67,16 @@ export function* openEncryption(storage: Storage, header: Header, parameters: Op
     throw unsupported(FORMAT, `encryption method ${header.cryptMethod} (1 AES and 2 LUKS are known)`, { field: 'crypt_method', offset: 32 });
   const luks = header.cryptMethod === LUKS ? yield* Luks.load({ storage, ...cryptoPlace(header, storage.size) }, FORMAT) : undefined;
   if (parameters.noData) return new Encryption(luks, LOCKED_CIPHER);
-  const passphrase = yield* passphraseFor(parameters.secret, { image: storage.name, format: FORMAT, encryption: luks ? 'luks' : 'aes' });
+  const encryption = luks ? 'luks' : 'aes';
+  const stated = parameters.options?.get('encrypt.format');
+  if (stated !== undefined && stated !== encryption)
+    throw new DiskError('refused', `${FORMAT}: Header reported '${encryption}' encryption format but options specify '${stated}'`, {
+      format: FORMAT,
+      field: 'encrypt.format',
+    });
+  const id = parameters.options?.get('encrypt.key-secret');
+  const request = { image: storage.name, format: FORMAT, encryption, ...(typeof id === 'string' ? { id } : {}) } as const;
+  const passphrase = yield* passphraseFor(parameters.secret, request);
   return new Encryption(luks, luks ? yield* luks.unlock(passphrase) : aesCipher(passphrase));
 }
 
