@@ -315,7 +315,8 @@ export class BlockNode implements Storage {
     const inside = Math.min(length, this.size - offset);
     if (inside <= 0) return absentRun(offset, length);
     if (this.filtered) return yield* this.filtered.status(offset, inside);
-    const extent = yield* this.driver.map(offset, inside);
+    const { driver } = this;
+    const extent = driver.status ? yield* driver.status(offset, inside) : yield* driver.map(offset, inside);
     if (extent.kind !== 'backing') return ownRun(offset, extent, this.driver.files ?? []);
     // Past the end of a shorter backing file there is nothing either.
     const shared = this.backing ? Math.min(extent.length, this.backing.size - offset) : 0;

@@ -224,6 +224,8 @@ export interface ImageDriver {
   /** Further files of the image, opened through `OpenParameters.dataFile`; whoever closes the image closes them behind it. */
   readonly files?: readonly Storage[];
   map(offset: number, length: number): Io<Extent>;
+  /** As `map`, for those who want to know what reads as zero rather than to read: it may take longer. Absent: `map` knows. */
+  status?(offset: number, length: number): Io<Extent>;
   /** Reads guest bytes that `map` called encoded; the range lies inside that extent. */
   decode?(offset: number, into: Uint8Array): Io<void>;
   /**

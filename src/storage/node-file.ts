@@ -1,11 +1,22 @@
 /**
  * A file on disk, for Node: the command line and tests. Synchronous. Everything `write` returned for is in the operating system's
- * hands (it survives the process); `flush` is fsync. Node cannot ask for holes, so `map` calls everything data.
+ * hands (it survives the process); `flush` is fsync.
+ *
+ * Node cannot ask a file system for holes. Where a file occupies less than its size, `map` therefore reads it, and calls a block that is full
+ * of zeros zero. Those are its holes, and zeros that were written, which the file system would call data. How much is occupied only
+ * decides whether it is worth a look: file systems that compress or write late say less than there is.
  */
 import { closeSync, fstatSync, fsyncSync, ftruncateSync, openSync, readSync, writeSync } from 'node:fs';
+import { roundDown, roundUp } from '../base/bytes.ts';
 import { asDiskError, DiskError, type ErrorKind } from '../base/errors.ts';
 import type { Io } from '../base/io.ts';
 import { requireWritable, type Storage, type StorageExtent, type StorageOptions, writeZeroes } from './storage.ts';
+
+/** What file systems allocate by, nearly all of them. */
+const BLOCK = 4096;
+const ZEROS = new Uint8Array(BLOCK);
+/** How far one call of `map` reads. */
+const MOST_LOOKED_AT = 16 * 1024 * 1024;
 
 /** What `nodeFileStorage` takes. */
 export interface NodeFileOptions extends StorageOptions {
@@ -83,8 +94,28 @@ export class NodeFileStorage implements Storage {
     this.#size = size;
   }
 
-  *map(_offset: number, length: number): Io<StorageExtent> {
-    return { length, zero: false };
+  *map(offset: number, length: number): Io<StorageExtent> {
+    const inside = Math.min(length, this.#size - offset);
+    if (inside <= 0) return { length, zero: true };
+    const occupied = attempt(this.name, () => fstatSync(this.#descriptor).blocks * 512);
+    if (occupied >= this.#size) return { length, zero: false };
+    return yield* this.#look(offset, inside);
+  }
+
+  /** Reads blocks for as long as they are alike. */
+  *#look(offset: number, length: number): Io<StorageExtent> {
+    const end = offset + Math.min(length, MOST_LOOKED_AT);
+    const buffer = Buffer.alloc(Math.min(roundUp(end, BLOCK) - roundDown(offset, BLOCK), 64 * BLOCK));
+    let first: boolean | undefined;
+    for (let at = roundDown(offset, BLOCK); at < end; at += buffer.length) {
+      yield* this.read(at, buffer);
+      for (let within = 0; within < buffer.length && at + within < end; within += BLOCK) {
+        const zero = buffer.compare(ZEROS, 0, BLOCK, within, within + BLOCK) === 0;
+        first ??= zero;
+        if (zero !== first) return { length: at + within - offset, zero: first };
+      }
+    }
+    return { length: end - offset, zero: first === true };
   }
 
   *barrier(): Io<void> {

@@ -47,7 +47,7 @@ export interface Storage {
   discard(offset: number, length: number): Io<void>;
   /** Sets `size`; growth reads as zero. */
   truncate(size: number): Io<void>;
-  /** The state at `offset` and how far it reaches, at most `length`. Cheap; "not zero" where the storage cannot tell. */
+  /** The state at `offset` and how far it reaches, at most `length`; "not zero" where the storage cannot tell. May read what it tells of. */
   map(offset: number, length: number): Io<StorageExtent>;
   barrier(): Io<void>;
   flush(): Io<void>;

@@ -32,6 +32,10 @@ class RawImage implements ImageDriver {
   }
 
   *map(offset: number, length: number): Io<Extent> {
+    return { kind: 'data', length, storage: this.storage, hostOffset: this.#window.start + offset };
+  }
+
+  *status(offset: number, length: number): Io<Extent> {
     const hostOffset = this.#window.start + offset;
     const run = yield* this.storage.map(hostOffset, length);
     if (run.zero) return { kind: 'zero', length: run.length, hostOffset };
