@@ -1,22 +1,12 @@
-/** Images in the drives of a machine: each open for as long as the machine has it, behind the v86 adapter. */
-import { type V86Disk, v86Disk } from '../adapters/v86.ts';
-import type { RemoteDisk } from '../index.ts';
+/**
+ * The drives of a machine, each with the image that is in it: open for as long as it is there, behind a `Drive` and its v86 slot. A CD drive may be
+ * empty, and its image exchanged while the machine runs.
+ */
+import { type V86Disk, V86Drive } from '../adapters/v86.ts';
+import { Drive, type RemoteDisk } from '../index.ts';
 import type { ImageSession } from './session.ts';
 
 export type Slot = 'hda' | 'hdb' | 'cdrom' | 'fda';
-
-export interface Attached {
-  readonly slot: Slot;
-  /** What v86 takes. */
-  readonly image: V86Disk;
-  /** Bytes the guest wrote that are not safe yet. */
-  readonly unsavedBytes: number;
-  save(): Promise<void>;
-  /** After a problem: repeats what failed, on the image opened anew if the old one no longer works. Rejects if it fails again. */
-  recover(): Promise<void>;
-  /** Lets go; what is unsaved is given up, so `save` first. */
-  detach(): Promise<void>;
-}
 
 export interface DriveEvents {
   readonly onSaved: () => void;
@@ -24,46 +14,93 @@ export interface DriveEvents {
   readonly onProblem: (error: unknown) => void;
 }
 
-/** Opens the image and puts it into a drive. CDs are opened read-only; everything else takes the image's lock. */
-export async function attach(session: ImageSession, slot: Slot, { onSaved, onProblem }: DriveEvents): Promise<Attached> {
-  const readOnly = slot === 'cdrom';
-  const disk = readOnly ? await session.openReadOnly() : await session.hold();
-  const letGo = (): Promise<void> => (readOnly ? disk.close() : session.release());
-  try {
-    const image = v86Disk(disk, {
-      kind: slot === 'cdrom' ? 'cdrom' : slot === 'fda' ? 'floppy' : 'hd',
-      imageId: session.entry.id,
-      onSaved,
-      onWriteError: onProblem,
-      onReadError: onProblem,
-    });
-    await image.prepare();
-    return {
-      slot,
-      image,
-      get unsavedBytes() {
-        return readOnly ? 0 : image.statistics.dirtyBytes;
-      },
-      save: async () => {
-        if (!readOnly) await image.save();
-      },
-      recover: () => recover(image, readOnly ? undefined : () => session.reopen()),
-      detach: async () => {
-        await image.close({ discard: true });
-        await letGo();
-      },
-    };
-  } catch (error) {
-    await letGo().catch(() => undefined);
-    throw error;
-  }
-}
+/** One drive of the machine. */
+export class Attached {
+  readonly slot: Slot;
+  /** What the guest asks of the image, counted. */
+  readonly drive: Drive;
+  readonly #device: V86Drive;
+  #session: ImageSession | undefined;
+  #letGo: () => Promise<void> = async () => undefined;
 
-async function recover(image: V86Disk, reopen: (() => Promise<RemoteDisk>) | undefined): Promise<void> {
-  try {
-    await image.resume();
-  } catch (error) {
-    if (reopen === undefined) throw error;
-    await image.resume({ disk: await reopen() });
+  constructor(slot: Slot, { onSaved, onProblem }: DriveEvents) {
+    this.slot = slot;
+    // v86 has no way to tell its guest of an error: whatever fails stops the machine.
+    this.drive = new Drive({ name: slot, readErrors: 'stop', writeErrors: 'stop', pause: ({ error }) => onProblem(error) });
+    this.#device = new V86Drive(this.drive, slot, () => ({ imageId: this.#session?.entry.id ?? '', onSaved }));
+  }
+
+  /** What v86 takes at its start; `undefined` if the drive is empty. */
+  get image(): V86Disk | undefined {
+    return this.#device.image;
+  }
+
+  /** The image in the drive. */
+  get session(): ImageSession | undefined {
+    return this.#session;
+  }
+
+  /** Bytes the guest wrote that are not safe yet. */
+  get unsavedBytes(): number {
+    return this.#readOnly ? 0 : (this.image?.statistics.dirtyBytes ?? 0);
+  }
+
+  /** Opens the image and puts it in. CDs are opened read-only; everything else takes the image's lock. Leaves nothing open if it throws. */
+  async insert(session: ImageSession): Promise<void> {
+    const disk = this.#readOnly ? await session.openReadOnly() : await session.hold();
+    this.#letGo = () => (this.#readOnly ? disk.close() : session.release());
+    this.#session = session;
+    this.drive.insert(disk, { keepOpen: true });
+    try {
+      await this.#device.ready;
+    } catch (error) {
+      await this.#empty().catch(() => undefined);
+      throw error;
+    }
+  }
+
+  /** Takes the image out, for machines that run: what the guest wrote is saved first. */
+  async eject(): Promise<void> {
+    await this.drive.eject();
+    await this.#empty();
+  }
+
+  /** Tells the drive which machine it is in. */
+  connect(machine: unknown): void {
+    this.#device.connect(machine);
+  }
+
+  async save(): Promise<void> {
+    if (!this.#readOnly) await this.image?.save();
+  }
+
+  /** After a problem: repeats what failed, on the image opened anew if the old one no longer works. Rejects if it fails again. */
+  async recover(): Promise<void> {
+    try {
+      await this.#device.resume();
+    } catch (error) {
+      const session = this.#session;
+      if (this.#readOnly || session === undefined) throw error;
+      const medium: RemoteDisk = await session.reopen();
+      await this.#device.resume({ medium });
+    }
+  }
+
+  /** Lets go; what is unsaved is given up, so `save` first. */
+  async detach(): Promise<void> {
+    await this.#device.detach();
+    await this.#empty();
+  }
+
+  get #readOnly(): boolean {
+    return this.slot === 'cdrom';
+  }
+
+  async #empty(): Promise<void> {
+    await this.drive.close({ force: true });
+    const letGo = this.#letGo;
+    this.#letGo = async () => undefined;
+    this.#session = undefined;
+    await letGo();
   }
 }

@@ -6,7 +6,7 @@ import type { V86, V86Image, V86Options } from 'v86';
 import wasmAddress from 'v86/build/v86.wasm?url';
 import type { ImageEntry } from '../index.ts';
 import { Signal } from './dom.ts';
-import { type Attached, attach, type Slot } from './drives.ts';
+import { Attached, type Slot } from './drives.ts';
 import type { GuestFiles } from './guest-files.ts';
 import type { ImageSession } from './session.ts';
 
@@ -71,6 +71,23 @@ export class Machine {
     return this.#drives.reduce((total, drive) => total + drive.unsavedBytes, 0);
   }
 
+  /** Its drives, while there is one. */
+  get drives(): readonly Attached[] {
+    return this.#drives;
+  }
+
+  /** Puts another CD into the drive of a running machine, or none. If that fails the drive is empty. */
+  async changeCd(session: ImageSession | undefined): Promise<void> {
+    const drive = this.#drives.find(({ slot }) => slot === 'cdrom');
+    if (drive === undefined || drive.session === session) return;
+    try {
+      if (drive.session !== undefined) await drive.eject();
+      if (session !== undefined) await drive.insert(session);
+    } finally {
+      this.changed.emit();
+    }
+  }
+
   /** Opens the images, loads v86 and the BIOS, and starts. Leaves nothing open if it throws. */
   async start(settings: MachineSettings): Promise<void> {
     if (this.#state !== 'off') throw new Error('A machine is running already; stop it first.');
@@ -82,7 +99,8 @@ export class Machine {
     try {
       for (const slot of ['hda', 'hdb', 'cdrom', 'fda'] as const) {
         const session = settings.images[slot];
-        if (session !== undefined) this.#drives.push(await this.#attach(session, slot));
+        // v86 always has a CD drive, and a CD can come later.
+        if (session !== undefined || slot === 'cdrom') await this.#attach(slot, session);
       }
       const [{ V86 }, options] = await Promise.all([import('v86'), this.#options(settings)]);
       await this.#boot(new V86(options));
@@ -164,14 +182,16 @@ export class Machine {
     inputs?.mouse_set_enabled?.(captured);
   }
 
-  #attach(session: ImageSession, slot: Slot): Promise<Attached> {
-    return attach(session, slot, {
+  async #attach(slot: Slot, session: ImageSession | undefined): Promise<void> {
+    const drive = new Attached(slot, {
       onSaved: () => {
         this.saved.emit();
         this.changed.emit();
       },
       onProblem: (error) => void this.#trouble(error),
     });
+    this.#drives.push(drive);
+    if (session !== undefined) await drive.insert(session);
   }
 
   async #trouble(error: unknown): Promise<void> {
@@ -186,7 +206,7 @@ export class Machine {
     const parts = await this.#files.load(boot);
     if (parts.bios === undefined || parts.vgaBios === undefined) throw new Error('There is no BIOS to start with: choose one under Run.');
     const order = images.cdrom !== undefined ? BOOT_ORDER.cdrom : images.fda !== undefined ? BOOT_ORDER.floppy : BOOT_ORDER.disk;
-    const disks = Object.fromEntries(this.#drives.map(({ slot, image }) => [slot, image as unknown as V86Image]));
+    const disks = Object.fromEntries(this.#drives.flatMap(({ slot, image }) => (image ? [[slot, image as unknown as V86Image]] : [])));
     return {
       wasm_path: new URL(wasmAddress, document.baseURI).href,
       memory_size: memory * MiB,
@@ -218,6 +238,7 @@ export class Machine {
       emulator.add_listener('emulator-ready', () => ready());
     });
     this.#giveUp = undefined;
+    for (const drive of this.#drives) drive.connect(emulator);
     emulator.add_listener('serial0-output-byte', (byte) => this.serial.emit(byte));
     emulator.add_listener('ide-read-start', () => this.activity.emit());
     emulator.add_listener('ide-read-end', ([, bytes]) => {

@@ -8,6 +8,7 @@ import { button, element, icon } from './dom.ts';
 import type { GuestFiles } from './guest-files.ts';
 import type { MachineState } from './machine.ts';
 import type { Panel, Surroundings } from './panel.ts';
+import { RunDrives } from './run-drives.ts';
 import { RunSettings } from './run-settings.ts';
 import { SerialConsole } from './serial-console.ts';
 import type { ImageSession } from './session.ts';
@@ -25,6 +26,7 @@ export class RunPanel implements Panel {
   readonly #files: GuestFiles;
   readonly #settings: RunSettings;
   readonly #serial: SerialConsole;
+  readonly #drives: RunDrives;
   readonly #start = deed('Start', 'run-start', 'play', () => void this.#boot(), { appearance: 'accent', variant: 'brand' });
   readonly #pause = deed('Pause', 'run-pause', 'pause', () => void this.#pauseOrResume());
   readonly #reset = deed('Reset', 'run-reset', 'reset', () => void this.#askReset());
@@ -49,6 +51,7 @@ export class RunPanel implements Panel {
     const { machine } = around;
     this.#settings = new RunSettings(() => this.#update());
     this.#serial = new SerialConsole((text) => machine.type(text));
+    this.#drives = new RunDrives((session) => void this.#try('The CD was not changed', () => machine.changeCd(session)));
     const controls = element('div', { class: 'row controls' }, this.#start, this.#pause, this.#reset, this.#stop, this.#save);
     const status = element('div', { class: 'status', testId: 'run-status' }, this.#light, this.#state, this.#read, this.#written, this.#saved);
     this.#stage = element('div', { class: 'stage' }, screenFrame(around), this.#serial.element);
@@ -61,6 +64,7 @@ export class RunPanel implements Panel {
       controls,
       this.#trouble,
       status,
+      this.#drives.element,
       this.#stage,
     );
     files.changed.listen(() => this.#update());
@@ -98,6 +102,8 @@ export class RunPanel implements Panel {
     const goesOn = state === 'paused';
     this.#pause.replaceChildren(icon(goesOn ? 'play' : 'pause', 'start'), goesOn ? 'Resume' : 'Pause');
     this.#stage.hidden = off || !mine;
+    this.#drives.element.hidden = off || !mine;
+    this.#drives.update(machine.drives, this.#settings.free, state === 'running');
     this.#other.textContent = off || mine ? '' : `A machine is running on ${machine.image?.name ?? 'another image'}. One at a time: stop it first.`;
     this.#serial.setEnabled(state === 'running');
     this.#tellTrouble();
@@ -108,6 +114,7 @@ export class RunPanel implements Panel {
     const { machine } = this.#around;
     const { read, written } = machine.traffic;
     const { state, unsavedBytes } = machine;
+    if (state !== 'off') this.#drives.count(machine.drives);
     this.#state.textContent = STATE_WORDS[state];
     this.#state.parentElement?.toggleAttribute('hidden', state === 'off' || machine.image?.id !== this.#session?.entry.id);
     this.#read.textContent = `${formatSize(read)} read`;

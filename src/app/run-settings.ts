@@ -9,7 +9,8 @@ type Select = HTMLElementTagNameMap['wa-select'];
 
 const MEMORY = [32, 64, 128, 256, 512, 1024];
 const DEFAULT_MEMORY = '128';
-const EMPTY = 'empty';
+/** The value of a field that takes no image. */
+export const EMPTY = 'empty';
 /** Bytes of the largest floppy that v86 takes. */
 const LARGEST_FLOPPY = 3_932_160;
 
@@ -57,6 +58,11 @@ export class RunSettings {
     this.#fill();
   }
 
+  /** The images that the chosen one's machine can have in its other drives. */
+  get free(): readonly ImageSession[] {
+    return this.#sessions.filter((session) => session !== this.#chosen && !session.elsewhere);
+  }
+
   read(hda: ImageSession): MachineSettings {
     const images: Partial<Record<Slot, ImageSession>> = {};
     const floppy = hda.entry.size <= LARGEST_FLOPPY && this.boot === 'disk';
@@ -69,21 +75,23 @@ export class RunSettings {
   }
 
   #fill(): void {
-    const free = this.#sessions.filter((session) => session !== this.#chosen && !session.elsewhere);
+    const { free } = this;
     const key = JSON.stringify([this.#chosen?.entry.id, free.map(({ entry }) => [entry.id, entry.name])]);
     if (key === this.#offered) return;
     this.#offered = key;
     for (const { slot, field } of this.#others) {
       const fitting = free.filter(({ entry }) => slot !== 'fda' || entry.size <= LARGEST_FLOPPY);
       const before = fitting.some(({ entry }) => entry.id === field.value) ? String(field.value) : EMPTY;
-      field.replaceChildren(
-        ...[{ value: EMPTY, label: 'none' }, ...fitting.map(({ entry }) => ({ value: entry.id, label: entry.name }))].map(({ value, label }) =>
-          element('wa-option', { attributes: { value } }, label),
-        ),
-      );
+      field.replaceChildren(...imageOptions(fitting));
       field.value = before;
     }
   }
+}
+
+/** What a field offers that takes one of these images, or none. */
+export function imageOptions(sessions: readonly ImageSession[]): HTMLElement[] {
+  const choices = [{ value: EMPTY, label: 'none' }, ...sessions.map(({ entry }) => ({ value: entry.id, label: entry.name }))];
+  return choices.map(({ value, label }) => element('wa-option', { attributes: { value } }, label));
 }
 
 function select(testId: string, label: string, choices: readonly { value: string; label: string }[]): Select {
