@@ -4,8 +4,8 @@
  */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { forgottenYields } from './tidy/coroutines.ts';
-import { openProject, projectFiles, type SourceText, type TypedProject } from './tidy/project.ts';
-import { deadPaths, mapFindings } from './tidy/readmes.ts';
+import { openProject, projectFiles, type SourceText, type TypedProject, textOf } from './tidy/project.ts';
+import { answerFindings, deadPaths, mapFindings } from './tidy/readmes.ts';
 import { importCycles, MAP, strayImports } from './tidy/rooms.ts';
 import * as shape from './tidy/shape.ts';
 import { strayWords } from './tidy/words.ts';
@@ -49,5 +49,6 @@ describe('words', () => {
 
 describe('READMEs', () => {
   test.each(['README.md', MAP])('%s names only paths that exist', (readme) => expect(deadPaths(readme)).toEqual([]));
+  test('the rows of block.h have their answers and tests', () => expect(answerFindings(textOf(MAP) ?? '')).toEqual([]));
   test('the map draws every source file', () => expect(mapFindings(projectFiles())).toEqual([]));
 });

@@ -52,6 +52,7 @@ export class V86Drive implements DriveDevice {
   #machine: V86Machine | undefined;
   #image: V86Disk | undefined;
   #ready: Promise<void> = Promise.resolve();
+  #stopListening = (): void => {};
 
   /** Attaches itself to the drive. Throws `in-use` if that has a device, `unsupported` for a medium that v86 cannot take. */
   constructor(drive: Drive, slot: V86Slot, options: V86DriveOptions = () => ({})) {
@@ -62,6 +63,8 @@ export class V86Drive implements DriveDevice {
     drive.attach(this);
     drive.enableIoStatus();
     if (slot === 'cdrom') drive.guestBlockSize = CD_SECTOR;
+    // A hard disk may still come before the machine starts.
+    else if (!this.mediumChanged) this.#stopListening = drive.on((event) => event.type === 'change' && this.#changed(event.loaded));
     if (drive.isInserted) this.#load();
   }
 
@@ -101,6 +104,7 @@ export class V86Drive implements DriveDevice {
   /** The machine is gone: lets go of the drive. What is unsaved is given up, so `save` first. */
   async detach(): Promise<void> {
     this.#machine = undefined;
+    this.#stopListening();
     await this.#unload();
     this.drive.detach(this);
   }

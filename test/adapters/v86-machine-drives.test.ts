@@ -12,6 +12,7 @@ const WASM = fileURLToPath(new URL('v86.wasm', import.meta.resolve('v86')));
 const FLOPPY = 1440 * 1024;
 
 interface Devices {
+  readonly ide: { readonly primary: { readonly master: { readonly buffer: unknown } } };
   readonly cdrom: { readonly buffer: unknown; readonly sector_count: number };
   readonly fdc: { readonly drives: readonly { readonly buffer: unknown; readonly max_track: number; readonly read_only: boolean }[] };
 }
@@ -162,6 +163,20 @@ describe('a hard disk', () => {
     const made = await slotWith('hda', below, { pause, ...options }, () => ({ saveIdle: 5, saveLatest: 60_000 }));
     return { ...made, below, paused };
   };
+
+  it('may come when its slot is there already, before the machine starts', async () => {
+    const { drive, slot } = await slotWith('hda', undefined);
+    expect(slot.image).toBeUndefined();
+    const below = await slow(2 ** 20, 6);
+    drive.insert(below, { keepOpen: true });
+    await slot.ready;
+    const image = imageOf(slot);
+    const { ide } = await machine(slot);
+    expect(ide.primary.master.buffer).toBe(image);
+    expectBytes(await get(image, 4096, 512), pattern(2 ** 20, 6).subarray(4096, 4608));
+    await drive.close();
+    expect(slot.image).toBeUndefined();
+  });
 
   it('cannot be exchanged', async () => {
     const { drive } = await failing({});

@@ -3,8 +3,8 @@
  * snapshotted through `connectEngine`, as a page does it.
  */
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { MiB, TiB } from '../../src/base/units.ts';
-import { connectEngine, type ImageEntry, type MapRun, type Place } from '../../src/index.ts';
+import { KiB, MiB, TiB } from '../../src/base/units.ts';
+import { connectEngine, Drive, type ImageEntry, type MapRun, type Place } from '../../src/index.ts';
 import { expectBytes, kindOf, numbers, pattern } from '../storage/contract.ts';
 import { newLibrary, openTab, removeLibrary, type Tab } from './engines.ts';
 
@@ -241,6 +241,32 @@ describe('an engine', () => {
     });
     expect(await disk.geometry()).toMatchObject({ totalSectors: 2048, source: 'default' });
     await disk.close();
+  });
+
+  test('has disks for drives: media come and go, changes are tracked, requests are counted', async () => {
+    const other = await tab.engine.library.create({ name: 'other', format: 'raw', size: 2 * MiB });
+    const drive = new Drive({ name: 'hda' });
+    const heard: boolean[] = [];
+    drive.on((event) => event.type === 'change' && heard.push(event.loaded));
+    drive.insert(await tab.engine.open(entry.id));
+    const dirty = drive.trackDirty(64 * KiB);
+    const merged = [
+      { offset: 70_000, bytes: pattern(3000, 1) },
+      { offset: 71_000, bytes: pattern(500, 2) },
+    ];
+    await drive.multiwrite(merged);
+    const expected = pattern(3000, 1);
+    expected.set(pattern(500, 2), 1000);
+    expectBytes(await drive.read(70_000, 3000), expected);
+    expect(drive.statistics).toMatchObject({ mergedWrites: 1, write: { operations: 1, bytes: 3000 }, read: { operations: 1 } });
+    expect([...dirty]).toEqual([{ start: 64 * KiB, end: 128 * KiB }]);
+    expect(await drive.geometry()).toMatchObject({ totalSectors: 2048, source: 'default' });
+    await drive.change(await tab.engine.open(other.id));
+    expect([drive.size, dirty.count, heard]).toEqual([2 * MiB, 32, [true, false, true]]);
+    await drive.eject();
+    const again = await tab.engine.open(entry.id);
+    expectBytes(await again.read(70_000, 3000), expected);
+    await again.close();
   });
 
   test('answers requests out of range and on closed disks with errors that say so', async () => {

@@ -39,6 +39,27 @@ export function mapFindings(paths: readonly string[]): string[] {
   return [...dead, ...missing.map((path) => `${MAP} has no line for ${path}`)];
 }
 
+/**
+ * What is wrong with a table of answers: a row whose first cell is a number names functions or classes, files of src/ that have them all, and a
+ * test. `textOfPath` gives a file's text, or nothing.
+ */
+export function answerFindings(text: string, textOfPath: (path: string) => string | undefined = textOf): string[] {
+  return text.split('\n').flatMap((line) => {
+    const [, row = '', , answers = '', files = '', tests = ''] = line.split('|').map((cell) => cell.trim());
+    if (!/^\d+$/.test(row)) return [];
+    const quoted = (cell: string) => [...cell.matchAll(/`([^`]+)`/g)].map(([, inside = '']) => inside);
+    const source = quoted(files).map((file) => textOfPath(`src/${file}`) ?? '');
+    const names = quoted(answers).flatMap((answer) => answer.split('.'));
+    const absent = names.filter((name) => !source.some((file) => new RegExp(`\\b${name}\\b`).test(file)));
+    const untested = quoted(tests).filter((test) => !textOfPath(test)?.includes('test'));
+    return [
+      ...(names.length === 0 || quoted(tests).length === 0 ? [`${MAP}, row ${row}: it names no answer, or no test`] : []),
+      ...absent.map((name) => `${MAP}, row ${row}: ${name} is not in ${files}`),
+      ...untested.map((test) => `${MAP}, row ${row}: ${test} tests nothing`),
+    ];
+  });
+}
+
 const isLeaf = (folder: string, drawn: readonly string[]): boolean => !drawn.some((path) => path !== folder && path.startsWith(folder));
 
 /** The tree in the map's first code block that starts with `src/`: two spaces a level, the name, then what it is. */

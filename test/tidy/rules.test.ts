@@ -1,6 +1,7 @@
 /** Each rule finds what was planted for it and nothing else, so that a rule that has gone blind is noticed. */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { openPlanted, type SourceText, type TypedProject } from './project.ts';
+import { answerFindings } from './readmes.ts';
 import { importCycles, strayImports } from './rooms.ts';
 import * as shape from './shape.ts';
 
@@ -59,5 +60,22 @@ describe('the rule', () => {
 
   test('for doc comments', () => {
     expect(paths(sources.flatMap(shape.undocumented))).toEqual(['src/formats/second/layout.ts', 'src/disk/circle-a.ts']);
+  });
+
+  test('for answers', () => {
+    const files: Record<string, string> = { 'src/drive/tray.ts': 'export class Tray { eject() {} }', 'test/drive/tray.test.ts': "test('tray')" };
+    const rows = [
+      '| Row | Group | Answer | In | Test |',
+      '| 1 | right | `Tray.eject` | `drive/tray.ts` | `test/drive/tray.test.ts` |',
+      '| 2 | no such method | `Tray.inject` | `drive/tray.ts` | `test/drive/tray.test.ts` |',
+      '| 3 | no such test | `Tray` | `drive/tray.ts` | `test/drive/lock.test.ts` |',
+      '| 4 | nothing | | | |',
+    ];
+    const found = answerFindings(rows.join('\n'), (path) => files[path]);
+    expect(found.map((finding) => /row (\d): (\S+)/.exec(finding)?.slice(1))).toEqual([
+      ['2', 'inject'],
+      ['3', 'test/drive/lock.test.ts'],
+      ['4', 'it'],
+    ]);
   });
 });
