@@ -30,7 +30,6 @@ export async function run(terminal: Terminal, args: readonly string[]): Promise<
       'source-format': 'F:',
       granularity: 'g:',
     },
-    refused: ['image-opts'],
   });
   takeObjects(terminal, options);
   if (options.has('h')) return printUsage(terminal, 'bitmap');
@@ -44,7 +43,13 @@ export async function run(terminal: Terminal, args: readonly string[]): Promise<
   if (path === undefined || bitmap === undefined || extra !== undefined) throw new Failure('Expecting filename and bitmap name');
   return withImages(terminal, async (images) => {
     // No guest byte is written, so nothing is missed of a backing file that is not opened.
-    const { disk } = await images.open({ path, format: options.last('f'), readOnly: false, unsafeBacking: true });
+    const { disk } = await images.open({
+      path,
+      format: options.last('f'),
+      imageOpts: options.has('image-opts'),
+      readOnly: false,
+      unsafeBacking: true,
+    });
     const source = options.has('b') ? await openSource(images, options.last('b') as string, options.last('F')) : disk;
     for (const [action, value] of actions) {
       try {

@@ -108,7 +108,7 @@ export class Images {
         ...(cache ? { cache } : {}),
         ...(noBacking ? { noData: true } : {}),
         ...(writableBacking === undefined ? {} : { writableBacking }),
-        onDamage: (message) => this.terminal.err(`${message}\n`),
+        onDamage: (message) => this.terminal.err(`${message.startsWith('warning: ') ? `${this.terminal.program}: ` : ''}${message}\n`),
         dataFileName: dataFilePath,
         secret: askSecrets(this.terminal),
       });

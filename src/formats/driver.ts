@@ -332,7 +332,10 @@ export interface OpenParameters {
   readonly dataFile?: OpenFile;
   /** Opened for `check` with repair: damage that would keep the image from being written is no obstacle, and nothing else changes it. */
   readonly repair?: boolean;
-  /** Called with each line about damage: of an image that was not closed properly and is repaired before it is written, or that is marked corrupt. */
+  /**
+   * Called with each line about damage: of an image that was not closed properly and is repaired before it is written, that is marked corrupt,
+   * or (then it begins with "warning: ") that another program has made less of.
+   */
   readonly onDamage?: (message: string) => void;
   /** Asked for the passphrase of an encrypted image. */
   readonly secret?: AskSecret;

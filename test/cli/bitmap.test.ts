@@ -1,4 +1,6 @@
 /** `bitmap`, `convert --bitmaps` and what other verbs say of bitmaps, beside the real qemu-img. */
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { type Outcome, Sides } from './harness.ts';
 
@@ -13,7 +15,10 @@ afterEach(() => sides.remove());
 /** QEMU names nodes by random numbers. */
 const unnamed = ({ out, err, status }: Outcome) => ({
   out,
-  err: err.replace(/#block\d+/g, 'NODE').replace(/(persistent in '|bitmaps to )[^':]*/g, '$1NODE'),
+  err: err
+    .replace(/#block\d+/g, 'NODE')
+    .replace(/(persistent in '|bitmaps to )[^':]*/g, '$1NODE')
+    .trimEnd(),
   status,
 });
 
@@ -96,6 +101,8 @@ describe('bitmap', () => {
     sides.prepare('qemu-img', 'create', '-q', '-f', 'qcow2', 'small.qcow2', '50M');
     sides.prepare('qemu-img', 'bitmap', '--add', 'small.qcow2', 's');
     for (const line of WRONG) await alike(line);
+    await alike('bitmap --add --image-opts driver=qcow2,file.filename=a.qcow2 by-options');
+    await alike('bitmap --add --image-opts -f qcow2 a.qcow2 by-options');
     await sameImage();
   });
 });
@@ -137,6 +144,21 @@ describe('other verbs', () => {
       await sides.sameJson('measure', '--output=json', '-O', 'qcow2', '-o', options, 'a.qcow2');
     await sides.same('measure', '-O', 'qcow2', 'a.qcow2');
     await sides.same('measure', '-O', 'raw', 'a.qcow2');
+  });
+
+  it('after a writer that knows no bitmaps', async () => {
+    for (const side of [sides.ours, sides.theirs]) {
+      const path = join(side, 'a.qcow2');
+      const bytes = readFileSync(path);
+      bytes.fill(0, 88, 96);
+      writeFileSync(path, bytes);
+    }
+    await sides.same('info', 'a.qcow2');
+    await alike('snapshot -c one a.qcow2');
+    await sides.same('measure', '-O', 'qcow2', '-l', 'one', 'a.qcow2');
+    await alike('bitmap --add a.qcow2 new');
+    await sides.same('measure', '-O', 'qcow2', '-l', 'one', 'a.qcow2');
+    await sides.same('info', 'a.qcow2');
   });
 
   it('convert', async () => {

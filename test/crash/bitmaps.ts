@@ -7,7 +7,7 @@ import type { Disk } from '../../src/disk/disk.ts';
 
 const INCONSISTENT = 'inconsistent';
 
-/** By name, in any order: what is right, as `describeBitmaps` writes it. */
+/** By name, in any order: what is right, as `describeBitmap` writes it. */
 export type RightBitmaps = ReadonlyMap<string, readonly string[]>;
 
 interface Bits {
@@ -92,18 +92,22 @@ function set({ granularity, dirty }: Bits, start: number, end: number): void {
   for (let bit = Math.floor(start / granularity); bit * granularity < end; bit++) dirty.add(bit);
 }
 
+/** The runs that a bitmap calls dirty, as JSON, or that it is inconsistent. */
+export async function describeBitmap(disk: Disk, name: string): Promise<string> {
+  if ((await disk.bitmaps.list()).find((bitmap) => bitmap.name === name)?.inconsistent) return INCONSISTENT;
+  const source = disk.node.driver.bitmaps?.runs(name);
+  const runs: [number, number][] = [];
+  for (let run = source && (await runAsync(source.next(0))); run && source; run = await runAsync(source.next(run.start + run.length)))
+    runs.push([run.start, run.start + run.length]);
+  return JSON.stringify(runs);
+}
+
 /** Throws unless each bitmap is right, and no other is there. */
 export async function requireBitmaps(disk: Disk, right: RightBitmaps): Promise<void> {
-  const { bitmaps } = disk.node.driver;
-  const list = await disk.bitmaps.list();
-  const names = list.map(({ name }) => name).sort();
+  const names = (await disk.bitmaps.list()).map(({ name }) => name).sort();
   if (JSON.stringify(names) !== JSON.stringify([...right.keys()].sort())) throw new Error(`the bitmaps are ${names}, right: ${[...right.keys()]}`);
-  for (const { name, inconsistent } of list) {
-    const runs: [number, number][] = [];
-    const source = inconsistent ? undefined : bitmaps?.runs(name);
-    for (let run = source && (await runAsync(source.next(0))); run && source; run = await runAsync(source.next(run.start + run.length)))
-      runs.push([run.start, run.start + run.length]);
-    const found = inconsistent ? INCONSISTENT : JSON.stringify(runs);
+  for (const name of names) {
+    const found = await describeBitmap(disk, name);
     if (!right.get(name)?.includes(found)) throw new Error(`the bitmap ${name} is ${found}, right: ${right.get(name)?.join(' or ')}`);
   }
 }

@@ -37,7 +37,10 @@ async function image(options: Record<string, unknown>): Promise<Uint8Array> {
   }
   await disk.zero(131_072, 35_000);
   await disk.discard(0, 8192);
-  await disk.flush();
+  // Only closing stores it.
+  if (options.cluster_size === 4096) await disk.bitmaps.add({ name: 'bitmap', granularity: 512 });
+  await disk.write(100_000, random.bytes(3000));
+  await disk.close();
   return storage.bytes();
 }
 

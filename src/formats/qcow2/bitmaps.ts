@@ -33,6 +33,13 @@ import {
 import type { Metadata } from './metadata.ts';
 import { Shadow } from './shadow.ts';
 
+/** What QEMU says of bitmaps whose image another writer has had, by version. */
+const VOID = {
+  2: 'This qcow2 v2 image contains bitmaps, but they may have been modified by a program without persistent bitmap support; so now they must all be considered inconsistent',
+  3: 'a program lacking bitmap support modified this file, so all bitmaps are now considered inconsistent',
+} as const;
+const LEAKS = "Some clusters may be leaked, run 'qemu-img check -r' on the image file to fix.";
+
 export class Qcow2Bitmaps implements BitmapDriver {
   readonly #meta: Metadata;
   #bitmaps: DirtyBitmap[];
@@ -52,8 +59,10 @@ export class Qcow2Bitmaps implements BitmapDriver {
     return this.#bitmaps.some(({ enabled, inconsistent }) => enabled && !inconsistent);
   }
 
-  /** Looks at every table. Throws `corrupt` if one cannot be that of its bitmap. */
-  *verify(): Io<void> {
+  /** Looks at every table. Throws `corrupt` if one cannot be that of its bitmap; says so if the header no longer vouches for bitmaps. */
+  *verify(say?: (message: string) => void): Io<void> {
+    const { header, bitmaps } = this.#meta;
+    if (!bitmaps.directory && header.extensions.some(({ type }) => type === EXTENSION.bitmaps)) say?.(`warning: ${VOID[header.version]}\n${LEAKS}`);
     for (const bitmap of this.#bitmaps) {
       if (bitmap.inconsistent) continue;
       yield* bitmap.load();

@@ -64,7 +64,7 @@ export function* openImage(storage: Storage, parameters: OpenParameters): Io<Qco
   metadata.writable = !readOnly;
   metadata.onDamage = onDamage;
   const image = new Qcow2Image(metadata);
-  yield* image.bitmaps.verify();
+  yield* image.bitmaps.verify(onDamage);
   if (repair) metadata.forRepair = true;
   else if (!readOnly) yield* prepareForWriting(image, metadata, onDamage);
   return image;

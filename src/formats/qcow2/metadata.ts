@@ -24,7 +24,7 @@ import { SECTOR } from '../../base/units.ts';
 import { readBytes, type Storage } from '../../storage/storage.ts';
 import type { Encryption } from './encryption.ts';
 import { fatal, isFatal } from './fatal.ts';
-import { type FileBitmaps, NO_BITMAPS, readBitmaps, readSnapshots } from './file-tables.ts';
+import { type FileBitmaps, readBitmaps, readSnapshots } from './file-tables.ts';
 import {
   AUTOCLEAR,
   COMPATIBLE,
@@ -160,7 +160,7 @@ export class Metadata {
   viewOf({ size, l1, l1Offset }: { size: number; l1: Uint8Array; l1Offset: number }): Metadata {
     const incompatible = this.header.incompatible & ~INCOMPATIBLE.dirty;
     const header = { ...this.header, incompatible, size, l1Offset, l1Size: l1.length / 8, snapshotCount: 0, snapshotsOffset: 0 };
-    const tables = { l1, reftable: this.refcounts.copyReftable(), snapshots: [], bitmaps: NO_BITMAPS };
+    const tables = { l1, reftable: this.refcounts.copyReftable(), snapshots: [], bitmaps: this.bitmaps };
     const view = new Metadata(this, header, tables, this.#runtime);
     view.encryption = this.encryption;
     return view;
