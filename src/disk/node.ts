@@ -432,13 +432,15 @@ export class BlockNode implements Storage {
     // The image's last cluster may be cut off: its end counts as aligned.
     const last = Math.max(first, end === size ? end : roundDown(end, unit));
     yield* this.#zeroPart(offset, first - offset, { unmap, fallback });
-    let at = first;
-    while (at < last) {
+    // Where bytes must be written, in one run: as QEMU does it, and its places in the file come to lie so.
+    let written = first;
+    for (let at = first; at < last; ) {
       const done = zero ? yield* zero.call(this.driver, at, last - at, { unmap }) : 0;
-      const step = done > 0 ? done : Math.min(unit === 1 ? last - at : unit, last - at);
-      if (done === 0) yield* this.#writeZeroBytes(at, step, fallback);
-      at += step;
+      if (done > 0) yield* this.#writeZeroRun(written, at - written, fallback);
+      at += done > 0 ? done : Math.min(unit === 1 ? last - at : unit, last - at);
+      if (done > 0) written = at;
     }
+    yield* this.#writeZeroRun(written, last - written, fallback);
     yield* this.#zeroPart(last, end - last, { unmap, fallback });
   }
 
@@ -470,13 +472,18 @@ export class BlockNode implements Storage {
     return true;
   }
 
+  /** Zeros as data. */
+  *#writeZeroRun(offset: number, length: number, fallback: boolean): Io<void> {
+    if (length > 0 && !fallback)
+      throw new DiskError('unsupported', `${this.name}: ${length} bytes at ${offset} can be zeroed only by writing`, { offset });
+    yield* writeZeroes({ write: (at: number, bytes: Uint8Array) => this.#writeRange(at, bytes) }, offset, length);
+  }
+
   /** Zeros as data, except where the range reads as zero already. */
   *#writeZeroBytes(offset: number, length: number, fallback: boolean): Io<void> {
     for (let done = 0; done < length; ) {
       const run = yield* this.status(offset + done, length - done);
-      if (!run.zero && !fallback)
-        throw new DiskError('unsupported', `${this.name}: ${run.length} bytes at ${run.start} can be zeroed only by writing`, { offset: run.start });
-      if (!run.zero) yield* writeZeroes({ write: (at: number, bytes: Uint8Array) => this.#writeRange(at, bytes) }, run.start, run.length);
+      if (!run.zero) yield* this.#writeZeroRun(run.start, run.length, fallback);
       done += run.length;
     }
   }

@@ -207,12 +207,12 @@ export function replaceEntry(meta: Metadata, table: Table, index: number, to: En
 }
 
 /**
- * See `ImageDriver.zero`. Version 3 has a flag for it; version 2 has not, so nothing is done there. A cluster keeps its place
- * unless `unmap` is set or it is compressed. Part of a cluster, in whole subclusters, is marked so unless it is compressed; its bytes
+ * See `ImageDriver.zero`. Version 3 has a flag for it; version 2 has not: without a backing file clusters are given up there, with one nothing
+ * is done. A cluster keeps its place unless `unmap` is set or it is compressed. Part of a cluster, in whole subclusters, is marked so unless it is compressed; its bytes
  * in the file stay as they are, and are written anew before they are alive again.
  */
-export function* zero(meta: Metadata, offset: number, length: number, unmap: boolean): Io<number> {
-  if (meta.header.version < 3) return 0;
+export function* zero(meta: Metadata, offset: number, length: number, { unmap, hasBacking }: { unmap: boolean; hasBacking: boolean }): Io<number> {
+  if (meta.header.version < 3) return hasBacking ? 0 : yield* discard(meta, offset, length, false);
   yield* meta.makeRoom();
   const { shape, clusterSize } = meta;
   const within = offset % clusterSize;

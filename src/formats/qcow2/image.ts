@@ -233,7 +233,7 @@ export class Qcow2Image implements ImageDriver {
   }
 
   *zero(offset: number, length: number, { unmap }: { unmap: boolean }): Io<number> {
-    return yield* this.#changing(() => zero(this.#metadata, offset, length, unmap));
+    return yield* this.#changing(() => zero(this.#metadata, offset, length, { unmap, hasBacking: this.backing !== undefined }));
   }
 
   *discard(offset: number, length: number): Io<number> {
