@@ -8,7 +8,7 @@ import { Progress } from './progress.ts';
 import { takeObjects } from './secrets.ts';
 import { sizeArgument } from './sizes.ts';
 import { Failure, misuse, type Terminal } from './terminal.ts';
-import { imageText } from './words.ts';
+import { requestText } from './words.ts';
 
 /** Runs `commit`; returns the exit status. */
 export async function run(terminal: Terminal, args: readonly string[]): Promise<number> {
@@ -39,7 +39,7 @@ export async function run(terminal: Terminal, args: readonly string[]): Promise<
       await commit(disk, { depth, keep: options.has('d'), rate, onProgress: progress.update });
       progress.finish();
     } catch (error) {
-      throw error instanceof DiskError ? new Failure(imageText(error)) : error;
+      throw error instanceof DiskError ? new Failure(`Block job failed: ${requestText(error)}`) : error;
     } finally {
       progress.end();
     }

@@ -62,6 +62,7 @@ export class Images {
   readonly terminal: Terminal;
   readonly #open: OpenImage[] = [];
   readonly #identities = new Set<string>();
+  #damaged = false;
 
   constructor(terminal: Terminal) {
     this.terminal = terminal;
@@ -108,7 +109,7 @@ export class Images {
         ...(cache ? { cache } : {}),
         ...(noBacking ? { noData: true } : {}),
         ...(writableBacking === undefined ? {} : { writableBacking }),
-        onDamage: (message) => this.terminal.err(`${message.startsWith('warning: ') ? `${this.terminal.program}: ` : ''}${message}\n`),
+        onDamage: (message) => this.#tellDamage(message),
         dataFileName: dataFilePath,
         secret: askSecrets(this.terminal),
       });
@@ -169,7 +170,8 @@ export class Images {
       try {
         await image.disk.close();
       } catch (error) {
-        failure ??= { error };
+        // An image that was found damaged refuses to be flushed; that it is, has been said.
+        if (!this.#damaged || !(error instanceof DiskError) || error.kind !== 'corrupt') failure ??= { error };
       }
     }
     if (failure) throw failure.error;
@@ -187,6 +189,12 @@ export class Images {
       if (error instanceof CannotOpen) throw error;
       throw new CannotOpen(`Could not open '${path}': ${systemText(error) ?? String(error)}`, { cause: error });
     }
+  }
+
+  #tellDamage(message: string): void {
+    const warning = message.startsWith('warning: ');
+    if (!warning) this.#damaged = true;
+    this.terminal.err(`${warning ? `${this.terminal.program}: ` : ''}${message}\n`);
   }
 
   #warnOfProbing(path: string): void {

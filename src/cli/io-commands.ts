@@ -1,7 +1,8 @@
 /** The commands of `io` about the image as a whole, and the table of them all. */
 import { setTimeout as sleepFor } from 'node:timers/promises';
+import { DiskError } from '../index.ts';
 import { specificText } from './info.ts';
-import { type Command, Complaint, integer, Misused, numberArgument, usageLine } from './io-command.ts';
+import { attempt, type Command, Complaint, integer, Misused, numberArgument, usageLine } from './io-command.ts';
 import { debugCommands } from './io-debug.ts';
 import { openCommands } from './io-open.ts';
 import { sizeText } from './io-report.ts';
@@ -9,6 +10,7 @@ import { requestCommands } from './io-requests.ts';
 import type { Session } from './io-session.ts';
 import { resizeTo } from './resize.ts';
 import { complain, Failure } from './terminal.ts';
+import { requestText } from './words.ts';
 
 const alloc: Command = {
   name: 'alloc',
@@ -21,7 +23,10 @@ const alloc: Command = {
     const asked = numberArgument(countText);
     const count = Math.max(0, Math.min(asked, session.size - offset));
     let allocated = 0;
-    for await (const run of runs(session, offset, count)) if (run.allocated) allocated += run.length;
+    const done = await attempt(session, 'is_allocated', async () => {
+      for await (const run of runs(session, offset, count)) if (run.allocated) allocated += run.length;
+    });
+    if (!done) return false;
     session.terminal.out(`${allocated}/${count} bytes allocated at offset ${sizeText(offset)}\n`);
     return true;
   },
@@ -113,11 +118,17 @@ const map: Command = {
   max: 0,
   async run(session) {
     const hex = (value: number) => `(0x${value.toString(16)})`;
-    for await (const { start, length: part, allocated } of runs(session, 0, session.size)) {
-      const state = allocated ? '    allocated' : 'not allocated';
-      session.terminal.out(`${sizeText(part)} ${hex(part)} bytes ${state} at offset ${sizeText(start)} ${hex(start)}\n`);
+    try {
+      for await (const { start, length: part, allocated } of runs(session, 0, session.size)) {
+        const state = allocated ? '    allocated' : 'not allocated';
+        session.terminal.out(`${sizeText(part)} ${hex(part)} bytes ${state} at offset ${sizeText(start)} ${hex(start)}\n`);
+      }
+      return true;
+    } catch (error) {
+      if (!(error instanceof DiskError)) throw error;
+      complain(session.terminal, `Failed to get allocation status: ${requestText(error)}`);
+      return false;
     }
-    return true;
   },
 };
 

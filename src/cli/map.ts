@@ -1,5 +1,5 @@
 /** `map`: where the guest's bytes are, run by run: as a table of the data that lies in files as it is, or all of it as JSON. */
-import type { MapRun } from '../index.ts';
+import { DiskError, type MapRun } from '../index.ts';
 import { printUsage } from './help.ts';
 import { type OpenImage, withImages } from './images.ts';
 import { onlyFile, outputFormat } from './info.ts';
@@ -7,6 +7,7 @@ import { parseOptions } from './options.ts';
 import { takeObjects } from './secrets.ts';
 import { sizeArgument, wholeSectors } from './sizes.ts';
 import { Failure, type Terminal } from './terminal.ts';
+import { requestText } from './words.ts';
 
 /** A run as it is printed. */
 type Entry = Pick<MapRun, 'start' | 'length' | 'depth' | 'present' | 'zero' | 'data' | 'offset' | 'file'>;
@@ -36,9 +37,13 @@ export async function run(terminal: Terminal, args: readonly string[]): Promise<
   const output = outputFormat(options);
   return withImages(terminal, async (images) => {
     const image = await images.open({ path, format: options.last('f'), imageOpts: options.has('image-opts'), readOnly: true });
-    if (output === 'json') await printJson(terminal, image, start, length);
-    else await printTable(terminal, image, start, length);
-    return 0;
+    try {
+      if (output === 'json') await printJson(terminal, image, start, length);
+      else await printTable(terminal, image, start, length);
+      return 0;
+    } catch (error) {
+      throw error instanceof DiskError ? new Failure(`Could not read file metadata: ${requestText(error)}`) : error;
+    }
   });
 }
 
@@ -53,14 +58,11 @@ async function printTable(terminal: Terminal, image: OpenImage, start: number, l
 }
 
 async function printJson(terminal: Terminal, image: OpenImage, start: number, length: number): Promise<void> {
-  let before = '[';
-  for await (const entry of entries(image, start, length)) {
-    terminal.out(`${before}${jsonEntry(entry)}`);
-    before = ',\n';
-  }
+  terminal.out('[');
+  const end = Math.min(start + length, wholeSectors(image.disk.size));
   // A disk of no bytes still has one entry, as QEMU prints it.
-  if (before === '[') terminal.out(`[${jsonEntry({ start, length: 0, depth: 0, present: false, zero: false, data: false })}`);
-  terminal.out(']\n');
+  if (end <= start) terminal.out(`${jsonEntry({ start, length: 0, depth: 0, present: false, zero: false, data: false })}]\n`);
+  for await (const entry of entries(image, start, length)) terminal.out(`${jsonEntry(entry)}${entry.start + entry.length < end ? ',' : ']'}\n`);
 }
 
 function jsonEntry({ start, length, depth, present, zero, data, offset }: Entry): string {

@@ -10,7 +10,7 @@ import { getoptText, Options, scanOptions } from './options.ts';
 import { requireSecret, takeObjects } from './secrets.ts';
 import { sizeArgument } from './sizes.ts';
 import { complain, Failure, type Terminal } from './terminal.ts';
-import { imageText } from './words.ts';
+import { imageText, requestText } from './words.ts';
 
 /** Runs `measure`; returns the exit status. */
 export async function run(terminal: Terminal, args: readonly string[]): Promise<number> {
@@ -90,7 +90,8 @@ async function attempt(source: Disk | number, format: string, image: ImageOption
   try {
     return await measure(source, { format, options, ...(backing === undefined ? {} : { backing: { name: String(backing) } }) });
   } catch (error) {
-    throw error instanceof DiskError ? new Failure(imageText(error)) : error;
+    if (!(error instanceof DiskError)) throw error;
+    throw new Failure(error.field === 'source status' ? `Unable to get block status: ${requestText(error)}` : imageText(error));
   }
 }
 

@@ -58,9 +58,16 @@ async function change(images: Images, path: string, options: Options, progress: 
     if (error.field === 'backing_file_offset') throw new Failure(`${failed}: No space left in the file header`);
     if (error.field === 'backing_file_size' || error.field === 'data_file_raw') throw new Failure(`${failed}: Invalid argument`);
     if (error.kind === 'unsupported' && error.format === disk.format) throw new Failure(`${failed}: ${requestText(error)}`);
-    throw new Failure(imageText(error));
+    throw new Failure(stepText(error) ?? imageText(error));
   }
   return 0;
+}
+
+/** What failed while it copied, if that did. */
+function stepText(error: DiskError): string | undefined {
+  if (error.field === 'status') return `error while reading image metadata: ${requestText(error)}`;
+  if (error.field?.endsWith(' backing file')) return `error while reading from ${error.field}`;
+  return error.field === 'image' ? `Error while writing to COW image: ${requestText(error)}` : undefined;
 }
 
 /** Opens the new backing file once beforehand, for QEMU's words where it does not open. */

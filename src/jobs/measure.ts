@@ -11,6 +11,7 @@ import { allFormats } from '../formats/all.ts';
 import type { BackingReference, Measurement } from '../formats/driver.ts';
 import { findFormat } from '../formats/registry.ts';
 import { type JobOptions, Pace } from './job.ts';
+import { openSource } from './source.ts';
 
 /** What `measure` takes besides the format's own options, under QEMU's names (`cluster_size`, …). */
 export interface MeasureOptions extends JobOptions {
@@ -58,10 +59,11 @@ export function* measureNode(source: BlockNode | number, all: MeasureOptions): I
 /** Bytes of the units that hold some of the disk's data. */
 function* allocated(node: BlockNode, { unit }: Measurement, options: JobOptions): Io<number> {
   const pace = new Pace(options, node.size);
+  const source = openSource(node, 'source');
   let bytes = 0;
   for (let at = 0; at < node.size; ) {
     yield* pace.step(at);
-    const run = yield* node.status(at, node.size - at);
+    const run = yield* source.status(at, node.size - at);
     const end = at + run.length;
     if (run.zero || !run.data) {
       at = end;

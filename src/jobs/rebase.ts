@@ -14,7 +14,7 @@ import { openReference, type Resolve } from '../disk/chain.ts';
 import type { Disk } from '../disk/disk.ts';
 import type { BlockNode } from '../disk/node.ts';
 import type { BackingReference } from '../formats/driver.ts';
-import { type JobOptions, Pace } from './job.ts';
+import { type JobOptions, Pace, placed } from './job.ts';
 
 /** Bytes of each backing file held in memory; a multiple of every format's largest cluster. */
 const BUFFER = 2 * MiB;
@@ -35,7 +35,8 @@ export interface RebaseOptions extends JobOptions {
 /**
  * Puts another image below the disk, or none. Flushed when it returns. Throws `refused` if the new backing file is the disk itself or cannot
  * be opened for want of `resolve`, `unsupported` if the format has no backing files, `no-space` if the image has no room for the name,
- * `aborted` if cancelled (nothing has changed for a reader then), and what reading or writing throws.
+ * `aborted` if cancelled (nothing has changed for a reader then), and what reading or writing throws, with `field` "status", "old backing file",
+ * "new backing file" or "image" and the `offset` of the step.
  */
 export function rebase(disk: Disk, options: RebaseOptions = {}): Promise<void> {
   return runAsync(rebaseNode(disk.node, options));
@@ -83,7 +84,7 @@ function* copyDifferences(top: BlockNode, next: BlockNode | undefined, options: 
   const comparison = new Comparison(top, next);
   for (let at = 0; at < top.size; ) {
     yield* pace.step(at);
-    const extent = yield* top.driver.map(at, top.size - at);
+    const extent = yield* placed({ field: 'status', offset: at }, top.driver.map(at, top.size - at));
     at += extent.kind === 'backing' ? yield* comparison.step(at, extent.length) : extent.length;
   }
   pace.finish();
@@ -116,15 +117,15 @@ class Comparison {
 
   /** Deals with the start of a range that the top image does not hold; returns how far it came. */
   *step(offset: number, length: number): Io<number> {
-    const before = yield* this.#look(this.#old, offset, length);
+    const before = yield* placed({ field: 'old backing file', offset }, this.#look(this.#old, offset, length));
     if (before.shared) return before.length;
-    const after = yield* this.#look(this.#new, offset, before.length);
+    const after = yield* placed({ field: 'new backing file', offset }, this.#look(this.#new, offset, before.length));
     if (before.zero && after.zero) return after.length;
     const part = Math.min(after.length, BUFFER - (offset % BUFFER));
     const [left, right] = [this.#buffers[0].subarray(0, part), this.#buffers[1].subarray(0, part)];
-    yield* readInside(this.#old, offset, left);
-    yield* readInside(this.#new, offset, right);
-    yield* this.#copy(offset, left, right);
+    yield* placed({ field: 'old backing file', offset }, readInside(this.#old, offset, left));
+    yield* placed({ field: 'new backing file', offset }, readInside(this.#new, offset, right));
+    yield* placed({ field: 'image', offset }, this.#copy(offset, left, right));
     return part;
   }
 
