@@ -22,13 +22,22 @@ import { qemuImg, qemuIo, requireClean, run } from './qemu.ts';
 const SEEDS = Number(process.env.TABDISK_ORACLE_SEEDS ?? 1);
 const FIRST = Number(process.env.TABDISK_SEED ?? 1);
 const ROUNDS = 3;
+const PASSPHRASE = 'passphrase';
+const SECRET = ['--object', `secret,id=s,data=${PASSPHRASE}`];
 
 const folder = mkdtempSync(join(tmpdir(), 'tabdisk-oracle-'));
 afterAll(() => rmSync(folder, { recursive: true }));
 
 const resolve: Resolve = ({ kind, name, from, create, writable }) =>
   nodeFileStorage(absolute(dirname(from), name), create ? { create: 'truncate' } : { readOnly: kind === 'backing' || !writable });
-const open = (path: string, readOnly = false): Promise<Disk> => openDisk(nodeFileStorage(path, { readOnly }), { format: 'qcow2', readOnly, resolve });
+const open = (path: string, readOnly = false): Promise<Disk> =>
+  openDisk(nodeFileStorage(path, { readOnly }), { format: 'qcow2', readOnly, resolve, secret: PASSPHRASE });
+
+const isEncrypted = ({ options }: Configuration) => options['encrypt.format'] !== undefined;
+
+/** The image on a command line. */
+const named = (path: string, configuration: Configuration): string[] =>
+  isEncrypted(configuration) ? [...SECRET, '--image-opts', `driver=qcow2,encrypt.key-secret=s,file.filename=${path}`] : ['-f', 'qcow2', path];
 
 const version2 = ({ options }: Configuration) => options.compat === '0.10';
 
@@ -67,30 +76,30 @@ function qemuTurn(path: string, naive: NaiveDisk, random: Random, configuration:
       naive.bytes.fill(0, offset, offset + length);
     }
   }
-  qemuIo(path, 'qcow2', commands);
+  qemuIo(named(path, configuration), 'qcow2', commands);
   const most = mostSnapshots(configuration);
-  if (most > 0) qemuSnapshot(path, naive, random, most);
+  if (most > 0) qemuSnapshot(isEncrypted(configuration) ? named(path, configuration) : [path], naive, random, most);
   if (!version2(configuration) && random.chance(0.5)) {
     const size = Math.floor((naive.size * random.between(80, 125)) / 100 / 512) * 512;
-    qemuImg('resize', '-q', '--shrink', '-f', 'qcow2', path, String(size));
+    qemuImg('resize', '-q', '--shrink', ...named(path, configuration), String(size));
     naive.resize(size);
   }
 }
 
-function qemuSnapshot(path: string, naive: NaiveDisk, random: Random, most: number): void {
+function qemuSnapshot(image: readonly string[], naive: NaiveDisk, random: Random, most: number): void {
   const names = [...naive.snapshots.keys()];
   const name = random.pick(names.length > 0 ? names : ['']);
   const what =
     names.length === 0 ? 'create' : random.pick(names.length < most ? (['create', 'apply', 'delete'] as const) : (['apply', 'delete'] as const));
   if (what === 'create') {
     const fresh = `q${random.between(1, 1e9)}`;
-    qemuImg('snapshot', '-c', fresh, path);
+    qemuImg('snapshot', '-c', fresh, ...image);
     naive.snapshot(fresh);
   } else if (what === 'apply') {
-    qemuImg('snapshot', '-a', name, path);
+    qemuImg('snapshot', '-a', name, ...image);
     naive.revert(name);
   } else {
-    qemuImg('snapshot', '-d', name, path);
+    qemuImg('snapshot', '-d', name, ...image);
     naive.snapshots.delete(name);
   }
 }
@@ -116,15 +125,17 @@ async function ourOutput(args: readonly string[]): Promise<{ status: number; out
 }
 
 /** Both command lines must say the same of an image. Holes of a raw data file are seen by QEMU only, so what depends on them is left out there. */
-async function requireSameWords(path: string, raw: string, { options }: Configuration, context: string): Promise<void> {
+async function requireSameWords(path: string, raw: string, configuration: Configuration, context: string): Promise<void> {
+  const { options } = configuration;
+  const image = named(path, configuration);
   const holes = [
-    ['map', '--output=json', '-f', 'qcow2', path],
-    ['measure', '--output=json', '-O', 'qcow2', path],
-    ['measure', '--output=json', '-O', 'raw', path],
+    ['map', '--output=json', ...image],
+    ['measure', '--output=json', '-O', 'qcow2', ...image],
+    ['measure', '--output=json', '-O', 'raw', ...image],
   ];
   for (const args of [
-    ['info', '--output=json', '--backing-chain', path],
-    ['check', '--output=json', '-f', 'qcow2', path],
+    ['info', '--output=json', '--backing-chain', ...image],
+    ['check', '--output=json', ...image],
     ...(options.data_file_raw === 'on' ? [] : holes),
   ]) {
     const theirs = run('qemu-img', args);
@@ -133,15 +144,19 @@ async function requireSameWords(path: string, raw: string, { options }: Configur
     expect({ ...ours, out: JSON.parse(ours.out) }, `${context}: ${args.join(' ')}`).toEqual(parsed);
   }
   for (const strict of options.data_file_raw === 'on' ? [[]] : [[], ['-s']]) {
-    const args = ['compare', ...strict, '-f', 'qcow2', '-F', 'raw', path, raw];
+    const args = ['compare', ...strict, ...beside(path, raw, configuration)];
     const theirs = run('qemu-img', args);
     expect(await ourOutput(args), `${context}: ${args.join(' ')}`).toEqual({ status: theirs.status, out: theirs.stdout });
   }
 }
 
+/** The image and its expected contents, as `compare` takes them. */
+const beside = (path: string, raw: string, configuration: Configuration): string[] =>
+  isEncrypted(configuration) ? [...named(path, configuration), `driver=raw,file.filename=${raw}`] : ['-f', 'qcow2', '-F', 'raw', path, raw];
+
 /** What qemu-img reads from an image must be the naive disk's bytes. */
-function requireQemuSees(path: string, raw: string, context: string): void {
-  const { status, stdout, stderr } = run('qemu-img', ['compare', '-f', 'qcow2', '-F', 'raw', path, raw]);
+function requireQemuSees(images: readonly string[], context: string): void {
+  const { status, stdout, stderr } = run('qemu-img', ['compare', ...images]);
   if (status !== 0) throw new Error(`${context}: qemu-img compare ended with ${status}: ${stdout}${stderr}`);
 }
 
@@ -165,9 +180,22 @@ async function start(path: string, random: Random, { options, backing: hasBackin
   // QEMU looks for data files where it is started, not beside the image.
   const dataFile = options.data_file === undefined ? {} : { data_file: join(folder, String(options.data_file)) };
   if (dataFile.data_file !== undefined) rmSync(dataFile.data_file, { force: true });
-  if (byQemu) {
-    const list = Object.entries({ ...options, ...dataFile }).map(([name, value]) => `${name}=${value}`);
-    qemuImg('create', '-q', '-f', 'qcow2', '-o', list.join(','), ...(base ? ['-b', base.name, '-F', 'qcow2'] : []), path, String(naive.size));
+  // QEMU takes seconds to make a LUKS header.
+  if (byQemu && options['encrypt.format'] !== 'luks') {
+    const secret = options['encrypt.format'] === undefined ? {} : { 'encrypt.key-secret': 's' };
+    const list = Object.entries({ ...options, ...dataFile, ...secret }).map(([name, value]) => `${name}=${value}`);
+    qemuImg(
+      'create',
+      '-q',
+      ...SECRET,
+      '-f',
+      'qcow2',
+      '-o',
+      list.join(','),
+      ...(base ? ['-b', base.name, '-F', 'qcow2'] : []),
+      path,
+      String(naive.size),
+    );
   } else {
     const backing = base ? { backing: { name: base.name, format: 'qcow2' } } : {};
     await (
@@ -175,6 +203,7 @@ async function start(path: string, random: Random, { options, backing: hasBackin
         format: 'qcow2',
         size: naive.size,
         resolve,
+        secret: PASSPHRASE,
         ...options,
         ...dataFile,
         ...backing,
@@ -205,12 +234,12 @@ describe.each(CONFIGURATIONS.map((configuration, index) => [JSON.stringify(confi
         if (configuration.compressed) await compressSome(disk, naive, random, configuration.options.cluster_size);
         await runOperations(disk, naive, random, { count: 40, allowed });
         await disk.close();
-        requireClean(path, `${context}, after us`);
+        requireClean(named(path, configuration), `${context}, after us`);
         writeFileSync(raw, naive.bytes);
-        requireQemuSees(path, raw, `${context}, after us`);
+        requireQemuSees(beside(path, raw, configuration), `${context}, after us`);
         await requireSameWords(path, raw, configuration, `${context}, after us`);
         qemuTurn(path, naive, random, configuration);
-        requireClean(path, `${context}, after QEMU`);
+        requireClean(named(path, configuration), `${context}, after QEMU`);
         const again = await open(path, true);
         await requireSame(again, naive, `${context}, after QEMU`);
         expect(await again.check(), context).toMatchObject({ corruptions: 0, leaks: 0, checkErrors: 0 });
