@@ -21,15 +21,19 @@ import {
 } from '../index.ts';
 import { nodeFileStorage } from '../storage/node-file.ts';
 import { askSecrets } from './secrets.ts';
-import { complain, Failure, notYet, type Terminal } from './terminal.ts';
+import { complain, Failure, Halt, notYet, type Terminal } from './terminal.ts';
 import { imageText, systemText } from './words.ts';
 
 export interface OpenRequest {
   /** A file's name, with or without a protocol, or `json:{…}`; with `imageOpts` the options of the image. */
   readonly path: string;
   readonly imageOpts?: boolean | undefined;
-  /** The options of the image, read already; `path` is for messages then. */
+  /** Options of the image, read already. */
   readonly options?: OptionSet | undefined;
+  /** The options say all; `path` is for messages only. */
+  readonly nameless?: boolean | undefined;
+  /** Discards do nothing, unless the image's options say otherwise. */
+  readonly keepSpace?: boolean | undefined;
   readonly format?: string | undefined;
   readonly readOnly: boolean;
   readonly cache?: CacheMode | undefined;
@@ -95,24 +99,32 @@ export class Images {
     } = request;
     if (forceShare && !readOnly) throw new CannotOpen('force-share=on can only be used with read-only images');
     const warn = (message: string) => complain(this.terminal, message);
-    const what = request.options ?? (request.imageOpts ? readOptions(path, { implied: 'file', warn }) : path);
+    const options = request.imageOpts ? readOptions(path, { implied: 'file', warn }) : request.options;
+    const name = request.imageOpts || request.nameless ? undefined : path;
     let disk: Disk;
     try {
-      disk = await openGraph(what, {
-        openFile: (name, { writable }) => this.#file(name, !writable),
-        readOnly,
-        noBacking,
-        emptyBacking: unsafeBacking,
-        repair,
-        warn,
-        ...(format === undefined ? {} : { format }),
-        ...(cache ? { cache } : {}),
-        ...(noBacking ? { noData: true } : {}),
-        ...(writableBacking === undefined ? {} : { writableBacking }),
-        onDamage: (message) => this.#tellDamage(message),
-        dataFileName: dataFilePath,
-        secret: askSecrets(this.terminal),
-      });
+      disk = await openGraph(
+        { name, options },
+        {
+          openFile: (name, { writable }) => this.#file(name, !writable),
+          readOnly,
+          noBacking,
+          emptyBacking: unsafeBacking,
+          repair,
+          warn,
+          onMismatch: (message) => {
+            throw new Halt(message);
+          },
+          keepSpace: request.keepSpace ?? false,
+          ...(format === undefined ? {} : { format }),
+          ...(cache ? { cache } : {}),
+          ...(noBacking ? { noData: true } : {}),
+          ...(writableBacking === undefined ? {} : { writableBacking }),
+          onDamage: (message) => this.#tellDamage(message),
+          dataFileName: dataFilePath,
+          secret: askSecrets(this.terminal),
+        },
+      );
     } catch (error) {
       throw cannotOpen(error);
     }
@@ -132,13 +144,16 @@ export class Images {
       files.push(full);
       if (protocolOf(full) === undefined) return this.#file(full, !writable);
       // A name that says more than a file does is opened with all it says: what comes out are guest bytes.
-      const disk = await openGraph(full, {
-        openFile: (file, how) => this.#file(file, !how.writable),
-        dataFileName: dataFilePath,
-        secret: askSecrets(this.terminal),
-        readOnly: !writable,
-        ...(format === undefined ? {} : { format }),
-      }).catch((error: unknown) => {
+      const disk = await openGraph(
+        { name: full },
+        {
+          openFile: (file, how) => this.#file(file, !how.writable),
+          dataFileName: dataFilePath,
+          secret: askSecrets(this.terminal),
+          readOnly: !writable,
+          ...(format === undefined ? {} : { format }),
+        },
+      ).catch((error: unknown) => {
         throw cannotOpen(error);
       });
       return { storage: disk.storage, format: 'raw' };
@@ -260,6 +275,23 @@ export function cacheMode(text: string | undefined, what = 'cache option', statu
 function dataFilePath(image: string, name: string): string {
   const path = beside(image, name);
   return !existsSync(name) && existsSync(path) ? path : name;
+}
+
+/** Protocols under which nothing is made, with what QEMU calls their drivers. */
+const FIXED: Readonly<Record<string, string>> = {
+  'null-co': 'null-co',
+  'null-aio': 'null-aio',
+  blkverify: 'blkverify',
+  blkdebug: 'blkdebug',
+  fat: 'vvfat',
+};
+
+/** Refuses a name under which nothing can be made. */
+export function requireCreatable(name: string): void {
+  const protocol = protocolOf(name) ?? 'file';
+  if (protocol === 'file') return;
+  const driver = FIXED[protocol];
+  throw new Failure(driver === undefined ? `Unknown protocol '${protocol}'` : `Protocol driver '${driver}' does not support image creation`);
 }
 
 /** A file name without `file:`. Other protocols are refused by name. */

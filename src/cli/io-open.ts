@@ -1,6 +1,6 @@
 /** How `io` opens its image: the options that the command line and the command `open` share, and `reopen`. */
-import type { CacheMode } from '../index.ts';
-import { CannotOpen, cacheMode } from './images.ts';
+import { type CacheMode, OptionSet } from '../index.ts';
+import { CannotOpen, cacheMode, type OpenRequest, readOptions } from './images.ts';
 import { type Command, Misused } from './io-command.ts';
 import type { Session } from './io-session.ts';
 import type { Options } from './options.ts';
@@ -9,19 +9,34 @@ import { complain, Failure } from './terminal.ts';
 /** Opens what the command line or `open` names; the options -n, -s, -t, -d, -i and -k mean the same in both. */
 export async function openFile(
   session: Session,
-  path: string,
+  path: string | undefined,
   options: Options,
-  how: { format: string | undefined; readOnly: boolean },
+  how: Pick<OpenRequest, 'format' | 'options'>,
 ): Promise<boolean> {
   const cache = cacheMode(options.last('t')) ?? (options.has('n') ? 'none' : undefined);
   const discardMode = options.last('d') ?? 'unmap';
   if (!['unmap', 'on', 'ignore', 'off'].includes(discardMode)) throw new Failure(`Invalid discard option: ${discardMode}`);
   const unmap = discardMode === 'unmap' || discardMode === 'on';
   if (needsDirect(options) && cache !== 'none' && cache !== 'directsync') {
-    complain(session.terminal, `can't open device ${path}: aio=native was specified, but it requires cache.direct=on, which was not specified.`);
+    complain(
+      session.terminal,
+      `can't open${path === undefined ? '' : ` device ${path}`}: aio=native was specified, but it requires cache.direct=on, which was not specified.`,
+    );
     return false;
   }
-  return session.open({ path, ...how, cache, unmap, snapshot: options.has('s'), forceShare: options.has('U') });
+  return session.open({
+    ...how,
+    path: path ?? 'the image',
+    nameless: path === undefined,
+    // What the options say of it decides.
+    readOnly: options.has('r') && how.options?.get('read-only') !== 'off',
+    cache,
+    unmap,
+    keepSpace: !unmap,
+    copyOnRead: options.has('C'),
+    snapshot: options.has('s'),
+    forceShare: options.has('U'),
+  });
 }
 
 /** Checks -i and -k, which say how requests reach the system: there is one way here, whatever they say. True for QEMU's "native". */
@@ -40,7 +55,8 @@ const open: Command = {
  -i, -- threads, native or io_uring: all alike here
  -k, -- short for -i native
  -n, -- short for -t none
- -o, -- driver=FORMAT, for a format that shall not be guessed; read-only=on
+ -C, -- copy what is read from the backing file into the image
+ -o, -- options of the image: driver=FORMAT, file.filename=PATH, read-only=on, ...
  -r, -- open for reading
  -s, -- keep writes in memory and forget them
  -t, -- when writes become durable: a cache mode
@@ -48,31 +64,20 @@ const open: Command = {
   min: 1,
   max: Number.POSITIVE_INFINITY,
   withoutFile: true,
-  options: 'rsnkUt:d:o:i:',
-  refused: 'C',
+  options: 'rsCnkUt:d:o:i:',
   async run(session, options) {
-    const driver = driverOptions(options);
-    const path = options.rest[0] ?? driver.path;
-    if (path === undefined || options.rest.length > 1) throw new Misused();
-    return openFile(session, path, options, { format: driver.format, readOnly: options.has('r') || driver.readOnly });
+    const given = optionsOf(session, options.all('o'));
+    const [path] = options.rest;
+    if ((path === undefined && !given) || options.rest.length > 1) throw new Misused();
+    return openFile(session, path, options, { options: given });
   },
 };
 
-interface DriverOptions {
-  format: string | undefined;
-  path: string | undefined;
-  readOnly: boolean;
-}
-
-function driverOptions(options: Options): DriverOptions {
-  const found: DriverOptions = { format: undefined, path: undefined, readOnly: false };
-  for (const [name, value] of pairs(options)) {
-    if (name === 'driver') found.format = value;
-    else if (name === 'file.filename' || name === 'filename') found.path = value;
-    else if (name === 'read-only') found.readOnly = onOrOff(name, value);
-    else throw new Failure(`The block driver option '${name}' is not supported yet`);
-  }
-  return found;
+/** The options of all -o. */
+export function optionsOf(session: Session, lists: readonly string[]): OptionSet | undefined {
+  if (lists.length === 0) return undefined;
+  const warn = (message: string) => complain(session.terminal, message);
+  return new OptionSet(lists.flatMap((list) => [...readOptions(list, { warn }).entries()]));
 }
 
 function pairs(options: Options): [name: string, value: string][] {
@@ -95,7 +100,7 @@ const reopen: Command = {
   summary: 'reopens an image with new options',
   details: `
  -c, -- when writes become durable: a cache mode
- -o, -- read-only=on|off, cache.direct=on|off, cache.no-flush=on|off
+ -o, -- options of the image: read-only, cache.direct, cache.no-flush, discard, ...
  -r, -- for reading only
  -w, -- for writing too
 `,
@@ -117,23 +122,27 @@ const reopen: Command = {
   },
 };
 
+const CACHE_OPTIONS = ['read-only', 'cache.direct', 'cache.no-flush'];
+const CHANGEABLE =
+  /^(read-only|cache\.direct|cache\.no-flush|discard|detect-zeroes|lazy-refcounts|pass-discard-.*|overlap-check.*|(l2-|refcount-)?cache-size|l2-cache-entry-size|cache-clean-interval)$/;
+
 /** What `reopen` may change of an image that is open. */
-function reopenOptions(options: Options, cache: CacheMode | undefined): { readOnly?: boolean; cache?: CacheMode } {
+function reopenOptions(options: Options, cache: CacheMode | undefined): { readOnly?: boolean; cache?: CacheMode; options: OptionSet } {
   const given = new Map(pairs(options));
   const byLetter = options.has('r') || options.has('w');
   if (byLetter && given.has('read-only')) throw new Failure("Cannot set both -r/-w and 'read-only'");
   const [direct, noFlush] = ['cache.direct', 'cache.no-flush'].map((name) => given.get(name));
   if (cache && (direct !== undefined || noFlush !== undefined)) throw new Failure('Cannot set both -c and the cache options');
   for (const name of given.keys()) {
-    if (name === 'lazy-refcounts' || name === 'discard' || name === 'backing')
-      throw new Failure(`The block driver option '${name}' is not supported yet`);
-    if (!['read-only', 'cache.direct', 'cache.no-flush'].includes(name)) throw new Failure(`Cannot change the option '${name}'`);
+    if (name === 'backing') throw new Failure(`The block driver option '${name}' is not supported yet`);
+    if (!CHANGEABLE.test(name)) throw new Failure(`Cannot change the option '${name}'`);
   }
   const readOnly = byLetter ? options.has('r') : given.get('read-only');
   const mode = cache ?? cacheOf(direct, noFlush);
   return {
     ...(readOnly === undefined ? {} : { readOnly: typeof readOnly === 'boolean' ? readOnly : onOrOff('read-only', readOnly) }),
     ...(mode ? { cache: mode } : {}),
+    options: new OptionSet([...given].filter(([name]) => !CACHE_OPTIONS.includes(name))),
   };
 }
 

@@ -2,7 +2,7 @@
  * What the commands of `io` share: the open image, requests under way, and guest bytes in whole sectors: QEMU rounds the size of a raw
  * file up to a sector, so reads see zeros there and writes extend the file.
  */
-import { type CacheMode, createDisk, type Disk, DiskError, memoryStorage } from '../index.ts';
+import { type CacheMode, createDisk, type Disk, DiskError, memoryStorage, OptionSet } from '../index.ts';
 import { CannotOpen, Images, type OpenRequest } from './images.ts';
 import { wholeSectors } from './sizes.ts';
 import { complain, type Terminal } from './terminal.ts';
@@ -10,8 +10,10 @@ import { complain, type Terminal } from './terminal.ts';
 export interface SessionOpen extends OpenRequest {
   /** Writes go to memory and are forgotten. */
   readonly snapshot?: boolean;
-  /** Discards and unmaps reach the image. */
+  /** Discards and unmaps reach the overlay in memory; `keepSpace` is for the image. */
   readonly unmap: boolean;
+  /** -C: what is read is copied from the backing file. */
+  readonly copyOnRead?: boolean;
 }
 
 export class Session {
@@ -52,13 +54,14 @@ export class Session {
       return true;
     } catch (error) {
       if (!(error instanceof CannotOpen)) throw error;
-      complain(this.terminal, `can't open device ${request.path}: ${error.message}`);
+      complain(this.terminal, `can't open${request.nameless ? '' : ` device ${request.path}`}: ${error.message}`);
       await this.#images.close();
       return false;
     }
   }
 
   async #open(request: SessionOpen): Promise<void> {
+    if (request.copyOnRead && request.readOnly) throw new CannotOpen("Can't use copy-on-read on read-only device");
     const { disk } = await this.#images.tryOpen(request.snapshot ? { ...request, readOnly: true } : request);
     this.#disk = request.snapshot ? await this.#overlay(disk, request.path) : disk;
     this.#how = request;
@@ -68,10 +71,11 @@ export class Session {
    * Opens the image again, otherwise than before. If that fails it is opened again as it was, and the reason is thrown as `CannotOpen`. An
    * overlay in memory stays: nothing but whether it may be written changes.
    */
-  async reopen(changes: { readOnly?: boolean; cache?: CacheMode }): Promise<void> {
+  async reopen({ options, ...changes }: { readOnly?: boolean; cache?: CacheMode; options: OptionSet }): Promise<void> {
     const before = this.#how;
     if (!before) return;
-    const after: SessionOpen = { ...before, ...changes, again: true };
+    const merged = new OptionSet([...(before.options?.entries() ?? []), ...options.entries()]);
+    const after: SessionOpen = { ...before, ...changes, options: merged, again: true };
     if (before.snapshot) {
       this.#how = after;
       return;
@@ -110,6 +114,7 @@ export class Session {
   async read(offset: number, length: number): Promise<Uint8Array> {
     const disk = this.#require();
     const bytes = new Uint8Array(length);
+    if (this.#how?.copyOnRead && offset + length <= this.size) await disk.copyUp(offset, length);
     if (offset + length > this.size) return disk.read(offset, bytes);
     const inside = Math.max(0, Math.min(length, disk.size - offset));
     if (inside > 0) await disk.read(offset, bytes.subarray(0, inside));
@@ -152,7 +157,7 @@ export class Session {
   }
 
   get #unmap(): boolean {
-    return this.#how?.unmap ?? true;
+    return this.#how?.snapshot ? this.#how.unmap : true;
   }
 
   async discard(offset: number, length: number): Promise<void> {

@@ -5,9 +5,9 @@
 import { printUsage, printVersion } from './help.ts';
 import { runCommand } from './io-command.ts';
 import { commands } from './io-commands.ts';
-import { openFile } from './io-open.ts';
+import { openFile, optionsOf } from './io-open.ts';
 import { Session } from './io-session.ts';
-import { getoptText, Options, refuseOptions, scanOptions } from './options.ts';
+import { getoptText, Options, scanOptions } from './options.ts';
 import { takeObjects } from './secrets.ts';
 import { Failure, report, type Terminal } from './terminal.ts';
 import { readTraceOptions } from './trace.ts';
@@ -37,8 +37,6 @@ const TABLE = {
   },
 };
 
-const REFUSED = ['C', 'image-opts'];
-
 /** Runs `io`; returns the exit status. */
 export async function run(terminal: Terminal, args: readonly string[]): Promise<number> {
   const options = scanOptions(args, TABLE);
@@ -50,7 +48,6 @@ export async function run(terminal: Terminal, args: readonly string[]): Promise<
   if (readTraceOptions(terminal, options.all('T'))) return 0;
   if (options.has('h')) return printUsage(terminal, 'io');
   if (options.has('V')) return printVersion(terminal);
-  refuseOptions(options, REFUSED);
   takeObjects(terminal, options);
   const [path] = options.rest;
   if (options.rest.length > 1) {
@@ -59,11 +56,19 @@ export async function run(terminal: Terminal, args: readonly string[]): Promise<
   }
   const session = new Session(terminal);
   try {
-    if (path !== undefined && !(await openFile(session, path, options, { format: options.last('f'), readOnly: options.has('r') }))) return 1;
+    if (path !== undefined && !(await openNamed(session, path, options))) return 1;
     return await runAll(session, options);
   } finally {
     await session.close();
   }
+}
+
+/** Opens what the command line names: a file, or with --image-opts options. */
+function openNamed(session: Session, path: string, options: Options): Promise<boolean> {
+  const format = options.last('f');
+  if (!options.has('image-opts')) return openFile(session, path, options, { format });
+  if (format !== undefined) throw new Failure('--image-opts and -f are mutually exclusive');
+  return openFile(session, undefined, options, { options: optionsOf(session, [path]) });
 }
 
 async function runAll(session: Session, options: Options): Promise<number> {

@@ -53,7 +53,7 @@ async function printTable(terminal: Terminal, image: OpenImage, start: number, l
   for await (const entry of entries(image, start, length)) {
     if (entry.data && entry.offset === undefined) throw new Failure('File contains external, encrypted or compressed clusters.');
     if (entry.data && !entry.zero)
-      terminal.out(`${hex(entry.start)}${hex(entry.length)}${hex(entry.offset ?? 0)}${entry.file ?? image.files[entry.depth]}\n`);
+      terminal.out(`${hex(entry.start)}${hex(entry.length)}${hex(entry.offset ?? 0)}${entry.file ?? image.disk.shownFiles[entry.depth]}\n`);
   }
 }
 

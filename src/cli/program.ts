@@ -5,7 +5,7 @@
 import { DiskError } from '../index.ts';
 import { printUsage, printVersion } from './help.ts';
 import { parseOptions } from './options.ts';
-import { complain, Failure, misuse, report, type Terminal } from './terminal.ts';
+import { complain, Failure, Halt, misuse, report, type Terminal } from './terminal.ts';
 import { readTraceOptions } from './trace.ts';
 import { imageText } from './words.ts';
 
@@ -38,6 +38,10 @@ export async function run(terminal: Terminal, args: readonly string[]): Promise<
     if (error instanceof Failure) {
       report(terminal, error);
       return error.status;
+    }
+    if (error instanceof Halt) {
+      terminal.err(`${error.message}\n`);
+      return 1;
     }
     if (error instanceof DiskError) {
       complain(terminal, imageText(error));

@@ -39,6 +39,9 @@ export class Failure extends Error {
   }
 }
 
+/** Ends the program at once, with a line of its own: what follows could not be trusted. */
+export class Halt extends Error {}
+
 /** A wrong invocation: the message, and where help is. */
 export const misuse = (message: string): Failure => new Failure(message, { hint: true });
 

@@ -108,7 +108,7 @@ function* openNull({ driver, name, options, place }: NodeRequest): Io<OpenedNode
 }
 
 /** `blkverify:RAW:IMAGE`, or the children `raw` and `test`. */
-function* openVerify({ driver, name, child }: NodeRequest): Io<OpenedNode> {
+function* openVerify({ driver, name, child, place }: NodeRequest): Io<OpenedNode> {
   const parts = name === undefined ? undefined : /^blkverify:([^:]*):([\s\S]*)$/.exec(name);
   if (parts === null) throw refusedOption('filename', 'blkverify requires raw copy and original image path');
   const raw = yield* child('raw', 'file', parts?.[1]);
@@ -117,7 +117,7 @@ function* openVerify({ driver, name, child }: NodeRequest): Io<OpenedNode> {
     const [one, other] = [raw.description, test.description];
     const exact = one.exact === undefined || other.exact === undefined ? undefined : `blkverify:${one.exact}:${other.exact}`;
     const description: Description = { driver, options: new Map(), children: { raw: one, test: other }, exact };
-    return { storage: new VerifyStorage(raw.storage, test.storage), description };
+    return { storage: new VerifyStorage(raw.storage, test.storage, { onMismatch: place.graph.onMismatch }), description };
   } catch (error) {
     yield* raw.storage.close();
     throw error;
@@ -139,7 +139,10 @@ function* openLayer({ driver, name, child }: NodeRequest, build: (below: OpenedN
 function openCompress(request: NodeRequest): Io<OpenedNode> {
   return openLayer(request, ({ node, description }) => {
     if (!node?.driver.writeCompressed) throw refusedOption('file', `Compression is not supported for underlying format: ${description.driver}`);
-    return new CompressStorage(node, node.driver.clusterSize);
+    const unit = node.driver.clusterSize;
+    if (!request.place.readOnly && node.size % unit !== 0)
+      throw refusedOption('file', "Cannot get 'write' permission without 'resize': Image size is not a multiple of request alignment");
+    return new CompressStorage(node, unit);
   });
 }
 

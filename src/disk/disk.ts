@@ -56,12 +56,12 @@ export class Disk implements AsyncDisk {
 
   /** Names of the storages of the chain: the image's own first, then those of its backing files. */
   get files(): readonly string[] {
-    const names: string[] = [];
-    for (let node: BlockNode | undefined = this.node; node; node = node.backing) {
-      while (node.filtered) node = node.filtered;
-      names.push(node.name);
-    }
-    return names;
+    return chainOf(this.node).map((node) => node.name);
+  }
+
+  /** The same as QEMU shows them: with what stands between a file and its image. */
+  get shownFiles(): readonly string[] {
+    return chainOf(this.node).map((node) => node.heldIn ?? node.name);
   }
 
   /** True if the `…Sync` verbs work: the storage below never waits. */
@@ -117,6 +117,11 @@ export class Disk implements AsyncDisk {
 
   discardSync(offset: number, length: number): void {
     runSync(this.#discard(offset, length));
+  }
+
+  /** Brings what a range shows of the backing file into this image, which then needs the backing file no more for it. */
+  copyUp(offset: number, length: number): Promise<void> {
+    return runAsync(this.node.copyUp(offset, length));
   }
 
   /** Resolves when everything written before is durable. */
@@ -249,6 +254,16 @@ export class Disk implements AsyncDisk {
     if (!Number.isSafeInteger(offset) || !Number.isSafeInteger(length) || offset < 0 || length < 0 || offset + length > this.size)
       throw new DiskError('out-of-bounds', `${length} bytes at ${offset} do not lie inside the disk of ${this.size} bytes`, { offset });
   }
+}
+
+/** The images of a chain, without what only passes requests on. */
+function chainOf(top: BlockNode): BlockNode[] {
+  const nodes: BlockNode[] = [];
+  for (let node: BlockNode | undefined = top; node; node = node.backing) {
+    while (node.filtered) node = node.filtered;
+    nodes.push(node);
+  }
+  return nodes;
 }
 
 function continues(a: MapRun, b: MapRun): boolean {

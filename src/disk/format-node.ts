@@ -9,7 +9,7 @@ import { findFormat } from '../formats/registry.ts';
 import { memoryStorage } from '../storage/memory.ts';
 import type { Storage } from '../storage/storage.ts';
 import type { OpenedNode } from './block-drivers.ts';
-import { beside, type Description, strongOptions } from './block-name.ts';
+import { beside, type Description, shownName, strongOptions } from './block-name.ts';
 import { type ChainFiles, MAX_CHAIN_DEPTH, openChain, type Reference } from './chain.ts';
 import { sameBytes } from './data-file.ts';
 import type { NodePlace, NodeRequest } from './graph.ts';
@@ -38,6 +38,7 @@ export function* openFormat(descriptor: FormatDescriptor | undefined, request: N
     if (place.above.flat().some((one) => sameBytes(one, file.storage)))
       throw refusedOption('backing_file', `${file.storage.name} is in the chain already: the chain is a cycle`);
     const given = new Map(options.entries());
+    const alone = takeAlone(request);
     const { graph, common } = place;
     const { secret, onDamage } = graph;
     const dataStorage = yield* dataChild(descriptor, request);
@@ -49,7 +50,7 @@ export function* openFormat(descriptor: FormatDescriptor | undefined, request: N
         node: { keepSpace: common.keepSpace, detectZeroes: common.detectZeroes },
         ...(dataStorage ? { dataStorage } : {}),
         resolve: (reference) => runAsync(openNamed(reference, place, request)),
-        openBacking: (driver, chain) => openBacking(driver, chain, request, descriptor === undefined),
+        openBacking: (driver, chain) => (alone ? nothing() : openBacking(driver, chain, request, descriptor === undefined)),
         ...(descriptor ? { format: descriptor.name } : {}),
         ...(secret === undefined ? {} : { secret: typeof secret === 'function' ? (asked) => secret(withKey(asked, options)) : secret }),
         ...(onDamage ? { onDamage } : {}),
@@ -63,6 +64,7 @@ export function* openFormat(descriptor: FormatDescriptor | undefined, request: N
     );
     const driver = node.driver.format;
     takeKeyOptions(node, options);
+    node.heldIn = shownName(file.description);
     const strong = strongOptions(new OptionSet(given), STRONG[driver]);
     const description: Description = {
       driver,
@@ -94,6 +96,18 @@ function* openNamed({ from, name }: Reference, place: NodePlace, { node }: NodeR
   return (yield* node(dataFileName(from, name), new OptionSet(), { ...place, role: 'file', driver: undefined })).storage;
 }
 
+/** True if the options say that there is to be no backing file, whatever the image says. */
+function takeAlone({ options, place }: NodeRequest): boolean {
+  const said = options.get('backing');
+  if (said === '') place.graph.warn?.('warning: Use of "backing": "" is deprecated; use "backing": null instead');
+  if (said === null || said === '') options.take('backing');
+  return said === null || said === '';
+}
+
+function* nothing(): Io<undefined> {
+  return undefined;
+}
+
 /** What a format calls the id of its secret. */
 const KEY_OPTIONS: Readonly<Record<string, string>> = { qcow2: 'encrypt.key-secret', luks: 'key-secret' };
 
@@ -119,8 +133,6 @@ function* openBacking(driver: ImageDriver, chain: ChainFiles, request: NodeReque
   const { backing } = driver;
   const below = options.child('backing');
   const reference = options.take('backing');
-  if (reference === '') place.graph.warn?.('warning: Use of "backing": "" is deprecated; use "backing": null instead');
-  if (reference === null || reference === '') return undefined;
   if (!below.empty && !findFormat(allFormats, driver.format).capabilities.backing)
     throw refusedOption('backing', "Driver doesn't support backing files");
   if (typeof reference !== 'string' && below.empty && !backing) return undefined;

@@ -27,16 +27,21 @@ export interface GraphOptions extends Omit<OpenOptions, 'resolve' | 'format' | '
   readonly emptyBacking?: boolean;
   /** Discards do nothing, unless the options say otherwise. */
   readonly keepSpace?: boolean;
+  /** Hears of it when an image and its copy differ (blkverify), before it is thrown; may throw something else. */
+  readonly onMismatch?: (message: string) => void;
   /** Hears about what QEMU wants to be written differently. */
   readonly warn?: (message: string) => void;
 }
 
 /** Opens the image that a name or options describe. Throws `refused` with QEMU's words for what is wrong with them. */
-export function openGraph(what: string | OptionSet, options: GraphOptions): Promise<Disk> {
+export function openGraph(
+  what: { readonly name?: string | undefined; readonly options?: OptionSet | undefined },
+  options: GraphOptions,
+): Promise<Disk> {
   return runAsync(open(what, options));
 }
 
-function* open(what: string | OptionSet, options: GraphOptions): Io<Disk> {
+function* open({ name, options: given }: Parameters<typeof openGraph>[0], options: GraphOptions): Io<Disk> {
   const place: NodePlace = {
     graph: options,
     readOnly: options.readOnly ?? true,
@@ -45,7 +50,8 @@ function* open(what: string | OptionSet, options: GraphOptions): Io<Disk> {
     driver: options.format,
     common: { cache: options.cache, keepSpace: options.keepSpace ?? false },
   };
-  const [name, set] = typeof what === 'string' ? [what, new OptionSet()] : [undefined, what];
+  // Options are taken out of a set of our own.
+  const set = new OptionSet(given?.entries());
   const { node } = yield* openNode(name, set, place);
   if (!node) throw new Error('tabdisk: an image came out of the graph without its node');
   return new Disk(node);
@@ -84,6 +90,7 @@ export function* openNode(name: string | undefined, given: OptionSet, inherited:
   const options = json ?? given;
   if (json) for (const [key, value] of given.entries()) options.replace(key, value);
   const named = json ? undefined : name;
+  if (named !== undefined && hasChild(options, 'file')) throw refusedOption('file', "Can't specify 'file' and 'filename' options at the same time");
   const said = options.get('driver');
   if (inherited.driver !== undefined || typeof said === 'string') options.take('driver');
   const wanted = inherited.driver ?? (typeof said === 'string' ? said : undefined);
@@ -118,10 +125,12 @@ function driverFor(name: string | undefined, options: OptionSet, { role }: NodeP
     if (name !== undefined) return protocolDriver(name);
     if (options.has('filename')) return 'file';
   }
-  const hasFile = options.has('file') || [...options.entries()].some(([key]) => key.startsWith('file.'));
-  if (role === 'file' || (name === undefined && !hasFile)) throw refusedOption('driver', 'Must specify either driver or file');
+  if (role === 'file' || (name === undefined && !hasChild(options, 'file'))) throw refusedOption('driver', 'Must specify either driver or file');
   return '';
 }
+
+const hasChild = (options: OptionSet, key: string): boolean =>
+  options.has(key) || [...options.entries()].some(([name]) => name.startsWith(`${key}.`));
 
 /** A storage in the place of an image. */
 function layerNode({ storage, filtered, description }: OpenedNode, { readOnly, common }: NodePlace): BlockNode {

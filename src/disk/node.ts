@@ -13,14 +13,12 @@ import type { Io } from '../base/io.ts';
 import { RangeLock } from '../base/locks.ts';
 import type { AmendParameters, BackingReference, FreshPlacement, ImageDriver, Placement, ResizeOptions } from '../formats/driver.ts';
 import { type Storage, type StorageExtent, writeZeroes } from '../storage/storage.ts';
+import { type CopyVerbs, copyUpRange, showsBacking } from './copy-up.ts';
 import { absentRun, type MapRun, ownRun } from './map-run.ts';
 import type { CacheMode, NodeOptions, ZeroOptions } from './node-types.ts';
 
 /** A fresh run up to this size is filled in memory and written in one call; more is written around the request's bytes. */
 const MERGE_LIMIT = 512 * 1024;
-
-/** Bytes that are copied up from the backing file at a time: a multiple of every format's unit. */
-const COPY_LIMIT = 4 * 1024 * 1024;
 
 export type { MapRun } from './map-run.ts';
 export type { CacheMode, ZeroOptions } from './node-types.ts';
@@ -31,6 +29,8 @@ export class BlockNode implements Storage {
   readonly cache: CacheMode;
   /** What the image is called where QEMU would show a name; undefined: as its storage is. */
   fileName: string | undefined;
+  /** Likewise for what its file is called. */
+  heldIn: string | undefined;
   readonly #guard: NodeOptions['guard'];
   readonly #owned: boolean;
   readonly #onClose: (() => void) | undefined;
@@ -107,30 +107,13 @@ export class BlockNode implements Storage {
     const unit = this.driver.clusterSize || 1;
     const start = roundDown(offset, unit);
     const end = Math.min(roundUp(offset + length, unit), this.size);
-    if (start >= end || !(yield* this.#showsBacking(start, end))) return;
-    yield* this.#change(start, end - start, () => this.#copyUpRange(start, end));
-  }
-
-  *#showsBacking(start: number, end: number): Io<boolean> {
-    for (let at = start; at < end; ) {
-      const extent = yield* this.driver.map(at, end - at);
-      if (extent.kind === 'backing') return true;
-      at += extent.length;
-    }
-    return false;
-  }
-
-  *#copyUpRange(start: number, end: number): Io<void> {
-    for (let at = start; at < end; ) {
-      const extent = yield* this.driver.map(at, Math.min(end - at, COPY_LIMIT));
-      if (extent.kind === 'backing') {
-        const bytes = new Uint8Array(extent.length);
-        yield* this.#readRange(at, bytes);
-        if (isZero(bytes)) yield* this.#zeroRange(at, bytes.length, {});
-        else yield* this.#writeRange(at, bytes);
-      }
-      at += extent.length;
-    }
+    if (start >= end || !(yield* showsBacking(this.driver, start, end))) return;
+    const verbs: CopyVerbs = {
+      read: (at, into) => this.#readRange(at, into),
+      write: (at, bytes) => this.#writeRange(at, bytes),
+      zero: (at, count) => this.#zeroRange(at, count, {}),
+    };
+    yield* this.#change(start, end - start, () => copyUpRange(this.driver, start, end, verbs));
   }
 
   /**

@@ -11,9 +11,13 @@ export class VerifyStorage extends FilterStorage {
   /** The image that is checked; `next` is the copy. */
   readonly test: Storage;
 
-  constructor(raw: Storage, test: Storage) {
+  readonly #onMismatch: ((message: string) => void) | undefined;
+
+  /** `onMismatch` hears about a difference before it is thrown, and may throw something else. */
+  constructor(raw: Storage, test: Storage, { onMismatch }: { onMismatch?: ((message: string) => void) | undefined } = {}) {
     super(raw);
     this.test = test;
+    this.#onMismatch = onMismatch;
   }
 
   override get size(): number {
@@ -31,11 +35,10 @@ export class VerifyStorage extends FilterStorage {
   override *read(offset: number, into: Uint8Array): Io<void> {
     const [copy] = yield* together<Uint8Array | undefined>([readBytes(this.next, offset, into.length), this.#readTest(offset, into)]);
     const at = copy?.findIndex((byte, index) => byte !== into[index]) ?? -1;
-    if (at >= 0)
-      throw new DiskError('io', `blkverify: read offset=${offset} bytes=${into.length} contents mismatch at offset ${offset + at}`, {
-        field: 'blkverify',
-        offset: offset + at,
-      });
+    if (at < 0) return;
+    const message = `blkverify: read offset=${offset} bytes=${into.length} contents mismatch at offset ${offset + at}`;
+    this.#onMismatch?.(message);
+    throw new DiskError('io', message, { field: 'blkverify', offset: offset + at });
   }
 
   *#readTest(offset: number, into: Uint8Array): Io<undefined> {

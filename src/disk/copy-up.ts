@@ -1,0 +1,38 @@
+/** Bringing what an image shows of its backing file into the image itself: the part that is the same for every caller. */
+import { isZero } from '../base/bytes.ts';
+import type { Io } from '../base/io.ts';
+import type { ImageDriver } from '../formats/driver.ts';
+
+/** Bytes that are copied at a time: a multiple of every format's unit. */
+const COPY_LIMIT = 4 * 1024 * 1024;
+
+/** The node's own verbs, for a range that is held already. */
+export interface CopyVerbs {
+  read(offset: number, into: Uint8Array): Io<void>;
+  write(offset: number, bytes: Uint8Array): Io<void>;
+  zero(offset: number, length: number): Io<void>;
+}
+
+/** Whether anything in a range is left to the backing file. */
+export function* showsBacking(driver: ImageDriver, start: number, end: number): Io<boolean> {
+  for (let at = start; at < end; ) {
+    const extent = yield* driver.map(at, end - at);
+    if (extent.kind === 'backing') return true;
+    at += extent.length;
+  }
+  return false;
+}
+
+/** Copies what a range leaves to the backing file, run by run; zeros as zeros. */
+export function* copyUpRange(driver: ImageDriver, start: number, end: number, { read, write, zero }: CopyVerbs): Io<void> {
+  for (let at = start; at < end; ) {
+    const extent = yield* driver.map(at, Math.min(end - at, COPY_LIMIT));
+    if (extent.kind === 'backing') {
+      const bytes = new Uint8Array(extent.length);
+      yield* read(at, bytes);
+      if (isZero(bytes)) yield* zero(at, bytes.length);
+      else yield* write(at, bytes);
+    }
+    at += extent.length;
+  }
+}
