@@ -7,7 +7,7 @@ import { copyBitmaps, requireBitmaps } from './bitmap.ts';
 import { requireFormat } from './create.ts';
 import { asksForHelp, type ImageOptions, makeImage, parseImageOptions, printOptionHelp, requireOptionLists } from './create-options.ts';
 import { printUsage } from './help.ts';
-import { cacheMode, type Images, withImages } from './images.ts';
+import { cacheMode, type Images, requireCreatable, withImages } from './images.ts';
 import { type Options, parseOptions } from './options.ts';
 import { Progress } from './progress.ts';
 import { askSecrets, takeObjects } from './secrets.ts';
@@ -254,6 +254,7 @@ async function openTarget(images: Images, plan: Plan, total: number, cache: Cach
 async function newTarget(images: Images, plan: Plan, total: number, cache: Cache): Promise<Disk> {
   const { format, target } = plan;
   requireFormat(format);
+  requireCreatable(target);
   const image = targetOptions(plan, total);
   if (plan.options.has('c')) requireCompression(format, image);
   refuseOverwriting(images, plan);

@@ -10,7 +10,7 @@ import {
   requireOptionLists,
 } from './create-options.ts';
 import { printUsage } from './help.ts';
-import { CannotOpen, type Images, knownFormat, withImages } from './images.ts';
+import { CannotOpen, type Images, knownFormat, requireCreatable, withImages } from './images.ts';
 import { parseOptions } from './options.ts';
 import { askSecrets, takeObjects } from './secrets.ts';
 import { sizeArgument, wholeSectors } from './sizes.ts';
@@ -35,7 +35,9 @@ export async function run(terminal: Terminal, args: readonly string[]): Promise<
   const file = path as string;
   return withImages(terminal, (images) =>
     inFile(file, async () => {
-      const image = parseImageOptions(requireFormat(format), lists);
+      requireFormat(format);
+      requireCreatable(file);
+      const image = parseImageOptions(format, lists);
       setOnce(image, 'size', size, 'The image size must be specified only once');
       takeBacking(image, file, format, options.last('b'), options.last('F'));
       if (!image.has('size') || image.has('backing_file')) await lookAtBacking(images, file, image, options.has('u'));

@@ -2,7 +2,7 @@
 import { type Disk, DiskError } from '../index.ts';
 import { type ImageOptions, makeImage } from './create-options.ts';
 import { printUsage } from './help.ts';
-import { type Images, knownFormat, withImages } from './images.ts';
+import { type Images, knownFormat, requireCreatable, withImages } from './images.ts';
 import { parseOptions } from './options.ts';
 import { askSecrets, takeObjects } from './secrets.ts';
 import { readSize, sizeArgument, wholeSectors } from './sizes.ts';
@@ -41,6 +41,7 @@ export async function run(terminal: Terminal, args: readonly string[]): Promise<
     });
     const format = knownFormat(options.last('O') ?? 'raw');
     if (format === undefined) throw new Failure('Unknown file format');
+    requireCreatable(output);
     const end = Math.min(wholeSectors(disk.size), count * block);
     const start = Math.min(end, skip * block);
     const target = await newTarget(images, output, format, end - start);

@@ -27,9 +27,8 @@ export class BlockNode implements Storage {
   readonly driver: ImageDriver;
   readonly readOnly: boolean;
   readonly cache: CacheMode;
-  /** What the image is called where QEMU would show a name; undefined: as its storage is. */
+  /** What QEMU would call the image, and its file; undefined: as the storage is called. */
   fileName: string | undefined;
-  /** Likewise for what its file is called. */
   heldIn: string | undefined;
   readonly #guard: NodeOptions['guard'];
   readonly #owned: boolean;

@@ -22,8 +22,6 @@ describe('refused by name', () => {
     ['info nbd:localhost:1', "Could not open 'nbd:localhost:1': The protocol 'nbd'"],
     ['info --image-opts driver=quorum', "Could not open 'driver=quorum': The driver 'quorum'"],
     ['create -f raw -o nocow=on n.raw 1M', "n.raw: The option 'nocow'"],
-    ['io -C k.qcow2', 'The option -C'],
-    ['io --image-opts k.qcow2', 'The option --image-opts'],
   ])('%s', async (line, what) => {
     expect(await sides.tabdisk(line.split(' '), { program: 'tabdisk' })).toEqual({
       out: '',

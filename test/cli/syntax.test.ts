@@ -53,8 +53,8 @@ null-aio://
 j.qcow2
 `);
   it.each(names)('info %s', async (name) => {
-    const [text] = [await sides.same('info', ...(name.includes('backing') ? ['-U'] : []), ...words(name.replace(/,backing.*$/, '')))];
-    expect(text.status).toBe(0);
+    // What info does not open it does not know either.
+    expect((await sides.same('info', ...words(name.replace(/,backing.*$/, '')))).status).toBe(0);
   });
 
   // What null-co and blkverify say about allocation is not worth telling apart.
@@ -240,12 +240,12 @@ describe('layers write what QEMU writes', () => {
   });
 
   it('compresses through a layer, also parts of clusters', async () => {
-    sides.prepare('qemu-img', 'create', '-q', '-f', 'qcow2', 'z.qcow2', '1000k');
+    sides.prepare('qemu-img', 'create', '-q', '-f', 'qcow2', 'z.qcow2', '1M');
     const image = 'driver=compress,file.driver=qcow2,file.file.filename=z.qcow2';
     const commands = [
       'write -P 1 0 64k',
       'write -P 2 70k 4k',
-      'write -P 3 100k 300k',
+      'write -P 3 150k 250k',
       'write -z 256k 64k',
       'discard 0 64k',
       'write -P 4 990k 10k',
@@ -289,7 +289,7 @@ describe('images made and copied by such names', () => {
   ])('%s %s %s %s', async (...args) => {
     expect((await sides.same(...args)).status).toBe(0);
     for (const name of ['part.qcow2', 'a.raw', 'window.qcow2', 'd.raw'].filter((one) => existsSync(join(sides.theirs, one)))) {
-      const compared = sides.qemu('qemu-img', ['compare', `ours/${name}`, `theirs/${name}`], { side: sides.top });
+      const compared = sides.qemu('qemu-img', ['compare', name, `../theirs/${name}`], { side: sides.ours });
       expect(compared.out, name).toBe('Images are identical.\n');
     }
   });
