@@ -64,8 +64,8 @@ export class RunPanel implements Panel {
       controls,
       this.#trouble,
       status,
-      this.#drives.element,
       this.#stage,
+      this.#drives.element,
     );
     files.changed.listen(() => this.#update());
     machine.changed.listen(() => this.#update());
