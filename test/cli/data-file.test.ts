@@ -2,7 +2,7 @@
  * External data files beside qemu-img and qemu-io: made, written, mapped, checked, resized, committed and converted on both sides, the files
  * compared byte for byte; then both take turns on one image.
  */
-import { existsSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, readFileSync, renameSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { Sides } from './harness.ts';
@@ -111,6 +111,19 @@ describe('preallocation', () => {
   });
 });
 
+describe('a growth', () => {
+  it.each(['metadata', 'falloc', 'full'])('with preallocation=%s', async (mode) => {
+    await sides.same('create', '-q', '-f', 'qcow2', '-o', 'data_file=d.raw', 'a.qcow2', '1000k');
+    await sides.sameIo(['-c', 'write -P 4 990k 10k', 'a.qcow2']);
+    await sides.same('resize', `--preallocation=${mode}`, 'a.qcow2', '2M');
+    await requireSame();
+    const elsewhere = 'driver=qcow2,file.filename=a.qcow2,data-file.filename=moved.raw';
+    for (const side of [sides.ours, sides.theirs]) renameSync(join(side, 'd.raw'), join(side, 'moved.raw'));
+    await sides.same('map', '--output=json', '--image-opts', elsewhere);
+    await sides.same('map', 'a.qcow2');
+  });
+});
+
 describe('what an image with a data file cannot do', () => {
   const create = () => sides.prepare('qemu-img', 'create', '-q', '-f', 'qcow2', '-o', 'data_file=d.raw', 'a.qcow2', '1M');
 
@@ -123,6 +136,11 @@ describe('what an image with a data file cannot do', () => {
     ])
       expect((await sides.same('snapshot', ...action, 'a.qcow2')).status).toBe(1);
     await sides.same('snapshot', '-l', 'a.qcow2');
+    await sides.sameIo(['-c', 'write -c -P 3 0 64k', 'a.qcow2']);
+    sides.prepare('qemu-img', 'create', '-q', '-f', 'qcow2', 's.qcow2', '1M');
+    sides.prepare('qemu-io', '-c', 'write -P 3 64k 64k', 's.qcow2');
+    await sides.same('convert', '-c', '-O', 'qcow2', '-o', 'data_file=x.raw', 's.qcow2', 'y.qcow2');
+    await sides.same('map', '--image-opts', 'driver=qcow2,file.filename=s.qcow2,data-file.filename=d.raw');
     for (const options of [
       'data_file_raw=on',
       'data_file=d.raw,compat=0.10',
