@@ -1,4 +1,5 @@
-/** What a run of guest bytes is, across a backing chain, and how an extent of one image becomes one. Pure. */
+/** What a run of guest bytes is, across a backing chain, how an extent of one image becomes one, and whether runs read as zero. */
+import type { Io } from '../base/io.ts';
 import type { Extent } from '../formats/driver.ts';
 import type { Storage } from '../storage/storage.ts';
 
@@ -38,4 +39,14 @@ export function ownRun(start: number, extent: Exclude<Extent, { kind: 'backing' 
   if (extent.kind === 'zero') return { ...run, zero: true, data: false, ...(extent.hostOffset === undefined ? {} : { offset: extent.hostOffset }) };
   if (extent.encrypted) return { ...run, zero: false, data: true };
   return { ...run, zero: false, data: true, offset: extent.hostOffset, ...(files.includes(extent.storage) ? { file: extent.storage.name } : {}) };
+}
+
+/** True if a range is known to read as zero. */
+export function* readsZero(node: { status(offset: number, length: number): Io<MapRun> }, offset: number, length: number): Io<boolean> {
+  for (let done = 0; done < length; ) {
+    const run = yield* node.status(offset + done, length - done);
+    if (!run.zero) return false;
+    done += run.length;
+  }
+  return true;
 }

@@ -14,7 +14,7 @@ import { RangeLock } from '../base/locks.ts';
 import type { AmendParameters, BackingReference, FreshPlacement, ImageDriver, Placement, ResizeOptions } from '../formats/driver.ts';
 import { type Storage, type StorageExtent, writeZeroes } from '../storage/storage.ts';
 import { type CopyVerbs, copyUpRange, showsBacking } from './copy-up.ts';
-import { absentRun, type MapRun, ownRun } from './map-run.ts';
+import { absentRun, type MapRun, ownRun, readsZero } from './map-run.ts';
 import type { CacheMode, NodeOptions, ZeroOptions } from './node-types.ts';
 
 /** A fresh run up to this size is filled in memory and written in one call; more is written around the request's bytes. */
@@ -437,21 +437,11 @@ export class BlockNode implements Storage {
     if (
       driver.zero &&
       empty &&
-      (yield* this.#readsZero(start, offset - start)) &&
-      (yield* this.#readsZero(offset + length, start + whole - offset - length))
+      (yield* readsZero(this, start, offset - start)) &&
+      (yield* readsZero(this, offset + length, start + whole - offset - length))
     )
       if ((yield* driver.zero(start, whole, { unmap })) > 0) return;
     yield* this.#writeZeroBytes(offset, length, fallback);
-  }
-
-  /** True if a range is known to read as zero. */
-  *#readsZero(offset: number, length: number): Io<boolean> {
-    for (let done = 0; done < length; ) {
-      const run = yield* this.status(offset + done, length - done);
-      if (!run.zero) return false;
-      done += run.length;
-    }
-    return true;
   }
 
   /** Zeros as data. */

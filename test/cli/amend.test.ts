@@ -14,6 +14,8 @@ beforeAll(() => {
   for (const name of ['a', 'b']) sides.prepare('qemu-img', 'snapshot', '-c', name, 'snapped.qcow2');
   sides.prepare('qemu-img', 'create', '-q', '-f', 'qcow2', '-o', 'compression_type=zstd,cluster_size=8k', 'zstd.qcow2', '1M');
   sides.prepare('qemu-io', '-c', 'write -c 0 8k', 'zstd.qcow2');
+  sides.prepare('qemu-img', 'create', '-q', '-f', 'qcow2', '-o', 'data_file=d1.raw,data_file_raw=on', 'outside.qcow2', '1M');
+  sides.prepare('qemu-img', 'create', '-q', '-f', 'raw', 'd2.raw', '1M');
   sides.prepare('qemu-img', 'create', '-q', '-f', 'raw', 'plain.raw', '1M');
 });
 afterAll(() => sides.remove());
@@ -42,6 +44,9 @@ describe('amend', () => {
       -o compat=1.1,backing_file=v3.qcow2,backing_fmt=qcow2 over.qcow2
       -p -o compat=0.10 v2.qcow2
       --force -o size=3M over.qcow2
+      -o data_file_raw=on,lazy_refcounts=on outside.qcow2
+      -o data_file=d2.raw outside.qcow2
+      -o data_file_raw=off outside.qcow2
     `
       .trim()
       .split('\n')
@@ -85,6 +90,7 @@ describe('amend', () => {
       -o compat=v2,lazy_refcounts=on snapped.qcow2
       -o refcount_bits=1 snapped.qcow2
       -o compat=0.10 zstd.qcow2
+      -o compat=0.10 outside.qcow2
       -o refcount_bits=8,compat=0.10 zstd.qcow2
       -o compat=0.10,size=2M zstd.qcow2
     `

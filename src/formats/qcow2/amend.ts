@@ -3,12 +3,14 @@
  * last, because others stand against it. Each change is durable and argues for itself: versions.ts, rebuild.ts (the width of reference
  * counts), header.ts (feature bits), resize.ts.
  */
+import { utf8 } from '../../base/bytes.ts';
 import { DiskError } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
 import { parseSize } from '../../base/units.ts';
 import { amendLuks, LUKS_AMEND_OPTIONS } from '../../crypto/luks-amend.ts';
 import type { AmendParameters, BackingReference, CreateOption } from '../driver.ts';
-import { AUTOCLEAR, COMPATIBLE, FORMAT, INCOMPATIBLE } from './layout.ts';
+import { rewriteHeader } from './header.ts';
+import { AUTOCLEAR, COMPATIBLE, EXTENSION, FORMAT, INCOMPATIBLE } from './layout.ts';
 import type { Metadata } from './metadata.ts';
 import { changeRefcountWidth } from './rebuild.ts';
 import { downgrade, upgrade } from './versions.ts';
@@ -31,6 +33,8 @@ interface Wanted {
   readonly refcountOrder: number;
   readonly lazy: boolean;
   readonly rawDataFile: boolean;
+  /** Another name in the image, empty for none; the file that is open stays the one in use. */
+  readonly dataFile: string | undefined;
   /** 0: as it is. */
   readonly size: number;
   readonly backing: Partial<BackingReference>;
@@ -51,6 +55,7 @@ export function* amend(meta: Metadata, backing: BackingReference | undefined, pa
   const { autoclear } = meta.header;
   if (!wanted.rawDataFile && autoclear & AUTOCLEAR.rawDataFile)
     yield* meta.lock.run(() => meta.setFeatures({ autoclear: autoclear & ~AUTOCLEAR.rawDataFile }));
+  if (wanted.dataFile !== undefined) yield* meta.lock.run(() => renameDataFile(meta, wanted.dataFile as string));
   const { name, format } = wanted.backing;
   if ((name !== undefined || format !== undefined) && (name !== backing?.name || format !== backing?.format))
     throw refused('backing_file', "Cannot amend the backing file\nYou can use 'qemu-img rebase' instead.");
@@ -70,6 +75,12 @@ function* amendKeys({ encryption }: Metadata, { options, secret, force }: AmendP
   if (encryption?.luks) yield* amendLuks(encryption.luks, { format: FORMAT, prefix: 'encrypt.', options, secret, force });
 }
 
+function* renameDataFile(meta: Metadata, name: string): Io<void> {
+  const extensions = meta.header.extensions.filter(({ type }) => type !== EXTENSION.dataFile);
+  if (name !== '') extensions.push({ type: EXTENSION.dataFile, data: utf8(name) });
+  yield* rewriteHeader(meta, { extensions });
+}
+
 const isLazy = (meta: Metadata): boolean => (meta.header.compatible & COMPATIBLE.lazyRefcounts) !== 0;
 
 /** Reads the options, in QEMU's order, so that the same one is complained of. */
@@ -82,6 +93,7 @@ function wantedOf(meta: Metadata, { options }: AmendParameters): Wanted {
     size: sizeOf(options.size),
     version: versionOf(options.compat) ?? header.version,
     rawDataFile: flag(options, 'data_file_raw') ?? raw,
+    dataFile: options.data_file === undefined ? undefined : String(options.data_file),
     lazy: flag(options, 'lazy_refcounts') ?? isLazy(meta),
     refcountOrder: options.refcount_bits === undefined ? header.refcountOrder : Math.log2(Number(options.refcount_bits)),
     backing: {
@@ -94,7 +106,7 @@ function wantedOf(meta: Metadata, { options }: AmendParameters): Wanted {
       'encrypt.state',
       meta.encryption ? 'Only LUKS encryption options can be amended' : "Can't amend encryption options - encryption not present",
     );
-  if (options.data_file !== undefined && (header.incompatible & INCOMPATIBLE.dataFile) === 0)
+  if (wanted.dataFile !== undefined && (header.incompatible & INCOMPATIBLE.dataFile) === 0)
     throw refused('data_file', 'data-file can only be set for images that use an external data file');
   if (wanted.rawDataFile && !raw) throw refused('data_file_raw', 'data-file-raw cannot be set on existing images');
   if (!Number.isInteger(wanted.refcountOrder) || wanted.refcountOrder < 0 || wanted.refcountOrder > 6)
