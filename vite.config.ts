@@ -72,6 +72,8 @@ const cli: UserConfig = {
     emptyOutDir: false,
     target: 'node20',
     ssr: 'src/cli/main.ts',
+    // Each start reads all of it.
+    minify: true,
     rolldownOptions: { output: { entryFileNames: 'cli.js', codeSplitting: false } },
   },
 };

@@ -92,6 +92,11 @@ export class Guest {
     await this.#change(first, Math.max(0, end - first), 0, () => this.#disk.discard(sector * SECTOR, count * SECTOR));
   }
 
+  /** As a read through copy-on-read does it: nothing reads differently afterwards. */
+  async copyUp(sector: number, count: number): Promise<void> {
+    await this.#disk.copyUp(sector * SECTOR, count * SECTOR);
+  }
+
   async flush(): Promise<void> {
     if (this.#closed) return;
     await this.#disk.flush();

@@ -205,6 +205,23 @@ export const workloads: readonly Workload[] = [
       run: (guest, random) => mixture(guest, random, { count: 50, most: 9, cluster: options.cluster_size / 512 }),
     }),
   ),
+  ...(['longer', 'shorter'] as const).map((backing) =>
+    qcow2(
+      `copied on read, backing file ${backing}`,
+      { cluster_size: 1024 },
+      {
+        sectors: 400,
+        backing,
+        run: async (guest, random) => {
+          for (let i = 0; i < 40; i++) {
+            if (random.chance(0.6)) await guest.copyUp(...range(guest, random, 30));
+            else await guest.write(...range(guest, random, 9));
+            if (random.chance(0.2)) await guest.flush();
+          }
+        },
+      },
+    ),
+  ),
   ...EXTENDED.flatMap((options) => {
     const cluster = options.cluster_size / 512;
     const shape = { sectors: cluster * 6 + 3 };
