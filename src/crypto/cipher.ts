@@ -1,13 +1,13 @@
 /**
  * Sector ciphers: AES in the modes of dm-crypt and QEMU (xts, cbc, ctr, ecb), with the initialisation vector made from the sector's number
  * (plain, plain64, essiv). Sectors have 512 bytes. Pure; a run of sectors is encrypted at once, because the block cipher is fastest on runs.
- * XTS is IEEE 1619 over the library's block cipher; ESSIV hashes the key and encrypts the sector's number with that.
+ * `loadPrimitives` comes before all of it. XTS is IEEE 1619 over the library's block cipher; ESSIV hashes the key and encrypts the sector's number with that.
  */
-import { cbc, ctr, ecb } from '@noble/ciphers/aes.js';
 import { divideUp, setU64le, view } from '../base/bytes.ts';
 import { DiskError } from '../base/errors.ts';
 import { SECTOR } from '../base/units.ts';
 import { digest, type HashName } from './hash.ts';
+import { primitives } from './loading.ts';
 
 export const CIPHER_MODES = ['xts', 'cbc', 'ctr', 'ecb'] as const;
 export type CipherMode = (typeof CIPHER_MODES)[number];
@@ -56,7 +56,7 @@ export function sectorCipher(spec: CipherSpec, key: Uint8Array): SectorCipher {
 /** One run of sectors in memory that is aligned for words. */
 type RunCipher = Record<'encrypt' | 'decrypt', (run: Uint8Array, firstSector: number) => void>;
 
-const block = (key: Uint8Array) => ecb(key, { disablePadding: true });
+const block = (key: Uint8Array) => primitives().ecb(key, { disablePadding: true });
 
 /** Cuts a request into runs and puts each where words are aligned. */
 function inRuns(cipher: RunCipher): SectorCipher {
@@ -139,7 +139,9 @@ function chained(key: Uint8Array, ivs: Vectors): RunCipher {
       const starts = ivs(firstSector, divideUp(run.length, SECTOR));
       for (let at = 0, iv = 0; at < run.length; at += SECTOR, iv += BLOCK) {
         const sector = run.subarray(at, at + SECTOR);
-        cbc(key, starts.subarray(iv, iv + BLOCK), { disablePadding: true }).encrypt(sector, sector);
+        primitives()
+          .cbc(key, starts.subarray(iv, iv + BLOCK), { disablePadding: true })
+          .encrypt(sector, sector);
       }
     },
     decrypt: (run, firstSector) => {
@@ -159,7 +161,11 @@ function counted(key: Uint8Array, ivs: Vectors): RunCipher {
     const starts = ivs(firstSector, divideUp(run.length, SECTOR));
     for (let at = 0, iv = 0; at < run.length; at += SECTOR, iv += BLOCK) {
       const sector = run.subarray(at, at + SECTOR);
-      sector.set(ctr(key, starts.subarray(iv, iv + BLOCK)).encrypt(sector));
+      sector.set(
+        primitives()
+          .ctr(key, starts.subarray(iv, iv + BLOCK))
+          .encrypt(sector),
+      );
     }
   };
   return { encrypt: through, decrypt: through };

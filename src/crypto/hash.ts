@@ -2,15 +2,14 @@
  * Hashes by QEMU's names, and PBKDF2 (RFC 8018). Long derivations go to the platform's own crypto, which is some ten times faster and blocks
  * nothing; short ones, and hashes it has not got, are computed here. Iteration counts come from files: callers bound them (`MAX_ITERATIONS`).
  */
-import { md5, ripemd160, sha1 } from '@noble/hashes/legacy.js';
-import { pbkdf2Async as deriveInSlices, pbkdf2 as deriveNow } from '@noble/hashes/pbkdf2.js';
-import { sha224, sha256, sha384, sha512 } from '@noble/hashes/sha2.js';
 import { type Io, wait } from '../base/io.ts';
+import { loadPrimitives, primitives } from './loading.ts';
 
-const HASHES = { md5, sha1, sha224, sha256, sha384, sha512, ripemd160 } as const;
+/** Bytes of each. */
+const LENGTHS = { md5: 16, sha1: 20, sha224: 28, sha256: 32, sha384: 48, sha512: 64, ripemd160: 20 } as const;
 
-export type HashName = keyof typeof HASHES;
-export const HASH_NAMES = Object.keys(HASHES) as readonly HashName[];
+export type HashName = keyof typeof LENGTHS;
+export const HASH_NAMES = Object.keys(LENGTHS) as readonly HashName[];
 
 /** Names that the platform's crypto knows. */
 const PLATFORM: Readonly<Partial<Record<HashName, string>>> = { sha1: 'SHA-1', sha256: 'SHA-256', sha384: 'SHA-384', sha512: 'SHA-512' };
@@ -21,10 +20,10 @@ const SHORT = 4000;
 export const MAX_ITERATIONS = 2 ** 26;
 
 /** Bytes of a hash. */
-export const digestLength = (hash: HashName): number => HASHES[hash].outputLen;
+export const digestLength = (hash: HashName): number => LENGTHS[hash];
 
 /** The hash of some bytes. */
-export const digest = (hash: HashName, bytes: Uint8Array): Uint8Array => HASHES[hash](bytes);
+export const digest = (hash: HashName, bytes: Uint8Array): Uint8Array => primitives()[hash](bytes);
 
 export interface Derivation {
   readonly hash: HashName;
@@ -39,9 +38,10 @@ export interface Derivation {
 export function* pbkdf2(derivation: Derivation): Io<Uint8Array> {
   const { hash, password, salt, iterations, length } = derivation;
   const options = { c: iterations, dkLen: length };
-  if (iterations <= SHORT) return deriveNow(HASHES[hash], password, salt, options);
+  yield* loadPrimitives();
+  if (iterations <= SHORT) return primitives().pbkdf2(primitives()[hash], password, salt, options);
   const derived = yield* wait(deriveByPlatform(derivation));
-  return derived ?? (yield* wait(deriveInSlices(HASHES[hash], password, salt, options)));
+  return derived ?? (yield* wait(primitives().pbkdf2Async(primitives()[hash], password, salt, options)));
 }
 
 async function deriveByPlatform({ hash, password, salt, iterations, length }: Derivation): Promise<Uint8Array | undefined> {

@@ -12,6 +12,7 @@ import { readBytes, type Storage } from '../storage/storage.ts';
 import { afMerge, afSplit } from './anti-forensic.ts';
 import { type SectorCipher, sectorCipher } from './cipher.ts';
 import { iterationsFor, MAX_ITERATIONS, pbkdf2 } from './hash.ts';
+import { loadPrimitives } from './loading.ts';
 import {
   cipherName,
   DIGEST_LENGTH,
@@ -70,6 +71,7 @@ export class Luks {
 
   /** Finds the slot that this passphrase opens and makes the cipher. Throws `refused` if there is none. */
   *unlock(passphrase: Uint8Array): Io<SectorCipher> {
+    yield* loadPrimitives();
     this.#key = yield* this.#find(passphrase);
     return sectorCipher(this.#header.cipher, this.#key);
   }
@@ -146,6 +148,7 @@ export class Luks {
   /** Writes a new header with one active slot. Nothing of an image may be there yet. */
   static *create(area: Omit<LuksArea, 'length'>, options: LuksOptions, passphrase: Uint8Array, format: string): Io<Luks> {
     const { cipher, hash, keyLength, iterTime } = options;
+    yield* loadPrimitives();
     const key = random(keyLength);
     const places = placesFor(keyLength);
     const blank: LuksHeader = {

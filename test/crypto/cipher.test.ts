@@ -1,12 +1,15 @@
 /** Ciphers against published vectors, and every mode against itself: any run of sectors comes back, and sectors do not depend on runs. */
 import { createCipheriv } from 'node:crypto';
-import { describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 import { runAsync, runSync } from '../../src/base/io.ts';
 import { CIPHER_MODES, type CipherSpec, IV_GENERATORS, sectorCipher } from '../../src/crypto/cipher.ts';
 import { HASH_NAMES, pbkdf2 } from '../../src/crypto/hash.ts';
+import { loadPrimitives } from '../../src/crypto/loading.ts';
 import { EncryptedStorage } from '../../src/crypto/window.ts';
 import { memoryStorage } from '../../src/storage/memory.ts';
 import { Random } from '../random.ts';
+
+beforeAll(() => runAsync(loadPrimitives()));
 
 const hex = (bytes: Uint8Array) => Buffer.from(bytes).toString('hex');
 const bytesOf = (text: string) => new Uint8Array(Buffer.from(text, 'hex'));

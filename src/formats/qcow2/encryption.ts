@@ -10,6 +10,7 @@ import { corrupt, DiskError, unsupported } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
 import { SECTOR } from '../../base/units.ts';
 import { LOCKED_CIPHER, type SectorCipher, sectorCipher } from '../../crypto/cipher.ts';
+import { loadPrimitives } from '../../crypto/loading.ts';
 import { Luks } from '../../crypto/luks.ts';
 import { luksLength, luksOptions } from '../../crypto/luks-options.ts';
 import { passphraseFor } from '../../crypto/passphrase.ts';
@@ -77,10 +78,11 @@ export function* openEncryption(storage: Storage, header: Header, parameters: Op
   const id = parameters.options?.get('encrypt.key-secret');
   const request = { image: storage.name, format: FORMAT, encryption, ...(typeof id === 'string' ? { id } : {}) } as const;
   const passphrase = yield* passphraseFor(parameters.secret, request);
-  return new Encryption(luks, luks ? yield* luks.unlock(passphrase) : aesCipher(passphrase));
+  return new Encryption(luks, luks ? yield* luks.unlock(passphrase) : yield* aesCipher(passphrase));
 }
 
-function aesCipher(passphrase: Uint8Array): SectorCipher {
+function* aesCipher(passphrase: Uint8Array): Io<SectorCipher> {
+  yield* loadPrimitives();
   const key = new Uint8Array(AES_KEY_LENGTH);
   key.set(passphrase.subarray(0, AES_KEY_LENGTH));
   return sectorCipher({ mode: 'cbc', ivGenerator: 'plain64' }, key);
