@@ -135,6 +135,13 @@ describe('verbs with the passphrase do and say the same', () => {
     await sides.same('check', 'bare.luks');
   });
 
+  it('io reads and writes, and is refused without the passphrase', async () => {
+    const commands = ['-c', 'read -P 3 64k 200k', '-c', 'write -P 9 100k 5k', '-c', 'read -P 9 100k 5k', '-c', 'map'];
+    for (const file of ['luks.qcow2', 'aes.qcow2']) await sides.sameIo([...SECRET, ...named(file), ...commands]);
+    await sides.sameIo(['-c', 'read 0 512', 'luks.qcow2']);
+    await sides.sameIo(['--object', 'secret,id=s,data=wrong', ...named('luks.qcow2'), '-c', 'read 0 512']);
+  });
+
   it('an image is converted into an encrypted one and back', async () => {
     const target = ['-O', 'qcow2', '-o', 'encrypt.format=aes,encrypt.key-secret=s,preallocation=metadata'];
     for (const [file, driver] of [
