@@ -21,7 +21,7 @@ import { qemuImg, qemuIo, requireClean, run } from './qemu.ts';
 
 const SEEDS = Number(process.env.TABDISK_ORACLE_SEEDS ?? 1);
 const FIRST = Number(process.env.TABDISK_SEED ?? 1);
-const ROUNDS = 3;
+const ROUNDS = 2;
 const PASSPHRASE = 'passphrase';
 const SECRET = ['--object', `secret,id=s,data=${PASSPHRASE}`];
 
