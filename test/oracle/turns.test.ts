@@ -47,10 +47,28 @@ function mostSnapshots({ options }: Configuration): number {
   return options.refcount_bits === undefined ? 4 : Math.min(4, Math.max(0, 2 ** Number(options.refcount_bits) - 3));
 }
 
+/**
+ * Compressed clusters by their offsets, with their bytes. They come by themselves and at the end: QEMU compresses only where nothing is, and if
+ * others give clusters up in between, QEMU 7.2 goes on packing compressed bytes into a cluster that something else has by then.
+ */
+function qemuCompresses(path: string, naive: NaiveDisk, configuration: Configuration, clusters: ReadonlyMap<number, number>): void {
+  const places = [...clusters].map(([start, pattern]) => ({
+    start,
+    pattern,
+    length: Math.min(naive.size - start, configuration.options.cluster_size),
+  }));
+  qemuIo(named(path, configuration), 'qcow2', [
+    ...places.map(({ start, length }) => `discard ${start} ${length}`),
+    ...places.map(({ start, length, pattern }) => `write -c -P ${pattern} ${start} ${length}`),
+  ]);
+  for (const { start, length, pattern } of places) naive.bytes.fill(pattern, start, start + length);
+}
+
 /** Random qemu-io and qemu-img commands, and the same on the naive disk. */
 function qemuTurn(path: string, naive: NaiveDisk, random: Random, configuration: Configuration): void {
   const clusterSize = configuration.options.cluster_size;
   const commands: string[] = [];
+  const compressed = new Map<number, number>();
   for (let i = 0; i < 15; i++) {
     const offset = random.between(0, naive.size / 512 - 1) * 512;
     const length = Math.min(naive.size - offset, random.between(1, random.pick([20, 400])) * 512);
@@ -60,12 +78,7 @@ function qemuTurn(path: string, naive: NaiveDisk, random: Random, configuration:
       commands.push(`write -P ${pattern} ${offset} ${length}`);
       naive.bytes.fill(pattern, offset, offset + length);
     } else if (what === 'compressed') {
-      const pattern = random.between(1, 255);
-      const start = Math.floor(offset / clusterSize) * clusterSize;
-      const end = Math.min(naive.size, start + clusterSize);
-      // QEMU compresses only where nothing is.
-      commands.push(`discard ${start} ${end - start}`, `write -c -P ${pattern} ${start} ${end - start}`);
-      naive.bytes.fill(pattern, start, end);
+      compressed.set(Math.floor(offset / clusterSize) * clusterSize, random.between(1, 255));
     } else if (what === 'discard' && !version2(configuration)) {
       commands.push(`discard ${offset} ${length}`);
       const start = Math.ceil(offset / clusterSize) * clusterSize;
@@ -77,6 +90,7 @@ function qemuTurn(path: string, naive: NaiveDisk, random: Random, configuration:
     }
   }
   qemuIo(named(path, configuration), 'qcow2', commands);
+  if (compressed.size > 0) qemuCompresses(path, naive, configuration, compressed);
   const most = mostSnapshots(configuration);
   if (most > 0) qemuSnapshot(isEncrypted(configuration) ? named(path, configuration) : [path], naive, random, most);
   if (!version2(configuration) && random.chance(0.5)) {
