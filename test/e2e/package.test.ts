@@ -3,9 +3,9 @@
  * use, run by plain Node, and its command started. Needs `npm run build` before.
  */
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join, resolve } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 
 const TOP = resolve(import.meta.dirname, '../..');
@@ -23,7 +23,10 @@ file.writeSync(4095, disk.readSync(1_000_002, 1));
 await file.close();
 const again = await openDisk(nodeFileStorage('made.img'), { format: 'raw', readOnly: true });
 const refused = await again.write(0, new Uint8Array(1)).catch((error: unknown) => error instanceof DiskError && error.kind);
-console.log(sectors, disk.info === undefined, again.readSync(4095, 1)[0], refused);
+const luks = { 'encrypt.format': 'luks', 'encrypt.iter-time': 10, 'encrypt.key-secret': 'key' };
+const locked = await createDisk(memoryStorage(), { format: 'qcow2', size: 65536, ...luks, secret: 'open sesame' });
+await locked.write(0, new Uint8Array([7]));
+console.log(sectors, disk.info === undefined, again.readSync(4095, 1)[0], refused, (await locked.read(0, 1))[0]);
 `;
 
 let folder: string;
@@ -35,7 +38,12 @@ beforeAll(() => {
   mkdirSync(installed, { recursive: true });
   const packed = run('npm', ['pack', '--silent', '--pack-destination', folder], TOP);
   run('tar', ['-xzf', join(folder, packed.trim()), '-C', installed, '--strip-components=1'], folder);
-  for (const name of ['idb-keyval', 'pako', 'fzstd']) symlinkSync(join(TOP, 'node_modules', name), join(folder, 'node_modules', name));
+  const { dependencies } = JSON.parse(readFileSync(join(TOP, 'package.json'), 'utf8')) as { dependencies: Record<string, string> };
+  for (const name of Object.keys(dependencies)) {
+    const place = join(folder, 'node_modules', name);
+    mkdirSync(dirname(place), { recursive: true });
+    symlinkSync(join(TOP, 'node_modules', name), place);
+  }
   writeFileSync(join(folder, 'package.json'), JSON.stringify({ name: 'consumer', type: 'module' }));
   writeFileSync(join(folder, 'main.ts'), CONSUMER);
 });
@@ -74,7 +82,7 @@ test.each([
 });
 
 test('runs in Node without a bundler', () => {
-  expect(run('node', ['main.js'], folder)).toBe('16384 false 2 read-only\n');
+  expect(run('node', ['main.js'], folder)).toBe('16384 false 2 read-only 7\n');
 });
 
 test('has a command that runs as it lies', () => {
