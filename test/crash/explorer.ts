@@ -109,7 +109,7 @@ async function judge(exploration: Exploration, files: Files, right: Expectation,
       if (driver.check && files.has(backing.name)) await requireSound(runAsync(driver.check({})));
     }
     await disk.close();
-    if (count % 400 === 0) exploration.sample?.(files);
+    if (count % 200 === 0) exploration.sample?.(files);
   } catch (error) {
     throw new Error(`after a cut at ${what}: ${error instanceof Error ? error.message : error}`, { cause: error });
   }
