@@ -1,5 +1,5 @@
 /** `amend`: options of an image that exists. `-o help` lists them. */
-import { amend, DiskError } from '../index.ts';
+import { allFormats, amend, DiskError } from '../index.ts';
 import { requireFormat } from './create.ts';
 import { asksForHelp, type KnownOption, parseImageOptions, printOptions, requireOptionLists } from './create-options.ts';
 import { printUsage } from './help.ts';
@@ -10,30 +10,21 @@ import { askSecrets, takeObjects } from './secrets.ts';
 import { Failure, misuse, type Terminal } from './terminal.ts';
 import { imageText } from './words.ts';
 
-/** Options about key slots, by the names that the format luks has for them. */
-const LUKS: readonly KnownOption[] = [
-  { name: 'state', type: 'text', help: 'active adds a passphrase, inactive erases key slots' },
-  { name: 'new-secret', type: 'text', help: 'id of the secret to add' },
-  { name: 'old-secret', type: 'text', help: 'id of the secret whose key slots are erased' },
-  { name: 'keyslot', type: 'number', help: 'the key slot: 0 to 7' },
-  { name: 'iter-time', type: 'number', help: 'milliseconds that unlocking with the new passphrase is to take' },
-];
-
-/** By format: names and types of the options. */
-const AMENDABLE: Readonly<Record<string, readonly KnownOption[]>> = {
-  qcow2: [
-    { name: 'size', type: 'size', help: 'virtual disk size' },
-    { name: 'compat', type: 'text', help: 'version: 1.1 (v3) or 0.10 (v2)' },
-    { name: 'backing_file', type: 'text', help: 'only the name it has: rebase changes it' },
-    { name: 'backing_fmt', type: 'text', help: 'only the format it has' },
-    { name: 'data_file', type: 'text', help: 'name of the external data file' },
-    { name: 'data_file_raw', type: 'flag', help: 'off: the data file need no longer be a raw image' },
-    { name: 'lazy_refcounts', type: 'flag', help: 'allow lazy reference counts' },
-    { name: 'refcount_bits', type: 'number', help: 'bits in a reference count: 1 to 64, a power of two' },
-    ...LUKS.map((option) => ({ ...option, name: `encrypt.${option.name}` })),
-  ],
-  luks: LUKS,
+/** What the options take that are not text, by their names without a prefix. */
+const TYPES: Readonly<Record<string, KnownOption['type']>> = {
+  size: 'size',
+  data_file_raw: 'flag',
+  lazy_refcounts: 'flag',
+  refcount_bits: 'number',
+  keyslot: 'number',
+  'iter-time': 'number',
 };
+
+/** The options that a format's images can be given later, as its descriptor lists them; none if there is no such format or it has none. */
+const optionsOf = (format: string): readonly KnownOption[] | undefined =>
+  allFormats
+    .find(({ name }) => name === format)
+    ?.amendOptions?.map(({ name, help }) => ({ name, help, type: TYPES[name.replace('encrypt.', '')] ?? 'text' }));
 
 /** Runs `amend`; returns the exit status. */
 export async function run(terminal: Terminal, args: readonly string[]): Promise<number> {
@@ -86,7 +77,7 @@ function printHelp(terminal: Terminal, format: string): number {
 }
 
 function amendable(format: string): readonly KnownOption[] {
-  const known = AMENDABLE[format];
+  const known = optionsOf(format);
   if (!known) throw new Failure(`Format driver '${format}' does not support option amendment`);
   return known;
 }
@@ -96,7 +87,7 @@ function read(format: string, lists: readonly string[]): ReturnType<typeof parse
   try {
     return parseImageOptions(format, lists, amendable(format));
   } catch (error) {
-    if (!(error instanceof Failure) || !AMENDABLE[format]) throw error;
+    if (!(error instanceof Failure) || !optionsOf(format)) throw error;
     try {
       parseImageOptions(format, lists);
     } catch {

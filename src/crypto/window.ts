@@ -6,41 +6,25 @@
 import { roundDown, roundUp } from '../base/bytes.ts';
 import type { Io } from '../base/io.ts';
 import { SECTOR } from '../base/units.ts';
+import { FilterStorage } from '../layers/filter.ts';
 import { type Storage, type StorageExtent, writeZeroes } from '../storage/storage.ts';
 import type { SectorCipher } from './cipher.ts';
 
 /** Bytes encrypted at a time; a multiple of the sector. */
 const PIECE = 256 * 1024;
 
-export class EncryptedStorage implements Storage {
-  readonly next: Storage;
+export class EncryptedStorage extends FilterStorage {
   readonly #cipher: SectorCipher;
   readonly #origin: number;
 
   /** `origin`: the byte offset that counts as sector 0; a multiple of 512, or of 512 less than 0. */
   constructor(next: Storage, cipher: SectorCipher, origin = 0) {
-    this.next = next;
+    super(next);
     this.#cipher = cipher;
     this.#origin = origin;
   }
 
-  get name(): string {
-    return this.next.name;
-  }
-
-  get size(): number {
-    return this.next.size;
-  }
-
-  get readOnly(): boolean {
-    return this.next.readOnly;
-  }
-
-  get synchronous(): boolean {
-    return this.next.synchronous;
-  }
-
-  *read(offset: number, into: Uint8Array): Io<void> {
+  override *read(offset: number, into: Uint8Array): Io<void> {
     for (let done = 0; done < into.length; ) {
       const at = offset + done;
       const length = Math.min(into.length - done, roundDown(at, SECTOR) + PIECE - at);
@@ -49,7 +33,7 @@ export class EncryptedStorage implements Storage {
     }
   }
 
-  *write(offset: number, bytes: Uint8Array): Io<void> {
+  override *write(offset: number, bytes: Uint8Array): Io<void> {
     for (let done = 0; done < bytes.length; ) {
       const at = offset + done;
       const length = Math.min(bytes.length - done, roundDown(at, SECTOR) + PIECE - at);
@@ -83,32 +67,12 @@ export class EncryptedStorage implements Storage {
     return (offset - this.#origin) / SECTOR;
   }
 
-  *zero(offset: number, length: number): Io<void> {
+  override *zero(offset: number, length: number): Io<void> {
     yield* writeZeroes(this, offset, length);
   }
 
-  discard(offset: number, length: number): Io<void> {
-    return this.next.discard(offset, length);
-  }
-
-  truncate(size: number): Io<void> {
-    return this.next.truncate(size);
-  }
-
   /** Bytes that are zero below are something else above. */
-  *map(_offset: number, length: number): Io<StorageExtent> {
+  override *map(_offset: number, length: number): Io<StorageExtent> {
     return { length, zero: false };
-  }
-
-  barrier(): Io<void> {
-    return this.next.barrier();
-  }
-
-  flush(): Io<void> {
-    return this.next.flush();
-  }
-
-  close(): Io<void> {
-    return this.next.close();
   }
 }
