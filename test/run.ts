@@ -7,11 +7,13 @@
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { delimiter, join, resolve } from 'node:path';
+import { delimiter, join, relative, resolve } from 'node:path';
 import { findChromium } from './chromium.ts';
 
 const TOP = resolve(import.meta.dirname, '..');
 const CI = process.env['CI'] === 'true';
+/** Of a failure's message, so that one long difference does not bury the others. */
+const MESSAGE_LINES = 12;
 /** What test/guest/build.mjs answers where Debian's packages cannot be had. */
 const GUEST_UNAVAILABLE = 3;
 
@@ -33,6 +35,8 @@ const TOOLS: readonly Tool[] = [
 
 const totals = { passed: 0, failed: 0, skipped: 0 };
 const summary: string[] = [];
+/** What failed and why, repeated at the end: the output is long, and often only its end is kept. */
+const failures: string[] = [];
 const reports = mkdtempSync(join(tmpdir(), 'tabdisk-test-'));
 
 main();
@@ -51,6 +55,7 @@ function main(): void {
     vitest('kill', { TABDISK_KILLS: process.env['TABDISK_KILLS'] ?? '10' });
   }
   rmSync(reports, { recursive: true, force: true });
+  if (failures.length > 0) console.log(`\n=== what failed ===\n\n${failures.join('\n\n')}`);
   console.log(`\n${summary.join('\n')}\n`);
   const skipped = totals.skipped > 0 ? `, ${totals.skipped} skipped` : '';
   console.log(`${totals.passed} passed, ${totals.failed} failed${skipped}`);
@@ -71,7 +76,9 @@ function installTools(): string[] {
   const missing = absent.filter((tool) => !tool.present());
   for (const { name, debianPackage } of missing) {
     console.log(`${name} is missing: install Debian's package ${debianPackage} or your system's like`);
-    if (CI) count('tools', { passed: 0, failed: 1, skipped: 0 }, 0);
+    if (!CI) continue;
+    count('tools', { passed: 0, failed: 1, skipped: 0 }, 0);
+    failures.push(`${name} is missing`);
   }
   return missing.map(({ name }) => name);
 }
@@ -79,6 +86,7 @@ function installTools(): string[] {
 /** A stage that passes or fails as one. */
 function single(name: string, command: string, args: readonly string[]): void {
   const { status, seconds } = run(name, command, args);
+  if (status !== 0) failures.push(`${name}: see its output`);
   count(name, { passed: status === 0 ? 1 : 0, failed: status === 0 ? 0 : 1, skipped: 0 }, seconds);
 }
 
@@ -95,16 +103,38 @@ function vitest(project: string, env: Readonly<Record<string, string>> = {}): vo
   const { status, seconds } = run(`${project} tests`, 'vitest', ['run', '--project', project, ...reporters], env);
   const counts = existsSync(report) ? readReport(report) : { passed: 0, failed: 0, skipped: 0 };
   // An error outside any test, or a run that ended before its report.
-  if (status !== 0 && counts.failed === 0) counts.failed = 1;
+  if (status !== 0 && counts.failed === 0) {
+    counts.failed = 1;
+    failures.push(`${project} tests: an error outside the tests, or no report; see their output`);
+  }
   count(`${project} tests`, counts, seconds);
 }
 
+interface Report {
+  readonly numPassedTests: number;
+  readonly numFailedTests: number;
+  readonly numPendingTests: number;
+  readonly numTodoTests: number;
+  readonly testResults: readonly {
+    readonly name: string;
+    readonly message: string;
+    readonly assertionResults: readonly { readonly status: string; readonly fullName: string; readonly failureMessages?: readonly string[] }[];
+  }[];
+}
+
 function readReport(report: string): typeof totals {
-  const counted = JSON.parse(readFileSync(report, 'utf8')) as Record<
-    'numPassedTests' | 'numFailedTests' | 'numPendingTests' | 'numTodoTests',
-    number
-  >;
-  return { passed: counted.numPassedTests, failed: counted.numFailedTests, skipped: counted.numPendingTests + counted.numTodoTests };
+  const { numPassedTests, numFailedTests, numPendingTests, numTodoTests, testResults } = JSON.parse(readFileSync(report, 'utf8')) as Report;
+  for (const { name, message, assertionResults } of testResults) {
+    const file = relative(TOP, name);
+    if (message) failures.push(`${file}: ${beginning(message)}`);
+    for (const { status, fullName, failureMessages } of assertionResults)
+      if (status === 'failed') failures.push(`${file}: ${fullName}\n${beginning((failureMessages ?? []).join('\n'))}`);
+  }
+  return { passed: numPassedTests, failed: numFailedTests, skipped: numPendingTests + numTodoTests };
+}
+
+function beginning(message: string): string {
+  return message.split('\n').slice(0, MESSAGE_LINES).join('\n');
 }
 
 function run(
