@@ -38,12 +38,13 @@ export { biosGeometry, type CmosDrive, cmosBytes, type GeometryHints, type Geome
 export type { Medium } from './drive/medium.ts';
 export { type BlockInfo, type BlockStats, blockInfo, blockInfoText, blockStats, blockStatsText } from './drive/report.ts';
 export { allFormats } from './formats/all.ts';
-export type { BackingReference, BitmapInfo, CheckOptions, CheckResult, FormatDescriptor, SnapshotInfo } from './formats/driver.ts';
+export type { BackingReference, BitmapInfo, CheckOptions, CheckResult, DirtyRun, FormatDescriptor, SnapshotInfo } from './formats/driver.ts';
 export { type AmendOptions, amend } from './jobs/amend.ts';
 export { check } from './jobs/check.ts';
 export { type CommitOptions, commit } from './jobs/commit.ts';
 export { type CompareOptions, type CompareResult, compare } from './jobs/compare.ts';
 export { type ConvertOptions, convert, countData } from './jobs/convert.ts';
+export { type Increment, type IncrementOptions, type Since, writeIncrement } from './jobs/increment.ts';
 export type { CopyJobOptions, JobOptions } from './jobs/job.ts';
 export { type Measured, type MeasureOptions, measure } from './jobs/measure.ts';
 export { type RebaseOptions, rebase } from './jobs/rebase.ts';

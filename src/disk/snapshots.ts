@@ -1,7 +1,7 @@
 /** Internal snapshots of a disk: finding them by id or name, and running each change with nothing else in flight. */
 import { DiskError } from '../base/errors.ts';
 import { type Io, runAsync } from '../base/io.ts';
-import type { MachineMoment, SnapshotDriver, SnapshotInfo } from '../formats/driver.ts';
+import type { DirtyRun, DirtyRuns, MachineMoment, SnapshotDriver, SnapshotInfo } from '../formats/driver.ts';
 import { BlockNode } from './node.ts';
 import { clearVmState, readStored, replaceVmState } from './vm-state.ts';
 
@@ -63,6 +63,36 @@ export class Snapshots<D = unknown> {
     return runAsync(this.#open(idOrName));
   }
 
+  /**
+   * Guest bytes that may read otherwise than in the snapshot, by whole clusters and in order; found by comparing the image's own tables, so it
+   * tells of all changes since, whoever made them. What is written meanwhile may be in it or not. Throws `unsupported` if the format cannot tell.
+   */
+  async *changes(idOrName: string): AsyncIterableIterator<DirtyRun> {
+    const { id } = this.#find(idOrName);
+    this.#hold(id);
+    try {
+      const runs = await runAsync(this.#changes(id));
+      let run = await runAsync(runs.next(0));
+      while (run) {
+        yield run;
+        run = await runAsync(runs.next(run.start + run.length));
+      }
+    } finally {
+      this.#letGo(id);
+    }
+  }
+
+  /** @internal The same inside coroutines: the snapshot stays until `work` is over. */
+  *comparing<T>(idOrName: string, work: (changes: DirtyRuns) => Io<T>): Io<T> {
+    const { id } = this.#find(idOrName);
+    this.#hold(id);
+    try {
+      return yield* work(yield* this.#changes(id));
+    } finally {
+      this.#letGo(id);
+    }
+  }
+
   *#create({ name, date = new Date(), vmState, vmStateSize = vmState?.length ?? 0, ...moment }: SnapshotOptions): Io<SnapshotInfo> {
     const driver = this.#driver();
     if (!vmState) return yield* driver.create({ name, date, vmStateSize, ...moment });
@@ -90,9 +120,24 @@ export class Snapshots<D = unknown> {
     const { id } = this.#find(idOrName);
     const driver = yield* this.#driver().view(id);
     const { backing } = this.#node;
-    this.#opened.set(id, (this.#opened.get(id) ?? 0) + 1);
-    const onClose = () => this.#opened.set(id, (this.#opened.get(id) ?? 1) - 1);
+    this.#hold(id);
+    const onClose = () => this.#letGo(id);
     return this.#wrap(new BlockNode({ driver, ...(backing ? { backing } : {}), readOnly: true, owned: false, onClose }));
+  }
+
+  #changes(id: string): Io<DirtyRuns> {
+    const driver = this.#driver();
+    if (!driver.changes) throw new DiskError('unsupported', `${this.#node.driver.format}: this format cannot tell what changed since a snapshot`);
+    return driver.changes(id);
+  }
+
+  /** A snapshot that somebody reads is not deleted. */
+  #hold(id: string): void {
+    this.#opened.set(id, (this.#opened.get(id) ?? 0) + 1);
+  }
+
+  #letGo(id: string): void {
+    this.#opened.set(id, (this.#opened.get(id) ?? 1) - 1);
   }
 
   #driver(): SnapshotDriver {

@@ -81,6 +81,8 @@ export interface SnapshotDriver {
   delete(id: string): Io<void>;
   /** A read-only driver for the snapshot's contents; valid until the snapshot is deleted or this driver closed. */
   view(id: string): Io<ImageDriver>;
+  /** Guest bytes that may read otherwise than in the snapshot, by whole clusters; valid until the snapshot is deleted. Absent: nobody knows. */
+  changes?(id: string): Io<DirtyRuns>;
 }
 
 /** A persistent dirty bitmap. */
@@ -94,13 +96,13 @@ export interface BitmapInfo {
   readonly inconsistent: boolean;
 }
 
-/** Guest bytes that a bitmap calls dirty. */
+/** Guest bytes that changed: that a bitmap calls dirty, or that differ from a snapshot. */
 export interface DirtyRun {
   readonly start: number;
   readonly length: number;
 }
 
-/** The dirty bytes of a bitmap, run by run. */
+/** Changed bytes, run by run. */
 export interface DirtyRuns {
   /** Bytes of the disk. */
   readonly size: number;

@@ -104,6 +104,20 @@ export class EntryShape {
     return this.subclusters === 1 || (table.getUint32(at + 8) === 0 && table.getUint32(at + 12) === 0);
   }
 
+  /** Bytes of the cluster are in this image, as they are or compressed. */
+  holdsData(table: DataView, index: number): boolean {
+    return this.compressed(table, index) || this.allocated(table, index) !== 0;
+  }
+
+  /** Two tables say the same of a cluster, whoever else refers to it. */
+  same(table: DataView, other: DataView, index: number): boolean {
+    if ((this.high(table, index) & ~COPIED_HIGH) !== (this.high(other, index) & ~COPIED_HIGH)) return false;
+    if (this.low(table, index) !== this.low(other, index)) return false;
+    return (
+      this.subclusters === 1 || (this.allocated(table, index) === this.allocated(other, index) && this.zero(table, index) === this.zero(other, index))
+    );
+  }
+
   /** Some bit of a subcluster is set. */
   marked(table: DataView, index: number): boolean {
     return (this.allocated(table, index) | this.zero(table, index)) !== 0;

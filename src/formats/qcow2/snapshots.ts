@@ -6,11 +6,12 @@
 import { view } from '../../base/bytes.ts';
 import { corrupt, DiskError, unsupported } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
-import type { ImageDriver, MachineMoment, SnapshotDriver, SnapshotInfo } from '../driver.ts';
+import type { DirtyRuns, ImageDriver, MachineMoment, SnapshotDriver, SnapshotInfo } from '../driver.ts';
 import { FORMAT, l1EntriesFor, MAX_SNAPSHOTS } from './layout.ts';
 import { COPIED_HIGH, encodeSnapshotExtra, encodeSnapshots, entryOffset, type SnapshotEntry } from './layout-tables.ts';
 import { type Metadata, putEntry } from './metadata.ts';
 import { readL1, Shadow } from './shadow.ts';
+import { SnapshotChanges } from './snapshot-changes.ts';
 
 const NAME_LIMIT = 65535;
 
@@ -95,11 +96,19 @@ export class Qcow2Snapshots implements SnapshotDriver {
   }
 
   *view(id: string): Io<ImageDriver> {
+    return this.#open(yield* this.#tables(id));
+  }
+
+  *changes(id: string): Io<DirtyRuns> {
+    return new SnapshotChanges(this.#meta, yield* this.#tables(id), this.#meta.header.backingName !== undefined);
+  }
+
+  *#tables(id: string): Io<Metadata> {
     const entry = this.#entry(id);
     const meta = this.#meta;
     const size = entry.diskSize ?? meta.header.size;
     const l1 = yield* loadSnapshotL1(meta, entry, size);
-    return this.#open(meta.viewOf({ size, l1, l1Offset: entry.l1Offset }));
+    return meta.viewOf({ size, l1, l1Offset: entry.l1Offset });
   }
 
   #entry(id: string): SnapshotEntry {

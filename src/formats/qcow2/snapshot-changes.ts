@@ -1,0 +1,91 @@
+/**
+ * What differs between the disk and a snapshot, from the image itself: clusters that the two map differently. A cluster that both map to the
+ * same place has two references and so is never written in place; one that was written since the snapshot was taken lies elsewhere now. So
+ * nothing need be tracked, a revert counts as no change, and bytes that were written over with the same bytes count as changed.
+ */
+import { roundDown } from '../../base/bytes.ts';
+import type { Io } from '../../base/io.ts';
+import type { DirtyRun, DirtyRuns } from '../driver.ts';
+import type { Metadata } from './metadata.ts';
+
+/** Clusters in one state, up to the end of an L2 table at most. */
+interface Stretch {
+  readonly changed: boolean;
+  readonly end: number;
+}
+
+export class SnapshotChanges implements DirtyRuns {
+  readonly #now: Metadata;
+  readonly #before: Metadata;
+  readonly #hasBacking: boolean;
+
+  /** `before` must not be deleted while this is in use. With a backing file, what neither image holds may read as anything. */
+  constructor(now: Metadata, before: Metadata, hasBacking: boolean) {
+    this.#now = now;
+    this.#before = before;
+    this.#hasBacking = hasBacking;
+  }
+
+  get size(): number {
+    return this.#now.header.size;
+  }
+
+  /** Runs end with the range of an L2 table at the latest, so two may touch. Looks at the tables as they are at each call. */
+  *next(from: number): Io<DirtyRun | undefined> {
+    for (let at = from; at < this.size; ) {
+      const { changed, end } = yield* this.#stretch(at);
+      const last = Math.min(end, this.size);
+      if (changed && last > at) return { start: at, length: last - at };
+      at = end;
+    }
+    return undefined;
+  }
+
+  *#stretch(offset: number): Io<Stretch> {
+    const now = this.#now;
+    return yield* now.guarded(() => now.lock.run(() => this.#compare(offset)));
+  }
+
+  /** The caller holds the lock: nothing changes between the two tables. */
+  *#compare(offset: number): Io<Stretch> {
+    const { clusterSize, l2Coverage, l2Entries } = this.#now;
+    const l1Index = Math.floor(offset / l2Coverage);
+    const start = l1Index * l2Coverage;
+    const end = start + l2Coverage;
+    const [place, oldPlace] = [l2Offset(this.#now, l1Index), l2Offset(this.#before, l1Index)];
+    // Past the snapshot's last whole cluster there was nothing, whatever a table that both share has there.
+    const known = roundDown(this.#before.header.size, clusterSize);
+    if (place === oldPlace && (end <= known || (place === 0 && !this.#hasBacking))) return { changed: false, end };
+    const table = place === 0 ? undefined : (yield* this.#now.loadL2(l1Index)).data;
+    const old = oldPlace === 0 ? undefined : (yield* this.#before.loadL2(l1Index)).data;
+    const changedAt = (index: number): boolean => {
+      const bare = start + index * clusterSize >= known;
+      return !this.#alike({ index, now: table, old: bare ? undefined : old, bare });
+    };
+    const first = Math.floor((offset - start) / clusterSize);
+    const changed = changedAt(first);
+    let index = first + 1;
+    while (index < l2Entries && changedAt(index) === changed) index++;
+    return { changed, end: start + index * clusterSize };
+  }
+
+  #alike({ index, now, old, bare }: Entries): boolean {
+    const { shape } = this.#now;
+    if (now && old && shape.same(now, old, index)) return true;
+    if ((now && shape.holdsData(now, index)) || (old && shape.holdsData(old, index))) return false;
+    if (!this.#hasBacking) return true;
+    const zero = (table: DataView | undefined) => (table ? shape.zero(table, index) : 0);
+    return zero(now) === (bare ? shape.all : zero(old));
+  }
+}
+
+/** What two images say of a cluster, each by an entry of an L2 table if it has one. */
+interface Entries {
+  readonly index: number;
+  readonly now: DataView | undefined;
+  readonly old: DataView | undefined;
+  /** The snapshot had no disk here, so nothing of a backing file showed either. */
+  readonly bare: boolean;
+}
+
+const l2Offset = (meta: Metadata, l1Index: number): number => (l1Index < meta.l1Size ? meta.l1Offset(l1Index) : 0);

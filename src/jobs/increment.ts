@@ -1,0 +1,178 @@
+/**
+ * Incremental export: what changed on a disk since a snapshot, or since a dirty bitmap began, as a qcow2 overlay over an earlier export. That file
+ * is only named, not opened: whole clusters are written, so nothing of it is ever read. Chains of increments are overlays over overlays.
+ */
+import { divideUp, roundDown, roundUp } from '../base/bytes.ts';
+import { DiskError } from '../base/errors.ts';
+import { type Io, runAsync } from '../base/io.ts';
+import type { ByteRange } from '../base/ranges.ts';
+import { KiB, MiB, SECTOR } from '../base/units.ts';
+import { bitmapsOf } from '../disk/bitmaps.ts';
+import { openChain } from '../disk/chain.ts';
+import type { Disk } from '../disk/disk.ts';
+import type { BlockNode } from '../disk/node.ts';
+import { askedOnce, askSecret, type Secret, type SecretCallback } from '../disk/secrets.ts';
+import { allFormats } from '../formats/all.ts';
+import type { BackingReference, DirtyRun, DirtyRuns } from '../formats/driver.ts';
+import { findFormat } from '../formats/registry.ts';
+import type { Storage } from '../storage/storage.ts';
+import { type CopyJobOptions, Pace } from './job.ts';
+
+/** Bytes in memory at once; a multiple of every cluster size. */
+const BUFFER = 2 * MiB;
+/** Of a qcow2 image whose options do not say. */
+const CLUSTER = 64 * KiB;
+const FORMAT = 'qcow2';
+
+/** From when on changes count: a snapshot by id or name, a persistent bitmap by name, or ranges that somebody tracked (`Drive.trackDirty`). */
+export type Since = { readonly snapshot: string } | { readonly bitmap: string } | { readonly ranges: Iterable<ByteRange> };
+
+/** What `writeIncrement` takes. */
+export interface IncrementOptions extends CopyJobOptions {
+  readonly since: Since;
+  /** What the new file names as its backing file: the export that was made at that time. */
+  readonly backing: BackingReference & { readonly format: string };
+  /** Options of the new image, under QEMU's names; its clusters are 64 KiB or, if they are smaller, as large as the source's. */
+  readonly options?: Readonly<Record<string, string | number | boolean>>;
+  /** The passphrase of the new image, if its options say that it is encrypted. */
+  readonly secret?: Secret | SecretCallback;
+}
+
+/** What became of an increment. All in bytes. */
+export interface Increment {
+  /** Clusters copied, zeros included. */
+  readonly changed: number;
+  /** The new file. */
+  readonly fileSize: number;
+}
+
+/**
+ * Writes an overlay into an empty storage, which it closes: what of `source` changed since, over the file named as its backing. Together they read
+ * as `source` does. A source that is written meanwhile must be kept still. A disk that was made smaller and larger again needs `since: { snapshot }`:
+ * bitmaps know nothing of what was cut off. Throws `not-found`, `refused` for a bitmap that is inconsistent, `aborted`, and what storages throw.
+ */
+export function writeIncrement(source: Disk, storage: Storage, options: IncrementOptions): Promise<Increment> {
+  return runAsync(write(source, storage, options));
+}
+
+function* write(source: Disk, storage: Storage, options: IncrementOptions): Io<Increment> {
+  let target: BlockNode | undefined;
+  try {
+    if (storage.size !== 0) throw new DiskError('refused', `${storage.name} is not empty: an increment there would destroy ${storage.size} bytes`);
+    target = yield* newOverlay(source, storage, options);
+    const copy = new IncrementCopy(source.node, target, options);
+    const changed = yield* changesOf(source, options.since, (runs) => copy.run(runs));
+    yield* target.flush();
+    return { changed, fileSize: storage.size };
+  } finally {
+    yield* target ? target.close() : storage.close();
+  }
+}
+
+/** The empty overlay. Its backing file stays closed. */
+function* newOverlay(source: Disk, storage: Storage, { backing, options = {}, secret: given }: IncrementOptions): Io<BlockNode> {
+  const secret = given === undefined ? undefined : askedOnce(storage.name, given);
+  const ask = askSecret(secret);
+  const { driver } = source.node;
+  // Smaller clusters than the changes come in would be of no use, larger ones would copy more than has changed.
+  const finer = driver.snapshots && driver.clusterSize < CLUSTER && options.extended_l2 === undefined;
+  const own = finer ? { cluster_size: driver.clusterSize } : {};
+  const size = roundUp(source.size, SECTOR);
+  yield* findCreate()(storage, { size, backing, options: { ...own, ...options }, ...(ask ? { secret: ask } : {}) });
+  return yield* openChain(storage, { format: FORMAT, openBacking: nothing, ...(secret ? { secret } : {}) });
+}
+
+function findCreate(): NonNullable<ReturnType<typeof findFormat>['create']> {
+  const { create } = findFormat(allFormats, FORMAT);
+  if (!create) throw new DiskError('unsupported', `${FORMAT}: images of this format cannot be created`, { format: FORMAT });
+  return create;
+}
+
+function* nothing(): Io<undefined> {
+  return undefined;
+}
+
+/** Calls `work` with what changed on a disk. */
+export function* changesOf<T>(disk: Disk, since: Since, work: (changes: DirtyRuns) => Io<T>): Io<T> {
+  if ('snapshot' in since) return yield* disk.snapshots.comparing(since.snapshot, work);
+  if ('bitmap' in since) return yield* work(bitmapsOf(disk.node).runs(since.bitmap));
+  return yield* work(new GivenRuns(since.ranges, disk.size));
+}
+
+/** Ranges that somebody tracked. */
+class GivenRuns implements DirtyRuns {
+  readonly size: number;
+  readonly #ranges: readonly ByteRange[];
+
+  constructor(ranges: Iterable<ByteRange>, size: number) {
+    this.#ranges = [...ranges].sort((one, other) => one.start - other.start);
+    this.size = size;
+  }
+
+  *next(from: number): Io<DirtyRun | undefined> {
+    const found = this.#ranges.find(({ end }) => end > from);
+    if (!found) return undefined;
+    const start = Math.max(from, found.start);
+    const length = Math.min(found.end, this.size) - start;
+    return length > 0 ? { start, length } : undefined;
+  }
+}
+
+/** A copy under way. */
+class IncrementCopy {
+  readonly #source: BlockNode;
+  readonly #target: BlockNode;
+  readonly #options: CopyJobOptions;
+  readonly #unit: number;
+  readonly #buffer: Uint8Array;
+
+  constructor(source: BlockNode, target: BlockNode, options: CopyJobOptions) {
+    this.#source = source;
+    this.#target = target;
+    this.#options = options;
+    this.#unit = target.driver.clusterSize;
+    this.#buffer = new Uint8Array(Math.min(BUFFER, roundUp(source.size, this.#unit)));
+  }
+
+  /** Copies every cluster that a run touches; returns their bytes. */
+  *run(runs: DirtyRuns): Io<number> {
+    const { size } = this.#target;
+    const pace = new Pace(this.#options, size);
+    let changed = 0;
+    for (let at = 0; at < size; ) {
+      yield* pace.step(at);
+      const run = yield* runs.next(at);
+      if (!run) break;
+      const start = Math.max(at, roundDown(run.start, this.#unit));
+      const end = Math.min(size, roundUp(run.start + run.length, this.#unit), start + this.#buffer.length);
+      yield* this.#copy(start, end - start);
+      changed += end - start;
+      at = end;
+      yield* pace.spend(end - start);
+    }
+    pace.finish();
+    return changed;
+  }
+
+  /** Whole clusters, or up to the end. Zeros are stated: the file below may have something there. */
+  *#copy(offset: number, length: number): Io<void> {
+    const bytes = this.#buffer.subarray(0, length).fill(0);
+    const inside = Math.min(length, this.#source.size - offset);
+    yield* this.#source.read(offset, bytes.subarray(0, inside));
+    const zero = Array.from({ length: divideUp(length, this.#unit) }, (_, index) => isZero(bytes, index * this.#unit, this.#unit));
+    for (let first = 0; first < zero.length; ) {
+      let next = first + 1;
+      while (next < zero.length && zero[next] === zero[first]) next++;
+      const [from, to] = [first * this.#unit, Math.min(next * this.#unit, length)];
+      if (zero[first]) yield* this.#target.zero(offset + from, to - from, { unmap: true });
+      else yield* this.#target.write(offset + from, bytes.subarray(from, to));
+      first = next;
+    }
+  }
+}
+
+function isZero(bytes: Uint8Array, offset: number, length: number): boolean {
+  const end = Math.min(offset + length, bytes.length);
+  for (let at = offset; at < end; at++) if (bytes[at] !== 0) return false;
+  return true;
+}
