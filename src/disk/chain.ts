@@ -9,6 +9,7 @@ import type { OptionSet } from '../base/options.ts';
 import { allFormats } from '../formats/all.ts';
 import type { BackingReference, FormatDescriptor, ImageDriver } from '../formats/driver.ts';
 import { findFormat, probeFormat, probeStorage } from '../formats/registry.ts';
+import { anyAlignment } from '../layers/align.ts';
 import { FailStopStorage } from '../layers/fail-stop.ts';
 import { readBytes, type Storage } from '../storage/storage.ts';
 import { bare, closeAll, dataFileOpener, sameBytes } from './data-file.ts';
@@ -83,7 +84,8 @@ export interface ChainOptions extends OpenOptions {
 }
 
 /** Opens an image and its backing chain. The node owns the storages; if opening fails those of backing and data files are closed again. */
-export function* openChain(storage: Storage, options: ChainOptions, above: ChainFiles = []): Io<BlockNode> {
+export function* openChain(given: Storage, options: ChainOptions, above: ChainFiles = []): Io<BlockNode> {
+  const storage = anyAlignment(given);
   const { formats = allFormats, cache = 'writeback' } = options;
   const readOnly = options.readOnly ?? storage.readOnly;
   if (!readOnly && storage.readOnly) throw new DiskError('read-only', `${storage.name} can only be read: open it with readOnly`);

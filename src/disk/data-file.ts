@@ -5,6 +5,7 @@
 import { asDiskError, DiskError } from '../base/errors.ts';
 import { type Io, wait } from '../base/io.ts';
 import type { OpenFile } from '../formats/driver.ts';
+import { AlignStorage, anyAlignment } from '../layers/align.ts';
 import { FailStopStorage } from '../layers/fail-stop.ts';
 import type { Storage } from '../storage/storage.ts';
 import type { Reference, Resolve } from './chain.ts';
@@ -38,7 +39,8 @@ export function dataFileOpener(request: DataFileRequest, opened: Storage[]): Ope
     if (!request.readOnly && storage.readOnly) throw new DiskError('read-only', `The data file ${storage.name} can only be read`, place);
     if (request.create && storage.size !== 0)
       throw new DiskError('refused', `The data file ${storage.name} is not empty: creating an image would destroy ${storage.size} bytes`, place);
-    return request.readOnly ? storage : new FailStopStorage(storage);
+    const aligned = anyAlignment(storage);
+    return request.readOnly ? aligned : new FailStopStorage(aligned);
   };
 }
 
@@ -71,7 +73,8 @@ export function sameBytes(a: Storage, b: Storage): boolean {
 }
 
 /** The storage as it was passed in. */
-export const bare = (storage: Storage): Storage => (storage instanceof FailStopStorage ? storage.next : storage);
+export const bare = (storage: Storage): Storage =>
+  storage instanceof FailStopStorage || storage instanceof AlignStorage ? bare(storage.next) : storage;
 
 /** Closes files that an image was to be opened with, which did not come about. */
 export function* closeAll(storages: readonly Storage[]): Io<void> {

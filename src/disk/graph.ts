@@ -5,6 +5,8 @@
  */
 import { type Io, runAsync } from '../base/io.ts';
 import { OptionSet, refusedOption } from '../base/options.ts';
+import { AlignStorage, anyAlignment } from '../layers/align.ts';
+import { FilterStorage } from '../layers/filter.ts';
 import type { Storage } from '../storage/storage.ts';
 import { findDriver, type OpenedNode, protocolDriver } from './block-drivers.ts';
 import { shownName } from './block-name.ts';
@@ -98,7 +100,7 @@ export function* openNode(name: string | undefined, given: OptionSet, inherited:
   const { common, readOnly } = takeCommonOptions(options, inherited);
   const place: NodePlace = { ...inherited, common, readOnly: inherited.readOnly || readOnly };
   const driver = wanted ?? driverFor(named, options, place);
-  const opened = yield* findDriver(driver).open({
+  const built = yield* findDriver(driver).open({
     driver,
     name: named,
     options,
@@ -106,17 +108,26 @@ export function* openNode(name: string | undefined, given: OptionSet, inherited:
     child: (key, role, childName) => openChild(key, childName, { options, place: { ...place, role, driver: undefined } }),
     node: openNode,
   });
+  const opened = built.node ? built : { ...built, storage: anyAlignment(built.storage) };
   try {
     refuseRest(options, opened.description.driver);
     if (readOnly && !inherited.readOnly) throw refusedOption('read-only', 'Block node is read-only');
     if (place.role === 'file' && !opened.node) return opened;
     const node = opened.node ?? layerNode(opened, place);
+    if (!place.readOnly && (!opened.node || node.driver.format === 'raw')) requireWholeBlocks(node.driver.storage);
     node.fileName = shownName(opened.description);
     return { ...opened, storage: node, node };
   } catch (error) {
     yield* opened.storage.close();
     throw error;
   }
+}
+
+/** Without a file of its own to grow, an image cannot be written where its last block is cut off. */
+function requireWholeBlocks(storage: Storage): void {
+  for (let one = storage; one instanceof FilterStorage; one = one.next)
+    if (one instanceof AlignStorage && one.size % one.unit !== 0)
+      throw refusedOption('file', "Cannot get 'write' permission without 'resize': Image size is not a multiple of request alignment");
 }
 
 /** The driver of a node whose options do not name one: empty to find the format out. */

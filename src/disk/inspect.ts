@@ -6,6 +6,7 @@ import { type Io, runAsync, wait } from '../base/io.ts';
 import { allFormats } from '../formats/all.ts';
 import type { FormatDescriptor, Inspection } from '../formats/driver.ts';
 import { findFormat, probeStorage } from '../formats/registry.ts';
+import { anyAlignment } from '../layers/align.ts';
 import type { Storage } from '../storage/storage.ts';
 
 /** What `inspect` found. */
@@ -30,7 +31,7 @@ function* look(
   storage: Storage | PromiseLike<Storage>,
   { format, formats = allFormats }: { format?: string; formats?: readonly FormatDescriptor[] },
 ): Io<InspectionReport> {
-  const opened = 'then' in storage ? yield* wait(storage) : storage;
+  const opened = anyAlignment('then' in storage ? yield* wait(storage) : storage);
   const descriptor = format === undefined ? yield* probeStorage(formats, opened) : findFormat(formats, format);
   const { name, title } = descriptor;
   const supported = descriptor.open !== undefined;

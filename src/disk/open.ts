@@ -4,6 +4,7 @@ import { type Io, runAsync, wait } from '../base/io.ts';
 import { allFormats } from '../formats/all.ts';
 import type { BackingReference } from '../formats/driver.ts';
 import { findFormat } from '../formats/registry.ts';
+import { anyAlignment } from '../layers/align.ts';
 import type { Storage } from '../storage/storage.ts';
 import { type OpenOptions, openChain } from './chain.ts';
 import { closeAll, dataFileOpener } from './data-file.ts';
@@ -45,7 +46,7 @@ export function createDisk(storage: Storage | PromiseLike<Storage>, options: Cre
 
 function* create(storage: Storage | PromiseLike<Storage>, all: CreateOptions): Io<Disk> {
   const { format, size, backing, resolve, cache, secret: given, formats = allFormats, ...rest } = all;
-  const opened = 'then' in storage ? yield* wait(storage) : storage;
+  const opened = anyAlignment('then' in storage ? yield* wait(storage) : storage);
   const files: Storage[] = [];
   const secret = given === undefined ? undefined : askedOnce(opened.name, given);
   try {

@@ -27,6 +27,11 @@ export class FilterStorage implements Storage {
     return this.next.synchronous;
   }
 
+  /** A layer asks below for what it is asked for; one that does not says so. */
+  get requestAlignment(): number | undefined {
+    return this.next.requestAlignment;
+  }
+
   read(offset: number, into: Uint8Array): Io<void> {
     return this.next.read(offset, into);
   }

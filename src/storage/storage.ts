@@ -3,7 +3,8 @@
  * fault injector, and the guest bytes of an opened disk. Layers implement it with another storage below them.
  *
  * Contract, kept by the suite in test/storage/contract.ts:
- * - Offsets and lengths are bytes, any alignment, always in the order (offset, length). Beyond 2^53-1 is an assertion.
+ * - Offsets and lengths are bytes, any alignment (unless `requestAlignment` says otherwise), always in the order (offset, length). Beyond
+ *   2^53-1 is an assertion.
  * - `read` fills all of `into`. Bytes at or past `size` read as zero; there are no short reads.
  * - `write` writes all of `bytes` or throws. Writing past `size` grows the storage (a storage of fixed size, such as an opened
  *   disk, throws `out-of-bounds` instead); a gap that is skipped reads as zero.
@@ -40,6 +41,8 @@ export interface Storage {
   readonly readOnly: boolean;
   /** True if no verb ever waits, so that `runSync` works. */
   readonly synchronous: boolean;
+  /** Bytes, a power of two: requests begin and end at its multiples (`layers/align.ts` takes others). Missing where any alignment will do. */
+  readonly requestAlignment?: number | undefined;
   read(offset: number, into: Uint8Array): Io<void>;
   write(offset: number, bytes: Uint8Array): Io<void>;
   /** With `unmap` the space is given back where that can be done; layers pass it on to whoever knows. */
