@@ -2,6 +2,7 @@
 import { spawn } from 'node:child_process';
 import { readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { isDeepStrictEqual } from 'node:util';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { pattern, sparseBytes } from '../jobs/fixtures.ts';
 import { Sides } from './harness.ts';
@@ -19,6 +20,22 @@ afterEach(() => sides.remove());
 function sameImage(name: string): void {
   const map = (side: string) => sides.qemu('qemu-img', ['map', '--output=json', name], { side }).out;
   expect(map(sides.ours)).toBe(map(sides.theirs));
+  expect(sides.qemu('qemu-img', ['compare', join(sides.ours, name), join(sides.theirs, name)])).toMatchObject({ status: 0 });
+}
+
+/** The same contents in the same runs, wherever these lie: QEMU's requests overtake each other here, so that its places differ from run to run. */
+function sameRuns(name: string): void {
+  const runs = (side: string) => {
+    const extents = JSON.parse(sides.qemu('qemu-img', ['map', '--output=json', name], { side }).out) as { start: number; length: number }[];
+    const merged: { start: number; length: number }[] = [];
+    for (const { start, length, ...kind } of extents.map((extent) => ({ ...extent, offset: undefined }))) {
+      const last = merged.at(-1);
+      if (last && isDeepStrictEqual({ ...last, start, length }, { start, length, ...kind })) last.length += length;
+      else merged.push({ start, length, ...kind });
+    }
+    return merged;
+  };
+  expect(runs(sides.ours)).toEqual(runs(sides.theirs));
   expect(sides.qemu('qemu-img', ['compare', join(sides.ours, name), join(sides.theirs, name)])).toMatchObject({ status: 0 });
 }
 
@@ -57,7 +74,8 @@ describe('convert', () => {
     async (...options) => {
       sides.put('a.raw', sparseBytes(31, 2 * MiB + 700));
       await sides.same('convert', ...options, '-f', 'raw', '-O', 'qcow2', 'a.raw', 'b.qcow2');
-      sameImage('b.qcow2');
+      if (options.includes('-W')) sameRuns('b.qcow2');
+      else sameImage('b.qcow2');
     },
   );
 
@@ -250,7 +268,7 @@ describe('other verbs', () => {
       'k.qcow2',
     );
     await sides.same('bench', '-c', '8', '-U', '-n', '-t', 'directsync', '-q', 'k.qcow2');
-    sameImage('k.qcow2');
+    sameRuns('k.qcow2');
     for (const operands of [
       ['bs=1M', 'count=1'],
       ['bs=3000', 'skip=5'],
