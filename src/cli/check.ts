@@ -24,10 +24,10 @@ export async function run(terminal: Terminal, args: readonly string[]): Promise<
     throw misuse(`Unknown option value for -r (expecting 'leaks' or 'all'): ${repair}`);
   const path = onlyFile(options);
   const output = outputFormat(options);
-  cacheMode(options.last('T'), 'source cache option');
+  const cache = cacheMode(options.last('T'), 'source cache option');
   const quiet = options.has('q');
   return withImages(terminal, async (images) => {
-    const how = { readOnly: repair === undefined, repair: repair !== undefined, forceShare: options.has('U') };
+    const how = { readOnly: repair === undefined, repair: repair !== undefined, forceShare: options.has('U'), cache };
     const { disk } = await images.open({ path, format: options.last('f'), imageOpts: options.has('image-opts'), ...how });
     const say = (text: string) => {
       if (!quiet && output === 'human') terminal.out(text);

@@ -19,7 +19,7 @@ export async function run(terminal: Terminal, args: readonly string[]): Promise<
   if (options.has('h')) return printUsage(terminal, 'compare');
   const [one, other] = options.rest;
   if (one === undefined || other === undefined || options.rest.length > 2) throw misuse('Expecting two image file names');
-  cacheMode(options.last('T'), 'source cache option', 2);
+  const cache = cacheMode(options.last('T'), 'source cache option', 2);
   const quiet = options.has('q');
   const say = (text: string) => {
     if (!quiet) terminal.out(text);
@@ -28,11 +28,11 @@ export async function run(terminal: Terminal, args: readonly string[]): Promise<
   try {
     return await withImages(terminal, async (images) => {
       const a = await images.open(
-        { path: one, format: options.last('f'), imageOpts: options.has('image-opts'), readOnly: true, forceShare: options.has('U') },
+        { path: one, format: options.last('f'), imageOpts: options.has('image-opts'), readOnly: true, forceShare: options.has('U'), cache },
         2,
       );
       const b = await images.open(
-        { path: other, format: options.last('F'), imageOpts: options.has('image-opts'), readOnly: true, forceShare: options.has('U') },
+        { path: other, format: options.last('F'), imageOpts: options.has('image-opts'), readOnly: true, forceShare: options.has('U'), cache },
         2,
       );
       progress.start();

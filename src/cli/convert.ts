@@ -40,8 +40,7 @@ export async function run(terminal: Terminal, args: readonly string[]): Promise<
     printOptionHelp(terminal, requireFormat(plan.format));
     return 0;
   }
-  cacheMode(options.last('T'), 'source cache option');
-  cacheMode(options.last('t'));
+  cacheModes(options);
   const progress = new Progress(terminal, options.has('p') && !options.has('q'));
   progress.start();
   try {
@@ -139,12 +138,12 @@ function coroutineCount(text: string | undefined): void {
 
 async function convertImages(images: Images, plan: Plan, progress: Progress): Promise<number> {
   const { options } = plan;
-  const cache = cacheMode(options.last('t'));
+  const { cache, sourceCache } = cacheModes(options);
   const sources: Disk[] = [];
   // A snapshot has no bitmaps of its own: its image's are meant.
   let withBitmaps: Disk | undefined;
   for (const path of plan.sources) {
-    const { disk } = await images.open({ path, format: options.last('f'), imageOpts: options.has('image-opts'), readOnly: true });
+    const { disk } = await images.open({ path, format: options.last('f'), imageOpts: options.has('image-opts'), readOnly: true, cache: sourceCache });
     withBitmaps ??= options.has('bitmaps') ? disk : undefined;
     sources.push(plan.snapshot === undefined ? disk : await openSnapshot(images, disk, path, plan.snapshot));
   }
@@ -241,6 +240,12 @@ export async function openSnapshot(images: Images, disk: Disk, path: string, cho
 }
 
 type Cache = ReturnType<typeof cacheMode>;
+
+/** -t and -T. A target is worth nothing before it is whole, so by default nobody waits for its flushes, as in QEMU. */
+function cacheModes(options: Options): { cache: Cache; sourceCache: Cache } {
+  const sourceCache = cacheMode(options.last('T'), 'source cache option');
+  return { cache: cacheMode(options.last('t')) ?? 'unsafe', sourceCache };
+}
 
 async function openTarget(images: Images, plan: Plan, total: number, cache: Cache): Promise<Disk> {
   const imageOpts = plan.options.has('target-image-opts');

@@ -12,6 +12,7 @@ import {
   DiskError,
   type OptionSet,
   openGraph,
+  parseCacheMode,
   parseOptionList,
   protocolOf,
   type Reference,
@@ -254,19 +255,10 @@ export function knownFormat(name: string): string | undefined {
   return found?.name;
 }
 
-const CACHE_MODES: Readonly<Record<string, CacheMode>> = {
-  none: 'none',
-  off: 'none',
-  writeback: 'writeback',
-  writethrough: 'writethrough',
-  directsync: 'directsync',
-  unsafe: 'unsafe',
-};
-
 /** The cache mode of `-t` and `-T`; `what` names the option in the error. */
 export function cacheMode(text: string | undefined, what = 'cache option', status = 1): CacheMode | undefined {
   if (text === undefined) return undefined;
-  const mode = CACHE_MODES[text];
+  const mode = parseCacheMode(text);
   if (!mode) throw new Failure(`Invalid ${what}: ${text}`, { status });
   return mode;
 }

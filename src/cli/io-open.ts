@@ -122,7 +122,6 @@ const reopen: Command = {
   },
 };
 
-const CACHE_OPTIONS = ['read-only', 'cache.direct', 'cache.no-flush'];
 const CHANGEABLE =
   /^(read-only|cache\.direct|cache\.no-flush|discard|detect-zeroes|lazy-refcounts|pass-discard-.*|overlap-check.*|(l2-|refcount-)?cache-size|l2-cache-entry-size|cache-clean-interval)$/;
 
@@ -131,25 +130,17 @@ function reopenOptions(options: Options, cache: CacheMode | undefined): { readOn
   const given = new Map(pairs(options));
   const byLetter = options.has('r') || options.has('w');
   if (byLetter && given.has('read-only')) throw new Failure("Cannot set both -r/-w and 'read-only'");
-  const [direct, noFlush] = ['cache.direct', 'cache.no-flush'].map((name) => given.get(name));
-  if (cache && (direct !== undefined || noFlush !== undefined)) throw new Failure('Cannot set both -c and the cache options');
+  if (cache && (given.has('cache.direct') || given.has('cache.no-flush'))) throw new Failure('Cannot set both -c and the cache options');
   for (const name of given.keys()) {
     if (name === 'backing') throw new Failure(`The block driver option '${name}' is not supported yet`);
     if (!CHANGEABLE.test(name)) throw new Failure(`Cannot change the option '${name}'`);
   }
   const readOnly = byLetter ? options.has('r') : given.get('read-only');
-  const mode = cache ?? cacheOf(direct, noFlush);
   return {
     ...(readOnly === undefined ? {} : { readOnly: typeof readOnly === 'boolean' ? readOnly : onOrOff('read-only', readOnly) }),
-    ...(mode ? { cache: mode } : {}),
-    options: new OptionSet([...given].filter(([name]) => !CACHE_OPTIONS.includes(name))),
+    ...(cache ? { cache } : {}),
+    options: new OptionSet([...given].filter(([name]) => name !== 'read-only')),
   };
-}
-
-function cacheOf(direct: string | undefined, noFlush: string | undefined): CacheMode | undefined {
-  if (noFlush !== undefined && onOrOff('cache.no-flush', noFlush)) return 'unsafe';
-  if (direct !== undefined) return onOrOff('cache.direct', direct) ? 'none' : 'writeback';
-  return noFlush === undefined ? undefined : 'writeback';
 }
 
 /** The commands of this file. */

@@ -74,7 +74,9 @@ export class Session {
   async reopen({ options, ...changes }: { readOnly?: boolean; cache?: CacheMode; options: OptionSet }): Promise<void> {
     const before = this.#how;
     if (!before) return;
-    const merged = new OptionSet([...(before.options?.entries() ?? []), ...options.entries()]);
+    // A mode says all that the earlier options said of caches.
+    const kept = [...(before.options?.entries() ?? [])].filter(([name]) => !changes.cache || !name.startsWith('cache.'));
+    const merged = new OptionSet([...kept, ...options.entries()]);
     const after: SessionOpen = { ...before, ...changes, options: merged, again: true };
     if (before.snapshot) {
       this.#how = after;

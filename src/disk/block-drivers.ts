@@ -76,7 +76,7 @@ function* openFileNode({ name, options, place }: NodeRequest): Io<OpenedNode> {
   const file = name === undefined ? given : protocolOf(name) === 'file' ? name.slice('file:'.length) : name;
   options.choice('locking', ['auto', 'on', 'off']);
   const aio = options.choice('aio', ['threads', 'native', 'io_uring']);
-  if (aio === 'native' && !place.common.direct)
+  if (aio === 'native' && !place.common.cache.direct)
     throw refusedOption('aio', 'aio=native was specified, but it requires cache.direct=on, which was not specified.');
   options.number('aio-max-batch');
   for (const flag of ['drop-cache', 'x-check-cache-dropped']) options.flag(flag);

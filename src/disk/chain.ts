@@ -10,11 +10,11 @@ import { allFormats } from '../formats/all.ts';
 import type { BackingReference, FormatDescriptor, ImageDriver } from '../formats/driver.ts';
 import { findFormat, probeFormat, probeStorage } from '../formats/registry.ts';
 import { anyAlignment } from '../layers/align.ts';
-import { FailStopStorage } from '../layers/fail-stop.ts';
 import { readBytes, type Storage } from '../storage/storage.ts';
-import { bare, closeAll, dataFileOpener, sameBytes } from './data-file.ts';
+import { type CacheFlags, type CacheMode, cacheFlags } from './cache-mode.ts';
+import { bare, closeAll, dataFileOpener, forWriting, sameBytes } from './data-file.ts';
 import { BlockNode } from './node.ts';
-import type { CacheMode, NodeOptions } from './node-types.ts';
+import type { NodeOptions } from './node-types.ts';
 import { askSecret, type Secret, type SecretCallback } from './secrets.ts';
 
 /** Images in one chain, the active one included. */
@@ -65,8 +65,8 @@ export interface OpenOptions {
    * `readOnly`.
    */
   readonly noData?: boolean;
-  /** When writes become durable; default `writeback`: at `flush`. */
-  readonly cache?: CacheMode;
+  /** When writes become durable, and what is cached (disk/cache-mode.ts); default `writeback`: at `flush`. */
+  readonly cache?: CacheMode | CacheFlags;
   /** The formats to choose from; default all. */
   readonly formats?: readonly FormatDescriptor[];
 }
@@ -86,7 +86,8 @@ export interface ChainOptions extends OpenOptions {
 /** Opens an image and its backing chain. The node owns the storages; if opening fails those of backing and data files are closed again. */
 export function* openChain(given: Storage, options: ChainOptions, above: ChainFiles = []): Io<BlockNode> {
   const storage = anyAlignment(given);
-  const { formats = allFormats, cache = 'writeback' } = options;
+  const { formats = allFormats } = options;
+  const cache = cacheFlags(options.cache);
   const readOnly = options.readOnly ?? storage.readOnly;
   if (!readOnly && storage.readOnly) throw new DiskError('read-only', `${storage.name} can only be read: open it with readOnly`);
   if (options.noBacking && !readOnly)
@@ -103,9 +104,9 @@ export function* openChain(given: Storage, options: ChainOptions, above: ChainFi
     throw new DiskError('read-only', `${descriptor.name}: this format can only be read`, { format: descriptor.name });
   const files: Storage[] = [];
   const guessedLayer = probed && above.length > 0;
-  const request = { ...options, from: storage.name, readOnly, guessed: guessedLayer, taken: [storage, ...above.flat()] };
+  const request = { ...options, from: storage.name, readOnly, guessed: guessedLayer, noFlush: cache.noFlush, taken: [storage, ...above.flat()] };
   try {
-    const driver = yield* descriptor.open(readOnly ? storage : new FailStopStorage(storage), {
+    const driver = yield* descriptor.open(readOnly ? storage : forWriting(storage, cache), {
       readOnly,
       dataFile: dataFileOpener(request, files),
       repair: options.repair === true && !readOnly,
@@ -182,7 +183,9 @@ export function* openReference(backing: BackingReference, options: ReferenceOpti
         field: 'backing_file',
       });
     const { format: _, noBacking: __, dataStorage: ___, ...rest }: OpenOptions = options;
-    return yield* openChain(storage, { ...rest, readOnly: !writable, ...(format ? { format } : {}) }, above);
+    // Writing through is the business of the top image, as in QEMU.
+    const cache = { ...cacheFlags(options.cache), writeback: true };
+    return yield* openChain(storage, { ...rest, cache, readOnly: !writable, ...(format ? { format } : {}) }, above);
   } catch (error) {
     if (!above.flat().some((one) => bare(one) === storage)) yield* storage.close();
     throw error;

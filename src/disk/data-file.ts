@@ -7,6 +7,7 @@ import { type Io, wait } from '../base/io.ts';
 import type { OpenFile } from '../formats/driver.ts';
 import { AlignStorage, anyAlignment } from '../layers/align.ts';
 import { FailStopStorage } from '../layers/fail-stop.ts';
+import { NoFlushStorage } from '../layers/no-flush.ts';
 import type { Storage } from '../storage/storage.ts';
 import type { Reference, Resolve } from './chain.ts';
 
@@ -18,6 +19,8 @@ export interface DataFileRequest {
   /** Name of the storage whose image asks. */
   readonly from: string;
   readonly readOnly: boolean;
+  /** Flushes do nothing. */
+  readonly noFlush?: boolean;
   /** The format of the image was guessed, in a chain: it names nothing. */
   readonly guessed?: boolean;
   /** It is to be made, or emptied. */
@@ -40,7 +43,7 @@ export function dataFileOpener(request: DataFileRequest, opened: Storage[]): Ope
     if (request.create && storage.size !== 0)
       throw new DiskError('refused', `The data file ${storage.name} is not empty: creating an image would destroy ${storage.size} bytes`, place);
     const aligned = anyAlignment(storage);
-    return request.readOnly ? aligned : new FailStopStorage(aligned);
+    return request.readOnly ? aligned : forWriting(aligned, request);
   };
 }
 
@@ -74,7 +77,12 @@ export function sameBytes(a: Storage, b: Storage): boolean {
 
 /** The storage as it was passed in. */
 export const bare = (storage: Storage): Storage =>
-  storage instanceof FailStopStorage || storage instanceof AlignStorage ? bare(storage.next) : storage;
+  storage instanceof FailStopStorage || storage instanceof NoFlushStorage || storage instanceof AlignStorage ? bare(storage.next) : storage;
+
+/** The storage as the driver of an image writes to it. */
+export function forWriting(storage: Storage, { noFlush = false }: { readonly noFlush?: boolean }): Storage {
+  return new FailStopStorage(noFlush ? new NoFlushStorage(storage) : storage);
+}
 
 /** Closes files that an image was to be opened with, which did not come about. */
 export function* closeAll(storages: readonly Storage[]): Io<void> {

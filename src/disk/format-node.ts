@@ -54,7 +54,7 @@ export function* openFormat(descriptor: FormatDescriptor | undefined, request: N
         ...(descriptor ? { format: descriptor.name } : {}),
         ...(secret === undefined ? {} : { secret: typeof secret === 'function' ? (asked) => secret(withKey(asked, options)) : secret }),
         ...(onDamage ? { onDamage } : {}),
-        ...(common.cache ? { cache: common.cache } : {}),
+        cache: common.cache,
         // Only the top image is opened without its backing file, or for repair.
         ...(place.above.length === 0 && graph.noBacking ? { noBacking: true } : {}),
         ...(place.above.length === 0 && graph.repair ? { repair: true } : {}),

@@ -10,6 +10,7 @@ import { FilterStorage } from '../layers/filter.ts';
 import type { Storage } from '../storage/storage.ts';
 import { findDriver, type OpenedNode, protocolDriver } from './block-drivers.ts';
 import { shownName } from './block-name.ts';
+import { cacheFlags } from './cache-mode.ts';
 import type { ChainFiles, OpenOptions } from './chain.ts';
 import { Disk } from './disk.ts';
 import { LayerImage } from './layer-image.ts';
@@ -50,7 +51,7 @@ function* open({ name, options: given }: Parameters<typeof openGraph>[0], option
     role: 'image',
     above: [],
     driver: options.format,
-    common: { cache: options.cache, keepSpace: options.keepSpace ?? false },
+    common: { cache: cacheFlags(options.cache), keepSpace: options.keepSpace ?? false },
   };
   // Options are taken out of a set of our own.
   const set = new OptionSet(given?.entries());
@@ -105,8 +106,8 @@ export function* openNode(name: string | undefined, given: OptionSet, inherited:
     name: named,
     options,
     place,
-    child: (key, role, childName) => openChild(key, childName, { options, place: { ...place, role, driver: undefined } }),
-    node: openNode,
+    child: (key, role, childName) => openChild(key, childName, { options, place: { ...below(place), role, driver: undefined } }),
+    node: (childName, childOptions, childPlace) => openNode(childName, childOptions, below(childPlace)),
   });
   const opened = built.node ? built : { ...built, storage: anyAlignment(built.storage) };
   try {
@@ -130,6 +131,9 @@ function requireWholeBlocks(storage: Storage): void {
       throw refusedOption('file', "Cannot get 'write' permission without 'resize': Image size is not a multiple of request alignment");
 }
 
+/** Writing through is the business of the top node. */
+const below = (place: NodePlace): NodePlace => ({ ...place, common: { ...place.common, cache: { ...place.common.cache, writeback: true } } });
+
 /** The driver of a node whose options do not name one: empty to find the format out. */
 function driverFor(name: string | undefined, options: OptionSet, { role }: NodePlace): string {
   if (role === 'file') {
@@ -145,7 +149,7 @@ const hasChild = (options: OptionSet, key: string): boolean =>
 
 /** A storage in the place of an image. */
 function layerNode({ storage, filtered, description }: OpenedNode, { readOnly, common }: NodePlace): BlockNode {
-  const { keepSpace, detectZeroes, cache = 'writeback' } = common;
+  const { keepSpace, detectZeroes, cache } = common;
   const driver = new LayerImage(description.driver, storage, filtered);
   return new BlockNode({ driver, readOnly, cache, owned: true, keepSpace, detectZeroes, ...(filtered ? { filtered } : {}) });
 }

@@ -1,16 +1,14 @@
 /** Options that every block node has, whatever its driver. */
 import type { DiskError } from '../base/errors.ts';
 import { type OptionSet, refusedOption } from '../base/options.ts';
+import type { CacheFlags } from './cache-mode.ts';
 import type { NodePlace } from './graph.ts';
-import type { CacheMode } from './node-types.ts';
 
 /** What a node hands on to its children, unless they say otherwise. */
 export interface CommonOptions {
-  readonly cache?: CacheMode | undefined;
+  readonly cache: CacheFlags;
   readonly keepSpace: boolean;
   readonly detectZeroes?: 'on' | 'unmap' | undefined;
-  /** Past the host's cache. Accepted, and without effect: no platform here has it. */
-  readonly direct?: boolean;
 }
 
 const NODE_NAME = /^[a-z][-a-z0-9._]{0,30}$/i;
@@ -23,8 +21,9 @@ export function takeCommonOptions(options: OptionSet, { common, readOnly: inheri
   options.flag('auto-read-only');
   if (options.flag('force-share') && (readOnly === false || (!inherited && readOnly === undefined)))
     throw refusedOption('force-share', 'force-share=on can only be used with read-only images');
-  const direct = options.flag('cache.direct') ?? common.direct ?? false;
-  const noFlush = options.flag('cache.no-flush');
+  const { writeback } = common.cache;
+  const direct = options.flag('cache.direct') ?? common.cache.direct;
+  const noFlush = options.flag('cache.no-flush') ?? common.cache.noFlush;
   const discard = options.text('discard');
   if (discard !== undefined && !/^(ignore|off|unmap|on)$/.test(discard)) throw refusedOption('discard', 'Invalid discard option');
   const keepSpace = discard === undefined ? common.keepSpace : discard === 'ignore' || discard === 'off';
@@ -35,9 +34,8 @@ export function takeCommonOptions(options: OptionSet, { common, readOnly: inheri
   return {
     readOnly: readOnly ?? false,
     common: {
-      cache: noFlush ? 'unsafe' : common.cache,
+      cache: { writeback, direct, noFlush },
       keepSpace,
-      direct,
       ...(detect === undefined || detect === 'off' ? {} : { detectZeroes: detect }),
     },
   };

@@ -1,6 +1,7 @@
 /** What a block node takes, and what it says about its bytes. */
 import type { Io } from '../base/io.ts';
 import type { ImageDriver } from '../formats/driver.ts';
+import type { CacheFlags } from './cache-mode.ts';
 import type { BlockNode } from './node.ts';
 
 /** How a range is made to read as zero. */
@@ -11,14 +12,12 @@ export interface ZeroOptions {
   readonly fallback?: boolean;
 }
 
-/** When a write is durable, after QEMU's cache modes. */
-export type CacheMode = 'none' | 'writeback' | 'writethrough' | 'directsync' | 'unsafe';
-
 export interface NodeOptions {
   readonly driver: ImageDriver;
   readonly backing?: BlockNode;
   readonly readOnly: boolean;
-  readonly cache?: CacheMode;
+  /** Default: writeback. */
+  readonly cache?: CacheFlags;
   /** Refuses to let a write through; for raw images whose format was guessed. */
   readonly guard?: (offset: number, bytes: Uint8Array, node: BlockNode) => Io<void>;
   /** Closing the node closes its storage and its backing file too. */

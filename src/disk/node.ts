@@ -13,20 +13,21 @@ import type { Io } from '../base/io.ts';
 import { RangeLock } from '../base/locks.ts';
 import type { AmendParameters, BackingReference, FreshPlacement, ImageDriver, Placement, ResizeOptions } from '../formats/driver.ts';
 import { type Storage, type StorageExtent, writeZeroes } from '../storage/storage.ts';
+import { type CacheFlags, cacheFlags } from './cache-mode.ts';
 import { type CopyVerbs, copyUpRange, showsBacking } from './copy-up.ts';
 import { absentRun, type MapRun, ownRun, readsZero } from './map-run.ts';
-import type { CacheMode, NodeOptions, ZeroOptions } from './node-types.ts';
+import type { NodeOptions, ZeroOptions } from './node-types.ts';
 
 /** A fresh run up to this size is filled in memory and written in one call; more is written around the request's bytes. */
 const MERGE_LIMIT = 512 * 1024;
 
 export type { MapRun } from './map-run.ts';
-export type { CacheMode, ZeroOptions } from './node-types.ts';
+export type { ZeroOptions } from './node-types.ts';
 
 export class BlockNode implements Storage {
   readonly driver: ImageDriver;
   readonly readOnly: boolean;
-  readonly cache: CacheMode;
+  readonly cache: CacheFlags;
   /** What QEMU would call the image, and its file; undefined: as the storage is called. */
   fileName: string | undefined;
   heldIn: string | undefined;
@@ -43,7 +44,7 @@ export class BlockNode implements Storage {
     this.driver = options.driver;
     this.#backing = options.backing;
     this.readOnly = options.readOnly;
-    this.cache = options.cache ?? 'writeback';
+    this.cache = cacheFlags(options.cache);
     this.#guard = options.guard;
     this.#owned = options.owned;
     this.#onClose = options.onClose;
@@ -212,7 +213,7 @@ export class BlockNode implements Storage {
 
   /** See `Storage.flush`. After a failure other than `no-space` the image refuses changes until it is opened again (layers/fail-stop.ts). */
   *flush(): Io<void> {
-    if (this.readOnly || this.cache === 'unsafe') return;
+    if (this.readOnly || this.cache.noFlush) return;
     this.#requireOpen();
     yield* this.driver.flush();
   }
@@ -353,7 +354,7 @@ export class BlockNode implements Storage {
       if (this.driver.bitmaps?.recording) yield* this.driver.bitmaps.record(offset, length);
       this.#ranges.release(held);
     }
-    if (this.cache === 'writethrough' || this.cache === 'directsync') yield* this.flush();
+    if (!this.cache.writeback) yield* this.flush();
   }
 
   *#writeRange(offset: number, bytes: Uint8Array): Io<void> {

@@ -1,0 +1,49 @@
+/**
+ * Cache modes, with QEMU's names and meaning, translated to what a browser has. This is the only place that says what a name stands for.
+ *
+ * | mode | a write resolves | `flush` | caches of guest data |
+ * | --- | --- | --- | --- |
+ * | writeback | when the storage took it | makes it durable | used |
+ * | none | as writeback | as writeback | bypassed |
+ * | writethrough | when it is durable, with the tables that point at it | has nothing left to do | used for reading |
+ * | directsync | as writethrough | as writethrough | bypassed |
+ * | unsafe | as writeback | does nothing: what is in memory is written when the disk is closed, or when memory is short | used |
+ *
+ * Durable means `Storage.flush`: in OPFS the file handle's flush, in IndexedDB a strict transaction that has completed, in Node fsync. No platform
+ * here has a way past the host's own cache, so `direct` is about caches of ours; tables of the image's format stay in memory in every mode, as
+ * in QEMU. Under `unsafe` a power cut may leave any mixture of old and new; a tab that ends loses what was in memory.
+ */
+
+/** The modes, in QEMU's order. `off`, which command lines know too, is `none`. */
+export const CACHE_MODES = ['none', 'writeback', 'writethrough', 'directsync', 'unsafe'] as const;
+
+/** When a write is durable, after QEMU's cache modes. */
+export type CacheMode = (typeof CACHE_MODES)[number];
+
+/** What a mode is made of. Options of block nodes can combine these in ways that have no name. */
+export interface CacheFlags {
+  /** QEMU's `enable_write_cache`: a write may resolve before it is durable. */
+  readonly writeback: boolean;
+  /** Caches of guest data are bypassed. */
+  readonly direct: boolean;
+  /** A flush does nothing. */
+  readonly noFlush: boolean;
+}
+
+const FLAGS: Readonly<Record<CacheMode, CacheFlags>> = {
+  none: { writeback: true, direct: true, noFlush: false },
+  writeback: { writeback: true, direct: false, noFlush: false },
+  writethrough: { writeback: false, direct: false, noFlush: false },
+  directsync: { writeback: false, direct: true, noFlush: false },
+  unsafe: { writeback: true, direct: false, noFlush: true },
+};
+
+/** What a mode stands for; default `writeback`. Flags stand for themselves. */
+export function cacheFlags(mode: CacheMode | CacheFlags = 'writeback'): CacheFlags {
+  return typeof mode === 'string' ? FLAGS[mode] : mode;
+}
+
+/** The mode of this name on a command line; nothing if there is none. */
+export function parseCacheMode(name: string): CacheMode | undefined {
+  return name === 'off' ? 'none' : CACHE_MODES.find((mode) => mode === name);
+}

@@ -1,0 +1,129 @@
+/** Cache modes: what a name stands for, and what a write, a flush and a close leave durable under each. */
+import { describe, expect, it } from 'vitest';
+import { type Io, runSync } from '../../src/base/io.ts';
+import { OptionSet } from '../../src/base/options.ts';
+import { CACHE_MODES, type CacheMode, cacheFlags, parseCacheMode } from '../../src/disk/cache-mode.ts';
+import { openGraph } from '../../src/disk/graph.ts';
+import { createDisk, openDisk } from '../../src/disk/open.ts';
+import { type LogEntry, RecorderStorage } from '../../src/layers/recorder.ts';
+import { memoryStorage } from '../../src/storage/memory.ts';
+import type { Storage } from '../../src/storage/storage.ts';
+
+const SIZE = 1024 * 1024;
+const BYTES = new Uint8Array(5000).fill(0x5a);
+
+/** The storage as a power cut leaves it at worst: what was written up to the last flush. */
+function durable(log: readonly LogEntry[]): Storage {
+  const storage = memoryStorage();
+  for (const entry of log.slice(0, log.findLastIndex(({ kind }) => kind === 'flush') + 1)) {
+    if (entry.kind === 'write') runSync(storage.write(entry.offset, entry.bytes));
+    if (entry.kind === 'truncate') runSync(storage.truncate(entry.size));
+  }
+  return storage;
+}
+
+const FORMATS = ['qcow2', 'raw'] as const;
+
+/** Flushes when it is closed, as storages on a device do. */
+class Device extends RecorderStorage {
+  override *close(): Io<void> {
+    yield* this.flush();
+  }
+}
+
+/** An empty image whose making is durable, and a log of what happens to it from there. */
+async function image(format: (typeof FORMATS)[number]): Promise<Device> {
+  const storage = new Device(memoryStorage({ name: 'disk' }));
+  const disk = await createDisk(storage, { format, size: SIZE });
+  await disk.close();
+  return storage;
+}
+
+async function shows(storage: Storage, format: string): Promise<boolean> {
+  const disk = await openDisk(storage, { format, readOnly: true });
+  const bytes = await disk.read(70_001, BYTES.length);
+  return bytes.every((byte, index) => byte === BYTES[index]);
+}
+
+/** What is durable after a write, a flush and the close of an image in this mode; and the flushes of the storage that each took. */
+async function trial(format: (typeof FORMATS)[number], cache: CacheMode): Promise<{ durable: boolean[]; flushes: number[] }> {
+  const storage = await image(format);
+  const flushes = () => storage.log.filter(({ kind }) => kind === 'flush' || kind === 'barrier').length;
+  const disk = await openDisk(storage, { format, cache });
+  const result = { durable: [] as boolean[], flushes: [] as number[] };
+  for (const step of [() => disk.write(70_001, BYTES), () => disk.flush(), () => disk.close()]) {
+    const before = flushes();
+    await step();
+    result.durable.push(await shows(durable(storage.log), format));
+    result.flushes.push(flushes() - before);
+  }
+  return result;
+}
+
+describe('names', () => {
+  it('stand for what they do in QEMU', () => {
+    expect(Object.fromEntries(CACHE_MODES.map((mode) => [mode, Object.values(cacheFlags(mode))]))).toEqual({
+      // enable_write_cache, O_DIRECT, no flush
+      none: [true, true, false],
+      writeback: [true, false, false],
+      writethrough: [false, false, false],
+      directsync: [false, true, false],
+      unsafe: [true, false, true],
+    });
+    expect(cacheFlags()).toEqual(cacheFlags('writeback'));
+    expect(['off', 'none', 'unsafe', 'Off', 'fast', ''].map(parseCacheMode)).toEqual(['none', 'none', 'unsafe', undefined, undefined, undefined]);
+  });
+});
+
+describe.each(FORMATS)('a %s image', (format) => {
+  it.each(['writeback', 'none'] as const)('under %s keeps writes at a flush', async (cache) => {
+    const { durable: kept, flushes } = await trial(format, cache);
+    expect([kept, flushes[0]]).toEqual([[false, true, true], 0]);
+    expect(flushes[1]).toBeGreaterThan(0);
+  });
+
+  it.each(['writethrough', 'directsync'] as const)('under %s keeps a write before it resolves', async (cache) => {
+    const { durable: kept, flushes } = await trial(format, cache);
+    expect(kept).toEqual([true, true, true]);
+    expect(flushes[0]).toBeGreaterThan(0);
+  });
+
+  it('under unsafe flushes nothing until it is closed', async () => {
+    const { durable: kept, flushes } = await trial(format, 'unsafe');
+    expect([kept, flushes.slice(0, 2)]).toEqual([
+      [false, false, true],
+      [0, 0],
+    ]);
+  });
+});
+
+describe('options of a node', () => {
+  const open = async (options: Record<string, string>, cache?: CacheMode) => {
+    const storage = await image('qcow2');
+    const set = new OptionSet([...Object.entries({ driver: 'qcow2', 'file.filename': 'disk', ...options })]);
+    const disk = await openGraph({ options: set }, { openFile: () => storage, readOnly: false, ...(cache ? { cache } : {}) });
+    return { disk, storage };
+  };
+
+  it.each([
+    [{}, undefined, { writeback: true, direct: false, noFlush: false }],
+    [{ 'cache.direct': 'on' }, undefined, { writeback: true, direct: true, noFlush: false }],
+    [{ 'cache.direct': 'on' }, 'writethrough', { writeback: false, direct: true, noFlush: false }],
+    [{ 'cache.no-flush': 'on' }, 'writethrough', { writeback: false, direct: false, noFlush: true }],
+    [{ 'cache.no-flush': 'off' }, 'unsafe', { writeback: true, direct: false, noFlush: false }],
+    [{ 'cache.direct': 'off' }, 'directsync', { writeback: false, direct: false, noFlush: false }],
+  ] as const)('%o under %s', async (options, cache, flags) => {
+    const { disk } = await open(options, cache);
+    expect(disk.node.cache).toEqual(flags);
+    await disk.close();
+  });
+
+  it('with no-flush, a written-through write asks for no flush either', async () => {
+    const { disk, storage } = await open({ 'cache.no-flush': 'on' }, 'writethrough');
+    const before = storage.log.length;
+    await disk.write(0, BYTES);
+    await disk.flush();
+    expect(storage.log.slice(before).filter(({ kind }) => kind !== 'write' && kind !== 'truncate')).toEqual([]);
+    await disk.close();
+  });
+});
