@@ -15,6 +15,7 @@ export { type GraphOptions, openGraph } from './disk/graph.ts';
 export type { DiskInfo } from './disk/info.ts';
 export { type InspectionReport, inspect } from './disk/inspect.ts';
 export type { MapRun } from './disk/map-run.ts';
+export type { DetectZeroes } from './disk/node-types.ts';
 export { type CreateOptions, createDisk, openDisk } from './disk/open.ts';
 export { parseOptionList } from './disk/option-text.ts';
 export type { Secret, SecretCallback } from './disk/secrets.ts';
@@ -64,6 +65,7 @@ export type {
   ImportOptions,
   MapBucket,
   MapSummary,
+  OpenImageOptions,
   RemoteDisk,
   RemoteLibrary,
   StorageReport,

@@ -8,6 +8,7 @@
  *   that has not reached its flush. Everything else is forgotten, least recently used first, above the capacity.
  * - A load that fails leaves its reads waiting; `retry` loads again.
  */
+import { isZero } from '../base/bytes.ts';
 import { Lru } from '../base/lru.ts';
 import { type ByteRange, RangeSet } from '../base/ranges.ts';
 
@@ -187,16 +188,20 @@ export class BlockCache {
     this.#trim();
   }
 
-  /** Begins a save: everything unsaved, as disk ranges in order, merged across blocks and at most `limit` bytes each. */
+  /**
+   * Begins a save: everything unsaved, as disk ranges in order, merged across blocks and at most `limit` bytes each. Whole blocks of zeros are
+   * merged with each other only: a disk that looks out for zeros sees them as the guest wrote them.
+   */
   beginSave(limit: number): ByteRange[] {
-    const runs: { start: number; end: number }[] = [];
+    const runs: { start: number; end: number; zero: boolean }[] = [];
     for (const block of [...this.#unsaved].sort((a, b) => a.index - b.index)) {
       const base = block.index * this.#options.blockSize;
       for (const { start, end } of block.dirty) {
         block.saving.add(start, end);
         const last = runs.at(-1);
-        if (last?.end === base + start && base + end - last.start <= limit) last.end = base + end;
-        else runs.push({ start: base + start, end: base + end });
+        const zero = end - start === block.bytes.length && isZero(block.bytes);
+        if (last?.end === base + start && last.zero === zero && base + end - last.start <= limit) last.end = base + end;
+        else runs.push({ start: base + start, end: base + end, zero });
       }
       block.dirty.clear();
     }

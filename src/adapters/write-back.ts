@@ -115,12 +115,18 @@ export class WriteBack {
   }
 
   #schedule(): void {
-    // After a failure a timer is set already.
-    if (this.#failure) return;
     const { idle, latest } = this.#options;
+    this.#latestTimer ??= setTimeout(() => this.#due(), latest);
+    // After a failure the next attempt takes its time.
+    if (this.#failure) return;
     clearTimeout(this.#idleTimer);
-    this.#idleTimer = setTimeout(() => this.#start(), idle);
-    this.#latestTimer ??= setTimeout(() => this.#start(), latest);
+    this.#idleTimer = setTimeout(() => this.#due(), idle);
+  }
+
+  /** The time for a save has come. One that is under way schedules the next when it ends. */
+  #due(): void {
+    this.#stopTimers();
+    this.#start();
   }
 
   #stopTimers(): void {
@@ -198,6 +204,8 @@ export class WriteBack {
     cache.endSave(true);
     if (cache.unsavedMemory <= limit) this.#release();
     else this.#start();
+    // Written meanwhile, and its time came before this save had ended.
+    if (cache.unsavedMemory > 0 && !this.#saving && this.#latestTimer === undefined) this.#schedule();
     this.#options.onSaved(runs.reduce((sum, { start, end }) => sum + end - start, 0));
   }
 
@@ -208,7 +216,7 @@ export class WriteBack {
     const failure = asDiskError(error, 'The disk cannot be saved');
     const known = this.#failure?.kind === failure.kind;
     this.#failure = failure;
-    if (cache.unsavedMemory > 0) this.#latestTimer = setTimeout(() => this.#start(), latest);
+    if (cache.unsavedMemory > 0) this.#latestTimer = setTimeout(() => this.#due(), latest);
     if (!known) onError(failure);
     return failure;
   }

@@ -132,7 +132,8 @@ export class ImageSession {
   async #open(writable: boolean): Promise<RemoteDisk> {
     if (this.#disk !== undefined && (this.#writable || !writable)) return this.#disk;
     await this.#close();
-    this.#disk = await this.#engine.open(this.#entry.id, { readOnly: !writable });
+    // A guest that makes a file system writes mostly zeros.
+    this.#disk = await this.#engine.open(this.#entry.id, writable ? { detectZeroes: 'unmap' } : { readOnly: true });
     this.#writable = writable;
     return this.#disk;
   }

@@ -14,7 +14,7 @@ import { readBytes, type Storage } from '../storage/storage.ts';
 import { type CacheFlags, type CacheMode, cacheFlags } from './cache-mode.ts';
 import { bare, closeAll, dataFileOpener, forWriting, sameBytes } from './data-file.ts';
 import { BlockNode } from './node.ts';
-import type { NodeOptions } from './node-types.ts';
+import type { DetectZeroes, NodeOptions } from './node-types.ts';
 import { askSecret, type Secret, type SecretCallback } from './secrets.ts';
 
 /** Images in one chain, the active one included. */
@@ -67,6 +67,11 @@ export interface OpenOptions {
   readonly noData?: boolean;
   /** When writes become durable, and what is cached (disk/cache-mode.ts); default `writeback`: at `flush`. */
   readonly cache?: CacheMode | CacheFlags;
+  /**
+   * A write of nothing but zeros becomes a request for zeros, which takes no space where the format has a way to say so; `unmap` gives up the
+   * space that was taken, too. Default: zeros are data like any other. Backing files are never concerned.
+   */
+  readonly detectZeroes?: DetectZeroes;
   /** The formats to choose from; default all. */
   readonly formats?: readonly FormatDescriptor[];
 }
@@ -80,7 +85,7 @@ export interface ChainOptions extends OpenOptions {
   readonly options?: OptionSet;
   /** Opens what is below an image in place of `resolve`. `chain` are the files of the images above, those of the one that asks being the last. */
   readonly openBacking?: (driver: ImageDriver, chain: ChainFiles) => Io<BlockNode | undefined>;
-  readonly node?: Pick<NodeOptions, 'keepSpace' | 'detectZeroes'>;
+  readonly node?: Pick<NodeOptions, 'keepSpace'>;
 }
 
 /** Opens an image and its backing chain. The node owns the storages; if opening fails those of backing and data files are closed again. */
@@ -128,6 +133,7 @@ export function* openChain(given: Storage, options: ChainOptions, above: ChainFi
       cache,
       ...(probed && descriptor.name === 'raw' ? { guard: refuseNewFormat(formats) } : {}),
       owned: true,
+      detectZeroes: options.detectZeroes,
       ...options.node,
     });
   } catch (error) {
@@ -182,7 +188,7 @@ export function* openReference(backing: BackingReference, options: ReferenceOpti
       throw new DiskError('refused', `The backing file ${JSON.stringify(backing.name)} is in the chain already: the chain is a cycle`, {
         field: 'backing_file',
       });
-    const { format: _, noBacking: __, dataStorage: ___, ...rest }: OpenOptions = options;
+    const { format: _, noBacking: __, dataStorage: ___, detectZeroes: ____, ...rest }: OpenOptions = options;
     // Writing through is the business of the top image, as in QEMU.
     const cache = { ...cacheFlags(options.cache), writeback: true };
     return yield* openChain(storage, { ...rest, cache, readOnly: !writable, ...(format ? { format } : {}) }, above);

@@ -47,7 +47,8 @@ export function* openFormat(descriptor: FormatDescriptor | undefined, request: N
       {
         readOnly: place.readOnly,
         options,
-        node: { keepSpace: common.keepSpace, detectZeroes: common.detectZeroes },
+        node: { keepSpace: common.keepSpace },
+        ...(common.detectZeroes ? { detectZeroes: common.detectZeroes } : {}),
         ...(dataStorage ? { dataStorage } : {}),
         resolve: (reference) => runAsync(openNamed(reference, place, request)),
         openBacking: (driver, chain) => (alone ? nothing() : openBacking(driver, chain, request, descriptor === undefined)),

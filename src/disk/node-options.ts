@@ -3,12 +3,13 @@ import type { DiskError } from '../base/errors.ts';
 import { type OptionSet, refusedOption } from '../base/options.ts';
 import type { CacheFlags } from './cache-mode.ts';
 import type { NodePlace } from './graph.ts';
+import type { DetectZeroes } from './node-types.ts';
 
 /** What a node hands on to its children, unless they say otherwise. */
 export interface CommonOptions {
   readonly cache: CacheFlags;
   readonly keepSpace: boolean;
-  readonly detectZeroes?: 'on' | 'unmap' | undefined;
+  readonly detectZeroes?: DetectZeroes | undefined;
 }
 
 const NODE_NAME = /^[a-z][-a-z0-9._]{0,30}$/i;

@@ -12,6 +12,9 @@ export interface ZeroOptions {
   readonly fallback?: boolean;
 }
 
+/** What becomes of zeros that are written as data, after QEMU's `detect-zeroes`. */
+export type DetectZeroes = 'on' | 'unmap';
+
 export interface NodeOptions {
   readonly driver: ImageDriver;
   readonly backing?: BlockNode;
@@ -28,5 +31,5 @@ export interface NodeOptions {
   /** Discards do nothing, and zeros are written without giving space back. */
   readonly keepSpace?: boolean;
   /** Zeros that are written as data are turned into a request for zeros; `unmap` gives the space back too. */
-  readonly detectZeroes?: 'on' | 'unmap' | undefined;
+  readonly detectZeroes?: DetectZeroes | undefined;
 }

@@ -45,7 +45,7 @@ export function createDisk(storage: Storage | PromiseLike<Storage>, options: Cre
 }
 
 function* create(storage: Storage | PromiseLike<Storage>, all: CreateOptions): Io<Disk> {
-  const { format, size, backing, resolve, cache, secret: given, formats = allFormats, ...rest } = all;
+  const { format, size, backing, resolve, cache, secret: given, detectZeroes, formats = allFormats, ...rest } = all;
   const opened = anyAlignment('then' in storage ? yield* wait(storage) : storage);
   const files: Storage[] = [];
   const secret = given === undefined ? undefined : askedOnce(opened.name, given);
@@ -61,7 +61,14 @@ function* create(storage: Storage | PromiseLike<Storage>, all: CreateOptions): I
     const named = { ...(backing ? { backing } : {}), options: formatOptions(rest) };
     yield* descriptor.create(opened, { size: bytes, ...named, ...(ask ? { secret: ask } : {}), dataFile });
     const [dataStorage] = files;
-    return new Disk(yield* openChain(opened, { ...opening, format: descriptor.name, ...(dataStorage ? { dataStorage } : {}) }));
+    return new Disk(
+      yield* openChain(opened, {
+        ...opening,
+        format: descriptor.name,
+        ...(detectZeroes ? { detectZeroes } : {}),
+        ...(dataStorage ? { dataStorage } : {}),
+      }),
+    );
   } catch (error) {
     yield* closeAll(files);
     yield* opened.close();

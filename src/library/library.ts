@@ -8,6 +8,7 @@
  * - An image appears in the list when it is complete. What a tab that died left half-made is swept when a library is opened.
  */
 import { DiskError } from '../base/errors.ts';
+import type { DetectZeroes } from '../disk/node-types.ts';
 import { createDisk, openDisk } from '../disk/open.ts';
 import type { JobOptions } from '../jobs/job.ts';
 import { mendIndexedDb } from '../storage/indexed-db-renewal.ts';
@@ -71,6 +72,15 @@ export interface CreateImageOptions {
 export interface ImportOptions {
   readonly name: string;
   readonly place?: Place;
+}
+
+/** How an image is opened. */
+export interface OpenImageOptions {
+  readonly readOnly?: boolean;
+  /** The passphrase of an encrypted image. */
+  readonly secret?: string;
+  /** See `OpenOptions.detectZeroes`. */
+  readonly detectZeroes?: DetectZeroes;
 }
 
 export interface LibraryOptions {
@@ -197,11 +207,11 @@ export class Library {
   }
 
   /** Opens an image. Throws `locked` if somebody has it open for writing, unless `readOnly`; `refused` for one whose passphrase is missing. */
-  async openImage(id: string, { readOnly = false, secret }: { readOnly?: boolean; secret?: string } = {}): Promise<OpenImage> {
+  async openImage(id: string, { readOnly = false, secret, detectZeroes }: OpenImageOptions = {}): Promise<OpenImage> {
     const record = await this.#catalogue.ready(id);
     const { format } = record;
     const place = this.#place(record.place);
-    const opening = { format, readOnly, ...(secret === undefined ? {} : { secret }) };
+    const opening = { format, readOnly, ...(secret === undefined ? {} : { secret }), ...(detectZeroes ? { detectZeroes } : {}) };
     if (readOnly) {
       const view = await place.view(id);
       return new OpenImage(id, await openDisk(view, opening), view, { spend: (work) => work(), closed: async () => undefined });

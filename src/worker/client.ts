@@ -19,6 +19,7 @@ import type {
   ImportOptions,
   JobOptions,
   MapSummary,
+  OpenImageOptions,
   RemoteDisk,
   RemoteLibrary,
   StorageReport,
@@ -148,8 +149,8 @@ class WorkerEngine implements Engine {
     globalThis.addEventListener?.('pagehide', this.#hide);
   }
 
-  async open(imageId: string, { readOnly = false, secret }: { readOnly?: boolean; secret?: string } = {}): Promise<RemoteDisk> {
-    const { disk, ...state } = await this.#connection.call('open', { image: imageId, readOnly, ...(secret === undefined ? {} : { secret }) });
+  async open(imageId: string, options: OpenImageOptions = {}): Promise<RemoteDisk> {
+    const { disk, ...state } = await this.#connection.call('open', { image: imageId, readOnly: false, ...options });
     return new WorkerDisk(this.#connection, imageId, disk, state);
   }
 

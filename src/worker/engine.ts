@@ -6,9 +6,17 @@ import type { AsyncDisk } from '../disk/async-disk.ts';
 import type { DriveStatistics } from '../drive/accounting.ts';
 import type { GeometryReport } from '../drive/geometry.ts';
 import type { JobOptions } from '../jobs/job.ts';
-import type { CreateImageOptions, ExportedImage, ExportOptions, ImageEntry, ImportOptions, StorageReport } from '../library/library.ts';
+import type {
+  CreateImageOptions,
+  ExportedImage,
+  ExportOptions,
+  ImageEntry,
+  ImportOptions,
+  OpenImageOptions,
+  StorageReport,
+} from '../library/library.ts';
 
-export type { CreateImageOptions, ExportedImage, ExportOptions, ImageEntry, ImportOptions, JobOptions, StorageReport };
+export type { CreateImageOptions, ExportedImage, ExportOptions, ImageEntry, ImportOptions, JobOptions, OpenImageOptions, StorageReport };
 
 /** The engine, running elsewhere. Every call rejects with a `DiskError`. */
 export interface Engine {
@@ -17,7 +25,7 @@ export interface Engine {
    * Opens an image of the library; `secret` is the passphrase of an encrypted one. Throws `locked` if somebody has it open for writing, unless
    * `readOnly` (see `requestRelease`), `refused` with the field `key-secret` or `encrypt.key-secret` if the passphrase is missing or wrong.
    */
-  open(imageId: string, options?: { readOnly?: boolean; secret?: string }): Promise<RemoteDisk>;
+  open(imageId: string, options?: OpenImageOptions): Promise<RemoteDisk>;
   /** Makes everything written so far durable, on every disk that is open for writing. */
   flush(): Promise<void>;
   /**

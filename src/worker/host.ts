@@ -112,8 +112,8 @@ class Host {
       return undefined;
     },
     flush: () => this.#flushAll(),
-    open: async ({ image, readOnly, secret }) => {
-      const opened = await (await this.#theLibrary()).openImage(image, { readOnly, ...(secret === undefined ? {} : { secret }) });
+    open: async ({ image, ...options }) => {
+      const opened = await (await this.#theLibrary()).openImage(image, options);
       const number = ++this.#lastNumber;
       this.#disks.set(number, {
         image: opened,

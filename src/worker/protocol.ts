@@ -6,6 +6,7 @@
 import { DiskError, type DiskErrorJson } from '../base/errors.ts';
 import type { DiskInfo } from '../disk/info.ts';
 import type { MapRun } from '../disk/node.ts';
+import type { DetectZeroes } from '../disk/node-types.ts';
 import type { DriveStatistics } from '../drive/accounting.ts';
 import type { GeometryReport } from '../drive/geometry.ts';
 import type { BitmapInfo, CheckResult, SnapshotInfo } from '../formats/driver.ts';
@@ -13,7 +14,7 @@ import type { ImageEntry, Place, StorageReport } from '../library/library.ts';
 import type { MapSummary } from './engine.ts';
 
 /** Changed with every change to the messages. */
-export const PROTOCOL_VERSION = 4;
+export const PROTOCOL_VERSION = 5;
 
 /** What the page mirrors of an open disk. */
 export interface DiskState {
@@ -31,7 +32,7 @@ export interface Calls {
   hello: { arguments: { version: number; library: string }; result: { version: number } };
   close: { arguments: Nothing; result: undefined };
   flush: { arguments: Nothing; result: undefined };
-  open: { arguments: { image: string; readOnly: boolean; secret?: string }; result: DiskState & { disk: number } };
+  open: { arguments: { image: string; readOnly: boolean; secret?: string; detectZeroes?: DetectZeroes }; result: DiskState & { disk: number } };
   list: { arguments: Nothing; result: ImageEntry[] };
   create: { arguments: { name: string; format: Format; size: number; place?: Place; clusterSize?: number }; result: ImageEntry };
   import: { arguments: { name: string; place?: Place; file: Blob }; result: ImageEntry };
@@ -122,7 +123,7 @@ const checks: { readonly [M in Method]: Checks<Arguments<M>> } = {
   hello: { version: isSize, library: isText },
   close: {},
   flush: {},
-  open: { ...onImage, readOnly: isFlag, secret: optional(isText) },
+  open: { ...onImage, readOnly: isFlag, secret: optional(isText), detectZeroes: optional(oneOf('on', 'unmap')) },
   list: {},
   create: { name: isText, format: isFormat, size: isSize, place: isPlace, clusterSize: optional(isSize) },
   import: { name: isText, place: isPlace, file: (value) => value instanceof Blob },

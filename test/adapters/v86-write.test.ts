@@ -2,7 +2,7 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { type V86Disk, type V86DiskOptions, v86Disk } from '../../src/adapters/v86.ts';
 import { KiB, MiB } from '../../src/base/units.ts';
-import { expectBytes, get, getNow, memoryDisk, pattern, SlowDisk } from './slow-disk.ts';
+import { expectBytes, get, getNow, memoryDisk, noSpace, pattern, SlowDisk } from './slow-disk.ts';
 
 const BLOCK = 32 * KiB;
 
@@ -71,6 +71,22 @@ describe('writing', () => {
     ]);
     for (let sector = 50; sector <= 80; sector++) expectBytes(await below.inner.read(sector * 512, 512), pattern(512, sector));
     expect(disk.statistics).toMatchObject({ writes: 32, writtenBytes: 33 * 512, dirtyBytes: 0, saves: 1, savedBytes: 33 * 512 });
+    await disk.close();
+  });
+
+  it('keeps whole blocks of zeros apart, for a disk that looks out for them', async () => {
+    const { disk, below } = await slow();
+    disk.set(0, pattern(BLOCK, 1), () => undefined);
+    disk.set(BLOCK, new Uint8Array(3 * BLOCK), () => undefined);
+    disk.set(4 * BLOCK, pattern(512, 2), () => undefined);
+    // Part of a block.
+    disk.set(4 * BLOCK + 512, new Uint8Array(512), () => undefined);
+    await disk.save();
+    expect(below.log.filter(({ verb }) => verb === 'write')).toEqual([
+      { verb: 'write', offset: 0, length: BLOCK },
+      { verb: 'write', offset: BLOCK, length: 3 * BLOCK },
+      { verb: 'write', offset: 4 * BLOCK, length: 1024 },
+    ]);
     await disk.close();
   });
 
@@ -156,6 +172,39 @@ describe('saving by itself', () => {
     expect(disk.statistics.dirtyBytes).toBe(0);
     await vi.advanceTimersByTimeAsync(20_000);
     expect(below.count('flush')).toBe(1);
+  });
+
+  it('what was written during a save that takes long', async () => {
+    const { disk, below } = await slow();
+    let open = () => {};
+    below.gate = new Promise((resolve) => {
+      open = resolve;
+    });
+    disk.set(0, pattern(512, 2), () => undefined);
+    await vi.advanceTimersByTimeAsync(2000);
+    disk.set(512, pattern(512, 3), () => undefined);
+    // Both of its times come while the first save still waits.
+    await vi.advanceTimersByTimeAsync(10_000);
+    below.gate = undefined;
+    open();
+    await vi.advanceTimersByTimeAsync(1100);
+    expect([below.count('write'), below.count('flush'), disk.statistics.dirtyBytes]).toEqual([2, 2, 0]);
+  });
+
+  it('what was written after a save of nothing that failed', async () => {
+    const { disk, below } = await slow({ unsavedLimit: BLOCK });
+    let broken = true;
+    below.fault = () => {
+      if (broken) throw noSpace();
+    };
+    const failed = disk.save();
+    await Promise.all([expect(failed).rejects.toMatchObject({ kind: 'no-space' }), vi.advanceTimersByTimeAsync(100)]);
+    broken = false;
+    const done = vi.fn();
+    disk.set(0, pattern(2 * BLOCK, 2), done);
+    expect(done).not.toHaveBeenCalled();
+    await vi.advanceTimersByTimeAsync(5100);
+    expect([done.mock.calls.length, disk.statistics.dirtyBytes]).toEqual([1, 0]);
   });
 
   it('five seconds after the first write at the latest', async () => {
