@@ -49,6 +49,7 @@ export { type Increment, type IncrementOptions, type Since, writeIncrement } fro
 export type { CopyJobOptions, JobOptions } from './jobs/job.ts';
 export { type Measured, type MeasureOptions, measure } from './jobs/measure.ts';
 export { type RebaseOptions, rebase } from './jobs/rebase.ts';
+export { temporaryStorage } from './layers/temporary.ts';
 export type { Place } from './library/library.ts';
 export { blobStorage } from './storage/blob.ts';
 export { indexedDbStorage } from './storage/indexed-db.ts';

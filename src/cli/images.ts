@@ -38,6 +38,8 @@ export interface OpenRequest {
   readonly format?: string | undefined;
   readonly readOnly: boolean;
   readonly cache?: CacheMode | undefined;
+  /** Writes go to memory and are forgotten; the image is only read. */
+  readonly snapshot?: boolean | undefined;
   /** Do not open backing files. */
   readonly noBacking?: boolean;
   /** Put an empty disk in place of the backing file, which need not exist. */
@@ -111,6 +113,7 @@ export class Images {
           readOnly,
           noBacking,
           emptyBacking: unsafeBacking,
+          snapshot: request.snapshot ?? false,
           repair,
           warn,
           onMismatch: (message) => {

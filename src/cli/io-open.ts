@@ -16,7 +16,6 @@ export async function openFile(
   const cache = cacheMode(options.last('t')) ?? (options.has('n') ? 'none' : undefined);
   const discardMode = options.last('d') ?? 'unmap';
   if (!['unmap', 'on', 'ignore', 'off'].includes(discardMode)) throw new Failure(`Invalid discard option: ${discardMode}`);
-  const unmap = discardMode === 'unmap' || discardMode === 'on';
   if (needsDirect(options) && cache !== 'none' && cache !== 'directsync') {
     complain(
       session.terminal,
@@ -31,8 +30,7 @@ export async function openFile(
     // What the options say of it decides.
     readOnly: options.has('r') && how.options?.get('read-only') !== 'off',
     cache,
-    unmap,
-    keepSpace: !unmap,
+    keepSpace: discardMode === 'ignore' || discardMode === 'off',
     copyOnRead: options.has('C'),
     snapshot: options.has('s'),
     forceShare: options.has('U'),

@@ -2,16 +2,12 @@
  * What the commands of `io` share: the open image, requests under way, and guest bytes in whole sectors: QEMU rounds the size of a raw
  * file up to a sector, so reads see zeros there and writes extend the file.
  */
-import { type CacheMode, createDisk, type Disk, DiskError, memoryStorage, OptionSet } from '../index.ts';
+import { type CacheMode, type Disk, DiskError, OptionSet } from '../index.ts';
 import { CannotOpen, Images, type OpenRequest } from './images.ts';
 import { wholeSectors } from './sizes.ts';
 import { complain, type Terminal } from './terminal.ts';
 
 export interface SessionOpen extends OpenRequest {
-  /** Writes go to memory and are forgotten. */
-  readonly snapshot?: boolean;
-  /** Discards and unmaps reach the overlay in memory; `keepSpace` is for the image. */
-  readonly unmap: boolean;
   /** -C: what is read is copied from the backing file. */
   readonly copyOnRead?: boolean;
 }
@@ -62,8 +58,8 @@ export class Session {
 
   async #open(request: SessionOpen): Promise<void> {
     if (request.copyOnRead && request.readOnly) throw new CannotOpen("Can't use copy-on-read on read-only device");
-    const { disk } = await this.#images.tryOpen(request.snapshot ? { ...request, readOnly: true } : request);
-    this.#disk = request.snapshot ? await this.#overlay(disk, request.path) : disk;
+    const { disk } = await this.#images.tryOpen(request);
+    this.#disk = disk;
     this.#how = request;
   }
 
@@ -155,17 +151,13 @@ export class Session {
 
   async zero(offset: number, length: number, { unmap, fallback }: { unmap: boolean; fallback: boolean }): Promise<void> {
     await this.#reach(offset + length);
-    await this.#require().zero(offset, length, { unmap: unmap && this.#unmap, fallback });
-  }
-
-  get #unmap(): boolean {
-    return this.#how?.snapshot ? this.#how.unmap : true;
+    await this.#require().zero(offset, length, { unmap, fallback });
   }
 
   async discard(offset: number, length: number): Promise<void> {
     const disk = this.#require();
     const inside = offset + length > this.size ? length : Math.max(0, Math.min(length, disk.size - offset));
-    if (this.#unmap || offset + inside > disk.size) await disk.discard(offset, inside);
+    await disk.discard(offset, inside);
   }
 
   #require(): Disk {
@@ -177,17 +169,5 @@ export class Session {
   async #reach(end: number): Promise<void> {
     const disk = this.#require();
     if (end > disk.size && end <= this.size && !disk.readOnly) await disk.resize(this.size);
-  }
-
-  /** A disk in memory over this one. */
-  async #overlay(below: Disk, path: string): Promise<Disk> {
-    const disk = await createDisk(memoryStorage({ name: path }), {
-      format: 'qcow2',
-      size: wholeSectors(below.size),
-      backing: { name: path, format: 'raw' },
-      resolve: () => below.storage,
-    });
-    this.#images.adopt(disk, path);
-    return disk;
   }
 }

@@ -72,6 +72,11 @@ export interface OpenOptions {
    * space that was taken, too. Default: zeros are data like any other. Backing files are never concerned.
    */
   readonly detectZeroes?: DetectZeroes;
+  /**
+   * Writes are thrown away when the disk is closed: they go to a temporary overlay, in memory (`true`) or in an empty storage (made with
+   * `temporaryStorage`, so that it vanishes too), and the image is only read. The disk is then that overlay, in whole sectors.
+   */
+  readonly snapshot?: boolean | Storage | PromiseLike<Storage>;
   /** The formats to choose from; default all. */
   readonly formats?: readonly FormatDescriptor[];
 }
@@ -85,7 +90,7 @@ export interface ChainOptions extends OpenOptions {
   readonly options?: OptionSet;
   /** Opens what is below an image in place of `resolve`. `chain` are the files of the images above, those of the one that asks being the last. */
   readonly openBacking?: (driver: ImageDriver, chain: ChainFiles) => Io<BlockNode | undefined>;
-  readonly node?: Pick<NodeOptions, 'keepSpace'>;
+  readonly node?: Pick<NodeOptions, 'keepSpace' | 'forgotten'>;
 }
 
 /** Opens an image and its backing chain. The node owns the storages; if opening fails those of backing and data files are closed again. */
@@ -188,7 +193,7 @@ export function* openReference(backing: BackingReference, options: ReferenceOpti
       throw new DiskError('refused', `The backing file ${JSON.stringify(backing.name)} is in the chain already: the chain is a cycle`, {
         field: 'backing_file',
       });
-    const { format: _, noBacking: __, dataStorage: ___, detectZeroes: ____, ...rest }: OpenOptions = options;
+    const { format: _, noBacking: __, dataStorage: ___, detectZeroes: ____, snapshot: _____, ...rest }: OpenOptions = options;
     // Writing through is the business of the top image, as in QEMU.
     const cache = { ...cacheFlags(options.cache), writeback: true };
     return yield* openChain(storage, { ...rest, cache, readOnly: !writable, ...(format ? { format } : {}) }, above);

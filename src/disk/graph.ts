@@ -5,6 +5,7 @@
  */
 import { type Io, runAsync } from '../base/io.ts';
 import { OptionSet, refusedOption } from '../base/options.ts';
+import { allFormats } from '../formats/all.ts';
 import { AlignStorage, anyAlignment } from '../layers/align.ts';
 import { FilterStorage } from '../layers/filter.ts';
 import type { Storage } from '../storage/storage.ts';
@@ -17,6 +18,7 @@ import { LayerImage } from './layer-image.ts';
 import { BlockNode } from './node.ts';
 import { type CommonOptions, takeCommonOptions, unknownReference } from './node-options.ts';
 import { parseJsonName } from './option-text.ts';
+import { withTemporary } from './temporary.ts';
 
 /** What `openGraph` takes. */
 export interface GraphOptions extends Omit<OpenOptions, 'resolve' | 'format' | 'formats' | 'dataStorage'> {
@@ -47,7 +49,7 @@ export function openGraph(
 function* open({ name, options: given }: Parameters<typeof openGraph>[0], options: GraphOptions): Io<Disk> {
   const place: NodePlace = {
     graph: options,
-    readOnly: options.readOnly ?? true,
+    readOnly: options.snapshot ? true : (options.readOnly ?? true),
     role: 'image',
     above: [],
     driver: options.format,
@@ -57,7 +59,8 @@ function* open({ name, options: given }: Parameters<typeof openGraph>[0], option
   const set = new OptionSet(given?.entries());
   const { node } = yield* openNode(name, set, place);
   if (!node) throw new Error('tabdisk: an image came out of the graph without its node');
-  return new Disk(node);
+  if (!options.snapshot) return new Disk(node);
+  return new Disk(yield* withTemporary(node, options.snapshot, { formats: allFormats, keepSpace: options.keepSpace ?? false }));
 }
 
 /** Where in the graph a node is. */

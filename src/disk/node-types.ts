@@ -28,6 +28,8 @@ export interface NodeOptions {
   readonly onClose?: () => void;
   /** The image that a layer of this node passes requests on to: where the bytes are is for that image to say. */
   readonly filtered?: BlockNode;
+  /** Closing saves nothing: nobody will open the image again. */
+  readonly forgotten?: boolean;
   /** Discards do nothing, and zeros are written without giving space back. */
   readonly keepSpace?: boolean;
   /** Zeros that are written as data are turned into a request for zeros; `unmap` gives the space back too. */

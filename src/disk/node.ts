@@ -223,7 +223,7 @@ export class BlockNode implements Storage {
     if (this.#closed) return;
     const held = yield* this.#ranges.acquire(0, Number.MAX_SAFE_INTEGER, true);
     try {
-      yield* this.driver.close();
+      if (!this.#options.forgotten) yield* this.driver.close();
     } finally {
       this.#closed = true;
       this.#ranges.release(held);

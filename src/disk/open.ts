@@ -9,7 +9,9 @@ import type { Storage } from '../storage/storage.ts';
 import { type OpenOptions, openChain } from './chain.ts';
 import { closeAll, dataFileOpener } from './data-file.ts';
 import { Disk } from './disk.ts';
+import type { BlockNode } from './node.ts';
 import { askedOnce, askSecret } from './secrets.ts';
+import { withTemporary } from './temporary.ts';
 
 /**
  * Opens a disk image. The disk owns the storage and closes it. Throws `wrong-format`, `corrupt` or `unsupported` naming the field;
@@ -22,15 +24,21 @@ export function openDisk(storage: Storage | PromiseLike<Storage>, options: OpenO
 function* open(storage: Storage | PromiseLike<Storage>, options: OpenOptions): Io<Disk> {
   const opened = 'then' in storage ? yield* wait(storage) : storage;
   try {
-    return new Disk(yield* openChain(opened, options));
+    return new Disk(yield* openNode(opened, options));
   } catch (error) {
     yield* opened.close();
     throw error;
   }
 }
 
+function* openNode(storage: Storage, { snapshot, ...options }: OpenOptions): Io<BlockNode> {
+  if (!snapshot) return yield* openChain(storage, options);
+  const node = yield* openChain(storage, { ...options, readOnly: true });
+  return yield* withTemporary(node, snapshot, { formats: allFormats, ...options });
+}
+
 /** What `createDisk` takes besides the format's own options (QEMU's names, `cluster_size`, or camel case, `clusterSize`). */
-export interface CreateOptions extends Omit<OpenOptions, 'format' | 'readOnly' | 'noBacking' | 'noData' | 'dataStorage' | 'repair'> {
+export interface CreateOptions extends Omit<OpenOptions, 'format' | 'readOnly' | 'noBacking' | 'noData' | 'dataStorage' | 'repair' | 'snapshot'> {
   readonly format: string;
   /** Bytes. May be left out with a backing file: its size is taken. */
   readonly size?: number;

@@ -1,0 +1,68 @@
+/**
+ * Opening with `snapshot`, after QEMU's snapshot=on: the image is opened read-only and stays byte for byte as it is; writes go to a qcow2
+ * overlay over it, which the guest sees until the disk is closed. Nothing is flushed and nothing saved at the end: there is nothing to keep.
+ */
+import { roundUp } from '../base/bytes.ts';
+import { DiskError } from '../base/errors.ts';
+import { type Io, wait } from '../base/io.ts';
+import { SECTOR } from '../base/units.ts';
+import type { FormatDescriptor } from '../formats/driver.ts';
+import { findFormat } from '../formats/registry.ts';
+import { memoryStorage } from '../storage/memory.ts';
+import type { Storage } from '../storage/storage.ts';
+import { openChain } from './chain.ts';
+import type { BlockNode } from './node.ts';
+import type { NodeOptions } from './node-types.ts';
+
+/** Where the overlay of a disk opened with `snapshot` goes: memory, or an empty storage. */
+export type TemporaryPlace = true | Storage | PromiseLike<Storage>;
+
+/** Bytes of a name that fit into an image's header. */
+const NAME_LIMIT = 1000;
+
+/** An overlay over `below`, in whole sectors, that owns it. If that fails both are closed. */
+export function* withTemporary(
+  below: BlockNode,
+  place: TemporaryPlace,
+  options: { readonly formats: readonly FormatDescriptor[] } & Pick<NodeOptions, 'keepSpace' | 'detectZeroes'>,
+): Io<BlockNode> {
+  try {
+    return yield* openTemporary(below, place, options);
+  } catch (error) {
+    yield* below.close();
+    throw error;
+  }
+}
+
+function* openTemporary(
+  below: BlockNode,
+  place: TemporaryPlace,
+  { formats, keepSpace, detectZeroes }: Parameters<typeof withTemporary>[2],
+): Io<BlockNode> {
+  const { create } = findFormat(formats, 'qcow2');
+  if (!create)
+    throw new DiskError('unsupported', 'The temporary overlay of a snapshot needs qcow2, which is not among the formats', { field: 'snapshot' });
+  const given = place === true ? memoryStorage({ name: `changes to ${below.name}` }) : place;
+  const storage = 'then' in given ? yield* wait(given) : given;
+  try {
+    if (storage.size !== 0)
+      throw new DiskError('refused', `${storage.name} is not empty: the temporary overlay would destroy it`, { field: 'snapshot' });
+    // The name is for people: the overlay is opened over the node at hand.
+    const name = below.fileName ?? below.name;
+    const backing = { name: name.length > 0 && name.length < NAME_LIMIT ? name : 'the image', format: below.driver.format };
+    yield* create(storage, { size: roundUp(below.size, SECTOR), backing, options: {} });
+    return yield* openChain(storage, {
+      format: 'qcow2',
+      formats,
+      cache: 'unsafe',
+      openBacking: function* () {
+        return below;
+      },
+      ...(detectZeroes ? { detectZeroes } : {}),
+      node: { keepSpace: keepSpace ?? false, forgotten: true },
+    });
+  } catch (error) {
+    yield* storage.close();
+    throw error;
+  }
+}
