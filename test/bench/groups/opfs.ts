@@ -1,0 +1,160 @@
+/**
+ * The engine on OPFS, synchronous in a dedicated worker, against the bare access handle: of the same file where bytes are only read or written
+ * over, of a file of its own where the image grows. Tables are warm and no cache is on unless a row says so.
+ */
+import { createDisk, type Disk } from '../../../src/index.ts';
+import { type Bench, type Group, generator, interleave, noise, type Row, shuffled, timeCalls } from '../harness.ts';
+import { type BareHandle, bareHandle, KIB, MIB, opfsOver } from '../opfs-files.ts';
+
+const DISK_SIZE = 256 * MIB;
+/** Of the disks that grow, and the file that grows beside them. */
+const GROWING_SIZE = 4096 * MIB;
+const WRITES = 1000;
+
+const READ = { anchor: 'bare handle, same file' };
+const WRITE = { anchor: 'the same on the bare handle' };
+
+const rows: readonly Row[] = [
+  { id: 'opfs-read-4k', what: '4 KiB random read, qcow2 on OPFS, sync in the worker, tables warm, cache off', ...READ, target: 1.25 },
+  { id: 'opfs-read-4k-cached', what: '4 KiB random read, all in cache', ...READ, target: 0.4, notBuilt: 'block cache layer' },
+  { id: 'opfs-read-1m', what: '1 MiB sequential read, cache off', ...READ, target: 1.05 },
+  { id: 'opfs-read-512', what: '512 B random read, cache off', ...READ },
+  { id: 'opfs-read-64k', what: '64 KiB random read, cache off', ...READ },
+  {
+    id: 'opfs-write-4k-new-writeback',
+    what: '4 KiB sequential writes, write-back, flush at the end, clusters new',
+    anchor: 'bare handle, 4 KiB writes + flush',
+    target: 0.15,
+    notBuilt: 'write-back',
+  },
+  {
+    id: 'opfs-write-4k-writeback',
+    what: '4 KiB random writes over allocated clusters, write-back, flush every 1,000',
+    ...WRITE,
+    target: 0.6,
+    notBuilt: 'write-back',
+  },
+  { id: 'opfs-write-4k-allocating', what: '4 KiB random writes, all allocating, flush every 1,000', ...WRITE, target: 1.2 },
+  { id: 'opfs-write-4k-new', what: '4 KiB sequential writes, cache off, flush at the end, clusters new', ...WRITE },
+  { id: 'opfs-write-4k', what: '4 KiB random writes over allocated clusters, cache off, flush every 1,000', ...WRITE },
+  { id: 'opfs-write-1m', what: '1 MiB sequential writes over allocated clusters, cache off', ...WRITE },
+];
+
+export const opfs: Group = { name: 'engine on OPFS', where: 'worker', rows, measure };
+
+async function measure(bench: Bench): Promise<void> {
+  await measureAllocated(bench);
+  await measureGrowing(bench);
+}
+
+/** A disk all of whose clusters are allocated, one behind the other. */
+interface AllocatedDisk {
+  readonly disk: Disk;
+  readonly handle: BareHandle;
+  /** Where guest byte 0 is in the file. */
+  readonly hostStart: number;
+}
+
+async function allocatedDisk(): Promise<AllocatedDisk> {
+  const handle = await bareHandle('bench-allocated');
+  const disk = await createDisk(opfsOver('bench-allocated', handle), { format: 'qcow2', size: DISK_SIZE });
+  const block = noise(MIB);
+  for (let at = 0; at < DISK_SIZE; at += MIB) disk.writeSync(at, block);
+  disk.flushSync();
+  for await (const run of disk.map()) {
+    if (run.length !== DISK_SIZE || run.offset === undefined) throw new Error('the disk does not lie in one run');
+    return { disk, handle, hostStart: run.offset };
+  }
+  throw new Error('the disk has no runs');
+}
+
+async function measureAllocated(bench: Bench): Promise<void> {
+  const { disk, handle, hostStart } = await allocatedDisk();
+  const reads: [id: string, size: number, sequential: boolean, calls: number][] = [
+    ['opfs-read-4k', 4 * KIB, false, 10_000],
+    ['opfs-read-1m', MIB, true, 256],
+    ['opfs-read-512', 512, false, 10_000],
+    ['opfs-read-64k', 64 * KIB, false, 2000],
+  ];
+  for (const [id, size, sequential, calls] of reads) {
+    if (!bench.wants(id)) continue;
+    bench.progress(id);
+    const places = placesOf(size, sequential);
+    const into = new Uint8Array(size);
+    bench.record(
+      id,
+      await interleave(bench.rounds, {
+        anchor: (round) => timeCalls(calls, (index) => void handle.read(into, { at: hostStart + places(round * calls + index) })),
+        ours: (round) => timeCalls(calls, (index) => void disk.readSync(places(round * calls + index), into)),
+      }),
+    );
+  }
+  const writes: [id: string, size: number, sequential: boolean, calls: number][] = [
+    ['opfs-write-4k', 4 * KIB, false, WRITES],
+    ['opfs-write-1m', MIB, true, 64],
+  ];
+  for (const [id, size, sequential, calls] of writes) {
+    if (!bench.wants(id)) continue;
+    bench.progress(id);
+    const places = placesOf(size, sequential);
+    const bytes = noise(size);
+    bench.record(
+      id,
+      await interleave(bench.rounds, {
+        anchor: (round) =>
+          timeCalls(calls, (index) => {
+            handle.write(bytes, { at: hostStart + places(round * calls + index) });
+            if (index === calls - 1) handle.flush();
+          }),
+        ours: (round) =>
+          timeCalls(calls, (index) => {
+            disk.writeSync(places(round * calls + index), bytes);
+            if (index === calls - 1) disk.flushSync();
+          }),
+      }),
+    );
+  }
+  await disk.close();
+}
+
+/** Offsets of one size, in order or all over the disk. */
+function placesOf(size: number, sequential: boolean): (index: number) => number {
+  const count = DISK_SIZE / size;
+  const order = sequential ? undefined : shuffled(count);
+  return (index) => (order ? (order[index % count] as number) : index % count) * size;
+}
+
+/** Every write meets a cluster that nobody wrote to; a round ends with its flush. */
+async function measureGrowing(bench: Bench): Promise<void> {
+  const bytes = noise(4 * KIB);
+  const clusters = shuffled(GROWING_SIZE / (64 * KIB));
+  const random = generator(7);
+  const within = clusters.map(() => (random() % 16) * 4 * KIB);
+  const kinds: [id: string, place: (index: number) => number][] = [
+    ['opfs-write-4k-allocating', (index) => (clusters[index] as number) * 64 * KIB + (within[index] as number)],
+    ['opfs-write-4k-new', (index) => index * 4 * KIB],
+  ];
+  for (const [id, place] of kinds) {
+    if (!bench.wants(id)) continue;
+    bench.progress(id);
+    const bare = await bareHandle('bench-growing-bare');
+    const disk = await createDisk(opfsOver('bench-growing', await bareHandle('bench-growing')), { format: 'qcow2', size: GROWING_SIZE });
+    bench.record(
+      id,
+      await interleave(bench.rounds, {
+        anchor: (round) =>
+          timeCalls(WRITES, (index) => {
+            bare.write(bytes, { at: place(round * WRITES + index) });
+            if (index === WRITES - 1) bare.flush();
+          }),
+        ours: (round) =>
+          timeCalls(WRITES, (index) => {
+            disk.writeSync(place(round * WRITES + index), bytes);
+            if (index === WRITES - 1) disk.flushSync();
+          }),
+      }),
+    );
+    bare.close();
+    await disk.close();
+  }
+}
