@@ -50,7 +50,7 @@ export type { CopyJobOptions, JobOptions } from './jobs/job.ts';
 export { type Measured, type MeasureOptions, measure } from './jobs/measure.ts';
 export { type RebaseOptions, rebase } from './jobs/rebase.ts';
 export { temporaryStorage } from './layers/temporary.ts';
-export type { Place } from './library/library.ts';
+export type { ImageFormat, Place } from './library/library.ts';
 export { blobStorage } from './storage/blob.ts';
 export { indexedDbStorage } from './storage/indexed-db.ts';
 export { memoryStorage } from './storage/memory.ts';
@@ -62,6 +62,7 @@ export type {
   Engine,
   ExportedImage,
   ExportOptions,
+  ExportSince,
   ImageEntry,
   ImportOptions,
   MapBucket,

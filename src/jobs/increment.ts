@@ -52,10 +52,11 @@ export interface Increment {
  * bitmaps know nothing of what was cut off. Throws `not-found`, `refused` for a bitmap that is inconsistent, `aborted`, and what storages throw.
  */
 export function writeIncrement(source: Disk, storage: Storage, options: IncrementOptions): Promise<Increment> {
-  return runAsync(write(source, storage, options));
+  return runAsync(increment(source, storage, options));
 }
 
-function* write(source: Disk, storage: Storage, options: IncrementOptions): Io<Increment> {
+/** `writeIncrement` inside coroutines. */
+export function* increment(source: Disk, storage: Storage, options: IncrementOptions): Io<Increment> {
   let target: BlockNode | undefined;
   try {
     if (storage.size !== 0) throw new DiskError('refused', `${storage.name} is not empty: an increment there would destroy ${storage.size} bytes`);

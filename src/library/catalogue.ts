@@ -12,11 +12,16 @@ import type { Notes } from './notes.ts';
 /** Where an image is kept. */
 export type Place = 'opfs' | 'indexeddb';
 
+/** The formats of images that are kept. */
+export type ImageFormat = 'qcow2' | 'raw' | 'luks';
+
 /** What the library knows of an image without opening it. */
 export interface ImageRecord {
   readonly id: string;
   readonly name: string;
-  readonly format: 'qcow2' | 'raw';
+  readonly format: ImageFormat;
+  /** Missing in records of earlier versions. */
+  readonly encrypted?: boolean;
   readonly place: Place;
   /** Guest-visible bytes. */
   readonly size: number;

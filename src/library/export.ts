@@ -1,16 +1,20 @@
 /**
  * An image as a file: its own bytes if the formats agree, guest bytes for raw, and for qcow2 a conversion into a temporary image that
  * is streamed and removed. The stream reads on demand. An image that is open for writing is copied first, in one piece with nothing
- * in flight, so that what is streamed is one state of it however long the reader takes.
+ * in flight, so that what is streamed is one state of it however long the reader takes; of an increment only what changed is copied.
+ * What comes from an encrypted image is encrypted with the same passphrase, unless it is raw: then it is plain, and nothing is written meanwhile.
  */
-import { runAsync } from '../base/io.ts';
+import { DiskError } from '../base/errors.ts';
+import { type Io, runAsync } from '../base/io.ts';
 import { MiB } from '../base/units.ts';
-import type { Disk } from '../disk/disk.ts';
+import { Disk } from '../disk/disk.ts';
+import { BlockNode } from '../disk/node.ts';
 import { createDisk, openDisk } from '../disk/open.ts';
 import { convert } from '../jobs/convert.ts';
+import { increment } from '../jobs/increment.ts';
 import { type JobOptions, throwIfAborted } from '../jobs/job.ts';
 import { readBytes, type Storage } from '../storage/storage.ts';
-import type { ImageRecord } from './catalogue.ts';
+import type { ImageFormat, ImageRecord } from './catalogue.ts';
 import { copyBytes } from './copy.ts';
 import type { HeldLock } from './image-lock.ts';
 
@@ -21,8 +25,20 @@ const PROGRESS_INTERVAL = 100;
 
 /** What an exported file is to be. */
 export interface ExportOptions {
-  readonly format: 'qcow2' | 'raw';
+  /** An image in the format `luks` leaves as `luks`, `qcow2` or `raw`. */
+  readonly format: ImageFormat;
+  /** Only what changed since then, as a qcow2 overlay over the export of that time. */
+  readonly since?: ExportSince;
+  /** The name that an overlay gives its backing file, which is qcow2; default the name of a full export. */
+  readonly backing?: string;
+  /** The image's passphrase. An encrypted image that leaves as it is needs none. */
+  readonly secret?: string;
+  /** Where a new image is encrypted: milliseconds that trying its passphrase is to take; default 2000. */
+  readonly iterTime?: number;
 }
+
+/** A snapshot by id or name, or a persistent dirty bitmap that was begun then. */
+export type ExportSince = { readonly snapshot: string } | { readonly bitmap: string };
 
 /** An image on its way out. */
 export interface ExportedImage {
@@ -60,16 +76,28 @@ export async function exportImage(
   const { format, signal, onProgress } = options;
   const { record } = source;
   const cleanup: Cleanup = [];
+  if (options.since && format !== 'qcow2')
+    throw new DiskError('refused', 'What changed since then can be exported as qcow2 only', { field: 'format' });
   const same = format === record.format;
+  if (!same && format === 'luks') throw new DiskError('unsupported', 'Only an image of the format luks leaves as luks', { field: 'format' });
   const toTemporary = format === 'qcow2' && !same;
   // Progress counts guest or file bytes; a conversion counts as the first half of the work.
   const progress = (part: number, parts: number) => (done: number, total: number) => onProgress?.(Math.round((total * part + done) / parts), total);
   try {
     throwIfAborted(signal);
+    if (options.since) {
+      const bytes = await incremental(source, cleanup, scratch, { ...options, since: options.since, onProgress: progress(0, 2) });
+      const job: JobOptions = { ...(signal ? { signal } : {}), onProgress: progress(1, 2) };
+      return {
+        name: fileName(`${record.name} since ${nameOf(options.since)}`, format),
+        size: bytes.size,
+        stream: byteStream(bytes, job, () => undo(cleanup)),
+      };
+    }
     let storage = await frozen(source, cleanup, scratch, signal);
     if (toTemporary) storage = await converted(storage, record, cleanup, scratch, { ...options, onProgress: progress(0, 2) });
     let bytes = storage;
-    if (!same && format === 'raw') bytes = (await opened(storage, record.format, cleanup)).storage;
+    if (!same && format === 'raw') bytes = (await opened(storage, record, cleanup, options)).storage;
     const job: JobOptions = { ...(signal ? { signal } : {}), onProgress: toTemporary ? progress(1, 2) : progress(0, 1) };
     return { name: fileName(record.name, format), size: bytes.size, stream: byteStream(bytes, job, () => undo(cleanup)) };
   } catch (error) {
@@ -119,20 +147,77 @@ async function converted(
   scratch: () => Promise<Scratch>,
   job: ExportOptions & JobOptions,
 ): Promise<Storage> {
-  const source = await opened(storage, record.format, cleanup);
+  const source = await opened(storage, record, cleanup, job);
   return temporary(cleanup, scratch, async (target) => {
+    const encryption = job.secret !== undefined && (await isEncrypted(source)) ? encryptedWith(job.secret, job.iterTime) : {};
     // The disk closes the storage; closing it a second time does nothing.
-    const disk = await createDisk(target, { format: job.format, size: Math.ceil(source.size / 512) * 512 });
+    const disk = await createDisk(target, { format: job.format, size: Math.ceil(source.size / 512) * 512, ...encryption });
     await convert(source, disk, { ...job, targetIsNew: true });
     await disk.close();
   });
 }
 
-async function opened(storage: Storage, format: string, cleanup: Cleanup): Promise<Disk> {
-  const disk = await openDisk(storage, { format, readOnly: true });
+async function opened(storage: Storage, { format }: ImageRecord, cleanup: Cleanup, { secret }: ExportOptions): Promise<Disk> {
+  const disk = await openDisk(storage, { format, readOnly: true, ...(secret === undefined ? {} : { secret }) });
   cleanup.push(() => disk.close());
   return disk;
 }
+
+/** What changed, in a temporary overlay. An image that is open for writing is held still until that is copied. */
+async function incremental(
+  source: ExportSource,
+  cleanup: Cleanup,
+  scratch: () => Promise<Scratch>,
+  options: ExportOptions & JobOptions & { since: ExportSince },
+): Promise<Storage> {
+  const { record } = source;
+  const { since, secret, iterTime, signal, onProgress } = options;
+  const job: JobOptions = { ...(signal ? { signal } : {}), ...(onProgress ? { onProgress } : {}) };
+  const backing = { name: options.backing ?? fileName(record.name, 'qcow2'), format: 'qcow2' };
+  const overlay = function* (disk: Disk, target: Storage, encrypted: boolean): Io<void> {
+    if (encrypted && secret === undefined)
+      throw new DiskError('refused', `"${record.name}" is encrypted, and so is what is exported of it: that takes its passphrase`, {
+        field: 'encrypt.key-secret',
+      });
+    const encryption = encrypted && secret !== undefined ? { options: encryptionOptions(iterTime), secret } : {};
+    yield* increment(disk, target, { since, backing, ...encryption, ...job });
+  };
+  if ('lock' in source) {
+    const disk = await opened(await frozen(source, cleanup, scratch, signal), record, cleanup, options);
+    const encrypted = await isEncrypted(disk);
+    return temporary(cleanup, scratch, (target) => runAsync(overlay(disk, target, encrypted)));
+  }
+  const { node } = source.open;
+  const encrypted = await isEncrypted(source.open);
+  return temporary(cleanup, scratch, (target) =>
+    runAsync(
+      node.exclusive(function* () {
+        yield* node.flush();
+        // The same image once more: the disk's own node is held.
+        const still = new Disk(
+          new BlockNode({ driver: node.driver, ...(node.backing ? { backing: node.backing } : {}), readOnly: true, owned: false }),
+        );
+        yield* overlay(still, target, encrypted);
+      }),
+    ),
+  );
+}
+
+async function isEncrypted(disk: Disk): Promise<boolean> {
+  return (await disk.info()).encrypted ?? false;
+}
+
+/** Options of a new qcow2 image that is encrypted; `iterTime`: milliseconds that trying a passphrase is to take. */
+export function encryptedWith(secret: string, iterTime?: number): Record<string, string | number> {
+  return { secret, ...encryptionOptions(iterTime) };
+}
+
+const encryptionOptions = (iterTime: number | undefined): Record<string, string | number> => ({
+  'encrypt.format': 'luks',
+  ...(iterTime === undefined ? {} : { 'encrypt.iter-time': iterTime }),
+});
+
+const nameOf = (since: ExportSince): string => ('snapshot' in since ? since.snapshot : since.bitmap);
 
 async function undo(cleanup: Cleanup): Promise<void> {
   let failure: { error: unknown } | undefined;
@@ -177,8 +262,8 @@ function byteStream(storage: Storage, { signal, onProgress }: JobOptions, over: 
 }
 
 /** The image's name with the format's usual ending. */
-function fileName(name: string, format: 'qcow2' | 'raw'): string {
-  const ending = format === 'qcow2' ? '.qcow2' : '.img';
-  const stem = name.replace(/\.(qcow2|img|raw|bin|dd)$/i, '');
+function fileName(name: string, format: ImageFormat): string {
+  const ending = format === 'raw' ? '.img' : `.${format}`;
+  const stem = name.replace(/\.(qcow2|img|raw|bin|dd|luks)$/i, '');
   return `${stem || 'disk'}${ending}`;
 }

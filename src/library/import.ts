@@ -9,6 +9,7 @@ import { allFormats } from '../formats/all.ts';
 import type { JobOptions } from '../jobs/job.ts';
 import { blobStorage } from '../storage/blob.ts';
 import type { Storage } from '../storage/storage.ts';
+import type { ImageFormat } from './catalogue.ts';
 import { copyBytes } from './copy.ts';
 
 /**
@@ -16,12 +17,12 @@ import { copyBytes } from './copy.ts';
  * but cannot be kept here, also when only the file's ending says so: a disk of another program must not quietly become a raw one. Throws
  * `refused` if the image needs another file.
  */
-export async function recognise(file: Blob): Promise<'qcow2' | 'raw'> {
+export async function recognise(file: Blob): Promise<ImageFormat> {
   const storage = blobStorage(file);
   const report = await inspect(storage);
   await runAsync(storage.close());
   const { format, title, references } = report;
-  if (!report.supported || (format !== 'raw' && format !== 'qcow2'))
+  if (!report.supported || (format !== 'raw' && format !== 'qcow2' && format !== 'luks'))
     throw new DiskError('unsupported', `${storage.name} is a ${title} (${format}), which is not supported yet`, { format });
   const [needed] = references;
   if (needed)
@@ -56,16 +57,24 @@ export async function copyIn(file: Blob, storage: Storage, job: JobOptions): Pro
   }
 }
 
-/** Opens a storage as an image to see that it can be, with its passphrase if it is encrypted; closes it, and returns the guest's size. */
-export async function verify(storage: Storage, format: string): Promise<number> {
+/** What is found out about an image when it comes in. */
+export interface MadeImage {
+  /** Guest-visible bytes. */
+  readonly size: number;
+  readonly encrypted: boolean;
+}
+
+/** Opens a storage as an image to see that it can be (an encrypted one as far as that goes without its passphrase) and closes it. */
+export async function verify(storage: Storage, format: string): Promise<MadeImage> {
   const disk = await openDisk(storage, { format, readOnly: true, noData: true });
   const { size } = disk;
-  const dataFile = (await disk.info())['format-specific']?.data['data-file'];
+  const { encrypted = false, 'format-specific': specific } = await disk.info();
+  const dataFile = specific?.data['data-file'];
   await disk.close();
   if (dataFile !== undefined)
     throw new DiskError('refused', `The image keeps its data in another file (${JSON.stringify(dataFile)}), which cannot be imported`, {
       format,
       field: 'data file',
     });
-  return size;
+  return { size, encrypted };
 }

@@ -13,18 +13,18 @@ import { createDisk, openDisk } from '../disk/open.ts';
 import type { JobOptions } from '../jobs/job.ts';
 import { mendIndexedDb } from '../storage/indexed-db-renewal.ts';
 import type { Storage } from '../storage/storage.ts';
-import { Catalogue, type ImageRecord, type Place } from './catalogue.ts';
-import { type ExportedImage, type ExportOptions, type ExportSource, exportImage, scratchId } from './export.ts';
+import { Catalogue, type ImageFormat, type ImageRecord, type Place } from './catalogue.ts';
+import { type ExportedImage, type ExportOptions, type ExportSource, encryptedWith, exportImage, scratchId } from './export.ts';
 import { type HeldLock, heldLocks, takeLock } from './image-lock.ts';
-import { copyIn, recognise, verify } from './import.ts';
+import { copyIn, type MadeImage, recognise, verify } from './import.ts';
 import { Notes } from './notes.ts';
 import { OpenImage } from './open-image.ts';
 import { availablePlaces, type ImagePlace } from './places.ts';
 import { Reserve } from './reserve.ts';
 import { Tabs } from './tabs.ts';
 
-export type { Place } from './catalogue.ts';
-export type { ExportedImage, ExportOptions } from './export.ts';
+export type { ImageFormat, Place } from './catalogue.ts';
+export type { ExportedImage, ExportOptions, ExportSince } from './export.ts';
 export type { OpenImage } from './open-image.ts';
 
 /** An image of the library. */
@@ -33,7 +33,9 @@ export interface ImageEntry {
   readonly id: string;
   /** For people; unique in the library. */
   readonly name: string;
-  readonly format: 'qcow2' | 'raw';
+  readonly format: ImageFormat;
+  /** It takes a passphrase to open it. Not known (false) of qcow2 images that an earlier version of this program brought in. */
+  readonly encrypted: boolean;
   readonly place: Place;
   /** Guest-visible bytes. */
   readonly size: number;
@@ -66,6 +68,10 @@ export interface CreateImageOptions {
   readonly place?: Place;
   /** Bytes; qcow2 only. */
   readonly clusterSize?: number;
+  /** Encrypts the image (LUKS) with this passphrase, which is kept nowhere; qcow2 only. */
+  readonly secret?: string;
+  /** Milliseconds that trying a passphrase is to take; default 2000. */
+  readonly iterTime?: number;
 }
 
 /** How an imported file is kept. */
@@ -138,10 +144,11 @@ export class Library {
 
   /** Makes an empty image. Throws `refused` for a name that is taken and for bad sizes, `no-space`. */
   create(options: CreateImageOptions): Promise<ImageEntry> {
-    const { name, format, size, clusterSize } = options;
+    const { name, format, size, clusterSize, secret } = options;
     return this.#make({ name, format, place: this.#choose(options.place) }, async (storage) => {
-      const disk = await createDisk(storage, { format, size, ...(clusterSize === undefined ? {} : { clusterSize }) });
-      const made = disk.size;
+      const encryption = secret === undefined ? {} : encryptedWith(secret, options.iterTime);
+      const disk = await createDisk(storage, { format, size, ...(clusterSize === undefined ? {} : { clusterSize }), ...encryption });
+      const made = { size: disk.size, encrypted: secret !== undefined };
       await disk.close();
       return made;
     });
@@ -279,8 +286,8 @@ export class Library {
     this.#catalogue.close();
   }
 
-  /** Makes an image that appears in the list when `fill` is done with its storage (and has closed it); returns the guest's size. */
-  async #make(wish: Pick<ImageRecord, 'name' | 'format' | 'place'>, fill: (storage: Storage) => Promise<number>): Promise<ImageEntry> {
+  /** Makes an image that appears in the list when `fill` is done with its storage (and has closed it). */
+  async #make(wish: Pick<ImageRecord, 'name' | 'format' | 'place'>, fill: (storage: Storage) => Promise<MadeImage>): Promise<ImageEntry> {
     const now = Date.now();
     const record: ImageRecord = { ...wish, id: crypto.randomUUID(), size: 0, created: now, changed: now, state: 'making' };
     const lock = await this.#lock(record);
@@ -289,8 +296,8 @@ export class Library {
       await this.#catalogue.put(record);
       try {
         const storage = await this.#place(record.place).create(record.id);
-        const size = await fill(storage);
-        const ready: ImageRecord = { ...record, size, state: 'ready' };
+        const made = await fill(storage);
+        const ready: ImageRecord = { ...record, ...made, state: 'ready' };
         await this.#catalogue.change(record.id, ready);
         return await this.#entry(ready, new Set());
       } catch (error) {
@@ -378,7 +385,8 @@ export class Library {
 
   async #entry({ state: _, ...record }: ImageRecord, held: ReadonlySet<string>): Promise<ImageEntry> {
     const storedSize = (await this.#places.get(record.place)?.storedSize(record.id)) ?? 0;
-    return { ...record, storedSize, inUse: held.has(this.#lockName(record.id)) };
+    const encrypted = record.encrypted ?? record.format === 'luks';
+    return { ...record, encrypted, storedSize, inUse: held.has(this.#lockName(record.id)) };
   }
 
   #announce(): void {

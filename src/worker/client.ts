@@ -186,14 +186,7 @@ class WorkerLibrary implements RemoteLibrary {
   }
 
   create(options: CreateImageOptions): Promise<ImageEntry> {
-    const { name, format, size, place, clusterSize } = options;
-    return this.#connection.call('create', {
-      name,
-      format,
-      size,
-      ...(place === undefined ? {} : { place }),
-      ...(clusterSize === undefined ? {} : { clusterSize }),
-    });
+    return this.#connection.call('create', options);
   }
 
   import(file: Blob, options: ImportOptions & JobOptions): Promise<ImageEntry> {
@@ -202,11 +195,11 @@ class WorkerLibrary implements RemoteLibrary {
   }
 
   async export(imageId: string, options: ExportOptions & JobOptions): Promise<ExportedImage> {
-    const { format, signal, onProgress } = options;
+    const { signal, onProgress, ...what } = options;
     let converted = false;
     const begun = await this.#connection.call(
       'export',
-      { image: imageId, format },
+      { image: imageId, ...what },
       {
         ...(signal ? { signal } : {}),
         onProgress: (done, total) => {
@@ -375,8 +368,8 @@ class WorkerDisk implements RemoteDisk {
     return this.#call('disk.geometry', {});
   }
 
-  mapSummary(buckets: number): Promise<MapSummary> {
-    return this.#call('disk.mapSummary', { buckets });
+  mapSummary(buckets: number, options: { since?: string } = {}): Promise<MapSummary> {
+    return this.#call('disk.mapSummary', { buckets, ...options });
   }
 
   statistics(): Promise<DriveStatistics> {

@@ -10,13 +10,14 @@ import type {
   CreateImageOptions,
   ExportedImage,
   ExportOptions,
+  ExportSince,
   ImageEntry,
   ImportOptions,
   OpenImageOptions,
   StorageReport,
 } from '../library/library.ts';
 
-export type { CreateImageOptions, ExportedImage, ExportOptions, ImageEntry, ImportOptions, JobOptions, OpenImageOptions, StorageReport };
+export type { CreateImageOptions, ExportedImage, ExportOptions, ExportSince, ImageEntry, ImportOptions, JobOptions, OpenImageOptions, StorageReport };
 
 /** The engine, running elsewhere. Every call rejects with a `DiskError`. */
 export interface Engine {
@@ -75,6 +76,8 @@ export interface MapSummary {
   readonly buckets: readonly MapBucket[];
   /** Bytes of the image file that hold metadata, and the kinds with their bytes. */
   readonly metadata: readonly { readonly what: string; readonly length: number }[];
+  /** Bytes of each bucket that may differ from the snapshot that was asked for, by whole clusters. */
+  readonly changed?: readonly number[];
 }
 
 /** A disk in the engine. `read` with an array copies into it; `write` copies the bytes before it returns. */
@@ -86,8 +89,8 @@ export interface RemoteDisk extends AsyncDisk {
    */
   close(options?: { discard?: boolean }): Promise<void>;
   geometry(): Promise<GeometryReport>;
-  /** At most `buckets` buckets over the whole disk; cheap for sparse images of any virtual size. */
-  mapSummary(buckets: number): Promise<MapSummary>;
+  /** At most `buckets` buckets over the whole disk; cheap for sparse images of any virtual size. `since`: a snapshot by id or name. */
+  mapSummary(buckets: number, options?: { since?: string }): Promise<MapSummary>;
   /** Requests that the engine has served on this disk since it was opened. */
   statistics(): Promise<DriveStatistics>;
 }

@@ -125,8 +125,8 @@ class Host {
     list: async () => (await this.#theLibrary()).list(),
     create: async (options) => (await this.#theLibrary()).create(options),
     import: async ({ file, ...options }, job) => (await this.#theLibrary()).import(file, { ...options, ...job }),
-    export: async ({ image, format }, job) => {
-      const { name, size, stream } = await (await this.#theLibrary()).export(image, { format, signal: job.signal, onProgress: job.onProgress });
+    export: async ({ image, ...options }, job) => {
+      const { name, size, stream } = await (await this.#theLibrary()).export(image, { ...options, ...job });
       const number = ++this.#lastNumber;
       this.#exports.set(number, { reader: stream.getReader() });
       return { export: number, name, size };
@@ -182,7 +182,8 @@ class Host {
       return undefined;
     },
     'disk.map': ({ disk: number, offset, length }) => this.#map(number, offset, length),
-    'disk.mapSummary': ({ disk: number, buckets }, { signal }) => mapSummary(this.#disk(number).disk, buckets, { signal }),
+    'disk.mapSummary': ({ disk: number, buckets, since }, { signal }) =>
+      mapSummary(this.#disk(number).disk, buckets, { signal, ...(since === undefined ? {} : { since }) }),
     'disk.info': ({ disk: number }) => this.#disk(number).disk.info(),
     'disk.check': ({ disk: number, repair }, job) => check(this.#disk(number).disk, { ...job, ...(repair ? { repair } : {}) }),
     'disk.geometry': ({ disk: number }) => runAsync(diskGeometry(this.#disk(number).disk.storage)),

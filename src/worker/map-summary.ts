@@ -1,6 +1,7 @@
 /**
  * The allocation map of a disk, downsampled to buckets. Walks runs, not clusters, so a sparse 1 TiB image takes milliseconds; gives
- * the thread back now and then, so that requests of the guest are served in between.
+ * the thread back now and then, so that requests of the guest are served in between. With a snapshot to compare with, it also tells where the
+ * disk may differ from it.
  */
 
 import { divideUp, roundUp } from '../base/bytes.ts';
@@ -9,6 +10,7 @@ import { type Io, runAsync } from '../base/io.ts';
 import { SECTOR } from '../base/units.ts';
 import type { Disk } from '../disk/disk.ts';
 import type { BlockNode, MapRun } from '../disk/node.ts';
+import type { DirtyRuns } from '../formats/driver.ts';
 import { type JobOptions, Pace } from '../jobs/job.ts';
 import type { MapBucket, MapSummary } from './engine.ts';
 
@@ -17,8 +19,8 @@ const MOST_BUCKETS = 65_536;
 
 type Counts = { -readonly [K in keyof MapBucket]: number };
 
-/** At most `buckets` buckets over the whole disk. Throws `refused` for a count out of range, `aborted`. */
-export async function mapSummary(disk: Disk, buckets: number, job: JobOptions = {}): Promise<MapSummary> {
+/** At most `buckets` buckets over the whole disk. Throws `refused` for a count out of range, `not-found` for the snapshot, `aborted`. */
+export async function mapSummary(disk: Disk, buckets: number, { since, ...job }: JobOptions & { since?: string } = {}): Promise<MapSummary> {
   if (buckets < 1 || buckets > MOST_BUCKETS)
     throw new DiskError('refused', `A map has 1 to ${MOST_BUCKETS} buckets, not ${buckets}`, { field: 'buckets' });
   const { size } = disk;
@@ -27,7 +29,34 @@ export async function mapSummary(disk: Disk, buckets: number, job: JobOptions = 
   await runAsync(count(disk.node, counts, bucketSize, job));
   const metadata = new Map<string, number>();
   for (const { what, length } of await disk.metadata()) metadata.set(what, (metadata.get(what) ?? 0) + length);
-  return { bucketSize, buckets: counts, metadata: [...metadata].map(([what, length]) => ({ what, length })) };
+  const changed = new Array<number>(counts.length).fill(0);
+  if (since !== undefined) await runAsync(disk.snapshots.comparing(since, (runs) => countChanges(runs, changed, bucketSize, job)));
+  return {
+    bucketSize,
+    buckets: counts,
+    metadata: [...metadata].map(([what, length]) => ({ what, length })),
+    ...(since === undefined ? {} : { changed }),
+  };
+}
+
+function* countChanges(runs: DirtyRuns, changed: number[], bucketSize: number, job: JobOptions): Io<void> {
+  const pace = new Pace(job, runs.size);
+  for (let run = yield* runs.next(0); run; run = yield* runs.next(run.start + run.length)) {
+    yield* pace.step(run.start);
+    spread(run.start, run.start + run.length, bucketSize, (index, part) => {
+      changed[index] = (changed[index] ?? 0) + part;
+    });
+  }
+}
+
+/** Calls back with each bucket that a range has bytes in, and how many. */
+function spread(start: number, end: number, bucketSize: number, add: (index: number, bytes: number) => void): void {
+  for (let at = start; at < end; ) {
+    const index = Math.floor(at / bucketSize);
+    const part = Math.min(end, (index + 1) * bucketSize) - at;
+    add(index, part);
+    at += part;
+  }
 }
 
 function* count(node: BlockNode, counts: Counts[], bucketSize: number, job: JobOptions): Io<void> {
@@ -37,13 +66,10 @@ function* count(node: BlockNode, counts: Counts[], bucketSize: number, job: JobO
     yield* pace.step(at);
     const run = yield* node.status(at, size - at);
     const state = stateOf(run);
-    const end = at + run.length;
-    while (at < end) {
-      const index = Math.floor(at / bucketSize);
-      const part = Math.min(end, (index + 1) * bucketSize) - at;
-      (counts[index] as Counts)[state] += part;
-      at += part;
-    }
+    spread(at, at + run.length, bucketSize, (index, bytes) => {
+      (counts[index] as Counts)[state] += bytes;
+    });
+    at += run.length;
   }
   pace.finish();
 }

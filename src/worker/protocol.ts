@@ -10,11 +10,11 @@ import type { DetectZeroes } from '../disk/node-types.ts';
 import type { DriveStatistics } from '../drive/accounting.ts';
 import type { GeometryReport } from '../drive/geometry.ts';
 import type { BitmapInfo, CheckResult, SnapshotInfo } from '../formats/driver.ts';
-import type { ImageEntry, Place, StorageReport } from '../library/library.ts';
+import type { CreateImageOptions, ExportOptions, ImageEntry, Place, StorageReport } from '../library/library.ts';
 import type { MapSummary } from './engine.ts';
 
 /** Changed with every change to the messages. */
-export const PROTOCOL_VERSION = 5;
+export const PROTOCOL_VERSION = 6;
 
 /** What the page mirrors of an open disk. */
 export interface DiskState {
@@ -23,7 +23,6 @@ export interface DiskState {
   readonly readOnly: boolean;
 }
 
-type Format = 'qcow2' | 'raw';
 type OnDisk<T> = { readonly disk: number } & T;
 type Nothing = Readonly<Record<never, never>>;
 
@@ -34,9 +33,9 @@ export interface Calls {
   flush: { arguments: Nothing; result: undefined };
   open: { arguments: { image: string; readOnly: boolean; secret?: string; detectZeroes?: DetectZeroes }; result: DiskState & { disk: number } };
   list: { arguments: Nothing; result: ImageEntry[] };
-  create: { arguments: { name: string; format: Format; size: number; place?: Place; clusterSize?: number }; result: ImageEntry };
+  create: { arguments: CreateImageOptions; result: ImageEntry };
   import: { arguments: { name: string; place?: Place; file: Blob }; result: ImageEntry };
-  export: { arguments: { image: string; format: Format }; result: { export: number; name: string; size: number | undefined } };
+  export: { arguments: ExportOptions & { image: string }; result: { export: number; name: string; size: number | undefined } };
   /** The next bytes of an export; `undefined` at its end. */
   'export.next': { arguments: { export: number }; result: Uint8Array | undefined };
   'export.cancel': { arguments: { export: number }; result: undefined };
@@ -53,7 +52,7 @@ export interface Calls {
   'disk.close': { arguments: OnDisk<{ discard: boolean }>; result: undefined };
   /** Some runs from `offset` on, and where the next call goes on; `next` is `offset + length` at the end. */
   'disk.map': { arguments: OnDisk<{ offset: number; length: number }>; result: { runs: MapRun[]; next: number } };
-  'disk.mapSummary': { arguments: OnDisk<{ buckets: number }>; result: MapSummary };
+  'disk.mapSummary': { arguments: OnDisk<{ buckets: number; since?: string }>; result: MapSummary };
   'disk.info': { arguments: OnDisk<Nothing>; result: DiskInfo };
   'disk.check': { arguments: OnDisk<{ repair?: 'leaks' | 'all' }>; result: CheckResult };
   'disk.geometry': { arguments: OnDisk<Nothing>; result: GeometryReport };
@@ -110,7 +109,8 @@ const optional =
   (value) =>
     value === undefined || check(value);
 
-const isFormat = oneOf('qcow2', 'raw');
+const isSince: Check = (value) =>
+  typeof value === 'object' && value !== null && (('snapshot' in value && isText(value.snapshot)) || ('bitmap' in value && isText(value.bitmap)));
 const isPlace = optional(oneOf('opfs', 'indexeddb'));
 const onDisk = { disk: isSize };
 const onImage = { image: isText };
@@ -125,9 +125,24 @@ const checks: { readonly [M in Method]: Checks<Arguments<M>> } = {
   flush: {},
   open: { ...onImage, readOnly: isFlag, secret: optional(isText), detectZeroes: optional(oneOf('on', 'unmap')) },
   list: {},
-  create: { name: isText, format: isFormat, size: isSize, place: isPlace, clusterSize: optional(isSize) },
+  create: {
+    name: isText,
+    format: oneOf('qcow2', 'raw'),
+    size: isSize,
+    place: isPlace,
+    clusterSize: optional(isSize),
+    secret: optional(isText),
+    iterTime: optional(isSize),
+  },
   import: { name: isText, place: isPlace, file: (value) => value instanceof Blob },
-  export: { ...onImage, format: isFormat },
+  export: {
+    ...onImage,
+    format: oneOf('qcow2', 'raw', 'luks'),
+    since: optional(isSince),
+    backing: optional(isText),
+    secret: optional(isText),
+    iterTime: optional(isSize),
+  },
   'export.next': onExport,
   'export.cancel': onExport,
   rename: { ...onImage, name: isText },
@@ -142,7 +157,7 @@ const checks: { readonly [M in Method]: Checks<Arguments<M>> } = {
   'disk.resize': { ...onDisk, size: isSize },
   'disk.close': { ...onDisk, discard: isFlag },
   'disk.map': range,
-  'disk.mapSummary': { ...onDisk, buckets: isSize },
+  'disk.mapSummary': { ...onDisk, buckets: isSize, since: optional(isText) },
   'disk.info': onDisk,
   'disk.check': { ...onDisk, repair: optional(oneOf('leaks', 'all')) },
   'disk.geometry': onDisk,
