@@ -228,7 +228,7 @@ export class Library {
       await this.#reserve.fill();
       // Opening an image that was not closed properly may write.
       const { disk, storage } = await this.#reserve.spend(async () => {
-        const opened = await place.open(id, { readOnly, grows: format !== 'raw' });
+        const opened = await place.open(id, { readOnly, grows: format === 'qcow2' });
         return { disk: await openDisk(opened, opening), storage: opened };
       });
       const image = new OpenImage(id, disk, storage, {
