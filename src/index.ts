@@ -49,7 +49,10 @@ export { type Increment, type IncrementOptions, type Since, writeIncrement } fro
 export type { CopyJobOptions, JobOptions } from './jobs/job.ts';
 export { type Measured, type MeasureOptions, measure } from './jobs/measure.ts';
 export { type RebaseOptions, rebase } from './jobs/rebase.ts';
+export { anyAlignment } from './layers/align.ts';
 export { temporaryStorage } from './layers/temporary.ts';
+export { ThrottleStorage } from './layers/throttle.ts';
+export { checkThrottleLimits, THROTTLE_LIMITS, type ThrottleClock, ThrottleGroup, type ThrottleLimits } from './layers/throttle-group.ts';
 export type { ImageFormat, Place } from './library/library.ts';
 export { blobStorage } from './storage/blob.ts';
 export { indexedDbStorage } from './storage/indexed-db.ts';

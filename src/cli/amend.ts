@@ -4,9 +4,9 @@ import { requireFormat } from './create.ts';
 import { asksForHelp, type KnownOption, parseImageOptions, printOptions, requireOptionLists } from './create-options.ts';
 import { printUsage } from './help.ts';
 import { cacheMode, withImages } from './images.ts';
+import { askSecrets, takeObjects } from './objects.ts';
 import { parseOptions } from './options.ts';
 import { Progress } from './progress.ts';
-import { askSecrets, takeObjects } from './secrets.ts';
 import { Failure, misuse, type Terminal } from './terminal.ts';
 import { imageText } from './words.ts';
 

@@ -2,8 +2,8 @@
 import { type Disk, DiskError } from '../index.ts';
 import { printUsage } from './help.ts';
 import { type Images, withImages } from './images.ts';
+import { takeObjects } from './objects.ts';
 import { parseOptions } from './options.ts';
-import { takeObjects } from './secrets.ts';
 import { sizeArgument } from './sizes.ts';
 import { complain, Failure, type Terminal } from './terminal.ts';
 import { imageText } from './words.ts';

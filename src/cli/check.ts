@@ -3,9 +3,9 @@ import { type CheckResult, check, type Disk, DiskError } from '../index.ts';
 import { printUsage } from './help.ts';
 import { cacheMode, withImages } from './images.ts';
 import { onlyFile, outputFormat } from './info.ts';
+import { takeObjects } from './objects.ts';
 import { parseOptions } from './options.ts';
 import { fixed } from './printf.ts';
-import { takeObjects } from './secrets.ts';
 import { complain, Failure, misuse, type Terminal } from './terminal.ts';
 import { requestText } from './words.ts';
 

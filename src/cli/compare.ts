@@ -2,9 +2,9 @@
 import { type CompareResult, compare, DiskError } from '../index.ts';
 import { printUsage } from './help.ts';
 import { cacheMode, type OpenImage, withImages } from './images.ts';
+import { takeObjects } from './objects.ts';
 import { parseOptions } from './options.ts';
 import { Progress } from './progress.ts';
-import { takeObjects } from './secrets.ts';
 import { wholeSectors } from './sizes.ts';
 import { Failure, misuse, type Terminal } from './terminal.ts';
 import { requestText } from './words.ts';

@@ -11,8 +11,8 @@ import {
 } from './create-options.ts';
 import { printUsage } from './help.ts';
 import { CannotOpen, type Images, knownFormat, requireCreatable, withImages } from './images.ts';
+import { askSecrets, takeObjects } from './objects.ts';
 import { parseOptions } from './options.ts';
-import { askSecrets, takeObjects } from './secrets.ts';
 import { sizeArgument, wholeSectors } from './sizes.ts';
 import { Failure, misuse, type Terminal } from './terminal.ts';
 

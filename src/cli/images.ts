@@ -21,7 +21,7 @@ import {
   type Storage,
 } from '../index.ts';
 import { nodeFileStorage } from '../storage/node-file.ts';
-import { askSecrets } from './secrets.ts';
+import { objectOptions } from './objects.ts';
 import { complain, Failure, Halt, notYet, type Terminal } from './terminal.ts';
 import { imageText, systemText } from './words.ts';
 
@@ -126,7 +126,7 @@ export class Images {
           ...(writableBacking === undefined ? {} : { writableBacking }),
           onDamage: (message) => this.#tellDamage(message),
           dataFileName: dataFilePath,
-          secret: askSecrets(this.terminal),
+          ...objectOptions(this.terminal),
         },
       );
     } catch (error) {
@@ -153,7 +153,7 @@ export class Images {
         {
           openFile: (file, how) => this.#file(file, !how.writable),
           dataFileName: dataFilePath,
-          secret: askSecrets(this.terminal),
+          ...objectOptions(this.terminal),
           readOnly: !writable,
           ...(format === undefined ? {} : { format }),
         },

@@ -3,8 +3,8 @@ import { beside, type DiskInfo, formatSize, inspect, protocolOf, runSync } from 
 import { type NodeFileStorage, nodeFileStorage } from '../storage/node-file.ts';
 import { printUsage } from './help.ts';
 import { type OpenRequest, withImages } from './images.ts';
+import { takeObjects } from './objects.ts';
 import { type Options, parseOptions } from './options.ts';
-import { takeObjects } from './secrets.ts';
 import { wholeSectors } from './sizes.ts';
 import { snapshotTable } from './snapshot-table.ts';
 import { Failure, misuse, type Terminal } from './terminal.ts';

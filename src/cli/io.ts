@@ -7,8 +7,8 @@ import { runCommand } from './io-command.ts';
 import { commands } from './io-commands.ts';
 import { openFile, optionsOf } from './io-open.ts';
 import { Session } from './io-session.ts';
+import { takeObjects } from './objects.ts';
 import { getoptText, Options, scanOptions } from './options.ts';
-import { takeObjects } from './secrets.ts';
 import { Failure, report, type Terminal } from './terminal.ts';
 import { readTraceOptions } from './trace.ts';
 

@@ -6,8 +6,8 @@ import { type ImageOptions, parseImageOptions, requireOptionLists } from './crea
 import { printUsage } from './help.ts';
 import { withImages } from './images.ts';
 import { outputFormat } from './info.ts';
+import { requireSecret, takeObjects } from './objects.ts';
 import { getoptText, Options, scanOptions } from './options.ts';
-import { requireSecret, takeObjects } from './secrets.ts';
 import { sizeArgument } from './sizes.ts';
 import { complain, Failure, type Terminal } from './terminal.ts';
 import { imageText, requestText } from './words.ts';

@@ -2,9 +2,9 @@
 import { type BackingReference, beside, DiskError, rebase } from '../index.ts';
 import { printUsage } from './help.ts';
 import { CannotOpen, cacheMode, type Images, knownFormat, refusal, withImages } from './images.ts';
+import { takeObjects } from './objects.ts';
 import { type Options, parseOptions } from './options.ts';
 import { Progress } from './progress.ts';
-import { takeObjects } from './secrets.ts';
 import { Failure, misuse, type Terminal } from './terminal.ts';
 import { imageText, requestText } from './words.ts';
 

@@ -12,6 +12,7 @@ import { CopyOnReadStorage } from '../layers/copy-on-read.ts';
 import { FilterStorage } from '../layers/filter.ts';
 import { NullStorage } from '../layers/null.ts';
 import { PreallocateStorage } from '../layers/preallocate.ts';
+import { ThrottleStorage } from '../layers/throttle.ts';
 import { VerifyStorage } from '../layers/verify.ts';
 import type { Storage } from '../storage/storage.ts';
 import { type Description, protocolOf, strongOptions } from './block-name.ts';
@@ -43,11 +44,12 @@ const DRIVERS: Readonly<Record<string, BlockDriver>> = {
   compress: { open: openCompress },
   'copy-on-read': { open: openCopyOnRead },
   preallocate: { open: openPreallocate },
+  throttle: { open: openThrottle },
 };
 
 /** Drivers of QEMU that do not exist here: named apart from typing errors. */
 const ELSEWHERE =
-  /^(blkdebug|blklogwrites|copy-before-write|host_cdrom|host_device|nbd|nvme|quorum|replication|snapshot-access|throttle|vvfat|virtio-blk-.*|nvme-io_uring|io_uring)$/;
+  /^(blkdebug|blklogwrites|copy-before-write|host_cdrom|host_device|nbd|nvme|quorum|replication|snapshot-access|vvfat|virtio-blk-.*|nvme-io_uring|io_uring)$/;
 
 /** What a name may begin with, for those protocols whose prefix is not the driver's name. */
 const PREFIXES: Readonly<Record<string, string>> = { fat: 'vvfat', 'nbd+tcp': 'nbd', 'nbd+unix': 'nbd' };
@@ -124,12 +126,13 @@ function* openVerify({ driver, name, child, place }: NodeRequest): Io<OpenedNode
   }
 }
 
-/** A layer over the child `file`. `build` may refuse; the child is closed then. */
-function* openLayer({ driver, name, child }: NodeRequest, build: (below: OpenedNode) => Storage): Io<OpenedNode> {
+/** A layer over the child `file`. `build` may refuse; the child is closed then. `strong`: options that are part of what the node is. */
+function* openLayer({ driver, name, child, options }: NodeRequest, build: (below: OpenedNode) => Storage, strong?: RegExp): Io<OpenedNode> {
+  const shown = strongOptions(options, strong);
   const below = yield* child('file', 'file', name);
   try {
     const filtered = below.node ?? below.filtered;
-    return { storage: build(below), filtered, description: { driver, options: new Map(), children: { file: below.description } } };
+    return { storage: build(below), filtered, description: { driver, options: shown, children: { file: below.description } } };
   } catch (error) {
     yield* below.storage.close();
     throw error;
@@ -161,6 +164,17 @@ function openPreallocate(request: NodeRequest): Io<OpenedNode> {
     const size = request.options.size('prealloc-size') ?? 128 * MiB;
     return new PreallocateStorage(storage, { align, size });
   });
+}
+
+function openThrottle(request: NodeRequest): Io<OpenedNode> {
+  const build = ({ storage }: OpenedNode) => {
+    const id = request.options.text('throttle-group');
+    if (id === undefined) throw refusedOption('throttle-group', 'Please specify a throttle group');
+    const group = request.place.graph.throttleGroup?.(id);
+    if (!group) throw refusedOption('throttle-group', `Throttle group '${id}' does not exist`);
+    return new ThrottleStorage(storage, group);
+  };
+  return openLayer(request, build, /^throttle-group$/);
 }
 
 function sizeOption(options: OptionSet, name: string, otherwise: number): number {

@@ -8,6 +8,7 @@ import { OptionSet, refusedOption } from '../base/options.ts';
 import { allFormats } from '../formats/all.ts';
 import { AlignStorage, anyAlignment } from '../layers/align.ts';
 import { FilterStorage } from '../layers/filter.ts';
+import type { ThrottleGroup } from '../layers/throttle-group.ts';
 import type { Storage } from '../storage/storage.ts';
 import { findDriver, type OpenedNode, protocolDriver } from './block-drivers.ts';
 import { shownName } from './block-name.ts';
@@ -32,6 +33,8 @@ export interface GraphOptions extends Omit<OpenOptions, 'resolve' | 'format' | '
   readonly emptyBacking?: boolean;
   /** Discards do nothing, unless the options say otherwise. */
   readonly keepSpace?: boolean;
+  /** The throttle group of this id, for the driver `throttle`. */
+  readonly throttleGroup?: (id: string) => ThrottleGroup | undefined;
   /** Hears of it when an image and its copy differ (blkverify), before it is thrown; may throw something else. */
   readonly onMismatch?: (message: string) => void;
   /** Hears about what QEMU wants to be written differently. */

@@ -131,7 +131,7 @@ export abstract class DriveBay {
    */
   insert(medium: Medium, { keepOpen = false }: { keepOpen?: boolean } = {}): void {
     if (this.#inserted) throw new DiskError('in-use', `${this.called} has a medium: eject it first`);
-    this.#inserted = { medium, io: mediumIo(medium), keepOpen, size: medium.size };
+    this.#inserted = { medium, io: mediumIo(medium, this.blockSize), keepOpen, size: medium.size };
     this.#insertions++;
     this.mediumEntered(medium);
     this.#tellChange(true);
@@ -201,7 +201,7 @@ export abstract class DriveBay {
     const old = this.#inserted;
     if (!old || old.medium.size !== medium.size)
       throw new DiskError('refused', `${this.called} had a medium of ${old?.medium.size ?? 0} bytes, this one has ${medium.size}`, { field: 'size' });
-    this.#inserted = { ...old, medium, io: mediumIo(medium) };
+    this.#inserted = { ...old, medium, io: mediumIo(medium, this.blockSize) };
   }
 
   #tellChange(loaded: boolean): void {
@@ -262,6 +262,9 @@ export abstract class DriveBay {
 
   /** Requests that failed and wait for `resume`. */
   abstract get keptRequests(): number;
+
+  /** @internal The unit in which the guest addresses, in bytes. */
+  protected abstract get blockSize(): number;
 
   /** @internal Before anybody hears of a new medium. */
   protected abstract mediumEntered(medium: Medium): void;

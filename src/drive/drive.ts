@@ -10,6 +10,7 @@
 import { assert, DiskError } from '../base/errors.ts';
 import { type Io, runAsync, runSync, together } from '../base/io.ts';
 import { SECTOR } from '../base/units.ts';
+import { ThrottleGroup, type ThrottleLimits } from '../layers/throttle-group.ts';
 import { type AccountedOperation, Accounting, type DriveStatistics } from './accounting.ts';
 import { DriveBay, type DriveErrorEvent, type InsertedMedium } from './bay.ts';
 import { type BlockConfiguration, blockConfiguration } from './block-configuration.ts';
@@ -40,6 +41,8 @@ export interface DriveOptions {
   readonly geometry?: GeometryHints;
   /** Stops the emulator: a request failed, and is repeated by `resume`. Called for each such request; must not throw. */
   readonly pause?: (event: DriveErrorEvent) => void;
+  /** See `Drive.throttle`. */
+  readonly throttle?: ThrottleLimits | ThrottleGroup;
   /** Nanoseconds, for the accounting. */
   readonly clock?: () => number;
 }
@@ -48,6 +51,8 @@ export interface DriveOptions {
 export interface RequestOptions {
   /** Cancels a request that has not begun or that is kept; one that runs completes. Either way it completes once. */
   readonly signal?: AbortSignal;
+  /** For writes: durable when the promise resolves, as if a flush followed. */
+  readonly durable?: boolean;
   /** For a device that keeps what failed itself: errors are thrown, and it asks `handleError` what to do. */
   readonly unmanaged?: boolean;
 }
@@ -68,6 +73,7 @@ export class Drive extends DriveBay {
   readonly #requests: Requests;
   readonly #dirty = new Set<DirtyBitmap>();
   #geometryHints: GeometryHints;
+  #throttle: ThrottleGroup;
   #inUse = false;
 
   constructor(options: DriveOptions = {}) {
@@ -78,12 +84,30 @@ export class Drive extends DriveBay {
     this.configuration = blockConfiguration(options.configuration);
     this.#geometryHints = options.geometry ?? {};
     this.accounting = new Accounting(options.clock);
+    this.#throttle = throttleGroup(options.throttle);
     this.#requests = new Requests({
       accounting: this.accounting,
       readErrors: this.readErrors,
       writeErrors: this.writeErrors,
+      admit: ({ accounted, operation, bytes, signal }) => (accounted === 'flush' ? noWait() : this.#throttle.admit(this, operation, bytes, signal)),
       onError: (handled) => this.#onError(handled),
     });
+  }
+
+  /** How fast the medium may be used: limits of this drive's own, or a group that it shares with others. Flushes do not wait. */
+  get throttle(): ThrottleGroup {
+    return this.#throttle;
+  }
+
+  /** Other limits, or another group, from now on: what waits under the old ones goes at once. Throws `refused` as `checkThrottleLimits` does. */
+  set throttle(throttle: ThrottleLimits | ThrottleGroup) {
+    const old = this.#throttle;
+    this.#throttle = throttleGroup(throttle);
+    old.letGo(this);
+  }
+
+  override get synchronous(): boolean {
+    return super.synchronous && !this.#throttle.limiting;
   }
 
   /** The first error that stopped the emulator. `undefined` unless the device asked for it and the policy can stop the emulator. */
@@ -209,7 +233,8 @@ export class Drive extends DriveBay {
   }
 
   #write(offset: number, bytes: Uint8Array, options: RequestOptions): Io<void> {
-    return this.#change(offset, bytes.length, options, (io) => io.write(offset, bytes), 'write');
+    const { durable } = options;
+    return this.#change(offset, bytes.length, options, (io) => (durable ? writeDurably(io, offset, bytes) : io.write(offset, bytes)), 'write');
   }
 
   *#multiwrite(writes: readonly BatchedWrite[], options: RequestOptions): Io<void> {
@@ -332,6 +357,10 @@ export class Drive extends DriveBay {
     return describeGeometry(firstSector, Math.ceil(medium.size / SECTOR), this.#geometryHints);
   }
 
+  protected override get blockSize(): number {
+    return this.configuration.logicalBlockSize;
+  }
+
   protected override mediumEntered({ size }: Medium): void {
     for (const bitmap of this.#dirty) {
       bitmap.resize(size);
@@ -340,6 +369,7 @@ export class Drive extends DriveBay {
   }
 
   protected override mediumLeft(): Promise<void> {
+    this.#throttle.letGo(this);
     this.#requests.fail(new DiskError('no-medium', `The medium was taken out of ${this.called}`));
     return this.#requests.settled();
   }
@@ -347,4 +377,14 @@ export class Drive extends DriveBay {
   protected override deviceAttached(): void {
     this.#requests.resetStatus();
   }
+}
+
+const throttleGroup = (throttle: ThrottleLimits | ThrottleGroup = {}): ThrottleGroup =>
+  throttle instanceof ThrottleGroup ? throttle : new ThrottleGroup(throttle);
+
+function* noWait(): Io<void> {}
+
+function* writeDurably(io: MediumIo, offset: number, bytes: Uint8Array): Io<void> {
+  yield* io.write(offset, bytes);
+  yield* io.flush();
 }

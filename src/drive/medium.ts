@@ -3,11 +3,15 @@
  * where its storage does; any other disk is asked by promises. Bounds are the drive's to check.
  */
 import { type Io, wait } from '../base/io.ts';
+import { SECTOR } from '../base/units.ts';
 import type { AsyncDisk } from '../disk/async-disk.ts';
 import { Disk } from '../disk/disk.ts';
+import { RequestAligner } from '../layers/align.ts';
 
 /** A disk that a drive takes. The hooks are for media with a life of their own; image files have none of them. */
 export interface Medium extends Pick<AsyncDisk, 'size' | 'format' | 'readOnly' | 'synchronous' | 'info' | 'close' | MediumVerb> {
+  /** Bytes: the only requests it takes begin and end at multiples. Missing for image files, which take any. */
+  readonly requestAlignment?: number;
   /** Whether there is really something in the drive behind it. */
   isInserted?(): boolean;
   /** Whether it was exchanged since it was asked last. */
@@ -30,10 +34,37 @@ export interface MediumIo {
   resize(size: number): Io<void>;
 }
 
-/** The coroutines of a medium. */
-export function mediumIo(medium: Medium): MediumIo {
-  if (!(medium instanceof Disk)) return new AskedMedium(medium);
-  const { node } = medium;
+/** The coroutines of a medium, which sees whole blocks only where it asks for them or those of the drive are larger than a sector. */
+export function mediumIo(medium: Medium, blockSize: number): MediumIo {
+  const io = medium instanceof Disk ? diskIo(medium) : new AskedMedium(medium);
+  const unit = Math.max(medium.requestAlignment ?? 1, blockSize > SECTOR ? blockSize : 1);
+  return unit > 1 ? alignedIo(io, medium, unit) : io;
+}
+
+function alignedIo(io: MediumIo, medium: Medium, unit: number): MediumIo {
+  const target = {
+    get size() {
+      return medium.size;
+    },
+    read: io.read.bind(io),
+    write: io.write.bind(io),
+    *zero(offset: number, length: number, { unmap = false }: { unmap?: boolean } = {}): Io<void> {
+      yield* io.zero(offset, length, { unmap });
+    },
+    discard: io.discard.bind(io),
+  };
+  const aligner = new RequestAligner(target, unit, { fixedSize: true });
+  return {
+    read: (offset, into) => aligner.read(offset, into),
+    write: (offset, bytes) => aligner.write(offset, bytes),
+    zero: (offset, length, options) => aligner.zero(offset, length, options),
+    discard: (offset, length) => aligner.discard(offset, length),
+    flush: () => io.flush(),
+    resize: (size) => aligner.alone(0, Number.MAX_SAFE_INTEGER, true, () => io.resize(size)),
+  };
+}
+
+function diskIo({ node }: Disk): MediumIo {
   return {
     read: (offset, into) => node.read(offset, into),
     write: (offset, bytes) => node.write(offset, bytes),

@@ -4,11 +4,12 @@
  * - A request that is stopped is kept. `resume` repeats the kept ones in the order in which they failed; `fail` gives them up.
  * - An abort takes effect where nothing is under way: before the request starts, and while it is kept. The medium is never left
  *   in the middle of a request, so one that runs completes with its own result.
+ * - Time that a request waits for its throttle group counts as time that it took.
  * - A synchronous caller cannot be kept waiting: it gets the error and repeats the call itself after `resume`.
  */
 import { asDiskError, DiskError } from '../base/errors.ts';
 import { type Io, wait } from '../base/io.ts';
-import type { AccountedOperation, Accounting } from './accounting.ts';
+import type { AccountedOperation, AccountedRequest, Accounting } from './accounting.ts';
 import {
   type ErrorAction,
   type ErrorOperation,
@@ -50,6 +51,8 @@ export interface RequestsOptions {
   readonly accounting: Accounting;
   readonly readErrors: ReadErrorPolicy;
   readonly writeErrors: WriteErrorPolicy;
+  /** Returns when a request may begin. */
+  readonly admit: (request: DriveRequest) => Io<void>;
   /** Sends the event, and for `stop` pauses the emulator. The I/O status is set by then. */
   readonly onError: (handled: HandledError) => void;
 }
@@ -94,9 +97,13 @@ export class Requests {
 
   /** Carries a request out. `medium` is asked for at each attempt, and throws if the one of the first attempt is gone. */
   *submit(medium: () => MediumIo, request: DriveRequest): Io<void> {
+    const { accounting, admit } = this.#options;
     for (;;) {
       throwIfAborted(request.signal);
-      const failure = yield* this.#attempt(medium(), request);
+      const counted = request.accounted && accounting.start(request.accounted, request.bytes);
+      yield* admit(request);
+      throwIfAborted(request.signal);
+      const failure = yield* this.#attempt(medium(), request, counted);
       if (!failure) return;
       // Nobody waits for it any more: no reason to stop the emulator.
       throwIfAborted(request.signal, failure);
@@ -127,9 +134,8 @@ export class Requests {
       });
   }
 
-  *#attempt(medium: MediumIo, { accounted, bytes, run, attempted }: DriveRequest): Io<DiskError | undefined> {
+  *#attempt(medium: MediumIo, { run, attempted }: DriveRequest, counted: AccountedRequest | undefined): Io<DiskError | undefined> {
     const { accounting } = this.#options;
-    const counted = accounted && accounting.start(accounted, bytes);
     this.#running++;
     try {
       yield* run(medium);

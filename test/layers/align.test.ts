@@ -128,23 +128,12 @@ describe('changes that share blocks', () => {
 });
 
 test('the last block of a target of fixed size ends with it', () => {
-  const disk = memoryStorage({ bytes: pattern(10_000, 4) });
-  const asked: string[] = [];
-  const aligner = new RequestAligner(
-    {
-      size: 10_000,
-      read: (offset, into) => (asked.push(`read ${offset} ${into.length}`), disk.read(offset, into)),
-      write: (offset, bytes) => (asked.push(`write ${offset} ${bytes.length}`), disk.write(offset, bytes)),
-      zero: (offset, length) => disk.zero(offset, length),
-      discard: (offset, length) => (asked.push(`discard ${offset} ${length}`), disk.discard(offset, length)),
-    },
-    4096,
-    { fixedSize: true },
-  );
+  const disk = new BlockMedium(memoryStorage({ bytes: pattern(10_000, 4) }), 4);
+  const aligner = new RequestAligner(disk, 4096, { fixedSize: true });
   runSync(aligner.write(9000, new Uint8Array(1000)));
   runSync(aligner.write(9000, new Uint8Array(100)));
   runSync(aligner.discard(8192, 1808));
-  expect(asked).toEqual(['read 8192 1808', 'write 8192 1808', 'read 8192 1808', 'write 8192 1808', 'discard 8192 1808']);
+  expect(disk.asked).toEqual(['read 8192 1808', 'write 8192 1808', 'read 8192 1808', 'write 8192 1808', 'discard 8192 1808']);
   expect(disk.size).toBe(10_000);
 });
 
