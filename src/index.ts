@@ -36,6 +36,16 @@ export {
   writeErrorPolicy,
 } from './drive/error-policy.ts';
 export { biosGeometry, type CmosDrive, cmosBytes, type GeometryHints, type GeometryReport, type Translation } from './drive/geometry.ts';
+export {
+  deleteMachine,
+  listMachines,
+  loadMachine,
+  type MachineSnapshot,
+  type MachineState,
+  readMachineState,
+  type SaveMachineOptions,
+  saveMachine,
+} from './drive/machine.ts';
 export type { Medium } from './drive/medium.ts';
 export { type BlockInfo, type BlockStats, blockInfo, blockInfoText, blockStats, blockStatsText } from './drive/report.ts';
 export { allFormats } from './formats/all.ts';

@@ -1,7 +1,9 @@
 /** The part of `Disk` that also exists across a worker: what adapters and pages may rely on. */
+import { DiskError } from '../base/errors.ts';
 import type { BitmapInfo, CheckOptions, CheckResult, SnapshotInfo } from '../formats/driver.ts';
 import type { DiskInfo } from './info.ts';
 import type { MapRun } from './node.ts';
+import type { SnapshotOptions } from './snapshots.ts';
 
 /** A disk by promises: a `Disk` in this thread, or a `RemoteDisk` whose engine runs in a worker. Meanings are `Disk`'s. */
 export interface AsyncDisk {
@@ -20,6 +22,9 @@ export interface AsyncDisk {
   map(offset?: number, length?: number): AsyncIterableIterator<MapRun>;
   info(): Promise<DiskInfo>;
   check(options?: CheckOptions): Promise<CheckResult>;
+  readVmState(offset: number, lengthOrInto: number | Uint8Array): Promise<Uint8Array>;
+  writeVmState(offset: number, bytes: Uint8Array): Promise<void>;
+  clearVmState(): Promise<void>;
   readonly snapshots: AsyncSnapshots;
   readonly bitmaps: AsyncBitmaps;
 }
@@ -41,8 +46,22 @@ export type DiskIo = Pick<AsyncDisk, 'size' | 'readOnly' | 'synchronous' | 'read
 
 /** `disk.snapshots`, without `open` (which differs by side). */
 export interface AsyncSnapshots {
+  readonly possible: boolean;
   list(): Promise<SnapshotInfo[]>;
-  create(options: { name: string; date?: Date }): Promise<SnapshotInfo>;
+  create(options: SnapshotOptions): Promise<SnapshotInfo>;
+  readVmState(idOrName: string, range?: { offset?: number; length?: number }): Promise<Uint8Array>;
+  rename(idOrName: string, name: string): Promise<void>;
   apply(idOrName: string): Promise<void>;
   delete(idOrName: string): Promise<void>;
+}
+
+/** Machine state that is read at once has at most so many bytes: its size is what the image claims. */
+const MOST_AT_ONCE = 2 ** 30;
+
+/** Throws unless `length` bytes from `offset` on can be read at once of machine state of `size` bytes. */
+export function requireReadable(size: number, offset: number, length: number): void {
+  if (offset < 0 || length < 0 || offset + length > size)
+    throw new DiskError('out-of-bounds', `${length} bytes at ${offset} do not lie inside the machine state of ${size} bytes`, { offset });
+  if (length > MOST_AT_ONCE)
+    throw new DiskError('refused', `the machine state has ${size} bytes: read it in pieces of at most 1 GiB`, { field: 'length' });
 }

@@ -11,7 +11,7 @@ import { Bitmaps } from './bitmaps.ts';
 import { type DiskInfo, diskInfo } from './info.ts';
 import type { BlockNode, MapRun, ZeroOptions } from './node.ts';
 import { Snapshots } from './snapshots.ts';
-import { readVmState, writeVmState } from './vm-state.ts';
+import { forgetVmState, readVmState, writeVmState } from './vm-state.ts';
 
 /** How a disk is to grow. */
 export type GrowthOptions = Pick<ResizeOptions, 'preallocation'>;
@@ -164,9 +164,14 @@ export class Disk implements AsyncDisk {
     return into;
   }
 
-  /** Writes machine state beside the disk; `snapshots.create` with its `vmStateSize` takes it over. */
+  /** Writes machine state beside the disk; `snapshots.create` with its `vmStateSize` takes it over. Zeros take no space. */
   writeVmState(offset: number, bytes: Uint8Array): Promise<void> {
     return runAsync(writeVmState(this.node, offset, bytes));
+  }
+
+  /** Forgets machine state that was written, or brought back, beside the disk, and gives its space back. What snapshots have stays theirs. */
+  clearVmState(): Promise<void> {
+    return runAsync(forgetVmState(this.node));
   }
 
   /** Runs of guest bytes in one state, in order, neighbours in the same state merged where the file offsets continue. */

@@ -32,6 +32,12 @@ export class Snapshots<D = unknown> {
     return this.#node.driver.snapshots !== undefined;
   }
 
+  /** True if this image can take snapshots with machine state: its format can, and all of it lies in one file. */
+  get possible(): boolean {
+    const { snapshots, vmState, files = [] } = this.#node.driver;
+    return snapshots !== undefined && vmState !== undefined && files.length === 0;
+  }
+
   async list(): Promise<SnapshotInfo[]> {
     return this.#node.driver.snapshots?.list() ?? [];
   }
@@ -52,6 +58,11 @@ export class Snapshots<D = unknown> {
   /** Makes the disk what it was; everything since is lost unless another snapshot has it. The size may change. */
   apply(idOrName: string): Promise<void> {
     return runAsync(this.#node.exclusive(() => this.#driver().apply(this.#find(idOrName).id)));
+  }
+
+  /** Durable when it resolves. */
+  rename(idOrName: string, name: string): Promise<void> {
+    return runAsync(this.#node.exclusive(() => this.#driver().rename(this.#find(idOrName).id, name)));
   }
 
   delete(idOrName: string): Promise<void> {

@@ -2,13 +2,12 @@
  * Machine state that an image keeps for its emulator, beside the disk: bytes that can be written and read at any offset, and that the
  * next internal snapshot may take over. Reads of what was never written are zero.
  */
+import { isZero } from '../base/bytes.ts';
 import { DiskError } from '../base/errors.ts';
 import type { Io } from '../base/io.ts';
 import type { ImageDriver } from '../formats/driver.ts';
+import { requireReadable } from './async-disk.ts';
 import { BlockNode } from './node.ts';
-
-/** A piece of machine state that is read at once is at most this long: its size is what the image claims. */
-const MOST_AT_ONCE = 2 ** 30;
 
 /** Fills `into` from `offset` on. Throws `unsupported` if the format keeps no machine state. */
 export function* readVmState(node: BlockNode, offset: number, into: Uint8Array): Io<void> {
@@ -17,11 +16,11 @@ export function* readVmState(node: BlockNode, offset: number, into: Uint8Array):
   yield* node.unchanging(() => area.read(offset, into));
 }
 
-/** Writes bytes at `offset`. Like a write to the disk they are durable after a flush. */
+/** Writes bytes at `offset`. Like a write to the disk they are durable after a flush. Whole clusters of zeros take no space. */
 export function* writeVmState(node: BlockNode, offset: number, bytes: Uint8Array): Io<void> {
   const area = areaOf(node);
   requireInside(area, offset, bytes.length);
-  yield* node.exclusive(() => area.write(offset, bytes));
+  yield* node.exclusive(() => writeSparse(area, offset, bytes));
 }
 
 /** `length` bytes from `offset` on in a new array, for a state of `size` bytes. */
@@ -30,10 +29,7 @@ export function* readStored(
   size: number,
   { offset = 0, length = size - offset }: { offset?: number; length?: number },
 ): Io<Uint8Array> {
-  if (offset < 0 || length < 0 || offset + length > size)
-    throw new DiskError('out-of-bounds', `${length} bytes at ${offset} do not lie inside the machine state of ${size} bytes`, { offset });
-  if (length > MOST_AT_ONCE)
-    throw new DiskError('refused', `the machine state has ${size} bytes: read it in pieces of at most 1 GiB`, { field: 'length' });
+  requireReadable(size, offset, length);
   const into = new Uint8Array(length);
   yield* readVmState(node, offset, into);
   return into;
@@ -44,12 +40,31 @@ export function* replaceVmState(node: BlockNode, bytes: Uint8Array): Io<void> {
   const area = areaOf(node);
   requireInside(area, 0, bytes.length);
   yield* clearVmState(node);
-  yield* area.write(0, bytes);
+  yield* writeSparse(area, 0, bytes);
+}
+
+/** Forgets what was written and no snapshot has taken over. */
+export function* forgetVmState(node: BlockNode): Io<void> {
+  yield* node.exclusive(() => clearVmState(node));
 }
 
 /** Gives the space of the state back. The caller has the node for itself. */
 export function* clearVmState({ driver }: BlockNode): Io<void> {
   yield* stateOf(driver).clear();
+}
+
+function* writeSparse(area: BlockNode, offset: number, bytes: Uint8Array): Io<void> {
+  const unit = area.driver.clusterSize;
+  const cluster = (at: number): Uint8Array => bytes.subarray(at, at + unit - ((offset + at) % unit));
+  const empty = (piece: Uint8Array): boolean => piece.length === unit && isZero(piece);
+  for (let at = 0; at < bytes.length; ) {
+    const zeros = empty(cluster(at));
+    let end = at;
+    for (let piece = cluster(at); piece.length > 0 && empty(piece) === zeros; piece = cluster(end)) end += piece.length;
+    if (zeros) yield* area.zero(offset + at, end - at, { unmap: true });
+    else yield* area.write(offset + at, bytes.subarray(at, end));
+    at = end;
+  }
 }
 
 function areaOf(node: BlockNode): BlockNode {

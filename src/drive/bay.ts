@@ -89,6 +89,11 @@ export abstract class DriveBay {
     return this.#forceReadOnly || (this.medium?.readOnly ?? false);
   }
 
+  /** True if there is a medium that may be written and can keep snapshots, with the machine's state. */
+  get canSnapshot(): boolean {
+    return this.isInserted && !this.readOnly && (this.medium?.snapshots?.possible ?? false);
+  }
+
   /** True if the `…Sync` verbs work. */
   get synchronous(): boolean {
     return this.medium?.synchronous ?? false;

@@ -312,6 +312,12 @@ export class Drive extends DriveBay {
     this.emit({ type: 'resize', device: this.name, size });
   }
 
+  /** Tells that the medium has other contents now, behind the drive's back: everything counts as written. */
+  noteContents(): void {
+    this.noteSize();
+    for (const bitmap of this.#dirty) bitmap.mark(0, this.size);
+  }
+
   get inUse(): boolean {
     return this.#inUse;
   }

@@ -9,7 +9,9 @@ import { Disk } from '../disk/disk.ts';
 import { RequestAligner } from '../layers/align.ts';
 
 /** A disk that a drive takes. The hooks are for media with a life of their own; image files have none of them. */
-export interface Medium extends Pick<AsyncDisk, 'size' | 'format' | 'readOnly' | 'synchronous' | 'info' | 'close' | MediumVerb> {
+export interface Medium
+  extends Pick<AsyncDisk, 'size' | 'format' | 'readOnly' | 'synchronous' | 'info' | 'close' | MediumVerb>,
+    Partial<Pick<AsyncDisk, 'snapshots' | 'bitmaps' | 'writeVmState' | 'clearVmState'>> {
   /** Bytes: the only requests it takes begin and end at multiples. Missing for image files, which take any. */
   readonly requestAlignment?: number;
   /** Whether there is really something in the drive behind it. */

@@ -79,6 +79,8 @@ export interface SnapshotDriver {
   /** Makes the disk read as it did; may change `ImageDriver.size`. */
   apply(id: string): Io<void>;
   delete(id: string): Io<void>;
+  /** Gives it another name; a cut leaves the old one or the new one. */
+  rename(id: string, name: string): Io<void>;
   /** A read-only driver for the snapshot's contents; valid until the snapshot is deleted or this driver closed. */
   view(id: string): Io<ImageDriver>;
   /** Guest bytes that may read otherwise than in the snapshot, by whole clusters; valid until the snapshot is deleted. Absent: nobody knows. */

@@ -5,8 +5,10 @@
  * done so: durable is what a flush that resolved has covered, so adapters flush on a timer as well.
  */
 import { DiskError } from '../base/errors.ts';
+import { requireReadable } from '../disk/async-disk.ts';
 import type { DiskInfo } from '../disk/info.ts';
 import type { MapRun } from '../disk/node.ts';
+import type { SnapshotOptions } from '../disk/snapshots.ts';
 import type { DriveStatistics } from '../drive/accounting.ts';
 import type { GeometryReport } from '../drive/geometry.ts';
 import type { BitmapInfo, CheckOptions, CheckResult, SnapshotInfo } from '../formats/driver.ts';
@@ -33,6 +35,7 @@ import {
   type Method,
   PROTOCOL_VERSION,
   type Result,
+  VM_STATE_PIECE,
 } from './protocol.ts';
 
 /** Options of `connectEngine`. */
@@ -274,9 +277,17 @@ class WorkerDisk implements RemoteDisk {
     this.imageId = imageId;
     this.#disk = disk;
     this.#state = state;
+    const possible = () => this.#state.snapshots;
     this.snapshots = {
+      get possible() {
+        return possible();
+      },
       list: (): Promise<SnapshotInfo[]> => this.#call('snapshots.list', {}),
-      create: ({ name, date = new Date() }) => this.#call('snapshots.create', { name, date }),
+      create: (options) => this.#createSnapshot(options),
+      readVmState: (snapshot, range) => this.#readStored(snapshot, range),
+      rename: async (snapshot, name) => {
+        await this.#call('snapshots.rename', { snapshot, name });
+      },
       apply: async (snapshot) => {
         this.#state = await this.#call('snapshots.apply', { snapshot });
       },
@@ -337,6 +348,48 @@ class WorkerDisk implements RemoteDisk {
     await this.#call('disk.flush', {});
   }
 
+  async readVmState(offset: number, lengthOrInto: number | Uint8Array): Promise<Uint8Array> {
+    const into = typeof lengthOrInto === 'number' ? new Uint8Array(lengthOrInto) : lengthOrInto;
+    await inPieces(into.length, async (at, length) => into.set(await this.#call('vmState.read', { offset: offset + at, length }), at));
+    return into;
+  }
+
+  async writeVmState(offset: number, bytes: Uint8Array): Promise<void> {
+    await inPieces(bytes.length, async (at, length) => {
+      const piece = bytes.slice(at, at + length);
+      await this.#call('vmState.write', { offset: offset + at, bytes: piece }, {}, [piece.buffer]);
+    });
+  }
+
+  async clearVmState(): Promise<void> {
+    await this.#call('vmState.clear', {});
+  }
+
+  async #createSnapshot({ name, date = new Date(), vmState, ...moment }: SnapshotOptions): Promise<SnapshotInfo> {
+    if (!vmState) return this.#call('snapshots.create', { name, date, ...moment });
+    await this.clearVmState();
+    try {
+      await this.writeVmState(0, vmState);
+      return await this.#call('snapshots.create', { name, date, vmStateSize: vmState.length, ...moment });
+    } catch (error) {
+      await this.clearVmState().catch(() => undefined);
+      throw error;
+    }
+  }
+
+  async #readStored(snapshot: string, range: { offset?: number; length?: number } = {}): Promise<Uint8Array> {
+    const list = await this.snapshots.list();
+    const stored = list.find(({ id }) => id === snapshot) ?? list.find(({ name }) => name === snapshot);
+    if (!stored) throw new DiskError('not-found', `There is no snapshot "${snapshot}"`, { field: 'snapshot' });
+    const { offset = 0, length = stored.vmStateSize - offset } = range;
+    requireReadable(stored.vmStateSize, offset, length);
+    const into = new Uint8Array(length);
+    await inPieces(into.length, async (at, pieceLength) =>
+      into.set(await this.#call('vmState.read', { snapshot, offset: offset + at, length: pieceLength }), at),
+    );
+    return into;
+  }
+
   async resize(size: number): Promise<void> {
     this.#state = await this.#call('disk.resize', { size });
   }
@@ -376,7 +429,7 @@ class WorkerDisk implements RemoteDisk {
     return this.#call('disk.statistics', {});
   }
 
-  #call<M extends Extract<Method, `${'disk' | 'snapshots' | 'bitmaps'}.${string}`>>(
+  #call<M extends Extract<Method, `${'disk' | 'snapshots' | 'vmState' | 'bitmaps'}.${string}`>>(
     method: M,
     args: Omit<Arguments<M>, 'disk'>,
     job: JobOptions = {},
@@ -384,4 +437,9 @@ class WorkerDisk implements RemoteDisk {
   ): Promise<Result<M>> {
     return this.#connection.call(method, { disk: this.#disk, ...args } as Arguments<M>, job, transfer);
   }
+}
+
+/** Runs `work` for one piece of machine state after the other: where it begins, and its length. */
+async function inPieces(length: number, work: (at: number, length: number) => Promise<void>): Promise<void> {
+  for (let at = 0; at < length; at += VM_STATE_PIECE) await work(at, Math.min(VM_STATE_PIECE, length - at));
 }

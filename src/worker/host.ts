@@ -189,7 +189,11 @@ class Host {
     'disk.geometry': ({ disk: number }) => runAsync(diskGeometry(this.#disk(number).disk.storage)),
     'disk.statistics': async ({ disk: number }) => this.#disk(number).accounting.statistics,
     'snapshots.list': ({ disk: number }) => this.#disk(number).disk.snapshots.list(),
-    'snapshots.create': ({ disk: number, name, date }) => this.#changing(number).snapshots.create({ name, date }),
+    'snapshots.create': ({ disk: number, ...options }) => this.#changing(number).snapshots.create(options),
+    'snapshots.rename': async ({ disk: number, snapshot, name }) => {
+      await this.#changing(number).snapshots.rename(snapshot, name);
+      return undefined;
+    },
     'snapshots.apply': async ({ disk: number, snapshot }) => {
       await this.#changing(number).snapshots.apply(snapshot);
       return this.#sized(number);
@@ -197,6 +201,19 @@ class Host {
     'snapshots.delete': async ({ disk: number, snapshot }) => {
       const disk = this.#changing(number);
       await this.#disk(number).image.spend(() => disk.snapshots.delete(snapshot));
+      return undefined;
+    },
+    'vmState.read': ({ disk: number, snapshot, offset, length }) => {
+      const { disk } = this.#disk(number);
+      return snapshot === undefined ? disk.readVmState(offset, length) : disk.snapshots.readVmState(snapshot, { offset, length });
+    },
+    'vmState.write': async ({ disk: number, offset, bytes }) => {
+      await this.#changing(number).writeVmState(offset, bytes);
+      return undefined;
+    },
+    'vmState.clear': async ({ disk: number }) => {
+      const disk = this.#changing(number);
+      await this.#disk(number).image.spend(() => disk.clearVmState());
       return undefined;
     },
     'bitmaps.list': ({ disk: number }) => this.#disk(number).disk.bitmaps.list(),
@@ -270,4 +287,4 @@ class Host {
   }
 }
 
-const stateOf = ({ size, format, readOnly }: Disk): DiskState => ({ size, format, readOnly });
+const stateOf = ({ size, format, readOnly, snapshots }: Disk): DiskState => ({ size, format, readOnly, snapshots: snapshots.possible });

@@ -4,23 +4,29 @@
  * uses a message: a page of another version gets an error, not undefined behaviour.
  */
 import { DiskError, type DiskErrorJson } from '../base/errors.ts';
+import { MiB } from '../base/units.ts';
 import type { DiskInfo } from '../disk/info.ts';
 import type { MapRun } from '../disk/node.ts';
 import type { DetectZeroes } from '../disk/node-types.ts';
 import type { DriveStatistics } from '../drive/accounting.ts';
 import type { GeometryReport } from '../drive/geometry.ts';
-import type { BitmapInfo, CheckResult, SnapshotInfo } from '../formats/driver.ts';
+import type { BitmapInfo, CheckResult, MachineMoment, SnapshotInfo } from '../formats/driver.ts';
 import type { CreateImageOptions, ExportOptions, ImageEntry, Place, StorageReport } from '../library/library.ts';
 import type { MapSummary } from './engine.ts';
 
 /** Changed with every change to the messages. */
-export const PROTOCOL_VERSION = 6;
+export const PROTOCOL_VERSION = 7;
+
+/** Machine state crosses in pieces of so many bytes, so that no side holds much of it twice. */
+export const VM_STATE_PIECE = 4 * MiB;
 
 /** What the page mirrors of an open disk. */
 export interface DiskState {
   readonly size: number;
   readonly format: string;
   readonly readOnly: boolean;
+  /** `AsyncSnapshots.possible`. */
+  readonly snapshots: boolean;
 }
 
 type OnDisk<T> = { readonly disk: number } & T;
@@ -58,9 +64,14 @@ export interface Calls {
   'disk.geometry': { arguments: OnDisk<Nothing>; result: GeometryReport };
   'disk.statistics': { arguments: OnDisk<Nothing>; result: DriveStatistics };
   'snapshots.list': { arguments: OnDisk<Nothing>; result: SnapshotInfo[] };
-  'snapshots.create': { arguments: OnDisk<{ name: string; date: Date }>; result: SnapshotInfo };
+  'snapshots.create': { arguments: OnDisk<{ name: string; date: Date } & MachineMoment>; result: SnapshotInfo };
+  'snapshots.rename': { arguments: OnDisk<{ snapshot: string; name: string }>; result: undefined };
   'snapshots.apply': { arguments: OnDisk<{ snapshot: string }>; result: DiskState };
   'snapshots.delete': { arguments: OnDisk<{ snapshot: string }>; result: undefined };
+  /** Of a snapshot, or what lies beside the disk. At most `VM_STATE_PIECE` bytes. */
+  'vmState.read': { arguments: OnDisk<{ snapshot?: string; offset: number; length: number }>; result: Uint8Array };
+  'vmState.write': { arguments: OnDisk<{ offset: number; bytes: Uint8Array }>; result: undefined };
+  'vmState.clear': { arguments: OnDisk<Nothing>; result: undefined };
   'bitmaps.list': { arguments: OnDisk<Nothing>; result: BitmapInfo[] };
   'bitmaps.add': { arguments: OnDisk<{ name: string; granularity?: number; enabled?: boolean }>; result: undefined };
   'bitmaps.change': { arguments: OnDisk<{ name: string; change: BitmapChange }>; result: undefined };
@@ -163,9 +174,20 @@ const checks: { readonly [M in Method]: Checks<Arguments<M>> } = {
   'disk.geometry': onDisk,
   'disk.statistics': onDisk,
   'snapshots.list': onDisk,
-  'snapshots.create': { ...onDisk, name: isText, date: (value) => value instanceof Date && !Number.isNaN(value.getTime()) },
+  'snapshots.create': {
+    ...onDisk,
+    name: isText,
+    date: (value) => value instanceof Date && !Number.isNaN(value.getTime()),
+    vmStateSize: optional(isSize),
+    vmClockNanoseconds: optional(isSize),
+    icount: optional(isSize),
+  },
+  'snapshots.rename': { ...onSnapshot, name: isText },
   'snapshots.apply': onSnapshot,
   'snapshots.delete': onSnapshot,
+  'vmState.read': { ...range, snapshot: optional(isText), length: (value) => isSize(value) && (value as number) <= VM_STATE_PIECE },
+  'vmState.write': { ...onDisk, offset: isSize, bytes: isBytes },
+  'vmState.clear': onDisk,
   'bitmaps.list': onDisk,
   'bitmaps.add': { ...onBitmap, granularity: optional(isSize), enabled: optional(isFlag) },
   'bitmaps.change': { ...onBitmap, change: oneOf('remove', 'clear', 'enable', 'disable') },

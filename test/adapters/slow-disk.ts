@@ -67,6 +67,16 @@ export class SlowDisk implements AsyncDisk {
     return this.inner.snapshots;
   }
 
+  readVmState(offset: number, lengthOrInto: number | Uint8Array): Promise<Uint8Array> {
+    return this.inner.readVmState(offset, lengthOrInto);
+  }
+  writeVmState(offset: number, bytes: Uint8Array): Promise<void> {
+    return this.inner.writeVmState(offset, bytes);
+  }
+  clearVmState(): Promise<void> {
+    return this.inner.clearVmState();
+  }
+
   get bitmaps(): Disk['bitmaps'] {
     return this.inner.bitmaps;
   }

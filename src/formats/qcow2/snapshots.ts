@@ -33,8 +33,7 @@ export class Qcow2Snapshots implements SnapshotDriver {
 
   *create({ name, date, vmStateSize = 0, vmClockNanoseconds = 0, icount = 0 }: MachineMoment & { name: string; date: Date }): Io<SnapshotInfo> {
     const meta = this.#meta;
-    if (new TextEncoder().encode(name).length > NAME_LIMIT)
-      throw new DiskError('refused', `${FORMAT}: a snapshot name has at most ${NAME_LIMIT} bytes`, { format: FORMAT, field: 'name' });
+    requireName(name);
     if (meta.snapshots.length >= MAX_SNAPSHOTS)
       throw new DiskError('refused', `${FORMAT}: an image has at most ${MAX_SNAPSHOTS} snapshots`, { format: FORMAT, field: 'nb_snapshots' });
     return yield* this.#change(function* (shadow) {
@@ -95,6 +94,16 @@ export class Qcow2Snapshots implements SnapshotDriver {
     });
   }
 
+  *rename(id: string, name: string): Io<void> {
+    const meta = this.#meta;
+    const entry = this.#entry(id);
+    requireName(name);
+    yield* this.#change(function* (shadow) {
+      const snapshots = meta.snapshots.map((other) => (other === entry ? { ...entry, name } : other));
+      yield* switchTables(meta, shadow, { l1: meta.copyL1(), snapshots });
+    });
+  }
+
   *view(id: string): Io<ImageDriver> {
     return this.#open(yield* this.#tables(id));
   }
@@ -122,6 +131,11 @@ export class Qcow2Snapshots implements SnapshotDriver {
     const meta = this.#meta;
     return yield* meta.guarded(() => meta.lock.run(() => changeAtOnce(meta, body)));
   }
+}
+
+function requireName(name: string): void {
+  if (new TextEncoder().encode(name).length > NAME_LIMIT)
+    throw new DiskError('refused', `${FORMAT}: a snapshot name has at most ${NAME_LIMIT} bytes`, { format: FORMAT, field: 'name' });
 }
 
 /** Runs a change with everything before it in the file; gives its space back if it fails. The caller holds `Metadata.lock`. */

@@ -13,13 +13,15 @@ import { FORMAT, l1EntriesFor, MAX_L1_BYTES } from './layout.ts';
 import type { Metadata } from './metadata.ts';
 import { dropPast } from './resize.ts';
 
+type Below = Required<Pick<ImageDriver, 'map' | 'decode' | 'allocate' | 'zero'>> & Pick<ImageDriver, 'flush'>;
+
 export class VmStateArea implements ImageDriver {
   readonly format = FORMAT;
   readonly #meta: Metadata;
-  readonly #image: Required<Pick<ImageDriver, 'map' | 'decode' | 'allocate'>> & Pick<ImageDriver, 'flush'>;
+  readonly #image: Below;
 
   /** `image` is asked for guest offsets past its size. */
-  constructor(meta: Metadata, image: Required<Pick<ImageDriver, 'map' | 'decode' | 'allocate'>> & Pick<ImageDriver, 'flush'>) {
+  constructor(meta: Metadata, image: Below) {
     this.#meta = meta;
     this.#image = image;
   }
@@ -50,11 +52,8 @@ export class VmStateArea implements ImageDriver {
   }
 
   *allocate(offset: number, length: number, after?: number): Io<Placement> {
-    const meta = this.#meta;
-    if (meta.external) throw unsupported(FORMAT, 'an image with an external data file cannot hold machine state', { field: 'data_file' });
     const start = this.#start;
-    meta.requireSound();
-    yield* meta.lock.run(() => meta.growL1Ahead(start + offset + length));
+    yield* this.#reach(start + offset + length);
     const placement = yield* this.#image.allocate(start + offset, length, after);
     const { fresh } = placement;
     if (!fresh) return placement;
@@ -71,6 +70,21 @@ export class VmStateArea implements ImageDriver {
         },
       },
     };
+  }
+
+  /** For whole clusters: zeros must be said where an image has a backing file, which may reach further than the disk. */
+  *zero(offset: number, length: number, options: { unmap: boolean }): Io<number> {
+    const start = this.#start + offset;
+    yield* this.#reach(start + length);
+    return yield* this.#image.zero(start, length, options);
+  }
+
+  /** Makes the L1 table long enough for what is to be written. */
+  *#reach(end: number): Io<void> {
+    const meta = this.#meta;
+    if (meta.external) throw unsupported(FORMAT, 'an image with an external data file cannot hold machine state', { field: 'data_file' });
+    meta.requireSound();
+    yield* meta.lock.run(() => meta.growL1Ahead(end));
   }
 
   /** Gives the space of all of it back. Durable when it returns. */
