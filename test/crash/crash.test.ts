@@ -13,10 +13,11 @@ import { RecorderStorage } from '../../src/layers/recorder.ts';
 import { run } from '../oracle/qemu.ts';
 import type { Files } from './files.ts';
 import { SECRET } from './guest.ts';
+import { machineWorkloads, runMachineWorkload } from './machine.ts';
 import { runWorkload } from './run.ts';
 import { workloads } from './workloads.ts';
 
-const shares = workloads.reduce((sum, { share = 1 }) => sum + share, 0);
+const shares = machineWorkloads.length + workloads.reduce((sum, { share = 1 }) => sum + share, 0);
 const perWorkload = Math.ceil(Number(process.env.TABDISK_CRASH_STATES ?? 20_000) / shares);
 const folder = mkdtempSync(join(tmpdir(), 'tabdisk-crash-'));
 let seen = 0;
@@ -24,7 +25,9 @@ let judged = 0;
 
 afterAll(() => {
   rmSync(folder, { recursive: true });
-  process.stdout.write(`crash explorer: ${seen} states of ${workloads.length} workloads, ${judged} of them also judged by qemu-img check\n`);
+  process.stdout.write(
+    `crash explorer: ${seen} states of ${workloads.length + machineWorkloads.length} workloads, ${judged} of them also judged by qemu-img check\n`,
+  );
 });
 
 /** The real qemu-img: leaks are allowed, corruption is not, unless the dirty bit says that whoever opens the image repairs it. */
@@ -35,8 +38,20 @@ function secondOpinion(files: Files): void {
   const encrypted = (files.get('disk')?.[35] ?? 0) !== 0;
   const data = files.has('data') ? `,data-file.filename=${join(folder, 'data')}` : '';
   const options = `driver=qcow2,file.filename=${join(folder, 'disk')}${data}${encrypted ? ',encrypt.key-secret=s' : ''}`;
-  const image = ['--object', `secret,id=s,data=${SECRET}`, '--image-opts', options];
-  const { status, stderr } = run('qemu-img', ['check', ...(dirty ? ['-r', 'all'] : []), ...image]);
+  requireNoCorruption([...(dirty ? ['-r', 'all'] : []), '--object', `secret,id=s,data=${SECRET}`, '--image-opts', options]);
+}
+
+/** The same for the drives of a machine, each an image by itself. */
+function soundDrives(files: Files): void {
+  judged++;
+  for (const [name, bytes] of files) {
+    writeFileSync(join(folder, name), bytes);
+    requireNoCorruption(['-f', 'qcow2', join(folder, name)]);
+  }
+}
+
+function requireNoCorruption(args: readonly string[]): void {
+  const { status, stderr } = run('qemu-img', ['check', ...args]);
   if (status !== 0 && status !== 3) throw new Error(`qemu-img check ended with ${status}: ${stderr.slice(0, 400)}`);
 }
 
@@ -51,6 +66,16 @@ describe('after a power cut', () => {
     }
     seen += states;
     expect(states).toBe(wanted);
+  });
+});
+
+describe('after a power cut', () => {
+  it.each(machineWorkloads)('$name', { timeout: 3_600_000 }, async (workload) => {
+    let states = 0;
+    for (let seed = 1; states < perWorkload; seed++)
+      states += await runMachineWorkload(workload, { seed, limit: perWorkload - states, subsets: 4, sample: soundDrives });
+    seen += states;
+    expect(states).toBe(perWorkload);
   });
 });
 

@@ -14,29 +14,37 @@ import type { Random } from '../random.ts';
 import { type Change, CutFiles, type Files } from './files.ts';
 import { type Expectation, requireRawRight, requireRight, SECRET, SECTOR } from './guest.ts';
 
-export interface Exploration {
-  readonly format: string;
-  /** The file that is opened. */
-  readonly top: string;
-  /** A file that must be a raw image of the disk at any time. */
-  readonly raw?: string | undefined;
+export interface Exploration<R extends { readonly position: number }> {
   /** The files before the first log entry. */
   readonly start: Files;
   readonly log: readonly LogEntry[];
-  readonly timeline: readonly Expectation[];
+  /** What is right from one position of the log on. */
+  readonly timeline: readonly R[];
   readonly random: Random;
   /** Random subsets of each stretch between two barriers. */
   readonly subsets: number;
   /** Stop after this many states. */
   readonly limit: number;
-  /** Opens a file that the top one names and the log does not have. */
-  readonly resolve: (name: string) => Storage;
+  /** Throws unless a state is right; `count` is its number. */
+  readonly judge: (files: Files, right: R, count: number) => Promise<void>;
   /** Is shown some of the states, for a second opinion. */
   readonly sample?: (files: Files) => void;
 }
 
+/** A disk that is looked at after a cut. */
+export interface CutDisk {
+  readonly format: string;
+  /** The file that is opened. */
+  readonly top: string;
+  /** A file that must be a raw image of the disk at any time. */
+  readonly raw?: string | undefined;
+  /** Opens a file that the top one names and the log does not have. */
+  readonly resolve: (name: string) => Storage;
+  readonly random: Random;
+}
+
 /** Looks at states until the log or the limit ends; throws at the first that is wrong. Returns how many there were. */
-export async function explore(exploration: Exploration): Promise<number> {
+export async function explore<R extends { readonly position: number }>(exploration: Exploration<R>): Promise<number> {
   const { log, timeline, random, limit } = exploration;
   const files = new CutFiles(exploration.start);
   let mark = 0;
@@ -44,13 +52,18 @@ export async function explore(exploration: Exploration): Promise<number> {
   const look = async (state: Files, what: string) => {
     if (states >= limit) return;
     states++;
-    await judge(exploration, state, timeline[mark] as Expectation, { what: `log entry ${position}, ${what}`, count: states });
+    try {
+      await exploration.judge(state, timeline[mark] as R, states);
+      if (states % 200 === 0) exploration.sample?.(state);
+    } catch (error) {
+      throw new Error(`after a cut at log entry ${position}, ${what}: ${error instanceof Error ? error.message : error}`, { cause: error });
+    }
   };
   let position = 0;
   for (; position <= log.length && states < limit; position++) {
     const entry = log[position];
     // The last mark is right for the whole stretch: only a flush makes earlier answers wrong, and it ends the stretch.
-    while (mark + 1 < timeline.length && (timeline[mark + 1] as Expectation).position <= position) mark++;
+    while (mark + 1 < timeline.length && (timeline[mark + 1] as R).position <= position) mark++;
     const stretch = files.stretch;
     await look(files.with(stretch), `all of ${stretch.length} changes`);
     if (entry && (entry.kind === 'write' || entry.kind === 'truncate')) {
@@ -89,15 +102,18 @@ function tear(change: Change, random: Random): Change | undefined {
   return { ...change, bytes: change.bytes.subarray(0, sectors * SECTOR - (change.offset % SECTOR)) };
 }
 
-async function judge(exploration: Exploration, files: Files, right: Expectation, { what, count }: { what: string; count: number }): Promise<void> {
-  const { format, top, random } = exploration;
-  const storages = new Map([...files].map(([name, bytes]) => [name, memoryStorage({ name, bytes })]));
-  const resolve = ({ name }: { name: string }) => storages.get(name) ?? exploration.resolve(name);
-  try {
-    const disk = await openDisk(storages.get(top) as Storage, { format, resolve, secret: SECRET });
+/** Judges a disk: opens it, checks it and reads it. */
+export function judgeDisk({ format, top, raw, resolve, random }: CutDisk): Exploration<Expectation>['judge'] {
+  return async (files, right, count) => {
+    const storages = new Map([...files].map(([name, bytes]) => [name, memoryStorage({ name, bytes })]));
+    const disk = await openDisk(storages.get(top) as Storage, {
+      format,
+      resolve: ({ name }) => storages.get(name) ?? resolve(name),
+      secret: SECRET,
+    });
     if (format !== 'raw') await requireSound(disk.check());
     await requireRight(disk, right);
-    if (exploration.raw !== undefined) requireRawRight(files.get(exploration.raw) as Uint8Array, right);
+    if (raw !== undefined) requireRawRight(files.get(raw) as Uint8Array, right);
     // A broken allocator shows only on the next write.
     if (count % 16 === 0 && disk.size > SECTOR) {
       for (let i = 0; i < 6; i++) await disk.write(random.between(0, disk.size / SECTOR - 2) * SECTOR, new Uint8Array(SECTOR * 2));
@@ -109,13 +125,11 @@ async function judge(exploration: Exploration, files: Files, right: Expectation,
       if (driver.check && files.has(backing.name)) await requireSound(runAsync(driver.check({})));
     }
     await disk.close();
-    if (count % 200 === 0) exploration.sample?.(files);
-  } catch (error) {
-    throw new Error(`after a cut at ${what}: ${error instanceof Error ? error.message : error}`, { cause: error });
-  }
+  };
 }
 
-async function requireSound(checking: Promise<{ corruptions: number; checkErrors: number; messages: readonly string[] }>): Promise<void> {
+/** Throws if a check found anything but leaks. */
+export async function requireSound(checking: Promise<{ corruptions: number; checkErrors: number; messages: readonly string[] }>): Promise<void> {
   const { corruptions, checkErrors, messages } = await checking;
   const errors = messages.filter((message) => !message.startsWith('Leaked'));
   if (corruptions + checkErrors > 0)

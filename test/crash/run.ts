@@ -5,7 +5,7 @@ import { type LogEntry, RecorderStorage } from '../../src/layers/recorder.ts';
 import { type MemoryStorage, memoryStorage } from '../../src/storage/memory.ts';
 import type { Storage } from '../../src/storage/storage.ts';
 import { Random } from '../random.ts';
-import { explore } from './explorer.ts';
+import { explore, judgeDisk } from './explorer.ts';
 import type { Files } from './files.ts';
 import { filled, Guest, SECRET, SECTOR } from './guest.ts';
 import type { Workload } from './workloads.ts';
@@ -58,17 +58,20 @@ export async function runWorkload(workload: Workload, options: RunOptions): Prom
   await guest.flush();
   try {
     return await explore({
-      format,
-      top: TOP,
-      raw: workload.options.data_file_raw ? 'data' : undefined,
       start,
       log: options.ignoreBarriers ? withoutBarriers(log) : log,
       timeline: guest.timeline,
       random,
       subsets: options.subsets,
       limit: options.limit,
-      // A renamed backing file is still the same one.
-      resolve: (name) => (files.get(name) ?? files.get('base')) as Storage,
+      judge: judgeDisk({
+        format,
+        top: TOP,
+        raw: workload.options.data_file_raw ? 'data' : undefined,
+        // A renamed backing file is still the same one.
+        resolve: (name) => (files.get(name) ?? files.get('base')) as Storage,
+        random,
+      }),
       ...(options.sample ? { sample: options.sample } : {}),
     });
   } catch (error) {
