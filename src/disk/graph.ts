@@ -60,10 +60,13 @@ function* open({ name, options: given }: Parameters<typeof openGraph>[0], option
   };
   // Options are taken out of a set of our own.
   const set = new OptionSet(given?.entries());
-  const { node } = yield* openNode(name, set, place);
-  if (!node) throw new Error('tabdisk: an image came out of the graph without its node');
-  if (!options.snapshot) return new Disk(node);
-  return new Disk(yield* withTemporary(node, options.snapshot, { formats: allFormats, keepSpace: options.keepSpace ?? false }));
+  const opening = function* () {
+    const { node } = yield* openNode(name, set, place);
+    if (!node) throw new Error('tabdisk: an image came out of the graph without its node');
+    return node;
+  };
+  const { snapshot, keepSpace = false } = options;
+  return new Disk(snapshot ? yield* withTemporary(opening, snapshot, { formats: allFormats, keepSpace }) : yield* opening());
 }
 
 /** Where in the graph a node is. */

@@ -33,8 +33,7 @@ function* open(storage: Storage | PromiseLike<Storage>, options: OpenOptions): I
 
 function* openNode(storage: Storage, { snapshot, ...options }: OpenOptions): Io<BlockNode> {
   if (!snapshot) return yield* openChain(storage, options);
-  const node = yield* openChain(storage, { ...options, readOnly: true });
-  return yield* withTemporary(node, snapshot, { formats: allFormats, ...options });
+  return yield* withTemporary(() => openChain(storage, { ...options, readOnly: true }), snapshot, { formats: allFormats, ...options });
 }
 
 /** What `createDisk` takes besides the format's own options (QEMU's names, `cluster_size`, or camel case, `clusterSize`). */

@@ -20,49 +20,47 @@ export type TemporaryPlace = true | Storage | PromiseLike<Storage>;
 /** Bytes of a name that fit into an image's header. */
 const NAME_LIMIT = 1000;
 
-/** An overlay over `below`, in whole sectors, that owns it. If that fails both are closed. */
+/** An overlay over what `open` opens, in whole sectors, that owns it. If that fails both are closed. */
 export function* withTemporary(
-  below: BlockNode,
+  open: () => Io<BlockNode>,
   place: TemporaryPlace,
   options: { readonly formats: readonly FormatDescriptor[] } & Pick<NodeOptions, 'keepSpace' | 'detectZeroes'>,
 ): Io<BlockNode> {
+  let below: BlockNode | undefined;
+  const given = place === true ? memoryStorage({ name: 'temporary changes' }) : place;
+  const storage = 'then' in given ? yield* wait(given) : given;
   try {
-    return yield* openTemporary(below, place, options);
+    below = yield* open();
+    return yield* openTemporary(below, storage, options);
   } catch (error) {
-    yield* below.close();
+    yield* storage.close();
+    if (below) yield* below.close();
     throw error;
   }
 }
 
 function* openTemporary(
   below: BlockNode,
-  place: TemporaryPlace,
+  storage: Storage,
   { formats, keepSpace, detectZeroes }: Parameters<typeof withTemporary>[2],
 ): Io<BlockNode> {
   const { create } = findFormat(formats, 'qcow2');
   if (!create)
     throw new DiskError('unsupported', 'The temporary overlay of a snapshot needs qcow2, which is not among the formats', { field: 'snapshot' });
-  const given = place === true ? memoryStorage({ name: `changes to ${below.name}` }) : place;
-  const storage = 'then' in given ? yield* wait(given) : given;
-  try {
-    if (storage.size !== 0)
-      throw new DiskError('refused', `${storage.name} is not empty: the temporary overlay would destroy it`, { field: 'snapshot' });
-    // The name is for people: the overlay is opened over the node at hand.
-    const name = below.fileName ?? below.name;
-    const backing = { name: name.length > 0 && name.length < NAME_LIMIT ? name : 'the image', format: below.driver.format };
-    yield* create(storage, { size: roundUp(below.size, SECTOR), backing, options: {} });
-    return yield* openChain(storage, {
-      format: 'qcow2',
-      formats,
-      cache: 'unsafe',
-      openBacking: function* () {
-        return below;
-      },
-      ...(detectZeroes ? { detectZeroes } : {}),
-      node: { keepSpace: keepSpace ?? false, forgotten: true },
-    });
-  } catch (error) {
-    yield* storage.close();
-    throw error;
-  }
+  if (storage.size !== 0)
+    throw new DiskError('refused', `${storage.name} is not empty: the temporary overlay would destroy it`, { field: 'snapshot' });
+  // The name is for people: the overlay is opened over the node at hand.
+  const name = below.fileName ?? below.name;
+  const backing = { name: name.length > 0 && name.length < NAME_LIMIT ? name : 'the image', format: below.driver.format };
+  yield* create(storage, { size: roundUp(below.size, SECTOR), backing, options: {} });
+  return yield* openChain(storage, {
+    format: 'qcow2',
+    formats,
+    cache: 'unsafe',
+    openBacking: function* () {
+      return below;
+    },
+    ...(detectZeroes ? { detectZeroes } : {}),
+    node: { keepSpace: keepSpace ?? false, forgotten: true },
+  });
 }

@@ -2,19 +2,24 @@
  * Named images kept in this browser: the list of them, opening, making, importing, exporting and deleting. Runs in the worker (OPFS
  * handles exist only there); in another thread only IndexedDB images can be opened.
  *
- * - Whoever opens an image for writing holds the Web Lock `tabdisk:image:<id>` from before the first read until it is closed.
+ * - Whoever opens an image for writing holds the Web Lock `tabdisk:image:<id>` from before the first read until it is closed. An image whose
+ *   changes are thrown away, or that is exported, is only read: for that the lock is shared.
  * - Read-only opening takes no lock and sees one state of the image; its reads throw once somebody has changed it.
  * - What frees space or ends well (flush, close, discard, delete) may use a reserve, so that it works on a full disk (reserve.ts).
  * - An image appears in the list when it is complete. What a tab that died left half-made is swept when a library is opened.
  */
 import { DiskError } from '../base/errors.ts';
+import type { CacheMode } from '../disk/cache-mode.ts';
+import type { OpenOptions } from '../disk/chain.ts';
 import type { DetectZeroes } from '../disk/node-types.ts';
 import { createDisk, openDisk } from '../disk/open.ts';
 import type { JobOptions } from '../jobs/job.ts';
+import { temporaryStorage } from '../layers/temporary.ts';
 import { mendIndexedDb } from '../storage/indexed-db-renewal.ts';
+import { memoryStorage } from '../storage/memory.ts';
 import type { Storage } from '../storage/storage.ts';
 import { Catalogue, type ImageFormat, type ImageRecord, type Place } from './catalogue.ts';
-import { type ExportedImage, type ExportOptions, type ExportSource, encryptedWith, exportImage, scratchId } from './export.ts';
+import { type ExportedImage, type ExportOptions, type ExportSource, encryptedWith, exportImage, type Scratch, scratchId } from './export.ts';
 import { type HeldLock, heldLocks, takeLock } from './image-lock.ts';
 import { copyIn, type MadeImage, recognise, verify } from './import.ts';
 import { Notes } from './notes.ts';
@@ -44,7 +49,7 @@ export interface ImageEntry {
   /** Milliseconds since 1970. */
   readonly created: number;
   readonly changed: number;
-  /** True while some tab has it open for writing. */
+  /** True while some tab has it open for writing, or for reading what nobody may change: with its changes thrown away, for an export. */
   readonly inUse: boolean;
 }
 
@@ -87,6 +92,13 @@ export interface OpenImageOptions {
   readonly secret?: string;
   /** See `OpenOptions.detectZeroes`. */
   readonly detectZeroes?: DetectZeroes;
+  /** When writes become durable; default `writeback`. */
+  readonly cache?: CacheMode;
+  /**
+   * Where writes go until the image is closed, when they are thrown away; the image is only read, and nobody can change it meanwhile. What a tab
+   * that died left of it is swept when a library is opened.
+   */
+  readonly snapshot?: 'memory' | Place;
 }
 
 export interface LibraryOptions {
@@ -110,6 +122,8 @@ export class Library {
   readonly #releaseListeners = new Set<(id: string) => void>();
   /** Images open for writing through this library. */
   readonly #open = new Map<string, OpenImage>();
+  /** Images open here whose changes are thrown away. */
+  readonly #temporary = new Set<OpenImage>();
 
   /** Opens the library of this origin and sweeps what tabs that died left half-made. */
   static async open({ name = 'tabdisk' }: LibraryOptions = {}): Promise<Library> {
@@ -176,21 +190,8 @@ export class Library {
     const open = this.#open.get(id);
     const source: ExportSource = open
       ? { record, open: open.disk }
-      : { record, lock: await this.#lock(record), storage: () => place.open(id, { readOnly: true }) };
-    const scratch = async () => {
-      const name = scratchId();
-      const lock = await takeLock(this.#lockName(name), PATIENCE);
-      if (!lock) throw new DiskError('locked', 'The name of a temporary image is taken');
-      return {
-        create: () => place.create(name),
-        reopen: () => place.open(name, { readOnly: true }),
-        remove: async () => {
-          await place.remove(name);
-          await lock.release();
-        },
-      };
-    };
-    return exportImage(source, options, scratch);
+      : { record, lock: await this.#lock(record, 'shared'), storage: () => place.open(id, { readOnly: true }) };
+    return exportImage(source, options, () => this.#scratch(place));
   }
 
   /** Throws `refused` if the name is taken. Works while the image is open anywhere. */
@@ -214,11 +215,12 @@ export class Library {
   }
 
   /** Opens an image. Throws `locked` if somebody has it open for writing, unless `readOnly`; `refused` for one whose passphrase is missing. */
-  async openImage(id: string, { readOnly = false, secret, detectZeroes }: OpenImageOptions = {}): Promise<OpenImage> {
+  async openImage(id: string, { readOnly = false, snapshot, ...options }: OpenImageOptions = {}): Promise<OpenImage> {
     const record = await this.#catalogue.ready(id);
     const { format } = record;
     const place = this.#place(record.place);
-    const opening = { format, readOnly, ...(secret === undefined ? {} : { secret }), ...(detectZeroes ? { detectZeroes } : {}) };
+    const opening: OpenOptions = { format, readOnly, ...options };
+    if (snapshot && !readOnly) return this.#openTemporary(record, snapshot, opening);
     if (readOnly) {
       const view = await place.view(id);
       return new OpenImage(id, await openDisk(view, opening), view, { spend: (work) => work(), closed: async () => undefined });
@@ -244,8 +246,60 @@ export class Library {
     }
   }
 
+  /** Opens an image whose changes are thrown away. The lock keeps others from changing what is read; any number can have it so. */
+  async #openTemporary(record: ImageRecord, where: 'memory' | Place, opening: OpenOptions): Promise<OpenImage> {
+    const { id } = record;
+    const lock = await this.#lock(record, 'shared');
+    try {
+      const storage = await this.#place(record.place).still(id);
+      const overlay = where === 'memory' ? memoryStorage({ name: 'temporary changes' }) : this.#temporaryStorage(where);
+      const disk = await openDisk(storage, { ...opening, snapshot: overlay });
+      const image = new OpenImage(id, disk, await overlay, {
+        spend: (work) => work(),
+        closed: async () => {
+          this.#temporary.delete(image);
+          await lock.release();
+          this.#announce();
+        },
+      });
+      this.#temporary.add(image);
+      this.#announce();
+      return image;
+    } catch (error) {
+      await lock.release();
+      throw error;
+    }
+  }
+
+  /** An empty image under a lock of its own, which is removed when it is closed. */
+  async #temporaryStorage(where: Place): Promise<Storage> {
+    const { create, remove } = await this.#scratch(this.#place(where));
+    try {
+      return temporaryStorage(await create(), remove);
+    } catch (error) {
+      await remove();
+      throw error;
+    }
+  }
+
+  /** A name for a temporary image. Whatever is under it when nobody holds its lock is swept. */
+  async #scratch(place: ImagePlace): Promise<Scratch> {
+    const name = scratchId();
+    const lock = await takeLock(this.#lockName(name), PATIENCE);
+    if (!lock) throw new DiskError('locked', 'The name of a temporary image is taken');
+    return {
+      create: () => place.create(name),
+      reopen: () => place.open(name, { readOnly: true }),
+      remove: async () => {
+        await place.remove(name);
+        await lock.release();
+      },
+    };
+  }
+
   /** Notes a new guest-visible size (after a resize or a snapshot was applied). */
   async noteSize(id: string, size: number): Promise<void> {
+    if (!this.#open.has(id)) return;
     await this.#reserve.spend(() => this.#catalogue.change(id, { size, changed: Date.now() }));
     this.#announce();
   }
@@ -256,8 +310,10 @@ export class Library {
    */
   async requestRelease(id: string): Promise<boolean> {
     await this.#catalogue.ready(id);
-    if (this.#asked(id) || !(await heldLocks()).has(this.#lockName(id))) return true;
-    return this.#tabs.ask(id);
+    const here = this.#asked(id);
+    if (this.#open.has(id) || !(await heldLocks()).has(this.#lockName(id))) return true;
+    // Several may have it at a time.
+    return (await this.#tabs.ask(id)) || here;
   }
 
   /** Calls back with the id of an image that is open for writing here and that somebody asks for. Returns a function that stops it. */
@@ -279,7 +335,7 @@ export class Library {
 
   /** Closes every image that is open for writing, then the library. The first failure is thrown after all were tried. */
   async close(): Promise<void> {
-    const closing = await Promise.allSettled([...this.#open.values()].map((image) => image.close()));
+    const closing = await Promise.allSettled([...this.#open.values(), ...this.#temporary].map((image) => image.close()));
     const failed = closing.find((result) => result.status === 'rejected');
     if (failed) throw failed.reason;
     this.#tabs.close();
@@ -357,9 +413,11 @@ export class Library {
     }
   }
 
-  async #lock({ id, name }: ImageRecord): Promise<HeldLock> {
+  async #lock({ id, name }: ImageRecord, mode: LockMode = 'exclusive'): Promise<HeldLock> {
     if (this.#open.has(id)) throw new DiskError('locked', `"${name}" is open for writing already, in this tab`);
-    const lock = await takeLock(this.#lockName(id), PATIENCE);
+    if (mode === 'exclusive' && this.#isTemporary(id))
+      throw new DiskError('locked', `"${name}" is open in this tab, with its changes thrown away: close it first`);
+    const lock = await takeLock(this.#lockName(id), PATIENCE, mode);
     if (!lock) throw new DiskError('locked', `"${name}" is in use, in another tab or by an export: close it there, ask for it, or open it read-only`);
     return lock;
   }
@@ -396,9 +454,13 @@ export class Library {
 
   /** Whether the image is open for writing here; if so, those who use it are told that somebody asks for it. */
   #asked(id: string): boolean {
-    if (!this.#open.has(id)) return false;
+    if (!this.#open.has(id) && !this.#isTemporary(id)) return false;
     for (const listener of this.#releaseListeners) listener(id);
     return true;
+  }
+
+  #isTemporary(id: string): boolean {
+    return [...this.#temporary].some((image) => image.id === id);
   }
 
   #tellListeners(): void {

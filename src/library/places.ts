@@ -16,6 +16,8 @@ export interface ImagePlace {
   open(id: string, options: { readOnly: boolean; grows?: boolean }): Promise<Storage>;
   /** Read-only and without a lock: one state of the image. Reads fail once somebody has changed it. */
   view(id: string): Promise<Storage>;
+  /** Read-only, for who has a lock that keeps others from changing it. */
+  still(id: string): Promise<Storage>;
   /** Nothing happens if it is not there. */
   remove(id: string): Promise<void>;
   /** Bytes it takes; 0 if it is not there. */
@@ -43,6 +45,15 @@ export function opfsPlace(name: string): ImagePlace {
       };
       return blobStorage(file, { name: path(id), identity: `opfs:${path(id)}`, unchanged });
     },
+    async still(id) {
+      try {
+        return await opfsStorage(path(id), { readOnly: true });
+      } catch (error) {
+        // Some browsers give one handle out at a time, whatever for. As a file it is slower.
+        if (!(error instanceof DiskError) || error.kind !== 'locked') throw error;
+        return this.view(id);
+      }
+    },
     remove: (id) => deleteOpfsFile(path(id)),
     async storedSize(id) {
       try {
@@ -67,6 +78,7 @@ export function indexedDbPlace(database: string): ImagePlace {
     create: (id) => indexedDbStorage(id, { create: 'must-not-exist', database, mend: false }),
     open: (id, { readOnly }) => indexedDbStorage(id, { readOnly, database, mend: false }),
     view: (id) => indexedDbStorage(id, { readOnly: true, database }),
+    still: (id) => indexedDbStorage(id, { readOnly: true, database }),
     remove: (id) => deleteIndexedDbStorage(id, { database }),
     storedSize: (id) => indexedDbSize(id, { database }),
     ids: () => indexedDbNames({ database }),

@@ -5,6 +5,7 @@
  */
 import { DiskError, type DiskErrorJson } from '../base/errors.ts';
 import { MiB } from '../base/units.ts';
+import { CACHE_MODES, type CacheMode } from '../disk/cache-mode.ts';
 import type { DiskInfo } from '../disk/info.ts';
 import type { MapRun } from '../disk/node.ts';
 import type { DetectZeroes } from '../disk/node-types.ts';
@@ -37,7 +38,10 @@ export interface Calls {
   hello: { arguments: { version: number; library: string }; result: { version: number } };
   close: { arguments: Nothing; result: undefined };
   flush: { arguments: Nothing; result: undefined };
-  open: { arguments: { image: string; readOnly: boolean; secret?: string; detectZeroes?: DetectZeroes }; result: DiskState & { disk: number } };
+  open: {
+    arguments: { image: string; readOnly: boolean; secret?: string; detectZeroes?: DetectZeroes; cache?: CacheMode; snapshot?: 'memory' | Place };
+    result: DiskState & { disk: number };
+  };
   list: { arguments: Nothing; result: ImageEntry[] };
   create: { arguments: CreateImageOptions; result: ImageEntry };
   import: { arguments: { name: string; place?: Place; file: Blob }; result: ImageEntry };
@@ -124,6 +128,7 @@ const isSince: Check = (value) =>
   typeof value === 'object' && value !== null && (('snapshot' in value && isText(value.snapshot)) || ('bitmap' in value && isText(value.bitmap)));
 const isPlace = optional(oneOf('opfs', 'indexeddb'));
 const onDisk = { disk: isSize };
+const onOpening = { cache: optional(oneOf(...CACHE_MODES)), snapshot: optional(oneOf('memory', 'opfs', 'indexeddb')) };
 const onImage = { image: isText };
 const onExport = { export: isSize };
 const range = { ...onDisk, offset: isSize, length: isSize };
@@ -134,7 +139,7 @@ const checks: { readonly [M in Method]: Checks<Arguments<M>> } = {
   hello: { version: isSize, library: isText },
   close: {},
   flush: {},
-  open: { ...onImage, readOnly: isFlag, secret: optional(isText), detectZeroes: optional(oneOf('on', 'unmap')) },
+  open: { ...onImage, readOnly: isFlag, secret: optional(isText), detectZeroes: optional(oneOf('on', 'unmap')), ...onOpening },
   list: {},
   create: {
     name: isText,
