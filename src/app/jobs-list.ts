@@ -1,5 +1,5 @@
 /** What is being copied right now: a card per import, export or check, with its progress and a way to call it off. */
-import { formatSize, type JobOptions } from '../index.ts';
+import { formatSize, JobControl, type JobOptions } from '../index.ts';
 import { button, element } from './dom.ts';
 import { share } from './words.ts';
 
@@ -9,6 +9,7 @@ export class JobsList {
   /** Runs `work`, shown as `title` while it runs. What it throws, the caller gets, an `AbortError` or kind `aborted` if called off. */
   async run<T>(title: string, work: (options: Required<JobOptions>) => Promise<T>): Promise<T> {
     const controller = new AbortController();
+    const control = new JobControl();
     const bar = element('wa-progress-bar', { testId: 'job-progress', attributes: { label: title, indeterminate: true } });
     const figures = element('span', { class: 'job-figures', testId: 'job-figures' }, 'starting');
     const cancel = button('Cancel', {
@@ -28,7 +29,7 @@ export class JobsList {
       figures.textContent = total === 0 ? formatSize(done) : `${formatSize(done)} of ${formatSize(total)}, ${share(done, total)}`;
     };
     try {
-      return await work({ onProgress, signal: controller.signal });
+      return await work({ onProgress, signal: controller.signal, control });
     } finally {
       card.remove();
     }

@@ -14,8 +14,17 @@ export function protocolOf(name: string): string | undefined {
 
 /** The full name of what the image `from` names: a relative name counts from the image's folder. */
 export function beside(from: string, name: string): string {
-  if (name.startsWith('/') || protocolOf(name) !== undefined) return name;
-  return from.slice(0, from.lastIndexOf('/') + 1) + name;
+  return isRelative(name) ? folderOf(from) + name : name;
+}
+
+/** True if what a name means depends on who says it. */
+export function isRelative(name: string): boolean {
+  return !name.startsWith('/') && protocolOf(name) === undefined;
+}
+
+/** The folder of a file, with a slash at its end; empty for none. */
+export function folderOf(name: string): string {
+  return name.slice(0, name.lastIndexOf('/') + 1);
 }
 
 /** How a node is described: what opens the same again. */

@@ -12,11 +12,13 @@ import { DiskError } from '../base/errors.ts';
 import type { Io } from '../base/io.ts';
 import { RangeLock } from '../base/locks.ts';
 import type { AmendParameters, BackingReference, FreshPlacement, ImageDriver, Placement, ResizeOptions } from '../formats/driver.ts';
-import { type Storage, type StorageExtent, writeZeroes } from '../storage/storage.ts';
+import type { Storage, StorageExtent } from '../storage/storage.ts';
 import { type CacheFlags, cacheFlags } from './cache-mode.ts';
 import { type CopyVerbs, copyUpRange, showsBacking } from './copy-up.ts';
-import { absentRun, type MapRun, ownRun, readsZero } from './map-run.ts';
+import { absentRun, type MapRun, ownRun } from './map-run.ts';
+import { NodeJobs } from './node-jobs.ts';
 import type { NodeOptions, ZeroOptions } from './node-types.ts';
+import { zeroRange, zeroUnit } from './zero-range.ts';
 
 /** A fresh run up to this size is filled in memory and written in one call; more is written around the request's bytes. */
 const MERGE_LIMIT = 512 * 1024;
@@ -28,6 +30,8 @@ export class BlockNode implements Storage {
   readonly driver: ImageDriver;
   readonly readOnly: boolean;
   readonly cache: CacheFlags;
+  /** The job that works on this image, if one does. */
+  readonly jobs = new NodeJobs();
   /** What QEMU would call the image, and its file; undefined: as the storage is called. */
   fileName: string | undefined;
   heldIn: string | undefined;
@@ -108,12 +112,16 @@ export class BlockNode implements Storage {
     const start = roundDown(offset, unit);
     const end = Math.min(roundUp(offset + length, unit), this.size);
     if (start >= end || !(yield* showsBacking(this.driver, start, end))) return;
-    const verbs: CopyVerbs = {
+    yield* this.#change(start, end - start, () => copyUpRange(this.driver, start, end, this.#held));
+  }
+
+  /** The verbs for whoever holds the range already. */
+  get #held(): CopyVerbs {
+    return {
       read: (at, into) => this.#readRange(at, into),
       write: (at, bytes) => this.#writeRange(at, bytes),
       zero: (at, count) => this.#zeroRange(at, count, {}),
     };
-    yield* this.#change(start, end - start, () => copyUpRange(this.driver, start, end, verbs));
   }
 
   /**
@@ -179,7 +187,7 @@ export class BlockNode implements Storage {
     const uncovered = Math.min(size, backing?.size ?? 0);
     const tailEnd = Math.min(size, roundUp(old, driver.clusterSize || 1));
     for (let at = old; at < tailEnd; ) {
-      const { kind, length } = yield* driver.map(at, Math.min(tailEnd, roundUp(at + 1, this.#zeroUnit)) - at);
+      const { kind, length } = yield* driver.map(at, Math.min(tailEnd, roundUp(at + 1, zeroUnit(this.driver))) - at);
       const alive = kind === 'data' || kind === 'encoded' || (kind === 'backing' && at < uncovered);
       at += alive ? yield* this.#clear(at, length) : length;
     }
@@ -189,17 +197,12 @@ export class BlockNode implements Storage {
   /** Zeros the start of a range without a look at what is there: by the driver, else as bytes up to where it may go on. Returns bytes done. */
   *#clear(offset: number, length: number): Io<number> {
     const { driver } = this;
-    const unit = this.#zeroUnit;
+    const unit = zeroUnit(this.driver);
     const done = driver.zero && offset % unit === 0 ? yield* driver.zero(offset, length, { unmap: true }) : 0;
     if (done > 0) return done;
     const step = Math.min(length, roundUp(offset + 1, unit) - offset);
     yield* this.#writeRange(offset, new Uint8Array(step));
     return step;
-  }
-
-  /** What the driver's `zero` is aligned to. */
-  get #zeroUnit(): number {
-    return this.driver.subclusterSize ?? (this.driver.clusterSize || 1);
   }
 
   *map(offset: number, length: number): Io<StorageExtent> {
@@ -238,9 +241,12 @@ export class BlockNode implements Storage {
     return storage.allocatedSize ? yield* storage.allocatedSize() : storage.size;
   }
 
-  /** Puts another image below: its name in the image, and the node that reads go to. The old node is the caller's to close. */
-  *setBacking(reference: BackingReference | undefined, node: BlockNode | undefined): Io<void> {
-    yield* this.exclusive(() => this.#setBacking(reference, node));
+  /**
+   * Puts another image below: its name in the image, and the node that reads go to. The old node is the caller's to close. `job`: the job that
+   * does it.
+   */
+  *setBacking(reference: BackingReference | undefined, node: BlockNode | undefined, job?: string): Io<void> {
+    yield* this.exclusive(() => this.#setBacking(reference, node), job);
   }
 
   *#setBacking(reference: BackingReference | undefined, node: BlockNode | undefined): Io<void> {
@@ -259,11 +265,14 @@ export class BlockNode implements Storage {
     yield* this.exclusive(() => (driver.amend as NonNullable<ImageDriver['amend']>).call(driver, { ...parameters, resize }));
   }
 
-  /** Gives up what this image holds: it then reads as its backing file does. */
-  *makeEmpty(): Io<void> {
-    const { driver } = this;
-    if (!driver.makeEmpty) throw new DiskError('unsupported', `${driver.format}: images of this format cannot be emptied`, { format: driver.format });
-    yield* this.exclusive(() => (driver.makeEmpty as () => Io<void>).call(driver));
+  /** Puts another node in place of the one below, over the same bytes. The old one is the caller's to close. */
+  *replaceBacking(node: BlockNode): Io<void> {
+    yield* this.#whole(
+      function* (this: BlockNode) {
+        this.#backing = node;
+      }.bind(this),
+      true,
+    );
   }
 
   /** Lets go of the image below, which stays open and is the caller's. For a node that is about to be closed. */
@@ -271,10 +280,16 @@ export class BlockNode implements Storage {
     this.#backing = undefined;
   }
 
-  /** Runs a change that concerns the whole image (resize, snapshots) with nothing else in flight. */
-  *exclusive<T>(body: () => Io<T>): Io<T> {
+  /**
+   * Runs a change that concerns the whole image (resize, snapshots) with nothing else in flight; the verbs it gets take no locks. Throws `in-use`
+   * while a job works on the image, unless it is `job`.
+   */
+  *exclusive<T>(body: (held: CopyVerbs) => Io<T>, job?: string): Io<T> {
     this.#requireWritable();
-    return yield* this.#whole(body, true);
+    return yield* this.#whole(() => {
+      this.jobs.requireNone(this.name, job);
+      return body(this.#held);
+    }, true);
   }
 
   /** Runs something that looks at the whole image, with no change in flight. */
@@ -351,6 +366,7 @@ export class BlockNode implements Storage {
       yield* body(offset, length);
     } finally {
       // Also where it fails: any part of it may have been made.
+      this.jobs.changed(offset, length);
       if (this.driver.bitmaps?.recording) yield* this.driver.bitmaps.record(offset, length);
       this.#ranges.release(held);
     }
@@ -407,58 +423,14 @@ export class BlockNode implements Storage {
     }
   }
 
-  *#zeroRange(offset: number, length: number, { unmap = false, fallback = true }: ZeroOptions): Io<void> {
-    const { zero, size } = this.driver;
-    const end = offset + length;
-    const unit = this.#zeroUnit;
-    const first = Math.min(roundUp(offset, unit), end);
-    // The image's last cluster may be cut off: its end counts as aligned.
-    const last = Math.max(first, end === size ? end : roundDown(end, unit));
-    yield* this.#zeroPart(offset, first - offset, { unmap, fallback });
-    // Where bytes must be written, in one run: as QEMU does it, and its places in the file come to lie so.
-    let written = first;
-    for (let at = first; at < last; ) {
-      const done = zero ? yield* zero.call(this.driver, at, last - at, { unmap }) : 0;
-      if (done > 0) yield* this.#writeZeroRun(written, at - written, fallback);
-      at += done > 0 ? done : Math.min(unit === 1 ? last - at : unit, last - at);
-      if (done > 0) written = at;
-    }
-    yield* this.#writeZeroRun(written, last - written, fallback);
-    yield* this.#zeroPart(last, end - last, { unmap, fallback });
-  }
-
-  /** Part of a unit: as a whole one if this layer has no bytes in it and the rest reads as zero too, as QEMU does it; else as bytes. */
-  *#zeroPart(offset: number, length: number, { unmap, fallback }: Required<ZeroOptions>): Io<void> {
-    const { driver, size } = this;
-    if (length === 0) return;
-    const start = roundDown(offset, this.#zeroUnit);
-    const whole = Math.min(size, roundUp(offset + length, this.#zeroUnit)) - start;
-    const { kind } = yield* driver.map(start, whole);
-    const empty = kind === 'zero' || kind === 'backing';
-    if (
-      driver.zero &&
-      empty &&
-      (yield* readsZero(this, start, offset - start)) &&
-      (yield* readsZero(this, offset + length, start + whole - offset - length))
-    )
-      if ((yield* driver.zero(start, whole, { unmap })) > 0) return;
-    yield* this.#writeZeroBytes(offset, length, fallback);
-  }
-
-  /** Zeros as data. */
-  *#writeZeroRun(offset: number, length: number, fallback: boolean): Io<void> {
-    if (length > 0 && !fallback)
-      throw new DiskError('unsupported', `${this.name}: ${length} bytes at ${offset} can be zeroed only by writing`, { offset });
-    yield* writeZeroes({ write: (at: number, bytes: Uint8Array) => this.#writeRange(at, bytes) }, offset, length);
-  }
-
-  /** Zeros as data, except where the range reads as zero already. */
-  *#writeZeroBytes(offset: number, length: number, fallback: boolean): Io<void> {
-    for (let done = 0; done < length; ) {
-      const run = yield* this.status(offset + done, length - done);
-      if (!run.zero) yield* this.#writeZeroRun(run.start, run.length, fallback);
-      done += run.length;
-    }
+  #zeroRange(offset: number, length: number, options: ZeroOptions): Io<void> {
+    const { driver, name } = this;
+    return zeroRange(
+      { name, driver, status: (at, count) => this.status(at, count), write: (at, bytes) => this.#writeRange(at, bytes) },
+      offset,
+      length,
+      options,
+    );
   }
 
   *#discardRange(offset: number, length: number): Io<void> {

@@ -2,17 +2,31 @@
  * `commit`: copies what a chain holds above one of its images into that image, as `qemu-img commit` does. A smaller base grows first.
  * Then the top image is emptied, unless it is to keep its contents or there are images in between, which would show through changed.
  *
+ * Guest requests go on meanwhile. What they change is copied again, and in the end, with the guest held for the little that is left, the base
+ * holds what the disk reads as. What the guest sees never comes from a part of the base that is being written: the images above hide it.
+ *
  * Crash argument: the base is flushed before anything is taken out of the top image, so after a cut at any point the chain reads the same.
+ * Before that only such parts of the base change as the top image has of its own, durably or in writes that no flush has covered yet.
  */
 import { DiskError } from '../base/errors.ts';
 import { type Io, runAsync } from '../base/io.ts';
-import { MiB } from '../base/units.ts';
+import { KiB, MiB } from '../base/units.ts';
+import type { CopyVerbs } from '../disk/copy-up.ts';
 import type { Disk } from '../disk/disk.ts';
 import type { BlockNode, MapRun } from '../disk/node.ts';
+import { nodeBelow } from './chain.ts';
 import { type CopyJobOptions, Pace } from './job.ts';
 
+const JOB = 'commit';
 /** Bytes held in memory; a multiple of every format's largest cluster. */
 const BUFFER = 2 * MiB;
+/** Changes are noted in at most so many parts of the disk, of at least `PART` bytes. */
+const PARTS = 2 ** 20;
+const PART = 64 * KiB;
+/** Bytes that may be left to copy while the guest is held. */
+const REST = 4 * MiB;
+/** Times that changes are copied again before the guest is held whatever is left. */
+const ROUNDS = 8;
 
 /** What `commit` takes. */
 export interface CommitOptions extends CopyJobOptions {
@@ -22,57 +36,107 @@ export interface CommitOptions extends CopyJobOptions {
   readonly keep?: boolean;
 }
 
+/** Options for tests. */
+export interface CommitSteps extends CommitOptions {
+  /** Bytes copied in one step; default 2 MiB. */
+  readonly piece?: number;
+  /** Report after every step. */
+  readonly everyStep?: boolean;
+}
+
 /**
- * Copies what is above the base into it. Both are flushed. Throws `refused` without a backing file, `read-only` if the base was not
- * opened for writing, `aborted` if cancelled (the chain reads the same then), and what reading or writing throws.
+ * Copies what is above the base into it, while the disk may be in use. Both are flushed. Throws `refused` without a backing file, `read-only` if
+ * the base was not opened for writing, `in-use` while another job works on the disk, `aborted` if cancelled (the chain reads the same
+ * then), and what reading or writing throws. Snapshots inside the top image, and other images over the base, read otherwise afterwards.
  */
 export function commit(disk: Disk, options: CommitOptions = {}): Promise<void> {
   return runAsync(commitNodes(disk.node, options));
 }
 
 /** `commit` inside coroutines. */
-export function* commitNodes(top: BlockNode, options: CommitOptions): Io<void> {
-  const { depth = 1, keep = false } = options;
+export function* commitNodes(top: BlockNode, options: CommitSteps): Io<void> {
+  const { depth = 1 } = options;
   const base = nodeBelow(top, depth);
   if (base.readOnly) throw new DiskError('read-only', `${base.name} is open read-only: open the disk with writableBacking: ${depth}`);
-  yield* top.flush();
-  if (base.size < top.size) yield* base.truncate(top.size);
-  const pace = new Pace(options, top.size);
-  const buffer = new Uint8Array(Math.min(BUFFER, top.size));
-  for (let at = 0; at < top.size; ) {
-    yield* pace.step(at);
-    const run = yield* top.status(at, top.size - at);
-    const length = yield* copyRun(top, base, { run, depth, buffer });
-    at += length;
-    if (run.depth < depth && !run.zero) yield* pace.spend(length);
-  }
-  yield* base.flush();
-  if (!keep && depth === 1) yield* top.makeEmpty();
-  pace.finish();
+  const work = new Commit(top, base, options);
+  yield* top.jobs.occupy(top.name, JOB, () => work.run());
 }
 
-function nodeBelow(top: BlockNode, depth: number): BlockNode {
-  let node: BlockNode | undefined = top;
-  for (let level = 0; level < depth && node; level++) node = node.backing;
-  if (!Number.isInteger(depth) || depth < 1 || !node)
-    throw new DiskError('refused', depth === 1 ? `${top.name} does not have a backing file` : `${top.name} has no ${depth} images below it`, {
-      field: 'backing_file',
-    });
-  return node;
-}
+class Commit {
+  readonly #top: BlockNode;
+  readonly #base: BlockNode;
+  readonly #depth: number;
+  readonly #empties: boolean;
+  readonly #piece: number;
+  readonly #pace: Pace;
+  readonly #buffer: Uint8Array;
+  readonly #changes: Changes;
 
-/** Brings a run of the top image, or the start of it, into the base; returns its length. */
-function* copyRun(top: BlockNode, base: BlockNode, { run, depth, buffer }: { run: MapRun; depth: number; buffer: Uint8Array }): Io<number> {
-  // A run in no image, yet not the base's, is past the end of an image in between: it reads as zero whatever the base has there.
-  if (run.depth >= depth) return run.length;
-  if (run.zero) {
-    yield* clear(base, run.start, run.length);
-    return run.length;
+  constructor(top: BlockNode, base: BlockNode, options: CommitSteps) {
+    this.#top = top;
+    this.#base = base;
+    this.#depth = options.depth ?? 1;
+    this.#empties = !options.keep && this.#depth === 1;
+    this.#piece = options.piece ?? BUFFER;
+    this.#pace = new Pace(options, top.size);
+    this.#buffer = new Uint8Array(Math.min(this.#piece, top.size));
+    this.#changes = new Changes(top.size);
   }
-  const piece = buffer.subarray(0, Math.min(run.length, BUFFER - (run.start % BUFFER)));
-  yield* top.read(run.start, piece);
-  yield* base.write(run.start, piece);
-  return piece.length;
+
+  *run(): Io<void> {
+    const top = this.#top;
+    yield* top.flush();
+    if (this.#base.size < top.size) yield* this.#base.truncate(top.size);
+    yield* top.jobs.hearing(
+      (offset, length) => this.#changes.note(offset, length),
+      () => this.#copyAll(),
+    );
+    this.#pace.finish();
+  }
+
+  *#copyAll(): Io<void> {
+    const top = this.#top;
+    yield* this.#copy(0, top.size);
+    for (let round = 0; round < ROUNDS && this.#changes.bytes > REST; round++)
+      for (const { start, end } of this.#changes.take()) yield* this.#copy(start, end);
+    if (!top.driver.makeEmpty && this.#empties)
+      throw new DiskError('unsupported', `${top.driver.format}: images of this format cannot be emptied`, { format: top.driver.format });
+    // Makes durable what it can before the guest has to wait for it.
+    yield* this.#base.flush();
+    yield* top.exclusive((held) => this.#finish(held), JOB);
+  }
+
+  /** The guest is held. */
+  *#finish(held: CopyVerbs): Io<void> {
+    for (const { start, end } of this.#changes.take())
+      for (let at = start; at < end; ) at += yield* this.#copyRun(yield* this.#top.status(at, end - at), held);
+    yield* this.#base.flush();
+    if (this.#empties) yield* (this.#top.driver.makeEmpty as () => Io<void>).call(this.#top.driver);
+  }
+
+  *#copy(start: number, end: number): Io<void> {
+    for (let at = start; at < end; ) {
+      yield* this.#pace.step(at);
+      const run = yield* this.#top.status(at, end - at);
+      const length = yield* this.#copyRun(run, { read: (offset, into) => this.#top.read(offset, into) });
+      at += length;
+      if (run.depth < this.#depth && !run.zero) yield* this.#pace.spend(length);
+    }
+  }
+
+  /** Brings a run of the top image, or the start of it, into the base; returns its length. */
+  *#copyRun(run: MapRun, { read }: Pick<CopyVerbs, 'read'>): Io<number> {
+    // A run in no image, yet not the base's, is past the end of an image in between: it reads as zero whatever the base has there.
+    if (run.depth >= this.#depth) return run.length;
+    if (run.zero) {
+      yield* clear(this.#base, run.start, run.length);
+      return run.length;
+    }
+    const piece = this.#buffer.subarray(0, Math.min(run.length, this.#piece - (run.start % this.#piece)));
+    yield* read(run.start, piece);
+    yield* this.#base.write(run.start, piece);
+    return piece.length;
+  }
 }
 
 /** Makes a range of the base read as zero, touching only what does not yet. */
@@ -81,5 +145,33 @@ function* clear(base: BlockNode, start: number, length: number): Io<void> {
     const run = yield* base.status(start + done, length - done);
     if (!run.zero) yield* base.zero(start + done, run.length, { unmap: true });
     done += run.length;
+  }
+}
+
+/** Parts of a disk that were changed. */
+class Changes {
+  readonly #size: number;
+  readonly #part: number;
+  #parts = new Set<number>();
+
+  constructor(size: number) {
+    this.#size = size;
+    this.#part = Math.max(PART, 2 ** Math.ceil(Math.log2(size / PARTS)));
+  }
+
+  /** Bytes of all parts. */
+  get bytes(): number {
+    return this.#parts.size * this.#part;
+  }
+
+  note(offset: number, length: number): void {
+    for (let part = Math.floor(offset / this.#part); part * this.#part < offset + length; part++) this.#parts.add(part);
+  }
+
+  /** What was noted, in order, and forgets it. */
+  take(): { start: number; end: number }[] {
+    const parts = [...this.#parts].sort((a, b) => a - b);
+    this.#parts = new Set();
+    return parts.map((part) => ({ start: part * this.#part, end: Math.min(this.#size, (part + 1) * this.#part) }));
   }
 }

@@ -1,5 +1,5 @@
 /**
- * What every job shares: progress, cancelling, and giving the thread back. A job over synchronous storage never waits by itself, so
+ * What every job shares: progress, pausing, cancelling, and giving the thread back. A job over synchronous storage never waits by itself, so
  * `pace` lets other work of the thread in from time to time; without it no message could arrive that fires the signal.
  * `pace` is called between steps, where stopping leaves nothing half done.
  */
@@ -12,6 +12,38 @@ export interface JobOptions {
   readonly onProgress?: (done: number, total: number) => void;
   /** Stops the job between two steps; it then throws kind `aborted`. What was written by then stays written. */
   readonly signal?: AbortSignal;
+  /** Pauses the job between two steps, and lets it go on. */
+  readonly control?: JobControl;
+}
+
+/** Pauses jobs and lets them go on: one that was given it waits before its next step, holding nothing, while it is paused. */
+export class JobControl {
+  #paused = false;
+  readonly #listeners = new Set<() => void>();
+
+  get paused(): boolean {
+    return this.#paused;
+  }
+
+  pause(): void {
+    this.#set(true);
+  }
+
+  resume(): void {
+    this.#set(false);
+  }
+
+  /** Calls back after each change. Returns a function that stops it. */
+  onChange(listener: () => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  #set(paused: boolean): void {
+    if (this.#paused === paused) return;
+    this.#paused = paused;
+    for (const listener of [...this.#listeners]) listener();
+  }
 }
 
 /** Options of jobs that copy. */
@@ -45,16 +77,26 @@ export class Pace {
     this.#total = total;
   }
 
-  /** Between two steps: reports progress, gives the thread back if it is time, and throws `aborted` if the job was cancelled. */
+  /** Between two steps: reports progress, gives the thread back if it is time, waits while paused, and throws `aborted` if the job was cancelled. */
   *step(done: number): Io<void> {
+    const { control, everyStep, signal } = this.#options;
     const now = performance.now();
-    const due = this.#options.everyStep === true || now - this.#reportedAt >= PROGRESS_INTERVAL;
+    const due = everyStep === true || now - this.#reportedAt >= PROGRESS_INTERVAL;
     if (due && done < this.#total) this.#report(done, now);
     if (now - this.#sliceStart >= SLICE) {
       yield* wait(pause(0));
       this.#sliceStart = performance.now();
     }
-    throwIfAborted(this.#options.signal);
+    if (control) yield* this.#whilePaused(control, signal);
+    throwIfAborted(signal);
+  }
+
+  *#whilePaused(control: JobControl, signal: AbortSignal | undefined): Io<void> {
+    while (control.paused && !signal?.aborted) {
+      yield* wait(changeOf(control, signal));
+      this.#sliceStart = performance.now();
+      this.#paidUntil = this.#sliceStart;
+    }
   }
 
   /** After copying: waits until the rate allows so many bytes. Throws `aborted` if the job was cancelled meanwhile. */
@@ -93,6 +135,19 @@ export function* placed<T>({ field, offset }: { field: string; offset: number },
     const { kind, message, format } = error;
     throw new DiskError(kind, message, { ...(format === undefined ? {} : { format }), field, offset, cause: error });
   }
+}
+
+/** Resolves when a job is to look again: its control was changed, or its signal has fired. */
+function changeOf(control: JobControl, signal: AbortSignal | undefined): Promise<void> {
+  return new Promise((resolve) => {
+    const changed = (): void => {
+      stop();
+      signal?.removeEventListener('abort', changed);
+      resolve();
+    };
+    const stop = control.onChange(changed);
+    signal?.addEventListener('abort', changed);
+  });
 }
 
 function pause(milliseconds: number): Promise<void> {

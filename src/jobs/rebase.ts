@@ -14,8 +14,10 @@ import { openReference, type Resolve } from '../disk/chain.ts';
 import type { Disk } from '../disk/disk.ts';
 import type { BlockNode } from '../disk/node.ts';
 import type { BackingReference } from '../formats/driver.ts';
+import { chainOf, closeAbove } from './chain.ts';
 import { type JobOptions, Pace, placed } from './job.ts';
 
+const JOB = 'rebase';
 /** Bytes of each backing file held in memory; a multiple of every format's largest cluster. */
 const BUFFER = 2 * MiB;
 
@@ -50,27 +52,22 @@ export function* rebaseNode(top: BlockNode, options: RebaseOptions): Io<void> {
     yield* top.close();
     return;
   }
+  yield* top.jobs.occupy(top.name, JOB, () => rebaseSafely(top, options));
+}
+
+function* rebaseSafely(top: BlockNode, options: RebaseOptions): Io<void> {
+  const { to } = options;
   const chain = chainOf(top.backing);
   const next = to && (yield* openNew(top, to, chain, options));
   try {
     yield* copyDifferences(top, next, options);
     yield* top.flush();
-    yield* top.setBacking(to, next);
+    yield* top.setBacking(to, next, JOB);
   } catch (error) {
     if (next && !chain.includes(next)) yield* next.close();
     throw error;
   }
-  // The chain lives on from the new backing file down, if that is a part of it.
-  const kept = next ? chain.indexOf(next) : -1;
-  if (kept === 0) return;
-  chain[kept - 1]?.releaseBacking();
-  if (chain[0]) yield* chain[0].close();
-}
-
-function chainOf(first: BlockNode | undefined): BlockNode[] {
-  const nodes: BlockNode[] = [];
-  for (let node = first; node; node = node.backing) nodes.push(node);
-  return nodes;
+  yield* closeAbove(chain, next);
 }
 
 function openNew(top: BlockNode, to: BackingReference, known: readonly BlockNode[], { resolve }: RebaseOptions): Io<BlockNode> {

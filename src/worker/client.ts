@@ -58,7 +58,7 @@ interface Waiting {
   readonly resolve: (value: unknown) => void;
   readonly reject: (error: DiskError) => void;
   readonly onProgress: JobOptions['onProgress'];
-  /** Lets go of the abort signal. */
+  /** Lets go of the abort signal and the control. */
   readonly settled: () => void;
 }
 
@@ -82,20 +82,26 @@ class Connection {
 
   call<M extends Method>(method: M, args: Arguments<M>, job: JobOptions = {}, transfer: Transferable[] = []): Promise<Result<M>> {
     if (this.#dead) return Promise.reject(this.#dead);
-    const { signal, onProgress } = job;
+    const { signal, control, onProgress } = job;
     if (signal?.aborted) return Promise.reject(new DiskError('aborted', 'The job was cancelled', { cause: signal.reason }));
     const id = ++this.#lastId;
     const abort = () => this.#worker.postMessage({ type: 'abort', id });
     signal?.addEventListener('abort', abort);
+    const tellPause = () => this.#worker.postMessage({ type: 'pause', id, paused: control?.paused === true });
+    const stopTelling = control?.onChange(tellPause);
     return new Promise<Result<M>>((resolve, reject) => {
       this.#waiting.set(id, {
         resolve: resolve as (value: unknown) => void,
         reject,
         onProgress,
-        settled: () => signal?.removeEventListener('abort', abort),
+        settled: () => {
+          signal?.removeEventListener('abort', abort);
+          stopTelling?.();
+        },
       });
       const message: CallMessage<M> = { type: 'call', id, method, arguments: args };
       this.#worker.postMessage(message, transfer);
+      if (control?.paused) tellPause();
     });
   }
 

@@ -10,7 +10,7 @@ import type { MapRun } from '../disk/node.ts';
 import { Accounting } from '../drive/accounting.ts';
 import { diskGeometry } from '../drive/geometry.ts';
 import { check } from '../jobs/check.ts';
-import type { JobOptions } from '../jobs/job.ts';
+import { JobControl, type JobOptions } from '../jobs/job.ts';
 import { Library, type OpenImage } from '../library/library.ts';
 import { mapSummary } from './map-summary.ts';
 import {
@@ -56,7 +56,8 @@ class Host {
   #library: Promise<Library> | undefined;
   readonly #disks = new Map<number, ServedDisk>();
   readonly #exports = new Map<number, ServedExport>();
-  readonly #aborts = new Map<number, AbortController>();
+  /** How the calls under way are stopped and paused. */
+  readonly #running = new Map<number, { readonly abort: AbortController; readonly control: JobControl }>();
   #lastNumber = 0;
 
   constructor(port: Port) {
@@ -67,7 +68,8 @@ class Host {
     try {
       const message = checkMessage(data);
       if (message.type === 'hide') void this.#flushAll().catch(() => undefined);
-      else if (message.type === 'abort') this.#aborts.get(message.id)?.abort();
+      else if (message.type === 'abort') this.#running.get(message.id)?.abort.abort();
+      else if (message.type === 'pause') this.#pause(message);
       else void this.#answer(message);
     } catch (error) {
       // A message that is none of ours may still carry a number that somebody waits for.
@@ -78,17 +80,24 @@ class Host {
 
   async #answer<M extends Method>({ id, method, arguments: args }: CallMessage<M>): Promise<void> {
     const abort = new AbortController();
-    this.#aborts.set(id, abort);
+    const control = new JobControl();
+    this.#running.set(id, { abort, control });
     try {
       const onProgress = (done: number, total: number) => this.#send({ type: 'progress', id, done, total });
-      const value = await this.#handlers[method](args, { signal: abort.signal, onProgress });
+      const value = await this.#handlers[method](args, { signal: abort.signal, control, onProgress });
       // What we made for this answer is handed over; nobody here looks at it again.
       this.#send({ type: 'result', id, value }, value instanceof Uint8Array ? [value.buffer as ArrayBuffer] : []);
     } catch (error) {
       this.#send({ type: 'error', id, error: asDiskError(error, `The call ${method} failed`).toJSON() });
     } finally {
-      this.#aborts.delete(id);
+      this.#running.delete(id);
     }
+  }
+
+  #pause({ id, paused }: { readonly id: number; readonly paused: boolean }): void {
+    const control = this.#running.get(id)?.control;
+    if (paused) control?.pause();
+    else control?.resume();
   }
 
   readonly #handlers: Handlers = {

@@ -98,7 +98,11 @@ export interface CallMessage<M extends Method = Method> {
 }
 
 /** From the page to the engine. `hide`: the page may end any moment; flush what can be flushed. */
-export type ToEngine = CallMessage | { readonly type: 'abort'; readonly id: number } | { readonly type: 'hide' };
+export type ToEngine =
+  | CallMessage
+  | { readonly type: 'abort'; readonly id: number }
+  | { readonly type: 'pause'; readonly id: number; readonly paused: boolean }
+  | { readonly type: 'hide' };
 
 /** From the engine to the page. */
 export type FromEngine =
@@ -204,7 +208,9 @@ export function checkMessage(data: unknown): ToEngine {
   const message = record(data, 'message');
   if (message['type'] === 'hide') return { type: 'hide' };
   if (!isSize(message['id'])) throw new DiskError('refused', 'A message to the engine has no number', { field: 'id' });
-  if (message['type'] === 'abort') return { type: 'abort', id: message['id'] as number };
+  const id = message['id'] as number;
+  if (message['type'] === 'abort') return { type: 'abort', id };
+  if (message['type'] === 'pause') return { type: 'pause', id, paused: message['paused'] === true };
   if (message['type'] !== 'call') throw new DiskError('refused', `A message to the engine is of no known type`, { field: 'type' });
   const method = message['method'];
   if (typeof method !== 'string' || !Object.hasOwn(checks, method)) {

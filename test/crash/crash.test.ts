@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it, vi } from 'vitest';
 import { runSync } from '../../src/base/io.ts';
+import { NodeJobs } from '../../src/disk/node-jobs.ts';
 import { Metadata } from '../../src/formats/qcow2/metadata.ts';
 import { Refcounts } from '../../src/formats/qcow2/refcounts.ts';
 import { RecorderStorage } from '../../src/layers/recorder.ts';
@@ -134,6 +135,16 @@ describe('a planted bug is found within 1,000 states', () => {
     });
     await expect(runWorkload(find('qcow2 commit'), options)).rejects.toThrow(/after a cut/);
     lost.mockRestore();
+  });
+
+  it('a stream whose backing file goes before what came up is durable', async () => {
+    await expect(runWorkload(find('qcow2 stream'), { ...options, ignoreBarriers: true })).rejects.toThrow(/after a cut/);
+  });
+
+  it('a commit that hears nothing of what the guest writes meanwhile', async () => {
+    const deaf = vi.spyOn(NodeJobs.prototype, 'changed').mockImplementation(() => undefined);
+    await expect(runWorkload(find('qcow2 commit into a longer backing file under'), options)).rejects.toThrow(/after a cut/);
+    deaf.mockRestore();
   });
 
   it('lazy counts without the dirty bit', async () => {

@@ -2,19 +2,32 @@
  * What a guest may find after a power cut. Every write fills whole sectors with a number of its own, so a sector tells which write it is
  * from; since the last flush several answers are right, before it only one.
  */
-import { runAsync } from '../../src/base/io.ts';
+import { type Io, runAsync } from '../../src/base/io.ts';
 import type { Resolve } from '../../src/disk/chain.ts';
 import type { Disk } from '../../src/disk/disk.ts';
 import type { BackingReference } from '../../src/formats/driver.ts';
 import { amend } from '../../src/jobs/amend.ts';
-import { commit } from '../../src/jobs/commit.ts';
+import { commitNodes } from '../../src/jobs/commit.ts';
+import type { PaceOptions } from '../../src/jobs/job.ts';
 import { rebase } from '../../src/jobs/rebase.ts';
+import { streamNode } from '../../src/jobs/stream.ts';
 import type { LogEntry } from '../../src/layers/recorder.ts';
 import { BitmapModel, type RightBitmaps, requireBitmaps } from './bitmaps.ts';
 
 export const SECTOR = 512;
 /** Of the images that are encrypted. */
 export const SECRET = 'passphrase';
+
+/** In place of a backing file's name. */
+const ALONE = 'none';
+
+/** What goes on beside a job. */
+export interface Between {
+  /** Called after each step; what it does must not wait. */
+  readonly between?: () => void;
+  /** Steps after which the job is cancelled. */
+  readonly steps?: number;
+}
 
 /** One right answer. */
 export interface Right {
@@ -50,6 +63,8 @@ export class Guest {
   #stamp = 0;
   #closed = false;
   #backing: string | undefined;
+  /** What it may be besides while a job changes it. */
+  #backingToBe: string | undefined;
 
   /** `reopen` opens the disk once more, when it is closed. */
   constructor(disk: Disk, { reopen, log, contents }: { reopen: () => Promise<Disk>; log: readonly LogEntry[]; contents: readonly number[] }) {
@@ -100,6 +115,12 @@ export class Guest {
   async flush(): Promise<void> {
     if (this.#closed) return;
     await this.#disk.flush();
+    this.#settle();
+  }
+
+  /** The same at once, in the middle of a job. */
+  flushNow(): void {
+    this.#disk.flushSync();
     this.#settle();
   }
 
@@ -190,20 +211,49 @@ export class Guest {
   /** The same backing file under another name; or the first time that a name is noted. */
   async rename(backing: BackingReference): Promise<void> {
     const { node } = this.#disk;
-    this.#backing ??= JSON.stringify(node.driver.backing);
+    this.#backing ??= named(this.#disk);
     await this.#switch({ backing: JSON.stringify(backing) }, () => runAsync(node.setBacking(backing, node.backing)));
   }
 
-  /** Into the backing file, and out of the disk's own image; it reads the same all the while. */
-  async commit(): Promise<void> {
-    await this.flush();
-    await commit(this.#disk);
-    this.#settle();
+  /** Into the backing file, and out of the disk's own image, while the guest goes on. */
+  async commit(between: Between = {}): Promise<void> {
+    if (await this.#job(between, (options) => commitNodes(this.#disk.node, options))) this.#settle();
+  }
+
+  /** Up from the images below, while the guest goes on; true if it got through. `to`: what is left below, and how many images down that is. */
+  async stream(between: Between, to?: BackingReference & { depth: number }): Promise<boolean> {
+    this.#backing ??= named(this.#disk);
+    this.#backingToBe = to ? JSON.stringify({ name: to.name, format: to.format }) : ALONE;
+    this.#mark();
+    const base = to ? { base: to.depth } : {};
+    const over = await this.#job(between, (options) => streamNode(this.#disk.node, { ...options, ...base }));
+    if (over) this.#backing = this.#backingToBe;
+    this.#backingToBe = undefined;
+    if (over) this.#settle();
+    return over;
+  }
+
+  /** Runs a job in small steps; true if it got through, false if it was cancelled. What a guest does in between must not wait. */
+  async #job({ between, steps = Number.POSITIVE_INFINITY }: Between, job: (options: PaceOptions & { piece: number }) => Io<void>): Promise<boolean> {
+    const abort = new AbortController();
+    let left = steps;
+    const onProgress = (done: number, total: number): void => {
+      if (done === total) return;
+      between?.();
+      if (left-- <= 0) abort.abort();
+    };
+    try {
+      await runAsync(job({ everyStep: true, piece: 4096, onProgress, signal: abort.signal }));
+      return true;
+    } catch (error) {
+      if (abort.signal.aborted) return false;
+      throw error;
+    }
   }
 
   /** Another backing file, with other contents; the disk reads the same all the while. */
   async rebase(to: BackingReference, resolve: Resolve): Promise<void> {
-    this.#backing ??= JSON.stringify(this.#disk.node.driver.backing);
+    this.#backing ??= named(this.#disk);
     await this.#switch({ backing: JSON.stringify(to) }, () => rebase(this.#disk, { to, resolve }));
   }
 
@@ -248,15 +298,19 @@ export class Guest {
   }
 
   #mark(): void {
-    this.timeline.push({
-      position: this.#log.length,
-      states: [this.#state(this.#right.map(numbers), this.#snapshots, this.#backing)],
-    });
+    const backings = this.#backingToBe === undefined ? [this.#backing] : [this.#backing, this.#backingToBe];
+    const sectors = this.#right.map(numbers);
+    this.timeline.push({ position: this.#log.length, states: backings.map((backing) => this.#state(sectors, this.#snapshots, backing)) });
   }
 
   #state(sectors: Right['sectors'], snapshots: Right['snapshots'], backing: string | undefined): Right {
     return { sectors, snapshots, bitmaps: this.bitmaps.inUse(), ...(backing === undefined ? {} : { backing }) };
   }
+}
+
+/** What the disk calls its backing file. */
+function named(disk: Disk): string {
+  return JSON.stringify(disk.node.driver.backing) ?? ALONE;
 }
 
 function numbers(set: Set<number>): number | readonly number[] {
@@ -301,8 +355,7 @@ export function requireRawRight(bytes: Uint8Array, { states }: Expectation): voi
 async function requireState(disk: Disk, right: Right): Promise<void> {
   if (disk.size !== right.sectors.length * SECTOR) throw new Error(`the disk has ${disk.size / SECTOR} sectors, right: ${right.sectors.length}`);
   requireSectors(await disk.read(0, disk.size), right.sectors, 'sector');
-  const named = JSON.stringify(disk.node.driver.backing);
-  if (right.backing !== undefined && right.backing !== named) throw new Error(`the backing file is ${named}, right: ${right.backing}`);
+  if (right.backing !== undefined && right.backing !== named(disk)) throw new Error(`the backing file is ${named(disk)}, right: ${right.backing}`);
   if (right.bitmaps) await requireBitmaps(disk, right.bitmaps);
   const names = (await disk.snapshots.list()).map(({ name }) => name);
   if (JSON.stringify(names) !== JSON.stringify([...right.snapshots.keys()])) throw new Error(`the snapshots are ${names}`);

@@ -23,6 +23,7 @@ export interface RunOptions {
 const TOP = 'disk';
 /** Contents of the backing file: numbers that no write uses. */
 const BACKING_STAMP = 1_000_000;
+const MIDDLE_STAMP = 2_000_000;
 
 /** Returns how many states were looked at; throws at the first wrong one, with workload and seed. */
 export async function runWorkload(workload: Workload, options: RunOptions): Promise<number> {
@@ -39,7 +40,8 @@ export async function runWorkload(workload: Workload, options: RunOptions): Prom
     for (const [sector, stamp] of (await makeBacking(make('base'), sectors + (backing === 'shorter' ? -57 : 57), 0)).entries())
       contents[sector] = stamp;
   if (workload.other) await makeBacking(make('other'), sectors + 20, 3);
-  const named = backing ? { backing: { name: 'base', format: 'qcow2' } } : {};
+  if (workload.middle) await makeMiddle(make('mid'), files, contents);
+  const named = backing ? { backing: { name: workload.middle ? 'mid' : 'base', format: 'qcow2' } } : {};
   const create: Resolve = ({ name }) => files.get(name) ?? make(name);
   await (await createDisk(make(TOP), { format, size: sectors * SECTOR, ...workload.options, ...named, resolve: create, secret: SECRET })).flush();
   const log: LogEntry[] = [];
@@ -86,6 +88,26 @@ async function makeBacking(storage: Storage, sectors: number, hole: number): Pro
   for (const [sector, stamp] of numbers.entries()) if (stamp !== 0) await disk.write(sector * SECTOR, filled(1, stamp));
   await disk.flush();
   return numbers;
+}
+
+/** An image over `base` that is shorter than `contents`, which it changes to what shows through it. */
+async function makeMiddle(storage: Storage, files: ReadonlyMap<string, MemoryStorage>, contents: number[]): Promise<void> {
+  const sectors = contents.length - 40;
+  const resolve: Resolve = ({ name }) => files.get(name) as Storage;
+  const disk = await createDisk(storage, {
+    format: 'qcow2',
+    size: sectors * SECTOR,
+    cluster_size: 2048,
+    backing: { name: 'base', format: 'qcow2' },
+    resolve,
+  });
+  contents.fill(0, sectors);
+  for (let sector = 3; sector < sectors - 7; sector += 23) {
+    const stamp = MIDDLE_STAMP + sector;
+    await disk.write(sector * SECTOR, filled(7, stamp));
+    contents.fill(stamp, sector, sector + 7);
+  }
+  await disk.flush();
 }
 
 /** The log as if nothing but the guest's last word had been flushed; the positions stay. */

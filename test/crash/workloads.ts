@@ -10,6 +10,8 @@ export interface Workload {
   readonly sectors: number;
   /** `base`, made by us first, full of data, and put below: longer than the disk or shorter. */
   readonly backing?: 'longer' | 'shorter';
+  /** `mid`, an image between the disk and `base`, shorter than both, with numbers of its own here and there. */
+  readonly middle?: boolean;
   /** `other`, another image that could be put below, with other contents. */
   readonly other?: boolean;
   /** Files besides the disk's own that change too, and may be cut off anywhere. */
@@ -133,6 +135,15 @@ async function subclusters(guest: Guest, random: Random, { cluster, snapshots }:
     } else if (what === 'apply') await guest.apply(random.pick(names));
     else await guest.delete(names.splice(random.between(0, names.length - 1), 1)[0] as string);
   }
+}
+
+/** What a guest does between two steps of a job. */
+function besides(guest: Guest, random: Random): () => void {
+  return () => {
+    if (random.chance(0.35)) void guest.write(...range(guest, random, 9));
+    if (random.chance(0.1)) void guest.zero(...range(guest, random, 30), random.chance(0.5));
+    if (random.chance(0.1)) guest.flushNow();
+  };
 }
 
 /** Sessions: each writes while bitmaps note it, changes them, and ends with the image closed. */
@@ -323,6 +334,43 @@ export const workloads: readonly Workload[] = [
         },
       }),
     ),
+  ),
+  ...(['longer', 'shorter'] as const).flatMap((backing) =>
+    [{ cluster_size: 512 }, { cluster_size: 16384, extended_l2: 'on' }].map((options) =>
+      qcow2(`commit into a ${backing} backing file under a guest`, options, {
+        sectors: 200,
+        backing,
+        recorded: ['base'],
+        run: async (guest, random) => {
+          for (const steps of [random.between(3, 20), undefined, random.between(3, 20), undefined]) {
+            await mixture(guest, random, { count: 6, most: 12, cluster: options.cluster_size / 512, discards: false });
+            await guest.commit({ between: besides(guest, random), ...(steps === undefined ? {} : { steps }) });
+          }
+        },
+      }),
+    ),
+  ),
+  ...[
+    { options: { cluster_size: 512 }, backing: 'longer' as const },
+    { options: { cluster_size: 4096 }, backing: 'shorter' as const, middle: true },
+    { options: { cluster_size: 16384, extended_l2: 'on' }, backing: 'longer' as const, middle: true },
+  ].map(({ options, ...below }) =>
+    qcow2(`stream from a ${below.backing} backing file${below.middle ? ', with one in between,' : ''} under a guest`, options, {
+      sectors: 300,
+      ...below,
+      run: async (guest, random) => {
+        await mixture(guest, random, { count: 6, most: 12, cluster: options.cluster_size / 512, discards: false });
+        const between = besides(guest, random);
+        if (below.middle) {
+          const to = { name: 'base', format: 'qcow2', depth: 2 };
+          await guest.stream({ between, steps: random.between(3, 20) }, to);
+          await guest.stream({ between }, to);
+        }
+        await guest.stream({ between, steps: random.between(3, 30) });
+        await guest.stream({ between });
+        await mixture(guest, random, { count: 6, most: 12, cluster: options.cluster_size / 512 });
+      },
+    }),
   ),
   ...[{ cluster_size: 512 }, { cluster_size: 4096 }].map((options) =>
     qcow2('rebase onto another backing file', options, {

@@ -1,50 +1,22 @@
 /** commit, rebase and measure through the library: what they promise beyond qemu-img's words. */
 import { describe, expect, it } from 'vitest';
 import { KiB, MiB } from '../../src/base/units.ts';
-import { commit, createDisk, type Disk, measure, memoryStorage, openDisk, type Resolve, rebase, type Storage } from '../../src/index.ts';
+import { commit, type Disk, measure, memoryStorage, openDisk, rebase, type Storage } from '../../src/index.ts';
 import { pattern, sparseBytes } from './fixtures.ts';
+import { differsAt, Shelf } from './shelf.ts';
 
 const SIZE = 3 * MiB;
-
-/** Storages by name, and a resolve function over them. */
-class Shelf {
-  readonly storages = new Map<string, Storage & { bytes(): Uint8Array }>();
-  readonly asked: string[] = [];
-  readonly resolve: Resolve = ({ name, writable }) => {
-    this.asked.push(writable ? `${name} to write` : name);
-    const found = this.storages.get(name);
-    if (!found) throw new Error(`no ${name} here`);
-    return found;
-  };
-
-  async image(name: string, options: { backing?: string; clusterSize?: number; size?: number }): Promise<Disk> {
-    const storage = memoryStorage({ name });
-    this.storages.set(name, storage);
-    const { backing, clusterSize = 4 * KiB, size = SIZE } = options;
-    return createDisk(storage, {
-      format: 'qcow2',
-      size,
-      clusterSize,
-      resolve: this.resolve,
-      ...(backing === undefined ? {} : { backing: { name: backing, format: 'qcow2' } }),
-    });
-  }
-
-  open(name: string, options: { writableBacking?: number } = {}): Promise<Disk> {
-    return openDisk(this.storages.get(name) as Storage, { format: 'qcow2', resolve: this.resolve, ...options });
-  }
-}
 
 /** Three images with something of their own in each, and what the top one reads as. */
 async function chain(): Promise<{ shelf: Shelf; contents: Uint8Array }> {
   const shelf = new Shelf();
-  const base = await shelf.image('base', {});
+  const base = await shelf.image('base', { size: SIZE });
   await base.write(0, sparseBytes(5, SIZE));
   await base.close();
   const mid = await shelf.image('mid', { backing: 'base', size: 2 * MiB });
   await mid.write(300 * KiB, pattern(200 * KiB, 6));
   await mid.close();
-  const top = await shelf.image('top', { backing: 'mid', clusterSize: 64 * KiB });
+  const top = await shelf.image('top', { size: SIZE, backing: 'mid', clusterSize: 64 * KiB });
   await top.write(700_001, pattern(99_999, 7));
   await top.zero(MiB, 128 * KiB);
   const contents = await top.read(0, SIZE);
@@ -57,10 +29,6 @@ const readAll = async (disk: Disk): Promise<Uint8Array> => {
   await disk.close();
   return bytes;
 };
-
-/** The first byte that differs, or -1; a length too few counts as one. */
-const differsAt = (one: Uint8Array, other: Uint8Array): number =>
-  one.length === other.length ? one.findIndex((byte, at) => byte !== other[at]) : Math.min(one.length, other.length);
 
 /** What the image itself holds, in bytes. */
 async function own(disk: Disk): Promise<number> {

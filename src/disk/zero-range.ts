@@ -1,0 +1,81 @@
+/**
+ * Making a range of an image read as zero, for a node that holds the range: by the driver where it can, in the units that it zeroes as one; else
+ * by writing zeros, and those only where something else is read.
+ */
+import { roundDown, roundUp } from '../base/bytes.ts';
+import { DiskError } from '../base/errors.ts';
+import type { Io } from '../base/io.ts';
+import type { ImageDriver } from '../formats/driver.ts';
+import { writeZeroes } from '../storage/storage.ts';
+import { type MapRun, readsZero } from './map-run.ts';
+import type { ZeroOptions } from './node-types.ts';
+
+/** The image, and the node's own verbs for a range that is held. */
+export interface ZeroTarget {
+  readonly name: string;
+  readonly driver: ImageDriver;
+  status(offset: number, length: number): Io<MapRun>;
+  write(offset: number, bytes: Uint8Array): Io<void>;
+}
+
+/** What a driver's `zero` is aligned to, in bytes. */
+export function zeroUnit(driver: ImageDriver): number {
+  return driver.subclusterSize ?? (driver.clusterSize || 1);
+}
+
+/** Makes a range read as zero. Throws `unsupported` where that takes writing and there may be no `fallback`. */
+export function* zeroRange(target: ZeroTarget, offset: number, length: number, { unmap = false, fallback = true }: ZeroOptions): Io<void> {
+  const { driver } = target;
+  const { zero, size } = driver;
+  const end = offset + length;
+  const unit = zeroUnit(driver);
+  const first = Math.min(roundUp(offset, unit), end);
+  // The image's last cluster may be cut off: its end counts as aligned.
+  const last = Math.max(first, end === size ? end : roundDown(end, unit));
+  yield* zeroPart(target, offset, first - offset, { unmap, fallback });
+  // Where bytes must be written, in one run: as QEMU does it, and its places in the file come to lie so.
+  let written = first;
+  for (let at = first; at < last; ) {
+    const done = zero ? yield* zero.call(driver, at, last - at, { unmap }) : 0;
+    if (done > 0) yield* writeRun(target, written, at - written, fallback);
+    at += done > 0 ? done : Math.min(unit === 1 ? last - at : unit, last - at);
+    if (done > 0) written = at;
+  }
+  yield* writeRun(target, written, last - written, fallback);
+  yield* zeroPart(target, last, end - last, { unmap, fallback });
+}
+
+/** Part of a unit: as a whole one if this layer has no bytes in it and the rest reads as zero too, as QEMU does it; else as bytes. */
+function* zeroPart(target: ZeroTarget, offset: number, length: number, { unmap, fallback }: Required<ZeroOptions>): Io<void> {
+  const { driver } = target;
+  if (length === 0) return;
+  const unit = zeroUnit(driver);
+  const start = roundDown(offset, unit);
+  const whole = Math.min(driver.size, roundUp(offset + length, unit)) - start;
+  const { kind } = yield* driver.map(start, whole);
+  const empty = kind === 'zero' || kind === 'backing';
+  if (
+    driver.zero &&
+    empty &&
+    (yield* readsZero(target, start, offset - start)) &&
+    (yield* readsZero(target, offset + length, start + whole - offset - length))
+  )
+    if ((yield* driver.zero(start, whole, { unmap })) > 0) return;
+  yield* writeBytes(target, offset, length, fallback);
+}
+
+/** Zeros as data. */
+function* writeRun(target: ZeroTarget, offset: number, length: number, fallback: boolean): Io<void> {
+  if (length > 0 && !fallback)
+    throw new DiskError('unsupported', `${target.name}: ${length} bytes at ${offset} can be zeroed only by writing`, { offset });
+  yield* writeZeroes(target, offset, length);
+}
+
+/** Zeros as data, except where the range reads as zero already. */
+function* writeBytes(target: ZeroTarget, offset: number, length: number, fallback: boolean): Io<void> {
+  for (let done = 0; done < length; ) {
+    const run = yield* target.status(offset + done, length - done);
+    if (!run.zero) yield* writeRun(target, run.start, run.length, fallback);
+    done += run.length;
+  }
+}
