@@ -61,6 +61,7 @@ export { type Measured, type MeasureOptions, measure } from './jobs/measure.ts';
 export { type RebaseOptions, rebase } from './jobs/rebase.ts';
 export { type StreamOptions, stream } from './jobs/stream.ts';
 export { anyAlignment } from './layers/align.ts';
+export { type QuorumOperation, type QuorumOptions, type QuorumReport, QuorumStorage } from './layers/quorum.ts';
 export { temporaryStorage } from './layers/temporary.ts';
 export { ThrottleStorage } from './layers/throttle.ts';
 export { checkThrottleLimits, THROTTLE_LIMITS, type ThrottleClock, ThrottleGroup, type ThrottleLimits } from './layers/throttle-group.ts';

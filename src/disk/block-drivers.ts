@@ -19,6 +19,7 @@ import { type Description, protocolOf, strongOptions } from './block-name.ts';
 import { openFormat } from './format-node.ts';
 import type { NodeRequest } from './graph.ts';
 import type { BlockNode } from './node.ts';
+import { openQuorum } from './quorum-node.ts';
 
 /** An opened node. The storage owns what is below it. */
 export interface OpenedNode {
@@ -27,6 +28,8 @@ export interface OpenedNode {
   readonly node?: BlockNode;
   /** The image that the storage passes requests on to. */
   readonly filtered?: BlockNode | undefined;
+  /** The bytes are not at one place that could be shown. */
+  readonly scattered?: boolean;
   readonly description: Description;
 }
 
@@ -44,12 +47,13 @@ const DRIVERS: Readonly<Record<string, BlockDriver>> = {
   compress: { open: openCompress },
   'copy-on-read': { open: openCopyOnRead },
   preallocate: { open: openPreallocate },
+  quorum: { open: openQuorum },
   throttle: { open: openThrottle },
 };
 
 /** Drivers of QEMU that do not exist here: named apart from typing errors. */
 const ELSEWHERE =
-  /^(blkdebug|blklogwrites|copy-before-write|host_cdrom|host_device|nbd|nvme|quorum|replication|snapshot-access|vvfat|virtio-blk-.*|nvme-io_uring|io_uring)$/;
+  /^(blkdebug|blklogwrites|copy-before-write|host_cdrom|host_device|nbd|nvme|replication|snapshot-access|vvfat|virtio-blk-.*|nvme-io_uring|io_uring)$/;
 
 /** What a name may begin with, for those protocols whose prefix is not the driver's name. */
 const PREFIXES: Readonly<Record<string, string>> = { fat: 'vvfat', 'nbd+tcp': 'nbd', 'nbd+unix': 'nbd' };

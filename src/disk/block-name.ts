@@ -33,7 +33,7 @@ export interface Description {
   /** Options that change what the node's bytes are. */
   readonly options: ReadonlyMap<string, OptionValue>;
   /** Described children, by the option they stand under. */
-  readonly children: Readonly<Record<string, Description>>;
+  readonly children: Readonly<Record<string, Description | readonly Description[]>>;
   /** A name that says all of it, if there is one. */
   readonly exact?: string | undefined;
 }
@@ -44,7 +44,7 @@ export function shownName(node: Description): string {
 }
 
 function fullOptions({ driver, options, children }: Description): Json {
-  const below = Object.entries(children).map(([name, child]) => [name, fullOptions(child)] as const);
+  const below = Object.entries(children).map(([name, child]) => [name, 'driver' in child ? fullOptions(child) : child.map(fullOptions)] as const);
   return Object.fromEntries<Json>([...options, ...below, ['driver', driver]]);
 }
 

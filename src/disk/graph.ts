@@ -8,6 +8,7 @@ import { OptionSet, refusedOption } from '../base/options.ts';
 import { allFormats } from '../formats/all.ts';
 import { AlignStorage, anyAlignment } from '../layers/align.ts';
 import { FilterStorage } from '../layers/filter.ts';
+import type { QuorumReport } from '../layers/quorum.ts';
 import type { ThrottleGroup } from '../layers/throttle-group.ts';
 import type { Storage } from '../storage/storage.ts';
 import { findDriver, type OpenedNode, protocolDriver } from './block-drivers.ts';
@@ -35,8 +36,10 @@ export interface GraphOptions extends Omit<OpenOptions, 'resolve' | 'format' | '
   readonly keepSpace?: boolean;
   /** The throttle group of this id, for the driver `throttle`. */
   readonly throttleGroup?: (id: string) => ThrottleGroup | undefined;
-  /** Hears of it when an image and its copy differ (blkverify), before it is thrown; may throw something else. */
+  /** Hears of it when an image and its copy differ (blkverify, and quorum's option of that name), before it is thrown; may throw something else. */
   readonly onMismatch?: (message: string) => void;
+  /** Hears of what the children of a quorum do wrong. */
+  readonly onQuorumReport?: (report: QuorumReport) => void;
   /** Hears about what QEMU wants to be written differently. */
   readonly warn?: (message: string) => void;
 }
@@ -157,9 +160,9 @@ const hasChild = (options: OptionSet, key: string): boolean =>
   options.has(key) || [...options.entries()].some(([name]) => name.startsWith(`${key}.`));
 
 /** A storage in the place of an image. */
-function layerNode({ storage, filtered, description }: OpenedNode, { readOnly, common }: NodePlace): BlockNode {
+function layerNode({ storage, filtered, scattered = false, description }: OpenedNode, { readOnly, common }: NodePlace): BlockNode {
   const { keepSpace, detectZeroes, cache } = common;
-  const driver = new LayerImage(description.driver, storage, filtered);
+  const driver = new LayerImage(description.driver, storage, { below: filtered, scattered });
   return new BlockNode({ driver, readOnly, cache, owned: true, keepSpace, detectZeroes, ...(filtered ? { filtered } : {}) });
 }
 

@@ -14,11 +14,14 @@ export class LayerImage implements ImageDriver {
   readonly clusterSize = 0;
   readonly storage: Storage;
   readonly #below: BlockNode | undefined;
+  readonly #scattered: boolean;
 
-  constructor(format: string, storage: Storage, below: BlockNode | undefined) {
+  /** `below`: the image that the layer passes requests on to. `scattered`: no single place has the bytes. */
+  constructor(format: string, storage: Storage, { below, scattered }: { below: BlockNode | undefined; scattered: boolean }) {
     this.format = format;
     this.storage = storage;
     this.#below = below;
+    this.#scattered = scattered;
   }
 
   get size(): number {
@@ -32,7 +35,8 @@ export class LayerImage implements ImageDriver {
   *map(offset: number, length: number): Io<Extent> {
     const { storage } = this;
     const run = yield* storage.map(offset, length);
-    return run.zero ? { kind: 'zero', length: run.length, hostOffset: offset } : { kind: 'data', length: run.length, storage, hostOffset: offset };
+    if (run.zero) return { kind: 'zero', length: run.length, ...(this.#scattered ? {} : { hostOffset: offset }) };
+    return { kind: 'data', length: run.length, storage, hostOffset: offset, ...(this.#scattered ? { placeless: true } : {}) };
   }
 
   *allocate(offset: number, length: number): Io<Placement> {

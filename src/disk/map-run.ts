@@ -37,7 +37,7 @@ export function ownRun(start: number, extent: Exclude<Extent, { kind: 'backing' 
   const run = { ...at(start, extent.length), present: true };
   if (extent.kind === 'encoded') return { ...run, zero: false, data: true, compressed: extent.compressed };
   if (extent.kind === 'zero') return { ...run, zero: true, data: false, ...(extent.hostOffset === undefined ? {} : { offset: extent.hostOffset }) };
-  if (extent.encrypted) return { ...run, zero: false, data: true };
+  if (extent.encrypted || extent.placeless) return { ...run, zero: false, data: true };
   return { ...run, zero: false, data: true, offset: extent.hostOffset, ...(files.includes(extent.storage) ? { file: extent.storage.name } : {}) };
 }
 

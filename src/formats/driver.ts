@@ -15,8 +15,15 @@ import type { Storage } from '../storage/storage.ts';
 
 /** Where a run of guest bytes is. `length` counts from the offset asked for, at least 1, at most what was asked. */
 export type Extent =
-  /** `encrypted`: the bytes lie there in another form, and `storage` deciphers them. */
-  | { readonly kind: 'data'; readonly length: number; readonly storage: Storage; readonly hostOffset: number; readonly encrypted?: boolean }
+  /** `encrypted`: the bytes lie there in another form, and `storage` deciphers them. `placeless`: `storage` puts them together. */
+  | {
+      readonly kind: 'data';
+      readonly length: number;
+      readonly storage: Storage;
+      readonly hostOffset: number;
+      readonly encrypted?: boolean;
+      readonly placeless?: boolean;
+    }
   /** Reads as zero; `hostOffset` if space is set aside all the same. */
   | { readonly kind: 'zero'; readonly length: number; readonly hostOffset?: number }
   /** Not in this layer: the backing file's bytes, or zero without one; `hostOffset` if space is set aside all the same. */

@@ -20,7 +20,7 @@ describe('refused by name', () => {
     ['create -f vmdk n.vmdk 1M', "n.vmdk: The format 'vmdk'"],
     ['info -f vmdk k.vmdk', "Could not open 'k.vmdk': The format 'vmdk'"],
     ['info nbd:localhost:1', "Could not open 'nbd:localhost:1': The protocol 'nbd'"],
-    ['info --image-opts driver=quorum', "Could not open 'driver=quorum': The driver 'quorum'"],
+    ['info --image-opts driver=nvme', "Could not open 'driver=nvme': The driver 'nvme'"],
     ['create -f raw -o nocow=on n.raw 1M', "n.raw: The option 'nocow'"],
   ])('%s', async (line, what) => {
     expect(await sides.tabdisk(line.split(' '), { program: 'tabdisk' })).toEqual({
