@@ -9,6 +9,7 @@ import type { NodeRequest } from './graph.ts';
 
 const STRONG = /^(vote-threshold|blkverify|rewrite-corrupted|read-pattern)$/;
 
+/** Opens a quorum. Throws `refused` with QEMU's words. */
 export function* openQuorum({ driver, options, place, child }: NodeRequest): Io<OpenedNode> {
   const strong = strongOptions(options, STRONG);
   const count = countChildren(options);

@@ -28,6 +28,7 @@ export type QuorumReport = { readonly operation: QuorumOperation; readonly offse
   | { readonly type: 'failure' }
 );
 
+/** How children vote, and who hears of it. */
 export interface QuorumOptions {
   /** How many children must agree. */
   readonly threshold: number;
@@ -56,6 +57,7 @@ interface Asked {
   ask(child: Storage, index: number): Io<void>;
 }
 
+/** Writes to all children, reads what enough of them agree on. Its size is fixed. */
 export class QuorumStorage implements Storage {
   readonly children: readonly Storage[];
   readonly #options: QuorumOptions;
