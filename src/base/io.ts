@@ -14,6 +14,10 @@ export function* wait<T>(promise: PromiseLike<T>): Io<T> {
   return (yield promise) as T;
 }
 
+/** A coroutine that has ended: for a verb whose work was done when it was called. */
+export const finished: Io<void> = (function* (): Io<void> {})();
+finished.next();
+
 /** Runs a coroutine, awaiting each promise it yields. */
 export function runAsync<T>(io: Io<T>): Promise<T> {
   let step: IteratorResult<PromiseLike<unknown>, T>;

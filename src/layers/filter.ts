@@ -69,6 +69,6 @@ export class FilterStorage implements Storage {
   }
 
   *allocatedSize(): Io<number> {
-    return this.next.allocatedSize ? yield* this.next.allocatedSize() : this.next.size;
+    return this.next.allocatedSize ? yield* this.next.allocatedSize() : this.size;
   }
 }

@@ -1,0 +1,364 @@
+/**
+ * A write-back block cache over a storage: what was read or written lately is answered from memory inside the call; changes are kept until
+ * `flush` or `barrier` (or until half of the memory is unsaved) and then written in order of their offsets, neighbours in one call; a
+ * reader that goes on in order, or in small steps, is read ahead of. Requests of 128 KiB and more pass by: one call serves them well.
+ *
+ * Crash argument. A storage may write what no flush or barrier has covered in any order, or not at all (storage.ts), and that is what this
+ * layer does. `flush` and `barrier` first write every change that returned before them, then pass on: all of it is below
+ * when the platform's own flush begins. Between two changed runs that lie close, the bytes in between are written again as they are, which
+ * a cut may leave as they were. Growth reaches the storage below at once, in steps, so that what was accepted has its room: a full disk
+ * refuses the write, not the flush. After a cut the file may so be longer, by zeros that nothing refers to (as layers/preallocate.ts).
+ *
+ * A failed write below keeps its changes here, to be written by the next flush. All that touches the storage below holds one lock, so that
+ * requests over asynchronous storage do not overtake each other; what memory can answer does not wait for it.
+ */
+import { roundDown, roundUp } from '../base/bytes.ts';
+import { DiskError } from '../base/errors.ts';
+import { finished, type Io } from '../base/io.ts';
+import { Mutex } from '../base/locks.ts';
+import type { ByteRange } from '../base/ranges.ts';
+import { KiB, MiB } from '../base/units.ts';
+import { requireWritable, type Storage, type StorageExtent, writeZeroes } from '../storage/storage.ts';
+import { CacheLines, LINE, type Line, PAGE, pageBits } from './cache-lines.ts';
+import { FilterStorage } from './filter.ts';
+
+export interface CacheOptions {
+  /** Bytes of memory; default 64 MiB, at least 2 MiB. */
+  readonly capacity?: number;
+  /** Changed runs this close are written in one call, with what lies between; default 64 KiB. Bytes. */
+  readonly mergeGap?: number;
+}
+
+/** Requests of this size and more pass by the cache. */
+const LARGE = 128 * KiB;
+/** The most that is written in one call. */
+const WRITE_LIMIT = MiB;
+/** The most that is read ahead. */
+const AHEAD_LIMIT = 512 * KiB;
+/** A reader that skips this much at a time still counts as going on in order. */
+const STRIDE_LIMIT = 32 * KiB;
+/** Readers in order that are told apart. */
+const STREAMS = 4;
+/** Steps in which the file below grows. */
+const GROWTH = MiB;
+const ALL_PAGES = pageBits(0, LINE / PAGE - 1);
+
+export class CacheStorage extends FilterStorage {
+  readonly #lines: CacheLines;
+  readonly #dirtyLimit: number;
+  readonly #mergeGap: number;
+  readonly #below = new Mutex();
+  /** Ends of what was loaded for readers in order, and how far ahead each is read. */
+  readonly #streams: { next: number; ahead: number }[] = [];
+  #scratch = new Uint8Array(LARGE);
+  /** The size as everybody above sees it; the file below may be longer. */
+  #size: number;
+  #lastEnd = -1;
+
+  constructor(next: Storage, { capacity = 64 * MiB, mergeGap = 64 * KiB }: CacheOptions = {}) {
+    super(next);
+    const lines = Math.max(64, Math.floor(capacity / LINE));
+    this.#lines = new CacheLines(lines);
+    this.#dirtyLimit = lines / 2;
+    this.#mergeGap = mergeGap;
+    this.#size = next.size;
+  }
+
+  override get size(): number {
+    return this.#size;
+  }
+
+  override read(offset: number, into: Uint8Array): Io<void> {
+    return this.#readHere(offset, into) ? finished : this.#below.run(() => this.#readBelow(offset, into));
+  }
+
+  override write(offset: number, bytes: Uint8Array): Io<void> {
+    return this.#writeHere(offset, bytes) ? finished : this.#below.run(() => this.#writeBelow(offset, bytes));
+  }
+
+  override *zero(offset: number, length: number, options?: { readonly unmap?: boolean }): Io<void> {
+    requireWritable(this);
+    const inside = Math.max(0, Math.min(length, this.#size - offset));
+    if (inside < LARGE && !options?.unmap) yield* writeZeroes(this, offset, inside);
+    else yield* this.#below.run(() => this.#replace(offset, inside, () => super.zero(offset, inside, options)));
+  }
+
+  override *discard(offset: number, length: number): Io<void> {
+    requireWritable(this);
+    const end = Math.min(offset + length, this.#size);
+    const start = roundUp(offset, PAGE);
+    const pages = (end === this.#size ? roundUp(end, PAGE) : roundDown(end, PAGE)) - start;
+    if (pages > 0) yield* this.#below.run(() => this.#replace(start, pages, () => super.discard(start, Math.min(pages, end - start))));
+  }
+
+  override *truncate(size: number): Io<void> {
+    requireWritable(this);
+    yield* this.#below.run(() => this.#truncate(size));
+  }
+
+  override *map(offset: number, length: number): Io<StorageExtent> {
+    if (this.#lines.dirtyLines > 0) yield* this.#below.run(() => this.#save());
+    return yield* super.map(offset, Math.min(length, Math.max(1, this.#size - offset)));
+  }
+
+  override *barrier(): Io<void> {
+    yield* this.#below.run(() => this.#save());
+    yield* super.barrier();
+  }
+
+  override *flush(): Io<void> {
+    yield* this.#below.run(() => this.#save());
+    yield* super.flush();
+  }
+
+  /** Stays open if what is unsaved cannot be written: `abandon` gives it up. */
+  override *close(): Io<void> {
+    yield* this.#below.run(() => this.#save());
+    if (this.next.size > this.#size && !this.readOnly) yield* super.truncate(this.#size);
+    yield* super.close();
+  }
+
+  spendReserve(allowed: boolean): void {
+    this.next.spendReserve?.(allowed);
+  }
+
+  /** Copies the bytes if all of them are in memory. Part of `into` may be filled where they are not. */
+  #readHere(offset: number, into: Uint8Array): boolean {
+    const end = offset + into.length;
+    if (end > this.#size) return false;
+    for (let at = offset; at < end; ) {
+      const index = Math.floor(at / LINE);
+      const line = this.#lines.get(index);
+      const start = at - index * LINE;
+      const stop = Math.min(LINE, end - index * LINE);
+      if (!line || !hasAll(line, start, stop)) return false;
+      into.set(line.bytes.subarray(start, stop), at - offset);
+      // A reader that goes on in order passes each line once.
+      if (at !== this.#lastEnd) line.visited = true;
+      at += stop - start;
+    }
+    this.#lastEnd = end;
+    return true;
+  }
+
+  *#readBelow(offset: number, into: Uint8Array): Io<void> {
+    const length = Math.max(0, Math.min(into.length, this.#size - offset));
+    into.fill(0, length);
+    if (length === 0) return;
+    if (length >= LARGE) return yield* this.#readPast(offset, into.subarray(0, length));
+    const from = roundDown(offset, PAGE);
+    const wanted = roundUp(offset + length, PAGE);
+    const to = Math.max(wanted, Math.min(wanted + this.#ahead(offset, wanted), roundUp(this.#size, PAGE)));
+    const loaded = this.#room(to - from);
+    yield* super.read(from, loaded);
+    this.#keep(from, loaded);
+    into.set(loaded.subarray(offset - from, offset - from + length));
+    this.#lastEnd = offset + length;
+  }
+
+  /** A large request: from below, with what is newer here. */
+  *#readPast(offset: number, into: Uint8Array): Io<void> {
+    yield* super.read(offset, into);
+    this.#overlay(offset, into, 'dirty');
+  }
+
+  /** Copies what is here of a range over bytes from below. */
+  #overlay(offset: number, bytes: Uint8Array, which: 'valid' | 'dirty'): void {
+    this.#lines.each(offset, bytes.length, (line, start, end) => {
+      for (const [first, last] of pageRuns(line[which])) {
+        const [from, to] = [Math.max(start, first * PAGE), Math.min(end, (last + 1) * PAGE)];
+        if (from < to) bytes.set(line.bytes.subarray(from, to), line.index * LINE + from - offset);
+      }
+    });
+  }
+
+  /** Keeps whole pages that were read, as far as there is room, and brings `loaded` up to date with what is newer here. */
+  #keep(offset: number, loaded: Uint8Array): void {
+    for (let at = 0; at < loaded.length; at += PAGE) {
+      const index = Math.floor((offset + at) / LINE);
+      const start = offset + at - index * LINE;
+      const bit = 1 << (start / PAGE);
+      const page = loaded.subarray(at, at + PAGE);
+      const line = this.#lines.take(index);
+      if (!line) continue;
+      if (line.valid & bit) page.set(line.bytes.subarray(start, start + PAGE));
+      else line.bytes.set(page, start);
+      line.valid |= bit;
+    }
+  }
+
+  /** How far to read beyond `end`: twice as far each time a reader misses where it was read ahead to. */
+  #ahead(offset: number, end: number): number {
+    const known = this.#streams.findIndex(({ next }) => offset >= next && offset <= next + STRIDE_LIMIT);
+    const [stream] = known < 0 ? [] : this.#streams.splice(known, 1);
+    const ahead = stream ? Math.min(AHEAD_LIMIT, Math.max(2 * (end - offset), 2 * stream.ahead)) : 0;
+    this.#streams.push({ next: end + roundUp(ahead, PAGE), ahead });
+    if (this.#streams.length > STREAMS) this.#streams.shift();
+    return roundUp(ahead, PAGE);
+  }
+
+  /** Takes the bytes if that needs nothing from below: no growth, and no part of a page that is not here. */
+  #writeHere(offset: number, bytes: Uint8Array): boolean {
+    const end = offset + bytes.length;
+    if (this.readOnly || bytes.length >= LARGE || end > this.#size || this.#lines.dirtyLines > this.#dirtyLimit) return false;
+    return this.#partsHere(offset, end) && this.#put(offset, bytes);
+  }
+
+  /** The first and the last page, if only a part of them is written. */
+  #partsHere(offset: number, end: number): boolean {
+    return (offset % PAGE === 0 || this.#pageHere(offset)) && (end % PAGE === 0 || this.#pageHere(end));
+  }
+
+  #pageHere(offset: number): boolean {
+    const index = Math.floor(offset / LINE);
+    const line = this.#lines.get(index);
+    return line !== undefined && hasAll(line, offset - index * LINE, offset - index * LINE + 1);
+  }
+
+  /** Writes into lines; false, after any part of it, if every line has changes. */
+  #put(offset: number, bytes: Uint8Array): boolean {
+    const end = offset + bytes.length;
+    for (let at = offset; at < end; ) {
+      const index = Math.floor(at / LINE);
+      const start = at - index * LINE;
+      const stop = Math.min(LINE, end - index * LINE);
+      const line = this.#lines.take(index);
+      if (!line) return false;
+      line.bytes.set(bytes.subarray(at - offset, at - offset + stop - start), start);
+      this.#lines.soil(line, pageBits(Math.floor(start / PAGE), Math.floor((stop - 1) / PAGE)));
+      at += stop - start;
+    }
+    return true;
+  }
+
+  *#writeBelow(offset: number, bytes: Uint8Array): Io<void> {
+    requireWritable(this);
+    const end = offset + bytes.length;
+    if (bytes.length === 0) return;
+    const before = this.#size;
+    if (end > this.next.size) yield* this.#grow(end);
+    this.#size = Math.max(before, end);
+    if (bytes.length >= LARGE) return yield* this.#replace(offset, bytes.length, () => super.write(offset, bytes), bytes);
+    if (this.#lines.dirtyLines > this.#dirtyLimit) yield* this.#save();
+    // Again where others used the room meanwhile, which can be where the storage below waits.
+    while (!(this.#partsHere(offset, end) && this.#put(offset, bytes))) {
+      if (!this.#lines.hasRoom) yield* this.#save();
+      if (offset % PAGE !== 0) yield* this.#loadPage(roundDown(offset, PAGE), before);
+      if (end % PAGE !== 0) yield* this.#loadPage(roundDown(end, PAGE), before);
+    }
+  }
+
+  /** Makes sure that a page is here. From the old end of the storage on there was nothing to load. */
+  *#loadPage(offset: number, end: number): Io<void> {
+    if (this.#pageHere(offset)) return;
+    const page = this.#room(PAGE);
+    if (offset >= end) page.fill(0);
+    else yield* super.read(offset, page);
+    this.#keep(offset, page);
+  }
+
+  *#grow(end: number): Io<void> {
+    try {
+      yield* super.truncate(roundUp(end, GROWTH));
+    } catch (error) {
+      if (!(error instanceof DiskError) || error.kind !== 'no-space') throw error;
+      yield* super.truncate(end);
+    }
+  }
+
+  /** Changes a range below by `act`; what was here of it goes, or becomes `bytes`. Where that fails, changes stay and the rest is read again. */
+  *#replace(offset: number, length: number, act: () => Io<void>, bytes?: Uint8Array): Io<void> {
+    try {
+      yield* act();
+    } catch (error) {
+      this.#lines.each(offset, length, (line) => this.#lines.forget(line, ALL_PAGES & ~line.dirty));
+      throw error;
+    }
+    this.#lines.each(offset, length, (line, start, end) => {
+      const [first, last] = [Math.ceil(start / PAGE), Math.floor(end / PAGE) - 1];
+      if (first <= last) this.#lines.forget(line, pageBits(first, last));
+      // Pages that are covered in part keep their other bytes.
+      for (const page of new Set([Math.floor(start / PAGE), Math.floor((end - 1) / PAGE)])) {
+        const [from, to] = [Math.max(start, page * PAGE), Math.min(end, (page + 1) * PAGE)];
+        if (to - from === PAGE || from >= to) continue;
+        const at = line.index * LINE + from - offset;
+        if (bytes) line.bytes.set(bytes.subarray(at, at + to - from), from);
+        else line.bytes.fill(0, from, to);
+      }
+    });
+  }
+
+  *#truncate(size: number): Io<void> {
+    yield* super.truncate(size);
+    if (size < this.#size) {
+      this.#lines.each(roundDown(size, PAGE), PAGE, (line, start, end) => {
+        const kept = size - line.index * LINE;
+        if (kept > start) line.bytes.fill(0, kept, end);
+      });
+      this.#lines.forgetFrom(roundUp(size, PAGE));
+    }
+    this.#size = size;
+  }
+
+  /** Writes all changes, in order. What fails stays changed. */
+  *#save(): Io<void> {
+    if (this.#lines.dirtyLines === 0) return;
+    const lines = this.#lines.changed();
+    for (const line of lines) line.saving = line.dirty;
+    for (const { start: from, end: to } of this.#runs(lines)) {
+      const bytes = this.#room(to - from);
+      // What lies between changes may have to be read; the rest is newer here.
+      if (!this.#allHere(from, to)) yield* super.read(from, bytes);
+      this.#overlay(from, bytes, 'valid');
+      yield* super.write(from, bytes);
+      this.#lines.each(from, bytes.length, (line, start, end) => {
+        this.#lines.clean(line, line.saving & pageBits(Math.floor(start / PAGE), Math.ceil(end / PAGE) - 1));
+      });
+    }
+  }
+
+  /** What to write, each in one call. */
+  #runs(lines: readonly Line[]): ByteRange[] {
+    const runs: { start: number; end: number }[] = [];
+    for (const line of lines) {
+      for (const [first, last] of pageRuns(line.dirty)) {
+        const start = line.index * LINE + first * PAGE;
+        const end = Math.min(line.index * LINE + (last + 1) * PAGE, this.#size);
+        const run = runs.at(-1);
+        const gap = run ? start - run.end : Number.POSITIVE_INFINITY;
+        if (run && gap <= this.#mergeGap && end - run.start <= WRITE_LIMIT) run.end = end;
+        else runs.push({ start, end });
+      }
+    }
+    return runs;
+  }
+
+  #allHere(from: number, to: number): boolean {
+    for (let at = from; at < to; at += PAGE) if (!this.#pageHere(at)) return false;
+    return true;
+  }
+
+  /** Memory for one request below, which the next one uses again. */
+  #room(length: number): Uint8Array {
+    if (this.#scratch.length < length) this.#scratch = new Uint8Array(roundUp(length, LARGE));
+    return this.#scratch.subarray(0, length);
+  }
+}
+
+/** Whether the pages with bytes [start, end) of a line are here. */
+function hasAll(line: Line, start: number, end: number): boolean {
+  const pages = pageBits(Math.floor(start / PAGE), Math.floor((end - 1) / PAGE));
+  return (line.valid & pages) === pages;
+}
+
+/** The runs of pages in a set of bits, as first and last. */
+function pageRuns(bits: number): [number, number][] {
+  const runs: [number, number][] = [];
+  for (let page = 0; page < LINE / PAGE; page++) {
+    if (!(bits & (1 << page))) continue;
+    const run = runs.at(-1);
+    if (run && run[1] === page - 1) run[1] = page;
+    else runs.push([page, page]);
+  }
+  return runs;
+}

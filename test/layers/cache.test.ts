@@ -1,0 +1,197 @@
+/** The block cache: the contract of storages over storages that answer at once and late, random requests beside each other, and failures below. */
+import { describe, expect, test } from 'vitest';
+import { DiskError } from '../../src/base/errors.ts';
+import { type Io, runAsync, runSync } from '../../src/base/io.ts';
+import { KiB, MiB } from '../../src/base/units.ts';
+import { CacheStorage } from '../../src/layers/cache.ts';
+import { FilterStorage } from '../../src/layers/filter.ts';
+import { memoryStorage } from '../../src/storage/memory.ts';
+import { readBytes, type Storage } from '../../src/storage/storage.ts';
+import { LateStorage } from '../model/late-storage.ts';
+import { Random } from '../random.ts';
+import { expectBytes, pattern, readOnlyStorageContract, storageContract } from '../storage/contract.ts';
+
+/** The smallest there is: 64 lines. */
+const SMALL = { capacity: 2 * MiB };
+
+for (const late of [false, true]) {
+  let kept = memoryStorage();
+  const below = (storage: Storage): Storage => (late ? new LateStorage(storage) : storage);
+  storageContract(`a cache over a storage that is ${late ? 'late' : 'quick'}`, async () => {
+    kept = memoryStorage();
+    return {
+      open: async ({ readOnly = false } = {}) => new CacheStorage(below(readOnly ? memoryStorage({ bytes: kept.bytes(), readOnly }) : kept), SMALL),
+      remove: async () => undefined,
+    };
+  });
+  readOnlyStorageContract(
+    `a cache over a storage that is ${late ? 'late' : 'quick'}`,
+    async (bytes) => new CacheStorage(below(memoryStorage({ bytes, readOnly: true })), SMALL),
+  );
+}
+
+/** Counts calls, and fails those that it is told to. */
+class Watched extends FilterStorage {
+  readonly calls: string[] = [];
+  failing: string | undefined;
+
+  override *read(offset: number, into: Uint8Array): Io<void> {
+    this.#note('read', offset, into.length);
+    yield* super.read(offset, into);
+  }
+
+  override *write(offset: number, bytes: Uint8Array): Io<void> {
+    this.#note('write', offset, bytes.length);
+    yield* super.write(offset, bytes);
+  }
+
+  override *truncate(size: number): Io<void> {
+    this.#note('truncate', size, 0);
+    yield* super.truncate(size);
+  }
+
+  #note(verb: string, offset: number, length: number): void {
+    this.calls.push(`${verb} ${offset} ${length}`);
+    if (this.failing === verb) throw new DiskError('no-space', 'no room');
+  }
+}
+
+function watched(bytes: Uint8Array): { below: Watched; cache: CacheStorage } {
+  const below = new Watched(memoryStorage({ bytes: bytes.slice() }));
+  return { below, cache: new CacheStorage(below, SMALL) };
+}
+
+describe('calls below', () => {
+  test('what was read once is not read again, and a reader in order is read ahead of', () => {
+    const bytes = pattern(MiB, 1);
+    const { below, cache } = watched(bytes);
+    for (let at = 0; at < 400 * KiB; at += 4096) expectBytes(runSync(readBytes(cache, at, 4096)), bytes.subarray(at, at + 4096));
+    expect(below.calls.length).toBeLessThan(9);
+    const { length } = below.calls;
+    for (let at = 0; at < 400 * KiB; at += 4096) runSync(readBytes(cache, at, 4096));
+    expect(below.calls.length).toBe(length);
+  });
+
+  test('small steps count as in order, jumps do not', () => {
+    const { below, cache } = watched(pattern(4 * MiB, 2));
+    for (let at = 0; at < MiB; at += 12 * KiB) runSync(readBytes(cache, at, 512));
+    expect(below.calls.length).toBeLessThan(12);
+    below.calls.length = 0;
+    for (let i = 0; i < 20; i++) runSync(readBytes(cache, 1.5 * MiB + ((i * 7) % 20) * 128 * KiB, 4096));
+    expect(below.calls).toHaveLength(20);
+    for (const call of below.calls) expect(call).toMatch(/ 4096$/);
+  });
+
+  test('neighbours are written in one call, with what lies between, in order', () => {
+    const { below, cache } = watched(pattern(4 * MiB, 3));
+    for (let at = 256 * KiB; at >= 0; at -= 4 * KiB) runSync(cache.write(at, pattern(4096, at)));
+    runSync(cache.write(300 * KiB, pattern(100, 1)));
+    runSync(cache.write(2 * MiB, pattern(8192, 2)));
+    expect(below.calls.filter((call) => call.startsWith('write'))).toEqual([]);
+    runSync(cache.flush());
+    expect(below.calls.filter((call) => call.startsWith('write'))).toEqual([`write 0 ${304 * KiB}`, `write ${2 * MiB} 8192`]);
+    expectBytes(runSync(readBytes(below, 260 * KiB, 40 * KiB)), pattern(4 * MiB, 3).subarray(260 * KiB, 300 * KiB));
+  });
+
+  test('a pass over much does not drive out what is used again', () => {
+    const { below, cache } = watched(pattern(16 * MiB, 4));
+    const hot = [0, 5 * MiB, 9 * MiB, 13 * MiB];
+    for (let round = 0; round < 2; round++) for (const at of hot) runSync(readBytes(cache, at, 4096));
+    for (let at = 0; at < 16 * MiB; at += 64 * KiB) runSync(readBytes(cache, at + 8 * KiB, 4096));
+    below.calls.length = 0;
+    for (const at of hot) runSync(readBytes(cache, at, 4096));
+    expect(below.calls).toEqual([]);
+  });
+});
+
+describe('room', () => {
+  test('a storage that cannot grow refuses the write, not the flush', () => {
+    const { below, cache } = watched(new Uint8Array(8192));
+    runSync(cache.write(0, pattern(100, 1)));
+    below.failing = 'truncate';
+    expect(() => runSync(cache.write(9000, pattern(100, 2)))).toThrow('no room');
+    expect(cache.size).toBe(8192);
+    below.failing = undefined;
+    runSync(cache.write(9000, pattern(100, 2)));
+    expect(below.size).toBe(MiB);
+    runSync(cache.close());
+    expect(below.size).toBe(9100);
+    expectBytes(runSync(readBytes(below, 9000, 100)), pattern(100, 2));
+  });
+
+  test('what could not be written is kept, read, and written by the next flush', () => {
+    const { below, cache } = watched(pattern(MiB, 5));
+    const wanted = pattern(MiB, 5);
+    for (let at = 100; at < MiB - 5000; at += 70_000) {
+      runSync(cache.write(at, pattern(5000, at)));
+      wanted.set(pattern(5000, at), at);
+    }
+    below.failing = 'write';
+    expect(() => runSync(cache.flush())).toThrow('no room');
+    expect(() => runSync(cache.write(0, pattern(200 * KiB, 6)))).toThrow('no room');
+    expectBytes(runSync(readBytes(cache, 0, MiB)), wanted);
+    below.failing = undefined;
+    runSync(cache.flush());
+    expectBytes(runSync(readBytes(below, 0, MiB)), wanted);
+  });
+
+  test('far more than the memory holds, in parts of pages', () => {
+    const { below, cache } = watched(new Uint8Array(20 * MiB));
+    const wanted = new Uint8Array(20 * MiB);
+    const random = new Random(11);
+    for (let i = 0; i < 3000; i++) {
+      const at = random.between(0, 20 * MiB - 10_000);
+      const bytes = pattern(random.between(1, 9000), i);
+      runSync(cache.write(at, bytes));
+      wanted.set(bytes, at);
+    }
+    expectBytes(runSync(readBytes(cache, 0, 20 * MiB)), wanted);
+    runSync(cache.close());
+    expectBytes(runSync(readBytes(below, 0, 20 * MiB)), wanted);
+  });
+});
+
+test.each([1, 2, 3])('requests beside each other over a late storage that sometimes fails, seed %i', async (seed) => {
+  const random = new Random(seed);
+  const size = 3 * MiB;
+  const wanted = pattern(size, seed);
+  const below = new Watched(memoryStorage({ bytes: wanted.slice() }));
+  const cache = new CacheStorage(new LateStorage(below), SMALL);
+  for (let round = 0; round < 25; round++) {
+    below.failing = random.chance(0.15) ? 'write' : undefined;
+    // Each to a part of its own; several requests of one page belong to the same part or to neighbours.
+    const lanes = random.between(1, 8);
+    const lane = Math.floor(size / lanes);
+    const undone: [number, number][] = [];
+    const work = Array.from({ length: lanes }, async (_, index) => {
+      for (let i = 0; i < 6; i++) {
+        const at = index * lane + random.between(0, lane - 1);
+        const length = Math.min((index + 1) * lane - at, random.pick([1, 512, 4096, 20_000, 150_000, 400_000]));
+        const verb = random.pick(['read', 'read', 'write', 'write', 'zero', 'flush'] as const);
+        if (verb === 'read') expect(Buffer.compare(await runAsync(readBytes(cache, at, length)), wanted.subarray(at, at + length))).toBe(0);
+        else if (verb === 'flush') await runAsync(cache.flush()).catch(refusedForRoom);
+        else {
+          const bytes = verb === 'zero' ? new Uint8Array(length) : random.bytes(length);
+          const act = () => (verb === 'zero' ? cache.zero(at, length, { unmap: true }) : cache.write(at, bytes));
+          // A failed write may have written any part: it is made again when there is room.
+          await runAsync(act()).catch((error) => {
+            refusedForRoom(error);
+            undone.push([at, length]);
+          });
+          wanted.set(bytes, at);
+        }
+      }
+    });
+    const done = await Promise.allSettled(work);
+    for (const result of done) if (result.status === 'rejected' && undone.length === 0) throw result.reason;
+    below.failing = undefined;
+    for (const [at, length] of undone) await runAsync(cache.write(at, wanted.slice(at, at + length)));
+    expect(Buffer.compare(await runAsync(readBytes(cache, 0, size)), wanted), `round ${round}`).toBe(0);
+  }
+  await runAsync(cache.close());
+  expectBytes(runSync(readBytes(below, 0, size)), wanted);
+});
+
+function refusedForRoom(error: unknown): void {
+  if (!(error instanceof DiskError) || error.kind !== 'no-space') throw error;
+}
