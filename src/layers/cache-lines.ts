@@ -1,21 +1,25 @@
 /**
- * The memory of a block cache: lines of 32 KiB with a bit for each page of 4 KiB, which is there or not, and changed or not. A bounded
- * number of lines; those with changes stay, of the others the one goes that nobody came back to (SIEVE: a hand goes from the oldest
- * line to the newest, spares those that were asked for again since it last came by, and takes the first that was not). So one pass
- * over a large file does not drive out what is used again and again. Never waits.
+ * The memory of block caches: lines of 32 KiB with a bit for each page of 4 KiB, which is there or not, and changed or not. One
+ * `CacheMemory` serves any number of caches with a bounded number of lines; those with changes stay, of the others the one goes that nobody
+ * came back to (SIEVE: a hand goes from the oldest line to the newest, spares those that were asked for again since it last came by,
+ * and takes the first that was not). So one pass over a large file does not drive out what is used again and again. Never waits.
  */
+import { MiB } from '../base/units.ts';
 
 /** Bytes that are loaded and changed as one. */
 export const PAGE = 4096;
 /** Bytes of a line. */
 export const LINE = 32 * 1024;
+/** A cache must be able to hold the largest request that it takes, and others at the same time. */
+const LEAST_LINES = 64;
 
 /** The bits of pages [first, last] of a line. */
 export const pageBits = (first: number, last: number): number => ((2 << (last - first)) - 1) << first;
 
 export class Line {
-  index = 0;
   readonly bytes = new Uint8Array(LINE);
+  owner: CacheLines;
+  index = 0;
   /** Bits of the pages whose bytes are here. */
   valid = 0;
   /** Bits of the pages that the storage below does not have yet. */
@@ -26,30 +30,101 @@ export class Line {
   visited = false;
   newer: Line | undefined;
   older: Line | undefined;
+
+  constructor(owner: CacheLines) {
+    this.owner = owner;
+  }
 }
 
-export class CacheLines {
+/** What the block caches of one engine share. */
+export class CacheMemory {
   readonly #capacity: number;
-  readonly #byIndex = new Map<number, Line>();
-  readonly #dirty = new Set<Line>();
+  #lines = 0;
   #newest: Line | undefined;
   #oldest: Line | undefined;
   #hand: Line | undefined;
+  /** Lines with changes. @internal */
+  dirty = 0;
+
+  /** `bytes`: the most that lines may take; default 64 MiB, at least 2 MiB. */
+  constructor(bytes: number = 64 * MiB) {
+    this.#capacity = Math.max(LEAST_LINES, Math.floor(bytes / LINE));
+  }
+
+  /** Whether a line can be had. */
+  get hasRoom(): boolean {
+    return this.dirty < this.#capacity;
+  }
+
+  /** Whether so much is changed that some of it should be written. */
+  get crowded(): boolean {
+    return this.dirty > this.#capacity / 2;
+  }
+
+  /** A line for `owner`, new or taken from whoever has it; none if every line has changes. @internal */
+  take(owner: CacheLines): Line | undefined {
+    let line: Line | undefined;
+    if (this.#lines < this.#capacity) {
+      line = new Line(owner);
+      this.#lines++;
+    } else line = this.#evict();
+    if (!line) return undefined;
+    line.owner = owner;
+    line.older = this.#newest;
+    if (this.#newest) this.#newest.newer = line;
+    this.#newest = line;
+    this.#oldest ??= line;
+    return line;
+  }
+
+  /** Takes back a line that its owner has forgotten. @internal */
+  free(line: Line): void {
+    this.#unlink(line);
+    this.#lines--;
+  }
+
+  #evict(): Line | undefined {
+    // Twice round: the first round may only take away marks.
+    for (let left = 2 * this.#lines; left > 0; left--) {
+      const line = this.#hand ?? this.#oldest;
+      if (!line) return undefined;
+      this.#hand = line.newer;
+      if (line.dirty !== 0) continue;
+      if (line.visited) line.visited = false;
+      else {
+        this.#unlink(line);
+        line.owner.lost(line);
+        return line;
+      }
+    }
+    return undefined;
+  }
+
+  #unlink(line: Line): void {
+    if (this.#hand === line) this.#hand = line.newer;
+    if (line.newer) line.newer.older = line.older;
+    else this.#newest = line.older;
+    if (line.older) line.older.newer = line.newer;
+    else this.#oldest = line.newer;
+    line.newer = undefined;
+    line.older = undefined;
+  }
+}
+
+/** The lines of one cache. */
+export class CacheLines {
+  readonly #memory: CacheMemory;
+  readonly #byIndex = new Map<number, Line>();
+  readonly #dirty = new Set<Line>();
   #last: Line | undefined;
 
-  /** `capacity`: lines. */
-  constructor(capacity: number) {
-    this.#capacity = capacity;
+  constructor(memory: CacheMemory) {
+    this.#memory = memory;
   }
 
-  /** Lines with changes. */
-  get dirtyLines(): number {
-    return this.#dirty.size;
-  }
-
-  /** Whether another line can be had. */
-  get hasRoom(): boolean {
-    return this.#dirty.size < this.#capacity;
+  /** Whether any line has changes. */
+  get changes(): boolean {
+    return this.#dirty.size > 0;
   }
 
   /** The line, if it is here. */
@@ -64,16 +139,30 @@ export class CacheLines {
   take(index: number): Line | undefined {
     const known = this.get(index);
     if (known) return known;
-    const line = this.#byIndex.size < this.#capacity ? new Line() : this.#evict();
+    const line = this.#memory.take(this);
     if (!line) return undefined;
     line.index = index;
-    line.older = this.#newest;
-    if (this.#newest) this.#newest.newer = line;
-    this.#newest = line;
-    this.#oldest ??= line;
+    line.valid = 0;
+    line.visited = false;
     this.#byIndex.set(index, line);
     this.#last = line;
     return line;
+  }
+
+  /** The memory has given this line away. @internal */
+  lost(line: Line): void {
+    this.#byIndex.delete(line.index);
+    if (this.#last === line) this.#last = undefined;
+  }
+
+  /** Gives every line back, changes included. */
+  clear(): void {
+    for (const line of this.#byIndex.values()) {
+      this.clean(line, line.dirty);
+      this.#memory.free(line);
+    }
+    this.#byIndex.clear();
+    this.#last = undefined;
   }
 
   /** Notes that pages of a line have changed. */
@@ -81,14 +170,16 @@ export class CacheLines {
     line.valid |= pages;
     line.dirty |= pages;
     line.saving &= ~pages;
+    if (this.#dirty.has(line)) return;
     this.#dirty.add(line);
+    this.#memory.dirty++;
   }
 
   /** Notes that pages of a line are as they are below. */
   clean(line: Line, pages: number): void {
     line.dirty &= ~pages;
     line.saving &= ~pages;
-    if (line.dirty === 0) this.#dirty.delete(line);
+    if (line.dirty === 0 && this.#dirty.delete(line)) this.#memory.dirty--;
   }
 
   /** Forgets pages, changes included. */
@@ -123,34 +214,5 @@ export class CacheLines {
       const line = this.#byIndex.get(index);
       if (line) part(line);
     }
-  }
-
-  #evict(): Line | undefined {
-    // Twice round: the first round may only take away marks.
-    for (let left = 2 * this.#byIndex.size; left > 0; left--) {
-      const line = this.#hand ?? this.#oldest;
-      if (!line) return undefined;
-      this.#hand = line.newer;
-      if (line.dirty !== 0) continue;
-      if (line.visited) line.visited = false;
-      else {
-        this.#remove(line);
-        return line;
-      }
-    }
-    return undefined;
-  }
-
-  #remove(line: Line): void {
-    this.#byIndex.delete(line.index);
-    if (this.#last === line) this.#last = undefined;
-    if (line.newer) line.newer.older = line.older;
-    else this.#newest = line.older;
-    if (line.older) line.older.newer = line.newer;
-    else this.#oldest = line.newer;
-    line.newer = undefined;
-    line.older = undefined;
-    line.valid = 0;
-    line.visited = false;
   }
 }

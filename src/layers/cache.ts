@@ -19,12 +19,14 @@ import { Mutex } from '../base/locks.ts';
 import type { ByteRange } from '../base/ranges.ts';
 import { KiB, MiB } from '../base/units.ts';
 import { requireWritable, type Storage, type StorageExtent, writeZeroes } from '../storage/storage.ts';
-import { CacheLines, LINE, type Line, PAGE, pageBits } from './cache-lines.ts';
+import { CacheLines, CacheMemory, LINE, type Line, PAGE, pageBits } from './cache-lines.ts';
 import { FilterStorage } from './filter.ts';
 
 export interface CacheOptions {
-  /** Bytes of memory; default 64 MiB, at least 2 MiB. */
-  readonly capacity?: number;
+  /** What other caches may share; default one of its own. */
+  readonly memory?: CacheMemory;
+  /** Bytes; the storage below grows in steps of this; default 1 MiB. */
+  readonly growth?: number;
   /** Changed runs this close are written in one call, with what lies between; default 64 KiB. Bytes. */
   readonly mergeGap?: number;
 }
@@ -39,14 +41,13 @@ const AHEAD_LIMIT = 512 * KiB;
 const STRIDE_LIMIT = 32 * KiB;
 /** Readers in order that are told apart. */
 const STREAMS = 4;
-/** Steps in which the file below grows. */
-const GROWTH = MiB;
 const ALL_PAGES = pageBits(0, LINE / PAGE - 1);
 
 export class CacheStorage extends FilterStorage {
+  readonly #memory: CacheMemory;
   readonly #lines: CacheLines;
-  readonly #dirtyLimit: number;
   readonly #mergeGap: number;
+  readonly #growth: number;
   readonly #below = new Mutex();
   /** Ends of what was loaded for readers in order, and how far ahead each is read. */
   readonly #streams: { next: number; ahead: number }[] = [];
@@ -55,11 +56,11 @@ export class CacheStorage extends FilterStorage {
   #size: number;
   #lastEnd = -1;
 
-  constructor(next: Storage, { capacity = 64 * MiB, mergeGap = 64 * KiB }: CacheOptions = {}) {
+  constructor(next: Storage, { memory = new CacheMemory(), mergeGap = 64 * KiB, growth = MiB }: CacheOptions = {}) {
     super(next);
-    const lines = Math.max(64, Math.floor(capacity / LINE));
-    this.#lines = new CacheLines(lines);
-    this.#dirtyLimit = lines / 2;
+    this.#memory = memory;
+    this.#lines = new CacheLines(memory);
+    this.#growth = growth;
     this.#mergeGap = mergeGap;
     this.#size = next.size;
   }
@@ -97,7 +98,7 @@ export class CacheStorage extends FilterStorage {
   }
 
   override *map(offset: number, length: number): Io<StorageExtent> {
-    if (this.#lines.dirtyLines > 0) yield* this.#below.run(() => this.#save());
+    if (this.#lines.changes) yield* this.#below.run(() => this.#save());
     return yield* super.map(offset, Math.min(length, Math.max(1, this.#size - offset)));
   }
 
@@ -111,10 +112,11 @@ export class CacheStorage extends FilterStorage {
     yield* super.flush();
   }
 
-  /** Stays open if what is unsaved cannot be written: `abandon` gives it up. */
+  /** Stays open if what is unsaved cannot be written. Who gives that up closes the storage below. */
   override *close(): Io<void> {
     yield* this.#below.run(() => this.#save());
     if (this.next.size > this.#size && !this.readOnly) yield* super.truncate(this.#size);
+    this.#lines.clear();
     yield* super.close();
   }
 
@@ -200,7 +202,7 @@ export class CacheStorage extends FilterStorage {
   /** Takes the bytes if that needs nothing from below: no growth, and no part of a page that is not here. */
   #writeHere(offset: number, bytes: Uint8Array): boolean {
     const end = offset + bytes.length;
-    if (this.readOnly || bytes.length >= LARGE || end > this.#size || this.#lines.dirtyLines > this.#dirtyLimit) return false;
+    if (this.readOnly || bytes.length >= LARGE || end > this.#size || this.#memory.crowded) return false;
     return this.#partsHere(offset, end) && this.#put(offset, bytes);
   }
 
@@ -239,10 +241,10 @@ export class CacheStorage extends FilterStorage {
     if (end > this.next.size) yield* this.#grow(end);
     this.#size = Math.max(before, end);
     if (bytes.length >= LARGE) return yield* this.#replace(offset, bytes.length, () => super.write(offset, bytes), bytes);
-    if (this.#lines.dirtyLines > this.#dirtyLimit) yield* this.#save();
+    if (this.#memory.crowded) yield* this.#save();
     // Again where others used the room meanwhile, which can be where the storage below waits.
     while (!(this.#partsHere(offset, end) && this.#put(offset, bytes))) {
-      if (!this.#lines.hasRoom) yield* this.#save();
+      if (!this.#memory.hasRoom) yield* this.#save();
       if (offset % PAGE !== 0) yield* this.#loadPage(roundDown(offset, PAGE), before);
       if (end % PAGE !== 0) yield* this.#loadPage(roundDown(end, PAGE), before);
     }
@@ -259,7 +261,7 @@ export class CacheStorage extends FilterStorage {
 
   *#grow(end: number): Io<void> {
     try {
-      yield* super.truncate(roundUp(end, GROWTH));
+      yield* super.truncate(roundUp(end, this.#growth));
     } catch (error) {
       if (!(error instanceof DiskError) || error.kind !== 'no-space') throw error;
       yield* super.truncate(end);
@@ -302,7 +304,7 @@ export class CacheStorage extends FilterStorage {
 
   /** Writes all changes, in order. What fails stays changed. */
   *#save(): Io<void> {
-    if (this.#lines.dirtyLines === 0) return;
+    if (!this.#lines.changes) return;
     const lines = this.#lines.changed();
     for (const line of lines) line.saving = line.dirty;
     for (const { start: from, end: to } of this.#runs(lines)) {

@@ -4,6 +4,7 @@ import { DiskError } from '../../src/base/errors.ts';
 import { type Io, runAsync, runSync } from '../../src/base/io.ts';
 import { KiB, MiB } from '../../src/base/units.ts';
 import { CacheStorage } from '../../src/layers/cache.ts';
+import { CacheMemory } from '../../src/layers/cache-lines.ts';
 import { FilterStorage } from '../../src/layers/filter.ts';
 import { memoryStorage } from '../../src/storage/memory.ts';
 import { readBytes, type Storage } from '../../src/storage/storage.ts';
@@ -12,7 +13,7 @@ import { Random } from '../random.ts';
 import { expectBytes, pattern, readOnlyStorageContract, storageContract } from '../storage/contract.ts';
 
 /** The smallest there is: 64 lines. */
-const SMALL = { capacity: 2 * MiB };
+const small = () => ({ memory: new CacheMemory(2 * MiB) });
 
 for (const late of [false, true]) {
   let kept = memoryStorage();
@@ -20,13 +21,13 @@ for (const late of [false, true]) {
   storageContract(`a cache over a storage that is ${late ? 'late' : 'quick'}`, async () => {
     kept = memoryStorage();
     return {
-      open: async ({ readOnly = false } = {}) => new CacheStorage(below(readOnly ? memoryStorage({ bytes: kept.bytes(), readOnly }) : kept), SMALL),
+      open: async ({ readOnly = false } = {}) => new CacheStorage(below(readOnly ? memoryStorage({ bytes: kept.bytes(), readOnly }) : kept), small()),
       remove: async () => undefined,
     };
   });
   readOnlyStorageContract(
     `a cache over a storage that is ${late ? 'late' : 'quick'}`,
-    async (bytes) => new CacheStorage(below(memoryStorage({ bytes, readOnly: true })), SMALL),
+    async (bytes) => new CacheStorage(below(memoryStorage({ bytes, readOnly: true })), small()),
   );
 }
 
@@ -58,7 +59,7 @@ class Watched extends FilterStorage {
 
 function watched(bytes: Uint8Array): { below: Watched; cache: CacheStorage } {
   const below = new Watched(memoryStorage({ bytes: bytes.slice() }));
-  return { below, cache: new CacheStorage(below, SMALL) };
+  return { below, cache: new CacheStorage(below, small()) };
 }
 
 describe('calls below', () => {
@@ -102,6 +103,31 @@ describe('calls below', () => {
     for (const at of hot) runSync(readBytes(cache, at, 4096));
     expect(below.calls).toEqual([]);
   });
+});
+
+test('caches share their memory, and give it back', () => {
+  const memory = new CacheMemory(2 * MiB);
+  const wanted = [1, 2, 3].map((seed) => pattern(3 * MiB, seed));
+  const caches = wanted.map((bytes) => new CacheStorage(memoryStorage({ bytes: bytes.slice() }), { memory }));
+  const random = new Random(5);
+  for (let i = 0; i < 2000; i++) {
+    const which = random.between(0, 2);
+    const [cache, bytes] = [caches[which] as CacheStorage, wanted[which] as Uint8Array];
+    const at = random.between(0, 3 * MiB - 9000);
+    const length = random.between(1, 9000);
+    if (random.chance(0.5)) expectBytes(runSync(readBytes(cache, at, length)), bytes.subarray(at, at + length));
+    else {
+      bytes.set(random.bytes(length), at);
+      runSync(cache.write(at, bytes.slice(at, at + length)));
+    }
+    if (i === 1500) runSync(caches[2]?.flush() as Io<void>);
+  }
+  for (const [which, cache] of caches.entries()) {
+    expect(Buffer.compare(runSync(readBytes(cache, 0, 3 * MiB)), wanted[which] as Uint8Array)).toBe(0);
+    runSync(cache.close());
+    expect(Buffer.compare(runSync(readBytes(cache.next, 0, 3 * MiB)), wanted[which] as Uint8Array)).toBe(0);
+  }
+  expect(memory.dirty).toBe(0);
 });
 
 describe('room', () => {
@@ -156,7 +182,7 @@ test.each([1, 2, 3])('requests beside each other over a late storage that someti
   const size = 3 * MiB;
   const wanted = pattern(size, seed);
   const below = new Watched(memoryStorage({ bytes: wanted.slice() }));
-  const cache = new CacheStorage(new LateStorage(below), SMALL);
+  const cache = new CacheStorage(new LateStorage(below), small());
   for (let round = 0; round < 25; round++) {
     below.failing = random.chance(0.15) ? 'write' : undefined;
     // Each to a part of its own; several requests of one page belong to the same part or to neighbours.
