@@ -112,12 +112,18 @@ export class CacheStorage extends FilterStorage {
     yield* super.flush();
   }
 
-  /** Stays open if what is unsaved cannot be written. Who gives that up closes the storage below. */
+  /** Stays open if what is unsaved cannot be written: `abandon` gives it up. */
   override *close(): Io<void> {
     yield* this.#below.run(() => this.#save());
     if (this.next.size > this.#size && !this.readOnly) yield* super.truncate(this.#size);
     this.#lines.clear();
     yield* super.close();
+  }
+
+  /** Forgets what is unsaved, and lets the storage below do the same. To be closed afterwards. */
+  abandon(): void {
+    this.#lines.clear();
+    this.next.abandon?.();
   }
 
   spendReserve(allowed: boolean): void {

@@ -90,7 +90,7 @@ export class OpenImage {
 
   /** As if the tab had ended: the image is what a cut may leave, and never damaged. */
   async #abandon(): Promise<void> {
-    if (this.#storage.abandon) this.#storage.abandon();
-    else await runAsync(this.#storage.close());
+    this.#storage.abandon?.();
+    await runAsync(this.#storage.close());
   }
 }

@@ -1,6 +1,9 @@
 /** The two places where images are kept: files in OPFS, blocks in IndexedDB. The same verbs for both; no locks here. */
+
 import { DiskError } from '../base/errors.ts';
 import { MiB } from '../base/units.ts';
+import { CacheStorage } from '../layers/cache.ts';
+import { CacheMemory } from '../layers/cache-lines.ts';
 import { blobStorage } from '../storage/blob.ts';
 import { indexedDbStorage } from '../storage/indexed-db.ts';
 import { deleteIndexedDbStorage, indexedDbNames, indexedDbSize } from '../storage/indexed-db-blocks.ts';
@@ -33,9 +36,12 @@ const RESERVE = 2 * MiB;
 /** Files in the directory `name` of OPFS. */
 export function opfsPlace(name: string): ImagePlace {
   const path = (id: string) => `${name}/${id}${ENDING}`;
+  const memory = new CacheMemory();
   return {
     create: (id) => opfsStorage(path(id), { create: 'must-not-exist' }),
-    open: (id, { readOnly, grows = false }) => opfsStorage(path(id), { readOnly, reserve: grows ? RESERVE : 0 }),
+    // A call costs more than what it carries here. IndexedDB keeps blocks in memory by itself.
+    open: async (id, { readOnly, grows = false }) =>
+      new CacheStorage(await opfsStorage(path(id), { readOnly, reserve: grows ? RESERVE : 0 }), { memory }),
     async view(id) {
       const file = await opfsFile(path(id));
       // Chromium makes the old file unreadable after a write, others may not: its times tell.

@@ -199,8 +199,7 @@ export class OpfsStorage implements Storage {
   *write(offset: number, bytes: Uint8Array): Io<void> {
     requireWritable(this);
     const end = offset + bytes.length;
-    if (end > this.#size && !this.#spending && !this.#grant(end))
-      throw new DiskError('no-space', `${this.name}: there is no room for more than the tables of what was written before`, { offset });
+    this.#requireRoom(end);
     let done = 0;
     try {
       while (done < bytes.length) {
@@ -223,6 +222,12 @@ export class OpfsStorage implements Storage {
 
   spendReserve(allowed: boolean): void {
     this.#spending = allowed;
+  }
+
+  /** Refuses a growth to `size` that would not leave the reserve. */
+  #requireRoom(size: number): void {
+    if (size > this.#size && !this.#spending && !this.#grant(size))
+      throw new DiskError('no-space', `${this.name}: there is no room for more than the tables of what was written before`, { offset: this.#size });
   }
 
   /** Whether the file can grow to `size` and leave the reserve, or there is none to leave. */
@@ -253,6 +258,7 @@ export class OpfsStorage implements Storage {
 
   *truncate(size: number): Io<void> {
     requireWritable(this);
+    this.#requireRoom(size);
     const now = attempt(this.name, () => {
       this.#handle.truncate(size);
       return this.#handle.getSize();

@@ -10,6 +10,7 @@ import { runSync } from '../../src/base/io.ts';
 import { NodeJobs } from '../../src/disk/node-jobs.ts';
 import { Metadata } from '../../src/formats/qcow2/metadata.ts';
 import { Refcounts } from '../../src/formats/qcow2/refcounts.ts';
+import { CacheStorage } from '../../src/layers/cache.ts';
 import { RecorderStorage } from '../../src/layers/recorder.ts';
 import { run } from '../oracle/qemu.ts';
 import type { Files } from './files.ts';
@@ -77,6 +78,26 @@ describe('after a power cut', () => {
       states += await runMachineWorkload(workload, { seed, limit: perWorkload - states, subsets: 4, sample: soundDrives });
     seen += states;
     expect(states).toBe(perWorkload);
+  });
+});
+
+describe('after a power cut, with a block cache', () => {
+  it.each(workloads)('$name', { timeout: 3_600_000 }, async (workload) => {
+    const wanted = Math.ceil((perWorkload * (workload.share ?? 1)) / 8);
+    for (const cache of ['writeback', 'writethrough'] as const) {
+      let states = 0;
+      for (let seed = 1; states < wanted; seed++) states += await runWorkload(workload, { seed, limit: wanted - states, subsets: 4, cache });
+      seen += states;
+    }
+  });
+
+  it('a cache that forgets order at a barrier is found', async () => {
+    const bare = vi.spyOn(CacheStorage.prototype, 'barrier').mockImplementation(function* (this: CacheStorage) {
+      yield* this.next.barrier();
+    });
+    const find = workloads.find(({ name }) => name.startsWith('qcow2 writes')) as (typeof workloads)[number];
+    await expect(runWorkload(find, { seed: 1, limit: 1000, subsets: 4, cache: 'writeback' })).rejects.toThrow(/after a cut/);
+    bare.mockRestore();
   });
 });
 

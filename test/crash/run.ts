@@ -1,6 +1,9 @@
 /** Records a workload and explores what a cut can leave of it. */
+import type { CacheMode } from '../../src/disk/cache-mode.ts';
 import type { Resolve } from '../../src/disk/chain.ts';
 import { createDisk, openDisk } from '../../src/disk/open.ts';
+import { CacheStorage } from '../../src/layers/cache.ts';
+import { CacheMemory } from '../../src/layers/cache-lines.ts';
 import { type LogEntry, RecorderStorage } from '../../src/layers/recorder.ts';
 import { type MemoryStorage, memoryStorage } from '../../src/storage/memory.ts';
 import type { Storage } from '../../src/storage/storage.ts';
@@ -15,6 +18,8 @@ export interface RunOptions {
   readonly limit: number;
   readonly subsets: number;
   readonly sample?: (files: Files) => void;
+  /** With a block cache over each file that is opened, and this mode. */
+  readonly cache?: CacheMode;
   /** For the test of the test: treats barriers as if they were not there. */
   readonly ignoreBarriers?: boolean;
 }
@@ -52,9 +57,15 @@ export async function runWorkload(workload: Workload, options: RunOptions): Prom
     start.set(name, bytes);
     storages.set(name, new RecorderStorage(memoryStorage({ name, bytes }), log));
   }
-  const resolve: Resolve = ({ name }) => storages.get(name) as Storage;
+  const opened = (name: string): Storage => {
+    const file = storages.get(name) as Storage;
+    // Growth in small steps keeps the states small.
+    return options.cache ? new CacheStorage(file, { memory: new CacheMemory(0), growth: 4096 }) : file;
+  };
+  const resolve: Resolve = ({ name }) => opened(name);
   const writableBacking = recorded.includes('base') ? { writableBacking: 1 } : {};
-  const reopen = () => openDisk(storages.get(TOP) as Storage, { format, resolve, secret: SECRET, ...writableBacking });
+  const cache = options.cache ? { cache: options.cache } : {};
+  const reopen = () => openDisk(opened(TOP), { format, resolve, secret: SECRET, ...writableBacking, ...cache });
   const guest = new Guest(await reopen(), { reopen, log, contents: contents.slice(0, sectors) });
   await workload.run(guest, random, resolve);
   await guest.flush();
