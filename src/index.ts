@@ -61,6 +61,8 @@ export { type Measured, type MeasureOptions, measure } from './jobs/measure.ts';
 export { type RebaseOptions, rebase } from './jobs/rebase.ts';
 export { type StreamOptions, stream } from './jobs/stream.ts';
 export { anyAlignment } from './layers/align.ts';
+export { type CacheOptions, CacheStorage } from './layers/cache.ts';
+export { CacheMemory } from './layers/cache-lines.ts';
 export { type QuorumOperation, type QuorumOptions, type QuorumReport, QuorumStorage } from './layers/quorum.ts';
 export { temporaryStorage } from './layers/temporary.ts';
 export { ThrottleStorage } from './layers/throttle.ts';

@@ -16,6 +16,7 @@ const LEAST_LINES = 64;
 /** The bits of pages [first, last] of a line. */
 export const pageBits = (first: number, last: number): number => ((2 << (last - first)) - 1) << first;
 
+/** Neighbouring pages of one storage, kept or forgotten together. */
 export class Line {
   readonly bytes = new Uint8Array(LINE);
   owner: CacheLines;

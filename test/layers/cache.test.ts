@@ -198,9 +198,9 @@ test.each([1, 2, 3])('requests beside each other over a late storage that someti
         else if (verb === 'flush') await runAsync(cache.flush()).catch(refusedForRoom);
         else {
           const bytes = verb === 'zero' ? new Uint8Array(length) : random.bytes(length);
-          const act = () => (verb === 'zero' ? cache.zero(at, length, { unmap: true }) : cache.write(at, bytes));
+          const made = verb === 'zero' ? runAsync(cache.zero(at, length, { unmap: true })) : runAsync(cache.write(at, bytes));
           // A failed write may have written any part: it is made again when there is room.
-          await runAsync(act()).catch((error) => {
+          await made.catch((error) => {
             refusedForRoom(error);
             undone.push([at, length]);
           });
