@@ -22,6 +22,7 @@ import { requireWritable, type Storage, type StorageExtent, writeZeroes } from '
 import { CacheLines, CacheMemory, LINE, type Line, PAGE, pageBits } from './cache-lines.ts';
 import { FilterStorage } from './filter.ts';
 
+/** What `CacheStorage` takes. */
 export interface CacheOptions {
   /** What other caches may share; default one of its own. */
   readonly memory?: CacheMemory;
@@ -43,6 +44,7 @@ const STRIDE_LIMIT = 32 * KiB;
 const STREAMS = 4;
 const ALL_PAGES = pageBits(0, LINE / PAGE - 1);
 
+/** Answers from memory and writes merged; see the top of this file. */
 export class CacheStorage extends FilterStorage {
   readonly #memory: CacheMemory;
   readonly #lines: CacheLines;

@@ -9,7 +9,7 @@
  * - An image appears in the list when it is complete. What a tab that died left half-made is swept when a library is opened.
  */
 import { DiskError } from '../base/errors.ts';
-import type { CacheMode } from '../disk/cache-mode.ts';
+import { type CacheMode, cacheFlags } from '../disk/cache-mode.ts';
 import type { OpenOptions } from '../disk/chain.ts';
 import type { DetectZeroes } from '../disk/node-types.ts';
 import { createDisk, openDisk } from '../disk/open.ts';
@@ -230,7 +230,7 @@ export class Library {
       await this.#reserve.fill();
       // Opening an image that was not closed properly may write.
       const { disk, storage } = await this.#reserve.spend(async () => {
-        const opened = await place.open(id, { readOnly, grows: format === 'qcow2' });
+        const opened = await place.open(id, { readOnly, grows: format === 'qcow2', direct: cacheFlags(options.cache).direct });
         return { disk: await openDisk(opened, opening), storage: opened };
       });
       const image = new OpenImage(id, disk, storage, {

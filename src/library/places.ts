@@ -15,8 +15,8 @@ import type { Place } from './catalogue.ts';
 export interface ImagePlace {
   /** A new, empty storage. */
   create(id: string): Promise<Storage>;
-  /** For the holder of the image's lock. `grows`: its end of file means nothing, so that it may have a reserve. */
-  open(id: string, options: { readOnly: boolean; grows?: boolean }): Promise<Storage>;
+  /** For the holder of the image's lock. `grows`: its end of file means nothing, so that it may have a reserve. `direct`: without a block cache. */
+  open(id: string, options: { readOnly: boolean; grows?: boolean; direct?: boolean }): Promise<Storage>;
   /** Read-only and without a lock: one state of the image. Reads fail once somebody has changed it. */
   view(id: string): Promise<Storage>;
   /** Read-only, for who has a lock that keeps others from changing it. */
@@ -40,8 +40,10 @@ export function opfsPlace(name: string): ImagePlace {
   return {
     create: (id) => opfsStorage(path(id), { create: 'must-not-exist' }),
     // A call costs more than what it carries here. IndexedDB keeps blocks in memory by itself.
-    open: async (id, { readOnly, grows = false }) =>
-      new CacheStorage(await opfsStorage(path(id), { readOnly, reserve: grows ? RESERVE : 0 }), { memory }),
+    async open(id, { readOnly, grows = false, direct = false }) {
+      const storage = await opfsStorage(path(id), { readOnly, reserve: grows ? RESERVE : 0 });
+      return direct ? storage : new CacheStorage(storage, { memory });
+    },
     async view(id) {
       const file = await opfsFile(path(id));
       // Chromium makes the old file unreadable after a write, others may not: its times tell.
