@@ -5,7 +5,7 @@
  * v86 cannot tell its guest of an error, so where the drive's policy says `report` the machine is paused instead. What failed is kept here, not in
  * the drive: reads wait, and what was written stays in memory until `resume` has saved it.
  */
-import { DiskError } from '../base/errors.ts';
+import { asDiskError, DiskError } from '../base/errors.ts';
 import type { DiskIo } from '../disk/async-disk.ts';
 import type { DriveDevice } from '../drive/device.ts';
 import type { Drive, RequestOptions } from '../drive/drive.ts';
@@ -98,7 +98,13 @@ export class V86Drive implements DriveDevice {
   async resume({ medium, ...options }: { unreadable?: 'retry' | 'zero'; medium?: Medium } = {}): Promise<void> {
     if (medium) this.drive.reopened(medium);
     this.drive.resume();
-    await this.#image?.resume(options);
+    try {
+      await this.#image?.resume(options);
+    } catch (error) {
+      // The cache tells of a failure once; the drive of each that stops the emulator.
+      if (this.drive.ioStatus === 'ok') this.#failed('write', asDiskError(error, 'The disk cannot be saved'));
+      throw error;
+    }
   }
 
   /** The machine is gone: lets go of the drive. What is unsaved is given up, so `save` first. */

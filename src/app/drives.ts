@@ -1,12 +1,17 @@
 /**
- * The drives of a machine, each with the image that is in it: open for as long as it is there, behind a `Drive` and its v86 slot. A CD drive may be
- * empty, and its image exchanged while the machine runs.
+ * The drives of a machine, each with the image that is in it: open for as long as it is there, behind a `Drive` and its v86 slot. The CD and the
+ * floppy drive may be empty, and their images exchanged while the machine runs.
  */
 import { type V86Disk, V86Drive } from '../adapters/v86.ts';
 import { Drive, type RemoteDisk } from '../index.ts';
 import type { ImageSession } from './session.ts';
 
 export type Slot = 'hda' | 'hdb' | 'cdrom' | 'fda';
+
+/** The slots whose media can be exchanged. */
+export type RemovableSlot = 'cdrom' | 'fda';
+
+export const isRemovable = (slot: Slot): slot is RemovableSlot => slot === 'cdrom' || slot === 'fda';
 
 export interface DriveEvents {
   readonly onSaved: () => void;
@@ -25,8 +30,8 @@ export class Attached {
 
   constructor(slot: Slot, { onSaved, onProblem }: DriveEvents) {
     this.slot = slot;
-    // v86 has no way to tell its guest of an error: whatever fails stops the machine.
-    this.drive = new Drive({ name: slot, readErrors: 'stop', writeErrors: 'stop', pause: ({ error }) => onProblem(error) });
+    // QEMU's policy. v86 has no way to tell its guest of an error, so what would be reported stops the machine, too.
+    this.drive = new Drive({ name: slot, readErrors: 'report', writeErrors: 'enospc', pause: ({ error }) => onProblem(error) });
     this.#device = new V86Drive(this.drive, slot, () => ({ imageId: this.#session?.entry.id ?? '', onSaved }));
   }
 

@@ -6,7 +6,7 @@ import type { V86, V86Image, V86Options } from 'v86';
 import wasmAddress from 'v86/build/v86.wasm?url';
 import type { ImageEntry } from '../index.ts';
 import { Signal } from './dom.ts';
-import { Attached, type Slot } from './drives.ts';
+import { Attached, isRemovable, type RemovableSlot, type Slot } from './drives.ts';
 import type { GuestFiles } from './guest-files.ts';
 import type { ImageSession } from './session.ts';
 
@@ -76,9 +76,9 @@ export class Machine {
     return this.#drives;
   }
 
-  /** Puts another CD into the drive of a running machine, or none. If that fails the drive is empty. */
-  async changeCd(session: ImageSession | undefined): Promise<void> {
-    const drive = this.#drives.find(({ slot }) => slot === 'cdrom');
+  /** Puts another medium into a drive of a running machine, or none. What the guest wrote to the old one is saved first; if the new one fails the drive is empty. */
+  async change(removable: RemovableSlot, session: ImageSession | undefined): Promise<void> {
+    const drive = this.#drives.find(({ slot }) => slot === removable);
     if (drive === undefined || drive.session === session) return;
     try {
       if (drive.session !== undefined) await drive.eject();
@@ -99,8 +99,8 @@ export class Machine {
     try {
       for (const slot of ['hda', 'hdb', 'cdrom', 'fda'] as const) {
         const session = settings.images[slot];
-        // v86 always has a CD drive, and a CD can come later.
-        if (session !== undefined || slot === 'cdrom') await this.#attach(slot, session);
+        // v86 always has a CD and a floppy drive, and their media can come later.
+        if (session !== undefined || isRemovable(slot)) await this.#attach(slot, session);
       }
       const [{ V86 }, options] = await Promise.all([import('v86'), this.#options(settings)]);
       await this.#boot(new V86(options));

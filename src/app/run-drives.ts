@@ -1,8 +1,8 @@
-/** The drives of a running machine: what the guest asked of each so far, how long that took, and the CD that can be exchanged. */
-import { type DriveStatistics, formatSize } from '../index.ts';
+/** The drives of a running machine: what the guest asked of each so far, how long that took, whether it works, and the CD and floppy that can be exchanged. */
+import { type DriveStatistics, formatSize, type IoStatus } from '../index.ts';
 import { element } from './dom.ts';
-import type { Attached, Slot } from './drives.ts';
-import { EMPTY, imageOptions } from './run-settings.ts';
+import type { Attached, RemovableSlot, Slot } from './drives.ts';
+import { EMPTY, imageOptions, LARGEST_FLOPPY } from './run-settings.ts';
 import type { ImageSession } from './session.ts';
 import { count } from './words.ts';
 
@@ -12,39 +12,35 @@ const NAMES: Record<Slot, string> = { hda: 'Disk', hdb: 'Second disk', cdrom: 'C
 const HEADINGS = ['Drive', 'Reads', 'Writes', 'Flushes', 'Highest write'];
 const MILLISECOND = 1e6;
 
+const STATUS: Record<IoStatus, string> = { ok: '', failed: ' · fails', nospace: ' · no room' };
+
 export class RunDrives {
   readonly #rows = element('tbody', {});
-  readonly #cd = element('wa-select', { testId: 'run-change-cd', attributes: { label: 'CD in the drive', size: 's' } });
+  readonly #media: readonly MediumField[];
   readonly element: HTMLElement;
-  #sessions: readonly ImageSession[] = [];
-  #offered = '';
   #shown = '';
 
-  constructor(change: (cd: ImageSession | undefined) => void) {
-    this.#cd.addEventListener('change', () => change(this.#sessions.find(({ entry }) => entry.id === this.#cd.value)));
+  constructor(change: (slot: RemovableSlot, image: ImageSession | undefined) => Promise<void>) {
+    this.#media = [
+      new MediumField('cdrom', 'CD in the drive', (image) => change('cdrom', image)),
+      new MediumField('fda', 'Floppy in the drive', (image) => change('fda', image)),
+    ];
     const headings = HEADINGS.map((heading) => element('th', { attributes: { scope: 'col' } }, heading));
     const table = element('table', { class: 'table', testId: 'run-drives' }, element('thead', {}, element('tr', {}, ...headings)), this.#rows);
-    this.element = element('section', { class: 'stack' }, table, element('div', { class: 'settings' }, this.#cd));
+    const fields = this.#media.map((field) => field.element);
+    this.element = element('section', { class: 'stack' }, table, element('div', { class: 'settings' }, ...fields));
   }
 
-  /** The images that can be put into the CD drive, and the one that is. */
-  update(drives: readonly Attached[], free: readonly ImageSession[], running: boolean): void {
-    const cd = drives.find(({ slot }) => slot === 'cdrom');
-    const inside = cd?.session;
-    const taken = new Set(drives.flatMap(({ slot, session }) => (session && slot !== 'cdrom' ? [session] : [])));
-    this.#sessions = free.filter((session) => !taken.has(session));
-    this.#cd.disabled = cd === undefined || !running;
-    const key = JSON.stringify([inside?.entry.id, this.#sessions.map(({ entry }) => [entry.id, entry.name])]);
-    if (key !== this.#offered) this.#cd.replaceChildren(...imageOptions(this.#sessions));
-    this.#offered = key;
-    this.#cd.value = inside?.entry.id ?? EMPTY;
+  /** The images that can be put into the drives, and those that are. */
+  update(drives: readonly Attached[], images: readonly ImageSession[], running: boolean): void {
+    for (const field of this.#media) field.update(drives, images, running);
     this.count(drives);
   }
 
   /** What the drives did so far. */
   count(drives: readonly Attached[]): void {
     // A row that is replaced loses the pointer's tooltip.
-    const shown = JSON.stringify(drives.map(({ slot, drive }) => [slot, drive.statistics]));
+    const shown = JSON.stringify(drives.map(({ slot, drive }) => [slot, drive.ioStatus, drive.statistics]));
     if (shown === this.#shown) return;
     this.#shown = shown;
     const rows = drives.map(({ slot, drive }) => {
@@ -54,11 +50,55 @@ export class RunDrives {
       return element(
         'tr',
         { testId: `run-drive-${slot}`, attributes: { title } },
-        element('th', { attributes: { scope: 'row' } }, NAMES[slot]),
+        element('th', { attributes: { scope: 'row' } }, NAMES[slot] + STATUS[drive.ioStatus ?? 'ok']),
         ...cells.map((cell) => element('td', {}, cell)),
       );
     });
     this.#rows.replaceChildren(...rows);
+  }
+}
+
+/** What is in a removable drive, and can be put there. */
+class MediumField {
+  readonly slot: RemovableSlot;
+  readonly element: HTMLElementTagNameMap['wa-select'];
+  #images: readonly ImageSession[] = [];
+  #offered = '';
+  #changing = false;
+  /** What to show when the change under way has ended. */
+  #later = (): void => undefined;
+
+  constructor(slot: RemovableSlot, label: string, change: (image: ImageSession | undefined) => Promise<void>) {
+    this.slot = slot;
+    this.element = element('wa-select', { testId: `run-change-${slot}`, attributes: { label, size: 's' } });
+    this.element.addEventListener('change', () => void this.#change(() => change(this.#images.find(({ entry }) => entry.id === this.element.value))));
+  }
+
+  async #change(work: () => Promise<void>): Promise<void> {
+    this.#changing = true;
+    this.element.disabled = true;
+    await work();
+    this.#changing = false;
+    this.#later();
+  }
+
+  update(drives: readonly Attached[], images: readonly ImageSession[], running: boolean): void {
+    this.#later = () => this.#update(drives, images, running);
+    if (!this.#changing) this.#later();
+  }
+
+  #update(drives: readonly Attached[], images: readonly ImageSession[], running: boolean): void {
+    const drive = drives.find(({ slot }) => slot === this.slot);
+    const inside = drive?.session;
+    const taken = new Set(drives.flatMap((other) => (other.session && other !== drive ? [other.session] : [])));
+    const fitting = images.filter(({ entry }) => this.slot !== 'fda' || entry.size <= LARGEST_FLOPPY);
+    this.#images = fitting.filter((image) => image === inside || (!taken.has(image) && !image.elsewhere));
+    this.element.disabled = drive === undefined || !running;
+    const key = JSON.stringify([inside?.entry.id, this.#images.map(({ entry }) => [entry.id, entry.name])]);
+    if (key !== this.#offered) this.element.replaceChildren(...imageOptions(this.#images));
+    this.#offered = key;
+    this.element.value = inside?.entry.id ?? EMPTY;
+    this.element.dataset.inside = inside?.entry.id ?? EMPTY;
   }
 }
 

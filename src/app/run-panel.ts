@@ -51,7 +51,7 @@ export class RunPanel implements Panel {
     const { machine } = around;
     this.#settings = new RunSettings(() => this.#update());
     this.#serial = new SerialConsole((text) => machine.type(text));
-    this.#drives = new RunDrives((session) => void this.#try('The CD was not changed', () => machine.changeCd(session)));
+    this.#drives = new RunDrives((slot, session) => this.#try('The medium was not changed', () => machine.change(slot, session)));
     const controls = element('div', { class: 'row controls' }, this.#start, this.#pause, this.#reset, this.#stop, this.#save);
     const status = element('div', { class: 'status', testId: 'run-status' }, this.#light, this.#state, this.#read, this.#written, this.#saved);
     this.#stage = element('div', { class: 'stage' }, screenFrame(around), this.#serial.element);
@@ -103,7 +103,7 @@ export class RunPanel implements Panel {
     this.#pause.replaceChildren(icon(goesOn ? 'play' : 'pause', 'start'), goesOn ? 'Resume' : 'Pause');
     this.#stage.hidden = off || !mine;
     this.#drives.element.hidden = off || !mine;
-    this.#drives.update(machine.drives, this.#settings.free, state === 'running');
+    this.#drives.update(machine.drives, this.#settings.images, state === 'running');
     this.#other.textContent = off || mine ? '' : `A machine is running on ${machine.image?.name ?? 'another image'}. One at a time: stop it first.`;
     this.#serial.setEnabled(state === 'running');
     this.#tellTrouble();

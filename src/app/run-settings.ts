@@ -12,7 +12,7 @@ const DEFAULT_MEMORY = '128';
 /** The value of a field that takes no image. */
 export const EMPTY = 'empty';
 /** Bytes of the largest floppy that v86 takes. */
-const LARGEST_FLOPPY = 3_932_160;
+export const LARGEST_FLOPPY = 3_932_160;
 
 const OTHER_SLOTS: readonly { slot: Slot; label: string; testId: string }[] = [
   { slot: 'hdb', label: 'Second disk', testId: 'run-hdb' },
@@ -58,9 +58,9 @@ export class RunSettings {
     this.#fill();
   }
 
-  /** The images that the chosen one's machine can have in its other drives. */
-  get free(): readonly ImageSession[] {
-    return this.#sessions.filter((session) => session !== this.#chosen && !session.elsewhere);
+  /** The images there are. */
+  get images(): readonly ImageSession[] {
+    return this.#sessions;
   }
 
   read(hda: ImageSession): MachineSettings {
@@ -75,7 +75,7 @@ export class RunSettings {
   }
 
   #fill(): void {
-    const { free } = this;
+    const free = this.#sessions.filter((session) => session !== this.#chosen && !session.elsewhere);
     const key = JSON.stringify([this.#chosen?.entry.id, free.map(({ entry }) => [entry.id, entry.name])]);
     if (key === this.#offered) return;
     this.#offered = key;

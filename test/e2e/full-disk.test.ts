@@ -1,6 +1,6 @@
 /**
- * The browser's storage runs full under a running guest: the page pauses the machine and says so, keeps what the guest wrote, and goes
- * on when there is room again. The quota is Chromium's own, set through its debugging protocol.
+ * The browser's storage runs full under a running guest: the drive's error policy, `enospc`, pauses the machine; the page says so, keeps what the
+ * guest wrote, and goes on when there is room again, with nothing lost: the guest's checksum holds. The quota is Chromium's own, set through its debugging protocol.
  */
 import { execFileSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
@@ -44,17 +44,22 @@ async function fillsUp(place: 'opfs' | 'indexeddb'): Promise<void> {
   await serial.fill('dd if=/dev/urandom of=/tmp/random bs=1M count=12 && sha256sum < /tmp/random && dd if=/tmp/random of=/dev/sda bs=1M && sync');
   await serial.press('Enter');
   const trouble = page.getByTestId('run-trouble');
+  const status = page.getByTestId('run-drive-hda').locator('th');
+  expect(await status.textContent()).toBe('Disk');
   await trouble.getByText('The machine is paused: its disk failed').waitFor({ timeout: 120_000 });
   expect(await trouble.textContent()).toMatch(/no more room/);
   expect(await page.getByTestId('run-state').textContent()).toBe('Paused');
   expect(await page.getByTestId('run-saved').textContent()).toMatch(/not saved yet/);
+  await status.getByText('Disk · no room', { exact: true }).waitFor();
   await page.getByTestId('trouble-retry').click();
   await page.getByTestId('message-error').getByText('The disk still fails').waitFor();
+  await status.getByText('Disk · no room', { exact: true }).waitFor();
   await page.getByTestId('message-dismiss').click();
 
   await protocol.send('Storage.overrideQuotaForOrigin', { origin });
   await page.getByTestId('trouble-retry').click();
   await page.getByTestId('run-state').getByText('Running').waitFor({ timeout: 60_000 });
+  await status.getByText('Disk', { exact: true }).waitFor();
   const sum = (await run(page, 'sync; sha256sum < /tmp/random')).slice(-67, -3);
   await page.getByTestId('run-saved').getByText('all saved').waitFor({ timeout: 60_000 });
   await stop(page);
