@@ -35,7 +35,8 @@ function* look(
   const descriptor = format === undefined ? yield* probeStorage(formats, opened) : findFormat(formats, format);
   const { name, title } = descriptor;
   const supported = descriptor.open !== undefined;
-  const nothing: Inspection = { references: [], features: [], warnings: supported ? [] : [`${title} (${name}) is not supported yet`] };
+  const nothing: Inspection = { references: [], features: [], warnings: [] };
   const found = descriptor.inspect ? yield* descriptor.inspect(opened) : nothing;
-  return { format: name, title, supported, ...found };
+  const warnings = [...(supported ? [] : [`${title} (${name}) is not supported yet`]), ...found.warnings];
+  return { format: name, title, supported, ...found, warnings };
 }

@@ -360,12 +360,21 @@ export interface OpenParameters {
 export interface Inspection {
   /** Bytes, if the headers say. */
   readonly size?: number;
+  /** If the headers say. */
+  readonly geometry?: HeaderGeometry;
   /** Files the image names: untrusted text. */
   readonly references: readonly { readonly kind: 'backing' | 'data'; readonly name: string; readonly format?: string }[];
   /** Short phrases: "version 3", "zstd compression", "encrypted (LUKS)". */
   readonly features: readonly string[];
   /** What would keep the image from being opened or written, in words. */
   readonly warnings: readonly string[];
+}
+
+/** Cylinders, heads and sectors per track that a header states. They need not fit the size. */
+export interface HeaderGeometry {
+  readonly cylinders: number;
+  readonly heads: number;
+  readonly sectors: number;
 }
 
 /** A format, as the registry knows it. */

@@ -1,6 +1,6 @@
 /** Formats that are recognised and named, so that nobody hears "raw" for a VHDX file, but cannot be opened yet. */
 import { text, view } from '../base/bytes.ts';
-import type { Capabilities, FormatDescriptor } from './driver.ts';
+import type { Capabilities, FormatDescriptor, HeaderGeometry, Inspection } from './driver.ts';
 
 const NOTHING: Capabilities = {
   read: false,
@@ -20,9 +20,16 @@ const NOTHING: Capabilities = {
 
 /** A descriptor without `open`. `probe` is the format's own. */
 export function recognised(
-  format: Pick<FormatDescriptor, 'name' | 'title' | 'extensions' | 'probe'> & { aliases?: readonly string[] },
+  format: Pick<FormatDescriptor, 'name' | 'title' | 'extensions' | 'probe'> & Partial<Pick<FormatDescriptor, 'aliases' | 'inspect'>>,
 ): FormatDescriptor {
   return { aliases: [], ...format, capabilities: NOTHING, createOptions: [], limits: ['not opened yet, only recognised'] };
+}
+
+/** What is known of an image from its size and geometry alone; of neither if they are 0. */
+export function sizeAndGeometry(size: number, geometry: HeaderGeometry): Inspection {
+  const stated = geometry.cylinders > 0 && geometry.heads > 0 && geometry.sectors > 0;
+  const known = Number.isSafeInteger(size) && size > 0;
+  return { ...(known ? { size } : {}), ...(stated ? { geometry } : {}), references: [], features: [], warnings: [] };
 }
 
 /** True if `head` has this text at `at`. */

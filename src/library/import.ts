@@ -21,9 +21,10 @@ export async function recognise(file: Blob): Promise<ImageFormat> {
   const storage = blobStorage(file);
   const report = await inspect(storage);
   await runAsync(storage.close());
-  const { format, title, references } = report;
+  const { format, title, references, geometry } = report;
+  const shape = geometry ? ` of ${geometry.cylinders} cylinders, ${geometry.heads} heads and ${geometry.sectors} sectors` : '';
   if (!report.supported || (format !== 'raw' && format !== 'qcow2' && format !== 'luks'))
-    throw new DiskError('unsupported', `${storage.name} is a ${title} (${format}), which is not supported yet`, { format });
+    throw new DiskError('unsupported', `${storage.name} is a ${title} (${format})${shape}, which is not supported yet`, { format });
   const [needed] = references;
   if (needed)
     throw new DiskError(

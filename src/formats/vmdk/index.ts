@@ -1,5 +1,13 @@
 /** VMDK, VMware's disk: sparse extents and their text descriptor. Recognised, not opened yet. */
-import { hasText, hasU32le, recognised } from '../recognised.ts';
+import { text, view } from '../../base/bytes.ts';
+import type { Io } from '../../base/io.ts';
+import { SECTOR } from '../../base/units.ts';
+import { readBytes, type Storage } from '../../storage/storage.ts';
+import type { HeaderGeometry } from '../driver.ts';
+import { hasText, hasU32le, recognised, sizeAndGeometry } from '../recognised.ts';
+
+/** Bytes of a descriptor that are looked at. */
+const DESCRIPTOR_LIMIT = 20 * SECTOR;
 
 /** The VMDK format. */
 export const vmdk = recognised({
@@ -10,4 +18,27 @@ export const vmdk = recognised({
     const sparse = hasText(head, 0, 'KDMV') || hasText(head, 0, 'COWD') || hasU32le(head, 0, 0xcafebabe);
     return sparse || /^(#[^\n]*\n|\s)*# Disk DescriptorFile/.test(String.fromCharCode(...head.subarray(0, 200))) ? 100 : 0;
   },
+  *inspect(storage) {
+    const head = yield* readBytes(storage, 0, SECTOR);
+    const header = view(head);
+    if (hasText(head, 0, 'COWD')) {
+      const [cylinders = 0, heads = 0, sectors = 0] = [32, 36, 40].map((at) => header.getUint32(at, true));
+      return sizeAndGeometry(header.getUint32(12, true) * SECTOR, { cylinders, heads, sectors });
+    }
+    if (hasU32le(head, 0, 0xcafebabe)) return sizeAndGeometry(0, NONE);
+    if (!hasText(head, 0, 'KDMV')) return yield* described(storage, 0, 0);
+    // Sizes and places are in sectors.
+    const [capacity = 0, descriptor = 0] = [12, 28].map((at) => Number(header.getBigUint64(at, true)) * SECTOR);
+    return descriptor === 0 || descriptor >= storage.size ? sizeAndGeometry(capacity, NONE) : yield* described(storage, descriptor, capacity);
+  },
 });
+
+const NONE: HeaderGeometry = { cylinders: 0, heads: 0, sectors: 0 };
+
+/** What the text descriptor at `offset` says; without a size, that of its extents together. */
+function* described(storage: Storage, offset: number, size: number): Io<ReturnType<typeof sizeAndGeometry>> {
+  const lines = text(yield* readBytes(storage, offset, Math.min(DESCRIPTOR_LIMIT, storage.size - offset)));
+  const stated = (name: string): number => Number(new RegExp(`^ddb\\.geometry\\.${name}\\s*=\\s*"(\\d{1,9})"`, 'm').exec(lines)?.[1] ?? 0);
+  const extents = [...lines.matchAll(/^RW (\d{1,12}) /gm)].reduce((sum, [, sectors]) => sum + Number(sectors) * SECTOR, 0);
+  return sizeAndGeometry(size || extents, { cylinders: stated('cylinders'), heads: stated('heads'), sectors: stated('sectors') });
+}

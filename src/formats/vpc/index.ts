@@ -2,7 +2,15 @@
  * VHD, the disk of Virtual PC and Hyper-V. Recognised, not opened yet. A fixed VHD has its mark only at the end of the file, so it
  * cannot be told from raw by its first bytes.
  */
-import { hasText, recognised } from '../recognised.ts';
+import { view } from '../../base/bytes.ts';
+import { SECTOR } from '../../base/units.ts';
+import { readBytes } from '../../storage/storage.ts';
+import { hasText, recognised, sizeAndGeometry } from '../recognised.ts';
+
+const MARK = 'conectix';
+/** Where the footer has the size in bytes, and the geometry: 16 bits, 8 and 8. */
+const SIZE_AT = 48;
+const GEOMETRY_AT = 56;
 
 /** The VHD format, under QEMU's name. */
 export const vpc = recognised({
@@ -10,5 +18,17 @@ export const vpc = recognised({
   aliases: ['vhd'],
   title: 'Virtual PC and Hyper-V disk (VHD)',
   extensions: ['vhd', 'vpc'],
-  probe: (head) => (hasText(head, 0, 'conectix') ? 100 : 0),
+  probe: (head) => (hasText(head, 0, MARK) ? 100 : 0),
+  *inspect(storage) {
+    const copy = yield* readBytes(storage, 0, SECTOR);
+    const footer = hasText(copy, 0, MARK) ? copy : yield* readBytes(storage, Math.max(0, storage.size - SECTOR), SECTOR);
+    const fields = view(footer);
+    const geometry = {
+      cylinders: fields.getUint16(GEOMETRY_AT),
+      heads: fields.getUint8(GEOMETRY_AT + 2),
+      sectors: fields.getUint8(GEOMETRY_AT + 3),
+    };
+    const known = hasText(footer, 0, MARK);
+    return sizeAndGeometry(known ? Number(fields.getBigUint64(SIZE_AT)) : 0, known ? geometry : { cylinders: 0, heads: 0, sectors: 0 });
+  },
 });
