@@ -11,6 +11,7 @@ export type Slot = 'hda' | 'hdb' | 'cdrom' | 'fda';
 /** The slots whose media can be exchanged. */
 export type RemovableSlot = 'cdrom' | 'fda';
 
+/** True for those. */
 export const isRemovable = (slot: Slot): slot is RemovableSlot => slot === 'cdrom' || slot === 'fda';
 
 export interface DriveEvents {
