@@ -1,4 +1,5 @@
 /** tabdisk's public surface. Node's file storage is `tabdisk/node`, the v86 adapter `tabdisk/v86`, the engine's worker `tabdisk/worker`. */
+export { SystemError } from './base/errno.ts';
 export { DiskError, type DiskErrorJson, type ErrorKind } from './base/errors.ts';
 export { type Io, runAsync, runSync } from './base/io.ts';
 export { OptionSet } from './base/options.ts';
@@ -9,6 +10,7 @@ export type { Bitmaps } from './disk/bitmaps.ts';
 export { beside, protocolOf } from './disk/block-name.ts';
 export { CACHE_MODES, type CacheFlags, type CacheMode, cacheFlags, parseCacheMode } from './disk/cache-mode.ts';
 export type { OpenOptions, Reference, Resolve, Resolved } from './disk/chain.ts';
+export { findDebugger } from './disk/debug-node.ts';
 export { Disk } from './disk/disk.ts';
 export { BackingFailure } from './disk/format-node.ts';
 export { type GraphOptions, openGraph } from './disk/graph.ts';
@@ -61,6 +63,7 @@ export { type Measured, type MeasureOptions, measure } from './jobs/measure.ts';
 export { type RebaseOptions, rebase } from './jobs/rebase.ts';
 export { type StreamOptions, stream } from './jobs/stream.ts';
 export { anyAlignment } from './layers/align.ts';
+export type { Debugger } from './layers/blkdebug.ts';
 export { type CacheOptions, CacheStorage } from './layers/cache.ts';
 export { CacheMemory } from './layers/cache-lines.ts';
 export { type QuorumOperation, type QuorumOptions, type QuorumReport, QuorumStorage } from './layers/quorum.ts';

@@ -116,6 +116,7 @@ export class Images {
           snapshot: request.snapshot ?? false,
           repair,
           warn,
+          onDebug: (message) => this.terminal.out(`${message}\n`),
           onMismatch: (message) => {
             throw new Halt(message);
           },

@@ -22,6 +22,8 @@ export interface Command {
   readonly withoutFile?: boolean;
   /** Needs an image that is open for writing. */
   readonly writes?: boolean;
+  /** Does not wait for the image: what requests beside it have to report is shown later. */
+  readonly beside?: boolean;
   /** getopt's short options. */
   readonly options?: string;
   /** Options that qemu-io has and tabdisk does not yet. */
@@ -66,6 +68,7 @@ export async function runCommand(session: Session, command: Command, words: read
       err(`${session.terminal.program}: ${command.name}: the option -${letter} is not supported yet\n`);
       return false;
     }
+  if (!command.beside) session.deliver();
   try {
     return await command.run(session, options);
   } catch (error) {
@@ -104,13 +107,13 @@ export function integer(text: string): number | undefined {
 }
 
 /** Runs a request; false, after saying what failed, if the image refuses it. */
-export async function attempt(session: Session, what: string, request: () => Promise<void>): Promise<boolean> {
+export async function attempt(session: Session, what: string, request: () => Promise<void>, out = session.terminal.out): Promise<boolean> {
   try {
     await request();
     return true;
   } catch (error) {
     if (!(error instanceof DiskError)) throw error;
-    session.terminal.out(`${what} failed: ${requestText(error)}\n`);
+    out(`${what} failed: ${requestText(error)}\n`);
     return false;
   }
 }

@@ -1,19 +1,38 @@
 /**
  * The commands of `io` for debugging: stopping requests at an event of the image, and ending the program by a signal. Breakpoints are the
- * business of a debugging layer; an image without one answers as QEMU's do, also `wait_break`, which would wait for ever there.
+ * business of a debugging layer (driver blkdebug); an image without one answers as QEMU's do, also `wait_break`, which would wait for ever there.
  */
+import { setImmediate } from 'node:timers/promises';
+import { type Debugger, DiskError } from '../index.ts';
 import { type Command, Complaint, numberArgument } from './io-command.ts';
+import type { Session } from './io-session.ts';
 import { readSize } from './sizes.ts';
 
 /** One more than the largest number a signal can have, as QEMU takes it. */
 const MAX_SIGNAL = 65;
 
-/** A command about breakpoints, which no image here has. */
-const breakpoint = (command: Pick<Command, 'name' | 'usage' | 'summary' | 'min'>, failed: (tag: string) => string): Command => ({
+/** A command about breakpoints. `act` throws `not-found`; `failed` says what then could not be done. */
+const breakpoint = (
+  command: Pick<Command, 'name' | 'usage' | 'summary' | 'min'>,
+  failed: (tag: string) => string,
+  act: (session: Session, breakpoints: Debugger, words: readonly string[]) => void | Promise<void>,
+): Command => ({
   ...command,
+  beside: true,
   max: command.min,
-  async run({ terminal }, { rest }) {
-    terminal.out(`${failed(rest.at(-1) ?? '')}: Operation not supported\n`);
+  async run(session, { rest }) {
+    let reason = 'Operation not supported';
+    const { debugger: breakpoints } = session;
+    try {
+      if (breakpoints) {
+        await act(session, breakpoints, rest);
+        return true;
+      }
+    } catch (error) {
+      if (!(error instanceof DiskError)) throw error;
+      reason = 'No such file or directory';
+    }
+    session.terminal.out(`${failed(rest.at(-1) ?? '')}: ${reason}\n`);
     return false;
   },
 });
@@ -55,9 +74,46 @@ export const debugCommands: readonly Command[] = [
   breakpoint(
     { name: 'break', usage: 'event tag', summary: 'sets a breakpoint on event and tags the stopped request as tag', min: 2 },
     () => 'Could not set breakpoint',
+    (_, breakpoints, [event = '', tag = '']) => breakpoints.breakpoint(event, tag),
   ),
-  breakpoint({ name: 'remove_break', usage: 'tag', summary: 'remove a breakpoint by tag', min: 1 }, (tag) => `Could not remove breakpoint ${tag}`),
-  breakpoint({ name: 'resume', usage: 'tag', summary: 'resumes the request tagged as tag', min: 1 }, () => 'Could not resume request'),
+  breakpoint(
+    { name: 'remove_break', usage: 'tag', summary: 'remove a breakpoint by tag', min: 1 },
+    (tag) => `Could not remove breakpoint ${tag}`,
+    (_, breakpoints, [tag = '']) => goOn(() => breakpoints.removeBreakpoint(tag)),
+  ),
+  breakpoint(
+    { name: 'resume', usage: 'tag', summary: 'resumes the request tagged as tag', min: 1 },
+    () => 'Could not resume request',
+    (_, breakpoints, [tag = '']) => goOn(() => breakpoints.resume(tag)),
+  ),
   sigraise,
-  breakpoint({ name: 'wait_break', usage: 'tag', summary: 'waits for the suspension of a request', min: 1 }, () => 'Could not wait for request'),
+  breakpoint(
+    { name: 'wait_break', usage: 'tag', summary: 'waits for the suspension of a request', min: 1 },
+    () => 'Could not wait for request',
+    waitForBreak,
+  ),
 ];
+
+/** Lets what was resumed run as far as it comes without waiting. */
+async function goOn(resume: () => void): Promise<void> {
+  try {
+    resume();
+  } finally {
+    await setImmediate();
+  }
+}
+
+/** Unlike QEMU, does not wait where no request is under way that could come to the breakpoint. */
+async function waitForBreak(session: Session, breakpoints: Debugger, [tag = '']: readonly string[]): Promise<void> {
+  let there = false;
+  breakpoints.suspended(tag).then(() => {
+    there = true;
+  });
+  await setImmediate();
+  if (there) return;
+  session.deliver();
+  while (!there) {
+    if (breakpoints.waiting.length >= session.started) throw new DiskError('not-found', `no request is on its way to '${tag}'`);
+    await setImmediate();
+  }
+}

@@ -25,9 +25,11 @@ const WRITE_DETAILS = `
  -q, -- print no statistics
 `;
 
+type Out = (text: string) => void;
+
 /** Prints a request's report, unless -q. */
-function tell(session: Session, options: Options, done: Pick<RequestReport, 'what' | 'offset' | 'length' | 'milliseconds'>): void {
-  if (!options.has('q')) session.terminal.out(requestReport({ ...done, terse: options.has('C') }));
+function tell(out: Out, options: Options, done: Pick<RequestReport, 'what' | 'offset' | 'length' | 'milliseconds'>): void {
+  if (!options.has('q')) out(requestReport({ ...done, terse: options.has('C') }));
 }
 
 /** Offset and length, and nothing else; `limit` says what is wrong with a length above the largest request, if anything. */
@@ -64,23 +66,29 @@ interface ReadRequest {
   readonly state?: boolean;
 }
 
-async function performRead(session: Session, options: Options, request: ReadRequest, failing: string): Promise<boolean> {
+async function performRead(
+  session: Session,
+  options: Options,
+  request: ReadRequest,
+  { failing, out = session.terminal.out }: { failing: string; out?: Out },
+): Promise<boolean> {
   const { offset, length, verify, state } = request;
   const started = performance.now();
   let bytes: Uint8Array = new Uint8Array(0);
-  const done = await attempt(session, failing, async () => {
+  const fetch = async () => {
     bytes = state ? await session.readState(offset, length) : await session.read(offset, length);
-  });
+  };
+  const done = await attempt(session, failing, fetch, out);
   if (!done) return false;
   const milliseconds = performance.now() - started;
   let right = true;
   if (verify) {
     right = bytes.subarray(verify.start, verify.start + verify.length).every((byte) => byte === verify.byte);
-    if (!right) session.terminal.out(`Pattern verification failed at offset ${offset + verify.start}, ${verify.length} bytes\n`);
+    if (!right) out(`Pattern verification failed at offset ${offset + verify.start}, ${verify.length} bytes\n`);
   }
   if (options.has('q')) return right;
-  if (options.has('v')) session.terminal.out(dumpText(bytes, offset));
-  tell(session, options, { what: 'read', offset, length, milliseconds });
+  if (options.has('v')) out(dumpText(bytes, offset));
+  tell(out, options, { what: 'read', offset, length, milliseconds });
   return right;
 }
 
@@ -112,7 +120,7 @@ const read: Command = {
     const verify = pattern === undefined ? undefined : { byte, start, length: verified };
     const state = options.has('b');
     if (state) requireSectors(offset, length);
-    return performRead(session, options, { offset, length, verify, state }, 'read');
+    return performRead(session, options, { offset, length, verify, state }, { failing: 'read' });
   },
 };
 
@@ -127,7 +135,7 @@ const readv: Command = {
   async run(session, options) {
     wholePattern(options, 0);
     const { offset, length } = vectorArguments(options);
-    return performRead(session, options, { offset, length, verify: wholePattern(options, length) }, 'readv');
+    return performRead(session, options, { offset, length, verify: wholePattern(options, length) }, { failing: 'readv' });
   },
 };
 
@@ -139,6 +147,7 @@ async function injectInvalid(session: Session, what: 'read' | 'write'): Promise<
 
 const aioRead: Command = {
   name: 'aio_read',
+  beside: true,
   usage: '[-Ciqv] [-P pattern] off len [len..]',
   summary: 'asynchronously reads a number of bytes',
   details: `${READ_DETAILS}\n The report comes when the read is done; the command itself succeeds at once.\n`,
@@ -149,8 +158,8 @@ const aioRead: Command = {
     if (options.has('i')) return injectInvalid(session, 'read');
     wholePattern(options, 0);
     const { offset, length } = vectorArguments(options);
-    const request = performRead(session, options, { offset, length, verify: wholePattern(options, length) }, 'readv');
-    session.start(request.then(() => undefined));
+    const request = { offset, length, verify: wholePattern(options, length) };
+    await session.start((out) => performRead(session, options, request, { failing: 'readv', out }));
     return true;
   },
 };
@@ -165,17 +174,23 @@ interface WriteRequest {
   readonly state?: boolean;
 }
 
-async function performWrite(session: Session, options: Options, request: WriteRequest, failing: string): Promise<boolean> {
+async function performWrite(
+  session: Session,
+  options: Options,
+  request: WriteRequest,
+  { failing, out = session.terminal.out }: { failing: string; out?: Out },
+): Promise<boolean> {
   const { offset, length, bytes, compressed, state } = request;
   const started = performance.now();
-  const done = await attempt(session, failing, async () => {
+  const put = async () => {
     if (!bytes) await session.zero(offset, length, { unmap: options.has('u'), fallback: !options.has('n') });
     else if (state) await session.writeState(offset, bytes);
     else if (compressed) await session.writeCompressed(offset, bytes);
     else await session.write(offset, bytes);
     if (options.has('f')) await session.disk?.flush();
-  });
-  if (done) tell(session, options, { what: 'wrote', offset, length, milliseconds: performance.now() - started });
+  };
+  const done = await attempt(session, failing, put, out);
+  if (done) tell(out, options, { what: 'wrote', offset, length, milliseconds: performance.now() - started });
   return done;
 }
 
@@ -211,10 +226,10 @@ const write: Command = {
     const state = options.has('b');
     const compressed = options.has('c');
     if (state || compressed) requireSectors(offset, length);
-    if (options.has('z')) return performWrite(session, options, { offset, length }, 'write');
+    if (options.has('z')) return performWrite(session, options, { offset, length }, { failing: 'write' });
     const file = options.last('s');
     const bytes = file === undefined ? patternBytes(options, length) : fileBytes(session, file, length);
-    return bytes ? performWrite(session, options, { offset, length, bytes, compressed, state }, 'write') : false;
+    return bytes ? performWrite(session, options, { offset, length, bytes, compressed, state }, { failing: 'write' }) : false;
   },
 };
 
@@ -262,12 +277,13 @@ const writev: Command = {
   async run(session, options) {
     patternBytes(options, 0);
     const { offset, length } = vectorArguments(options);
-    return performWrite(session, options, { offset, length, bytes: patternBytes(options, length) }, 'writev');
+    return performWrite(session, options, { offset, length, bytes: patternBytes(options, length) }, { failing: 'writev' });
   },
 };
 
 const aioWrite: Command = {
   name: 'aio_write',
+  beside: true,
   usage: '[-Cfiquz] [-P pattern] off len [len..]',
   summary: 'asynchronously writes a number of bytes',
   details: `${WRITE_DETAILS} -u, -z -- as for write\n\n The report comes when the write is done; the command itself succeeds at once.\n`,
@@ -283,7 +299,7 @@ const aioWrite: Command = {
     if (options.has('u') && !options.has('z')) throw new Complaint('-u requires -z to be specified');
     const { offset, length } = vectorArguments(options);
     const request = options.has('z') ? { offset, length } : { offset, length, bytes: patternBytes(options, length) };
-    session.start(performWrite(session, options, request, 'aio_write').then(() => undefined));
+    await session.start((out) => performWrite(session, options, request, { failing: 'aio_write', out }));
     return true;
   },
 };
@@ -331,7 +347,7 @@ const discard: Command = {
     const { offset, length } = rangeArguments(options, (text) => `length cannot exceed ${MAX_REQUEST}, given ${text}`);
     const started = performance.now();
     const done = await attempt(session, 'discard', () => session.discard(offset, length));
-    if (done) tell(session, options, { what: 'discard', offset, length, milliseconds: performance.now() - started });
+    if (done) tell(session.terminal.out, options, { what: 'discard', offset, length, milliseconds: performance.now() - started });
     return done;
   },
 };

@@ -2,8 +2,10 @@
  * What the commands of `io` share: the open image, requests under way, and guest bytes in whole sectors: QEMU rounds the size of a raw
  * file up to a sector, so reads see zeros there and writes extend the file.
  */
-import { type CacheMode, type Disk, DiskError, OptionSet } from '../index.ts';
+import { setImmediate } from 'node:timers/promises';
+import { type CacheMode, type Debugger, type Disk, DiskError, findDebugger, OptionSet } from '../index.ts';
 import { CannotOpen, Images, type OpenRequest } from './images.ts';
+import { Complaint } from './io-command.ts';
 import { wholeSectors } from './sizes.ts';
 import { complain, type Terminal } from './terminal.ts';
 
@@ -19,6 +21,8 @@ export class Session {
   /** How it was opened. */
   #how: SessionOpen | undefined;
   #pending: Promise<void>[] = [];
+  /** Reports of requests that ran beside commands, kept until a command waits for the image: QEMU looks at what is done only then. */
+  #reports: string[] = [];
 
   constructor(terminal: Terminal) {
     this.terminal = terminal;
@@ -89,6 +93,7 @@ export class Session {
   }
 
   async close(): Promise<void> {
+    this.debugger?.release();
     await this.settle();
     this.#disk = undefined;
     this.#how = undefined;
@@ -97,16 +102,42 @@ export class Session {
     await images.close();
   }
 
-  /** Lets a request run beside the next commands. */
-  start(request: Promise<void>): void {
-    this.#pending.push(request);
+  /** Breakpoints of the open image, if it lies on a debugging layer. */
+  get debugger(): Debugger | undefined {
+    return this.#disk && findDebugger(this.#disk);
   }
 
-  /** Waits for all that were started. */
+  /** How many requests that were started are not done. */
+  get started(): number {
+    return this.#pending.length;
+  }
+
+  /** Lets a request run beside the next commands, as far as it comes without waiting. What it says is shown by `deliver`. */
+  async start(request: (out: (text: string) => void) => Promise<unknown>): Promise<void> {
+    const running: Promise<void> = request((text) => this.#reports.push(text)).then(() => {
+      this.#pending = this.#pending.filter((one) => one !== running);
+    });
+    // Who waits for all of them hears of the failure.
+    running.catch(() => undefined);
+    this.#pending.push(running);
+    await setImmediate();
+  }
+
+  /** Shows what requests that were started have said since. */
+  deliver(): void {
+    for (const text of this.#reports.splice(0)) this.terminal.out(text);
+  }
+
+  /** Waits for all that were started. Throws a `Complaint` if one of them waits at a breakpoint. */
   async settle(): Promise<void> {
-    const pending = this.#pending;
-    this.#pending = [];
-    await Promise.all(pending);
+    while (this.started > 0) {
+      const breakpoints = this.debugger;
+      if (!breakpoints) await Promise.all(this.#pending);
+      else await Promise.race([Promise.all(this.#pending), setImmediate()]);
+      const [waiting] = breakpoints?.waiting ?? [];
+      if (waiting !== undefined && this.started > 0) throw new Complaint(`Request '${waiting}' is suspended: resume it first`);
+    }
+    this.deliver();
   }
 
   async read(offset: number, length: number): Promise<Uint8Array> {

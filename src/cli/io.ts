@@ -85,6 +85,7 @@ async function runAll(session: Session, options: Options): Promise<number> {
     session.terminal.out(PROMPT);
     for await (const line of session.terminal.lines) {
       if (!(await obey(line))) break;
+      session.deliver();
       session.terminal.out(PROMPT);
     }
   }

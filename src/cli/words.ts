@@ -2,7 +2,7 @@
  * Errors in QEMU's words, so that scripts written for qemu-img understand them. System errors become their usual text; format
  * drivers' messages lose the format's name, which QEMU does not print.
  */
-import { DiskError, type ErrorKind } from '../index.ts';
+import { DiskError, type ErrorKind, SystemError } from '../index.ts';
 
 const SYSTEM: Readonly<Record<string, string>> = {
   EACCES: 'Permission denied',
@@ -38,7 +38,8 @@ export function systemText(error: unknown): string | undefined {
   for (let cause = error; cause instanceof Error; cause = cause.cause) {
     const { code } = cause as NodeJS.ErrnoException;
     const text = code === undefined ? undefined : SYSTEM[code];
-    if (text) return text;
+    // An injected error says itself what the system would.
+    if (text || cause instanceof SystemError) return text ?? cause.message;
   }
   return undefined;
 }

@@ -16,6 +16,7 @@ import { ThrottleStorage } from '../layers/throttle.ts';
 import { VerifyStorage } from '../layers/verify.ts';
 import type { Storage } from '../storage/storage.ts';
 import { type Description, protocolOf, strongOptions } from './block-name.ts';
+import { openDebug } from './debug-node.ts';
 import { openFormat } from './format-node.ts';
 import type { NodeRequest } from './graph.ts';
 import type { BlockNode } from './node.ts';
@@ -43,6 +44,7 @@ const DRIVERS: Readonly<Record<string, BlockDriver>> = {
   file: { protocol: true, open: openFileNode },
   'null-co': { protocol: true, open: openNull },
   'null-aio': { protocol: true, open: openNull },
+  blkdebug: { protocol: true, open: openDebug },
   blkverify: { protocol: true, open: openVerify },
   compress: { open: openCompress },
   'copy-on-read': { open: openCopyOnRead },
@@ -53,7 +55,7 @@ const DRIVERS: Readonly<Record<string, BlockDriver>> = {
 
 /** Drivers of QEMU that do not exist here: named apart from typing errors. */
 const ELSEWHERE =
-  /^(blkdebug|blklogwrites|copy-before-write|host_cdrom|host_device|nbd|nvme|replication|snapshot-access|vvfat|virtio-blk-.*|nvme-io_uring|io_uring)$/;
+  /^(blklogwrites|copy-before-write|host_cdrom|host_device|nbd|nvme|replication|snapshot-access|vvfat|virtio-blk-.*|nvme-io_uring|io_uring)$/;
 
 /** What a name may begin with, for those protocols whose prefix is not the driver's name. */
 const PREFIXES: Readonly<Record<string, string>> = { fat: 'vvfat', 'nbd+tcp': 'nbd', 'nbd+unix': 'nbd' };

@@ -40,6 +40,8 @@ export interface GraphOptions extends Omit<OpenOptions, 'resolve' | 'format' | '
   readonly onMismatch?: (message: string) => void;
   /** Hears of what the children of a quorum do wrong. */
   readonly onQuorumReport?: (report: QuorumReport) => void;
+  /** Hears of requests that are stopped and resumed (blkdebug). */
+  readonly onDebug?: (message: string) => void;
   /** Hears about what QEMU wants to be written differently. */
   readonly warn?: (message: string) => void;
 }

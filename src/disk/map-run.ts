@@ -1,4 +1,5 @@
 /** What a run of guest bytes is, across a backing chain, how an extent of one image becomes one, and whether runs read as zero. */
+import type { DebugHook } from '../base/debug-events.ts';
 import type { Io } from '../base/io.ts';
 import type { Extent } from '../formats/driver.ts';
 import type { Storage } from '../storage/storage.ts';
@@ -49,4 +50,10 @@ export function* readsZero(node: { status(offset: number, length: number): Io<Ma
     done += run.length;
   }
   return true;
+}
+
+/** Tells a debugger what is read next. Compressed clusters are told of by the driver, which knows how many there are. */
+export function* tellOfRead(debug: DebugHook, kind: Extent['kind'], backing: Storage | undefined): Io<void> {
+  if (kind === 'data') yield* debug('read_aio');
+  else if (kind === 'backing' && backing) yield* debug('read_backing_aio');
 }

@@ -15,7 +15,7 @@ import type { AmendParameters, BackingReference, FreshPlacement, ImageDriver, Pl
 import type { Storage, StorageExtent } from '../storage/storage.ts';
 import { type CacheFlags, cacheFlags } from './cache-mode.ts';
 import { type CopyVerbs, copyUpRange, showsBacking } from './copy-up.ts';
-import { absentRun, type MapRun, ownRun } from './map-run.ts';
+import { absentRun, type MapRun, ownRun, tellOfRead } from './map-run.ts';
 import { NodeJobs } from './node-jobs.ts';
 import type { NodeOptions, ZeroOptions } from './node-types.ts';
 import { zeroRange, zeroUnit } from './zero-range.ts';
@@ -39,6 +39,8 @@ export class BlockNode implements Storage {
   readonly #owned: boolean;
   readonly #onClose: (() => void) | undefined;
   readonly #options: NodeOptions;
+  /** See `ImageDriver.debug`. */
+  readonly #debug: ImageDriver['debug'];
   readonly #ranges = new RangeLock();
   #backing: BlockNode | undefined;
   #closed = false;
@@ -46,6 +48,7 @@ export class BlockNode implements Storage {
   constructor(options: NodeOptions) {
     this.#options = options;
     this.driver = options.driver;
+    this.#debug = options.driver.debug;
     this.#backing = options.backing;
     this.readOnly = options.readOnly;
     this.cache = cacheFlags(options.cache);
@@ -218,6 +221,7 @@ export class BlockNode implements Storage {
   *flush(): Io<void> {
     if (this.readOnly || this.cache.noFlush) return;
     this.#requireOpen();
+    if (this.#debug) yield* this.#debug('flush_to_os');
     yield* this.driver.flush();
   }
 
@@ -226,6 +230,7 @@ export class BlockNode implements Storage {
     if (this.#closed) return;
     const held = yield* this.#ranges.acquire(0, Number.MAX_SAFE_INTEGER, true);
     try {
+      if (this.#debug && !this.readOnly) yield* this.#debug('flush_to_os');
       if (!this.#options.forgotten) yield* this.driver.close();
     } finally {
       this.#closed = true;
@@ -329,6 +334,7 @@ export class BlockNode implements Storage {
     while (at < end) {
       const extent = yield* this.driver.map(at, end - at);
       const piece = into.subarray(at - offset, at - offset + extent.length);
+      if (this.#debug) yield* tellOfRead(this.#debug, extent.kind, this.backing);
       if (extent.kind === 'data') yield* this.#readData(at, extent, piece);
       else if (extent.kind === 'backing' && this.backing) yield* this.backing.read(at, piece);
       else if (extent.kind === 'encoded') yield* this.#decode(at, piece);
@@ -381,7 +387,10 @@ export class BlockNode implements Storage {
       after = placement.hostOffset + placement.length;
       const piece = bytes.subarray(done, done + placement.length);
       if (placement.fresh) yield* this.#writeFresh(offset + done, piece, placement, placement.fresh);
-      else yield* placement.storage.write(placement.hostOffset, piece);
+      else {
+        if (this.#debug) yield* this.#debug('write_aio');
+        yield* placement.storage.write(placement.hostOffset, piece);
+      }
       done += placement.length;
     }
   }
@@ -396,15 +405,20 @@ export class BlockNode implements Storage {
     const head = offset - fresh.start;
     const tail = fresh.end - offset - bytes.length;
     try {
-      if (head === 0 && tail === 0) yield* storage.write(hostOffset, bytes);
-      else if (fresh.end - fresh.start <= MERGE_LIMIT) {
+      if (head === 0 && tail === 0) {
+        if (this.#debug) yield* this.#debug('write_aio');
+        yield* storage.write(hostOffset, bytes);
+      } else if (fresh.end - fresh.start <= MERGE_LIMIT) {
         const whole = new Uint8Array(fresh.end - fresh.start);
-        yield* this.#readRange(fresh.start, whole.subarray(0, head));
+        yield* this.#readOld(fresh.start, whole.subarray(0, head));
         whole.set(bytes, head);
-        yield* this.#readRange(offset + bytes.length, whole.subarray(head + bytes.length));
+        yield* this.#readOld(offset + bytes.length, whole.subarray(head + bytes.length));
+        if (this.#debug) yield* this.#debug('write_aio');
+        if (this.#debug) yield* this.#debug('cow_write');
         yield* storage.write(hostOffset - head, whole);
       } else {
         yield* this.#copyOld(fresh.start, head, storage, hostOffset - head);
+        if (this.#debug) yield* this.#debug('write_aio');
         yield* storage.write(hostOffset, bytes);
         yield* this.#copyOld(offset + bytes.length, tail, storage, hostOffset + bytes.length);
       }
@@ -418,9 +432,15 @@ export class BlockNode implements Storage {
   *#copyOld(offset: number, length: number, storage: Storage, hostOffset: number): Io<void> {
     for (let done = 0; done < length; done += MERGE_LIMIT) {
       const part = new Uint8Array(Math.min(MERGE_LIMIT, length - done));
-      yield* this.#readRange(offset + done, part);
+      yield* this.#readOld(offset + done, part);
+      if (this.#debug) yield* this.#debug('cow_write');
       yield* storage.write(hostOffset + done, part);
     }
+  }
+
+  *#readOld(offset: number, into: Uint8Array): Io<void> {
+    if (this.#debug && into.length > 0) yield* this.#debug('cow_read');
+    yield* this.#readRange(offset, into);
   }
 
   #zeroRange(offset: number, length: number, options: ZeroOptions): Io<void> {

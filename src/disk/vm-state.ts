@@ -13,14 +13,20 @@ import { BlockNode } from './node.ts';
 export function* readVmState(node: BlockNode, offset: number, into: Uint8Array): Io<void> {
   const area = areaOf(node);
   requireInside(area, offset, into.length);
-  yield* node.unchanging(() => area.read(offset, into));
+  yield* node.unchanging(function* () {
+    if (node.driver.debug) yield* node.driver.debug('vmstate_load');
+    yield* area.read(offset, into);
+  });
 }
 
 /** Writes bytes at `offset`. Like a write to the disk they are durable after a flush. Whole clusters of zeros take no space. */
 export function* writeVmState(node: BlockNode, offset: number, bytes: Uint8Array): Io<void> {
   const area = areaOf(node);
   requireInside(area, offset, bytes.length);
-  yield* node.exclusive(() => writeSparse(area, offset, bytes));
+  yield* node.exclusive(function* () {
+    if (node.driver.debug) yield* node.driver.debug('vmstate_save');
+    yield* writeSparse(area, offset, bytes);
+  });
 }
 
 /** `length` bytes from `offset` on in a new array, for a state of `size` bytes. */

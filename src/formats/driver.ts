@@ -8,6 +8,7 @@
  *   those changes its range (the node's range lock); `resize` and snapshot changes run with nothing else in flight.
  * The driver guards its own tables against calls for different ranges that interleave where the storage waits.
  */
+import type { DebugHook } from '../base/debug-events.ts';
 import type { Io } from '../base/io.ts';
 import type { OptionSet } from '../base/options.ts';
 import type { AskSecret } from '../crypto/passphrase.ts';
@@ -234,6 +235,11 @@ export interface ImageDriver {
   readonly storage: Storage;
   /** Further files of the image, opened through `OpenParameters.dataFile`; whoever closes the image closes them behind it. */
   readonly files?: readonly Storage[];
+  /**
+   * The storage's `debugEvent`, for a driver that tells of what it does; the loop then tells of what it does for it. Undefined unless somebody
+   * debugs, and fixed while the image is open.
+   */
+  readonly debug?: DebugHook | undefined;
   map(offset: number, length: number): Io<Extent>;
   /** As `map`, for those who want to know what reads as zero rather than to read: it may take longer. Absent: `map` knows. */
   status?(offset: number, length: number): Io<Extent>;

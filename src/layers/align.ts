@@ -7,6 +7,7 @@
  * written as they were. A file may then be longer than its data, by zeros up to the end of a block; `close` cuts them off.
  */
 import { roundDown, roundUp } from '../base/bytes.ts';
+import type { DebugHook } from '../base/debug-events.ts';
 import type { Io } from '../base/io.ts';
 import { RangeLock } from '../base/locks.ts';
 import { requireWritable, type Storage, type StorageExtent } from '../storage/storage.ts';
@@ -152,6 +153,8 @@ function* nothing(): Io<void> {}
 export class AlignStorage extends FilterStorage {
   /** Bytes. */
   readonly unit: number;
+  /** A debugger below hears of what is above this layer, and of the layer's own reads. */
+  readonly debugEvent: DebugHook | undefined;
   readonly #aligner: RequestAligner;
   /** Where the data ends; the storage below may go on to the end of a block. */
   #end: number;
@@ -159,7 +162,8 @@ export class AlignStorage extends FilterStorage {
   constructor(next: Storage, unit: number, options: AlignOptions = {}) {
     super(next);
     this.unit = unit;
-    this.#aligner = new RequestAligner(next, unit, options);
+    this.debugEvent = next.debugEvent;
+    this.#aligner = new RequestAligner(next, unit, next.debugEvent ? { onEvent: next.debugEvent, ...options } : options);
     this.#end = next.size;
   }
 

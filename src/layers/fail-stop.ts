@@ -3,13 +3,22 @@
  * So this layer, below every writable image, refuses all changes from then on with the first error: the image must be opened again,
  * from what is durable. Running out of space is different: nothing was dropped, and the same flush can succeed later.
  */
+import type { DebugHook } from '../base/debug-events.ts';
 import { DiskError } from '../base/errors.ts';
 import type { Io } from '../base/io.ts';
+import type { Storage } from '../storage/storage.ts';
 import { FilterStorage } from './filter.ts';
 
 /** Passes everything on until a flush fails. */
 export class FailStopStorage extends FilterStorage {
+  /** Nobody means this layer when they debug what lies below it. */
+  readonly debugEvent: DebugHook | undefined;
   #failed: DiskError | undefined;
+
+  constructor(next: Storage) {
+    super(next);
+    this.debugEvent = next.debugEvent;
+  }
 
   override write(offset: number, bytes: Uint8Array): Io<void> {
     this.#requireSound();

@@ -19,6 +19,7 @@
  *   neither changes `size`.
  * - `close` flushes a writable storage, releases what it holds, and may be called twice.
  */
+import type { DebugHook } from '../base/debug-events.ts';
 import { DiskError } from '../base/errors.ts';
 import type { Io } from '../base/io.ts';
 
@@ -59,6 +60,8 @@ export interface Storage {
   abandon?(): void;
   /** Whether writes may use the room that is kept free for what must work on a full disk. Missing where none is kept. */
   spendReserve?(allowed: boolean): void;
+  /** To be told of what the image that lies here is about to do; undefined unless somebody debugs it. Layers do not pass it on. */
+  readonly debugEvent?: DebugHook | undefined;
   /** Bytes the storage really occupies, where that differs from `size`. */
   allocatedSize?(): Io<number>;
 }

@@ -156,6 +156,7 @@ export function* writeEncoded(meta: Metadata, offset: number, encoded: Uint8Arra
   const hostOffset = yield* meta.lock.run(() => placeEncoded(meta, offset, encoded.length));
   let linked = false;
   try {
+    if (meta.debug) yield* meta.debug('write_compressed');
     yield* meta.storage.write(hostOffset, encoded);
     linked = yield* meta.lock.run(() => linkEncoded(meta, offset, { hostOffset, length: encoded.length }));
     return linked;
@@ -177,6 +178,7 @@ function* linkEncoded(meta: Metadata, offset: number, place: CompressedPlace): I
   const table = yield* meta.l2ForWrite(Math.floor(offset / meta.l2Coverage));
   const index = Math.floor((offset % meta.l2Coverage) / meta.clusterSize);
   const { shape } = meta;
+  if (meta.debug) yield* meta.debug('l2_update_compressed');
   const high = shape.high(table.data, index);
   const low = shape.low(table.data, index);
   if (!shape.putCompressed(table.data, index, place, meta.clusterBits)) return false;

@@ -138,6 +138,10 @@ export class Qcow2Image implements ImageDriver {
     return this.#metadata.storage;
   }
 
+  get debug(): ImageDriver['debug'] {
+    return this.#metadata.debug;
+  }
+
   get files(): readonly Storage[] {
     const { data, storage } = this.#metadata;
     return data === storage ? [] : [data];
@@ -303,7 +307,7 @@ export class Qcow2Image implements ImageDriver {
   }
 
   *flush(): Io<void> {
-    yield* this.#metadata.lock.run(() => this.#metadata.flush());
+    yield* this.#metadata.lock.run(() => this.#metadata.flush(this.debug));
   }
 
   *close(): Io<void> {
@@ -341,6 +345,7 @@ export class Qcow2Image implements ImageDriver {
       });
     // The descriptor may count sectors past the end of the file; those hold nothing the decoder needs.
     const length = Math.min(place.length, roundUp(meta.storage.size, 512) - place.hostOffset);
+    if (meta.debug) yield* meta.debug('read_compressed');
     const raw = yield* readBytes(meta.storage, place.hostOffset, length);
     const { compressionType } = meta.header;
     const bytes = decodeCluster(raw, { clusterSize: meta.clusterSize, compressionType, hostOffset: place.hostOffset });

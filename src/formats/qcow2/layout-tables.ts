@@ -25,6 +25,12 @@ const OFFSET_LOW = 0xffff_fe00;
 /** Host offset of an L1 entry or a standard L2 entry, bits 9-55. At most 2^56, checked against the file before use. */
 export const entryOffset = (high: number, low: number): number => (high & OFFSET_HIGH) * TWO_32 + ((low & OFFSET_LOW) >>> 0);
 
+/** Writes entry `index` of an L1 table: a host offset, and whether it has exactly one reference. */
+export function putEntry(table: DataView, index: number, offset: number, copied: boolean): void {
+  setU64be(table, index * 8, offset);
+  if (copied) table.setUint32(index * 8, Math.floor(offset / TWO_32) + COPIED_HIGH);
+}
+
 /** True if reserved bits are set in an L1 entry (0-8, 56-62). */
 export const l1Reserved = (high: number, low: number): boolean => (high & 0x7f00_0000) !== 0 || (low & 0x1ff) !== 0;
 

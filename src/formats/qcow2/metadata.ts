@@ -16,7 +16,8 @@
  * anything that the file does not count is pointed at, and cleared when the counts are durable. A cut in between leaves it, and whoever
  * opens the image for writing then counts anew (image.ts). What was freed is used again after the flush that made its removal durable.
  */
-import { roundUp, setU64be, TWO_32, view } from '../../base/bytes.ts';
+import { roundUp, view } from '../../base/bytes.ts';
+import type { DebugHook } from '../../base/debug-events.ts';
 import { assert, corrupt, DiskError } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
 import { Mutex } from '../../base/locks.ts';
@@ -41,7 +42,7 @@ import {
   type SwitchFields,
 } from './layout.ts';
 import { EntryShape } from './layout-l2.ts';
-import { COPIED_HIGH, encodeSnapshots, entryOffset, type SnapshotEntry } from './layout-tables.ts';
+import { COPIED_HIGH, encodeSnapshots, entryOffset, putEntry, type SnapshotEntry } from './layout-tables.ts';
 import { OverlapMap } from './overlap.ts';
 import { Refcounts } from './refcounts.ts';
 import type { RuntimeOptions } from './runtime.ts';
@@ -65,6 +66,8 @@ interface Tables {
 
 export class Metadata {
   readonly storage: Storage;
+  /** See `ImageDriver.debug`. */
+  readonly debug: DebugHook | undefined;
   /** Where guest data lies: the image's own file, or an external one, in which a guest byte is at its guest offset. */
   readonly data: Storage;
   readonly external: boolean;
@@ -118,6 +121,7 @@ export class Metadata {
     this.#l1 = view(tables.l1);
     this.snapshots = tables.snapshots;
     this.bitmaps = tables.bitmaps;
+    this.debug = storage.debugEvent;
     this.l2 = new TableCache(storage, { tableSize: this.clusterSize, what: 'L2 table', budget: runtime.l2CacheBytes ?? L2_CACHE_BYTES });
     this.refcounts = new Refcounts({
       storage,
@@ -136,6 +140,7 @@ export class Metadata {
   /** Reads the tables a header names. */
   static *load(files: ImageFiles, header: Header, runtime: RuntimeOptions = {}): Io<Metadata> {
     const { storage } = files;
+    if (storage.debugEvent) yield* storage.debugEvent('reftable_load');
     const tables = {
       l1: yield* readBytes(storage, header.l1Offset, header.l1Size * 8),
       reftable: yield* readBytes(storage, header.reftableOffset, header.reftableClusters * 2 ** header.clusterBits),
@@ -281,9 +286,11 @@ export class Metadata {
   *l2ForWrite(index: number): Io<Table> {
     const { offset, copied } = this.l1(index);
     if (offset !== 0 && copied) return yield* this.loadL2(index);
+    if (offset !== 0 && this.debug) yield* this.debug('l2_alloc_cow_read');
     const shared = offset === 0 ? undefined : yield* this.loadL2(index);
     const place = yield* this.refcounts.allocate(1);
     yield* this.requireNoMetadata(place, this.clusterSize);
+    if (this.debug) yield* this.debug('l2_alloc_write');
     const table = this.l2.add(place, shared?.bytes);
     this.setL1(index, table.offset);
     if (shared) this.refcounts.free(offset, this.clusterSize);
@@ -302,8 +309,8 @@ export class Metadata {
     if (this.forRepair) throw new DiskError('refused', `${this.storage.name} is open for repair: repair it first`, { format: FORMAT });
   }
 
-  /** See the top of this file. The caller holds `lock`. */
-  *flush(): Io<void> {
+  /** See the top of this file. The caller holds `lock`. `told` hears before everything is made durable. */
+  *flush(told?: DebugHook): Io<void> {
     if (this.#failed) throw this.#failed;
     if (this.external) yield* this.data.flush();
     const lazy = this.#lazy && !this.refcounts.crowded;
@@ -320,6 +327,7 @@ export class Metadata {
       yield* this.refcounts.applyFrees();
       yield* this.refcounts.write();
     }
+    if (told) yield* told('flush_to_disk');
     yield* this.storage.flush();
     this.l2.settle();
     if (lazy) yield* this.refcounts.applyFrees();
@@ -434,10 +442,13 @@ export class Metadata {
     const table = new Uint8Array(entries * 8);
     table.set(this.copyL1());
     const length = roundUp(table.length, this.clusterSize);
+    if (this.debug) yield* this.debug('l1_grow_alloc_table');
     const l1Offset = yield* this.refcounts.allocate(length / this.clusterSize);
     try {
       yield* this.refcounts.write();
+      if (this.debug) yield* this.debug('l1_grow_write_table');
       yield* this.storage.write(l1Offset, table);
+      if (this.debug) yield* this.debug('l1_grow_activate_table');
       yield* this.switchTo({ l1Size: entries, l1Offset }, { l1: table });
     } catch (error) {
       yield* this.refcounts.release(l1Offset, length);
@@ -455,6 +466,7 @@ export class Metadata {
       let count = 1;
       while (dirty[i + count] === first + count) count++;
       const bytes = new Uint8Array(this.#l1.buffer, this.#l1.byteOffset + first * 8, count * 8);
+      if (this.debug) yield* this.debug('l1_update');
       yield* this.storage.write(this.header.l1Offset + first * 8, bytes);
       i += count;
     }
@@ -479,10 +491,4 @@ export class Metadata {
       throw error;
     }
   }
-}
-
-/** Writes entry `index` of an L1 table: a host offset, and whether it has exactly one reference. */
-export function putEntry(table: DataView, index: number, offset: number, copied: boolean): void {
-  setU64be(table, index * 8, offset);
-  if (copied) table.setUint32(index * 8, Math.floor(offset / TWO_32) + COPIED_HIGH);
 }

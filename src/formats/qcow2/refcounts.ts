@@ -9,6 +9,7 @@
  * table is durable, with the blocks that count it, before the one header write that switches to it.
  */
 import { divideUp, roundUp, setU64be, view } from '../../base/bytes.ts';
+import type { DebugHook } from '../../base/debug-events.ts';
 import { corrupt, DiskError } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
 import type { Storage } from '../../storage/storage.ts';
@@ -37,6 +38,7 @@ export interface RefcountOptions {
 
 export class Refcounts {
   readonly #storage: Storage;
+  readonly #debug: DebugHook | undefined;
   readonly #clusterSize: number;
   #order: number;
   readonly #blocks: TableCache;
@@ -55,6 +57,7 @@ export class Refcounts {
   constructor(options: RefcountOptions) {
     const { storage, clusterSize, order } = options;
     this.#storage = storage;
+    this.#debug = storage.debugEvent;
     this.#clusterSize = clusterSize;
     this.#order = order;
     this.#blocks = new TableCache(storage, { tableSize: clusterSize, what: 'refcount block', budget: CACHE_BYTES });
@@ -147,6 +150,7 @@ export class Refcounts {
 
   /** Takes `count` contiguous free clusters and returns their host offset. Nothing durable counts them before the next flush. */
   *allocate(count: number): Io<number> {
+    if (this.#debug) yield* this.#debug('cluster_alloc');
     for (;;) {
       const first = yield* this.#findFree(count);
       if (yield* this.#claim(first, count)) return first * this.#clusterSize;
@@ -168,6 +172,7 @@ export class Refcounts {
    * cluster if that is free, else at the start of a new one. Every cluster they touch has one reference more.
    */
   *allocateBytes(length: number): Io<number> {
+    if (this.#debug) yield* this.#debug('cluster_alloc_bytes');
     for (;;) {
       const at = this.#freeByte;
       const room = at === 0 ? 0 : this.#clusterSize - (at % this.#clusterSize);
@@ -182,7 +187,7 @@ export class Refcounts {
           this.#freeByte = 0;
           continue;
         }
-      }
+      } else if (this.#debug) yield* this.#tellOfBlock(this.#debug, true);
       if (offset === at) this.#set((yield* this.loadBlock(Math.floor(shared / this.blockEntries))) as Table, shared, sharedCount + 1);
       this.#freeByte = (offset + length) % this.#clusterSize === 0 ? 0 : offset + length;
       return offset;
@@ -192,6 +197,7 @@ export class Refcounts {
   /** Gives clusters, or compressed bytes, back that nothing ever pointed at. */
   *release(offset: number, length: number): Io<void> {
     this.#freeByte = 0;
+    if (this.#debug) yield* this.#debug('cluster_free');
     yield* this.#lower(...this.#touched(offset, length));
   }
 
@@ -210,6 +216,7 @@ export class Refcounts {
   *applyFrees(): Io<void> {
     while (this.#quarantine.length > 0) {
       const [first, count] = this.#quarantine[0] as [number, number];
+      if (this.#debug) yield* this.#debug('cluster_free');
       yield* this.#loadBlocks(first, count);
       yield* this.#lower(first, count);
       this.#quarantine.shift();
@@ -268,12 +275,19 @@ export class Refcounts {
     }
   }
 
+  /** A refcount block is about to be changed; if it is not there, it is made first. */
+  *#tellOfBlock(debug: DebugHook, there: boolean): Io<void> {
+    yield* debug('refblock_alloc');
+    if (there) yield* debug('refblock_load');
+  }
+
   /** Raises the counts of free clusters to 1. False if a missing refcount block had to be made: then none is raised. */
   *#claim(first: number, count: number): Io<boolean> {
     const end = first + count;
     for (let cluster = first; cluster < end; ) {
       const index = Math.floor(cluster / this.blockEntries);
       const block = yield* this.loadBlock(index);
+      if (this.#debug) yield* this.#tellOfBlock(this.#debug, block !== undefined);
       if (!block) {
         // The new block may lie in these very clusters, behind those raised already; look again from where they are.
         try {
@@ -305,6 +319,7 @@ export class Refcounts {
 
   *#lower(first: number, count: number): Io<void> {
     for (let cluster = first; cluster < first + count; cluster++) {
+      if (this.#debug && (cluster === first || cluster % this.blockEntries === 0)) yield* this.#tellOfBlock(this.#debug, true);
       const block = yield* this.loadBlock(Math.floor(cluster / this.blockEntries));
       const stored = block ? getRefcount(block.data, cluster % this.blockEntries, this.#order) : 0;
       // A count that was too low already (a damaged image) stays: check reports it.
@@ -341,8 +356,10 @@ export class Refcounts {
 
   /** Points the refcount table at a block, everything it needs being durable first. */
   *#hook(index: number, offset: number): Io<void> {
+    if (this.#debug) yield* this.#debug('refblock_alloc_write');
     yield* this.write();
     yield* this.#storage.barrier();
+    if (this.#debug) yield* this.#debug('refblock_alloc_hookup');
     const entry = new Uint8Array(8);
     setU64be(view(entry), 0, offset);
     yield* this.#writePointer(this.#reftableOffset + index * 8, entry);
@@ -355,6 +372,7 @@ export class Refcounts {
    * half as large again as needed.
    */
   *#growTable(newIndex: number, newOffset: number, clusterIndex: number): Io<void> {
+    if (this.#debug) yield* this.#debug('reftable_grow');
     const n = this.blockEntries;
     const firstBlock = divideUp(Math.max(clusterIndex + 1, newOffset / this.#clusterSize), n);
     const start = firstBlock * n;
@@ -374,9 +392,12 @@ export class Refcounts {
     }
     const tableOffset = (start + blocks) * this.#clusterSize;
     try {
+      if (this.#debug) yield* this.#debug('refblock_alloc_write_blocks');
       yield* this.write();
+      if (this.#debug) yield* this.#debug('refblock_alloc_write_table');
       yield* this.#storage.write(tableOffset, table);
       yield* this.#storage.barrier();
+      if (this.#debug) yield* this.#debug('refblock_alloc_switch_table');
       yield* this.#switchTable(tableOffset, tableClusters);
     } catch (error) {
       for (let i = 0; i < blocks; i++) this.#blocks.drop((start + i) * this.#clusterSize);

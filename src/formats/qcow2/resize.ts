@@ -43,6 +43,7 @@ function modeOf(meta: Metadata, preallocation: string): Preallocation {
 /** See `ImageDriver.makeEmpty`. Clusters are given up one by one, each before its backing file's contents are read in its place. */
 export function* makeEmpty(meta: Metadata): Io<void> {
   meta.requireSound();
+  if (meta.debug) yield* meta.debug('empty_image_prepare');
   yield* meta.lock.run(() => dropPast(meta, 0));
   // Not before the entries are durable: they show these bytes, not those of a backing file.
   if (meta.rawData) yield* meta.data.zero(0, meta.header.size);

@@ -159,6 +159,7 @@ export class Shadow {
       this.replace(refcounts.rawBlockOffset(index).offset, clusterSize);
       setU64be(view(reftable), index * 8, offset);
     }
+    if (this.#meta.debug) yield* this.#meta.debug('reftable_update');
     yield* this.#meta.storage.write(reftableOffset, reftable);
     this.replace(refcounts.reftableOffset, reftable.length);
     return { change: { reftableOffset, reftableClusters: reftable.length / 2 ** header.clusterBits }, reftable };
@@ -189,6 +190,7 @@ export class Shadow {
       const count = Math.max(0, getRefcount(data, i, header.refcountOrder) + delta);
       setRefcount(data, i, header.refcountOrder, count);
     }
+    if (this.#meta.debug) yield* this.#meta.debug('refblock_update');
     yield* storage.write(offset, bytes);
   }
 

@@ -8,8 +8,8 @@ import { corrupt, DiskError, unsupported } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
 import type { DirtyRuns, ImageDriver, MachineMoment, SnapshotDriver, SnapshotInfo } from '../driver.ts';
 import { FORMAT, l1EntriesFor, MAX_SNAPSHOTS } from './layout.ts';
-import { COPIED_HIGH, encodeSnapshotExtra, encodeSnapshots, entryOffset, type SnapshotEntry } from './layout-tables.ts';
-import { type Metadata, putEntry } from './metadata.ts';
+import { COPIED_HIGH, encodeSnapshotExtra, encodeSnapshots, entryOffset, putEntry, type SnapshotEntry } from './layout-tables.ts';
+import type { Metadata } from './metadata.ts';
 import { readL1, Shadow } from './shadow.ts';
 import { SnapshotChanges } from './snapshot-changes.ts';
 

@@ -3,6 +3,7 @@
  * the flush in metadata.ts writes them in its order; only unchanged ones are forgotten when the budget is used up.
  */
 import { roundDown, roundUp, view } from '../../base/bytes.ts';
+import type { DebugEvent } from '../../base/debug-events.ts';
 import { corrupt } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
 import { Lru } from '../../base/lru.ts';
@@ -23,15 +24,21 @@ export interface Table {
   fresh: boolean;
 }
 
+/** What a debugger is told of; that a refcount block is used, Refcounts tells. */
+const EVENTS: Readonly<Record<'L2 table' | 'refcount block', { readonly load?: DebugEvent; readonly update: DebugEvent }>> = {
+  'L2 table': { load: 'l2_load', update: 'l2_update' },
+  'refcount block': { update: 'refblock_update_part' },
+};
+
 export class TableCache {
   readonly #storage: Storage;
   readonly #tableSize: number;
-  readonly #what: string;
+  readonly #what: keyof typeof EVENTS;
   readonly #tables: Lru<number, Table>;
   readonly #dirty = new Set<Table>();
 
   /** `what` names the table in errors; `budget` is bytes. */
-  constructor(storage: Storage, { tableSize, what, budget }: { tableSize: number; what: string; budget: number }) {
+  constructor(storage: Storage, { tableSize, what, budget }: { tableSize: number; what: keyof typeof EVENTS; budget: number }) {
     this.#storage = storage;
     this.#tableSize = tableSize;
     this.#what = what;
@@ -62,6 +69,8 @@ export class TableCache {
     if (offset % this.#tableSize !== 0) throw fatal(`${field} offset ${hex} is not on a cluster`, { field, offset });
     if (offset + this.#tableSize > this.#storage.size) throw corrupt(FORMAT, `${field} at ${hex} lies past the end of the file`, { field, offset });
     const bytes = new Uint8Array(this.#tableSize);
+    const { load } = EVENTS[this.#what];
+    if (load && this.#storage.debugEvent) yield* this.#storage.debugEvent(load);
     yield* this.#storage.read(offset, bytes);
     return this.#keep({ offset, bytes, data: view(bytes), dirtyFrom: 0, dirtyTo: 0, fresh: false });
   }
@@ -108,6 +117,7 @@ export class TableCache {
     for (const table of due) {
       // Whole sectors, so that no storage has to read in order to write.
       const from = roundDown(table.dirtyFrom, SECTOR);
+      if (this.#storage.debugEvent) yield* this.#storage.debugEvent(EVENTS[this.#what].update);
       yield* this.#storage.write(table.offset + from, table.bytes.subarray(from, roundUp(table.dirtyTo, SECTOR)));
       this.#dirty.delete(table);
     }

@@ -13,8 +13,8 @@ import { writeZeroes } from '../../storage/storage.ts';
 import { replaceEntry } from './allocate.ts';
 import { rewriteHeader } from './header.ts';
 import { FORMAT, HEADER_LENGTH_V2, HEADER_LENGTH_V3, INCOMPATIBLE } from './layout.ts';
-import { COMPRESSED_HIGH, COPIED_HIGH, encodeSnapshotExtra, entryOffset, type SnapshotEntry, ZERO_LOW } from './layout-tables.ts';
-import { type Metadata, putEntry } from './metadata.ts';
+import { COMPRESSED_HIGH, COPIED_HIGH, encodeSnapshotExtra, entryOffset, putEntry, type SnapshotEntry, ZERO_LOW } from './layout-tables.ts';
+import type { Metadata } from './metadata.ts';
 import type { Shadow } from './shadow.ts';
 import { changeAtOnce, loadSnapshotL1, refreshed, switchTables } from './snapshots.ts';
 

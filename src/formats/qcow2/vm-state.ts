@@ -30,6 +30,10 @@ export class VmStateArea implements ImageDriver {
     return this.#meta.storage;
   }
 
+  get debug(): ImageDriver['debug'] {
+    return this.#meta.debug;
+  }
+
   get clusterSize(): number {
     return this.#meta.clusterSize;
   }

@@ -2,6 +2,7 @@
  * Raw: the file's bytes are the disk's bytes, or with the options `offset` and `size` a window of them is. Holes of the storage below
  * show as zero.
  */
+import type { DebugHook } from '../../base/debug-events.ts';
 import { assert, DiskError } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
 import { type OptionSet, refusedOption } from '../../base/options.ts';
@@ -20,10 +21,12 @@ class RawImage implements ImageDriver {
   readonly format = 'raw';
   readonly clusterSize = 0;
   readonly storage: Storage;
+  readonly debug: DebugHook | undefined;
   readonly #window: Window;
 
   constructor(storage: Storage, window: Window) {
     this.storage = storage;
+    this.debug = storage.debugEvent;
     this.#window = window;
   }
 
@@ -68,6 +71,7 @@ class RawImage implements ImageDriver {
   }
 
   *flush(): Io<void> {
+    if (this.debug) yield* this.debug('flush_to_disk');
     yield* this.storage.flush();
   }
 
