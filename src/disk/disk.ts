@@ -4,7 +4,7 @@
  */
 import { DiskError } from '../base/errors.ts';
 import { type Io, runAsync, runSync } from '../base/io.ts';
-import type { CheckOptions, CheckResult, MetadataExtent, ResizeOptions } from '../formats/driver.ts';
+import type { BackingReference, CheckOptions, CheckResult, MetadataExtent, ResizeOptions } from '../formats/driver.ts';
 import type { Storage } from '../storage/storage.ts';
 import type { AsyncDisk } from './async-disk.ts';
 import { Bitmaps } from './bitmaps.ts';
@@ -52,6 +52,11 @@ export class Disk implements AsyncDisk {
   /** True if the format was not stated and found to be raw: writes that would make it look like another one are refused. */
   get guessed(): boolean {
     return this.node.guessed;
+  }
+
+  /** The backing file as the image names it; relative to what, the image does not say. */
+  get backingFile(): BackingReference | undefined {
+    return this.node.driver.backing;
   }
 
   /** Names of the storages of the chain: the image's own first, then those of its backing files. */

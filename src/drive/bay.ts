@@ -145,7 +145,7 @@ export abstract class DriveBay {
   /**
    * The user takes the medium out. Throws `refused` if the drive is not for removable media. While the guest locks the closed tray it is asked
    * for the medium, and the call throws `locked`; with `force` the medium is taken all the same. What was written is flushed first: if that
-   * fails, or requests wait for `resume` (`in-use`), the medium stays, unless forced.
+   * fails, or requests wait for `resume` or a job runs (`in-use`), the medium stays, unless forced.
    */
   async eject({ force = false }: { force?: boolean } = {}): Promise<void> {
     if (!this.removable) throw new DiskError('refused', `${this.called} is not removable`, { field: 'removable' });
@@ -171,6 +171,7 @@ export abstract class DriveBay {
   async #remove(force: boolean): Promise<void> {
     const inserted = this.#inserted;
     if (!inserted) return;
+    if (!force && this.inUse) throw new DiskError('in-use', `${this.called} is in use by a job: wait until it ends, or cancel it`);
     if (!force && this.keptRequests > 0)
       throw new DiskError('in-use', `${this.called} has requests that failed: resume the emulator so that they are repeated, or use force`);
     await this.#makeSafe(inserted, force);
@@ -267,6 +268,9 @@ export abstract class DriveBay {
 
   /** Requests that failed and wait for `resume`. */
   abstract get keptRequests(): number;
+
+  /** True while a job relies on the drive. */
+  abstract inUse: boolean;
 
   /** @internal The unit in which the guest addresses, in bytes. */
   protected abstract get blockSize(): number;

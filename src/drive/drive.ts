@@ -318,12 +318,12 @@ export class Drive extends DriveBay {
     for (const bitmap of this.#dirty) bitmap.mark(0, this.size);
   }
 
-  get inUse(): boolean {
+  override get inUse(): boolean {
     return this.#inUse;
   }
 
   /** A job begins or ends to rely on the drive. Always a change: two jobs do not share a drive. */
-  set inUse(inUse: boolean) {
+  override set inUse(inUse: boolean) {
     assert(this.#inUse !== inUse, 'use of a drive begins and ends in turn');
     this.#inUse = inUse;
   }

@@ -44,6 +44,19 @@ export function rebase(disk: Disk, options: RebaseOptions = {}): Promise<void> {
   return runAsync(rebaseNode(disk.node, options));
 }
 
+/**
+ * Changes what the image calls its backing file, and its format, and nothing else: what is open below the disk stays there until it is closed.
+ * Durable when it resolves; a cut leaves the old name or the new one. `Disk.backingFile` tells the name as it is stored. Throws `refused` for a
+ * format without a name, `unsupported` if the format has no backing files, `no-space` if the image has no room for the name, `in-use` while
+ * a job works on the disk.
+ */
+export async function changeBackingFile(disk: Disk, to: BackingReference | undefined): Promise<void> {
+  const { name = '', format } = to ?? {};
+  if (name === '' && format) throw new DiskError('refused', `A backing format (${format}) needs a backing file`, { field: 'backing_fmt' });
+  const { node } = disk;
+  await runAsync(node.setBacking(name === '' ? undefined : to, node.backing));
+}
+
 /** `rebase` inside coroutines. */
 export function* rebaseNode(top: BlockNode, options: RebaseOptions): Io<void> {
   const { to, unsafe = false } = options;

@@ -1,0 +1,72 @@
+/**
+ * Jobs on drives, after the monitor's words: `commit`, `commit all` and `block-stream`. While one runs the drive is in use: it keeps its size, its
+ * medium and its place on the list, and serves its guest. A medium whose engine is in a worker runs its jobs there.
+ */
+import { DiskError } from '../base/errors.ts';
+import { Disk } from '../disk/disk.ts';
+import type { Drive } from '../drive/drive.ts';
+import { type CommitOptions, commit } from './commit.ts';
+import { type StreamOptions, stream } from './stream.ts';
+
+/** A medium that runs its jobs itself. */
+export interface JobMedium {
+  commit(options: CommitOptions): Promise<void>;
+  stream(options: StreamOptions): Promise<void>;
+}
+
+/**
+ * `commit` of what is in a drive. Throws `no-medium`, `in-use` while another job has the drive, `unsupported` for a medium that cannot, and as
+ * `commit` does.
+ */
+export function commitDrive(drive: Drive, options: CommitOptions = {}): Promise<void> {
+  return using(drive, (medium) => medium.commit(options));
+}
+
+/** `stream` of what is in a drive. Throws `no-medium`, `in-use` while another job has the drive, `unsupported` for a medium that cannot, and as `stream` does. */
+export function streamDrive(drive: Drive, options: StreamOptions = {}): Promise<void> {
+  return using(drive, (medium) => medium.stream(options));
+}
+
+/** What `commitAll` takes: options for each drive, whose progress is told by its name. */
+export interface CommitAllOptions extends Omit<CommitOptions, 'onProgress' | 'depth'> {
+  readonly onProgress?: (drive: string, done: number, total: number) => void;
+}
+
+/**
+ * Commits each drive whose medium has a backing file, one after another in their order: those of a `Drives`, or some of them. Drives without
+ * a medium and media without a backing file are passed over. Throws the first error; what was committed by then stays so.
+ */
+export async function commitAll(drives: Iterable<Drive>, { onProgress, ...options }: CommitAllOptions = {}): Promise<void> {
+  for (const drive of [...drives]) {
+    const { medium } = drive;
+    if (!medium || !drive.isInserted || !(await hasBacking(medium))) continue;
+    const progress = onProgress && ((done: number, total: number) => onProgress(drive.name, done, total));
+    await commitDrive(drive, { ...options, ...(progress ? { onProgress: progress } : {}) });
+  }
+}
+
+async function hasBacking(medium: NonNullable<Drive['medium']>): Promise<boolean> {
+  return medium instanceof Disk ? medium.node.backing !== undefined : (await medium.info())['backing-filename'] !== undefined;
+}
+
+async function using(drive: Drive, work: (medium: JobMedium) => Promise<void>): Promise<void> {
+  const { medium } = drive;
+  if (!medium) throw new DiskError('no-medium', `There is no medium in the drive "${drive.name}"`);
+  if (drive.inUse) throw new DiskError('in-use', `The drive "${drive.name}" is in use by a job: wait until it ends, or cancel it`);
+  const worker = medium instanceof Disk ? jobsOf(medium) : medium;
+  if (!isJobMedium(worker)) throw new DiskError('unsupported', `What is in the drive "${drive.name}" has no jobs`);
+  drive.inUse = true;
+  try {
+    await work(worker);
+  } finally {
+    drive.inUse = false;
+  }
+}
+
+function jobsOf(disk: Disk): JobMedium {
+  return { commit: (options) => commit(disk, options), stream: (options) => stream(disk, options) };
+}
+
+function isJobMedium(medium: object): medium is JobMedium {
+  return 'commit' in medium && typeof medium.commit === 'function' && 'stream' in medium && typeof medium.stream === 'function';
+}
