@@ -28,7 +28,7 @@ export type { BlockConfiguration } from './drive/block-configuration.ts';
 export { CdTray, type DriveDevice } from './drive/device.ts';
 export type { DirtyBitmap } from './drive/dirty-bitmap.ts';
 export { type BatchedWrite, Drive, type DriveOptions, type RequestOptions } from './drive/drive.ts';
-export { Drives, type DrivesOptions } from './drive/drives.ts';
+export { Drives, type DrivesOptions, type MissingKey } from './drive/drives.ts';
 export {
   type ErrorAction,
   type IoStatus,

@@ -1,7 +1,8 @@
-/** The dialog for a new, empty image: name, format, size (presets or free text), cluster size and place. */
+/** The dialog for a new, empty image: name, format, size (presets or free text), cluster size, place, and a password if it is to be encrypted. */
 import { type CreateImageOptions, formatSize, type ImageEntry, type Place, parseSize, type RemoteLibrary } from '../index.ts';
 import { selectWhenFocused, showDialog } from './dialogs.ts';
 import { button, element } from './dom.ts';
+import { NewPassword } from './password.ts';
 import { CLUSTER_SIZES, DISK_SIZES, FLOPPY_SIZES, type SizePreset } from './sizes.ts';
 import { failure, placeName, sizeWithBytes } from './words.ts';
 
@@ -11,16 +12,22 @@ const DEFAULT_CLUSTER = '65536';
 /** From here on a raw image is dear: browsers charge its whole size at once. */
 const RAW_WARNING = 64 * 1024 * 1024;
 
-/** Asks and creates. Resolves to the new image, or to undefined if the user calls it off. */
-export async function createImage(library: RemoteLibrary, places: readonly Place[], taken: readonly string[]): Promise<ImageEntry | undefined> {
+/** An image that was made, and its password if it has one. */
+export interface Created {
+  readonly entry: ImageEntry;
+  readonly password: string | undefined;
+}
+
+/** Asks and creates. Resolves to undefined if the user calls it off. */
+export async function createImage(library: RemoteLibrary, places: readonly Place[], taken: readonly string[]): Promise<Created | undefined> {
   const form = new CreateForm(places, freeName(taken));
-  let created: ImageEntry | undefined;
+  let created: Created | undefined;
   const submit = async (): Promise<void> => {
     const options = form.options();
     if (options === undefined || form.busy) return;
     form.setBusy(true);
     try {
-      created = await library.create(options);
+      created = { entry: await library.create(options), password: options.secret };
       dialog.open = false;
     } catch (error) {
       form.problem(failure(error));
@@ -39,6 +46,7 @@ export async function createImage(library: RemoteLibrary, places: readonly Place
     return button('Cancel', { testId: 'create-cancel', attributes: { slot: 'footer', size: 'm' }, press });
   }
   await showDialog(dialog);
+  form.forget();
   return created;
 }
 
@@ -63,6 +71,11 @@ class CreateForm {
   readonly #size = element('wa-input', { testId: 'create-size', attributes: { label: 'Size', required: true, autocomplete: 'off' } });
   readonly #cluster = select('create-cluster', 'Cluster size', CLUSTER_SIZES);
   readonly #place: HTMLElementTagNameMap['wa-select'];
+  readonly #encryption = select('create-encryption', 'Encryption', [
+    { label: 'none', value: 'none' },
+    { label: 'with a password (LUKS)', value: 'luks' },
+  ]);
+  readonly #password = new NewPassword();
   readonly #remark = element('p', { class: 'remark', testId: 'create-remark', attributes: { 'aria-live': 'polite' } });
   readonly #problem = element('p', { class: 'problem', testId: 'create-problem', attributes: { role: 'alert' } });
   readonly deed = button('Create', {
@@ -85,6 +98,7 @@ class CreateForm {
     this.#preset.value = DEFAULT_SIZE;
     this.#cluster.value = DEFAULT_CLUSTER;
     this.#place.value = places[0] ?? 'indexeddb';
+    this.#encryption.value = 'none';
     selectWhenFocused(this.#name);
     this.#preset.addEventListener('change', () => {
       this.#size.value = String(this.#preset.value ?? '');
@@ -96,6 +110,7 @@ class CreateForm {
       this.#describe();
     });
     this.#format.addEventListener('change', () => this.#describe());
+    this.#encryption.addEventListener('change', () => this.#describe());
     const sizes = element('div', { class: 'pair' }, this.#size, this.#preset);
     const details = element('div', { class: 'pair' }, this.#cluster, this.#place);
     this.element = element(
@@ -106,6 +121,8 @@ class CreateForm {
       sizes,
       this.#remark,
       details,
+      this.#encryption,
+      this.#password.element,
       this.#problem,
     );
     this.#describe();
@@ -118,6 +135,11 @@ class CreateForm {
 
   problem(text: string): void {
     this.#problem.textContent = text;
+  }
+
+  /** Takes out of the fields what nobody else should see. */
+  forget(): void {
+    this.#password.clear();
   }
 
   /** What was filled in; undefined, with the problem shown, if it cannot be. */
@@ -134,7 +156,18 @@ class CreateForm {
     if (size === 0) return this.#refuse('A disk of no bytes is of no use: give a size.');
     const format = this.#format.value === 'raw' ? 'raw' : 'qcow2';
     const place: Place = this.#place.value === 'opfs' ? 'opfs' : 'indexeddb';
-    return { name, format, size, place, ...(format === 'qcow2' ? { clusterSize: Number(this.#cluster.value) } : {}) };
+    if (format === 'raw') return { name, format, size, place };
+    const options = { name, format, size, place, clusterSize: Number(this.#cluster.value) } as const;
+    if (!this.#encrypts) return options;
+    try {
+      return { ...options, secret: this.#password.value };
+    } catch (error) {
+      return this.#refuse(failure(error));
+    }
+  }
+
+  get #encrypts(): boolean {
+    return this.#encryption.value === 'luks' && this.#format.value !== 'raw';
   }
 
   #refuse(text: string): undefined {
@@ -145,6 +178,8 @@ class CreateForm {
   #describe(): void {
     const raw = this.#format.value === 'raw';
     this.#cluster.disabled = raw;
+    this.#encryption.disabled = raw;
+    this.#password.hidden = !this.#encrypts;
     let text = '';
     try {
       const size = parseSize(this.#size.value ?? '');
@@ -155,6 +190,7 @@ class CreateForm {
     } catch {
       text = 'Give bytes, or a number with k, M, G or T: 2G, 1.5T, 1440k.';
     }
+    if (this.#encrypts) text += '. Without its password nobody reads what is on it, you neither: it is kept nowhere.';
     this.#remark.textContent = text;
   }
 }

@@ -6,6 +6,9 @@ import { type V86Disk, V86Drive } from '../adapters/v86.ts';
 import { Drive, type RemoteDisk } from '../index.ts';
 import type { ImageSession } from './session.ts';
 
+/** Bytes in a chunk that counts as written as one, for the map. */
+const TRACKED = 65_536;
+
 export type Slot = 'hda' | 'hdb' | 'cdrom' | 'fda';
 
 /** The slots whose media can be exchanged. */
@@ -59,6 +62,7 @@ export class Attached {
     this.drive.insert(disk, { keepOpen: true });
     try {
       await this.#device.ready;
+      if (!this.#readOnly) session.tracked = this.drive.trackDirty(TRACKED);
     } catch (error) {
       await this.#empty().catch(() => undefined);
       throw error;
@@ -104,6 +108,9 @@ export class Attached {
 
   async #empty(): Promise<void> {
     await this.drive.close({ force: true });
+    const { tracked } = this.#session ?? {};
+    if (tracked) this.drive.stopTracking(tracked);
+    if (this.#session) this.#session.tracked = undefined;
     const letGo = this.#letGo;
     this.#letGo = async () => undefined;
     this.#session = undefined;

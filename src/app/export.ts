@@ -2,13 +2,21 @@
  * An image as a file: streamed into a place that the user picks where the browser has a save dialog, else collected into a Blob
  * (which the browser may keep on disk) and downloaded.
  */
-import type { ImageEntry, RemoteLibrary } from '../index.ts';
+import type { ExportOptions, ImageEntry, RemoteLibrary } from '../index.ts';
 import { element } from './dom.ts';
 import type { JobsList } from './jobs-list.ts';
 import type { Messages } from './messages.ts';
 import { isAbort } from './words.ts';
 
-type Format = 'qcow2' | 'raw';
+/** What the user can ask for. */
+export type ExportWish = 'qcow2' | 'raw' | 'changes';
+
+/** How an image leaves. */
+export interface Outcome extends Pick<ExportOptions, 'since' | 'backing' | 'secret'> {
+  readonly format: 'qcow2' | 'raw';
+  /** The suggested file name, in place of the image's own. */
+  readonly name?: string;
+}
 
 interface SaveHandle {
   createWritable(): Promise<WritableStream<Uint8Array>>;
@@ -24,13 +32,13 @@ export interface ExportSurroundings {
 }
 
 /** Exports `entry`. Call it straight from a click: a save dialog needs one. */
-export async function exportImage(entry: ImageEntry, format: Format, { library, jobs, messages, save }: ExportSurroundings): Promise<void> {
-  const name = fileName(entry.name, format);
+export async function exportImage(entry: ImageEntry, outcome: Outcome, { library, jobs, messages, save }: ExportSurroundings): Promise<void> {
+  const { name = fileName(entry.name, outcome.format), ...options } = outcome;
   try {
     const handle = await pick(name);
     await jobs.run(`Exporting ${name}`, async ({ onProgress, signal }) => {
       await save();
-      const image = await library.export(entry.id, { format, onProgress, signal });
+      const image = await library.export(entry.id, { ...options, onProgress, signal });
       if (handle !== undefined) await image.stream.pipeTo(await handle.createWritable(), { signal });
       else download(await collect(image.stream, signal), name);
     });
@@ -41,7 +49,7 @@ export async function exportImage(entry: ImageEntry, format: Format, { library, 
 }
 
 /** `name` with the ending that the format usually has. */
-export function fileName(name: string, format: Format): string {
+export function fileName(name: string, format: 'qcow2' | 'raw'): string {
   const stem = name.replace(/\.(qcow2?|img|raw|iso|ima|dd|bin)$/i, '').replace(/[\\/:*?"<>|]/g, '_');
   return `${stem}.${format === 'qcow2' ? 'qcow2' : 'img'}`;
 }

@@ -5,12 +5,13 @@
 import type {} from '@awesome.me/webawesome/dist/events/events.js';
 import type { ImageEntry } from '../index.ts';
 import { button, element, icon } from './dom.ts';
+import type { ExportWish } from './export.ts';
 import type { Panel } from './panel.ts';
 import type { ImageSession } from './session.ts';
 import { failure } from './words.ts';
 
 export interface ImageActions {
-  readonly export: (entry: ImageEntry, format: 'qcow2' | 'raw') => void;
+  readonly export: (session: ImageSession, wish: ExportWish) => void;
   readonly rename: (entry: ImageEntry) => void;
   readonly delete: (entry: ImageEntry) => void;
   /** Asks the tab that has the image to let go. Resolves to whether it has heard. */
@@ -22,6 +23,7 @@ export class ImageView {
   readonly #export: HTMLElementTagNameMap['wa-dropdown'];
   readonly #rename: HTMLElementTagNameMap['wa-button'];
   readonly #delete: HTMLElementTagNameMap['wa-button'];
+  readonly #lock: HTMLElementTagNameMap['wa-button'];
   readonly #notice = element('div', { class: 'notice', testId: 'in-use' });
   readonly #problem = element('wa-callout', { testId: 'image-problem', attributes: { variant: 'danger', size: 's' } });
   readonly #tabs: HTMLElementTagNameMap['wa-tab-group'];
@@ -45,7 +47,10 @@ export class ImageView {
     const act = (deed: (entry: ImageEntry) => void) => (): void => {
       if (this.#session !== undefined) deed(this.#session.entry);
     };
-    this.#export = exportMenu((format) => act((entry) => actions.export(entry, format))());
+    this.#export = exportMenu((wish) => {
+      if (this.#session !== undefined) actions.export(this.#session, wish);
+    });
+    this.#lock = button('Lock', { testId: 'lock', icon: 'lock', press: () => void this.#session?.lock() });
     this.#rename = button('Rename', { testId: 'rename', icon: 'pencil', press: act(actions.rename) });
     this.#delete = button('Delete', { testId: 'delete', icon: 'trash', press: act(actions.delete) });
     this.#tabs = element(
@@ -59,7 +64,12 @@ export class ImageView {
       this.#open = panels.find((panel) => panel.name === name) ?? panels[0];
       void this.#read();
     });
-    const head = element('div', { class: 'image-head' }, this.#title, element('div', { class: 'row' }, this.#export, this.#rename, this.#delete));
+    const head = element(
+      'div',
+      { class: 'image-head' },
+      this.#title,
+      element('div', { class: 'row' }, this.#lock, this.#export, this.#rename, this.#delete),
+    );
     this.element = element(
       'section',
       { class: 'image-view', testId: 'image-view', attributes: { hidden: true } },
@@ -98,10 +108,13 @@ export class ImageView {
     this.#title.textContent = entry.name;
     this.#delete.disabled = elsewhere || held;
     this.#rename.disabled = elsewhere;
+    this.#lock.hidden = !session.unlocked;
+    this.#lock.disabled = held;
     this.#tell();
-    const blocked = elsewhere && !this.#seen.has(entry.id);
+    const blocked = (elsewhere && !this.#seen.has(entry.id)) || session.locked;
     this.#tabs.hidden = blocked;
     if (!blocked) void this.#read();
+    else if (session.locked) this.#tellLocked(session);
   }
 
   #tell(): void {
@@ -158,11 +171,28 @@ export class ImageView {
       this.#shown.set(panel, session);
       panel.element.classList.remove('stale');
       this.#problem.hidden = true;
+      this.#lock.hidden = !session.unlocked;
     } catch (error) {
       if (this.#session !== session) return;
+      if (session.locked) return this.update();
       this.#problem.replaceChildren(icon('warning', 'icon'), failure(error));
       this.#problem.hidden = false;
     }
+  }
+
+  #tellLocked(session: ImageSession): void {
+    const row = element(
+      'div',
+      { class: 'message-row' },
+      element(
+        'div',
+        { class: 'message-words' },
+        element('span', {}, 'This image is encrypted. Its password opens it; it is kept nowhere but in this tab, while it is open.'),
+      ),
+      button('Unlock', { testId: 'unlock', press: () => void session.unlock() }),
+    );
+    this.#problem.replaceChildren(icon('lock', 'icon'), row);
+    this.#problem.hidden = false;
   }
 
   get panels(): readonly Panel[] {
@@ -179,11 +209,19 @@ function askedFor(heard: boolean | undefined): HTMLElement | undefined {
   return element('span', { testId: 'asked' }, text);
 }
 
-function exportMenu(chosen: (format: 'qcow2' | 'raw') => void): HTMLElementTagNameMap['wa-dropdown'] {
+function exportMenu(chosen: (wish: ExportWish) => void): HTMLElementTagNameMap['wa-dropdown'] {
   const trigger = button('Export', { testId: 'export', icon: 'export', attributes: { slot: 'trigger', 'with-caret': true }, press: () => undefined });
   const item = (format: string, text: string): HTMLElement =>
     element('wa-dropdown-item', { testId: `export-${format}`, attributes: { value: format } }, text);
-  const menu = element('wa-dropdown', {}, trigger, item('qcow2', 'as qcow2, for QEMU'), item('raw', 'as raw, for everything else'));
-  menu.addEventListener('wa-select', (event) => chosen(event.detail.item.getAttribute('value') === 'raw' ? 'raw' : 'qcow2'));
+  const items = [
+    item('qcow2', 'as qcow2, for QEMU'),
+    item('raw', 'as raw, for everything else'),
+    item('changes', 'only what changed since a snapshot'),
+  ];
+  const menu = element('wa-dropdown', {}, trigger, ...items);
+  menu.addEventListener('wa-select', (event) => {
+    const wish = event.detail.item.getAttribute('value');
+    chosen(wish === 'raw' || wish === 'changes' ? wish : 'qcow2');
+  });
   return menu;
 }

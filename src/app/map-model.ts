@@ -1,5 +1,5 @@
 /** The allocation map's arithmetic: buckets as the engine counts them, put together into as many cells as there is room for. */
-import type { MapBucket, MapSummary } from '../index.ts';
+import type { DirtyBitmap, MapBucket, MapSummary } from '../index.ts';
 
 export type State = keyof MapBucket;
 
@@ -19,23 +19,43 @@ export interface Cell {
   readonly start: number;
   readonly end: number;
   readonly bytes: MapBucket;
+  /** Bytes that changed, by what the disk is compared with. */
+  readonly changed: number;
 }
 
 /** The buckets in order, equally many to a cell (the last may have fewer), in at most `most` cells over a disk of `size` bytes. */
-export function cellsOf({ buckets, bucketSize }: MapSummary, size: number, most: number): Cell[] {
+export function cellsOf({ buckets, bucketSize, changed = [] }: MapSummary, size: number, most: number): Cell[] {
   const group = Math.max(1, Math.ceil(buckets.length / most));
   return Array.from({ length: Math.ceil(buckets.length / group) }, (_, index) => {
     const first = index * group;
     const start = first * bucketSize;
-    return { start, end: Math.min(start + group * bucketSize, size), bytes: sum(buckets.slice(first, first + group)) };
+    const [bytes, differing] = [sum(buckets.slice(first, first + group)), total(changed.slice(first, first + group))];
+    return { start, end: Math.min(start + group * bucketSize, size), bytes, changed: differing };
   });
+}
+
+/** All numbers together. */
+export const total = (numbers: readonly number[]): number => numbers.reduce((all, one) => all + one, 0);
+
+/** Dirty bytes in each of the summary's buckets. */
+export function trackedIn(bitmap: DirtyBitmap, { buckets, bucketSize }: MapSummary): number[] {
+  const changed = new Array<number>(buckets.length).fill(0);
+  for (const { start, end } of bitmap) {
+    for (let at = start; at < end; ) {
+      const index = Math.floor(at / bucketSize);
+      const next = Math.min(end, (index + 1) * bucketSize);
+      if (index < changed.length) changed[index] = (changed[index] ?? 0) + next - at;
+      at = next;
+    }
+  }
+  return changed;
 }
 
 /** All buckets as one. */
 export function sum(buckets: readonly MapBucket[]): MapBucket {
-  const total = { data: 0, zero: 0, unallocated: 0, backing: 0, compressed: 0 };
-  for (const bucket of buckets) for (const state of STATES) total[state] += bucket[state];
-  return total;
+  const all = { data: 0, zero: 0, unallocated: 0, backing: 0, compressed: 0 };
+  for (const bucket of buckets) for (const state of STATES) all[state] += bucket[state];
+  return all;
 }
 
 /** A stretch of a cell, in pixels from its left edge. */
@@ -50,11 +70,11 @@ const LEAST_PIXELS = 2;
 
 /** Shares of a cell `width` pixels wide by state: in proportion, but nothing that is there goes unseen. */
 export function stretches(bytes: MapBucket, width: number): Stretch[] {
-  const whole = STATES.reduce((total, state) => total + bytes[state], 0);
+  const whole = total(STATES.map((state) => bytes[state]));
   if (whole === 0) return [];
   const present = STATES.filter((state) => bytes[state] > 0);
   const widths = present.map((state) => Math.max((bytes[state] / whole) * width, Math.min(LEAST_PIXELS, width / present.length)));
-  const scale = width / widths.reduce((total, part) => total + part, 0);
+  const scale = width / total(widths);
   let from = 0;
   return present.map((state, index) => {
     const to = from + (widths[index] ?? 0) * scale;

@@ -1,10 +1,12 @@
 /**
  * The Allocation map tab: the whole disk in a fixed number of buckets on a canvas. Pointing at a cell, or moving over them with
- * the arrow keys, tells its offsets and what is in it; a table says the same in numbers. Resizing only regroups the buckets.
+ * the arrow keys, tells its offsets and what is in it; a table says the same in numbers. Resizing only regroups the buckets. Cells with
+ * clusters that changed (map-since.ts: since when) have a bar along their lower edge.
  */
 import { formatSize, type MapSummary } from '../index.ts';
 import { button, element } from './dom.ts';
-import { type Cell, cellsOf, STATE_NAMES, STATES, stretches, sum } from './map-model.ts';
+import { type Cell, cellsOf, STATE_NAMES, STATES, stretches, sum, total } from './map-model.ts';
+import { MapSince } from './map-since.ts';
 import type { Panel } from './panel.ts';
 import type { ImageSession } from './session.ts';
 import { THEME_CHANGE } from './theme.ts';
@@ -15,6 +17,8 @@ const BUCKETS = 2048;
 const CELL_WIDTH = 16;
 const CELL_HEIGHT = 16;
 const GAP = 2;
+/** Of the bar that marks what changed. */
+const BAR = 4;
 const ROWS = 16;
 
 export class MapPanel implements Panel {
@@ -25,6 +29,7 @@ export class MapPanel implements Panel {
   readonly #totals = element('tbody', { testId: 'map-totals' });
   readonly #metadata = element('tbody', { testId: 'map-metadata' });
   readonly #refresh = button('Read again', { testId: 'map-refresh', icon: 'reset', press: () => void this.#again() });
+  readonly #since = new MapSince(() => void (this.#session && this.show(this.#session).catch(() => undefined)));
   readonly #frame = element('div', { class: 'map-frame' }, this.#canvas);
   readonly element = element(
     'div',
@@ -32,7 +37,7 @@ export class MapPanel implements Panel {
     this.#frame,
     this.#readout,
     element('div', { class: 'pair tables' }, table('On the disk', this.#totals), table('Metadata of the image', this.#metadata)),
-    element('div', { class: 'row' }, this.#refresh),
+    element('div', { class: 'row end-aligned' }, this.#since.element, this.#refresh),
   );
   #session: ImageSession | undefined;
   #summary: MapSummary | undefined;
@@ -55,7 +60,7 @@ export class MapPanel implements Panel {
   async show(session: ImageSession): Promise<void> {
     if (this.#session !== session) this.#cursor = undefined;
     this.#session = session;
-    const { summary, size } = await session.use(async (disk) => ({ summary: await disk.mapSummary(BUCKETS), size: disk.size }));
+    const { summary, size } = await session.use(async (disk) => ({ summary: await this.#since.summary(session, disk, BUCKETS), size: disk.size }));
     if (this.#session !== session) return;
     this.#summary = summary;
     this.#size = size;
@@ -73,17 +78,24 @@ export class MapPanel implements Panel {
   #tell(name: string): void {
     const summary = this.#summary;
     if (summary === undefined) return;
-    const total = sum(summary.buckets);
-    const styled = STATES.filter((state) => total[state] > 0 || state !== 'compressed');
-    this.#totals.replaceChildren(...styled.map((state) => row(state, STATE_NAMES[state], total[state], share(total[state], this.#size))));
-    const bytes = summary.metadata.reduce((all, { length }) => all + length, 0);
+    const all = sum(summary.buckets);
+    const styled = STATES.filter((state) => all[state] > 0 || state !== 'compressed');
+    this.#totals.replaceChildren(...styled.map((state) => row(state, STATE_NAMES[state], all[state], share(all[state], this.#size))));
+    const changed = summary.changed && total(summary.changed);
+    if (changed !== undefined) {
+      const added = row('changed', this.#since.words, changed, share(changed, this.#size));
+      added.dataset.testid = 'map-changed';
+      this.#totals.append(added);
+    }
+    const bytes = total(summary.metadata.map(({ length }) => length));
     const kinds = [...summary.metadata].sort((one, other) => other.length - one.length);
     this.#metadata.replaceChildren(
       ...(kinds.length === 0
         ? [element('tr', {}, element('td', { attributes: { colspan: 3 } }, 'none: a raw image is nothing but data'))]
         : kinds.map(({ what, length }) => row('metadata', what, length, share(length, bytes)))),
     );
-    const words = STATES.filter((state) => total[state] > 0).map((state) => `${formatSize(total[state])} ${STATE_NAMES[state]}`);
+    const words = STATES.filter((state) => all[state] > 0).map((state) => `${formatSize(all[state])} ${STATE_NAMES[state]}`);
+    if (changed !== undefined) words.push(`${formatSize(changed)} ${this.#since.words}`);
     this.#canvas.setAttribute('aria-label', `Allocation map of ${name}: ${words.join(', ')}. Arrow keys move over it.`);
   }
 
@@ -109,6 +121,10 @@ export class MapPanel implements Panel {
       for (const { state, from, to } of stretches(cell.bytes, cellWidth)) {
         context.fillStyle = colours.get(state) ?? '';
         context.fillRect(x + from, y, to - from, CELL_HEIGHT);
+      }
+      if (cell.changed > 0) {
+        context.fillStyle = style.getPropertyValue('--map-changed');
+        context.fillRect(x, y + CELL_HEIGHT - BAR, cellWidth, BAR);
       }
       if (index !== this.#cursor) continue;
       context.lineWidth = 2;
@@ -159,6 +175,7 @@ export class MapPanel implements Panel {
     const states = STATES.filter((state) => cell.bytes[state] > 0).map(
       (state) => `${STATE_NAMES[state]} ${formatSize(cell.bytes[state])} (${share(cell.bytes[state], length)})`,
     );
+    if (cell.changed > 0) states.push(`${this.#since.words} ${formatSize(cell.changed)}`);
     this.#readout.textContent = `${formatSize(cell.start)} to ${formatSize(cell.end)}, ${hex(cell.start)}–${hex(cell.end - 1)}: ${states.join(', ')}`;
   }
 }

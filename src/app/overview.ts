@@ -56,8 +56,8 @@ export class OverviewPanel implements Panel {
     list.classList.add('wide');
     this.#facts.replaceChildren(list);
     this.#json.textContent = JSON.stringify(info, null, 2);
-    this.#check.disabled = session.entry.format === 'raw';
-    if (session.entry.format === 'raw') this.#result.textContent = 'A raw image has no tables, so there is nothing to check.';
+    this.#check.disabled = session.entry.format !== 'qcow2';
+    if (session.entry.format !== 'qcow2') this.#result.textContent = `A ${session.entry.format} image has no tables, so there is nothing to check.`;
   }
 
   async #run(): Promise<void> {
@@ -136,6 +136,7 @@ function rows(entry: ImageEntry, info: DiskInfo): Row[] {
     if (typeof value === 'object') continue;
     made.push([label(name), yesNo(value)]);
   }
+  if (info.encrypted) made.push(['Encrypted', 'yes: it opens with its password', 'fact-encrypted']);
   if (info['dirty-flag']) made.push(['State', 'marked dirty: it was not closed cleanly']);
   made.push(['Snapshots', String(info.snapshots?.length ?? 0), 'fact-snapshots']);
   made.push(['Created here', dateTime(entry.created)], ['Last changed', dateTime(entry.changed)]);

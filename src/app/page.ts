@@ -6,7 +6,8 @@ import type { Engine, ImageEntry, StorageReport } from '../index.ts';
 import { createImage } from './create-dialog.ts';
 import { asked, confirmed } from './dialogs.ts';
 import { button, element, icon } from './dom.ts';
-import { exportImage } from './export.ts';
+import { type ExportWish, exportImage } from './export.ts';
+import { askIncrement } from './export-changes.ts';
 import { GeometryPanel } from './geometry.ts';
 import { GuestFiles } from './guest-files.ts';
 import { ImageView } from './image-view.ts';
@@ -18,11 +19,13 @@ import { MapPanel } from './map-view.ts';
 import { Messages } from './messages.ts';
 import { OverviewPanel } from './overview.ts';
 import type { Surroundings } from './panel.ts';
+import { askPassword } from './password.ts';
 import { RunPanel } from './run-panel.ts';
-import { Sessions } from './session.ts';
+import { type ImageSession, Sessions } from './session.ts';
 import { SnapshotsPanel } from './snapshots.ts';
 import { StorageBar } from './storage-bar.ts';
 import { themeButton } from './theme.ts';
+import { isKeyProblem } from './words.ts';
 
 const FOLLOW_MS = 2000;
 
@@ -53,7 +56,7 @@ export class Page {
   constructor(engine: Engine, messages: Messages) {
     this.#engine = engine;
     this.#messages = messages;
-    this.#sessions = new Sessions(engine);
+    this.#sessions = new Sessions(engine, askPassword);
     const screen = element('div', {
       class: 'screen',
       testId: 'screen',
@@ -65,12 +68,7 @@ export class Page {
     this.#run = new RunPanel(around, this.#files);
     const panels = [new OverviewPanel(around), new SnapshotsPanel(around), new GeometryPanel(), new MapPanel(), this.#run] as const;
     this.#view = new ImageView(panels, {
-      export: (entry, format) => {
-        const save = async (): Promise<void> => {
-          if (this.#sessions.of(entry).held) await this.#machine.save();
-        };
-        void exportImage(entry, format, { library: engine.library, jobs: this.#jobs, messages, save });
-      },
+      export: (session, wish) => void this.#export(session, wish),
       rename: (entry) => void this.#rename(entry),
       delete: (entry) => void this.#delete(entry),
       ask: (entry) => engine.requestRelease(entry.id),
@@ -180,8 +178,9 @@ export class Page {
       this.#entries.map(({ name }) => name),
     );
     if (created === undefined) return;
+    if (created.password !== undefined) this.#sessions.of(created.entry).remember(created.password);
     await this.#refresh();
-    this.#choose(created.id);
+    this.#choose(created.entry.id);
   }
 
   async #import(files: readonly File[]): Promise<void> {
@@ -189,6 +188,22 @@ export class Page {
       void this.#refresh().then(() => this.#choose(entry.id));
     };
     await importFiles(files, { library: this.#engine.library, jobs: this.#jobs, messages: this.#messages, imported });
+  }
+
+  async #export(session: ImageSession, wish: ExportWish): Promise<void> {
+    const { entry } = session;
+    const save = async (): Promise<void> => {
+      if (session.held) await this.#machine.save();
+    };
+    try {
+      const increment = wish === 'changes' ? await askIncrement(session) : undefined;
+      if (wish === 'changes' && increment === undefined) return;
+      const secret = wish === entry.format ? undefined : await session.password();
+      const around = { library: this.#engine.library, jobs: this.#jobs, messages: this.#messages, save };
+      await exportImage(entry, { format: wish === 'raw' ? 'raw' : 'qcow2', ...increment, ...(secret === undefined ? {} : { secret }) }, around);
+    } catch (error) {
+      if (!isKeyProblem(error)) this.#messages.error(`${entry.name} was not exported`, error);
+    }
   }
 
   async #rename(entry: ImageEntry): Promise<void> {

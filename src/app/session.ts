@@ -2,24 +2,38 @@
  * The chosen image as the panels use it. Looking needs no lock: the image is opened read-only. Changes open it for writing just as
  * long as they take, and a running machine holds it for writing until it stops; so other tabs are kept out no longer
  * than needed. Steps take turns: no panel ever sees a disk that is being closed.
+ *
+ * An encrypted image is opened many times, so its password stays here, in memory, until the user has it forgotten or the page ends. It is
+ * written nowhere.
  */
-import { DiskError, type Engine, type ImageEntry, type RemoteDisk } from '../index.ts';
+import { type DirtyBitmap, DiskError, type Engine, type ImageEntry, type OpenImageOptions, type RemoteDisk } from '../index.ts';
 import { Signal } from './dom.ts';
+import { isKeyProblem } from './words.ts';
+
+/** Asks for an image's password until `attempt` takes one. Resolves also if the user calls it off. */
+export type AskPassword = (entry: ImageEntry, attempt: (password: string) => Promise<void>) => Promise<void>;
 
 /** The chosen image, shared by the panels. Steps take turns. */
 export class ImageSession {
   readonly #engine: Engine;
+  readonly #ask: AskPassword;
   #entry: ImageEntry;
+  #password: string | undefined;
+  /** The user was asked for the password and gave none: looking does not ask again. */
+  #declined = false;
   #disk: RemoteDisk | undefined;
   #writable = false;
   #holders = 0;
   #turn: Promise<unknown> = Promise.resolve();
   /** The bytes or the facts changed: panels read anew. */
   readonly changed = new Signal<void>();
+  /** What a machine has written since it was started on the image, while it runs. */
+  tracked: DirtyBitmap | undefined;
 
-  constructor(engine: Engine, entry: ImageEntry) {
+  constructor(engine: Engine, entry: ImageEntry, ask: AskPassword) {
     this.#engine = engine;
     this.#entry = entry;
+    this.#ask = ask;
   }
 
   get entry(): ImageEntry {
@@ -39,6 +53,47 @@ export class ImageSession {
   /** True while a machine of this tab runs on the image. */
   get held(): boolean {
     return this.#holders > 0;
+  }
+
+  /** True if the image cannot be looked at before the user gives its password. */
+  get locked(): boolean {
+    return this.#declined && this.#password === undefined;
+  }
+
+  /** True while the password of an encrypted image is known. */
+  get unlocked(): boolean {
+    return this.#password !== undefined;
+  }
+
+  /** The password, asked for if it is not known; undefined if the image has none. Throws if the user calls it off. */
+  async password(): Promise<string | undefined> {
+    this.#declined = false;
+    await this.use(async () => undefined);
+    return this.#password;
+  }
+
+  /** The password of an image that was just made with it. */
+  remember(password: string): void {
+    this.#password = password;
+  }
+
+  /** Opens the image for looking, and asks for the password once more. */
+  async unlock(): Promise<void> {
+    await this.password().catch((error) => {
+      if (!isKeyProblem(error)) throw error;
+    });
+    this.changed.emit();
+  }
+
+  /** Forgets the password. Not while a machine runs on the image. */
+  async lock(): Promise<void> {
+    await this.#inTurn(async () => {
+      if (this.held) return;
+      await this.#close();
+      this.#password = undefined;
+      this.#declined = true;
+    });
+    this.changed.emit();
   }
 
   /** True if another tab writes to it, as far as is known. */
@@ -62,6 +117,7 @@ export class ImageSession {
 
   /** Changes: `work` gets the disk open for writing. Throws `locked` if another tab has it. */
   async change<T>(work: (disk: RemoteDisk) => Promise<T>): Promise<T> {
+    this.#declined = false;
     const result = await this.#inTurn(async () => {
       const disk = await this.#open(true);
       try {
@@ -76,6 +132,7 @@ export class ImageSession {
 
   /** Opens for writing and stays so until `release`. Throws `locked` if another tab has it. */
   async hold(): Promise<RemoteDisk> {
+    this.#declined = false;
     const disk = await this.#inTurn(async () => {
       const opened = await this.#open(true);
       this.#holders++;
@@ -87,7 +144,8 @@ export class ImageSession {
 
   /** A handle of its own, which the caller closes; for a CD, which nobody writes. */
   openReadOnly(): Promise<RemoteDisk> {
-    return this.#engine.open(this.#entry.id, { readOnly: true });
+    this.#declined = false;
+    return this.#unlocking({ readOnly: true });
   }
 
   /** Opens a held image anew, after a failure that its disk does not recover from. Throws `no-space` if there still is none. */
@@ -133,9 +191,28 @@ export class ImageSession {
     if (this.#disk !== undefined && (this.#writable || !writable)) return this.#disk;
     await this.#close();
     // A guest that makes a file system writes mostly zeros.
-    this.#disk = await this.#engine.open(this.#entry.id, writable ? { detectZeroes: 'unmap' } : { readOnly: true });
+    this.#disk = await this.#unlocking(writable ? { detectZeroes: 'unmap' } : { readOnly: true });
     this.#writable = writable;
     return this.#disk;
+  }
+
+  /** Opens the image, with its password if it has one. Throws `refused` if the user does not give it. */
+  async #unlocking(options: OpenImageOptions): Promise<RemoteDisk> {
+    const { id } = this.#entry;
+    try {
+      return await this.#engine.open(id, this.#password === undefined ? options : { ...options, secret: this.#password });
+    } catch (error) {
+      if (!isKeyProblem(error)) throw error;
+      let opened: RemoteDisk | undefined;
+      if (!this.#declined)
+        await this.#ask(this.#entry, async (password) => {
+          opened = await this.#engine.open(id, { ...options, secret: password });
+          this.#password = password;
+        });
+      this.#declined = opened === undefined;
+      if (opened !== undefined) return opened;
+      throw new DiskError('refused', `${this.#entry.name} is encrypted: it opens with its password`, { field: 'key-secret', cause: error });
+    }
   }
 
   async #close(): Promise<void> {
@@ -162,10 +239,12 @@ export class ImageSession {
 /** One session per image, for as long as anything uses it. */
 export class Sessions {
   readonly #engine: Engine;
+  readonly #ask: AskPassword;
   readonly #open = new Map<string, ImageSession>();
 
-  constructor(engine: Engine) {
+  constructor(engine: Engine, ask: AskPassword) {
     this.#engine = engine;
+    this.#ask = ask;
   }
 
   of(entry: ImageEntry): ImageSession {
@@ -174,7 +253,7 @@ export class Sessions {
       known.update(entry);
       return known;
     }
-    const made = new ImageSession(this.#engine, entry);
+    const made = new ImageSession(this.#engine, entry, this.#ask);
     this.#open.set(entry.id, made);
     return made;
   }

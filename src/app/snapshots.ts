@@ -54,11 +54,11 @@ export class SnapshotsPanel implements Panel {
 
   async show(session: ImageSession): Promise<void> {
     this.#session = session;
-    const possible = session.entry.format !== 'raw';
+    const possible = session.entry.format === 'qcow2';
     this.#form.hidden = !possible;
     this.#table.hidden = true;
     if (!possible) {
-      this.#remark.textContent = 'A raw image has no place for snapshots. Export it, or start anew with a qcow2 image, to have them.';
+      this.#remark.textContent = `A ${session.entry.format} image has no place for snapshots. Export it as qcow2, or start anew with a qcow2 image, to have them.`;
       return;
     }
     const list = await session.use((disk) => disk.snapshots.list());

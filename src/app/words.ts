@@ -28,6 +28,11 @@ export function isInUse(error: unknown): boolean {
   return error instanceof DiskError && (error.kind === 'locked' || error.kind === 'in-use');
 }
 
+/** True if an image did not open because its password is missing or wrong. */
+export function isKeyProblem(error: unknown): boolean {
+  return error instanceof DiskError && error.kind === 'refused' && /(^|\.)key-secret$/.test(error.field ?? '');
+}
+
 function sentence(text: string): string {
   return /[.!?]$/.test(text) ? text : `${text}.`;
 }

@@ -128,7 +128,12 @@ export async function confirm(page: Page): Promise<void> {
 /** Exports the chosen image into `path`. */
 export async function exportTo(page: Page, format: 'qcow2' | 'raw', path: string): Promise<Download> {
   await page.getByTestId('export').click();
-  const [download] = await Promise.all([page.waitForEvent('download', { timeout: 120_000 }), page.getByTestId(`export-${format}`).click()]);
+  return downloadOf(page, `export-${format}`, path);
+}
+
+/** Saves at `path` what a click downloads. */
+export async function downloadOf(page: Page, testId: string, path: string): Promise<Download> {
+  const [download] = await Promise.all([page.waitForEvent('download', { timeout: 120_000 }), page.getByTestId(testId).click()]);
   await download.saveAs(path);
   return download;
 }

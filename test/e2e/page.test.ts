@@ -1,14 +1,16 @@
 /**
  * The page without a guest, in real Chromium: making, renaming and deleting images, files in and out (qemu-img is the judge), files that
- * are refused, geometry, the allocation map, colours, and the keyboard alone.
+ * are refused, geometry, the allocation map, what changed, encrypted images, colours, and the keyboard alone.
  */
 import { execFileSync, spawnSync } from 'node:child_process';
-import { copyFileSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { copyFileSync, mkdtempSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Page } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
-import { choose, confirm, createImage, enabled, exportTo, fill, openTab, type Visit, visit } from './browser.ts';
+import { createDisk } from '../../src/index.ts';
+import { nodeFileStorage } from '../../src/storage/node-file.ts';
+import { choose, confirm, createImage, downloadOf, enabled, exportTo, fill, openTab, type Visit, visit } from './browser.ts';
 
 let browser: Visit;
 let folder: string;
@@ -247,6 +249,137 @@ test('snapshots of an image that nothing runs on: taken, reverted to, deleted, a
   expect(spawnSync('qemu-img', ['check', exported]).status).toBe(0);
   expect(qemuImg('compare', join(folder, 'kept.qcow2'), exported)).toContain('identical');
 });
+
+test('what changed since a snapshot is marked on the map, and leaves as an overlay that QEMU reads', async () => {
+  const source = foreignImage('changing.qcow2');
+  qemuImg('snapshot', '-c', 'then', source);
+  const base = join(folder, 'base.qcow2');
+  qemuImg('convert', '-O', 'qcow2', '-l', 'snapshot.name=then', source, base);
+  execFileSync('qemu-io', ['-f', 'qcow2', '-c', 'write -P 0x42 3M 100k', '-c', 'write -P 0x43 90M 1k', source]);
+  await importFile(source);
+  await page.getByTestId('image-title').getByText('changing.qcow2').waitFor();
+  await openTab(page, 'map');
+  // 100 KiB at 3 MiB are two clusters.
+  await page.getByTestId('map-changed').getByText('192 KiB', { exact: true }).waitFor();
+  expect(await page.getByTestId('map-changed').textContent()).toContain('changed since “then”');
+  await choose(page, 'map-since', 'nothing');
+  await page.getByTestId('map-changed').waitFor({ state: 'detached' });
+
+  await page.getByTestId('export').click();
+  await page.getByTestId('export-changes').click();
+  await page.getByTestId('changes-deed').waitFor();
+  await fill(page, 'changes-backing', base);
+  const exported = join(folder, 'changes.qcow2');
+  const download = await downloadOf(page, 'changes-deed', exported);
+  expect(download.suggestedFilename()).toBe('changing since then.qcow2');
+  expect(qemuImg('check', exported)).toContain('No errors were found');
+  expect(qemuImg('compare', source, exported)).toContain('identical');
+  expect(statSync(exported).size).toBeLessThan(10 * 65_536);
+});
+
+test('an encrypted image opens with its password, which is kept nowhere', async () => {
+  const password = 'open sesame ✓';
+  const path = join(folder, 'secret.qcow2');
+  const disk = await createDisk(nodeFileStorage(path, { create: 'must-not-exist' }), {
+    format: 'qcow2',
+    size: 2 ** 20,
+    'encrypt.format': 'luks',
+    'encrypt.iter-time': 1,
+    secret: password,
+  });
+  await disk.write(300_000, new Uint8Array(5000).fill(0x61));
+  await disk.close();
+  await importFile(path);
+  await page.getByTestId('password-deed').waitFor();
+  await page.getByTestId('password').locator('input:focus').waitFor();
+  await fill(page, 'password', 'open barley');
+  await page.keyboard.press('Enter');
+  await page.getByTestId('password-problem').getByText('not its password').waitFor();
+  await page.getByTestId('password-cancel').click();
+  await page.getByTestId('unlock').waitFor();
+  expect(await page.getByTestId('tabs').isVisible()).toBe(false);
+  await page.getByTestId('unlock').click();
+  await fill(page, 'password', password);
+  await page.getByTestId('password-deed').click();
+  await page.getByTestId('fact-encrypted').waitFor();
+  await page.getByTestId('password-dialog').waitFor({ state: 'detached' });
+
+  await page.getByTestId('check').click();
+  await page.getByTestId('check-result').getByText('No errors were found on the image.').waitFor();
+  await openTab(page, 'snapshots');
+  await page.getByTestId('snapshot-take').click();
+  await page.getByTestId('snapshot-row').waitFor();
+  await openTab(page, 'map');
+  await page.getByTestId('map-changed').getByText('0 B', { exact: true }).waitFor();
+  const [asIs, plain] = [join(folder, 'as-is.qcow2'), join(folder, 'plain.img')];
+  await exportTo(page, 'qcow2', asIs);
+  await exportTo(page, 'raw', plain);
+  const secret = ['--object', `secret,id=s,data=${password}`, '--image-opts'];
+  expect(qemuImg('compare', ...secret, `driver=qcow2,file.filename=${asIs},encrypt.key-secret=s`, `driver=raw,file.filename=${plain}`)).toContain(
+    'identical',
+  );
+  expect(
+    readFileSync(plain)
+      .subarray(300_000, 305_000)
+      .every((byte) => byte === 0x61),
+  ).toBe(true);
+
+  expect(await page.evaluate(everythingKept)).not.toContain('sesame');
+  await page.getByTestId('lock').click();
+  await page.getByTestId('unlock').waitFor();
+  await page.reload();
+  await page.getByTestId('password-deed').waitFor();
+  await page.getByTestId('password-cancel').click();
+  await page.getByTestId('delete').click();
+  await confirm(page);
+});
+
+test('a new image is encrypted with a password that is typed twice', async () => {
+  await page.getByTestId('create').click();
+  await page.getByTestId('create-name').locator('input:focus').waitFor();
+  await fill(page, 'create-name', 'private');
+  await choose(page, 'create-encryption', 'luks');
+  await fill(page, 'create-password', 'one');
+  await fill(page, 'create-password-again', 'two');
+  await page.getByTestId('create-deed').click();
+  await page.getByTestId('create-problem').getByText('differ').waitFor();
+  await fill(page, 'create-password-again', 'one');
+  await page.getByTestId('create-deed').click();
+  await page.getByTestId('create-dialog').waitFor({ state: 'detached' });
+  await page.getByTestId('image-title').getByText('private', { exact: true }).waitFor();
+  await page.getByTestId('fact-encrypted').waitFor();
+});
+
+/** Runs in the page: its text, its fields, its address, and what it keeps in the browser (the images' own bytes are encrypted). */
+async function everythingKept(): Promise<string> {
+  const found = [document.documentElement.outerHTML, location.href, JSON.stringify({ ...localStorage, ...sessionStorage }), document.cookie];
+  for (const field of document.querySelectorAll('input, wa-input')) found.push((field as HTMLInputElement).value ?? '');
+  for (const { name = '' } of await indexedDB.databases()) {
+    const database = await new Promise<IDBDatabase>((resolve, reject) => {
+      const request = indexedDB.open(name);
+      request.onsuccess = () => resolve(request.result);
+      request.onerror = () => reject(request.error);
+    });
+    for (const store of database.objectStoreNames) {
+      const all = await new Promise<unknown[]>((resolve, reject) => {
+        const request = database.transaction(store).objectStore(store).getAll();
+        request.onsuccess = () => resolve(request.result);
+        request.onerror = () => reject(request.error);
+      });
+      found.push(JSON.stringify(all));
+    }
+    database.close();
+  }
+  const folders = [await navigator.storage.getDirectory()];
+  for (const folder of folders) {
+    for await (const handle of (folder as unknown as { values(): AsyncIterable<FileSystemHandle> }).values()) {
+      found.push(handle.name);
+      if (handle.kind === 'directory') folders.push(handle as FileSystemDirectoryHandle);
+      else if (handle.name.endsWith('.json')) found.push(await (await (handle as FileSystemFileHandle).getFile()).text());
+    }
+  }
+  return found.join('\n');
+}
 
 test('colours follow the choice, and the choice is kept', async () => {
   const dark = (): Promise<boolean> => page.evaluate(() => document.documentElement.classList.contains('wa-dark'));
