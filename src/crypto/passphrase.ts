@@ -21,13 +21,24 @@ export type AskSecret = (request: SecretRequest) => Io<Uint8Array | undefined>;
 export function* passphraseFor(ask: AskSecret | undefined, request: SecretRequest): Io<Uint8Array> {
   const { format } = request;
   const field = format === 'luks' ? 'key-secret' : 'encrypt.key-secret';
-  const secret = ask ? yield* ask(request) : undefined;
+  const secret = yield* passphraseIfAny(ask, request);
   if (!secret && request.id !== undefined) throw new DiskError('refused', `${format}: No secret with id '${request.id}'`, { format, field });
   if (!secret) throw new DiskError('refused', `${format}: Parameter '${field}' is required for cipher`, { format, field });
+  return secret;
+}
+
+/** The passphrase, or nothing if nobody has one. Throws `refused` if it is no text. */
+export function* passphraseIfAny(ask: AskSecret | undefined, request: SecretRequest): Io<Uint8Array | undefined> {
+  const { format } = request;
+  const secret = ask ? yield* ask(request) : undefined;
+  if (!secret) return undefined;
   try {
     new TextDecoder('utf-8', { fatal: true }).decode(secret);
   } catch {
-    throw new DiskError('refused', `${format}: Data from secret ${request.id ?? request.image} is not valid UTF-8`, { format, field });
+    throw new DiskError('refused', `${format}: Data from secret ${request.id ?? request.image} is not valid UTF-8`, {
+      format,
+      field: format === 'luks' ? 'key-secret' : 'encrypt.key-secret',
+    });
   }
   return secret;
 }

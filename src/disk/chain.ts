@@ -65,6 +65,8 @@ export interface OpenOptions {
    * `readOnly`.
    */
   readonly noData?: boolean;
+  /** An encrypted image whose passphrase is missing opens all the same; guest bytes are refused until `Disk.setKey`. */
+  readonly keyLater?: boolean;
   /** When writes become durable, and what is cached (disk/cache-mode.ts); default `writeback`: at `flush`. */
   readonly cache?: CacheMode | CacheFlags;
   /**
@@ -123,6 +125,7 @@ export function* openChain(given: Storage, options: ChainOptions, above: ChainFi
       ...(options.onDamage ? { onDamage: options.onDamage } : {}),
       ...(secret ? { secret } : {}),
       ...(options.noData ? { noData: true } : {}),
+      ...(options.keyLater ? { keyLater: true } : {}),
       ...(options.options ? { options: options.options } : {}),
     });
     if (options.dataStorage && files.length === 0 && !options.noData)

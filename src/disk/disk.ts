@@ -9,7 +9,9 @@ import type { Storage } from '../storage/storage.ts';
 import type { AsyncDisk } from './async-disk.ts';
 import { Bitmaps } from './bitmaps.ts';
 import { type DiskInfo, diskInfo } from './info.ts';
+import { encryptedFile, isEncrypted, missingKeys, setKeys } from './keys.ts';
 import type { BlockNode, MapRun, ZeroOptions } from './node.ts';
+import type { Secret, SecretCallback } from './secrets.ts';
 import { Snapshots } from './snapshots.ts';
 import { forgetVmState, readVmState, writeVmState } from './vm-state.ts';
 
@@ -67,6 +69,34 @@ export class Disk implements AsyncDisk {
   /** The same as QEMU shows them: with what stands between a file and its image. */
   get shownFiles(): readonly string[] {
     return chainOf(this.node).map((node) => node.heldIn ?? node.name);
+  }
+
+  /** True if the image or one below it is encrypted. */
+  get encrypted(): boolean {
+    return isEncrypted(this.node);
+  }
+
+  /** True if guest bytes cannot be had before `setKey`: the image was opened with `keyLater`. */
+  get keyRequired(): boolean {
+    return this.missingKeys.length > 0;
+  }
+
+  /** Names of the images of the chain whose key is missing, the deepest first. */
+  get missingKeys(): readonly string[] {
+    return missingKeys(this.node);
+  }
+
+  /** Name of the image to ask a person about: the deepest that is encrypted. */
+  get encryptedFile(): string | undefined {
+    return encryptedFile(this.node);
+  }
+
+  /**
+   * Gives the image and those below it their keys, the deepest first. Throws `refused` if nothing is encrypted or the passphrase does not fit; the
+   * image that refused it has no key then, not even the one it had.
+   */
+  setKey(secret: Secret | SecretCallback): Promise<void> {
+    return runAsync(setKeys(this.node, secret));
   }
 
   /** True if the `…Sync` verbs work: the storage below never waits. */
@@ -199,6 +229,12 @@ export class Disk implements AsyncDisk {
   /** Image facts in the shape of `qemu-img info --output=json`. */
   info(): Promise<DiskInfo> {
     return runAsync(diskInfo(this.node));
+  }
+
+  /** What `qemu-io`'s `info` shows, in bytes; 0 where the format has no such thing. */
+  get layout(): { readonly clusterSize: number; readonly vmStateOffset: number } {
+    const { clusterSize = 0, vmStateOffset = 0 } = this.node.driver.info();
+    return { clusterSize, vmStateOffset };
   }
 
   /** Looks for inconsistencies as `qemu-img check` does, and repairs what was asked. Throws `unsupported` if the format cannot. */

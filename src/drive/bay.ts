@@ -8,6 +8,7 @@
 import { assert, DiskError } from '../base/errors.ts';
 import { runAsync } from '../base/io.ts';
 import { SECTOR } from '../base/units.ts';
+import type { Secret, SecretCallback } from '../disk/secrets.ts';
 import type { DriveDevice } from './device.ts';
 import { type Medium, type MediumIo, mediumIo } from './medium.ts';
 import type { HandledError } from './requests.ts';
@@ -132,14 +133,48 @@ export abstract class DriveBay {
 
   /**
    * Puts a disk in. The drive closes it when it leaves, unless `keepOpen`. Throws `in-use` if there is one already. All dirty bitmaps begin
-   * anew with everything dirty: what they knew was about another disk.
+   * anew with everything dirty: what they knew was about another disk. Nobody hears of a medium whose key is missing before `setKey`.
    */
   insert(medium: Medium, { keepOpen = false }: { keepOpen?: boolean } = {}): void {
     if (this.#inserted) throw new DiskError('in-use', `${this.called} has a medium: eject it first`);
     this.#inserted = { medium, io: mediumIo(medium, this.blockSize), keepOpen, size: medium.size };
     this.#insertions++;
     this.mediumEntered(medium);
-    this.#tellChange(true);
+    if (!this.keyRequired) this.#tellChange(true);
+  }
+
+  /** True if the medium, or an image below it, is encrypted. */
+  get encrypted(): boolean {
+    return this.medium?.encrypted ?? false;
+  }
+
+  /** True if the medium cannot be read before `setKey`. */
+  get keyRequired(): boolean {
+    return this.missingKeys.length > 0;
+  }
+
+  /** Names of the medium's images whose key is missing. */
+  get missingKeys(): readonly string[] {
+    return this.medium?.missingKeys ?? [];
+  }
+
+  /** Name of the image that a person is to be asked about. */
+  get encryptedFile(): string | undefined {
+    return this.medium?.encryptedFile;
+  }
+
+  /**
+   * Gives the medium its key. The first that fits makes it known to the device and the listeners as a medium that came in. Throws `no-medium`,
+   * `unsupported` for a medium that takes no keys, `refused` if it is not encrypted or the passphrase does not fit: then its key is missing again.
+   */
+  async setKey(secret: Secret | SecretCallback): Promise<void> {
+    const inserted = this.#inserted;
+    if (!inserted) throw new DiskError('no-medium', `There is no medium in ${this.called}`);
+    const { medium } = inserted;
+    if (!medium.setKey) throw new DiskError('unsupported', `The medium in ${this.called} takes no keys`);
+    const missing = this.keyRequired;
+    await medium.setKey(secret);
+    if (missing && this.#inserted === inserted) this.#tellChange(true);
   }
 
   /**

@@ -198,6 +198,25 @@ export class Drive extends DriveBay {
     return runAsync(this.#change(offset, length, options, (io) => io.discard(offset, length)));
   }
 
+  /**
+   * Writes whole clusters compressed, as `Disk.writeCompressed`; they count as dirty before they are written. Throws `unsupported` for a medium that
+   * cannot, and what it throws: no error policy applies.
+   */
+  async writeCompressed(offset: number, bytes: Uint8Array): Promise<void> {
+    const { medium } = this.#requireMedium();
+    this.#requireInside(offset, bytes.length);
+    this.#requireWritable();
+    this.#requireKey();
+    if (!medium.writeCompressed) throw new DiskError('unsupported', `The medium in ${this.called} takes no compressed writes`);
+    this.#noteChange(offset, bytes.length, true);
+    await medium.writeCompressed(offset, bytes);
+  }
+
+  /** The medium's cluster size and where machine state begins, in bytes; 0 where it has no such thing. Throws `no-medium`. */
+  get layout(): { readonly clusterSize: number; readonly vmStateOffset: number } {
+    return this.#requireMedium().medium.layout ?? { clusterSize: 0, vmStateOffset: 0 };
+  }
+
   /** Makes durable what was written before. Nothing to do without a medium. */
   flush(options: RequestOptions = {}): Promise<void> {
     return runAsync(this.#flush(options));
@@ -210,6 +229,7 @@ export class Drive extends DriveBay {
   *#read(offset: number, lengthOrInto: number | Uint8Array, options: RequestOptions): Io<Uint8Array> {
     const length = typeof lengthOrInto === 'number' ? lengthOrInto : lengthOrInto.length;
     this.#requireInside(offset, length);
+    this.#requireKey();
     const into = typeof lengthOrInto === 'number' ? new Uint8Array(length) : lengthOrInto;
     yield* this.#requests.submit(this.#present(), {
       accounted: 'read',
@@ -248,6 +268,7 @@ export class Drive extends DriveBay {
   *#change(offset: number, length: number, options: RequestOptions, run: (io: MediumIo) => Io<void>, accounted?: AccountedOperation): Io<void> {
     this.#requireInside(offset, length);
     this.#requireWritable();
+    this.#requireKey();
     yield* this.#requests.submit(this.#present(), {
       ...(accounted ? { accounted } : {}),
       operation: 'write',
@@ -284,6 +305,13 @@ export class Drive extends DriveBay {
 
   #requireWritable(): void {
     if (this.readOnly) throw new DiskError('read-only', `${this.called} is read-only`);
+  }
+
+  #requireKey(): void {
+    if (this.keyRequired)
+      throw new DiskError('refused', `${this.encryptedFile ?? 'The medium'} in ${this.called} is encrypted: set its key first`, {
+        field: 'key-secret',
+      });
   }
 
   #requireInside(offset: number, length: number): void {

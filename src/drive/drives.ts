@@ -13,6 +13,13 @@ export interface DrivesOptions {
   readonly pause?: NonNullable<DriveOptions['pause']>;
 }
 
+/** An encrypted image that waits for its key. */
+export interface MissingKey {
+  readonly device: string;
+  /** Name of the image: the drive's medium or one below it. */
+  readonly file: string;
+}
+
 /** The drives of one machine. */
 export class Drives implements Iterable<Drive> {
   readonly #options: DrivesOptions;
@@ -88,6 +95,11 @@ export class Drives implements Iterable<Drive> {
   /** What the monitor's `info block` shows, for each named drive. */
   info(): Promise<BlockInfo[]> {
     return Promise.all([...this].map(blockInfo));
+  }
+
+  /** Every image in a named drive whose key is missing. */
+  queryMissingKeys(): MissingKey[] {
+    return [...this].flatMap(({ name, missingKeys }) => missingKeys.map((file) => ({ device: name, file })));
   }
 
   /** What the monitor's `info blockstats` shows, for each named drive. */

@@ -6,6 +6,7 @@ import { type Io, wait } from '../base/io.ts';
 import { SECTOR } from '../base/units.ts';
 import type { AsyncDisk } from '../disk/async-disk.ts';
 import { Disk } from '../disk/disk.ts';
+import type { Secret, SecretCallback } from '../disk/secrets.ts';
 import { RequestAligner } from '../layers/align.ts';
 
 /** A disk that a drive takes. The hooks are for media with a life of their own; image files have none of them. */
@@ -22,6 +23,13 @@ export interface Medium
   moveTray?(open: boolean): void;
   /** The guest locks or frees the tray. */
   lock?(locked: boolean): void;
+  /** Keys of encrypted images; see `Disk`. */
+  readonly encrypted?: boolean;
+  readonly missingKeys?: readonly string[];
+  readonly encryptedFile?: string | undefined;
+  setKey?(secret: Secret | SecretCallback): Promise<void>;
+  writeCompressed?(offset: number, bytes: Uint8Array): Promise<void>;
+  readonly layout?: { readonly clusterSize: number; readonly vmStateOffset: number };
 }
 
 type MediumVerb = 'read' | 'write' | 'zero' | 'discard' | 'flush' | 'resize';

@@ -179,6 +179,8 @@ export interface FormatInfo {
   readonly dirty?: boolean;
   readonly encrypted?: boolean;
   readonly compressed?: boolean;
+  /** Guest offset at which machine state begins, past the disk's end, if the format keeps any. */
+  readonly vmStateOffset?: number;
   /** `format-specific.data` of qemu-img's JSON, if the format has it. */
   readonly specific?: Readonly<Record<string, unknown>>;
 }
@@ -216,6 +218,17 @@ export interface AmendParameters {
   readonly resize: (size: number) => Io<void>;
   /** Called with steps done and the total, as far as they are known. */
   readonly onProgress: (done: number, total: number) => void;
+}
+
+/** The key of an encrypted image. */
+export interface KeyDriver {
+  /** There is a key: guest bytes can be read and written. */
+  readonly valid: boolean;
+  /**
+   * Takes the key that a passphrase opens. Throws `refused` if it opens none; then the image has no key, not even the one it had. The old AES
+   * encryption takes any passphrase for right.
+   */
+  set(passphrase: Uint8Array): Io<void>;
 }
 
 /** An opened image of one format. See the guarantees at the top of this file. */
@@ -277,6 +290,8 @@ export interface ImageDriver {
   check?(options: CheckOptions): Io<CheckResult>;
   readonly snapshots?: SnapshotDriver | undefined;
   readonly bitmaps?: BitmapDriver;
+  /** Absent: the image is not encrypted. */
+  readonly key?: KeyDriver | undefined;
   /**
    * The machine's state as an image of its own: bytes that lie in the image, but not on the disk. Its `size` is what may be there at most. It
    * shares this driver's tables, so changes to it run with nothing else in flight. Absent: the image has no room for such state.
@@ -358,6 +373,8 @@ export interface OpenParameters {
   readonly secret?: AskSecret;
   /** Only the image's facts are wanted: an encrypted one opens without its key, a data file stays closed, and guest data cannot be read. */
   readonly noData?: boolean;
+  /** An encrypted image for which there is no passphrase opens all the same, and gets its key by `KeyDriver.set`. */
+  readonly keyLater?: boolean;
   /** Options of the format at run time, under QEMU's names: those that are understood are taken out. */
   readonly options?: OptionSet;
 }

@@ -9,21 +9,49 @@ import { SECTOR } from '../../base/units.ts';
 import { LOCKED_CIPHER, type SectorCipher } from '../../crypto/cipher.ts';
 import { Luks } from '../../crypto/luks.ts';
 import { amendLuks, LUKS_AMEND_OPTIONS } from '../../crypto/luks-amend.ts';
-import { passphraseFor } from '../../crypto/passphrase.ts';
+import { passphraseFor, passphraseIfAny } from '../../crypto/passphrase.ts';
 import { EncryptedStorage } from '../../crypto/window.ts';
 import { type Storage, writeZeroes } from '../../storage/storage.ts';
-import type { AmendParameters, Extent, FormatInfo, ImageDriver, MetadataExtent, OpenParameters, Placement } from '../driver.ts';
+import type { AmendParameters, Extent, FormatInfo, ImageDriver, KeyDriver, MetadataExtent, OpenParameters, Placement } from '../driver.ts';
 
 export const FORMAT = 'luks';
 
 /** Opens an image: reads and checks the header, and finds the key unless only facts are wanted. */
 export function* openImage(storage: Storage, parameters: OpenParameters): Io<LuksImage> {
   const luks = yield* Luks.load({ storage, offset: 0, length: storage.size }, FORMAT);
-  if (parameters.noData) return new LuksImage(storage, luks, LOCKED_CIPHER);
+  const image = new LuksImage(storage, luks);
+  if (parameters.noData) return image;
   const id = parameters.options?.get('key-secret');
   const request = { image: storage.name, format: FORMAT, encryption: 'luks', ...(typeof id === 'string' ? { id } : {}) } as const;
-  const passphrase = yield* passphraseFor(parameters.secret, request);
-  return new LuksImage(storage, luks, yield* luks.unlock(passphrase));
+  const passphrase = yield* (parameters.keyLater ? passphraseIfAny : passphraseFor)(parameters.secret, request);
+  if (passphrase) yield* image.key.set(passphrase);
+  return image;
+}
+
+/** The sectors behind the header, as far as there is a key for them. */
+class LuksKey implements KeyDriver {
+  readonly #storage: Storage;
+  readonly #luks: Luks;
+  valid = false;
+  /** As it reads through the cipher. */
+  payload: EncryptedStorage;
+
+  constructor(storage: Storage, luks: Luks) {
+    this.#storage = storage;
+    this.#luks = luks;
+    this.payload = this.#through(LOCKED_CIPHER);
+  }
+
+  *set(passphrase: Uint8Array): Io<void> {
+    this.valid = false;
+    this.payload = this.#through(LOCKED_CIPHER);
+    this.payload = this.#through(yield* this.#luks.unlock(passphrase));
+    this.valid = true;
+  }
+
+  #through(cipher: SectorCipher): EncryptedStorage {
+    return new EncryptedStorage(this.#storage, cipher, this.#luks.payloadOffset);
+  }
 }
 
 export class LuksImage implements ImageDriver {
@@ -33,12 +61,13 @@ export class LuksImage implements ImageDriver {
   readonly newReadsZero = false;
   readonly storage: Storage;
   readonly luks: Luks;
-  readonly #payload: EncryptedStorage;
+  readonly key: LuksKey;
 
-  constructor(storage: Storage, luks: Luks, cipher: SectorCipher) {
+  /** Without its key. */
+  constructor(storage: Storage, luks: Luks) {
     this.storage = storage;
     this.luks = luks;
-    this.#payload = new EncryptedStorage(storage, cipher, luks.payloadOffset);
+    this.key = new LuksKey(storage, luks);
   }
 
   get size(): number {
@@ -46,15 +75,15 @@ export class LuksImage implements ImageDriver {
   }
 
   *map(offset: number, length: number): Io<Extent> {
-    return { kind: 'data', length, storage: this.#payload, hostOffset: this.luks.payloadOffset + offset, encrypted: true };
+    return { kind: 'data', length, storage: this.key.payload, hostOffset: this.luks.payloadOffset + offset, encrypted: true };
   }
 
   *allocate(offset: number, length: number): Io<Placement> {
-    return { length, storage: this.#payload, hostOffset: this.luks.payloadOffset + offset };
+    return { length, storage: this.key.payload, hostOffset: this.luks.payloadOffset + offset };
   }
 
   *zero(offset: number, length: number): Io<number> {
-    yield* writeZeroes(this.#payload, this.luks.payloadOffset + offset, length);
+    yield* writeZeroes(this.key.payload, this.luks.payloadOffset + offset, length);
     return length;
   }
 

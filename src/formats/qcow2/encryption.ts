@@ -13,10 +13,10 @@ import { LOCKED_CIPHER, type SectorCipher, sectorCipher } from '../../crypto/cip
 import { loadPrimitives } from '../../crypto/loading.ts';
 import { Luks } from '../../crypto/luks.ts';
 import { luksLength, luksOptions } from '../../crypto/luks-options.ts';
-import { passphraseFor } from '../../crypto/passphrase.ts';
+import { passphraseFor, passphraseIfAny } from '../../crypto/passphrase.ts';
 import { EncryptedStorage } from '../../crypto/window.ts';
 import { type Storage, writeZeroes } from '../../storage/storage.ts';
-import type { CreateParameters, OpenParameters } from '../driver.ts';
+import type { CreateParameters, KeyDriver, OpenParameters } from '../driver.ts';
 import { EXTENSION, encodeHeader, FORMAT, type Header } from './layout.ts';
 import type { Metadata } from './metadata.ts';
 
@@ -33,11 +33,11 @@ export interface CryptoPlace {
 }
 
 /** An image's encryption, with its key if it was given. */
-export class Encryption {
+export class Encryption implements KeyDriver {
   readonly method: 'aes' | 'luks';
   readonly place: CryptoPlace | undefined;
   readonly luks: Luks | undefined;
-  readonly #cipher: SectorCipher;
+  #cipher: SectorCipher;
   /** For LUKS one is enough. */
   #window: EncryptedStorage | undefined;
 
@@ -46,6 +46,20 @@ export class Encryption {
     this.luks = luks;
     this.place = luks && { offset: luks.area.offset, length: luks.area.length };
     this.#cipher = cipher;
+  }
+
+  get valid(): boolean {
+    return this.#cipher !== LOCKED_CIPHER;
+  }
+
+  *set(passphrase: Uint8Array): Io<void> {
+    this.#become(LOCKED_CIPHER);
+    this.#become(this.luks ? yield* this.luks.unlock(passphrase) : yield* aesCipher(passphrase));
+  }
+
+  #become(cipher: SectorCipher): void {
+    this.#cipher = cipher;
+    this.#window = undefined;
   }
 
   /** The storage through which guest bytes from `guestOffset` on are plain at `hostOffset` of `file`. */
@@ -77,8 +91,10 @@ export function* openEncryption(storage: Storage, header: Header, parameters: Op
     });
   const id = parameters.options?.get('encrypt.key-secret');
   const request = { image: storage.name, format: FORMAT, encryption, ...(typeof id === 'string' ? { id } : {}) } as const;
-  const passphrase = yield* passphraseFor(parameters.secret, request);
-  return new Encryption(luks, luks ? yield* luks.unlock(passphrase) : yield* aesCipher(passphrase));
+  const opened = new Encryption(luks, LOCKED_CIPHER);
+  const passphrase = yield* (parameters.keyLater ? passphraseIfAny : passphraseFor)(parameters.secret, request);
+  if (passphrase) yield* opened.set(passphrase);
+  return opened;
 }
 
 function* aesCipher(passphrase: Uint8Array): Io<SectorCipher> {

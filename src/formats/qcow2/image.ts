@@ -15,6 +15,7 @@ import type {
   Extent,
   FormatInfo,
   ImageDriver,
+  KeyDriver,
   MetadataExtent,
   OpenParameters,
   Placement,
@@ -49,7 +50,7 @@ import { Metadata } from './metadata.ts';
 import { makeEmpty, resize } from './resize.ts';
 import { readRuntimeOptions } from './runtime.ts';
 import { Qcow2Snapshots } from './snapshots.ts';
-import { VmStateArea } from './vm-state.ts';
+import { VmStateArea, vmStateStart } from './vm-state.ts';
 
 const DECODED_CLUSTERS = 8;
 
@@ -132,6 +133,10 @@ export class Qcow2Image implements ImageDriver {
       (view) => new Qcow2Image(view),
       () => this.bitmaps.list().length > 0,
     );
+  }
+
+  get key(): KeyDriver | undefined {
+    return this.#metadata.encryption;
   }
 
   get storage(): Storage {
@@ -292,6 +297,7 @@ export class Qcow2Image implements ImageDriver {
       clusterSize,
       dirty: (header.incompatible & INCOMPATIBLE.dirty) !== 0,
       encrypted: encryption !== undefined,
+      vmStateOffset: vmStateStart(this.#metadata),
       specific: {
         compat: header.version === 2 ? '0.10' : '1.1',
         'compression-type': header.compressionType === 1 ? 'zstd' : 'zlib',

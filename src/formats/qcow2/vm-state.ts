@@ -15,6 +15,9 @@ import { dropPast } from './resize.ts';
 
 type Below = Required<Pick<ImageDriver, 'map' | 'decode' | 'allocate' | 'zero'>> & Pick<ImageDriver, 'flush'>;
 
+/** Guest offset of the state's first byte: the first past the disk that an L2 table of its own maps. */
+export const vmStateStart = (meta: Metadata): number => l1EntriesFor(meta.header.size, meta.header) * meta.l2Coverage;
+
 export class VmStateArea implements ImageDriver {
   readonly format = FORMAT;
   readonly #meta: Metadata;
@@ -44,7 +47,7 @@ export class VmStateArea implements ImageDriver {
 
   /** Guest offset of its first byte. */
   get #start(): number {
-    return l1EntriesFor(this.#meta.header.size, this.#meta.header) * this.#meta.l2Coverage;
+    return vmStateStart(this.#meta);
   }
 
   *map(offset: number, length: number): Io<Extent> {
