@@ -18,6 +18,8 @@ export type RemovableSlot = 'cdrom' | 'fda';
 export const isRemovable = (slot: Slot): slot is RemovableSlot => slot === 'cdrom' || slot === 'fda';
 
 export interface DriveEvents {
+  /** What is written is thrown away when the image leaves the drive. */
+  readonly temporary: boolean;
   readonly onSaved: () => void;
   /** A read or a write failed: stop the emulator, tell the user, then `recover`. */
   readonly onProblem: (error: unknown) => void;
@@ -29,11 +31,13 @@ export class Attached {
   /** What the guest asks of the image, counted. */
   readonly drive: Drive;
   readonly #device: V86Drive;
+  readonly #temporary: boolean;
   #session: ImageSession | undefined;
   #letGo: () => Promise<void> = async () => undefined;
 
-  constructor(slot: Slot, { onSaved, onProblem }: DriveEvents) {
+  constructor(slot: Slot, { temporary, onSaved, onProblem }: DriveEvents) {
     this.slot = slot;
+    this.#temporary = temporary;
     // QEMU's policy. v86 has no way to tell its guest of an error, so what would be reported stops the machine, too.
     this.drive = new Drive({ name: slot, readErrors: 'report', writeErrors: 'enospc', pause: ({ error }) => onProblem(error) });
     this.#device = new V86Drive(this.drive, slot, () => ({ imageId: this.#session?.entry.id ?? '', onSaved }));
@@ -51,13 +55,16 @@ export class Attached {
 
   /** Bytes the guest wrote that are not safe yet. */
   get unsavedBytes(): number {
-    return this.#readOnly ? 0 : (this.image?.statistics.dirtyBytes ?? 0);
+    return this.#readOnly || this.#temporary ? 0 : (this.image?.statistics.dirtyBytes ?? 0);
   }
 
   /** Opens the image and puts it in. CDs are opened read-only; everything else takes the image's lock. Leaves nothing open if it throws. */
   async insert(session: ImageSession): Promise<void> {
-    const disk = this.#readOnly ? await session.openReadOnly() : await session.hold();
-    this.#letGo = () => (this.#readOnly ? disk.close() : session.release());
+    const disk = await this.#open(session);
+    this.#letGo = () => {
+      if (this.#readOnly) return disk.close();
+      return this.#temporary ? session.closeTemporary(disk) : session.release();
+    };
     this.#session = session;
     this.drive.insert(disk, { keepOpen: true });
     try {
@@ -90,7 +97,7 @@ export class Attached {
       await this.#device.resume();
     } catch (error) {
       const session = this.#session;
-      if (this.#readOnly || session === undefined) throw error;
+      if (this.#readOnly || this.#temporary || session === undefined) throw error;
       const medium: RemoteDisk = await session.reopen();
       await this.#device.resume({ medium });
     }
@@ -100,6 +107,11 @@ export class Attached {
   async detach(): Promise<void> {
     await this.#device.detach();
     await this.#empty();
+  }
+
+  #open(session: ImageSession): Promise<RemoteDisk> {
+    if (this.#readOnly) return session.openReadOnly();
+    return this.#temporary ? session.openTemporary() : session.hold();
   }
 
   get #readOnly(): boolean {

@@ -15,6 +15,8 @@ export interface MachineSettings {
   /** MiB. */
   readonly memory: number;
   readonly images: Readonly<Partial<Record<Slot, ImageSession>>>;
+  /** What the guest writes is thrown away when the machine stops. */
+  readonly temporary: boolean;
 }
 
 export type MachineState = 'off' | 'starting' | 'running' | 'paused' | 'stopping';
@@ -37,6 +39,7 @@ export class Machine {
   #emulator: V86 | undefined;
   #drives: Attached[] = [];
   #main: ImageEntry | undefined;
+  #temporary = false;
   #problem: unknown;
   #giveUp: (() => void) | undefined;
   #readBytes = 0;
@@ -71,6 +74,11 @@ export class Machine {
     return this.#drives.reduce((total, drive) => total + drive.unsavedBytes, 0);
   }
 
+  /** What the guest writes is thrown away when it stops. */
+  get temporary(): boolean {
+    return this.#temporary;
+  }
+
   /** Its drives, while there is one. */
   get drives(): readonly Attached[] {
     return this.#drives;
@@ -95,6 +103,7 @@ export class Machine {
     this.#readBytes = 0;
     this.#writtenBytes = 0;
     this.#main = (settings.images.hda ?? settings.images.fda)?.entry;
+    this.#temporary = settings.temporary;
     this.#become('starting');
     try {
       for (const slot of ['hda', 'hdb', 'cdrom', 'fda'] as const) {
@@ -184,6 +193,7 @@ export class Machine {
 
   async #attach(slot: Slot, session: ImageSession | undefined): Promise<void> {
     const drive = new Attached(slot, {
+      temporary: this.#temporary,
       onSaved: () => {
         this.saved.emit();
         this.changed.emit();

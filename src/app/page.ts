@@ -236,7 +236,8 @@ export class Page {
     const entry = this.#entries.find((candidate) => candidate.id === id);
     if (entry === undefined || !this.#sessions.of(entry).held) return;
     this.#requests.get(id)?.();
-    const text = 'If you let go, the machine here stops, after what it wrote is saved. Without your consent nothing happens.';
+    const fate = this.#machine.temporary ? 'and what it wrote is thrown away' : 'after what it wrote is saved';
+    const text = `If you let go, the machine here stops, ${fate}. Without your consent nothing happens.`;
     this.#requests.set(
       id,
       this.#messages.request(`Another tab asks for ${entry.name}`, text, 'Let go', () => void this.#letGo(entry)),
@@ -246,8 +247,9 @@ export class Page {
   async #letGo(entry: ImageEntry): Promise<void> {
     this.#requests.get(entry.id)?.();
     try {
+      const { temporary } = this.#machine;
       await this.#machine.stop();
-      this.#messages.success(`${entry.name} is free for the other tab`, 'Everything the machine wrote is saved.');
+      this.#messages.success(`${entry.name} is free for the other tab`, temporary ? undefined : 'Everything the machine wrote is saved.');
     } catch (error) {
       this.#messages.error(`${entry.name} was not let go`, error);
     }

@@ -96,7 +96,7 @@ export class RunPanel implements Panel {
     this.#start.hidden = !off && mine;
     this.#start.disabled = !off || !this.#files.ready(boot) || (this.#session?.elsewhere ?? true);
     for (const control of [this.#pause, this.#reset, this.#stop, this.#save]) {
-      control.hidden = off || !mine;
+      control.hidden = off || !mine || (control === this.#save && machine.temporary);
       control.disabled = state === 'stopping' || (state === 'starting' && control !== this.#stop);
     }
     const goesOn = state === 'paused';
@@ -119,8 +119,9 @@ export class RunPanel implements Panel {
     this.#state.parentElement?.toggleAttribute('hidden', state === 'off' || machine.image?.id !== this.#session?.entry.id);
     this.#read.textContent = `${formatSize(read)} read`;
     this.#written.textContent = `${formatSize(written)} written`;
-    this.#saved.textContent = unsavedBytes === 0 ? 'all saved' : `${formatSize(unsavedBytes)} not saved yet`;
-    this.#saved.dataset.unsaved = String(unsavedBytes > 0);
+    const saved = unsavedBytes === 0 ? 'all saved' : `${formatSize(unsavedBytes)} not saved yet`;
+    this.#saved.textContent = machine.temporary ? 'changes are thrown away at the end' : saved;
+    this.#saved.dataset.unsaved = String(unsavedBytes > 0 || machine.temporary);
   }
 
   #flash(): void {
@@ -173,7 +174,9 @@ export class RunPanel implements Panel {
 
   async #halt(): Promise<void> {
     if (this.#around.machine.state === 'starting') return this.#around.machine.stop();
-    const text = 'This is like pulling the plug: shut the guest down or run “sync” in it first. Everything it wrote to its disk is kept.';
+    const text = this.#around.machine.temporary
+      ? 'Everything it wrote is thrown away: its disks are then as they were before it started.'
+      : 'This is like pulling the plug: shut the guest down or run “sync” in it first. Everything it wrote to its disk is kept.';
     if (!(await confirmed({ title: 'Stop the machine?', text, deed: 'Stop' }))) return;
     await this.#try('The machine could not be stopped', () => this.#around.machine.stop());
   }

@@ -30,8 +30,12 @@ export class RunSettings {
     'Memory',
     MEMORY.map((size) => ({ value: String(size), label: formatSize(size * 1024 * 1024) })),
   );
+  readonly #changes = select('run-changes', 'Changes', [
+    { value: 'kept', label: 'are kept' },
+    { value: 'thrown', label: 'are thrown away at the end' },
+  ]);
   readonly #others = OTHER_SLOTS.map(({ slot, label, testId }) => ({ slot, field: select(testId, label, []) }));
-  readonly element = element('div', { class: 'settings' }, this.#boot, this.#memory, ...this.#others.map(({ field }) => field));
+  readonly element = element('div', { class: 'settings' }, this.#boot, this.#memory, this.#changes, ...this.#others.map(({ field }) => field));
   #sessions: readonly ImageSession[] = [];
   #chosen: ImageSession | undefined;
   #offered = '';
@@ -39,6 +43,7 @@ export class RunSettings {
   constructor(changed: () => void) {
     this.#boot.value = 'guest';
     this.#memory.value = DEFAULT_MEMORY;
+    this.#changes.value = 'kept';
     this.#boot.addEventListener('change', changed);
   }
 
@@ -71,7 +76,7 @@ export class RunSettings {
       const session = this.#sessions.find(({ entry }) => entry.id === field.value);
       if (session !== undefined) images[slot] ??= session;
     }
-    return { boot: this.boot, memory: Number(this.#memory.value), images };
+    return { boot: this.boot, memory: Number(this.#memory.value), images, temporary: this.#changes.value === 'thrown' };
   }
 
   #fill(): void {

@@ -24,6 +24,8 @@ export class ImageSession {
   #disk: RemoteDisk | undefined;
   #writable = false;
   #holders = 0;
+  /** Disks of this tab whose changes are thrown away. */
+  #temporary = 0;
   #turn: Promise<unknown> = Promise.resolve();
   /** The bytes or the facts changed: panels read anew. */
   readonly changed = new Signal<void>();
@@ -52,7 +54,7 @@ export class ImageSession {
 
   /** True while a machine of this tab runs on the image. */
   get held(): boolean {
-    return this.#holders > 0;
+    return this.#holders > 0 || this.#temporary > 0;
   }
 
   /** True if the image cannot be looked at before the user gives its password. */
@@ -98,7 +100,7 @@ export class ImageSession {
 
   /** True if another tab writes to it, as far as is known. */
   get elsewhere(): boolean {
-    return this.#entry.inUse && !this.#writable;
+    return this.#entry.inUse && !this.#writable && this.#temporary === 0;
   }
 
   /** Reads: `work` gets the disk as it is open, read-only if need be. It may run twice: a read-only view goes stale when another tab saves. */
@@ -146,6 +148,24 @@ export class ImageSession {
   openReadOnly(): Promise<RemoteDisk> {
     this.#declined = false;
     return this.#unlocking({ readOnly: true });
+  }
+
+  /** A handle of its own, for `closeTemporary`: what is written to it is thrown away then. Nobody can change the image meanwhile. */
+  async openTemporary(): Promise<RemoteDisk> {
+    const { id, place } = this.#entry;
+    const disk = await this.#engine.open(id, { snapshot: place, detectZeroes: 'unmap' });
+    this.#temporary++;
+    this.changed.emit();
+    return disk;
+  }
+
+  async closeTemporary(disk: RemoteDisk): Promise<void> {
+    try {
+      await disk.close();
+    } finally {
+      this.#temporary--;
+      this.changed.emit();
+    }
   }
 
   /** Opens a held image anew, after a failure that its disk does not recover from. Throws `no-space` if there still is none. */

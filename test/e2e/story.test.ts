@@ -1,6 +1,7 @@
 /**
  * The whole story on the page, with a real guest in v86, once per place that images are kept in: make a disk, use it, take a
- * snapshot, ruin the disk, revert, reload, find everything there, export, and have real QEMU and e2fsprogs read the export.
+ * snapshot, ruin the disk, revert, reload, find everything there, ruin it again with changes that are thrown away, export, and have real QEMU and
+ * e2fsprogs read the export.
  * A second tab is refused politely meanwhile. The OPFS run takes the README's screenshot.
  */
 
@@ -11,7 +12,7 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import type { Page } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
-import { confirm, createImage, enabled, exportTo, fill, openTab, type Visit, visit } from './browser.ts';
+import { choose, confirm, createImage, enabled, exportTo, fill, openTab, type Visit, visit } from './browser.ts';
 import { boot, run, stop } from './guest.ts';
 
 const FILE_SIZE = 8 * 1024 * 1024;
@@ -136,10 +137,14 @@ async function story(place: 'opfs' | 'indexeddb'): Promise<void> {
 
   await page.reload();
   await page.getByTestId('image-title').getByText(name, { exact: true }).waitFor();
+  await openTab(page, 'run');
+  await choose(page, 'run-changes', 'thrown');
   await boot(page);
   await run(page, 'mount /dev/sda /mnt && ls /mnt');
   expect(await checksum(page)).toBe(sum);
-  await run(page, 'umount /mnt');
+  // Another accident, which nobody needs a snapshot for.
+  await run(page, 'rm /mnt/random && umount /mnt && dd if=/dev/urandom of=/dev/sda bs=1M count=2 && sync');
+  await page.getByTestId('run-saved').getByText('thrown away').waitFor();
   await stop(page);
 
   await openTab(page, 'overview');
