@@ -106,6 +106,8 @@ function tests(leftOut: readonly string[]): UserConfig {
         {
           publicDir: join(top, 'public'),
           worker: { format: 'es' },
+          // Shared memory is for pages that are isolated.
+          server: { headers: { 'Cross-Origin-Opener-Policy': 'same-origin', 'Cross-Origin-Embedder-Policy': 'require-corp' } },
           optimizeDeps: { include: [...DEPENDENCIES, 'fast-check'] },
           test: {
             name: 'browser',

@@ -93,3 +93,4 @@ export type {
   RemoteLibrary,
   StorageReport,
 } from './worker/engine.ts';
+export { SharedDisk, type SharedDiskHandle } from './worker/shared-disk.ts';

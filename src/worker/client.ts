@@ -37,6 +37,8 @@ import {
   type Result,
   VM_STATE_PIECE,
 } from './protocol.ts';
+import { SharedChannel } from './shared-channel.ts';
+import type { SharedDiskHandle } from './shared-disk.ts';
 
 /** Options of `connectEngine`. */
 export interface ConnectOptions {
@@ -433,6 +435,13 @@ class WorkerDisk implements RemoteDisk {
 
   statistics(): Promise<DriveStatistics> {
     return this.#call('disk.statistics', {});
+  }
+
+  async share(): Promise<SharedDiskHandle> {
+    const { buffer } = SharedChannel.make();
+    await this.#call('disk.share', { buffer });
+    const { size, format, readOnly } = this;
+    return { buffer, size, format, readOnly };
   }
 
   #call<M extends Extract<Method, `${'disk' | 'snapshots' | 'vmState' | 'bitmaps'}.${string}`>>(

@@ -16,6 +16,7 @@ import type {
   OpenImageOptions,
   StorageReport,
 } from '../library/library.ts';
+import type { SharedDiskHandle } from './shared-disk.ts';
 
 export type { CreateImageOptions, ExportedImage, ExportOptions, ExportSince, ImageEntry, ImportOptions, JobOptions, OpenImageOptions, StorageReport };
 
@@ -93,4 +94,9 @@ export interface RemoteDisk extends AsyncDisk {
   mapSummary(buckets: number, options?: { since?: string }): Promise<MapSummary>;
   /** Requests that the engine has served on this disk since it was opened. */
   statistics(): Promise<DriveStatistics>;
+  /**
+   * For a thread that may block, such as an emulator in a worker of its own: post the handle there, and make a `SharedDisk` of it. Throws
+   * `unsupported` unless the page is cross-origin isolated.
+   */
+  share(): Promise<SharedDiskHandle>;
 }

@@ -23,6 +23,8 @@ import {
   PROTOCOL_VERSION,
   type Result,
 } from './protocol.ts';
+import { SharedChannel, State, type Verb } from './shared-channel.ts';
+import { serveShared } from './shared-host.ts';
 
 /** What the host needs of the worker's global scope, or of a message port. */
 export interface Port {
@@ -33,10 +35,15 @@ export interface Port {
 /** Runs in an answer to `disk.map`. */
 const RUNS_PER_ANSWER = 2048;
 
+/** For requests that are nobody's to stop. */
+const NO_JOB: Required<JobOptions> = { signal: new AbortController().signal, control: new JobControl(), onProgress: () => undefined };
+
 interface ServedDisk {
   readonly image: OpenImage;
   readonly disk: Disk;
   readonly accounting: Accounting;
+  /** Memory through which others ask for it. */
+  readonly channels: SharedChannel[];
 }
 
 interface ServedExport {
@@ -128,6 +135,7 @@ class Host {
         image: opened,
         disk: opened.disk,
         accounting: new Accounting(),
+        channels: [],
       });
       return { disk: number, ...stateOf(opened.disk) };
     },
@@ -187,6 +195,7 @@ class Host {
     'disk.close': async ({ disk: number, discard }) => {
       const found = this.#disks.get(number);
       await found?.image.close({ discard });
+      for (const channel of found?.channels ?? []) channel.turn(State.closed);
       this.#disks.delete(number);
       return undefined;
     },
@@ -196,6 +205,12 @@ class Host {
     'disk.info': ({ disk: number }) => this.#disk(number).disk.info(),
     'disk.check': ({ disk: number, repair }, job) => check(this.#disk(number).disk, { ...job, ...(repair ? { repair } : {}) }),
     'disk.geometry': ({ disk: number }) => runAsync(diskGeometry(this.#disk(number).disk.storage)),
+    'disk.share': async ({ disk: number, buffer }) => {
+      const channel = new SharedChannel(buffer);
+      this.#disk(number).channels.push(channel);
+      void serveShared(channel, (verb, offset, length, bytes) => this.#answerShared(number, verb, offset, length, bytes));
+      return undefined;
+    },
     'disk.statistics': async ({ disk: number }) => this.#disk(number).accounting.statistics,
     'snapshots.list': ({ disk: number }) => this.#disk(number).disk.snapshots.list(),
     'snapshots.create': ({ disk: number, ...options }) => this.#changing(number).snapshots.create(options),
@@ -239,6 +254,15 @@ class Host {
       return undefined;
     },
   };
+
+  /** A request in shared memory is answered as the same message would be. */
+  async #answerShared(disk: number, verb: Verb, offset: number, length: number, bytes: Uint8Array): Promise<Uint8Array | undefined> {
+    if (verb === 'read') return this.#handlers['disk.read']({ disk, offset, length }, NO_JOB);
+    if (verb === 'write') return this.#handlers['disk.write']({ disk, offset, bytes }, NO_JOB);
+    if (verb === 'zero') return this.#handlers['disk.zero']({ disk, offset, length, unmap: false }, NO_JOB);
+    if (verb === 'discard') return this.#handlers['disk.discard']({ disk, offset, length }, NO_JOB);
+    return this.#handlers['disk.flush']({ disk }, NO_JOB);
+  }
 
   async #theLibrary(): Promise<Library> {
     if (!this.#library) throw new DiskError('refused', 'The engine was not greeted: call hello first');

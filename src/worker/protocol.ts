@@ -16,7 +16,7 @@ import type { CreateImageOptions, ExportOptions, ImageEntry, Place, StorageRepor
 import type { MapSummary } from './engine.ts';
 
 /** Changed with every change to the messages. */
-export const PROTOCOL_VERSION = 7;
+export const PROTOCOL_VERSION = 8;
 
 /** Machine state crosses in pieces of so many bytes, so that no side holds much of it twice. */
 export const VM_STATE_PIECE = 4 * MiB;
@@ -67,6 +67,8 @@ export interface Calls {
   'disk.check': { arguments: OnDisk<{ repair?: 'leaks' | 'all' }>; result: CheckResult };
   'disk.geometry': { arguments: OnDisk<Nothing>; result: GeometryReport };
   'disk.statistics': { arguments: OnDisk<Nothing>; result: DriveStatistics };
+  /** Requests come through this memory too, from then on (shared-channel.ts). */
+  'disk.share': { arguments: OnDisk<{ buffer: SharedArrayBuffer }>; result: undefined };
   'snapshots.list': { arguments: OnDisk<Nothing>; result: SnapshotInfo[] };
   'snapshots.create': { arguments: OnDisk<{ name: string; date: Date } & MachineMoment>; result: SnapshotInfo };
   'snapshots.rename': { arguments: OnDisk<{ snapshot: string; name: string }>; result: undefined };
@@ -182,6 +184,7 @@ const checks: { readonly [M in Method]: Checks<Arguments<M>> } = {
   'disk.check': { ...onDisk, repair: optional(oneOf('leaks', 'all')) },
   'disk.geometry': onDisk,
   'disk.statistics': onDisk,
+  'disk.share': { ...onDisk, buffer: (value) => typeof SharedArrayBuffer !== 'undefined' && value instanceof SharedArrayBuffer },
   'snapshots.list': onDisk,
   'snapshots.create': {
     ...onDisk,

@@ -1,0 +1,101 @@
+/**
+ * A disk of the engine in a thread that may block: an emulator in a worker of its own, which is given the handle of `RemoteDisk.share()` by
+ * message. Every call sleeps until the engine has answered. Each handle serves one thread; share again for another.
+ */
+
+import { text } from '../base/bytes.ts';
+import { DiskError, type DiskErrorJson } from '../base/errors.ts';
+import { PIECE, SharedChannel, State, type Verb, Word } from './shared-channel.ts';
+
+/** What passes from the page to the thread that uses the disk. */
+export interface SharedDiskHandle {
+  readonly buffer: SharedArrayBuffer;
+  /** Bytes. */
+  readonly size: number;
+  readonly format: string;
+  readonly readOnly: boolean;
+}
+
+/** Milliseconds after which an engine that says nothing is given up. */
+const PATIENCE = 60_000;
+
+/** Blocks until the engine answers; never on a page's main thread, where browsers forbid that. */
+export class SharedDisk {
+  /** Bytes. */
+  readonly size: number;
+  readonly format: string;
+  readonly readOnly: boolean;
+  readonly #channel: SharedChannel;
+
+  constructor({ buffer, size, format, readOnly }: SharedDiskHandle) {
+    this.#channel = new SharedChannel(buffer);
+    this.size = size;
+    this.format = format;
+    this.readOnly = readOnly;
+  }
+
+  /** Fills all of `into`. Throws `out-of-bounds` past the end. */
+  readSync(offset: number, into: Uint8Array): void {
+    for (let done = 0; done < into.length; done += PIECE) {
+      const length = Math.min(PIECE, into.length - done);
+      this.#ask('read', offset + done, length);
+      into.set(this.#channel.bytes.subarray(0, length), done);
+      this.#channel.turn(State.idle);
+    }
+  }
+
+  /** The bytes are copied before it returns. */
+  writeSync(offset: number, bytes: Uint8Array): void {
+    for (let done = 0; done < bytes.length; done += PIECE) {
+      const piece = bytes.subarray(done, done + PIECE);
+      this.#channel.bytes.set(piece);
+      this.#do('write', offset + done, piece.length);
+    }
+  }
+
+  zeroSync(offset: number, length: number): void {
+    this.#each('zero', offset, length);
+  }
+
+  discardSync(offset: number, length: number): void {
+    this.#each('discard', offset, length);
+  }
+
+  /** Returns when everything written before is durable. */
+  flushSync(): void {
+    this.#do('flush', 0, 0);
+  }
+
+  /** Ends the use of this handle; the disk stays open. */
+  close(): void {
+    this.#channel.turn(State.closed);
+  }
+
+  /** Ranges without bytes, in pieces that fit a word. */
+  #each(verb: Verb, offset: number, length: number): void {
+    const most = 2 ** 30;
+    for (let done = 0; done < length; done += most) this.#do(verb, offset + done, Math.min(most, length - done));
+  }
+
+  #do(verb: Verb, offset: number, length: number): void {
+    this.#ask(verb, offset, length);
+    this.#channel.turn(State.idle);
+  }
+
+  /** Asks and sleeps until the answer is there, which is then the caller's to read before the turn is given up. */
+  #ask(verb: Verb, offset: number, length: number): void {
+    const { words, bytes } = this.#channel;
+    if (this.#channel.state() !== State.idle) throw new DiskError('io', 'This handle of a shared disk is closed, or used by two threads');
+    this.#channel.ask(verb, offset, length);
+    while (this.#channel.state() === State.asked) {
+      if (Atomics.wait(words, Word.state, State.asked, PATIENCE) !== 'timed-out') continue;
+      this.close();
+      throw new DiskError('io', `The engine did not answer for ${PATIENCE / 1000} s: its worker or its page has ended`);
+    }
+    if (this.#channel.state() === State.closed) throw new DiskError('io', 'This disk is closed');
+    if (words[Word.failed] === 0) return;
+    const error = JSON.parse(text(bytes.slice(0, words[Word.length]))) as DiskErrorJson;
+    this.#channel.turn(State.idle);
+    throw DiskError.from(error);
+  }
+}

@@ -1,0 +1,64 @@
+/**
+ * The engine's side of disks in shared memory: waits for a request, has it answered, and looks a moment longer for the next one, for an
+ * emulator that reads asks again at once. It gives the thread back regularly, so that messages are not held up by a busy guest.
+ */
+
+import { utf8 } from '../base/bytes.ts';
+import { asDiskError } from '../base/errors.ts';
+import { type SharedChannel, State, type Verb, Word } from './shared-channel.ts';
+
+/** What answers a request: the bytes read, if it was one to read. `bytes` is the caller's own copy. */
+export type AnswerShared = (verb: Verb, offset: number, length: number, bytes: Uint8Array) => Promise<Uint8Array | undefined>;
+
+/** `Atomics.waitAsync`, which TypeScript's library of this target does not have. */
+type WaitAsync = (words: Int32Array, index: number, value: number) => { readonly async: boolean; readonly value: Promise<string> | string };
+
+/** Looks at the state so often before it sleeps: some 20 µs. */
+const LOOKS = 2000;
+/** Milliseconds after which the thread is given back. */
+const SHARE = 4;
+
+/** Answers what is asked through `channel` until it is closed. Never rejects. */
+export async function serveShared(channel: SharedChannel, answer: AnswerShared): Promise<void> {
+  let since = performance.now();
+  for (;;) {
+    await asked(channel);
+    if (channel.state() === State.closed) return;
+    await answerOne(channel, answer);
+    if (performance.now() - since > SHARE) {
+      await new Promise((resolve) => setTimeout(resolve));
+      since = performance.now();
+    }
+  }
+}
+
+async function asked(channel: SharedChannel): Promise<void> {
+  const waitAsync = (Atomics as unknown as { waitAsync?: WaitAsync }).waitAsync;
+  for (let looks = 0; looks < LOOKS; looks++) if (mine(channel.state())) return;
+  for (let state = channel.state(); !mine(state); state = channel.state()) {
+    const wait = waitAsync?.(channel.words, Word.state, state);
+    // Without it a timer must do.
+    await (wait ? wait.value : new Promise((resolve) => setTimeout(resolve, 1)));
+  }
+}
+
+const mine = (state: number): boolean => state === State.asked || state === State.closed;
+
+async function answerOne(channel: SharedChannel, answer: AnswerShared): Promise<void> {
+  const { words, bytes } = channel;
+  let out: Uint8Array | undefined;
+  let failed = 0;
+  try {
+    const { verb, offset, length } = channel.request;
+    // A copy: storages do not take shared memory, and the other side could change it meanwhile.
+    out = await answer(verb, offset, length, verb === 'write' ? bytes.slice(0, length) : new Uint8Array());
+  } catch (error) {
+    out = utf8(JSON.stringify(asDiskError(error, 'The request failed').toJSON())).subarray(0, bytes.length);
+    failed = 1;
+  }
+  if (out) bytes.set(out);
+  words[Word.failed] = failed;
+  words[Word.length] = out?.length ?? 0;
+  // The other side may have given up.
+  if (channel.state() !== State.closed) channel.turn(State.answered);
+}
