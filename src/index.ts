@@ -40,10 +40,13 @@ export {
 export { biosGeometry, type CmosDrive, cmosBytes, type GeometryHints, type GeometryReport, type Translation } from './drive/geometry.ts';
 export {
   deleteMachine,
+  type LoadMachineOptions,
   listMachines,
   loadMachine,
+  type MachineMoment,
   type MachineSnapshot,
   type MachineState,
+  machineMoment,
   readMachineState,
   type SaveMachineOptions,
   saveMachine,

@@ -3,7 +3,8 @@
  * hear of an error, so nothing here throws at it: reads that fail wait, writes that cannot be saved stay in memory, and the page
  * is told through the options so that it can stop the emulator and ask the user.
  *
- * To revert to a snapshot under a stopped emulator: `save()` (or `invalidate({ discard: true })`), apply it, then `invalidate()`.
+ * To revert to a snapshot under a stopped emulator: `save()` (or `abandon()`), apply it, then `invalidate()`. With the emulator's state, disks and memory go
+ * back together: v86-snapshot.ts.
  */
 import { asDiskError, assert, DiskError } from '../base/errors.ts';
 import { KiB, MiB } from '../base/units.ts';
@@ -131,7 +132,10 @@ export class V86Disk {
   #writtenBytes = 0;
   #saves = 0;
   #savedBytes = 0;
-  #waitingReads = 0;
+  /** Each answers a read that the guest waits for with zeros. */
+  readonly #waitingReads = new Set<() => void>();
+  /** Those who wait until there is none. */
+  #idle: { readonly resolve: () => void; readonly reject: (error: unknown) => void }[] = [];
 
   /** Use `v86Disk`. */
   constructor(disk: DiskIo, options: V86DiskOptions = {}) {
@@ -185,18 +189,17 @@ export class V86Disk {
   get(start: number, length: number, fn: (bytes: Uint8Array) => void, options?: { signal?: AbortSignal }): void {
     this.#reads++;
     this.#readBytes += length;
-    this.#waitingReads++;
-    let answered = false;
+    const zeros = () => answer(new Uint8Array(length));
+    this.#waitingReads.add(zeros);
     const answer = (bytes: Uint8Array) => {
-      if (answered) return;
-      answered = true;
-      this.#waitingReads--;
+      if (!this.#waitingReads.delete(zeros)) return;
       fn(bytes);
+      if (this.#waitingReads.size === 0) for (const { resolve } of this.#idle.splice(0)) resolve();
     };
     const hit = this.#cache.read(start, length, answer);
     if (hit) this.#hits++;
     // The drive was reset: v86 ignores the bytes, but wants the call. Not while it is still going through its requests.
-    if (!answered) options?.signal?.addEventListener('abort', () => queueMicrotask(() => answer(new Uint8Array(length))), { once: true });
+    if (this.#waitingReads.has(zeros)) options?.signal?.addEventListener('abort', () => queueMicrotask(zeros), { once: true });
     this.#options.onActivity?.({ operation: 'read', bytes: length, hit });
   }
 
@@ -264,7 +267,7 @@ export class V86Disk {
       dirtyBytes: this.#cache.dirtyBytes,
       saves: this.#saves,
       savedBytes: this.#savedBytes,
-      waitingReads: this.#waitingReads,
+      waitingReads: this.#waitingReads.size,
       saving: this.#writeBack.busy,
       failure: this.#writeBack.failure,
     };
@@ -308,6 +311,28 @@ export class V86Disk {
     this.#writeBack.reset();
     this.generation = generation;
     await this.#prepare();
+  }
+
+  /**
+   * For a stopped emulator whose state is about to be saved: resolves when the guest waits for no read and everything it wrote is durable. Rejects as
+   * `save` does, or with why a read failed.
+   */
+  async settle(): Promise<void> {
+    await this.save();
+    if (this.#waitingReads.size > 0) await new Promise<void>((resolve, reject) => this.#idle.push({ resolve, reject }));
+    // Who was answered may have written.
+    await this.save();
+  }
+
+  /**
+   * For a stopped emulator whose disk is about to be reverted: gives up what is not saved (a save under way ends first) and answers the reads that
+   * wait with zeros. Then revert the disk, and `invalidate`.
+   */
+  async abandon(): Promise<void> {
+    await this.#writeBack.settled();
+    for (const zeros of [...this.#waitingReads]) zeros();
+    this.#cache.drop();
+    this.#writeBack.reset();
   }
 
   /** Saves and lets go of the page's events and timers. Rejects, and stays open, if saving fails; with `discard` nothing is saved. */
@@ -372,6 +397,7 @@ export class V86Disk {
 
   #readFailed(error: unknown, offset: number): void {
     const { onReadError } = this.#options;
+    for (const { reject } of this.#idle.splice(0)) reject(error);
     if (onReadError) onReadError(asDiskError(error, 'The disk cannot be read', { offset }));
     else if (!this.#closed) {
       clearTimeout(this.#retryTimer);
@@ -408,4 +434,5 @@ function preloads(disk: DiskIo, { kind, preload }: V86DiskOptions): boolean {
 }
 
 /** A name for contents that nobody has named. */
-const newGeneration = (): string => Array.from(crypto.getRandomValues(new Uint8Array(8)), (byte) => byte.toString(16).padStart(2, '0')).join('');
+export const newGeneration = (): string =>
+  Array.from(crypto.getRandomValues(new Uint8Array(8)), (byte) => byte.toString(16).padStart(2, '0')).join('');

@@ -84,6 +84,25 @@ export class V86Drive implements DriveDevice {
     if (this.#image) this.#show(this.#image);
   }
 
+  /** For a stopped machine whose state is about to be saved: see `V86Disk.settle`. Rejects naming the slot if the medium keeps changes in memory only. */
+  async settle(): Promise<void> {
+    await this.#ready;
+    try {
+      await this.#image?.settle();
+    } catch (error) {
+      if (!(error instanceof DiskError) || error.kind !== 'read-only') throw error;
+      throw new DiskError('read-only', `${this.name}: ${error.message}`, { cause: error });
+    }
+  }
+
+  /** Throws `refused` unless a disk of so many bytes would be the one that v86 was given. */
+  requireSize(size: number = this.drive.size): void {
+    if (this.#image && size !== this.drive.size)
+      throw new DiskError('refused', `${this.name}: the disk had ${size} bytes and has ${this.drive.size} now: revert it while the machine is off`, {
+        field: 'size',
+      });
+  }
+
   /** Takes the medium from the guest and saves what the guest wrote. */
   async mediumLeaving(): Promise<void> {
     this.#hide();

@@ -9,3 +9,4 @@ export {
   v86Disk,
 } from './v86-disk.ts';
 export { V86Drive, type V86DriveOptions, type V86Machine, type V86Slot } from './v86-drive.ts';
+export { loadV86Machine, readV86Settings, type SaveV86Options, saveV86Machine, type V86Emulator } from './v86-snapshot.ts';

@@ -30,7 +30,8 @@ export class Attached {
   readonly slot: Slot;
   /** What the guest asks of the image, counted. */
   readonly drive: Drive;
-  readonly #device: V86Drive;
+  /** Its slot of v86. */
+  readonly device: V86Drive;
   readonly #temporary: boolean;
   #session: ImageSession | undefined;
   #letGo: () => Promise<void> = async () => undefined;
@@ -40,12 +41,12 @@ export class Attached {
     this.#temporary = temporary;
     // QEMU's policy. v86 has no way to tell its guest of an error, so what would be reported stops the machine, too.
     this.drive = new Drive({ name: slot, readErrors: 'report', writeErrors: 'enospc', pause: ({ error }) => onProblem(error) });
-    this.#device = new V86Drive(this.drive, slot, () => ({ imageId: this.#session?.entry.id ?? '', onSaved }));
+    this.device = new V86Drive(this.drive, slot, () => ({ imageId: this.#session?.entry.id ?? '', onSaved }));
   }
 
   /** What v86 takes at its start; `undefined` if the drive is empty. */
   get image(): V86Disk | undefined {
-    return this.#device.image;
+    return this.device.image;
   }
 
   /** The image in the drive. */
@@ -68,7 +69,7 @@ export class Attached {
     this.#session = session;
     this.drive.insert(disk, { keepOpen: true });
     try {
-      await this.#device.ready;
+      await this.device.ready;
       if (!this.#readOnly) session.tracked = this.drive.trackDirty(TRACKED);
     } catch (error) {
       await this.#empty().catch(() => undefined);
@@ -84,7 +85,7 @@ export class Attached {
 
   /** Tells the drive which machine it is in. */
   connect(machine: unknown): void {
-    this.#device.connect(machine);
+    this.device.connect(machine);
   }
 
   async save(): Promise<void> {
@@ -94,18 +95,18 @@ export class Attached {
   /** After a problem: repeats what failed, on the image opened anew if the old one no longer works. Rejects if it fails again. */
   async recover(): Promise<void> {
     try {
-      await this.#device.resume();
+      await this.device.resume();
     } catch (error) {
       const session = this.#session;
       if (this.#readOnly || this.#temporary || session === undefined) throw error;
       const medium: RemoteDisk = await session.reopen();
-      await this.#device.resume({ medium });
+      await this.device.resume({ medium });
     }
   }
 
   /** Lets go; what is unsaved is given up, so `save` first. */
   async detach(): Promise<void> {
-    await this.#device.detach();
+    await this.device.detach();
     await this.#empty();
   }
 

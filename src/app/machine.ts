@@ -4,10 +4,12 @@
  */
 import type { V86, V86Image, V86Options } from 'v86';
 import wasmAddress from 'v86/build/v86.wasm?url';
-import type { ImageEntry } from '../index.ts';
+import { loadV86Machine, saveV86Machine } from '../adapters/v86.ts';
+import type { ImageEntry, MachineMoment } from '../index.ts';
 import { Signal } from './dom.ts';
 import { Attached, isRemovable, type RemovableSlot, type Slot } from './drives.ts';
 import type { GuestFiles } from './guest-files.ts';
+import { savedSettings } from './machine-snapshots.ts';
 import type { ImageSession } from './session.ts';
 
 export interface MachineSettings {
@@ -19,7 +21,8 @@ export interface MachineSettings {
   readonly temporary: boolean;
 }
 
-export type MachineState = 'off' | 'starting' | 'running' | 'paused' | 'stopping';
+/** `still`: it stands still while a snapshot is taken or brought back. */
+export type MachineState = 'off' | 'starting' | 'running' | 'paused' | 'still' | 'stopping';
 
 const MiB = 1024 * 1024;
 /** BIOS boot orders as v86 numbers them: hard disk, CD, floppy; and with the CD or the floppy before. */
@@ -38,6 +41,7 @@ export class Machine {
   #state: MachineState = 'off';
   #emulator: V86 | undefined;
   #drives: Attached[] = [];
+  #settings: MachineSettings | undefined;
   #main: ImageEntry | undefined;
   #temporary = false;
   #problem: unknown;
@@ -96,12 +100,13 @@ export class Machine {
     }
   }
 
-  /** Opens the images, loads v86 and the BIOS, and starts. Leaves nothing open if it throws. */
-  async start(settings: MachineSettings): Promise<void> {
+  /** Opens the images, loads v86 and the BIOS, and starts: from a snapshot, if there is one. Leaves nothing open if it throws. */
+  async start(settings: MachineSettings, snapshot?: MachineMoment): Promise<void> {
     if (this.#state !== 'off') throw new Error('A machine is running already; stop it first.');
     this.#problem = undefined;
     this.#readBytes = 0;
     this.#writtenBytes = 0;
+    this.#settings = settings;
     this.#main = (settings.images.hda ?? settings.images.fda)?.entry;
     this.#temporary = settings.temporary;
     this.#become('starting');
@@ -112,7 +117,7 @@ export class Machine {
         if (session !== undefined || isRemovable(slot)) await this.#attach(slot, session);
       }
       const [{ V86 }, options] = await Promise.all([import('v86'), this.#options(settings)]);
-      await this.#boot(new V86(options));
+      await this.#boot(new V86(options), snapshot);
     } catch (error) {
       await this.#letGo();
       throw error;
@@ -160,10 +165,67 @@ export class Machine {
     }
   }
 
+  /** The settings of the machine that is on, with what is in its drives now. */
+  get settings(): MachineSettings | undefined {
+    const images = Object.fromEntries(this.#drives.flatMap(({ slot, session }) => (session ? [[slot, session]] : [])));
+    return this.#settings && { ...this.#settings, images };
+  }
+
+  /** Whether there is a machine whose memory can be kept with its disks. */
+  get alive(): boolean {
+    return !this.#temporary && (this.#state === 'running' || this.#state === 'paused');
+  }
+
+  /** Keeps all disks and the memory under a name, in place of what has it. */
+  async takeSnapshot(name: string): Promise<void> {
+    await this.#still(async (emulator, settings) => {
+      await saveV86Machine(emulator, this.#devices(), { name, settings: savedSettings(settings) });
+    });
+  }
+
+  /** Brings the disks and the memory back. If that fails half-way the machine is switched off. */
+  async revert(snapshot: MachineMoment): Promise<void> {
+    await this.#still(async (emulator) => {
+      const running = emulator.is_running();
+      try {
+        await loadV86Machine(emulator, this.#devices(), snapshot);
+        this.#problem = undefined;
+        for (const { drive } of this.#drives) drive.resume();
+      } catch (error) {
+        if (running && !emulator.is_running()) await this.#letGo();
+        throw error;
+      }
+    });
+  }
+
+  /** Runs `work` with the guest standing still and nobody else at the controls. */
+  async #still(work: (emulator: V86, settings: MachineSettings) => Promise<void>): Promise<void> {
+    const emulator = this.#emulator;
+    const { settings } = this;
+    if (!this.alive || emulator === undefined || settings === undefined) throw new Error('There is no machine whose memory could be kept.');
+    const before = this.#state;
+    this.#become('still');
+    try {
+      await work(emulator, settings);
+    } finally {
+      // Switched off after a failure, else as before; unless a disk failed meanwhile.
+      if (this.#emulator === emulator) {
+        if (this.#problem !== undefined) await emulator.stop();
+        this.#become(this.#problem === undefined ? before : 'paused');
+      }
+      for (const session of new Set(Object.values(settings.images))) session.changed.emit();
+    }
+  }
+
+  #devices(): Attached['device'][] {
+    return this.#drives.map(({ device }) => device);
+  }
+
   /** Switches off: saves, then closes the images. With `abandon`, what cannot be saved is given up. */
   async stop({ abandon = false }: { abandon?: boolean } = {}): Promise<void> {
     if (this.#state === 'off' || this.#state === 'stopping') return;
     if (this.#state === 'starting') return this.#giveUp?.();
+    if (this.#state === 'still') throw new Error('A snapshot of the machine is being taken or brought back: wait until it is done.');
     this.#become('stopping');
     await this.#emulator?.stop();
     try {
@@ -240,7 +302,7 @@ export class Machine {
     return frame;
   }
 
-  async #boot(emulator: V86): Promise<void> {
+  async #boot(emulator: V86, snapshot: MachineMoment | undefined): Promise<void> {
     this.#emulator = emulator;
     // v86 reports no failure on its way here: it never becomes ready, and the user gives up by stopping.
     await new Promise<void>((ready, giveUp) => {
@@ -260,6 +322,7 @@ export class Machine {
       this.activity.emit();
     });
     this.capture(false);
+    if (snapshot) await loadV86Machine(emulator, this.#devices(), snapshot);
     await emulator.run();
     this.#become(this.#problem === undefined ? 'running' : 'paused');
   }
@@ -274,6 +337,7 @@ export class Machine {
     } finally {
       await Promise.allSettled(drives.map((drive) => drive.detach()));
       this.#main = undefined;
+      this.#settings = undefined;
       this.#problem = undefined;
       this.#become('off');
     }

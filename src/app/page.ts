@@ -64,7 +64,7 @@ export class Page {
     });
     this.#machine = new Machine(this.#files, screen);
     this.#storage = new StorageBar(() => void this.#persist());
-    const around: Surroundings = { messages, jobs: this.#jobs, machine: this.#machine };
+    const around: Surroundings = { messages, jobs: this.#jobs, machine: this.#machine, find: (id) => this.#session(id) };
     this.#run = new RunPanel(around, this.#files);
     const panels = [new OverviewPanel(around), new SnapshotsPanel(around), new GeometryPanel(), new MapPanel(), this.#run] as const;
     this.#view = new ImageView(panels, {
@@ -111,6 +111,11 @@ export class Page {
 
   get #chosen(): string | undefined {
     return new URLSearchParams(location.hash.slice(1)).get('image') ?? undefined;
+  }
+
+  #session(id: string): ImageSession | undefined {
+    const entry = this.#entries.find((candidate) => candidate.id === id);
+    return entry && this.#sessions.of(entry);
   }
 
   #choose(id: string | undefined): void {

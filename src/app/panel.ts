@@ -18,4 +18,6 @@ export interface Surroundings {
   readonly messages: Messages;
   readonly jobs: JobsList;
   readonly machine: Machine;
+  /** An image of the library. */
+  readonly find: (imageId: string) => ImageSession | undefined;
 }

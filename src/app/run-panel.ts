@@ -17,7 +17,14 @@ import { failure } from './words.ts';
 const TICK_MS = 250;
 const LIGHT_MS = 120;
 
-const STATE_WORDS: Record<MachineState, string> = { off: 'Off', starting: 'Starting…', running: 'Running', paused: 'Paused', stopping: 'Stopping…' };
+const STATE_WORDS: Record<MachineState, string> = {
+  off: 'Off',
+  starting: 'Starting…',
+  running: 'Running',
+  paused: 'Paused',
+  still: 'Standing still…',
+  stopping: 'Stopping…',
+};
 
 export class RunPanel implements Panel {
   readonly name = 'run';
@@ -97,7 +104,7 @@ export class RunPanel implements Panel {
     this.#start.disabled = !off || !this.#files.ready(boot) || (this.#session?.elsewhere ?? true);
     for (const control of [this.#pause, this.#reset, this.#stop, this.#save]) {
       control.hidden = off || !mine || (control === this.#save && machine.temporary);
-      control.disabled = state === 'stopping' || (state === 'starting' && control !== this.#stop);
+      control.disabled = state === 'stopping' || state === 'still' || (state === 'starting' && control !== this.#stop);
     }
     const goesOn = state === 'paused';
     this.#pause.replaceChildren(icon(goesOn ? 'play' : 'pause', 'start'), goesOn ? 'Resume' : 'Pause');

@@ -1,10 +1,12 @@
 /**
  * The Snapshots tab: the snapshots inside the image. Taking one while a machine runs stops the guest's clock for as long as it
- * takes, and brings what the adapter still holds to the disk first; reverting stops the machine before anything changes.
+ * takes, and brings what the adapter still holds to the disk first; reverting stops the machine before anything changes. With machine state
+ * all drives of the machine are kept with its memory, and reverting makes the machine go on from there.
  */
-import { formatSize, type SnapshotInfo } from '../index.ts';
+import { formatSize, machineMoment, type SnapshotInfo } from '../index.ts';
 import { confirmed } from './dialogs.ts';
 import { button, element } from './dom.ts';
+import { deleteEverywhere, sameMachine, settingsOf } from './machine-snapshots.ts';
 import type { Panel, Surroundings } from './panel.ts';
 import type { ImageSession } from './session.ts';
 import { dateTime } from './words.ts';
@@ -22,7 +24,8 @@ export class SnapshotsPanel implements Panel {
     attributes: { size: 'm', appearance: 'accent', variant: 'brand', type: 'submit' },
     press: () => undefined,
   });
-  readonly #form = element('form', { class: 'row snapshot-form' }, this.#name, this.#take);
+  readonly #state = element('wa-checkbox', { testId: 'snapshot-machine', attributes: { checked: true } }, 'with machine state');
+  readonly #form = element('form', { class: 'row snapshot-form' }, this.#name, this.#state, this.#take);
   readonly #rows = element('tbody', { testId: 'snapshot-rows' });
   readonly #table = element(
     'table',
@@ -42,10 +45,12 @@ export class SnapshotsPanel implements Panel {
   readonly element = element('div', { class: 'stack' }, this.#remark, this.#form, element('div', { class: 'scroll' }, this.#table));
   readonly #around: Surroundings;
   #session: ImageSession | undefined;
+  #list: readonly SnapshotInfo[] = [];
   #busy = false;
 
   constructor(around: Surroundings) {
     this.#around = around;
+    around.machine.changed.listen(() => this.#offerState());
     this.#form.addEventListener('submit', (event) => {
       event.preventDefault();
       void this.#create();
@@ -65,6 +70,8 @@ export class SnapshotsPanel implements Panel {
     if (this.#session !== session) return;
     const writable = !session.elsewhere;
     this.#take.disabled = !writable;
+    this.#offerState();
+    this.#list = list;
     this.#table.hidden = list.length === 0;
     this.#remark.textContent =
       list.length === 0
@@ -72,6 +79,11 @@ export class SnapshotsPanel implements Panel {
         : 'Each keeps the disk as it was, inside the image. Reverting brings that state back and discards what came after.';
     this.#rows.replaceChildren(...list.map((snapshot) => this.#row(snapshot, writable)));
     if ((this.#name.value ?? '') === '') this.#name.value = nextName(list);
+  }
+
+  /** The memory of a machine can be kept while there is one. */
+  #offerState(): void {
+    this.#state.hidden = !(this.#session?.held && this.#around.machine.alive);
   }
 
   #row(snapshot: SnapshotInfo, writable: boolean): HTMLElement {
@@ -95,9 +107,15 @@ export class SnapshotsPanel implements Panel {
     const session = this.#session;
     const name = (this.#name.value ?? '').trim();
     if (session === undefined || name === '') return;
+    const { machine } = this.#around;
+    const withState = !this.#state.hidden && this.#state.checked;
+    const replaced = withState && this.#list.some((snapshot) => snapshot.name === name);
+    const text = `There is a snapshot “${name}” already. The new one takes its place in all drives of the machine.`;
+    if (replaced && !(await confirmed({ title: 'Replace the snapshot?', text, deed: 'Replace', danger: true }))) return;
     await this.#work('The snapshot was not taken', async () => {
+      if (withState) await machine.takeSnapshot(name);
       const take = (): Promise<SnapshotInfo> => session.change((disk) => disk.snapshots.create({ name }));
-      await (session.held ? this.#around.machine.whilePaused(take) : take());
+      if (!withState) await (session.held ? machine.whilePaused(take) : take());
       this.#name.value = '';
       this.#around.messages.success(`Snapshot ${name} is taken`);
     });
@@ -106,6 +124,38 @@ export class SnapshotsPanel implements Panel {
   async #revert(snapshot: SnapshotInfo): Promise<void> {
     const session = this.#session;
     if (session === undefined) return;
+    if (snapshot.vmStateSize > 0) return this.#revertMachine(session, snapshot);
+    await this.#revertDisk(session, snapshot);
+  }
+
+  /** Disks and memory: in the machine that is on if it is the same, else in one that starts from there. */
+  async #revertMachine(session: ImageSession, snapshot: SnapshotInfo): Promise<void> {
+    const { machine, find } = this.#around;
+    let settings: Awaited<ReturnType<typeof settingsOf>>;
+    try {
+      settings = await settingsOf(session, snapshot, find);
+    } catch (error) {
+      return this.#around.messages.error('The machine cannot go back to this snapshot', error);
+    }
+    // Of another emulator: the disk is of use all the same.
+    if (settings === undefined) return this.#revertDisk(session, snapshot);
+    const on = machine.settings;
+    const inPlace = machine.alive && on !== undefined && sameMachine(on, settings);
+    const other = machine.state === 'off' || inPlace ? '' : ' The machine that is on is stopped first.';
+    const when = dateTime(snapshot.dateSeconds * 1000);
+    const text = `The machine goes on from “${snapshot.name}” of ${when}: its memory and all of its disks go back. What was written since is lost, unless another snapshot has it.${other}`;
+    if (!(await confirmed({ title: 'Revert the machine to this snapshot?', text, deed: 'Revert', danger: true }))) return;
+    await this.#work('The machine was not reverted', async () => {
+      if (inPlace) await machine.revert(machineMoment(snapshot));
+      else {
+        await machine.stop();
+        await machine.start(settings, machineMoment(snapshot));
+      }
+      this.#around.messages.success(`The machine goes on from ${snapshot.name}`);
+    });
+  }
+
+  async #revertDisk(session: ImageSession, snapshot: SnapshotInfo): Promise<void> {
     const running = session.held ? ' The machine that runs on it is stopped first.' : '';
     const text = `The disk goes back to “${snapshot.name}” of ${dateTime(snapshot.dateSeconds * 1000)}. What was written since is lost, unless another snapshot has it.${running}`;
     if (!(await confirmed({ title: 'Revert to this snapshot?', text, deed: session.held ? 'Stop and revert' : 'Revert', danger: true }))) return;
@@ -123,7 +173,9 @@ export class SnapshotsPanel implements Panel {
     if (!(await confirmed({ title: 'Delete this snapshot?', text, deed: 'Delete', danger: true }))) return;
     await this.#work('The snapshot was not deleted', async () => {
       const remove = (): Promise<void> => session.change((disk) => disk.snapshots.delete(snapshot.id));
-      await (session.held ? this.#around.machine.whilePaused(remove) : remove());
+      const everywhere = (): Promise<void> => deleteEverywhere(session, snapshot, this.#around.find);
+      const deed = snapshot.vmStateSize > 0 ? everywhere : remove;
+      await (session.held ? this.#around.machine.whilePaused(deed) : deed());
       this.#around.messages.success(`Snapshot ${snapshot.name} is deleted`);
     });
   }

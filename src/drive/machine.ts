@@ -14,12 +14,16 @@ import type { AsyncSnapshots } from '../disk/async-disk.ts';
 import type { Drive } from './drive.ts';
 import type { Medium } from './medium.ts';
 
-/** A machine snapshot, or what there is of one. */
-export interface MachineSnapshot {
+/** What tells one set of snapshots from another. */
+export interface MachineMoment {
   readonly name: string;
   readonly date: Date;
   /** Guest clock in nanoseconds since power-on. */
   readonly vmClockNanoseconds: number;
+}
+
+/** A machine snapshot, or what there is of one. */
+export interface MachineSnapshot extends MachineMoment {
   /** Bytes of the machine's state; 0 where there is none. */
   readonly vmStateSize: number;
   /** The drives that have it, by name. */
@@ -28,6 +32,17 @@ export interface MachineSnapshot {
   readonly missing: readonly string[];
   /** It is on every writable drive, and has the machine's state: it can be loaded. */
   readonly complete: boolean;
+}
+
+/** What `loadMachine` takes besides. */
+export interface LoadMachineOptions {
+  /** Bytes to leave out at the beginning of the state. */
+  readonly offset?: number;
+  /**
+   * Called when everything was found in order, before the first drive changes: what is held back for the drives is to be forgotten. With the bytes
+   * that each drive will have. If it throws nothing changes.
+   */
+  readonly forget?: (sizes: ReadonlyMap<Drive, number>) => Promise<void>;
 }
 
 /** The state of a machine, whole or in pieces. */
@@ -109,7 +124,7 @@ export async function listMachines(drives: Iterable<Drive>): Promise<MachineSnap
  */
 export async function readMachineState(
   drives: Iterable<Drive>,
-  which: string | MachineSnapshot,
+  which: string | MachineMoment,
   range: { offset?: number; length?: number } = {},
 ): Promise<Uint8Array> {
   return readState(complete(setsOf(await membersOf(drives)), which), range);
@@ -122,8 +137,8 @@ export async function readMachineState(
  */
 export async function loadMachine(
   drives: Iterable<Drive>,
-  which: string | MachineSnapshot,
-  { offset = 0 }: { offset?: number } = {},
+  which: string | MachineMoment,
+  { offset = 0, forget }: LoadMachineOptions = {},
 ): Promise<{ snapshot: MachineSnapshot; state: Uint8Array }> {
   const set = complete(setsOf(await membersOf(drives)), which);
   for (const { drive, disk } of set.members)
@@ -132,6 +147,7 @@ export async function loadMachine(
         field: 'bitmap',
       });
   const state = await readState(set, { offset });
+  await forget?.(new Map(set.members.map(({ drive, snapshot }) => [drive, snapshot.diskSize])));
   const reverted: string[] = [];
   for (const { drive, disk, snapshot } of set.members) {
     try {
@@ -147,10 +163,15 @@ export async function loadMachine(
 }
 
 /** Deletes a snapshot from all writable drives: all sets of a name, or exactly the one given. Throws `not-found` if none of them has it. */
-export async function deleteMachine(drives: Iterable<Drive>, which: string | MachineSnapshot): Promise<void> {
+export async function deleteMachine(drives: Iterable<Drive>, which: string | MachineMoment): Promise<void> {
   const sets = setsOf(await membersOf(drives, { tolerant: true })).filter((set) => matches(set, which));
   if (sets.length === 0) throw notFound(which);
   for (const set of sets) await deleteSet(set);
+}
+
+/** Which set a snapshot of one drive belongs to. */
+export function machineMoment(snapshot: SnapshotInfo): MachineMoment {
+  return { name: setName(snapshot), date: dateOf(snapshot), vmClockNanoseconds: snapshot.vmClockNanoseconds };
 }
 
 /** The drive with the state first: without it the rest is no set any more. */
@@ -193,9 +214,7 @@ function setsOf(members: readonly Member[]): MachineSet[] {
     const vmStateSize = Math.max(...set.map((member) => member.snapshot.vmStateSize));
     const missing = members.filter(({ drive }) => !set.some((member) => member.drive === drive)).map(({ drive }) => drive.name);
     return {
-      name: setName(snapshot),
-      date: dateOf(snapshot),
-      vmClockNanoseconds: snapshot.vmClockNanoseconds,
+      ...machineMoment(snapshot),
       vmStateSize,
       drives: set.map(({ drive }) => drive.name),
       missing,
@@ -205,16 +224,16 @@ function setsOf(members: readonly Member[]): MachineSet[] {
   });
 }
 
-function matches(set: MachineSet, which: string | MachineSnapshot): boolean {
+function matches(set: MachineSet, which: string | MachineMoment): boolean {
   if (typeof which === 'string') return set.name === which;
   return set.name === which.name && set.date.getTime() === which.date.getTime() && set.vmClockNanoseconds === which.vmClockNanoseconds;
 }
 
-const notFound = (which: string | MachineSnapshot): DiskError =>
+const notFound = (which: string | MachineMoment): DiskError =>
   new DiskError('not-found', `There is no machine snapshot "${typeof which === 'string' ? which : which.name}"`, { field: 'snapshot' });
 
 /** The set that can be loaded: of several, the newest. */
-function complete(sets: readonly MachineSet[], which: string | MachineSnapshot): MachineSet {
+function complete(sets: readonly MachineSet[], which: string | MachineMoment): MachineSet {
   const named = sets.filter((set) => matches(set, which));
   const found = named.findLast((set) => set.complete);
   if (found) return found;

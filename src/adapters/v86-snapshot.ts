@@ -1,0 +1,148 @@
+/**
+ * Snapshots of a machine in v86: its disks and its memory at one moment. Saving stops the emulator, brings what the adapter holds to the disks,
+ * takes v86's state (in which the disks are but names: `V86Disk.get_state`), and lets the guest go on. Loading gives up what is not saved, reverts
+ * the disks, forgets what is in memory of them and restores the state.
+ *
+ * In the image v86's state comes after a head: a line that says what it is, how long it is, and in JSON what the embedder wants to know before
+ * it makes the machine that the state is for (its memory, say), and the name that the disks' contents have in the state.
+ */
+import { roundUp } from '../base/bytes.ts';
+import { DiskError } from '../base/errors.ts';
+import { KiB, MiB } from '../base/units.ts';
+import type { AsyncDisk } from '../disk/async-disk.ts';
+import type { Drive } from '../drive/drive.ts';
+import { loadMachine, type MachineMoment, type MachineSnapshot, readMachineState, saveMachine } from '../drive/machine.ts';
+import { newGeneration } from './v86-disk.ts';
+import type { V86Drive } from './v86-drive.ts';
+
+/** What is asked of v86. */
+export interface V86Emulator {
+  is_running(): boolean;
+  stop(): Promise<void>;
+  run(): Promise<void>;
+  save_state(): Promise<ArrayBuffer>;
+  restore_state(state: ArrayBuffer): Promise<void>;
+}
+
+/** What `saveV86Machine` takes. */
+export interface SaveV86Options {
+  /** Default `vm-YYYYMMDDHHMMSS`. A snapshot of this name is replaced. */
+  readonly name?: string;
+  /** Anything that JSON holds: `readV86Settings` gives it back. */
+  readonly settings?: unknown;
+  /** Called with the bytes of the state that are written. */
+  readonly onProgress?: (done: number) => void;
+}
+
+interface Head {
+  /** Bytes of the head: v86's state follows. */
+  readonly length: number;
+  readonly generation: string;
+  readonly settings: unknown;
+}
+
+const MAGIC = 'tabdisk: a machine of v86\n';
+/** The head is a multiple of this. */
+const HEAD_UNIT = 4 * KiB;
+const HEAD_LIMIT = MiB;
+
+/**
+ * Takes a snapshot of all that the guest can write, and of its memory. The guest stands still meanwhile and goes on afterwards if it was running. Throws as
+ * `saveMachine` does; `read-only` for a disk whose changes are kept in memory only; or why a disk cannot be saved.
+ */
+export async function saveV86Machine(emulator: V86Emulator, slots: Iterable<V86Drive>, options: SaveV86Options = {}): Promise<MachineSnapshot> {
+  const { settings, ...rest } = options;
+  const all = [...slots];
+  return whileStopped(emulator, async () => {
+    for (const slot of all) await slot.settle();
+    const generation = newGeneration();
+    for (const { image } of all) if (image) image.generation = generation;
+    const state = new Uint8Array(await emulator.save_state());
+    return saveMachine(drivesOf(all), { ...rest, state: [encodeHead(generation, settings), state] });
+  });
+}
+
+/**
+ * Brings the disks and the guest's memory back to a snapshot. The guest goes on from there if it was running. What was not saved is lost; if the
+ * snapshot cannot be loaded (see `loadMachine`) nothing is, and the guest goes on as it was. After a later failure the emulator is left stopped: its
+ * disks are no longer what the guest knows.
+ */
+export async function loadV86Machine(emulator: V86Emulator, slots: Iterable<V86Drive>, which: string | MachineMoment): Promise<MachineSnapshot> {
+  const all = [...slots];
+  const drives = drivesOf(all);
+  let touched = false;
+  const forget = async (sizes: ReadonlyMap<Drive, number>) => {
+    for (const slot of all) slot.requireSize(sizes.get(slot.drive));
+    touched = true;
+    for (const { image } of all) await image?.abandon();
+  };
+  return whileStopped(
+    emulator,
+    async () => {
+      const { length, generation } = await readHead((range) => readMachineState(drives, which, range));
+      const { snapshot, state } = await loadMachine(drives, which, { offset: length, forget });
+      for (const { image } of all) await image?.invalidate({ discard: true, generation });
+      await emulator.restore_state(state.buffer as ArrayBuffer);
+      return snapshot;
+    },
+    () => !touched,
+  );
+}
+
+/**
+ * The settings that a snapshot of v86 was saved with, from the disk that keeps the state. Throws `not-found`, or `wrong-format` if there is no state or it
+ * is another emulator's.
+ */
+export async function readV86Settings(disk: Pick<AsyncDisk, 'snapshots'>, idOrName: string): Promise<unknown> {
+  return (await readHead((range) => disk.snapshots.readVmState(idOrName, range))).settings;
+}
+
+const drivesOf = (slots: readonly V86Drive[]): Drive[] => slots.map(({ drive }) => drive);
+
+/** Runs `work` with the emulator stopped; it goes on afterwards unless `work` failed and `recoverable` says no. */
+async function whileStopped<T>(emulator: V86Emulator, work: () => Promise<T>, recoverable = () => true): Promise<T> {
+  const running = emulator.is_running();
+  if (running) await emulator.stop();
+  let goOn = false;
+  try {
+    const result = await work();
+    goOn = true;
+    return result;
+  } finally {
+    if (running && (goOn || recoverable())) await emulator.run();
+  }
+}
+
+function encodeHead(generation: string, settings: unknown): Uint8Array {
+  const json = new TextEncoder().encode(JSON.stringify({ generation, settings }));
+  const magic = new TextEncoder().encode(MAGIC);
+  const head = new Uint8Array(roundUp(magic.length + 8 + json.length, HEAD_UNIT));
+  if (head.length > HEAD_LIMIT) throw new DiskError('refused', 'The settings of a machine take at most 1 MiB', { field: 'settings' });
+  head.set(magic);
+  const numbers = new DataView(head.buffer);
+  numbers.setUint32(magic.length, head.length, true);
+  numbers.setUint32(magic.length + 4, json.length, true);
+  head.set(json, magic.length + 8);
+  return head;
+}
+
+async function readHead(read: (range: { length: number }) => Promise<Uint8Array>): Promise<Head> {
+  const foreign = (what: string) => new DiskError('wrong-format', `The machine state is not one of v86 as tabdisk keeps it: ${what}`);
+  const start = await read({ length: HEAD_UNIT }).catch((error) => {
+    throw error instanceof DiskError && error.kind === 'out-of-bounds' ? foreign('it is too short') : error;
+  });
+  if (new TextDecoder('latin1').decode(start.subarray(0, MAGIC.length)) !== MAGIC) throw foreign('it begins otherwise');
+  const numbers = new DataView(start.buffer, start.byteOffset);
+  const length = numbers.getUint32(MAGIC.length, true);
+  const jsonLength = numbers.getUint32(MAGIC.length + 4, true);
+  if (length > HEAD_LIMIT || length < MAGIC.length + 8 + jsonLength) throw foreign('its head is damaged');
+  const head = length > HEAD_UNIT ? await read({ length }) : start;
+  try {
+    const text = new TextDecoder().decode(head.subarray(MAGIC.length + 8, MAGIC.length + 8 + jsonLength));
+    const { generation, settings } = JSON.parse(text) as { generation: unknown; settings: unknown };
+    if (typeof generation === 'string') return { length, generation, settings };
+  } catch {
+    // Said below.
+  }
+  throw foreign('its head is damaged');
+}
