@@ -112,13 +112,13 @@ export interface FloppyChoice {
 }
 
 /**
- * The format of a medium in a drive. A format of its size counts first if it is for this drive, then if it is for this drive's size of
- * disk, then at all; without one it is the first format of the drive (of a 2.88 MB drive for `auto`).
+ * The format of a medium in a drive: one of its size for this drive, else one of its size for this drive's size of disk, else the first for the
+ * drive. An `auto` drive takes any of its size, else the first for a 2.88 MB drive.
  */
 export function chooseFloppyFormat(sectors: number, drive: FloppyDriveChoice = 'auto'): FloppyChoice {
   const fitting = floppyFormatsOfSize(sectors);
   const type = drive === 'auto' ? (fitting[0]?.drive ?? FALLBACK_DRIVE) : drive;
-  const exact = fitting.find((format) => format.drive === type) ?? fitting.find((format) => mediumOf(format.drive) === mediumOf(type)) ?? fitting[0];
+  const exact = fitting.find((format) => format.drive === type) ?? fitting.find((format) => mediumOf(format.drive) === mediumOf(type));
   if (exact) return { format: exact, exact: true };
   const first = FLOPPY_FORMATS.find((format) => format.drive === type);
   assert(first, 'the table has formats for every drive type');

@@ -59,6 +59,39 @@ it('the table is complete and in order', () => {
   expect(FLOPPY_DRIVE_CODES).toEqual({ '144': 0, '288': 1, '120': 2, none: 3 });
 });
 
+/** Sectors, and what they are in a drive of type 144, 288, 120 and auto; a dash where only the drive decides. */
+const CHOICES = `
+320, -, -, 120 250k 8/40 h1, 120 250k 8/40 h1
+360, -, -, 120 300k 9/40 h1, 120 300k 9/40 h1
+640, -, -, 120 250k 8/40 h2, 120 250k 8/40 h2
+720, 144 250k 9/80 h1, 144 250k 9/80 h1, 120 300k 9/40 h2, 120 300k 9/40 h2
+820, -, -, 120 300k 10/41 h2, 120 300k 10/41 h2
+840, -, -, 120 300k 10/42 h2, 120 300k 10/42 h2
+1440, 144 250k 9/80 h2, 144 250k 9/80 h2, 120 250k 9/80 h2, 144 250k 9/80 h2
+1600, 144 250k 10/80 h2, 144 250k 10/80 h2, -, 144 250k 10/80 h2
+1640, 144 250k 10/82 h2, 144 250k 10/82 h2, -, 144 250k 10/82 h2
+1660, 144 250k 10/83 h2, 144 250k 10/83 h2, -, 144 250k 10/83 h2
+1760, -, -, 120 250k 11/80 h2, 120 250k 11/80 h2
+2080, 144 250k 13/80 h2, 144 250k 13/80 h2, -, 144 250k 13/80 h2
+2240, 144 250k 14/80 h2, 144 250k 14/80 h2, -, 144 250k 14/80 h2
+2400, -, -, 120 500k 15/80 h2, 120 500k 15/80 h2
+2880, 144 500k 18/80 h2, 144 500k 18/80 h2, 120 500k 18/80 h2, 144 500k 18/80 h2
+2952, -, -, 120 500k 18/82 h2, 120 500k 18/82 h2
+2988, -, -, 120 500k 18/83 h2, 120 500k 18/83 h2
+3200, 144 500k 20/80 h2, 144 500k 20/80 h2, 120 500k 20/80 h2, 144 500k 20/80 h2
+3360, 144 500k 21/80 h2, 144 500k 21/80 h2, -, 144 500k 21/80 h2
+3444, 144 500k 21/82 h2, 144 500k 21/82 h2, -, 144 500k 21/82 h2
+3486, 144 500k 21/83 h2, 144 500k 21/83 h2, -, 144 500k 21/83 h2
+3520, 144 500k 22/80 h2, 144 500k 22/80 h2, -, 144 500k 22/80 h2
+3680, 144 500k 23/80 h2, 144 500k 23/80 h2, -, 144 500k 23/80 h2
+3840, 144 500k 24/80 h2, 144 500k 24/80 h2, -, 144 500k 24/80 h2
+5760, 288 1000k 36/80 h2, 288 1000k 36/80 h2, -, 288 1000k 36/80 h2
+6240, 288 1000k 39/80 h2, 288 1000k 39/80 h2, -, 288 1000k 39/80 h2
+6400, 288 1000k 40/80 h2, 288 1000k 40/80 h2, -, 288 1000k 40/80 h2
+7040, 288 1000k 44/80 h2, 288 1000k 44/80 h2, -, 288 1000k 44/80 h2
+7680, 288 1000k 48/80 h2, 288 1000k 48/80 h2, -, 288 1000k 48/80 h2
+`.trim();
+
 const short = ({ format, exact }: ReturnType<typeof chooseFloppyFormat>) => `${line(format).trim()}${exact ? '' : ' inexact'}`;
 
 describe('the format of a medium', () => {
@@ -71,16 +104,24 @@ describe('the format of a medium', () => {
     }
   });
 
-  it('prefers the drive, then its size of disk, then any of that size', () => {
+  it('prefers the drive, then its size of disk', () => {
     expect(short(chooseFloppyFormat(2880, '120'))).toBe('120 500k 18/80 h2');
     expect(short(chooseFloppyFormat(2880, '144'))).toBe('144 500k 18/80 h2');
     // A 2.88 MB drive has no 720 KiB format, but 1.44 MB disks have its size.
     expect(short(chooseFloppyFormat(1440, '288'))).toBe('144 250k 9/80 h2');
     expect(short(chooseFloppyFormat(720, '288'))).toBe('144 250k 9/80 h1');
     expect(short(chooseFloppyFormat(720))).toBe('120 300k 9/40 h2');
-    // 5.25 inch disks do not fit, but that is what it looks like.
-    expect(short(chooseFloppyFormat(2400, '144'))).toBe('120 500k 15/80 h2');
-    expect(short(chooseFloppyFormat(5760, '120'))).toBe('288 1000k 36/80 h2');
+    // A disk of the other size does not fit, whatever it holds.
+    expect(short(chooseFloppyFormat(2400, '144'))).toBe('144 500k 18/80 h2 inexact');
+    expect(short(chooseFloppyFormat(5760, '120'))).toBe('120 500k 15/80 h2 inexact');
+  });
+
+  it('every size in every drive', () => {
+    const sizes = [...new Set(FLOPPY_FORMATS.map(formatSectors))].sort((a, b) => a - b);
+    const drives = ['144', '288', '120', 'auto'] as const;
+    const one = ({ format, exact }: ReturnType<typeof chooseFloppyFormat>) => (exact ? line(format).trim() : '-');
+    const rows = sizes.map((sectors) => [sectors, ...drives.map((drive) => one(chooseFloppyFormat(sectors, drive)))].join(', '));
+    expect(rows.join('\n')).toBe(CHOICES);
   });
 
   it('without one of its size it is the first of the drive', () => {

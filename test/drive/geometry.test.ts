@@ -85,6 +85,36 @@ describe('partition tables', () => {
   });
 });
 
+describe('tables as tools write them', () => {
+  const MIB = 2048;
+  /** The 16 bytes of each entry, total sectors, the table's geometry, and what the disk gets. */
+  const cases: [string, string[], number, [number, number, number] | undefined, [number, number, number], string][] = [
+    ['DOS 6, 40 MB', ['80010100060f3fd13f000000914d0100'], 85680, [85, 16, 63], [85, 16, 63], 'none'],
+    ['DOS 3.3, 20 MB of an XT', ['8001010004031164110000002fa20000'], 41820, [615, 4, 17], [615, 4, 17], 'none'],
+    ['Windows 98, FAT32 by LBA', ['800101000cfe3f043f0000003c340100'], 512 * MIB, [65, 255, 63], [1040, 16, 63], 'large'],
+    ['Windows XP, 8 GB', ['8001010007feffff3f0000007d3a0001'], 8192 * MIB, [1044, 255, 63], [16383, 16, 63], 'lba'],
+    ['fdisk of Linux, at 1 MiB', ['0020210083be320c0008000000180300'], 100 * MIB, [21, 191, 50], [203, 16, 63], 'large'],
+    ['fdisk of Linux, past what CHS can say', ['0020210083feffff0008000000f8ff00'], 8192 * MIB, [1044, 255, 63], [16383, 16, 63], 'lba'],
+    ['an EFI protective entry', ['00000200eeffffff01000000ffff3f00'], 2048 * MIB, [260, 256, 63], [4161, 16, 63], 'large'],
+    ['an EFI protective entry on a small disk: less than a cylinder', ['00000200eeffffff010000000f270000'], 10000, undefined, [9, 16, 63], 'none'],
+    ['a CD image that boots from USB: 64 heads, 32 sectors', ['80000100173f20010000000000180000'], 700 * MIB, [700, 64, 32], [1422, 16, 63], 'large'],
+    ['a BSD slice in the fourth entry', ['', '', '', '80010100a50f3f133f000000c1ae0000'], 100800, [100, 16, 63], [100, 16, 63], 'none'],
+    ['an extended partition alone', ['', '0001010a050f3fbcd0270000c0bb0200'], 190512, [189, 16, 63], [189, 16, 63], 'none'],
+    ['OpenBSD and a huge disk: no cylinders to count', ['80010200a6fe3f013f000000ffffff7f'], 200_000 * MIB, undefined, [16383, 16, 63], 'lba'],
+    ['4 TB, addressed by LBA alone', ['00feffff83feffff00080000fff7ffff'], 4 * 1024 * 1024 * MIB, undefined, [16383, 16, 63], 'lba'],
+  ];
+  it.each(cases)('%s', (_name, entries, total, written, chosen, translation) => {
+    const sector = table([]);
+    for (const [index, hex] of entries.entries()) sector.set(Buffer.from(hex, 'hex'), 0x1be + 16 * index);
+    const chs = ([cylinders, heads, sectors]: [number, number, number]) => ({ cylinders, heads, sectors });
+    expect(partitionTableGeometry(sector, total)).toEqual(written && chs(written));
+    const source = written ? 'partition-table' : 'default';
+    expect(guessGeometry(sector, total)).toMatchObject({ chs: chs(chosen), translation, source });
+    // v86 looks at the table by the same rule.
+    expect(describeGeometry(sector, total).v86).toEqual(chs(chosen));
+  });
+});
+
 describe('defaults', () => {
   it.each([
     [0, 2],

@@ -1,10 +1,13 @@
 /** Devices, trays and media: who may take what when, and the order in which everybody hears of it. */
 import { describe, expect, test } from 'vitest';
+import { OptionSet } from '../../src/base/options.ts';
 import { KiB } from '../../src/base/units.ts';
+import { openGraph } from '../../src/disk/graph.ts';
 import type { DriveEvent } from '../../src/drive/bay.ts';
 import { CdTray, type DriveDevice } from '../../src/drive/device.ts';
 import { Drive } from '../../src/drive/drive.ts';
 import type { Medium } from '../../src/drive/medium.ts';
+import { memoryStorage } from '../../src/storage/memory.ts';
 import { pattern } from '../adapters/slow-disk.ts';
 import { faultyDisk, faultyDrive, SIDES, settle } from './faulty.ts';
 
@@ -279,6 +282,20 @@ test('a new size is told to the device, then to everybody', async () => {
   expect(order).toHaveLength(2);
   drive.noteSize();
   expect(order.slice(2)).toEqual(['device 4096', 'resize 4096']);
+});
+
+test('a size that the image refuses to change stays, and nobody hears of it', async () => {
+  const order: string[] = [];
+  const window = OptionSet.fromTree({ driver: 'raw', size: 8 * KiB, file: { driver: 'file', filename: 'whole' } });
+  const disk = await openGraph({ options: window }, { readOnly: false, openFile: () => memoryStorage({ bytes: new Uint8Array(64 * KiB) }) });
+  const drive = new Drive();
+  drive.attach({ name: 'ide0', resized: (size) => order.push(`device ${size}`) });
+  drive.insert(disk);
+  written(order, drive);
+  await expect(drive.resize(4 * KiB)).rejects.toMatchObject({ kind: 'refused', message: expect.stringContaining('fixed-size') });
+  expect([drive.size, drive.sectors, order]).toEqual([8 * KiB, 16, []]);
+  await drive.close();
+  expect([drive.size, drive.sectors]).toEqual([0, 0]);
 });
 
 describe('a device that holds something back', () => {

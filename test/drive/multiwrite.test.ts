@@ -1,4 +1,5 @@
 /** Multiwrite against the naive model: one write after another into an array. */
+import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import type { DiskError } from '../../src/base/errors.ts';
 import { KiB } from '../../src/base/units.ts';
@@ -36,6 +37,40 @@ describe('merging', () => {
     const result = new Uint8Array(8192);
     for (const { offset, bytes } of merged) result.set(bytes, offset);
     expectBytes(result, model);
+  });
+
+  test('any writes: what one after another leaves, in order, disjoint, and none that could be one with its neighbour', () => {
+    const size = 64;
+    const write = fc.record({ offset: fc.nat(size), length: fc.nat(24) });
+    const property = fc.property(fc.array(write, { maxLength: 12 }), fc.integer({ min: 2, max: 6 }), (shapes, limit) => {
+      const writes = shapes.map(({ offset, length }, index) => at(offset, Math.min(length, size - offset), index + 1));
+      const merged = mergeWrites(writes, limit);
+      const [model, result] = [new Uint8Array(size), new Uint8Array(size)];
+      for (const { offset, bytes } of writes) model.set(bytes, offset);
+      for (const { offset, bytes } of merged) result.set(bytes, offset);
+      expectBytes(result, model);
+      const ends = merged.map(({ offset, bytes }) => offset + bytes.length);
+      expect(merged.every(({ offset, bytes }, index) => bytes.length > 0 && offset >= (ends[index - 1] ?? 0))).toBe(true);
+      // Without a limit on pieces neighbours are always one.
+      const whole = mergeWrites(writes);
+      expect(
+        whole.every(({ offset }, index) => index === 0 || offset > (whole[index - 1]?.offset ?? 0) + (whole[index - 1]?.bytes.length ?? 0)),
+      ).toBe(true);
+    });
+    // A failure names its seed and the smallest writes that fail.
+    fc.assert(property, { numRuns: 500 });
+  });
+
+  test('a write that encloses a later one keeps its tail, wherever that lies', () => {
+    const property = fc.property(fc.integer({ min: 0, max: 40 }), fc.integer({ min: 0, max: 40 }), (start, length) => {
+      const merged = mergeWrites([at(8, 48, 1), at(8 + Math.min(start, 47), Math.min(length, 48 - Math.min(start, 47)), 2), at(56, 4, 3)]);
+      const result = new Uint8Array(64);
+      for (const { offset, bytes } of merged) result.set(bytes, offset);
+      const model = new Uint8Array(64).fill(1, 8, 56).fill(3, 56, 60);
+      model.fill(2, 8 + Math.min(start, 47), 8 + Math.min(start, 47) + Math.min(length, 48 - Math.min(start, 47)));
+      expect([shape(merged), result]).toEqual([[[8, 52]], model]);
+    });
+    fc.assert(property, { numRuns: 100 });
   });
 
   test('never above 1024 pieces', () => {
