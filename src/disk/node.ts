@@ -22,6 +22,8 @@ import { zeroRange, zeroUnit } from './zero-range.ts';
 
 /** A fresh run up to this size is filled in memory and written in one call; more is written around the request's bytes. */
 const MERGE_LIMIT = 512 * 1024;
+/** The old bytes on both sides of a write up to this size are read in one call with what lies between. */
+const READ_OVER = 16 * 1024;
 
 export type { MapRun } from './map-run.ts';
 export type { ZeroOptions } from './node-types.ts';
@@ -114,6 +116,7 @@ export class BlockNode implements Storage {
     const unit = this.driver.clusterSize || 1;
     const start = roundDown(offset, unit);
     const end = Math.min(roundUp(offset + length, unit), this.size);
+    if (this.filtered) return yield* this.#copyUpBelow(this.filtered, offset, Math.min(length, this.size - offset));
     if (start >= end || !(yield* showsBacking(this.driver, start, end))) return;
     yield* this.#change(start, end - start, () => copyUpRange(this.driver, start, end, this.#held));
   }
@@ -125,6 +128,13 @@ export class BlockNode implements Storage {
       write: (at, bytes) => this.#writeRange(at, bytes),
       zero: (at, count) => this.#zeroRange(at, count, {}),
     };
+  }
+
+  /** The same where a layer is on top: what it hears of is that a read becomes a write. */
+  *#copyUpBelow(below: BlockNode, offset: number, length: number): Io<void> {
+    const { debugEvent } = this.driver.storage;
+    if (debugEvent && (yield* showsBacking(below.driver, offset, offset + length))) yield* debugEvent('cor_write');
+    yield* below.copyUp(offset, length);
   }
 
   /**
@@ -410,9 +420,12 @@ export class BlockNode implements Storage {
         yield* storage.write(hostOffset, bytes);
       } else if (fresh.end - fresh.start <= MERGE_LIMIT) {
         const whole = new Uint8Array(fresh.end - fresh.start);
-        yield* this.#readOld(fresh.start, whole.subarray(0, head));
+        if (head > 0 && tail > 0 && bytes.length <= READ_OVER) yield* this.#readOld(fresh.start, whole);
+        else {
+          yield* this.#readOld(fresh.start, whole.subarray(0, head));
+          yield* this.#readOld(offset + bytes.length, whole.subarray(head + bytes.length));
+        }
         whole.set(bytes, head);
-        yield* this.#readOld(offset + bytes.length, whole.subarray(head + bytes.length));
         if (this.#debug) yield* this.#debug('write_aio');
         if (this.#debug) yield* this.#debug('cow_write');
         yield* storage.write(hostOffset - head, whole);

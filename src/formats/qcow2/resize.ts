@@ -79,12 +79,15 @@ export function* dropPast(meta: Metadata, size: number): Io<void> {
     at = next;
   }
   yield* meta.flush();
+  let dropped = 0;
   for (let index = l1EntriesFor(size, meta.header); index < meta.l1Size; index++) {
     const { offset } = meta.l1(index);
     if (offset === 0) continue;
+    if (meta.debug && dropped++ === 0) yield* meta.debug('l1_shrink_write_table');
     meta.setL1(index, 0);
     meta.l2.drop(offset);
     meta.refcounts.free(offset, meta.clusterSize);
   }
+  if (meta.debug && dropped > 0) yield* meta.debug('l1_shrink_free_l2_clusters');
   yield* meta.flush();
 }
