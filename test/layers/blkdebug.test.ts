@@ -1,7 +1,7 @@
 /** The debugging layer by itself: rules and states, stops, limits. That the words and events are QEMU's is shown beside the real programs. */
 import { describe, expect, it } from 'vitest';
 import { DiskError } from '../../src/base/errors.ts';
-import { runAsync, runSync } from '../../src/base/io.ts';
+import { type Io, runAsync, runSync } from '../../src/base/io.ts';
 import { OptionSet } from '../../src/base/options.ts';
 import { findDebugger, memoryStorage, openDisk } from '../../src/index.ts';
 import { BlkdebugStorage, type MediumLimits } from '../../src/layers/blkdebug.ts';
@@ -77,22 +77,22 @@ describe('rules', () => {
 class Noted extends FilterStorage {
   readonly asked: string[] = [];
 
-  override read(offset: number, into: Uint8Array) {
+  override read(offset: number, into: Uint8Array): Io<void> {
     this.asked.push(`read ${offset} ${into.length}`);
     return super.read(offset, into);
   }
 
-  override write(offset: number, bytes: Uint8Array) {
+  override write(offset: number, bytes: Uint8Array): Io<void> {
     this.asked.push(`write ${offset} ${bytes.length}`);
     return super.write(offset, bytes);
   }
 
-  override zero(offset: number, length: number, options?: { readonly unmap?: boolean }) {
+  override zero(offset: number, length: number, options?: { readonly unmap?: boolean }): Io<void> {
     this.asked.push(`zero ${offset} ${length}`);
     return super.zero(offset, length, options);
   }
 
-  override discard(offset: number, length: number) {
+  override discard(offset: number, length: number): Io<void> {
     this.asked.push(`discard ${offset} ${length}`);
     return super.discard(offset, length);
   }
