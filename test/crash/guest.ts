@@ -354,7 +354,8 @@ export function requireRawRight(bytes: Uint8Array, { states }: Expectation): voi
 
 async function requireState(disk: Disk, right: Right): Promise<void> {
   if (disk.size !== right.sectors.length * SECTOR) throw new Error(`the disk has ${disk.size / SECTOR} sectors, right: ${right.sectors.length}`);
-  requireSectors(await disk.read(0, disk.size), right.sectors, 'sector');
+  const now = await disk.read(0, disk.size);
+  requireSectors(now, right.sectors, 'sector');
   if (right.backing !== undefined && right.backing !== named(disk)) throw new Error(`the backing file is ${named(disk)}, right: ${right.backing}`);
   if (right.bitmaps) await requireBitmaps(disk, right.bitmaps);
   const names = (await disk.snapshots.list()).map(({ name }) => name);
@@ -362,12 +363,30 @@ async function requireState(disk: Disk, right: Right): Promise<void> {
   for (const [name, contents] of right.snapshots) {
     const view = await disk.snapshots.open(name);
     if (view.size !== contents.length * SECTOR) throw new Error(`snapshot ${name} has ${view.size} bytes`);
-    requireSectors(await view.read(0, view.size), contents, `snapshot ${name}, sector`);
+    const then = await view.read(0, view.size);
+    requireSectors(then, contents, `snapshot ${name}, sector`);
     await view.close();
+    await requireChangesTold(disk, name, { now, then });
     const bytes = Number(name.split('=')[1] ?? 0);
     if (Buffer.compare(await disk.snapshots.readVmState(name), machineState(name, bytes)) !== 0)
       throw new Error(`snapshot ${name} has other machine state`);
   }
+}
+
+/** Throws if the disk differs from a snapshot where it claims not to; past the snapshot's end that is wherever it is not zero. */
+async function requireChangesTold(disk: Disk, name: string, { now, then }: { now: Uint8Array; then: Uint8Array }): Promise<void> {
+  const before = new Uint8Array(now.length);
+  before.set(then.subarray(0, now.length));
+  let at = 0;
+  const requireSame = (end: number): void => {
+    if (Buffer.compare(now.subarray(at, end), before.subarray(at, end)) !== 0)
+      throw new Error(`from ${at} to ${end} the disk differs from snapshot ${name}, and does not tell`);
+  };
+  for await (const { start, length } of disk.snapshots.changes(name)) {
+    requireSame(start);
+    at = start + length;
+  }
+  requireSame(now.length);
 }
 
 /** Bytes that a name tells: a third of them in long stretches of zeros. */

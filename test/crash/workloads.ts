@@ -146,6 +146,20 @@ function besides(guest: Guest, random: Random): () => void {
   };
 }
 
+/** Much that a snapshot does not have, and some that it has again; what changed since each must be told after any cut. */
+async function changes(guest: Guest, random: Random, { cluster, resizes }: { cluster: number; resizes: boolean }): Promise<void> {
+  for (let i = 0; i < 4; i++) {
+    await mixture(guest, random, { count: 5, most: 2 * cluster, cluster, discards: resizes });
+    await guest.snapshot(`s${i}`);
+    await mixture(guest, random, { count: 3, most: cluster, cluster, discards: resizes });
+    const sector = random.between(0, Math.floor((guest.sectors - 1) / cluster)) * cluster;
+    await guest.writeCompressed(sector, Math.min(guest.sectors - sector, cluster));
+    if (resizes) for (let times = 0; times < 2; times++) await guest.resize(random.between(60, 400));
+    if (i % 2 === 1) await guest.apply(`s${random.between(0, i)}`);
+  }
+  await guest.delete('s1');
+}
+
 /** Sessions: each writes while bitmaps note it, changes them, and ends with the image closed. */
 async function bitmaps(guest: Guest, random: Random, cluster: number): Promise<void> {
   for (let session = 0; session < 5; session++) {
@@ -383,6 +397,18 @@ export const workloads: readonly Workload[] = [
           await guest.rebase({ name, format: 'qcow2' }, resolve);
         }
       },
+    }),
+  ),
+  ...[
+    { options: SMALL },
+    { options: { cluster_size: 4096 } },
+    { options: { cluster_size: 4096 }, backing: 'longer' as const },
+    { options: { cluster_size: 16384, extended_l2: 'on' }, backing: 'shorter' as const },
+  ].map(({ options, backing = undefined }) =>
+    qcow2(`what changed since snapshots${backing ? ` over a ${backing} backing file` : ''}`, options, {
+      sectors: 300,
+      ...(backing ? { backing } : {}),
+      run: (guest, random) => changes(guest, random, { cluster: options.cluster_size / 512, resizes: !backing }),
     }),
   ),
   ...[SMALL, { cluster_size: 4096 }, { ...SMALL, refcount_bits: 4 }].map((options) =>

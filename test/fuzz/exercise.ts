@@ -6,6 +6,7 @@ import { inspect } from '../../src/disk/inspect.ts';
 import { openDisk } from '../../src/disk/open.ts';
 import { memoryStorage } from '../../src/storage/memory.ts';
 import type { Random } from '../random.ts';
+import { SECRET } from './secret.ts';
 
 const MOST_RUNS = 300;
 const MOST_READ = 16 * 1024;
@@ -24,13 +25,37 @@ async function attempt<T>(what: string, body: () => Promise<T>): Promise<T | und
 const base = new Uint8Array(150_000).fill(7);
 const resolve = () => ({ storage: memoryStorage({ bytes: base, readOnly: true }), format: 'raw' });
 
+/** Iterations of key derivation that are tried: an image may ask for so many that it takes minutes, and is right to. */
+const MOST_ITERATIONS = 20_000;
+
+/** The passphrase, if the image is encrypted and trying it takes no time worth mentioning. */
+async function secretFor(bytes: Uint8Array, format: string): Promise<{ secret?: string }> {
+  const qcow2Method = bytes[35] ?? 0;
+  if (format === 'qcow2' && qcow2Method !== 2) return qcow2Method === 1 ? { secret: SECRET } : {};
+  if (format !== 'qcow2' && format !== 'luks') return {};
+  const facts = await attempt('open for its facts', () =>
+    openDisk(memoryStorage({ bytes, readOnly: true }), { format, readOnly: true, noData: true, noBacking: true }),
+  );
+  const info = await attempt('facts', async () => facts?.info());
+  await facts?.close();
+  const data = (format === 'luks' ? info?.['format-specific']?.data : info?.['format-specific']?.data['encrypt']) as LuksFacts | undefined;
+  const iterations = (data?.slots ?? []).reduce((sum, { iters = 0 }) => sum + iters + (data?.['master-key-iters'] ?? 0), 0);
+  return iterations <= MOST_ITERATIONS ? { secret: SECRET } : {};
+}
+
+interface LuksFacts {
+  readonly slots?: readonly { readonly iters?: number }[];
+  readonly 'master-key-iters'?: number;
+}
+
 export async function exercise(bytes: Uint8Array, format: string, random: Random): Promise<void> {
   await attempt('inspect', () => inspect(memoryStorage({ bytes, readOnly: true })));
-  const disk = await attempt('open', () => openDisk(memoryStorage({ bytes, readOnly: true }), { format, readOnly: true, resolve }));
+  const options = { format, resolve, ...(await secretFor(bytes, format)) };
+  const disk = await attempt('open', () => openDisk(memoryStorage({ bytes, readOnly: true }), { ...options, readOnly: true }));
   if (disk) await readOnlyUses(disk);
-  const writable = await attempt('open for writing', () => openDisk(memoryStorage({ bytes }), { format, resolve }));
+  const writable = await attempt('open for writing', () => openDisk(memoryStorage({ bytes }), options));
   if (writable) await writingUses(writable, random);
-  const damaged = await attempt('open for repair', () => openDisk(memoryStorage({ bytes }), { format, resolve, repair: true }));
+  const damaged = await attempt('open for repair', () => openDisk(memoryStorage({ bytes }), { ...options, repair: true }));
   if (damaged) await repairingUses(damaged, random);
 }
 
@@ -50,6 +75,10 @@ async function readOnlyUses(disk: Disk): Promise<void> {
     const view = await attempt('open a snapshot', () => disk.snapshots.open(id));
     if (view) await attempt('read a snapshot', () => view.read(0, Math.min(view.size, MOST_READ)));
     await view?.close();
+    await attempt('what changed', async () => {
+      let runs = 0;
+      for await (const { length } of disk.snapshots.changes(id)) if (length <= 0 || ++runs > MOST_RUNS) break;
+    });
   }
   await attempt('close', () => disk.close());
 }

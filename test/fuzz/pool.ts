@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { createDisk } from '../../src/disk/open.ts';
 import { memoryStorage } from '../../src/storage/memory.ts';
 import { Random } from '../random.ts';
+import { SECRET } from './secret.ts';
 
 export interface Seed {
   readonly name: string;
@@ -21,6 +22,19 @@ const GEOMETRIES: readonly Record<string, unknown>[] = [
   { cluster_size: 4096, refcount_bits: 8 },
   { cluster_size: 65536 },
   { cluster_size: 16384, extended_l2: 'on' },
+];
+
+const ENCRYPTED = [
+  {
+    format: 'qcow2',
+    cluster_size: 512,
+    'encrypt.format': 'luks',
+    'encrypt.iter-time': 1,
+    'encrypt.cipher-alg': 'aes-128',
+    'encrypt.cipher-mode': 'cbc',
+  },
+  { format: 'qcow2', cluster_size: 512, 'encrypt.format': 'aes' },
+  { format: 'luks', 'iter-time': 1, 'cipher-alg': 'aes-128', 'cipher-mode': 'cbc' },
 ];
 
 async function image(options: Record<string, unknown>): Promise<Uint8Array> {
@@ -44,6 +58,18 @@ async function image(options: Record<string, unknown>): Promise<Uint8Array> {
   return storage.bytes();
 }
 
+/** Encrypted images: with LUKS, whose key is derived in no time, and with the old AES. */
+async function encrypted(options: Record<string, unknown> & { format: string }): Promise<Uint8Array> {
+  const storage = memoryStorage();
+  const disk = await createDisk(storage, { size: 60_416, secret: SECRET, ...options });
+  const random = new Random(5);
+  for (let i = 0; i < 4; i++) await disk.write(random.between(0, 50_000), random.bytes(random.between(1, 5000)));
+  if (disk.snapshots.supported) await disk.snapshots.create({ name: 'snapshot', date: new Date(0) });
+  await disk.write(20_000, random.bytes(3000));
+  await disk.close();
+  return storage.bytes();
+}
+
 /** Compressed clusters come from the real qemu-img: nobody here writes them yet. */
 function compressed(folder: string, options: string): Uint8Array {
   const [raw, made] = [join(folder, 'raw'), join(folder, 'qcow2')] as const;
@@ -60,6 +86,8 @@ function compressed(folder: string, options: string): Uint8Array {
 export async function makePool(): Promise<Seed[]> {
   const pool: Seed[] = [];
   for (const options of GEOMETRIES) pool.push({ name: `qcow2 ${JSON.stringify(options)}`, format: 'qcow2', bytes: await image(options) });
+  for (const options of ENCRYPTED)
+    pool.push({ name: `encrypted ${JSON.stringify(options)}`, format: options.format, bytes: await encrypted(options) });
   const folder = mkdtempSync(join(tmpdir(), 'tabdisk-pool-'));
   try {
     for (const options of ['cluster_size=4k', 'cluster_size=4k,compression_type=zstd', 'cluster_size=64k'])

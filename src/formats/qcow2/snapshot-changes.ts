@@ -3,7 +3,6 @@
  * same place has two references and so is never written in place; one that was written since the snapshot was taken lies elsewhere now. So
  * nothing need be tracked, a revert counts as no change, and bytes that were written over with the same bytes count as changed.
  */
-import { roundDown } from '../../base/bytes.ts';
 import type { Io } from '../../base/io.ts';
 import type { DirtyRun, DirtyRuns } from '../driver.ts';
 import type { Metadata } from './metadata.ts';
@@ -53,14 +52,16 @@ export class SnapshotChanges implements DirtyRuns {
     const start = l1Index * l2Coverage;
     const end = start + l2Coverage;
     const [place, oldPlace] = [l2Offset(this.#now, l1Index), l2Offset(this.#before, l1Index)];
-    // Past the snapshot's last whole cluster there was nothing, whatever a table that both share has there.
-    const known = roundDown(this.#before.header.size, clusterSize);
-    if (place === oldPlace && (end <= known || (place === 0 && !this.#hasBacking))) return { changed: false, end };
-    const table = place === 0 ? undefined : (yield* this.#now.loadL2(l1Index)).data;
+    // Past the snapshot's end there was nothing, whatever a table that both share has there.
+    const ended = this.#before.header.size;
+    const shared = end <= ended || this.size <= ended;
+    if (place === oldPlace && (shared || (place === 0 && !this.#hasBacking))) return { changed: false, end };
+    const now = place === 0 ? undefined : (yield* this.#now.loadL2(l1Index)).data;
     const old = oldPlace === 0 ? undefined : (yield* this.#before.loadL2(l1Index)).data;
     const changedAt = (index: number): boolean => {
-      const bare = start + index * clusterSize >= known;
-      return !this.#alike({ index, now: table, old: bare ? undefined : old, bare });
+      const from = start + index * clusterSize;
+      const known = from < ended && !this.#alike(index, now, old);
+      return known || (!shared && from + clusterSize > ended && !this.#readsZero(index, now));
     };
     const first = Math.floor((offset - start) / clusterSize);
     const changed = changedAt(first);
@@ -69,23 +70,21 @@ export class SnapshotChanges implements DirtyRuns {
     return { changed, end: start + index * clusterSize };
   }
 
-  #alike({ index, now, old, bare }: Entries): boolean {
+  /** A cluster that both images have, by its entries in their L2 tables. */
+  #alike(index: number, now: DataView | undefined, old: DataView | undefined): boolean {
     const { shape } = this.#now;
     if (now && old && shape.same(now, old, index)) return true;
     if ((now && shape.holdsData(now, index)) || (old && shape.holdsData(old, index))) return false;
-    if (!this.#hasBacking) return true;
     const zero = (table: DataView | undefined) => (table ? shape.zero(table, index) : 0);
-    return zero(now) === (bare ? shape.all : zero(old));
+    return !this.#hasBacking || zero(now) === zero(old);
   }
-}
 
-/** What two images say of a cluster, each by an entry of an L2 table if it has one. */
-interface Entries {
-  readonly index: number;
-  readonly now: DataView | undefined;
-  readonly old: DataView | undefined;
-  /** The snapshot had no disk here, so nothing of a backing file showed either. */
-  readonly bare: boolean;
+  /** A cluster that is known to read as zero by its entry alone. */
+  #readsZero(index: number, now: DataView | undefined): boolean {
+    const { shape } = this.#now;
+    if (now && shape.holdsData(now, index)) return false;
+    return !this.#hasBacking || (now !== undefined && shape.zero(now, index) === shape.all);
+  }
 }
 
 const l2Offset = (meta: Metadata, l1Index: number): number => (l1Index < meta.l1Size ? meta.l1Offset(l1Index) : 0);

@@ -1,0 +1,2 @@
+/** The passphrase of every encrypted image. */
+export const SECRET = 'passphrase';
