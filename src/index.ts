@@ -92,6 +92,7 @@ export type {
   MapBucket,
   MapSummary,
   OpenImageOptions,
+  OverlayOptions,
   RemoteDisk,
   RemoteLibrary,
   StorageReport,

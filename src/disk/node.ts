@@ -280,14 +280,13 @@ export class BlockNode implements Storage {
     yield* this.exclusive(() => (driver.amend as NonNullable<ImageDriver['amend']>).call(driver, { ...parameters, resize }));
   }
 
-  /** Puts another node in place of the one below, over the same bytes. The old one is the caller's to close. */
-  *replaceBacking(node: BlockNode): Io<void> {
-    yield* this.#whole(
-      function* (this: BlockNode) {
-        this.#backing = node;
-      }.bind(this),
-      true,
-    );
+  /** Puts what `reopen` makes of it in place of the image below, over the same bytes, with nothing in flight. */
+  *replaceBacking(reopen: (old: BlockNode | undefined) => Io<BlockNode>): Io<void> {
+    yield* this.#whole(() => this.#replaceBacking(reopen), true);
+  }
+
+  *#replaceBacking(reopen: (old: BlockNode | undefined) => Io<BlockNode>): Io<void> {
+    this.#backing = yield* reopen(this.#backing);
   }
 
   /** Lets go of the image below, which stays open and is the caller's. For a node that is about to be closed. */

@@ -23,6 +23,8 @@ export interface ImageRecord {
   /** Missing in records of earlier versions. */
   readonly encrypted?: boolean;
   readonly place: Place;
+  /** The id of the image that it lies over, if there is one. */
+  readonly backing?: string | undefined;
   /** Guest-visible bytes. */
   readonly size: number;
   /** Milliseconds since 1970. */

@@ -7,6 +7,7 @@
 import { DiskError } from '../base/errors.ts';
 import { type Io, runAsync } from '../base/io.ts';
 import { MiB } from '../base/units.ts';
+import type { Resolve } from '../disk/chain.ts';
 import { Disk } from '../disk/disk.ts';
 import { BlockNode } from '../disk/node.ts';
 import { createDisk, openDisk } from '../disk/open.ts';
@@ -50,9 +51,13 @@ export interface ExportedImage {
 }
 
 /** Where an export reads from: an image that is open for writing here, or one that nobody has, with its lock. */
-export type ExportSource =
-  | { readonly record: ImageRecord; readonly open: Disk }
-  | { readonly record: ImageRecord; readonly lock: HeldLock; readonly storage: () => Promise<Storage> };
+export type ExportSource = { readonly record: ImageRecord } & Below &
+  ({ readonly open: Disk } | { readonly lock: HeldLock; readonly storage: () => Promise<Storage> });
+
+/** What opens the images below, for one that lies over others: it leaves as one image that stands alone. */
+interface Below {
+  readonly resolve?: Resolve;
+}
 
 /** A temporary image in the same place. */
 export interface Scratch {
@@ -78,7 +83,7 @@ export async function exportImage(
   const cleanup: Cleanup = [];
   if (options.since && format !== 'qcow2')
     throw new DiskError('refused', 'What changed since then can be exported as qcow2 only', { field: 'format' });
-  const same = format === record.format;
+  const same = format === record.format && !source.resolve;
   if (!same && format === 'luks') throw new DiskError('unsupported', 'Only an image of the format luks leaves as luks', { field: 'format' });
   const toTemporary = format === 'qcow2' && !same;
   // Progress counts guest or file bytes; a conversion counts as the first half of the work.
@@ -95,9 +100,9 @@ export async function exportImage(
       };
     }
     let storage = await frozen(source, cleanup, scratch, signal);
-    if (toTemporary) storage = await converted(storage, record, cleanup, scratch, { ...options, onProgress: progress(0, 2) });
+    if (toTemporary) storage = await converted(storage, source, cleanup, scratch, { ...options, onProgress: progress(0, 2) });
     let bytes = storage;
-    if (!same && format === 'raw') bytes = (await opened(storage, record, cleanup, options)).storage;
+    if (!same && format === 'raw') bytes = (await opened(storage, source, cleanup, options)).storage;
     const job: JobOptions = { ...(signal ? { signal } : {}), onProgress: toTemporary ? progress(1, 2) : progress(0, 1) };
     return { name: fileName(record.name, format), size: bytes.size, stream: byteStream(bytes, job, () => undo(cleanup)) };
   } catch (error) {
@@ -142,23 +147,24 @@ async function temporary(cleanup: Cleanup, scratch: () => Promise<Scratch>, fill
 
 async function converted(
   storage: Storage,
-  record: ImageRecord,
+  source: ExportSource,
   cleanup: Cleanup,
   scratch: () => Promise<Scratch>,
   job: ExportOptions & JobOptions,
 ): Promise<Storage> {
-  const source = await opened(storage, record, cleanup, job);
+  const from = await opened(storage, source, cleanup, job);
   return temporary(cleanup, scratch, async (target) => {
-    const encryption = job.secret !== undefined && (await isEncrypted(source)) ? encryptedWith(job.secret, job.iterTime) : {};
+    const encryption = job.secret !== undefined && (await isEncrypted(from)) ? encryptedWith(job.secret, job.iterTime) : {};
     // The disk closes the storage; closing it a second time does nothing.
-    const disk = await createDisk(target, { format: job.format, size: Math.ceil(source.size / 512) * 512, ...encryption });
-    await convert(source, disk, { ...job, targetIsNew: true });
+    const disk = await createDisk(target, { format: job.format, size: Math.ceil(from.size / 512) * 512, ...encryption });
+    await convert(from, disk, { ...job, targetIsNew: true });
     await disk.close();
   });
 }
 
-async function opened(storage: Storage, { format }: ImageRecord, cleanup: Cleanup, { secret }: ExportOptions): Promise<Disk> {
-  const disk = await openDisk(storage, { format, readOnly: true, ...(secret === undefined ? {} : { secret }) });
+async function opened(storage: Storage, { record, resolve }: ExportSource, cleanup: Cleanup, { secret }: ExportOptions): Promise<Disk> {
+  const { format } = record;
+  const disk = await openDisk(storage, { format, readOnly: true, ...(resolve ? { resolve } : {}), ...(secret === undefined ? {} : { secret }) });
   cleanup.push(() => disk.close());
   return disk;
 }
@@ -183,7 +189,7 @@ async function incremental(
     yield* increment(disk, target, { since, backing, ...encryption, ...job });
   };
   if ('lock' in source) {
-    const disk = await opened(await frozen(source, cleanup, scratch, signal), record, cleanup, options);
+    const disk = await opened(await frozen(source, cleanup, scratch, signal), source, cleanup, options);
     const encrypted = await isEncrypted(disk);
     return temporary(cleanup, scratch, (target) => runAsync(overlay(disk, target, encrypted)));
   }

@@ -8,103 +8,43 @@
  * - What frees space or ends well (flush, close, discard, delete) may use a reserve, so that it works on a full disk (reserve.ts).
  * - An image appears in the list when it is complete. What a tab that died left half-made is swept when a library is opened.
  */
+import { roundUp } from '../base/bytes.ts';
 import { DiskError } from '../base/errors.ts';
-import { type CacheMode, cacheFlags } from '../disk/cache-mode.ts';
+import { SECTOR } from '../base/units.ts';
+import { cacheFlags } from '../disk/cache-mode.ts';
 import type { OpenOptions } from '../disk/chain.ts';
-import type { DetectZeroes } from '../disk/node-types.ts';
 import { createDisk, openDisk } from '../disk/open.ts';
+import type { CommitOptions } from '../jobs/commit.ts';
 import type { JobOptions } from '../jobs/job.ts';
+import type { StreamOptions } from '../jobs/stream.ts';
 import { temporaryStorage } from '../layers/temporary.ts';
 import { mendIndexedDb } from '../storage/indexed-db-renewal.ts';
 import { memoryStorage } from '../storage/memory.ts';
 import type { Storage } from '../storage/storage.ts';
-import { Catalogue, type ImageFormat, type ImageRecord, type Place } from './catalogue.ts';
+import { Catalogue, type ImageRecord, type Place } from './catalogue.ts';
+import type { CreateImageOptions, ImageEntry, ImportOptions, LibraryOptions, OpenImageOptions, OverlayOptions, StorageReport } from './entries.ts';
 import { type ExportedImage, type ExportOptions, type ExportSource, encryptedWith, exportImage, type Scratch, scratchId } from './export.ts';
 import { type HeldLock, heldLocks, takeLock } from './image-lock.ts';
 import { copyIn, type MadeImage, recognise, verify } from './import.ts';
 import { Notes } from './notes.ts';
 import { OpenImage } from './open-image.ts';
+import { Chain, type ChainKeeper, requireNothingOver } from './overlays.ts';
 import { availablePlaces, type ImagePlace } from './places.ts';
 import { Reserve } from './reserve.ts';
 import { Tabs } from './tabs.ts';
 
 export type { ImageFormat, Place } from './catalogue.ts';
+export type {
+  CreateImageOptions,
+  ImageEntry,
+  ImportOptions,
+  LibraryOptions,
+  OpenImageOptions,
+  OverlayOptions,
+  StorageReport,
+} from './entries.ts';
 export type { ExportedImage, ExportOptions, ExportSince } from './export.ts';
 export type { OpenImage } from './open-image.ts';
-
-/** An image of the library. */
-export interface ImageEntry {
-  /** Never changes; part of lock and file names. */
-  readonly id: string;
-  /** For people; unique in the library. */
-  readonly name: string;
-  readonly format: ImageFormat;
-  /** It takes a passphrase to open it. Not known (false) of qcow2 images that an earlier version of this program brought in. */
-  readonly encrypted: boolean;
-  readonly place: Place;
-  /** Guest-visible bytes. */
-  readonly size: number;
-  /** Bytes it takes in the browser. */
-  readonly storedSize: number;
-  /** Milliseconds since 1970. */
-  readonly created: number;
-  readonly changed: number;
-  /** True while some tab has it open for writing, or for reading what nobody may change: with its changes thrown away, for an export. */
-  readonly inUse: boolean;
-}
-
-/** What the browser says about its storage. Bytes. `quota` is a hint: browsers make it up. */
-export interface StorageReport {
-  readonly usage: number;
-  readonly quota: number;
-  /** Time to tell the user: nine tenths of the quota are used, or (since quotas are made up) there was no room lately for a few MiB. */
-  readonly nearlyFull: boolean;
-  readonly persisted: boolean;
-  readonly places: readonly Place[];
-}
-
-/** What a new image is to be. */
-export interface CreateImageOptions {
-  readonly name: string;
-  readonly format: 'qcow2' | 'raw';
-  /** Bytes. */
-  readonly size: number;
-  /** Default: OPFS where there is one, else IndexedDB. */
-  readonly place?: Place;
-  /** Bytes; qcow2 only. */
-  readonly clusterSize?: number;
-  /** Encrypts the image (LUKS) with this passphrase, which is kept nowhere; qcow2 only. */
-  readonly secret?: string;
-  /** Milliseconds that trying a passphrase is to take; default 2000. */
-  readonly iterTime?: number;
-}
-
-/** How an imported file is kept. */
-export interface ImportOptions {
-  readonly name: string;
-  readonly place?: Place;
-}
-
-/** How an image is opened. */
-export interface OpenImageOptions {
-  readonly readOnly?: boolean;
-  /** The passphrase of an encrypted image. */
-  readonly secret?: string;
-  /** See `OpenOptions.detectZeroes`. */
-  readonly detectZeroes?: DetectZeroes;
-  /** When writes become durable; default `writeback`. */
-  readonly cache?: CacheMode;
-  /**
-   * Where writes go until the image is closed, when they are thrown away; the image is only read, and nobody can change it meanwhile. What a tab
-   * that died left of it is swept when a library is opened.
-   */
-  readonly snapshot?: 'memory' | Place;
-}
-
-export interface LibraryOptions {
-  /** Names everything the library keeps: directory, databases, locks. Default `tabdisk`. */
-  readonly name?: string;
-}
 
 /** Milliseconds to wait for an image that somebody has: a page that was reloaded lets go a little late. */
 const PATIENCE = 1000;
@@ -122,6 +62,9 @@ export class Library {
   readonly #releaseListeners = new Set<(id: string) => void>();
   /** Images open for writing through this library. */
   readonly #open = new Map<string, OpenImage>();
+  /** What is below each of them. */
+  readonly #chains = new Map<OpenImage, Chain>();
+  readonly #keeper: ChainKeeper;
   /** Images open here whose changes are thrown away. */
   readonly #temporary = new Set<OpenImage>();
 
@@ -145,6 +88,11 @@ export class Library {
     this.#places = places;
     this.#catalogue = new Catalogue(`${name}-library`, new Notes(`${name}-notes`, { opfs: places.has('opfs') }));
     this.#reserve = new Reserve(name, { opfs: places.has('opfs') });
+    this.#keeper = {
+      catalogue: this.#catalogue,
+      place: (record) => this.#place(record.place),
+      lock: (record, mode) => this.#lock(record, mode),
+    };
     this.#tabs = new Tabs(`${name}-library`, { changed: () => this.#tellListeners(), asked: (id) => this.#asked(id) });
   }
 
@@ -169,6 +117,34 @@ export class Library {
   }
 
   /**
+   * Makes an overlay (qcow2) over an image: it reads as that one does, takes all changes, and from then on that one is not changed. Throws `locked`
+   * if somebody has the image open for writing, `unsupported` if it is encrypted, `refused` for a name that is taken, `no-space`.
+   */
+  async overlay(id: string, { name, place }: OverlayOptions): Promise<ImageEntry> {
+    const base = await this.#catalogue.ready(id);
+    const { format } = base;
+    if (base.encrypted ?? format === 'luks')
+      throw new DiskError('unsupported', `"${base.name}" is encrypted, and what is written over it would not be`, { field: 'encrypt.format' });
+    const record = { name, format: 'qcow2' as const, place: this.#choose(place ?? base.place), backing: id };
+    const chain = await Chain.of(record, this.#keeper);
+    await chain.hold();
+    try {
+      return await this.#make(record, async (storage) => {
+        const disk = await createDisk(storage, {
+          format: 'qcow2',
+          size: roundUp(base.size, SECTOR),
+          backing: { name: id, format },
+          ...chain.resolve('still'),
+        });
+        await disk.close();
+        return { size: roundUp(base.size, SECTOR), encrypted: false };
+      });
+    } finally {
+      await chain.release();
+    }
+  }
+
+  /**
    * Copies a file in, byte for byte, and opens it once to see that it is whole. Throws `unsupported` naming a format that is recognised
    * but cannot be opened, `refused` if it needs a backing file, `corrupt` naming the field, `no-space`, `aborted`.
    */
@@ -188,9 +164,11 @@ export class Library {
     const record = await this.#catalogue.ready(id);
     const place = this.#place(record.place);
     const open = this.#open.get(id);
+    const chain = await Chain.of(record, this.#keeper);
+    const below = chain.resolve(open ? 'still' : 'view');
     const source: ExportSource = open
-      ? { record, open: open.disk }
-      : { record, lock: await this.#lock(record, 'shared'), storage: () => place.open(id, { readOnly: true }) };
+      ? { record, ...below, open: open.disk }
+      : { record, ...below, lock: await this.#lock(record, 'shared'), storage: () => place.open(id, { readOnly: true }) };
     return exportImage(source, options, () => this.#scratch(place));
   }
 
@@ -202,11 +180,13 @@ export class Library {
     return this.#entry(record, await heldLocks());
   }
 
-  /** Removes an image for good. Throws `locked` while somebody has it open for writing. */
+  /** Removes an image for good. Throws `locked` while somebody has it open for writing, `in-use` if others lie over it. */
   async delete(id: string): Promise<void> {
     const record = await this.#catalogue.ready(id);
+    await requireNothingOver(record, this.#catalogue);
     const lock = await this.#lock(record);
     try {
+      await requireNothingOver(record, this.#catalogue);
       await this.#reserve.spend(() => this.#discard(record));
     } finally {
       await lock.release();
@@ -214,36 +194,82 @@ export class Library {
     }
   }
 
-  /** Opens an image. Throws `locked` if somebody has it open for writing, unless `readOnly`; `refused` for one whose passphrase is missing. */
+  /**
+   * Opens an image. Throws `locked` if somebody has it open for writing, and `in-use` if others lie over it, unless `readOnly`; `refused` for one
+   * whose passphrase is missing.
+   */
   async openImage(id: string, { readOnly = false, snapshot, ...options }: OpenImageOptions = {}): Promise<OpenImage> {
     const record = await this.#catalogue.ready(id);
     const { format } = record;
     const place = this.#place(record.place);
+    const chain = await Chain.of(record, this.#keeper);
     const opening: OpenOptions = { format, readOnly, ...options };
-    if (snapshot && !readOnly) return this.#openTemporary(record, snapshot, opening);
+    if (snapshot && !readOnly) return this.#openTemporary(record, snapshot, { ...opening, ...chain.resolve('view') });
     if (readOnly) {
       const view = await place.view(id);
-      return new OpenImage(id, await openDisk(view, opening), view, { spend: (work) => work(), closed: async () => undefined });
+      return new OpenImage(id, await openDisk(view, { ...opening, ...chain.resolve('view') }), view, {
+        spend: (work) => work(),
+        closed: async () => undefined,
+      });
     }
+    await requireNothingOver(record, this.#catalogue);
     const lock = await this.#lock(record);
     try {
+      await requireNothingOver(record, this.#catalogue);
+      await chain.hold();
       await this.#reserve.fill();
       // Opening an image that was not closed properly may write.
       const { disk, storage } = await this.#reserve.spend(async () => {
         const opened = await place.open(id, { readOnly, grows: format === 'qcow2', direct: cacheFlags(options.cache).direct });
-        return { disk: await openDisk(opened, opening), storage: opened };
+        return { disk: await openDisk(opened, { ...opening, ...chain.resolve('still') }), storage: opened };
       });
       const image = new OpenImage(id, disk, storage, {
         spend: (work) => this.#reserve.spend(work),
-        closed: (size, changed) => this.#closed(id, lock, size, changed),
+        closed: async (size, changed) => {
+          await chain.release();
+          this.#chains.delete(image);
+          await this.#closed(id, lock, size, changed);
+        },
       });
       this.#open.set(id, image);
+      this.#chains.set(image, chain);
+      if (!chain.empty) await this.#noteBacking(id, disk.backingFile?.name);
       this.#announce();
       return image;
     } catch (error) {
+      await chain.release();
       await lock.release();
       throw error;
     }
+  }
+
+  /**
+   * Copies what an overlay that is open here holds into the image below it, and empties it; the guest goes on. Throws `in-use` if other images lie
+   * over that one too, `locked` if somebody has it, `refused` if the overlay has snapshots, and as `commit` does.
+   */
+  async commit(image: OpenImage, options: CommitOptions): Promise<void> {
+    await image.runJob(options, (job) => this.#chainOf(image).commit(image.id, image.disk, { ...options, ...job }));
+    this.#announce();
+  }
+
+  /** Brings up into an overlay that is open here what the images below hold; the guest goes on. Throws as `stream` does. */
+  async stream(image: OpenImage, options: StreamOptions): Promise<void> {
+    await image.runJob(options, async (job) => {
+      const base = await this.#chainOf(image).stream(image.disk, { ...options, ...job });
+      await this.#noteBacking(image.id, base);
+    });
+    this.#announce();
+  }
+
+  #chainOf(image: OpenImage): Chain {
+    const chain = this.#chains.get(image);
+    if (!chain) throw new DiskError('read-only', 'A job on an image takes one that is open for writing, and whose changes are kept');
+    return chain;
+  }
+
+  /** What an image lies over, as it says itself. */
+  async #noteBacking(id: string, backing: string | undefined): Promise<void> {
+    if ((await this.#catalogue.find(id))?.backing !== backing) await this.#reserve.spend(() => this.#catalogue.change(id, { backing }));
   }
 
   /** Opens an image whose changes are thrown away. The lock keeps others from changing what is read; any number can have it so. */
@@ -343,7 +369,7 @@ export class Library {
   }
 
   /** Makes an image that appears in the list when `fill` is done with its storage (and has closed it). */
-  async #make(wish: Pick<ImageRecord, 'name' | 'format' | 'place'>, fill: (storage: Storage) => Promise<MadeImage>): Promise<ImageEntry> {
+  async #make(wish: Pick<ImageRecord, 'name' | 'format' | 'place' | 'backing'>, fill: (storage: Storage) => Promise<MadeImage>): Promise<ImageEntry> {
     const now = Date.now();
     const record: ImageRecord = { ...wish, id: crypto.randomUUID(), size: 0, created: now, changed: now, state: 'making' };
     const lock = await this.#lock(record);

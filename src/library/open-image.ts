@@ -2,6 +2,7 @@
 import { DiskError } from '../base/errors.ts';
 import { runAsync } from '../base/io.ts';
 import type { Disk } from '../disk/disk.ts';
+import type { JobOptions } from '../jobs/job.ts';
 import type { Storage } from '../storage/storage.ts';
 
 /** What the library does for an image that is open. */
@@ -21,6 +22,7 @@ export class OpenImage {
   #changed = false;
   #over = false;
   #closing: Promise<void> = Promise.resolve();
+  #job: { readonly stop: AbortController; readonly over: Promise<unknown> } | undefined;
 
   /** @internal Use `Library.openImage`. `storage` is the one that the disk was opened on. */
   constructor(id: string, disk: Disk, storage: Storage, keeper: ImageKeeper) {
@@ -53,6 +55,20 @@ export class OpenImage {
     });
   }
 
+  /** Runs a job on the disk; one at a time. Closing the image cancels it first. Throws `in-use` while there is one. */
+  async runJob<T>({ signal, ...options }: JobOptions, work: (options: JobOptions) => Promise<T>): Promise<T> {
+    if (this.#job) throw new DiskError('in-use', 'The image is in use by a job: wait until it ends, or cancel it', { field: 'job' });
+    this.#changed = true;
+    const stop = new AbortController();
+    const running = work({ ...options, signal: signal ? AbortSignal.any([signal, stop.signal]) : stop.signal });
+    this.#job = { stop, over: running.catch(() => undefined) };
+    try {
+      return await running;
+    } finally {
+      this.#job = undefined;
+    }
+  }
+
   /**
    * Flushes, closes and unlocks. If there is no space to flush, everything stays open and locked: make space and close again, or close
    * with `discard`, which gives up what no flush has covered. After any other failure the image is unlocked all the same, and
@@ -65,6 +81,8 @@ export class OpenImage {
 
   async #close(discard: boolean): Promise<void> {
     if (this.#over) return;
+    this.#job?.stop.abort();
+    await this.#job?.over;
     const { size } = this.disk;
     let failure: { error: unknown } | undefined;
     let flushed = false;

@@ -12,6 +12,8 @@ import type { SnapshotOptions } from '../disk/snapshots.ts';
 import type { DriveStatistics } from '../drive/accounting.ts';
 import type { GeometryReport } from '../drive/geometry.ts';
 import type { BitmapInfo, CheckOptions, CheckResult, SnapshotInfo } from '../formats/driver.ts';
+import type { CommitOptions } from '../jobs/commit.ts';
+import type { StreamOptions } from '../jobs/stream.ts';
 import type {
   CreateImageOptions,
   Engine,
@@ -22,6 +24,7 @@ import type {
   JobOptions,
   MapSummary,
   OpenImageOptions,
+  OverlayOptions,
   RemoteDisk,
   RemoteLibrary,
   StorageReport,
@@ -198,6 +201,10 @@ class WorkerLibrary implements RemoteLibrary {
 
   create(options: CreateImageOptions): Promise<ImageEntry> {
     return this.#connection.call('create', options);
+  }
+
+  overlay(imageId: string, options: OverlayOptions): Promise<ImageEntry> {
+    return this.#connection.call('overlay', { image: imageId, ...options });
   }
 
   import(file: Blob, options: ImportOptions & JobOptions): Promise<ImageEntry> {
@@ -423,6 +430,16 @@ class WorkerDisk implements RemoteDisk {
 
   check({ repair, onProgress }: CheckOptions = {}): Promise<CheckResult> {
     return this.#call('disk.check', repair ? { repair } : {}, onProgress ? { onProgress } : {});
+  }
+
+  async commit({ depth = 1, keep, rate, ...job }: CommitOptions = {}): Promise<void> {
+    if (depth !== 1) throw new DiskError('unsupported', 'An image of the library is committed into the one right below it', { field: 'depth' });
+    await this.#call('disk.commit', { ...(keep === undefined ? {} : { keep }), ...(rate === undefined ? {} : { rate }) }, job);
+  }
+
+  async stream({ base, rate, backingFile, ...job }: StreamOptions = {}): Promise<void> {
+    if (backingFile) throw new DiskError('unsupported', 'Images of the library name each other by themselves', { field: 'backing_file' });
+    await this.#call('disk.stream', { ...(base === undefined ? {} : { base }), ...(rate === undefined ? {} : { rate }) }, job);
   }
 
   geometry(): Promise<GeometryReport> {

@@ -5,7 +5,9 @@
 import type { AsyncDisk } from '../disk/async-disk.ts';
 import type { DriveStatistics } from '../drive/accounting.ts';
 import type { GeometryReport } from '../drive/geometry.ts';
+import type { CommitOptions } from '../jobs/commit.ts';
 import type { JobOptions } from '../jobs/job.ts';
+import type { StreamOptions } from '../jobs/stream.ts';
 import type {
   CreateImageOptions,
   ExportedImage,
@@ -14,11 +16,23 @@ import type {
   ImageEntry,
   ImportOptions,
   OpenImageOptions,
+  OverlayOptions,
   StorageReport,
 } from '../library/library.ts';
 import type { SharedDiskHandle } from './shared-disk.ts';
 
-export type { CreateImageOptions, ExportedImage, ExportOptions, ExportSince, ImageEntry, ImportOptions, JobOptions, OpenImageOptions, StorageReport };
+export type {
+  CreateImageOptions,
+  ExportedImage,
+  ExportOptions,
+  ExportSince,
+  ImageEntry,
+  ImportOptions,
+  JobOptions,
+  OpenImageOptions,
+  OverlayOptions,
+  StorageReport,
+};
 
 /** The engine, running elsewhere. Every call rejects with a `DiskError`. */
 export interface Engine {
@@ -48,6 +62,11 @@ export interface Engine {
 export interface RemoteLibrary {
   list(): Promise<ImageEntry[]>;
   create(options: CreateImageOptions): Promise<ImageEntry>;
+  /**
+   * Makes an overlay (qcow2) over an image, which takes all changes: the one below is not changed while others lie over it. Throws `locked` if
+   * somebody has that one open for writing, `unsupported` if it is encrypted.
+   */
+  overlay(imageId: string, options: OverlayOptions): Promise<ImageEntry>;
   /** Copies a file in, streamed. Throws `unsupported` naming the format if it is recognised but cannot be opened. */
   import(file: Blob, options: ImportOptions & JobOptions): Promise<ImageEntry>;
   /** The image as a file, streamed: as it is kept if the formats agree, else converted. */
@@ -89,6 +108,13 @@ export interface RemoteDisk extends AsyncDisk {
    * `discard` what no flush has covered is given up; the image is left as if the tab had ended.
    */
   close(options?: { discard?: boolean }): Promise<void>;
+  /**
+   * Copies what an overlay holds into the image below it, which others may not lie over or use, and empties the overlay. Requests go on. Only
+   * into the image right below (`depth` 1). Closing the disk cancels it. Throws as `commit` does, `in-use` and `locked`.
+   */
+  commit(options?: CommitOptions): Promise<void>;
+  /** Brings up into an overlay what the images below hold, all or down to a `base`. Requests go on. Closing the disk cancels it. Throws as `stream` does. */
+  stream(options?: StreamOptions): Promise<void>;
   geometry(): Promise<GeometryReport>;
   /** At most `buckets` buckets over the whole disk; cheap for sparse images of any virtual size. `since`: a snapshot by id or name. */
   mapSummary(buckets: number, options?: { since?: string }): Promise<MapSummary>;

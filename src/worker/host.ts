@@ -141,6 +141,7 @@ class Host {
     },
     list: async () => (await this.#theLibrary()).list(),
     create: async (options) => (await this.#theLibrary()).create(options),
+    overlay: async ({ image, ...options }) => (await this.#theLibrary()).overlay(image, options),
     import: async ({ file, ...options }, job) => (await this.#theLibrary()).import(file, { ...options, ...job }),
     export: async ({ image, ...options }, job) => {
       const { name, size, stream } = await (await this.#theLibrary()).export(image, { ...options, ...job });
@@ -204,6 +205,16 @@ class Host {
       mapSummary(this.#disk(number).disk, buckets, { signal, ...(since === undefined ? {} : { since }) }),
     'disk.info': ({ disk: number }) => this.#disk(number).disk.info(),
     'disk.check': ({ disk: number, repair }, job) => check(this.#disk(number).disk, { ...job, ...(repair ? { repair } : {}) }),
+    'disk.commit': async ({ disk: number, ...options }, job) => {
+      const { image } = this.#disk(number);
+      await (await this.#theLibrary()).commit(image, { ...options, ...job });
+      return undefined;
+    },
+    'disk.stream': async ({ disk: number, ...options }, job) => {
+      const { image } = this.#disk(number);
+      await (await this.#theLibrary()).stream(image, { ...options, ...job });
+      return undefined;
+    },
     'disk.geometry': ({ disk: number }) => runAsync(diskGeometry(this.#disk(number).disk.storage)),
     'disk.share': async ({ disk: number, buffer }) => {
       const channel = new SharedChannel(buffer);

@@ -44,6 +44,7 @@ export interface Calls {
   };
   list: { arguments: Nothing; result: ImageEntry[] };
   create: { arguments: CreateImageOptions; result: ImageEntry };
+  overlay: { arguments: { image: string; name: string; place?: Place }; result: ImageEntry };
   import: { arguments: { name: string; place?: Place; file: Blob }; result: ImageEntry };
   export: { arguments: ExportOptions & { image: string }; result: { export: number; name: string; size: number | undefined } };
   /** The next bytes of an export; `undefined` at its end. */
@@ -65,6 +66,8 @@ export interface Calls {
   'disk.mapSummary': { arguments: OnDisk<{ buckets: number; since?: string }>; result: MapSummary };
   'disk.info': { arguments: OnDisk<Nothing>; result: DiskInfo };
   'disk.check': { arguments: OnDisk<{ repair?: 'leaks' | 'all' }>; result: CheckResult };
+  'disk.commit': { arguments: OnDisk<{ keep?: boolean; rate?: number }>; result: undefined };
+  'disk.stream': { arguments: OnDisk<{ base?: number; rate?: number }>; result: undefined };
   'disk.geometry': { arguments: OnDisk<Nothing>; result: GeometryReport };
   'disk.statistics': { arguments: OnDisk<Nothing>; result: DriveStatistics };
   /** Requests come through this memory too, from then on (shared-channel.ts). */
@@ -156,6 +159,7 @@ const checks: { readonly [M in Method]: Checks<Arguments<M>> } = {
     secret: optional(isText),
     iterTime: optional(isSize),
   },
+  overlay: { ...onImage, name: isText, place: isPlace },
   import: { name: isText, place: isPlace, file: (value) => value instanceof Blob },
   export: {
     ...onImage,
@@ -182,6 +186,8 @@ const checks: { readonly [M in Method]: Checks<Arguments<M>> } = {
   'disk.mapSummary': { ...onDisk, buckets: isSize, since: optional(isText) },
   'disk.info': onDisk,
   'disk.check': { ...onDisk, repair: optional(oneOf('leaks', 'all')) },
+  'disk.commit': { ...onDisk, keep: optional(isFlag), rate: optional(isSize) },
+  'disk.stream': { ...onDisk, base: optional(isSize), rate: optional(isSize) },
   'disk.geometry': onDisk,
   'disk.statistics': onDisk,
   'disk.share': { ...onDisk, buffer: (value) => typeof SharedArrayBuffer !== 'undefined' && value instanceof SharedArrayBuffer },

@@ -1,0 +1,87 @@
+/** What callers of the library give and get. */
+import type { CacheMode } from '../disk/cache-mode.ts';
+import type { DetectZeroes } from '../disk/node-types.ts';
+import type { ImageFormat, Place } from './catalogue.ts';
+
+/** An image of the library. */
+export interface ImageEntry {
+  /** Never changes; part of lock and file names. */
+  readonly id: string;
+  /** For people; unique in the library. */
+  readonly name: string;
+  readonly format: ImageFormat;
+  /** It takes a passphrase to open it. Not known (false) of qcow2 images that an earlier version of this program brought in. */
+  readonly encrypted: boolean;
+  readonly place: Place;
+  /** The id of the image that it lies over, if there is one. */
+  readonly backing?: string | undefined;
+  /** Guest-visible bytes. */
+  readonly size: number;
+  /** Bytes it takes in the browser. */
+  readonly storedSize: number;
+  /** Milliseconds since 1970. */
+  readonly created: number;
+  readonly changed: number;
+  /** True while some tab has it open for writing, or for reading what nobody may change: with its changes thrown away, for an export. */
+  readonly inUse: boolean;
+}
+
+/** What the browser says about its storage. Bytes. `quota` is a hint: browsers make it up. */
+export interface StorageReport {
+  readonly usage: number;
+  readonly quota: number;
+  /** Time to tell the user: nine tenths of the quota are used, or (since quotas are made up) there was no room lately for a few MiB. */
+  readonly nearlyFull: boolean;
+  readonly persisted: boolean;
+  readonly places: readonly Place[];
+}
+
+/** What a new image is to be. */
+export interface CreateImageOptions {
+  readonly name: string;
+  readonly format: 'qcow2' | 'raw';
+  /** Bytes. */
+  readonly size: number;
+  /** Default: OPFS where there is one, else IndexedDB. */
+  readonly place?: Place;
+  /** Bytes; qcow2 only. */
+  readonly clusterSize?: number;
+  /** Encrypts the image (LUKS) with this passphrase, which is kept nowhere; qcow2 only. */
+  readonly secret?: string;
+  /** Milliseconds that trying a passphrase is to take; default 2000. */
+  readonly iterTime?: number;
+}
+
+/** How an imported file is kept. */
+export interface ImportOptions {
+  readonly name: string;
+  readonly place?: Place;
+}
+
+/** What a new overlay is to be. */
+export interface OverlayOptions {
+  readonly name: string;
+  /** Default: where the image below it is. */
+  readonly place?: Place;
+}
+
+/** How an image is opened. */
+export interface OpenImageOptions {
+  readonly readOnly?: boolean;
+  /** The passphrase of an encrypted image. */
+  readonly secret?: string;
+  /** See `OpenOptions.detectZeroes`. */
+  readonly detectZeroes?: DetectZeroes;
+  /** When writes become durable; default `writeback`. */
+  readonly cache?: CacheMode;
+  /**
+   * Where writes go until the image is closed, when they are thrown away; the image is only read, and nobody can change it meanwhile. What a tab
+   * that died left of it is swept when a library is opened.
+   */
+  readonly snapshot?: 'memory' | Place;
+}
+
+export interface LibraryOptions {
+  /** Names everything the library keeps: directory, databases, locks. Default `tabdisk`. */
+  readonly name?: string;
+}

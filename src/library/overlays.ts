@@ -1,0 +1,140 @@
+/**
+ * Images of the library that lie over others of it. An overlay names the image below by its id, and so does its record. What others lie over is
+ * not changed: it can be opened for writing and deleted only when nothing lies over it any more. While an overlay is open, the images below
+ * it are locked besides, shared, so that nobody begins to write to one of them between a look at the list and the next.
+ *
+ * A record may say too much: the image itself is changed first, and a tab may end in between. It is put right when the image is next opened.
+ */
+import { DiskError } from '../base/errors.ts';
+import { runAsync } from '../base/io.ts';
+import { MAX_CHAIN_DEPTH, type Resolve } from '../disk/chain.ts';
+import type { Disk } from '../disk/disk.ts';
+import { reopenBacking } from '../disk/reopen.ts';
+import { type CommitOptions, commit } from '../jobs/commit.ts';
+import { type StreamOptions, stream } from '../jobs/stream.ts';
+import type { Storage } from '../storage/storage.ts';
+import type { Catalogue, ImageRecord } from './catalogue.ts';
+import type { HeldLock } from './image-lock.ts';
+import type { ImagePlace } from './places.ts';
+
+/** What the library does for chains. */
+export interface ChainKeeper {
+  readonly catalogue: Catalogue;
+  place(record: ImageRecord): ImagePlace;
+  lock(record: ImageRecord, mode: LockMode): Promise<HeldLock>;
+}
+
+/** Throws `in-use` if other images lie over one, other than `except`. */
+export async function requireNothingOver({ id, name }: ImageRecord, catalogue: Catalogue, except?: string): Promise<void> {
+  const over = (await catalogue.all()).find(({ backing, state, id: other }) => backing === id && state !== 'deleting' && other !== except);
+  if (over)
+    throw new DiskError('in-use', `"${over.name}" lies over "${name}", which has to stay as it is: delete "${over.name}", or make it stand alone`, {
+      field: 'backing_file',
+    });
+}
+
+/** The images below an image. */
+export class Chain {
+  readonly #keeper: ChainKeeper;
+  readonly #below: readonly ImageRecord[];
+  readonly #locks = new Map<string, HeldLock>();
+
+  private constructor(keeper: ChainKeeper, below: readonly ImageRecord[]) {
+    this.#keeper = keeper;
+    this.#below = below;
+  }
+
+  /** Looks the images up. Throws `not-found` if one is gone. */
+  static async of(record: Pick<ImageRecord, 'backing'>, keeper: ChainKeeper): Promise<Chain> {
+    const below: ImageRecord[] = [];
+    for (let { backing } = record; backing !== undefined && below.length < MAX_CHAIN_DEPTH; ) {
+      const next = await keeper.catalogue.ready(backing);
+      below.push(next);
+      backing = next.backing;
+    }
+    return new Chain(keeper, below);
+  }
+
+  get empty(): boolean {
+    return this.#below.length === 0;
+  }
+
+  /** Locks them, shared. Throws `locked` if somebody writes to one. */
+  async hold(): Promise<void> {
+    try {
+      for (const record of this.#below) this.#locks.set(record.id, await this.#keeper.lock(record, 'shared'));
+    } catch (error) {
+      await this.release();
+      throw error;
+    }
+  }
+
+  /** Unlocks them: all, or those that are above `base`, an image's id, and no longer needed. */
+  async release(base?: string): Promise<void> {
+    for (const { id } of this.#below) {
+      if (id === base) return;
+      const lock = this.#locks.get(id);
+      this.#locks.delete(id);
+      await lock?.release();
+    }
+  }
+
+  /** What opens them, and nothing else: locked, or each in one state as it is now. Nothing where there are none. */
+  resolve(how: 'still' | 'view'): { resolve?: Resolve } {
+    if (this.empty) return {};
+    return {
+      resolve: async ({ name, from }) => {
+        const record = this.#below.find(({ id }) => id === name);
+        if (!record) throw new DiskError('refused', `${from} names ${JSON.stringify(name)}, which is not the image that the list has below it`);
+        return { storage: await this.#keeper.place(record)[how](record.id), format: record.format };
+      },
+    };
+  }
+
+  /** See `commit`; the backing file is locked alone meanwhile, and opened for writing. Throws `in-use` if other images lie over it as well. */
+  async commit(id: string, disk: Disk, options: CommitOptions): Promise<void> {
+    const [base] = this.#below;
+    if (!base) throw new DiskError('refused', 'The image does not have a backing file', { field: 'backing_file' });
+    if ((await disk.snapshots.list()).length > 0)
+      throw new DiskError('refused', 'The image has snapshots, which show its backing file too: delete them first', { field: 'snapshots' });
+    await requireNothingOver(base, this.#keeper.catalogue, id);
+    await this.#relock(base, 'exclusive', 'shared');
+    try {
+      await runAsync(reopenBacking(disk.node, false, (readOnly) => this.#open(base, readOnly)));
+      try {
+        await commit(disk, options);
+      } finally {
+        const size = disk.node.backing?.size ?? base.size;
+        await runAsync(reopenBacking(disk.node, true, (readOnly) => this.#open(base, readOnly)));
+        await this.#keeper.catalogue.change(base.id, { size, changed: Date.now() });
+      }
+    } finally {
+      await this.#relock(base, 'shared', 'shared');
+    }
+  }
+
+  /** See `stream`. Resolves to the id of the image that is below now, if there is one. */
+  async stream(disk: Disk, options: StreamOptions): Promise<string | undefined> {
+    await stream(disk, options);
+    const base = disk.backingFile?.name;
+    await this.release(base);
+    return base;
+  }
+
+  #open(record: ImageRecord, readOnly: boolean): Promise<Storage> {
+    const place = this.#keeper.place(record);
+    return readOnly ? place.still(record.id) : place.open(record.id, { readOnly, grows: record.format === 'qcow2' });
+  }
+
+  /** Another lock in place of the one that is held; `orElse` if that one cannot be had. Nobody can write in between: this overlay is on the list. */
+  async #relock(record: ImageRecord, mode: LockMode, orElse: LockMode): Promise<void> {
+    await this.#locks.get(record.id)?.release();
+    this.#locks.delete(record.id);
+    try {
+      this.#locks.set(record.id, await this.#keeper.lock(record, mode));
+    } catch (error) {
+      if (mode !== orElse) this.#locks.set(record.id, await this.#keeper.lock(record, orElse));
+      throw error;
+    }
+  }
+}
