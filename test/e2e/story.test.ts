@@ -120,6 +120,8 @@ async function story(place: 'opfs' | 'indexeddb'): Promise<void> {
   await run(page, 'umount /mnt');
   await openTab(page, 'snapshots');
   await fill(page, 'snapshot-name', 'before the accident');
+  // Of the disk alone: it is reverted by itself.
+  await page.getByTestId('snapshot-machine').click();
   await page.getByTestId('snapshot-take').click();
   await page.getByTestId('snapshot-row').getByText('before the accident').waitFor();
 
