@@ -2,12 +2,12 @@
 export { SystemError } from './base/errno.ts';
 export { DiskError, type DiskErrorJson, type ErrorKind } from './base/errors.ts';
 export { type Io, runAsync, runSync } from './base/io.ts';
+export { beside, protocolOf } from './base/names.ts';
 export { OptionSet } from './base/options.ts';
 export { formatSize, parseSize } from './base/units.ts';
 export type { SecretRequest } from './crypto/passphrase.ts';
 export type { AsyncBitmaps, AsyncDisk, AsyncSnapshots } from './disk/async-disk.ts';
 export type { Bitmaps } from './disk/bitmaps.ts';
-export { beside, protocolOf } from './disk/block-name.ts';
 export { CACHE_MODES, type CacheFlags, type CacheMode, cacheFlags, parseCacheMode } from './disk/cache-mode.ts';
 export type { OpenOptions, Reference, Resolve, Resolved } from './disk/chain.ts';
 export { findDebugger } from './disk/debug-node.ts';

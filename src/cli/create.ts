@@ -1,5 +1,5 @@
 /** `create`: a new image. */
-import { beside } from '../index.ts';
+import { beside, DiskError } from '../index.ts';
 import {
   asksForHelp,
   formattingLine,
@@ -100,6 +100,7 @@ async function lookAtBacking(images: Images, path: string, image: ImageOptions, 
       if (!image.has('size')) image.set('size', wholeSectors(disk.size));
       await disk.close();
     } catch (error) {
+      if (error instanceof DiskError && error.kind === 'refused') throw new Failure(error.message);
       throw error instanceof CannotOpen ? new Failure(`${error.message}\nCould not open backing image.`) : error;
     }
   }

@@ -4,6 +4,7 @@
  */
 import { DiskError } from '../base/errors.ts';
 import { type Io, wait } from '../base/io.ts';
+import { protocolOf } from '../base/names.ts';
 import { type OptionSet, refusedOption } from '../base/options.ts';
 import { GiB, MiB, SECTOR } from '../base/units.ts';
 import { allFormats } from '../formats/all.ts';
@@ -15,7 +16,7 @@ import { PreallocateStorage } from '../layers/preallocate.ts';
 import { ThrottleStorage } from '../layers/throttle.ts';
 import { VerifyStorage } from '../layers/verify.ts';
 import type { Storage } from '../storage/storage.ts';
-import { type Description, protocolOf, strongOptions } from './block-name.ts';
+import { type Description, strongOptions } from './block-name.ts';
 import { openDebug } from './debug-node.ts';
 import { openFormat } from './format-node.ts';
 import type { NodeRequest } from './graph.ts';

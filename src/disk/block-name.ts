@@ -1,31 +1,6 @@
-/**
- * Names of images as QEMU reads and shows them: a protocol before the first colon, names that an image gives for its backing file, and
- * the name under which an image built from options is shown.
- */
+/** The name under which an image built from options is shown, as QEMU spells it. How names are read is in base/names.ts. */
 import { inTableOrder, type OptionSet, type OptionValue } from '../base/options.ts';
 import type { Json } from './json-text.ts';
-
-/** The protocol a name begins with, if it has one: a colon counts before the first slash only. */
-export function protocolOf(name: string): string | undefined {
-  const colon = name.indexOf(':');
-  const slash = name.indexOf('/');
-  return colon < 0 || (slash >= 0 && slash < colon) ? undefined : name.slice(0, colon);
-}
-
-/** The full name of what the image `from` names: a relative name counts from the image's folder. */
-export function beside(from: string, name: string): string {
-  return isRelative(name) ? folderOf(from) + name : name;
-}
-
-/** True if what a name means depends on who says it. */
-export function isRelative(name: string): boolean {
-  return !name.startsWith('/') && protocolOf(name) === undefined;
-}
-
-/** The folder of a file, with a slash at its end; empty for none. */
-export function folderOf(name: string): string {
-  return name.slice(0, name.lastIndexOf('/') + 1);
-}
 
 /** How a node is described: what opens the same again. */
 export interface Description {

@@ -206,7 +206,8 @@ export function* openReference(backing: BackingReference, options: ReferenceOpti
   }
 }
 
-async function askFor(reference: Reference, resolve: Resolve): Promise<Resolved> {
+/** What `resolve` gives for a backing file, or a `DiskError` that names it. */
+export async function askFor(reference: Reference, resolve: Resolve): Promise<Resolved> {
   try {
     return await resolve(reference);
   } catch (error) {

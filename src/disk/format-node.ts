@@ -1,6 +1,7 @@
 /** A format as a node of a graph: over its child `file`, and over the backing file that its options or the image itself name. */
 import { DiskError, type ErrorPlace } from '../base/errors.ts';
 import { type Io, runAsync } from '../base/io.ts';
+import { beside } from '../base/names.ts';
 import { OptionSet, refusedOption } from '../base/options.ts';
 import type { SecretRequest } from '../crypto/passphrase.ts';
 import { allFormats } from '../formats/all.ts';
@@ -9,7 +10,7 @@ import { findFormat } from '../formats/registry.ts';
 import { memoryStorage } from '../storage/memory.ts';
 import type { Storage } from '../storage/storage.ts';
 import type { OpenedNode } from './block-drivers.ts';
-import { beside, type Description, shownName, strongOptions } from './block-name.ts';
+import { type Description, shownName, strongOptions } from './block-name.ts';
 import { type ChainFiles, MAX_CHAIN_DEPTH, openChain, type Reference } from './chain.ts';
 import { sameBytes } from './data-file.ts';
 import type { NodePlace, NodeRequest } from './graph.ts';

@@ -1,13 +1,15 @@
 /** `openDisk` and `createDisk`: the way in. */
+import { roundUp } from '../base/bytes.ts';
 import { DiskError } from '../base/errors.ts';
 import { type Io, runAsync, wait } from '../base/io.ts';
+import { SECTOR } from '../base/units.ts';
 import { allFormats } from '../formats/all.ts';
-import type { BackingReference } from '../formats/driver.ts';
-import { findFormat } from '../formats/registry.ts';
+import type { BackingReference, FormatDescriptor } from '../formats/driver.ts';
+import { findFormat, isDriverName } from '../formats/registry.ts';
 import { anyAlignment } from '../layers/align.ts';
 import type { Storage } from '../storage/storage.ts';
-import { type OpenOptions, openChain } from './chain.ts';
-import { closeAll, dataFileOpener } from './data-file.ts';
+import { askFor, type OpenOptions, openChain } from './chain.ts';
+import { closeAll, dataFileOpener, sameBytes } from './data-file.ts';
 import { Disk } from './disk.ts';
 import type { BlockNode } from './node.ts';
 import { askedOnce, askSecret } from './secrets.ts';
@@ -61,7 +63,10 @@ function* create(storage: Storage | PromiseLike<Storage>, all: CreateOptions): I
     if (!descriptor.create) throw new DiskError('unsupported', `${descriptor.name}: images of this format cannot be created`, { format });
     if (opened.size !== 0) throw new DiskError('refused', `${opened.name} is not empty: creating an image there would destroy ${opened.size} bytes`);
     const opening: OpenOptions = { ...(resolve ? { resolve } : {}), ...(cache ? { cache } : {}), ...(secret ? { secret } : {}), formats };
-    const bytes = size ?? (yield* backingSize(backing, opening, opened.name));
+    if (backing) requireBacking(backing, descriptor, opened);
+    const found = backing ? yield* backingSize(backing, opening, opened) : undefined;
+    const bytes = size ?? found;
+    if (bytes === undefined) throw new DiskError('refused', 'Image creation needs a size parameter', { field: 'size' });
     if (!Number.isSafeInteger(bytes) || bytes < 0) throw new DiskError('refused', `${bytes} is not a disk size in bytes`, { field: 'size' });
     const ask = askSecret(secret);
     const dataFile = dataFileOpener({ resolve, from: opened.name, readOnly: false, create: true, taken: [opened] }, files);
@@ -83,21 +88,34 @@ function* create(storage: Storage | PromiseLike<Storage>, all: CreateOptions): I
   }
 }
 
-/** The size of the backing file, for an overlay that does not state its own. */
-function* backingSize(backing: BackingReference | undefined, { resolve, formats }: OpenOptions, from: string): Io<number> {
-  if (!backing || !resolve) throw new DiskError('refused', 'Image creation needs a size parameter', { field: 'size' });
-  const resolved = yield* wait(Promise.resolve(resolve({ kind: 'backing', ...backing, from })));
+/** Refuses, before anything is written, a backing file that the image cannot have. The words are QEMU's. */
+function requireBacking({ name, format }: BackingReference, descriptor: FormatDescriptor, image: Storage): void {
+  const refused = (message: string, field = 'backing_file') => new DiskError('refused', message, { field });
+  if (!descriptor.capabilities.backing) throw refused(`Backing file not supported for file format '${descriptor.name}'`);
+  if (name === '') throw refused('Expected backing file name, got empty string');
+  if (name === image.name) throw refused('Error: Trying to create an image with the same filename as the backing file');
+  if (format !== undefined && !isDriverName(format)) throw refused(`Parameter 'backing-fmt' does not accept value '${format}'`, 'backing_fmt');
+}
+
+/** Opens the backing file as it will be opened, to see that it can be, and for its size in whole sectors. */
+function* backingSize(backing: BackingReference, { resolve, formats }: OpenOptions, image: Storage): Io<number | undefined> {
+  if (!resolve) return undefined;
+  const resolved = yield* wait(askFor({ kind: 'backing', ...backing, from: image.name }, resolve));
   const { storage, format = backing.format } = 'storage' in resolved ? resolved : { storage: resolved };
-  const node = yield* openChain(storage, {
-    readOnly: true,
-    noBacking: true,
-    noData: true,
-    ...(formats ? { formats } : {}),
-    ...(format ? { format } : {}),
-  });
-  const { size } = node;
-  yield* node.close();
-  return size;
+  if (sameBytes(storage, image))
+    throw new DiskError('refused', 'Error: Trying to create an image with the same filename as the backing file', { field: 'backing_file' });
+  try {
+    const node = yield* openChain(storage, {
+      readOnly: true,
+      noBacking: true,
+      noData: true,
+      ...(formats ? { formats } : {}),
+      ...(format ? { format } : {}),
+    });
+    return roundUp(node.size, SECTOR);
+  } finally {
+    yield* storage.close();
+  }
 }
 
 /** Format options under QEMU's names: `clusterSize` becomes `cluster_size`. */

@@ -1,4 +1,7 @@
-/** The formats there are, found by name or by probing. Raw scores lowest, so it is found only where nothing else fits. */
+/**
+ * Formats are values: a list of them is the registry. Here is what is done with such a list: finding a format by name, finding it by probing (raw
+ * scores lowest, so it is found only where nothing else fits), and narrowing the list. Its order says nothing: scores decide.
+ */
 import { DiskError } from '../base/errors.ts';
 import type { Io } from '../base/io.ts';
 import { readBytes, type Storage } from '../storage/storage.ts';
@@ -35,3 +38,38 @@ export function* probeStorage(formats: readonly FormatDescriptor[], storage: Sto
   const head = yield* readBytes(storage, 0, Math.min(PROBE_LENGTH, storage.size));
   return probeFormat(formats, head, storage);
 }
+
+/** What may be opened, by the formats' own names. */
+export interface Whitelist {
+  readonly readWrite: readonly string[];
+  /** May be opened, but only for reading. */
+  readonly readOnly?: readonly string[];
+}
+
+/**
+ * The list with every format in it, so that each is still recognised and nothing is taken for raw, but opening and creating only those that are
+ * named: the others throw `unsupported`, or `read-only` where they may be read.
+ */
+export function whitelisted(formats: readonly FormatDescriptor[], { readWrite, readOnly = [] }: Whitelist): FormatDescriptor[] {
+  return formats.map((format) => {
+    if (readWrite.includes(format.name)) return format;
+    const { create: _, amendOptions: __, open, ...rest } = format;
+    const capabilities = { ...format.capabilities, write: false, create: false, resize: false, repair: false, compressedWrite: false };
+    if (readOnly.includes(format.name) && open) return { ...rest, open, capabilities };
+    return { ...rest, open: () => refuse(format) };
+  });
+}
+
+function* refuse({ name }: FormatDescriptor): Io<never> {
+  throw new DiskError('unsupported', `Driver '${name}' is not whitelisted`, { format: name });
+}
+
+/** Names that an image may give for the driver of its backing file: all of QEMU's, whether or not there is such a driver here. */
+const DRIVER_NAMES = new Set(
+  `blkdebug blklogwrites blkreplay blkverify bochs cloop compress copy-before-write copy-on-read dmg file snapshot-access ftp ftps gluster host_cdrom
+  host_device http https iscsi luks nbd nfs null-aio null-co nvme parallels preallocate qcow qcow2 qed quorum raw rbd replication ssh throttle vdi
+  vhdx vmdk vpc vvfat`.split(/\s+/),
+);
+
+/** True if QEMU has a driver of this name. */
+export const isDriverName = (name: string): boolean => DRIVER_NAMES.has(name);

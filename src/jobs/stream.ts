@@ -12,8 +12,8 @@
  */
 import { DiskError } from '../base/errors.ts';
 import { type Io, runAsync } from '../base/io.ts';
+import { folderOf, isRelative } from '../base/names.ts';
 import { KiB } from '../base/units.ts';
-import { folderOf, isRelative } from '../disk/block-name.ts';
 import type { Disk } from '../disk/disk.ts';
 import type { BlockNode, MapRun } from '../disk/node.ts';
 import type { BackingReference } from '../formats/driver.ts';

@@ -78,6 +78,11 @@ create -f qcow2 -o size=7M n.qcow2 8M
 create -f qcow2 -b missing n.qcow2 10M
 create -f qcow2 -b missing -F raw n.qcow2
 create -f qcow2 -b missing -F raw -u n.qcow2
+create -f qcow2 -b small.qcow2 -F qcow2 ''
+create -f qcow2 -b a.raw -F raw json:{"driver":"qcow2","file.filename":"n.qcow2"}
+create -f qcow2 -b a:a.raw -F raw n.qcow2
+create -f qcow2 -b a.raw -F nope n.qcow2 1M
+create -f qcow2 -u -b a.raw -F nope n.qcow2 1M
 create -f qcow2 -b missing -u n.qcow2 10M
 create -f qcow2 -b a.raw n.qcow2
 create -f qcow2 -b a.raw -F qcow2 n.qcow2

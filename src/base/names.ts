@@ -1,0 +1,56 @@
+/**
+ * Names of files as QEMU reads them, without looking at any file: the protocol a name begins with, whether it is absolute, and what a relative
+ * name means to the image that says it. A colon makes a protocol only before the first slash. `windows` reads names as QEMU does on Windows:
+ * a drive letter is no protocol and a backslash parts folders, for images that were made there.
+ */
+import { DiskError } from './errors.ts';
+
+/** Where a name was written. */
+export type NameStyle = 'posix' | 'windows';
+
+const SEPARATORS: Readonly<Record<NameStyle, string>> = { posix: '/', windows: '/\\' };
+
+/** `C:`, `C:\x` and `C:x`, and devices such as `\\.\PhysicalDrive0`. */
+const WINDOWS_DRIVE = /^(?:[a-z]:|\\\\\.\\|\/\/\.\/)/i;
+
+/** The protocol a name begins with, if it has one. */
+export function protocolOf(name: string, style: NameStyle = 'posix'): string | undefined {
+  if (style === 'windows' && WINDOWS_DRIVE.test(name)) return undefined;
+  const end = [...name].findIndex((letter) => letter === ':' || SEPARATORS[style].includes(letter));
+  return name[end] === ':' ? name.slice(0, end) : undefined;
+}
+
+/** True if a name means the same wherever it is said. Names with a protocol are another matter: see `isRelative`. */
+export function isAbsolute(name: string, style: NameStyle = 'posix'): boolean {
+  if (style === 'windows' && WINDOWS_DRIVE.test(name)) return true;
+  return name !== '' && SEPARATORS[style].includes(name.charAt(0));
+}
+
+/** True if what a name means depends on who says it. */
+export function isRelative(name: string, style: NameStyle = 'posix'): boolean {
+  return !isAbsolute(name, style) && protocolOf(name, style) === undefined;
+}
+
+/** The folder of a file, as far as what follows can be put behind it: with its protocol, and a slash at its end; empty for none. */
+export function folderOf(name: string, style: NameStyle = 'posix'): string {
+  const protocol = protocolOf(name, style);
+  const start = protocol !== undefined ? protocol.length + 1 : style === 'windows' && /^[a-z]:/i.test(name) ? 2 : 0;
+  const last = Math.max(...[...SEPARATORS[style]].map((separator) => name.lastIndexOf(separator)));
+  return name.slice(0, Math.max(start, last + 1));
+}
+
+/** A name put behind the folder of `base`; an absolute name as it is. */
+export function combineNames(base: string, name: string, style: NameStyle = 'posix'): string {
+  return isAbsolute(name, style) ? name : folderOf(base, style) + name;
+}
+
+/**
+ * The full name of what the image `from` names: a relative name counts from the image's folder. Throws `refused` if the image has none: it is
+ * built from options (`json:`), or has no name.
+ */
+export function beside(from: string, name: string, style: NameStyle = 'posix'): string {
+  if (name === '' || !isRelative(name, style)) return name;
+  if (from === '' || from.startsWith('json:'))
+    throw new DiskError('refused', `Cannot use relative backing file names for '${from}'`, { field: 'backing_file' });
+  return combineNames(from, name, style);
+}

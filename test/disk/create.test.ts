@@ -1,0 +1,53 @@
+/** What `createDisk` makes of a size, a backing file and options, and what it refuses before anything is written. QEMU's words are in test/cli. */
+import { describe, expect, it } from 'vitest';
+import { type CreateOptions, createDisk, openDisk } from '../../src/disk/open.ts';
+import { memoryStorage } from '../../src/storage/memory.ts';
+
+const base = () => memoryStorage({ name: 'base', bytes: new Uint8Array(100_001).fill(7) });
+
+describe('a new image', () => {
+  it('takes its size from the backing file unless it has its own, and sees it at once', async () => {
+    for (const [size, expected] of [
+      [undefined, 100_352],
+      [4096, 4096],
+      [1_000_448, 1_000_448],
+    ] as const) {
+      const storage = memoryStorage({ name: 'top' });
+      const disk = await createDisk(storage, { format: 'qcow2', ...(size ? { size } : {}), backing: { name: 'base', format: 'raw' }, resolve: base });
+      expect([disk.size, (await disk.read(1, 1))[0]]).toEqual([expected, 7]);
+      await disk.close();
+      const again = await openDisk(storage, { format: 'qcow2', resolve: base });
+      expect(await again.info()).toMatchObject({ 'backing-filename': 'base', 'backing-filename-format': 'raw', 'virtual-size': expected });
+    }
+  });
+
+  const backing = { name: 'base', format: 'raw' };
+  const top = memoryStorage({ name: 'top' });
+  const refused: [string, Partial<CreateOptions>, string][] = [
+    ['no size', {}, 'Image creation needs a size parameter'],
+    ['no size and nobody to open the backing file', { backing }, 'Image creation needs a size parameter'],
+    ['a bad size', { size: -1 }, 'not a disk size'],
+    ['its own name', { size: 512, backing: { name: 'top', format: 'raw' } }, 'Trying to create an image with the same filename as the backing file'],
+    ['itself under another name', { backing, resolve: () => top }, 'Trying to create an image with the same filename as the backing file'],
+    ['no name', { size: 512, backing: { name: '', format: 'raw' } }, 'Expected backing file name, got empty string'],
+    ['a format nobody knows', { size: 512, backing: { name: 'base', format: 'nope' }, resolve: base }, "'backing-fmt' does not accept value 'nope'"],
+    ['a backing file that is no such image', { size: 512, backing: { name: 'base', format: 'qcow2' }, resolve: base }, 'magic'],
+    [
+      'a backing file that does not open',
+      {
+        size: 512,
+        backing,
+        resolve: () => {
+          throw new Error('gone');
+        },
+      },
+      'Cannot open the backing file "base": gone',
+    ],
+    ['a backing file under raw', { format: 'raw', size: 512, backing, resolve: base }, "Backing file not supported for file format 'raw'"],
+    ['an unknown option', { size: 512, clusterSiz: 512 }, 'cluster_siz'],
+  ];
+  it.each(refused)('is refused with %s, and nothing is written', async (_, options, message) => {
+    await expect(createDisk(top, { format: 'qcow2', ...options })).rejects.toThrow(message);
+    expect(top.size).toBe(0);
+  });
+});
