@@ -70,6 +70,7 @@ export { anyAlignment } from './layers/align.ts';
 export type { Debugger } from './layers/blkdebug.ts';
 export { type CacheOptions, CacheStorage } from './layers/cache.ts';
 export { CacheMemory } from './layers/cache-lines.ts';
+export { type LoggedRequest, type LogOptions, LogWritesStorage, readLog } from './layers/log-writes.ts';
 export { type QuorumOperation, type QuorumOptions, type QuorumReport, QuorumStorage } from './layers/quorum.ts';
 export { temporaryStorage } from './layers/temporary.ts';
 export { ThrottleStorage } from './layers/throttle.ts';

@@ -11,6 +11,7 @@ import { allFormats } from '../formats/all.ts';
 import { CompressStorage } from '../layers/compress.ts';
 import { CopyOnReadStorage } from '../layers/copy-on-read.ts';
 import { FilterStorage } from '../layers/filter.ts';
+import { LogWritesStorage } from '../layers/log-writes.ts';
 import { NullStorage } from '../layers/null.ts';
 import { PreallocateStorage } from '../layers/preallocate.ts';
 import { ThrottleStorage } from '../layers/throttle.ts';
@@ -47,6 +48,7 @@ const DRIVERS: Readonly<Record<string, BlockDriver>> = {
   'null-aio': { protocol: true, open: openNull },
   blkdebug: { protocol: true, open: openDebug },
   blkverify: { protocol: true, open: openVerify },
+  blklogwrites: { open: openLogWrites },
   compress: { open: openCompress },
   'copy-on-read': { open: openCopyOnRead },
   preallocate: { open: openPreallocate },
@@ -55,8 +57,7 @@ const DRIVERS: Readonly<Record<string, BlockDriver>> = {
 };
 
 /** Drivers of QEMU that do not exist here: named apart from typing errors. */
-const ELSEWHERE =
-  /^(blklogwrites|copy-before-write|host_cdrom|host_device|nbd|nvme|replication|snapshot-access|vvfat|virtio-blk-.*|nvme-io_uring|io_uring)$/;
+const ELSEWHERE = /^(copy-before-write|host_cdrom|host_device|nbd|nvme|replication|snapshot-access|vvfat|virtio-blk-.*|nvme-io_uring|io_uring)$/;
 
 /** What a name may begin with, for those protocols whose prefix is not the driver's name. */
 const PREFIXES: Readonly<Record<string, string>> = { fat: 'vvfat', 'nbd+tcp': 'nbd', 'nbd+unix': 'nbd' };
@@ -182,6 +183,29 @@ function openThrottle(request: NodeRequest): Io<OpenedNode> {
     return new ThrottleStorage(storage, group);
   };
   return openLayer(request, build, /^throttle-group$/);
+}
+
+/** The children `file` and `log`. */
+function* openLogWrites({ driver, name, options, child }: NodeRequest): Io<OpenedNode> {
+  const shown = strongOptions(options, /^log-(append|sector-size)$/);
+  const append = options.flag('log-append') ?? false;
+  const below = yield* child('file', 'file', name);
+  let log: OpenedNode | undefined;
+  try {
+    log = yield* child('log', 'file');
+    const sectorSize = options.size('log-sector-size');
+    const interval = options.number('log-super-update-interval');
+    const given = { append, sectorSize, ...(interval === undefined ? {} : { updateInterval: interval }) };
+    return {
+      storage: yield* LogWritesStorage.open(below.storage, log.storage, given),
+      filtered: below.node ?? below.filtered,
+      description: { driver, options: shown, children: { file: below.description, log: log.description } },
+    };
+  } catch (error) {
+    yield* below.storage.close();
+    if (log) yield* log.storage.close();
+    throw error;
+  }
 }
 
 function sizeOption(options: OptionSet, name: string, otherwise: number): number {

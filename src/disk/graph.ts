@@ -3,8 +3,10 @@
  * A node takes the options it understands and opens its children; what is left over is refused. Which drivers there are, and what they do
  * with options and children, is in block-drivers.ts. Files are opened only through the caller's `openFile`.
  */
+import { roundUp } from '../base/bytes.ts';
 import { type Io, runAsync } from '../base/io.ts';
 import { OptionSet, refusedOption } from '../base/options.ts';
+import { SECTOR } from '../base/units.ts';
 import { allFormats } from '../formats/all.ts';
 import { AlignStorage, anyAlignment } from '../layers/align.ts';
 import { FilterStorage } from '../layers/filter.ts';
@@ -141,7 +143,7 @@ export function* openNode(name: string | undefined, given: OptionSet, inherited:
 /** Without a file of its own to grow, an image cannot be written where its last block is cut off. */
 function requireWholeBlocks(storage: Storage): void {
   for (let one = storage; one instanceof FilterStorage; one = one.next)
-    if (one instanceof AlignStorage && one.size % one.unit !== 0)
+    if (one instanceof AlignStorage && roundUp(one.size, SECTOR) % one.unit !== 0)
       throw refusedOption('file', "Cannot get 'write' permission without 'resize': Image size is not a multiple of request alignment");
 }
 

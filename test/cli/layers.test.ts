@@ -1,4 +1,6 @@
 /** Layers that the command line puts over images, beside the real qemu-io and qemu-img: what they write, and the words in which they refuse. */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Sides } from './harness.ts';
 
@@ -198,5 +200,102 @@ describe('quorum', () => {
     await sides.sameIo(io(three('vote-threshold=1'), 'read -v 311k 16'));
     await sides.sameIo(io(three('vote-threshold=1,rewrite-corrupted=on'), 'read -P 8 311k 1k'));
     for (const name of ['q1.raw', 'q2.raw']) await sides.same('compare', '-f', 'raw', '-F', 'raw', 'q0.raw', name);
+  });
+});
+
+describe('blklogwrites', () => {
+  const logged = (options = '', image = 'file.driver=file,file.filename=b.raw', log = 'b.log') =>
+    `driver=blklogwrites,${image},log.driver=file,log.filename=${log}${options}`;
+  const io = (image: string, ...commands: string[]) => ['-t', 'writeback', '--image-opts', image, ...commands.flatMap((command) => ['-c', command])];
+  const sameFile = (name: string) => {
+    const [ours, theirs] = [sides.ours, sides.theirs].map((side) => readFileSync(join(side, name)));
+    expect(ours?.length).toBe(theirs?.length);
+    expect(ours?.equals(theirs as Buffer), name).toBe(true);
+  };
+  beforeAll(() => {
+    sides.prepare('qemu-img', 'create', '-q', '-f', 'raw', 'b.raw', '1M');
+    sides.prepare('qemu-img', 'create', '-q', '-f', 'qcow2', 'b.qcow2', '1M');
+    for (const name of ['b.log', 'b4k.log', 'b2.log', 'bq.log']) sides.put(name, '');
+    sides.put('nonsense.log', 'hello');
+  });
+
+  it('makes the log that QEMU makes, byte for byte', async () => {
+    const commands = [
+      'write -P 1 0 4k',
+      'write -P 2 512 512',
+      'flush',
+      'flush',
+      'write -z 8k 4k',
+      'discard 16k 4k',
+      'write -zu 1k 1k',
+      'aio_write -P 4 32k 1k',
+    ];
+    await sides.sameIo(
+      io(logged(), ...commands, 'aio_flush', 'write -P 5 100 50', 'write -P 6 1000 5000', 'write -z 3000 100', 'truncate 2M', 'write 1536k 512'),
+    );
+    sameFile('b.log');
+    sameFile('b.raw');
+    // Goes on where it was, and at 4096 bytes a sector.
+    await sides.sameIo(io(logged(',log-append=on,log-super-update-interval=2'), 'write -P 7 0 512', 'write -P 8 512 1k', 'write -z 0 64k'));
+    sameFile('b.log');
+    await sides.sameIo(io(logged(',log-sector-size=4k', undefined, 'b4k.log'), 'write -P 7 100 512', 'discard 64k 8k', 'write 8k 4k', 'flush'));
+    sameFile('b4k.log');
+    await sides.sameIo(io(logged(',log-append=on', undefined, 'b4k.log'), 'write -P 9 0 100'));
+    sameFile('b4k.log');
+    // Written over, not emptied; and begun, where there is nothing to append to.
+    await sides.sameIo(io(logged(), 'write -P 1 0 512'));
+    sameFile('b.log');
+    await sides.sameIo(io(logged(',log-append=on', undefined, 'b2.log'), 'write -P 1 0 512'));
+    sameFile('b2.log');
+    await sides.sameIo(['-r', ...io(logged(), 'read 0 512')]);
+    sameFile('b.log');
+  });
+
+  it('lies over a format, and each side goes on with the log of the other', async () => {
+    const image = logged('', 'file.driver=qcow2,file.file.filename=b.qcow2', 'bq.log');
+    await sides.sameIo(io(image, 'write -P 1 0 4k', 'write -P 2 100k 5k', 'map'));
+    sameFile('bq.log');
+    await sides.same('info', '--image-opts', logged(',log-append=on,log-super-update-interval=7'));
+    await sides.same('info', '--image-opts', logged(',log-sector-size=1k'));
+    const append = io(`${image},log-append=on`, 'write -P 3 0 512');
+    expect(sides.qemu('qemu-io', append, { side: sides.ours }).status).toBe(0);
+    expect((await sides.tabdisk(['io', ...append], { side: sides.theirs, program: 'qemu-io' })).status).toBe(0);
+    sameFile('bq.log');
+  });
+
+  it('is refused in the same words', async () => {
+    const images = [
+      ...[
+        'log-sector-size=100',
+        'log-sector-size=0',
+        'log-sector-size=16',
+        'log-sector-size=16M',
+        'log-sector-size=8M',
+        'log-sector-size=x',
+        'log-append=x',
+      ],
+      ...['log-super-update-interval=0', 'log-super-update-interval=x', 'log-append=on,log-sector-size=4k', 'foo=1'],
+    ].map((options) => logged(`,${options}`));
+    const nonsense = logged(',log-append=on', undefined, 'nonsense.log');
+    const others = [
+      nonsense,
+      logged('', undefined, 'nofile'),
+      logged('', 'file.driver=file,file.filename=nofile'),
+      'driver=blklogwrites,log.filename=b.log',
+    ];
+    const lines = [...images, ...others, 'driver=blklogwrites,file.driver=file,file.filename=b.raw'].map((image) => io(image));
+    const superBlock = (version: bigint, sectorSize: number, flags: bigint) => {
+      const bytes = Buffer.alloc(2048);
+      for (const [index, value] of [0x6a736677736872n, version, 1n].entries()) bytes.writeBigUInt64LE(value, index * 8);
+      bytes.writeUInt32LE(sectorSize, 24);
+      bytes.writeBigUInt64LE(flags, 512 + 16);
+      return bytes;
+    };
+    for (const [name, bytes] of Object.entries({ v2: superBlock(2n, 512, 0n), odd: superBlock(1n, 500, 0n), flags: superBlock(1n, 512, 0x30n) })) {
+      sides.put(`${name}.log`, bytes);
+      lines.push(io(logged(',log-append=on', undefined, `${name}.log`)));
+    }
+    await sides.sameBatch('qemu-io', lines);
+    await sides.same('info', 'blklogwrites:b.raw:b.log');
   });
 });

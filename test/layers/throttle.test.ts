@@ -7,7 +7,7 @@ import { type ThrottleClock, ThrottleGroup, type ThrottleLimits } from '../../sr
 import { memoryStorage } from '../../src/storage/memory.ts';
 import { readBytes } from '../../src/storage/storage.ts';
 import { faultyDisk, SIDES } from '../drive/faulty.ts';
-import { pattern, storageContract } from '../storage/contract.ts';
+import { pattern } from '../storage/contract.ts';
 
 /** Time that passes when the test says so. */
 class ManualClock implements ThrottleClock {
@@ -171,17 +171,6 @@ test('a synchronous request that would have to wait says so, and the next one is
   await late;
   await clock.pass(1000);
   runSync(readBytes(storage, 0, 1));
-});
-
-let kept = memoryStorage();
-storageContract('throttled', async () => {
-  kept = memoryStorage();
-  return {
-    // More than this machine can do, but for what it does in a burst: nothing here is about time.
-    open: async ({ readOnly = false } = {}) =>
-      new ThrottleStorage(readOnly ? memoryStorage({ bytes: kept.bytes(), readOnly }) : kept, new ThrottleGroup({ 'bps-total': 1e15 })),
-    remove: async () => undefined,
-  };
 });
 
 describe.each(SIDES)('a drive with a disk %s', (side) => {
