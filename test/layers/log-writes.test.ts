@@ -51,8 +51,8 @@ test('what the super block counts is there after a power cut, and a flush is log
   const [disk, log] = [size, 0].map(
     (bytes, i) => new RecorderStorage(memoryStorage({ name: i ? 'log' : 'disk', bytes: new Uint8Array(bytes) }), changes),
   );
-  const open = LogWritesStorage.open(disk as Storage, log as Storage, { updateInterval: 3 });
-  await work(anyAlignment(await runAsync(open)), { size, seed: 3, steps: 14 });
+  const storage = await runAsync(LogWritesStorage.open(disk as Storage, log as Storage, { updateInterval: 3 }));
+  await work(anyAlignment(storage), { size, seed: 3, steps: 14 });
   const all = log as Storage;
   let counted = 0;
   /** Reads the log as a cut after the first so many changes leaves it, with one of the writes lost. */
