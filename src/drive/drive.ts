@@ -175,6 +175,11 @@ export class Drive extends DriveBay {
     return runAsync(this.#write(offset, concatenate(parts), options));
   }
 
+  /** A command that a host device would carry out as it is (SCSI, ioctl). Media here are images: rejects with `unsupported`, always. */
+  async ioctl(request: number): Promise<never> {
+    throw new DiskError('unsupported', `${this.name}: the command 0x${request.toString(16)} is for a host device, and this is an image`);
+  }
+
   /**
    * Several writes at once, sorted and merged. Where they overlap, the one given later wins. Settles when all are done; if one fails, all
    * report the first error. If one lies outside the disk, nothing is written.

@@ -45,6 +45,13 @@ describe.each(SIDES)('a disk %s', (side) => {
     await readOnly.drive.flush();
   });
 
+  test('refuses what only a host device can do', async () => {
+    const { drive } = await faultyDrive(side);
+    const before = drive.statistics;
+    await expect(drive.ioctl(0x2285)).rejects.toMatchObject({ kind: 'unsupported', message: expect.stringContaining('0x2285 is for a host device') });
+    expect([drive.statistics, drive.ioStatus]).toEqual([before, (await faultyDrive(side)).drive.ioStatus]);
+  });
+
   test('vectors are one request', async () => {
     const { drive, disk, contents } = await faultyDrive(side);
     const parts = [pattern(10, 1), new Uint8Array(), pattern(600, 2), pattern(1, 3)];

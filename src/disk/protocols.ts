@@ -1,0 +1,47 @@
+/**
+ * Names with protocols for embedders: a list of protocols is a value, and `resolveNames` makes of it the `resolve` function of `openDisk`. A name's
+ * protocol is what stands before its first colon, if that comes before any slash; a name without one is opened by the protocol `file`, or by the
+ * first of the list. What an image names without a protocol counts from the image's own name, which is its storage's.
+ */
+import { DiskError } from '../base/errors.ts';
+import { beside, protocolOf } from '../base/names.ts';
+import type { Storage } from '../storage/storage.ts';
+import type { Reference, Resolve } from './chain.ts';
+
+/** How a name is to be opened. */
+export interface ProtocolRequest {
+  /** In full: `opfs:images/base.qcow2`. */
+  readonly name: string;
+  /** Behind the protocol: `images/base.qcow2`. Relative names may hold `..`. */
+  readonly path: string;
+  readonly writable: boolean;
+  /** It is to be made, or emptied. */
+  readonly create: boolean;
+}
+
+/** What opens names of one kind. The storage should be called by the full name, so that what its image names can be found. */
+export interface Protocol {
+  /** What stands before the colon. */
+  readonly names: readonly string[];
+  open(request: ProtocolRequest): Storage | PromiseLike<Storage>;
+}
+
+/** The protocol for a name. Throws `unsupported` and lists what there is. */
+export function findProtocol(protocols: readonly Protocol[], name: string): Protocol {
+  const wanted = protocolOf(name);
+  const named = (one: string) => protocols.find(({ names }) => names.includes(one));
+  const found = wanted === undefined ? (named('file') ?? protocols[0]) : named(wanted);
+  if (found) return found;
+  const known = protocols.flatMap(({ names }) => names).join(', ');
+  throw new DiskError('unsupported', `Unknown protocol '${wanted ?? 'file'}' in ${JSON.stringify(name)}. Known: ${known}`, { field: 'protocol' });
+}
+
+/** Opens what images name, for `openDisk({ resolve })`: only through these protocols. */
+export function resolveNames(protocols: readonly Protocol[]): Resolve {
+  return ({ from, name, writable, create }: Reference) => {
+    const full = beside(from, name);
+    const protocol = protocolOf(full);
+    const path = protocol === undefined ? full : full.slice(protocol.length + 1);
+    return findProtocol(protocols, full).open({ name: full, path, writable: writable === true, create: create === true });
+  };
+}
