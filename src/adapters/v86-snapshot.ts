@@ -65,15 +65,21 @@ export async function saveV86Machine(emulator: V86Emulator, slots: Iterable<V86D
 /**
  * Brings the disks and the guest's memory back to a snapshot. The guest goes on from there if it was running. What was not saved is lost; if the
  * snapshot cannot be loaded (see `loadMachine`) nothing is, and the guest goes on as it was. After a later failure the emulator is left stopped: its
- * disks are no longer what the guest knows.
+ * disks are no longer what the guest knows. `onRevert` is called in between.
  */
-export async function loadV86Machine(emulator: V86Emulator, slots: Iterable<V86Drive>, which: string | MachineMoment): Promise<MachineSnapshot> {
+export async function loadV86Machine(
+  emulator: V86Emulator,
+  slots: Iterable<V86Drive>,
+  which: string | MachineMoment,
+  { onRevert }: { onRevert?: () => void } = {},
+): Promise<MachineSnapshot> {
   const all = [...slots];
   const drives = drivesOf(all);
   let touched = false;
   const forget = async (sizes: ReadonlyMap<Drive, number>) => {
     for (const slot of all) slot.requireSize(sizes.get(slot.drive));
     touched = true;
+    onRevert?.();
     for (const { image } of all) await image?.abandon();
   };
   return whileStopped(

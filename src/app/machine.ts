@@ -186,13 +186,16 @@ export class Machine {
   /** Brings the disks and the memory back. If that fails half-way the machine is switched off. */
   async revert(snapshot: MachineMoment): Promise<void> {
     await this.#still(async (emulator) => {
-      const running = emulator.is_running();
+      let begun = false;
+      const onRevert = (): void => {
+        begun = true;
+      };
       try {
-        await loadV86Machine(emulator, this.#devices(), snapshot);
+        await loadV86Machine(emulator, this.#devices(), snapshot, { onRevert });
         this.#problem = undefined;
         for (const { drive } of this.#drives) drive.resume();
       } catch (error) {
-        if (running && !emulator.is_running()) await this.#letGo();
+        if (begun) await this.#letGo();
         throw error;
       }
     });

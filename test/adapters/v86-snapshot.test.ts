@@ -4,6 +4,7 @@ import { fileURLToPath } from 'node:url';
 import { V86, type V86Image } from 'v86';
 import { afterEach, expect, it } from 'vitest';
 import { loadV86Machine, readV86Settings, saveV86Machine, V86Drive, type V86Slot } from '../../src/adapters/v86.ts';
+import { DiskError } from '../../src/base/errors.ts';
 import { MiB } from '../../src/base/units.ts';
 import type { Disk } from '../../src/disk/disk.ts';
 import { createDisk } from '../../src/disk/open.ts';
@@ -120,6 +121,21 @@ it('a read that is under way is waited for when saving, and answered when its ti
   expect(order.at(-1)).toBe('zeros true');
   expect(image('hda').statistics.waitingReads).toBe(0);
   expect(mismatches).toEqual([]);
+});
+
+it('after a failure half-way the emulator is left stopped, and whoever drives it knows', async () => {
+  const { started, slots, disk } = await machine(['hda', 'hdb']);
+  await started.run();
+  await saveV86Machine(started, slots, { name: 'then' });
+  const { snapshots } = disk('hdb').inner;
+  const { apply } = snapshots;
+  snapshots.apply = () => Promise.reject(new DiskError('io', 'no longer readable'));
+  const told: string[] = [];
+  const loading = loadV86Machine(started, slots, 'then', { onRevert: () => told.push('reverting') });
+  await expect(loading).rejects.toThrow('no longer readable (reverted to "then": hda; not reverted: hdb: load it again)');
+  expect([started.is_running(), told]).toEqual([false, ['reverting']]);
+  snapshots.apply = apply;
+  await loadV86Machine(started, slots, 'then');
 });
 
 it('what is refused changes nothing, and the guest goes on with what it wrote', async () => {

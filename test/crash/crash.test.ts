@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { afterAll, describe, expect, it, vi } from 'vitest';
 import { runSync } from '../../src/base/io.ts';
 import { NodeJobs } from '../../src/disk/node-jobs.ts';
+import { Snapshots } from '../../src/disk/snapshots.ts';
 import { Metadata } from '../../src/formats/qcow2/metadata.ts';
 import { Refcounts } from '../../src/formats/qcow2/refcounts.ts';
 import { CacheStorage } from '../../src/layers/cache.ts';
@@ -15,7 +16,7 @@ import { RecorderStorage } from '../../src/layers/recorder.ts';
 import { run } from '../oracle/qemu.ts';
 import type { Files } from './files.ts';
 import { SECRET } from './guest.ts';
-import { machineWorkloads, runMachineWorkload } from './machine.ts';
+import { machineWorkloads, runMachineWorkload, STEPS } from './machine.ts';
 import { runWorkload } from './run.ts';
 import { workloads } from './workloads.ts';
 
@@ -74,8 +75,9 @@ describe('after a power cut', () => {
 describe('after a power cut', () => {
   it.each(machineWorkloads)('$name', { timeout: 3_600_000 }, async (workload) => {
     let states = 0;
+    const perStep = Math.ceil(perWorkload / STEPS.length);
     for (let seed = 1; states < perWorkload; seed++)
-      states += await runMachineWorkload(workload, { seed, limit: perWorkload - states, subsets: 4, sample: soundDrives });
+      states += await runMachineWorkload(workload, { seed, limit: Math.min(perStep, perWorkload - states), subsets: 4, sample: soundDrives });
     seen += states;
     expect(states).toBe(perWorkload);
   });
@@ -190,6 +192,16 @@ describe('a planted bug is found within 1,000 states', () => {
       if (this.external) yield* this.data.discard(0, this.header.size);
     });
     await expect(runWorkload(find('qcow2 commit out of'), options)).rejects.toThrow(/after a cut/);
+    early.mockRestore();
+  });
+
+  it("a set of snapshots takes another's name at once", async () => {
+    const { create } = Snapshots.prototype;
+    const early = vi.spyOn(Snapshots.prototype, 'create').mockImplementation(function (this: Snapshots, given) {
+      return create.call(this, { ...given, name: given.name.replace('.tabdisk-new', '') });
+    });
+    const [workload] = machineWorkloads as [(typeof machineWorkloads)[number]];
+    await expect(runMachineWorkload(workload, { ...options, seed: 2 })).rejects.toThrow(/by name, x is a mixture/);
     early.mockRestore();
   });
 

@@ -7,7 +7,7 @@ import { createDisk, openDisk } from '../../src/disk/open.ts';
 import { Drives } from '../../src/drive/drives.ts';
 import { deleteMachine, listMachines, loadMachine, readMachineState, saveMachine } from '../../src/drive/machine.ts';
 import { type LogEntry, RecorderStorage } from '../../src/layers/recorder.ts';
-import { memoryStorage } from '../../src/storage/memory.ts';
+import { type MemoryStorage, memoryStorage } from '../../src/storage/memory.ts';
 import { Random } from '../random.ts';
 import { explore, requireSound } from './explorer.ts';
 import type { Files } from './files.ts';
@@ -28,8 +28,8 @@ export const machineWorkloads: readonly MachineWorkload[] = [
 const NAMES = ['hda', 'hdb'];
 const SECTORS = 60;
 
-/** A first set, another of another name, replaced twice, reverted to, deleted. */
-const STEPS = [
+/** A first set, another of another name, replaced twice, reverted to, deleted. Each seed begins its log at another step. */
+export const STEPS = [
   ['save', 'x'],
   ['save', 'y'],
   ['save', 'x'],
@@ -54,7 +54,7 @@ interface Mark {
 }
 
 class MachineGuest {
-  readonly timeline: Mark[] = [];
+  timeline: Mark[] = [];
   readonly #log: readonly LogEntry[];
   readonly #drives: Drives;
   #sets: ReadonlyMap<string, Version> = new Map();
@@ -63,6 +63,12 @@ class MachineGuest {
   constructor(drives: Drives, log: readonly LogEntry[]) {
     this.#drives = drives;
     this.#log = log;
+    this.#mark(this.#sets);
+  }
+
+  /** What was done so far is durable, and the log begins here. */
+  begin(): void {
+    this.timeline = [];
     this.#mark(this.#sets);
   }
 
@@ -110,19 +116,24 @@ class MachineGuest {
 export async function runMachineWorkload({ name, options }: MachineWorkload, { seed, limit, subsets, sample }: RunOptions): Promise<number> {
   const random = new Random(seed);
   const log: LogEntry[] = [];
-  const start = new Map<string, Uint8Array>();
+  const memories = new Map<string, MemoryStorage>();
   const drives = new Drives();
   for (const drive of NAMES) {
     const memory = memoryStorage({ name: drive });
     await (await createDisk(memory, { format: 'qcow2', size: SECTORS * SECTOR, ...options })).close();
-    const bytes = memory.bytes();
-    start.set(drive, bytes);
-    const recorder = new RecorderStorage(memoryStorage({ name: drive, bytes }), log);
-    drives.add({ name: drive }).insert(await openDisk(recorder, { format: 'qcow2' }));
+    memories.set(drive, memory);
+    drives.add({ name: drive }).insert(await openDisk(new RecorderStorage(memory, log), { format: 'qcow2' }));
   }
   const guest = new MachineGuest(drives, log);
-  for (const [verb, set] of STEPS) {
+  let start = new Map<string, Uint8Array>();
+  for (const [index, [verb, set]] of STEPS.entries()) {
     await guest.write(random);
+    if (index === seed % STEPS.length) {
+      await drives.flushAll();
+      start = new Map([...memories].map(([name, memory]) => [name, memory.bytes()]));
+      log.length = 0;
+      guest.begin();
+    }
     if (verb === 'save') await guest.save(set, random.between(1, 40_000));
     else await guest[verb](set);
   }
