@@ -1,4 +1,4 @@
-/** What is being copied right now: a card per import, export or check, with its progress and a way to call it off. */
+/** What is being copied right now: a card per import, export, commit and the like, with its progress and ways to pause it and to call it off. */
 import { formatSize, JobControl, type JobOptions } from '../index.ts';
 import { button, element } from './dom.ts';
 import { share } from './words.ts';
@@ -7,7 +7,7 @@ export class JobsList {
   readonly element = element('div', { class: 'jobs', testId: 'jobs', attributes: { 'aria-label': 'Running jobs' } });
 
   /** Runs `work`, shown as `title` while it runs. What it throws, the caller gets, an `AbortError` or kind `aborted` if called off. */
-  async run<T>(title: string, work: (options: Required<JobOptions>) => Promise<T>): Promise<T> {
+  async run<T>(title: string, work: (options: Required<JobOptions>) => Promise<T>, { pausable = false } = {}): Promise<T> {
     const controller = new AbortController();
     const control = new JobControl();
     const bar = element('wa-progress-bar', { testId: 'job-progress', attributes: { label: title, indeterminate: true } });
@@ -20,7 +20,18 @@ export class JobsList {
         controller.abort();
       },
     });
-    const head = element('div', { class: 'job-head' }, element('span', { class: 'job-title' }, title), cancel);
+    const pause = button('Pause', {
+      testId: 'job-pause',
+      attributes: { appearance: 'plain' },
+      press: () => {
+        if (control.paused) control.resume();
+        else control.pause();
+        pause.textContent = control.paused ? 'Go on' : 'Pause';
+        if (control.paused) figures.textContent = `paused, ${figures.textContent}`;
+      },
+    });
+    const ways = element('div', { class: 'row' }, pausable ? pause : undefined, cancel);
+    const head = element('div', { class: 'job-head' }, element('span', { class: 'job-title' }, title), ways);
     const card = element('div', { class: 'job', testId: 'job' }, head, bar, figures);
     this.element.append(card);
     const onProgress = (done: number, total: number): void => {

@@ -2,6 +2,7 @@
 import { type CheckResult, type DiskInfo, formatSize, type ImageEntry } from '../index.ts';
 import { confirmed } from './dialogs.ts';
 import { button, type Child, element, facts } from './dom.ts';
+import { LayersSection } from './layers.ts';
 import type { Panel, Surroundings } from './panel.ts';
 import type { ImageSession } from './session.ts';
 import { counted, dateTime, failure, placeName, share, sizeWithBytes } from './words.ts';
@@ -14,6 +15,7 @@ export class OverviewPanel implements Panel {
   readonly #result = element('div', { class: 'check-result', testId: 'check-result', attributes: { role: 'status' } });
   readonly #check = button('Check', { testId: 'check', icon: 'check', press: () => void this.#run() });
   readonly #repair = button('Repair', { testId: 'repair', attributes: { variant: 'warning' }, press: () => void this.#askRepair() });
+  readonly #layers: LayersSection;
   readonly element = element(
     'div',
     { class: 'stack' },
@@ -39,6 +41,8 @@ export class OverviewPanel implements Panel {
   constructor(around: Surroundings) {
     this.#around = around;
     this.#repair.hidden = true;
+    this.#layers = new LayersSection(around);
+    this.#facts.after(this.#layers.element);
   }
 
   async show(session: ImageSession): Promise<void> {
@@ -52,9 +56,10 @@ export class OverviewPanel implements Panel {
     }
     const info = await session.use((disk) => disk.info());
     if (this.#session !== session) return;
-    const list = facts(rows(session.entry, info), 'overview-facts');
+    const list = facts(rows(session.entry, info, this.#around.find(session.entry.backing ?? '')?.entry.name), 'overview-facts');
     list.classList.add('wide');
     this.#facts.replaceChildren(list);
+    this.#layers.show(session);
     this.#json.textContent = JSON.stringify(info, null, 2);
     this.#check.disabled = session.entry.format !== 'qcow2';
     if (session.entry.format !== 'qcow2') this.#result.textContent = `A ${session.entry.format} image has no tables, so there is nothing to check.`;
@@ -123,7 +128,8 @@ function figures(result: CheckResult): string {
 
 type Row = readonly [string, Child, string?];
 
-function rows(entry: ImageEntry, info: DiskInfo): Row[] {
+/** `below`: the name of the image that this one lies over. */
+function rows(entry: ImageEntry, info: DiskInfo, below: string | undefined): Row[] {
   const made: Row[] = [
     ['Format', info.format, 'fact-format'],
     ['Virtual size', sizeWithBytes(info['virtual-size']), 'fact-size'],
@@ -131,7 +137,7 @@ function rows(entry: ImageEntry, info: DiskInfo): Row[] {
     ['Kept in', placeName(entry.place), 'fact-place'],
   ];
   if (info['cluster-size'] !== undefined) made.push(['Cluster size', sizeWithBytes(info['cluster-size']), 'fact-cluster']);
-  if (info['backing-filename'] !== undefined) made.push(['Backing file', info['backing-filename'], 'fact-backing']);
+  if (info['backing-filename'] !== undefined) made.push(['Backing file', below ?? info['backing-filename'], 'fact-backing']);
   for (const [name, value] of Object.entries(info['format-specific']?.data ?? {})) {
     if (typeof value === 'object') continue;
     made.push([label(name), yesNo(value)]);

@@ -64,7 +64,14 @@ export class Page {
     });
     this.#machine = new Machine(this.#files, screen);
     this.#storage = new StorageBar(() => void this.#persist());
-    const around: Surroundings = { messages, jobs: this.#jobs, machine: this.#machine, find: (id) => this.#session(id) };
+    const around: Surroundings = {
+      messages,
+      jobs: this.#jobs,
+      machine: this.#machine,
+      find: (id) => this.#session(id),
+      library: engine.library,
+      choose: (entry) => void this.#refresh().then(() => this.#choose(entry.id)),
+    };
     this.#run = new RunPanel(around, this.#files);
     const panels = [new OverviewPanel(around), new SnapshotsPanel(around), new GeometryPanel(), new MapPanel(), this.#run] as const;
     this.#view = new ImageView(panels, {

@@ -1,4 +1,5 @@
 /** What the tabs of the chosen image have in common. */
+import type { ImageEntry, RemoteLibrary } from '../index.ts';
 import type { JobsList } from './jobs-list.ts';
 import type { Machine } from './machine.ts';
 import type { Messages } from './messages.ts';
@@ -20,4 +21,7 @@ export interface Surroundings {
   readonly machine: Machine;
   /** An image of the library. */
   readonly find: (imageId: string) => ImageSession | undefined;
+  readonly library: RemoteLibrary;
+  /** Shows an image that was just made. */
+  readonly choose: (entry: ImageEntry) => void;
 }

@@ -13,7 +13,8 @@ const ADVICE: Partial<Record<ErrorKind, string>> = {
 /** A failure in words: what went wrong, and what to do. */
 export function failure(error: unknown): string {
   if (!(error instanceof DiskError)) return error instanceof Error ? error.message : String(error);
-  const advice = ADVICE[error.kind];
+  // What other images or a job keep an image from is said in full.
+  const advice = error.kind === 'in-use' && error.field !== undefined ? undefined : ADVICE[error.kind];
   if (error.kind === 'no-space' && advice !== undefined) return advice;
   return advice === undefined ? sentence(error.message) : `${sentence(error.message)} ${advice}`;
 }

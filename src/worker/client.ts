@@ -104,9 +104,8 @@ class Connection {
           stopTelling?.();
         },
       });
-      const message: CallMessage<M> = { type: 'call', id, method, arguments: args };
+      const message: CallMessage<M> = { type: 'call', id, method, arguments: args, ...(control?.paused ? { paused: true } : {}) };
       this.#worker.postMessage(message, transfer);
-      if (control?.paused) tellPause();
     });
   }
 

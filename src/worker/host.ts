@@ -85,9 +85,10 @@ class Host {
     }
   }
 
-  async #answer<M extends Method>({ id, method, arguments: args }: CallMessage<M>): Promise<void> {
+  async #answer<M extends Method>({ id, method, arguments: args, paused }: CallMessage<M>): Promise<void> {
     const abort = new AbortController();
     const control = new JobControl();
+    if (paused === true) control.pause();
     this.#running.set(id, { abort, control });
     try {
       const onProgress = (done: number, total: number) => this.#send({ type: 'progress', id, done, total });

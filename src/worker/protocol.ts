@@ -100,6 +100,8 @@ export interface CallMessage<M extends Method = Method> {
   readonly id: number;
   readonly method: M;
   readonly arguments: Arguments<M>;
+  /** The job waits before its first step, until a message says that it is not paused. */
+  readonly paused?: boolean;
 }
 
 /** From the page to the engine. `hide`: the page may end any moment; flush what can be flushed. */

@@ -2,7 +2,7 @@
  * Overlays of the library, and their jobs in the worker: commit and stream while the page goes on reading and writing, with progress, paused,
  * cancelled, cut short by the end of the worker; and what an image is kept from while others lie over it.
  */
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { KiB, MiB } from '../../src/base/units.ts';
 import { type ImageEntry, JobControl, type RemoteDisk } from '../../src/index.ts';
 import { expectBytes, kindOf, pattern } from '../storage/contract.ts';
@@ -79,15 +79,19 @@ describe.each(['opfs', 'indexeddb'] as const)('in %s', (place) => {
   test('stream goes on beside the page, pauses, is cut short, and in the end the overlay stands alone', async () => {
     let disk = await tab.engine.open(top.id);
     const control = new JobControl();
+    control.pause();
     const abort = new AbortController();
     const running = disk.stream({ control, signal: abort.signal, rate: 16 * KiB });
     const ended = expect(running).rejects.toMatchObject({ kind: 'aborted' });
-    control.pause();
     await write(disk, 2.5 * MiB, pattern(70_000, 2));
     expect(await kindOf(disk.resize(SIZE * 2))).toBe('in-use');
     expect(await kindOf(disk.snapshots.create({ name: 'early' }))).toBe('in-use');
     expect(await kindOf(disk.commit())).toBe('in-use');
     expectBytes(await disk.read(0, SIZE), contents);
+    expect(await own(disk)).toBeLessThan(256 * KiB);
+    control.resume();
+    // The first piece is there, and the rate lets the second wait.
+    await vi.waitUntil(async () => (await own(disk)) >= 512 * KiB, { timeout: 50_000 });
     abort.abort();
     await ended;
     const closing = disk.stream({ rate: 16 * KiB });

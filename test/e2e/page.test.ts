@@ -170,6 +170,42 @@ test('an import that is called off leaves nothing behind', async () => {
   expect(await page.getByTestId('message-error').count()).toBe(0);
 });
 
+test('an overlay takes what is written, is committed into the image below it, and stands alone when it is told to', async () => {
+  const path = foreignImage('below.qcow2');
+  await importFile(path);
+  await page.getByTestId('image-title').getByText('below.qcow2').waitFor();
+  await page.getByTestId('overlay').click();
+  await fill(page, 'prompt-input', 'above');
+  await page.getByTestId('prompt-deed').click();
+  await page.getByTestId('image-title').getByText('above').waitFor();
+  await page.getByTestId('fact-backing').getByText('below.qcow2').waitFor();
+  await page.getByTestId('commit').click();
+  await confirm(page);
+  await page.getByText('above is committed into below.qcow2').waitFor();
+  await page.locator('.image-name').getByText('below.qcow2', { exact: true }).click();
+  await page.getByTestId('delete').click();
+  await confirm(page);
+  const message = page.getByTestId('message-error');
+  await message.waitFor();
+  expect(await message.textContent()).toContain('"above" lies over "below.qcow2"');
+  await page.getByTestId('message-dismiss').first().click();
+  await page.locator('.image-name').getByText('above', { exact: true }).click();
+  await page.getByTestId('stream').click();
+  await page.getByText('above stands alone').waitFor();
+  await page.getByTestId('fact-backing').waitFor({ state: 'detached' });
+  await page.locator('.image-name').getByText('below.qcow2', { exact: true }).click();
+  await page.getByTestId('delete').click();
+  await confirm(page);
+  await page.getByText('below.qcow2 is deleted').waitFor();
+  await page.locator('.image-name').getByText('above', { exact: true }).click();
+  const out = join(folder, 'above-out.qcow2');
+  await exportTo(page, 'qcow2', out);
+  expect(qemuImg('compare', path, out)).toContain('Images are identical');
+  expect(qemuImg('check', out)).toContain('No errors were found');
+  await page.getByTestId('delete').click();
+  await confirm(page);
+});
+
 test('a name is text, whatever is in it', async () => {
   const name = '<img src=x onerror=alert(1)>.img';
   await importFile({ name, mimeType: '', buffer: Buffer.alloc(4096, 3) });

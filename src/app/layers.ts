@@ -1,0 +1,108 @@
+/**
+ * What an image lies over, in the Overview tab: making an overlay of it, committing an overlay into the image below, making it stand alone. The two
+ * jobs go on beside a machine that runs on the image; they are paused and called off in the list of jobs.
+ */
+import type { JobOptions, RemoteDisk } from '../index.ts';
+import { asked, confirmed } from './dialogs.ts';
+import { button, element } from './dom.ts';
+import type { Surroundings } from './panel.ts';
+import type { ImageSession } from './session.ts';
+import { isAbort } from './words.ts';
+
+export class LayersSection {
+  readonly #remark = element('p', { class: 'quiet', testId: 'layers-remark' });
+  readonly #overlay = button('New overlay', { testId: 'overlay', icon: 'plus', press: () => void this.#makeOverlay() });
+  readonly #commit = button('Commit', { testId: 'commit', press: () => void this.#askCommit() });
+  readonly #stream = button('Make it stand alone', { testId: 'stream', press: () => void this.#bringUp() });
+  readonly element = element(
+    'section',
+    { class: 'stack tight' },
+    element('h3', {}, 'Layers'),
+    this.#remark,
+    element('div', { class: 'row' }, this.#overlay, this.#commit, this.#stream),
+  );
+  readonly #around: Surroundings;
+  #session: ImageSession | undefined;
+  #busy = false;
+
+  constructor(around: Surroundings) {
+    this.#around = around;
+  }
+
+  show(session: ImageSession): void {
+    this.#session = session;
+    const { backing, encrypted } = session.entry;
+    const blocked = this.#busy || session.elsewhere;
+    this.#overlay.disabled = blocked || session.held || encrypted;
+    this.#commit.hidden = this.#stream.hidden = backing === undefined;
+    this.#commit.disabled = this.#stream.disabled = blocked;
+    this.#remark.textContent =
+      backing === undefined
+        ? 'An overlay reads as this image does and takes all changes, while this one stays as it is: for trying things out, or several disks over one installation.'
+        : `This image lies over “${this.#nameOf(backing)}” and holds only what differs from it. Committing copies that into it and empties this one; standing alone takes a copy of the rest.`;
+  }
+
+  #nameOf(id: string): string {
+    return this.#around.find(id)?.entry.name ?? id;
+  }
+
+  async #makeOverlay(): Promise<void> {
+    const session = this.#session;
+    if (session === undefined) return;
+    const { id, name } = session.entry;
+    const wanted = await asked({ title: `An overlay over ${name}`, label: 'Name', value: `${name} overlay`, deed: 'Make it' });
+    if (wanted === undefined) return;
+    try {
+      await session.close();
+      this.#around.choose(await this.#around.library.overlay(id, { name: wanted }));
+    } catch (error) {
+      this.#around.messages.error('The overlay was not made', error);
+    }
+  }
+
+  async #askCommit(): Promise<void> {
+    const session = this.#session;
+    if (session === undefined) return;
+    const below = this.#nameOf(session.entry.backing ?? '');
+    const text = `What differs is written into “${below}”, which then reads as this image does now. This image is empty afterwards and lies over it as before.`;
+    if (!(await confirmed({ title: `Commit into ${below}?`, text, deed: 'Commit' }))) return;
+    const { name } = session.entry;
+    await this.#run(
+      session,
+      { title: `Committing ${name}`, done: `${name} is committed into ${below}`, problem: `${name} was not committed` },
+      (disk, job) => disk.commit(job),
+    );
+  }
+
+  async #bringUp(): Promise<void> {
+    const session = this.#session;
+    if (session === undefined) return;
+    const { name } = session.entry;
+    const words = { title: `Bringing up what is below ${name}`, done: `${name} stands alone`, problem: `${name} does not stand alone` };
+    await this.#run(session, words, (disk, job) => disk.stream(job));
+  }
+
+  /** Holds the image as long as the job takes; others may go on with it. */
+  async #run(
+    session: ImageSession,
+    { title, done, problem }: { readonly title: string; readonly done: string; readonly problem: string },
+    work: (disk: RemoteDisk, job: JobOptions) => Promise<void>,
+  ): Promise<void> {
+    const { jobs, messages } = this.#around;
+    this.#busy = true;
+    try {
+      const disk = await session.hold();
+      try {
+        await jobs.run(title, (job) => work(disk, job), { pausable: true });
+      } finally {
+        this.#busy = false;
+        await session.release();
+      }
+      messages.success(done);
+    } catch (error) {
+      if (!isAbort(error)) messages.error(problem, error);
+    }
+    this.#busy = false;
+    if (this.#session !== undefined) this.show(this.#session);
+  }
+}
