@@ -5,6 +5,8 @@ import { SharedDisk, type SharedDiskHandle } from '../../src/worker/shared-disk.
 /** What it is told. */
 export interface BlockingTask {
   readonly handle: SharedDiskHandle;
+  /** The handle will be used again. */
+  readonly keep?: boolean;
   /** Bytes are read back and returned for `read`; `time` reads 4 KiB so many times and returns microseconds for each. */
   readonly steps: readonly (
     | { readonly verb: 'read'; readonly offset: number; readonly length: number }
@@ -24,7 +26,7 @@ addEventListener('message', ({ data }: MessageEvent<BlockingTask>) => {
       return error instanceof DiskError ? error.toJSON() : String(error);
     }
   });
-  disk.close();
+  if (!data.keep) disk.close();
   postMessage(results);
 });
 
