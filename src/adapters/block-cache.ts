@@ -45,6 +45,8 @@ class Block {
   loading: Promise<void> | undefined;
   /** Why the latest load failed. */
   failure: { readonly error: unknown } | undefined;
+  /** Asked for since it was last looked at for forgetting. */
+  used = false;
   /** Written past the end of the disk: those bytes exist nowhere else. */
   pinned = false;
   readonly written = new RangeSet();
@@ -99,8 +101,12 @@ export class BlockCache {
   #blocks: Lru<number, Block>;
   /** Blocks with `dirty` or `saving` bytes. */
   readonly #unsaved = new Set<Block>();
-  /** Ends of the latest reads, with the bytes each has read in sequence. */
-  readonly #streams: { next: number; length: number }[] = [];
+  /** Of the latest readers: where each would go on, and the bytes that it has read in sequence. */
+  readonly #nexts = new Float64Array(STREAMS).fill(-1);
+  readonly #sequences = new Float64Array(STREAMS);
+  #stream = 0;
+  /** The block that was asked for last. */
+  #recent: Block | undefined;
 
   constructor(options: BlockCacheOptions) {
     this.#options = options;
@@ -123,21 +129,30 @@ export class BlockCache {
   }
 
   /**
+   * The bytes, if all of them are here and in one block; valid until the next call. This is what a guest waits for most often: nothing is
+   * made for it but the view.
+   */
+  here(offset: number, length: number): Uint8Array | undefined {
+    const { blockSize } = this.#options;
+    const index = Math.floor(offset / blockSize);
+    const start = offset - index * blockSize;
+    const end = start + length;
+    const block = this.#recent?.index === index ? this.#recent : this.#blocks.peek(index);
+    if (block === undefined || end > block.bytes.length || !(block.loaded || block.has(start, end))) return undefined;
+    block.used = true;
+    this.#recent = block;
+    const ahead = this.#observe(offset, length);
+    if (ahead > 0) this.#prefetch(index, ahead);
+    return block.bytes.subarray(start, end);
+  }
+
+  /**
    * Calls `done` once with `length` bytes, which are only valid during the call: at once if they are here, else when they have been
    * loaded. Bytes past the end are zero. Returns whether it was at once without a load.
    */
   read(offset: number, length: number, done: (bytes: Uint8Array) => void): boolean {
     const pieces = this.#pieces(offset, length);
     const ahead = this.#observe(offset, length);
-    const [first] = pieces;
-    if (pieces.length === 1 && first && first.end - first.start === length) {
-      const block = this.#blocks.get(first.index);
-      if (block?.has(first.start, first.end)) {
-        done(block.bytes.subarray(first.start, first.end));
-        this.#prefetch(first.index, ahead);
-        return true;
-      }
-    }
     const out = new Uint8Array(length);
     const missing = pieces.filter((piece) => !this.#copyIfThere(piece, out));
     if (missing.length === 0) {
@@ -242,13 +257,16 @@ export class BlockCache {
       const { waiters } = block;
       block.waiters = [];
       for (const waiter of waiters) waiter();
-      if (block.mayGo && !this.#options.whole) this.#blocks.delete(index);
+      if (!block.mayGo || this.#options.whole) continue;
+      this.#blocks.delete(index);
+      if (this.#recent === block) this.#recent = undefined;
     }
   }
 
   /** Forgets everything, unsaved bytes included. Reads that wait are loaded anew. */
   drop(): void {
     const old = this.#blocks;
+    this.#recent = undefined;
     this.#blocks = this.#newMap();
     this.#unsaved.clear();
     const waiting: number[] = [];
@@ -391,11 +409,16 @@ export class BlockCache {
 
   /** Notes a read; returns how many bytes past it are likely to be wanted. */
   #observe(offset: number, length: number): number {
-    const known = this.#streams.findIndex(({ next }) => next === offset);
-    const [stream = { next: 0, length: 0 }] = known < 0 ? [] : this.#streams.splice(known, 1);
-    const sequence = known < 0 ? 0 : stream.length + length;
-    this.#streams.unshift({ next: offset + length, length: sequence });
-    this.#streams.length = Math.min(this.#streams.length, STREAMS);
+    const nexts = this.#nexts;
+    let stream = 0;
+    while (stream < STREAMS && nexts[stream] !== offset) stream++;
+    const known = stream < STREAMS;
+    // A new reader takes the place of another than the latest.
+    if (!known) stream = (this.#stream + 1) % STREAMS;
+    this.#stream = stream;
+    nexts[stream] = offset + length;
+    const sequence = known ? (this.#sequences[stream] as number) + length : 0;
+    this.#sequences[stream] = sequence;
     return Math.min(sequence * 2, this.#options.readAhead);
   }
 
@@ -420,7 +443,12 @@ export class BlockCache {
     while (this.#blocks.size > this.#blocks.capacity) {
       const victim = this.#blocks.victim((block) => block.mayGo);
       if (!victim) return;
-      this.#blocks.delete(victim[0]);
+      const [index, block] = victim;
+      this.#blocks.delete(index);
+      if (block.used) {
+        block.used = false;
+        this.#blocks.set(index, block);
+      } else if (this.#recent === block) this.#recent = undefined;
     }
   }
 }

@@ -189,6 +189,15 @@ export class V86Disk {
   get(start: number, length: number, fn: (bytes: Uint8Array) => void, options?: { signal?: AbortSignal }): void {
     this.#reads++;
     this.#readBytes += length;
+    const bytes = this.#cache.here(start, length);
+    if (bytes === undefined) return this.#getLater(start, length, fn, options);
+    this.#hits++;
+    fn(bytes);
+    this.#options.onActivity?.({ operation: 'read', bytes: length, hit: true });
+  }
+
+  /** What takes more than a look at one block. */
+  #getLater(start: number, length: number, fn: (bytes: Uint8Array) => void, options?: { signal?: AbortSignal }): void {
     const zeros = () => answer(new Uint8Array(length));
     this.#waitingReads.add(zeros);
     const answer = (bytes: Uint8Array) => {

@@ -77,7 +77,7 @@ export class GuestConsole {
   }
 
   /** Resolves when the guest has booted and its shell takes commands. */
-  async ready(timeoutMs = 120_000) {
+  async ready(timeoutMs = 300_000) {
     await this.waitFor(new RegExp(`GUEST READY[^]*${PROMPT}`), timeoutMs);
   }
 
@@ -86,7 +86,7 @@ export class GuestConsole {
    * streams). The marks around the output are control characters which the
    * typed line spells as escapes, so the echo of that line cannot match.
    */
-  async run(command, timeoutMs = 60_000) {
+  async run(command, timeoutMs = 240_000) {
     const from = this.text.length;
     const start = performance.now();
     this.emulator.serial0_send(`printf '\\001'; ${command}; printf '\\002%d\\003' $?\n`);
@@ -99,7 +99,7 @@ export class GuestConsole {
    * Shuts the guest down, file systems unmounted; afterwards the emulator idles
    * and its disks are at rest. The guest cannot reboot: make a new V86 for that.
    */
-  async powerOff(timeoutMs = 60_000) {
+  async powerOff(timeoutMs = 120_000) {
     const from = this.text.length;
     this.emulator.serial0_send('poweroff\n');
     await this.waitFor(/System halted/, timeoutMs, from);
