@@ -13,7 +13,7 @@ export async function openFile(
   options: Options,
   how: Pick<OpenRequest, 'format' | 'options'>,
 ): Promise<boolean> {
-  const cache = cacheMode(options.last('t')) ?? (options.has('n') ? 'none' : undefined);
+  const cache = cacheMode(options.last('t')) ?? (options.has('n') ? 'none' : 'writethrough');
   const discardMode = options.last('d') ?? 'unmap';
   if (!['unmap', 'on', 'ignore', 'off'].includes(discardMode)) throw new Failure(`Invalid discard option: ${discardMode}`);
   if (needsDirect(options) && cache !== 'none' && cache !== 'directsync') {
