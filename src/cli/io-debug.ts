@@ -2,7 +2,7 @@
  * The commands of `io` for debugging: stopping requests at an event of the image, and ending the program by a signal. Breakpoints are the
  * business of a debugging layer (driver blkdebug); an image without one answers as QEMU's do, also `wait_break`, which would wait for ever there.
  */
-import { setImmediate } from 'node:timers/promises';
+import { setImmediate, setTimeout } from 'node:timers/promises';
 import { type Debugger, DiskError } from '../index.ts';
 import { type Command, Complaint, numberArgument } from './io-command.ts';
 import type { Session } from './io-session.ts';
@@ -114,6 +114,6 @@ async function waitForBreak(session: Session, breakpoints: Debugger, [tag = '']:
   session.deliver();
   while (!there) {
     if (breakpoints.waiting.length >= session.started) throw new DiskError('not-found', `no request is on its way to '${tag}'`);
-    await setImmediate();
+    await setTimeout(1);
   }
 }

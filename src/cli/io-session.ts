@@ -2,7 +2,7 @@
  * What the commands of `io` share: the open image, requests under way, and guest bytes in whole sectors: QEMU rounds the size of a raw
  * file up to a sector, so reads see zeros there and writes extend the file.
  */
-import { setImmediate } from 'node:timers/promises';
+import { setImmediate, setTimeout } from 'node:timers/promises';
 import { type CacheMode, type Debugger, type Disk, DiskError, findDebugger, OptionSet } from '../index.ts';
 import { CannotOpen, Images, type OpenRequest } from './images.ts';
 import { Complaint } from './io-command.ts';
@@ -133,7 +133,7 @@ export class Session {
     while (this.started > 0) {
       const breakpoints = this.debugger;
       if (!breakpoints) await Promise.all(this.#pending);
-      else await Promise.race([Promise.all(this.#pending), setImmediate()]);
+      else await Promise.race([Promise.all(this.#pending), setTimeout(1)]);
       const [waiting] = breakpoints?.waiting ?? [];
       if (waiting !== undefined && this.started > 0) throw new Complaint(`Request '${waiting}' is suspended: resume it first`);
     }

@@ -181,3 +181,38 @@ describe('errors at the events of a write into a cluster that a snapshot has too
     }
   });
 });
+
+describe('as a layer', () => {
+  it('over an image whose reads are copied', async () => {
+    sides.prepare('qemu-img', 'create', '-q', '-f', 'qcow2', '-b', 'a.qcow2', '-F', 'qcow2', 'copied.qcow2');
+    sides.put('cor.conf', '[inject-error]\nevent = "cor_write"\nerrno = "28"\nonce = "on"\n');
+    const image = ['--image-opts', 'driver=blkdebug,config=cor.conf,image.driver=qcow2,image.file.filename=copied.qcow2'];
+    await sides.sameIo(['-C', '-c', 'read 0 64k', '-c', 'read -P 1 0 64k', '-c', 'read 0 64k', '-c', 'map', ...image]);
+    await sides.same('map', 'copied.qcow2');
+  });
+
+  it('with the limits of a medium', async () => {
+    sides.prepare('qemu-img', 'create', '-q', '-f', 'qcow2', '-o', 'cluster_size=4k', 'limited.qcow2', '1M');
+    const limits = 'align=4k,max-transfer=64k,opt-write-zero=16k,max-write-zero=48k,opt-discard=16k,max-discard=64k';
+    const image = ['--image-opts', ['driver=qcow2,file.driver=blkdebug,file.image.filename=limited.qcow2', ...limits.split(',')].join(',file.')];
+    const requests = [
+      'write -P 1 0 500k',
+      'write -P 2 1000 131073',
+      'write -z 20k 100k',
+      'discard 200k 100k',
+      'write -z -u 310001 50000',
+      'truncate 2M',
+    ];
+    const reads = [
+      'read -P 1 0 1000',
+      'read -P 2 1000 19480',
+      'read -P 0 20k 100k',
+      'read -P 0 200k 100k',
+      'read -P 0 310001 50000',
+      'read -P 0 500k 500k',
+    ];
+    await sides.sameIo([...[...requests, 'flush', ...reads].flatMap((line) => ['-c', line]), ...image]);
+    await sides.same('compare', 'limited.qcow2', '../theirs/limited.qcow2');
+    await sides.same('check', 'limited.qcow2');
+  });
+});
