@@ -10,6 +10,7 @@
  * - `bytes first`: the entry of a compressed cluster changes when its bytes are written, so that a failed write leaves the old contents.
  * - `read first`: a shared L2 table is read before its copy gets a place, which is not to be given back then if that fails.
  * - `uncovered`: what a growth of the disk would show, as machine state, is given up first.
+ * - `together`: a refcount block for which the table must grow is written with those that count the new table.
  * - `at once`: snapshots change tables, counts and the header in one switch (shadow.ts), which QEMU changes one by one in place.
  */
 import { spawnSync } from 'node:child_process';
@@ -181,6 +182,21 @@ const CASES: readonly Case[] = [
       why: 'deferred',
       events: `reftable_load alloc l2_alloc_write alloc refblock_alloc refblock_alloc_write counts counts
         refblock_alloc_hookup W count count count write_aio W flush_to_os counts counts tables l1_update W flush_to_disk`,
+    },
+  },
+  {
+    name: 'a larger refcount table',
+    create: ['-o', 'cluster_size=512,refcount_bits=64'],
+    before: ['write 0 1952k', 'flush'],
+    requests: ['write 1952k 32k', 'flush'],
+    qemu: `reftable_load alloc counts l2_alloc_write tables l1_update W alloc refblock_alloc refblock_alloc_write counts counts
+      reftable_grow refblock_alloc_write_blocks counts counts refblock_alloc_write_table W refblock_alloc_switch_table W
+      cluster_free count refblock_load count counts counts count count write_aio W flush_to_os counts counts tables flush_to_disk`,
+    ours: {
+      why: 'deferred, frees, together',
+      events: `reftable_load alloc l2_alloc_write alloc refblock_alloc
+        reftable_grow refblock_alloc_write_blocks counts counts counts refblock_alloc_write_table W refblock_alloc_switch_table W
+        count count count write_aio W flush_to_os counts counts tables l1_update W free counts flush_to_disk`,
     },
   },
   {
