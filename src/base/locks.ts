@@ -67,6 +67,11 @@ export class RangeLock {
   readonly #held = new Set<HeldRange>();
   #waiting: WaitingRange[] = [];
 
+  /** Whether `acquire` would not wait. What then runs to its end without waiting needs to take nothing. */
+  free(start: number, end: number, exclusive: boolean): boolean {
+    return (this.#held.size === 0 && this.#waiting.length === 0) || this.#free({ start, end, exclusive }, this.#waiting.length);
+  }
+
   /** Takes [start, end) for writing (`exclusive`) or reading. Give the result to `release`. */
   *acquire(start: number, end: number, exclusive: boolean): Io<HeldRange> {
     const range: HeldRange = { start, end, exclusive };

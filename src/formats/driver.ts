@@ -49,6 +49,8 @@ export interface FreshPlacement {
    */
   readonly start: number;
   readonly end: number;
+  /** All of the place lies past the end of a sparse file and was never given to anybody: what is not written there reads as zero. */
+  readonly untouched?: boolean;
   /** Points the mapping at the new place; called once the bytes were written. All or nothing. */
   commit(): Io<void>;
   /** The write or the commit failed: gives the place back. */
@@ -254,6 +256,8 @@ export interface ImageDriver {
    */
   readonly debug?: DebugHook | undefined;
   map(offset: number, length: number): Io<Extent>;
+  /** What `map` answers, if it can be told from what is in memory and nothing is wrong. Never waits; absent: ask `map`. */
+  resident?(offset: number, length: number): Extent | undefined;
   /** As `map`, for those who want to know what reads as zero rather than to read: it may take longer. Absent: `map` knows. */
   status?(offset: number, length: number): Io<Extent>;
   /** Reads guest bytes that `map` called encoded; the range lies inside that extent. */
@@ -263,6 +267,11 @@ export interface ImageDriver {
    * that ends at `offset`: a hint for keeping a request in one run.
    */
   allocate?(offset: number, length: number, after?: number): Io<Placement>;
+  /**
+   * Where the first bytes of a write may go if they are in a place that can be written over, and no table has to be read or changed for that.
+   * Never waits; nothing, or absent: ask `allocate`.
+   */
+  inPlace?(offset: number, length: number): Placement | undefined;
   /**
    * Writes one cluster compressed, wherever it was before; `bytes` is the whole cluster, or what the disk's last one has. False if it must be
    * written as it is, because it gets no smaller. Without bytes: nothing more follows, and the file ends on a whole sector. Absent if the image

@@ -27,6 +27,10 @@ export class FilterStorage implements Storage {
     return this.next.synchronous;
   }
 
+  get sparse(): boolean {
+    return this.next.sparse ?? false;
+  }
+
   /** A layer asks below for what it is asked for; one that does not says so. */
   get requestAlignment(): number | undefined {
     return this.next.requestAlignment;

@@ -77,6 +77,7 @@ export class IndexedDbStorage implements Storage {
   readonly identity: string;
   readonly readOnly: boolean;
   readonly synchronous = false;
+  readonly sparse = true;
   readonly #store: KeyStore;
   /** As last committed, or as found when a read-only image was opened. */
   #header: Header;

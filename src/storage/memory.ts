@@ -24,6 +24,7 @@ export class MemoryStorage implements Storage {
   readonly name: string;
   readonly readOnly: boolean;
   readonly synchronous = true;
+  readonly sparse = true;
   readonly #chunks = new Map<number, Uint8Array>();
   #size = 0;
 

@@ -69,14 +69,19 @@ export class NodeFileStorage implements Storage {
 
   *write(offset: number, bytes: Uint8Array): Io<void> {
     requireWritable(this);
-    attempt(this.name, () => {
-      for (let done = 0; done < bytes.length; ) {
-        const count = writeSync(this.#descriptor, bytes, done, bytes.length - done, offset + done);
-        if (count === 0) throw new DiskError('no-space', `${this.name}: the file system took none of ${bytes.length - done} bytes`);
-        done += count;
-      }
-    });
-    if (bytes.length > 0) this.#size = Math.max(this.#size, offset + bytes.length);
+    let done = 0;
+    try {
+      attempt(this.name, () => {
+        while (done < bytes.length) {
+          const count = writeSync(this.#descriptor, bytes, done, bytes.length - done, offset + done);
+          if (count === 0) throw new DiskError('no-space', `${this.name}: the file system took none of ${bytes.length - done} bytes`);
+          done += count;
+        }
+      });
+    } finally {
+      // Also by a write that failed half-way.
+      if (done > 0) this.#size = Math.max(this.#size, offset + done);
+    }
   }
 
   *zero(offset: number, length: number): Io<void> {

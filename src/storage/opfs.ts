@@ -155,6 +155,7 @@ export class OpfsStorage implements Storage {
   readonly identity: string;
   readonly readOnly: boolean;
   readonly synchronous = true;
+  readonly sparse = true;
   readonly #handle: SyncAccessHandle;
   readonly #reserve: number;
   #size: number;

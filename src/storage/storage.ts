@@ -44,6 +44,11 @@ export interface Storage {
   readonly synchronous: boolean;
   /** Bytes, a power of two: requests begin and end at its multiples (`layers/align.ts` takes others). Missing where any alignment will do. */
   readonly requestAlignment?: number | undefined;
+  /**
+   * True if a gap that a write past the end skips costs nothing, and nobody tells it from zeros that were written. Files that other programs see
+   * are not so: QEMU takes an image whose file has many holes for a preallocated one.
+   */
+  readonly sparse?: boolean;
   read(offset: number, into: Uint8Array): Io<void>;
   write(offset: number, bytes: Uint8Array): Io<void>;
   /** With `unmap` the space is given back where that can be done; layers pass it on to whoever knows. */

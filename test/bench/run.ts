@@ -36,7 +36,6 @@ async function measure(): Promise<void> {
       `no row has "${values.filter}" in its id or its words; there are: ${allGroups.flatMap(({ rows }) => rows.map(({ id }) => id)).join(', ')}`,
     );
   const results = await measureAll(groups);
-  keep(results);
   console.log(values.json ? JSON.stringify(results, null, 2) : `\n${tableText(groups, results)}`);
 }
 
@@ -44,13 +43,16 @@ async function measureAll(groups: readonly Group[]): Promise<Results> {
   const browser = new BenchBrowser();
   const figures: Record<string, Figure> = {};
   try {
+    const machine = describeMachine(await browser.version());
     for (const { name, where, rows } of groups) {
       const request = { group: name, rows: rows.filter(({ notBuilt }) => notBuilt === undefined).map(({ id }) => id), rounds: Number(values.rounds) };
       if (request.rows.length === 0) continue;
       const found = where === 'node' ? await measureGroup(allGroups, request, progress) : await browser.measure(request);
       for (const [id, sample] of Object.entries(found)) figures[id] = figureOf(sample);
+      // Group by group, so that a later one that fails loses nothing.
+      keep({ machine, figures });
     }
-    return { machine: describeMachine(await browser.version()), figures };
+    return { machine, figures };
   } finally {
     await browser.close();
   }

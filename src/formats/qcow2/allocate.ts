@@ -51,6 +51,8 @@ export function* allocate(meta: Metadata, offset: number, length: number, after?
   const run = runAt(meta, table.data, index, Math.min(divideUp(within + length, clusterSize), sliceEnd - index));
   if (run.keep) yield* meta.requireWritable(run.hostOffset, run.clusters * clusterSize, start);
   const { place, clusters } = run.keep ? { place: run.hostOffset, clusters: run.clusters } : yield* newClusters(meta, run.clusters, { after, start });
+  // Deciphered, a hole is not zero.
+  const untouched = !run.keep && !meta.external && meta.handOut(place, clusters * clusterSize) && !meta.encryption;
   const done = Math.min(length, clusters * clusterSize - within);
   const placement = { length: done, storage: meta.dataStorage(start, place), hostOffset: place + within };
   const { from, to } = aliveAfter(meta, table.data, { ...run, clusters }, { start: within, end: within + done });
@@ -62,12 +64,27 @@ export function* allocate(meta: Metadata, offset: number, length: number, after?
     fresh: {
       start: start + from,
       end: start + to,
+      ...(untouched ? { untouched } : {}),
       commit: () => meta.lock.run(() => link(meta, l1Index, { ...run, clusters, hostOffset: place }, alive)),
       *abort() {
         if (!run.keep && !meta.external) yield* meta.lock.run(() => meta.refcounts.release(place, clusters * clusterSize));
       },
     },
   };
+}
+
+/**
+ * Whether data clusters whose entries are in memory may be written over: each has one reference, and `Metadata.requireWritable` would find
+ * nothing. They begin at a guest offset and lie in a row at `hostOffset`.
+ */
+export function mayWriteOver(meta: Metadata, guestOffset: number, hostOffset: number, clusters: number): boolean {
+  const { clusterSize, shape } = meta;
+  const entries = meta.entriesAt(guestOffset);
+  if (!entries) return false;
+  const first = (guestOffset / clusterSize) % (entries.byteLength / shape.bytes);
+  for (let i = 0; i < clusters; i++) if (!shape.copied(entries, first + i)) return false;
+  const length = clusters * clusterSize;
+  return meta.external || (hostOffset + length < meta.storage.size + clusterSize && meta.overlaps().find(hostOffset, length) === undefined);
 }
 
 /**

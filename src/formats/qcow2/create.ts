@@ -10,6 +10,7 @@ import { LUKS_OPTIONS } from '../../crypto/luks-options.ts';
 import type { Storage } from '../../storage/storage.ts';
 import type { CreateOption, CreateParameters } from '../driver.ts';
 import { type EncryptionChoice, encryptionChoice, encryptNew, headerBefore } from './encryption.ts';
+import { growL1 } from './l1-growth.ts';
 import {
   AUTOCLEAR,
   COMPATIBLE,
@@ -69,7 +70,7 @@ export function* createImage(storage: Storage, parameters: CreateParameters): Io
   yield* storage.write(0, encodeHeader(header));
   // From here on it is an image of size 0; the disk's size appears with the L1 table, in one switch.
   const metadata = yield* Metadata.load({ storage, ...(data ? { data } : {}) }, header);
-  yield* metadata.growL1(parameters.size);
+  yield* growL1(metadata, parameters.size);
   yield* encryptNew(metadata, encryption, parameters);
   yield* preallocate(metadata, { from: 0, to: parameters.size }, preallocation);
   yield* metadata.switchTo({ size: parameters.size }, {});

@@ -2,7 +2,7 @@
  * An open qcow2 image: the open sequence, where guest bytes are, flush and close. Writing is in allocate.ts, the order of
  * metadata writes in metadata.ts; snapshots, bitmaps and check in their own files.
  */
-import { roundDown, roundUp } from '../../base/bytes.ts';
+import { divideUp, roundUp } from '../../base/bytes.ts';
 import { corrupt, DiskError, unsupported } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
 import { Lru } from '../../base/lru.ts';
@@ -22,7 +22,7 @@ import type {
   ResizeOptions,
   SnapshotDriver,
 } from '../driver.ts';
-import { allocate, discard, writeEncoded, zero } from './allocate.ts';
+import { allocate, discard, mayWriteOver, writeEncoded, zero } from './allocate.ts';
 import { amend } from './amend.ts';
 import { setBacking } from './backing.ts';
 import { Qcow2Bitmaps } from './bitmaps.ts';
@@ -177,31 +177,57 @@ export class Qcow2Image implements ImageDriver {
     return { name: header.backingName, ...(format ? { format } : {}) };
   }
 
+  resident(offset: number, length: number): Extent | undefined {
+    const found = this.#lookUp(offset, length);
+    return found instanceof DiskError ? undefined : found;
+  }
+
   *map(offset: number, length: number): Io<Extent> {
     const meta = this.#metadata;
+    for (;;) {
+      const found = this.#lookUp(offset, length);
+      if (found instanceof DiskError) return yield* meta.fail(found);
+      if (found) return found;
+      yield* meta.guarded(() => meta.lock.run(() => meta.loadSlice(offset)));
+    }
+  }
+
+  /**
+   * What `map` answers if the tables it takes are in memory, or the inconsistency it meets. Without the lock: changes to tables never wait in
+   * the middle.
+   */
+  #lookUp(offset: number, length: number): Extent | DiskError | undefined {
+    const meta = this.#metadata;
+    const { clusterSize, shape } = meta;
     const l1Index = Math.floor(offset / meta.l2Coverage);
     const tableOffset = l1Index < meta.l1Size ? meta.l1Offset(l1Index) : 0;
     if (tableOffset === 0) return { kind: 'backing', length: this.#emptyRun(l1Index, offset, length) };
-    // A resident table answers without the lock: changes to tables never wait in the middle.
-    const table = meta.l2.get(tableOffset) ?? (yield* meta.guarded(() => meta.lock.run(() => meta.loadL2(l1Index))));
-    const within = offset % meta.l2Coverage;
-    const fault = meta.shape.fault(table.data, Math.floor(within / meta.clusterSize), meta.clusterSize);
-    if (fault) return yield* meta.fail(fatal(`L2 entry of guest offset ${offset} ${fault}`, { field: 'L2 entry', offset }));
-    const { kind, hostOffset, end } = runAt(meta, table.data, within, Math.min(within + length, meta.l2Coverage));
-    const bytes = Math.min(length, end - within);
-    if (kind === 'encoded') {
-      if (meta.external)
-        return yield* meta.fail(fatal(`L2 entry of guest offset ${offset} is compressed, with an external data file`, { field: 'L2 entry', offset }));
-      return { kind, length: bytes, compressed: true };
-    }
-    const stray = hostOffset === undefined ? undefined : meta.strayed(hostOffset, offset - (offset % meta.clusterSize));
-    if (stray) return yield* meta.fail(stray);
-    if (hostOffset === undefined) return { kind: kind === 'data' ? 'backing' : kind, length: bytes };
+    const entries = meta.entriesAt(offset);
+    if (!entries) return undefined;
+    const coverage = (entries.byteLength / shape.bytes) * clusterSize;
+    const within = offset % coverage;
+    const fault = shape.fault(entries, Math.floor(within / clusterSize), clusterSize);
+    if (fault) return fatal(`L2 entry of guest offset ${offset} ${fault}`, { field: 'L2 entry', offset });
+    const { kind, hostOffset, end } = runAt(meta, entries, within, Math.min(within + length, coverage));
+    return this.#extent(kind, offset, Math.min(length, end - within), hostOffset);
+  }
+
+  /** A run of bytes at guest offset `offset`; `hostOffset` is where its first cluster begins, if it has a place. */
+  #extent(kind: Extent['kind'], offset: number, length: number, hostOffset: number | undefined): Extent | DiskError {
+    const meta = this.#metadata;
     const { encryption } = meta;
-    const place = hostOffset + (within % meta.clusterSize);
-    if (kind !== 'data') return { kind, length: bytes, ...(encryption ? {} : { hostOffset: place }) };
-    const storage = meta.dataStorage(roundDown(offset, meta.clusterSize), hostOffset);
-    return { kind, length: bytes, storage, hostOffset: place, ...(encryption ? { encrypted: true } : {}) };
+    if (kind === 'encoded') {
+      if (!meta.external) return { kind, length, compressed: true };
+      return fatal(`L2 entry of guest offset ${offset} is compressed, with an external data file`, { field: 'L2 entry', offset });
+    }
+    if (hostOffset === undefined) return { kind: kind === 'data' ? 'backing' : kind, length };
+    const within = offset % meta.clusterSize;
+    const stray = meta.strayed(hostOffset, offset - within);
+    if (stray) return stray;
+    const place = hostOffset + within;
+    if (kind !== 'data') return encryption ? { kind, length } : { kind, length, hostOffset: place };
+    const storage = meta.dataStorage(offset - within, hostOffset);
+    return encryption ? { kind, length, storage, hostOffset: place, encrypted: true } : { kind, length, storage, hostOffset: place };
   }
 
   *decode(offset: number, into: Uint8Array): Io<void> {
@@ -214,6 +240,19 @@ export class Qcow2Image implements ImageDriver {
       into.set(bytes.subarray(within, within + length), done);
       done += length;
     }
+  }
+
+  /**
+   * Clusters that are read as they lie and have one reference are written over: no table changes, so nothing is ordered. What `allocate` would
+   * refuse is left to it.
+   */
+  inPlace(offset: number, length: number): Placement | undefined {
+    const meta = this.#metadata;
+    const extent = meta.sound ? this.resident(offset, length) : undefined;
+    if (extent?.kind !== 'data') return undefined;
+    const before = offset % meta.clusterSize;
+    const clusters = divideUp(before + extent.length, meta.clusterSize);
+    return mayWriteOver(meta, offset - before, extent.hostOffset - before, clusters) ? extent : undefined;
   }
 
   *allocate(offset: number, length: number, after?: number): Io<Placement> {

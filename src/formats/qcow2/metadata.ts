@@ -16,7 +16,7 @@
  * anything that the file does not count is pointed at, and cleared when the counts are durable. A cut in between leaves it, and whoever
  * opens the image for writing then counts anew (image.ts). What was freed is used again after the flush that made its removal durable.
  */
-import { roundUp, view } from '../../base/bytes.ts';
+import { view } from '../../base/bytes.ts';
 import type { DebugHook } from '../../base/debug-events.ts';
 import { assert, corrupt, DiskError } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
@@ -36,8 +36,6 @@ import {
   hasDataFile,
   hasSubclusters,
   INCOMPATIBLE,
-  l1EntriesFor,
-  MAX_L1_BYTES,
   patchFixedHeader,
   type SwitchFields,
 } from './layout.ts';
@@ -97,6 +95,10 @@ export class Metadata {
   forRepair = false;
   /** Set by whoever opens an encrypted image. */
   encryption: Encryption | undefined;
+  /** Guest bytes that a slice of an L2 table maps. */
+  readonly #sliceCoverage: number;
+  /** Where the new clusters handed out so far end. */
+  #handedOut = 0;
   #l1: DataView;
   readonly #l1Dirty = new Set<number>();
   /** Made when first needed and after every switch of tables. */
@@ -123,6 +125,7 @@ export class Metadata {
     this.bitmaps = tables.bitmaps;
     this.debug = storage.debugEvent;
     this.l2 = new TableCache(storage, { tableSize: this.clusterSize, what: 'L2 table', budget: runtime.l2CacheBytes ?? L2_CACHE_BYTES });
+    this.#sliceCoverage = (this.l2.sliceSize / this.shape.bytes) * this.clusterSize;
     this.refcounts = new Refcounts({
       storage,
       clusterSize: this.clusterSize,
@@ -209,6 +212,16 @@ export class Metadata {
     yield* this.requireNoMetadata(offset, length);
   }
 
+  /**
+   * Notes that new clusters are given to guest data, and tells whether they were never given to anybody and lie past the end of a sparse file.
+   * What a write that failed has left of itself lies in clusters that were given out.
+   */
+  handOut(hostOffset: number, length: number): boolean {
+    const untouched = this.storage.sparse === true && hostOffset >= this.storage.size && hostOffset >= this.#handedOut;
+    this.#handedOut = Math.max(this.#handedOut, hostOffset + length);
+    return untouched;
+  }
+
   /** What is wrong with an L2 entry that gives data in an external file another place than its own. */
   strayed(offset: number, guestOffset: number): DiskError | undefined {
     if (!this.external || offset === guestOffset) return undefined;
@@ -282,6 +295,25 @@ export class Metadata {
     return this.l2.get(offset) ?? (yield* this.l2.load(offset));
   }
 
+  /** The entries about a guest offset, if they are in memory: those of the whole L2 table, or of the slice of it that has the offset's. */
+  entriesAt(guestOffset: number): DataView | undefined {
+    const offset = this.l1Offset(Math.floor(guestOffset / this.l2Coverage));
+    return this.l2.get(offset)?.data ?? this.l2.slice(offset, this.#sliceAt(guestOffset));
+  }
+
+  /** Reads the slice with the entries about a guest offset in, where there is an L2 table for it. */
+  *loadSlice(guestOffset: number): Io<void> {
+    const offset = this.l1Offset(Math.floor(guestOffset / this.l2Coverage));
+    if (offset === 0 || this.entriesAt(guestOffset)) return;
+    // Who debugs hears of tables once, as from QEMU.
+    if (this.debug) yield* this.l2.load(offset);
+    else yield* this.l2.loadSlice(offset, this.#sliceAt(guestOffset));
+  }
+
+  #sliceAt(guestOffset: number): number {
+    return Math.floor((guestOffset % this.l2Coverage) / this.#sliceCoverage) * this.l2.sliceSize;
+  }
+
   /** The L2 table for L1 entry `index` as one that may be changed: made if there is none, copied if it is shared. */
   *l2ForWrite(index: number): Io<Table> {
     const { offset, copied } = this.l1(index);
@@ -301,6 +333,11 @@ export class Metadata {
   *makeRoom(): Io<void> {
     this.requireSound();
     if (this.l2.crowded || this.refcounts.crowded) yield* this.flush();
+  }
+
+  /** False if `requireSound` refuses. */
+  get sound(): boolean {
+    return !this.#failed && !this.forRepair;
   }
 
   /** Refuses changes after a switch that failed half-way, and to an image opened for repair that still needs it. */
@@ -416,46 +453,6 @@ export class Metadata {
   adoptBitmaps(bitmaps: FileBitmaps): void {
     this.bitmaps = bitmaps;
     this.#overlaps = undefined;
-  }
-
-  /** Grows the L1 table to at least the entries for `size` guest bytes. */
-  *growL1(size: number): Io<void> {
-    yield* this.#growL1To(size, l1EntriesFor(size, this.header));
-  }
-
-  /** The same with room to spare, for what grows piece by piece: half as large again, as QEMU does it. */
-  *growL1Ahead(size: number): Io<void> {
-    const needed = l1EntriesFor(size, this.header);
-    let entries = Math.max(1, this.l1Size);
-    while (entries < needed) entries = Math.ceil((entries * 3) / 2);
-    yield* this.#growL1To(size, needed * 8 <= MAX_L1_BYTES ? Math.min(entries, MAX_L1_BYTES / 8) : needed);
-  }
-
-  *#growL1To(size: number, entries: number): Io<void> {
-    if (entries <= this.l1Size) return;
-    if (entries * 8 > MAX_L1_BYTES)
-      throw corrupt(FORMAT, `a disk of ${size} bytes needs an L1 table over 32 MiB with clusters of ${this.clusterSize}: use larger clusters`, {
-        field: 'size',
-      });
-    yield* this.flush();
-    const old = { offset: this.header.l1Offset, length: this.l1Size * 8 };
-    const table = new Uint8Array(entries * 8);
-    table.set(this.copyL1());
-    const length = roundUp(table.length, this.clusterSize);
-    if (this.debug) yield* this.debug('l1_grow_alloc_table');
-    const l1Offset = yield* this.refcounts.allocate(length / this.clusterSize);
-    try {
-      yield* this.refcounts.write();
-      if (this.debug) yield* this.debug('l1_grow_write_table');
-      yield* this.storage.write(l1Offset, table);
-      if (this.debug) yield* this.debug('l1_grow_activate_table');
-      yield* this.switchTo({ l1Size: entries, l1Offset }, { l1: table });
-    } catch (error) {
-      yield* this.refcounts.release(l1Offset, length);
-      throw error;
-    }
-    if (old.length > 0) this.refcounts.free(old.offset, old.length);
-    yield* this.flush();
   }
 
   /** Changed L1 entries, neighbours in one write. */

@@ -8,6 +8,7 @@ import { DiskError } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
 import type { ResizeOptions } from '../driver.ts';
 import { unmap } from './allocate.ts';
+import { growL1 } from './l1-growth.ts';
 import { FORMAT, l1EntriesFor } from './layout.ts';
 import type { Metadata } from './metadata.ts';
 import { PREALLOCATIONS, type Preallocation, preallocate } from './preallocate.ts';
@@ -57,7 +58,7 @@ function* cutData({ data }: Metadata, size: number): Io<void> {
 
 function* prepareGrowth(meta: Metadata, size: number): Io<void> {
   yield* dropPast(meta, meta.header.size);
-  yield* meta.growL1(size);
+  yield* growL1(meta, size);
   if (!meta.external) return;
   // What lies past the disk's end is nobody's, and must not come back.
   if (meta.data.size > meta.header.size) yield* meta.data.truncate(meta.header.size);

@@ -1,6 +1,9 @@
 /**
  * Metadata tables of one cluster (L2 tables, refcount blocks) in memory, under their host offsets. Changed tables stay until
  * the flush in metadata.ts writes them in its order; only unchanged ones are forgotten when the budget is used up.
+ *
+ * Who only looks something up gets by with a slice of a table, so that looking all over a large image reads and keeps little. A slice is as
+ * the file is: a table is either in memory as a whole, which is where changes are, or in slices. Both share the budget.
  */
 import { roundDown, roundUp, view } from '../../base/bytes.ts';
 import type { DebugEvent } from '../../base/debug-events.ts';
@@ -22,8 +25,17 @@ export interface Table {
   dirtyTo: number;
   /** Nothing durable points at it yet, so it may be written at any time. */
   fresh: boolean;
+  /** Asked for since it was last passed over as one to forget. */
+  used: boolean;
 }
 
+interface Slice {
+  readonly data: DataView;
+  used: boolean;
+}
+
+/** Bytes of a slice: QEMU's default too. */
+const SLICE = 4096;
 /** What a debugger is told of; that a refcount block is used, Refcounts tells. */
 const EVENTS: Readonly<Record<'L2 table' | 'refcount block', { readonly load?: DebugEvent; readonly update: DebugEvent }>> = {
   'L2 table': { load: 'l2_load', update: 'l2_update' },
@@ -33,16 +45,23 @@ const EVENTS: Readonly<Record<'L2 table' | 'refcount block', { readonly load?: D
 export class TableCache {
   readonly #storage: Storage;
   readonly #tableSize: number;
+  /** Bytes of a slice; a small table is one. */
+  readonly sliceSize: number;
   readonly #what: keyof typeof EVENTS;
+  readonly #budget: number;
   readonly #tables: Lru<number, Table>;
+  readonly #slices: Lru<number, Slice>;
   readonly #dirty = new Set<Table>();
 
   /** `what` names the table in errors; `budget` is bytes. */
   constructor(storage: Storage, { tableSize, what, budget }: { tableSize: number; what: keyof typeof EVENTS; budget: number }) {
     this.#storage = storage;
     this.#tableSize = tableSize;
+    this.sliceSize = Math.min(SLICE, tableSize);
     this.#what = what;
-    this.#tables = new Lru(Math.max(4, Math.floor(budget / tableSize)));
+    this.#budget = Math.max(4 * tableSize, budget);
+    this.#tables = new Lru(Math.floor(this.#budget / tableSize));
+    this.#slices = new Lru(Math.floor(this.#budget / this.sliceSize));
   }
 
   /** Bytes of changed tables. */
@@ -55,30 +74,53 @@ export class TableCache {
     return this.#dirty.size * 2 > this.#tables.capacity;
   }
 
-  /** The table if it is in memory. */
+  /** The table if it is in memory. A use is a flag: a look-up costs no more than looking. */
   get(offset: number): Table | undefined {
-    return this.#tables.get(offset);
+    const table = this.#tables.peek(offset);
+    if (table) table.used = true;
+    return table;
   }
 
   /** The table, read if need be. Refuses an offset that is not on a cluster or not inside the file. */
   *load(offset: number): Io<Table> {
-    const resident = this.#tables.get(offset);
+    const resident = this.get(offset);
     if (resident) return resident;
-    const field = this.#what;
-    const hex = `0x${offset.toString(16)}`;
-    if (offset % this.#tableSize !== 0) throw fatal(`${field} offset ${hex} is not on a cluster`, { field, offset });
-    if (offset + this.#tableSize > this.#storage.size) throw corrupt(FORMAT, `${field} at ${hex} lies past the end of the file`, { field, offset });
+    this.#requirePlace(offset);
     const bytes = new Uint8Array(this.#tableSize);
     const { load } = EVENTS[this.#what];
     if (load && this.#storage.debugEvent) yield* this.#storage.debugEvent(load);
     yield* this.#storage.read(offset, bytes);
-    return this.#keep({ offset, bytes, data: view(bytes), dirtyFrom: 0, dirtyTo: 0, fresh: false });
+    return this.#keep({ offset, bytes, data: view(bytes), dirtyFrom: 0, dirtyTo: 0, fresh: false, used: false });
+  }
+
+  /** The slice at byte `within` of a table, if it is in memory by itself; look for the table with `get` first. */
+  slice(offset: number, within: number): DataView | undefined {
+    const slice = this.#slices.peek(offset + within);
+    if (slice) slice.used = true;
+    return slice?.data;
+  }
+
+  /** Reads the slice at byte `within` of a table that is not in memory: `slice` finds it then. Refuses what `load` refuses. */
+  *loadSlice(offset: number, within: number): Io<void> {
+    this.#requirePlace(offset);
+    const bytes = new Uint8Array(this.sliceSize);
+    yield* this.#storage.read(offset + within, bytes);
+    if (this.#tables.peek(offset)) return;
+    this.#makeRoom(bytes.length);
+    this.#slices.set(offset + within, { data: view(bytes), used: false });
+  }
+
+  #requirePlace(offset: number): void {
+    const field = this.#what;
+    const hex = `0x${offset.toString(16)}`;
+    if (offset % this.#tableSize !== 0) throw fatal(`${field} offset ${hex} is not on a cluster`, { field, offset });
+    if (offset + this.#tableSize > this.#storage.size) throw corrupt(FORMAT, `${field} at ${hex} lies past the end of the file`, { field, offset });
   }
 
   /** A new table at a place just allocated; its bytes are copied from `contents` or zero. */
   add(offset: number, contents?: Uint8Array): Table {
     const bytes = contents ? contents.slice() : new Uint8Array(this.#tableSize);
-    const table = this.#keep({ offset, bytes, data: view(bytes), dirtyFrom: 0, dirtyTo: 0, fresh: true });
+    const table = this.#keep({ offset, bytes, data: view(bytes), dirtyFrom: 0, dirtyTo: 0, fresh: true, used: false });
     this.touch(table, 0, bytes.length);
     return table;
   }
@@ -93,6 +135,7 @@ export class TableCache {
 
   /** Forgets a table whose cluster is no longer one. */
   drop(offset: number): void {
+    this.#dropSlices(offset);
     const table = this.#tables.peek(offset);
     if (!table) return;
     this.#dirty.delete(table);
@@ -103,6 +146,7 @@ export class TableCache {
   clear(): void {
     this.#dirty.clear();
     this.#tables.clear();
+    this.#slices.clear();
   }
 
   /** True if some changed table is already pointed at on disk. */
@@ -129,13 +173,40 @@ export class TableCache {
   }
 
   #keep(table: Table): Table {
-    while (this.#tables.size >= this.#tables.capacity) {
-      // A fresh table that was written must stay recognisable as fresh until it is linked.
-      const victim = this.#tables.victim((candidate) => !this.#dirty.has(candidate) && !candidate.fresh);
-      if (!victim) break;
-      this.#tables.delete(victim[0]);
-    }
+    this.#dropSlices(table.offset);
+    this.#makeRoom(this.#tableSize);
     this.#tables.set(table.offset, table);
     return table;
   }
+
+  #dropSlices(offset: number): void {
+    if (this.#slices.size > 0) for (let within = 0; within < this.#tableSize; within += this.sliceSize) this.#slices.delete(offset + within);
+  }
+
+  /** Forgets what can be spared until `bytes` more fit: slices while tables have no more than half of the budget, else tables. */
+  #makeRoom(bytes: number): void {
+    for (;;) {
+      const tables = this.#tables.size * this.#tableSize;
+      if (tables + this.#slices.size * this.sliceSize + bytes <= this.#budget) return;
+      // A fresh table that was written must stay recognisable as fresh until it is linked.
+      const spare = () => unused(this.#tables, (table) => !this.#dirty.has(table) && !table.fresh);
+      const table = tables * 2 > this.#budget ? spare() : undefined;
+      const slice = table ? undefined : unused(this.#slices, () => true);
+      const last = table ?? (slice ? undefined : spare());
+      if (last) this.#tables.delete(last[0]);
+      else if (slice) this.#slices.delete(slice[0]);
+      else return;
+    }
+  }
+}
+
+/** What was not used for longest, as far as flags tell: what was used goes behind the others and is met again without its flag. */
+function unused<V extends { used: boolean }>(entries: Lru<number, V>, mayGo: (value: V) => boolean): [number, V] | undefined {
+  return entries.victim((value, key) => {
+    if (!mayGo(value)) return false;
+    if (!value.used) return true;
+    value.used = false;
+    entries.get(key);
+    return false;
+  });
 }

@@ -9,6 +9,7 @@ import { unsupported } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
 import type { Storage } from '../../storage/storage.ts';
 import type { Extent, FormatInfo, ImageDriver, Placement } from '../driver.ts';
+import { growL1Ahead } from './l1-growth.ts';
 import { FORMAT, l1EntriesFor, MAX_L1_BYTES } from './layout.ts';
 import type { Metadata } from './metadata.ts';
 import { dropPast } from './resize.ts';
@@ -91,7 +92,7 @@ export class VmStateArea implements ImageDriver {
     const meta = this.#meta;
     if (meta.external) throw unsupported(FORMAT, 'an image with an external data file cannot hold machine state', { field: 'data_file' });
     meta.requireSound();
-    yield* meta.lock.run(() => meta.growL1Ahead(end));
+    yield* meta.lock.run(() => growL1Ahead(meta, end));
   }
 
   /** Gives the space of all of it back. Durable when it returns. */
