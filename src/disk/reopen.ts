@@ -10,7 +10,8 @@ import type { BlockNode } from './node.ts';
 
 /**
  * Closes the backing file and opens it again over the storage that `open` gives, with the same images below it. If it does not open so, it is
- * opened as it was, and the error thrown. Throws `refused` without a backing file.
+ * opened as it was, and the error thrown; also if closing it failed, which loses what no flush had covered. Throws `refused` without a backing
+ * file.
  */
 export function* reopenBacking(top: BlockNode, readOnly: boolean, open: (readOnly: boolean) => Promise<Storage>): Io<void> {
   let failure: { readonly error: unknown } | undefined;
@@ -18,12 +19,17 @@ export function* reopenBacking(top: BlockNode, readOnly: boolean, open: (readOnl
     if (!old) throw new DiskError('refused', `${top.name} does not have a backing file`, { field: 'backing_file' });
     const below = old.backing;
     old.releaseBacking();
-    yield* old.close();
+    try {
+      yield* old.close();
+    } catch (error) {
+      // Closed it is all the same, and the disk must go on reading what it can.
+      failure = { error };
+    }
     try {
       return yield* openOver(yield* wait(open(readOnly)), old, { readOnly, below });
     } catch (error) {
       if (readOnly === old.readOnly) throw error;
-      failure = { error };
+      failure ??= { error };
       return yield* openOver(yield* wait(open(old.readOnly)), old, { readOnly: old.readOnly, below });
     }
   });

@@ -3,6 +3,8 @@
  * shows its old backing file and the new one differs, the old contents are copied up first. Where the old and the new chain end in the same
  * image, only what lies in between is compared. Unsafe mode changes the name and nothing else.
  *
+ * Unlike `stream` it is not for a disk in use: what a guest writes while its range is compared would be lost.
+ *
  * Crash argument: copies are flushed before the name changes, and what is copied up reads as it did. A cut leaves the old backing file with
  * some of it copied, or the new one with all of it.
  */

@@ -83,7 +83,8 @@ class Stream {
   }
 
   #requirePossible(): void {
-    const { driver, name, readOnly } = this.#top;
+    const { driver, filtered, name, readOnly } = this.#top;
+    if (filtered) throw new DiskError('unsupported', `${name} is behind a layer (${driver.format}): stream it when it is opened without`);
     if (readOnly) throw new DiskError('read-only', `${name} is open read-only`);
     if (driver.snapshots && driver.snapshots.list().length > 0)
       throw new DiskError('refused', `${name} has snapshots, which show the images below too: delete them first`, { field: 'snapshots' });

@@ -22,7 +22,10 @@ export interface ImageEntry {
   /** Milliseconds since 1970. */
   readonly created: number;
   readonly changed: number;
-  /** True while some tab has it open for writing, or for reading what nobody may change: with its changes thrown away, for an export. */
+  /**
+   * True while some tab has it open for writing, or for reading what nobody may change: with its changes thrown away, for an export, below an
+   * overlay (unless that is open here).
+   */
   readonly inUse: boolean;
 }
 

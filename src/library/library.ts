@@ -8,9 +8,7 @@
  * - What frees space or ends well (flush, close, discard, delete) may use a reserve, so that it works on a full disk (reserve.ts).
  * - An image appears in the list when it is complete. What a tab that died left half-made is swept when a library is opened.
  */
-import { roundUp } from '../base/bytes.ts';
 import { DiskError } from '../base/errors.ts';
-import { SECTOR } from '../base/units.ts';
 import { cacheFlags } from '../disk/cache-mode.ts';
 import type { OpenOptions } from '../disk/chain.ts';
 import { createDisk, openDisk } from '../disk/open.ts';
@@ -28,7 +26,7 @@ import { type HeldLock, heldLocks, takeLock } from './image-lock.ts';
 import { copyIn, type MadeImage, recognise, verify } from './import.ts';
 import { Notes } from './notes.ts';
 import { OpenImage } from './open-image.ts';
-import { Chain, type ChainKeeper, requireNothingOver } from './overlays.ts';
+import { Chain, type ChainKeeper, requireNothingOver, requirePlain } from './overlays.ts';
 import { availablePlaces, type ImagePlace } from './places.ts';
 import { Reserve } from './reserve.ts';
 import { Tabs } from './tabs.ts';
@@ -122,23 +120,12 @@ export class Library {
    */
   async overlay(id: string, { name, place }: OverlayOptions): Promise<ImageEntry> {
     const base = await this.#catalogue.ready(id);
-    const { format } = base;
-    if (base.encrypted ?? format === 'luks')
-      throw new DiskError('unsupported', `"${base.name}" is encrypted, and what is written over it would not be`, { field: 'encrypt.format' });
+    requirePlain(base);
     const record = { name, format: 'qcow2' as const, place: this.#choose(place ?? base.place), backing: id };
     const chain = await Chain.of(record, this.#keeper);
     await chain.hold();
     try {
-      return await this.#make(record, async (storage) => {
-        const disk = await createDisk(storage, {
-          format: 'qcow2',
-          size: roundUp(base.size, SECTOR),
-          backing: { name: id, format },
-          ...chain.resolve('still'),
-        });
-        await disk.close();
-        return { size: roundUp(base.size, SECTOR), encrypted: false };
-      });
+      return await this.#make(record, (storage) => chain.makeOverlay(storage));
     } finally {
       await chain.release();
     }
@@ -470,7 +457,7 @@ export class Library {
   async #entry({ state: _, ...record }: ImageRecord, held: ReadonlySet<string>): Promise<ImageEntry> {
     const storedSize = (await this.#places.get(record.place)?.storedSize(record.id)) ?? 0;
     const encrypted = record.encrypted ?? record.format === 'luks';
-    return { ...record, encrypted, storedSize, inUse: held.has(this.#lockName(record.id)) };
+    return { ...record, encrypted, storedSize, inUse: held.has(this.#lockName(record.id)) && !this.#isBelow(record.id) };
   }
 
   #announce(): void {
@@ -483,6 +470,11 @@ export class Library {
     if (!this.#open.has(id) && !this.#isTemporary(id)) return false;
     for (const listener of this.#releaseListeners) listener(id);
     return true;
+  }
+
+  /** Whether an overlay that is open here lies over it: nobody else can be writing to it then. */
+  #isBelow(id: string): boolean {
+    return [...this.#chains.values()].some((chain) => chain.holds(id));
   }
 
   #isTemporary(id: string): boolean {

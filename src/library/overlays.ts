@@ -5,16 +5,20 @@
  *
  * A record may say too much: the image itself is changed first, and a tab may end in between. It is put right when the image is next opened.
  */
+import { roundUp } from '../base/bytes.ts';
 import { DiskError } from '../base/errors.ts';
 import { runAsync } from '../base/io.ts';
+import { SECTOR } from '../base/units.ts';
 import { MAX_CHAIN_DEPTH, type Resolve } from '../disk/chain.ts';
 import type { Disk } from '../disk/disk.ts';
+import { createDisk } from '../disk/open.ts';
 import { reopenBacking } from '../disk/reopen.ts';
 import { type CommitOptions, commit } from '../jobs/commit.ts';
 import { type StreamOptions, stream } from '../jobs/stream.ts';
 import type { Storage } from '../storage/storage.ts';
 import type { Catalogue, ImageRecord } from './catalogue.ts';
 import type { HeldLock } from './image-lock.ts';
+import type { MadeImage } from './import.ts';
 import type { ImagePlace } from './places.ts';
 
 /** What the library does for chains. */
@@ -31,6 +35,12 @@ export async function requireNothingOver({ id, name }: ImageRecord, catalogue: C
     throw new DiskError('in-use', `"${over.name}" lies over "${name}", which has to stay as it is: delete "${over.name}", or make it stand alone`, {
       field: 'backing_file',
     });
+}
+
+/** Throws `unsupported` for an image that is encrypted. */
+export function requirePlain({ encrypted, format, name }: ImageRecord): void {
+  if (encrypted ?? format === 'luks')
+    throw new DiskError('unsupported', `"${name}" is encrypted, and what is written over it would not be`, { field: 'encrypt.format' });
 }
 
 /** The images below an image. */
@@ -57,6 +67,11 @@ export class Chain {
 
   get empty(): boolean {
     return this.#below.length === 0;
+  }
+
+  /** True if it holds a lock on this image. */
+  holds(id: string): boolean {
+    return this.#locks.has(id);
   }
 
   /** Locks them, shared. Throws `locked` if somebody writes to one. */
@@ -89,6 +104,16 @@ export class Chain {
         return { storage: await this.#keeper.place(record)[how](record.id), format: record.format };
       },
     };
+  }
+
+  /** Makes an empty image over them in a new storage, which it closes. */
+  async makeOverlay(storage: Storage): Promise<MadeImage> {
+    const [base] = this.#below as readonly [ImageRecord];
+    const backing = { name: base.id, format: base.format };
+    const disk = await createDisk(storage, { format: 'qcow2', size: roundUp(base.size, SECTOR), backing, ...this.resolve('still') });
+    const { size } = disk;
+    await disk.close();
+    return { size, encrypted: false };
   }
 
   /** See `commit`; the backing file is locked alone meanwhile, and opened for writing. Throws `in-use` if other images lie over it as well. */
