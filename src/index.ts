@@ -6,6 +6,7 @@ export { beside, protocolOf } from './base/names.ts';
 export { OptionSet } from './base/options.ts';
 export { formatSize, parseSize } from './base/units.ts';
 export type { SecretRequest } from './crypto/passphrase.ts';
+export type { AllocatedRun } from './disk/allocation.ts';
 export type { AsyncBitmaps, AsyncDisk, AsyncSnapshots } from './disk/async-disk.ts';
 export type { Bitmaps } from './disk/bitmaps.ts';
 export { CACHE_MODES, type CacheFlags, type CacheMode, cacheFlags, parseCacheMode } from './disk/cache-mode.ts';

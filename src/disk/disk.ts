@@ -6,6 +6,7 @@ import { DiskError } from '../base/errors.ts';
 import { type Io, runAsync, runSync } from '../base/io.ts';
 import type { BackingReference, CheckOptions, CheckResult, MetadataExtent, ResizeOptions } from '../formats/driver.ts';
 import type { Storage } from '../storage/storage.ts';
+import { type AllocatedRun, allocatedRun } from './allocation.ts';
 import type { AsyncDisk } from './async-disk.ts';
 import { Bitmaps } from './bitmaps.ts';
 import { type DiskInfo, diskInfo } from './info.ts';
@@ -210,6 +211,16 @@ export class Disk implements AsyncDisk {
   /** Forgets machine state that was written, or brought back, beside the disk, and gives its space back. What snapshots have stays theirs. */
   clearVmState(): Promise<void> {
     return runAsync(forgetVmState(this.node));
+  }
+
+  /** Whether a new disk of this kind reads as zero all over, so that zeros need not be written to it. False with a backing file. */
+  get hasZeroInit(): boolean {
+    return !this.node.backing && this.node.driver.newReadsZero !== false;
+  }
+
+  /** Whether this image itself, not a backing file, says what `offset` reads as, and how far that is so within `length`. 0 bytes past the end. */
+  isAllocated(offset: number, length: number): Promise<AllocatedRun> {
+    return allocatedRun(this, offset, length);
   }
 
   /** Runs of guest bytes in one state, in order, neighbours in the same state merged where the file offsets continue. */

@@ -28,6 +28,10 @@ export class LayerImage implements ImageDriver {
     return this.storage.size;
   }
 
+  get newReadsZero(): boolean {
+    return this.#below !== undefined && !this.#below.backing && this.#below.driver.newReadsZero !== false;
+  }
+
   get snapshots(): SnapshotDriver | undefined {
     return this.#below?.driver.snapshots;
   }

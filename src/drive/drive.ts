@@ -10,6 +10,7 @@
 import { assert, DiskError } from '../base/errors.ts';
 import { type Io, runAsync, runSync, together } from '../base/io.ts';
 import { SECTOR } from '../base/units.ts';
+import { type AllocatedRun, allocatedRun } from '../disk/allocation.ts';
 import { ThrottleGroup, type ThrottleLimits } from '../layers/throttle-group.ts';
 import { type AccountedOperation, Accounting, type DriveStatistics } from './accounting.ts';
 import { DriveBay, type DriveErrorEvent, type InsertedMedium } from './bay.ts';
@@ -220,6 +221,16 @@ export class Drive extends DriveBay {
   /** The medium's cluster size and where machine state begins, in bytes; 0 where it has no such thing. Throws `no-medium`. */
   get layout(): { readonly clusterSize: number; readonly vmStateOffset: number } {
     return this.#requireMedium().medium.layout ?? { clusterSize: 0, vmStateOffset: 0 };
+  }
+
+  /** See `Disk.isAllocated`. A medium that cannot tell has everything. Throws `no-medium`. */
+  async isAllocated(offset: number, length: number): Promise<AllocatedRun> {
+    return allocatedRun(this.#requireMedium().medium, offset, length);
+  }
+
+  /** See `Disk.hasZeroInit`. Throws `no-medium`. */
+  get hasZeroInit(): boolean {
+    return this.#requireMedium().medium.hasZeroInit ?? false;
   }
 
   /** Makes durable what was written before. Nothing to do without a medium. */

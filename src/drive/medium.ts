@@ -12,9 +12,11 @@ import { RequestAligner } from '../layers/align.ts';
 /** A disk that a drive takes. The hooks are for media with a life of their own; image files have none of them. */
 export interface Medium
   extends Pick<AsyncDisk, 'size' | 'format' | 'readOnly' | 'synchronous' | 'info' | 'close' | MediumVerb>,
-    Partial<Pick<AsyncDisk, 'snapshots' | 'bitmaps' | 'writeVmState' | 'clearVmState'>> {
+    Partial<Pick<AsyncDisk, 'map' | 'snapshots' | 'bitmaps' | 'writeVmState' | 'clearVmState'>> {
   /** Bytes: the only requests it takes begin and end at multiples. Missing for image files, which take any. */
   readonly requestAlignment?: number;
+  /** See `Disk.hasZeroInit`; missing: no. */
+  readonly hasZeroInit?: boolean;
   /** Whether there is really something in the drive behind it. */
   isInserted?(): boolean;
   /** Whether it was exchanged since it was asked last. */
