@@ -50,6 +50,7 @@ export class Page {
   #refreshing: Promise<void> | undefined;
   #again = false;
   #later: ReturnType<typeof setTimeout> | undefined;
+  #watching: ReturnType<typeof setTimeout> | undefined;
   /** Requests of other tabs on the screen, by image: each a function that takes it away. */
   readonly #requests = new Map<string, () => void>();
 
@@ -167,6 +168,19 @@ export class Page {
     );
     this.#sessions.update(this.#entries);
     this.#show();
+    this.#watch();
+  }
+
+  /** A tab that dies, or is reloaded, tells nobody that its images are free: this one looks while any is in use elsewhere. */
+  #watch(): void {
+    if (this.#watching !== undefined || !this.#entries.some((entry) => this.#sessions.of(entry).elsewhere)) return;
+    const uses = (entries: readonly ImageEntry[]): string => JSON.stringify(entries.map(({ id, inUse }) => [id, inUse]));
+    this.#watching = setTimeout(async () => {
+      const entries = await this.#engine.library.list().catch(() => this.#entries);
+      this.#watching = undefined;
+      if (uses(entries) === uses(this.#entries)) this.#watch();
+      else await this.#refresh();
+    }, FOLLOW_MS);
   }
 
   #show(): void {

@@ -24,30 +24,33 @@ afterAll(async () => {
   rmSync(folder, { recursive: true, force: true });
 });
 
-/** What the guest's counter says in memory, once it is at least this; its file on the disk says the same. */
-async function counter(page: Page, least: number): Promise<number> {
-  await run(page, `until [ $(cat /tmp/count) -ge ${least} ]; do sleep 0.1; done`);
-  // Every number once, as the disk has it.
-  const [memory = 0, disk = 0] = (
-    await run(
-      page,
-      "kill -STOP $C; sync; echo 3 > /proc/sys/vm/drop_caches; awk 'NR != $1 { exit 1 } END { print m, NR }' m=$(cat /tmp/count) /mnt/log",
-    )
-  )
-    .split(/\s+/)
-    .map(Number);
-  await run(page, 'kill -CONT $C');
+/**
+ * A shell function that waits until the counter in memory is at least its argument, stops it, and looks at its file as the disk has it: every number
+ * once. It prints the counter and the file's last line.
+ */
+const CHECK = [
+  'check() { until [ $(cat /tmp/count) -ge $1 ]; do sleep 0.1; done; kill -STOP $C; sync; echo 3 > /proc/sys/vm/drop_caches;',
+  "awk 'NR != $1 { exit 1 } END { print m, NR }' m=$(cat /tmp/count) /mnt/log; s=$?; kill -CONT $C; return $s; }",
+].join(' ');
+
+/** The counter, which memory and disk agree on. */
+async function counter(page: Page, least: string): Promise<number> {
+  const [memory = 0, disk = 0] = (await run(page, `check ${least}`)).split(/\s+/).map(Number);
   expect(disk - memory === 0 || disk - memory === 1, `${disk} on the disk, ${memory} in memory`).toBe(true);
   return memory;
+}
+
+/** Writes to memory and to both disks what must be gone after a revert. */
+async function later(page: Page): Promise<void> {
+  await run(page, 'touch /tmp/later && echo later > /mnt/later && echo second | dd of=/dev/sdb conv=notrunc && sync');
 }
 
 /** Nothing of what came after the snapshot is there, and the guest counts on. */
 async function requireThen(page: Page): Promise<void> {
   await openTab(page, 'run');
   await page.getByTestId('run-state').getByText('Running').waitFor();
-  await run(page, 'echo 3 > /proc/sys/vm/drop_caches; test ! -e /tmp/later && test ! -e /mnt/later');
-  expect(await run(page, 'head -c 6 /dev/sdb | tr "\\0" 0')).toBe('000000');
-  await counter(page, (await counter(page, 1)) + 2);
+  await counter(page, '$(($(cat /tmp/count)+2))');
+  expect(await run(page, 'test ! -e /tmp/later && test ! -e /mnt/later && head -c 6 /dev/sdb | tr "\\0" 0')).toBe('000000');
 }
 
 async function revert(page: Page): Promise<void> {
@@ -69,25 +72,28 @@ test('a machine goes back to a snapshot with its memory, in the running guest an
   await boot(page);
   await run(page, 'mkfs.ext4 -q /dev/sda && mount /dev/sda /mnt && echo 0 > /tmp/count');
   await run(page, '(i=0; while true; do i=$((i+1)); echo $i >> /mnt/log; sync; echo $i > /tmp/count; sleep 0.1; done) & C=$!');
-  const then = await counter(page, 3);
+  await run(page, CHECK);
+  const then = await counter(page, '3');
 
   await openTab(page, 'snapshots');
   await fill(page, 'snapshot-name', 'counting');
   await page.getByTestId('snapshot-machine').waitFor();
   await page.getByTestId('snapshot-take').click();
   const row = page.getByTestId('snapshot-row').filter({ hasText: 'counting' });
-  await row.waitFor();
+  await row.waitFor({ timeout: 120_000 });
   expect(await row.locator('td').nth(4).textContent()).toMatch(/^[1-9][0-9.]* MiB$/);
 
   await openTab(page, 'run');
-  await run(page, 'touch /tmp/later && echo later > /mnt/later && echo second | dd of=/dev/sdb conv=notrunc && sync');
-  await counter(page, then + 3);
+  await later(page);
+  await counter(page, String(then + 3));
   await revert(page);
   await requireThen(page);
 
-  await run(page, 'touch /tmp/later && echo later > /mnt/later && echo second | dd of=/dev/sdb conv=notrunc && sync');
+  await later(page);
   await page.reload();
   await page.getByTestId('image-title').getByText('first', { exact: true }).waitFor();
+  // The worker of before may still be there, and have the image.
+  await page.getByTestId('tab-snapshots').waitFor({ timeout: 120_000 });
   await revert(page);
   await requireThen(page);
   await run(page, 'kill $C; umount /mnt');
