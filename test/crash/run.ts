@@ -7,6 +7,7 @@ import { CacheMemory } from '../../src/layers/cache-lines.ts';
 import { type LogEntry, RecorderStorage } from '../../src/layers/recorder.ts';
 import { type MemoryStorage, memoryStorage } from '../../src/storage/memory.ts';
 import type { Storage } from '../../src/storage/storage.ts';
+import { BlockMedium } from '../model/block-medium.ts';
 import { Random } from '../random.ts';
 import { explore, judgeDisk } from './explorer.ts';
 import type { Files } from './files.ts';
@@ -58,7 +59,8 @@ export async function runWorkload(workload: Workload, options: RunOptions): Prom
     storages.set(name, new RecorderStorage(memoryStorage({ name, bytes }), log));
   }
   const opened = (name: string): Storage => {
-    const file = storages.get(name) as Storage;
+    const recorder = storages.get(name) as Storage;
+    const file = workload.blocks === undefined ? recorder : new BlockMedium(recorder, workload.blocks);
     // Growth in small steps keeps the states small.
     return options.cache ? new CacheStorage(file, { memory: new CacheMemory(0), growth: 4096 }) : file;
   };

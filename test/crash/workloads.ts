@@ -17,6 +17,8 @@ export interface Workload {
   /** Files besides the disk's own that change too, and may be cut off anywhere. */
   readonly recorded?: readonly string[];
   run(guest: Guest, random: Random, resolve: Resolve): Promise<void>;
+  /** The files lie on media that take whole blocks of so many bytes only. */
+  readonly blocks?: number;
   /** Part of the states of other workloads, where looking at one takes long. */
   readonly share?: number;
 }
@@ -190,6 +192,19 @@ const EXTENDED = [16384, 32768].map((cluster_size) => ({ cluster_size, extended_
 
 export const workloads: readonly Workload[] = [
   { name: 'raw writes', format: 'raw', options: {}, sectors: 200, run: (guest, random) => writes(guest, random, { count: 60, most: 9 }) },
+  {
+    name: 'raw writes in blocks',
+    format: 'raw',
+    options: {},
+    sectors: 200,
+    blocks: 4096,
+    run: (guest, random) => writes(guest, random, { count: 50, most: 9 }),
+  },
+  qcow2(
+    'mixture in blocks',
+    { cluster_size: 512 },
+    { sectors: 300, blocks: 4096, run: (guest, random) => mixture(guest, random, { count: 50, most: 9, cluster: 1 }) },
+  ),
   ...[
     { cluster_size: 512 },
     { cluster_size: 4096 },
