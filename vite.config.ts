@@ -131,6 +131,7 @@ function tests(leftOut: readonly string[]): UserConfig {
           test: {
             name: 'e2e',
             include: pageTests,
+            globalSetup: 'test/e2e/page-build.ts',
             environment: 'node',
             fileParallelism: false,
             testTimeout: 420_000,

@@ -1,14 +1,13 @@
 /**
- * The built page and a real Chromium to visit it: every e2e test starts here. The page is built from the sources as they are and
+ * The built page and a real Chromium to visit it: every e2e test starts here. The page is built from the sources as they are (page-build.ts) and
  * served under its own content security policy; any request to another origin, any error in the console and any page error is
  * collected, and a test ends by asking that there was none.
  */
-import { spawnSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import type { Download, Page } from 'playwright-core';
 import { preview } from 'vite';
+import { inject } from 'vitest';
 import { startChromium } from '../chromium.ts';
 
 const TOP = resolve(import.meta.dirname, '../..');
@@ -33,15 +32,9 @@ export interface Visit {
   close(): Promise<void>;
 }
 
-/** Builds and serves the page, and starts Chromium with a fresh profile. */
+/** Serves the page, and starts Chromium with a fresh profile. */
 export async function visit(): Promise<Visit> {
-  const folder = mkdtempSync(join(tmpdir(), 'tabdisk-page-'));
-  const built = spawnSync(process.execPath, [join(TOP, 'node_modules/vite/bin/vite.js'), 'build', '--logLevel', 'error', '--outDir', folder], {
-    cwd: TOP,
-    encoding: 'utf8',
-    env: { ...process.env, NODE_ENV: 'production' },
-  });
-  if (built.status !== 0) throw new Error(`The page could not be built:\n${built.stdout}${built.stderr}`);
+  const folder = inject('pageFolder');
   const server = await preview({
     root: TOP,
     configFile: false,
@@ -78,7 +71,6 @@ export async function visit(): Promise<Visit> {
     async close() {
       await browser.close();
       await server.close();
-      rmSync(folder, { recursive: true, force: true });
     },
   };
 }

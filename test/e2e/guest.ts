@@ -35,6 +35,23 @@ export async function run(page: Page, command: string): Promise<string> {
   return output;
 }
 
+/** Types a line as it is, for who looks at the console, and waits until the shell asks for the next. */
+export async function enter(page: Page, line: string): Promise<void> {
+  const output = page.getByTestId('serial-output');
+  const before = (await output.textContent())?.length ?? 0;
+  await page.getByTestId('serial-input').locator('input').fill(line);
+  await page.getByTestId('serial-input').locator('input').press('Enter');
+  await page.waitForFunction(
+    ([length, prompt, typed]) => {
+      const text = document.querySelector('[data-testid=serial-output]')?.textContent ?? '';
+      const echo = text.lastIndexOf(prompt + typed);
+      return echo >= length - prompt.length && text.length > echo + prompt.length + typed.length && text.endsWith(prompt);
+    },
+    [before, PROMPT, line] as const,
+    { timeout: COMMAND_MS, polling: 200 },
+  );
+}
+
 /** Stops the machine by its button. */
 export async function stop(page: Page): Promise<void> {
   await openTab(page, 'run');

@@ -13,7 +13,7 @@ import { join, resolve } from 'node:path';
 import type { Page } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import { choose, confirm, createImage, enabled, exportTo, fill, openTab, type Visit, visit } from './browser.ts';
-import { boot, run, stop } from './guest.ts';
+import { boot, enter, run, stop } from './guest.ts';
 
 const FILE_SIZE = 8 * 1024 * 1024;
 const SCREENSHOT = resolve(import.meta.dirname, '../../public/screenshot.png');
@@ -89,9 +89,7 @@ async function screenshot(page: Page): Promise<void> {
   await run(page, 'test -s /mnt/typed && rm /mnt/typed && sync');
   await page.getByTestId('serial-interrupt').click();
   for (const line of ['uname -srm', 'fdisk -l /dev/sda', 'sha256sum /mnt/random', 'mount | grep sda', 'dumpe2fs -h /dev/sda | head -4']) {
-    await page.getByTestId('serial-input').locator('input').fill(line);
-    await page.getByTestId('serial-input').locator('input').press('Enter');
-    await page.waitForTimeout(2000);
+    await enter(page, line);
   }
   await page.getByTestId('run-saved').getByText('all saved').waitFor();
   await page.getByTestId('run-state').click();
