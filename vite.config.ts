@@ -134,7 +134,7 @@ function tests(leftOut: readonly string[]): UserConfig {
             globalSetup: 'test/e2e/page-build.ts',
             environment: 'node',
             fileParallelism: false,
-            testTimeout: 420_000,
+            testTimeout: 900_000,
             hookTimeout: 120_000,
           },
         },
