@@ -224,7 +224,8 @@ export class Page {
     try {
       const increment = wish === 'changes' ? await askIncrement(session) : undefined;
       if (wish === 'changes' && increment === undefined) return;
-      const secret = wish === entry.format ? undefined : await session.password();
+      // As it is kept it needs no password, unless an image below it must be read for it: then this one is open.
+      const secret = wish === entry.format && !session.unlocked ? undefined : await session.password();
       const around = { library: this.#engine.library, jobs: this.#jobs, messages: this.#messages, save };
       await exportImage(entry, { format: wish === 'raw' ? 'raw' : 'qcow2', ...increment, ...(secret === undefined ? {} : { secret }) }, around);
     } catch (error) {

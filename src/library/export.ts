@@ -154,7 +154,7 @@ async function converted(
 ): Promise<Storage> {
   const from = await opened(storage, source, cleanup, job);
   return temporary(cleanup, scratch, async (target) => {
-    const encryption = job.secret !== undefined && (await isEncrypted(from)) ? encryptedWith(job.secret, job.iterTime) : {};
+    const encryption = job.secret !== undefined && from.encrypted ? encryptedWith(job.secret, job.iterTime) : {};
     // The disk closes the storage; closing it a second time does nothing.
     const disk = await createDisk(target, { format: job.format, size: Math.ceil(from.size / 512) * 512, ...encryption });
     await convert(from, disk, { ...job, targetIsNew: true });
@@ -180,7 +180,8 @@ async function incremental(
   const { since, secret, iterTime, signal, onProgress } = options;
   const job: JobOptions = { ...(signal ? { signal } : {}), ...(onProgress ? { onProgress } : {}) };
   const backing = { name: options.backing ?? fileName(record.name, 'qcow2'), format: 'qcow2' };
-  const overlay = function* (disk: Disk, target: Storage, encrypted: boolean): Io<void> {
+  const overlay = function* (disk: Disk, target: Storage): Io<void> {
+    const { encrypted } = disk;
     if (encrypted && secret === undefined)
       throw new DiskError('refused', `"${record.name}" is encrypted, and so is what is exported of it: that takes its passphrase`, {
         field: 'encrypt.key-secret',
@@ -190,11 +191,9 @@ async function incremental(
   };
   if ('lock' in source) {
     const disk = await opened(await frozen(source, cleanup, scratch, signal), source, cleanup, options);
-    const encrypted = await isEncrypted(disk);
-    return temporary(cleanup, scratch, (target) => runAsync(overlay(disk, target, encrypted)));
+    return temporary(cleanup, scratch, (target) => runAsync(overlay(disk, target)));
   }
   const { node } = source.open;
-  const encrypted = await isEncrypted(source.open);
   return temporary(cleanup, scratch, (target) =>
     runAsync(
       node.exclusive(function* () {
@@ -203,14 +202,10 @@ async function incremental(
         const still = new Disk(
           new BlockNode({ driver: node.driver, ...(node.backing ? { backing: node.backing } : {}), readOnly: true, owned: false }),
         );
-        yield* overlay(still, target, encrypted);
+        yield* overlay(still, target);
       }),
     ),
   );
-}
-
-async function isEncrypted(disk: Disk): Promise<boolean> {
-  return (await disk.info()).encrypted ?? false;
 }
 
 /** Options of a new qcow2 image that is encrypted; `iterTime`: milliseconds that trying a passphrase is to take. */
