@@ -12,15 +12,6 @@ import { SLOTS } from './luks-layout.ts';
 import { iterTime } from './luks-options.ts';
 import { type AskSecret, passphraseFor } from './passphrase.ts';
 
-/** The options without the prefix that qcow2 gives them. */
-export const LUKS_AMEND_OPTIONS = [
-  { name: 'state', help: 'active: adds a passphrase; inactive: erases key slots' },
-  { name: 'new-secret', help: 'names the secret with the passphrase to add' },
-  { name: 'old-secret', help: 'names the passphrase whose key slots are erased' },
-  { name: 'keyslot', help: 'the key slot, 0 to 7' },
-  { name: 'iter-time', help: 'milliseconds that unlocking with the new passphrase is to take', default: '2000' },
-] as const;
-
 export interface LuksChange {
   readonly format: string;
   /** `encrypt.` for qcow2. */

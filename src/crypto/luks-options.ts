@@ -13,17 +13,6 @@ export interface LuksOptions {
   readonly iterTime: number;
 }
 
-/** Options of a new header without the prefix that qcow2 gives them; for `CreateOption` lists. */
-export const LUKS_OPTIONS = [
-  { name: 'key-secret', help: 'names the secret with the passphrase' },
-  { name: 'cipher-alg', help: 'aes-128, aes-192 (only xts) or aes-256', default: 'aes-256' },
-  { name: 'cipher-mode', help: 'xts, cbc, ctr or ecb', default: 'xts' },
-  { name: 'ivgen-alg', help: 'plain, plain64 or essiv', default: 'plain64' },
-  { name: 'ivgen-hash-alg', help: 'hash of essiv', default: 'sha256' },
-  { name: 'hash-alg', help: `hash of key derivation: ${HASH_NAMES.join(', ')}`, default: 'sha256' },
-  { name: 'iter-time', help: 'milliseconds that unlocking is to take', default: '2000' },
-] as const;
-
 /** Ciphers of QEMU's that are refused by name. */
 const OTHER_CIPHERS = /^(des|3des|cast5-128|(serpent|twofish)-(128|192|256))$/;
 

@@ -6,8 +6,8 @@
 import { asDiskError, DiskError } from '../base/errors.ts';
 import { type Io, wait } from '../base/io.ts';
 import type { OptionSet } from '../base/options.ts';
-import { allFormats } from '../formats/all.ts';
 import type { BackingReference, FormatDescriptor, ImageDriver } from '../formats/driver.ts';
+import { everyFormat } from '../formats/every.ts';
 import { findFormat, probeFormat, probeStorage } from '../formats/registry.ts';
 import { anyAlignment } from '../layers/align.ts';
 import { readBytes, type Storage } from '../storage/storage.ts';
@@ -98,7 +98,7 @@ export interface ChainOptions extends OpenOptions {
 /** Opens an image and its backing chain. The node owns the storages; if opening fails those of backing and data files are closed again. */
 export function* openChain(given: Storage, options: ChainOptions, above: ChainFiles = []): Io<BlockNode> {
   const storage = anyAlignment(given);
-  const { formats = allFormats } = options;
+  const formats = options.formats ?? (yield* everyFormat());
   const cache = cacheFlags(options.cache);
   const readOnly = options.readOnly ?? storage.readOnly;
   if (!readOnly && storage.readOnly) throw new DiskError('read-only', `${storage.name} can only be read: open it with readOnly`);

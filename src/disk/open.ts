@@ -3,8 +3,8 @@ import { roundUp } from '../base/bytes.ts';
 import { DiskError } from '../base/errors.ts';
 import { type Io, runAsync, wait } from '../base/io.ts';
 import { SECTOR } from '../base/units.ts';
-import { allFormats } from '../formats/all.ts';
 import type { BackingReference, FormatDescriptor } from '../formats/driver.ts';
+import { everyFormat } from '../formats/every.ts';
 import { findFormat, isDriverName } from '../formats/registry.ts';
 import { anyAlignment } from '../layers/align.ts';
 import type { Storage } from '../storage/storage.ts';
@@ -35,7 +35,10 @@ function* open(storage: Storage | PromiseLike<Storage>, options: OpenOptions): I
 
 function* openNode(storage: Storage, { snapshot, ...options }: OpenOptions): Io<BlockNode> {
   if (!snapshot) return yield* openChain(storage, options);
-  return yield* withTemporary(() => openChain(storage, { ...options, readOnly: true }), snapshot, { formats: allFormats, ...options });
+  return yield* withTemporary(() => openChain(storage, { ...options, readOnly: true }), snapshot, {
+    ...options,
+    formats: options.formats ?? (yield* everyFormat()),
+  });
 }
 
 /** What `createDisk` takes besides the format's own options (QEMU's names, `cluster_size`, or camel case, `clusterSize`). */
@@ -54,7 +57,8 @@ export function createDisk(storage: Storage | PromiseLike<Storage>, options: Cre
 }
 
 function* create(storage: Storage | PromiseLike<Storage>, all: CreateOptions): Io<Disk> {
-  const { format, size, backing, resolve, cache, secret: given, detectZeroes, formats = allFormats, ...rest } = all;
+  const { format, size, backing, resolve, cache, secret: given, detectZeroes, formats: list, ...rest } = all;
+  const formats = list ?? (yield* everyFormat());
   const opened = anyAlignment('then' in storage ? yield* wait(storage) : storage);
   const files: Storage[] = [];
   const secret = given === undefined ? undefined : askedOnce(opened.name, given);

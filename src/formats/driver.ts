@@ -434,7 +434,7 @@ export interface FormatDescriptor {
    * What an image would take. `parameters.size` and the options are as for `create`; `bitmaps` are those that would be copied, if the source
    * can have any. Throws `refused`, naming the option.
    */
-  measure?(parameters: CreateParameters & { readonly bitmaps?: readonly BitmapInfo[] }): Measurement;
+  measure?(parameters: CreateParameters & { readonly bitmaps?: readonly BitmapInfo[] }): Io<Measurement>;
   /** Writes an empty image into an empty storage. */
   create?(storage: Storage, parameters: CreateParameters): Io<void>;
 }

@@ -48,7 +48,7 @@ export function* measureNode(source: BlockNode | number, all: MeasureOptions): I
   const size = typeof source === 'number' ? source : source.size;
   const kept = typeof source === 'number' ? undefined : source.driver.bitmaps;
   const bitmaps = kept?.storable ? { bitmaps: kept.list() } : {};
-  const plan = descriptor.measure({ size, options, ...bitmaps, ...(backing ? { backing } : {}) });
+  const plan = yield* descriptor.measure({ size, options, ...bitmaps, ...(backing ? { backing } : {}) });
   const fullyAllocated = plan.size + plan.metadata;
   const copied = plan.bitmaps === undefined ? {} : { bitmaps: plan.bitmaps };
   if (plan.everything) return { required: fullyAllocated, fullyAllocated, ...copied };

@@ -2,8 +2,8 @@
 import { DiskError } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
 import { Luks } from '../../crypto/luks.ts';
-import { LUKS_AMEND_OPTIONS } from '../../crypto/luks-amend.ts';
-import { LUKS_OPTIONS, luksLength, luksOptions } from '../../crypto/luks-options.ts';
+import { luksLength, luksOptions } from '../../crypto/luks-options.ts';
+import { LUKS_AMEND_OPTIONS, LUKS_OPTIONS } from '../../crypto/option-lists.ts';
 import { passphraseFor } from '../../crypto/passphrase.ts';
 import type { Storage } from '../../storage/storage.ts';
 import type { CreateParameters, FormatDescriptor, Inspection } from '../driver.ts';
@@ -66,6 +66,8 @@ export const luks: FormatDescriptor = {
   limits: ['LUKS version 2', 'ciphers other than AES', 'detached headers'],
   inspect: inspectImage,
   open: openImage,
-  measure: ({ size, options }) => ({ size, metadata: luksLength(luksOptions(options, FORMAT)), unit: 512, everything: true }),
+  *measure({ size, options }) {
+    return { size, metadata: luksLength(luksOptions(options, FORMAT)), unit: 512, everything: true };
+  },
   create: createImage,
 };

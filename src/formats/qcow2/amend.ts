@@ -7,25 +7,14 @@ import { utf8 } from '../../base/bytes.ts';
 import { DiskError } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
 import { parseSize } from '../../base/units.ts';
-import { amendLuks, LUKS_AMEND_OPTIONS } from '../../crypto/luks-amend.ts';
-import type { AmendParameters, BackingReference, CreateOption } from '../driver.ts';
+import { amendLuks } from '../../crypto/luks-amend.ts';
+import type { AmendParameters, BackingReference } from '../driver.ts';
 import { rewriteHeader } from './header.ts';
 import { AUTOCLEAR, COMPATIBLE, EXTENSION, FORMAT, INCOMPATIBLE } from './layout.ts';
 import type { Metadata } from './metadata.ts';
+import { amendOptions } from './options.ts';
 import { changeRefcountWidth } from './rebuild.ts';
 import { downgrade, upgrade } from './versions.ts';
-
-export const amendOptions: readonly CreateOption[] = [
-  { name: 'size', help: 'virtual disk size' },
-  { name: 'compat', help: 'version 2 (0.10, v2) or 3 (1.1, v3)' },
-  { name: 'backing_file', help: 'only the name it has: rebase changes it' },
-  { name: 'backing_fmt', help: 'only the format it has' },
-  { name: 'data_file', help: 'name of the external data file' },
-  { name: 'data_file_raw', help: 'off: the data file need no longer be a raw image' },
-  { name: 'lazy_refcounts', help: 'allow lazy reference counts' },
-  { name: 'refcount_bits', help: 'width of a reference count: 1, 2, 4, 8, 16, 32 or 64' },
-  ...LUKS_AMEND_OPTIONS.map((option) => ({ ...option, name: `encrypt.${option.name}` })),
-];
 
 /** The changes asked for, each with the value it has now where nothing was said. */
 interface Wanted {

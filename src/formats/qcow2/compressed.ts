@@ -5,9 +5,15 @@
  */
 import { deflateRaw, Inflate } from 'pako';
 import { corrupt } from '../../base/errors.ts';
+import { type Io, wait } from '../../base/io.ts';
 import { FORMAT } from './layout.ts';
-import { encodeZstd } from './zstd.ts';
-import { decodeZstd } from './zstd-frames.ts';
+
+let zstd: typeof import('./zstd.ts') & typeof import('./zstd-frames.ts');
+
+/** To be called before clusters are encoded or decoded whose compression type is 1. */
+export function* loadZstd(): Io<void> {
+  zstd ??= { ...(yield* wait(import('./zstd.ts'))), ...(yield* wait(import('./zstd-frames.ts'))) };
+}
 
 /** Decodes one cluster. `compressionType` is the header's: 0 deflate, 1 zstd. Throws `corrupt` if it does not yield a whole cluster. */
 export function decodeCluster(bytes: Uint8Array, options: { clusterSize: number; compressionType: number; hostOffset: number }): Uint8Array {
@@ -15,7 +21,7 @@ export function decodeCluster(bytes: Uint8Array, options: { clusterSize: number;
   const place = { field: 'compressed cluster', offset: options.hostOffset };
   let filled: number;
   try {
-    filled = options.compressionType === 1 ? decodeZstd(bytes, out) : inflate(bytes, out);
+    filled = options.compressionType === 1 ? zstd.decodeZstd(bytes, out) : inflate(bytes, out);
   } catch (cause) {
     throw corrupt(FORMAT, 'a compressed cluster cannot be decoded', { ...place, cause });
   }
@@ -28,7 +34,7 @@ export function decodeCluster(bytes: Uint8Array, options: { clusterSize: number;
  * 4096: readers need no more memory than that.
  */
 export function encodeCluster(bytes: Uint8Array, compressionType: number): Uint8Array | undefined {
-  const encoded = compressionType === 1 ? encodeZstd(bytes) : deflateRaw(bytes, { windowBits: 12, memLevel: 9 });
+  const encoded = compressionType === 1 ? zstd.encodeZstd(bytes) : deflateRaw(bytes, { windowBits: 12, memLevel: 9 });
   return encoded.length < bytes.length ? encoded : undefined;
 }
 

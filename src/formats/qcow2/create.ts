@@ -6,9 +6,8 @@ import { setU64be, utf8, view } from '../../base/bytes.ts';
 import { DiskError } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
 import { parseSize } from '../../base/units.ts';
-import { LUKS_OPTIONS } from '../../crypto/luks-options.ts';
 import type { Storage } from '../../storage/storage.ts';
-import type { CreateOption, CreateParameters } from '../driver.ts';
+import type { CreateParameters } from '../driver.ts';
 import { type EncryptionChoice, encryptionChoice, encryptNew, headerBefore } from './encryption.ts';
 import { growL1 } from './l1-growth.ts';
 import {
@@ -32,24 +31,8 @@ import {
 } from './layout.ts';
 import { setRefcount } from './layout-tables.ts';
 import { Metadata } from './metadata.ts';
+import { createOptions } from './options.ts';
 import { PREALLOCATIONS, type Preallocation, preallocate } from './preallocate.ts';
-
-export const createOptions: readonly CreateOption[] = [
-  { name: 'compat', help: 'version 2 (0.10, v2) or 3 (1.1, v3)', default: '1.1' },
-  { name: 'cluster_size', help: '512 bytes to 2 MiB, a power of two', default: '64k' },
-  { name: 'refcount_bits', help: 'width of a reference count: 1, 2, 4, 8, 16, 32 or 64', default: '16' },
-  { name: 'lazy_refcounts', help: 'reference counts are written when the image is closed, and counted anew after a crash', default: 'off' },
-  { name: 'backing_file', help: 'name of the backing file, as stored in the image' },
-  { name: 'backing_fmt', help: "the backing file's format" },
-  { name: 'preallocation', help: 'off, metadata, falloc or full; with a backing file only if extended_l2 is on', default: 'off' },
-  { name: 'compression_type', help: 'zlib or zstd', default: 'zlib' },
-  { name: 'data_file', help: 'name of a second file that guest data goes to' },
-  { name: 'data_file_raw', help: 'the data file reads as a raw image of the disk', default: 'off' },
-  { name: 'extended_l2', help: 'L2 entries with 32 subclusters each; clusters of 16k or more', default: 'off' },
-  { name: 'encrypt.format', help: 'luks, or aes as old images have it' },
-  ...LUKS_OPTIONS.map((option) => ({ ...option, name: `encrypt.${option.name}` })),
-  { name: 'encryption', help: 'on is encrypt.format=aes', default: 'off' },
-];
 
 type Options = CreateParameters['options'];
 

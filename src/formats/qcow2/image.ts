@@ -5,6 +5,7 @@
 import { divideUp, roundUp } from '../../base/bytes.ts';
 import { corrupt, DiskError, unsupported } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
+import { lazily } from '../../base/loading.ts';
 import { Lru } from '../../base/lru.ts';
 import { readBytes, type Storage } from '../../storage/storage.ts';
 import type {
@@ -23,12 +24,9 @@ import type {
   SnapshotDriver,
 } from '../driver.ts';
 import { allocate, discard, mayWriteOver, writeEncoded, zero } from './allocate.ts';
-import { amend } from './amend.ts';
 import { setBacking } from './backing.ts';
 import { Qcow2Bitmaps } from './bitmaps.ts';
-import { check } from './check.ts';
-import { decodeCluster, encodeCluster } from './compressed.ts';
-import { openEncryption } from './encryption.ts';
+import { decodeCluster, encodeCluster, loadZstd } from './compressed.ts';
 import { fatal } from './fatal.ts';
 import {
   AUTOCLEAR,
@@ -54,6 +52,10 @@ import { VmStateArea, vmStateStart } from './vm-state.ts';
 
 const DECODED_CLUSTERS = 8;
 
+const amending = lazily(() => import('./amend.ts'));
+const checking = lazily(() => import('./check.ts'));
+const encrypting = lazily(() => import('./encryption.ts'));
+
 /** Opens an image: reads and checks the header, the L1, refcount and snapshot tables, and readies it for writing if asked. */
 export function* openImage(storage: Storage, parameters: OpenParameters): Io<Qcow2Image> {
   const { readOnly, repair = false, onDamage } = parameters;
@@ -61,7 +63,8 @@ export function* openImage(storage: Storage, parameters: OpenParameters): Io<Qco
   refuseUnsupported(header);
   const data = yield* openData(header, parameters);
   const metadata = yield* Metadata.load({ storage, ...(data ? { data } : {}) }, header, readRuntimeOptions(parameters.options, header));
-  metadata.encryption = yield* openEncryption(storage, header, parameters);
+  if (header.cryptMethod !== 0) metadata.encryption = yield* (yield* encrypting()).openEncryption(storage, header, parameters);
+  if (header.compressionType === 1) yield* loadZstd();
   metadata.writable = !readOnly;
   metadata.onDamage = onDamage;
   const image = new Qcow2Image(metadata);
@@ -310,6 +313,7 @@ export class Qcow2Image implements ImageDriver {
   }
 
   *amend(parameters: AmendParameters): Io<void> {
+    const { amend } = yield* amending();
     yield* amend(this.#metadata, this.backing, parameters);
     yield* this.bitmaps.dropUnlessStorable();
   }
@@ -317,6 +321,7 @@ export class Qcow2Image implements ImageDriver {
   *check(options: CheckOptions): Io<CheckResult> {
     const meta = this.#metadata;
     const { forRepair } = meta;
+    const { check } = yield* checking();
     const result = yield* meta.lock.run(() => check(meta, options));
     // From here on it may be written to.
     if (forRepair && !meta.forRepair) yield* keepPromises(this, meta);

@@ -1,12 +1,14 @@
 /** qcow2, versions 2 and 3: QEMU's copy-on-write format. */
 import { view } from '../../base/bytes.ts';
+import { lazily } from '../../base/loading.ts';
 import type { FormatDescriptor } from '../driver.ts';
-import { amendOptions } from './amend.ts';
-import { createImage, createOptions } from './create.ts';
 import { openImage } from './image.ts';
-import { inspectImage } from './inspect.ts';
 import { MAGIC } from './layout.ts';
-import { measureImage } from './measure.ts';
+import { amendOptions, createOptions } from './options.ts';
+
+const creating = lazily(() => import('./create.ts'));
+const inspecting = lazily(() => import('./inspect.ts'));
+const measuring = lazily(() => import('./measure.ts'));
 
 /** The qcow2 format. */
 export const qcow2: FormatDescriptor = {
@@ -33,8 +35,14 @@ export const qcow2: FormatDescriptor = {
   createOptions,
   amendOptions,
   limits: ['encryption with ciphers other than AES', 'compressed writes to encrypted images'],
-  inspect: inspectImage,
+  *inspect(storage) {
+    return yield* (yield* inspecting()).inspectImage(storage);
+  },
   open: openImage,
-  measure: measureImage,
-  create: createImage,
+  *measure(parameters) {
+    return (yield* measuring()).measureImage(parameters);
+  },
+  *create(storage, parameters) {
+    yield* (yield* creating()).createImage(storage, parameters);
+  },
 };

@@ -145,6 +145,8 @@ export const raw: FormatDescriptor = {
   *open(storage, { options }) {
     return new RawImage(storage, readWindow(storage, options));
   },
-  measure: ({ size }) => ({ size: Math.ceil(size / 512) * 512, metadata: 0, unit: 512, everything: true }),
+  *measure({ size }) {
+    return { size: Math.ceil(size / 512) * 512, metadata: 0, unit: 512, everything: true };
+  },
   create,
 };

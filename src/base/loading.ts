@@ -1,0 +1,14 @@
+/** Parts of the program that few images need, loaded when the first one does: a bundler puts them into files of their own. */
+import { type Io, wait } from './io.ts';
+
+/**
+ * A part that is loaded once. Only the first use waits for it, also where the storage is synchronous: so this is for what happens while an image
+ * is opened or made, and for verbs that are asked for by promise.
+ */
+export function lazily<T>(load: () => Promise<T>): () => Io<T> {
+  let loaded: T | undefined;
+  return function* () {
+    loaded ??= yield* wait(load());
+    return loaded;
+  };
+}
