@@ -30,7 +30,8 @@ const at = (start: number, length: number): Pick<MapRun, 'start' | 'length' | 'd
 
 /** A run that no image holds; `offset` if space is set aside for it all the same. */
 export function absentRun(start: number, length: number, offset?: number): MapRun {
-  return { ...at(start, length), present: false, zero: true, data: false, ...(offset === undefined ? {} : { offset }) };
+  const run = { start, length, depth: 0, compressed: false, present: false, zero: true, data: false };
+  return offset === undefined ? run : { ...run, offset };
 }
 
 /** The run of an extent that an image holds itself; `files`: where its data lies, if that is not its own file. */

@@ -2,7 +2,9 @@
  * What size, snapshots and chains cost a reader: the engine against itself, on OPFS in a worker. Each pair of images holds the same bytes in
  * clusters of 64 KiB; random reads of 4 KiB go to what is allocated, tables warm.
  */
+import type { Io } from '../../../src/base/io.ts';
 import { createDisk, type Disk, memoryStorage, openDisk, type Storage } from '../../../src/index.ts';
+import { FilterStorage } from '../../../src/layers/filter.ts';
 import { type Bench, type Group, interleave, noise, type Row, shuffled, timeCalls } from '../harness.ts';
 import { bareHandle, KIB, MIB, opfsOver, removeFile } from '../opfs-files.ts';
 
@@ -74,10 +76,15 @@ async function withSnapshots(): Promise<Disk> {
   return openDisk(storage, { format: 'qcow2' });
 }
 
+/** Each overlay that is made opens those below and closes them again; the worker's end closes this one. */
+class KeptOpen extends FilterStorage {
+  override *close(): Io<void> {}
+}
+
 /** Empty overlays over a base. */
 async function chain(base: Disk): Promise<Disk> {
   await base.close();
-  let below: Storage = opfsOver('bench-base', await bareHandle('bench-base', { keep: true }));
+  let below: Storage = new KeptOpen(opfsOver('bench-base', await bareHandle('bench-base', { keep: true })));
   let top: Disk | undefined;
   const storages = new Map<string, Storage>([['0', below]]);
   for (let level = 1; level < CHAIN; level++) {
