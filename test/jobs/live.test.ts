@@ -5,10 +5,11 @@
 import { describe, expect, it } from 'vitest';
 import { runAsync } from '../../src/base/io.ts';
 import { KiB } from '../../src/base/units.ts';
-import { commit, type Disk, JobControl, memoryStorage, stream } from '../../src/index.ts';
+import { commit, type Disk, JobControl, memoryStorage, openDisk, type Resolve, type Storage, stream } from '../../src/index.ts';
 import { commitNodes } from '../../src/jobs/commit.ts';
 import type { PaceOptions } from '../../src/jobs/job.ts';
 import { streamNode } from '../../src/jobs/stream.ts';
+import { LateStorage } from '../model/late-storage.ts';
 import { Random } from '../random.ts';
 import { pattern } from './fixtures.ts';
 import { differsAt, guestStep, randomChain, Shelf } from './shelf.ts';
@@ -85,6 +86,55 @@ describe('under a guest', () => {
     const base = await shelf.open(names[depth] as string);
     expect(differsAt((await readAll(base)).subarray(0, SIZE), contents)).toBe(-1);
     await requireClean(base);
+  });
+});
+
+/** Writes to and reads from a part of the disk, one request after another, until `over` says so; throws at the first byte that is not right. */
+async function guestOn(disk: Disk, contents: Uint8Array, random: Random, { start, end, over }: { start: number; end: number; over: () => boolean }) {
+  for (let i = 0; !over(); i++) {
+    // These storages wait for promises alone: without this the timer by which a job gives the thread back would never come.
+    if (i % 4 === 0) await new Promise((resolve) => setTimeout(resolve));
+    const offset = random.between(start, end - 1);
+    const length = Math.min(end - offset, random.pick([1, 512, 5000, 30_000]));
+    const what = random.pick(['write', 'write', 'zero', 'read', 'flush'] as const);
+    if (what === 'write') {
+      const bytes = pattern(length, random.between(0, 250));
+      await disk.write(offset, bytes);
+      contents.set(bytes, offset);
+    } else if (what === 'zero') {
+      await disk.zero(offset, length, { unmap: random.chance(0.5) });
+      contents.fill(0, offset, offset + length);
+    } else if (what === 'flush') await disk.flush();
+    else expect(differsAt(await disk.read(offset, length), contents.subarray(offset, offset + length)), `request ${i}, at ${offset}`).toBe(-1);
+  }
+}
+
+describe('over storages that wait, with requests under way at any time', () => {
+  it.each(Array.from({ length: SEEDS }, (_, i) => i + 1))('stream and commit, seed %i', async (seed) => {
+    const random = new Random(2000 + seed);
+    const { shelf, contents } = await randomChain(['top', 'mid', 'base'], SIZE, random);
+    const late: Resolve = ({ name }) => new LateStorage(shelf.storages.get(name) as Storage);
+    const open = () => openDisk(late({ kind: 'backing', name: 'top', from: '' }) as Storage, { format: 'qcow2', resolve: late, writableBacking: 1 });
+    let disk = await open();
+    for (const job of [
+      () => runAsync(commitNodes(disk.node, { piece: 4096 })),
+      () => runAsync(streamNode(disk.node, { piece: 4096, base: 2 })),
+      () => runAsync(streamNode(disk.node, { piece: 4096 })),
+    ]) {
+      let done = false;
+      const over = () => done;
+      const guests = [0, SIZE / 2].map((start) => guestOn(disk, contents, random, { start, end: start + SIZE / 2, over }));
+      await job().finally(() => {
+        done = true;
+      });
+      await Promise.all(guests);
+      expect(differsAt(await readAll(disk), contents)).toBe(-1);
+    }
+    await disk.close();
+    for (const name of ['mid', 'base']) shelf.storages.delete(name);
+    disk = await open();
+    expect(differsAt(await readAll(disk), contents)).toBe(-1);
+    await requireClean(disk);
   });
 });
 
