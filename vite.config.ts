@@ -100,7 +100,8 @@ function tests(leftOut: readonly string[]): UserConfig {
             include: ['test/**/*.test.ts'],
             exclude: [...browserTests, ...pageTests, ...killTests, ...leftOut],
             environment: 'node',
-            testTimeout: 60_000,
+            testTimeout: 120_000,
+            hookTimeout: 60_000,
           },
         },
         {
@@ -112,7 +113,8 @@ function tests(leftOut: readonly string[]): UserConfig {
           test: {
             name: 'browser',
             include: browserTests,
-            testTimeout: 60_000,
+            testTimeout: 120_000,
+            hookTimeout: 60_000,
             // A profile on disk cannot be shared by pages that run at the same time.
             fileParallelism: false,
             browser: {

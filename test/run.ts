@@ -29,6 +29,7 @@ interface Tool {
 const onPath = (name: string) => spawnSync('which', [name]).status === 0;
 const TOOLS: readonly Tool[] = [
   { name: 'qemu-img and qemu-io', debianPackage: 'qemu-utils', present: () => onPath('qemu-img') && onPath('qemu-io') },
+  { name: 'qemu-storage-daemon', debianPackage: 'qemu-system-common', present: () => onPath('qemu-storage-daemon') },
   { name: 'Chromium', debianPackage: 'chromium', present: () => findChromium() !== undefined },
   { name: 'debugfs', debianPackage: 'e2fsprogs', present: () => onPath('debugfs') },
 ];

@@ -152,8 +152,10 @@ export class ImageSession {
 
   /** A handle of its own, for `closeTemporary`: what is written to it is thrown away then. Nobody can change the image meanwhile. */
   async openTemporary(): Promise<RemoteDisk> {
-    const { id, place } = this.#entry;
-    const disk = await this.#engine.open(id, { snapshot: place, detectZeroes: 'unmap' });
+    const { place, encrypted } = this.#entry;
+    this.#declined = false;
+    // What an encrypted image is changed to would lie in the open.
+    const disk = await this.#unlocking({ snapshot: encrypted ? 'memory' : place, detectZeroes: 'unmap' });
     this.#temporary++;
     this.changed.emit();
     return disk;

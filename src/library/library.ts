@@ -267,6 +267,12 @@ export class Library {
       const storage = await this.#place(record.place).still(id);
       const overlay = where === 'memory' ? memoryStorage({ name: 'temporary changes' }) : this.#temporaryStorage(where);
       const disk = await openDisk(storage, { ...opening, snapshot: overlay });
+      if (disk.encrypted && where !== 'memory') {
+        await disk.close();
+        throw new DiskError('refused', `"${record.name}" is encrypted, and its temporary changes would not be: keep them in memory`, {
+          field: 'snapshot',
+        });
+      }
       const image = new OpenImage(id, disk, await overlay, {
         spend: (work) => work(),
         closed: async () => {

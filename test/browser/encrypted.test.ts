@@ -64,6 +64,8 @@ for (const place of ['opfs', 'indexeddb'] as const) {
       wanted.set(pattern(5000, 2), 2 * MiB);
       const again: RemoteDisk = await engine.open(entry.id, { secret: SECRET, readOnly: true });
       expectBytes(await again.read(0, SIZE), wanted);
+      // Temporary changes would lie in the open.
+      expect(await fieldOf(engine.open(entry.id, { secret: SECRET, snapshot: place }))).toBe('snapshot');
       expect(await again.check()).toMatchObject({ corruptions: 0, leaks: 0 });
       expect((await again.info()).encrypted).toBe(true);
       const { changed = [], buckets } = await again.mapSummary(48, { since: 'before' });
