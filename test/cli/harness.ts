@@ -136,7 +136,7 @@ export class Sides {
 /** Runs a tool. QEMU times its key derivation, gives up if the machine measured too little time for it, and can be asked again. */
 function spawnPatiently(tool: string, args: readonly string[], options: { cwd: string; input?: string }): SpawnSyncReturns<string> {
   for (let attempt = 1; ; attempt++) {
-    const done = spawnSync(tool, args, { ...options, encoding: 'utf8', timeout: 30_000 });
+    const done = spawnSync(tool, args, { ...options, encoding: 'utf8', timeout: 120_000 });
     if (attempt === 20 || !done.stderr?.includes('accurate CPU usage')) return done;
   }
 }
