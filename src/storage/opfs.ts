@@ -26,7 +26,7 @@ export interface OpfsStorageOptions extends StorageOptions {
 }
 
 /** What workers have and TypeScript's DOM library does not describe. Some calls returned promises in browsers of 2022; those are not supported. */
-interface SyncAccessHandle {
+export interface SyncAccessHandle {
   read(into: Uint8Array, options: { at: number }): number;
   write(bytes: Uint8Array, options: { at: number }): number;
   truncate(size: number): void;

@@ -2,26 +2,20 @@
  * Encrypted images in the browser, through the engine in its worker: made, written, closed, refused without their passphrase, opened again, looked
  * at, exported as they are, plain and as an increment, and brought in from files of every kind of encryption. Key derivation is kept short.
  */
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { beforeEach, describe, expect, test } from 'vitest';
 import { KiB, MiB } from '../../src/base/units.ts';
 import { blobStorage, createDisk, type ImageEntry, memoryStorage, openDisk, type RemoteDisk } from '../../src/index.ts';
 import { expectBytes, kindOf, pattern } from '../storage/contract.ts';
-import { collect, newLibrary, openTab, removeLibrary, type Tab } from './engines.ts';
+import { collect, ownLibrary, type Tab } from './engines.ts';
 
 const SIZE = 3 * MiB;
 const SECRET = 'correct horse ✓';
 
-let library: string;
+const own = ownLibrary();
 let tab: Tab;
 
 beforeEach(async () => {
-  library = newLibrary();
-  tab = await openTab(library);
-});
-
-afterEach(async () => {
-  tab.kill();
-  await removeLibrary(library);
+  tab = await own.newTab();
 });
 
 const fieldOf = (promise: Promise<unknown>): Promise<string | undefined> =>

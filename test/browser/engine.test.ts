@@ -2,30 +2,14 @@
  * The engine in its worker, end to end: images of both places and formats are made, written, killed, reopened, locked, mapped and
  * snapshotted through `connectEngine`, as a page does it.
  */
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { beforeEach, describe, expect, test } from 'vitest';
 import { KiB, MiB, TiB } from '../../src/base/units.ts';
 import { connectEngine, Drive, type ImageEntry, type MapRun, type Place } from '../../src/index.ts';
 import { expectBytes, kindOf, numbers, pattern } from '../storage/contract.ts';
-import { newLibrary, openTab, removeLibrary, type Tab } from './engines.ts';
+import { ownLibrary, type Tab } from './engines.ts';
 
-let library: string;
-let tabs: Tab[];
-
-const newTab = async (): Promise<Tab> => {
-  const tab = await openTab(library);
-  tabs.push(tab);
-  return tab;
-};
-
-beforeEach(() => {
-  library = newLibrary();
-  tabs = [];
-});
-
-afterEach(async () => {
-  for (const tab of tabs) tab.kill();
-  await removeLibrary(library);
-});
+const own = ownLibrary();
+const { newTab } = own;
 
 for (const place of ['opfs', 'indexeddb'] as const) {
   describe(`an engine with images in ${place}`, () => {
@@ -321,7 +305,7 @@ describe('an engine', () => {
     });
     expect(await ask({ type: 'call', id: 2, method: 'list', arguments: {} })).toMatchObject({ id: 2, error: { kind: 'refused' } });
     expect(await ask('hello')).toMatchObject({ id: -1, error: { kind: 'refused' } });
-    expect(await ask({ type: 'call', id: 3, method: 'hello', arguments: { version: 99, library } })).toMatchObject({
+    expect(await ask({ type: 'call', id: 3, method: 'hello', arguments: { version: 99, library: own.name } })).toMatchObject({
       id: 3,
       error: { kind: 'unsupported' },
     });

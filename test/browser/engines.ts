@@ -1,5 +1,5 @@
 /** Engines in real workers for tests: each one is what a tab has. */
-
+import { afterEach, beforeEach } from 'vitest';
 import { connectEngine, type Engine } from '../../src/index.ts';
 import { deleteIndexedDbStorage, indexedDbNames } from '../../src/storage/indexed-db-blocks.ts';
 
@@ -21,6 +21,42 @@ let count = 0;
 
 /** A library name that no other test uses. */
 export const newLibrary = (): string => `library test ${++count} ${Date.now()}`;
+
+/** What the tests of a file have for themselves: each a library of its own, and tabs on it that end with the test. */
+export interface OwnLibrary {
+  readonly name: string;
+  newTab(): Promise<Tab>;
+  /** Ends every tab. */
+  kill(): void;
+}
+
+/** To be called once at the top of a file. */
+export function ownLibrary(): OwnLibrary {
+  let name = '';
+  let tabs: Tab[] = [];
+  const kill = () => {
+    for (const tab of tabs) tab.kill();
+  };
+  beforeEach(() => {
+    name = newLibrary();
+    tabs = [];
+  });
+  afterEach(async () => {
+    kill();
+    await removeLibrary(name);
+  });
+  return {
+    get name() {
+      return name;
+    },
+    async newTab() {
+      const tab = await openTab(name);
+      tabs.push(tab);
+      return tab;
+    },
+    kill,
+  };
+}
 
 /** The files and block images of a library, whether or not it lists them. */
 export async function storedIds(library: string): Promise<string[]> {

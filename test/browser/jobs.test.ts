@@ -2,32 +2,16 @@
  * Overlays of the library, and their jobs in the worker: commit and stream while the page goes on reading and writing, with progress, paused,
  * cancelled, cut short by the end of the worker; and what an image is kept from while others lie over it.
  */
-import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import { beforeEach, describe, expect, test, vi } from 'vitest';
 import { KiB, MiB } from '../../src/base/units.ts';
 import { type ImageEntry, JobControl, type RemoteDisk } from '../../src/index.ts';
 import { expectBytes, kindOf, pattern } from '../storage/contract.ts';
-import { newLibrary, openTab, removeLibrary, type Tab } from './engines.ts';
+import { ownLibrary, type Tab } from './engines.ts';
 
 const SIZE = 3 * MiB;
 
-let library: string;
-let tabs: Tab[];
-
-const newTab = async (): Promise<Tab> => {
-  const tab = await openTab(library);
-  tabs.push(tab);
-  return tab;
-};
-
-beforeEach(() => {
-  library = newLibrary();
-  tabs = [];
-});
-
-afterEach(async () => {
-  for (const tab of tabs) tab.kill();
-  await removeLibrary(library);
-});
+const own = ownLibrary();
+const { newTab } = own;
 
 describe.each(['opfs', 'indexeddb'] as const)('in %s', (place) => {
   let tab: Tab;

@@ -3,35 +3,19 @@
  * in OPFS are there with their names; the real thing is in test/kill.
  */
 import { promisifyRequest } from 'idb-keyval';
-import { afterEach, beforeEach, expect, test } from 'vitest';
+import { expect, test } from 'vitest';
 import { MiB } from '../../src/base/units.ts';
 import { blockStore, type Header } from '../../src/storage/indexed-db-blocks.ts';
 import { expectBytes, kindOf, pattern } from '../storage/contract.ts';
-import { newLibrary, openTab, removeLibrary, storedIds, type Tab } from './engines.ts';
+import { ownLibrary, storedIds } from './engines.ts';
 
-let library: string;
-let tabs: Tab[];
-
-const newTab = async (): Promise<Tab> => {
-  const tab = await openTab(library);
-  tabs.push(tab);
-  return tab;
-};
-
-beforeEach(() => {
-  library = newLibrary();
-  tabs = [];
-});
-
-afterEach(async () => {
-  for (const tab of tabs) tab.kill();
-  await removeLibrary(library);
-});
+const own = ownLibrary();
+const { newTab } = own;
 
 /** Ends all tabs and deletes the library's databases. */
 async function loseIndexedDb(): Promise<void> {
-  for (const tab of tabs) tab.kill();
-  for (const database of [library, `${library}-library`])
+  own.kill();
+  for (const database of [own.name, `${own.name}-library`])
     await new Promise<void>((resolve, reject) => {
       const request = indexedDB.deleteDatabase(database);
       request.onsuccess = () => resolve();
@@ -39,7 +23,7 @@ async function loseIndexedDb(): Promise<void> {
     });
 }
 
-const noteFolder = async () => (await navigator.storage.getDirectory()).getDirectoryHandle(`${library}-notes`);
+const noteFolder = async () => (await navigator.storage.getDirectory()).getDirectoryHandle(`${own.name}-notes`);
 
 test('a list that was lost is made anew from its second copy', async () => {
   const { engine } = await newTab();
@@ -77,7 +61,7 @@ test('an image whose second copy of the record was cut short is not taken for a 
   await writer.truncate(20);
   await writer.close();
   await newTab();
-  expect(await storedIds(library)).toEqual([`${id}.img`]);
+  expect(await storedIds(own.name)).toEqual([`${id}.img`]);
 });
 
 test('a name that is taken by then is not taken away', async () => {
@@ -95,7 +79,7 @@ test('a name that is taken by then is not taken away', async () => {
 
 test('an image in IndexedDB is marked until it is closed; whoever opens the library after a kill mends and leaves nothing else', async () => {
   const marks = async () => {
-    const store = blockStore(library);
+    const store = blockStore(own.name);
     const header = await store.use('readonly', async (blocks) => promisifyRequest<Header>(blocks.get([entry.id])));
     const records = await store.use('readonly', (blocks) => promisifyRequest(blocks.count()));
     store.close();

@@ -1,21 +1,15 @@
 /** Machine state across the worker: in pieces, larger than one, and as snapshots of a machine whose disks are in both places. */
-import { afterEach, beforeEach, expect, test } from 'vitest';
+import { beforeEach, expect, test } from 'vitest';
 import { MiB } from '../../src/base/units.ts';
 import { Drives, listMachines, loadMachine, type RemoteDisk, saveMachine } from '../../src/index.ts';
 import { expectBytes, kindOf, pattern } from '../storage/contract.ts';
-import { newLibrary, openTab, removeLibrary, type Tab } from './engines.ts';
+import { ownLibrary, type Tab } from './engines.ts';
 
-let library: string;
+const own = ownLibrary();
 let tab: Tab;
 
 beforeEach(async () => {
-  library = newLibrary();
-  tab = await openTab(library);
-});
-
-afterEach(async () => {
-  tab.kill();
-  await removeLibrary(library);
+  tab = await own.newTab();
 });
 
 const sizeOf = async (id: string): Promise<number> => (await tab.engine.library.list()).find((entry) => entry.id === id)?.storedSize ?? 0;
@@ -67,7 +61,7 @@ test('a machine with a disk in each place goes back whole, and comes back after 
   for (const disk of first.disks) await disk.write(0, new Uint8Array(MiB).fill(7));
   tab.kill();
 
-  tab = await openTab(library);
+  tab = await own.newTab();
   const second = await open();
   expect(await listMachines(second.drives)).toMatchObject([{ name: 'then', complete: true, drives: ['hd0', 'hd1'] }]);
   expectBytes((await loadMachine(second.drives, 'then')).state, pattern(5 * MiB, 3));

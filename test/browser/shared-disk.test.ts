@@ -1,20 +1,16 @@
 /** Disks in shared memory: a worker that blocks and the page have the same disk, and neither holds the other up. */
-import { afterEach, beforeEach, expect, test } from 'vitest';
+import { beforeEach, expect, test } from 'vitest';
 import { KiB, MiB } from '../../src/base/units.ts';
 import type { Place, RemoteDisk } from '../../src/index.ts';
 import { expectBytes, pattern } from '../storage/contract.ts';
 import type { BlockingTask } from './blocking-worker.ts';
-import { newLibrary, openTab, removeLibrary, type Tab } from './engines.ts';
+import { ownLibrary, type Tab } from './engines.ts';
 
-let library: string;
+const own = ownLibrary();
 let tab: Tab;
+
 beforeEach(async () => {
-  library = newLibrary();
-  tab = await openTab(library);
-});
-afterEach(async () => {
-  tab.kill();
-  await removeLibrary(library);
+  tab = await own.newTab();
 });
 
 async function make(place: Place): Promise<RemoteDisk> {
