@@ -41,10 +41,12 @@ export function mapFindings(paths: readonly string[]): string[] {
 
 /**
  * What is wrong with a table of answers: a row whose first cell is a number names functions or classes, files of src/ that have them all, and a
- * test. `textOfPath` gives a file's text, or nothing.
+ * test; the rows are numbered from 1 to `rows`. `textOfPath` gives a file's text, or nothing.
  */
-export function answerFindings(text: string, textOfPath: (path: string) => string | undefined = textOf): string[] {
-  return text.split('\n').flatMap((line) => {
+export function answerFindings(text: string, rows: number, textOfPath: (path: string) => string | undefined = textOf): string[] {
+  const found = [...text.matchAll(/^\| (\d+) \|/gm)].map(([, row]) => Number(row));
+  const complete = found.length === rows && found.every((row, index) => row === index + 1);
+  const wrong = text.split('\n').flatMap((line) => {
     const [, row = '', , answers = '', files = '', tests = ''] = line.split('|').map((cell) => cell.trim());
     if (!/^\d+$/.test(row)) return [];
     const quoted = (cell: string) => [...cell.matchAll(/`([^`]+)`/g)].map(([, inside = '']) => inside);
@@ -58,6 +60,7 @@ export function answerFindings(text: string, textOfPath: (path: string) => strin
       ...untested.map((test) => `${MAP}, row ${row}: ${test} tests nothing`),
     ];
   });
+  return [...(complete ? [] : [`${MAP}: the rows are not 1 to ${rows}, in order`]), ...wrong];
 }
 
 const isLeaf = (folder: string, drawn: readonly string[]): boolean => !drawn.some((path) => path !== folder && path.startsWith(folder));

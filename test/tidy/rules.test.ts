@@ -71,11 +71,12 @@ describe('the rule', () => {
       '| 3 | no such test | `Tray` | `drive/tray.ts` | `test/drive/lock.test.ts` |',
       '| 4 | nothing | | | |',
     ];
-    const found = answerFindings(rows.join('\n'), (path) => files[path]);
+    const found = answerFindings(rows.join('\n'), 4, (path) => files[path]);
     expect(found.map((finding) => /row (\d): (\S+)/.exec(finding)?.slice(1))).toEqual([
       ['2', 'inject'],
       ['3', 'test/drive/lock.test.ts'],
       ['4', 'it'],
     ]);
+    expect(answerFindings(rows.slice(0, 2).join('\n'), 2, (path) => files[path])).toEqual(['src/README.md: the rows are not 1 to 2, in order']);
   });
 });
