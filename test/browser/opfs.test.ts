@@ -33,7 +33,7 @@ describe('opfs', () => {
   test('is synchronous, and named by its path', async () => {
     const path = newPath();
     const storage = await worker.open(`/${path}`, { create: 'must-not-exist' });
-    expect(storage.synchronous).toBe(true);
+    expect(storage.synchronousThere).toBe(true);
     expect(storage.identity).toBe(`opfs:${path}`);
     await runAsync(storage.close());
     expect(await worker.ask({ verb: 'names', path: 'storage test/deeper' })).toContain(`${count}.img`);

@@ -55,8 +55,9 @@ export class WorkerStorage implements Storage {
   readonly name: string;
   readonly identity: string;
   readonly readOnly: boolean;
-  /** Whether the storage in the worker is; here everything waits. */
-  readonly synchronous: boolean;
+  readonly synchronous = false;
+  /** Whether the storage in the worker is. */
+  readonly synchronousThere: boolean;
   size: number;
   readonly #worker: StorageWorker;
   readonly #storage: number;
@@ -67,7 +68,7 @@ export class WorkerStorage implements Storage {
     this.name = opened.name;
     this.identity = opened.identity;
     this.readOnly = opened.readOnly;
-    this.synchronous = opened.synchronous;
+    this.synchronousThere = opened.synchronous;
     this.size = opened.size;
   }
 

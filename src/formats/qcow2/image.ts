@@ -195,6 +195,18 @@ export class Qcow2Image implements ImageDriver {
     }
   }
 
+  /** As `map`, but by whole tables: who asks goes over more than a slice, and QEMU's runs end with the table too. */
+  *status(offset: number, length: number): Io<Extent> {
+    const meta = this.#metadata;
+    const l1Index = Math.floor(offset / meta.l2Coverage);
+    const tableOffset = () => (l1Index < meta.l1Size ? meta.l1Offset(l1Index) : 0);
+    const load = function* (): Io<void> {
+      if (tableOffset() !== 0) yield* meta.loadL2(l1Index);
+    };
+    if (tableOffset() !== 0 && !meta.l2.get(tableOffset())) yield* meta.guarded(() => meta.lock.run(load));
+    return yield* this.map(offset, length);
+  }
+
   /**
    * What `map` answers if the tables it takes are in memory, or the inconsistency it meets. Without the lock: changes to tables never wait in
    * the middle.
