@@ -21,6 +21,8 @@ const WORDS_SIZE = 64;
 /** Bytes that one request carries at most. */
 export const PIECE = MiB;
 const TWO_32 = 2 ** 32;
+/** How often a side looks at the state before it sleeps. */
+const LOOKS = 5000;
 
 /** The memory, as both sides see it. */
 export class SharedChannel {
@@ -48,6 +50,12 @@ export class SharedChannel {
   /** Whose turn it is. */
   state(): number {
     return Atomics.load(this.words, Word.state);
+  }
+
+  /** Looks for a short while, some tens of microseconds, whether the state is as wanted: sleeping and waking take longer than most answers. */
+  spin(wanted: (state: number) => boolean): boolean {
+    for (let looks = 0; looks < LOOKS; looks++) if (wanted(this.state())) return true;
+    return false;
   }
 
   /** Passes the turn to the other side. */

@@ -87,6 +87,7 @@ export class SharedDisk {
     const { words, bytes } = this.#channel;
     if (this.#channel.state() !== State.idle) throw new DiskError('io', 'This handle of a shared disk is closed, or used by two threads');
     this.#channel.ask(verb, offset, length);
+    this.#channel.spin((state) => state !== State.asked);
     while (this.#channel.state() === State.asked) {
       if (Atomics.wait(words, Word.state, State.asked, PATIENCE) !== 'timed-out') continue;
       this.close();

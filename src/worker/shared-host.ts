@@ -13,8 +13,6 @@ export type AnswerShared = (verb: Verb, offset: number, length: number, bytes: U
 /** `Atomics.waitAsync`, which TypeScript's library of this target does not have. */
 type WaitAsync = (words: Int32Array, index: number, value: number) => { readonly async: boolean; readonly value: Promise<string> | string };
 
-/** Looks at the state so often before it sleeps: some 20 µs. */
-const LOOKS = 2000;
 /** Milliseconds after which the thread is given back. */
 const SHARE = 4;
 
@@ -34,7 +32,7 @@ export async function serveShared(channel: SharedChannel, answer: AnswerShared):
 
 async function asked(channel: SharedChannel): Promise<void> {
   const waitAsync = (Atomics as unknown as { waitAsync?: WaitAsync }).waitAsync;
-  for (let looks = 0; looks < LOOKS; looks++) if (mine(channel.state())) return;
+  if (channel.spin(mine)) return;
   for (let state = channel.state(); !mine(state); state = channel.state()) {
     const wait = waitAsync?.(channel.words, Word.state, state);
     // Without it a timer must do.
