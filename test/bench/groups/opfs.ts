@@ -16,6 +16,11 @@ const SHORT = 10;
 const READ = { anchor: 'bare handle, same file' };
 const WRITE = { anchor: 'the same on the bare handle' };
 
+/** The id of a row without a name of its own. */
+function idOf(verb: 'read' | 'write', size: '512 B' | '4 KiB' | '64 KiB' | '1 MiB', sequential: boolean): string {
+  return `opfs-${verb}-${size.replace(' ', '').toLowerCase()}-${sequential ? 'sequential' : 'random'}`;
+}
+
 const rows: readonly Row[] = [
   { id: 'opfs-read-4k', what: '4 KiB random read, qcow2 on OPFS, sync in the worker, tables warm, cache off', ...READ, target: 1.25 },
   { id: 'opfs-read-4k-cached', what: '4 KiB random read, all in cache', ...READ, target: 0.4 },
@@ -38,6 +43,18 @@ const rows: readonly Row[] = [
   { id: 'opfs-write-4k-new', what: '4 KiB sequential writes, cache off, flush at the end, clusters new', ...WRITE },
   { id: 'opfs-write-4k', what: '4 KiB random writes over allocated clusters, cache off, flush every 1,000', ...WRITE },
   { id: 'opfs-write-1m', what: '1 MiB sequential writes over allocated clusters, cache off', ...WRITE },
+  ...(['512 B', '4 KiB', '64 KiB'] as const).map((size) => ({ id: idOf('read', size, true), what: `${size} sequential read, cache off`, ...READ })),
+  { id: idOf('read', '1 MiB', false), what: '1 MiB random read, cache off', ...READ },
+  ...(['512 B', '64 KiB', '1 MiB'] as const).map((size) => ({
+    id: idOf('write', size, false),
+    what: `${size} random writes over allocated clusters, cache off`,
+    ...WRITE,
+  })),
+  ...(['512 B', '4 KiB', '64 KiB'] as const).map((size) => ({
+    id: idOf('write', size, true),
+    what: `${size} sequential writes over allocated clusters, cache off`,
+    ...WRITE,
+  })),
 ];
 
 export const opfs: Group = { name: 'engine on OPFS', where: 'worker', rows, measure };
@@ -75,6 +92,10 @@ async function measureAllocated(bench: Bench): Promise<void> {
     ['opfs-read-1m', MIB, true, 32],
     ['opfs-read-512', 512, false, 1000],
     ['opfs-read-64k', 64 * KIB, false, 300],
+    [idOf('read', '512 B', true), 512, true, 2000],
+    [idOf('read', '4 KiB', true), 4 * KIB, true, 2000],
+    [idOf('read', '64 KiB', true), 64 * KIB, true, 300],
+    [idOf('read', '1 MiB', false), MIB, false, 64],
   ];
   for (const [id, size, sequential, calls] of reads) {
     if (!bench.wants(id)) continue;
@@ -94,6 +115,13 @@ async function measureAllocated(bench: Bench): Promise<void> {
   const writes: [id: string, size: number, sequential: boolean, calls: number, disk: Disk][] = [
     ['opfs-write-4k', 4 * KIB, false, WRITES, disk],
     ['opfs-write-1m', MIB, true, 64, disk],
+    [idOf('write', '512 B', false), 512, false, WRITES, disk],
+    [idOf('write', '512 B', true), 512, true, WRITES, disk],
+    [idOf('write', '4 KiB', true), 4 * KIB, true, WRITES, disk],
+    [idOf('write', '64 KiB', false), 64 * KIB, false, 500, disk],
+    [idOf('write', '64 KiB', true), 64 * KIB, true, 500, disk],
+    [idOf('write', '1 MiB', false), MIB, false, 64, disk],
+    // Last: both disks are over one handle.
     ['opfs-write-4k-writeback', 4 * KIB, false, WRITES, cached],
   ];
   for (const [id, size, sequential, calls, disk] of writes) {
