@@ -6,23 +6,23 @@ type Answer = { progress: string } | { error: string } | { found: Found };
 
 declare global {
   interface Window {
-    /** Measures a group; tells the console what it is at. */
-    runGroup(request: Request): Promise<Found>;
+    /** Measures a group; tells the console what it is at. A profiler wants the worker to stay when it has measured. */
+    runGroup(request: Request, options?: { readonly keepWorker?: boolean }): Promise<Found>;
   }
 }
 
-window.runGroup = (request) =>
+window.runGroup = (request, { keepWorker = false } = {}) =>
   browserGroups.find(({ name }) => name === request.group)?.where === 'worker'
-    ? inWorker(request)
+    ? inWorker(request, keepWorker)
     : measureGroup(browserGroups, request, (text) => console.log(text));
 
-function inWorker(request: Request): Promise<Found> {
+function inWorker(request: Request, keepWorker: boolean): Promise<Found> {
   return new Promise((resolve, reject) => {
     const worker = new Worker(new URL('./worker.ts', import.meta.url), { type: 'module' });
     worker.addEventListener('error', (event) => reject(new Error(event.message)));
     worker.addEventListener('message', ({ data }: MessageEvent<Answer>) => {
       if ('progress' in data) return console.log(data.progress);
-      worker.terminate();
+      if (!keepWorker) worker.terminate();
       if ('error' in data) reject(new Error(data.error));
       else resolve(data.found);
     });

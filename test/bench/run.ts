@@ -7,15 +7,12 @@
  * `--filter` keeps the rows with the text in their id, their group's name or their words; more than one, separated by commas, keeps those of
  * any. `--json` prints the figures as JSON. `--readme` measures nothing: it puts what was kept of earlier runs into README.md.
  */
-import { mkdtempSync, rmSync } from 'node:fs';
-import { cpus, release, tmpdir, totalmem, type } from 'node:os';
-import { join } from 'node:path';
+import { cpus, release, totalmem, type } from 'node:os';
 import { parseArgs } from 'node:util';
-import { build, preview } from 'vite';
-import { startChromium } from '../chromium.ts';
+import { BenchBrowser } from './browser.ts';
 import { allGroups } from './groups/all.ts';
 import { type Figure, figureOf, type Group, type Row } from './harness.ts';
-import { type Found, measureGroup, type Request } from './measuring.ts';
+import { measureGroup } from './measuring.ts';
 import { keep, type Results, tableText, writeReadme } from './report.ts';
 
 const { values } = parseArgs({
@@ -40,7 +37,7 @@ async function measure(): Promise<void> {
 }
 
 async function measureAll(groups: readonly Group[]): Promise<Results> {
-  const browser = new BenchBrowser();
+  const browser = new BenchBrowser(progress);
   const figures: Record<string, Figure> = {};
   try {
     const machine = describeMachine(await browser.version());
@@ -60,45 +57,6 @@ async function measureAll(groups: readonly Group[]): Promise<Results> {
 
 function progress(text: string): void {
   console.error(text);
-}
-
-/** Chromium with the page that measures, started when it is first needed. */
-class BenchBrowser {
-  #started: ReturnType<typeof startPage> | undefined;
-
-  async measure(request: Request): Promise<Found> {
-    this.#started ??= startPage();
-    const { page } = await this.#started;
-    return page.evaluate((asked) => window.runGroup(asked), request);
-  }
-
-  async version(): Promise<string> {
-    this.#started ??= startPage();
-    return (await this.#started).browser.context.browser()?.version() ?? 'of unknown version';
-  }
-
-  async close(): Promise<void> {
-    if (!this.#started) return;
-    const { browser, server, outDir } = await this.#started;
-    await browser.close();
-    await server.close();
-    rmSync(outDir, { recursive: true, force: true });
-  }
-}
-
-async function startPage() {
-  const outDir = mkdtempSync(join(tmpdir(), 'tabdisk-bench-'));
-  const settings = { configFile: false, root: import.meta.dirname, base: './', logLevel: 'error' } as const;
-  await build({ ...settings, build: { outDir, emptyOutDir: true, target: 'es2022', chunkSizeWarningLimit: 2048 }, worker: { format: 'es' } });
-  // Cross-origin isolated, for shared memory.
-  const headers = { 'Cross-Origin-Opener-Policy': 'same-origin', 'Cross-Origin-Embedder-Policy': 'require-corp' };
-  const server = await preview({ ...settings, build: { outDir }, preview: { port: 0, host: '127.0.0.1', headers } });
-  const browser = await startChromium();
-  const page = await browser.context.newPage();
-  page.on('console', (message) => progress(message.text()));
-  page.on('pageerror', (error) => progress(String(error)));
-  await page.goto(server.resolvedUrls?.local[0] ?? '');
-  return { page, browser, server, outDir };
 }
 
 function describeMachine(chromium: string): string {
