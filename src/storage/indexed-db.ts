@@ -15,11 +15,11 @@ import { isZero, roundUp } from '../base/bytes.ts';
 import { DiskError } from '../base/errors.ts';
 import { type Io, wait } from '../base/io.ts';
 import { Mutex } from '../base/locks.ts';
-import { Lru } from '../base/lru.ts';
 import { MiB } from '../base/units.ts';
 import { type Block, BlockChanges, ZERO } from './block-changes.ts';
 import { browserError, changed } from './browser-errors.ts';
 import { allBlocks, BLOCK, blockRange, blockStore, type Header, requireHeader, takeOver } from './indexed-db-blocks.ts';
+import { type Batch, BlockReader } from './indexed-db-reader.ts';
 import { renewLog } from './indexed-db-renewal.ts';
 import type { KeyStore } from './key-store.ts';
 import { requireWritable, type Storage, type StorageExtent, type StorageOptions } from './storage.ts';
@@ -28,12 +28,8 @@ import { requireWritable, type Storage, type StorageExtent, type StorageOptions 
 const DIRTY_LIMIT = (32 * MiB) / BLOCK;
 /** Cleared ranges in memory, beyond which a change commits early. */
 const HOLES_LIMIT = 256;
-/** Unchanged blocks kept for reading (16 MiB). */
-const CLEAN_LIMIT = (16 * MiB) / BLOCK;
 /** Blocks read or written in one step (2 MiB). */
 const STEP = (2 * MiB) / BLOCK;
-/** Blocks read ahead at most (1 MiB). */
-const AHEAD_LIMIT = MiB / BLOCK;
 /** Blocks or keys looked at by one `map`. */
 const KEYS_PER_MAP = 1024;
 
@@ -86,12 +82,11 @@ export class IndexedDbStorage implements Storage {
   #changes = new BlockChanges();
   /** In a transaction that has not completed. */
   #committing: BlockChanges | undefined;
-  readonly #clean = new Lru<number, Block>(CLEAN_LIMIT);
+  /** What has not changed since the last commit. */
+  readonly #reader = new BlockReader((indices) => this.#fetch(indices));
   /** One change at a time: a block that is changed in part is loaded first, and nobody else may change it meanwhile. */
   readonly #changing = new Mutex();
   readonly #commits = new Mutex();
-  #nextExpected = -1;
-  #ahead = 0;
   #failed: DiskError | undefined;
   #open = true;
 
@@ -187,7 +182,7 @@ export class IndexedDbStorage implements Storage {
   abandon(): void {
     this.#open = false;
     this.#changes = new BlockChanges();
-    this.#clean.clear();
+    this.#reader.clear();
     this.#store.close();
   }
 
@@ -197,61 +192,43 @@ export class IndexedDbStorage implements Storage {
 
   /** The block, if it need not be fetched. */
   #known(index: number): Block | undefined {
-    return this.#changes.get(index) ?? this.#committing?.get(index) ?? this.#clean.get(index);
+    return this.#changes.get(index) ?? this.#committing?.get(index) ?? this.#reader.get(index);
   }
 
   /** Blocks [first, last]. */
   *#get(first: number, last: number): Io<Block[]> {
     const blocks: (Block | undefined)[] = [];
-    let missing: { from: number; to: number } | undefined;
+    const wanted: number[] = [];
     for (let index = first; index <= last; index++) {
       const block = this.#known(index);
       blocks.push(block);
-      if (block === undefined) missing = { from: missing?.from ?? index, to: index };
+      if (block === undefined) wanted.push(index);
     }
-    if (missing) {
-      const { from, to } = missing;
-      const loaded = yield* wait(this.#load(from, this.#withReadAhead(from, to)));
-      for (let index = from; index <= to; index++) blocks[index - first] ??= loaded.get(index) ?? ZERO;
+    const missing = wanted.slice();
+    const { from, to } = this.#reader.ahead(first, last, Math.ceil(this.#size / BLOCK));
+    for (let index = from; index < to; index++) if (this.#known(index) === undefined) wanted.push(index);
+    const batches = this.#reader.ask(wanted);
+    let loaded: { readonly batch: Batch; readonly blocks: ReadonlyMap<number, Block> } | undefined;
+    for (const [i, index] of missing.entries()) {
+      const batch = batches[i] as Batch;
+      if (loaded?.batch !== batch) loaded = { batch, blocks: yield* wait(batch) };
+      blocks[index - first] = loaded.blocks.get(index);
     }
     return blocks as Block[];
   }
 
-  /** Where to stop reading: a run of misses that follow each other reads ahead, twice as far each time. */
-  #withReadAhead(from: number, to: number): number {
-    const sequential = from === this.#nextExpected;
-    this.#ahead = sequential ? Math.min(AHEAD_LIMIT, Math.max(1, this.#ahead * 2)) : 0;
-    const last = Math.max(to, Math.min(to + this.#ahead, Math.ceil(this.#size / BLOCK) - 1));
-    this.#nextExpected = last + 1;
-    return last;
-  }
-
-  async #load(first: number, last: number): Promise<Map<number, Uint8Array>> {
-    const generation = this.#header.generation;
-    const range = blockRange(this.name, first, last);
-    const [keys, values] = await this.#use('readonly', (blocks) =>
-      Promise.all([promisifyRequest(blocks.getAllKeys(range)), promisifyRequest<unknown[]>(blocks.getAll(range))]),
+  async #fetch(indices: readonly number[]): Promise<Map<number, Block>> {
+    const values = await this.#use('readonly', (blocks) =>
+      Promise.all(indices.map((index) => promisifyRequest<unknown>(blocks.get([this.name, index])))),
     );
-    const loaded = new Map<number, Uint8Array>();
-    for (const [i, key] of keys.entries()) {
-      const index = (key as [string, number])[1];
+    const loaded = new Map<number, Block>();
+    for (const [i, index] of indices.entries()) {
       const value = values[i];
-      if (!(value instanceof Uint8Array) || value.length !== BLOCK)
+      if (value !== undefined && !(value instanceof Uint8Array && value.length === BLOCK))
         throw new DiskError('corrupt', `${this.name}: block ${index} in IndexedDB is not ${BLOCK} bytes`, { field: 'block', offset: index * BLOCK });
-      loaded.set(index, value);
+      loaded.set(index, value ?? ZERO);
     }
-    // What was read before a commit that has completed meanwhile must not hide the newer block.
-    if (generation === this.#header.generation) for (let index = first; index <= last; index++) this.#remember(index, loaded.get(index) ?? ZERO);
     return loaded;
-  }
-
-  #remember(index: number, block: Block): void {
-    if (this.#changes.get(index) !== undefined || this.#committing?.get(index) !== undefined) return;
-    this.#clean.set(index, block);
-    if (this.#clean.size > CLEAN_LIMIT) {
-      const victim = this.#clean.victim(() => true);
-      if (victim) this.#clean.delete(victim[0]);
-    }
   }
 
   *#write(offset: number, bytes: Uint8Array): Io<void> {
@@ -295,7 +272,7 @@ export class IndexedDbStorage implements Storage {
     const ours = this.#changes.blocks.get(index);
     if (ours !== undefined && ours !== ZERO) return ours;
     const bytes = old === ZERO ? new Uint8Array(BLOCK) : old.slice();
-    this.#clean.delete(index);
+    this.#reader.forget(index, index + 1);
     this.#changes.blocks.set(index, bytes);
     return bytes;
   }
@@ -324,7 +301,7 @@ export class IndexedDbStorage implements Storage {
 
   #clear(from: number, to: number): void {
     this.#changes.clear(from, to);
-    for (const [index] of this.#clean) if (index >= from && index < to) this.#clean.delete(index);
+    this.#reader.forget(from, to);
   }
 
   *#discard(offset: number, length: number): Io<void> {
@@ -387,7 +364,7 @@ export class IndexedDbStorage implements Storage {
       throw error;
     }
     this.#committing = undefined;
-    for (const [index, block] of committing.blocks) this.#remember(index, block);
+    for (const [index, block] of committing.blocks) if (this.#changes.get(index) === undefined) this.#reader.keep(index, block);
   }
 
   /** Puts changes and a new header. Runs inside the transaction that has checked our token. */

@@ -201,6 +201,44 @@ describe('indexed-db', () => {
     await runAsync(view.close());
   });
 
+  test('what is read ahead never hides a change, whatever is under way when it is made', async () => {
+    const name = newName();
+    const storage = await create(name);
+    const wanted = pattern(200 * BLOCK, 1);
+    await write(storage, 0, wanted);
+    await runAsync(storage.truncate(64 * MiB));
+    await runAsync(storage.close());
+    const again = await open(name);
+    const change = (offset: number, bytes: Uint8Array) => {
+      wanted.set(bytes, offset);
+      return write(again, offset, bytes);
+    };
+    const flushes: Promise<void>[] = [];
+    for (let index = 0; index < 100; index += 2) {
+      const reading = read(again, index * BLOCK, 2 * BLOCK);
+      const before = wanted.slice(index * BLOCK, (index + 2) * BLOCK);
+      // Ahead of the reader, where blocks are on their way: a part, a whole one, zeros, and now and then all of it durable at once.
+      const changes = [change((index + 3) * BLOCK + 9, pattern(100, index)), change((index + 20) * BLOCK, pattern(BLOCK, index))];
+      wanted.fill(0, (index + 41) * BLOCK, (index + 42) * BLOCK + 7);
+      changes.push(runAsync(again.zero((index + 41) * BLOCK, BLOCK + 7)));
+      if (index % 40 === 0) flushes.push(runAsync(again.flush()));
+      expectBytes(await reading, before, `block ${index}:`);
+      await Promise.all(changes);
+    }
+    await Promise.all(flushes);
+    // So much that it is not noted block by block.
+    const reading = read(again, 100 * BLOCK, 20 * BLOCK);
+    await runAsync(again.zero(120 * BLOCK, 40 * MiB));
+    await reading;
+    wanted.fill(0, 120 * BLOCK);
+    await runAsync(again.flush());
+    expectBytes(await read(again, 0, wanted.length), wanted);
+    await runAsync(again.close());
+    const after = await open(name, true);
+    expectBytes(await read(after, 0, wanted.length), wanted);
+    await runAsync(after.close());
+  });
+
   test('an image is deleted whole, its neighbours not at all', async () => {
     const names = [newName(), newName(), newName()];
     for (const [i, name] of names.entries()) {
