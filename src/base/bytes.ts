@@ -36,25 +36,60 @@ export function setU64le(data: DataView, at: number, value: number): void {
   data.setUint32(at, value % TWO_32, true);
 }
 
+/** Node's comparison, which is the C library's; elsewhere there is none, and words are compared. */
+const nativeCompare = (globalThis as { Buffer?: { compare?(a: Uint8Array, b: Uint8Array): number } }).Buffer?.compare;
+/** Calling it costs as much as looking at so many bytes. */
+const WORTH_A_CALL = 512;
+const ZEROS = new Uint8Array(nativeCompare ? 64 * 1024 : 0);
+
 /** True if every byte is zero. */
 export function isZero(bytes: Uint8Array): boolean {
-  // Whole 32-bit words first: most buffers are aligned, and most that are not zero say so early.
-  let at = 0;
-  if (bytes.byteOffset % 4 === 0) {
-    const words = new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength >>> 2);
-    for (let i = 0; i < words.length; i++) if (words[i] !== 0) return false;
-    at = words.length * 4;
+  const { length } = bytes;
+  // Most that is not zero says so early.
+  if (length > 0 && (bytes[0] !== 0 || bytes[length - 1] !== 0)) return false;
+  if (!nativeCompare || length < WORTH_A_CALL) return wordsAreZero(bytes);
+  for (let at = 0; at < length; at += ZEROS.length) {
+    const count = Math.min(ZEROS.length, length - at);
+    if (nativeCompare(part(bytes, at, count), part(ZEROS, 0, count)) !== 0) return false;
   }
-  for (; at < bytes.length; at++) if (bytes[at] !== 0) return false;
   return true;
 }
 
 /** True if both hold the same bytes. */
 export function equalBytes(a: Uint8Array, b: Uint8Array): boolean {
-  if (a.length !== b.length) return false;
-  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false;
+  const { length } = a;
+  if (length !== b.length) return false;
+  if (nativeCompare && length >= WORTH_A_CALL) return nativeCompare(a, b) === 0;
+  let at = 0;
+  if (length >= 64 && a.byteOffset % 4 === 0 && b.byteOffset % 4 === 0) {
+    const [left, right] = [wordsOf(a), wordsOf(b)];
+    // As many at a time as the bounds are worth checking for.
+    for (let i = 0; i < left.length; i += 4, at += 16) {
+      const differ = (get(left, i) ^ get(right, i)) | (get(left, i + 1) ^ get(right, i + 1));
+      if ((differ | (get(left, i + 2) ^ get(right, i + 2)) | (get(left, i + 3) ^ get(right, i + 3))) !== 0) return false;
+    }
+  }
+  for (; at < length; at++) if (a[at] !== b[at]) return false;
   return true;
 }
+
+function wordsAreZero(bytes: Uint8Array): boolean {
+  let at = 0;
+  if (bytes.length >= 64 && bytes.byteOffset % 4 === 0) {
+    const words = wordsOf(bytes);
+    for (let i = 0; i < words.length; i += 4, at += 16)
+      if ((get(words, i) | get(words, i + 1) | get(words, i + 2) | get(words, i + 3)) !== 0) return false;
+  }
+  for (; at < bytes.length; at++) if (bytes[at] !== 0) return false;
+  return true;
+}
+
+/** The start of an aligned array, as whole fours of words. */
+const wordsOf = (bytes: Uint8Array): Int32Array => new Int32Array(bytes.buffer, bytes.byteOffset, (bytes.byteLength >>> 4) * 4);
+const get = (words: Int32Array, index: number): number => words[index] as number;
+
+const part = (bytes: Uint8Array, offset: number, length: number): Uint8Array =>
+  length === bytes.length ? bytes : bytes.subarray(offset, offset + length);
 
 /** Bytes as text, for magic strings and names; invalid UTF-8 becomes U+FFFD. */
 export const text = (bytes: Uint8Array): string => new TextDecoder().decode(bytes);

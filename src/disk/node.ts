@@ -12,7 +12,7 @@ import { DiskError } from '../base/errors.ts';
 import type { Io } from '../base/io.ts';
 import { RangeLock } from '../base/locks.ts';
 import { SECTOR } from '../base/units.ts';
-import type { AmendParameters, BackingReference, FreshPlacement, ImageDriver, Placement, ResizeOptions } from '../formats/driver.ts';
+import type { AmendParameters, BackingReference, FreshPlacement, ImageDriver, Placement, ResizeOptions, StatusOptions } from '../formats/driver.ts';
 import type { Storage, StorageExtent } from '../storage/storage.ts';
 import { type CacheFlags, cacheFlags } from './cache-mode.ts';
 import { type CopyVerbs, copyUpRange, showsBacking } from './copy-up.ts';
@@ -334,18 +334,18 @@ export class BlockNode implements Storage {
   }
 
   /** The state of the guest bytes at `offset`, and how far it reaches within `length`. */
-  *status(offset: number, length: number): Io<MapRun> {
+  *status(offset: number, length: number, options: StatusOptions = {}): Io<MapRun> {
     this.#requireOpen();
     const inside = Math.min(length, this.size - offset);
     if (inside <= 0) return absentRun(offset, length);
-    if (this.filtered) return yield* this.filtered.status(offset, inside);
+    if (this.filtered) return yield* this.filtered.status(offset, inside, options);
     const { driver } = this;
-    const extent = driver.status ? yield* driver.status(offset, inside) : yield* driver.map(offset, inside);
+    const extent = driver.status ? yield* driver.status(offset, inside, options) : yield* driver.map(offset, inside);
     if (extent.kind !== 'backing') return ownRun(offset, extent, this.driver.files ?? []);
     // Past the end of a shorter backing file there is nothing either.
     const shared = this.backing ? Math.min(extent.length, this.backing.size - offset) : 0;
     if (!this.backing || shared <= 0) return absentRun(offset, extent.length, extent.hostOffset);
-    const below = yield* this.backing.status(offset, shared);
+    const below = yield* this.backing.status(offset, shared, options);
     return { ...below, depth: below.depth + 1 };
   }
 

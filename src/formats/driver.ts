@@ -32,6 +32,12 @@ export type Extent =
   /** In this layer, in a form that only `ImageDriver.decode` can read. */
   | { readonly kind: 'encoded'; readonly length: number; readonly compressed: boolean };
 
+/** How a status is asked for. */
+export interface StatusOptions {
+  /** What is not known to be zero is read next, and zeros are looked for in it: nothing is read only to tell (`Storage.mapReads`). */
+  readonly reading?: boolean;
+}
+
 /** Where a write may go. `length` bytes from the guest offset asked for go to `hostOffset` of `storage`. */
 export interface Placement {
   readonly length: number;
@@ -259,7 +265,7 @@ export interface ImageDriver {
   /** What `map` answers, if it can be told from what is in memory and nothing is wrong. Never waits; absent: ask `map`. */
   resident?(offset: number, length: number): Extent | undefined;
   /** As `map`, for those who want to know what reads as zero rather than to read: it may take longer. Absent: `map` knows. */
-  status?(offset: number, length: number): Io<Extent>;
+  status?(offset: number, length: number, options?: StatusOptions): Io<Extent>;
   /** Reads guest bytes that `map` called encoded; the range lies inside that extent. */
   decode?(offset: number, into: Uint8Array): Io<void>;
   /**

@@ -3,15 +3,17 @@
  * sizes are the same if the rest of the longer one is zero; in strict mode sizes and the state of every run must agree too.
  */
 import { equalBytes, isZero } from '../base/bytes.ts';
-import { type Io, runAsync } from '../base/io.ts';
-import { MiB, SECTOR } from '../base/units.ts';
+import { type Io, runAsync, together } from '../base/io.ts';
+import { KiB, MiB, SECTOR } from '../base/units.ts';
 import type { Disk } from '../disk/disk.ts';
 import type { BlockNode, MapRun } from '../disk/node.ts';
 import { type JobOptions, Pace } from './job.ts';
 import { openSource, type Source } from './source.ts';
 
-/** Bytes of each disk held in memory. */
-const BUFFER = 2 * MiB;
+/** Bytes between two looks at what the disks know of themselves: what cannot be read, and progress, are told of by such steps. */
+const STEP = 2 * MiB;
+/** Bytes of each disk in memory, where they can be had at once: few enough that the processor still has them when they are compared. */
+const PIECE = 128 * KiB;
 
 /** What `compare` takes. */
 export interface CompareOptions extends JobOptions {
@@ -43,27 +45,29 @@ export function compare(a: Disk, b: Disk, options: CompareOptions = {}): Promise
 /** `compare` inside coroutines. */
 export function* compareNodes(first: BlockNode, second: BlockNode, options: CompareOptions): Io<CompareResult> {
   const { strict = false } = options;
-  const a = openSource(first, 'first');
-  const b = openSource(second, 'second');
+  const a = openSource(first, 'first', { reading: !strict });
+  const b = openSource(second, 'second', { reading: !strict });
   const sizesDiffer = a.size !== b.size;
   if (strict && sizesDiffer) return { identical: false, reason: 'size', sizesDiffer };
   const common = Math.min(a.size, b.size);
   const longer = a.size >= b.size ? a : b;
   const pace = new Pace(options, longer.size);
-  const buffers = [new Uint8Array(Math.min(BUFFER, longer.size)), new Uint8Array(Math.min(BUFFER, common))] as const;
+  const piece = first.synchronous && second.synchronous ? PIECE : STEP;
+  const [left, right] = [a, b].map((source): Side => ({ source, buffer: new Uint8Array(Math.min(piece, longer.size)) })) as [Side, Side];
   for (let at = 0; at < common; ) {
     yield* pace.step(at);
     const one = yield* a.status(at, common - at);
     const other = yield* b.status(at, common - at);
     if (strict && !sameState(one, other, common - at)) return { identical: false, reason: 'status', offset: at, sizesDiffer };
-    const length = yield* sameRun([a, b], [one, other], at, buffers);
+    const sides = [...(one.zero ? [] : [left]), ...(other.zero ? [] : [right])];
+    const length = yield* sameRun(sides, at, Math.min(one.length, other.length));
     if (typeof length !== 'number') return { identical: false, reason: 'content', offset: length.differsAt, sizesDiffer };
     at += length;
   }
   for (let at = common; at < longer.size; ) {
     yield* pace.step(at);
     const run = yield* longer.status(at, longer.size - at);
-    const length = yield* zeroRun(longer, run, at, buffers[0]);
+    const length = yield* sameRun(run.zero ? [] : [longer === a ? left : right], at, run.length);
     if (typeof length !== 'number') return { identical: false, reason: 'content', offset: length.differsAt, sizesDiffer };
     at += length;
   }
@@ -75,37 +79,37 @@ interface Difference {
   readonly differsAt: number;
 }
 
-/** Compares the start of two runs; returns the bytes found equal, at least 1, or where they differ. */
-function* sameRun(
-  sources: readonly [Source, Source],
-  [one, other]: readonly [MapRun, MapRun],
-  offset: number,
-  buffers: readonly [Uint8Array, Uint8Array],
-): Io<number | Difference> {
-  const length = Math.min(one.length, other.length);
-  if (one.zero && other.zero) return length;
-  if (one.zero) return yield* zeroRun(sources[1], { ...other, length }, offset, buffers[0]);
-  if (other.zero) return yield* zeroRun(sources[0], { ...one, length }, offset, buffers[0]);
-  const part = Math.min(length, BUFFER);
-  const left = buffers[0].subarray(0, part);
-  const right = buffers[1].subarray(0, part);
-  yield* sources[0].read(offset, left);
-  yield* sources[1].read(offset, right);
-  if (equalBytes(left, right)) return part;
-  let at = 0;
-  while (left[at] === right[at]) at++;
-  return { differsAt: offset + at - (at % SECTOR) };
+/** A disk, and what is read of it at a time. */
+interface Side {
+  readonly source: Source;
+  readonly buffer: Uint8Array;
 }
 
-/** Looks for anything but zeros at the start of a run; returns the bytes found zero, or where they are not. */
-function* zeroRun(source: Source, run: MapRun, offset: number, buffer: Uint8Array): Io<number | Difference> {
-  if (run.zero) return run.length;
-  const part = buffer.subarray(0, Math.min(run.length, BUFFER));
-  yield* source.read(offset, part);
-  if (isZero(part)) return part.length;
+/**
+ * Compares the start of a run: with zeros, where only one disk is not known to have them, and with nothing, where both are. Returns the bytes
+ * found equal, at least 1, or where they differ; but all of the step is read by then, since that it cannot be is the graver finding.
+ */
+function* sameRun(sides: readonly Side[], start: number, length: number): Io<number | Difference> {
+  const [one, other] = sides;
+  if (!one) return length;
+  const end = start + Math.min(length, STEP);
+  let differsAt: number | undefined;
+  for (let at = start; at < end; at += one.buffer.length) {
+    const count = Math.min(one.buffer.length, end - at);
+    yield* together(sides.map(({ source, buffer }) => source.read(at, firstOf(buffer, count), start)));
+    differsAt ??= difference(at, firstOf(one.buffer, count), other && firstOf(other.buffer, count));
+  }
+  return differsAt === undefined ? end - start : { differsAt };
+}
+
+const firstOf = (bytes: Uint8Array, count: number): Uint8Array => (count === bytes.length ? bytes : bytes.subarray(0, count));
+
+/** The sector in which bytes that begin at `offset` differ from others, or from zeros. */
+function difference(offset: number, bytes: Uint8Array, others: Uint8Array | undefined): number | undefined {
+  if (others ? equalBytes(bytes, others) : isZero(bytes)) return undefined;
   let at = 0;
-  while (part[at] === 0) at++;
-  return { differsAt: offset + at - (at % SECTOR) };
+  while (bytes[at] === (others ? others[at] : 0)) at++;
+  return offset + at - (at % SECTOR);
 }
 
 /** Alike as far as QEMU's strict mode looks: allocated or not, zero or not, readable in place or not, with `rest` bytes the last run or not. */

@@ -6,6 +6,7 @@ import { DiskError } from '../base/errors.ts';
 import type { Io } from '../base/io.ts';
 import { SECTOR } from '../base/units.ts';
 import type { BlockNode, MapRun } from '../disk/node.ts';
+import type { StatusOptions } from '../formats/driver.ts';
 import { placed } from './job.ts';
 
 /** How to go on over damage. */
@@ -16,21 +17,25 @@ export interface SalvageOptions {
   readonly onUnreadable?: (what: 'status' | 'content', offset: number, error: DiskError) => void;
 }
 
+/** How to read, and what for. */
+export type SourceOptions = SalvageOptions & StatusOptions;
+
 /** A disk to read from. Both verbs throw errors whose `field` ("NAME status" or NAME) and `offset` say what failed. */
 export interface Source {
   readonly size: number;
   /** As `BlockNode.status`, but compressed and encrypted clusters come one by one, as QEMU counts them. */
   status(offset: number, length: number): Io<MapRun>;
-  read(offset: number, into: Uint8Array): Io<void>;
+  /** `step`: where the step began that this is a part of, for errors; default `offset`. */
+  read(offset: number, into: Uint8Array, step?: number): Io<void>;
 }
 
 /** The source over a disk's node, under a name for its errors. */
-export function openSource(node: BlockNode, name: string, { salvage = false, onUnreadable }: SalvageOptions = {}): Source {
-  return salvage ? new SalvagedSource(node, onUnreadable) : new PlainSource(node, name);
+export function openSource(node: BlockNode, name: string, { salvage = false, onUnreadable, reading = false }: SourceOptions = {}): Source {
+  return salvage ? new SalvagedSource(node, { onUnreadable, reading }) : new PlainSource(node, { name, reading });
 }
 
-function* status(node: BlockNode, offset: number, length: number): Io<MapRun> {
-  const run = yield* node.status(offset, length);
+function* status(node: BlockNode, offset: number, length: number, options: StatusOptions): Io<MapRun> {
+  const run = yield* node.status(offset, length, options);
   const unit = run.data && run.offset === undefined ? node.driver.clusterSize : 0;
   return unit > 0 ? { ...run, length: Math.min(run.length, unit - (offset % unit)) } : run;
 }
@@ -38,10 +43,12 @@ function* status(node: BlockNode, offset: number, length: number): Io<MapRun> {
 class PlainSource implements Source {
   readonly #node: BlockNode;
   readonly #name: string;
+  readonly #how: StatusOptions;
 
-  constructor(node: BlockNode, name: string) {
+  constructor(node: BlockNode, { name, reading }: { name: string; reading: boolean }) {
     this.#node = node;
     this.#name = name;
+    this.#how = { reading };
   }
 
   get size(): number {
@@ -49,21 +56,23 @@ class PlainSource implements Source {
   }
 
   *status(offset: number, length: number): Io<MapRun> {
-    return yield* placed({ field: `${this.#name} status`, offset }, status(this.#node, offset, length));
+    return yield* placed({ field: `${this.#name} status`, offset }, status(this.#node, offset, length, this.#how));
   }
 
-  *read(offset: number, into: Uint8Array): Io<void> {
-    yield* placed({ field: this.#name, offset }, this.#node.read(offset, into));
+  *read(offset: number, into: Uint8Array, step = offset): Io<void> {
+    yield* placed({ field: this.#name, offset: step }, this.#node.read(offset, into));
   }
 }
 
 class SalvagedSource implements Source {
   readonly #node: BlockNode;
   readonly #onUnreadable: SalvageOptions['onUnreadable'];
+  readonly #how: StatusOptions;
 
-  constructor(node: BlockNode, onUnreadable: SalvageOptions['onUnreadable']) {
+  constructor(node: BlockNode, { onUnreadable, reading }: { onUnreadable: SalvageOptions['onUnreadable']; reading: boolean }) {
     this.#node = node;
     this.#onUnreadable = onUnreadable;
+    this.#how = { reading };
   }
 
   get size(): number {
@@ -72,7 +81,7 @@ class SalvagedSource implements Source {
 
   *status(offset: number, length: number): Io<MapRun> {
     try {
-      return yield* status(this.#node, offset, length);
+      return yield* status(this.#node, offset, length, this.#how);
     } catch (error) {
       this.#tell('status', offset, error);
       const sector = { start: offset, length: Math.min(length, SECTOR), depth: 0 };

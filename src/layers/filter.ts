@@ -31,6 +31,10 @@ export class FilterStorage implements Storage {
     return this.next.sparse ?? false;
   }
 
+  get mapReads(): boolean {
+    return this.next.mapReads ?? false;
+  }
+
   /** A layer asks below for what it is asked for; one that does not says so. */
   get requestAlignment(): number | undefined {
     return this.next.requestAlignment;

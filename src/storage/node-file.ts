@@ -35,6 +35,7 @@ export class NodeFileStorage implements Storage {
   readonly identity: string;
   readonly readOnly: boolean;
   readonly synchronous = true;
+  readonly mapReads = true;
   readonly #descriptor: number;
   #size: number;
   #open = true;

@@ -49,6 +49,8 @@ export interface Storage {
    * are not so: QEMU takes an image whose file has many holes for a preallocated one.
    */
   readonly sparse?: boolean;
+  /** True if `map` has to read what it tells of: whoever is about to read it, and looks for zeros there, need not ask. */
+  readonly mapReads?: boolean;
   read(offset: number, into: Uint8Array): Io<void>;
   write(offset: number, bytes: Uint8Array): Io<void>;
   /** With `unmap` the space is given back where that can be done; layers pass it on to whoever knows. */

@@ -8,7 +8,7 @@ import type { Io } from '../../base/io.ts';
 import { type OptionSet, refusedOption } from '../../base/options.ts';
 import { SECTOR } from '../../base/units.ts';
 import { type Storage, writeZeroes } from '../../storage/storage.ts';
-import type { CreateParameters, Extent, FormatDescriptor, FormatInfo, ImageDriver, Placement, ResizeOptions } from '../driver.ts';
+import type { CreateParameters, Extent, FormatDescriptor, FormatInfo, ImageDriver, Placement, ResizeOptions, StatusOptions } from '../driver.ts';
 
 /** The part of the storage that is the disk. Bytes. */
 interface Window {
@@ -38,7 +38,8 @@ class RawImage implements ImageDriver {
     return { kind: 'data', length, storage: this.storage, hostOffset: this.#window.start + offset };
   }
 
-  *status(offset: number, length: number): Io<Extent> {
+  *status(offset: number, length: number, { reading = false }: StatusOptions = {}): Io<Extent> {
+    if (reading && this.storage.mapReads) return yield* this.map(offset, length);
     const hostOffset = this.#window.start + offset;
     const run = yield* this.storage.map(hostOffset, length);
     if (run.zero) return { kind: 'zero', length: run.length, hostOffset };
