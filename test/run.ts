@@ -1,13 +1,15 @@
 /**
- * `npm test`: everything that CI runs, one after another, with the output as it comes. Installs the system tools that tests
+ * `npm test`: everything that CI runs, stage after stage, with the output as it comes; only the page's tests run beside those of the
+ * browser, each of which keeps about one core busy, and speak when they end. Installs the system tools that tests
  * need where it can (root with apt-get), else names them. Goes on after a failure, so that one run tells all, and ends with
  * a line `N passed, N failed`; the exit status is 1 if anything failed or nothing ran. In CI (CI=true) a tool or a guest that
  * cannot be had is a failure; elsewhere the stages that need it are left out by name.
  */
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { delimiter, join, relative, resolve } from 'node:path';
+import { text } from 'node:stream/consumers';
 import { findChromium } from './chromium.ts';
 
 const TOP = resolve(import.meta.dirname, '..');
@@ -40,20 +42,19 @@ const summary: string[] = [];
 const failures: string[] = [];
 const reports = mkdtempSync(join(tmpdir(), 'tabdisk-test-'));
 
-main();
+await main();
 
-function main(): void {
+async function main(): Promise<void> {
   const missing = installTools();
-  single('types', 'tsc', ['-p', '.']);
-  single('lint', 'biome', ['ci', '.']);
-  single('build', 'npm', ['run', '--silent', 'build']);
-  buildGuest();
-  vitest('node');
+  await single('types', 'tsc', ['-p', '.']);
+  await single('lint', 'biome', ['ci', '.']);
+  await single('build', 'npm', ['run', '--silent', 'build']);
+  await buildGuest();
+  await vitest('node');
   if (missing.includes('Chromium')) leaveOut('browser and e2e tests', 'there is no Chromium');
   else {
-    vitest('browser');
-    vitest('e2e');
-    vitest('kill', { TABDISK_KILLS: process.env['TABDISK_KILLS'] ?? '10' });
+    await Promise.all([vitest('browser'), vitest('e2e', { speak: 'at the end' })]);
+    await vitest('kill', { env: { TABDISK_KILLS: process.env['TABDISK_KILLS'] ?? '10' } });
   }
   rmSync(reports, { recursive: true, force: true });
   if (failures.length > 0) console.log(`\n=== what failed ===\n\n${failures.join('\n\n')}`);
@@ -85,23 +86,23 @@ function installTools(): string[] {
 }
 
 /** A stage that passes or fails as one. */
-function single(name: string, command: string, args: readonly string[]): void {
-  const { status, seconds } = run(name, command, args);
+async function single(name: string, command: string, args: readonly string[]): Promise<void> {
+  const { status, seconds } = await run(name, command, args);
   if (status !== 0) failures.push(`${name}: see its output`);
   count(name, { passed: status === 0 ? 1 : 0, failed: status === 0 ? 0 : 1, skipped: 0 }, seconds);
 }
 
-function buildGuest(): void {
-  const { status, seconds } = run('guest', 'node', ['test/guest/build.mjs']);
+async function buildGuest(): Promise<void> {
+  const { status, seconds } = await run('guest', 'node', ['test/guest/build.mjs']);
   if (status === GUEST_UNAVAILABLE && !CI) leaveOut('the guest', 'its packages cannot be had here; tests that boot it will say so');
   else count('guest', { passed: status === 0 ? 1 : 0, failed: status === 0 ? 0 : 1, skipped: 0 }, seconds);
 }
 
 /** A vitest project, counted test by test. */
-function vitest(project: string, env: Readonly<Record<string, string>> = {}): void {
+async function vitest(project: string, options: RunOptions = {}): Promise<void> {
   const report = join(reports, `${project}.json`);
   const reporters = ['--reporter=default', '--reporter=json', `--outputFile.json=${report}`];
-  const { status, seconds } = run(`${project} tests`, 'vitest', ['run', '--project', project, ...reporters], env);
+  const { status, seconds } = await run(`${project} tests`, 'vitest', ['run', '--project', project, ...reporters], options);
   const counts = existsSync(report) ? readReport(report) : { passed: 0, failed: 0, skipped: 0 };
   // An error outside any test, or a run that ended before its report.
   if (status !== 0 && counts.failed === 0) {
@@ -138,21 +139,33 @@ function beginning(message: string): string {
   return message.split('\n').slice(0, MESSAGE_LINES).join('\n');
 }
 
-function run(
-  name: string,
-  command: string,
-  args: readonly string[],
-  env: Readonly<Record<string, string>> = {},
-): { status: number; seconds: number } {
-  title(name);
+interface RunOptions {
+  readonly env?: Readonly<Record<string, string>>;
+  /** A stage that runs beside another one keeps its output until it ends. */
+  readonly speak?: 'at once' | 'at the end';
+}
+
+async function run(name: string, command: string, args: readonly string[], options: RunOptions = {}): Promise<{ status: number; seconds: number }> {
+  const { env = {}, speak = 'at once' } = options;
+  if (speak === 'at once') title(name);
   const start = performance.now();
   const local = join(TOP, 'node_modules/.bin', command);
-  const { status } = spawnSync(existsSync(local) ? local : command, args, {
+  const output = speak === 'at once' ? 'inherit' : 'pipe';
+  const child = spawn(existsSync(local) ? local : command, args, {
     cwd: TOP,
-    stdio: ['ignore', 'inherit', 'inherit'],
+    stdio: ['ignore', output, output],
     env: { ...process.env, ...env },
   });
-  return { status: status ?? 1, seconds: (performance.now() - start) / 1000 };
+  const ended = new Promise<number>((resolve) => {
+    child.once('error', () => resolve(1));
+    child.once('close', (status) => resolve(status ?? 1));
+  });
+  const [status, out, errors] = await Promise.all([ended, child.stdout ? text(child.stdout) : '', child.stderr ? text(child.stderr) : '']);
+  if (speak === 'at the end') {
+    title(name);
+    console.log(out, errors);
+  }
+  return { status, seconds: (performance.now() - start) / 1000 };
 }
 
 function count(name: string, counts: typeof totals, seconds: number): void {
