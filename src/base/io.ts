@@ -60,31 +60,50 @@ export function runSync<T>(io: Io<T>): T {
   return next.value;
 }
 
+/** A coroutine that goes on by itself. */
+export interface Task<T> {
+  /** Waits for its end: returns or throws what it does. May be asked any number of times, or never. */
+  join(): Io<T>;
+}
+
+/** Starts a coroutine. It runs until it has to wait, and goes on by itself from there. */
+export function begin<T>(io: Io<T>): Task<T> {
+  let end: (() => T) | undefined;
+  const returned = (value: T): void => {
+    end = () => value;
+  };
+  const failed = (error: unknown): void => {
+    end = () => {
+      throw error;
+    };
+  };
+  let waiting: Promise<void> | undefined;
+  try {
+    const step = io.next();
+    if (step.done) returned(step.value);
+    else waiting = resume(io, step.value).then(returned, failed);
+  } catch (error) {
+    failed(error);
+  }
+  return {
+    *join() {
+      if (!end && waiting) yield* wait(waiting);
+      return (end as () => T)();
+    },
+  };
+}
+
 /** Runs several coroutines; those that wait do so at the same time. The first failure is thrown after all have settled. */
 export function* together<T>(ios: readonly Io<T>[]): Io<T[]> {
-  const results: T[] = new Array(ios.length);
-  const waiting: Promise<void>[] = [];
-  const failures: unknown[] = [];
-  for (const [index, io] of ios.entries()) {
+  const results: T[] = [];
+  let failure: { error: unknown } | undefined;
+  for (const task of ios.map((io) => begin(io))) {
     try {
-      const step = io.next();
-      if (step.done) results[index] = step.value;
-      else
-        waiting.push(
-          resume(io, step.value).then(
-            (value) => {
-              results[index] = value;
-            },
-            (error) => {
-              failures.push(error);
-            },
-          ),
-        );
+      results.push(yield* task.join());
     } catch (error) {
-      failures.push(error);
+      failure ??= { error };
     }
   }
-  if (waiting.length > 0) yield* wait(Promise.all(waiting));
-  if (failures.length > 0) throw failures[0];
+  if (failure) throw failure.error;
   return results;
 }

@@ -44,7 +44,7 @@ export async function run(terminal: Terminal, args: readonly string[]): Promise<
   const progress = new Progress(terminal, options.has('p') && !options.has('q'));
   progress.start();
   try {
-    const status = await withImages(terminal, (images) => convertImages(images, plan, progress));
+    const status = await withImages(terminal, (images) => convertImages(images, plan, progress), { background: true });
     progress.finish();
     return status;
   } finally {
@@ -266,7 +266,8 @@ async function newTarget(images: Images, plan: Plan, total: number, cache: Cache
   if (image.has('data_file')) refuseOverwriting(images, plan, String(image.get('data_file')));
   const { resolve, files } = images.chain(target);
   try {
-    const disk = await makeImage({ path: target, format, options: image, resolve, secret: askSecrets(images.terminal), ...(cache ? { cache } : {}) });
+    const secret = askSecrets(images.terminal);
+    const disk = await makeImage({ path: target, format, options: image, resolve, secret, background: true, ...(cache ? { cache } : {}) });
     images.adopt(disk, target);
     return disk;
   } catch (error) {

@@ -152,6 +152,8 @@ export interface MakeRequest {
   readonly cache?: CreateOptions['cache'];
   /** Answers with passphrases. */
   readonly secret?: SecretCallback;
+  /** See `NodeFileOptions`. */
+  readonly background?: boolean;
 }
 
 /** Makes an image file, emptying one that is there, and opens it. Throws a `Failure` whose message `place` completes. */
@@ -187,7 +189,7 @@ export async function makeImage(request: MakeRequest): Promise<Disk> {
   }
   const isNew = !existsSync(path);
   try {
-    const storage = nodeFileStorage(path, { create: 'truncate' });
+    const storage = nodeFileStorage(path, { create: 'truncate', background: request.background ?? false });
     return await createDisk(storage, { ...all, resolve: makingDataFiles(request.resolve ?? nothing) });
   } catch (error) {
     if (!(error instanceof DiskError)) throw error;

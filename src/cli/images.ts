@@ -69,10 +69,13 @@ export class Images {
   readonly terminal: Terminal;
   readonly #open: OpenImage[] = [];
   readonly #identities = new Set<string>();
+  readonly #background: boolean;
   #damaged = false;
 
-  constructor(terminal: Terminal) {
+  /** `background`: see `NodeFileOptions`. */
+  constructor(terminal: Terminal, { background = false } = {}) {
     this.terminal = terminal;
+    this.#background = background;
   }
 
   /** Opens an image. Throws a `Failure` with this exit status. */
@@ -202,7 +205,7 @@ export class Images {
       const stat = statSync(path);
       if (stat.isDirectory() && !readOnly) throw new CannotOpen(`Could not open '${path}': Is a directory`);
       if (!stat.isFile() && !stat.isBlockDevice()) throw new CannotOpen(`'file' driver requires '${path}' to be a regular file`);
-      const storage = nodeFileStorage(path, { readOnly });
+      const storage = nodeFileStorage(path, { readOnly, background: this.#background });
       this.#identities.add(storage.identity);
       return storage;
     } catch (error) {
@@ -236,8 +239,12 @@ export function readOptions(text: string, rules: Parameters<typeof parseOptionLi
 }
 
 /** Runs a command over images and closes them, also when it fails. */
-export async function withImages(terminal: Terminal, body: (images: Images) => Promise<number>): Promise<number> {
-  const images = new Images(terminal);
+export async function withImages(
+  terminal: Terminal,
+  body: (images: Images) => Promise<number>,
+  options: ConstructorParameters<typeof Images>[1] = {},
+): Promise<number> {
+  const images = new Images(terminal, options);
   let status: number;
   try {
     status = await body(images);

@@ -7,7 +7,9 @@ import type { BackingReference, FormatDescriptor } from '../formats/driver.ts';
 import { everyFormat } from '../formats/every.ts';
 import { findFormat, isDriverName } from '../formats/registry.ts';
 import { anyAlignment } from '../layers/align.ts';
+import { NoFlushStorage } from '../layers/no-flush.ts';
 import type { Storage } from '../storage/storage.ts';
+import { cacheFlags } from './cache-mode.ts';
 import { askFor, type OpenOptions, openChain } from './chain.ts';
 import { closeAll, dataFileOpener, sameBytes } from './data-file.ts';
 import { Disk } from './disk.ts';
@@ -75,7 +77,12 @@ function* create(storage: Storage | PromiseLike<Storage>, all: CreateOptions): I
     const ask = askSecret(secret);
     const dataFile = dataFileOpener({ resolve, from: opened.name, readOnly: false, create: true, taken: [opened] }, files);
     const named = { ...(backing ? { backing } : {}), options: formatOptions(rest) };
-    yield* descriptor.create(opened, { size: bytes, ...named, ...(ask ? { secret: ask } : {}), dataFile });
+    yield* descriptor.create(cacheFlags(cache).noFlush ? new NoFlushStorage(opened) : opened, {
+      size: bytes,
+      ...named,
+      ...(ask ? { secret: ask } : {}),
+      dataFile,
+    });
     const [dataStorage] = files;
     return new Disk(
       yield* openChain(opened, {

@@ -3,10 +3,11 @@
  * (or, with `topOnly`, none of it is in the source's own image); the disk's last is completed with zeros by the driver. Where source and
  * target do not share cluster borders, what the target holds already is kept.
  */
-import { roundDown } from '../base/bytes.ts';
+import { isZero, roundDown } from '../base/bytes.ts';
 import { DiskError } from '../base/errors.ts';
-import type { Io } from '../base/io.ts';
+import { begin, type Io, type Task } from '../base/io.ts';
 import type { BlockNode } from '../disk/node.ts';
+import type { AheadStep } from './ahead.ts';
 import { placed } from './job.ts';
 import type { Source } from './source.ts';
 
@@ -22,12 +23,20 @@ export interface CopyRules {
   readonly asIs: boolean;
 }
 
+/** A step of a copy: as far as `end`. */
+export interface CopyStep extends AheadStep {
+  /** The source has data there. */
+  readonly data: boolean;
+  /** Changes the target; absent if there is nothing to change. To be called in order. */
+  readonly write?: () => Io<void>;
+}
+
 /** A compressed copy under way. */
 export class CompressedCopy {
   readonly #source: Source;
   readonly #target: BlockNode;
   readonly #rules: CopyRules;
-  readonly #cluster: Uint8Array;
+  readonly #unit: number;
 
   /** Throws `unsupported` if the target cannot hold compressed clusters. */
   constructor(source: Source, target: BlockNode, rules: CopyRules) {
@@ -37,24 +46,26 @@ export class CompressedCopy {
     this.#source = source;
     this.#target = target;
     this.#rules = rules;
-    this.#cluster = new Uint8Array(driver.clusterSize);
+    this.#unit = driver.clusterSize;
   }
 
-  /** Copies the source's bytes from `offset` on, as far as one cluster of the target or one run without data goes; returns how many. */
-  *next(offset: number): Io<{ length: number; data: boolean }> {
+  /** Copies the source's bytes from `offset` on, as far as one cluster of the target or one run without data goes. */
+  *step(offset: number): Io<CopyStep> {
     const { shift } = this.#rules;
     const { size } = this.#source;
-    const unit = this.#cluster.length;
-    const length = Math.min(roundDown(offset + shift, unit) + unit - shift, size) - offset;
+    const unit = this.#unit;
+    const start = offset + shift;
+    const length = Math.min(roundDown(start, unit) + unit - shift, size) - offset;
     const run = yield* this.#runFrom(offset);
     if (run.treatment !== 'data' && run.length >= length) {
-      const end = offset + run.length === size ? size : roundDown(offset + run.length + shift, unit) - shift;
-      if (run.treatment === 'zero') yield* writing(offset + shift, clearTarget(this.#target, offset + shift, end - offset, this.#rules));
-      return { length: end - offset, data: false };
+      const end = offset + run.length === size ? size : roundDown(start + run.length, unit) - shift;
+      if (run.treatment !== 'zero') return { end, data: false };
+      return { end, data: false, write: () => writing(start, clearTarget(this.#target, start, end - offset, this.#rules)) };
     }
-    const data = yield* this.#anyOwn(offset, length);
-    if (data) yield* this.#copy(offset, length);
-    return { length, data };
+    const end = offset + length;
+    if (!(yield* this.#anyOwn(offset, length))) return { end, data: false };
+    const underWay = begin(this.#read(offset, length));
+    return { end, data: true, underWay, write: () => this.#write(start, length, underWay) };
   }
 
   *#runFrom(offset: number): Io<{ treatment: 'skip' | 'zero' | 'data'; length: number }> {
@@ -73,24 +84,27 @@ export class CompressedCopy {
     return false;
   }
 
-  *#copy(offset: number, length: number): Io<void> {
+  /** What is to be written for the source's bytes, which lie in one cluster: whole clusters, or nothing if all of them are zero. */
+  *#read(offset: number, length: number): Io<Uint8Array | undefined> {
     const start = offset + this.#rules.shift;
-    const unit = this.#cluster.length;
-    const piece = this.#cluster.subarray(start % unit, (start % unit) + length);
+    const from = roundDown(start, this.#unit);
+    const whole = new Uint8Array(Math.min(this.#unit, this.#target.size - from));
+    const piece = whole.subarray(start - from, start - from + length);
     yield* this.#source.read(offset, piece);
-    yield* writing(start, this.#write(start, piece));
+    if (this.#rules.sparse > 0 && isZero(piece)) return undefined;
+    if (length < whole.length) yield* writing(start, this.#readAround(from, whole, { start: start - from, end: start - from + length }));
+    return whole;
   }
 
-  *#write(start: number, piece: Uint8Array): Io<void> {
-    const unit = this.#cluster.length;
-    if (this.#rules.sparse > 0 && piece.every((byte) => byte === 0)) return yield* clearTarget(this.#target, start, piece.length, this.#rules);
-    const from = roundDown(start, unit);
-    const whole = this.#cluster.subarray(0, Math.min(unit, this.#target.size - from));
-    if (piece.length < whole.length) {
-      yield* this.#target.read(from, whole.subarray(0, start - from));
-      yield* this.#target.read(start + piece.length, whole.subarray(start - from + piece.length));
-    }
-    yield* this.#target.writeCompressed(from, whole);
+  *#readAround(from: number, whole: Uint8Array, { start, end }: { start: number; end: number }): Io<void> {
+    yield* this.#target.read(from, whole.subarray(0, start));
+    yield* this.#target.read(from + end, whole.subarray(end));
+  }
+
+  *#write(start: number, length: number, reading: Task<Uint8Array | undefined>): Io<void> {
+    const whole = yield* reading.join();
+    if (whole) yield* writing(start, this.#target.writeCompressed(roundDown(start, this.#unit), whole));
+    else yield* writing(start, clearTarget(this.#target, start, length, this.#rules));
   }
 }
 

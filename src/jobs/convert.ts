@@ -1,22 +1,28 @@
 /**
  * `convert`: copies one disk's contents to another, whatever their formats. Runs that the source knows to be zero are not read;
  * zeros found in data are not written; both are cleared in the target only where it does not read as zero already, so a fresh
- * target stays sparse. One buffer is in memory at a time, cut so that writes end on the target's clusters.
+ * target stays sparse. The source is read ahead of what is written where a storage waits (ahead.ts), in a few buffers, cut so that writes end
+ * on the target's clusters; the target is written in order.
  */
 
 import { roundDown, roundUp } from '../base/bytes.ts';
 import { DiskError } from '../base/errors.ts';
-import { type Io, runAsync } from '../base/io.ts';
+import { begin, type Io, runAsync } from '../base/io.ts';
 import { MiB, SECTOR } from '../base/units.ts';
 import type { Disk } from '../disk/disk.ts';
 import type { BlockNode } from '../disk/node.ts';
-import { CompressedCopy, type CopyRules, clearTarget, writing } from './convert-compressed.ts';
+import { Ahead } from './ahead.ts';
+import { CompressedCopy, type CopyRules, type CopyStep, clearTarget, writing } from './convert-compressed.ts';
 import { type CopyJobOptions, Pace } from './job.ts';
 import { openSource, type SalvageOptions, type Source } from './source.ts';
-import { nextRun, type SparseRule, sparseRule } from './sparse.ts';
+import { type SparseRule, sectorRuns, sparseRule } from './sparse.ts';
 
-/** Bytes held in memory; a multiple of every format's largest cluster that tabdisk allocates by. */
+/** Bytes of a buffer; a multiple of every format's largest cluster that tabdisk allocates by. */
 const BUFFER = 2 * MiB;
+/** Buffers that are filled while one is written. */
+const AHEAD = 2;
+/** What a hole is found by, where only reading finds it: holes of raw files have borders on multiples of this. */
+const HOLE = 4096;
 /** Bytes cleared in one step. */
 const MOST_ZEROS = 2048 * MiB;
 
@@ -59,7 +65,7 @@ export function countData(source: Disk, options: ConvertOptions = {}): Promise<n
 
 function* countNode(node: BlockNode, options: ConvertOptions): Io<number> {
   const { sparse = 4096, topOnly = false } = options;
-  const source = openSource(node, 'source', options);
+  const source = openSource(node, 'source', { ...options, reading: findsZeros(options) });
   const pace = new Pace(options, node.size);
   let bytes = 0;
   for (let at = 0; at < node.size; ) {
@@ -70,6 +76,10 @@ function* countNode(node: BlockNode, options: ConvertOptions): Io<number> {
   }
   return bytes;
 }
+
+/** Zeros in data are found as closely as holes are, so holes need not be known beforehand where that takes reading. */
+const findsZeros = ({ sparse = 4096, asIs = false, compressed = false }: ConvertOptions): boolean =>
+  !asIs && sparse > 0 && (compressed || sparse <= HOLE);
 
 /** `convert` inside coroutines. */
 export function* convertNodes(source: BlockNode, target: BlockNode, options: ConvertOptions): Io<void> {
@@ -82,16 +92,25 @@ export function* convertNodes(source: BlockNode, target: BlockNode, options: Con
   if (targetOffset + size > target.size)
     throw new DiskError('refused', `The source (${size} bytes) does not fit: the target ${target.name} has room for ${target.size - targetOffset}`);
   const rules = { shift: targetOffset, sparse, topOnly, targetIsZero, asIs };
-  const reader = openSource(source, 'source', options);
+  const reader = openSource(source, 'source', { ...options, reading: findsZeros(options) });
   const copy = compressed ? new CompressedCopy(reader, target, rules) : new Copy(reader, target, rules);
   const pace = new Pace(options, size);
-  for (let at = 0; at < size; ) {
-    yield* pace.step(at);
-    const { length, data } = yield* copy.next(at);
-    at += length;
-    if (!data) continue;
-    onData?.(length);
-    yield* pace.spend(length);
+  // What cannot be read is reported in order.
+  const depth = options.salvage || (source.synchronous && target.synchronous) ? 0 : AHEAD;
+  const steps = new Ahead((offset) => copy.step(offset), { size, depth });
+  try {
+    for (let at = 0; at < size; ) {
+      yield* pace.step(at);
+      const { end, data, write } = (yield* steps.next()) as CopyStep;
+      if (write) yield* write();
+      if (data) {
+        onData?.(end - at);
+        yield* pace.spend(end - at);
+      }
+      at = end;
+    }
+  } finally {
+    yield* steps.settle();
   }
   if (compressed) yield* target.finishCompressed();
   yield* target.flush();
@@ -106,7 +125,9 @@ class Copy {
   readonly #rule: SparseRule | undefined;
   /** Zeros in data are looked for. */
   #scan: boolean;
-  readonly #buffer: Uint8Array<ArrayBuffer>;
+  readonly #room: number;
+  /** Buffers that nothing is in. */
+  readonly #free: Uint8Array<ArrayBuffer>[] = [];
 
   constructor(source: Source, target: BlockNode, options: CopyRules) {
     this.#source = source;
@@ -114,51 +135,59 @@ class Copy {
     this.#options = options;
     this.#scan = !options.asIs;
     this.#rule = options.sparse === 0 ? undefined : sparseRule(options.sparse);
-    this.#buffer = new Uint8Array(Math.min(BUFFER, roundUp(source.size, SECTOR)));
+    this.#room = Math.min(BUFFER, roundUp(source.size, SECTOR));
   }
 
-  /** Copies the bytes from `offset` on, as far as one buffer or one run of the source goes; returns how many. */
-  *next(offset: number): Io<{ length: number; data: boolean }> {
+  /** Copies the bytes from `offset` on, as far as one buffer or one run of the source goes: begins to read them, and tells how they are written. */
+  *step(offset: number): Io<CopyStep> {
     const run = yield* this.#source.status(offset, this.#source.size - offset);
-    if (this.#options.topOnly && run.depth > 0) return { length: run.length, data: false };
+    if (this.#options.topOnly && run.depth > 0) return { end: offset + run.length, data: false };
     const start = offset + this.#options.shift;
     if (run.zero && this.#rule) {
       // A step must end now and then so that the job can be cancelled.
       const length = Math.min(run.length, MOST_ZEROS);
-      yield* writing(start, clearTarget(this.#target, start, length, this.#options));
-      return { length, data: false };
+      return { end: offset + length, data: false, write: () => writing(start, clearTarget(this.#target, start, length, this.#options)) };
     }
     if (run.data && run.offset === undefined) this.#scan = true;
     const length = Math.min(run.length, this.#limit(start));
-    yield* this.#copy(offset, length);
-    return { length, data: true };
+    const buffer = this.#free.pop() ?? new Uint8Array(this.#room);
+    const reading = begin(this.#read(offset, buffer.subarray(0, roundUp(length, SECTOR)), length));
+    const write = function* (this: Copy): Io<void> {
+      for (const run of yield* reading.join()) yield* writing(start, this.#write(start, buffer, run));
+      this.#free.push(buffer);
+    };
+    return { end: offset + length, data: true, underWay: reading, write: write.bind(this) };
   }
 
   /** The most data that may be copied at once: a whole buffer, less what keeps its end on a cluster of the target. */
   #limit(start: number): number {
     const unit = this.#target.driver.clusterSize || SECTOR;
-    const whole = roundDown(start + this.#buffer.length, unit) - start;
-    return whole > 0 ? whole : this.#buffer.length;
+    const whole = roundDown(start + this.#room, unit) - start;
+    return whole > 0 ? whole : this.#room;
   }
 
-  *#copy(offset: number, length: number): Io<void> {
-    const sectors = Math.ceil(length / SECTOR);
-    const whole = this.#buffer.subarray(0, sectors * SECTOR);
+  /** Fills a buffer of whole sectors, and tells what is in it. */
+  *#read(offset: number, whole: Uint8Array, length: number): Io<Piece[]> {
+    const scan = this.#scan;
     yield* this.#source.read(offset, whole.subarray(0, length));
+    if (!this.#rule || !scan) return [{ from: 0, to: length, zero: false }];
     whole.fill(0, length);
-    yield* writing(offset + this.#options.shift, this.#write(offset + this.#options.shift, whole, length));
+    let from = 0;
+    return sectorRuns(whole, (offset + this.#options.shift) / SECTOR, this.#rule).map(({ sectors, zero }) => {
+      const piece = { from, to: Math.min(from + sectors * SECTOR, length), zero };
+      from = piece.to;
+      return piece;
+    });
   }
 
-  *#write(start: number, whole: Uint8Array<ArrayBuffer>, length: number): Io<void> {
-    if (!this.#rule || !this.#scan) return yield* this.#target.write(start, whole.subarray(0, length));
-    const words = new Int32Array(whole.buffer, whole.byteOffset, whole.length / 4);
-    for (let sector = 0; sector * SECTOR < whole.length; ) {
-      const run = nextRun(words, sector, start / SECTOR, this.#rule);
-      const from = sector * SECTOR;
-      const to = Math.min((sector + run.sectors) * SECTOR, length);
-      if (run.zero) yield* clearTarget(this.#target, start + from, to - from, this.#options);
-      else yield* this.#target.write(start + from, whole.subarray(from, to));
-      sector += run.sectors;
-    }
+  #write(start: number, buffer: Uint8Array, { from, to, zero }: Piece): Io<void> {
+    return zero ? clearTarget(this.#target, start + from, to - from, this.#options) : this.#target.write(start + from, buffer.subarray(from, to));
   }
+}
+
+/** A part of a buffer, in bytes. */
+interface Piece {
+  readonly from: number;
+  readonly to: number;
+  readonly zero: boolean;
 }

@@ -2,6 +2,7 @@
  * Where a buffer is worth writing: runs of data and runs of zeros, decided sector by sector. A zero run counts only if it is long
  * enough to pay for a hole, and borders lie on multiples of that length where they can, as `qemu-img convert -S` does it. Pure.
  */
+import { isZero } from '../base/bytes.ts';
 import { SECTOR } from '../base/units.ts';
 
 /** A run of whole sectors. */
@@ -24,16 +25,26 @@ export function sparseRule(bytes: number): SparseRule {
   return { minimum, alignment: 2 ** Math.floor(Math.log2(minimum)) };
 }
 
-/** The run that starts at sector `from` of the buffer (whose first sector is number `base` of the disk); `words` is the whole buffer. */
-export function nextRun(words: Int32Array, from: number, base: number, rule: SparseRule): SectorRun {
-  const total = words.length / WORDS;
-  const first = plainRun(words, from, base, rule);
+/** The runs of a buffer of whole sectors, whose first is number `base` of the disk. */
+export function sectorRuns(bytes: Uint8Array, base: number, rule: SparseRule): SectorRun[] {
+  const sectors = new Sectors(bytes);
+  const runs: SectorRun[] = [];
+  for (let at = 0; at < sectors.count; ) {
+    const run = nextRun(sectors, at, base, rule);
+    runs.push(run);
+    at += run.sectors;
+  }
+  return runs;
+}
+
+function nextRun(sectors: Sectors, from: number, base: number, rule: SparseRule): SectorRun {
+  const first = plainRun(sectors, from, base, rule);
   if (first.zero) return first;
-  const minimum = Math.min(rule.minimum, total - from);
+  const minimum = Math.min(rule.minimum, sectors.count - from);
   let used = first.sectors;
   let checked = used;
-  while (from + checked < total) {
-    const run = plainRun(words, from + checked, base, rule);
+  while (from + checked < sectors.count) {
+    const run = plainRun(sectors, from + checked, base, rule);
     checked += run.sectors;
     if (!run.zero) used = checked;
     else if (run.sectors >= minimum) break;
@@ -41,14 +52,11 @@ export function nextRun(words: Int32Array, from: number, base: number, rule: Spa
   return { sectors: used, zero: false };
 }
 
-const WORDS = SECTOR / 4;
-
 /** Sectors alike, with the border to what follows aligned in favour of data. */
-function plainRun(words: Int32Array, from: number, base: number, { alignment }: SparseRule): SectorRun {
-  const total = words.length / WORDS;
-  const zero = sectorIsZero(words, from);
-  let end = from + 1;
-  while (end < total && sectorIsZero(words, end) === zero) end++;
+function plainRun(sectors: Sectors, from: number, base: number, { alignment }: SparseRule): SectorRun {
+  const total = sectors.count;
+  const zero = sectors.zeroAt(from);
+  const end = zero ? sectors.endOfZeros(from) : sectors.endOfData(from);
   if (end === total) return { sectors: end - from, zero };
   const past = (base + end) % alignment;
   if (past === 0) return { sectors: end - from, zero };
@@ -56,8 +64,38 @@ function plainRun(words: Int32Array, from: number, base: number, { alignment }: 
   return { sectors: Math.min(end + alignment - past, total) - from, zero: false };
 }
 
-function sectorIsZero(words: Int32Array, sector: number): boolean {
-  const end = (sector + 1) * WORDS;
-  for (let i = sector * WORDS; i < end; i++) if (words[i] !== 0) return false;
-  return true;
+const WORDS = SECTOR / 4;
+/** Sectors that are looked at together for zeros: comparing them costs a call. */
+const STRIDE = 64;
+
+class Sectors {
+  readonly count: number;
+  readonly #bytes: Uint8Array;
+  readonly #words: Int32Array;
+
+  constructor(bytes: Uint8Array) {
+    this.count = bytes.length / SECTOR;
+    this.#bytes = bytes;
+    this.#words = new Int32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4);
+  }
+
+  zeroAt(sector: number): boolean {
+    const words = this.#words;
+    const end = (sector + 1) * WORDS;
+    for (let i = sector * WORDS; i < end; i++) if (words[i] !== 0) return false;
+    return true;
+  }
+
+  endOfData(from: number): number {
+    let end = from + 1;
+    while (end < this.count && !this.zeroAt(end)) end++;
+    return end;
+  }
+
+  endOfZeros(from: number): number {
+    let end = from + 1;
+    while (end + STRIDE <= this.count && isZero(this.#bytes.subarray(end * SECTOR, (end + STRIDE) * SECTOR))) end += STRIDE;
+    while (end < this.count && this.zeroAt(end)) end++;
+    return end;
+  }
 }

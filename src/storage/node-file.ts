@@ -1,15 +1,16 @@
 /**
- * A file on disk, for Node: the command line and tests. Synchronous. Everything `write` returned for is in the operating system's
+ * A file on disk, for Node: the command line and tests. Synchronous, unless it is to work in the background: then large requests go to Node's
+ * threads, and whoever asks can do something else meanwhile. Everything `write` returned for is in the operating system's
  * hands (it survives the process); `flush` is fsync.
  *
  * Node cannot ask a file system for holes. Where a file occupies less than its size, `map` therefore reads it, and calls a block that is full
  * of zeros zero. Those are its holes, and zeros that were written, which the file system would call data. How much is occupied only
  * decides whether it is worth a look: file systems that compress or write late say less than there is.
  */
-import { closeSync, fstatSync, fsyncSync, ftruncateSync, openSync, readSync, writeSync } from 'node:fs';
+import { closeSync, fstatSync, fsyncSync, ftruncateSync, openSync, read, readSync, write, writeSync } from 'node:fs';
 import { roundDown, roundUp } from '../base/bytes.ts';
 import { asDiskError, DiskError, type ErrorKind } from '../base/errors.ts';
-import type { Io } from '../base/io.ts';
+import { type Io, wait } from '../base/io.ts';
 import { requireWritable, type Storage, type StorageExtent, type StorageOptions, writeZeroes } from './storage.ts';
 
 /** What file systems allocate by, nearly all of them. */
@@ -17,11 +18,15 @@ const BLOCK = 4096;
 const ZEROS = new Uint8Array(BLOCK);
 /** How far one call of `map` reads. */
 const MOST_LOOKED_AT = 16 * 1024 * 1024;
+/** Requests of so many bytes are worth the way to another thread and back. */
+const WORTH_A_THREAD = 128 * 1024;
 
 /** What `nodeFileStorage` takes. */
 export interface NodeFileOptions extends StorageOptions {
   /** `must-not-exist` makes a new file, `truncate` empties one; default: the file must be there. */
   readonly create?: 'must-not-exist' | 'truncate' | 'if-missing';
+  /** Large requests are waited for while other threads deal with them, so the storage is not synchronous. For jobs that do several things at once. */
+  readonly background?: boolean;
 }
 
 /** Opens a file as a storage. Throws `not-found`, `read-only`, `no-space` or `io`, with the path. */
@@ -29,19 +34,20 @@ export function nodeFileStorage(path: string, options: NodeFileOptions = {}): No
   return new NodeFileStorage(path, options);
 }
 
-/** A file on disk as a storage. Synchronous. */
+/** A file on disk as a storage. */
 export class NodeFileStorage implements Storage {
   readonly name: string;
   readonly identity: string;
   readonly readOnly: boolean;
-  readonly synchronous = true;
+  readonly synchronous: boolean;
   readonly mapReads = true;
   readonly #descriptor: number;
   #size: number;
   #open = true;
 
-  constructor(path: string, { readOnly = false, create }: NodeFileOptions) {
+  constructor(path: string, { readOnly = false, create, background = false }: NodeFileOptions) {
     this.name = path;
+    this.synchronous = !background;
     this.readOnly = readOnly;
     this.#descriptor = attempt(path, () => openFile(path, readOnly, create));
     const stat = fstatSync(this.#descriptor);
@@ -55,16 +61,14 @@ export class NodeFileStorage implements Storage {
 
   *read(offset: number, into: Uint8Array): Io<void> {
     const length = Math.max(0, Math.min(into.length, this.#size - offset));
-    attempt(this.name, () => {
-      for (let done = 0; done < length; ) {
-        const count = readSync(this.#descriptor, into, done, length - done, offset + done);
-        if (count === 0) {
-          into.fill(0, done, length);
-          break;
-        }
-        done += count;
+    for (let done = 0; done < length; ) {
+      const count = yield* this.#piece(readingFile, into.subarray(done, length), offset + done);
+      if (count === 0) {
+        into.fill(0, done, length);
+        break;
       }
-    });
+      done += count;
+    }
     if (length < into.length) into.fill(0, length);
   }
 
@@ -72,16 +76,24 @@ export class NodeFileStorage implements Storage {
     requireWritable(this);
     let done = 0;
     try {
-      attempt(this.name, () => {
-        while (done < bytes.length) {
-          const count = writeSync(this.#descriptor, bytes, done, bytes.length - done, offset + done);
-          if (count === 0) throw new DiskError('no-space', `${this.name}: the file system took none of ${bytes.length - done} bytes`);
-          done += count;
-        }
-      });
+      while (done < bytes.length) {
+        const count = yield* this.#piece(writingFile, bytes.subarray(done), offset + done);
+        if (count === 0) throw new DiskError('no-space', `${this.name}: the file system took none of ${bytes.length - done} bytes`);
+        done += count;
+      }
     } finally {
       // Also by a write that failed half-way.
       if (done > 0) this.#size = Math.max(this.#size, offset + done);
+    }
+  }
+
+  /** One call; returns how many bytes it dealt with. */
+  *#piece({ now, later }: FileCall, bytes: Uint8Array, position: number): Io<number> {
+    if (this.synchronous || bytes.length < WORTH_A_THREAD) return attempt(this.name, () => now(this.#descriptor, bytes, position));
+    try {
+      return yield* wait(later(this.#descriptor, bytes, position));
+    } catch (error) {
+      throw diskError(this.name, error);
     }
   }
 
@@ -166,14 +178,39 @@ const KINDS: Readonly<Record<string, ErrorKind>> = {
   EEXIST: 'refused',
 };
 
+/** A call of the file system, in this thread or in another. Both tell how many bytes they dealt with. */
+interface FileCall {
+  now(descriptor: number, bytes: Uint8Array, position: number): number;
+  later(descriptor: number, bytes: Uint8Array, position: number): Promise<number>;
+}
+
+const readingFile: FileCall = {
+  now: (descriptor, bytes, position) => readSync(descriptor, bytes, 0, bytes.length, position),
+  later: (descriptor, bytes, position) =>
+    new Promise((resolve, reject) => {
+      read(descriptor, bytes, 0, bytes.length, position, (error, count) => (error ? reject(error) : resolve(count)));
+    }),
+};
+
+const writingFile: FileCall = {
+  now: (descriptor, bytes, position) => writeSync(descriptor, bytes, 0, bytes.length, position),
+  later: (descriptor, bytes, position) =>
+    new Promise((resolve, reject) => {
+      write(descriptor, bytes, 0, bytes.length, position, (error, count) => (error ? reject(error) : resolve(count)));
+    }),
+};
+
 /** Runs a file operation, turning the system's errors into ours. */
 function attempt<T>(path: string, operation: () => T): T {
   try {
     return operation();
   } catch (error) {
-    if (error instanceof DiskError) throw error;
-    const kind = KINDS[(error as NodeJS.ErrnoException).code ?? ''];
-    if (kind) throw new DiskError(kind, `${path}: ${(error as Error).message}`, { cause: error });
-    throw asDiskError(error, path);
+    throw diskError(path, error);
   }
+}
+
+function diskError(path: string, error: unknown): DiskError {
+  if (error instanceof DiskError) return error;
+  const kind = KINDS[(error as NodeJS.ErrnoException).code ?? ''];
+  return kind ? new DiskError(kind, `${path}: ${(error as Error).message}`, { cause: error }) : asDiskError(error, path);
 }
