@@ -126,7 +126,8 @@ export class Disk implements AsyncDisk {
   }
 
   writeSync(offset: number, bytes: Uint8Array): void {
-    runSync(this.#write(offset, bytes));
+    this.#requireInside(offset, bytes.length);
+    if (!this.node.writeNow(offset, bytes)) runSync(this.node.write(offset, bytes));
   }
 
   /**

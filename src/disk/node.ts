@@ -20,6 +20,7 @@ import { absentRun, type MapRun, ownRun, readsZero } from './map-run.ts';
 import { NodeJobs } from './node-jobs.ts';
 import type { NodeOptions, ZeroOptions } from './node-types.ts';
 import { readRange, readResident } from './read-loop.ts';
+import { writeResident } from './write-loop.ts';
 import { zeroRange, zeroUnit } from './zero-range.ts';
 
 /** A fresh run up to this size is filled in memory and written in one call; more is written around the request's bytes. */
@@ -45,6 +46,8 @@ export class BlockNode implements Storage {
   readonly #options: NodeOptions;
   /** See `ImageDriver.debug`. */
   readonly #debug: ImageDriver['debug'];
+  /** A write is just that: nobody guards, debugs or flushes it, or looks for zeros. */
+  readonly #plainWrites: boolean;
   readonly #ranges = new RangeLock();
   #backing: BlockNode | undefined;
   #closed = false;
@@ -59,6 +62,7 @@ export class BlockNode implements Storage {
     this.#guard = options.guard;
     this.#owned = options.owned;
     this.#onClose = options.onClose;
+    this.#plainWrites = this.cache.writeback && !options.guard && !options.detectZeroes && !this.#debug;
   }
 
   get name(): string {
@@ -113,7 +117,26 @@ export class BlockNode implements Storage {
     }
   }
 
+  /**
+   * Writes like `write` if nothing has to be waited for, or looked at first: nobody is at the range, the tables are in memory, and the storages are
+   * synchronous. False if it is not so: then it is to be written again.
+   */
+  writeNow(offset: number, bytes: Uint8Array): boolean {
+    this.#requireWritable();
+    const { driver } = this;
+    const end = offset + bytes.length;
+    if (!this.#plainWrites || end > this.size || driver.bitmaps?.recording) return false;
+    const unit = driver.clusterSize || 1;
+    if (!this.#ranges.free(roundDown(offset, unit), roundUp(end, unit), true)) return false;
+    try {
+      return writeResident(this, offset, bytes);
+    } finally {
+      this.jobs.changed(offset, bytes.length);
+    }
+  }
+
   *write(offset: number, bytes: Uint8Array): Io<void> {
+    if (this.writeNow(offset, bytes)) return;
     const { detectZeroes } = this.#options;
     if (detectZeroes && isZero(bytes)) return yield* this.zero(offset, bytes.length, { unmap: detectZeroes === 'unmap' });
     yield* this.#change(offset, bytes.length, (start, length) => this.#writeRange(start, bytes.subarray(0, length)));

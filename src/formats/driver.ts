@@ -47,6 +47,16 @@ export interface Placement {
   readonly fresh?: FreshPlacement;
 }
 
+/** A new place that is had and linked without waiting; see `ImageDriver.newPlace`. */
+export interface NewPlace {
+  readonly storage: Storage;
+  readonly hostOffset: number;
+  /** Points the mapping at the place, once the bytes were written. */
+  commit(): void;
+  /** The write failed: gives the place back. */
+  abort(): void;
+}
+
 /** The obligations of a write to a new place. */
 export interface FreshPlacement {
   /**
@@ -278,6 +288,12 @@ export interface ImageDriver {
    * Never waits; nothing, or absent: ask `allocate`.
    */
   inPlace?(offset: number, length: number): Placement | undefined;
+  /**
+   * A new place for all of a small write, if it can be had and linked without waiting, nothing below the image shows there, and nothing has to be
+   * written around it: what the write leaves of the place reads as zero. `commit` or `abort` follows before anything else is asked. Nothing, or
+   * absent: ask `allocate`.
+   */
+  newPlace?(offset: number, length: number): NewPlace | undefined;
   /**
    * Writes one cluster compressed, wherever it was before; `bytes` is the whole cluster, or what the disk's last one has. False if it must be
    * written as it is, because it gets no smaller. Without bytes: nothing more follows, and the file ends on a whole sector. Absent if the image

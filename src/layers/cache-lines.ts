@@ -10,6 +10,8 @@ import { MiB } from '../base/units.ts';
 export const PAGE = 4096;
 /** Bytes of a line. */
 export const LINE = 32 * 1024;
+/** Lines get their memory by so many bytes at a time: those that are taken one after the other then lie one behind the other. */
+const SLAB = MiB;
 /** A cache must be able to hold the largest request that it takes, and others at the same time. */
 const LEAST_LINES = 64;
 
@@ -18,8 +20,9 @@ export const pageBits = (first: number, last: number): number => ((2 << (last - 
 
 /** Neighbouring pages of one storage, kept or forgotten together. */
 export class Line {
-  readonly bytes = new Uint8Array(LINE);
-  owner: CacheLines;
+  readonly bytes: Uint8Array;
+  readonly slab: Slab;
+  owner: CacheLines | undefined;
   index = 0;
   /** Bits of the pages whose bytes are here. */
   valid = 0;
@@ -32,8 +35,29 @@ export class Line {
   newer: Line | undefined;
   older: Line | undefined;
 
-  constructor(owner: CacheLines) {
-    this.owner = owner;
+  constructor(slab: Slab, at: number) {
+    this.slab = slab;
+    this.bytes = new Uint8Array(slab.bytes, at, LINE);
+  }
+
+  /** Whether the bytes of `other` begin in memory where those of this line end. */
+  isBefore(other: Line): boolean {
+    return this.slab === other.slab && this.bytes.byteOffset + LINE === other.bytes.byteOffset;
+  }
+}
+
+/** Memory of neighbouring lines. */
+class Slab {
+  readonly bytes = new ArrayBuffer(SLAB);
+  /** Lines that nobody has; the next to be taken is the last. */
+  readonly spare: Line[] = [];
+
+  constructor() {
+    for (let at = SLAB - LINE; at >= 0; at -= LINE) this.spare.push(new Line(this, at));
+  }
+
+  get unused(): boolean {
+    return this.spare.length === SLAB / LINE;
   }
 }
 
@@ -41,6 +65,8 @@ export class Line {
 export class CacheMemory {
   readonly #capacity: number;
   #lines = 0;
+  /** Slabs with lines that nobody has, those that were added last in use first. */
+  readonly #slabs: Slab[] = [];
   #newest: Line | undefined;
   #oldest: Line | undefined;
   #hand: Line | undefined;
@@ -66,7 +92,7 @@ export class CacheMemory {
   take(owner: CacheLines): Line | undefined {
     let line: Line | undefined;
     if (this.#lines < this.#capacity) {
-      line = new Line(owner);
+      line = this.#spare();
       this.#lines++;
     } else line = this.#evict();
     if (!line) return undefined;
@@ -82,6 +108,22 @@ export class CacheMemory {
   free(line: Line): void {
     this.#unlink(line);
     this.#lines--;
+    const { slab } = line;
+    line.owner = undefined;
+    if (slab.spare.length === 0) this.#slabs.push(slab);
+    slab.spare.push(line);
+    if (slab.unused) this.#slabs.splice(this.#slabs.indexOf(slab), 1);
+  }
+
+  #spare(): Line {
+    let slab = this.#slabs.at(-1);
+    if (!slab) {
+      slab = new Slab();
+      this.#slabs.push(slab);
+    }
+    const line = slab.spare.pop() as Line;
+    if (slab.spare.length === 0) this.#slabs.pop();
+    return line;
   }
 
   #evict(): Line | undefined {
@@ -94,7 +136,7 @@ export class CacheMemory {
       if (line.visited) line.visited = false;
       else {
         this.#unlink(line);
-        line.owner.lost(line);
+        line.owner?.lost(line);
         return line;
       }
     }

@@ -26,7 +26,7 @@ import { FilterStorage } from './filter.ts';
 export interface CacheOptions {
   /** What other caches may share; default one of its own. */
   readonly memory?: CacheMemory;
-  /** Bytes; the storage below grows in steps of this; default 1 MiB. */
+  /** Bytes; the storage below grows in steps of this, of more where it is large already; default 1 MiB. */
   readonly growth?: number;
   /** Changed runs this close are written in one call, with what lies between; default 16 KiB, which costs less than a call. Bytes. */
   readonly mergeGap?: number;
@@ -36,6 +36,11 @@ export interface CacheOptions {
 const LARGE = 128 * KiB;
 /** The most that is written in one call. */
 const WRITE_LIMIT = MiB;
+/** So much of a run that lies in one piece in memory is written as it lies: a call costs less than copying it beside the rest. */
+const DIRECT_LEAST = 256 * KiB;
+/** The storage below grows by this part of its size, if that is more than a step, up to the limit. */
+const GROWTH_PART = 1 / 8;
+const GROWTH_LIMIT = 32 * MiB;
 /** The most that is read ahead. */
 const AHEAD_LIMIT = 512 * KiB;
 /** A reader that skips this much at a time still counts as going on in order. */
@@ -175,6 +180,7 @@ export class CacheStorage extends FilterStorage {
   /** Copies what is here of a range over bytes from below. */
   #overlay(offset: number, bytes: Uint8Array, which: 'valid' | 'dirty'): void {
     this.#lines.each(offset, bytes.length, (line, start, end) => {
+      if (line[which] === 0) return;
       for (const [first, last] of pageRuns(line[which])) {
         const [from, to] = [Math.max(start, first * PAGE), Math.min(end, (last + 1) * PAGE)];
         if (from < to) bytes.set(line.bytes.subarray(from, to), line.index * LINE + from - offset);
@@ -184,16 +190,17 @@ export class CacheStorage extends FilterStorage {
 
   /** Keeps whole pages that were read, as far as there is room, and brings `loaded` up to date with what is newer here. */
   #keep(offset: number, loaded: Uint8Array): void {
-    for (let at = 0; at < loaded.length; at += PAGE) {
+    for (let at = 0; at < loaded.length; ) {
       const index = Math.floor((offset + at) / LINE);
       const start = offset + at - index * LINE;
-      const bit = 1 << (start / PAGE);
-      const page = loaded.subarray(at, at + PAGE);
+      const length = Math.min(LINE - start, loaded.length - at);
       const line = this.#lines.take(index);
-      if (!line) continue;
-      if (line.valid & bit) page.set(line.bytes.subarray(start, start + PAGE));
-      else line.bytes.set(page, start);
-      line.valid |= bit;
+      if (line) {
+        if (line.valid !== 0) this.#overlay(offset + at, loaded.subarray(at, at + length), 'valid');
+        line.bytes.set(loaded.subarray(at, at + length), start);
+        line.valid |= pageBits(start / PAGE, (start + length) / PAGE - 1);
+      }
+      at += length;
     }
   }
 
@@ -207,11 +214,16 @@ export class CacheStorage extends FilterStorage {
     return roundUp(ahead, PAGE);
   }
 
-  /** Takes the bytes if that needs nothing from below: no growth, and no part of a page that is not here. */
+  /** Takes the bytes if that needs nothing from below: no growth that it does not know of, and no part of a page that is not here. */
   #writeHere(offset: number, bytes: Uint8Array): boolean {
     const end = offset + bytes.length;
-    if (this.readOnly || bytes.length >= LARGE || end > this.#size || this.#memory.crowded) return false;
-    return this.#partsHere(offset, end) && this.#put(offset, bytes);
+    if (bytes.length >= LARGE || this.#memory.crowded || this.readOnly) return false;
+    const grows = end > this.#size;
+    // Whoever changes the size meanwhile comes first.
+    if (grows && (bytes.length === 0 || end > this.next.size || this.#below.held)) return false;
+    if (!this.#partsHere(offset, end) || !this.#put(offset, bytes)) return false;
+    if (grows) this.#size = end;
+    return true;
   }
 
   /** The first and the last page, if only a part of them is written. */
@@ -268,8 +280,9 @@ export class CacheStorage extends FilterStorage {
   }
 
   *#grow(end: number): Io<void> {
+    const ahead = roundDown(Math.min(GROWTH_LIMIT, end * GROWTH_PART), this.#growth);
     try {
-      yield* super.truncate(roundUp(end, this.#growth));
+      yield* super.truncate(roundUp(end, this.#growth) + ahead);
     } catch (error) {
       if (!(error instanceof DiskError) || error.kind !== 'no-space') throw error;
       yield* super.truncate(end);
@@ -315,16 +328,46 @@ export class CacheStorage extends FilterStorage {
     if (!this.#lines.changes) return;
     const lines = this.#lines.changed();
     for (const line of lines) line.saving = line.dirty;
-    for (const { start: from, end: to } of this.#runs(lines)) {
-      const bytes = this.#room(to - from);
-      // What lies between changes may have to be read; the rest is newer here.
-      if (!this.#allHere(from, to)) yield* super.read(from, bytes);
-      this.#overlay(from, bytes, 'valid');
-      yield* super.write(from, bytes);
-      this.#lines.each(from, bytes.length, (line, start, end) => {
-        this.#lines.clean(line, line.saving & pageBits(Math.floor(start / PAGE), Math.ceil(end / PAGE) - 1));
-      });
+    for (const { start, end } of this.#runs(lines)) {
+      for (let from = start; from < end; ) {
+        const bytes = this.#asItLies(from, end) ?? (yield* this.#gathered(from, end));
+        const to = from + bytes.length;
+        yield* super.write(from, bytes);
+        this.#lines.each(from, bytes.length, (line, first, stop) => {
+          this.#lines.clean(line, line.saving & pageBits(Math.floor(first / PAGE), Math.ceil(stop / PAGE) - 1));
+        });
+        from = to;
+      }
     }
+  }
+
+  /**
+   * The start of a run, or all of it, if it is here in one piece: no copy is needed then. Only where the storage below has written it when the
+   * call returns, since the next change may come after that.
+   */
+  #asItLies(from: number, to: number): Uint8Array | undefined {
+    if (!this.synchronous) return undefined;
+    const index = Math.floor(from / LINE);
+    const first = this.#lines.get(index);
+    let last = first;
+    let end = from;
+    for (let line = first; line && last && end < to; line = this.#lines.get(Math.floor(end / LINE))) {
+      const start = end - line.index * LINE;
+      const stop = Math.min(LINE, to - line.index * LINE);
+      if ((line !== first && !last.isBefore(line)) || !hasAll(line, start, stop)) break;
+      last = line;
+      end += stop - start;
+    }
+    if (!first || end === from || (end < to && end - from < DIRECT_LEAST)) return undefined;
+    return new Uint8Array(first.bytes.buffer, first.bytes.byteOffset + from - index * LINE, end - from);
+  }
+
+  /** A run in one piece. What lies between changes may have to be read; the rest is newer here. */
+  *#gathered(from: number, to: number): Io<Uint8Array> {
+    const bytes = this.#room(to - from);
+    if (!this.#allHere(from, to)) yield* super.read(from, bytes);
+    this.#overlay(from, bytes, 'valid');
+    return bytes;
   }
 
   /** What to write, each in one call. */
@@ -334,7 +377,7 @@ export class CacheStorage extends FilterStorage {
       for (const [first, last] of pageRuns(line.dirty)) {
         const start = line.index * LINE + first * PAGE;
         const end = Math.min(line.index * LINE + (last + 1) * PAGE, this.#size);
-        const run = runs.at(-1);
+        const run = runs[runs.length - 1];
         const gap = run ? start - run.end : Number.POSITIVE_INFINITY;
         if (run && gap <= this.#mergeGap && end - run.start <= WRITE_LIMIT) run.end = end;
         else runs.push({ start, end });
@@ -364,11 +407,13 @@ function hasAll(line: Line, start: number, end: number): boolean {
 /** The runs of pages in a set of bits, as first and last. */
 function pageRuns(bits: number): [number, number][] {
   const runs: [number, number][] = [];
-  for (let page = 0; page < LINE / PAGE; page++) {
-    if (!(bits & (1 << page))) continue;
-    const run = runs.at(-1);
-    if (run && run[1] === page - 1) run[1] = page;
-    else runs.push([page, page]);
+  for (let left = bits; left !== 0; ) {
+    const first = lowestBit(left);
+    const last = first + lowestBit(~(left >>> first)) - 1;
+    runs.push([first, last]);
+    left &= ~pageBits(first, last);
   }
   return runs;
 }
+
+const lowestBit = (bits: number): number => 31 - Math.clz32(bits & -bits);

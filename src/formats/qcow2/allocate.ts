@@ -12,7 +12,8 @@
  */
 import { divideUp } from '../../base/bytes.ts';
 import type { Io } from '../../base/io.ts';
-import type { Placement } from '../driver.ts';
+import { SECTOR } from '../../base/units.ts';
+import type { NewPlace, Placement } from '../driver.ts';
 import { fatal } from './fatal.ts';
 import { bitRange, type EntryValue } from './layout-l2.ts';
 import { COMPRESSED_HIGH, type CompressedPlace, compressedPlace, entryOffset } from './layout-tables.ts';
@@ -85,6 +86,44 @@ export function mayWriteOver(meta: Metadata, guestOffset: number, hostOffset: nu
   for (let i = 0; i < clusters; i++) if (!shape.copied(entries, first + i)) return false;
   const length = clusters * clusterSize;
   return meta.external || (hostOffset + length < meta.storage.size + clusterSize && meta.overlaps().find(hostOffset, length) === undefined);
+}
+
+/**
+ * See `ImageDriver.newPlace`: `allocate` and its commit for a write inside one cluster of which the image has nothing, with the tables it takes
+ * in memory. Where anything else is the matter, `allocate` finds out what.
+ *
+ * Crash argument. It is `allocate`'s: the cluster is one that no durable entry points at, the entry changes in memory after the bytes went to the
+ * storage, and the flush has its barrier between the two. What the bytes leave of the cluster lies past the end of a sparse file and was never
+ * given to anybody, so that it reads as zero, as it did before.
+ */
+export function newPlace(meta: Metadata, offset: number, length: number): NewPlace | undefined {
+  const { clusterSize, subclusterSize, refcounts, shape } = meta;
+  const within = offset % clusterSize;
+  if (within + length > clusterSize || meta.external || meta.encryption || !atHand(meta)) return undefined;
+  const l1 = meta.l1(Math.floor(offset / meta.l2Coverage));
+  const table = l1.copied ? meta.l2.get(l1.offset) : undefined;
+  const index = Math.floor((offset % meta.l2Coverage) / clusterSize);
+  if (!table || !shape.empty(table.data, index)) return undefined;
+  const place = refcounts.nextFree();
+  if (place === undefined || meta.overlaps().find(place, clusterSize) !== undefined) return undefined;
+  // A file that ends inside a cluster ends on a whole sector.
+  if (length < clusterSize && ((within + length) % SECTOR !== 0 || !meta.handOut(place, clusterSize))) return undefined;
+  refcounts.takeNext(place);
+  return {
+    storage: meta.dataStorage(offset - within, place),
+    hostOffset: place + within,
+    commit() {
+      const allocated = bitRange(Math.floor(within / subclusterSize), divideUp(within + length, subclusterSize));
+      shape.put(table.data, index, { offset: place, copied: true, allocated, zero: 0 });
+      meta.l2.touch(table, index * shape.bytes, (index + 1) * shape.bytes);
+    },
+    abort: () => refcounts.giveBack(place),
+  };
+}
+
+/** Tables in memory may be changed at once: nobody else is at it, there is room for more changes, and nobody wants to hear of them. */
+function atHand({ storage, lock, debug, sound, l2, refcounts }: Metadata): boolean {
+  return storage.synchronous && !lock.held && !debug && sound && !l2.crowded && !refcounts.crowded;
 }
 
 /**

@@ -18,12 +18,13 @@ import type {
   ImageDriver,
   KeyDriver,
   MetadataExtent,
+  NewPlace,
   OpenParameters,
   Placement,
   ResizeOptions,
   SnapshotDriver,
 } from '../driver.ts';
-import { allocate, discard, mayWriteOver, writeEncoded, zero } from './allocate.ts';
+import { allocate, discard, mayWriteOver, newPlace, writeEncoded, zero } from './allocate.ts';
 import { setBacking } from './backing.ts';
 import { Qcow2Bitmaps } from './bitmaps.ts';
 import { decodeCluster, encodeCluster, loadZstd } from './compressed.ts';
@@ -268,6 +269,10 @@ export class Qcow2Image implements ImageDriver {
     const before = offset % meta.clusterSize;
     const clusters = divideUp(before + extent.length, meta.clusterSize);
     return mayWriteOver(meta, offset - before, extent.hostOffset - before, clusters) ? extent : undefined;
+  }
+
+  newPlace(offset: number, length: number): NewPlace | undefined {
+    return this.#metadata.header.backingName ? undefined : newPlace(this.#metadata, offset, length);
   }
 
   *allocate(offset: number, length: number, after?: number): Io<Placement> {

@@ -10,7 +10,7 @@
  */
 import { divideUp, roundUp, setU64be, view } from '../../base/bytes.ts';
 import type { DebugHook } from '../../base/debug-events.ts';
-import { corrupt, DiskError } from '../../base/errors.ts';
+import { assert, corrupt, DiskError } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
 import type { Storage } from '../../storage/storage.ts';
 import { FORMAT, MAX_REFTABLE_BYTES } from './layout.ts';
@@ -155,6 +155,42 @@ export class Refcounts {
       const first = yield* this.#findFree(count);
       if (yield* this.#claim(first, count)) return first * this.#clusterSize;
     }
+  }
+
+  /** Host offset of the free cluster that `allocate` would take, if the block that counts it is in memory. Never waits. */
+  nextFree(): number | undefined {
+    const within = this.#freeIndex % this.blockEntries;
+    const block = this.#residentBlock(this.#freeIndex);
+    if (!block) return undefined;
+    for (let i = within; i < this.blockEntries; i++) {
+      if (getRefcount(block.data, i, this.#order) !== 0) continue;
+      this.#freeIndex += i - within;
+      return this.#freeIndex * this.#clusterSize;
+    }
+    return undefined;
+  }
+
+  /** Takes the cluster that `nextFree` has just named. */
+  takeNext(offset: number): void {
+    const block = this.#residentBlock(this.#freeIndex);
+    assert(block !== undefined && offset === this.#freeIndex * this.#clusterSize, 'a cluster is taken that was not offered');
+    this.#set(block, this.#freeIndex, 1);
+    this.#freeIndex++;
+  }
+
+  /** Gives a cluster back that `takeNext` took, and nothing has happened since. */
+  giveBack(offset: number): void {
+    const cluster = offset / this.#clusterSize;
+    const block = this.#residentBlock(cluster);
+    assert(block !== undefined, 'the block of a cluster just taken is gone');
+    this.#set(block, cluster, 0);
+    this.#freeIndex = Math.min(this.#freeIndex, cluster);
+  }
+
+  #residentBlock(clusterIndex: number): Table | undefined {
+    const index = Math.floor(clusterIndex / this.blockEntries);
+    const offset = index < this.reftableEntries ? this.#blockOffset(index) : 0;
+    return offset === 0 ? undefined : this.#blocks.get(offset);
   }
 
   /** Takes as many of the `count` clusters at `offset` as are free, up to the first that is not. Returns how many. */
