@@ -14,7 +14,7 @@ import type { CheckOptions, CheckResult } from '../driver.ts';
 import { ClusterCounts } from './cluster-counts.ts';
 import { readBitmapTable } from './file-tables.ts';
 import { FORMAT, INCOMPATIBLE } from './layout.ts';
-import { COMPRESSED_HIGH, COPIED_HIGH, encodeSnapshots, entryOffset, l1Reserved, l2Reserved, maxRefcount } from './layout-tables.ts';
+import { COPIED_HIGH, encodeSnapshots, entryOffset, l1Reserved, l2Reserved, maxRefcount } from './layout-tables.ts';
 import type { Metadata } from './metadata.ts';
 import { rebuildRefcounts } from './rebuild.ts';
 import { readL1 } from './shadow.ts';
@@ -23,6 +23,8 @@ import type { Table } from './tables.ts';
 const MAX_MESSAGES = 1000;
 /** Clusters past the end of the file that are worth remembering as named: no rebuilt structure is larger. */
 const MAX_NOTED = 1 << 21;
+/** Stored counts that are looked at together. */
+const MOST_COUNTS = 1 << 16;
 
 /** See `ImageDriver.check`. The caller holds `Metadata.lock`. */
 export function* check(meta: Metadata, options: CheckOptions): Io<CheckResult> {
@@ -87,6 +89,12 @@ interface Fix {
   readonly leaks: boolean;
   readonly errors: boolean;
   readonly missing?: boolean;
+}
+
+/** An L2 table, in memory to stay if it is `resident`. */
+interface LookedAt {
+  readonly data: DataView;
+  readonly resident?: Table;
 }
 
 class CheckRun {
@@ -177,18 +185,33 @@ class CheckRun {
     for (let cluster = 0; cluster < clusters; ) {
       const index = Math.floor(cluster / refcounts.blockEntries);
       const blockEnd = Math.min(clusters, (index + 1) * refcounts.blockEntries);
-      const counts = yield* this.#storedCounts(index, blockEnd - cluster);
-      for (let i = 0; i < counts.length; i++, cluster++) {
-        const stored = counts[i] as number;
-        const references = this.references.get(cluster);
-        if (stored > 0 || references > 0) highest = cluster;
-        if (stored !== references) yield* this.#mismatch(cluster, { stored, references }, fix);
+      while (cluster < blockEnd) {
+        const counts = yield* this.#storedCounts(cluster, blockEnd - cluster);
+        highest = Math.max(highest, this.#lastUsed(cluster, counts));
+        yield* this.#compareRange(cluster, counts, fix);
+        // Of a block that cannot be read, nothing more is said.
+        cluster = counts.length > 0 ? cluster + counts.length : blockEnd;
       }
-      cluster = blockEnd;
       this.#options.onProgress?.(cluster, clusters);
     }
     result.imageEndOffset = (highest + 1) * clusterSize;
     return this.#structureSound;
+  }
+
+  /** The last of the clusters from `first` on that counts or references have; 0 if none is. */
+  #lastUsed(first: number, counts: Float64Array): number {
+    let cluster = first + counts.length - 1;
+    while (cluster >= first && counts[cluster - first] === 0 && (cluster >= this.references.end || this.references.get(cluster) === 0)) cluster--;
+    return cluster < first ? 0 : cluster;
+  }
+
+  /** Compares stored counts of the clusters from `first` on with references. */
+  *#compareRange(first: number, counts: Float64Array, fix: Fix): Io<void> {
+    for (let i = 0; ; i++) {
+      i += this.references.alike(first + i, counts, i);
+      if (i >= counts.length) return;
+      yield* this.#mismatch(first + i, { stored: counts[i] as number, references: this.references.get(first + i) }, fix);
+    }
   }
 
   /** Compares copied flags of the active tables with the stored counts. */
@@ -197,7 +220,7 @@ class CheckRun {
     for (let i = 0; i < meta.l1Size; i++) {
       const { offset, copied, high, low } = meta.l1(i);
       if (offset === 0 || offset + meta.clusterSize > meta.storage.size) continue;
-      const count = yield* this.#countOf(offset);
+      const [count] = yield* this.#countsOf(Math.floor(offset / meta.clusterSize), 1);
       if (count === undefined) continue;
       if ((count === 1) !== copied) {
         this.#flag(`OFLAG_COPIED L2 cluster: l1_index=${i} l1_entry=${hex64(high, low)} refcount=${count}`, repair);
@@ -210,38 +233,51 @@ class CheckRun {
 
   *#compareTableFlags(l1Index: number, repair: boolean): Io<void> {
     const meta = this.#meta;
-    const { shape } = meta;
+    const { shape, l2Entries: end, clusterSize } = meta;
     const table = yield* this.#readTable(meta.l1Offset(l1Index));
-    for (let j = 0; j < meta.l2Entries; j++) {
-      const high = shape.high(table.data, j);
-      const low = shape.low(table.data, j);
-      if ((high & COMPRESSED_HIGH) !== 0 || !shape.placed(table.data, j)) continue;
-      // What is in an external data file is not counted, and never shared.
-      const count = meta.external ? 1 : yield* this.#countOf(entryOffset(high, low));
-      const copied = (high & COPIED_HIGH) !== 0;
-      if (count === undefined || (count === 1) === copied) continue;
-      const mend = repair && table.resident !== undefined;
-      this.#flag(`OFLAG_COPIED data cluster: l2_entry=${hex64(high, low)} refcount=${count}`, mend);
-      if (!mend || !table.resident) continue;
-      table.data.setUint32(j * shape.bytes, (count === 1 ? high | COPIED_HIGH : high & ~COPIED_HIGH) >>> 0);
-      meta.l2.touch(table.resident, j * shape.bytes, (j + 1) * shape.bytes);
+    for (let index = 0; index < end; ) {
+      const next = index + shape.run(table.data, { index, end, clusterSize });
+      if (!shape.compressed(table.data, index) && shape.placed(table.data, index))
+        for (let at = index; at < next; ) at += yield* this.#compareFlagsOfRun(table, at, next - at, repair);
+      index = next;
     }
   }
 
+  /** The same for entries of a run; returns how many it has compared. */
+  *#compareFlagsOfRun({ data, resident }: LookedAt, index: number, length: number, repair: boolean): Io<number> {
+    const { shape, external, clusterSize, l2 } = this.#meta;
+    const copied = shape.copied(data, index);
+    const first = Math.floor(shape.offset(data, index) / clusterSize);
+    // What is in an external data file is not counted, and never shared.
+    const counts = external ? new Float64Array(length).fill(1) : yield* this.#countsOf(first, length);
+    for (let i = 0; i < counts.length; i++) {
+      const count = counts[i] as number;
+      if ((count === 1) === copied) continue;
+      const mend = repair && resident !== undefined;
+      const high = shape.high(data, index + i);
+      this.#flag(`OFLAG_COPIED data cluster: l2_entry=${hex64(high, shape.low(data, index + i))} refcount=${count}`, mend);
+      if (!mend) continue;
+      const at = (index + i) * shape.bytes;
+      data.setUint32(at, (count === 1 ? high | COPIED_HIGH : high & ~COPIED_HIGH) >>> 0);
+      l2.touch(resident, at, at + shape.bytes);
+    }
+    return counts.length || 1;
+  }
+
   /** An L2 table for looking at; as QEMU does, one that is off its cluster too, but that is not kept. */
-  *#readTable(offset: number): Io<{ data: DataView; resident?: Table }> {
+  *#readTable(offset: number): Io<LookedAt> {
     const { l2, storage, clusterSize } = this.#meta;
     if (offset % clusterSize !== 0 && offset + clusterSize <= storage.size) return { data: view(yield* readBytes(storage, offset, clusterSize)) };
     const resident = l2.get(offset) ?? (yield* l2.load(offset));
     return { data: resident.data, resident };
   }
 
-  *#countOf(offset: number): Io<number | undefined> {
+  /** The stored counts of clusters from `first` on, at most `most`; none if the block cannot be read, which was said already. */
+  *#countsOf(first: number, most: number): Io<Float64Array> {
     try {
-      return yield* this.#meta.refcounts.get(Math.floor(offset / this.#meta.clusterSize));
+      return yield* this.#countsFrom(first, most);
     } catch {
-      // The block cannot be read: said already.
-      return undefined;
+      return new Float64Array(0);
     }
   }
 
@@ -267,43 +303,58 @@ class CheckRun {
     }
   }
 
-  #countTable({ data: table, resident }: { data: DataView; resident?: Table }, active: boolean): void {
-    const meta = this.#meta;
-    const { shape } = meta;
+  #countTable(table: LookedAt, active: boolean): void {
+    const { shape, l2Entries: end, clusterSize } = this.#meta;
+    /** Where the cluster that was counted last ends, if the next one that is counted should begin there. */
     let next = 0;
-    for (let i = 0; i < meta.l2Entries; i++) {
-      if (shape.empty(table, i)) continue;
-      if (shape.compressed(table, i)) {
-        this.#countCompressed(table, i, active);
-        continue;
+    for (let index = 0; index < end; ) {
+      const length = shape.run(table.data, { index, end, clusterSize });
+      if (shape.compressed(table.data, index)) this.#countCompressed(table.data, index, active);
+      else if (!shape.empty(table.data, index)) {
+        // Nothing has to be said of any of them, or something of each.
+        const together = this.#sound(table.data, index) ? length : 1;
+        for (let i = 0; i < length; i += together) next = this.#countRun(table, { index: index + i, length: together }, active, next);
       }
-      const high = shape.high(table, i);
-      const low = shape.low(table, i);
-      if (l2Reserved(high, low, meta.header.version)) this.#corruption(`ERROR found l2 entry with reserved bits set: ${hex64(high, low)}`);
-      const offset = entryOffset(high, low);
-      if (!shape.placed(table, i)) {
-        if (shape.contradicts(table, i)) this.#corruption('ERROR: Unallocated cluster has non-zero subcluster allocation map');
-        continue;
-      }
-      if (shape.contradicts(table, i)) this.#corruption(`ERROR offset=${hex(offset)}: Allocated cluster has corrupted subcluster allocation bitmap`);
-      if (offset % meta.clusterSize !== 0) {
-        const empty = shape.allocated(table, i) === 0;
-        const mend = empty && resident !== undefined && this.#options.repair === 'all';
-        const what = `offset=${hex(offset)}: ${empty ? 'Preallocated' : 'Data'} cluster is not properly aligned; L2 entry corrupted.`;
-        this.#flag(what, mend);
-        if (mend) {
-          shape.put(table, i, { offset: 0, copied: false, allocated: 0, zero: shape.zero(table, i) });
-          meta.l2.touch(resident, i * shape.bytes, (i + 1) * shape.bytes);
-          continue;
-        }
-      }
-      if (active) {
-        this.result.allocatedClusters++;
-        if (next !== 0 && offset !== next) this.result.fragmentedClusters++;
-        next = offset + meta.clusterSize;
-      }
-      if (!meta.external) this.#refer(offset, meta.clusterSize);
+      index += length;
     }
+  }
+
+  /** An entry that is as the specification has it. */
+  #sound(table: DataView, index: number): boolean {
+    const { shape, header, clusterSize } = this.#meta;
+    return !l2Reserved(shape.high(table, index), shape.low(table, index), header.version) && !shape.fault(table, index, clusterSize);
+  }
+
+  /** Counts the clusters of entries that go on as the first begins: of several that are sound, or of one. Returns where the last ends. */
+  #countRun({ data: table, resident }: LookedAt, { index, length }: { index: number; length: number }, active: boolean, next: number): number {
+    const meta = this.#meta;
+    const { shape, clusterSize } = meta;
+    const high = shape.high(table, index);
+    const low = shape.low(table, index);
+    if (l2Reserved(high, low, meta.header.version)) this.#corruption(`ERROR found l2 entry with reserved bits set: ${hex64(high, low)}`);
+    const offset = entryOffset(high, low);
+    const contradicts = shape.contradicts(table, index);
+    if (!shape.placed(table, index)) {
+      if (contradicts) this.#corruption('ERROR: Unallocated cluster has non-zero subcluster allocation map');
+      return next;
+    }
+    if (contradicts) this.#corruption(`ERROR offset=${hex(offset)}: Allocated cluster has corrupted subcluster allocation bitmap`);
+    if (offset % clusterSize !== 0) {
+      const empty = shape.allocated(table, index) === 0;
+      const mend = empty && resident !== undefined && this.#options.repair === 'all';
+      const what = `offset=${hex(offset)}: ${empty ? 'Preallocated' : 'Data'} cluster is not properly aligned; L2 entry corrupted.`;
+      this.#flag(what, mend);
+      if (mend) {
+        shape.put(table, index, { offset: 0, copied: false, allocated: 0, zero: shape.zero(table, index) });
+        meta.l2.touch(resident, index * shape.bytes, (index + 1) * shape.bytes);
+        return next;
+      }
+    }
+    if (!meta.external) this.#referEach(offset, length);
+    if (!active) return next;
+    this.result.allocatedClusters += length;
+    if (next !== 0 && offset !== next) this.result.fragmentedClusters++;
+    return offset + length * clusterSize;
   }
 
   #countCompressed(table: DataView, index: number, active: boolean): void {
@@ -330,9 +381,8 @@ class CheckRun {
 
   #countRefcountBlocks(): void {
     const { refcounts, clusterSize } = this.#meta;
-    for (let i = 0; i < refcounts.reftableEntries; i++) {
+    for (const i of refcounts.entriesInUse()) {
       const { offset, reserved } = refcounts.rawBlockOffset(i);
-      if (offset === 0 && !reserved) continue;
       const unsound = (message: string) => {
         this.#corruption(message);
         this.#structureSound = false;
@@ -361,7 +411,15 @@ class CheckRun {
       return;
     }
     const last = Math.floor((offset + length - 1) / clusterSize);
-    for (let cluster = Math.floor(offset / clusterSize); cluster <= last; cluster++) this.references.add(cluster);
+    const first = Math.floor(offset / clusterSize);
+    this.references.addRange(first, last + 1 - first);
+  }
+
+  /** The same for clusters one by one, so that each that lies past the end is told of. */
+  #referEach(offset: number, clusters: number): void {
+    const { clusterSize, storage } = this.#meta;
+    if (offset + clusters * clusterSize <= storage.size) this.#refer(offset, clusters * clusterSize);
+    else for (let i = 0; i < clusters; i++) this.#refer(offset + i * clusterSize, clusterSize);
   }
 
   #notePastEnd(offset: number, length: number): void {
@@ -370,17 +428,23 @@ class CheckRun {
     for (let cluster = Math.max(this.#fileClusters, Math.floor(offset / clusterSize)); cluster < end; cluster++) this.#pastEnd.add(cluster);
   }
 
-  /** Counts as stored in refcount block `index` for its clusters, at most `most`. */
-  *#storedCounts(index: number, most: number): Io<Float64Array> {
-    const { refcounts } = this.#meta;
+  /** The stored counts of clusters from `first` on, some of the `rest` that its refcount block counts. None if that cannot be read. */
+  *#storedCounts(first: number, rest: number): Io<Float64Array> {
     try {
-      return yield* refcounts.countsOf(index, most);
+      return yield* this.#countsFrom(first, Math.min(rest, MOST_COUNTS));
     } catch (error) {
       // One finding for each cluster, as QEMU has it, but one line.
-      this.result.checkErrors += most;
-      this.say(`Can't get refcount for cluster ${index * refcounts.blockEntries}: ${asDiskError(error, 'refcount block').message}`);
+      this.result.checkErrors += rest;
+      this.say(`Can't get refcount for cluster ${first}: ${asDiskError(error, 'refcount block').message}`);
       return new Float64Array(0);
     }
+  }
+
+  /** The stored counts of clusters from `first` on, as far as its refcount block goes, at most `most`. */
+  #countsFrom(first: number, most: number): Io<Float64Array> {
+    const { refcounts } = this.#meta;
+    const from = first % refcounts.blockEntries;
+    return refcounts.countsOf((first - from) / refcounts.blockEntries, most, from);
   }
 
   *#mismatch(cluster: number, { stored, references }: { stored: number; references: number }, fix: Fix): Io<void> {

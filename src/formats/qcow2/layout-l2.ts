@@ -104,6 +104,26 @@ export class EntryShape {
     return this.subclusters === 1 || (table.getUint32(at + 8) === 0 && table.getUint32(at + 12) === 0);
   }
 
+  /**
+   * How many entries from `index` on, below `end`, go on as the first begins: all of them empty, or alike in every bit but for a place that
+   * moves on by a cluster. At least 1.
+   */
+  run(table: DataView, { index, end, clusterSize }: { index: number; end: number; clusterSize: number }): number {
+    const { bytes } = this;
+    const start = index * bytes;
+    const high = table.getUint32(start);
+    let low = table.getUint32(start + 4);
+    if ((high & COMPRESSED_HIGH) !== 0) return 1;
+    const step = entryOffset(high, low) === 0 ? 0 : clusterSize;
+    let at = start + bytes;
+    for (const past = end * bytes; at < past; at += bytes) {
+      low += step;
+      if (table.getUint32(at + 4) !== low || table.getUint32(at) !== high) break;
+      if (bytes > 8 && (table.getUint32(at + 8) !== table.getUint32(start + 8) || table.getUint32(at + 12) !== table.getUint32(start + 12))) break;
+    }
+    return at / bytes - index;
+  }
+
   /** Bytes of the cluster are in this image, as they are or compressed. */
   holdsData(table: DataView, index: number): boolean {
     return this.compressed(table, index) || this.allocated(table, index) !== 0;

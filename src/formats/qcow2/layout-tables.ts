@@ -85,6 +85,12 @@ export function getRefcount(block: DataView, index: number, order: number): numb
   }
 }
 
+/** Reads entries from `index` on, as many as `into` takes. */
+export function getRefcounts(block: DataView, index: number, order: number, into: Float64Array): void {
+  if (order === 4) for (let i = 0; i < into.length; i++) into[i] = block.getUint16((index + i) * 2);
+  else for (let i = 0; i < into.length; i++) into[i] = getRefcount(block, index + i, order);
+}
+
 /** Writes entry `index` of a refcount block; `value` fits the width. */
 export function setRefcount(block: DataView, index: number, order: number, value: number): void {
   switch (order) {

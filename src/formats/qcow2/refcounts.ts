@@ -14,7 +14,7 @@ import { assert, corrupt, DiskError } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
 import type { Storage } from '../../storage/storage.ts';
 import { FORMAT, MAX_REFTABLE_BYTES } from './layout.ts';
-import { entryOffset, getRefcount, maxRefcount, setRefcount } from './layout-tables.ts';
+import { entryOffset, getRefcount, getRefcounts, maxRefcount, setRefcount } from './layout-tables.ts';
 import { type Table, TableCache } from './tables.ts';
 
 const CACHE_BYTES = 8 * 1024 * 1024;
@@ -100,17 +100,23 @@ export class Refcounts {
   }
 
   /** Host offset of refcount block `index`, 0 if there is none; low bits that should be 0 included. */
-  rawBlockOffset(index: number): { offset: number; reserved: boolean } {
+  rawBlockOffset(index: number): { readonly offset: number; readonly reserved: boolean } {
     const low = this.#reftable.getUint32(index * 8 + 4);
     return { offset: this.#blockOffset(index), reserved: (low & 0x1ff) !== 0 };
   }
 
   /** Host offsets of all refcount blocks. */
   *blockOffsets(): Generator<number> {
-    for (let index = 0; index < this.reftableEntries; index++) {
+    for (const index of this.entriesInUse()) {
       const offset = this.#blockOffset(index);
       if (offset !== 0) yield offset;
     }
+  }
+
+  /** Entries of the refcount table that are not 0. */
+  *entriesInUse(): Generator<number> {
+    const table = this.#reftable;
+    for (let at = 0; at < table.byteLength; at += 8) if (table.getUint32(at + 4) !== 0 || table.getUint32(at) !== 0) yield at / 8;
   }
 
   /** The refcount table's bytes, for a copy. */
@@ -131,11 +137,11 @@ export class Refcounts {
     return offset === 0 ? undefined : (this.#blocks.get(offset) ?? (yield* this.#blocks.load(offset)));
   }
 
-  /** The stored counts of the first `most` clusters of refcount block `index`. */
-  *countsOf(index: number, most: number): Io<Float64Array> {
-    const counts = new Float64Array(Math.min(most, this.blockEntries));
+  /** The stored counts of the clusters that refcount block `index` counts, from its entry `from` on, at most `most`. */
+  *countsOf(index: number, most: number, from = 0): Io<Float64Array> {
+    const counts = new Float64Array(Math.min(most, this.blockEntries - from));
     const block = yield* this.loadBlock(index);
-    if (block) for (let i = 0; i < counts.length; i++) counts[i] = getRefcount(block.data, i, this.#order);
+    if (block) getRefcounts(block.data, from, this.#order, counts);
     return counts;
   }
 
