@@ -9,6 +9,9 @@ import { sizeArgument, wholeSectors } from './sizes.ts';
 import { Failure, type Terminal } from './terminal.ts';
 import { requestText } from './words.ts';
 
+/** Characters of lines that wait to be printed. */
+const MOST_KEPT = 16 * 1024;
+
 /** A run as it is printed. */
 type Entry = Pick<MapRun, 'start' | 'length' | 'depth' | 'present' | 'zero' | 'data' | 'offset' | 'file'>;
 
@@ -37,32 +40,55 @@ export async function run(terminal: Terminal, args: readonly string[]): Promise<
   const output = outputFormat(options);
   return withImages(terminal, async (images) => {
     const image = await images.open({ path, format: options.last('f'), imageOpts: options.has('image-opts'), readOnly: true });
+    const lines = new Lines(terminal);
     try {
-      if (output === 'json') await printJson(terminal, image, start, length);
-      else await printTable(terminal, image, start, length);
+      if (output === 'json') await printJson(lines, image, start, length);
+      else await printTable(lines, image, start, length);
       return 0;
     } catch (error) {
       throw error instanceof DiskError ? new Failure(`Could not read file metadata: ${requestText(error)}`) : error;
+    } finally {
+      lines.print();
     }
   });
 }
 
-async function printTable(terminal: Terminal, image: OpenImage, start: number, length: number): Promise<void> {
-  terminal.out(`${'Offset'.padEnd(16)}${'Length'.padEnd(16)}${'Mapped to'.padEnd(16)}File\n`);
+async function printTable(lines: Lines, image: OpenImage, start: number, length: number): Promise<void> {
+  lines.add(`${'Offset'.padEnd(16)}${'Length'.padEnd(16)}${'Mapped to'.padEnd(16)}File\n`);
   const hex = (value: number) => (value === 0 ? '0' : `0x${value.toString(16)}`).padEnd(16);
   for await (const entry of entries(image, start, length)) {
     if (entry.data && entry.offset === undefined) throw new Failure('File contains external, encrypted or compressed clusters.');
     if (entry.data && !entry.zero)
-      terminal.out(`${hex(entry.start)}${hex(entry.length)}${hex(entry.offset ?? 0)}${entry.file ?? image.disk.shownFiles[entry.depth]}\n`);
+      lines.add(`${hex(entry.start)}${hex(entry.length)}${hex(entry.offset ?? 0)}${entry.file ?? image.disk.shownFiles[entry.depth]}\n`);
   }
 }
 
-async function printJson(terminal: Terminal, image: OpenImage, start: number, length: number): Promise<void> {
-  terminal.out('[');
+/** Lines that are printed many at a time: printing takes longer than finding a run. */
+class Lines {
+  readonly #terminal: Terminal;
+  #text = '';
+
+  constructor(terminal: Terminal) {
+    this.#terminal = terminal;
+  }
+
+  add(line: string): void {
+    this.#text += line;
+    if (this.#text.length >= MOST_KEPT) this.print();
+  }
+
+  print(): void {
+    if (this.#text !== '') this.#terminal.out(this.#text);
+    this.#text = '';
+  }
+}
+
+async function printJson(lines: Lines, image: OpenImage, start: number, length: number): Promise<void> {
+  lines.add('[');
   const end = Math.min(start + length, wholeSectors(image.disk.size));
   // A disk of no bytes still has one entry, as QEMU prints it.
-  if (end <= start) terminal.out(`${jsonEntry({ start, length: 0, depth: 0, present: false, zero: false, data: false })}]\n`);
-  for await (const entry of entries(image, start, length)) terminal.out(`${jsonEntry(entry)}${entry.start + entry.length < end ? ',' : ']'}\n`);
+  if (end <= start) lines.add(`${jsonEntry({ start, length: 0, depth: 0, present: false, zero: false, data: false })}]\n`);
+  for await (const entry of entries(image, start, length)) lines.add(`${jsonEntry(entry)}${entry.start + entry.length < end ? ',' : ']'}\n`);
 }
 
 function jsonEntry({ start, length, depth, present, zero, data, offset }: Entry): string {

@@ -450,6 +450,7 @@ function runAt(
     const zeroes = shape.zero(table, at);
     const alike = (data ? allocated : ~allocated) & (zero ? zeroes : ~zeroes);
     const count = compressed ? shape.subclusters : Math.min(shape.subclusters, from + onesFrom(alike, from));
+    if (count === shape.subclusters && from === 0 && at + 1 < last) at += shape.run(table, { index: at, end: last, clusterSize }) - 1;
     // A cluster that does not begin alike adds nothing.
     const end = at * clusterSize + count * subclusterSize;
     at++;

@@ -8,10 +8,11 @@
  * A new refcount block, and the block that counts it, are durable before the refcount table points at it; a grown refcount
  * table is durable, with the blocks that count it, before the one header write that switches to it.
  */
-import { divideUp, roundUp, setU64be, view } from '../../base/bytes.ts';
+import { divideUp, isZero, roundUp, setU64be, view } from '../../base/bytes.ts';
 import type { DebugHook } from '../../base/debug-events.ts';
 import { assert, corrupt, DiskError } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
+import { SECTOR } from '../../base/units.ts';
 import type { Storage } from '../../storage/storage.ts';
 import { FORMAT, MAX_REFTABLE_BYTES } from './layout.ts';
 import { entryOffset, getRefcount, getRefcounts, maxRefcount, setRefcount } from './layout-tables.ts';
@@ -116,7 +117,12 @@ export class Refcounts {
   /** Entries of the refcount table that are not 0. */
   *entriesInUse(): Generator<number> {
     const table = this.#reftable;
-    for (let at = 0; at < table.byteLength; at += 8) if (table.getUint32(at + 4) !== 0 || table.getUint32(at) !== 0) yield at / 8;
+    for (let start = 0; start < table.byteLength; start += SECTOR) {
+      // Nearly all of a table is empty.
+      const part = new DataView(table.buffer, table.byteOffset + start, SECTOR);
+      if (isZero(new Uint8Array(part.buffer, part.byteOffset, SECTOR))) continue;
+      for (let at = 0; at < SECTOR; at += 8) if (part.getUint32(at + 4) !== 0 || part.getUint32(at) !== 0) yield (start + at) / 8;
+    }
   }
 
   /** The refcount table's bytes, for a copy. */
