@@ -63,7 +63,9 @@ class Slab {
 
 /** What the block caches of one engine share. */
 export class CacheMemory {
-  readonly #capacity: number;
+  readonly #bytes: number;
+  #charged = 0;
+  #capacity: number;
   #lines = 0;
   /** Slabs with lines that nobody has, those that were added last in use first. */
   readonly #slabs: Slab[] = [];
@@ -73,9 +75,15 @@ export class CacheMemory {
   /** Lines with changes. @internal */
   dirty = 0;
 
-  /** `bytes`: the most that lines may take; default 64 MiB, at least 2 MiB. */
+  /** `bytes`: the most that lines, and what is charged, may take; default 64 MiB. For lines there are always 2 MiB. */
   constructor(bytes: number = 64 * MiB) {
-    this.#capacity = Math.max(LEAST_LINES, Math.floor(bytes / LINE));
+    this.#bytes = bytes;
+    this.#capacity = this.#room();
+  }
+
+  /** Bytes in use, by lines and by what was charged. */
+  get used(): number {
+    return this.#lines * LINE + this.#charged;
   }
 
   /** Whether a line can be had. */
@@ -91,6 +99,7 @@ export class CacheMemory {
   /** A line for `owner`, new or taken from whoever has it; none if every line has changes. @internal */
   take(owner: CacheLines): Line | undefined {
     let line: Line | undefined;
+    this.#shrink();
     if (this.#lines < this.#capacity) {
       line = this.#spare();
       this.#lines++;
@@ -107,6 +116,10 @@ export class CacheMemory {
   /** Takes back a line that its owner has forgotten. @internal */
   free(line: Line): void {
     this.#unlink(line);
+    this.#giveUp(line);
+  }
+
+  #giveUp(line: Line): void {
     this.#lines--;
     const { slab } = line;
     line.owner = undefined;
@@ -124,6 +137,25 @@ export class CacheMemory {
     const line = slab.spare.pop() as Line;
     if (slab.spare.length === 0) this.#slabs.pop();
     return line;
+  }
+
+  /** Takes memory from the lines, or gives it back where `bytes` is negative. Lines with changes stay until they are saved. @internal */
+  charge(bytes: number): void {
+    this.#charged += bytes;
+    this.#capacity = this.#room();
+    this.#shrink();
+  }
+
+  #shrink(): void {
+    while (this.#lines > this.#capacity) {
+      const line = this.#evict();
+      if (!line) return;
+      this.#giveUp(line);
+    }
+  }
+
+  #room(): number {
+    return Math.max(LEAST_LINES, Math.floor((this.#bytes - this.#charged) / LINE));
   }
 
   #evict(): Line | undefined {
@@ -160,9 +192,16 @@ export class CacheLines {
   readonly #byIndex = new Map<number, Line>();
   readonly #dirty = new Set<Line>();
   #last: Line | undefined;
+  #charged = 0;
 
   constructor(memory: CacheMemory) {
     this.#memory = memory;
+  }
+
+  /** Notes what is kept above of the same bytes. */
+  charge(bytes: number): void {
+    this.#charged += bytes;
+    this.#memory.charge(bytes);
   }
 
   /** Whether any line has changes. */
@@ -198,8 +237,9 @@ export class CacheLines {
     if (this.#last === line) this.#last = undefined;
   }
 
-  /** Gives every line back, changes included. */
+  /** Gives every line back, changes included, and what was charged. */
   clear(): void {
+    this.charge(-this.#charged);
     for (const line of this.#byIndex.values()) {
       this.clean(line, line.dirty);
       this.#memory.free(line);

@@ -18,7 +18,7 @@ import { finished, type Io } from '../base/io.ts';
 import { Mutex } from '../base/locks.ts';
 import type { ByteRange } from '../base/ranges.ts';
 import { KiB, MiB } from '../base/units.ts';
-import { requireWritable, type Storage, type StorageExtent, writeZeroes } from '../storage/storage.ts';
+import { type MemoryBudget, requireWritable, type Storage, type StorageExtent, writeZeroes } from '../storage/storage.ts';
 import { CacheLines, CacheMemory, LINE, type Line, PAGE, pageBits } from './cache-lines.ts';
 import { FilterStorage } from './filter.ts';
 
@@ -74,6 +74,11 @@ export class CacheStorage extends FilterStorage {
 
   override get size(): number {
     return this.#size;
+  }
+
+  /** What others keep of the bytes takes room from the lines: tables and data share the memory. */
+  override get memory(): MemoryBudget {
+    return this.#lines;
   }
 
   override read(offset: number, into: Uint8Array): Io<void> {

@@ -1,6 +1,6 @@
 /** A layer that changes nothing: every verb goes to the storage below. Layers extend it and say only what they do differently. */
 import type { Io } from '../base/io.ts';
-import type { Storage, StorageExtent } from '../storage/storage.ts';
+import type { MemoryBudget, Storage, StorageExtent } from '../storage/storage.ts';
 
 /** Passes everything on to `next`. */
 export class FilterStorage implements Storage {
@@ -33,6 +33,10 @@ export class FilterStorage implements Storage {
 
   get mapReads(): boolean {
     return this.next.mapReads ?? false;
+  }
+
+  get memory(): MemoryBudget | undefined {
+    return this.next.memory;
   }
 
   /** A layer asks below for what it is asked for; one that does not says so. */

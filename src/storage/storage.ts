@@ -67,10 +67,18 @@ export interface Storage {
   abandon?(): void;
   /** Whether writes may use the room that is kept free for what must work on a full disk. Missing where none is kept. */
   spendReserve?(allowed: boolean): void;
+  /** What copies of these bytes that are kept above are to be charged to, until `close`. Missing where nobody counts. */
+  readonly memory?: MemoryBudget | undefined;
   /** To be told of what the image that lies here is about to do; undefined unless somebody debugs it. Layers do not pass it on. */
   readonly debugEvent?: DebugHook | undefined;
   /** Bytes the storage really occupies, where that differs from `size`. */
   allocatedSize?(): Io<number>;
+}
+
+/** A bounded memory that several keepers of copies share. */
+export interface MemoryBudget {
+  /** Notes that somebody keeps so many bytes more, or fewer where it is negative. Never refuses: others get by with less. */
+  charge(bytes: number): void;
 }
 
 /** Options shared by the storage constructors. */

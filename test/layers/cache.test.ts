@@ -3,6 +3,7 @@ import { describe, expect, test } from 'vitest';
 import { DiskError } from '../../src/base/errors.ts';
 import { type Io, runAsync, runSync } from '../../src/base/io.ts';
 import { KiB, MiB } from '../../src/base/units.ts';
+import { createDisk, openDisk } from '../../src/disk/open.ts';
 import { CacheStorage } from '../../src/layers/cache.ts';
 import { CacheMemory } from '../../src/layers/cache-lines.ts';
 import { FilterStorage } from '../../src/layers/filter.ts';
@@ -128,6 +129,30 @@ test('caches share their memory, and give it back', () => {
     expect(Buffer.compare(runSync(readBytes(cache.next, 0, 3 * MiB)), wanted[which] as Uint8Array)).toBe(0);
   }
   expect(memory.dirty).toBe(0);
+});
+
+test('the tables of an image take their memory from the lines, and give it back', async () => {
+  const memory = new CacheMemory(8 * MiB);
+  const file = memoryStorage();
+  const reach = 8192 * 64 * KiB;
+  const created = await createDisk(file, { format: 'qcow2', size: 12 * reach });
+  for (let table = 0; table < 12; table++) await created.write(table * reach, pattern(64 * KiB, table));
+  await created.flush();
+  const below = new Watched(memoryStorage({ bytes: pattern(8 * MiB, 1) }));
+  const filler = new CacheStorage(below, { memory });
+  for (let at = 0; at < 8 * MiB; at += 16 * KiB) runSync(readBytes(filler, at, 16 * KiB));
+  expect(memory.used).toBe(8 * MiB);
+  const disk = await openDisk(new CacheStorage(file, { memory }), { format: 'qcow2' });
+  // Each write brings a whole table into memory.
+  for (let table = 0; table < 12; table++) disk.writeSync(table * reach, pattern(4096, table));
+  disk.flushSync();
+  expect(memory.used).toBeLessThanOrEqual(8 * MiB);
+  below.calls.length = 0;
+  for (let at = 0; at < 8 * MiB; at += 32 * KiB) runSync(readBytes(filler, at, 16 * KiB));
+  expect(below.calls.length).toBeGreaterThan(0);
+  await disk.close();
+  runSync(filler.close());
+  expect(memory.used).toBe(0);
 });
 
 describe('room', () => {

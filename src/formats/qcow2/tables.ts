@@ -3,7 +3,8 @@
  * the flush in metadata.ts writes them in its order; only unchanged ones are forgotten when the budget is used up.
  *
  * Who only looks something up gets by with a slice of a table, so that looking all over a large image reads and keeps little. A slice is as
- * the file is: a table is either in memory as a whole, which is where changes are, or in slices. Both share the budget.
+ * the file is: a table is either in memory as a whole, which is where changes are, or in slices. Both share the budget,
+ * and are charged to the memory that the storage below shares with others, if it does.
  */
 import { roundDown, roundUp, view } from '../../base/bytes.ts';
 import type { DebugEvent } from '../../base/debug-events.ts';
@@ -52,6 +53,8 @@ export class TableCache {
   readonly #tables: Lru<number, Table>;
   readonly #slices: Lru<number, Slice>;
   readonly #dirty = new Set<Table>();
+  /** Bytes that the storage's memory knows of. */
+  #charged = 0;
 
   /** `what` names the table in errors; `budget` is bytes. */
   constructor(storage: Storage, { tableSize, what, budget }: { tableSize: number; what: keyof typeof EVENTS; budget: number }) {
@@ -108,6 +111,7 @@ export class TableCache {
     if (this.#tables.peek(offset)) return;
     this.#makeRoom(bytes.length);
     this.#slices.set(offset + within, { data: view(bytes), used: false });
+    this.#charge();
   }
 
   #requirePlace(offset: number): void {
@@ -140,6 +144,7 @@ export class TableCache {
     if (!table) return;
     this.#dirty.delete(table);
     this.#tables.delete(offset);
+    this.#charge();
   }
 
   /** Forgets everything, changed or not. */
@@ -147,6 +152,7 @@ export class TableCache {
     this.#dirty.clear();
     this.#tables.clear();
     this.#slices.clear();
+    this.#charge();
   }
 
   /** True if some changed table is already pointed at on disk. */
@@ -176,7 +182,14 @@ export class TableCache {
     this.#dropSlices(table.offset);
     this.#makeRoom(this.#tableSize);
     this.#tables.set(table.offset, table);
+    this.#charge();
     return table;
+  }
+
+  #charge(): void {
+    const bytes = this.#tables.size * this.#tableSize + this.#slices.size * this.sliceSize;
+    if (bytes !== this.#charged) this.#storage.memory?.charge(bytes - this.#charged);
+    this.#charged = bytes;
   }
 
   #dropSlices(offset: number): void {
