@@ -7,6 +7,7 @@
  * - Bytes that are not saved never leave: `dirty` were written since the last save began, `saving` are part of a save
  *   that has not reached its flush. Everything else is forgotten, least recently used first, above the capacity.
  * - A load that fails leaves its reads waiting; `retry` loads again.
+ * - Memory is used again: in a browser, bytes that were never touched before take ten times as long to fill as others.
  */
 import { isZero } from '../base/bytes.ts';
 import { Lru } from '../base/lru.ts';
@@ -31,10 +32,15 @@ export interface BlockCacheOptions {
   readonly onLoadError: (error: unknown, range: { offset: number; length: number }) => void;
 }
 
+const NONE: readonly number[] = [];
 /** The most that one load asks of the disk. */
 const LOAD_LIMIT = 1024 * 1024;
+/** Loads ahead of a reader that goes on and on are of this size, so that it uses one while others are under way. */
+const AHEAD_PIECE = LOAD_LIMIT / 2;
 /** Sequential readers that are told apart. */
 const STREAMS = 4;
+/** Bytes of forgotten blocks, and of loads that have ended, that are kept to be used again. */
+const SPARE = 2 * LOAD_LIMIT;
 
 class Block {
   readonly index: number;
@@ -60,6 +66,12 @@ class Block {
     this.bytes = bytes;
   }
 
+  /** Calls who waits with zeros for what is not known. */
+  giveUp(): void {
+    if (!this.loaded) for (const { start, end } of this.written.gaps(0, this.bytes.length)) this.bytes.fill(0, start, end);
+    this.#answer();
+  }
+
   get unsaved(): boolean {
     return !this.dirty.empty || !this.saving.empty;
   }
@@ -81,6 +93,10 @@ class Block {
   complete(): void {
     this.loaded = true;
     this.written.clear();
+    this.#answer();
+  }
+
+  #answer(): void {
     const { waiters } = this;
     this.waiters = [];
     for (const waiter of waiters) waiter();
@@ -101,12 +117,21 @@ export class BlockCache {
   #blocks: Lru<number, Block>;
   /** Blocks with `dirty` or `saving` bytes. */
   readonly #unsaved = new Set<Block>();
-  /** Of the latest readers: where each would go on, and the bytes that it has read in sequence. */
+  /** Of the latest readers: where each would go on, the bytes that it has read in sequence, and how far it was read ahead of. */
   readonly #nexts = new Float64Array(STREAMS).fill(-1);
   readonly #sequences = new Float64Array(STREAMS);
-  #stream = 0;
+  readonly #asked = new Float64Array(STREAMS);
+  #latest = 0;
+  /** Memory of forgotten blocks. */
+  readonly #spareBlocks: Uint8Array[] = [];
+  /** Memory of loads that have ended, `LOAD_LIMIT` bytes each. */
+  readonly #spareLoads: Uint8Array[] = [];
+  /** What the latest answer from more than one block was put together in. */
+  #spareRoom: Uint8Array | undefined;
   /** The block that was asked for last. */
   #recent: Block | undefined;
+  /** Answers that somebody is looking at in their blocks. */
+  #lent = 0;
 
   constructor(options: BlockCacheOptions) {
     this.#options = options;
@@ -129,21 +154,24 @@ export class BlockCache {
   }
 
   /**
-   * The bytes, if all of them are here and in one block; valid until the next call. This is what a guest waits for most often: nothing is
-   * made for it but the view.
+   * Calls `done` with the bytes, which are only valid during the call, if all of them are here and in one block; returns whether they were. This
+   * is what a guest waits for most often: nothing is made for it but the view.
    */
-  here(offset: number, length: number): Uint8Array | undefined {
+  here(offset: number, length: number, done: (bytes: Uint8Array) => void): boolean {
     const { blockSize } = this.#options;
     const index = Math.floor(offset / blockSize);
     const start = offset - index * blockSize;
     const end = start + length;
     const block = this.#recent?.index === index ? this.#recent : this.#blocks.peek(index);
-    if (block === undefined || end > block.bytes.length || !(block.loaded || block.has(start, end))) return undefined;
+    if (block === undefined || end > block.bytes.length || !(block.loaded || block.has(start, end))) return false;
     block.used = true;
     this.#recent = block;
-    const ahead = this.#observe(offset, length);
-    if (ahead > 0) this.#prefetch(index, ahead);
-    return block.bytes.subarray(start, end);
+    this.#lent++;
+    done(block.bytes.subarray(start, end));
+    this.#lent--;
+    const stream = this.#observe(offset, length);
+    if (this.#sequences[stream] !== 0) this.#readAhead(stream);
+    return true;
   }
 
   /**
@@ -152,13 +180,17 @@ export class BlockCache {
    */
   read(offset: number, length: number, done: (bytes: Uint8Array) => void): boolean {
     const pieces = this.#pieces(offset, length);
-    const ahead = this.#observe(offset, length);
-    const out = new Uint8Array(length);
+    const stream = this.#observe(offset, length);
+    const room = this.#room(offset, length);
+    const out = room.subarray(0, length);
+    const answer = () => {
+      done(out);
+      if (room.length <= LOAD_LIMIT) this.#spareRoom = room;
+    };
     const missing = pieces.filter((piece) => !this.#copyIfThere(piece, out));
     if (missing.length === 0) {
-      done(out);
-      const last = pieces.at(-1);
-      if (last) this.#prefetch(last.index, ahead);
+      answer();
+      this.#readAhead(stream);
       return true;
     }
     let left = missing.length;
@@ -167,15 +199,23 @@ export class BlockCache {
       block.waiters.push(() => {
         out.set(block.bytes.subarray(piece.start, piece.end), piece.at);
         left--;
-        if (left === 0) done(out);
+        if (left === 0) answer();
       });
     }
-    const aheadBlocks = Math.ceil(ahead / this.#options.blockSize);
-    this.#loadMissing(
+    // What was read ahead for it is not here any more.
+    if (missing.some(({ index }) => !this.#blocks.peek(index)?.loading)) this.#asked[stream] = 0;
+    this.#readAhead(
+      stream,
       missing.map(({ index }) => index),
-      aheadBlocks,
     );
     return false;
+  }
+
+  /** Memory for an answer: what the last one needed, if nobody has it. Zeros where the disk ends before the answer does. */
+  #room(offset: number, length: number): Uint8Array {
+    const known = this.#spareRoom;
+    this.#spareRoom = undefined;
+    return known && known.length >= length && offset + length <= this.#options.size ? known : new Uint8Array(length);
   }
 
   /** The bytes if all of them are here, without counting as a read. */
@@ -244,19 +284,14 @@ export class BlockCache {
   retry(): void {
     const waiting: number[] = [];
     for (const [index, block] of this.#blocks) if (block.waiters.length > 0 && !block.loading) waiting.push(index);
-    this.#loadMissing(
-      waiting.sort((a, b) => a - b),
-      0,
-    );
+    this.#loadMissing(waiting.sort((a, b) => a - b));
   }
 
   /** Answers the reads that wait after a failed load with zeros where nothing is known. Those blocks are not kept. */
   giveUp(): void {
     for (const [index, block] of [...this.#blocks]) {
       if (block.waiters.length === 0 || block.loading) continue;
-      const { waiters } = block;
-      block.waiters = [];
-      for (const waiter of waiters) waiter();
+      block.giveUp();
       if (!block.mayGo || this.#options.whole) continue;
       this.#blocks.delete(index);
       if (this.#recent === block) this.#recent = undefined;
@@ -282,16 +317,13 @@ export class BlockCache {
       });
       waiting.push(index);
     }
-    this.#loadMissing(
-      waiting.sort((a, b) => a - b),
-      0,
-    );
+    this.#loadMissing(waiting.sort((a, b) => a - b));
   }
 
   /** Makes sure that a range is here. `undefined` if it is, or came without waiting. Throws or rejects if it cannot be loaded. */
   preload(offset: number, length: number): Promise<void> | undefined {
     const indices = this.#pieces(offset, length).map(({ index }) => index);
-    this.#loadMissing(indices, 0);
+    this.#loadMissing(indices);
     const blocks = indices.map((index) => this.#block(index));
     const check = () => {
       for (const { loaded, failure } of blocks) if (!loaded && failure) throw failure.error;
@@ -335,19 +367,15 @@ export class BlockCache {
     const { blockSize, size, whole } = this.#options;
     const base = index * blockSize;
     const length = Math.min(blockSize, size - base);
-    const block = new Block(index, whole ? new Uint8Array(whole, base, length) : new Uint8Array(length));
+    const spare = length === blockSize ? this.#spareBlocks.pop() : undefined;
+    const block = new Block(index, whole ? new Uint8Array(whole, base, length) : (spare ?? new Uint8Array(length)));
     this.#blocks.set(index, block);
     return block;
   }
 
-  /** Loads the blocks named, in order, with neighbours in one request, and `ahead` blocks after the last. */
-  #loadMissing(indices: readonly number[], ahead: number): void {
-    const { blockSize, size } = this.#options;
-    const blocks = Math.ceil(size / blockSize);
-    const most = Math.max(1, Math.floor(LOAD_LIMIT / blockSize));
-    const last = indices.at(-1);
-    const wanted = [...indices];
-    if (last !== undefined) for (let index = last + 1; index <= last + ahead && index < blocks; index++) wanted.push(index);
+  /** Loads the blocks named, in order, with neighbours in one request. */
+  #loadMissing(wanted: readonly number[]): void {
+    const most = Math.max(1, Math.floor(LOAD_LIMIT / this.#options.blockSize));
     let run: Block[] = [];
     const finish = () => {
       if (run.length > 0) this.#load(run);
@@ -372,9 +400,15 @@ export class BlockCache {
     const map = this.#blocks;
     const offset = first.index * blockSize;
     const length = run.reduce((sum, { bytes }) => sum + bytes.length, 0);
-    const into = new Uint8Array(length);
+    const room = this.#spareLoads.pop() ?? new Uint8Array(LOAD_LIMIT);
+    const into = length <= room.length ? room.subarray(0, length) : new Uint8Array(length);
     const onDisk = Math.max(0, Math.min(length, diskSize - offset));
+    into.fill(0, onDisk);
+    const over = () => {
+      if (this.#spareLoads.length * LOAD_LIMIT < SPARE) this.#spareLoads.push(room);
+    };
     const filled = () => {
+      over();
       // Dropped in the meantime: these bytes are of the past.
       if (this.#blocks !== map) return;
       for (const block of run) {
@@ -385,6 +419,7 @@ export class BlockCache {
       this.#trim();
     };
     const failed = (error: unknown) => {
+      over();
       if (this.#blocks !== map) return;
       for (const block of run) {
         block.loading = undefined;
@@ -407,39 +442,46 @@ export class BlockCache {
     else for (const block of run) block.loading = settled;
   }
 
-  /** Notes a read; returns how many bytes past it are likely to be wanted. */
+  /** Notes a read; returns the number of its reader. */
   #observe(offset: number, length: number): number {
     const nexts = this.#nexts;
     let stream = 0;
     while (stream < STREAMS && nexts[stream] !== offset) stream++;
-    const known = stream < STREAMS;
-    // A new reader takes the place of another than the latest.
-    if (!known) stream = (this.#stream + 1) % STREAMS;
-    this.#stream = stream;
+    if (stream < STREAMS) this.#sequences[stream] = (this.#sequences[stream] as number) + length;
+    else {
+      // A new reader takes the place of another than the latest.
+      stream = (this.#latest + 1) % STREAMS;
+      this.#sequences[stream] = 0;
+      this.#asked[stream] = 0;
+    }
+    this.#latest = stream;
     nexts[stream] = offset + length;
-    const sequence = known ? (this.#sequences[stream] as number) + length : 0;
-    this.#sequences[stream] = sequence;
-    return Math.min(sequence * 2, this.#options.readAhead);
+    return stream;
   }
 
-  /** Keeps a sequential reader supplied: loads the next blocks before it reaches the end of those that are here. */
-  #prefetch(lastIndex: number, ahead: number): void {
-    const { blockSize, size, whole } = this.#options;
-    if (ahead === 0 || whole) return;
-    const window = Math.ceil(ahead / blockSize);
-    const blocks = Math.ceil(size / blockSize);
-    // Only when half of the window is used up, so that loads are large.
-    const probe = lastIndex + Math.max(1, Math.floor(window / 2));
-    if (probe >= blocks) return;
-    const known = this.#blocks.peek(probe);
-    if (known?.loaded || known?.loading) return;
-    const wanted: number[] = [];
-    for (let index = lastIndex + 1; index <= lastIndex + window && index < blocks; index++) wanted.push(index);
-    this.#loadMissing(wanted, 0);
+  /**
+   * Loads what is missing, and keeps a reader in order supplied: twice as far ahead as it has come, and in large pieces only, each time that half
+   * of what it was read ahead is used up.
+   */
+  #readAhead(stream: number, missing: readonly number[] = NONE): void {
+    const { blockSize, size, readAhead, whole } = this.#options;
+    const next = this.#nexts[stream] as number;
+    const ahead = whole ? 0 : Math.min(2 * (this.#sequences[stream] as number), readAhead);
+    const from = Math.max(next, this.#asked[stream] as number);
+    const to = Math.min(next + ahead, size);
+    if (to - from < Math.max(1, Math.min(AHEAD_PIECE, ahead / 2))) {
+      if (missing.length > 0) this.#loadMissing(missing);
+      return;
+    }
+    this.#asked[stream] = to;
+    const wanted = [...missing];
+    for (let index = Math.ceil(from / blockSize); index < Math.ceil(to / blockSize); index++) wanted.push(index);
+    this.#loadMissing(wanted);
   }
 
   /** Forgets blocks above the capacity. */
   #trim(): void {
+    const { blockSize } = this.#options;
     while (this.#blocks.size > this.#blocks.capacity) {
       const victim = this.#blocks.victim((block) => block.mayGo);
       if (!victim) return;
@@ -449,6 +491,8 @@ export class BlockCache {
         block.used = false;
         this.#blocks.set(index, block);
       } else if (this.#recent === block) this.#recent = undefined;
+      else if (this.#lent === 0 && block.bytes.length === blockSize && this.#spareBlocks.length * blockSize < SPARE)
+        this.#spareBlocks.push(block.bytes);
     }
   }
 }

@@ -45,7 +45,7 @@ export interface V86DiskOptions {
   readonly unsavedLimit?: number;
   /** Bytes, a multiple of 512; default 32 KiB. */
   readonly blockSize?: number;
-  /** Bytes to read ahead of a sequential reader at most; default 256 KiB, 0 for none. */
+  /** Bytes to read ahead of a sequential reader at most; default 2 MiB, 0 for none. */
   readonly readAhead?: number;
   /**
    * Loads the whole image before the emulator starts, so that every answer is synchronous: Windows 9x needs that of CDs. Floppies
@@ -139,7 +139,7 @@ export class V86Disk {
 
   /** Use `v86Disk`. */
   constructor(disk: DiskIo, options: V86DiskOptions = {}) {
-    const { kind = 'hd', cacheSize = 32 * MiB, blockSize = 32 * KiB, readAhead = 256 * KiB } = options;
+    const { kind = 'hd', cacheSize = 32 * MiB, blockSize = 32 * KiB, readAhead = 2 * MiB } = options;
     assert(blockSize > 0 && blockSize % 512 === 0, 'blockSize is a multiple of 512');
     this.#options = options;
     this.#disk = disk;
@@ -189,10 +189,8 @@ export class V86Disk {
   get(start: number, length: number, fn: (bytes: Uint8Array) => void, options?: { signal?: AbortSignal }): void {
     this.#reads++;
     this.#readBytes += length;
-    const bytes = this.#cache.here(start, length);
-    if (bytes === undefined) return this.#getLater(start, length, fn, options);
+    if (!this.#cache.here(start, length, fn)) return this.#getLater(start, length, fn, options);
     this.#hits++;
-    fn(bytes);
     this.#options.onActivity?.({ operation: 'read', bytes: length, hit: true });
   }
 
@@ -394,7 +392,7 @@ export class V86Disk {
 
   #load(offset: number, into: Uint8Array): Promise<unknown> | undefined {
     const sync = syncFace(this.#disk);
-    if (!sync) return this.#disk.read(offset, into.length).then((bytes) => into.set(bytes));
+    if (!sync) return this.#disk.read(offset, into);
     try {
       sync.readSync(offset, into);
       return undefined;

@@ -7,7 +7,7 @@ import { CacheMemory } from '../layers/cache-lines.ts';
 import { blobStorage } from '../storage/blob.ts';
 import { indexedDbStorage } from '../storage/indexed-db.ts';
 import { deleteIndexedDbStorage, indexedDbNames, indexedDbSize } from '../storage/indexed-db-blocks.ts';
-import { deleteOpfsFile, opfsAvailable, opfsFile, opfsFileNames, opfsStorage } from '../storage/opfs.ts';
+import { deleteOpfsFile, opfsAvailable, opfsFile, opfsFileNames, opfsStorage, opfsView } from '../storage/opfs.ts';
 import type { Storage } from '../storage/storage.ts';
 import type { Place } from './catalogue.ts';
 
@@ -45,12 +45,8 @@ export function opfsPlace(name: string): ImagePlace {
       return direct ? storage : new CacheStorage(storage, { memory });
     },
     async view(id) {
-      const file = await opfsFile(path(id));
       // Chromium makes the old file unreadable after a write, others may not: its times tell.
-      const unchanged = async () => {
-        const now = await opfsFile(path(id));
-        return now.lastModified === file.lastModified && now.size === file.size;
-      };
+      const { file, unchanged } = await opfsView(path(id));
       return blobStorage(file, { name: path(id), identity: `opfs:${path(id)}`, unchanged });
     },
     async still(id) {

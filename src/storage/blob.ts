@@ -1,16 +1,21 @@
 /**
  * A `Blob` or `File` of the browser, read-only: a disk image the user picked, or a file somebody else may be writing. Asynchronous,
- * and a read costs about a millisecond whatever its length, so small reads go through a few cached, aligned pieces.
+ * and a read costs about a millisecond whatever its length, so all goes through a few cached, aligned pieces, and a reader in order is read ahead of.
  */
 import { DiskError } from '../base/errors.ts';
-import { type Io, wait } from '../base/io.ts';
-import { Lru } from '../base/lru.ts';
+import type { Io } from '../base/io.ts';
 import { KiB } from '../base/units.ts';
+import { BlockReader } from './block-reader.ts';
 import { browserError, changed } from './browser-errors.ts';
 import { requireWritable, type Storage, type StorageExtent } from './storage.ts';
 
 const PIECE = 256 * KiB;
-const PIECES_KEPT = 16;
+/** Pieces fetched in one request: a request costs as much as the bytes of a mebibyte. */
+const BATCH = 4;
+/** Pieces read ahead at most. */
+const AHEAD = 2 * BATCH;
+/** Pieces kept, which is enough for four readers in order. */
+const PIECES_KEPT = 4 * AHEAD;
 
 export interface BlobStorageOptions {
   /** For messages; default: the file's name. */
@@ -38,8 +43,15 @@ export class BlobStorage implements Storage {
   readonly synchronous = false;
   readonly #blob: Blob;
   readonly #unchanged: BlobStorageOptions['unchanged'];
-  /** Pieces read or being read, by index. */
-  readonly #pieces = new Lru<number, Promise<Uint8Array>>(PIECES_KEPT);
+  readonly #pieces = new BlockReader<Uint8Array>({
+    kept: PIECES_KEPT,
+    batch: BATCH,
+    ahead: AHEAD,
+    fetch: (indices) => this.#fetchPieces(indices),
+  });
+  /** A look at the file that has begun, and one that has not. */
+  #looking: Promise<unknown> = Promise.resolve();
+  #look: Promise<boolean> | undefined;
   #open = true;
 
   constructor(blob: Blob, { name, identity, unchanged }: BlobStorageOptions) {
@@ -56,14 +68,10 @@ export class BlobStorage implements Storage {
     if (length < into.length) into.fill(0, length);
     for (let done = 0; done < length; ) {
       const at = offset + done;
-      const index = Math.floor(at / PIECE);
-      const within = at - index * PIECE;
-      if (within === 0 && length - done >= PIECE) {
-        const whole = length - done - ((length - done) % PIECE);
-        into.set(yield* wait(this.#fetch(at, whole)), done);
-        done += whole;
-      } else {
-        const piece = yield* wait(this.#piece(index));
+      const first = Math.floor(at / PIECE);
+      const last = Math.min(first + AHEAD - 1, Math.floor((offset + length - 1) / PIECE));
+      for (const piece of yield* this.#pieces.read(first, last, Math.ceil(this.size / PIECE))) {
+        const within = (offset + done) % PIECE;
         const part = piece.subarray(within, within + length - done);
         into.set(part, done);
         done += part.length;
@@ -99,26 +107,40 @@ export class BlobStorage implements Storage {
     this.#pieces.clear();
   }
 
-  #piece(index: number): Promise<Uint8Array> {
-    const known = this.#pieces.get(index);
-    if (known) return known;
-    const start = index * PIECE;
-    const piece = this.#fetch(start, Math.min(PIECE, this.size - start));
-    // A failure is told to those who wait, and not kept.
-    piece.catch(() => this.#pieces.delete(index));
-    this.#pieces.set(index, piece);
-    if (this.#pieces.size > PIECES_KEPT) {
-      const victim = this.#pieces.victim(() => true);
-      if (victim) this.#pieces.delete(victim[0]);
+  /** Neighbours are fetched together. */
+  async #fetchPieces(indices: readonly number[]): Promise<Map<number, Uint8Array>> {
+    const runs: number[][] = [];
+    for (const index of indices) {
+      const run = runs.at(-1);
+      if (run?.at(-1) === index - 1) run.push(index);
+      else runs.push([index]);
     }
-    return piece;
+    const pieces = new Map<number, Uint8Array>();
+    const fetched = runs.map(async (run) => {
+      const start = (run[0] as number) * PIECE;
+      const bytes = await this.#fetch(start, Math.min(run.length * PIECE, this.size - start));
+      for (const [i, index] of run.entries()) pieces.set(index, bytes.subarray(i * PIECE, (i + 1) * PIECE));
+    });
+    await Promise.all(fetched);
+    return pieces;
+  }
+
+  /** Whether the file is still what it was, looked at from now on: those who ask while somebody looks share the next look. */
+  #stillUnchanged(unchanged: () => Promise<boolean>): Promise<boolean> {
+    this.#look ??= this.#looking.then(() => {
+      this.#look = undefined;
+      const look = unchanged();
+      this.#looking = look.catch(() => undefined);
+      return look;
+    });
+    return this.#look;
   }
 
   async #fetch(offset: number, length: number): Promise<Uint8Array> {
     let buffer: ArrayBuffer;
     try {
       buffer = await this.#blob.slice(offset, offset + length).arrayBuffer();
-      if (this.#unchanged && !(await this.#unchanged())) throw changed(this.name);
+      if (this.#unchanged && !(await this.#stillUnchanged(this.#unchanged))) throw changed(this.name);
     } catch (error) {
       throw browserError(this.name, error);
     }

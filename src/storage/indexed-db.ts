@@ -17,9 +17,9 @@ import { type Io, wait } from '../base/io.ts';
 import { Mutex } from '../base/locks.ts';
 import { MiB } from '../base/units.ts';
 import { type Block, BlockChanges, ZERO } from './block-changes.ts';
+import { BlockReader } from './block-reader.ts';
 import { browserError, changed } from './browser-errors.ts';
 import { allBlocks, BLOCK, blockRange, blockStore, type Header, requireHeader, takeOver } from './indexed-db-blocks.ts';
-import { type Batch, BlockReader } from './indexed-db-reader.ts';
 import { renewLog } from './indexed-db-renewal.ts';
 import type { KeyStore } from './key-store.ts';
 import { requireWritable, type Storage, type StorageExtent, type StorageOptions } from './storage.ts';
@@ -28,6 +28,10 @@ import { requireWritable, type Storage, type StorageExtent, type StorageOptions 
 const DIRTY_LIMIT = (32 * MiB) / BLOCK;
 /** Cleared ranges in memory, beyond which a change commits early. */
 const HOLES_LIMIT = 256;
+/** Unchanged blocks kept for reading (16 MiB). */
+const CLEAN_LIMIT = (16 * MiB) / BLOCK;
+/** Blocks asked for in one transaction (512 KiB). */
+const BATCH = MiB / 2 / BLOCK;
 /** Blocks read or written in one step (2 MiB). */
 const STEP = (2 * MiB) / BLOCK;
 /** Blocks or keys looked at by one `map`. */
@@ -83,7 +87,7 @@ export class IndexedDbStorage implements Storage {
   /** In a transaction that has not completed. */
   #committing: BlockChanges | undefined;
   /** What has not changed since the last commit. */
-  readonly #reader = new BlockReader((indices) => this.#fetch(indices));
+  readonly #reader = new BlockReader<Block>({ kept: CLEAN_LIMIT, batch: BATCH, ahead: 3 * BATCH, fetch: (indices) => this.#fetch(indices) });
   /** One change at a time: a block that is changed in part is loaded first, and nobody else may change it meanwhile. */
   readonly #changing = new Mutex();
   readonly #commits = new Mutex();
@@ -197,26 +201,13 @@ export class IndexedDbStorage implements Storage {
 
   /** Blocks [first, last]. */
   *#get(first: number, last: number): Io<Block[]> {
-    const blocks: (Block | undefined)[] = [];
-    const wanted: number[] = [];
-    for (let index = first; index <= last; index++) {
-      const block = this.#known(index);
-      blocks.push(block);
-      if (block === undefined) wanted.push(index);
-    }
-    const missing = wanted.slice();
-    const { from, to } = this.#reader.ahead(first, last, Math.ceil(this.#size / BLOCK));
-    for (let index = from; index < to; index++) if (this.#known(index) === undefined) wanted.push(index);
-    const batches = this.#reader.ask(wanted);
-    let loaded: { readonly batch: Batch; readonly blocks: ReadonlyMap<number, Block> } | undefined;
-    for (const [i, index] of missing.entries()) {
-      const batch = batches[i] as Batch;
-      if (loaded?.batch !== batch) loaded = { batch, blocks: yield* wait(batch) };
-      blocks[index - first] = loaded.blocks.get(index);
-    }
-    return blocks as Block[];
+    return yield* this.#reader.read(first, last, Math.ceil(this.#size / BLOCK), (index) => this.#known(index));
   }
 
+  /**
+   * A get for each block, in one transaction. `getAll` over a range of keys takes longer from some 512 KiB on, because nothing of its answer arrives before
+   * all of it does, and wants keys beside it to tell which blocks are missing.
+   */
   async #fetch(indices: readonly number[]): Promise<Map<number, Block>> {
     const values = await this.#use('readonly', (blocks) =>
       Promise.all(indices.map((index) => promisifyRequest<unknown>(blocks.get([this.name, index])))),

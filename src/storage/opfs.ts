@@ -83,9 +83,18 @@ export async function deleteOpfsFile(path: string): Promise<void> {
  * The file as it is now, to be read while somebody else may have it open. Chromium makes it unreadable once the file changes;
  * other browsers may show the new bytes. Throws `not-found`.
  */
-export async function opfsFile(path: string): Promise<File> {
+export const opfsFile = async (path: string): Promise<File> => (await opfsView(path)).file;
+
+/** As `opfsFile`, with a way to tell later whether the file has been changed since, which is quicker than looking for it again. Rejects as that. */
+export async function opfsView(path: string): Promise<{ file: File; unchanged: () => Promise<boolean> }> {
   try {
-    return await (await fileHandle(path, undefined)).getFile();
+    const handle = await fileHandle(path, undefined);
+    const file = await handle.getFile();
+    const unchanged = async () => {
+      const now = await handle.getFile();
+      return now.lastModified === file.lastModified && now.size === file.size;
+    };
+    return { file, unchanged };
   } catch (error) {
     throw browserError(path, error);
   }

@@ -14,6 +14,7 @@ import type { GeometryReport } from '../drive/geometry.ts';
 import type { BitmapInfo, CheckOptions, CheckResult, SnapshotInfo } from '../formats/driver.ts';
 import type { CommitOptions } from '../jobs/commit.ts';
 import type { StreamOptions } from '../jobs/stream.ts';
+import { BufferPool } from './buffers.ts';
 import type {
   CreateImageOptions,
   Engine,
@@ -71,6 +72,7 @@ interface Waiting {
 class Connection {
   readonly #worker: Worker;
   readonly #waiting = new Map<number, Waiting>();
+  readonly buffers = new BufferPool();
   readonly libraryListeners = new Set<() => void>();
   readonly releaseListeners = new Set<(imageId: string) => void>();
   #lastId = 0;
@@ -341,13 +343,25 @@ class WorkerDisk implements RemoteDisk {
 
   async read(offset: number, lengthOrInto: number | Uint8Array): Promise<Uint8Array> {
     if (typeof lengthOrInto === 'number') return this.#call('disk.read', { offset, length: lengthOrInto });
-    lengthOrInto.set(await this.#call('disk.read', { offset, length: lengthOrInto.length }));
+    const { buffers } = this.#connection;
+    const { length } = lengthOrInto;
+    if (!buffers.lends(length)) lengthOrInto.set(await this.#call('disk.read', { offset, length }));
+    else {
+      const lent = buffers.take(length);
+      const into = (await this.#call('disk.read', { offset, length, into: lent }, {}, [lent.buffer])) as Uint8Array<ArrayBuffer>;
+      lengthOrInto.set(into);
+      buffers.give(into);
+    }
     return lengthOrInto;
   }
 
   async write(offset: number, bytes: Uint8Array): Promise<void> {
-    const copy = new Uint8Array(bytes);
-    await this.#call('disk.write', { offset, bytes: copy }, {}, [copy.buffer]);
+    const { buffers } = this.#connection;
+    const back = buffers.lends(bytes.length);
+    const copy = back ? buffers.take(bytes.length) : new Uint8Array(bytes.length);
+    copy.set(bytes);
+    const returned = await this.#call('disk.write', { offset, bytes: copy, back }, {}, [copy.buffer]);
+    if (returned) buffers.give(returned as Uint8Array<ArrayBuffer>);
   }
 
   async zero(offset: number, length: number, { unmap = false }: { unmap?: boolean } = {}): Promise<void> {

@@ -165,16 +165,17 @@ class Host {
     },
     storage: async () => (await this.#theLibrary()).storage(),
     requestRelease: async ({ image }) => (await this.#theLibrary()).requestRelease(image),
-    'disk.read': ({ disk: number, offset, length }) => {
+    'disk.read': async ({ disk: number, offset, length, into }) => {
+      if (into && into.length !== length) throw new DiskError('refused', 'The call disk.read has a bad into', { field: 'into' });
       const { disk, accounting } = this.#disk(number);
-      return accounting.track('read', length, () => disk.read(offset, length));
+      return accounting.track('read', length, () => disk.read(offset, into ?? length));
     },
-    'disk.write': async ({ disk: number, offset, bytes }) => {
+    'disk.write': async ({ disk: number, offset, bytes, back = false }) => {
       const { disk, image, accounting } = this.#disk(number);
       image.noteChange();
       await accounting.track('write', bytes.length, () => disk.write(offset, bytes));
       if (bytes.length > 0) accounting.noteWritten(offset, bytes.length);
-      return undefined;
+      return back ? bytes : undefined;
     },
     'disk.zero': async ({ disk: number, offset, length, unmap }) => {
       await this.#changing(number).zero(offset, length, { unmap });

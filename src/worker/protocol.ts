@@ -16,7 +16,7 @@ import type { CreateImageOptions, ExportOptions, ImageEntry, Place, StorageRepor
 import type { MapSummary } from './engine.ts';
 
 /** Changed with every change to the messages. */
-export const PROTOCOL_VERSION = 8;
+export const PROTOCOL_VERSION = 9;
 
 /** Machine state crosses in pieces of so many bytes, so that no side holds much of it twice. */
 export const VM_STATE_PIECE = 4 * MiB;
@@ -54,8 +54,10 @@ export interface Calls {
   delete: { arguments: { image: string }; result: undefined };
   storage: { arguments: Nothing; result: StorageReport };
   requestRelease: { arguments: { image: string }; result: boolean };
-  'disk.read': { arguments: OnDisk<{ offset: number; length: number }>; result: Uint8Array };
-  'disk.write': { arguments: OnDisk<{ offset: number; bytes: Uint8Array }>; result: undefined };
+  /** `into` has `length` bytes, and comes back filled: memory that the page has a use for again. */
+  'disk.read': { arguments: OnDisk<{ offset: number; length: number; into?: Uint8Array }>; result: Uint8Array };
+  /** With `back`, the answer is `bytes`. */
+  'disk.write': { arguments: OnDisk<{ offset: number; bytes: Uint8Array; back?: boolean }>; result: Uint8Array | undefined };
   'disk.zero': { arguments: OnDisk<{ offset: number; length: number; unmap: boolean }>; result: undefined };
   'disk.discard': { arguments: OnDisk<{ offset: number; length: number }>; result: undefined };
   'disk.flush': { arguments: OnDisk<Nothing>; result: undefined };
@@ -177,8 +179,8 @@ const checks: { readonly [M in Method]: Checks<Arguments<M>> } = {
   delete: onImage,
   storage: {},
   requestRelease: onImage,
-  'disk.read': range,
-  'disk.write': { ...onDisk, offset: isSize, bytes: isBytes },
+  'disk.read': { ...range, into: optional(isBytes) },
+  'disk.write': { ...onDisk, offset: isSize, bytes: isBytes, back: optional(isFlag) },
   'disk.zero': { ...range, unmap: isFlag },
   'disk.discard': range,
   'disk.flush': onDisk,

@@ -89,7 +89,10 @@ export class SlowDisk implements AsyncDisk {
     const length = typeof lengthOrInto === 'number' ? lengthOrInto : lengthOrInto.length;
     const early = this.readsFirst ? await this.inner.read(offset, length) : undefined;
     await this.#pause('read', offset, length);
-    return early ?? this.inner.read(offset, lengthOrInto);
+    if (!early) return this.inner.read(offset, lengthOrInto);
+    if (typeof lengthOrInto === 'number') return early;
+    lengthOrInto.set(early);
+    return lengthOrInto;
   }
 
   async write(offset: number, bytes: Uint8Array): Promise<void> {

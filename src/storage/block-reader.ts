@@ -1,0 +1,144 @@
+/**
+ * Blocks of a storage that waits, on their way into memory: those read lately are kept, those that somebody has asked for are shared by all who
+ * want them, and readers in order are read ahead of.
+ *
+ * A request to IndexedDB, or for a part of a file, takes half a millisecond and more, most of it waiting. So blocks are asked for in batches, and a reader
+ * in order has several batches under way while it uses what came before.
+ *
+ * A block that is changed while it is being loaded is forgotten by `forget`: who waits for it already gets the old contents (those requests overlap),
+ * but nobody later, and they are not kept.
+ */
+import { type Io, wait } from '../base/io.ts';
+import { Lru } from '../base/lru.ts';
+
+/** What a batch brought, by index. Every block that was asked for is there. */
+export type Batch<B> = Promise<ReadonlyMap<number, B>>;
+
+/** How much of what; counts of blocks. */
+export interface BlockReaderOptions<B> {
+  /** Blocks that are not in use but kept. */
+  readonly kept: number;
+  /** Blocks asked for at a time at most. */
+  readonly batch: number;
+  /** Blocks read ahead at most. */
+  readonly ahead: number;
+  /** Asks for blocks, in order but not always neighbours. */
+  readonly fetch: (indices: readonly number[]) => Batch<B>;
+}
+
+/** Readers in order that are told apart. */
+const STREAMS = 4;
+
+/** A reader in order. */
+interface Stream {
+  /** The last block it read. */
+  last: number;
+  /** How many blocks it has come since its first request. */
+  sequence: number;
+  /** The last block that was asked for on its account. */
+  asked: number;
+}
+
+/** Keeps, shares and reads ahead; see the top of this file. */
+export class BlockReader<B> {
+  readonly #options: BlockReaderOptions<B>;
+  readonly #clean: Lru<number, B>;
+  readonly #loading = new Map<number, Batch<B>>();
+  readonly #streams: Stream[] = [];
+
+  constructor(options: BlockReaderOptions<B>) {
+    this.#options = options;
+    this.#clean = new Lru(options.kept);
+  }
+
+  /** Blocks [first, last], waiting for those that are not in memory. `known` has newer ones, and `end` is the end of the storage; both as indices. */
+  *read(first: number, last: number, end: number, known: (index: number) => B | undefined = (index) => this.get(index)): Io<B[]> {
+    const blocks: (B | undefined)[] = [];
+    const wanted: number[] = [];
+    for (let index = first; index <= last; index++) {
+      const block = known(index);
+      blocks.push(block);
+      if (block === undefined) wanted.push(index);
+    }
+    const missing = wanted.slice();
+    const { from, to } = this.#ahead(first, last, end);
+    for (let index = from; index < to; index++) if (known(index) === undefined) wanted.push(index);
+    const batches = this.#ask(wanted);
+    let loaded: { readonly batch: Batch<B>; readonly blocks: ReadonlyMap<number, B> } | undefined;
+    for (const [i, index] of missing.entries()) {
+      const batch = batches[i] as Batch<B>;
+      if (loaded?.batch !== batch) loaded = { batch, blocks: yield* wait(batch) };
+      blocks[index - first] = loaded.blocks.get(index);
+    }
+    return blocks as B[];
+  }
+
+  /** The block, if it is in memory. */
+  get(index: number): B | undefined {
+    return this.#clean.get(index);
+  }
+
+  /** Keeps a block that was not loaded but is what IndexedDB holds. */
+  keep(index: number, block: B): void {
+    this.#clean.set(index, block);
+    if (this.#clean.size <= this.#clean.capacity) return;
+    const victim = this.#clean.victim(() => true);
+    if (victim) this.#clean.delete(victim[0]);
+  }
+
+  /** Blocks [from, to) are about to change: what is here or under way is of the past. */
+  forget(from: number, to: number): void {
+    for (const blocks of [this.#clean, this.#loading]) {
+      if (to - from === 1) blocks.delete(from);
+      else for (const [index] of blocks) if (index >= from && index < to) blocks.delete(index);
+    }
+  }
+
+  clear(): void {
+    this.#clean.clear();
+    this.#loading.clear();
+  }
+
+  /** Notes that blocks [first, last] are read. Returns which ones to read ahead, none of them past `end`: [from, to). */
+  #ahead(first: number, last: number, end: number): { from: number; to: number } {
+    const known = this.#streams.findIndex((stream) => first === stream.last || first === stream.last + 1);
+    const [stream = { last, sequence: 0, asked: last }] = known < 0 ? [] : this.#streams.splice(known, 1);
+    this.#streams.push(stream);
+    if (this.#streams.length > STREAMS) this.#streams.shift();
+    stream.sequence += Math.max(0, last - stream.last);
+    stream.last = Math.max(stream.last, last);
+    // Twice as far as it has come; two neighbours may be chance.
+    const ahead = Math.min(this.#options.ahead, 2 * Math.max(0, stream.sequence - 1));
+    const from = Math.max(last, stream.asked) + 1;
+    const to = Math.min(last + ahead + 1, end);
+    // In large pieces only, and early enough for the last one to arrive before the reader does.
+    if (to - from < Math.min(this.#options.batch, Math.ceil(ahead / 2), end - from)) return { from, to: from };
+    stream.asked = to - 1;
+    return { from, to };
+  }
+
+  /**
+   * Asks for blocks that are not in memory, in order, and returns the batch that each comes in. A batch that fails rejects, and its blocks are asked
+   * for anew by the next who wants them; nobody has to listen.
+   */
+  #ask(indices: readonly number[]): Batch<B>[] {
+    const fresh = indices.filter((index) => !this.#loading.has(index));
+    const { batch } = this.#options;
+    for (let at = 0; at < fresh.length; at += batch) this.#load(fresh.slice(at, at + batch));
+    return indices.map((index) => this.#loading.get(index) as Batch<B>);
+  }
+
+  #load(indices: readonly number[]): void {
+    const batch = this.#options.fetch(indices);
+    for (const index of indices) this.#loading.set(index, batch);
+    const settle = (loaded?: ReadonlyMap<number, B>) => {
+      for (const index of indices) {
+        if (this.#loading.get(index) !== batch) continue;
+        this.#loading.delete(index);
+        const block = loaded?.get(index);
+        if (block !== undefined) this.keep(index, block);
+      }
+    };
+    batch.then(settle, () => settle());
+  }
+}
