@@ -1,12 +1,14 @@
 /**
  * `compare`: whether two disks read the same, as `qemu-img compare` decides it. What both know to be zero is not read. Disks of different
- * sizes are the same if the rest of the longer one is zero; in strict mode sizes and the state of every run must agree too.
+ * sizes are the same if the rest of the longer one is zero; in strict mode sizes and the state of every run must agree too. Where reading takes
+ * waiting, it goes on ahead of what is compared (ahead.ts).
  */
 import { equalBytes, isZero } from '../base/bytes.ts';
-import { type Io, runAsync, together } from '../base/io.ts';
+import { begin, type Io, runAsync, together } from '../base/io.ts';
 import { KiB, MiB, SECTOR } from '../base/units.ts';
 import type { Disk } from '../disk/disk.ts';
 import type { BlockNode, MapRun } from '../disk/node.ts';
+import { Ahead, type AheadStep } from './ahead.ts';
 import { type JobOptions, Pace } from './job.ts';
 import { openSource, type Source } from './source.ts';
 
@@ -14,6 +16,9 @@ import { openSource, type Source } from './source.ts';
 const STEP = 2 * MiB;
 /** Bytes of each disk in memory, where they can be had at once: few enough that the processor still has them when they are compared. */
 const PIECE = 128 * KiB;
+
+/** Steps that are read while one is compared, where reading takes waiting. */
+const AHEAD = 2;
 
 /** What `compare` takes. */
 export interface CompareOptions extends JobOptions {
@@ -45,71 +50,122 @@ export function compare(a: Disk, b: Disk, options: CompareOptions = {}): Promise
 /** `compare` inside coroutines. */
 export function* compareNodes(first: BlockNode, second: BlockNode, options: CompareOptions): Io<CompareResult> {
   const { strict = false } = options;
-  const a = openSource(first, 'first', { reading: !strict });
-  const b = openSource(second, 'second', { reading: !strict });
-  const sizesDiffer = a.size !== b.size;
+  const sizesDiffer = first.size !== second.size;
   if (strict && sizesDiffer) return { identical: false, reason: 'size', sizesDiffer };
-  const common = Math.min(a.size, b.size);
-  const longer = a.size >= b.size ? a : b;
-  const pace = new Pace(options, longer.size);
-  const piece = first.synchronous && second.synchronous ? PIECE : STEP;
-  const [left, right] = [a, b].map((source): Side => ({ source, buffer: new Uint8Array(Math.min(piece, longer.size)) })) as [Side, Side];
-  for (let at = 0; at < common; ) {
-    yield* pace.step(at);
-    const one = yield* a.status(at, common - at);
-    const other = yield* b.status(at, common - at);
-    if (strict && !sameState(one, other, common - at)) return { identical: false, reason: 'status', offset: at, sizesDiffer };
-    const sides = [...(one.zero ? [] : [left]), ...(other.zero ? [] : [right])];
-    const length = yield* sameRun(sides, at, Math.min(one.length, other.length));
-    if (typeof length !== 'number') return { identical: false, reason: 'content', offset: length.differsAt, sizesDiffer };
-    at += length;
-  }
-  for (let at = common; at < longer.size; ) {
-    yield* pace.step(at);
-    const run = yield* longer.status(at, longer.size - at);
-    const length = yield* sameRun(run.zero ? [] : [longer === a ? left : right], at, run.length);
-    if (typeof length !== 'number') return { identical: false, reason: 'content', offset: length.differsAt, sizesDiffer };
-    at += length;
+  const size = Math.max(first.size, second.size);
+  const pace = new Pace(options, size);
+  const comparison = new Comparison(first, second, strict);
+  const steps = new Ahead((offset) => comparison.step(offset), { size, depth: comparison.waits ? AHEAD : 0 });
+  try {
+    for (let at = 0; at < size; ) {
+      yield* pace.step(at);
+      const { end, finding } = (yield* steps.next()) as CompareStep;
+      const found = finding && (yield* finding());
+      if (found) return { identical: false, ...found, sizesDiffer };
+      at = end;
+    }
+  } finally {
+    yield* steps.settle();
   }
   pace.finish();
   return { identical: true, sizesDiffer };
 }
 
-interface Difference {
-  readonly differsAt: number;
+/** Why the disks differ, and where. */
+type Finding = Required<Pick<CompareResult, 'reason' | 'offset'>>;
+
+/** A run, or a part of one. Without `finding` it is the same on both disks. */
+interface CompareStep extends AheadStep {
+  readonly finding?: () => Io<Finding | undefined>;
 }
 
-/** A disk, and what is read of it at a time. */
-interface Side {
+/** A disk, and where its bytes go. */
+interface Part {
   readonly source: Source;
   readonly buffer: Uint8Array;
 }
 
-/**
- * Compares the start of a run: with zeros, where only one disk is not known to have them, and with nothing, where both are. Returns the bytes
- * found equal, at least 1, or where they differ; but all of the step is read by then, since that it cannot be is the graver finding.
- */
-function* sameRun(sides: readonly Side[], start: number, length: number): Io<number | Difference> {
-  const [one, other] = sides;
-  if (!one) return length;
-  const end = start + Math.min(length, STEP);
-  let differsAt: number | undefined;
-  for (let at = start; at < end; at += one.buffer.length) {
-    const count = Math.min(one.buffer.length, end - at);
-    yield* together(sides.map(({ source, buffer }) => source.read(at, firstOf(buffer, count), start)));
-    differsAt ??= difference(at, firstOf(one.buffer, count), other && firstOf(other.buffer, count));
+/** Two disks, step by step. */
+class Comparison {
+  /** Reading takes waiting: several steps are under way at a time. */
+  readonly waits: boolean;
+  readonly #sources: readonly [Source, Source];
+  readonly #strict: boolean;
+  readonly #piece: number;
+  readonly #free: Uint8Array[] = [];
+
+  constructor(first: BlockNode, second: BlockNode, strict: boolean) {
+    this.waits = !(first.synchronous && second.synchronous);
+    this.#sources = [openSource(first, 'first', { reading: !strict }), openSource(second, 'second', { reading: !strict })];
+    this.#strict = strict;
+    this.#piece = Math.min(this.waits ? STEP : PIECE, Math.max(first.size, second.size));
   }
-  return differsAt === undefined ? end - start : { differsAt };
+
+  /** What lies past the end of the shorter disk is compared with zeros. */
+  *step(offset: number): Io<CompareStep> {
+    const there = this.#sources.filter(({ size }) => offset < size);
+    const rest = Math.min(...there.map(({ size }) => size)) - offset;
+    const runs: MapRun[] = [];
+    for (const source of there) runs.push(yield* source.status(offset, rest));
+    const [one, other] = runs;
+    if (this.#strict && one && other && !sameState(one, other, rest))
+      return { end: offset + rest, finding: () => told({ reason: 'status', offset }) };
+    const end = offset + Math.min(...runs.map(({ length }) => length));
+    const unknown = there.filter((_, index) => !runs[index]?.zero);
+    return unknown.length === 0 ? { end } : this.#contents(unknown, offset, Math.min(end, offset + STEP));
+  }
+
+  /** Compares what one disk has with zeros, or what both have. */
+  #contents(sources: readonly Source[], start: number, end: number): CompareStep {
+    if (!this.waits) return { end, finding: () => this.#inPieces(sources, start, end) };
+    const parts = this.#parts(sources);
+    const length = end - start;
+    const reading = begin(together(parts.map(({ source, buffer }) => source.read(start, firstOf(buffer, length)))));
+    const finding = function* (this: Comparison): Io<Finding | undefined> {
+      yield* reading.join();
+      const found = look(parts, start, length);
+      this.#free.push(...parts.map(({ buffer }) => buffer));
+      return found;
+    };
+    return { end, underWay: reading, finding: finding.bind(this) };
+  }
+
+  /** The same piece by piece. All of them are read even so: that a disk cannot be is the graver finding. */
+  *#inPieces(sources: readonly Source[], start: number, end: number): Io<Finding | undefined> {
+    const parts = this.#parts(sources);
+    let found: Finding | undefined;
+    for (let at = start; at < end; at += this.#piece) {
+      const length = Math.min(this.#piece, end - at);
+      for (const { source, buffer } of parts) {
+        const bytes = firstOf(buffer, length);
+        if (!source.readNow(at, bytes, start)) yield* source.read(at, bytes, start);
+      }
+      const difference = look(parts, at, length);
+      found ??= difference;
+    }
+    this.#free.push(...parts.map(({ buffer }) => buffer));
+    return found;
+  }
+
+  #parts(sources: readonly Source[]): Part[] {
+    return sources.map((source) => ({ source, buffer: this.#free.pop() ?? new Uint8Array(this.#piece) }));
+  }
 }
 
-const firstOf = (bytes: Uint8Array, count: number): Uint8Array => (count === bytes.length ? bytes : bytes.subarray(0, count));
+function* told(finding: Finding): Io<Finding> {
+  return finding;
+}
 
-/** The sector in which bytes that begin at `offset` differ from others, or from zeros. */
-function difference(offset: number, bytes: Uint8Array, others: Uint8Array | undefined): number | undefined {
-  if (others ? equalBytes(bytes, others) : isZero(bytes)) return undefined;
+const firstOf = (bytes: Uint8Array, length: number): Uint8Array => (length === bytes.length ? bytes : bytes.subarray(0, length));
+
+/** Looks at what was read from `offset` on: at how it differs from what the other disk has, or from zeros. */
+function look([one, other]: readonly Part[], offset: number, length: number): Finding | undefined {
+  const bytes = one && firstOf(one.buffer, length);
+  const others = other && firstOf(other.buffer, length);
+  if (!bytes || (others ? equalBytes(bytes, others) : isZero(bytes))) return undefined;
   let at = 0;
   while (bytes[at] === (others ? others[at] : 0)) at++;
-  return offset + at - (at % SECTOR);
+  return { reason: 'content', offset: offset + at - (at % SECTOR) };
 }
 
 /** Alike as far as QEMU's strict mode looks: allocated or not, zero or not, readable in place or not, with `rest` bytes the last run or not. */

@@ -131,10 +131,15 @@ export function* placed<T>({ field, offset }: { field: string; offset: number },
   try {
     return yield* step;
   } catch (error) {
-    if (!(error instanceof DiskError) || error.kind === 'aborted') throw error;
-    const { kind, message, format } = error;
-    throw new DiskError(kind, message, { ...(format === undefined ? {} : { format }), field, offset, cause: error });
+    throw placedError({ field, offset }, error);
   }
+}
+
+/** The error of a step that has failed, with what `placed` says. */
+export function placedError({ field, offset }: { field: string; offset: number }, error: unknown): unknown {
+  if (!(error instanceof DiskError) || error.kind === 'aborted') return error;
+  const { kind, message, format } = error;
+  return new DiskError(kind, message, { ...(format === undefined ? {} : { format }), field, offset, cause: error });
 }
 
 /** Resolves when a job is to look again: its control was changed, or its signal has fired. */

@@ -7,7 +7,7 @@ import type { Io } from '../base/io.ts';
 import { SECTOR } from '../base/units.ts';
 import type { BlockNode, MapRun } from '../disk/node.ts';
 import type { StatusOptions } from '../formats/driver.ts';
-import { placed } from './job.ts';
+import { placed, placedError } from './job.ts';
 
 /** How to go on over damage. */
 export interface SalvageOptions {
@@ -27,6 +27,8 @@ export interface Source {
   status(offset: number, length: number): Io<MapRun>;
   /** `step`: where the step began that this is a part of, for errors; default `offset`. */
   read(offset: number, into: Uint8Array, step?: number): Io<void>;
+  /** Reads like `read` if nothing has to be waited for; false if it is not so (see `BlockNode.readNow`). */
+  readNow(offset: number, into: Uint8Array, step: number): boolean;
 }
 
 /** The source over a disk's node, under a name for its errors. */
@@ -61,6 +63,14 @@ class PlainSource implements Source {
 
   *read(offset: number, into: Uint8Array, step = offset): Io<void> {
     yield* placed({ field: this.#name, offset: step }, this.#node.read(offset, into));
+  }
+
+  readNow(offset: number, into: Uint8Array, step: number): boolean {
+    try {
+      return this.#node.readNow(offset, into);
+    } catch (error) {
+      throw placedError({ field: this.#name, offset: step }, error);
+    }
   }
 }
 
@@ -100,6 +110,10 @@ class SalvagedSource implements Source {
       this.#tell('content', offset, error);
       into.fill(0);
     }
+  }
+
+  readNow(): boolean {
+    return false;
   }
 
   #tell(what: 'status' | 'content', offset: number, error: unknown): void {

@@ -35,6 +35,10 @@ class RawImage implements ImageDriver {
   }
 
   *map(offset: number, length: number): Io<Extent> {
+    return this.resident(offset, length);
+  }
+
+  resident(offset: number, length: number): Extent {
     return { kind: 'data', length, storage: this.storage, hostOffset: this.#window.start + offset };
   }
 
