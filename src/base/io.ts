@@ -50,6 +50,8 @@ async function resume<T>(io: Io<T>, first: PromiseLike<unknown>): Promise<T> {
  * that its `finally` blocks release what it holds.
  */
 export function runSync<T>(io: Io<T>): T {
+  // Of a verb that was done when it was called there is nothing left, and nothing to make on the way to that.
+  if ((io as Io<unknown>) === finished) return undefined as T;
   const step = io.next();
   if (step.done) return step.value;
   // The abandoned promise may reject later; nobody is left to hear it.

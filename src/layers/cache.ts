@@ -152,7 +152,7 @@ export class CacheStorage extends FilterStorage {
       const start = at - index * LINE;
       const stop = Math.min(LINE, end - index * LINE);
       if (!line || !hasAll(line, start, stop)) return false;
-      into.set(line.bytes.subarray(start, stop), at - offset);
+      into.set(new Uint8Array(line.bytes.buffer, line.bytes.byteOffset + start, stop - start), at - offset);
       // A reader that goes on in order passes each line once.
       if (at !== this.#lastEnd) line.visited = true;
       at += stop - start;
@@ -251,7 +251,7 @@ export class CacheStorage extends FilterStorage {
       const stop = Math.min(LINE, end - index * LINE);
       const line = this.#lines.take(index);
       if (!line) return false;
-      line.bytes.set(bytes.subarray(at - offset, at - offset + stop - start), start);
+      line.bytes.set(stop - start === bytes.length ? bytes : bytes.subarray(at - offset, at - offset + stop - start), start);
       this.#lines.soil(line, pageBits(Math.floor(start / PAGE), Math.floor((stop - 1) / PAGE)));
       at += stop - start;
     }
@@ -317,6 +317,8 @@ export class CacheStorage extends FilterStorage {
   }
 
   *#truncate(size: number): Io<void> {
+    // Changes before an end inside a block could not be written any more.
+    if (size % (this.requestAlignment ?? 1) !== 0) yield* this.#save();
     yield* super.truncate(size);
     if (size < this.#size) {
       this.#lines.each(roundDown(size, PAGE), PAGE, (line, start, end) => {
@@ -338,11 +340,20 @@ export class CacheStorage extends FilterStorage {
         const bytes = this.#asItLies(from, end) ?? (yield* this.#gathered(from, end));
         const to = from + bytes.length;
         yield* super.write(from, bytes);
-        this.#lines.each(from, bytes.length, (line, first, stop) => {
-          this.#lines.clean(line, line.saving & pageBits(Math.floor(first / PAGE), Math.ceil(stop / PAGE) - 1));
-        });
+        this.#saved(from, to);
         from = to;
       }
+    }
+  }
+
+  /** Notes that a run is below as it was when its saving began, but for pages that were changed since. */
+  #saved(from: number, to: number): void {
+    for (let at = from; at < to; ) {
+      const index = Math.floor(at / LINE);
+      const stop = Math.min(to, (index + 1) * LINE);
+      const line = this.#lines.get(index);
+      if (line) this.#lines.clean(line, line.saving & pageBits(Math.floor((at - index * LINE) / PAGE), Math.ceil((stop - index * LINE) / PAGE) - 1));
+      at = stop;
     }
   }
 

@@ -25,6 +25,8 @@ export interface Exploration<R extends { readonly position: number }> {
   readonly subsets: number;
   /** Stop after this many states. */
   readonly limit: number;
+  /** The part of the log, 0 to 1, that is passed over before the first state is looked at; default none of it. */
+  readonly from?: number;
   /** Throws unless a state is right; `count` is its number. */
   readonly judge: (files: Files, right: R, count: number) => Promise<void>;
   /** Is shown some of the states, for a second opinion. */
@@ -45,7 +47,8 @@ export interface CutDisk {
 
 /** Looks at states until the log or the limit ends; throws at the first that is wrong. Returns how many there were. */
 export async function explore<R extends { readonly position: number }>(exploration: Exploration<R>): Promise<number> {
-  const { log, timeline, random, limit } = exploration;
+  const { log, timeline, random, limit, from = 0 } = exploration;
+  const first = Math.floor(from * log.length);
   const files = new CutFiles(exploration.start);
   let mark = 0;
   let states = 0;
@@ -65,14 +68,16 @@ export async function explore<R extends { readonly position: number }>(explorati
     // The last mark is right for the whole stretch: only a flush makes earlier answers wrong, and it ends the stretch.
     while (mark + 1 < timeline.length && (timeline[mark + 1] as R).position <= position) mark++;
     const stretch = files.stretch;
-    await look(files.with(stretch), `all of ${stretch.length} changes`);
+    if (position >= first) await look(files.with(stretch), `all of ${stretch.length} changes`);
     if (entry && (entry.kind === 'write' || entry.kind === 'truncate')) {
       files.change(entry);
       continue;
     }
-    for (const { changes, what } of partial(stretch, random, exploration.subsets))
-      await look(files.with(changes), `${what} of ${stretch.length} changes`);
-    for (const { state, what } of files.behind()) await look(state, what);
+    if (position >= first) {
+      for (const { changes, what } of partial(stretch, random, exploration.subsets))
+        await look(files.with(changes), `${what} of ${stretch.length} changes`);
+      for (const { state, what } of files.behind()) await look(state, what);
+    }
     if (entry) files.order(entry);
   }
   return states;

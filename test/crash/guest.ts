@@ -126,8 +126,10 @@ export class Guest {
 
   /** The last thing a workload may do. */
   async close(): Promise<void> {
+    if (this.#closed) return;
     await this.#disk.close();
     this.#settle();
+    this.#allow(this.bitmaps.saved());
     this.#closed = true;
   }
 

@@ -222,10 +222,22 @@ export class Qcow2Image implements ImageDriver {
     if (!entries) return undefined;
     const coverage = (entries.byteLength / shape.bytes) * clusterSize;
     const within = offset % coverage;
+    const plain = this.#plainData(entries, offset, length);
+    if (plain) return plain;
     const fault = shape.fault(entries, Math.floor(within / clusterSize), clusterSize);
     if (fault) return fatal(`L2 entry of guest offset ${offset} ${fault}`, { field: 'L2 entry', offset });
     const { kind, hostOffset, end } = runAt(meta, entries, within, Math.min(within + length, coverage));
     return this.#extent(kind, offset, Math.min(length, end - within), hostOffset);
+  }
+
+  /** Most look-ups: bytes inside one cluster that lies in the image's own file as it is. For anything else, or what may be wrong, the long way. */
+  #plainData(entries: DataView, offset: number, length: number): Extent | undefined {
+    const { clusterSize, shape, external, encryption, storage } = this.#metadata;
+    const within = offset % clusterSize;
+    if (within + length > clusterSize || shape.subclusters > 1 || external || encryption) return undefined;
+    const index = ((offset - within) / clusterSize) % (entries.byteLength / shape.bytes);
+    const place = shape.plainOffset(entries, index);
+    return place !== 0 && place % clusterSize === 0 ? { kind: 'data', length, storage, hostOffset: place + within } : undefined;
   }
 
   /** A run of bytes at guest offset `offset`; `hostOffset` is where its first cluster begins, if it has a place. */

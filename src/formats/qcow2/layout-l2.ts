@@ -70,6 +70,13 @@ export class EntryShape {
     return entryOffset(this.high(table, index), this.low(table, index));
   }
 
+  /** Host offset of a standard entry whose cluster is read as it lies; 0 for any other. */
+  plainOffset(table: DataView, index: number): number {
+    const high = table.getUint32(index * 8);
+    const low = table.getUint32(index * 8 + 4);
+    return (high & COMPRESSED_HIGH) === 0 && (low & ZERO_LOW) === 0 ? entryOffset(high, low) : 0;
+  }
+
   /**
    * A cluster that is not compressed has a place, at `offset`. The first cluster of an external data file is told from none by its
    * copied flag, unless a standard entry says zero.
