@@ -1,7 +1,7 @@
 /**
  * A write-back block cache over a storage: what was read or written lately is answered from memory inside the call; changes are kept until
  * `flush` or `barrier` (or until half of the memory is unsaved) and then written in order of their offsets, neighbours in one call; a
- * reader that goes on in order, or in small steps, is read ahead of. Requests of 128 KiB and more pass by: one call serves them well.
+ * reader that goes on in order, or in steps of one size, is read ahead of. Requests of 128 KiB and more pass by: one call serves them well.
  *
  * Crash argument. A storage may write what no flush or barrier has covered in any order, or not at all (storage.ts), and that is what this
  * layer does. `flush` and `barrier` first write every change that returned before them, then pass on: all of it is below
@@ -14,13 +14,14 @@
  */
 import { roundDown, roundUp } from '../base/bytes.ts';
 import { DiskError } from '../base/errors.ts';
-import { finished, type Io } from '../base/io.ts';
+import { finished, type Io, together } from '../base/io.ts';
 import { Mutex } from '../base/locks.ts';
 import type { ByteRange } from '../base/ranges.ts';
 import { KiB, MiB } from '../base/units.ts';
 import { type MemoryBudget, requireWritable, type Storage, type StorageExtent, writeZeroes } from '../storage/storage.ts';
 import { CacheLines, CacheMemory, LINE, type Line, PAGE, pageBits } from './cache-lines.ts';
 import { FilterStorage } from './filter.ts';
+import { ReadAhead } from './read-ahead.ts';
 
 /** What `CacheStorage` takes. */
 export interface CacheOptions {
@@ -41,12 +42,6 @@ const DIRECT_LEAST = 256 * KiB;
 /** The storage below grows by this part of its size, if that is more than a step, up to the limit. */
 const GROWTH_PART = 1 / 8;
 const GROWTH_LIMIT = 32 * MiB;
-/** The most that is read ahead. */
-const AHEAD_LIMIT = 512 * KiB;
-/** A reader that skips this much at a time still counts as going on in order. */
-const STRIDE_LIMIT = 32 * KiB;
-/** Readers in order that are told apart. */
-const STREAMS = 4;
 const ALL_PAGES = pageBits(0, LINE / PAGE - 1);
 
 /** Answers from memory and writes merged; see the top of this file. */
@@ -56,8 +51,7 @@ export class CacheStorage extends FilterStorage {
   readonly #mergeGap: number;
   readonly #growth: number;
   readonly #below = new Mutex();
-  /** Ends of what was loaded for readers in order, and how far ahead each is read. */
-  readonly #streams: { next: number; ahead: number }[] = [];
+  readonly #readers = new ReadAhead();
   #scratch = new Uint8Array(LARGE);
   /** The size as everybody above sees it; the file below may be longer. */
   #size: number;
@@ -168,12 +162,36 @@ export class CacheStorage extends FilterStorage {
     if (length >= LARGE) return yield* this.#readPast(offset, into.subarray(0, length));
     const from = roundDown(offset, PAGE);
     const wanted = roundUp(offset + length, PAGE);
-    const to = Math.max(wanted, Math.min(wanted + this.#ahead(offset, wanted), roundUp(this.#size, PAGE)));
+    const ahead = this.#readers.beyond(offset, wanted);
+    const to = Math.max(wanted, Math.min(wanted + ahead, roundUp(this.#size, PAGE)));
     const loaded = this.#room(to - from);
-    yield* super.read(from, loaded);
+    // Over a storage that answers at once, to ask ahead for what lies apart costs what it saves.
+    if (ahead === 0 && !this.synchronous) yield* this.#readPlaces(from, loaded, this.#readers.places(offset, length), length);
+    else yield* super.read(from, loaded);
     this.#keep(from, loaded);
     into.set(loaded.subarray(offset - from, offset - from + length));
     this.#lastEnd = offset + length;
+  }
+
+  /** Reads pages, and at the same time what the reader will ask for next. */
+  *#readPlaces(from: number, into: Uint8Array, places: readonly number[], length: number): Io<void> {
+    const found: [number, Uint8Array][] = [];
+    const early = places
+      .map((place) => [roundDown(place, PAGE), roundUp(place + length, PAGE)] as const)
+      .filter(([start, end]) => end <= this.#size && !this.#allHere(start, end));
+    yield* together([undefined, ...early].map((range) => (range ? this.#readEarly(...range, found) : super.read(from, into))));
+    for (const [start, bytes] of found) this.#keep(start, bytes);
+  }
+
+  /** Nobody has asked for it yet: where it fails, whoever does will hear why. */
+  *#readEarly(start: number, end: number, found: [number, Uint8Array][]): Io<void> {
+    const bytes = new Uint8Array(end - start);
+    try {
+      yield* super.read(start, bytes);
+      found.push([start, bytes]);
+    } catch (error) {
+      if (!(error instanceof DiskError)) throw error;
+    }
   }
 
   /** A large request: from below, with what is newer here. */
@@ -207,16 +225,6 @@ export class CacheStorage extends FilterStorage {
       }
       at += length;
     }
-  }
-
-  /** How far to read beyond `end`: twice as far each time a reader misses where it was read ahead to. */
-  #ahead(offset: number, end: number): number {
-    const known = this.#streams.findIndex(({ next }) => offset >= next && offset <= next + STRIDE_LIMIT);
-    const [stream] = known < 0 ? [] : this.#streams.splice(known, 1);
-    const ahead = stream ? Math.min(AHEAD_LIMIT, Math.max(2 * (end - offset), 2 * stream.ahead)) : 0;
-    this.#streams.push({ next: end + roundUp(ahead, PAGE), ahead });
-    if (this.#streams.length > STREAMS) this.#streams.shift();
-    return roundUp(ahead, PAGE);
   }
 
   /** Takes the bytes if that needs nothing from below: no growth that it does not know of, and no part of a page that is not here. */

@@ -84,6 +84,32 @@ describe('calls below', () => {
     for (const call of below.calls) expect(call).toMatch(/ 4096$/);
   });
 
+  test('where calls wait, a reader in large steps is met at its next places, one that jumps is not', async () => {
+    const bytes = pattern(16 * MiB, 7);
+    const below = new Watched(memoryStorage({ bytes: bytes.slice() }));
+    const cache = new CacheStorage(new LateStorage(below), { memory: new CacheMemory(8 * MiB) });
+    let waits = 0;
+    const read = async (at: number) => {
+      const { length } = below.calls;
+      expectBytes(await runAsync(readBytes(cache, at, 512)), bytes.subarray(at, at + 512));
+      if (below.calls.length > length) waits++;
+    };
+    // Two readers in turn, each with steps of its own; the first three places of each tell the step.
+    for (let i = 0; i < 60; i++) {
+      await read(i * 100 * KiB);
+      await read(10 * MiB + i * 68 * KiB);
+    }
+    expect(waits).toBeLessThan(20);
+    // What is met too early is no more than what one reader is met at.
+    expect(below.calls.length).toBeLessThan(120 + 2 * 16);
+    below.calls.length = 0;
+    const random = new Random(3);
+    for (let i = 0; i < 40; i++) await read(random.between(0, 4000) * 4096);
+    expect(below.calls.length).toBeLessThan(44);
+    below.failing = 'read';
+    await expect(read(15 * MiB)).rejects.toThrow('no room');
+  });
+
   test('neighbours are written in one call, with what lies between, in order', () => {
     const { below, cache } = watched(pattern(4 * MiB, 3));
     for (let at = 256 * KiB; at >= 0; at -= 4 * KiB) runSync(cache.write(at, pattern(4096, at)));

@@ -1,0 +1,60 @@
+/**
+ * What a reader will ask for next, told from where it asked for something that was not in memory. Readers that go on in order, or in small steps,
+ * are read ahead of in one piece, twice as far each time. Readers that go in larger steps of one size (a table's column, every other extent) are
+ * met at their next places. Never waits, and keeps a handful of numbers.
+ */
+import { roundUp } from '../base/bytes.ts';
+import { KiB, MiB } from '../base/units.ts';
+import { PAGE } from './cache-lines.ts';
+
+/** The most that is read ahead of one reader. */
+const AHEAD_LIMIT = 512 * KiB;
+/** A reader that skips this much at a time still counts as going on in order. */
+const SKIP_LIMIT = 32 * KiB;
+/** Steps longer than this are not told from jumps. */
+const STEP_LIMIT = 16 * MiB;
+/** Places that a reader in steps is met at. */
+const PLACES = 16;
+/** Readers of each kind that are told apart. */
+const READERS = 4;
+
+export class ReadAhead {
+  /** Ends of what was loaded for readers in order, and how far ahead each is read. The newest are the last. */
+  readonly #inOrder: { next: number; ahead: number }[] = [];
+  /** Where readers in steps were last, or were met last, their steps, and at how many places. */
+  readonly #inSteps: { last: number; step: number; places: number }[] = [];
+
+  /** How far to read beyond `end`: twice as far each time a reader misses where it was read ahead to. Whole pages. */
+  beyond(offset: number, end: number): number {
+    const known = this.#inOrder.findIndex(({ next }) => offset >= next && offset <= next + SKIP_LIMIT);
+    const [reader] = known < 0 ? [] : this.#inOrder.splice(known, 1);
+    const ahead = reader ? roundUp(Math.min(AHEAD_LIMIT, Math.max(2 * (end - offset), 2 * reader.ahead)), PAGE) : 0;
+    note(this.#inOrder, { next: end + ahead, ahead });
+    return ahead;
+  }
+
+  /** Where a reader that is not in order will ask next, if it has come the same step twice: twice as many places each time. */
+  places(offset: number, length: number): number[] {
+    const known = this.#inSteps.findIndex(({ last, step }) => step > 0 && offset === last + step);
+    const [reader] = known < 0 ? [] : this.#inSteps.splice(known, 1);
+    if (reader) {
+      const { step } = reader;
+      const places = Math.min(PLACES, 2 * Math.max(1, reader.places), Math.floor(AHEAD_LIMIT / length));
+      note(this.#inSteps, { last: offset + places * step, step, places });
+      return Array.from({ length: places }, (_, index) => offset + (index + 1) * step);
+    }
+    // Perhaps the second place of the one that was seen next before it.
+    const before = this.#inSteps
+      .filter(({ last }) => last < offset && offset - last <= STEP_LIMIT)
+      .sort((a, b) => b.last - a.last)
+      .at(0);
+    if (before) this.#inSteps.splice(this.#inSteps.indexOf(before), 1);
+    note(this.#inSteps, { last: offset, step: before ? offset - before.last : 0, places: 0 });
+    return [];
+  }
+}
+
+function note<T>(readers: T[], reader: T): void {
+  readers.push(reader);
+  if (readers.length > READERS) readers.shift();
+}
