@@ -20,7 +20,7 @@ import { type SparseRule, sectorRuns, sparseRule } from './sparse.ts';
 /** Bytes of a buffer; a multiple of every format's largest cluster that tabdisk allocates by. */
 const BUFFER = 2 * MiB;
 /** Buffers that are filled while one is written. */
-const AHEAD = 2;
+const AHEAD = 6;
 /** What a hole is found by, where only reading finds it: holes of raw files have borders on multiples of this. */
 const HOLE = 4096;
 /** Bytes cleared in one step. */

@@ -56,7 +56,7 @@ function nextRun(sectors: Sectors, from: number, base: number, rule: SparseRule)
 function plainRun(sectors: Sectors, from: number, base: number, { alignment }: SparseRule): SectorRun {
   const total = sectors.count;
   const zero = sectors.zeroAt(from);
-  const end = zero ? sectors.endOfZeros(from) : sectors.endOfData(from);
+  const end = zero ? sectors.endOfZeros(from) : sectors.endOfData(from, alignment - ((base + from) % alignment), alignment);
   if (end === total) return { sectors: end - from, zero };
   const past = (base + end) % alignment;
   if (past === 0) return { sectors: end - from, zero };
@@ -66,7 +66,7 @@ function plainRun(sectors: Sectors, from: number, base: number, { alignment }: S
 
 const WORDS = SECTOR / 4;
 /** Sectors that are looked at together for zeros: comparing them costs a call. */
-const STRIDE = 64;
+const STRIDE = 128;
 
 class Sectors {
   readonly count: number;
@@ -86,10 +86,11 @@ class Sectors {
     return true;
   }
 
-  endOfData(from: number): number {
-    let end = from + 1;
-    while (end < this.count && !this.zeroAt(end)) end++;
-    return end;
+  /** The first border at which zeros may begin: the next one is `first` sectors away, and they are `step` apart. What lies between is data. */
+  endOfData(from: number, first: number, step: number): number {
+    let end = from + first;
+    while (end < this.count && !this.zeroAt(end)) end += step;
+    return Math.min(end, this.count);
   }
 
   endOfZeros(from: number): number {
