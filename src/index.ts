@@ -1,4 +1,6 @@
 /** tabdisk's public surface. Node's file storage is `tabdisk/node`, the v86 adapter `tabdisk/v86`, the engine's worker `tabdisk/worker`. */
+
+export { type Compression, type Compressor, type Inflate, provideInflate } from './base/compression.ts';
 export { SystemError } from './base/errno.ts';
 export { DiskError, type DiskErrorJson, type ErrorKind } from './base/errors.ts';
 export { type Io, runAsync, runSync } from './base/io.ts';

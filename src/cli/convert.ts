@@ -4,6 +4,7 @@
  */
 import { allFormats, type ConvertOptions, convert, countData, type Disk, DiskError } from '../index.ts';
 import { copyBitmaps, requireBitmaps } from './bitmap.ts';
+import { nodeCompressor } from './compression.ts';
 import { requireFormat } from './create.ts';
 import { asksForHelp, type ImageOptions, makeImage, parseImageOptions, printOptionHelp, requireOptionLists } from './create-options.ts';
 import { printUsage } from './help.ts';
@@ -178,6 +179,7 @@ async function copyAll(terminal: Terminal, plan: Plan, { sources, target, overBa
     targetIsNew: !plan.existing && !overBacking,
     topOnly: overBacking,
     compressed: options.has('c'),
+    compressor: nodeCompressor,
     asIs: options.has('C'),
     ...salvaging(terminal, options),
   };

@@ -15,12 +15,14 @@ import {
   parseCacheMode,
   parseOptionList,
   protocolOf,
+  provideInflate,
   type Reference,
   type Resolve,
   type Resolved,
   type Storage,
 } from '../index.ts';
 import { nodeFileStorage } from '../storage/node-file.ts';
+import { nodeInflate } from './compression.ts';
 import { objectOptions } from './objects.ts';
 import { complain, Failure, Halt, notYet, type Terminal } from './terminal.ts';
 import { imageText, systemText } from './words.ts';
@@ -63,6 +65,8 @@ export interface OpenImage {
 
 /** Why an image did not open, without its name. */
 export class CannotOpen extends Error {}
+
+provideInflate(nodeInflate);
 
 /** The images a command has open. */
 export class Images {

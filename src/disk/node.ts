@@ -174,9 +174,10 @@ export class BlockNode implements Storage {
 
   /**
    * Writes whole clusters (the disk's last may be cut off), compressed where that makes them smaller. Throws `unsupported` if the format or the
-   * image cannot hold compressed clusters, `refused` for a range that is not of whole clusters.
+   * image cannot hold compressed clusters, `refused` for a range that is not of whole clusters. `encoded`: see `ImageDriver.writeCompressed`; only
+   * with a single cluster.
    */
-  *writeCompressed(offset: number, bytes: Uint8Array): Io<void> {
+  *writeCompressed(offset: number, bytes: Uint8Array, encoded?: Uint8Array): Io<void> {
     const { driver, size } = this;
     const unit = driver.clusterSize || 1;
     if (!driver.writeCompressed)
@@ -186,14 +187,14 @@ export class BlockNode implements Storage {
         field: 'whole clusters',
         offset,
       });
-    yield* this.#change(offset, bytes.length, (start, length) => this.#writeClusters(start, bytes.subarray(0, length)));
+    yield* this.#change(offset, bytes.length, (start, length) => this.#writeClusters(start, bytes.subarray(0, length), encoded));
   }
 
-  *#writeClusters(offset: number, bytes: Uint8Array): Io<void> {
+  *#writeClusters(offset: number, bytes: Uint8Array, encoded: Uint8Array | undefined): Io<void> {
     const { driver } = this;
     for (let at = 0; at < bytes.length; at += driver.clusterSize) {
       const cluster = bytes.subarray(at, at + driver.clusterSize);
-      const smaller = driver.writeCompressed ? yield* driver.writeCompressed(offset + at, cluster) : false;
+      const smaller = driver.writeCompressed ? yield* driver.writeCompressed(offset + at, cluster, encoded) : false;
       if (!smaller) yield* this.#writeRange(offset + at, cluster);
     }
   }

@@ -1,11 +1,13 @@
 /**
  * `convert -c`: a copy cluster by cluster of the target, each compressed on its own. A cluster is written whole unless all of it reads as zero
  * (or, with `topOnly`, none of it is in the source's own image); the disk's last is completed with zeros by the driver. Where source and
- * target do not share cluster borders, what the target holds already is kept.
+ * target do not share cluster borders, what the target holds already is kept. Clusters are read and compressed ahead, by other threads where there
+ * are some, and written in order.
  */
 import { isZero, roundDown } from '../base/bytes.ts';
+import type { Compressor } from '../base/compression.ts';
 import { DiskError } from '../base/errors.ts';
-import { begin, type Io, type Task } from '../base/io.ts';
+import { begin, type Io, type Task, wait } from '../base/io.ts';
 import type { BlockNode } from '../disk/node.ts';
 import type { AheadStep } from './ahead.ts';
 import { placed } from './job.ts';
@@ -37,15 +39,17 @@ export class CompressedCopy {
   readonly #target: BlockNode;
   readonly #rules: CopyRules;
   readonly #unit: number;
+  readonly #compressor: Compressor | undefined;
 
   /** Throws `unsupported` if the target cannot hold compressed clusters. */
-  constructor(source: Source, target: BlockNode, rules: CopyRules) {
+  constructor(source: Source, target: BlockNode, rules: CopyRules & { compressor: Compressor | undefined }) {
     const { driver } = target;
     if (!driver.writeCompressed)
       throw new DiskError('unsupported', `${driver.format}: this format cannot hold compressed clusters`, { format: driver.format });
     this.#source = source;
     this.#target = target;
     this.#rules = rules;
+    this.#compressor = rules.compressor;
     this.#unit = driver.clusterSize;
   }
 
@@ -84,16 +88,19 @@ export class CompressedCopy {
     return false;
   }
 
-  /** What is to be written for the source's bytes, which lie in one cluster: whole clusters, or nothing if all of them are zero. */
-  *#read(offset: number, length: number): Io<Uint8Array | undefined> {
+  /** What is to be written for the source's bytes, which lie in one cluster: that cluster, or nothing if all of them are zero. */
+  *#read(offset: number, length: number): Io<Cluster | undefined> {
     const start = offset + this.#rules.shift;
     const from = roundDown(start, this.#unit);
-    const whole = new Uint8Array(Math.min(this.#unit, this.#target.size - from));
+    const whole = new Uint8Array(this.#unit);
+    const bytes = whole.subarray(0, this.#target.size - from);
     const piece = whole.subarray(start - from, start - from + length);
     yield* this.#source.read(offset, piece);
     if (this.#rules.sparse > 0 && isZero(piece)) return undefined;
-    if (length < whole.length) yield* writing(start, this.#readAround(from, whole, { start: start - from, end: start - from + length }));
-    return whole;
+    if (length < bytes.length) yield* writing(start, this.#readAround(from, bytes, { start: start - from, end: start - from + length }));
+    const how = this.#target.driver.compression;
+    if (!this.#compressor || !how) return { bytes };
+    return { bytes, encoded: yield* writing(start, wait(this.#compressor.compress(whole, how))) };
   }
 
   *#readAround(from: number, whole: Uint8Array, { start, end }: { start: number; end: number }): Io<void> {
@@ -101,15 +108,22 @@ export class CompressedCopy {
     yield* this.#target.read(from + end, whole.subarray(end));
   }
 
-  *#write(start: number, length: number, reading: Task<Uint8Array | undefined>): Io<void> {
-    const whole = yield* reading.join();
-    if (whole) yield* writing(start, this.#target.writeCompressed(roundDown(start, this.#unit), whole));
+  *#write(start: number, length: number, reading: Task<Cluster | undefined>): Io<void> {
+    const cluster = yield* reading.join();
+    if (cluster) yield* writing(start, this.#target.writeCompressed(roundDown(start, this.#unit), cluster.bytes, cluster.encoded));
     else yield* writing(start, clearTarget(this.#target, start, length, this.#rules));
   }
 }
 
+/** A cluster of the target, as far as the disk goes. */
+interface Cluster {
+  readonly bytes: Uint8Array;
+  /** Compressed already. */
+  readonly encoded?: Uint8Array;
+}
+
 /** Runs a step that changes the target; its failures tell where. */
-export const writing = (offset: number, step: Io<void>): Io<void> => placed({ field: 'target', offset }, step);
+export const writing = <T>(offset: number, step: Io<T>): Io<T> => placed({ field: 'target', offset }, step);
 
 /** Makes a range of the target read as zero, touching only what does not yet. */
 export function* clearTarget(target: BlockNode, start: number, length: number, { targetIsZero }: CopyRules): Io<void> {

@@ -6,6 +6,7 @@
  */
 
 import { roundDown, roundUp } from '../base/bytes.ts';
+import type { Compression, Compressor } from '../base/compression.ts';
 import { DiskError } from '../base/errors.ts';
 import { begin, type Io, runAsync } from '../base/io.ts';
 import { MiB, SECTOR } from '../base/units.ts';
@@ -21,6 +22,8 @@ import { type SparseRule, sectorRuns, sparseRule } from './sparse.ts';
 const BUFFER = 2 * MiB;
 /** Buffers that are filled while one is written. */
 const AHEAD = 6;
+/** Clusters that are compressed, or wait to be, for each thread that does it. */
+const QUEUE = 3;
 /** What a hole is found by, where only reading finds it: holes of raw files have borders on multiples of this. */
 const HOLE = 4096;
 /** Bytes cleared in one step. */
@@ -38,6 +41,8 @@ export interface ConvertOptions extends CopyJobOptions, SalvageOptions {
   readonly topOnly?: boolean;
   /** Write compressed clusters (`qemu-img convert -c`); the target's format must have them. */
   readonly compressed?: boolean;
+  /** Starts threads that compress, for the time of the job. Without it, or if it gives none, compressing is done in this one. */
+  readonly compressor?: ((how: Compression) => Compressor | undefined) | undefined;
   /** Bytes into the target where the source's first byte goes; default 0. A multiple of 512. */
   readonly targetOffset?: number;
   /**
@@ -83,7 +88,7 @@ const findsZeros = ({ sparse = 4096, asIs = false, compressed = false }: Convert
 
 /** `convert` inside coroutines. */
 export function* convertNodes(source: BlockNode, target: BlockNode, options: ConvertOptions): Io<void> {
-  const { sparse = 4096, targetOffset = 0, topOnly = false, targetIsNew = false, compressed = false, asIs = false, onData } = options;
+  const { sparse = 4096, targetOffset = 0, topOnly = false, targetIsNew = false, compressed = false, asIs = false } = options;
   const targetIsZero = options.targetIsZero || (targetIsNew && target.driver.newReadsZero !== false);
   const size = source.size;
   if (sparse % SECTOR !== 0 || sparse < 0) throw new DiskError('refused', `The sparse size ${sparse} is not a multiple of 512`, { field: 'sparse' });
@@ -91,20 +96,32 @@ export function* convertNodes(source: BlockNode, target: BlockNode, options: Con
     throw new DiskError('refused', `The target offset ${targetOffset} is not a multiple of 512`, { field: 'targetOffset' });
   if (targetOffset + size > target.size)
     throw new DiskError('refused', `The source (${size} bytes) does not fit: the target ${target.name} has room for ${target.size - targetOffset}`);
-  const rules = { shift: targetOffset, sparse, topOnly, targetIsZero, asIs };
+  const compressor = compressed && target.driver.compression ? options.compressor?.(target.driver.compression) : undefined;
+  const rules = { shift: targetOffset, sparse, topOnly, targetIsZero, asIs, compressor };
   const reader = openSource(source, 'source', { ...options, reading: findsZeros(options) });
-  const copy = compressed ? new CompressedCopy(reader, target, rules) : new Copy(reader, target, rules);
+  try {
+    const copy = compressed ? new CompressedCopy(reader, target, rules) : new Copy(reader, target, rules);
+    const waits = !source.synchronous || !target.synchronous;
+    // What cannot be read is reported in order.
+    const depth = options.salvage ? 0 : compressor ? QUEUE * compressor.width : waits ? AHEAD : 0;
+    yield* copyAll(new Ahead((offset) => copy.step(offset), { size, depth }), size, options);
+    if (compressed) yield* target.finishCompressed();
+  } finally {
+    compressor?.close();
+  }
+  yield* target.flush();
+  options.onProgress?.(size, size);
+}
+
+function* copyAll(steps: Ahead<CopyStep>, size: number, options: ConvertOptions): Io<void> {
   const pace = new Pace(options, size);
-  // What cannot be read is reported in order.
-  const depth = options.salvage || (source.synchronous && target.synchronous) ? 0 : AHEAD;
-  const steps = new Ahead((offset) => copy.step(offset), { size, depth });
   try {
     for (let at = 0; at < size; ) {
       yield* pace.step(at);
       const { end, data, write } = (yield* steps.next()) as CopyStep;
       if (write) yield* write();
       if (data) {
-        onData?.(end - at);
+        options.onData?.(end - at);
         yield* pace.spend(end - at);
       }
       at = end;
@@ -112,9 +129,6 @@ export function* convertNodes(source: BlockNode, target: BlockNode, options: Con
   } finally {
     yield* steps.settle();
   }
-  if (compressed) yield* target.finishCompressed();
-  yield* target.flush();
-  pace.finish();
 }
 
 /** A copy under way. */

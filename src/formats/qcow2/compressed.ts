@@ -4,6 +4,7 @@
  * claim.
  */
 import { deflateRaw, Inflate } from 'pako';
+import { inflateFast } from '../../base/compression.ts';
 import { corrupt } from '../../base/errors.ts';
 import { type Io, wait } from '../../base/io.ts';
 import { FORMAT } from './layout.ts';
@@ -17,6 +18,8 @@ export function* loadZstd(): Io<void> {
 
 /** Decodes one cluster. `compressionType` is the header's: 0 deflate, 1 zstd. Throws `corrupt` if it does not yield a whole cluster. */
 export function decodeCluster(bytes: Uint8Array, options: { clusterSize: number; compressionType: number; hostOffset: number }): Uint8Array {
+  const fast = options.compressionType === 0 ? inflateFast(bytes, options.clusterSize) : undefined;
+  if (fast) return fast;
   const out = new Uint8Array(options.clusterSize);
   const place = { field: 'compressed cluster', offset: options.hostOffset };
   let filled: number;
@@ -30,12 +33,11 @@ export function decodeCluster(bytes: Uint8Array, options: { clusterSize: number;
 }
 
 /**
- * A whole cluster, compressed as the header's `compressionType` says, or `undefined` if that is no shorter. Distances of deflate stay below
- * 4096: readers need no more memory than that.
+ * A whole cluster, compressed as the header's `compressionType` says, which may be longer. Distances of deflate stay below 4096: readers need
+ * no more memory than that.
  */
-export function encodeCluster(bytes: Uint8Array, compressionType: number): Uint8Array | undefined {
-  const encoded = compressionType === 1 ? zstd.encodeZstd(bytes) : deflateRaw(bytes, { windowBits: 12, memLevel: 9 });
-  return encoded.length < bytes.length ? encoded : undefined;
+export function encodeCluster(bytes: Uint8Array, compressionType: number): Uint8Array {
+  return compressionType === 1 ? zstd.encodeZstd(bytes) : deflateRaw(bytes, { windowBits: 12, memLevel: 9 });
 }
 
 /** Thrown out of pako's callback to stop it: it has no other brake. */

@@ -3,6 +3,7 @@
  * metadata writes in metadata.ts; snapshots, bitmaps and check in their own files.
  */
 import { divideUp, roundUp } from '../../base/bytes.ts';
+import type { Compression } from '../../base/compression.ts';
 import { corrupt, DiskError, unsupported } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
 import { lazily } from '../../base/loading.ts';
@@ -291,7 +292,11 @@ export class Qcow2Image implements ImageDriver {
     return yield* this.#changing(() => allocate(this.#metadata, offset, length, after));
   }
 
-  *writeCompressed(offset: number, bytes: Uint8Array): Io<boolean> {
+  get compression(): Compression {
+    return this.#metadata.header.compressionType === 1 ? 'zstd' : 'deflate';
+  }
+
+  *writeCompressed(offset: number, bytes: Uint8Array, given?: Uint8Array): Io<boolean> {
     const { clusterSize, header, storage, encryption, external } = this.#metadata;
     if (encryption) throw unsupported(FORMAT, 'Compression and encryption not supported at the same time', { field: 'crypt_method' });
     if (external) throw unsupported(FORMAT, 'an image with an external data file cannot hold compressed clusters', { field: 'data_file' });
@@ -305,8 +310,8 @@ export class Qcow2Image implements ImageDriver {
       whole = new Uint8Array(clusterSize);
       whole.set(bytes);
     }
-    const encoded = encodeCluster(whole, header.compressionType);
-    if (!encoded || !(yield* this.#metadata.guarded(() => writeEncoded(this.#metadata, offset, encoded)))) return false;
+    const encoded = given ?? encodeCluster(whole, header.compressionType);
+    if (encoded.length >= clusterSize || !(yield* this.#metadata.guarded(() => writeEncoded(this.#metadata, offset, encoded)))) return false;
     // The same place may hold other bytes now.
     this.#decoded.delete(Math.floor(offset / clusterSize));
     return true;
