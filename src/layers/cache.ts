@@ -35,7 +35,7 @@ export interface CacheOptions {
 
 /** Requests of this size and more pass by the cache. */
 const LARGE = 128 * KiB;
-/** The most that is written in one call. */
+/** The most that is copied together to be written in one call. */
 const WRITE_LIMIT = MiB;
 /** So much of a run that lies in one piece in memory is written as it lies: a call costs less than copying it beside the rest. */
 const DIRECT_LEAST = 256 * KiB;
@@ -345,7 +345,7 @@ export class CacheStorage extends FilterStorage {
     for (const line of lines) line.saving = line.dirty;
     for (const { start, end } of this.#runs(lines)) {
       for (let from = start; from < end; ) {
-        const bytes = this.#asItLies(from, end) ?? (yield* this.#gathered(from, end));
+        const bytes = this.#asItLies(from, end) ?? (yield* this.#gathered(from, Math.min(end, from + WRITE_LIMIT)));
         const to = from + bytes.length;
         yield* super.write(from, bytes);
         this.#saved(from, to);
@@ -394,7 +394,7 @@ export class CacheStorage extends FilterStorage {
     return bytes;
   }
 
-  /** What to write, each in one call. */
+  /** What to write in as few calls as there can be, each run by itself. */
   #runs(lines: readonly Line[]): ByteRange[] {
     const runs: { start: number; end: number }[] = [];
     for (const line of lines) {
@@ -403,7 +403,7 @@ export class CacheStorage extends FilterStorage {
         const end = Math.min(line.index * LINE + (last + 1) * PAGE, this.#size);
         const run = runs[runs.length - 1];
         const gap = run ? start - run.end : Number.POSITIVE_INFINITY;
-        if (run && gap <= this.#mergeGap && end - run.start <= WRITE_LIMIT) run.end = end;
+        if (run && gap <= this.#mergeGap) run.end = end;
         else runs.push({ start, end });
       }
     }
