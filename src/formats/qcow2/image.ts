@@ -219,12 +219,12 @@ export class Qcow2Image implements ImageDriver {
     const l1Index = Math.floor(offset / meta.l2Coverage);
     const tableOffset = l1Index < meta.l1Size ? meta.l1Offset(l1Index) : 0;
     if (tableOffset === 0) return { kind: 'backing', length: this.#emptyRun(l1Index, offset, length) };
-    const entries = meta.entriesAt(offset);
+    const entries = meta.entriesAt(offset, l1Index, tableOffset);
     if (!entries) return undefined;
-    const coverage = (entries.byteLength / shape.bytes) * clusterSize;
-    const within = offset % coverage;
     const plain = this.#plainData(entries, offset, length);
     if (plain) return plain;
+    const coverage = (entries.byteLength / shape.bytes) * clusterSize;
+    const within = offset % coverage;
     const fault = shape.fault(entries, Math.floor(within / clusterSize), clusterSize);
     if (fault) return fatal(`L2 entry of guest offset ${offset} ${fault}`, { field: 'L2 entry', offset });
     const { kind, hostOffset, end } = runAt(meta, entries, within, Math.min(within + length, coverage));
@@ -234,11 +234,11 @@ export class Qcow2Image implements ImageDriver {
   /** Most look-ups: bytes inside one cluster that lies in the image's own file as it is. For anything else, or what may be wrong, the long way. */
   #plainData(entries: DataView, offset: number, length: number): Extent | undefined {
     const { clusterSize, shape, external, encryption, storage } = this.#metadata;
-    const within = offset % clusterSize;
+    // Masks, since clusters and slices are powers of two, and remainders of large numbers are slow.
+    const within = offset & (clusterSize - 1);
     if (within + length > clusterSize || shape.subclusters > 1 || external || encryption) return undefined;
-    const index = ((offset - within) / clusterSize) % (entries.byteLength / shape.bytes);
-    const place = shape.plainOffset(entries, index);
-    return place !== 0 && place % clusterSize === 0 ? { kind: 'data', length, storage, hostOffset: place + within } : undefined;
+    const place = shape.plainOffset(entries, Math.floor(offset / clusterSize) & (entries.byteLength / shape.bytes - 1));
+    return place !== 0 && (place & (clusterSize - 1)) === 0 ? { kind: 'data', length, storage, hostOffset: place + within } : undefined;
   }
 
   /** A run of bytes at guest offset `offset`; `hostOffset` is where its first cluster begins, if it has a place. */

@@ -296,22 +296,22 @@ export class Metadata {
   }
 
   /** The entries about a guest offset, if they are in memory: those of the whole L2 table, or of the slice of it that has the offset's. */
-  entriesAt(guestOffset: number): DataView | undefined {
-    const offset = this.l1Offset(Math.floor(guestOffset / this.l2Coverage));
-    return this.l2.get(offset)?.data ?? this.l2.slice(offset, this.#sliceAt(guestOffset));
+  entriesAt(guestOffset: number, l1Index = Math.floor(guestOffset / this.l2Coverage), offset = this.l1Offset(l1Index)): DataView | undefined {
+    return this.l2.get(offset)?.data ?? this.l2.slice(offset, this.#sliceAt(guestOffset, l1Index));
   }
 
   /** Reads the slice with the entries about a guest offset in, where there is an L2 table for it. */
   *loadSlice(guestOffset: number): Io<void> {
-    const offset = this.l1Offset(Math.floor(guestOffset / this.l2Coverage));
+    const l1Index = Math.floor(guestOffset / this.l2Coverage);
+    const offset = this.l1Offset(l1Index);
     if (offset === 0 || this.entriesAt(guestOffset)) return;
     // Who debugs hears of tables once, as from QEMU.
     if (this.debug) yield* this.l2.load(offset);
-    else yield* this.l2.loadSlice(offset, this.#sliceAt(guestOffset));
+    else yield* this.l2.loadSlice(offset, this.#sliceAt(guestOffset, l1Index));
   }
 
-  #sliceAt(guestOffset: number): number {
-    return Math.floor((guestOffset % this.l2Coverage) / this.#sliceCoverage) * this.l2.sliceSize;
+  #sliceAt(guestOffset: number, l1Index: number): number {
+    return Math.floor((guestOffset - l1Index * this.l2Coverage) / this.#sliceCoverage) * this.l2.sliceSize;
   }
 
   /** The L2 table for L1 entry `index` as one that may be changed: made if there is none, copied if it is shared. */
