@@ -1,4 +1,9 @@
-/** Parts of the program that few images need, loaded when the first one does: a bundler puts them into files of their own. */
+/**
+ * Parts of the program that few images need, loaded when the first one does: a bundler puts them into files of their own.
+ *
+ * What may happen under a synchronous verb of a disk (reading, writing, zeroing, discarding, resizing, flush, close) is never among them, unless
+ * the image said when it was opened that it will be needed, and it was loaded then.
+ */
 import { type Io, wait } from './io.ts';
 
 /**

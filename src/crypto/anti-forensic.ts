@@ -3,7 +3,8 @@
  * that remaps sectors loses the key. Pure. Each stripe but the last is random; the last makes their mixture come out as the key.
  */
 import { view } from '../base/bytes.ts';
-import { digest, digestLength, type HashName } from './hash.ts';
+import { digest, digestLength } from './hash.ts';
+import type { HashName } from './hash-names.ts';
 
 export interface Splitting {
   readonly stripes: number;

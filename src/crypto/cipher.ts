@@ -6,7 +6,8 @@
 import { divideUp, setU64le, view } from '../base/bytes.ts';
 import { DiskError } from '../base/errors.ts';
 import { SECTOR } from '../base/units.ts';
-import { digest, type HashName } from './hash.ts';
+import { digest } from './hash.ts';
+import type { HashName } from './hash-names.ts';
 import { primitives } from './loading.ts';
 
 export const CIPHER_MODES = ['xts', 'cbc', 'ctr', 'ecb'] as const;

@@ -3,13 +3,8 @@
  * nothing; short ones, and hashes it has not got, are computed here. Iteration counts come from files: callers bound them (`MAX_ITERATIONS`).
  */
 import { type Io, wait } from '../base/io.ts';
+import { HASH_LENGTHS, type HashName } from './hash-names.ts';
 import { loadPrimitives, primitives } from './loading.ts';
-
-/** Bytes of each. */
-const LENGTHS = { md5: 16, sha1: 20, sha224: 28, sha256: 32, sha384: 48, sha512: 64, ripemd160: 20 } as const;
-
-export type HashName = keyof typeof LENGTHS;
-export const HASH_NAMES = Object.keys(LENGTHS) as readonly HashName[];
 
 /** Names that the platform's crypto knows. */
 const PLATFORM: Readonly<Partial<Record<HashName, string>>> = { sha1: 'SHA-1', sha256: 'SHA-256', sha384: 'SHA-384', sha512: 'SHA-512' };
@@ -20,7 +15,7 @@ const SHORT = 4000;
 export const MAX_ITERATIONS = 2 ** 26;
 
 /** Bytes of a hash. */
-export const digestLength = (hash: HashName): number => LENGTHS[hash];
+export const digestLength = (hash: HashName): number => HASH_LENGTHS[hash];
 
 /** The hash of some bytes. */
 export const digest = (hash: HashName, bytes: Uint8Array): Uint8Array => primitives()[hash](bytes);

@@ -7,7 +7,8 @@ import { roundUp, text, utf8, view } from '../base/bytes.ts';
 import { corrupt, type DiskError, unsupported } from '../base/errors.ts';
 import { SECTOR } from '../base/units.ts';
 import { CIPHER_MODES, type CipherSpec, IV_GENERATORS } from './cipher.ts';
-import { digestLength, HASH_NAMES, type HashName, MAX_ITERATIONS } from './hash.ts';
+import { digestLength, MAX_ITERATIONS } from './hash.ts';
+import { HASH_NAMES, type HashName } from './hash-names.ts';
 
 export const LUKS_MAGIC = [0x4c, 0x55, 0x4b, 0x53, 0xba, 0xbe] as const;
 export const HEADER_LENGTH = 592;

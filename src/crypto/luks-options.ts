@@ -1,7 +1,7 @@
 /** What a new LUKS header is made with: QEMU's options, their defaults and refusals, and what it will measure. Pure. */
 import { DiskError } from '../base/errors.ts';
 import { CIPHER_MODES, type CipherSpec, IV_GENERATORS } from './cipher.ts';
-import { HASH_NAMES, type HashName } from './hash.ts';
+import { HASH_NAMES, type HashName } from './hash-names.ts';
 import { KEY_LENGTHS, placesFor, refuseCipher } from './luks-layout.ts';
 
 export interface LuksOptions {

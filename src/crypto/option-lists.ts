@@ -1,5 +1,6 @@
 /** What LUKS headers are made with and amended by, as lists to show: apart from the code that does it, which few images need. */
-import { HASH_NAMES } from './hash.ts';
+
+import { HASH_NAMES } from './hash-names.ts';
 
 /** Options of a new header without the prefix that qcow2 gives them; for `CreateOption` lists. */
 export const LUKS_OPTIONS = [

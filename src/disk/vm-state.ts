@@ -5,13 +5,13 @@
 import { isZero } from '../base/bytes.ts';
 import { DiskError } from '../base/errors.ts';
 import type { Io } from '../base/io.ts';
-import type { ImageDriver } from '../formats/driver.ts';
+import type { ImageDriver, VmStateDriver } from '../formats/driver.ts';
 import { requireReadable } from './async-disk.ts';
 import { BlockNode } from './node.ts';
 
 /** Fills `into` from `offset` on. Throws `unsupported` if the format keeps no machine state. */
 export function* readVmState(node: BlockNode, offset: number, into: Uint8Array): Io<void> {
-  const area = areaOf(node);
+  const area = yield* areaOf(node);
   requireInside(area, offset, into.length);
   yield* node.unchanging(function* () {
     if (node.driver.debug) yield* node.driver.debug('vmstate_load');
@@ -21,7 +21,7 @@ export function* readVmState(node: BlockNode, offset: number, into: Uint8Array):
 
 /** Writes bytes at `offset`. Like a write to the disk they are durable after a flush. Whole clusters of zeros take no space. */
 export function* writeVmState(node: BlockNode, offset: number, bytes: Uint8Array): Io<void> {
-  const area = areaOf(node);
+  const area = yield* areaOf(node);
   requireInside(area, offset, bytes.length);
   yield* node.exclusive(function* () {
     if (node.driver.debug) yield* node.driver.debug('vmstate_save');
@@ -43,7 +43,7 @@ export function* readStored(
 
 /** Writes the whole of a new state in place of what there was. The caller has the node for itself. */
 export function* replaceVmState(node: BlockNode, bytes: Uint8Array): Io<void> {
-  const area = areaOf(node);
+  const area = yield* areaOf(node);
   requireInside(area, 0, bytes.length);
   yield* clearVmState(node);
   yield* writeSparse(area, 0, bytes);
@@ -56,7 +56,8 @@ export function* forgetVmState(node: BlockNode): Io<void> {
 
 /** Gives the space of the state back. The caller has the node for itself. */
 export function* clearVmState({ driver }: BlockNode): Io<void> {
-  yield* stateOf(driver).clear();
+  const state = yield* stateOf(driver);
+  yield* state.clear();
 }
 
 function* writeSparse(area: BlockNode, offset: number, bytes: Uint8Array): Io<void> {
@@ -73,14 +74,13 @@ function* writeSparse(area: BlockNode, offset: number, bytes: Uint8Array): Io<vo
   }
 }
 
-function areaOf(node: BlockNode): BlockNode {
-  return new BlockNode({ driver: stateOf(node.driver), readOnly: node.readOnly, owned: false });
+function* areaOf(node: BlockNode): Io<BlockNode> {
+  return new BlockNode({ driver: yield* stateOf(node.driver), readOnly: node.readOnly, owned: false });
 }
 
-function stateOf(driver: ImageDriver): ReturnType<NonNullable<ImageDriver['vmState']>> {
-  const state = driver.vmState?.();
-  if (!state) throw new DiskError('unsupported', `${driver.format}: this format keeps no machine state`, { format: driver.format });
-  return state;
+function* stateOf(driver: ImageDriver): Io<VmStateDriver> {
+  if (!driver.vmState) throw new DiskError('unsupported', `${driver.format}: this format keeps no machine state`, { format: driver.format });
+  return yield* driver.vmState();
 }
 
 function requireInside(area: BlockNode, offset: number, length: number): void {

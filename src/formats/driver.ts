@@ -204,6 +204,12 @@ export interface FormatInfo {
   readonly specific?: Readonly<Record<string, unknown>>;
 }
 
+/** See `ImageDriver.vmState`. */
+export interface VmStateDriver extends ImageDriver {
+  /** Gives the space of all of it back. Durable when it returns. */
+  clear(): Io<void>;
+}
+
 /** A run of the image file that holds metadata, for the allocation map. */
 export interface MetadataExtent {
   readonly hostOffset: number;
@@ -330,7 +336,7 @@ export interface ImageDriver {
    * The machine's state as an image of its own: bytes that lie in the image, but not on the disk. Its `size` is what may be there at most. It
    * shares this driver's tables, so changes to it run with nothing else in flight. Absent: the image has no room for such state.
    */
-  vmState?(): ImageDriver & { clear(): Io<void> };
+  vmState?(): Io<VmStateDriver>;
   metadata?(): Io<MetadataExtent[]>;
   info(): FormatInfo;
   /** Makes everything before it durable, in an order that survives a power cut at any point. */

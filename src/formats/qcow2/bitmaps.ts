@@ -13,7 +13,8 @@ import { DiskError, unsupported } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
 import type { BitmapDriver, BitmapInfo, DirtyRuns } from '../driver.ts';
 import { DirtyBitmap } from './dirty-bitmap.ts';
-import { NO_BITMAPS, readBitmapTable } from './file-tables.ts';
+import { readBitmapTable } from './file-bitmaps.ts';
+import { NO_BITMAPS, noBitmap } from './file-tables.ts';
 import { canRewrite, rewriteHeader } from './header.ts';
 import { AUTOCLEAR, EXTENSION, FORMAT, type HeaderExtension } from './layout.ts';
 import {
@@ -96,6 +97,11 @@ export class Qcow2Bitmaps implements BitmapDriver {
 
   list(): BitmapInfo[] {
     return this.#bitmaps.map(({ name, granularity, enabled, inconsistent }) => ({ name, granularity, enabled, inconsistent }));
+  }
+
+  /** The bitmaps in the file, as `qemu-img info` shows them. */
+  info(): Record<string, unknown>[] {
+    return this.#meta.bitmaps.entries.map(bitmapInfo);
   }
 
   *add({ name, granularity, enabled }: { name: string; granularity: number; enabled: boolean }): Io<void> {
@@ -229,7 +235,7 @@ export class Qcow2Bitmaps implements BitmapDriver {
 
   #find(name: string): DirtyBitmap {
     const found = this.#bitmaps.find((bitmap) => bitmap.name === name);
-    if (!found) throw new DiskError('not-found', `${FORMAT}: Dirty bitmap '${name}' not found`, { format: FORMAT, field: 'bitmap' });
+    if (!found) throw noBitmap(name);
     return found;
   }
 
@@ -305,6 +311,12 @@ const newEntry = ({ name, granularityBits }: { name: string; granularityBits: nu
   granularityBits,
   extra: new Uint8Array(),
 });
+
+/** A bitmap as `qemu-img info` shows it: what the file says. */
+function bitmapInfo({ name, flags, granularityBits }: BitmapEntry): Record<string, unknown> {
+  const named = [...(flags & BITMAP_FLAG.inUse ? ['in-use'] : []), ...(flags & BITMAP_FLAG.auto ? ['auto'] : [])];
+  return { flags: named, name, granularity: 2 ** granularityBits };
+}
 
 const tooLarge = (size: number, granularityBits: number): boolean => bitmapBytes(size, granularityBits) > MAX_BITMAP_BYTES;
 

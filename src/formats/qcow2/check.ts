@@ -12,7 +12,7 @@ import type { Io } from '../../base/io.ts';
 import { readBytes } from '../../storage/storage.ts';
 import type { CheckOptions, CheckResult } from '../driver.ts';
 import { ClusterCounts } from './cluster-counts.ts';
-import { readBitmapTable } from './file-tables.ts';
+import { readBitmapTable } from './file-bitmaps.ts';
 import { FORMAT, INCOMPATIBLE } from './layout.ts';
 import { COPIED_HIGH, encodeSnapshots, entryOffset, l1Reserved, l2Reserved, maxRefcount } from './layout-tables.ts';
 import type { Metadata } from './metadata.ts';

@@ -8,7 +8,7 @@ import { corrupt, DiskError } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
 import { readBytes, type Storage } from '../../storage/storage.ts';
 import type { DirtyRun, DirtyRuns } from '../driver.ts';
-import { readBitmapTable } from './file-tables.ts';
+import { readBitmapTable } from './file-bitmaps.ts';
 import { FORMAT } from './layout.ts';
 import { ALL_ONES, ALL_ZEROES, type BitmapEntry, bitmapBytes } from './layout-bitmaps.ts';
 

@@ -1,10 +1,10 @@
-/** Reading the snapshot table, the bitmap directory and bitmap tables, with bounds on what a file may make of them. */
-import { roundUp } from '../../base/bytes.ts';
-import { corrupt } from '../../base/errors.ts';
+/** Reading the header and the snapshot table, with bounds on what a file may make of them, and what is kept of the latter and of bitmaps. */
+import { corrupt, DiskError } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
 import { readBytes, type Storage } from '../../storage/storage.ts';
-import { AUTOCLEAR, FORMAT, type Header, MAX_L1_BYTES } from './layout.ts';
-import { type BitmapDirectory, type BitmapEntry, parseBitmapDirectory, parseBitmapExtension, parseBitmapTable } from './layout-bitmaps.ts';
+import type { SnapshotInfo } from '../driver.ts';
+import { FORMAT, type Header, MAX_L1_BYTES, parseHeader } from './layout.ts';
+import type { BitmapDirectory, BitmapEntry } from './layout-bitmaps.ts';
 import { MAX_SNAPSHOT_TABLE_BYTES, parseSnapshot, type SnapshotEntry } from './layout-tables.ts';
 
 /** The bitmap directory in force, and what is in it; none without bitmaps. */
@@ -14,6 +14,19 @@ export interface FileBitmaps {
 }
 
 export const NO_BITMAPS: FileBitmaps = { directory: undefined, entries: [] };
+
+/** Reads the header with its extensions. */
+export function* readHeader(storage: Storage): Io<Header> {
+  const start = yield* readBytes(storage, 0, Math.min(512, storage.size));
+  // The cluster size decides how far extensions may reach; a nonsensical one is named by parseHeader.
+  const clusterBits = start.length >= 24 ? Math.min(21, new DataView(start.buffer).getUint32(20)) : 9;
+  const length = Math.min(2 ** Math.max(9, clusterBits), storage.size);
+  return parseHeader(length > start.length ? yield* readBytes(storage, 0, length) : start, storage.size);
+}
+
+/** The error of a bitmap that is not there. */
+export const noBitmap = (name: string): DiskError =>
+  new DiskError('not-found', `${FORMAT}: Dirty bitmap '${name}' not found`, { format: FORMAT, field: 'bitmap' });
 
 /** The snapshots that a header names. */
 export function* readSnapshots(storage: Storage, header: Header): Io<SnapshotEntry[]> {
@@ -34,23 +47,16 @@ export function* readSnapshots(storage: Storage, header: Header): Io<SnapshotEnt
   return entries;
 }
 
-/** The bitmaps that a header names and vouches for. */
-export function* readBitmaps(storage: Storage, header: Header): Io<FileBitmaps> {
-  const directory = parseBitmapExtension(header, (header.autoclear & AUTOCLEAR.bitmaps) !== 0);
-  if (!directory) return NO_BITMAPS;
-  if (directory.offset + directory.length > storage.size)
-    throw corrupt(FORMAT, 'the bitmap directory ends past the end of the file', { field: 'bitmap_directory_offset', offset: directory.offset });
-  const bytes = yield* readBytes(storage, directory.offset, directory.length);
-  const entries = parseBitmapDirectory(bytes, directory.count, { size: header.size, clusterSize: 2 ** header.clusterBits });
-  if (entries.reduce((sum, { tableSize }) => sum + tableSize * 8, 0) > storage.size)
-    throw corrupt(FORMAT, 'the bitmap tables are larger than the file', { field: 'bitmap_table_size' });
-  return { directory, entries };
-}
-
-/** Reads a bitmap's table. Throws `corrupt` if it does not lie in the file or has reserved bits set. */
-export function* readBitmapTable(storage: Storage, entry: BitmapEntry, clusterSize: number): Io<Float64Array> {
-  const { tableOffset, tableSize, name } = entry;
-  if (tableOffset + tableSize * 8 > roundUp(storage.size, clusterSize))
-    throw corrupt(FORMAT, `the table of bitmap '${name}' ends past the end of the file`, { field: 'bitmap_table_offset', offset: tableOffset });
-  return parseBitmapTable(yield* readBytes(storage, tableOffset, tableSize * 8), clusterSize);
+/** A snapshot as whoever opened the image sees it; `presentSize`: the disk's now, where the entry does not say its own. */
+export function snapshotInfo(entry: SnapshotEntry, presentSize: number): SnapshotInfo {
+  return {
+    id: entry.id,
+    name: entry.name,
+    vmStateSize: entry.vmStateSize,
+    dateSeconds: entry.dateSeconds,
+    dateNanoseconds: entry.dateNanoseconds,
+    vmClockNanoseconds: entry.vmClockNanoseconds,
+    ...(entry.icount === undefined ? {} : { icount: entry.icount }),
+    diskSize: entry.diskSize ?? presentSize,
+  };
 }

@@ -24,12 +24,12 @@ import type {
   Placement,
   ResizeOptions,
   SnapshotDriver,
+  VmStateDriver,
 } from '../driver.ts';
 import { allocate, discard, mayWriteOver, newPlace, writeEncoded, zero } from './allocate.ts';
-import { setBacking } from './backing.ts';
-import { Qcow2Bitmaps } from './bitmaps.ts';
 import { decodeCluster, encodeCluster, loadZstd } from './compressed.ts';
 import { fatal } from './fatal.ts';
+import { readHeader } from './file-tables.ts';
 import {
   AUTOCLEAR,
   COMPATIBLE,
@@ -40,22 +40,17 @@ import {
   hasDataFile,
   hasSubclusters,
   INCOMPATIBLE,
-  parseHeader,
+  mayHaveBitmaps,
 } from './layout.ts';
-import { BITMAP_FLAG, type BitmapEntry } from './layout-bitmaps.ts';
 import { onesFrom } from './layout-l2.ts';
 import type { CompressedPlace } from './layout-tables.ts';
-import { listMetadata } from './map-metadata.ts';
+import { theRest } from './loading.ts';
 import { Metadata } from './metadata.ts';
+import { BitmapsOnDemand, SnapshotsOnDemand } from './on-demand.ts';
 import { makeEmpty, resize } from './resize.ts';
-import { readRuntimeOptions } from './runtime.ts';
-import { Qcow2Snapshots } from './snapshots.ts';
-import { VmStateArea, vmStateStart } from './vm-state.ts';
 
 const DECODED_CLUSTERS = 8;
 
-const amending = lazily(() => import('./amend.ts'));
-const checking = lazily(() => import('./check.ts'));
 const encrypting = lazily(() => import('./encryption.ts'));
 
 /** Opens an image: reads and checks the header, the L1, refcount and snapshot tables, and readies it for writing if asked. */
@@ -64,25 +59,24 @@ export function* openImage(storage: Storage, parameters: OpenParameters): Io<Qco
   const header = yield* readHeader(storage);
   refuseUnsupported(header);
   const data = yield* openData(header, parameters);
-  const metadata = yield* Metadata.load({ storage, ...(data ? { data } : {}) }, header, readRuntimeOptions(parameters.options, header));
+  const runtime = parameters.options ? (yield* theRest()).readRuntimeOptions(parameters.options, header) : {};
+  const metadata = yield* Metadata.load({ storage, ...(data ? { data } : {}) }, header, runtime);
+  if (mayHaveBitmaps(header)) metadata.bitmaps = yield* (yield* theRest()).readBitmaps(storage, header);
   if (header.cryptMethod !== 0) metadata.encryption = yield* (yield* encrypting()).openEncryption(storage, header, parameters);
   if (header.compressionType === 1) yield* loadZstd();
   metadata.writable = !readOnly;
   metadata.onDamage = onDamage;
-  const image = new Qcow2Image(metadata);
+  const image = yield* imageOver(metadata);
   yield* image.bitmaps.verify(onDamage);
   if (repair) metadata.forRepair = true;
   else if (!readOnly) yield* prepareForWriting(image, metadata, onDamage);
   return image;
 }
 
-/** Reads the header with its extensions. */
-export function* readHeader(storage: Storage): Io<Header> {
-  const start = yield* readBytes(storage, 0, Math.min(512, storage.size));
-  // The cluster size decides how far extensions may reach; a nonsensical one is named by parseHeader.
-  const clusterBits = start.length >= 24 ? Math.min(21, new DataView(start.buffer).getUint32(20)) : 9;
-  const length = Math.min(2 ** Math.max(9, clusterBits), storage.size);
-  return parseHeader(length > start.length ? yield* readBytes(storage, 0, length) : start, storage.size);
+function* imageOver(metadata: Metadata): Io<Qcow2Image> {
+  const image = new Qcow2Image(metadata);
+  yield* image.bitmaps.open();
+  return image;
 }
 
 /** The external data file of an image that has one. */
@@ -125,19 +119,16 @@ function* keepPromises(image: Qcow2Image, metadata: Metadata): Io<void> {
 export class Qcow2Image implements ImageDriver {
   readonly format = FORMAT;
   readonly snapshots: SnapshotDriver;
-  readonly bitmaps: Qcow2Bitmaps;
+  readonly bitmaps: BitmapsOnDemand;
   readonly #metadata: Metadata;
   /** Decoded clusters by guest cluster index, with the descriptor they came from. */
   readonly #decoded = new Lru<number, { place: CompressedPlace; bytes: Uint8Array }>(DECODED_CLUSTERS);
 
   constructor(metadata: Metadata) {
     this.#metadata = metadata;
-    this.bitmaps = new Qcow2Bitmaps(metadata);
-    this.snapshots = new Qcow2Snapshots(
-      metadata,
-      (view) => new Qcow2Image(view),
-      () => this.bitmaps.list().length > 0,
-    );
+    this.bitmaps = new BitmapsOnDemand(metadata);
+    const hasBitmaps = () => this.bitmaps.list().length > 0;
+    this.snapshots = new SnapshotsOnDemand(metadata, ({ Qcow2Snapshots }) => new Qcow2Snapshots(metadata, imageOver, hasBitmaps));
   }
 
   get key(): KeyDriver | undefined {
@@ -338,16 +329,18 @@ export class Qcow2Image implements ImageDriver {
     yield* this.#metadata.guarded(() => makeEmpty(this.#metadata));
   }
 
-  vmState(): VmStateArea {
+  *vmState(): Io<VmStateDriver> {
+    const { VmStateArea } = yield* theRest();
     return new VmStateArea(this.#metadata, this);
   }
 
   *setBacking(backing: BackingReference | undefined): Io<void> {
+    const { setBacking } = yield* theRest();
     yield* this.#metadata.lock.run(() => setBacking(this.#metadata, backing));
   }
 
   *amend(parameters: AmendParameters): Io<void> {
-    const { amend } = yield* amending();
+    const { amend } = yield* theRest();
     yield* amend(this.#metadata, this.backing, parameters);
     yield* this.bitmaps.dropUnlessStorable();
   }
@@ -355,7 +348,7 @@ export class Qcow2Image implements ImageDriver {
   *check(options: CheckOptions): Io<CheckResult> {
     const meta = this.#metadata;
     const { forRepair } = meta;
-    const { check } = yield* checking();
+    const { check } = yield* theRest();
     const result = yield* meta.lock.run(() => check(meta, options));
     // From here on it may be written to.
     if (forRepair && !meta.forRepair) yield* keepPromises(this, meta);
@@ -363,19 +356,20 @@ export class Qcow2Image implements ImageDriver {
   }
 
   *metadata(): Io<MetadataExtent[]> {
+    const { listMetadata } = yield* theRest();
     return yield* this.#metadata.lock.run(() => listMetadata(this.#metadata));
   }
 
   info(): FormatInfo {
     const { header, clusterSize, encryption, external, rawData } = this.#metadata;
     const dataFile = extensionText(header, EXTENSION.dataFile);
-    const bitmaps = this.#metadata.bitmaps.entries.map(bitmapInfo);
+    const bitmaps = this.bitmaps.info();
     const flags = { lazy: (header.compatible & COMPATIBLE.lazyRefcounts) !== 0, corrupt: (header.incompatible & INCOMPATIBLE.corrupt) !== 0 };
     return {
       clusterSize,
       dirty: (header.incompatible & INCOMPATIBLE.dirty) !== 0,
       encrypted: encryption !== undefined,
-      vmStateOffset: vmStateStart(this.#metadata),
+      vmStateOffset: this.#metadata.vmStateStart,
       specific: {
         compat: header.version === 2 ? '0.10' : '1.1',
         'compression-type': header.compressionType === 1 ? 'zstd' : 'zlib',
@@ -438,12 +432,6 @@ export class Qcow2Image implements ImageDriver {
     this.#decoded.set(clusterIndex, { place, bytes });
     return bytes;
   }
-}
-
-/** A bitmap as `qemu-img info` shows it: what the file says. */
-function bitmapInfo({ name, flags, granularityBits }: BitmapEntry): Record<string, unknown> {
-  const named = [...(flags & BITMAP_FLAG.inUse ? ['in-use'] : []), ...(flags & BITMAP_FLAG.auto ? ['auto'] : [])];
-  return { flags: named, name, granularity: 2 ** granularityBits };
 }
 
 /** The state of the bytes at `start` of an L2 table's range, and how far before `most` it goes on: the same state, contiguous in the file. */

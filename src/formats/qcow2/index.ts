@@ -1,14 +1,10 @@
 /** qcow2, versions 2 and 3: QEMU's copy-on-write format. */
 import { view } from '../../base/bytes.ts';
-import { lazily } from '../../base/loading.ts';
 import type { FormatDescriptor } from '../driver.ts';
 import { openImage } from './image.ts';
 import { MAGIC } from './layout.ts';
+import { theRest } from './loading.ts';
 import { amendOptions, createOptions } from './options.ts';
-
-const creating = lazily(() => import('./create.ts'));
-const inspecting = lazily(() => import('./inspect.ts'));
-const measuring = lazily(() => import('./measure.ts'));
 
 /** The qcow2 format. */
 export const qcow2: FormatDescriptor = {
@@ -36,13 +32,13 @@ export const qcow2: FormatDescriptor = {
   amendOptions,
   limits: ['encryption with ciphers other than AES', 'compressed writes to encrypted images'],
   *inspect(storage) {
-    return yield* (yield* inspecting()).inspectImage(storage);
+    return yield* (yield* theRest()).inspectImage(storage);
   },
   open: openImage,
   *measure(parameters) {
-    return (yield* measuring()).measureImage(parameters);
+    return (yield* theRest()).measureImage(parameters);
   },
   *create(storage, parameters) {
-    yield* (yield* creating()).createImage(storage, parameters);
+    yield* (yield* theRest()).createImage(storage, parameters);
   },
 };

@@ -4,7 +4,7 @@ import { DiskError } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
 import { readBytes, type Storage } from '../../storage/storage.ts';
 import type { Inspection } from '../driver.ts';
-import { readHeader } from './image.ts';
+import { readHeader } from './file-tables.ts';
 import { AUTOCLEAR, COMPATIBLE, EXTENSION, extensionText, type Header, INCOMPATIBLE, MAX_BACKING_NAME } from './layout.ts';
 
 /** See `FormatDescriptor.inspect`. */

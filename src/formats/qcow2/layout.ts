@@ -344,6 +344,9 @@ export function encodeSwitch(header: SwitchFields): Uint8Array {
 /** True if L2 entries have a bitmap of subclusters. */
 export const hasSubclusters = ({ incompatible }: Pick<Header, 'incompatible'>): boolean => (incompatible & INCOMPATIBLE.extendedL2) !== 0;
 
+/** True if the header names bitmaps, or did so when its writer last vouched for them. */
+export const mayHaveBitmaps = ({ extensions }: Pick<Header, 'extensions'>): boolean => extensions.some(({ type }) => type === EXTENSION.bitmaps);
+
 /** True if guest data lies in an external data file. */
 export const hasDataFile = ({ incompatible }: Pick<Header, 'incompatible'>): boolean => (incompatible & INCOMPATIBLE.dataFile) !== 0;
 

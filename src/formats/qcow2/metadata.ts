@@ -25,7 +25,7 @@ import { SECTOR } from '../../base/units.ts';
 import { readBytes, type Storage } from '../../storage/storage.ts';
 import type { Encryption } from './encryption.ts';
 import { fatal, isFatal } from './fatal.ts';
-import { type FileBitmaps, readBitmaps, readSnapshots } from './file-tables.ts';
+import { type FileBitmaps, NO_BITMAPS, readSnapshots } from './file-tables.ts';
 import {
   AUTOCLEAR,
   COMPATIBLE,
@@ -36,6 +36,7 @@ import {
   hasDataFile,
   hasSubclusters,
   INCOMPATIBLE,
+  l1EntriesFor,
   patchFixedHeader,
   type SwitchFields,
 } from './layout.ts';
@@ -140,7 +141,7 @@ export class Metadata {
     });
   }
 
-  /** Reads the tables a header names. */
+  /** Reads the tables a header names, but those of bitmaps. */
   static *load(files: ImageFiles, header: Header, runtime: RuntimeOptions = {}): Io<Metadata> {
     const { storage } = files;
     if (storage.debugEvent) yield* storage.debugEvent('reftable_load');
@@ -148,13 +149,18 @@ export class Metadata {
       l1: yield* readBytes(storage, header.l1Offset, header.l1Size * 8),
       reftable: yield* readBytes(storage, header.reftableOffset, header.reftableClusters * 2 ** header.clusterBits),
       snapshots: yield* readSnapshots(storage, header),
-      bitmaps: yield* readBitmaps(storage, header),
+      bitmaps: NO_BITMAPS,
     };
     return new Metadata(files, header, tables, runtime);
   }
 
   get l1Size(): number {
     return this.#l1.byteLength / 8;
+  }
+
+  /** Guest offset of the machine state's first byte: the first past the disk that an L2 table of its own maps (vm-state.ts). */
+  get vmStateStart(): number {
+    return l1EntriesFor(this.header.size, this.header) * this.l2Coverage;
   }
 
   /** Host offset in L1 entry `index`, 0 where there is no L2 table; and whether the table is ours alone. */

@@ -31,8 +31,7 @@ const MAX_L2_CACHE = 1024 * MiB;
 const MAX_SECONDS = 2 ** 32 - 1;
 
 /** Takes the options out. Throws `refused` in QEMU's words. */
-export function readRuntimeOptions(options: OptionSet | undefined, header: Header): RuntimeOptions {
-  if (!options) return {};
+export function readRuntimeOptions(options: OptionSet, header: Header): RuntimeOptions {
   const lazyRefcounts = options.flag('lazy-refcounts');
   for (const what of ['request', 'snapshot', 'other']) options.flag(`pass-discard-${what}`);
   for (const place of OVERLAP_PLACES) options.flag(`overlap-check.${place}`);

@@ -7,6 +7,7 @@ import { view } from '../../base/bytes.ts';
 import { corrupt, DiskError, unsupported } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
 import type { DirtyRuns, ImageDriver, MachineMoment, SnapshotDriver, SnapshotInfo } from '../driver.ts';
+import { snapshotInfo } from './file-tables.ts';
 import { FORMAT, l1EntriesFor, MAX_SNAPSHOTS } from './layout.ts';
 import { COPIED_HIGH, encodeSnapshotExtra, encodeSnapshots, entryOffset, putEntry, type SnapshotEntry } from './layout-tables.ts';
 import type { Metadata } from './metadata.ts';
@@ -15,20 +16,16 @@ import { SnapshotChanges } from './snapshot-changes.ts';
 
 const NAME_LIMIT = 65535;
 
-export class Qcow2Snapshots implements SnapshotDriver {
+export class Qcow2Snapshots implements Required<Omit<SnapshotDriver, 'list'>> {
   readonly #meta: Metadata;
-  readonly #open: (view: Metadata) => ImageDriver;
+  readonly #open: (view: Metadata) => Io<ImageDriver>;
   readonly #hasBitmaps: () => boolean;
 
   /** `hasBitmaps`: a bitmap could not say what applying a snapshot changes. */
-  constructor(meta: Metadata, open: (view: Metadata) => ImageDriver, hasBitmaps: () => boolean) {
+  constructor(meta: Metadata, open: (view: Metadata) => Io<ImageDriver>, hasBitmaps: () => boolean) {
     this.#meta = meta;
     this.#hasBitmaps = hasBitmaps;
     this.#open = open;
-  }
-
-  list(): SnapshotInfo[] {
-    return this.#meta.snapshots.map((entry) => describe(entry, this.#meta.header.size));
   }
 
   *create({ name, date, vmStateSize = 0, vmClockNanoseconds = 0, icount = 0 }: MachineMoment & { name: string; date: Date }): Io<SnapshotInfo> {
@@ -63,7 +60,7 @@ export class Qcow2Snapshots implements SnapshotDriver {
         extra: encodeSnapshotExtra(vmStateSize, meta.header.size, icount),
       };
       yield* switchTables(meta, shadow, { l1, snapshots: [...meta.snapshots, entry] });
-      return describe(entry, meta.header.size);
+      return snapshotInfo(entry, meta.header.size);
     });
   }
 
@@ -105,7 +102,7 @@ export class Qcow2Snapshots implements SnapshotDriver {
   }
 
   *view(id: string): Io<ImageDriver> {
-    return this.#open(yield* this.#tables(id));
+    return yield* this.#open(yield* this.#tables(id));
   }
 
   *changes(id: string): Io<DirtyRuns> {
@@ -215,17 +212,4 @@ export function* switchTables(meta: Metadata, shadow: Shadow, to: { l1: Uint8Arr
   }
   const change = { l1Offset, l1Size: to.l1.length / 8, size: to.size ?? header.size, ...snapshotFields };
   yield* shadow.commit(change, { l1: to.l1, ...(to.snapshots ? { snapshots: to.snapshots } : {}) });
-}
-
-function describe(entry: SnapshotEntry, presentSize: number): SnapshotInfo {
-  return {
-    id: entry.id,
-    name: entry.name,
-    vmStateSize: entry.vmStateSize,
-    dateSeconds: entry.dateSeconds,
-    dateNanoseconds: entry.dateNanoseconds,
-    vmClockNanoseconds: entry.vmClockNanoseconds,
-    ...(entry.icount === undefined ? {} : { icount: entry.icount }),
-    diskSize: entry.diskSize ?? presentSize,
-  };
 }

@@ -8,18 +8,15 @@
 import { unsupported } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
 import type { Storage } from '../../storage/storage.ts';
-import type { Extent, FormatInfo, ImageDriver, Placement } from '../driver.ts';
+import type { Extent, FormatInfo, ImageDriver, Placement, VmStateDriver } from '../driver.ts';
 import { growL1Ahead } from './l1-growth.ts';
-import { FORMAT, l1EntriesFor, MAX_L1_BYTES } from './layout.ts';
+import { FORMAT, MAX_L1_BYTES } from './layout.ts';
 import type { Metadata } from './metadata.ts';
 import { dropPast } from './resize.ts';
 
 type Below = Required<Pick<ImageDriver, 'map' | 'decode' | 'allocate' | 'zero'>> & Pick<ImageDriver, 'flush'>;
 
-/** Guest offset of the state's first byte: the first past the disk that an L2 table of its own maps. */
-export const vmStateStart = (meta: Metadata): number => l1EntriesFor(meta.header.size, meta.header) * meta.l2Coverage;
-
-export class VmStateArea implements ImageDriver {
+export class VmStateArea implements VmStateDriver {
   readonly format = FORMAT;
   readonly #meta: Metadata;
   readonly #image: Below;
@@ -48,7 +45,7 @@ export class VmStateArea implements ImageDriver {
 
   /** Guest offset of its first byte. */
   get #start(): number {
-    return vmStateStart(this.#meta);
+    return this.#meta.vmStateStart;
   }
 
   *map(offset: number, length: number): Io<Extent> {

@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { runAsync } from '../../../src/base/io.ts';
 import { createDisk, openDisk } from '../../../src/disk/open.ts';
-import { readHeader } from '../../../src/formats/qcow2/image.ts';
+import { readHeader } from '../../../src/formats/qcow2/file-tables.ts';
 import { EXTENSION, encodeFeatureNames } from '../../../src/formats/qcow2/layout.ts';
 import { memoryStorage } from '../../../src/storage/memory.ts';
 import { qemuImg } from '../../oracle/qemu.ts';

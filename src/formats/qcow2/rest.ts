@@ -1,0 +1,16 @@
+/**
+ * All of qcow2 that opening an image, reading and writing do without, loaded in one piece when the first of it is needed: a bundler makes a
+ * chunk for each set of modules that are loaded together, and many small ones weigh more than they save.
+ */
+export { amend } from './amend.ts';
+export { setBacking } from './backing.ts';
+export { Qcow2Bitmaps } from './bitmaps.ts';
+export { check } from './check.ts';
+export { createImage } from './create.ts';
+export { readBitmaps } from './file-bitmaps.ts';
+export { inspectImage } from './inspect.ts';
+export { listMetadata } from './map-metadata.ts';
+export { measureImage } from './measure.ts';
+export { readRuntimeOptions } from './runtime.ts';
+export { Qcow2Snapshots } from './snapshots.ts';
+export { VmStateArea } from './vm-state.ts';
