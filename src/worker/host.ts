@@ -13,24 +13,10 @@ import { check } from '../jobs/check.ts';
 import { JobControl, type JobOptions } from '../jobs/job.ts';
 import { Library, type OpenImage } from '../library/library.ts';
 import { mapSummary } from './map-summary.ts';
-import {
-  type Arguments,
-  type CallMessage,
-  checkMessage,
-  type DiskState,
-  type FromEngine,
-  type Method,
-  PROTOCOL_VERSION,
-  type Result,
-} from './protocol.ts';
+import { Outbox, type Port, type Together } from './outbox.ts';
+import { type Arguments, type CallMessage, checkMessage, type DiskState, type Method, PROTOCOL_VERSION, type Result, unpack } from './protocol.ts';
 import { SharedChannel, State, type Verb } from './shared-channel.ts';
 import { serveShared } from './shared-host.ts';
-
-/** What the host needs of the worker's global scope, or of a message port. */
-export interface Port {
-  postMessage(message: unknown, transfer: Transferable[]): void;
-  onmessage: ((event: MessageEvent) => void) | null;
-}
 
 /** Runs in an answer to `disk.map`. */
 const RUNS_PER_ANSWER = 2048;
@@ -59,7 +45,7 @@ export function serve(port: Port): void {
 }
 
 class Host {
-  readonly #port: Port;
+  readonly #outbox: Outbox;
   #library: Promise<Library> | undefined;
   readonly #disks = new Map<number, ServedDisk>();
   readonly #exports = new Map<number, ServedExport>();
@@ -68,35 +54,50 @@ class Host {
   #lastNumber = 0;
 
   constructor(port: Port) {
-    this.#port = port;
+    this.#outbox = new Outbox(port);
   }
 
   receive(data: unknown): void {
     try {
-      const message = checkMessage(data);
-      if (message.type === 'hide') void this.#flushAll().catch(() => undefined);
-      else if (message.type === 'abort') this.#running.get(message.id)?.abort.abort();
-      else if (message.type === 'pause') this.#pause(message);
-      else void this.#answer(message);
+      const messages = unpack(data);
+      const together: Together = { left: messages.length };
+      for (const message of messages) this.#take(message, together);
     } catch (error) {
-      // A message that is none of ours may still carry a number that somebody waits for.
-      const id = typeof data === 'object' && data !== null && 'id' in data && typeof data.id === 'number' ? data.id : -1;
-      this.#send({ type: 'error', id, error: asDiskError(error, 'Bad message').toJSON() });
+      this.#refuse(data, error, { left: 1 });
     }
   }
 
-  async #answer<M extends Method>({ id, method, arguments: args, paused }: CallMessage<M>): Promise<void> {
+  #take(data: unknown, together: Together): void {
+    try {
+      const message = checkMessage(data);
+      if (message.type === 'call') return void this.#answer(message, together);
+      if (message.type === 'hide') void this.#flushAll().catch(() => undefined);
+      else if (message.type === 'abort') this.#running.get(message.id)?.abort.abort();
+      else this.#pause(message);
+      this.#outbox.skip(together);
+    } catch (error) {
+      this.#refuse(data, error, together);
+    }
+  }
+
+  /** A message that is none of ours may still carry a number that somebody waits for. */
+  #refuse(data: unknown, error: unknown, together: Together): void {
+    const id = typeof data === 'object' && data !== null && 'id' in data && typeof data.id === 'number' ? data.id : -1;
+    this.#outbox.answer({ type: 'error', id, error: asDiskError(error, 'Bad message').toJSON() }, [], together);
+  }
+
+  async #answer<M extends Method>({ id, method, arguments: args, paused }: CallMessage<M>, together: Together): Promise<void> {
     const abort = new AbortController();
     const control = new JobControl();
     if (paused === true) control.pause();
     this.#running.set(id, { abort, control });
     try {
-      const onProgress = (done: number, total: number) => this.#send({ type: 'progress', id, done, total });
+      const onProgress = (done: number, total: number) => this.#outbox.tell({ type: 'progress', id, done, total });
       const value = await this.#handlers[method](args, { signal: abort.signal, control, onProgress });
       // What we made for this answer is handed over; nobody here looks at it again.
-      this.#send({ type: 'result', id, value }, value instanceof Uint8Array ? [value.buffer as ArrayBuffer] : []);
+      this.#outbox.answer({ type: 'result', id, value }, value instanceof Uint8Array ? [value.buffer as ArrayBuffer] : [], together);
     } catch (error) {
-      this.#send({ type: 'error', id, error: asDiskError(error, `The call ${method} failed`).toJSON() });
+      this.#outbox.answer({ type: 'error', id, error: asDiskError(error, `The call ${method} failed`).toJSON() }, [], together);
     } finally {
       this.#running.delete(id);
     }
@@ -117,8 +118,8 @@ class Host {
         );
       this.#library ??= Library.open({ name: library });
       const opened = await this.#library;
-      opened.onChange(() => this.#send({ type: 'library-changed' }));
-      opened.onReleaseRequest((image) => this.#send({ type: 'release-request', image }));
+      opened.onChange(() => this.#outbox.tell({ type: 'library-changed' }));
+      opened.onReleaseRequest((image) => this.#outbox.tell({ type: 'release-request', image }));
       return { version };
     },
     close: async () => {
@@ -326,10 +327,6 @@ class Host {
     const failed = flushes.find((result) => result.status === 'rejected');
     if (failed) throw failed.reason;
     return undefined;
-  }
-
-  #send(message: FromEngine, transfer: Transferable[] = []): void {
-    this.#port.postMessage(message, transfer);
   }
 }
 

@@ -16,7 +16,7 @@ import type { CreateImageOptions, ExportOptions, ImageEntry, Place, StorageRepor
 import type { MapSummary } from './engine.ts';
 
 /** Changed with every change to the messages. */
-export const PROTOCOL_VERSION = 9;
+export const PROTOCOL_VERSION = 10;
 
 /** Machine state crosses in pieces of so many bytes, so that no side holds much of it twice. */
 export const VM_STATE_PIECE = 4 * MiB;
@@ -112,6 +112,12 @@ export type ToEngine =
   | { readonly type: 'abort'; readonly id: number }
   | { readonly type: 'pause'; readonly id: number; readonly paused: boolean }
   | { readonly type: 'hide' };
+
+/** Several messages in one, in order: what was ready to be sent in the same turn. Not nested. */
+export interface Batch<T> {
+  readonly type: 'batch';
+  readonly messages: readonly T[];
+}
 
 /** From the engine to the page. */
 export type FromEngine =
@@ -215,6 +221,14 @@ const checks: { readonly [M in Method]: Checks<Arguments<M>> } = {
   'bitmaps.change': { ...onBitmap, change: oneOf('remove', 'clear', 'enable', 'disable') },
   'bitmaps.merge': { ...onBitmap, source: isText },
 };
+
+/** The messages in what arrived, each yet to be checked. Throws `refused` for a batch of nothing. */
+export function unpack(data: unknown): readonly unknown[] {
+  if (typeof data !== 'object' || data === null || !('type' in data) || data.type !== 'batch') return [data];
+  const { messages } = data as { messages?: unknown };
+  if (Array.isArray(messages) && messages.length > 0) return messages;
+  throw new DiskError('refused', 'A message to the engine has no messages in it', { field: 'messages' });
+}
 
 /** The message, if it is one of ours in every field. Throws `refused` naming what is wrong. */
 export function checkMessage(data: unknown): ToEngine {

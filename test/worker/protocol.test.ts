@@ -1,7 +1,7 @@
 /** The host's look at messages: what a page of the same build sends passes, anything else is refused by field. */
 import { describe, expect, test } from 'vitest';
 import { DiskError } from '../../src/base/errors.ts';
-import { checkMessage } from '../../src/worker/protocol.ts';
+import { checkMessage, unpack } from '../../src/worker/protocol.ts';
 
 const call = (method: string, args: unknown) => ({ type: 'call', id: 7, method, arguments: args });
 
@@ -99,5 +99,23 @@ describe('messages to the engine', () => {
       [{ type: 'call', id: 1, method: 'list' }, 'arguments'],
     ] as const)
       expect(refusedField(data)).toBe(field);
+  });
+});
+
+describe('several messages in one', () => {
+  test('come out in order, each to be checked by itself', () => {
+    const messages = [call('disk.read', { disk: 1, offset: 0, length: 5 }), { type: 'hide' }, 'junk'];
+    expect(unpack({ type: 'batch', messages })).toEqual(messages);
+    const nested = { type: 'batch', messages: [{ type: 'batch', messages }] };
+    expect(() => unpack(nested).map(checkMessage)).toThrow(DiskError);
+  });
+
+  test('anything else is one message', () => {
+    for (const data of [undefined, null, 5, 'batch', [1, 2], { type: 'hide' }]) expect(unpack(data)).toEqual([data]);
+  });
+
+  test('a batch of nothing is refused', () => {
+    for (const messages of [undefined, null, [], { length: 2 }, 'ab'])
+      expect(() => unpack({ type: 'batch', messages })).toThrow(expect.objectContaining({ kind: 'refused', field: 'messages' }));
   });
 });

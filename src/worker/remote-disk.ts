@@ -1,0 +1,231 @@
+/**
+ * An open disk of the engine, as the page has it. `write` copies its bytes before it returns. Requests start in the order in which they were made, for
+ * all go the same way (connection.ts).
+ */
+import { DiskError } from '../base/errors.ts';
+import { requireReadable } from '../disk/async-disk.ts';
+import type { DiskInfo } from '../disk/info.ts';
+import type { MapRun } from '../disk/node.ts';
+import type { SnapshotOptions } from '../disk/snapshots.ts';
+import type { DriveStatistics } from '../drive/accounting.ts';
+import type { GeometryReport } from '../drive/geometry.ts';
+import type { BitmapInfo, CheckOptions, CheckResult, SnapshotInfo } from '../formats/driver.ts';
+import type { CommitOptions } from '../jobs/commit.ts';
+import type { StreamOptions } from '../jobs/stream.ts';
+import type { Connection } from './connection.ts';
+import type { JobOptions, MapSummary, RemoteDisk } from './engine.ts';
+import { type Arguments, type BitmapChange, type DiskState, type Method, type Result, VM_STATE_PIECE } from './protocol.ts';
+import { SharedChannel } from './shared-channel.ts';
+import type { SharedDiskHandle } from './shared-disk.ts';
+
+/** Made by `Engine.open`. */
+export class WorkerDisk implements RemoteDisk {
+  readonly imageId: string;
+  readonly synchronous = false;
+  readonly snapshots: RemoteDisk['snapshots'];
+  readonly bitmaps: RemoteDisk['bitmaps'];
+  readonly #connection: Connection;
+  readonly #disk: number;
+  #state: DiskState;
+  #closed = false;
+
+  constructor(connection: Connection, imageId: string, disk: number, state: DiskState) {
+    this.#connection = connection;
+    this.imageId = imageId;
+    this.#disk = disk;
+    this.#state = state;
+    const possible = () => this.#state.snapshots;
+    this.snapshots = {
+      get possible() {
+        return possible();
+      },
+      list: (): Promise<SnapshotInfo[]> => this.#call('snapshots.list', {}),
+      create: (options) => this.#createSnapshot(options),
+      readVmState: (snapshot, range) => this.#readStored(snapshot, range),
+      rename: async (snapshot, name) => {
+        await this.#call('snapshots.rename', { snapshot, name });
+      },
+      apply: async (snapshot) => {
+        this.#state = await this.#call('snapshots.apply', { snapshot });
+      },
+      delete: async (snapshot) => {
+        await this.#call('snapshots.delete', { snapshot });
+      },
+    };
+    const change = (change: BitmapChange) => async (name: string) => {
+      await this.#call('bitmaps.change', { name, change });
+    };
+    this.bitmaps = {
+      list: (): Promise<BitmapInfo[]> => this.#call('bitmaps.list', {}),
+      add: async (options) => {
+        await this.#call('bitmaps.add', options);
+      },
+      remove: change('remove'),
+      clear: change('clear'),
+      enable: change('enable'),
+      disable: change('disable'),
+      merge: async (name, source) => {
+        await this.#call('bitmaps.merge', { name, source });
+      },
+    };
+  }
+
+  get size(): number {
+    return this.#state.size;
+  }
+
+  get format(): string {
+    return this.#state.format;
+  }
+
+  get readOnly(): boolean {
+    return this.#state.readOnly;
+  }
+
+  async read(offset: number, lengthOrInto: number | Uint8Array): Promise<Uint8Array> {
+    if (typeof lengthOrInto === 'number') return this.#call('disk.read', { offset, length: lengthOrInto });
+    const { buffers } = this.#connection;
+    const { length } = lengthOrInto;
+    if (!buffers.lends(length)) lengthOrInto.set(await this.#call('disk.read', { offset, length }));
+    else {
+      const lent = buffers.take(length);
+      const into = (await this.#call('disk.read', { offset, length, into: lent }, {}, [lent.buffer])) as Uint8Array<ArrayBuffer>;
+      lengthOrInto.set(into);
+      buffers.give(into);
+    }
+    return lengthOrInto;
+  }
+
+  async write(offset: number, bytes: Uint8Array): Promise<void> {
+    const { buffers } = this.#connection;
+    const back = buffers.lends(bytes.length);
+    const copy = back ? buffers.take(bytes.length) : new Uint8Array(bytes.length);
+    copy.set(bytes);
+    const returned = await this.#call('disk.write', { offset, bytes: copy, back }, {}, [copy.buffer]);
+    if (returned) buffers.give(returned as Uint8Array<ArrayBuffer>);
+  }
+
+  async zero(offset: number, length: number, { unmap = false }: { unmap?: boolean } = {}): Promise<void> {
+    await this.#call('disk.zero', { offset, length, unmap });
+  }
+
+  async discard(offset: number, length: number): Promise<void> {
+    await this.#call('disk.discard', { offset, length });
+  }
+
+  async flush(): Promise<void> {
+    await this.#call('disk.flush', {});
+  }
+
+  async readVmState(offset: number, lengthOrInto: number | Uint8Array): Promise<Uint8Array> {
+    const into = typeof lengthOrInto === 'number' ? new Uint8Array(lengthOrInto) : lengthOrInto;
+    await inPieces(into.length, async (at, length) => into.set(await this.#call('vmState.read', { offset: offset + at, length }), at));
+    return into;
+  }
+
+  async writeVmState(offset: number, bytes: Uint8Array): Promise<void> {
+    await inPieces(bytes.length, async (at, length) => {
+      const piece = bytes.slice(at, at + length);
+      await this.#call('vmState.write', { offset: offset + at, bytes: piece }, {}, [piece.buffer]);
+    });
+  }
+
+  async clearVmState(): Promise<void> {
+    await this.#call('vmState.clear', {});
+  }
+
+  async #createSnapshot({ name, date = new Date(), vmState, ...moment }: SnapshotOptions): Promise<SnapshotInfo> {
+    if (!vmState) return this.#call('snapshots.create', { name, date, ...moment });
+    await this.clearVmState();
+    try {
+      await this.writeVmState(0, vmState);
+      return await this.#call('snapshots.create', { name, date, vmStateSize: vmState.length, ...moment });
+    } catch (error) {
+      await this.clearVmState().catch(() => undefined);
+      throw error;
+    }
+  }
+
+  async #readStored(snapshot: string, range: { offset?: number; length?: number } = {}): Promise<Uint8Array> {
+    const list = await this.snapshots.list();
+    const stored = list.find(({ id }) => id === snapshot) ?? list.find(({ name }) => name === snapshot);
+    if (!stored) throw new DiskError('not-found', `There is no snapshot "${snapshot}"`, { field: 'snapshot' });
+    const { offset = 0, length = stored.vmStateSize - offset } = range;
+    requireReadable(stored.vmStateSize, offset, length);
+    const into = new Uint8Array(length);
+    await inPieces(into.length, async (at, pieceLength) =>
+      into.set(await this.#call('vmState.read', { snapshot, offset: offset + at, length: pieceLength }), at),
+    );
+    return into;
+  }
+
+  async resize(size: number): Promise<void> {
+    this.#state = await this.#call('disk.resize', { size });
+  }
+
+  async close({ discard = false }: { discard?: boolean } = {}): Promise<void> {
+    if (this.#closed) return;
+    await this.#call('disk.close', { discard });
+    this.#closed = true;
+  }
+
+  async *map(offset = 0, length = this.size - offset): AsyncIterableIterator<MapRun> {
+    const end = offset + length;
+    for (let at = offset; at < end; ) {
+      const { runs, next } = await this.#call('disk.map', { offset: at, length: end - at });
+      yield* runs;
+      at = next;
+    }
+  }
+
+  info(): Promise<DiskInfo> {
+    return this.#call('disk.info', {});
+  }
+
+  check({ repair, onProgress }: CheckOptions = {}): Promise<CheckResult> {
+    return this.#call('disk.check', repair ? { repair } : {}, onProgress ? { onProgress } : {});
+  }
+
+  async commit({ depth = 1, keep, rate, ...job }: CommitOptions = {}): Promise<void> {
+    if (depth !== 1) throw new DiskError('unsupported', 'An image of the library is committed into the one right below it', { field: 'depth' });
+    await this.#call('disk.commit', { ...(keep === undefined ? {} : { keep }), ...(rate === undefined ? {} : { rate }) }, job);
+  }
+
+  async stream({ base, rate, backingFile, ...job }: StreamOptions = {}): Promise<void> {
+    if (backingFile) throw new DiskError('unsupported', 'Images of the library name each other by themselves', { field: 'backing_file' });
+    await this.#call('disk.stream', { ...(base === undefined ? {} : { base }), ...(rate === undefined ? {} : { rate }) }, job);
+  }
+
+  geometry(): Promise<GeometryReport> {
+    return this.#call('disk.geometry', {});
+  }
+
+  mapSummary(buckets: number, options: { since?: string } = {}): Promise<MapSummary> {
+    return this.#call('disk.mapSummary', { buckets, ...options });
+  }
+
+  statistics(): Promise<DriveStatistics> {
+    return this.#call('disk.statistics', {});
+  }
+
+  async share(): Promise<SharedDiskHandle> {
+    const { buffer } = SharedChannel.make();
+    await this.#call('disk.share', { buffer });
+    const { size, format, readOnly } = this;
+    return { buffer, size, format, readOnly };
+  }
+
+  #call<M extends Extract<Method, `${'disk' | 'snapshots' | 'vmState' | 'bitmaps'}.${string}`>>(
+    method: M,
+    args: Omit<Arguments<M>, 'disk'>,
+    job: JobOptions = {},
+    transfer: Transferable[] = [],
+  ): Promise<Result<M>> {
+    return this.#connection.call(method, { disk: this.#disk, ...args } as Arguments<M>, job, transfer);
+  }
+}
+
+/** Runs `work` for one piece of machine state after the other: where it begins, and its length. */
+async function inPieces(length: number, work: (at: number, length: number) => Promise<void>): Promise<void> {
+  for (let at = 0; at < length; at += VM_STATE_PIECE) await work(at, Math.min(VM_STATE_PIECE, length - at));
+}
