@@ -12,10 +12,10 @@ import { requireWritable, type Storage, type StorageExtent } from './storage.ts'
 const PIECE = 256 * KiB;
 /** Pieces fetched in one request: a request costs as much as the bytes of a mebibyte. */
 const BATCH = 4;
-/** Pieces read ahead at most. */
-const AHEAD = 2 * BATCH;
-/** Pieces kept, which is enough for four readers in order. */
-const PIECES_KEPT = 4 * AHEAD;
+/** Pieces read ahead at most: while one request is looked at, others are under way. */
+const AHEAD = 3 * BATCH;
+/** Pieces kept (8 MiB). */
+const PIECES_KEPT = 32;
 
 export interface BlobStorageOptions {
   /** For messages; default: the file's name. */
@@ -49,9 +49,6 @@ export class BlobStorage implements Storage {
     ahead: AHEAD,
     fetch: (indices) => this.#fetchPieces(indices),
   });
-  /** A look at the file that has begun, and one that has not. */
-  #looking: Promise<unknown> = Promise.resolve();
-  #look: Promise<boolean> | undefined;
   #open = true;
 
   constructor(blob: Blob, { name, identity, unchanged }: BlobStorageOptions) {
@@ -125,22 +122,11 @@ export class BlobStorage implements Storage {
     return pieces;
   }
 
-  /** Whether the file is still what it was, looked at from now on: those who ask while somebody looks share the next look. */
-  #stillUnchanged(unchanged: () => Promise<boolean>): Promise<boolean> {
-    this.#look ??= this.#looking.then(() => {
-      this.#look = undefined;
-      const look = unchanged();
-      this.#looking = look.catch(() => undefined);
-      return look;
-    });
-    return this.#look;
-  }
-
   async #fetch(offset: number, length: number): Promise<Uint8Array> {
     let buffer: ArrayBuffer;
     try {
       buffer = await this.#blob.slice(offset, offset + length).arrayBuffer();
-      if (this.#unchanged && !(await this.#stillUnchanged(this.#unchanged))) throw changed(this.name);
+      if (this.#unchanged && !(await this.#unchanged())) throw changed(this.name);
     } catch (error) {
       throw browserError(this.name, error);
     }

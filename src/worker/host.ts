@@ -271,7 +271,7 @@ class Host {
 
   /** A request in shared memory is answered as the same message would be. */
   async #answerShared(disk: number, verb: Verb, offset: number, length: number, bytes: Uint8Array): Promise<Uint8Array | undefined> {
-    if (verb === 'read') return this.#handlers['disk.read']({ disk, offset, length }, NO_JOB);
+    if (verb === 'read') return this.#handlers['disk.read']({ disk, offset, length, into: bytes }, NO_JOB);
     if (verb === 'write') return this.#handlers['disk.write']({ disk, offset, bytes }, NO_JOB);
     if (verb === 'zero') return this.#handlers['disk.zero']({ disk, offset, length, unmap: false }, NO_JOB);
     if (verb === 'discard') return this.#handlers['disk.discard']({ disk, offset, length }, NO_JOB);

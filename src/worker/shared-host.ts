@@ -7,7 +7,7 @@ import { utf8 } from '../base/bytes.ts';
 import { asDiskError } from '../base/errors.ts';
 import { type SharedChannel, State, type Verb, Word } from './shared-channel.ts';
 
-/** What answers a request: the bytes read, if it was one to read. `bytes` is the caller's own copy. */
+/** What answers a request: the bytes read, if it was one to read. `bytes` holds what is to be written, or is to be filled; it is the caller's own. */
 export type AnswerShared = (verb: Verb, offset: number, length: number, bytes: Uint8Array) => Promise<Uint8Array | undefined>;
 
 /** `Atomics.waitAsync`, which TypeScript's library of this target does not have. */
@@ -19,10 +19,12 @@ const SHARE = 4;
 /** Answers what is asked through `channel` until it is closed. Never rejects. */
 export async function serveShared(channel: SharedChannel, answer: AnswerShared): Promise<void> {
   let since = performance.now();
+  // Storages do not take shared memory, and the other side could change it meanwhile.
+  let room = new Uint8Array();
   for (;;) {
     await asked(channel);
     if (channel.state() === State.closed) return;
-    await answerOne(channel, answer);
+    room = await answerOne(channel, answer, room);
     if (performance.now() - since > SHARE) {
       await new Promise((resolve) => setTimeout(resolve));
       since = performance.now();
@@ -42,14 +44,18 @@ async function asked(channel: SharedChannel): Promise<void> {
 
 const mine = (state: number): boolean => state === State.asked || state === State.closed;
 
-async function answerOne(channel: SharedChannel, answer: AnswerShared): Promise<void> {
+/** Returns the memory that it needed, for the next one. */
+async function answerOne(channel: SharedChannel, answer: AnswerShared, room: Uint8Array<ArrayBuffer>): Promise<Uint8Array<ArrayBuffer>> {
   const { words, bytes } = channel;
   let out: Uint8Array | undefined;
   let failed = 0;
   try {
     const { verb, offset, length } = channel.request;
-    // A copy: storages do not take shared memory, and the other side could change it meanwhile.
-    out = await answer(verb, offset, length, verb === 'write' ? bytes.slice(0, length) : new Uint8Array());
+    const carried = verb === 'read' || verb === 'write' ? length : 0;
+    if (room.length < carried) room = new Uint8Array(carried);
+    const own = room.subarray(0, carried);
+    if (verb === 'write') own.set(bytes.subarray(0, length));
+    out = await answer(verb, offset, length, own);
   } catch (error) {
     out = utf8(JSON.stringify(asDiskError(error, 'The request failed').toJSON())).subarray(0, bytes.length);
     failed = 1;
@@ -59,4 +65,5 @@ async function answerOne(channel: SharedChannel, answer: AnswerShared): Promise<
   words[Word.length] = out?.length ?? 0;
   // The other side may have given up.
   if (channel.state() !== State.closed) channel.turn(State.answered);
+  return room;
 }
