@@ -121,6 +121,18 @@ describe('calls below', () => {
     expectBytes(runSync(readBytes(below, 260 * KiB, 12 * KiB)), pattern(4 * MiB, 3).subarray(260 * KiB, 272 * KiB));
   });
 
+  test('a long run is written in few calls, none of them of more than 1 MiB', () => {
+    const below = new Watched(memoryStorage());
+    const cache = new CacheStorage(below);
+    const bytes = pattern(5 * MiB + 300, 8);
+    for (let at = 0; at < bytes.length; at += 4096) runSync(cache.write(12 * KiB + at, bytes.subarray(at, at + 4096)));
+    runSync(cache.flush());
+    const writes = below.calls.filter((call) => call.startsWith('write')).map((call) => Number(call.split(' ')[2]));
+    expect(writes.length).toBeLessThan(9);
+    expect(Math.max(...writes)).toBe(MiB);
+    expectBytes(runSync(readBytes(below, 12 * KiB, bytes.length)), bytes);
+  });
+
   test('a pass over much does not drive out what is used again', () => {
     const { below, cache } = watched(pattern(16 * MiB, 4));
     const hot = [0, 5 * MiB, 9 * MiB, 13 * MiB];
@@ -194,6 +206,21 @@ describe('room', () => {
     runSync(cache.close());
     expect(below.size).toBe(9100);
     expectBytes(runSync(readBytes(below, 9000, 100)), pattern(100, 2));
+  });
+
+  test('a large file grows in larger steps, and is cut off at the end', () => {
+    const below = new Watched(memoryStorage());
+    runSync(below.truncate(32 * MiB));
+    const cache = new CacheStorage(below, small());
+    runSync(cache.write(32 * MiB, pattern(4096, 1)));
+    expect([cache.size, below.size]).toEqual([32 * MiB + 4096, 37 * MiB]);
+    below.calls.length = 0;
+    for (let at = 33 * MiB; at < 36 * MiB; at += 100_000) runSync(cache.write(at, pattern(5000, at)));
+    expect(below.calls.filter((call) => call.startsWith('truncate'))).toEqual([]);
+    expectBytes(runSync(readBytes(cache, 32 * MiB, 8192)), Buffer.concat([pattern(4096, 1), new Uint8Array(4096)]));
+    const { size } = cache;
+    runSync(cache.close());
+    expect(below.size).toBe(size);
   });
 
   test('what could not be written is kept, read, and written by the next flush', () => {
