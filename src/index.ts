@@ -1,12 +1,13 @@
 /** tabdisk's public surface. Node's file storage is `tabdisk/node`, the v86 adapter `tabdisk/v86`, the engine's worker `tabdisk/worker`. */
 
-export { type Compression, type Compressor, type Inflate, provideInflate } from './base/compression.ts';
 export { SystemError } from './base/errno.ts';
 export { DiskError, type DiskErrorJson, type ErrorKind } from './base/errors.ts';
 export { type Io, runAsync, runSync } from './base/io.ts';
 export { beside, protocolOf } from './base/names.ts';
 export { OptionSet } from './base/options.ts';
 export { formatSize, parseSize } from './base/units.ts';
+export { type Compression, type Compressor, type Inflate, provideInflate } from './compression/compressor.ts';
+export { type CompressionPort, type CompressionWorker, serveCompression, workerPool } from './compression/worker-pool.ts';
 export type { SecretRequest } from './crypto/passphrase.ts';
 export type { AllocatedRun } from './disk/allocation.ts';
 export type { AsyncBitmaps, AsyncDisk, AsyncSnapshots } from './disk/async-disk.ts';

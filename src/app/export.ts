@@ -9,10 +9,10 @@ import type { Messages } from './messages.ts';
 import { isAbort } from './words.ts';
 
 /** What the user can ask for. */
-export type ExportWish = 'qcow2' | 'raw' | 'changes';
+export type ExportWish = 'qcow2' | 'compressed' | 'raw' | 'changes';
 
 /** How an image leaves. */
-export interface Outcome extends Pick<ExportOptions, 'since' | 'backing' | 'secret'> {
+export interface Outcome extends Pick<ExportOptions, 'compressed' | 'since' | 'backing' | 'secret'> {
   readonly format: 'qcow2' | 'raw';
   /** The suggested file name, in place of the image's own. */
   readonly name?: string;

@@ -215,13 +215,14 @@ function exportMenu(chosen: (wish: ExportWish) => void): HTMLElementTagNameMap['
     element('wa-dropdown-item', { testId: `export-${format}`, attributes: { value: format } }, text);
   const items = [
     item('qcow2', 'as qcow2, for QEMU'),
+    item('compressed', 'as qcow2, compressed, without snapshots'),
     item('raw', 'as raw, for everything else'),
     item('changes', 'only what changed since a snapshot'),
   ];
   const menu = element('wa-dropdown', {}, trigger, ...items);
   menu.addEventListener('wa-select', (event) => {
     const wish = event.detail.item.getAttribute('value');
-    chosen(wish === 'raw' || wish === 'changes' ? wish : 'qcow2');
+    chosen(wish === 'compressed' || wish === 'raw' || wish === 'changes' ? wish : 'qcow2');
   });
   return menu;
 }

@@ -227,7 +227,8 @@ export class Page {
       // As it is kept it needs no password, unless an image below it must be read for it: then this one is open.
       const secret = wish === entry.format && !session.unlocked ? undefined : await session.password();
       const around = { library: this.#engine.library, jobs: this.#jobs, messages: this.#messages, save };
-      await exportImage(entry, { format: wish === 'raw' ? 'raw' : 'qcow2', ...increment, ...(secret === undefined ? {} : { secret }) }, around);
+      const how = { format: wish === 'raw' ? 'raw' : 'qcow2', compressed: wish === 'compressed' } as const;
+      await exportImage(entry, { ...how, ...increment, ...(secret === undefined ? {} : { secret }) }, around);
     } catch (error) {
       if (!isKeyProblem(error)) this.#messages.error(`${entry.name} was not exported`, error);
     }

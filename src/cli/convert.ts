@@ -179,7 +179,7 @@ async function copyAll(terminal: Terminal, plan: Plan, { sources, target, overBa
     targetIsNew: !plan.existing && !overBacking,
     topOnly: overBacking,
     compressed: options.has('c'),
-    compressor: nodeCompressor,
+    compressor: (how) => nodeCompressor(how, terminal.threadScript),
     asIs: options.has('C'),
     ...salvaging(terminal, options),
   };

@@ -14,6 +14,8 @@ export interface Terminal {
   readonly lines: AsyncIterable<string>;
   /** Sets what is called when somebody asks a running command how far it is (SIGUSR1), or nothing. Missing where nobody can ask. */
   onStatusRequest?(answer: (() => void) | undefined): void;
+  /** The command's own script, to be started in threads. Missing where there is none. */
+  readonly threadScript?: URL;
   /** Sends the running process a signal, by number or name. Missing where there is no process. */
   raise?(signal: number | 'SIGABRT'): void;
 }

@@ -8,10 +8,11 @@
  *   those changes its range (the node's range lock); `resize` and snapshot changes run with nothing else in flight.
  * The driver guards its own tables against calls for different ranges that interleave where the storage waits.
  */
-import type { Compression } from '../base/compression.ts';
+
 import type { DebugHook } from '../base/debug-events.ts';
 import type { Io } from '../base/io.ts';
 import type { OptionSet } from '../base/options.ts';
+import type { Compression } from '../compression/compressor.ts';
 import type { AskSecret } from '../crypto/passphrase.ts';
 import type { Storage } from '../storage/storage.ts';
 

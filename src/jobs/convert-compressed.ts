@@ -5,9 +5,9 @@
  * are some, and written in order.
  */
 import { isZero, roundDown } from '../base/bytes.ts';
-import type { Compressor } from '../base/compression.ts';
 import { DiskError } from '../base/errors.ts';
 import { begin, type Io, type Task, wait } from '../base/io.ts';
+import type { Compressor } from '../compression/compressor.ts';
 import type { BlockNode } from '../disk/node.ts';
 import type { AheadStep } from './ahead.ts';
 import { placed } from './job.ts';

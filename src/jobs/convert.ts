@@ -6,10 +6,10 @@
  */
 
 import { roundDown, roundUp } from '../base/bytes.ts';
-import type { Compression, Compressor } from '../base/compression.ts';
 import { DiskError } from '../base/errors.ts';
 import { begin, type Io, runAsync } from '../base/io.ts';
 import { MiB, SECTOR } from '../base/units.ts';
+import type { Compression, Compressor } from '../compression/compressor.ts';
 import type { Disk } from '../disk/disk.ts';
 import type { BlockNode } from '../disk/node.ts';
 import { Ahead } from './ahead.ts';

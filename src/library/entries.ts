@@ -1,6 +1,8 @@
 /** What callers of the library give and get. */
+
 import type { CacheMode } from '../disk/cache-mode.ts';
 import type { DetectZeroes } from '../disk/node-types.ts';
+import type { ConvertOptions } from '../jobs/convert.ts';
 import type { ImageFormat, Place } from './catalogue.ts';
 
 /** An image of the library. */
@@ -87,4 +89,6 @@ export interface OpenImageOptions {
 export interface LibraryOptions {
   /** Names everything the library keeps: directory, databases, locks. Default `tabdisk`. */
   readonly name?: string;
+  /** Threads that compress what is exported so. Without them the library's own does it. */
+  readonly compressor?: ConvertOptions['compressor'];
 }

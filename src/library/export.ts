@@ -11,7 +11,7 @@ import type { Resolve } from '../disk/chain.ts';
 import { Disk } from '../disk/disk.ts';
 import { BlockNode } from '../disk/node.ts';
 import { createDisk, openDisk } from '../disk/open.ts';
-import { convert } from '../jobs/convert.ts';
+import { type ConvertOptions, convert } from '../jobs/convert.ts';
 import { increment } from '../jobs/increment.ts';
 import { type JobOptions, throwIfAborted } from '../jobs/job.ts';
 import { readBytes, type Storage } from '../storage/storage.ts';
@@ -28,6 +28,11 @@ const PROGRESS_INTERVAL = 100;
 export interface ExportOptions {
   /** An image in the format `luks` leaves as `luks`, `qcow2` or `raw`. */
   readonly format: ImageFormat;
+  /**
+   * Compressed clusters, of qcow2 only: then the disk as it is now leaves, without the image's snapshots and bitmaps. Not of an encrypted image,
+   * and not with `since`.
+   */
+  readonly compressed?: boolean;
   /** Only what changed since then, as a qcow2 overlay over the export of that time. */
   readonly since?: ExportSince;
   /** The name that an overlay gives its backing file, which is qcow2; default the name of a full export. */
@@ -40,6 +45,9 @@ export interface ExportOptions {
 
 /** A snapshot by id or name, or a persistent dirty bitmap that was begun then. */
 export type ExportSince = { readonly snapshot: string } | { readonly bitmap: string };
+
+/** What an export is given besides. */
+export type ExportMeans = JobOptions & Pick<ConvertOptions, 'compressor'>;
 
 /** An image on its way out. */
 export interface ExportedImage {
@@ -75,15 +83,17 @@ type Cleanup = (() => Promise<void>)[];
 /** Starts an export. Whatever was locked, opened or made is let go when the stream ends, fails or is cancelled. */
 export async function exportImage(
   source: ExportSource,
-  options: ExportOptions & JobOptions,
+  options: ExportOptions & ExportMeans,
   scratch: () => Promise<Scratch>,
 ): Promise<ExportedImage> {
-  const { format, signal, onProgress } = options;
+  const { format, signal, onProgress, compressed = false } = options;
   const { record } = source;
   const cleanup: Cleanup = [];
   if (options.since && format !== 'qcow2')
     throw new DiskError('refused', 'What changed since then can be exported as qcow2 only', { field: 'format' });
-  const same = format === record.format && !source.resolve;
+  if (compressed && (format !== 'qcow2' || options.since))
+    throw new DiskError('refused', 'Only a whole image can be exported compressed, as qcow2', { field: 'compressed' });
+  const same = format === record.format && !source.resolve && !compressed;
   if (!same && format === 'luks') throw new DiskError('unsupported', 'Only an image of the format luks leaves as luks', { field: 'format' });
   const toTemporary = format === 'qcow2' && !same;
   // Progress counts guest or file bytes; a conversion counts as the first half of the work.
@@ -150,9 +160,11 @@ async function converted(
   source: ExportSource,
   cleanup: Cleanup,
   scratch: () => Promise<Scratch>,
-  job: ExportOptions & JobOptions,
+  job: ExportOptions & ExportMeans,
 ): Promise<Storage> {
   const from = await opened(storage, source, cleanup, job);
+  if (job.compressed && from.encrypted)
+    throw new DiskError('refused', 'An encrypted image cannot be exported compressed: it would have to be both', { field: 'compressed' });
   return temporary(cleanup, scratch, async (target) => {
     const encryption = job.secret !== undefined && from.encrypted ? encryptedWith(job.secret, job.iterTime) : {};
     // The disk closes the storage; closing it a second time does nothing.

@@ -63,14 +63,15 @@ export class Library {
   /** What is below each of them. */
   readonly #chains = new Map<OpenImage, Chain>();
   readonly #keeper: ChainKeeper;
+  readonly #compressor: LibraryOptions['compressor'];
   /** Images open here whose changes are thrown away. */
   readonly #temporary = new Set<OpenImage>();
 
   /** Opens the library of this origin and sweeps what tabs that died left half-made. */
-  static async open({ name = 'tabdisk' }: LibraryOptions = {}): Promise<Library> {
+  static async open({ name = 'tabdisk', compressor }: LibraryOptions = {}): Promise<Library> {
     const places = await availablePlaces(name);
     if (places.size === 0) throw new DiskError('unsupported', 'This browser lets the page keep no data: neither OPFS nor IndexedDB works here');
-    const library = new Library(name, places);
+    const library = new Library(name, places, compressor);
     const inUse = await heldLocks();
     await mendIndexedDb({
       database: name,
@@ -81,7 +82,8 @@ export class Library {
     return library;
   }
 
-  private constructor(name: string, places: Map<Place, ImagePlace>) {
+  private constructor(name: string, places: Map<Place, ImagePlace>, compressor: LibraryOptions['compressor']) {
+    this.#compressor = compressor;
     this.#name = name;
     this.#places = places;
     this.#catalogue = new Catalogue(`${name}-library`, new Notes(`${name}-notes`, { opfs: places.has('opfs') }));
@@ -156,7 +158,7 @@ export class Library {
     const source: ExportSource = open
       ? { record, ...below, open: open.disk }
       : { record, ...below, lock: await this.#lock(record, 'shared'), storage: () => place.open(id, { readOnly: true }) };
-    return exportImage(source, options, () => this.#scratch(place));
+    return exportImage(source, { ...options, compressor: this.#compressor }, () => this.#scratch(place));
   }
 
   /** Throws `refused` if the name is taken. Works while the image is open anywhere. */

@@ -12,6 +12,7 @@ import { diskGeometry } from '../drive/geometry.ts';
 import { check } from '../jobs/check.ts';
 import { JobControl, type JobOptions } from '../jobs/job.ts';
 import { Library, type OpenImage } from '../library/library.ts';
+import { startCompressors } from './compressors.ts';
 import { mapSummary } from './map-summary.ts';
 import { Outbox, type Port, type Together } from './outbox.ts';
 import { type Arguments, type CallMessage, checkMessage, type DiskState, type Method, PROTOCOL_VERSION, type Result, unpack } from './protocol.ts';
@@ -116,7 +117,7 @@ class Host {
           'unsupported',
           `The page speaks version ${version} of the engine's protocol, the worker ${PROTOCOL_VERSION}: load both from the same build`,
         );
-      this.#library ??= Library.open({ name: library });
+      this.#library ??= Library.open({ name: library, compressor: startCompressors });
       const opened = await this.#library;
       opened.onChange(() => this.#outbox.tell({ type: 'library-changed' }));
       opened.onReleaseRequest((image) => this.#outbox.tell({ type: 'release-request', image }));

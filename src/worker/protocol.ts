@@ -16,7 +16,7 @@ import type { CreateImageOptions, ExportOptions, ImageEntry, Place, StorageRepor
 import type { MapSummary } from './engine.ts';
 
 /** Changed with every change to the messages. */
-export const PROTOCOL_VERSION = 10;
+export const PROTOCOL_VERSION = 11;
 
 /** Machine state crosses in pieces of so many bytes, so that no side holds much of it twice. */
 export const VM_STATE_PIECE = 4 * MiB;
@@ -174,6 +174,7 @@ const checks: { readonly [M in Method]: Checks<Arguments<M>> } = {
   export: {
     ...onImage,
     format: oneOf('qcow2', 'raw', 'luks'),
+    compressed: optional(isFlag),
     since: optional(isSince),
     backing: optional(isText),
     secret: optional(isText),

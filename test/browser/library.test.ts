@@ -283,3 +283,39 @@ describe('a library', () => {
     expectBytes(await collect(image.stream), new Uint8Array(512));
   });
 });
+
+describe('a compressed export', () => {
+  test('is made in workers of its own, also from an image that is qcow2 already', async () => {
+    const file = await qcow2File();
+    const { id } = await tab.engine.library.import(new Blob([file]), { name: 'to compress' });
+    const image = await tab.engine.library.export(id, { format: 'qcow2', compressed: true });
+    const bytes = await collect(image.stream);
+    expectBytes(await guestOf(bytes, 'qcow2'), await guestOf(file, 'qcow2'));
+    const disk = await openDisk(memoryStorage({ bytes }), { format: 'qcow2' });
+    const { compressedClusters, corruptions, leaks } = await disk.check();
+    expect(compressedClusters).toBeGreaterThan(0);
+    expect({ corruptions, leaks }).toEqual({ corruptions: 0, leaks: 0 });
+    await disk.close();
+  });
+
+  test('ends with its signal, and the image is free again', async () => {
+    const { id } = await tab.engine.library.import(new Blob([guestBytes()]), { name: 'cancelled' });
+    const abort = new AbortController();
+    const exporting = tab.engine.library.export(id, {
+      format: 'qcow2',
+      compressed: true,
+      signal: abort.signal,
+      onProgress: () => abort.abort(),
+    });
+    expect(await kindOf(exporting.then(({ stream }) => collect(stream)))).toBe('aborted');
+    await tab.engine.library.delete(id);
+    expect(await storedIds(library)).toEqual([]);
+  });
+
+  test('is refused where it cannot be', async () => {
+    const { id } = await tab.engine.library.create({ name: 'raw only', format: 'raw', size: MiB });
+    expect(await kindOf(tab.engine.library.export(id, { format: 'raw', compressed: true }))).toBe('refused');
+    const locked = await tab.engine.library.create({ name: 'locked', format: 'qcow2', size: MiB, secret: 'key', iterTime: 1 });
+    expect(await kindOf(tab.engine.library.export(locked.id, { format: 'qcow2', compressed: true, secret: 'key' }))).toBe('refused');
+  });
+});

@@ -7,6 +7,7 @@ import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, 
 import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { sparseBytes } from '../jobs/fixtures.ts';
 
 const TOP = resolve(import.meta.dirname, '../..');
 const CONSUMER = `
@@ -89,4 +90,12 @@ test('has a command that runs as it lies', () => {
   const command = join(folder, 'node_modules/tabdisk/dist/cli.js');
   run(command, ['create', '-f', 'qcow2', 'small.qcow2', '1M'], folder);
   expect(run(command, ['info', 'small.qcow2'], folder)).toContain('file format: qcow2');
+});
+
+test('has a command whose threads compress what Node cannot, and end with it', () => {
+  const command = join(folder, 'node_modules/tabdisk/dist/cli.js');
+  writeFileSync(join(folder, 'disk.raw'), sparseBytes(5, 3_000_320));
+  run(command, ['convert', '-c', '-f', 'raw', '-O', 'qcow2', '-o', 'compression_type=zstd', 'disk.raw', 'packed.qcow2'], folder);
+  expect(run('qemu-img', ['check', 'packed.qcow2'], folder)).toMatch(/No errors.* 100\.00% compressed clusters/s);
+  run('qemu-img', ['compare', '-f', 'raw', '-F', 'qcow2', 'disk.raw', 'packed.qcow2'], folder);
 });

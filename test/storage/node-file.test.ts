@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { DiskError } from '../../src/base/errors.ts';
-import { runSync } from '../../src/base/io.ts';
+import { runAsync, runSync } from '../../src/base/io.ts';
 import { nodeFileStorage } from '../../src/storage/node-file.ts';
 import { pattern, readOnlyStorageContract, storageContract } from './contract.ts';
 
@@ -21,6 +21,14 @@ storageContract('node-file', async () => {
   const path = newPath();
   return {
     open: async ({ readOnly = false } = {}) => nodeFileStorage(path, readOnly ? { readOnly } : { create: 'if-missing' }),
+    remove: async () => rmSync(path),
+  };
+});
+
+storageContract('node-file in the background', async () => {
+  const path = newPath();
+  return {
+    open: async ({ readOnly = false } = {}) => nodeFileStorage(path, { background: true, ...(readOnly ? { readOnly } : { create: 'if-missing' }) }),
     remove: async () => rmSync(path),
   };
 });
@@ -61,4 +69,18 @@ test('two openings of one file have one identity, two files have two', () => {
   expect(same.identity).toBe(one.identity);
   expect(other.identity).not.toBe(one.identity);
   for (const storage of [one, same, other]) runSync(storage.close());
+});
+
+test('in the background, large requests fail as small ones do, by kind and with the path', async () => {
+  const path = newPath();
+  writeFileSync(path, pattern(300_000, 4));
+  const storage = nodeFileStorage(path, { background: true });
+  expect(storage.synchronous).toBe(false);
+  const into = new Uint8Array(300_000);
+  await runAsync(storage.read(0, into));
+  expect(Buffer.compare(into, pattern(300_000, 4))).toBe(0);
+  await runAsync(storage.close());
+  for (const length of [10, 300_000])
+    for (const request of [storage.read(0, new Uint8Array(length)), storage.write(0, new Uint8Array(length))])
+      await expect(runAsync(request)).rejects.toMatchObject({ kind: 'io', message: expect.stringContaining(path) });
 });

@@ -1,19 +1,28 @@
 /**
- * Compressed clusters: raw deflate (pako) or zstd frames (zstd.ts; read in zstd-frames.ts). The bytes on disk may be followed by anything, because a
+ * Compressed clusters: raw deflate (pako) or zstd frames (both in src/compression). The bytes on disk may be followed by anything, because a
  * descriptor counts in sectors, so decoding stops when the cluster is full; output never exceeds one cluster, whatever the bytes
  * claim.
  */
-import { deflateRaw, Inflate } from 'pako';
-import { inflateFast } from '../../base/compression.ts';
+import { Inflate } from 'pako';
 import { corrupt } from '../../base/errors.ts';
-import { type Io, wait } from '../../base/io.ts';
+import type { Io } from '../../base/io.ts';
+import { lazily } from '../../base/loading.ts';
+import { type Compression, inflateFast } from '../../compression/compressor.ts';
+import { encoder } from '../../compression/encode.ts';
 import { FORMAT } from './layout.ts';
 
-let zstd: typeof import('./zstd.ts') & typeof import('./zstd-frames.ts');
+const zstdFrames = lazily(() => import('../../compression/zstd-frames.ts'));
+let decodeZstd: ((bytes: Uint8Array, out: Uint8Array) => number) | undefined;
+const encoders = new Map<Compression, (bytes: Uint8Array) => Uint8Array>();
 
-/** To be called before clusters are encoded or decoded whose compression type is 1. */
-export function* loadZstd(): Io<void> {
-  zstd ??= { ...(yield* wait(import('./zstd.ts'))), ...(yield* wait(import('./zstd-frames.ts'))) };
+/** How clusters of this type (the header's) are compressed. */
+export const compressionOf = (compressionType: number): Compression => (compressionType === 1 ? 'zstd' : 'deflate');
+
+/** To be called before clusters are encoded or decoded. */
+export function* loadCompression(compressionType: number): Io<void> {
+  const how = compressionOf(compressionType);
+  if (!encoders.has(how)) encoders.set(how, yield* encoder(how));
+  if (how === 'zstd') decodeZstd ??= (yield* zstdFrames()).decodeZstd;
 }
 
 /** Decodes one cluster. `compressionType` is the header's: 0 deflate, 1 zstd. Throws `corrupt` if it does not yield a whole cluster. */
@@ -24,7 +33,7 @@ export function decodeCluster(bytes: Uint8Array, options: { clusterSize: number;
   const place = { field: 'compressed cluster', offset: options.hostOffset };
   let filled: number;
   try {
-    filled = options.compressionType === 1 ? zstd.decodeZstd(bytes, out) : inflate(bytes, out);
+    filled = (options.compressionType === 1 && decodeZstd ? decodeZstd : inflate)(bytes, out);
   } catch (cause) {
     throw corrupt(FORMAT, 'a compressed cluster cannot be decoded', { ...place, cause });
   }
@@ -32,12 +41,11 @@ export function decodeCluster(bytes: Uint8Array, options: { clusterSize: number;
   return out;
 }
 
-/**
- * A whole cluster, compressed as the header's `compressionType` says, which may be longer. Distances of deflate stay below 4096: readers need
- * no more memory than that.
- */
+/** A whole cluster, compressed as the header's `compressionType` says. The outcome may be longer. */
 export function encodeCluster(bytes: Uint8Array, compressionType: number): Uint8Array {
-  return compressionType === 1 ? zstd.encodeZstd(bytes) : deflateRaw(bytes, { windowBits: 12, memLevel: 9 });
+  const encode = encoders.get(compressionOf(compressionType));
+  if (!encode) throw new Error('tabdisk: loadCompression has not been called');
+  return encode(bytes);
 }
 
 /** Thrown out of pako's callback to stop it: it has no other brake. */

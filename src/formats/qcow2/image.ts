@@ -3,11 +3,11 @@
  * metadata writes in metadata.ts; snapshots, bitmaps and check in their own files.
  */
 import { divideUp, roundUp } from '../../base/bytes.ts';
-import type { Compression } from '../../base/compression.ts';
 import { corrupt, DiskError, unsupported } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
 import { lazily } from '../../base/loading.ts';
 import { Lru } from '../../base/lru.ts';
+import type { Compression } from '../../compression/compressor.ts';
 import { readBytes, type Storage } from '../../storage/storage.ts';
 import type {
   AmendParameters,
@@ -27,7 +27,7 @@ import type {
   VmStateDriver,
 } from '../driver.ts';
 import { allocate, discard, mayWriteOver, newPlace, writeEncoded, zero } from './allocate.ts';
-import { decodeCluster, encodeCluster, loadZstd } from './compressed.ts';
+import { compressionOf, decodeCluster, encodeCluster, loadCompression } from './compressed.ts';
 import { fatal } from './fatal.ts';
 import { readHeader } from './file-tables.ts';
 import {
@@ -63,7 +63,7 @@ export function* openImage(storage: Storage, parameters: OpenParameters): Io<Qco
   const metadata = yield* Metadata.load({ storage, ...(data ? { data } : {}) }, header, runtime);
   if (mayHaveBitmaps(header)) metadata.bitmaps = yield* (yield* theRest()).readBitmaps(storage, header);
   if (header.cryptMethod !== 0) metadata.encryption = yield* (yield* encrypting()).openEncryption(storage, header, parameters);
-  if (header.compressionType === 1) yield* loadZstd();
+  yield* loadCompression(header.compressionType);
   metadata.writable = !readOnly;
   metadata.onDamage = onDamage;
   const image = yield* imageOver(metadata);
@@ -284,7 +284,7 @@ export class Qcow2Image implements ImageDriver {
   }
 
   get compression(): Compression {
-    return this.#metadata.header.compressionType === 1 ? 'zstd' : 'deflate';
+    return compressionOf(this.#metadata.header.compressionType);
   }
 
   *writeCompressed(offset: number, bytes: Uint8Array, given?: Uint8Array): Io<boolean> {

@@ -2,7 +2,7 @@
  * The two entropy coders of Zstandard (RFC 8878 §4), writing side: FSE tables with their descriptions, and Huffman codes with theirs.
  * Both write bit streams that are read from the end, so whoever encodes starts with the last symbol. Pure.
  */
-import { assert } from '../../base/errors.ts';
+import { assert } from '../base/errors.ts';
 
 /** Bits, least significant first, to be read backwards from a final one bit. */
 export class BitWriter {

@@ -3,7 +3,7 @@
  * window they ask for; the blocks are decoded by fzstd, which would believe them. Dictionaries are refused: no image carries any.
  */
 import { Decompress } from 'fzstd';
-import { view } from '../../base/bytes.ts';
+import { view } from '../base/bytes.ts';
 
 const MAGIC = 0xfd2fb528;
 /** The largest window that QEMU's decoder takes: 2^27. */

@@ -3,7 +3,7 @@
  * cluster, Huffman-coded literals and FSE-coded sequences where they pay. It has no dictionary, no checksum, and repeats no tables. Every
  * decoder reads its frames; they come near to those of the reference encoder at its usual level. Matches are found in zstd-matches.ts.
  */
-import { view } from '../../base/bytes.ts';
+import { view } from '../base/bytes.ts';
 import { BitWriter, type Distribution, describeFse, FseEncoder, fseCost, highBit, huffmanCode, normalise } from './zstd-entropy.ts';
 import { findSequences, type Sequences } from './zstd-matches.ts';
 
