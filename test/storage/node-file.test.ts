@@ -80,7 +80,11 @@ test('in the background, large requests fail as small ones do, by kind and with 
   await runAsync(storage.read(0, into));
   expect(Buffer.compare(into, pattern(300_000, 4))).toBe(0);
   await runAsync(storage.close());
+  const full = nodeFileStorage('/dev/full', { background: true });
   for (const length of [10, 300_000])
-    for (const request of [storage.read(0, new Uint8Array(length)), storage.write(0, new Uint8Array(length))])
-      await expect(runAsync(request)).rejects.toMatchObject({ kind: 'io', message: expect.stringContaining(path) });
+    await expect(runAsync(full.write(0, new Uint8Array(length)))).rejects.toMatchObject({
+      kind: 'no-space',
+      message: expect.stringContaining('/dev/full'),
+    });
+  await runAsync(full.close());
 });
