@@ -5,7 +5,7 @@ import { isZero } from '../base/bytes.ts';
 import type { Io } from '../base/io.ts';
 import { KiB, MiB } from '../base/units.ts';
 import { type JobOptions, Pace } from '../jobs/job.ts';
-import { readBytes, type Storage } from '../storage/storage.ts';
+import type { Storage } from '../storage/storage.ts';
 
 /** Bytes copied in one step. */
 const STEP = 2 * MiB;
@@ -18,9 +18,12 @@ export function* copyBytes(source: Storage, target: Storage, job: JobOptions): I
   const pace = new Pace(job, size);
   // At full size from the start: if there is no room, that is known before anything was copied.
   yield* target.truncate(size);
+  const room = new Uint8Array(Math.min(STEP, size));
   for (let at = 0; at < size; at += STEP) {
     yield* pace.step(at);
-    yield* copyStep(target, at, yield* readBytes(source, at, Math.min(STEP, size - at)));
+    const bytes = room.subarray(0, size - at);
+    yield* source.read(at, bytes);
+    yield* copyStep(target, at, bytes);
   }
   yield* target.flush();
   pace.finish();

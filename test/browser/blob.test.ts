@@ -20,6 +20,20 @@ test('reads at the same time share what they fetch and get their own bytes', asy
   for (const [i, at] of places.entries()) expectBytes(found[i] as Uint8Array, bytes.slice(at, at + 1000 + (at % 500)), `at ${at}:`);
 });
 
+test('readers in order, several at a time and in pieces of any size, get their bytes', async () => {
+  const bytes = pattern(5_000_777, 4);
+  const storage = blobStorage(new Blob([bytes]));
+  const reader = async (start: number, length: number) => {
+    for (let at = start; at < bytes.length; at += length) {
+      const found = await runAsync(readBytes(storage, at, length));
+      const wanted = new Uint8Array(length);
+      wanted.set(bytes.subarray(at, at + length));
+      expectBytes(found, wanted, `${length} at ${at}:`);
+    }
+  };
+  await Promise.all([reader(0, 65_536), reader(1001, 300_001), reader(2_500_000, 20_000), reader(7, 3_000_000), reader(4_000_000, 65_536)]);
+});
+
 test('a file that changed is not read on', async () => {
   const root = await navigator.storage.getDirectory();
   const handle = await root.getFileHandle('blob test.img', { create: true });
