@@ -3,7 +3,7 @@
  * metadata writes in metadata.ts; snapshots, bitmaps and check in their own files.
  */
 import { divideUp, roundUp } from '../../base/bytes.ts';
-import { corrupt, DiskError, unsupported } from '../../base/errors.ts';
+import { assert, corrupt, DiskError, unsupported } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
 import { lazily } from '../../base/loading.ts';
 import { Lru } from '../../base/lru.ts';
@@ -410,10 +410,21 @@ export class Qcow2Image implements ImageDriver {
     return Math.min(length, next * meta.l2Coverage - offset);
   }
 
+  /** The entries about the guest offset of a cluster that is mapped, read if need be. */
+  *#entriesAt(offset: number): Io<DataView> {
+    const meta = this.#metadata;
+    for (;;) {
+      const entries = meta.entriesAt(offset);
+      if (entries) return entries;
+      assert(meta.l1Offset(Math.floor(offset / meta.l2Coverage)) !== 0, 'a cluster that is mapped has an L2 table');
+      yield* meta.lock.run(() => meta.loadSlice(offset));
+    }
+  }
+
   *#decodeCluster(clusterIndex: number): Io<Uint8Array> {
     const meta = this.#metadata;
-    const table = yield* meta.lock.run(() => meta.loadL2(Math.floor(clusterIndex / meta.l2Entries)));
-    const place = meta.shape.compressedAt(table.data, clusterIndex % meta.l2Entries, meta.clusterBits);
+    const entries = yield* this.#entriesAt(clusterIndex * meta.clusterSize);
+    const place = meta.shape.compressedAt(entries, clusterIndex % (entries.byteLength / meta.shape.bytes), meta.clusterBits);
     const known = this.#decoded.get(clusterIndex);
     if (known && known.place.hostOffset === place.hostOffset && known.place.length === place.length) return known.bytes;
     if (place.hostOffset >= meta.storage.size)

@@ -31,8 +31,14 @@ export interface Table {
 }
 
 interface Slice {
+  readonly bytes: Uint8Array;
   readonly data: DataView;
   used: boolean;
+}
+
+function newSlice(length: number): Slice {
+  const bytes = new Uint8Array(length);
+  return { bytes, data: view(bytes), used: false };
 }
 
 /** Bytes of a slice: QEMU's default too. */
@@ -52,6 +58,11 @@ export class TableCache {
   readonly #budget: number;
   readonly #tables: Lru<number, Table>;
   readonly #slices: Lru<number, Slice>;
+  /**
+   * The slice that was forgotten last: the next is read into it. Whoever looks something up has a slice only until the answer, which waits for
+   * nothing, so nobody sees it change.
+   */
+  #spare: Slice | undefined;
   readonly #dirty = new Set<Table>();
   /** Bytes that the storage's memory knows of. */
   #charged = 0;
@@ -106,11 +117,13 @@ export class TableCache {
   /** Reads the slice at byte `within` of a table that is not in memory: `slice` finds it then. Refuses what `load` refuses. */
   *loadSlice(offset: number, within: number): Io<void> {
     this.#requirePlace(offset);
-    const bytes = new Uint8Array(this.sliceSize);
-    yield* this.#storage.read(offset + within, bytes);
-    if (this.#tables.peek(offset)) return;
-    this.#makeRoom(bytes.length);
-    this.#slices.set(offset + within, { data: view(bytes), used: false });
+    this.#makeRoom(this.sliceSize);
+    const slice = this.#spare ?? newSlice(this.sliceSize);
+    this.#spare = undefined;
+    yield* this.#storage.read(offset + within, slice.bytes);
+    slice.used = false;
+    if (this.#tables.peek(offset)) this.#spare = slice;
+    else this.#slices.set(offset + within, slice);
     this.#charge();
   }
 
@@ -152,6 +165,7 @@ export class TableCache {
     this.#dirty.clear();
     this.#tables.clear();
     this.#slices.clear();
+    this.#spare = undefined;
     this.#charge();
   }
 
@@ -207,8 +221,10 @@ export class TableCache {
       const slice = table ? undefined : unused(this.#slices, () => true);
       const last = table ?? (slice ? undefined : spare());
       if (last) this.#tables.delete(last[0]);
-      else if (slice) this.#slices.delete(slice[0]);
-      else return;
+      else if (slice) {
+        this.#slices.delete(slice[0]);
+        this.#spare = slice[1];
+      } else return;
     }
   }
 }
