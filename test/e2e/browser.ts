@@ -118,7 +118,7 @@ export async function confirm(page: Page): Promise<void> {
 }
 
 /** Exports the chosen image into `path`. */
-export async function exportTo(page: Page, format: 'qcow2' | 'raw', path: string): Promise<Download> {
+export async function exportTo(page: Page, format: 'qcow2' | 'compressed' | 'raw', path: string): Promise<Download> {
   await page.getByTestId('export').click();
   return downloadOf(page, `export-${format}`, path);
 }

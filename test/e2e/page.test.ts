@@ -103,7 +103,7 @@ test('an image is made, renamed and deleted; what cannot be is refused in words'
   expect(await listed()).toEqual([]);
 });
 
-test('an image of QEMU goes in and out, as qcow2 and as raw, without a difference', async () => {
+test('an image of QEMU goes in and out, as qcow2, compressed, and as raw, without a difference', async () => {
   const source = foreignImage('from qemu.qcow2', '-o', 'cluster_size=16k');
   await importFile(source);
   await page.getByTestId('image-title').getByText('from qemu.qcow2').waitFor();
@@ -112,13 +112,15 @@ test('an image of QEMU goes in and out, as qcow2 and as raw, without a differenc
   await page.getByTestId('check-result').getByText('No errors were found on the image.').waitFor();
   const info = JSON.parse((await page.getByTestId('overview-json').textContent()) ?? '') as Record<string, unknown>;
   expect(info).toMatchObject({ format: 'qcow2', 'virtual-size': 104858112, 'cluster-size': 16384 });
-  for (const format of ['qcow2', 'raw'] as const) {
+  for (const format of ['qcow2', 'compressed', 'raw'] as const) {
     const exported = join(folder, `exported.${format}`);
     const download = await exportTo(page, format, exported);
-    expect(download.suggestedFilename()).toBe(format === 'qcow2' ? 'from qemu.qcow2' : 'from qemu.img');
-    expect(qemuImg('compare', '-f', 'qcow2', '-F', format, source, exported)).toContain('Images are identical.');
+    expect(download.suggestedFilename()).toBe(format === 'raw' ? 'from qemu.img' : 'from qemu.qcow2');
+    expect(qemuImg('compare', '-f', 'qcow2', '-F', format === 'raw' ? 'raw' : 'qcow2', source, exported)).toContain('Images are identical.');
   }
   expect(qemuImg('check', '-f', 'qcow2', join(folder, 'exported.qcow2'))).toContain('No errors were found');
+  const compressed = JSON.parse(qemuImg('check', '-f', 'qcow2', '--output=json', join(folder, 'exported.compressed')));
+  expect(compressed).toMatchObject({ 'check-errors': 0, 'compressed-clusters': compressed['allocated-clusters'] });
 
   // The same file again gets a name of its own; dropped this time.
   const bytes = readFileSync(source).toString('base64');
