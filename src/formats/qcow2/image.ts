@@ -2,13 +2,12 @@
  * An open qcow2 image: the open sequence, where guest bytes are, flush and close. Writing is in allocate.ts, the order of
  * metadata writes in metadata.ts; snapshots, bitmaps and check in their own files.
  */
-import { divideUp, roundUp } from '../../base/bytes.ts';
-import { assert, corrupt, DiskError, unsupported } from '../../base/errors.ts';
+import { divideUp } from '../../base/bytes.ts';
+import { corrupt, DiskError, unsupported } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
 import { lazily } from '../../base/loading.ts';
-import { Lru } from '../../base/lru.ts';
 import type { Compression } from '../../compression/compressor.ts';
-import { readBytes, type Storage } from '../../storage/storage.ts';
+import { type Storage } from '../../storage/storage.ts';
 import type {
   AmendParameters,
   BackingReference,
@@ -27,7 +26,8 @@ import type {
   VmStateDriver,
 } from '../driver.ts';
 import { allocate, discard, mayWriteOver, newPlace, writeEncoded, zero } from './allocate.ts';
-import { compressionOf, decodeCluster, encodeCluster, loadCompression } from './compressed.ts';
+import { compressionOf, encodeCluster, loadCompression } from './compressed.ts';
+import { CompressedReads } from './compressed-reads.ts';
 import { fatal } from './fatal.ts';
 import { readHeader } from './file-tables.ts';
 import {
@@ -43,13 +43,10 @@ import {
   mayHaveBitmaps,
 } from './layout.ts';
 import { onesFrom } from './layout-l2.ts';
-import type { CompressedPlace } from './layout-tables.ts';
 import { theRest } from './loading.ts';
 import { Metadata } from './metadata.ts';
 import { BitmapsOnDemand, SnapshotsOnDemand } from './on-demand.ts';
 import { makeEmpty, resize } from './resize.ts';
-
-const DECODED_CLUSTERS = 8;
 
 const encrypting = lazily(() => import('./encryption.ts'));
 
@@ -121,11 +118,11 @@ export class Qcow2Image implements ImageDriver {
   readonly snapshots: SnapshotDriver;
   readonly bitmaps: BitmapsOnDemand;
   readonly #metadata: Metadata;
-  /** Decoded clusters by guest cluster index, with the descriptor they came from. */
-  readonly #decoded = new Lru<number, { place: CompressedPlace; bytes: Uint8Array }>(DECODED_CLUSTERS);
+  readonly #compressed: CompressedReads;
 
   constructor(metadata: Metadata) {
     this.#metadata = metadata;
+    this.#compressed = new CompressedReads(metadata);
     this.bitmaps = new BitmapsOnDemand(metadata);
     const hasBitmaps = () => this.bitmaps.list().length > 0;
     this.snapshots = new SnapshotsOnDemand(metadata, ({ Qcow2Snapshots }) => new Qcow2Snapshots(metadata, imageOver, hasBitmaps));
@@ -250,16 +247,8 @@ export class Qcow2Image implements ImageDriver {
     return encryption ? { kind, length, storage, hostOffset: place, encrypted: true } : { kind, length, storage, hostOffset: place };
   }
 
-  *decode(offset: number, into: Uint8Array): Io<void> {
-    const meta = this.#metadata;
-    for (let done = 0; done < into.length; ) {
-      const clusterIndex = Math.floor((offset + done) / meta.clusterSize);
-      const within = (offset + done) % meta.clusterSize;
-      const length = Math.min(into.length - done, meta.clusterSize - within);
-      const bytes = yield* this.#decodeCluster(clusterIndex);
-      into.set(bytes.subarray(within, within + length), done);
-      done += length;
-    }
+  decode(offset: number, into: Uint8Array): Io<void> {
+    return this.#compressed.read(offset, into);
   }
 
   /**
@@ -304,7 +293,7 @@ export class Qcow2Image implements ImageDriver {
     const encoded = given ?? encodeCluster(whole, header.compressionType);
     if (encoded.length >= clusterSize || !(yield* this.#metadata.guarded(() => writeEncoded(this.#metadata, offset, encoded)))) return false;
     // The same place may hold other bytes now.
-    this.#decoded.delete(Math.floor(offset / clusterSize));
+    this.#compressed.forget(Math.floor(offset / clusterSize));
     return true;
   }
 
@@ -408,40 +397,6 @@ export class Qcow2Image implements ImageDriver {
     const last = Math.ceil((offset + length) / meta.l2Coverage);
     while (next < last && (next >= meta.l1Size || meta.l1Offset(next) === 0)) next++;
     return Math.min(length, next * meta.l2Coverage - offset);
-  }
-
-  /** The entries about the guest offset of a cluster that is mapped, read if need be. */
-  *#entriesAt(offset: number): Io<DataView> {
-    const meta = this.#metadata;
-    for (;;) {
-      const entries = meta.entriesAt(offset);
-      if (entries) return entries;
-      assert(meta.l1Offset(Math.floor(offset / meta.l2Coverage)) !== 0, 'a cluster that is mapped has an L2 table');
-      yield* meta.lock.run(() => meta.loadSlice(offset));
-    }
-  }
-
-  *#decodeCluster(clusterIndex: number): Io<Uint8Array> {
-    const meta = this.#metadata;
-    const entries = yield* this.#entriesAt(clusterIndex * meta.clusterSize);
-    const place = meta.shape.compressedAt(entries, clusterIndex % (entries.byteLength / meta.shape.bytes), meta.clusterBits);
-    const known = this.#decoded.get(clusterIndex);
-    if (known && known.place.hostOffset === place.hostOffset && known.place.length === place.length) return known.bytes;
-    if (place.hostOffset >= meta.storage.size)
-      throw corrupt(FORMAT, `a compressed cluster at 0x${place.hostOffset.toString(16)} lies past the end of the file`, {
-        field: 'compressed cluster',
-        offset: place.hostOffset,
-      });
-    // The descriptor may count sectors past the end of the file; those hold nothing the decoder needs.
-    const length = Math.min(place.length, roundUp(meta.storage.size, 512) - place.hostOffset);
-    if (meta.debug) yield* meta.debug('read_compressed');
-    const raw = yield* readBytes(meta.storage, place.hostOffset, length);
-    const { compressionType } = meta.header;
-    const bytes = decodeCluster(raw, { clusterSize: meta.clusterSize, compressionType, hostOffset: place.hostOffset });
-    const spare = this.#decoded.size >= DECODED_CLUSTERS ? this.#decoded.victim(() => true) : undefined;
-    if (spare) this.#decoded.delete(spare[0]);
-    this.#decoded.set(clusterIndex, { place, bytes });
-    return bytes;
   }
 }
 

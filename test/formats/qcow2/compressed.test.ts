@@ -7,6 +7,7 @@ import { runAsync } from '../../../src/base/io.ts';
 import type { Disk } from '../../../src/disk/disk.ts';
 import { createDisk, openDisk } from '../../../src/disk/open.ts';
 import { convert } from '../../../src/jobs/convert.ts';
+import { FilterStorage } from '../../../src/layers/filter.ts';
 import { memoryStorage } from '../../../src/storage/memory.ts';
 import { nodeFileStorage } from '../../../src/storage/node-file.ts';
 import { LateStorage } from '../../model/late-storage.ts';
@@ -154,4 +155,38 @@ it('two sources that do not meet on a cluster share it', async () => {
   const report = await target.check();
   expect(report).toMatchObject({ corruptions: 0, leaks: 0 });
   expect(report.compressedClusters).toBeGreaterThan(50);
+});
+
+it('compressed clusters that lie one behind the other are read in one request, those that do not in their own', async () => {
+  const random = new Random(12);
+  const cluster = 4096;
+  const file = memoryStorage();
+  const disk = await createDisk(file, { format: 'qcow2', size: 64 * cluster, cluster_size: cluster });
+  const guest = text(random, 64 * cluster);
+  // The first half in order, the second all over the file.
+  const order = Array.from({ length: 64 }, (_, index) => (index < 32 ? index : 32 + ((index * 13) % 32)));
+  for (const index of order) await writeCompressed(disk, index * cluster, guest.subarray(index * cluster, (index + 1) * cluster));
+  await disk.flush();
+  const requests: number[] = [];
+  const counting = new (class extends FilterStorage {
+    override read(offset: number, into: Uint8Array) {
+      requests.push(into.length);
+      return super.read(offset, into);
+    }
+  })(file);
+  const again = await openDisk(counting, { format: 'qcow2' });
+  await again.read(0, 1);
+  const half = 32 * cluster;
+  for (const [start, least, most] of [
+    [0, 1, 2],
+    [half, 16, 33],
+  ] as const) {
+    requests.length = 0;
+    expect(firstDifference(await again.read(start, half), guest.subarray(start, start + half))).toBe(-1);
+    expect(requests.length).toBeGreaterThanOrEqual(least);
+    expect(requests.length).toBeLessThanOrEqual(most);
+    // Nothing is read along that is not wanted.
+    expect(requests.reduce((sum, length) => sum + length, 0)).toBeLessThan(half + 64 * 512);
+  }
+  await again.close();
 });
