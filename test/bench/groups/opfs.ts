@@ -10,6 +10,8 @@ const DISK_SIZE = 256 * MIB;
 /** Of the disks that grow, and the file that grows beside them. */
 const GROWING_SIZE = 4096 * MIB;
 const WRITES = 1000;
+/** What is flushed only at its end: 64 MiB. */
+const LONG_WRITES = 16_384;
 /** Rounds of a few milliseconds are many, so that most of them meet nobody else on the processor. */
 const SHORT = 10;
 
@@ -29,9 +31,14 @@ const rows: readonly Row[] = [
   { id: 'opfs-read-64k', what: '64 KiB random read, cache off', ...READ },
   {
     id: 'opfs-write-4k-new-writeback',
-    what: '4 KiB sequential writes, write-back, flush at the end, clusters new',
+    what: '4 KiB sequential writes of 64 MiB, write-back, flush at the end, clusters new',
     anchor: 'bare handle, 4 KiB writes + flush',
     target: 0.15,
+  },
+  {
+    id: 'opfs-write-merged-bare',
+    what: 'the same 64 MiB by the bare handle in writes of 1 MiB, flush at the end: the least that merging comes down to',
+    anchor: 'bare handle, 4 KiB writes + flush',
   },
   {
     id: 'opfs-write-4k-writeback',
@@ -40,7 +47,7 @@ const rows: readonly Row[] = [
     target: 0.6,
   },
   { id: 'opfs-write-4k-allocating', what: '4 KiB random writes, all allocating, flush every 1,000', ...WRITE, target: 1.2 },
-  { id: 'opfs-write-4k-new', what: '4 KiB sequential writes, cache off, flush at the end, clusters new', ...WRITE },
+  { id: 'opfs-write-4k-new', what: '4 KiB sequential writes of 64 MiB, cache off, flush at the end, clusters new', ...WRITE },
   { id: 'opfs-write-4k', what: '4 KiB random writes over allocated clusters, cache off, flush every 1,000', ...WRITE },
   { id: 'opfs-write-1m', what: '1 MiB sequential writes over allocated clusters, cache off', ...WRITE },
   ...(['512 B', '4 KiB', '64 KiB'] as const).map((size) => ({ id: idOf('read', size, true), what: `${size} sequential read, cache off`, ...READ })),
@@ -62,6 +69,7 @@ export const opfs: Group = { name: 'engine on OPFS', where: 'worker', rows, meas
 async function measure(bench: Bench): Promise<void> {
   await measureAllocated(bench);
   await measureGrowing(bench);
+  await measureMerged(bench);
 }
 
 /** A disk all of whose clusters are allocated, one behind the other. */
@@ -177,18 +185,45 @@ function placesOf(size: number, sequential: boolean): (index: number) => number 
   return (index) => (order ? (order[index % count] as number) : index % count) * size;
 }
 
+/** What the flush leaves to be won by merging writes. */
+async function measureMerged(bench: Bench): Promise<void> {
+  const id = 'opfs-write-merged-bare';
+  if (!bench.wants(id)) return;
+  bench.progress(id);
+  const total = LONG_WRITES * 4 * KIB;
+  const [small, large] = [noise(4 * KIB), noise(MIB)];
+  const side = async (name: string, bytes: Uint8Array<ArrayBuffer>) => {
+    const handle = await bareHandle(name);
+    const calls = total / bytes.length;
+    // Microseconds for 4 KiB, however large the calls are.
+    const round = (round: number) =>
+      (timeCalls(calls, (index) => {
+        handle.write(bytes, { at: round * total + index * bytes.length });
+        if (index === calls - 1) handle.flush();
+      }) *
+        calls) /
+      LONG_WRITES;
+    return { handle, round };
+  };
+  const anchor = await side('bench-growing-bare', small);
+  const ours = await side('bench-growing', large);
+  bench.record(id, await interleave(bench.rounds, { anchor: anchor.round, ours: ours.round }));
+  anchor.handle.close();
+  ours.handle.close();
+}
+
 /** Every write meets a cluster that nobody wrote to; a round ends with its flush. */
 async function measureGrowing(bench: Bench): Promise<void> {
   const bytes = noise(4 * KIB);
   const clusters = shuffled(GROWING_SIZE / (64 * KIB));
   const random = generator(7);
   const within = clusters.map(() => (random() % 16) * 4 * KIB);
-  const kinds: [id: string, place: (index: number) => number, cached?: true][] = [
-    ['opfs-write-4k-allocating', (index) => (clusters[index] as number) * 64 * KIB + (within[index] as number)],
-    ['opfs-write-4k-new', (index) => index * 4 * KIB],
-    ['opfs-write-4k-new-writeback', (index) => index * 4 * KIB, true],
+  const kinds: [id: string, writes: number, place: (index: number) => number, cached?: true][] = [
+    ['opfs-write-4k-allocating', WRITES, (index) => (clusters[index] as number) * 64 * KIB + (within[index] as number)],
+    ['opfs-write-4k-new', LONG_WRITES, (index) => index * 4 * KIB],
+    ['opfs-write-4k-new-writeback', LONG_WRITES, (index) => index * 4 * KIB, true],
   ];
-  for (const [id, place, cached] of kinds) {
+  for (const [id, writes, place, cached] of kinds) {
     if (!bench.wants(id)) continue;
     bench.progress(id);
     const bare = await bareHandle('bench-growing-bare');
@@ -198,14 +233,14 @@ async function measureGrowing(bench: Bench): Promise<void> {
       id,
       await interleave(bench.rounds, {
         anchor: (round) =>
-          timeCalls(WRITES, (index) => {
-            bare.write(bytes, { at: place(round * WRITES + index) });
-            if (index === WRITES - 1) bare.flush();
+          timeCalls(writes, (index) => {
+            bare.write(bytes, { at: place(round * writes + index) });
+            if (index === writes - 1) bare.flush();
           }),
         ours: (round) =>
-          timeCalls(WRITES, (index) => {
-            disk.writeSync(place(round * WRITES + index), bytes);
-            if (index === WRITES - 1) disk.flushSync();
+          timeCalls(writes, (index) => {
+            disk.writeSync(place(round * writes + index), bytes);
+            if (index === writes - 1) disk.flushSync();
           }),
       }),
     );
