@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
-import { runAsync } from '../../../src/base/io.ts';
+import { type Io, runAsync } from '../../../src/base/io.ts';
 import type { Disk } from '../../../src/disk/disk.ts';
 import { createDisk, openDisk } from '../../../src/disk/open.ts';
 import { convert } from '../../../src/jobs/convert.ts';
@@ -169,9 +169,9 @@ it('compressed clusters that lie one behind the other are read in one request, t
   await disk.flush();
   const requests: number[] = [];
   const counting = new (class extends FilterStorage {
-    override read(offset: number, into: Uint8Array) {
+    override *read(offset: number, into: Uint8Array): Io<void> {
       requests.push(into.length);
-      return super.read(offset, into);
+      yield* super.read(offset, into);
     }
   })(file);
   const again = await openDisk(counting, { format: 'qcow2' });
