@@ -15,14 +15,16 @@ export interface AheadStep {
 /** Steps on demand, up to `depth` more of them made beforehand. */
 export class Ahead<T extends AheadStep> {
   readonly #make: (offset: number) => Io<T>;
+  readonly #start: number;
   readonly #size: number;
   readonly #depth: number;
   readonly #begun: Task<T | undefined>[] = [];
   #last: Task<T | undefined> | undefined;
 
-  /** `make` makes the step at an offset below `size`. With a `depth` of 0 each is made when it is asked for. */
-  constructor(make: (offset: number) => Io<T>, { size, depth }: { size: number; depth: number }) {
+  /** `make` makes the step at an offset below `size`, the first at `start` (0). With a `depth` of 0 each is made when it is asked for. */
+  constructor(make: (offset: number) => Io<T>, { start = 0, size, depth }: { start?: number; size: number; depth: number }) {
     this.#make = make;
+    this.#start = start;
     this.#size = size;
     this.#depth = depth;
   }
@@ -50,7 +52,7 @@ export class Ahead<T extends AheadStep> {
   }
 
   *#after(before: Task<T | undefined> | undefined): Io<T | undefined> {
-    if (!before) return this.#size > 0 ? yield* this.#make(0) : undefined;
+    if (!before) return this.#start < this.#size ? yield* this.#make(this.#start) : undefined;
     const step = yield* before.join();
     return step && step.end < this.#size ? yield* this.#make(step.end) : undefined;
   }

@@ -2,24 +2,27 @@
  * `commit`: copies what a chain holds above one of its images into that image, as `qemu-img commit` does. A smaller base grows first.
  * Then the top image is emptied, unless it is to keep its contents or there are images in between, which would show through changed.
  *
- * Guest requests go on meanwhile. What they change is copied again, and in the end, with the guest held for the little that is left, the base
+ * Guest requests go on meanwhile, and where storages wait the chain is read ahead of what is written. What they change is copied again, and in the end, with the guest held for the little that is left, the base
  * holds what the disk reads as. What the guest sees never comes from a part of the base that is being written: the images above hide it.
  *
  * Crash argument: the base is flushed before anything is taken out of the top image, so after a cut at any point the chain reads the same.
  * Before that only such parts of the base change as the top image has of its own, durably or in writes that no flush has covered yet.
  */
 import { DiskError } from '../base/errors.ts';
-import { type Io, runAsync } from '../base/io.ts';
+import { begin, type Io, runAsync, type Task } from '../base/io.ts';
 import { KiB, MiB } from '../base/units.ts';
 import type { CopyVerbs } from '../disk/copy-up.ts';
 import type { Disk } from '../disk/disk.ts';
-import type { BlockNode, MapRun } from '../disk/node.ts';
+import type { BlockNode } from '../disk/node.ts';
+import { Ahead } from './ahead.ts';
 import { nodeBelow } from './chain.ts';
 import { type CopyJobOptions, Pace } from './job.ts';
 
 const JOB = 'commit';
 /** Bytes held in memory; a multiple of every format's largest cluster. */
 const BUFFER = 2 * MiB;
+/** Pieces that are read while one is written, where a storage waits. */
+const AHEAD = 2;
 /** Changes are noted in at most so many parts of the disk, of at least `PART` bytes. */
 const PARTS = 2 ** 20;
 const PART = 64 * KiB;
@@ -69,7 +72,8 @@ class Commit {
   readonly #empties: boolean;
   readonly #piece: number;
   readonly #pace: Pace;
-  readonly #buffer: Uint8Array;
+  /** Buffers that nothing is in. */
+  readonly #free: Uint8Array[] = [];
   readonly #changes: Changes;
 
   constructor(top: BlockNode, base: BlockNode, options: CommitSteps) {
@@ -79,7 +83,6 @@ class Commit {
     this.#empties = !options.keep && this.#depth === 1;
     this.#piece = options.piece ?? BUFFER;
     this.#pace = new Pace(options, top.size);
-    this.#buffer = new Uint8Array(Math.min(this.#piece, top.size));
     this.#changes = new Changes(top.size);
   }
 
@@ -108,35 +111,58 @@ class Commit {
 
   /** The guest is held. */
   *#finish(held: CopyVerbs): Io<void> {
-    for (const { start, end } of this.#changes.take())
-      for (let at = start; at < end; ) at += yield* this.#copyRun(yield* this.#top.status(at, end - at), held);
+    for (const { start, end } of this.#changes.take()) for (let at = start; at < end; ) at = yield* this.#dealWith(yield* this.#step(at, end, held));
     yield* this.#base.flush();
     if (this.#empties) yield* (this.#top.driver.makeEmpty as () => Io<void>).call(this.#top.driver);
   }
 
   *#copy(start: number, end: number): Io<void> {
-    for (let at = start; at < end; ) {
-      yield* this.#pace.step(at);
-      const run = yield* this.#top.status(at, end - at);
-      const length = yield* this.#copyRun(run, { read: (offset, into) => this.#top.read(offset, into) });
-      at += length;
-      if (run.depth < this.#depth && !run.zero) yield* this.#pace.spend(length);
+    const reader: Pick<CopyVerbs, 'read'> = { read: (offset, into) => this.#top.read(offset, into) };
+    const waits = !this.#top.synchronous || !this.#base.synchronous;
+    // What changes after it was read is noted, and copied again.
+    const steps = new Ahead((offset) => this.#step(offset, end, reader), { start, size: end, depth: waits ? AHEAD : 0 });
+    try {
+      for (let at = start; at < end; ) {
+        yield* this.#pace.step(at);
+        const step = (yield* steps.next()) as CommitStep;
+        yield* this.#dealWith(step);
+        if (step.underWay) yield* this.#pace.spend(step.end - at);
+        at = step.end;
+      }
+    } finally {
+      yield* steps.settle();
     }
   }
 
-  /** Brings a run of the top image, or the start of it, into the base; returns its length. */
-  *#copyRun(run: MapRun, { read }: Pick<CopyVerbs, 'read'>): Io<number> {
+  /** What there is to do for the bytes from `at` on, as far as one run or one buffer goes; begins to read them. */
+  *#step(at: number, end: number, { read }: Pick<CopyVerbs, 'read'>): Io<CommitStep> {
+    const run = yield* this.#top.status(at, end - at);
     // A run in no image, yet not the base's, is past the end of an image in between: it reads as zero whatever the base has there.
-    if (run.depth >= this.#depth) return run.length;
-    if (run.zero) {
-      yield* clear(this.#base, run.start, run.length);
-      return run.length;
-    }
-    const piece = this.#buffer.subarray(0, Math.min(run.length, this.#piece - (run.start % this.#piece)));
-    yield* read(run.start, piece);
-    yield* this.#base.write(run.start, piece);
-    return piece.length;
+    if (run.depth >= this.#depth || run.zero) return { end: at + run.length, zero: run.depth < this.#depth, start: at };
+    const length = Math.min(run.length, this.#piece - (at % this.#piece));
+    const buffer = this.#free.pop() ?? new Uint8Array(Math.min(this.#piece, this.#top.size));
+    return { end: at + length, zero: false, start: at, buffer, underWay: begin(read(at, buffer.subarray(0, length))) };
   }
+
+  /** Brings a step into the base; returns its end. */
+  *#dealWith({ start, end, zero, buffer, underWay }: CommitStep): Io<number> {
+    if (zero) yield* clear(this.#base, start, end - start);
+    if (!buffer || !underWay) return end;
+    yield* underWay.join();
+    yield* this.#base.write(start, buffer.subarray(0, end - start));
+    this.#free.push(buffer);
+    return end;
+  }
+}
+
+/** A part of the disk: to be cleared in the base, to be copied, or neither. */
+interface CommitStep {
+  readonly start: number;
+  readonly end: number;
+  readonly zero: boolean;
+  /** What is to be copied, when `underWay` has ended. */
+  readonly buffer?: Uint8Array;
+  readonly underWay?: Task<void>;
 }
 
 /** Makes a range of the base read as zero, touching only what does not yet. */

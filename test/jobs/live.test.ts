@@ -3,7 +3,7 @@
  * paused, cancelled and started anew, or runs through. A failing case names its seed.
  */
 import { describe, expect, it } from 'vitest';
-import { runAsync } from '../../src/base/io.ts';
+import { type Io, runAsync } from '../../src/base/io.ts';
 import { KiB } from '../../src/base/units.ts';
 import { commit, type Disk, JobControl, memoryStorage, openDisk, type Resolve, type Storage, stream } from '../../src/index.ts';
 import { commitNodes } from '../../src/jobs/commit.ts';
@@ -136,6 +136,30 @@ describe('over storages that wait, with requests under way at any time', () => {
     expect(differsAt(await readAll(disk), contents)).toBe(-1);
     await requireClean(disk);
   });
+});
+
+it('commit reads on while it writes, where storages wait', async () => {
+  const { shelf, contents } = await pair();
+  let reading = 0;
+  let meanwhile = 0;
+  const base = new (class extends LateStorage {
+    override *write(offset: number, bytes: Uint8Array): Io<void> {
+      if (reading > 0) meanwhile++;
+      yield* super.write(offset, bytes);
+    }
+  })(shelf.storages.get('base') as Storage);
+  const top = new (class extends LateStorage {
+    override *read(offset: number, into: Uint8Array): Io<void> {
+      reading++;
+      yield* super.read(offset, into);
+      reading--;
+    }
+  })(shelf.storages.get('top') as Storage);
+  const disk = await openDisk(top, { format: 'qcow2', resolve: () => base, writableBacking: 1 });
+  await runAsync(commitNodes(disk.node, { piece: 4096 }));
+  expect(meanwhile).toBeGreaterThan(2);
+  expect(differsAt(await readAll(disk), contents)).toBe(-1);
+  await disk.close();
 });
 
 /** Two images, each with bytes of its own. */
