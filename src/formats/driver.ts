@@ -8,7 +8,6 @@
  *   those changes its range (the node's range lock); `resize` and snapshot changes run with nothing else in flight.
  * The driver guards its own tables against calls for different ranges that interleave where the storage waits.
  */
-
 import type { DebugHook } from '../base/debug-events.ts';
 import type { Io } from '../base/io.ts';
 import type { OptionSet } from '../base/options.ts';
@@ -304,8 +303,8 @@ export interface ImageDriver {
   newPlace?(offset: number, length: number): NewPlace | undefined;
   /**
    * Writes one cluster compressed, wherever it was before; `bytes` is the whole cluster, or what the disk's last one has. False if it must be
-   * written as it is, because it gets no smaller. `encoded`: the cluster compressed already, as `compression` says and filled up with zeros. Without bytes: nothing more follows, and the file ends on a whole sector. Absent if the image
-   * cannot be written so.
+   * written as it is, because it gets no smaller. `encoded`: the cluster compressed already, as `compression` says and filled up with zeros.
+   * Without bytes: nothing more follows, and the file ends on a whole sector. Absent if the image cannot be written so.
    */
   writeCompressed?(offset: number, bytes: Uint8Array, encoded?: Uint8Array): Io<boolean>;
   /** How `writeCompressed` compresses, for those who do it elsewhere beforehand. */
