@@ -3,6 +3,7 @@
  * of them (or a backing file of theirs) lies in is refused before it is touched.
  */
 import { allFormats, type ConvertOptions, convert, countData, type Disk, DiskError } from '../index.ts';
+import { READING } from '../storage/node-file.ts';
 import { copyBitmaps, requireBitmaps } from './bitmap.ts';
 import { nodeCompressor } from './compression.ts';
 import { requireFormat } from './create.ts';
@@ -144,7 +145,15 @@ async function convertImages(images: Images, plan: Plan, progress: Progress): Pr
   // A snapshot has no bitmaps of its own: its image's are meant.
   let withBitmaps: Disk | undefined;
   for (const path of plan.sources) {
-    const { disk } = await images.open({ path, format: options.last('f'), imageOpts: options.has('image-opts'), readOnly: true, cache: sourceCache });
+    const { disk } = await images.open({
+      path,
+      format: options.last('f'),
+      imageOpts: options.has('image-opts'),
+      readOnly: true,
+      cache: sourceCache,
+      forceShare: options.has('U'),
+      permissions: READING,
+    });
     withBitmaps ??= options.has('bitmaps') ? disk : undefined;
     sources.push(plan.snapshot === undefined ? disk : await openSnapshot(images, disk, path, plan.snapshot));
   }

@@ -4,8 +4,8 @@
  * so that a wrong option costs nothing.
  */
 import { existsSync, unlinkSync } from 'node:fs';
-import { type CreateOptions, createDisk, type Disk, DiskError, memoryStorage, type Resolve, type SecretCallback } from '../index.ts';
-import { nodeFileStorage } from '../storage/node-file.ts';
+import { allFormats, type CreateOptions, createDisk, type Disk, DiskError, memoryStorage, type Resolve, type SecretCallback } from '../index.ts';
+import { nodeFileStorage, SHARED_WRITING } from '../storage/node-file.ts';
 import { CannotOpen, localPath, refusal } from './images.ts';
 import { requireDiskSize, sizeParameter, wholeSectors } from './sizes.ts';
 import { Failure, notYet, type Terminal } from './terminal.ts';
@@ -189,7 +189,12 @@ export async function makeImage(request: MakeRequest): Promise<Disk> {
   }
   const isNew = !existsSync(path);
   try {
-    const storage = nodeFileStorage(path, { create: 'truncate', background: request.background ?? false });
+    const shared = allFormats.find(({ name }) => name === format)?.sharesFile;
+    const storage = nodeFileStorage(path, {
+      create: 'truncate',
+      background: request.background ?? false,
+      ...(shared ? { permissions: SHARED_WRITING } : {}),
+    });
     return await createDisk(storage, { ...all, resolve: makingDataFiles(request.resolve ?? nothing) });
   } catch (error) {
     if (!(error instanceof DiskError)) throw error;
@@ -206,7 +211,7 @@ function makingDataFiles(resolve: Resolve): Resolve {
     if (!reference.create) return resolve(reference);
     try {
       const path = reference.name === '' ? '' : localPath(reference.name);
-      return nodeFileStorage(path, { create: 'truncate' });
+      return nodeFileStorage(path, { create: 'truncate', permissions: SHARED_WRITING });
     } catch (error) {
       if (error instanceof CannotOpen) throw error;
       throw new CannotOpen(`Could not create '${reference.name}': ${systemText(error) ?? String(error)}`);

@@ -43,7 +43,7 @@ export async function run(terminal: Terminal, args: readonly string[]): Promise<
       if (!image.has('size') || image.has('backing_file')) await lookAtBacking(images, file, image, options.has('u'));
       if (!image.has('size')) throw new Failure('Image creation needs a size parameter');
       if (!options.has('q')) terminal.out(formattingLine(file, format, image));
-      const resolve = options.has('u') ? undefined : images.chain(file).resolve;
+      const resolve = options.has('u') ? undefined : images.chain(file, { locking: 'off' }).resolve;
       images.adopt(await makeImage({ path: file, format, options: image, secret: askSecrets(terminal), ...(resolve ? { resolve } : {}) }), file);
       return 0;
     }),
@@ -94,7 +94,12 @@ async function lookAtBacking(images: Images, path: string, image: ImageOptions, 
   if (name === undefined) return;
   if (!unsafe) {
     try {
-      const request = { path: beside(path, String(name)), readOnly: true, ...(format === undefined ? {} : { format: String(format) }) };
+      const request = {
+        path: beside(path, String(name)),
+        readOnly: true,
+        forceShare: true,
+        ...(format === undefined ? {} : { format: String(format) }),
+      };
       const { disk } = await images.tryOpen(request);
       if (format === undefined) throw new Failure(`Backing file specified without backing format\nDetected format of ${disk.format}.`);
       if (!image.has('size')) image.set('size', wholeSectors(disk.size));

@@ -21,7 +21,7 @@ import {
   type Resolved,
   type Storage,
 } from '../index.ts';
-import { nodeFileStorage } from '../storage/node-file.ts';
+import { type Locking, NOTHING, nodeFileStorage, type Permissions } from '../storage/node-file.ts';
 import { nodeInflate } from './compression.ts';
 import { objectOptions } from './objects.ts';
 import { complain, Failure, Halt, notYet, type Terminal } from './terminal.ts';
@@ -52,8 +52,16 @@ export interface OpenRequest {
   readonly repair?: boolean;
   /** -U: open beside other programs; only for reading. */
   readonly forceShare?: boolean;
+  /** What the command takes of the image and shares, where that is more than to read or to write it. */
+  readonly permissions?: Permissions;
   /** It was open before: what was to be warned of has been. */
   readonly again?: boolean;
+}
+
+interface FileOptions {
+  readonly readOnly: boolean;
+  readonly locking?: Locking | undefined;
+  readonly forceShare?: boolean;
 }
 
 /** An open image, with the files of its chain: its own first. */
@@ -106,6 +114,7 @@ export class Images {
       forceShare = false,
       repair = false,
       again = false,
+      permissions,
     } = request;
     if (forceShare && !readOnly) throw new CannotOpen('force-share=on can only be used with read-only images');
     const warn = (message: string) => complain(this.terminal, message);
@@ -116,7 +125,9 @@ export class Images {
       disk = await openGraph(
         { name, options },
         {
-          openFile: (name, { writable }) => this.#file(name, !writable),
+          openFile: (name, { writable, ...how }) => this.#file(name, { ...how, readOnly: !writable }),
+          forceShare,
+          ...(permissions ? { permissions } : {}),
           readOnly,
           noBacking,
           emptyBacking: unsafeBacking,
@@ -146,20 +157,20 @@ export class Images {
     return image;
   }
 
-  /** A resolver for an image at `path`, which notes the images it opens. */
-  chain(path: string): { readonly resolve: Resolve; readonly files: string[] } {
+  /** A resolver for an image at `path`, which notes the images it opens. With `locking: 'off'` others may be writing them. */
+  chain(path: string, { locking = 'auto' }: { readonly locking?: Locking } = {}): { readonly resolve: Resolve; readonly files: string[] } {
     const files = [path];
     const resolve = async (reference: Reference): Promise<Resolved> => {
       const { from, kind, name, writable = false, format } = reference;
-      if (kind === 'data') return this.#file(localPath(dataFilePath(from, name)), !writable);
+      if (kind === 'data') return this.#file(localPath(dataFilePath(from, name)), { readOnly: !writable, locking });
       const full = beside(from, name);
       files.push(full);
-      if (protocolOf(full) === undefined) return this.#file(full, !writable);
+      if (protocolOf(full) === undefined) return this.#file(full, { readOnly: !writable, locking });
       // A name that says more than a file does is opened with all it says: what comes out are guest bytes.
       const disk = await openGraph(
         { name: full },
         {
-          openFile: (file, how) => this.#file(file, !how.writable),
+          openFile: (file, how) => this.#file(file, { ...how, locking: how.locking ?? locking, readOnly: !how.writable }),
           dataFileName: dataFilePath,
           ...objectOptions(this.terminal),
           readOnly: !writable,
@@ -204,12 +215,19 @@ export class Images {
     if (failure) throw failure.error;
   }
 
-  #file(path: string, readOnly: boolean): Storage {
+  /** Opens a file without locking it: what is needed becomes known when its format is. */
+  #file(path: string, { readOnly, locking = 'auto', forceShare = false }: FileOptions): Storage {
     try {
       const stat = statSync(path);
       if (stat.isDirectory() && !readOnly) throw new CannotOpen(`Could not open '${path}': Is a directory`);
       if (!stat.isFile() && !stat.isBlockDevice()) throw new CannotOpen(`'file' driver requires '${path}' to be a regular file`);
-      const storage = nodeFileStorage(path, { readOnly, background: this.#background });
+      const storage = nodeFileStorage(path, {
+        readOnly,
+        background: this.#background,
+        locking,
+        forceShare: forceShare && readOnly,
+        permissions: NOTHING,
+      });
       this.#identities.add(storage.identity);
       return storage;
     } catch (error) {

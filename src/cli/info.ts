@@ -27,7 +27,8 @@ export async function run(terminal: Terminal, args: readonly string[]): Promise<
   if (options.has('h')) return printUsage(terminal, 'info');
   const path = onlyFile(options);
   const output = outputFormat(options);
-  const infos = await collect(terminal, { path, format: options.last('f'), imageOpts: options.has('image-opts') }, options.has('backing-chain'));
+  const named = { path, format: options.last('f'), imageOpts: options.has('image-opts'), forceShare: options.has('U') };
+  const infos = await collect(terminal, named, options.has('backing-chain'));
   if (output === 'json') terminal.out(`${JSON.stringify(options.has('backing-chain') ? infos : infos[0], null, 4)}\n`);
   else terminal.out(infos.map(humanInfo).join('\n'));
   return 0;
@@ -47,25 +48,25 @@ export function outputFormat(options: Options): 'human' | 'json' {
   return output;
 }
 
-type Named = Pick<OpenRequest, 'path' | 'format' | 'imageOpts'>;
+type Named = Pick<OpenRequest, 'path' | 'format' | 'imageOpts' | 'forceShare'>;
 
 async function collect(terminal: Terminal, first: Named, wholeChain: boolean): Promise<DiskInfo[]> {
   const infos: DiskInfo[] = [];
   const seen = new Set<string>();
   let next: Named | undefined = first;
   while (next) {
-    const { path: file, format: driver, imageOpts } = next;
+    const { path: file, format: driver, imageOpts, forceShare = false }: Named = next;
     if (seen.has(file)) throw new Failure(`Backing file '${file}' creates an infinite loop.`);
     seen.add(file);
     const kind = driver ?? (imageOpts || protocolOf(file) !== undefined ? undefined : await formatOf(file));
     await withImages(terminal, async (images) => {
-      const { disk } = await images.open({ path: file, format: kind, imageOpts, readOnly: true, noBacking: true });
+      const { disk } = await images.open({ path: file, format: kind, imageOpts, readOnly: true, noBacking: true, forceShare });
       infos.push(completed(await disk.info(), disk.files[0] ?? file));
       return 0;
     });
     const info = infos.at(-1);
     const backing = info?.['full-backing-filename'];
-    next = wholeChain && backing !== undefined ? { path: backing, format: info?.['backing-filename-format'] } : undefined;
+    next = wholeChain && backing !== undefined ? { path: backing, format: info?.['backing-filename-format'], forceShare } : undefined;
   }
   return infos;
 }
@@ -74,7 +75,7 @@ async function collect(terminal: Terminal, first: Named, wholeChain: boolean): P
 async function formatOf(path: string): Promise<string | undefined> {
   let storage: NodeFileStorage;
   try {
-    storage = nodeFileStorage(path, { readOnly: true });
+    storage = nodeFileStorage(path, { readOnly: true, locking: 'off' });
   } catch {
     return undefined;
   }

@@ -39,7 +39,13 @@ export async function run(terminal: Terminal, args: readonly string[]): Promise<
   const path = onlyFile(options);
   const output = outputFormat(options);
   return withImages(terminal, async (images) => {
-    const image = await images.open({ path, format: options.last('f'), imageOpts: options.has('image-opts'), readOnly: true });
+    const image = await images.open({
+      path,
+      format: options.last('f'),
+      imageOpts: options.has('image-opts'),
+      readOnly: true,
+      forceShare: options.has('U'),
+    });
     const lines = new Lines(terminal);
     try {
       if (output === 'json') await printJson(lines, image, start, length);

@@ -1,5 +1,6 @@
 /** `resize`: another virtual size, absolute or relative. Shrinking must be asked for. */
 import { type Disk, DiskError } from '../index.ts';
+import { ALL, CONSISTENT_READ, type Permissions, RESIZE, WRITE } from '../storage/node-file.ts';
 import { printUsage } from './help.ts';
 import { withImages } from './images.ts';
 import { takeObjects } from './objects.ts';
@@ -7,6 +8,8 @@ import { parseOptions } from './options.ts';
 import { sizeParameter, wholeSectors } from './sizes.ts';
 import { complain, Failure, misuse, type Terminal } from './terminal.ts';
 import { imageText } from './words.ts';
+
+const GROWING: Permissions = { take: CONSISTENT_READ | WRITE | RESIZE, share: ALL };
 
 /** Runs `resize`; returns the exit status. */
 export async function run(terminal: Terminal, args: readonly string[]): Promise<number> {
@@ -26,7 +29,13 @@ export async function run(terminal: Terminal, args: readonly string[]): Promise<
   const sign = text[0] === '+' || text[0] === '-' ? text[0] : '';
   const amount = sizeParameter(text.slice(sign.length), 'size');
   return withImages(terminal, async (images) => {
-    const { disk } = await images.open({ path, format: options.last('f'), imageOpts: options.has('image-opts'), readOnly: false });
+    const { disk } = await images.open({
+      path,
+      format: options.last('f'),
+      imageOpts: options.has('image-opts'),
+      readOnly: false,
+      permissions: GROWING,
+    });
     const current = wholeSectors(disk.size);
     const size = sign === '+' ? current + amount : sign === '-' ? current - amount : amount;
     if (size <= 0 || size >= 2 ** 63) throw new Failure('New image size must be positive');

@@ -3,6 +3,7 @@
  * drivers' messages lose the format's name, which QEMU does not print.
  */
 import { DiskError, type ErrorKind, SystemError } from '../index.ts';
+import { LockedError } from '../storage/node-file.ts';
 
 const SYSTEM: Readonly<Record<string, string>> = {
   EACCES: 'Permission denied',
@@ -54,6 +55,7 @@ export function requestText(error: DiskError): string {
 export function imageText(error: DiskError): string {
   const system = systemText(error);
   if (system) return system;
+  if (error instanceof LockedError) return `Failed to get ${error.lock} lock\nIs another process using the image [${error.path}]?`;
   const { format, field, message } = error;
   if (field === 'in_use') return `${unnamed(error).replace(': remove it', '')}\nTry block-dirty-bitmap-remove to delete this bitmap from disk`;
   if (format && field === 'magic' && message.includes('magic number')) return `Image is not in ${format} format`;

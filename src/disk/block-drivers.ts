@@ -6,6 +6,7 @@ import { DiskError } from '../base/errors.ts';
 import { type Io, wait } from '../base/io.ts';
 import { protocolOf } from '../base/names.ts';
 import { type OptionSet, refusedOption } from '../base/options.ts';
+import { READING, WRITING } from '../base/permissions.ts';
 import { GiB, MiB, SECTOR } from '../base/units.ts';
 import { allFormats } from '../formats/all.ts';
 import { CompressStorage } from '../layers/compress.ts';
@@ -84,7 +85,7 @@ export function protocolDriver(name: string): string {
 function* openFileNode({ name, options, place }: NodeRequest): Io<OpenedNode> {
   const given = options.take('filename');
   const file = name === undefined ? given : protocolOf(name) === 'file' ? name.slice('file:'.length) : name;
-  options.choice('locking', ['auto', 'on', 'off']);
+  const locking = options.choice('locking', ['auto', 'on', 'off']);
   const aio = options.choice('aio', ['threads', 'native', 'io_uring']);
   if (aio === 'native' && !place.common.cache.direct)
     throw refusedOption('aio', 'aio=native was specified, but it requires cache.direct=on, which was not specified.');
@@ -93,7 +94,7 @@ function* openFileNode({ name, options, place }: NodeRequest): Io<OpenedNode> {
   const manager = options.text('pr-manager');
   if (manager !== undefined) throw refusedOption('pr-manager', `No persistent reservation manager with id '${manager}'`);
   if (typeof file !== 'string' || file === '') throw refusedOption('filename', "The 'file' block driver requires a file name");
-  const opened = place.graph.openFile(file, { writable: !place.readOnly });
+  const opened = place.graph.openFile(file, { writable: !place.readOnly, locking, forceShare: place.common.forceShare });
   const storage = 'then' in opened ? yield* wait(opened) : opened;
   // A colon in a name that is shown must not look like a protocol.
   const exact = protocolOf(file) === undefined ? file : `./${file}`;
@@ -193,6 +194,8 @@ function* openLogWrites({ driver, name, options, child }: NodeRequest): Io<Opene
   let log: OpenedNode | undefined;
   try {
     log = yield* child('log', 'file');
+    // It is read, or begun anew, at once.
+    if (log.storage.permit) yield* log.storage.permit(log.storage.readOnly ? READING : WRITING);
     const sectorSize = options.size('log-sector-size');
     const interval = options.number('log-super-update-interval');
     const given = { append, sectorSize, ...(interval === undefined ? {} : { updateInterval: interval }) };

@@ -6,6 +6,7 @@
 import { asDiskError, DiskError } from '../base/errors.ts';
 import { type Io, wait } from '../base/io.ts';
 import type { OptionSet } from '../base/options.ts';
+import { NOTHING } from '../base/permissions.ts';
 import type { BackingReference, FormatDescriptor, ImageDriver } from '../formats/driver.ts';
 import { everyFormat } from '../formats/every.ts';
 import { findFormat, probeFormat, probeStorage } from '../formats/registry.ts';
@@ -15,6 +16,7 @@ import { type CacheFlags, type CacheMode, cacheFlags } from './cache-mode.ts';
 import { bare, closeAll, dataFileOpener, forWriting, sameBytes } from './data-file.ts';
 import { BlockNode } from './node.ts';
 import type { DetectZeroes, NodeOptions } from './node-types.ts';
+import { ofItself, permitBacking } from './permissions.ts';
 import { askSecret, type Secret, type SecretCallback } from './secrets.ts';
 
 /** Images in one chain, the active one included. */
@@ -114,6 +116,9 @@ export function* openChain(given: Storage, options: ChainOptions, above: ChainFi
     });
   if (!readOnly && !descriptor.capabilities.write)
     throw new DiskError('read-only', `${descriptor.name}: this format can only be read`, { format: descriptor.name });
+  // Before the header is read: what it says may change while somebody writes.
+  const permissions = ofItself(descriptor, { readOnly, noData: options.noData });
+  if (storage.permit) yield* storage.permit(permissions);
   const files: Storage[] = [];
   const guessedLayer = probed && above.length > 0;
   const request = { ...options, from: storage.name, readOnly, guessed: guessedLayer, noFlush: cache.noFlush, taken: [storage, ...above.flat()] };
@@ -136,6 +141,7 @@ export function* openChain(given: Storage, options: ChainOptions, above: ChainFi
       : yield* options.openBacking ? options.openBacking(driver, chain) : openBacking(driver, options, chain, guessedLayer);
     return new BlockNode({
       driver,
+      permissions,
       ...(backing ? { backing } : {}),
       readOnly,
       cache,
@@ -199,7 +205,9 @@ export function* openReference(backing: BackingReference, options: ReferenceOpti
     const { format: _, noBacking: __, dataStorage: ___, detectZeroes: ____, snapshot: _____, ...rest }: OpenOptions = options;
     // Writing through is the business of the top image, as in QEMU.
     const cache = { ...cacheFlags(options.cache), writeback: true };
-    return yield* openChain(storage, { ...rest, cache, readOnly: !writable, ...(format ? { format } : {}) }, above);
+    const node = yield* openChain(storage, { ...rest, cache, readOnly: !writable, ...(format ? { format } : {}) }, above);
+    yield* permitBacking(node, NOTHING);
+    return node;
   } catch (error) {
     if (!above.flat().some((one) => bare(one) === storage)) yield* storage.close();
     throw error;

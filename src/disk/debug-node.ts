@@ -3,6 +3,7 @@
 import { type Io, wait } from '../base/io.ts';
 import type { OptionSet } from '../base/options.ts';
 import { refusedOption } from '../base/options.ts';
+import { ALL, PERMISSION_NAMES, type Permissions } from '../base/permissions.ts';
 import { BlkdebugStorage, type Debugger, type MediumLimits } from '../layers/blkdebug.ts';
 import { type DebugRule, parseRules, takeRules } from '../layers/blkdebug-rules.ts';
 import { FilterStorage } from '../layers/filter.ts';
@@ -16,7 +17,6 @@ import type { BlockNode } from './node.ts';
 /** Rules files are short. */
 const MAX_CONFIG = 1024 * 1024;
 const MAX_LIMIT = 2 ** 31 - 1;
-const PERMISSIONS = ['consistent-read', 'write', 'write-unchanged', 'resize'] as const;
 
 /** What is said of the layer itself. */
 const OWN = /^(config|align|max-transfer|(opt|max)-(write-zero|discard))$|^(inject-error|set-state|(take|unshare)-child-perms)\./;
@@ -31,12 +31,12 @@ export function* openDebug({ driver, name, options, child, place }: NodeRequest)
   const config = options.text('config');
   const image = parts?.[2] ?? name ?? options.text('x-image');
   const rules = [...(config === undefined ? [] : yield* readConfig(config, place)), ...takeRules(options)];
-  takePermissions(options);
+  const permissions = takePermissions(options);
   const below = yield* child('image', 'file', image);
   try {
     const limits = takeLimits(options);
     const { onDebug } = place.graph;
-    const storage = new BlkdebugStorage(below.storage, rules, { limits, ...(onDebug ? { tell: onDebug } : {}) });
+    const storage = new BlkdebugStorage(below.storage, rules, { limits, permissions, ...(onDebug ? { tell: onDebug } : {}) });
     const named = [...strong.keys()].every((key) => key === 'config') && below.description.exact !== undefined;
     const exact = named ? `blkdebug:${config ?? ''}:${below.description.exact}` : undefined;
     const description: Description = { driver, options: strong, children: { image: below.description }, exact };
@@ -84,14 +84,20 @@ function takeLimits(options: OptionSet): MediumLimits {
 /** A power of two, or 0. */
 const isPowerOfTwo = (value: number): boolean => value === 0 || Number.isInteger(Math.log2(value));
 
-/** What other users of the file could be kept from: there are none in a tree. */
-function takePermissions(options: OptionSet): void {
-  for (const name of ['take-child-perms', 'unshare-child-perms']) {
-    const list = options.child(name);
-    for (const [key, value] of list.entries())
-      if (!/^\d+$/.test(key) || !PERMISSIONS.some((one) => one === value))
-        throw refusedOption(name, /^\d+$/.test(key) ? `Parameter 'null' does not accept value '${value}'` : `Parameter '${name}' is unexpected`);
+/** What the layer takes of the image below and does not share, besides what is asked of it. */
+function takePermissions(options: OptionSet): Permissions {
+  return { take: permissionList(options, 'take-child-perms'), share: ALL & ~permissionList(options, 'unshare-child-perms') };
+}
+
+function permissionList(options: OptionSet, name: string): number {
+  let sum = 0;
+  for (const [key, value] of options.child(name).entries()) {
+    const bit = PERMISSION_NAMES.findIndex((one) => one.replace(' ', '-') === value);
+    if (!/^\d+$/.test(key) || bit < 0)
+      throw refusedOption(name, /^\d+$/.test(key) ? `Parameter 'null' does not accept value '${value}'` : `Parameter '${name}' is unexpected`);
+    sum |= 1 << bit;
   }
+  return sum;
 }
 
 /** The debugging layer that an image lies on, if there is one: the first on the way down through the files, not through backing files. */

@@ -6,6 +6,7 @@
 import { roundUp } from '../base/bytes.ts';
 import { type Io, runAsync } from '../base/io.ts';
 import { OptionSet, refusedOption } from '../base/options.ts';
+import type { Permissions } from '../base/permissions.ts';
 import { SECTOR } from '../base/units.ts';
 import { allFormats } from '../formats/all.ts';
 import { AlignStorage, anyAlignment } from '../layers/align.ts';
@@ -22,14 +23,28 @@ import { LayerImage } from './layer-image.ts';
 import { BlockNode } from './node.ts';
 import { type CommonOptions, takeCommonOptions, unknownReference } from './node-options.ts';
 import { parseJsonName } from './option-text.ts';
+import { ofUser } from './permissions.ts';
 import { withTemporary } from './temporary.ts';
+
+/** How a file is opened. Nothing is locked yet: `Storage.permit` says what is needed. */
+export interface OpenFileOptions {
+  readonly writable: boolean;
+  /** Whether it is locked at all; QEMU's option. */
+  readonly locking?: 'auto' | 'on' | 'off' | undefined;
+  /** Others may write it meanwhile. */
+  readonly forceShare?: boolean;
+}
 
 /** What `openGraph` takes. */
 export interface GraphOptions extends Omit<OpenOptions, 'resolve' | 'format' | 'formats' | 'dataStorage'> {
   /** Overrides the option `driver` of the top node. */
   readonly format?: string;
   /** Opens a file by its name, which has no protocol. */
-  readonly openFile: (name: string, how: { readonly writable: boolean }) => Storage | PromiseLike<Storage>;
+  readonly openFile: (name: string, how: OpenFileOptions) => Storage | PromiseLike<Storage>;
+  /** What the user of the image takes and shares; default: what is needed to read, or to write, beside others who do so. */
+  readonly permissions?: Permissions;
+  /** -U: files are read beside others who write them, unless the options say otherwise. */
+  readonly forceShare?: boolean;
   /** The name under which `openFile` finds the data file that an image names; default: beside the image. */
   readonly dataFileName?: (from: string, name: string) => string;
   /** Put an empty disk in place of the backing file, which need not exist. */
@@ -63,14 +78,20 @@ function* open({ name, options: given }: Parameters<typeof openGraph>[0], option
     role: 'image',
     above: [],
     driver: options.format,
-    common: { cache: cacheFlags(options.cache), keepSpace: options.keepSpace ?? false },
+    common: { cache: cacheFlags(options.cache), keepSpace: options.keepSpace ?? false, forceShare: options.forceShare ?? false },
   };
   // Options are taken out of a set of our own.
   const set = new OptionSet(given?.entries());
   const opening = function* () {
     const { node } = yield* openNode(name, set, place);
     if (!node) throw new Error('tabdisk: an image came out of the graph without its node');
-    return node;
+    try {
+      yield* node.permit(options.permissions ?? ofUser({ readOnly: node.readOnly, noData: options.noData }));
+      return node;
+    } catch (error) {
+      yield* node.close();
+      throw error;
+    }
   };
   const { snapshot, keepSpace = false } = options;
   return new Disk(snapshot ? yield* withTemporary(opening, snapshot, { formats: allFormats, keepSpace }) : yield* opening());

@@ -9,6 +9,8 @@ import type { DetectZeroes } from './node-types.ts';
 export interface CommonOptions {
   readonly cache: CacheFlags;
   readonly keepSpace: boolean;
+  /** Files are read beside others who write them. */
+  readonly forceShare: boolean;
   readonly detectZeroes?: DetectZeroes | undefined;
 }
 
@@ -20,7 +22,8 @@ export function takeCommonOptions(options: OptionSet, { common, readOnly: inheri
   if (nodeName !== undefined && !NODE_NAME.test(nodeName)) throw refusedOption('node-name', `Invalid node-name: '${nodeName}'`);
   const readOnly = options.flag('read-only');
   options.flag('auto-read-only');
-  if (options.flag('force-share') && (readOnly === false || (!inherited && readOnly === undefined)))
+  const shared = options.flag('force-share');
+  if (shared && (readOnly === false || (!inherited && readOnly === undefined)))
     throw refusedOption('force-share', 'force-share=on can only be used with read-only images');
   const { writeback } = common.cache;
   const direct = options.flag('cache.direct') ?? common.cache.direct;
@@ -37,6 +40,7 @@ export function takeCommonOptions(options: OptionSet, { common, readOnly: inheri
     common: {
       cache: { writeback, direct, noFlush },
       keepSpace,
+      forceShare: shared ?? common.forceShare,
       ...(detect === undefined || detect === 'off' ? {} : { detectZeroes: detect }),
     },
   };

@@ -1,5 +1,6 @@
 /** What a block node takes, and what it says about its bytes. */
 import type { Io } from '../base/io.ts';
+import type { Permissions } from '../base/permissions.ts';
 import type { ImageDriver } from '../formats/driver.ts';
 import type { CacheFlags } from './cache-mode.ts';
 import type { BlockNode } from './node.ts';
@@ -30,6 +31,8 @@ export interface NodeOptions {
   readonly filtered?: BlockNode;
   /** Closing saves nothing: nobody will open the image again. */
   readonly forgotten?: boolean;
+  /** What the image takes of its file by itself; default: nothing. */
+  readonly permissions?: Permissions;
   /** Discards do nothing, and zeros are written without giving space back. */
   readonly keepSpace?: boolean;
   /** Zeros that are written as data are turned into a request for zeros; `unmap` gives the space back too. */

@@ -6,11 +6,11 @@
  * Crash argument of a write to a new place: the bytes go to space that nothing points at, then `commit` changes the mapping in
  * memory, and the driver's flush writes that mapping only behind a barrier. A cut before it leaves the old contents.
  */
-
 import { isZero, roundDown, roundUp } from '../base/bytes.ts';
 import { DiskError } from '../base/errors.ts';
 import type { Io } from '../base/io.ts';
 import { RangeLock } from '../base/locks.ts';
+import type { Permissions } from '../base/permissions.ts';
 import { SECTOR } from '../base/units.ts';
 import type { AmendParameters, BackingReference, FreshPlacement, ImageDriver, Placement, ResizeOptions, StatusOptions } from '../formats/driver.ts';
 import type { Storage, StorageExtent } from '../storage/storage.ts';
@@ -19,6 +19,7 @@ import { type CopyVerbs, copyUpRange, showsBacking } from './copy-up.ts';
 import { absentRun, type MapRun, ownRun, readsZero } from './map-run.ts';
 import { NodeJobs } from './node-jobs.ts';
 import type { NodeOptions, ZeroOptions } from './node-types.ts';
+import { permitNode } from './permissions.ts';
 import { readRange, readResident } from './read-loop.ts';
 import { writeResident } from './write-loop.ts';
 import { zeroRange, zeroUnit } from './zero-range.ts';
@@ -29,7 +30,6 @@ const MERGE_LIMIT = 512 * 1024;
 const READ_OVER = 16 * 1024;
 
 export type { MapRun } from './map-run.ts';
-export type { ZeroOptions } from './node-types.ts';
 
 export class BlockNode implements Storage {
   readonly driver: ImageDriver;
@@ -49,6 +49,7 @@ export class BlockNode implements Storage {
   /** A write is just that: nobody guards, debugs or flushes it, or looks for zeros. */
   readonly #plainWrites: boolean;
   readonly #ranges = new RangeLock();
+  readonly permit = (permissions: Permissions): Io<void> => permitNode(this, permissions, this.#options.permissions);
   #backing: BlockNode | undefined;
   #closed = false;
 

@@ -453,6 +453,8 @@ export interface FormatDescriptor {
   probe(head: Uint8Array, file: { size: number; name: string }): number;
   readonly capabilities: Capabilities;
   readonly createOptions: readonly CreateOption[];
+  /** Its file holds the guest's bytes and little else: whoever may write them beside others may write the file so. Default: nobody else may. */
+  readonly sharesFile?: true;
   /** The options that `amend` changes. Absent: the format has no `amend`. */
   readonly amendOptions?: readonly CreateOption[];
   /** What is refused, one short phrase each, for the README. */

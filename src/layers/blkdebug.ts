@@ -8,6 +8,7 @@ import type { DebugHook } from '../base/debug-events.ts';
 import { systemFailure } from '../base/errno.ts';
 import { DiskError } from '../base/errors.ts';
 import { type Io, wait } from '../base/io.ts';
+import { joined, NOTHING, type Permissions } from '../base/permissions.ts';
 import { type Storage, type StorageExtent, writeZeroes } from '../storage/storage.ts';
 import { type DebugRule, DebugRules, findEvent, type IoType } from './blkdebug-rules.ts';
 import { FilterStorage } from './filter.ts';
@@ -52,21 +53,23 @@ export class BlkdebugStorage extends FilterStorage implements Debugger {
   readonly #rules: DebugRules;
   readonly #limits: MediumLimits;
   readonly #tell: ((message: string) => void) | undefined;
+  readonly #permissions: Permissions;
   #suspended: Suspended[] = [];
   /** Something was changed since the last flush: without that a flush reaches nobody, as in QEMU. */
   #changed = false;
   #listeners: { readonly tag: string; readonly hear: () => void }[] = [];
 
-  /** `tell` hears of requests that are stopped and resumed. */
+  /** `tell` hears of requests that are stopped and resumed. `permissions`: what the layer takes besides what is above it. */
   constructor(
     next: Storage,
     rules: readonly DebugRule[] = [],
-    { limits = {}, tell }: { limits?: MediumLimits; tell?: (message: string) => void } = {},
+    { limits = {}, tell, permissions = NOTHING }: { limits?: MediumLimits; tell?: (message: string) => void; permissions?: Permissions } = {},
   ) {
     super(next);
     this.#rules = new DebugRules(rules);
     this.#limits = limits;
     this.#tell = tell;
+    this.#permissions = permissions;
     this.debugEvent = (event) => this.#stop(this.#rules.fire(event));
   }
 
@@ -76,6 +79,10 @@ export class BlkdebugStorage extends FilterStorage implements Debugger {
 
   override get requestAlignment(): number | undefined {
     return this.#limits.align || super.requestAlignment;
+  }
+
+  override *permit(permissions: Permissions): Io<void> {
+    yield* super.permit(joined(permissions, this.#permissions));
   }
 
   breakpoint(event: string, tag: string): void {

@@ -3,6 +3,7 @@
  * needs the backing file no more for it. The copying is the image's own (`copyUp` of disk/node.ts), so that no write comes in between.
  */
 import type { Io } from '../base/io.ts';
+import { type Permissions, WRITE_UNCHANGED } from '../base/permissions.ts';
 import type { Storage, StorageExtent } from '../storage/storage.ts';
 import { FilterStorage } from './filter.ts';
 
@@ -17,6 +18,10 @@ export class CopyOnReadStorage extends FilterStorage {
 
   constructor(next: CopyingStorage) {
     super(next);
+  }
+
+  override *permit({ take, share }: Permissions): Io<void> {
+    yield* super.permit({ take: take | WRITE_UNCHANGED, share });
   }
 
   override *read(offset: number, into: Uint8Array): Io<void> {

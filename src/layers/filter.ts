@@ -1,5 +1,6 @@
 /** A layer that changes nothing: every verb goes to the storage below. Layers extend it and say only what they do differently. */
 import type { Io } from '../base/io.ts';
+import type { Permissions } from '../base/permissions.ts';
 import type { MemoryBudget, Storage, StorageExtent } from '../storage/storage.ts';
 
 /** Passes everything on to `next`. */
@@ -78,6 +79,10 @@ export class FilterStorage implements Storage {
 
   close(): Io<void> {
     return this.next.close();
+  }
+
+  *permit(permissions: Permissions): Io<void> {
+    if (this.next.permit) yield* this.next.permit(permissions);
   }
 
   *allocatedSize(): Io<number> {

@@ -11,6 +11,7 @@ import { equalBytes } from '../base/bytes.ts';
 import { asDiskError, DiskError } from '../base/errors.ts';
 import { type Io, together } from '../base/io.ts';
 import { RangeLock } from '../base/locks.ts';
+import { type Permissions, READING, WRITE } from '../base/permissions.ts';
 import { SECTOR } from '../base/units.ts';
 import type { Storage, StorageExtent } from '../storage/storage.ts';
 
@@ -88,6 +89,13 @@ export class QuorumStorage implements Storage {
 
   get synchronous(): boolean {
     return this.children.every(({ synchronous }) => synchronous);
+  }
+
+  /** Nobody else may write a child: the others would outvote it. */
+  *permit({ take, share }: Permissions): Io<void> {
+    const writes = this.#options.rewriteCorrupted ? WRITE : 0;
+    const needed = { take: take | writes, share: share & READING.share };
+    for (const child of this.children) if (child.permit) yield* child.permit(needed);
   }
 
   *read(offset: number, into: Uint8Array): Io<void> {

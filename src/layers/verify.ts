@@ -4,6 +4,7 @@
  */
 import { DiskError } from '../base/errors.ts';
 import { type Io, together } from '../base/io.ts';
+import { forData, type Permissions } from '../base/permissions.ts';
 import { readBytes, type Storage } from '../storage/storage.ts';
 import { FilterStorage } from './filter.ts';
 
@@ -30,6 +31,11 @@ export class VerifyStorage extends FilterStorage {
 
   override get synchronous(): boolean {
     return this.next.synchronous && this.test.synchronous;
+  }
+
+  override *permit(permissions: Permissions): Io<void> {
+    yield* super.permit(permissions);
+    if (this.test.permit) yield* this.test.permit(forData(permissions));
   }
 
   override *read(offset: number, into: Uint8Array): Io<void> {

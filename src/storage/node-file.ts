@@ -6,11 +6,16 @@
  * Node cannot ask a file system for holes. Where a file occupies less than its size, `map` therefore reads it, and calls a block that is full
  * of zeros zero. Those are its holes, and zeros that were written, which the file system would call data. How much is occupied only
  * decides whether it is worth a look: file systems that compress or write late say less than there is.
+ *
+ * On Linux the file is locked against QEMU and other users of this kind of storage as long as it is open (storage/file-locks.ts), and a file that is
+ * to be emptied is emptied behind its lock.
  */
-import { closeSync, fstatSync, fsyncSync, ftruncateSync, openSync, read, readSync, write, writeSync } from 'node:fs';
+import { closeSync, constants, fstatSync, fsyncSync, ftruncateSync, openSync, read, readSync, write, writeSync } from 'node:fs';
 import { roundDown, roundUp } from '../base/bytes.ts';
 import { asDiskError, DiskError, type ErrorKind } from '../base/errors.ts';
 import { type Io, wait } from '../base/io.ts';
+import { ALL, joined, type Permissions, READING, WRITING } from '../base/permissions.ts';
+import { FileLocks, type Locking } from './file-locks.ts';
 import { requireWritable, type Storage, type StorageExtent, type StorageOptions, writeZeroes } from './storage.ts';
 
 /** What file systems allocate by, nearly all of them. */
@@ -27,9 +32,35 @@ export interface NodeFileOptions extends StorageOptions {
   readonly create?: 'must-not-exist' | 'truncate' | 'if-missing';
   /** Large requests are waited for while other threads deal with them, so the storage is not synchronous. For jobs that do several things at once. */
   readonly background?: boolean;
+  /** Whether the file is locked: `auto` (default) where that can be done, `on` or not opened, `off`. QEMU's option of that name. */
+  readonly locking?: Locking;
+  /** Others may write meanwhile, and what is read may be half-written. Only with `readOnly`; QEMU's `force-share`. */
+  readonly forceShare?: boolean;
+  /**
+   * What is taken for as long as the file is open, besides what the image above asks for (`Storage.permit`). Default: with `readOnly`, that nobody
+   * writes; else, that nobody else reads or writes.
+   */
+  readonly permissions?: Permissions;
 }
 
-/** Opens a file as a storage. Throws `not-found`, `read-only`, `no-space` or `io`, with the path. */
+export {
+  ALL,
+  CONSISTENT_READ,
+  NOTHING,
+  type Permissions,
+  READING,
+  RESIZE,
+  SHARED_WRITING,
+  WRITE,
+  WRITE_UNCHANGED,
+  WRITING,
+} from '../base/permissions.ts';
+export { LockedError, type Locking } from './file-locks.ts';
+
+/**
+ * Opens a file as a storage. Throws `not-found`, `read-only`, `no-space` or `io`, with the path; `locked` if another program, or another storage
+ * in this one, uses the file in a way that does not go with it.
+ */
 export function nodeFileStorage(path: string, options: NodeFileOptions = {}): NodeFileStorage {
   return new NodeFileStorage(path, options);
 }
@@ -42,17 +73,45 @@ export class NodeFileStorage implements Storage {
   readonly synchronous: boolean;
   readonly mapReads = true;
   readonly #descriptor: number;
+  readonly #locks: FileLocks;
+  readonly #permissions: Permissions;
+  readonly #forceShare: boolean;
   #size: number;
   #open = true;
 
-  constructor(path: string, { readOnly = false, create, background = false }: NodeFileOptions) {
+  constructor(path: string, { readOnly = false, create, background = false, locking = 'auto', forceShare = false, permissions }: NodeFileOptions) {
+    if (forceShare && !readOnly) throw new DiskError('refused', `${path}: forceShare needs readOnly`, { field: 'force-share' });
     this.name = path;
     this.synchronous = !background;
     this.readOnly = readOnly;
+    this.#forceShare = forceShare;
+    this.#permissions = permissions ?? (readOnly ? READING : WRITING);
     this.#descriptor = attempt(path, () => openFile(path, readOnly, create));
+    this.#locks = new FileLocks(this.#descriptor, path, locking);
+    try {
+      this.#lock(this.#permissions);
+      if (create === 'truncate' && fstatSync(this.#descriptor).isFile()) attempt(path, () => ftruncateSync(this.#descriptor, 0));
+    } catch (error) {
+      this.#letGo();
+      throw error;
+    }
     const stat = fstatSync(this.#descriptor);
     this.identity = `file:${stat.dev}:${stat.ino}`;
     this.#size = stat.size;
+  }
+
+  *permit(permissions: Permissions): Io<void> {
+    this.#lock(joined(permissions, this.#permissions));
+  }
+
+  #lock(wanted: Permissions): void {
+    attempt(this.name, () => this.#locks.change(this.#forceShare ? { ...wanted, share: ALL } : wanted));
+  }
+
+  /** The locks go with the descriptor. */
+  #letGo(): void {
+    this.#locks.release();
+    closeSync(this.#descriptor);
   }
 
   get size(): number {
@@ -147,7 +206,7 @@ export class NodeFileStorage implements Storage {
   *close(): Io<void> {
     if (!this.#open) return;
     this.#open = false;
-    attempt(this.name, () => closeSync(this.#descriptor));
+    attempt(this.name, () => this.#letGo());
   }
 
   *allocatedSize(): Io<number> {
@@ -157,7 +216,8 @@ export class NodeFileStorage implements Storage {
 
 function openFile(path: string, readOnly: boolean, create: NodeFileOptions['create']): number {
   if (create === 'must-not-exist') return openSync(path, 'wx+');
-  if (create === 'truncate') return openSync(path, 'w+');
+  // Not 'w+', which empties the file before anybody can say that it is in use.
+  if (create === 'truncate') return openSync(path, constants.O_RDWR | constants.O_CREAT, 0o666);
   if (create !== 'if-missing') return openSync(path, readOnly ? 'r' : 'r+');
   try {
     return openSync(path, 'r+');

@@ -22,6 +22,7 @@
 import type { DebugHook } from '../base/debug-events.ts';
 import { DiskError } from '../base/errors.ts';
 import type { Io } from '../base/io.ts';
+import type { Permissions } from '../base/permissions.ts';
 
 /** A run of bytes in one state, as `Storage.map` reports it. */
 export interface StorageExtent {
@@ -71,6 +72,11 @@ export interface Storage {
   readonly memory?: MemoryBudget | undefined;
   /** To be told of what the image that lies here is about to do; undefined unless somebody debugs it. Layers do not pass it on. */
   readonly debugEvent?: DebugHook | undefined;
+  /**
+   * Tells what the image above takes from now on, and what it lets others do meanwhile. Throws `locked` if that does not go with what others do, and
+   * then nothing changes. Missing where there are no others, or none who would hear of it.
+   */
+  permit?(permissions: Permissions): Io<void>;
   /** Bytes the storage really occupies, where that differs from `size`. */
   allocatedSize?(): Io<number>;
 }

@@ -46,6 +46,7 @@ export const luks: FormatDescriptor = {
   title: 'Linux encrypted disk (LUKS)',
   extensions: ['luks'],
   probe: (head) => (hasU32be(head, 0, 0x4c554b53) && head[4] === 0xba && head[5] === 0xbe ? 100 : 0),
+  sharesFile: true,
   capabilities: {
     read: true,
     write: true,

@@ -127,6 +127,7 @@ export const raw: FormatDescriptor = {
   title: 'Raw disk image',
   extensions: ['img', 'raw', 'bin', 'ima', 'dsk', 'iso'],
   probe: () => 1,
+  sharesFile: true,
   capabilities: {
     read: true,
     write: true,

@@ -1,0 +1,212 @@
+/**
+ * Locks on files, in QEMU's protocol (its block/file-posix.c), so that QEMU sees ours and we see its: byte 100 + n is locked for reading by whoever
+ * takes permission n, byte 200 + n by whoever does not share it, and a byte that somebody else has locked says so to a test for a write lock.
+ *
+ * The locks are Linux's open-file-description locks, for which Node has no call. They belong to the open file and not to a process: a child that
+ * inherits our descriptor takes them and ends, and they stay until the file is closed, at the latest by the system when we die. So a child of
+ * a few milliseconds, perl's or else python3's, does what is one system call in QEMU.
+ *
+ * First everything is locked, then the opposite bytes are tested: of two users that come at the same time at least one sees the other. Where no child can do it
+ * (`auto`), what is left is looked at: the system's table of locks, and the files that this thread has open. Then nobody else sees ours.
+ */
+import { spawnSync } from 'node:child_process';
+import { fstatSync, readFileSync } from 'node:fs';
+import { DiskError } from '../base/errors.ts';
+import { ALL, conflict, NOTHING, PERMISSION_NAMES, type Permissions } from '../base/permissions.ts';
+
+/** QEMU's option `locking`: `on` fails where nothing can be locked, `auto` goes on. */
+export type Locking = 'auto' | 'on' | 'off';
+
+/** How the system says that there is no such command. */
+const ABSENT = ['ENOENT', 'EACCES', 'ENOTDIR'];
+
+const TAKEN = 100;
+const KEPT = 200;
+/** Linux's numbers of errors that mean that another has the byte, for itself alone. */
+const HELD_ALONE = [11, 13];
+
+/**
+ * Arguments: bytes to lock, bytes to test, bytes to unlock at the end. Says "ok", "held BYTE" or "failed BYTE ERRNO"; unless it says "ok", all is as before.
+ * 36 and 37 are F_OFD_GETLK and F_OFD_SETLK; 0, 1 and 2 are F_RDLCK, F_WRLCK and F_UNLCK; the file is descriptor 3.
+ */
+const PERL = `
+my ($lock, $test, $unlock) = map { [split /,/] } @ARGV;
+open(my $file, '+<&=', 3) or exit 1;
+my @new;
+sub at { pack('s s x4 q q l x4', $_[0], 0, $_[1], 1, 0) }
+sub undo { fcntl($file, 37, at(2, $_)) for @new; print "@_"; exit 0 }
+for (@$lock) { fcntl($file, 37, at(0, $_)) or undo('failed', $_, $! + 0); push @new, $_ }
+for (@$test) {
+  my $found = at(1, $_);
+  fcntl($file, 36, $found) or undo('failed', $_, $! + 0);
+  undo('held', $_) if unpack('s', $found) != 2;
+}
+fcntl($file, 37, at(2, $_)) for @$unlock;
+print 'ok';
+`;
+
+const PYTHON = `
+import fcntl, struct, sys
+lock, test, unlock = [[int(byte) for byte in list.split(',') if byte] for list in sys.argv[1:4]]
+new = []
+def at(kind, byte): return struct.pack('hh4xqqi4x', kind, 0, byte, 1, 0)
+def undo(*words):
+    for byte in new: fcntl.fcntl(3, 37, at(2, byte))
+    print(*words)
+    sys.exit(0)
+try:
+    for byte in lock:
+        fcntl.fcntl(3, 37, at(0, byte))
+        new.append(byte)
+    for byte in test:
+        if struct.unpack_from('h', fcntl.fcntl(3, 36, at(1, byte)))[0] != 2: undo('held', byte)
+except OSError as error: undo('failed', byte, error.errno)
+for byte in unlock: fcntl.fcntl(3, 37, at(2, byte))
+print('ok')
+`;
+
+const CHILDREN: readonly (readonly string[])[] = [
+  ['perl', '-e', PERL],
+  ['python3', '-S', '-E', '-c', PYTHON],
+];
+
+/** A file is in use in a way that does not go with what was asked for. */
+export class LockedError extends DiskError {
+  /** The file, as it was named. */
+  readonly path: string;
+  /** The lock that was not to be had, as QEMU calls it. */
+  readonly lock: string;
+
+  constructor(path: string, lock: string) {
+    const advice =
+      "close it there, or open it with readOnly and forceShare to read what may be half-written, or with locking: 'off' if you know better";
+    super('locked', `${path} is in use by another program, or opened twice here (failed to get ${lock} lock): ${advice}`, { field: 'locking' });
+    this.path = path;
+    this.lock = lock;
+  }
+}
+
+/** Where locks cannot be taken: what the files of this thread have, by inode. */
+const openHere = new Map<string, Set<FileLocks>>();
+
+/** The locks of one open file. They are gone when its descriptor is closed. */
+export class FileLocks {
+  readonly #descriptor: number;
+  readonly #path: string;
+  readonly #locking: Locking;
+  #held: Permissions = NOTHING;
+  /** Set once nothing could be locked. */
+  #inode: string | undefined;
+
+  /** `path` is for messages. */
+  constructor(descriptor: number, path: string, locking: Locking) {
+    this.#descriptor = descriptor;
+    this.#path = path;
+    this.#locking = locking;
+  }
+
+  /** Takes these permissions in place of those that are held. Throws `locked`, and then nothing changes; `unsupported` under `on`. */
+  change(wanted: Permissions): void {
+    const held = this.#held;
+    if (this.#locking === 'off' || (wanted.take === held.take && wanted.share === held.share)) return;
+    const lock = bytesOf({ take: wanted.take & ~held.take, share: ALL & ~(held.share & ~wanted.share) });
+    const unlock = bytesOf({ take: held.take & ~wanted.take, share: ALL & ~(wanted.share & ~held.share) });
+    // What is only given up needs no test: QEMU does not make it either.
+    const test = lock.length === 0 ? [] : bytesOf({ take: ALL & ~wanted.share, share: ALL & ~wanted.take });
+    // The bytes that others do not share come first: QEMU tells of these first.
+    test.sort((one, other) => Number(other >= KEPT) - Number(one >= KEPT) || one - other);
+    const answer = askChild(this.#descriptor, lock, test, unlock);
+    if (answer.held !== undefined) throw new LockedError(this.#path, lockName(answer.held));
+    if (answer.done) this.#held = wanted;
+    else this.#changeUnseen(wanted);
+  }
+
+  /** The descriptor is about to be closed. */
+  release(): void {
+    if (this.#inode !== undefined) openHere.get(this.#inode)?.delete(this);
+  }
+
+  #changeUnseen(wanted: Permissions): void {
+    if (this.#locking === 'on')
+      throw new DiskError(
+        'unsupported',
+        `${this.#path} cannot be locked here: that takes Linux and perl or python3 (locking: 'auto' goes on without)`,
+        {
+          field: 'locking',
+        },
+      );
+    const inode = inodeOf(this.#descriptor);
+    const here = openHere.get(inode) ?? new Set();
+    const others = [...here].filter((one) => one !== this).map((one) => one.#held);
+    for (const held of [...others, seenBySystem(inode)]) {
+      const found = conflict(wanted, held);
+      if (found) throw new LockedError(this.#path, `${found.shared ? 'shared ' : ''}"${found.name}"`);
+    }
+    openHere.set(inode, here.add(this));
+    this.#inode = inode;
+    this.#held = wanted;
+  }
+}
+
+/** The bytes that stand for what is taken and not shared. */
+function bytesOf({ take, share }: Permissions): number[] {
+  const bits = (sum: number) => PERMISSION_NAMES.flatMap((_, bit) => ((sum >> bit) & 1 ? [bit] : []));
+  return [...bits(take).map((bit) => TAKEN + bit), ...bits(ALL & ~share).map((bit) => KEPT + bit)];
+}
+
+/** What is not to be had where somebody has locked this byte. */
+const lockName = (byte: number): string => `${byte >= KEPT ? '' : 'shared '}"${PERMISSION_NAMES[byte % 100]}"`;
+
+interface Answer {
+  readonly done: boolean;
+  /** A byte that somebody else has. */
+  readonly held?: number;
+}
+
+/** `done` is false without `held` if nothing can be locked. */
+function askChild(descriptor: number, ...lists: readonly (readonly number[])[]): Answer {
+  if (process.platform !== 'linux') return { done: false };
+  for (const [command = '', ...args] of CHILDREN) {
+    const { stdout, error } = spawnSync(command, [...args, ...lists.map(String)], {
+      stdio: ['ignore', 'pipe', 'ignore', descriptor],
+      encoding: 'utf8',
+    });
+    if (error && !ABSENT.includes((error as NodeJS.ErrnoException).code ?? '')) throw error;
+    const [word, byte, errno] = (stdout ?? '').trim().split(' ');
+    if (word === 'ok') return { done: true };
+    if (word === 'held') return { done: false, held: Number(byte) };
+    // The file system has no locks: another child would not find any either.
+    if (word === 'failed') return HELD_ALONE.includes(Number(errno)) ? { done: false, held: opposite(Number(byte)) } : { done: false };
+  }
+  return { done: false };
+}
+
+/** Whoever has one of our own bytes for itself alone is as good as one who has its opposite. */
+const opposite = (byte: number): number => (byte >= KEPT ? byte - KEPT + TAKEN : byte - TAKEN + KEPT);
+
+/** Device and inode as the system's table of locks has them. */
+function inodeOf(descriptor: number): string {
+  const { dev, ino } = fstatSync(descriptor, { bigint: true });
+  const hex = (number: bigint) => number.toString(16).padStart(2, '0');
+  return `${hex((dev >> 8n) & 0xfffn)}:${hex((dev & 0xffn) | ((dev >> 12n) & 0xfff00n))}:${ino}`;
+}
+
+/** What all others together have of a file, as far as the system tells. */
+function seenBySystem(inode: string): Permissions {
+  let table: string;
+  try {
+    table = readFileSync('/proc/locks', 'latin1');
+  } catch {
+    return NOTHING;
+  }
+  let { take, share } = NOTHING;
+  for (const [, place, from, to] of table.matchAll(/: OFDLCK +\S+ +\S+ +\S+ (\S+) (\d+) (\d+|EOF)$/gm)) {
+    if (place !== inode) continue;
+    for (let bit = 0; bit < PERMISSION_NAMES.length; bit++) {
+      const covers = (byte: number) => Number(from) <= byte && (to === 'EOF' || byte <= Number(to));
+      if (covers(TAKEN + bit)) take |= 1 << bit;
+      if (covers(KEPT + bit)) share &= ~(1 << bit);
+    }
+  }
+  return { take, share };
+}
