@@ -64,9 +64,6 @@ export async function run(terminal: Terminal, args: readonly string[]): Promise<
 }
 
 async function openSource(images: Images, path: string, format: string | undefined): Promise<Disk> {
-  // QEMU's locks would say so.
-  if (images.uses(path))
-    throw new Failure(`Could not open '${path}': Failed to get shared "write" lock\nIs another process using the image [${path}]?`);
   return (await images.open({ path, format, readOnly: true, noBacking: true })).disk;
 }
 

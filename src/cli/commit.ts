@@ -1,14 +1,15 @@
 /** `commit`: copies an image into its backing file, or with -b into one further down. */
 import { realpathSync } from 'node:fs';
-import { beside, commit, DiskError } from '../index.ts';
+import { beside, commit, type Disk, DiskError } from '../index.ts';
+import { LockedError } from '../storage/node-file.ts';
 import { printUsage } from './help.ts';
-import { cacheMode, type OpenRequest, withImages } from './images.ts';
+import { CannotOpen, cacheMode, type Images, type OpenRequest, withImages } from './images.ts';
 import { takeObjects } from './objects.ts';
 import { parseOptions } from './options.ts';
 import { Progress } from './progress.ts';
 import { sizeArgument } from './sizes.ts';
 import { Failure, misuse, type Terminal } from './terminal.ts';
-import { requestText } from './words.ts';
+import { imageText, requestText } from './words.ts';
 
 /** Runs `commit`; returns the exit status. */
 export async function run(terminal: Terminal, args: readonly string[]): Promise<number> {
@@ -26,16 +27,14 @@ export async function run(terminal: Terminal, args: readonly string[]): Promise<
   const progress = new Progress(terminal, options.has('p') && !options.has('q'));
   const request: OpenRequest = { path, format: options.last('f'), imageOpts: options.has('image-opts'), readOnly: false, cache };
   return withImages(terminal, async (images) => {
-    let { disk, files } = await images.open(base === undefined ? { ...request, writableBacking: 1 } : { ...request, readOnly: true });
+    const { disk: looked, files } = await images.open(request);
     progress.start();
     try {
       const depth = base === undefined ? 1 : findBase(files, base);
       if (files.length <= depth) throw new Failure('Image does not have a backing file');
-      if (base !== undefined) {
-        // Now it is known which of the images below is to be written.
-        await disk.close();
-        ({ disk, files } = await images.open({ ...request, writableBacking: depth }));
-      }
+      // Now it is known which of the images below is to be written.
+      await looked.close();
+      const disk = await openForWriting(images, { ...request, writableBacking: depth });
       await commit(disk, { depth, keep: options.has('d'), rate, onProgress: progress.update });
       progress.finish();
     } catch (error) {
@@ -46,6 +45,16 @@ export async function run(terminal: Terminal, args: readonly string[]): Promise<
     if (!options.has('q')) terminal.out('Image committed.\n');
     return 0;
   });
+}
+
+/** Opens an image again, so that one below it can be written. That another program uses that one is told as QEMU does, which changes how it is open. */
+async function openForWriting(images: Images, request: OpenRequest): Promise<Disk> {
+  try {
+    return (await images.tryOpen({ ...request, again: true })).disk;
+  } catch (error) {
+    for (let cause = error; cause instanceof Error; cause = cause.cause) if (cause instanceof LockedError) throw new Failure(imageText(cause));
+    throw error instanceof CannotOpen ? new Failure(`Could not open '${request.path}': ${error.message}`) : error;
+  }
 }
 
 /** How many images down `name` is. It counts from where the image that names it is. */

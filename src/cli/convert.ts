@@ -315,7 +315,7 @@ function requireCompression(format: string, image: ImageOptions): void {
   if ((image.get('preallocation') ?? 'off') !== 'off') throw new Failure('Compression and preallocation not supported at the same time');
 }
 
-/** QEMU's locks would stop this; without locks the source would be emptied. */
+/** Locks stop this where there are any, and in the same words; without them the source would be emptied. */
 function refuseOverwriting(images: Images, { target, format }: Plan, path = target): void {
   if (images.uses(path))
     throw new Failure(`${target}: error while converting ${format}: Failed to get "write" lock\nIs another process using the image [${path}]?`);

@@ -157,20 +157,20 @@ export class Images {
     return image;
   }
 
-  /** A resolver for an image at `path`, which notes the images it opens. With `locking: 'off'` others may be writing them. */
-  chain(path: string, { locking = 'auto' }: { readonly locking?: Locking } = {}): { readonly resolve: Resolve; readonly files: string[] } {
+  /** A resolver for an image at `path`, which notes the images it opens. `shared`: others may write them meanwhile. */
+  chain(path: string, shared: Pick<FileOptions, 'locking' | 'forceShare'> = {}): { readonly resolve: Resolve; readonly files: string[] } {
     const files = [path];
     const resolve = async (reference: Reference): Promise<Resolved> => {
       const { from, kind, name, writable = false, format } = reference;
-      if (kind === 'data') return this.#file(localPath(dataFilePath(from, name)), { readOnly: !writable, locking });
+      if (kind === 'data') return this.#file(localPath(dataFilePath(from, name)), { ...shared, readOnly: !writable });
       const full = beside(from, name);
       files.push(full);
-      if (protocolOf(full) === undefined) return this.#file(full, { readOnly: !writable, locking });
+      if (protocolOf(full) === undefined) return this.#file(full, { ...shared, readOnly: !writable });
       // A name that says more than a file does is opened with all it says: what comes out are guest bytes.
       const disk = await openGraph(
         { name: full },
         {
-          openFile: (file, how) => this.#file(file, { ...how, locking: how.locking ?? locking, readOnly: !how.writable }),
+          openFile: (file, how) => this.#file(file, { ...how, ...shared, readOnly: !how.writable }),
           dataFileName: dataFilePath,
           ...objectOptions(this.terminal),
           readOnly: !writable,

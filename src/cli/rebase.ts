@@ -32,6 +32,8 @@ export async function run(terminal: Terminal, args: readonly string[]): Promise<
 
 async function change(images: Images, path: string, options: Options, progress: Progress): Promise<number> {
   const unsafe = options.has('u');
+  // Of the images that are read; this one is written.
+  const forceShare = options.has('U');
   const cache = cacheMode(options.last('t'));
   cacheMode(options.last('T'), 'source cache option');
   const { disk } = await images.open({
@@ -46,11 +48,11 @@ async function change(images: Images, path: string, options: Options, progress: 
   if (format !== undefined && knownFormat(format) === undefined) throw new Failure(`Invalid format name: '${format}'`);
   const name = options.last('b') ?? '';
   const to: BackingReference | undefined = name === '' ? undefined : { name, ...(format === undefined ? {} : { format }) };
-  if (to && !unsafe) await requireNewBacking(images, path, to);
+  if (to && !unsafe) await requireNewBacking(images, path, to, forceShare);
   const failed = `Could not change the backing file to '${name}'`;
   // QEMU finds this out only when it has copied everything.
   if (to && format === undefined && disk.format === 'qcow2') throw new Failure(`${failed}: backing format must be specified`);
-  const { resolve } = images.chain(path);
+  const { resolve } = images.chain(path, { forceShare });
   try {
     await rebase(disk, { unsafe, resolve, onProgress: progress.update, ...(to ? { to } : {}) });
   } catch (error) {
@@ -71,9 +73,9 @@ function stepText(error: DiskError): string | undefined {
 }
 
 /** Opens the new backing file once beforehand, for QEMU's words where it does not open. */
-async function requireNewBacking(images: Images, path: string, to: BackingReference): Promise<void> {
+async function requireNewBacking(images: Images, path: string, to: BackingReference, forceShare: boolean): Promise<void> {
   try {
-    const { disk } = await images.tryOpen({ path: beside(path, to.name), format: to.format, readOnly: true });
+    const { disk } = await images.tryOpen({ path: beside(path, to.name), format: to.format, readOnly: true, forceShare });
     await disk.close();
   } catch (error) {
     const reason = error instanceof CannotOpen ? error.message : refusal(error);
