@@ -7,9 +7,23 @@
  * of zeros zero. Those are its holes, and zeros that were written, which the file system would call data. How much is occupied only
  * decides whether it is worth a look: file systems that compress or write late say less than there is.
  */
-import { closeSync, fstatSync, fsyncSync, ftruncateSync, openSync, read, readSync, write, writeSync } from 'node:fs';
+import {
+  closeSync,
+  constants,
+  fstatSync,
+  fsyncSync,
+  ftruncateSync,
+  openSync,
+  read,
+  readSync,
+  type Stats,
+  statfsSync,
+  write,
+  writeSync,
+} from 'node:fs';
 import { roundDown, roundUp } from '../base/bytes.ts';
-import { asDiskError, DiskError, type ErrorKind } from '../base/errors.ts';
+import { SystemError, strerror } from '../base/errno.ts';
+import { DiskError, type ErrorKind } from '../base/errors.ts';
 import { type Io, wait } from '../base/io.ts';
 import { requireWritable, type Storage, type StorageExtent, type StorageOptions, writeZeroes } from './storage.ts';
 
@@ -29,7 +43,10 @@ export interface NodeFileOptions extends StorageOptions {
   readonly background?: boolean;
 }
 
-/** Opens a file as a storage. Throws `not-found`, `read-only`, `no-space` or `io`, with the path. */
+/**
+ * Opens a file as a storage. Throws `not-found`, `read-only`, `no-space` or `io`, with the path and the system's words; `unsupported` with the
+ * field `file type` for what is no regular file: a folder, a pipe, a device.
+ */
 export function nodeFileStorage(path: string, options: NodeFileOptions = {}): NodeFileStorage {
   return new NodeFileStorage(path, options);
 }
@@ -49,8 +66,20 @@ export class NodeFileStorage implements Storage {
     this.name = path;
     this.synchronous = !background;
     this.readOnly = readOnly;
+    if (path.includes('\0'))
+      throw new DiskError('not-found', `${JSON.stringify(path)} names no file: a name cannot contain a NUL byte`, {
+        field: 'name',
+        cause: new SystemError('ENOENT', 'No such file or directory'),
+      });
     this.#descriptor = attempt(path, () => openFile(path, readOnly, create));
-    const stat = fstatSync(this.#descriptor);
+    let stat: Stats;
+    try {
+      stat = attempt(path, () => fstatSync(this.#descriptor));
+      requireRegular(path, stat);
+    } catch (error) {
+      closeSync(this.#descriptor);
+      throw error;
+    }
     this.identity = `file:${stat.dev}:${stat.ino}`;
     this.#size = stat.size;
   }
@@ -151,20 +180,42 @@ export class NodeFileStorage implements Storage {
   }
 
   *allocatedSize(): Io<number> {
-    return fstatSync(this.#descriptor).blocks * 512;
+    return attempt(this.name, () => fstatSync(this.#descriptor).blocks * 512);
   }
 }
 
+const { O_CREAT, O_EXCL, O_RDONLY, O_RDWR, O_TRUNC } = constants;
+/** Opening a pipe must not wait for its other end. Windows has no such flag. */
+const O_NONBLOCK = constants.O_NONBLOCK ?? 0;
+
+const FLAGS: Readonly<Record<NonNullable<NodeFileOptions['create']>, number>> = {
+  'must-not-exist': O_CREAT | O_EXCL,
+  truncate: O_CREAT | O_TRUNC,
+  'if-missing': O_CREAT,
+};
+
 function openFile(path: string, readOnly: boolean, create: NodeFileOptions['create']): number {
-  if (create === 'must-not-exist') return openSync(path, 'wx+');
-  if (create === 'truncate') return openSync(path, 'w+');
-  if (create !== 'if-missing') return openSync(path, readOnly ? 'r' : 'r+');
-  try {
-    return openSync(path, 'r+');
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
-    return openSync(path, 'wx+');
-  }
+  return openSync(path, (readOnly && !create ? O_RDONLY : O_RDWR | (create ? FLAGS[create] : 0)) | O_NONBLOCK, 0o666);
+}
+
+const PROC_SUPER_MAGIC = 0x9fa0;
+
+/** Refuses what has no bytes that stay where they are: it was opened without waiting, to see what it is. */
+function requireRegular(path: string, stat: Stats): void {
+  const place = { field: 'file type' };
+  if (!stat.isFile()) throw new DiskError('unsupported', `${path} is ${kindOf(stat)}, not a regular file: an image cannot be kept there`, place);
+  // Files of /proc call themselves regular, but have no size.
+  if (stat.size === 0 && attempt(path, () => statfsSync(path).type) === PROC_SUPER_MAGIC)
+    throw new DiskError('unsupported', `${path} is a view of the system, without a size: an image cannot be kept there`, {
+      ...place,
+      cause: new SystemError('EINVAL', 'Invalid argument'),
+    });
+}
+
+function kindOf(stat: Stats): string {
+  if (stat.isDirectory()) return 'a folder';
+  if (stat.isFIFO()) return 'a pipe';
+  return stat.isSocket() ? 'a socket' : 'a device';
 }
 
 const KINDS: Readonly<Record<string, ErrorKind>> = {
@@ -211,6 +262,6 @@ function attempt<T>(path: string, operation: () => T): T {
 
 function diskError(path: string, error: unknown): DiskError {
   if (error instanceof DiskError) return error;
-  const kind = KINDS[(error as NodeJS.ErrnoException).code ?? ''];
-  return kind ? new DiskError(kind, `${path}: ${(error as Error).message}`, { cause: error }) : asDiskError(error, path);
+  const { code = '' } = error as NodeJS.ErrnoException;
+  return new DiskError(KINDS[code] ?? 'io', `${path}: ${strerror(code) ?? `the system refused the call (${code})`}`, { cause: error });
 }
