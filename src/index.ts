@@ -1,6 +1,7 @@
 /** tabdisk's public surface. Node's file storage is `tabdisk/node`, the v86 adapter `tabdisk/v86`, the engine's worker `tabdisk/worker`. */
 
-export { SystemError } from './base/errno.ts';
+export { text as decodeText, utf8 as encodeText } from './base/bytes.ts';
+export { SystemError, strerror } from './base/errno.ts';
 export { DiskError, type DiskErrorJson, type ErrorKind } from './base/errors.ts';
 export { type Io, runAsync, runSync } from './base/io.ts';
 export { beside, protocolOf } from './base/names.ts';

@@ -1,6 +1,6 @@
 /**
- * Errors of an operating system by their numbers on Linux: for errors that somebody wants to be injected. What the platform itself reports comes
- * with a code of its own.
+ * Errors of an operating system: their codes, with their numbers on Linux (for errors that somebody wants to be injected) and the C library's
+ * words for them. What Node says of a failed call is in its own words, which no message repeats: it is known by its code.
  */
 import { DiskError, type ErrorKind } from './errors.ts';
 
@@ -19,16 +19,27 @@ const NAMES: Readonly<Record<number, readonly [code: string, text: string, kind?
   14: ['EFAULT', 'Bad address'],
   16: ['EBUSY', 'Device or resource busy', 'in-use'],
   17: ['EEXIST', 'File exists'],
+  18: ['EXDEV', 'Invalid cross-device link'],
   19: ['ENODEV', 'No such device'],
+  20: ['ENOTDIR', 'Not a directory'],
+  21: ['EISDIR', 'Is a directory'],
   22: ['EINVAL', 'Invalid argument'],
+  23: ['ENFILE', 'Too many open files in system'],
+  24: ['EMFILE', 'Too many open files'],
+  25: ['ENOTTY', 'Inappropriate ioctl for device'],
+  26: ['ETXTBSY', 'Text file busy'],
   27: ['EFBIG', 'File too large'],
   28: ['ENOSPC', 'No space left on device', 'no-space'],
   29: ['ESPIPE', 'Illegal seek'],
   30: ['EROFS', 'Read-only file system', 'read-only'],
+  31: ['EMLINK', 'Too many links'],
   32: ['EPIPE', 'Broken pipe'],
   33: ['EDOM', 'Numerical argument out of domain'],
   34: ['ERANGE', 'Numerical result out of range'],
+  36: ['ENAMETOOLONG', 'File name too long'],
   38: ['ENOSYS', 'Function not implemented', 'unsupported'],
+  39: ['ENOTEMPTY', 'Directory not empty'],
+  40: ['ELOOP', 'Too many levels of symbolic links'],
   61: ['ENODATA', 'No data available'],
   62: ['ETIME', 'Timer expired'],
   71: ['EPROTO', 'Protocol error'],
@@ -44,6 +55,11 @@ const NAMES: Readonly<Record<number, readonly [code: string, text: string, kind?
   123: ['ENOMEDIUM', 'No medium found', 'no-medium'],
   125: ['ECANCELED', 'Operation canceled', 'aborted'],
 };
+
+const TEXTS: ReadonlyMap<string, string> = new Map(Object.values(NAMES).map(([code, text]) => [code, text]));
+
+/** The C library's words for a code such as `ENOENT`; nothing for a code that is none of the system's. */
+export const strerror = (code: string): string | undefined => TEXTS.get(code === 'ENOTSUP' ? 'EOPNOTSUPP' : code);
 
 /** What the system would say: the cause of an injected failure. `message` is the system's text. */
 export class SystemError extends Error {

@@ -3,10 +3,10 @@
  * options that only QEMU has are refused by name. An existing file is emptied only after the same image was made in memory,
  * so that a wrong option costs nothing.
  */
-import { existsSync, unlinkSync } from 'node:fs';
+import { existsSync, rmSync } from 'node:fs';
 import { allFormats, type CreateOptions, createDisk, type Disk, DiskError, memoryStorage, type Resolve, type SecretCallback } from '../index.ts';
 import { nodeFileStorage, SHARED_WRITING } from '../storage/node-file.ts';
-import { CannotOpen, localPath, refusal } from './images.ts';
+import { CannotOpen, cannotOpenText, localPath, refusal } from './images.ts';
 import { requireDiskSize, sizeParameter, wholeSectors } from './sizes.ts';
 import { Failure, notYet, type Terminal } from './terminal.ts';
 import { imageText, systemText } from './words.ts';
@@ -199,9 +199,9 @@ export async function makeImage(request: MakeRequest): Promise<Disk> {
   } catch (error) {
     if (!(error instanceof DiskError)) throw error;
     // One that was there before stays, empty.
-    if (isNew && existsSync(path)) unlinkSync(path);
-    const system = systemText(error);
-    throw new Failure(refusal(error) ?? (system ? `Could not create '${path}': ${system}` : createText(error)));
+    if (isNew) rmSync(path, { force: true });
+    const ofTheFile = error.field === 'file type' || systemText(error) !== undefined;
+    throw new Failure(refusal(error) ?? (ofTheFile ? cannotOpenText(path, error, 'create') : createText(error)));
   }
 }
 
@@ -214,7 +214,7 @@ function makingDataFiles(resolve: Resolve): Resolve {
       return nodeFileStorage(path, { create: 'truncate', permissions: SHARED_WRITING });
     } catch (error) {
       if (error instanceof CannotOpen) throw error;
-      throw new CannotOpen(`Could not create '${reference.name}': ${systemText(error) ?? String(error)}`);
+      throw new CannotOpen(cannotOpenText(reference.name, error, 'create'), { cause: error });
     }
   };
 }

@@ -25,7 +25,7 @@ import { type Locking, NOTHING, nodeFileStorage, type Permissions } from '../sto
 import { nodeInflate } from './compression.ts';
 import { objectOptions } from './objects.ts';
 import { complain, Failure, Halt, notYet, type Terminal } from './terminal.ts';
-import { imageText, systemText } from './words.ts';
+import { faultText, fileText, imageText, systemText } from './words.ts';
 
 export interface OpenRequest {
   /** A file's name, with or without a protocol, or `json:{…}`; with `imageOpts` the options of the image. */
@@ -218,9 +218,6 @@ export class Images {
   /** Opens a file without locking it: what is needed becomes known when its format is. */
   #file(path: string, { readOnly, locking = 'auto', forceShare = false }: FileOptions): Storage {
     try {
-      const stat = statSync(path);
-      if (stat.isDirectory() && !readOnly) throw new CannotOpen(`Could not open '${path}': Is a directory`);
-      if (!stat.isFile() && !stat.isBlockDevice()) throw new CannotOpen(`'file' driver requires '${path}' to be a regular file`);
       const storage = nodeFileStorage(path, {
         readOnly,
         background: this.#background,
@@ -231,8 +228,7 @@ export class Images {
       this.#identities.add(storage.identity);
       return storage;
     } catch (error) {
-      if (error instanceof CannotOpen) throw error;
-      throw new CannotOpen(`Could not open '${path}': ${systemText(error) ?? String(error)}`, { cause: error });
+      throw new CannotOpen(cannotOpenText(path, error), { cause: error });
     }
   }
 
@@ -271,7 +267,7 @@ export async function withImages(
   try {
     status = await body(images);
   } catch (error) {
-    await images.close().catch((late: unknown) => complain(terminal, late instanceof DiskError ? imageText(late) : String(late)));
+    await images.close().catch((late: unknown) => complain(terminal, faultText(late)));
     throw error;
   }
   await images.close();
@@ -326,6 +322,13 @@ export function localPath(name: string): string {
   if (protocol !== undefined && protocol !== 'file') throw new CannotOpen(`Unknown protocol '${protocol}'`);
   if (path === '') throw new CannotOpen("The 'file' block driver requires a file name");
   return path;
+}
+
+/** Why a file could not be opened, or created. */
+export function cannotOpenText(path: string, error: unknown, verb: 'open' | 'create' = 'open'): string {
+  const special = error instanceof DiskError && error.field === 'file type';
+  if (special && systemText(error) !== undefined) return `Could not refresh total sector count: ${systemText(error)}`;
+  return special ? `'file' driver requires '${path}' to be a regular file` : `Could not ${verb} '${path}': ${fileText(error)}`;
 }
 
 function cannotOpen(error: unknown): unknown {

@@ -1,5 +1,5 @@
 /** `info`: what an image is, for people or as JSON, for one image or its whole chain. Backing files are named, not opened. */
-import { beside, type DiskInfo, formatSize, inspect, protocolOf, runSync } from '../index.ts';
+import { beside, DiskError, type DiskInfo, formatSize, inspect, protocolOf, runSync } from '../index.ts';
 import { type NodeFileStorage, nodeFileStorage } from '../storage/node-file.ts';
 import { printUsage } from './help.ts';
 import { type OpenRequest, withImages } from './images.ts';
@@ -82,6 +82,9 @@ async function formatOf(path: string): Promise<string | undefined> {
   try {
     const { format, supported } = await inspect(storage);
     return supported ? format : undefined;
+  } catch (error) {
+    if (error instanceof DiskError) return undefined;
+    throw error;
   } finally {
     runSync(storage.close());
   }

@@ -1,12 +1,12 @@
 /** The commands of `io` that move or change guest bytes: read, write, their vector and asynchronous forms, discard, flush. */
-import { readFileSync } from 'node:fs';
 import { DiskError } from '../index.ts';
 import { attempt, type Command, Complaint, MAX_REQUEST, Misused, numberArgument, patternArgument } from './io-command.ts';
 import { dumpText, type RequestReport, requestReport } from './io-report.ts';
 import type { Session } from './io-session.ts';
 import type { Options } from './options.ts';
+import { readUpTo } from './small-file.ts';
 import { complain } from './terminal.ts';
-import { systemText } from './words.ts';
+import { fileText } from './words.ts';
 
 const MANY = Number.POSITIVE_INFINITY;
 const DEFAULT_PATTERN = 0xcd;
@@ -251,9 +251,9 @@ function requireSectors(offset: number, length: number): void {
 function fileBytes(session: Session, file: string, length: number): Uint8Array | undefined {
   let contents: Uint8Array;
   try {
-    contents = readFileSync(file);
+    contents = readUpTo(file, length);
   } catch (error) {
-    session.terminal.err(`${file}: ${systemText(error) ?? String(error)}\n`);
+    session.terminal.err(`${file}: ${fileText(error)}\n`);
     return undefined;
   }
   if (contents.length === 0) {

@@ -1,47 +1,66 @@
 /**
  * The `tabdisk` command: program.ts over this process. The build adds the first line that makes it run by itself. In a thread of the command
  * it compresses.
+ *
+ * A reader that goes away, a full disk under the output, a terminal that hangs up: the work is done all the same and the status is the work's, as
+ * QEMU's tools have it. A signal ends the process at once, as it ends them: what images then look like is what a power cut may leave. Failures that
+ * no code waits for are said once, the command goes on as far as it comes and closes its images, and the status tells of them.
  */
 import { basename } from 'node:path';
-import { createInterface } from 'node:readline';
 import { isMainThread } from 'node:worker_threads';
 import { serveAsThread } from './compression.ts';
+import { linesOf } from './lines.ts';
 import { run } from './program.ts';
+import { complain, type Terminal } from './terminal.ts';
+import { faultText } from './words.ts';
 
-if (isMainThread) await main();
+/** Status of a command that met a fault of tabdisk, unless it has a worse one. */
+const FAULT = 1;
+
+if (isMainThread) main();
 else serveAsThread();
 
-async function main(): Promise<void> {
-  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-    // The reader went away (`tabdisk map x | head`): nobody is left to tell.
-    if (error.code === 'EPIPE') process.exit(0);
-    throw error;
-  });
-
+function main(): void {
+  for (const stream of [process.stdout, process.stderr]) stream.on('error', () => undefined);
   let statusListener: (() => void) | undefined;
-  // Also where nobody answers: Node would wait for a debugger.
+  // Also where no command answers: Node would wait for a debugger.
   process.on('SIGUSR1', () => statusListener?.());
 
-  process.exitCode = await run(
-    {
-      program: basename(process.env.TABDISK_ARGV0 ?? 'tabdisk'),
-      out: (text) => process.stdout.write(text),
-      err: (text) => process.stderr.write(text),
-      onStatusRequest: (answer) => {
-        statusListener = answer;
-      },
-      raise: (signal) => {
-        if (signal === 'SIGABRT') process.abort();
-        try {
-          process.kill(process.pid, signal);
-        } catch {
-          // No such signal: nothing happens, as when raise fails.
-        }
-      },
-      // Sources, which a loader runs, do not run in threads.
-      ...(import.meta.url.endsWith('.js') ? { threadScript: new URL(import.meta.url) } : {}),
-      lines: { [Symbol.asyncIterator]: () => createInterface({ input: process.stdin })[Symbol.asyncIterator]() },
+  const terminal: Terminal = {
+    program: basename(process.env.TABDISK_ARGV0 ?? 'tabdisk'),
+    out: (text) => process.stdout.write(text),
+    err: (text) => process.stderr.write(text),
+    onStatusRequest: (answer) => {
+      statusListener = answer;
     },
-    process.argv.slice(2),
-  );
+    raise,
+    // Sources, which a loader runs, do not run in threads.
+    ...(import.meta.url.endsWith('.js') ? { threadScript: new URL(import.meta.url) } : {}),
+    lines: { [Symbol.asyncIterator]: () => linesOf(process.stdin)[Symbol.asyncIterator]() },
+  };
+  // Until the command has come to its end: one that never does has failed too.
+  process.exitCode = FAULT;
+  let faulty = false;
+  const tellFault = (error: unknown) => {
+    faulty = true;
+    complain(terminal, faultText(error, { stack: process.env.TABDISK_STACK !== undefined }));
+  };
+  process.on('uncaughtException', tellFault);
+  run(terminal, process.argv.slice(2))
+    .catch((error: unknown) => {
+      tellFault(error);
+      return FAULT;
+    })
+    .then((status) => {
+      process.exitCode = faulty && status === 0 ? FAULT : status;
+    });
+}
+
+function raise(signal: number | 'SIGABRT'): void {
+  if (signal === 'SIGABRT') process.abort();
+  try {
+    process.kill(process.pid, signal);
+  } catch {
+    // No such signal: nothing happens, as when raise fails.
+  }
 }

@@ -7,7 +7,7 @@ import { printUsage, printVersion } from './help.ts';
 import { parseOptions } from './options.ts';
 import { complain, Failure, Halt, misuse, report, type Terminal } from './terminal.ts';
 import { readTraceOptions } from './trace.ts';
-import { imageText } from './words.ts';
+import { faultText, isOutOfMemory } from './words.ts';
 
 type Verb = (terminal: Terminal, args: readonly string[]) => Promise<number>;
 
@@ -30,7 +30,7 @@ const VERBS: Readonly<Record<string, () => Promise<{ run: Verb }>>> = {
   snapshot: () => import('./snapshot.ts'),
 };
 
-/** Runs a command line (without the program's name); resolves to the exit status. */
+/** Runs a command line (without the program's name); resolves to the exit status. What it throws is a fault of tabdisk. */
 export async function run(terminal: Terminal, args: readonly string[]): Promise<number> {
   try {
     return await dispatch(terminal, args);
@@ -43,8 +43,8 @@ export async function run(terminal: Terminal, args: readonly string[]): Promise<
       terminal.err(`${error.message}\n`);
       return 1;
     }
-    if (error instanceof DiskError) {
-      complain(terminal, imageText(error));
+    if (error instanceof DiskError || isOutOfMemory(error)) {
+      complain(terminal, faultText(error));
       return 1;
     }
     throw error;

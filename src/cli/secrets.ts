@@ -1,8 +1,11 @@
 /** `--object secret,…`: a passphrase. It never appears in output or in an error. */
-import { readFileSync } from 'node:fs';
-import type { OptionSet } from '../index.ts';
+import { decodeText, encodeText, type OptionSet } from '../index.ts';
+import { readWhole } from './small-file.ts';
 import { Failure, notYet } from './terminal.ts';
-import { systemText } from './words.ts';
+import { fileText } from './words.ts';
+
+/** Bytes of a file with a passphrase. */
+const LONGEST_SECRET = 1024 * 1024;
 
 const PROPERTIES = ['data', 'file', 'format', 'iv', 'keyid'];
 
@@ -19,14 +22,14 @@ function readSecret(data: string | undefined, file: string | undefined, format =
   if (key !== undefined) throw notYet("A secret that is encrypted with another ('keyid')");
   if (data !== undefined && file !== undefined) throw new Failure("'file' and 'data' are mutually exclusive");
   if (data === undefined && file === undefined) throw new Failure("Either 'file' or 'data' must be provided");
-  const bytes = file === undefined ? new TextEncoder().encode(data) : readSecretFile(file);
-  return format === 'base64' ? new Uint8Array(Buffer.from(new TextDecoder().decode(bytes), 'base64')) : bytes;
+  const bytes = file === undefined ? encodeText(data as string) : readSecretFile(file);
+  return format === 'base64' ? new Uint8Array(Buffer.from(decodeText(bytes), 'base64')) : bytes;
 }
 
 function readSecretFile(path: string): Uint8Array {
   try {
-    return new Uint8Array(readFileSync(path));
+    return readWhole(path, LONGEST_SECRET);
   } catch (error) {
-    throw new Failure(`Unable to read ${path}: Failed to open file \u201c${path}\u201d: ${systemText(error) ?? String(error)}`);
+    throw new Failure(`Unable to read ${path}: Failed to open file \u201c${path}\u201d: ${fileText(error)}`);
   }
 }

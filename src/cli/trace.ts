@@ -2,9 +2,13 @@
  * `-T`/`--trace`, which scripts written for QEMU may pass. tabdisk has no trace events: each one named is warned of, as QEMU warns of a name it
  * does not know, and the command goes on. A log file (`file=`) would stay empty and is not made.
  */
-import { readFileSync } from 'node:fs';
+import { decodeText } from '../index.ts';
+import { readWhole } from './small-file.ts';
 import { Failure, type Terminal } from './terminal.ts';
-import { systemText } from './words.ts';
+import { fileText } from './words.ts';
+
+/** Bytes of a list of events. */
+const LONGEST_LIST = 1024 * 1024;
 
 /** Reads all `-T` arguments; returns true if one of them only asks for the list of events, which is empty. */
 export function readTraceOptions(terminal: Terminal, texts: readonly string[]): boolean {
@@ -40,9 +44,9 @@ function warnOfEvent(terminal: Terminal, pattern: string, place: string): void {
 function readEventList(terminal: Terminal, path: string): void {
   let text: string;
   try {
-    text = readFileSync(path, 'utf8');
+    text = decodeText(readWhole(path, LONGEST_LIST));
   } catch (error) {
-    throw new Failure(systemText(error) ?? String(error), { place: path });
+    throw new Failure(fileText(error), { place: path });
   }
   for (const [index, line] of text.split('\n').entries()) {
     const name = line.trim();

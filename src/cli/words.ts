@@ -2,26 +2,8 @@
  * Errors in QEMU's words, so that scripts written for qemu-img understand them. System errors become their usual text; format
  * drivers' messages lose the format's name, which QEMU does not print.
  */
-import { DiskError, type ErrorKind, SystemError } from '../index.ts';
+import { DiskError, type ErrorKind, SystemError, strerror } from '../index.ts';
 import { LockedError } from '../storage/node-file.ts';
-
-const SYSTEM: Readonly<Record<string, string>> = {
-  EACCES: 'Permission denied',
-  EDQUOT: 'Disk quota exceeded',
-  EEXIST: 'File exists',
-  EFBIG: 'File too large',
-  EIO: 'Input/output error',
-  EISDIR: 'Is a directory',
-  ELOOP: 'Too many levels of symbolic links',
-  EMFILE: 'Too many open files',
-  ENAMETOOLONG: 'File name too long',
-  ENOENT: 'No such file or directory',
-  ENOSPC: 'No space left on device',
-  ENOTDIR: 'Not a directory',
-  EPERM: 'Operation not permitted',
-  EROFS: 'Read-only file system',
-  ETXTBSY: 'Text file busy',
-};
 
 const KINDS: Readonly<Partial<Record<ErrorKind, string>>> = {
   corrupt: 'Input/output error',
@@ -38,11 +20,18 @@ const KINDS: Readonly<Partial<Record<ErrorKind, string>>> = {
 export function systemText(error: unknown): string | undefined {
   for (let cause = error; cause instanceof Error; cause = cause.cause) {
     const { code } = cause as NodeJS.ErrnoException;
-    const text = code === undefined ? undefined : SYSTEM[code];
+    const text = typeof code === 'string' ? strerror(code) : undefined;
     // An injected error says itself what the system would.
-    if (text || cause instanceof SystemError) return text ?? cause.message;
+    if (text !== undefined || cause instanceof SystemError) return text ?? cause.message;
   }
   return undefined;
+}
+
+/** Why a file could not be used: the system's text, or our own words. Throws what is neither. */
+export function fileText(error: unknown): string {
+  const text = systemText(error) ?? (error instanceof DiskError ? error.message : undefined);
+  if (text === undefined) throw error;
+  return text;
 }
 
 /** What went wrong with a request, as short as strerror: for the report lines of `io`. */
@@ -61,6 +50,23 @@ export function imageText(error: DiskError): string {
   if (format && field === 'magic' && message.includes('magic number')) return `Image is not in ${format} format`;
   if (field === 'incompatible_features' && message.includes('marked corrupt')) return `${format}: Image is corrupt; cannot be opened read/write`;
   return unnamed(error);
+}
+
+/** Of the runtime's messages about sizes that are no sizes, or more than there is memory for. */
+const TOO_MUCH_MEMORY = /allocation failed|Invalid (typed array|array buffer|array|string) length|longer than/i;
+
+/** True where something asked for more memory than there is. */
+export const isOutOfMemory = (error: unknown): boolean => error instanceof RangeError && TOO_MUCH_MEMORY.test(error.message);
+
+/**
+ * Anything that was thrown, for the user. A fault of tabdisk itself is called that, without the runtime's words for it; the stack is for those
+ * who mend it and ask for it.
+ */
+export function faultText(error: unknown, { stack = false } = {}): string {
+  if (error instanceof DiskError) return imageText(error);
+  if (isOutOfMemory(error)) return 'Cannot allocate memory';
+  const text = 'this is a fault of tabdisk itself, please report it with the command';
+  return stack ? `${text}\n${error instanceof Error ? error.stack : String(error)}` : `${text} and what TABDISK_STACK=1 adds`;
 }
 
 /** The message without the format's name. */

@@ -10,9 +10,23 @@
  * On Linux the file is locked against QEMU and other users of this kind of storage as long as it is open (storage/file-locks.ts), and a file that is
  * to be emptied is emptied behind its lock.
  */
-import { closeSync, constants, fstatSync, fsyncSync, ftruncateSync, openSync, read, readSync, write, writeSync } from 'node:fs';
+import {
+  closeSync,
+  constants,
+  fstatSync,
+  fsyncSync,
+  ftruncateSync,
+  openSync,
+  read,
+  readSync,
+  type Stats,
+  statfsSync,
+  write,
+  writeSync,
+} from 'node:fs';
 import { roundDown, roundUp } from '../base/bytes.ts';
-import { asDiskError, DiskError, type ErrorKind } from '../base/errors.ts';
+import { SystemError, strerror } from '../base/errno.ts';
+import { DiskError, type ErrorKind } from '../base/errors.ts';
 import { type Io, wait } from '../base/io.ts';
 import { ALL, joined, type Permissions, READING, WRITING } from '../base/permissions.ts';
 import { FileLocks, type Locking } from './file-locks.ts';
@@ -58,8 +72,9 @@ export {
 export { LockedError, type Locking } from './file-locks.ts';
 
 /**
- * Opens a file as a storage. Throws `not-found`, `read-only`, `no-space` or `io`, with the path; `locked` if another program, or another storage
- * in this one, uses the file in a way that does not go with it.
+ * Opens a file as a storage. Throws `not-found`, `read-only`, `no-space` or `io`, with the path and the system's words; `unsupported` with the
+ * field `file type` for what is no regular file: a folder, a pipe, a device; `locked` if another program, or another storage in this one, uses
+ * the file in a way that does not go with it.
  */
 export function nodeFileStorage(path: string, options: NodeFileOptions = {}): NodeFileStorage {
   return new NodeFileStorage(path, options);
@@ -86,16 +101,26 @@ export class NodeFileStorage implements Storage {
     this.readOnly = readOnly;
     this.#forceShare = forceShare;
     this.#permissions = permissions ?? (readOnly ? READING : WRITING);
+    if (path.includes('\0'))
+      throw new DiskError('not-found', `${JSON.stringify(path)} names no file: a name cannot contain a NUL byte`, {
+        field: 'name',
+        cause: new SystemError('ENOENT', 'No such file or directory'),
+      });
     this.#descriptor = attempt(path, () => openFile(path, readOnly, create));
     this.#locks = new FileLocks(this.#descriptor, path, locking);
+    let stat: Stats;
     try {
+      requireRegular(
+        path,
+        attempt(path, () => fstatSync(this.#descriptor)),
+      );
       this.#lock(this.#permissions);
-      if (create === 'truncate' && fstatSync(this.#descriptor).isFile()) attempt(path, () => ftruncateSync(this.#descriptor, 0));
+      if (create === 'truncate') attempt(path, () => ftruncateSync(this.#descriptor, 0));
+      stat = attempt(path, () => fstatSync(this.#descriptor));
     } catch (error) {
       this.#letGo();
       throw error;
     }
-    const stat = fstatSync(this.#descriptor);
     this.identity = `file:${stat.dev}:${stat.ino}`;
     this.#size = stat.size;
   }
@@ -210,21 +235,43 @@ export class NodeFileStorage implements Storage {
   }
 
   *allocatedSize(): Io<number> {
-    return fstatSync(this.#descriptor).blocks * 512;
+    return attempt(this.name, () => fstatSync(this.#descriptor).blocks * 512);
   }
 }
 
+const { O_CREAT, O_EXCL, O_RDONLY, O_RDWR } = constants;
+/** Opening a pipe must not wait for its other end. Windows has no such flag. */
+const O_NONBLOCK = constants.O_NONBLOCK ?? 0;
+
+const FLAGS: Readonly<Record<NonNullable<NodeFileOptions['create']>, number>> = {
+  'must-not-exist': O_CREAT | O_EXCL,
+  // Not O_TRUNC, which empties the file before anybody can say that it is in use.
+  truncate: O_CREAT,
+  'if-missing': O_CREAT,
+};
+
 function openFile(path: string, readOnly: boolean, create: NodeFileOptions['create']): number {
-  if (create === 'must-not-exist') return openSync(path, 'wx+');
-  // Not 'w+', which empties the file before anybody can say that it is in use.
-  if (create === 'truncate') return openSync(path, constants.O_RDWR | constants.O_CREAT, 0o666);
-  if (create !== 'if-missing') return openSync(path, readOnly ? 'r' : 'r+');
-  try {
-    return openSync(path, 'r+');
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
-    return openSync(path, 'wx+');
-  }
+  return openSync(path, (readOnly && !create ? O_RDONLY : O_RDWR | (create ? FLAGS[create] : 0)) | O_NONBLOCK, 0o666);
+}
+
+const PROC_SUPER_MAGIC = 0x9fa0;
+
+/** Refuses what has no bytes that stay where they are: it was opened without waiting, to see what it is. */
+function requireRegular(path: string, stat: Stats): void {
+  const place = { field: 'file type' };
+  if (!stat.isFile()) throw new DiskError('unsupported', `${path} is ${kindOf(stat)}, not a regular file: an image cannot be kept there`, place);
+  // Files of /proc call themselves regular, but have no size.
+  if (stat.size === 0 && attempt(path, () => statfsSync(path).type) === PROC_SUPER_MAGIC)
+    throw new DiskError('unsupported', `${path} is a view of the system, without a size: an image cannot be kept there`, {
+      ...place,
+      cause: new SystemError('EINVAL', 'Invalid argument'),
+    });
+}
+
+function kindOf(stat: Stats): string {
+  if (stat.isDirectory()) return 'a folder';
+  if (stat.isFIFO()) return 'a pipe';
+  return stat.isSocket() ? 'a socket' : 'a device';
 }
 
 const KINDS: Readonly<Record<string, ErrorKind>> = {
@@ -271,6 +318,6 @@ function attempt<T>(path: string, operation: () => T): T {
 
 function diskError(path: string, error: unknown): DiskError {
   if (error instanceof DiskError) return error;
-  const kind = KINDS[(error as NodeJS.ErrnoException).code ?? ''];
-  return kind ? new DiskError(kind, `${path}: ${(error as Error).message}`, { cause: error }) : asDiskError(error, path);
+  const { code = '' } = error as NodeJS.ErrnoException;
+  return new DiskError(KINDS[code] ?? 'io', `${path}: ${strerror(code) ?? `the system refused the call (${code})`}`, { cause: error });
 }
