@@ -15,7 +15,7 @@ import type { Io } from '../../base/io.ts';
 import { SECTOR } from '../../base/units.ts';
 import type { Storage } from '../../storage/storage.ts';
 import { FORMAT, MAX_REFTABLE_BYTES } from './layout.ts';
-import { entryOffset, getRefcount, getRefcounts, maxRefcount, setRefcount } from './layout-tables.ts';
+import { countsAt, entryOffset, getRefcount, getRefcounts, maxRefcount, setRefcount } from './layout-tables.ts';
 import { type Table, TableCache } from './tables.ts';
 
 const CACHE_BYTES = 8 * 1024 * 1024;
@@ -141,6 +141,20 @@ export class Refcounts {
     if (index >= this.reftableEntries) return undefined;
     const offset = this.#blockOffset(index);
     return offset === 0 ? undefined : (this.#blocks.get(offset) ?? (yield* this.#blocks.load(offset)));
+  }
+
+  /** True if clusters past the end of the file may be counted as used, or the counts cannot be read that would say so. */
+  *countsPastEnd(): Io<boolean> {
+    const end = divideUp(this.#storage.size, this.#clusterSize);
+    const index = Math.floor(end / this.blockEntries);
+    for (const used of this.entriesInUse()) if (used > index) return true;
+    try {
+      const block = yield* this.loadBlock(index);
+      return block !== undefined && !isZero(block.bytes.subarray(countsAt(end % this.blockEntries, this.#order)));
+    } catch (error) {
+      if (error instanceof DiskError && error.kind === 'corrupt') return true;
+      throw error;
+    }
   }
 
   /** The stored counts of the clusters that refcount block `index` counts, from its entry `from` on, at most `most`. */
