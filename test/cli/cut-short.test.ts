@@ -2,6 +2,7 @@
  * Files that were cut short. What an image's tables say is there and the file does not have is an error, whoever reads it and wherever in a run
  * of clusters it begins; images whose files QEMU leaves shorter than their last cluster read on.
  */
+import { createCipheriv } from 'node:crypto';
 import { copyFileSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
@@ -40,7 +41,8 @@ const LAYOUTS: readonly { name: string; options: string; cuts: readonly number[]
 beforeAll(() => {
   writeFileSync(inOurs('raw'), new Random(7).bytes(SIZE));
   // Text gets smaller when it is compressed.
-  writeFileSync(inOurs('text'), Buffer.from(new Random(8).bytes(SIZE / 2)).toString('hex'));
+  const noise = createCipheriv('aes-128-ctr', Buffer.alloc(16), Buffer.alloc(16)).update(Buffer.alloc(SIZE / 2));
+  writeFileSync(inOurs('text'), noise.toString('hex'));
   for (const { name, options } of LAYOUTS) qemuImg('convert', '-f', 'raw', '-O', 'qcow2', '-o', options, 'raw', name);
   qemuImg('convert', '-f', 'raw', '-O', 'qcow2', '-o', 'data_file=x.data', 'raw', 'external');
   copyFileSync(inOurs('x.data'), inOurs('whole.data'));
@@ -119,7 +121,7 @@ describe('a file that is cut short', () => {
     expect(out + err).toContain('exceeding the end of the file by one cluster or more');
   });
 
-  it.each([600, 5000, 200_000])('compressed, %d bytes', async (by) => {
+  it.each([600, 5000, 1_000_000])('compressed, %d bytes', async (by) => {
     cut('compressed', 'x', by);
     for (const line of ['convert -O raw x out', 'dd if=x of=out bs=1M', "io -c 'read 0 6M' x"])
       expect.soft((await sides.tabdisk(words(line))).status, line).toBe(1);
@@ -174,21 +176,32 @@ describe('a file that is as short as QEMU leaves it', () => {
   const DISK = String(8 * MiB + 512);
   const create = (...options: string[]) => qemuImg('create', '-q', '-f', 'qcow2', ...options, 'x', DISK);
   const io = (...commands: string[]) => qemu('qemu-io', ...commands.flatMap((command) => ['-c', command]), 'x');
-  const SHAPES: readonly [string, () => void][] = [
-    ['new', () => create()],
-    ['with a few bytes written', () => (create(), io('write -P 1 1M 100', 'write -P 2 8M 512'))],
-    ['ending in a compressed cluster', () => (create(), io('write -P 1 0 100k', 'write -c -P 3 2M 64k'))],
+  const shape = (options: string, ...commands: string[]) => {
+    create(...(options === '' ? [] : ['-o', options]));
+    if (commands.length > 0) io(...commands);
+  };
+  const SHAPES: [string, () => void][] = [
+    ['new', () => shape('')],
+    ['with a few bytes written', () => shape('', 'write -P 1 1M 100', 'write -P 2 8M 512')],
+    ['ending in a compressed cluster', () => shape('', 'write -P 1 0 100k', 'write -c -P 3 2M 64k')],
     ['converted, compressed', () => qemuImg('convert', '-f', 'raw', '-O', 'qcow2', '-c', 'text', 'x')],
-    ['preallocated', () => create('-o', 'preallocation=metadata,cluster_size=2M')],
-    ['grown with preallocation', () => (create(), qemuImg('resize', '-q', '--preallocation=metadata', 'x', '16M'))],
-    ['subclusters', () => (create('-o', 'extended_l2=on'), io('write -P 1 3M 2k', 'write -P 1 4M 512'))],
-    ['shrunk', () => (create(), io('write -P 1 0 8M', 'discard 4M 1M'), qemuImg('resize', '-q', '--shrink', 'x', '2M'))],
-    ['a data file as long as the disk', () => (create('-o', 'data_file=x.data'), io('write -P 2 8M 512'))],
-    [
-      'a raw data file, resized',
-      () => (create('-o', 'data_file=x.data,data_file_raw=on'), io('write -P 2 8M 512'), qemuImg('resize', '-q', 'x', '10M')),
-    ],
+    ['preallocated', () => shape('preallocation=metadata,cluster_size=2M')],
+    ['subclusters', () => shape('extended_l2=on', 'write -P 1 3M 2k', 'write -P 1 4M 512')],
+    ['a data file as long as the disk', () => shape('data_file=x.data', 'write -P 2 8M 512')],
   ];
+  const RESIZED: readonly [string, string, () => void][] = [
+    ['grown with preallocation', '16M', () => shape('')],
+    ['shrunk', '2M', () => shape('', 'write -P 1 0 8M', 'discard 4M 1M')],
+    ['a raw data file, grown', '10M', () => shape('data_file=x.data,data_file_raw=on', 'write -P 2 8M 512')],
+  ];
+  for (const [name, size, make] of RESIZED) {
+    const how = size === '16M' ? ['--preallocation=metadata'] : ['--shrink'];
+    const resized = () => {
+      make();
+      qemuImg('resize', '-q', ...how, 'x', size);
+    };
+    SHAPES.push([name, resized]);
+  }
 
   it.each(SHAPES)('%s', async (_, make) => {
     make();

@@ -6,7 +6,7 @@
  * may leave such (a leak), but without one no entry of a sound image points there: so L2 tables are read only where counts give reason to, and
  * no more of them than a bound.
  */
-import { isZero, view } from '../../base/bytes.ts';
+import { view } from '../../base/bytes.ts';
 import { DiskError } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
 import { MiB, SECTOR } from '../../base/units.ts';
@@ -14,7 +14,7 @@ import { readBytes, type Storage } from '../../storage/storage.ts';
 import { readSnapshots } from './file-tables.ts';
 import { type Header, hasDataFile, hasSubclusters, INCOMPATIBLE } from './layout.ts';
 import { EntryShape } from './layout-l2.ts';
-import { countsAt, entryOffset } from './layout-tables.ts';
+import { entryOffset } from './layout-tables.ts';
 
 /** Bytes of L1 and L2 tables that are read at most. */
 const MOST_TABLES = 64 * MiB;
@@ -45,6 +45,8 @@ class Look {
   /** Bytes of a file as long as the refcount table can count. What lies further away is not missing, but damage. */
   #limit: number;
   #needed = 0;
+  /** Where the last cluster ends that is counted as used. */
+  #counted = 0;
   #contents = false;
   #budget = MOST_TABLES;
 
@@ -66,22 +68,26 @@ class Look {
 
   /** Looks at the refcount structure. True if it counts clusters past the end of the file, or is not there itself. */
   *counts(): Io<boolean> {
-    const { reftableOffset, reftableClusters, refcountOrder } = this.#header;
+    const { reftableOffset, reftableClusters } = this.#header;
     const length = reftableClusters * this.#clusterSize;
     if (!this.#whole(reftableOffset, length, false)) return true;
     const table = view(yield* readBytes(this.#storage, reftableOffset, length));
     let last = -1;
     for (let i = 0; i < length / 8; i++) if (offsetAt(table, i) !== 0) last = i;
     this.#limit = Math.min(this.#limit, (last + 1) * this.#blockCoverage);
+    yield* this.#findCounted(last, offsetAt(table, Math.max(0, last)));
     let missing = false;
     for (let i = 0; i <= last; i++) if (!this.#whole(offsetAt(table, i), this.#clusterSize, false)) missing = true;
-    const end = Math.ceil(this.#storage.size / this.#clusterSize) * this.#clusterSize;
-    const index = Math.floor(end / this.#blockCoverage);
-    if (missing || last > index) return true;
-    const offset = index <= last ? offsetAt(table, index) : 0;
-    if (offset === 0) return false;
+    return missing || this.#counted >= this.#storage.size + this.#clusterSize;
+  }
+
+  /** Finds the last cluster that the last refcount block, number `index` at `offset`, counts as used. */
+  *#findCounted(index: number, offset: number): Io<void> {
+    if (index < 0 || offset + this.#clusterSize > this.#storage.size) return;
     const block = yield* readBytes(this.#storage, offset, this.#clusterSize);
-    return !isZero(block.subarray(countsAt((end / this.#clusterSize) % (this.#blockCoverage / this.#clusterSize), refcountOrder)));
+    let end = block.length;
+    while (end > 0 && block[end - 1] === 0) end--;
+    this.#counted = index * this.#blockCoverage + Math.ceil((end * 8) / 2 ** this.#header.refcountOrder) * this.#clusterSize;
   }
 
   /** Looks at what leads to guest data; `closely`: into the L2 tables, too. */
@@ -143,7 +149,8 @@ class Look {
   /** True if the file has all of a table. Else notes that it should. */
   #whole(offset: number, length: number, contents = true): boolean {
     if (offset + length <= this.#storage.size) return true;
-    this.#note(offset + length, contents);
+    // Where the way to guest data is lost, counts tell how far it went.
+    this.#note(Math.max(offset + length, contents ? this.#counted : 0), contents);
     return false;
   }
 

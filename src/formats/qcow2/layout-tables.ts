@@ -85,9 +85,6 @@ export function getRefcount(block: DataView, index: number, order: number): numb
   }
 }
 
-/** The byte of a refcount block that has entry `index`; a narrow entry shares it with others. */
-export const countsAt = (index: number, order: number): number => Math.floor((index * 2 ** order) / 8);
-
 /** Reads entries from `index` on, as many as `into` takes. */
 export function getRefcounts(block: DataView, index: number, order: number, into: Float64Array): void {
   if (order === 4) for (let i = 0; i < into.length; i++) into[i] = block.getUint16((index + i) * 2);

@@ -15,7 +15,7 @@ import type { Io } from '../../base/io.ts';
 import { SECTOR } from '../../base/units.ts';
 import type { Storage } from '../../storage/storage.ts';
 import { FORMAT, MAX_REFTABLE_BYTES } from './layout.ts';
-import { countsAt, entryOffset, getRefcount, getRefcounts, maxRefcount, setRefcount } from './layout-tables.ts';
+import { entryOffset, getRefcount, getRefcounts, maxRefcount, setRefcount } from './layout-tables.ts';
 import { type Table, TableCache } from './tables.ts';
 
 const CACHE_BYTES = 8 * 1024 * 1024;
@@ -150,7 +150,8 @@ export class Refcounts {
     for (const used of this.entriesInUse()) if (used > index) return true;
     try {
       const block = yield* this.loadBlock(index);
-      return block !== undefined && !isZero(block.bytes.subarray(countsAt(end % this.blockEntries, this.#order)));
+      // A count that is narrower than a byte shares it with others.
+      return block !== undefined && !isZero(block.bytes.subarray(Math.floor(((end % this.blockEntries) * 2 ** this.#order) / 8)));
     } catch (error) {
       if (error instanceof DiskError && error.kind === 'corrupt') return true;
       throw error;
