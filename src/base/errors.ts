@@ -82,6 +82,9 @@ export const corrupt = (format: string, message: string, place: ErrorPlace = {})
 export const unsupported = (format: string, message: string, place: ErrorPlace = {}): DiskError =>
   new DiskError('unsupported', `${format}: ${message}`, { ...place, format });
 
+/** The words for a file that is known to be cut short. Both in bytes. */
+export const cutShortText = (needed: number, size: number): string => `this file is cut short: it should have ${needed} bytes, it has ${size}`;
+
 /** Any error as a `DiskError`, keeping one that already is. */
 export function asDiskError(error: unknown, message: string, place: ErrorPlace = {}): DiskError {
   if (error instanceof DiskError) return error;

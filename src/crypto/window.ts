@@ -4,6 +4,7 @@
  * whole clusters, of which sectors are parts). A sector reaches the file in one write: a power cut leaves its old contents or its new ones.
  */
 import { roundDown, roundUp } from '../base/bytes.ts';
+import { DiskError } from '../base/errors.ts';
 import type { Io } from '../base/io.ts';
 import { SECTOR } from '../base/units.ts';
 import { FilterStorage } from '../layers/filter.ts';
@@ -46,6 +47,16 @@ export class EncryptedStorage extends FilterStorage {
     const start = roundDown(offset, SECTOR);
     const end = roundUp(offset + into.length, SECTOR);
     const whole = end - start === into.length ? into : new Uint8Array(end - start);
+    const { size } = this.next;
+    if (size % SECTOR !== 0 && start < size && size < end)
+      throw new DiskError(
+        'corrupt',
+        `${this.name} ends inside a sector, at byte ${size}, and what is there of it cannot be deciphered: the file was cut short`,
+        {
+          field: 'data cluster',
+          offset: size,
+        },
+      );
     yield* this.next.read(start, whole);
     this.#cipher.decrypt(whole, this.#sector(start));
     if (whole !== into) into.set(whole.subarray(offset - start, offset - start + into.length));

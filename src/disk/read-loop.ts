@@ -3,8 +3,10 @@
  * goes as far as nothing has to be waited for, without a coroutine: with tables in memory and synchronous storages that is nearly always all of
  * a request. `readRange` goes on from there. The caller holds the range, or knows that nobody changes it.
  */
+import { roundDown, roundUp } from '../base/bytes.ts';
 import { DiskError } from '../base/errors.ts';
 import { type Io, runSync } from '../base/io.ts';
+import { SECTOR } from '../base/units.ts';
 import type { Extent } from '../formats/driver.ts';
 import { tellOfRead } from './map-run.ts';
 import type { BlockNode } from './node.ts';
@@ -52,18 +54,33 @@ export function readResident(node: ReadNode, offset: number, into: Uint8Array): 
   return offset + into.length;
 }
 
-/** Bytes as they lie in the file. The last cluster of a file may be cut off, and reads on as zero; one that starts past its end was lost. */
-function readData({ name, driver }: ReadNode, offset: number, { storage, hostOffset }: Extent & { kind: 'data' }, into: Uint8Array): Io<void> {
-  const { clusterSize } = driver;
-  // A remainder of a large number takes longer than this.
-  const within = clusterSize > 0 ? offset - Math.floor(offset / clusterSize) * clusterSize : 0;
-  if (hostOffset - within >= storage.size)
-    throw new DiskError('corrupt', `${name}: the data of guest offset ${offset} lies past the end of the file: the file is cut off`, {
-      format: driver.format,
-      field: 'data cluster',
-      offset: hostOffset,
-    });
+/** Bytes as they lie in the file. */
+function readData(node: ReadNode, offset: number, extent: Extent & { kind: 'data' }, into: Uint8Array): Io<void> {
+  const { storage, hostOffset } = extent;
+  if (hostOffset + into.length > storage.size) requireThere(node, offset, extent, into.length);
   return storage.read(hostOffset, into);
+}
+
+/**
+ * Throws `corrupt` where the file lacks bytes that the image's tables say it has. Absent may be the end of the unit that the file ends in, from a
+ * whole sector on, and reads as zero: QEMU leaves it out behind an external data file that is as long as the disk, and tabdisk where the file is
+ * sparse. A sector that is there in part was cut; of a sector that is to be deciphered all is wanted.
+ */
+function requireThere({ name, driver }: ReadNode, offset: number, extent: Extent & { kind: 'data' }, length: number): void {
+  const { storage, hostOffset } = extent;
+  const unit = driver.subclusterSize ?? (driver.clusterSize || SECTOR);
+  // Where the unit that `offset` lies in begins in the file.
+  const start = hostOffset - (offset % unit);
+  const { size } = storage;
+  const cut = size % SECTOR !== 0 && driver.clusterSize > 0 && storage === driver.storage;
+  const there = extent.encrypted ? roundDown(size, SECTOR) : cut ? size : start + roundUp(Math.max(0, size - start), unit);
+  if (hostOffset + length <= there) return;
+  const lost = offset + Math.max(0, there - hostOffset);
+  throw new DiskError(
+    'corrupt',
+    `${name}: the data of guest offset ${lost} lies past the end of the file (${size} bytes): the file was cut short. Copy it anew from where it came from, or convert it with \`salvage\` to keep what is left`,
+    { format: driver.format, field: 'data cluster', offset: hostOffset + lost - offset },
+  );
 }
 
 function decode({ driver }: ReadNode, offset: number, into: Uint8Array): Io<void> {

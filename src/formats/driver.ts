@@ -429,6 +429,8 @@ export interface Inspection {
   readonly references: readonly { readonly kind: 'backing' | 'data'; readonly name: string; readonly format?: string }[];
   /** Short phrases: "version 3", "zstd compression", "encrypted (LUKS)". */
   readonly features: readonly string[];
+  /** Bytes that the file should have at least, where its headers and tables prove that it was cut short. */
+  readonly neededSize?: number;
   /** What would keep the image from being opened or written, in words. */
   readonly warnings: readonly string[];
 }

@@ -1,7 +1,7 @@
 /**
  * Bringing a file in: what it is, copying it byte for byte, and opening it once to see that it is whole.
  */
-import { DiskError } from '../base/errors.ts';
+import { cutShortText, DiskError } from '../base/errors.ts';
 import { runAsync } from '../base/io.ts';
 import { inspect } from '../disk/inspect.ts';
 import { openDisk } from '../disk/open.ts';
@@ -15,7 +15,7 @@ import { copyBytes } from './copy.ts';
 /**
  * The format of a file, from its headers alone, before anything is copied. Throws `unsupported` with the format's name if it is recognised
  * but cannot be kept here, also when only the file's ending says so: a disk of another program must not quietly become a raw one. Throws
- * `refused` if the image needs another file.
+ * `refused` if the image needs another file, `corrupt` if the file is cut short.
  */
 export async function recognise(file: Blob): Promise<ImageFormat> {
   const storage = blobStorage(file);
@@ -31,6 +31,12 @@ export async function recognise(file: Blob): Promise<ImageFormat> {
       'refused',
       `${storage.name} needs another file, its ${needed.kind} file ${JSON.stringify(needed.name)}, and cannot be kept alone. Merge the two first (qemu-img convert)`,
       { format, field: needed.kind === 'backing' ? 'backing_file' : 'data_file' },
+    );
+  if (report.neededSize !== undefined)
+    throw new DiskError(
+      'corrupt',
+      `${storage.name}: ${cutShortText(report.neededSize, file.size)}. Copy or download it anew; what is left of it can be saved with \`tabdisk convert --salvage\``,
+      { format, field: 'file size' },
     );
   if (format === 'raw') refuseForeignEnding(storage.name);
   return format;

@@ -1,6 +1,8 @@
 /** LUKS version 1, Linux's encrypted disk, as QEMU's format `luks` has it. Version 2 is recognised and refused. */
-import { DiskError } from '../../base/errors.ts';
+import { roundUp } from '../../base/bytes.ts';
+import { cutShortText, DiskError } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
+import { SECTOR } from '../../base/units.ts';
 import { Luks } from '../../crypto/luks.ts';
 import { luksLength, luksOptions } from '../../crypto/luks-options.ts';
 import { LUKS_AMEND_OPTIONS, LUKS_OPTIONS } from '../../crypto/option-lists.ts';
@@ -10,12 +12,14 @@ import type { CreateParameters, FormatDescriptor, Inspection } from '../driver.t
 import { hasU32be } from '../recognised.ts';
 import { FORMAT, openImage } from './image.ts';
 
-/** See `FormatDescriptor.inspect`. */
+/** See `FormatDescriptor.inspect`. The header does not say how large the disk is: only what ends before the payload, or inside a sector, was cut. */
 function* inspectImage(storage: Storage): Io<Inspection> {
   try {
-    const { size, luks } = yield* openImage(storage, { readOnly: true, noData: true });
+    const luks = yield* Luks.load({ storage, offset: 0, length: Number.MAX_SAFE_INTEGER }, FORMAT);
     const { 'cipher-alg': cipher, 'cipher-mode': mode } = luks.info();
-    return { size, references: [], features: ['version 1', `encrypted (${cipher}, ${mode})`], warnings: [] };
+    const needed = Math.max(luks.payloadOffset, roundUp(storage.size, SECTOR));
+    const cut = needed > storage.size ? { neededSize: needed, warnings: [cutShortText(needed, storage.size)] } : { warnings: [] };
+    return { size: needed - luks.payloadOffset, references: [], features: ['version 1', `encrypted (${cipher}, ${mode})`], ...cut };
   } catch (error) {
     if (!(error instanceof DiskError) || error.kind === 'io') throw error;
     return { references: [], features: [], warnings: [error.message] };

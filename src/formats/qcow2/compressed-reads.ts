@@ -2,7 +2,6 @@
  * Reading compressed clusters of an open image. Those that lie one behind the other in the file are read in one request as far as they are
  * wanted, and the last ones decoded are kept: a guest reads a cluster in small pieces.
  */
-import { roundUp } from '../../base/bytes.ts';
 import { assert, corrupt } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
 import { Lru } from '../../base/lru.ts';
@@ -78,8 +77,8 @@ export class CompressedReads {
         field: 'compressed cluster',
         offset: place.hostOffset,
       });
-    // The descriptor may count sectors past the end of the file; those hold nothing the decoder needs.
-    const within = (end: number) => Math.min(end, roundUp(meta.storage.size, SECTOR));
+    // The descriptor counts whole sectors, and the file may end before. The decoder gets what is there, and no zeros that it could take for data.
+    const within = (end: number) => Math.min(end, meta.storage.size);
     const end = within(place.hostOffset + place.length);
     if (meta.debug) yield* meta.debug('read_compressed');
     if (place.hostOffset < window.offset || end > window.offset + window.bytes.length) {

@@ -15,13 +15,13 @@ export interface FileBitmaps {
 
 export const NO_BITMAPS: FileBitmaps = { directory: undefined, entries: [] };
 
-/** Reads the header with its extensions. */
-export function* readHeader(storage: Storage): Io<Header> {
+/** Reads the header with its extensions. `fileSize`: bytes in which the tables it names are to lie. */
+export function* readHeader(storage: Storage, fileSize = storage.size): Io<Header> {
   const start = yield* readBytes(storage, 0, Math.min(512, storage.size));
   // The cluster size decides how far extensions may reach; a nonsensical one is named by parseHeader.
   const clusterBits = start.length >= 24 ? Math.min(21, new DataView(start.buffer).getUint32(20)) : 9;
   const length = Math.min(2 ** Math.max(9, clusterBits), storage.size);
-  return parseHeader(length > start.length ? yield* readBytes(storage, 0, length) : start, storage.size);
+  return parseHeader(length > start.length ? yield* readBytes(storage, 0, length) : start, fileSize);
 }
 
 /** The error of a bitmap that is not there. */

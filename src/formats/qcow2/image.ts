@@ -3,7 +3,7 @@
  * metadata writes in metadata.ts; snapshots, bitmaps and check in their own files.
  */
 import { divideUp } from '../../base/bytes.ts';
-import { corrupt, DiskError, unsupported } from '../../base/errors.ts';
+import { corrupt, cutShortText, DiskError, unsupported } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
 import { lazily } from '../../base/loading.ts';
 import type { Compression } from '../../compression/compressor.ts';
@@ -94,6 +94,7 @@ function* prepareForWriting(image: Qcow2Image, metadata: Metadata, onMessage?: (
   const { header } = metadata;
   if ((header.incompatible & INCOMPATIBLE.corrupt) !== 0)
     throw corrupt(FORMAT, 'the image is marked corrupt: open it read-only, or check and repair it', { field: 'incompatible_features', offset: 72 });
+  yield* requireWhole(metadata);
   if ((header.incompatible & INCOMPATIBLE.dirty) !== 0) {
     const result = yield* image.check({ repair: 'all', ...(onMessage ? { onMessage } : {}) });
     if (result.corruptions > 0 || result.checkErrors > 0)
@@ -103,6 +104,20 @@ function* prepareForWriting(image: Qcow2Image, metadata: Metadata, onMessage?: (
   }
   metadata.overlaps();
   yield* keepPromises(image, metadata);
+}
+
+/**
+ * Refuses an image whose file lacks guest data, or tables that lead to some: the first cluster that is written past the file's end would make
+ * what is missing read as zeros, and nobody could tell from then on. A power cut leaves counts of such clusters, never entries.
+ */
+function* requireWhole({ refcounts, storage, header }: Metadata): Io<void> {
+  if (!(yield* refcounts.countsPastEnd())) return;
+  const { cutShort } = yield* theRest();
+  const missing = yield* cutShort(storage, header);
+  if (missing?.contents)
+    throw corrupt(FORMAT, `${storage.name}: ${cutShortText(missing.needed, storage.size)}. Open it read-only, or convert it with \`salvage\``, {
+      field: 'file size',
+    });
 }
 
 /** Clears the auto-clear bits of what is not maintained here, and readies what is. */

@@ -1,9 +1,10 @@
 /** What a qcow2 header says, for people and programs that must know before anything is opened. Damage becomes a warning. */
 import { text, u64be, view } from '../../base/bytes.ts';
-import { DiskError } from '../../base/errors.ts';
+import { cutShortText, DiskError } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
 import { readBytes, type Storage } from '../../storage/storage.ts';
 import type { Inspection } from '../driver.ts';
+import { cutShort } from './cut-short.ts';
 import { readHeader } from './file-tables.ts';
 import { AUTOCLEAR, COMPATIBLE, EXTENSION, extensionText, type Header, INCOMPATIBLE, MAX_BACKING_NAME } from './layout.ts';
 
@@ -11,10 +12,36 @@ import { AUTOCLEAR, COMPATIBLE, EXTENSION, extensionText, type Header, INCOMPATI
 export function* inspectImage(storage: Storage): Io<Inspection> {
   try {
     const header = yield* readHeader(storage);
-    return { size: header.size, references: references(header), features: features(header), warnings: warnings(header) };
+    const cut = yield* missing(storage, header);
+    return {
+      size: header.size,
+      references: references(header),
+      features: features(header),
+      ...cut,
+      warnings: [...cut.warnings, ...warnings(header)],
+    };
   } catch (error) {
     if (!(error instanceof DiskError) || error.kind === 'io') throw error;
-    return { references: yield* namedAnyway(storage), features: [], warnings: [error.message] };
+    const cut = yield* missingAnyway(storage);
+    return { references: yield* namedAnyway(storage), features: [], ...cut, warnings: [...cut.warnings, error.message] };
+  }
+}
+
+type Missing = Pick<Inspection, 'neededSize' | 'warnings'>;
+
+/** What is said of a file that is cut short. */
+function* missing(storage: Storage, header: Header): Io<Missing> {
+  const found = yield* cutShort(storage, header);
+  return found ? { neededSize: found.needed, warnings: [cutShortText(found.needed, storage.size)] } : { warnings: [] };
+}
+
+/** The same of a file whose header names tables that are not there. */
+function* missingAnyway(storage: Storage): Io<Missing> {
+  try {
+    return yield* missing(storage, yield* readHeader(storage, Number.MAX_SAFE_INTEGER));
+  } catch (error) {
+    if (!(error instanceof DiskError) || error.kind === 'io') throw error;
+    return { warnings: [] };
   }
 }
 
