@@ -1,41 +1,34 @@
 /**
- * Checking an image, and repairing what can be repaired in place. Counts, wording and order of findings are qemu-img check's: every
- * reference from the header, L1 and L2 tables of the disk and its snapshots, snapshot table and refcount structures is counted and
- * compared with the stored counts; then copied flags are compared with the counts.
+ * Checking an image, and repairing what can be repaired: what is looked at and said is in check-run.ts, here is what is mended, in which order.
  *
- * Crash argument for repair: an entry that names a place off its cluster, with no bytes in it, loses it before anything else. Then stored
- * counts are raised before they are lowered and flags come last, each stage behind a flush; repeating an interrupted repair completes it. A refcount structure that contradicts itself is replaced as a whole (rebuild.ts).
+ * Crash argument for repair. First counts of clusters past the end of the file go down that nothing refers to, and a new snapshot table takes the
+ * place of a damaged one (mend-snapshots.ts). Then an entry that names a place off its cluster, with no bytes in it, loses it. Then stored counts
+ * are mended: one that is too low or too high is so before and after a cut; what refers to a cluster does not change here. Flags come last. Each
+ * stage is behind a flush, and each finds what the one before it left: repeating an interrupted repair completes it. A refcount structure that
+ * contradicts itself is replaced as a whole (rebuild.ts).
  */
-import { view } from '../../base/bytes.ts';
-import { asDiskError, corrupt } from '../../base/errors.ts';
+import { corrupt } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
-import { readBytes } from '../../storage/storage.ts';
 import type { CheckOptions, CheckResult } from '../driver.ts';
-import { ClusterCounts } from './cluster-counts.ts';
-import { readBitmapTable } from './file-bitmaps.ts';
+import { CheckRun } from './check-run.ts';
 import { FORMAT, INCOMPATIBLE } from './layout.ts';
-import { COPIED_HIGH, encodeSnapshots, entryOffset, l1Reserved, l2Reserved, maxRefcount } from './layout-tables.ts';
+import { mendSnapshots } from './mend-snapshots.ts';
 import type { Metadata } from './metadata.ts';
 import { rebuildRefcounts } from './rebuild.ts';
-import { readL1 } from './shadow.ts';
-import type { Table } from './tables.ts';
 
-const MAX_MESSAGES = 1000;
-/** Clusters past the end of the file that are worth remembering as named: no rebuilt structure is larger. */
-const MAX_NOTED = 1 << 21;
-/** Stored counts that are looked at together. */
-const MOST_COUNTS = 1 << 16;
+type Repair = CheckOptions['repair'];
 
 /** See `ImageDriver.check`. The caller holds `Metadata.lock`. */
 export function* check(meta: Metadata, options: CheckOptions): Io<CheckResult> {
   if (!meta.storage.readOnly) yield* meta.flush();
+  const { repair } = options;
   const run = new CheckRun(meta, options);
+  if (repair) yield* prepare(meta, run, repair);
   yield* run.countReferences();
   // Entries that were mended are durable before the counts of what they named go down.
   if (run.result.corruptionsFixed > 0) yield* meta.flush();
   const found = { ...run.result };
   const structureSound = yield* run.compareCounts({ leaks: false, errors: false });
-  const { repair } = options;
   if (repair && !structureSound) {
     if (repair === 'leaks') {
       run.say('ERROR need to rebuild refcount structures');
@@ -45,12 +38,38 @@ export function* check(meta: Metadata, options: CheckOptions): Io<CheckResult> {
     }
     return yield* rebuild(meta, options, run.result);
   }
-  if (repair && (run.result.leaks > 0 || run.result.corruptions > 0)) {
+  const leaks = !mayBeLost(meta);
+  if (repair && ((leaks && run.result.leaks > 0) || run.result.corruptions > 0)) {
     Object.assign(run.result, found, { messages: run.result.messages });
-    yield* run.compareCounts({ leaks: true, errors: repair === 'all' });
+    yield* run.compareCounts({ leaks, errors: repair === 'all' });
     yield* meta.flush();
   }
-  return yield* finish(meta, run, repair === 'all');
+  if (repair && !leaks && run.result.leaks > 0) run.say('Leaked clusters are left alone: a table that cannot be read may have named them');
+  return yield* finish(meta, run, repair);
+}
+
+/** Clusters that nothing refers to may be those of L1 entries or snapshots that cannot be read. */
+const mayBeLost = (meta: Metadata): boolean => meta.l1Known < meta.l1Size || meta.snapshotTable.incomplete;
+
+/** What a repair does before it counts: what it writes anew must find its place, at the end of the file. */
+function* prepare(meta: Metadata, run: CheckRun, repair: Repair): Io<void> {
+  const { result } = run;
+  const contents = new CheckRun(meta, {});
+  yield* contents.countReferences();
+  const named = contents.placesPastEnd();
+  if (contents.structureSound) {
+    const cleared = yield* meta.refcounts.clearFrom(Math.max(contents.fileClusters, contents.references.end), named);
+    if (cleared > 0) run.say(`Repairing ${cleared} clusters past the end of the file: counted, but nothing refers to them`);
+    result.leaksFixed += cleared;
+    yield* meta.flush();
+  }
+  const { faults } = meta.snapshotTable;
+  if (repair !== 'all' || faults.length === 0) return;
+  for (const { repaired, count } of faults) {
+    run.say(repaired);
+    result.corruptionsFixed += count;
+  }
+  yield* mendSnapshots(meta, contents, named);
 }
 
 /** Replaces the refcount structure and counts anew: what is no longer wrong was fixed. */
@@ -66,14 +85,17 @@ function* rebuild(meta: Metadata, options: CheckOptions, before: CheckResult): I
   // A place past the end that a damaged entry names may now lie in the file: then it is counted.
   yield* run.compareCounts({ leaks: true, errors: true, missing: true });
   run.result.corruptionsFixed = before.corruptionsFixed + Math.max(0, before.corruptions - run.result.corruptions);
-  run.result.leaksFixed = Math.max(0, before.leaks - run.result.leaks);
-  return yield* finish(meta, run, true);
+  run.result.leaksFixed = before.leaksFixed + Math.max(0, before.leaks - run.result.leaks);
+  return yield* finish(meta, run, 'all');
 }
 
-function* finish(meta: Metadata, run: CheckRun, repair: boolean): Io<CheckResult> {
-  yield* run.compareFlags(repair);
-  if (repair && run.result.corruptions === 0 && run.result.checkErrors === 0) yield* clearMarks(meta);
-  return run.result;
+function* finish(meta: Metadata, run: CheckRun, repair: Repair): Io<CheckResult> {
+  const { result } = run;
+  // Flags follow the counts, so these must be right; as in QEMU, a repair of everything does not wait for that.
+  const sure = result.corruptions === 0 && result.leaks === 0 && result.checkErrors === 0;
+  yield* run.compareFlags(repair === 'all' || (repair === 'leaks' && sure));
+  if (repair === 'all' && result.corruptions === 0 && result.checkErrors === 0) yield* clearMarks(meta);
+  return result;
 }
 
 /** A repaired image is neither dirty nor corrupt. */
@@ -83,404 +105,3 @@ function* clearMarks(meta: Metadata): Io<void> {
   const { incompatible } = meta.header;
   if ((incompatible & INCOMPATIBLE.corrupt) !== 0) yield* meta.setFeatures({ incompatible: incompatible & ~INCOMPATIBLE.corrupt });
 }
-
-/** What `compareCounts` repairs. */
-interface Fix {
-  readonly leaks: boolean;
-  readonly errors: boolean;
-  readonly missing?: boolean;
-}
-
-/** An L2 table, in memory to stay if it is `resident`. */
-interface LookedAt {
-  readonly data: DataView;
-  readonly resident?: Table;
-}
-
-class CheckRun {
-  readonly result: CheckResult;
-  readonly #meta: Metadata;
-  readonly #options: CheckOptions;
-  readonly #fileClusters: number;
-  readonly references = new ClusterCounts();
-  /** Clusters not far past the end of the file that something names all the same. */
-  readonly #pastEnd = new Set<number>();
-  /** False once a refcount block is misplaced, shared or not where the table says. */
-  #structureSound = true;
-
-  constructor(meta: Metadata, options: CheckOptions) {
-    this.#meta = meta;
-    this.#options = options;
-    this.#fileClusters = Math.ceil(meta.storage.size / meta.clusterSize);
-    this.result = {
-      corruptions: 0,
-      leaks: 0,
-      checkErrors: 0,
-      corruptionsFixed: 0,
-      leaksFixed: 0,
-      totalClusters: Math.ceil(meta.header.size / meta.clusterSize),
-      allocatedClusters: 0,
-      fragmentedClusters: 0,
-      compressedClusters: 0,
-      imageEndOffset: 0,
-      messages: [],
-    };
-  }
-
-  /** Counts what everything in the file refers to. */
-  *countReferences(): Io<void> {
-    const { header, clusterSize } = this.#meta;
-    yield* this.countContents();
-    this.#refer(header.reftableOffset, header.reftableClusters * clusterSize);
-    this.#countRefcountBlocks();
-  }
-
-  /** Counts what everything but the refcount structure refers to. */
-  *countContents(): Io<void> {
-    const meta = this.#meta;
-    const { header, clusterSize } = meta;
-    this.#refer(0, clusterSize);
-    this.#refer(header.l1Offset, header.l1Size * 8);
-    yield* this.#countTree(meta.copyL1(), true);
-    for (const snapshot of meta.snapshots) {
-      if (snapshot.l1Offset % clusterSize !== 0) {
-        this.#corruption(
-          `ERROR snapshot ${snapshot.id} (${snapshot.name}) l1_offset=0x${hex(snapshot.l1Offset)}: L1 table is not cluster aligned; snapshot table entry corrupted`,
-        );
-        continue;
-      }
-      this.#refer(snapshot.l1Offset, snapshot.l1Size * 8);
-      yield* this.#countTree(yield* readL1(meta, snapshot), false);
-    }
-    this.#refer(header.snapshotsOffset, encodeSnapshots(meta.snapshots).length);
-    if (meta.encryption?.place) this.#refer(meta.encryption.place.offset, meta.encryption.place.length);
-    yield* this.#countBitmaps();
-  }
-
-  /** Clusters past the end of the file that what was counted, or a refcount table entry, names. */
-  placesPastEnd(): ReadonlySet<number> {
-    for (const offset of this.#meta.refcounts.blockOffsets()) this.#notePastEnd(offset, this.#meta.clusterSize);
-    return this.#pastEnd;
-  }
-
-  *#countBitmaps(): Io<void> {
-    const { bitmaps, clusterSize, storage } = this.#meta;
-    if (bitmaps.directory) this.#refer(bitmaps.directory.offset, bitmaps.directory.length);
-    for (const entry of bitmaps.entries) {
-      this.#refer(entry.tableOffset, entry.tableSize * 8);
-      try {
-        for (const place of yield* readBitmapTable(storage, entry, clusterSize)) if (place >= clusterSize) this.#refer(place, clusterSize);
-      } catch (error) {
-        this.#corruption(`ERROR: ${asDiskError(error, 'bitmap table').message}`);
-      }
-    }
-  }
-
-  /** Compares stored counts with references, repairing as allowed; counts that are missing altogether only with `missing`. False if the refcount structure itself is unsound. */
-  *compareCounts(fix: Fix): Io<boolean> {
-    const { refcounts, clusterSize } = this.#meta;
-    const { result } = this;
-    const clusters = Math.max(this.#fileClusters, this.references.end);
-    let highest = 0;
-    for (let cluster = 0; cluster < clusters; ) {
-      const index = Math.floor(cluster / refcounts.blockEntries);
-      const blockEnd = Math.min(clusters, (index + 1) * refcounts.blockEntries);
-      while (cluster < blockEnd) {
-        const counts = yield* this.#storedCounts(cluster, blockEnd - cluster);
-        highest = Math.max(highest, this.#lastUsed(cluster, counts));
-        yield* this.#compareRange(cluster, counts, fix);
-        // Of a block that cannot be read, nothing more is said.
-        cluster = counts.length > 0 ? cluster + counts.length : blockEnd;
-      }
-      this.#options.onProgress?.(cluster, clusters);
-    }
-    result.imageEndOffset = (highest + 1) * clusterSize;
-    return this.#structureSound;
-  }
-
-  /** The last of the clusters from `first` on that counts or references have; 0 if none is. */
-  #lastUsed(first: number, counts: Float64Array): number {
-    let cluster = first + counts.length - 1;
-    while (cluster >= first && counts[cluster - first] === 0 && (cluster >= this.references.end || this.references.get(cluster) === 0)) cluster--;
-    return cluster < first ? 0 : cluster;
-  }
-
-  /** Compares stored counts of the clusters from `first` on with references. */
-  *#compareRange(first: number, counts: Float64Array, fix: Fix): Io<void> {
-    for (let i = 0; ; i++) {
-      i += this.references.alike(first + i, counts, i);
-      if (i >= counts.length) return;
-      yield* this.#mismatch(first + i, { stored: counts[i] as number, references: this.references.get(first + i) }, fix);
-    }
-  }
-
-  /** Compares copied flags of the active tables with the stored counts. */
-  *compareFlags(repair: boolean): Io<void> {
-    const meta = this.#meta;
-    for (let i = 0; i < meta.l1Size; i++) {
-      const { offset, copied, high, low } = meta.l1(i);
-      if (offset === 0 || offset + meta.clusterSize > meta.storage.size) continue;
-      const [count] = yield* this.#countsOf(Math.floor(offset / meta.clusterSize), 1);
-      if (count === undefined) continue;
-      if ((count === 1) !== copied) {
-        this.#flag(`OFLAG_COPIED L2 cluster: l1_index=${i} l1_entry=${hex64(high, low)} refcount=${count}`, repair);
-        if (repair) meta.setL1Copied(i, count === 1);
-      }
-      yield* this.#compareTableFlags(i, repair);
-    }
-    if (repair) yield* meta.flush();
-  }
-
-  *#compareTableFlags(l1Index: number, repair: boolean): Io<void> {
-    const meta = this.#meta;
-    const { shape, l2Entries: end, clusterSize } = meta;
-    const table = yield* this.#readTable(meta.l1Offset(l1Index));
-    for (let index = 0; index < end; ) {
-      const next = index + shape.run(table.data, { index, end, clusterSize });
-      if (!shape.compressed(table.data, index) && shape.placed(table.data, index))
-        for (let at = index; at < next; ) at += yield* this.#compareFlagsOfRun(table, at, next - at, repair);
-      index = next;
-    }
-  }
-
-  /** The same for entries of a run; returns how many it has compared. */
-  *#compareFlagsOfRun({ data, resident }: LookedAt, index: number, length: number, repair: boolean): Io<number> {
-    const { shape, external, clusterSize, l2 } = this.#meta;
-    const copied = shape.copied(data, index);
-    const first = Math.floor(shape.offset(data, index) / clusterSize);
-    // What is in an external data file is not counted, and never shared.
-    const counts = external ? new Float64Array(length).fill(1) : yield* this.#countsOf(first, length);
-    for (let i = 0; i < counts.length; i++) {
-      const count = counts[i] as number;
-      if ((count === 1) === copied) continue;
-      const mend = repair && resident !== undefined;
-      const high = shape.high(data, index + i);
-      this.#flag(`OFLAG_COPIED data cluster: l2_entry=${hex64(high, shape.low(data, index + i))} refcount=${count}`, mend);
-      if (!mend) continue;
-      const at = (index + i) * shape.bytes;
-      data.setUint32(at, (count === 1 ? high | COPIED_HIGH : high & ~COPIED_HIGH) >>> 0);
-      l2.touch(resident, at, at + shape.bytes);
-    }
-    return counts.length || 1;
-  }
-
-  /** An L2 table for looking at; as QEMU does, one that is off its cluster too, but that is not kept. */
-  *#readTable(offset: number): Io<LookedAt> {
-    const { l2, storage, clusterSize } = this.#meta;
-    if (offset % clusterSize !== 0 && offset + clusterSize <= storage.size) return { data: view(yield* readBytes(storage, offset, clusterSize)) };
-    const resident = l2.get(offset) ?? (yield* l2.load(offset));
-    return { data: resident.data, resident };
-  }
-
-  /** The stored counts of clusters from `first` on, at most `most`; none if the block cannot be read, which was said already. */
-  *#countsOf(first: number, most: number): Io<Float64Array> {
-    try {
-      return yield* this.#countsFrom(first, most);
-    } catch {
-      return new Float64Array(0);
-    }
-  }
-
-  *#countTree(l1: Uint8Array, active: boolean): Io<void> {
-    const meta = this.#meta;
-    const entries = view(l1);
-    for (let i = 0; i < l1.length / 8; i++) {
-      const high = entries.getUint32(i * 8);
-      const low = entries.getUint32(i * 8 + 4);
-      if (high === 0 && low === 0) continue;
-      if (l1Reserved(high, low)) this.#corruption(`ERROR found L1 entry with reserved bits set: ${hex64(high, low)}`);
-      const offset = entryOffset(high, low);
-      if (offset === 0) continue;
-      this.#refer(offset, meta.clusterSize);
-      if (offset % meta.clusterSize !== 0) this.#corruption(`ERROR l2_offset=${hex(offset)}: Table is not cluster aligned; L1 entry corrupted`);
-      try {
-        const table = yield* this.#readTable(offset);
-        this.#countTable(table, active);
-      } catch (error) {
-        this.result.checkErrors++;
-        this.say(`ERROR: ${asDiskError(error, 'L2 table').message}`);
-      }
-    }
-  }
-
-  #countTable(table: LookedAt, active: boolean): void {
-    const { shape, l2Entries: end, clusterSize } = this.#meta;
-    /** Where the cluster that was counted last ends, if the next one that is counted should begin there. */
-    let next = 0;
-    for (let index = 0; index < end; ) {
-      const length = shape.run(table.data, { index, end, clusterSize });
-      if (shape.compressed(table.data, index)) this.#countCompressed(table.data, index, active);
-      else if (!shape.empty(table.data, index)) {
-        // Nothing has to be said of any of them, or something of each.
-        const together = this.#sound(table.data, index) ? length : 1;
-        for (let i = 0; i < length; i += together) next = this.#countRun(table, { index: index + i, length: together }, active, next);
-      }
-      index += length;
-    }
-  }
-
-  /** An entry that is as the specification has it. */
-  #sound(table: DataView, index: number): boolean {
-    const { shape, header, clusterSize } = this.#meta;
-    return !l2Reserved(shape.high(table, index), shape.low(table, index), header.version) && !shape.fault(table, index, clusterSize);
-  }
-
-  /** Counts the clusters of entries that go on as the first begins: of several that are sound, or of one. Returns where the last ends. */
-  #countRun({ data: table, resident }: LookedAt, { index, length }: { index: number; length: number }, active: boolean, next: number): number {
-    const meta = this.#meta;
-    const { shape, clusterSize } = meta;
-    const high = shape.high(table, index);
-    const low = shape.low(table, index);
-    if (l2Reserved(high, low, meta.header.version)) this.#corruption(`ERROR found l2 entry with reserved bits set: ${hex64(high, low)}`);
-    const offset = entryOffset(high, low);
-    const contradicts = shape.contradicts(table, index);
-    if (!shape.placed(table, index)) {
-      if (contradicts) this.#corruption('ERROR: Unallocated cluster has non-zero subcluster allocation map');
-      return next;
-    }
-    if (contradicts) this.#corruption(`ERROR offset=${hex(offset)}: Allocated cluster has corrupted subcluster allocation bitmap`);
-    if (offset % clusterSize !== 0) {
-      const empty = shape.allocated(table, index) === 0;
-      const mend = empty && resident !== undefined && this.#options.repair === 'all';
-      const what = `offset=${hex(offset)}: ${empty ? 'Preallocated' : 'Data'} cluster is not properly aligned; L2 entry corrupted.`;
-      this.#flag(what, mend);
-      if (mend) {
-        shape.put(table, index, { offset: 0, copied: false, allocated: 0, zero: shape.zero(table, index) });
-        meta.l2.touch(resident, index * shape.bytes, (index + 1) * shape.bytes);
-        return next;
-      }
-    }
-    if (!meta.external) this.#referEach(offset, length);
-    if (!active) return next;
-    this.result.allocatedClusters += length;
-    if (next !== 0 && offset !== next) this.result.fragmentedClusters++;
-    return offset + length * clusterSize;
-  }
-
-  #countCompressed(table: DataView, index: number, active: boolean): void {
-    const { shape, clusterBits } = this.#meta;
-    const { hostOffset, length } = shape.compressedAt(table, index, clusterBits);
-    if (shape.copied(table, index)) this.#corruption(`ERROR: coffset=0x${hex(hostOffset)}: copied flag must never be set for compressed clusters`);
-    if (this.#meta.external) {
-      const entry = hex64(shape.high(table, index), shape.low(table, index));
-      this.#corruption(`ERROR compressed cluster ${index} with data file, entry=0x${entry}`);
-      return;
-    }
-    if (shape.marked(table, index)) {
-      const entry = hex64(shape.high(table, index), shape.low(table, index));
-      this.#corruption(`ERROR compressed cluster ${index} with non-zero subcluster allocation bitmap, entry=0x${entry}`);
-      return;
-    }
-    if (active) {
-      this.result.allocatedClusters++;
-      this.result.compressedClusters++;
-      this.result.fragmentedClusters++;
-    }
-    this.#refer(hostOffset, length);
-  }
-
-  #countRefcountBlocks(): void {
-    const { refcounts, clusterSize } = this.#meta;
-    for (const i of refcounts.entriesInUse()) {
-      const { offset, reserved } = refcounts.rawBlockOffset(i);
-      const unsound = (message: string) => {
-        this.#corruption(message);
-        this.#structureSound = false;
-      };
-      if (reserved) unsound(`ERROR refcount table entry ${i} has reserved bits set`);
-      else if (offset % clusterSize !== 0) unsound(`ERROR refcount block ${i} is not cluster aligned; refcount table entry corrupted`);
-      else if (offset / clusterSize >= this.#fileClusters) unsound(`ERROR refcount block ${i} is outside image`);
-      else {
-        this.#refer(offset, clusterSize);
-        const count = this.references.get(offset / clusterSize);
-        if (count !== 1) unsound(`ERROR refcount block ${i} refcount=${count}`);
-      }
-    }
-  }
-
-  /** One reference to every cluster that a range touches. */
-  #refer(offset: number, length: number): void {
-    if (length === 0) return;
-    const { clusterSize, storage } = this.#meta;
-    // The file's last cluster may be cut off, so less than a cluster may lie past the end.
-    if (offset + length - storage.size >= clusterSize) {
-      this.#corruption(
-        `ERROR: counting reference for region exceeding the end of the file by one cluster or more: offset 0x${hex(offset)} size 0x${hex(length)}`,
-      );
-      this.#notePastEnd(offset, length);
-      return;
-    }
-    const last = Math.floor((offset + length - 1) / clusterSize);
-    const first = Math.floor(offset / clusterSize);
-    this.references.addRange(first, last + 1 - first);
-  }
-
-  /** The same for clusters one by one, so that each that lies past the end is told of. */
-  #referEach(offset: number, clusters: number): void {
-    const { clusterSize, storage } = this.#meta;
-    if (offset + clusters * clusterSize <= storage.size) this.#refer(offset, clusters * clusterSize);
-    else for (let i = 0; i < clusters; i++) this.#refer(offset + i * clusterSize, clusterSize);
-  }
-
-  #notePastEnd(offset: number, length: number): void {
-    const { clusterSize } = this.#meta;
-    const end = Math.min(Math.ceil((offset + length) / clusterSize), this.#fileClusters + MAX_NOTED);
-    for (let cluster = Math.max(this.#fileClusters, Math.floor(offset / clusterSize)); cluster < end; cluster++) this.#pastEnd.add(cluster);
-  }
-
-  /** The stored counts of clusters from `first` on, some of the `rest` that its refcount block counts. None if that cannot be read. */
-  *#storedCounts(first: number, rest: number): Io<Float64Array> {
-    try {
-      return yield* this.#countsFrom(first, Math.min(rest, MOST_COUNTS));
-    } catch (error) {
-      // One finding for each cluster, as QEMU has it, but one line.
-      this.result.checkErrors += rest;
-      this.say(`Can't get refcount for cluster ${first}: ${asDiskError(error, 'refcount block').message}`);
-      return new Float64Array(0);
-    }
-  }
-
-  /** The stored counts of clusters from `first` on, as far as its refcount block goes, at most `most`. */
-  #countsFrom(first: number, most: number): Io<Float64Array> {
-    const { refcounts } = this.#meta;
-    const from = first % refcounts.blockEntries;
-    return refcounts.countsOf((first - from) / refcounts.blockEntries, most, from);
-  }
-
-  *#mismatch(cluster: number, { stored, references }: { stored: number; references: number }, fix: Fix): Io<void> {
-    const { result } = this;
-    const low = stored < references;
-    // As in QEMU: where one count is missing, the others are no longer believed.
-    if (stored === 0) this.#structureSound = false;
-    const repair =
-      (stored > 0 || fix.missing === true) && (low ? fix.errors : fix.leaks) && references <= maxRefcount(this.#meta.header.refcountOrder);
-    this.say(`${repair ? 'Repairing' : low ? 'ERROR' : 'Leaked'} cluster ${cluster} refcount=${stored} reference=${references}`);
-    if (repair) {
-      yield* this.#meta.refcounts.repair(cluster, references, this.#fileClusters);
-      if (low) result.corruptionsFixed++;
-      else result.leaksFixed++;
-    } else if (low) result.corruptions++;
-    else result.leaks++;
-  }
-
-  #flag(message: string, repair: boolean): void {
-    this.say(`${repair ? 'Repairing' : 'ERROR'} ${message}`);
-    if (repair) this.result.corruptionsFixed++;
-    else this.result.corruptions++;
-  }
-
-  #corruption(message: string): void {
-    this.result.corruptions++;
-    this.say(message);
-  }
-
-  /** A line for the result and for whoever listens. */
-  say(message: string): void {
-    this.#options.onMessage?.(message);
-    if (this.result.messages.length < MAX_MESSAGES) this.result.messages.push(message);
-  }
-}
-
-const hex = (value: number): string => value.toString(16);
-
-const hex64 = (high: number, low: number): string => (high === 0 ? hex(low) : hex(high) + low.toString(16).padStart(8, '0'));

@@ -1,17 +1,24 @@
-/** Reading the header and the snapshot table, with bounds on what a file may make of them, and what is kept of the latter and of bitmaps. */
+/**
+ * Reading the header and the refcount table, with bounds on what a file may make of them, and what is kept of the snapshot table and of bitmaps.
+ * Opening takes the header and the L1 table only: what is wrong with the refcount table keeps an image from being written, not from being read.
+ */
+import { roundUp } from '../../base/bytes.ts';
 import { corrupt, DiskError } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
 import { readBytes, type Storage } from '../../storage/storage.ts';
 import type { SnapshotInfo } from '../driver.ts';
-import { FORMAT, type Header, MAX_L1_BYTES, parseHeader } from './layout.ts';
+import { FIELD, FORMAT, type Header, MAX_REFTABLE_BYTES, parseHeader } from './layout.ts';
 import type { BitmapDirectory, BitmapEntry } from './layout-bitmaps.ts';
-import { MAX_SNAPSHOT_TABLE_BYTES, parseSnapshot, type SnapshotEntry } from './layout-tables.ts';
+import type { SnapshotEntry, SnapshotTable } from './layout-snapshots.ts';
 
 /** The bitmap directory in force, and what is in it; none without bitmaps. */
 export interface FileBitmaps {
   readonly directory: BitmapDirectory | undefined;
   readonly entries: readonly BitmapEntry[];
 }
+
+/** The snapshot table of an image without snapshots. */
+export const NO_SNAPSHOTS: SnapshotTable = { entries: [], faults: [], length: 0, mended: [], incomplete: false };
 
 export const NO_BITMAPS: FileBitmaps = { directory: undefined, entries: [] };
 
@@ -28,23 +35,17 @@ export function* readHeader(storage: Storage, fileSize = storage.size): Io<Heade
 export const noBitmap = (name: string): DiskError =>
   new DiskError('not-found', `${FORMAT}: Dirty bitmap '${name}' not found`, { format: FORMAT, field: 'bitmap' });
 
-/** The snapshots that a header names. */
-export function* readSnapshots(storage: Storage, header: Header): Io<SnapshotEntry[]> {
-  const entries: SnapshotEntry[] = [];
-  const field = 'snapshot_table';
-  let bytes = new Uint8Array();
-  for (let at = 0; entries.length < header.snapshotCount; ) {
-    // The table's length is known only from its entries, which are at most 1 KiB of extra data and two 64 KiB names each.
-    if (at + 256 * 1024 > bytes.length) {
-      const length = Math.min(bytes.length + 1024 * 1024, storage.size - header.snapshotsOffset, MAX_SNAPSHOT_TABLE_BYTES);
-      if (length > bytes.length) bytes = (yield* readBytes(storage, header.snapshotsOffset, length)) as Uint8Array<ArrayBuffer>;
-    }
-    const { entry, next } = parseSnapshot(bytes, at);
-    if (entry.l1Size * 8 > MAX_L1_BYTES) throw corrupt(FORMAT, `l1_size of snapshot ${JSON.stringify(entry.name)} is ${entry.l1Size}`, { field });
-    entries.push(entry);
-    at = next;
-  }
-  return entries;
+/** What keeps the refcount table that a header names from being read, if anything. */
+export function reftableFault({ reftableOffset, reftableClusters, clusterBits }: Header, fileSize: number): DiskError | undefined {
+  const bad = (what: string) => corrupt(FORMAT, what, { field: 'refcount_table_offset', offset: FIELD.reftableOffset });
+  const length = reftableClusters * 2 ** clusterBits;
+  const place = `refcount_table_offset is 0x${reftableOffset.toString(16)}`;
+  if (reftableClusters === 0 || length > MAX_REFTABLE_BYTES)
+    return corrupt(FORMAT, `refcount_table_clusters is ${reftableClusters}`, { field: 'refcount_table_clusters', offset: FIELD.reftableClusters });
+  if (reftableOffset === 0) return bad('refcount_table_offset is 0');
+  if (reftableOffset % 2 ** clusterBits !== 0) return bad(`${place}, not on a cluster`);
+  if (reftableOffset + length > roundUp(fileSize, 2 ** clusterBits)) return bad(`${place}: the table ends past the end of the file`);
+  return undefined;
 }
 
 /** A snapshot as whoever opened the image sees it; `presentSize`: the disk's now, where the entry does not say its own. */

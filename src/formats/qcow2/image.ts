@@ -89,9 +89,15 @@ function refuseUnsupported(header: Header): void {
     throw unsupported(FORMAT, `unknown incompatible feature: ${header.unknownFeatures.join(', ')}`, { field: 'incompatible_features', offset: 72 });
 }
 
-/** What an image needs before its first write: sound refcounts, and no claims about what we do not maintain. */
+/** What an image needs before its first write: sound refcounts and snapshots, and no claims about what we do not maintain. */
 function* prepareForWriting(image: Qcow2Image, metadata: Metadata, onMessage?: (message: string) => void): Io<void> {
   const { header } = metadata;
+  const damage = metadata.damage();
+  if (damage)
+    throw corrupt(FORMAT, `${damage.message.replace(`${FORMAT}: `, '')}: open it read-only, or check and repair it`, {
+      ...(damage.field === undefined ? {} : { field: damage.field }),
+      ...(damage.offset === undefined ? {} : { offset: damage.offset }),
+    });
   if ((header.incompatible & INCOMPATIBLE.corrupt) !== 0)
     throw corrupt(FORMAT, 'the image is marked corrupt: open it read-only, or check and repair it', { field: 'incompatible_features', offset: 72 });
   yield* requireWhole(metadata);
@@ -221,7 +227,7 @@ export class Qcow2Image implements ImageDriver {
     const { clusterSize, shape } = meta;
     const l1Index = Math.floor(offset / meta.l2Coverage);
     const tableOffset = l1Index < meta.l1Size ? meta.l1Offset(l1Index) : 0;
-    if (tableOffset === 0) return { kind: 'backing', length: this.#emptyRun(l1Index, offset, length) };
+    if (tableOffset === 0) return meta.l1Fault(l1Index) ?? { kind: 'backing', length: this.#emptyRun(l1Index, offset, length) };
     const entries = meta.entriesAt(offset, l1Index, tableOffset);
     if (!entries) return undefined;
     const plain = this.#plainData(entries, offset, length);
@@ -410,7 +416,7 @@ export class Qcow2Image implements ImageDriver {
     const meta = this.#metadata;
     let next = l1Index + 1;
     const last = Math.ceil((offset + length) / meta.l2Coverage);
-    while (next < last && (next >= meta.l1Size || meta.l1Offset(next) === 0)) next++;
+    while (next < last && (next >= meta.l1Size || meta.l1Offset(next) === 0) && !meta.l1Fault(next)) next++;
     return Math.min(length, next * meta.l2Coverage - offset);
   }
 }

@@ -1,15 +1,8 @@
 /**
- * qcow2's tables on disk (docs/interop/qcow2 in QEMU's tree): L1 and L2 entries, refcount blocks, snapshot table. Pure: bytes in,
+ * qcow2's tables on disk (docs/interop/qcow2 in QEMU's tree): L1 and L2 entries, refcount blocks. Pure: bytes in,
  * values out. Entries are 64 bits, handled as two 32-bit words `high` and `low`, so that flags are tested without BigInt.
  */
-import { roundUp, setU64be, TWO_32, text, u64be, utf8, view } from '../../base/bytes.ts';
-import { corrupt } from '../../base/errors.ts';
-import { FORMAT } from './layout.ts';
-
-/** Bytes of extra data a snapshot may carry; QEMU's limit. */
-export const MAX_SNAPSHOT_EXTRA = 1024;
-/** QEMU refuses to read a snapshot table larger than this. */
-export const MAX_SNAPSHOT_TABLE_BYTES = 64 * 1024 * 1024;
+import { setU64be, TWO_32 } from '../../base/bytes.ts';
 
 /** Bit 63: exactly one reference, so writing in place is allowed. */
 export const COPIED_HIGH = 0x8000_0000;
@@ -114,98 +107,3 @@ export function setRefcount(block: DataView, index: number, order: number, value
 
 /** The largest refcount of a width; 64-bit counts stop at what a double counts exactly. */
 export const maxRefcount = (order: number): number => (order === 6 ? Number.MAX_SAFE_INTEGER : 2 ** (1 << order) - 1);
-
-/* Snapshot table. */
-
-/** A snapshot table entry; `extra` keeps the extra data as read, so that what we do not know survives a rewrite. */
-export interface SnapshotEntry {
-  readonly l1Offset: number;
-  readonly l1Size: number;
-  readonly id: string;
-  readonly name: string;
-  readonly dateSeconds: number;
-  readonly dateNanoseconds: number;
-  readonly vmClockNanoseconds: number;
-  readonly vmStateSize: number;
-  /** Absent in a version 2 table without extra data: the disk had its present size. */
-  readonly diskSize: number | undefined;
-  readonly icount: number | undefined;
-  readonly extra: Uint8Array;
-}
-
-/** The entry at `at`, and where the next one starts. `bytes` must hold the whole table as far as it goes. */
-export function parseSnapshot(bytes: Uint8Array, at: number): { entry: SnapshotEntry; next: number } {
-  const past = () => corrupt(FORMAT, 'the snapshot table ends in the middle of an entry', { field: 'snapshot_table', offset: at });
-  if (at + 40 > bytes.length) throw past();
-  const data = view(bytes);
-  const idLength = data.getUint16(at + 12);
-  const nameLength = data.getUint16(at + 14);
-  const extraLength = data.getUint32(at + 36);
-  if (extraLength > MAX_SNAPSHOT_EXTRA)
-    throw corrupt(FORMAT, `extra_data_size of a snapshot is ${extraLength}, above 1024`, { field: 'extra_data_size', offset: at + 36 });
-  const idAt = at + 40 + extraLength;
-  const end = idAt + idLength + nameLength;
-  if (end > bytes.length) throw past();
-  const has = (length: number) => extraLength >= length;
-  // All ones means "not recorded".
-  const noIcount = !has(24) || (data.getUint32(at + 56) === 0xffff_ffff && data.getUint32(at + 60) === 0xffff_ffff);
-  const entry: SnapshotEntry = {
-    l1Offset: u64be(data, at, 'snapshot l1_table_offset'),
-    l1Size: data.getUint32(at + 8),
-    id: text(bytes.subarray(idAt, idAt + idLength)),
-    name: text(bytes.subarray(idAt + idLength, end)),
-    dateSeconds: data.getUint32(at + 16),
-    dateNanoseconds: data.getUint32(at + 20),
-    vmClockNanoseconds: u64be(data, at + 24, 'snapshot vm_clock_nsec'),
-    vmStateSize: has(8) ? u64be(data, at + 40, 'snapshot vm_state_size') : data.getUint32(at + 32),
-    diskSize: has(16) ? u64be(data, at + 48, 'snapshot disk_size') : undefined,
-    icount: noIcount ? undefined : u64be(data, at + 56, 'snapshot icount'),
-    extra: bytes.slice(at + 40, idAt),
-  };
-  return { entry, next: roundUp(end, 8) };
-}
-
-/** The whole table; entries start at multiples of 8, nothing follows the last. */
-export function encodeSnapshots(entries: readonly SnapshotEntry[]): Uint8Array {
-  const parts = entries.map(encodeSnapshot);
-  const length = parts.reduce((sum, part) => roundUp(sum, 8) + part.length, 0);
-  const table = new Uint8Array(length);
-  let at = 0;
-  for (const part of parts) {
-    at = roundUp(at, 8);
-    table.set(part, at);
-    at += part.length;
-  }
-  return table;
-}
-
-function encodeSnapshot(entry: SnapshotEntry): Uint8Array {
-  const id = utf8(entry.id);
-  const name = utf8(entry.name);
-  const bytes = new Uint8Array(40 + entry.extra.length + id.length + name.length);
-  const data = view(bytes);
-  setU64be(data, 0, entry.l1Offset);
-  data.setUint32(8, entry.l1Size);
-  data.setUint16(12, id.length);
-  data.setUint16(14, name.length);
-  data.setUint32(16, entry.dateSeconds);
-  data.setUint32(20, entry.dateNanoseconds);
-  setU64be(data, 24, entry.vmClockNanoseconds);
-  // The 32-bit field is 0 where the size does not fit; the extra data has it whole.
-  data.setUint32(32, entry.vmStateSize >= TWO_32 ? 0 : entry.vmStateSize);
-  data.setUint32(36, entry.extra.length);
-  bytes.set(entry.extra, 40);
-  bytes.set(id, 40 + entry.extra.length);
-  bytes.set(name, 40 + entry.extra.length + id.length);
-  return bytes;
-}
-
-/** Extra data as QEMU 7.2 writes it: 64-bit VM state size, disk size, instruction count. */
-export function encodeSnapshotExtra(vmStateSize: number, diskSize: number, icount = 0): Uint8Array {
-  const extra = new Uint8Array(24);
-  const data = view(extra);
-  setU64be(data, 0, vmStateSize);
-  setU64be(data, 8, diskSize);
-  setU64be(data, 16, icount);
-  return extra;
-}

@@ -1,7 +1,6 @@
 /** Where an image keeps its metadata, for the allocation map. Snapshots' L2 tables are left out: reading them all would not be cheap. */
 import type { Io } from '../../base/io.ts';
 import type { MetadataExtent } from '../driver.ts';
-import { encodeSnapshots } from './layout-tables.ts';
 import type { Metadata } from './metadata.ts';
 
 /** Lists tables in memory order; waits for nothing. */
@@ -16,7 +15,7 @@ export function* listMetadata(meta: Metadata): Io<MetadataExtent[]> {
   add('L1 table', header.l1Offset, header.l1Size * 8);
   for (let i = 0; i < meta.l1Size; i++) add('L2 table', meta.l1Offset(i), clusterSize);
   if (meta.encryption?.place) add('encryption header', meta.encryption.place.offset, meta.encryption.place.length);
-  add('snapshot table', header.snapshotsOffset, encodeSnapshots(meta.snapshots).length);
+  add('snapshot table', header.snapshotsOffset, meta.snapshotTable.length);
   for (const snapshot of meta.snapshots) add('snapshot L1 table', snapshot.l1Offset, snapshot.l1Size * 8);
   const { directory, entries } = meta.bitmaps;
   if (directory) add('bitmap directory', directory.offset, directory.length);

@@ -25,7 +25,7 @@ import { SECTOR } from '../../base/units.ts';
 import { readBytes, type Storage } from '../../storage/storage.ts';
 import type { Encryption } from './encryption.ts';
 import { fatal, isFatal } from './fatal.ts';
-import { type FileBitmaps, NO_BITMAPS, readSnapshots } from './file-tables.ts';
+import { type FileBitmaps, NO_BITMAPS, NO_SNAPSHOTS, reftableFault } from './file-tables.ts';
 import {
   AUTOCLEAR,
   COMPATIBLE,
@@ -41,7 +41,9 @@ import {
   type SwitchFields,
 } from './layout.ts';
 import { EntryShape } from './layout-l2.ts';
-import { COPIED_HIGH, encodeSnapshots, entryOffset, putEntry, type SnapshotEntry } from './layout-tables.ts';
+import type { SnapshotEntry, SnapshotTable } from './layout-snapshots.ts';
+import { COPIED_HIGH, entryOffset, putEntry } from './layout-tables.ts';
+import { theRest } from './loading.ts';
 import { OverlapMap } from './overlap.ts';
 import { Refcounts } from './refcounts.ts';
 import type { RuntimeOptions } from './runtime.ts';
@@ -56,10 +58,19 @@ interface ImageFiles {
   readonly data?: Storage;
 }
 
+/** Bytes of the L1 table, zeros past the end of the file. */
+function* readL1(storage: Storage, { l1Offset, l1Size }: Header): Io<Uint8Array> {
+  const l1 = new Uint8Array(l1Size * 8);
+  yield* storage.read(l1Offset, l1.subarray(0, Math.max(0, Math.min(l1.length, storage.size - l1Offset))));
+  return l1;
+}
+
 interface Tables {
   readonly l1: Uint8Array;
   readonly reftable: Uint8Array;
-  readonly snapshots: readonly SnapshotEntry[];
+  /** Why the refcount table cannot be read, if it cannot; `reftable` is empty then. */
+  readonly reftableFault?: DiskError;
+  readonly snapshots: SnapshotTable;
   readonly bitmaps: FileBitmaps;
 }
 
@@ -85,7 +96,9 @@ export class Metadata {
   /** Held while tables change or are read in; a look-up in a resident table does without. */
   readonly lock = new Mutex();
   header: Header;
-  snapshots: readonly SnapshotEntry[];
+  snapshotTable: SnapshotTable;
+  /** Why there is no refcount table to be read, if there is none: nothing is known to be free, so nothing can be written. */
+  reftableFault: DiskError | undefined;
   /** The bitmaps in the file; see bitmaps.ts. */
   bitmaps: FileBitmaps;
   /** Open for writing: a fatal inconsistency is marked in the header, unless the image is open for repair. */
@@ -101,6 +114,8 @@ export class Metadata {
   /** Where the new clusters handed out so far end. */
   #handedOut = 0;
   #l1: DataView;
+  /** Entries of the L1 table that lie in the file. */
+  #l1Known: number;
   readonly #l1Dirty = new Set<number>();
   /** Made when first needed and after every switch of tables. */
   #overlaps: OverlapMap | undefined;
@@ -122,7 +137,9 @@ export class Metadata {
     this.l2Entries = this.clusterSize / this.shape.bytes;
     this.l2Coverage = this.l2Entries * this.clusterSize;
     this.#l1 = view(tables.l1);
-    this.snapshots = tables.snapshots;
+    this.#l1Known = Math.max(0, Math.min(header.l1Size, Math.floor((storage.size - header.l1Offset) / 8)));
+    this.snapshotTable = tables.snapshots;
+    this.reftableFault = tables.reftableFault;
     this.bitmaps = tables.bitmaps;
     this.debug = storage.debugEvent;
     this.l2 = new TableCache(storage, { tableSize: this.clusterSize, what: 'L2 table', budget: runtime.l2CacheBytes ?? L2_CACHE_BYTES });
@@ -145,13 +162,20 @@ export class Metadata {
   static *load(files: ImageFiles, header: Header, runtime: RuntimeOptions = {}): Io<Metadata> {
     const { storage } = files;
     if (storage.debugEvent) yield* storage.debugEvent('reftable_load');
+    const damage = reftableFault(header, storage.size);
     const tables = {
-      l1: yield* readBytes(storage, header.l1Offset, header.l1Size * 8),
-      reftable: yield* readBytes(storage, header.reftableOffset, header.reftableClusters * 2 ** header.clusterBits),
-      snapshots: yield* readSnapshots(storage, header),
+      l1: yield* readL1(storage, header),
+      reftable: yield* readBytes(storage, header.reftableOffset, damage ? 0 : header.reftableClusters * 2 ** header.clusterBits),
+      ...(damage ? { reftableFault: damage } : {}),
+      snapshots: header.snapshotCount === 0 ? NO_SNAPSHOTS : yield* (yield* theRest()).readSnapshots(storage, header),
       bitmaps: NO_BITMAPS,
     };
     return new Metadata(files, header, tables, runtime);
+  }
+
+  /** The snapshots, as far as their table can be read. */
+  get snapshots(): readonly SnapshotEntry[] {
+    return this.snapshotTable.entries;
   }
 
   get l1Size(): number {
@@ -174,7 +198,7 @@ export class Metadata {
   viewOf({ size, l1, l1Offset }: { size: number; l1: Uint8Array; l1Offset: number }): Metadata {
     const incompatible = this.header.incompatible & ~INCOMPATIBLE.dirty;
     const header = { ...this.header, incompatible, size, l1Offset, l1Size: l1.length / 8, snapshotCount: 0, snapshotsOffset: 0 };
-    const tables = { l1, reftable: this.refcounts.copyReftable(), snapshots: [], bitmaps: this.bitmaps };
+    const tables = { l1, reftable: this.refcounts.copyReftable(), snapshots: NO_SNAPSHOTS, bitmaps: this.bitmaps };
     const view = new Metadata(this, header, tables, this.#runtime);
     view.encryption = this.encryption;
     return view;
@@ -187,6 +211,18 @@ export class Metadata {
     return this.encryption ? this.encryption.over(this.data, guestOffset, hostOffset) : this.data;
   }
 
+  /**
+   * What must not be believed before something is written: without a sound refcount table what is in use may be taken for free, and what an
+   * unreadable snapshot table leads to is nobody's. A check with repair mends both.
+   */
+  damage(): DiskError | undefined {
+    const fault = this.snapshotTable.faults.find(({ harmless }) => !harmless);
+    const lost = this.l1Fault(this.#l1Known) ?? this.reftableFault;
+    if (lost) return lost;
+    if (fault) return corrupt(FORMAT, fault.found.replace('ERROR ', ''), { field: 'snapshot_table', offset: this.header.snapshotsOffset });
+    return this.refcounts.damage();
+  }
+
   /** Where metadata is. Throws `corrupt` if tables lie over one another: then nothing may be written. */
   overlaps(): OverlapMap {
     if (this.#overlaps) return this.#overlaps;
@@ -197,7 +233,7 @@ export class Metadata {
     map.add('L1 table', header.l1Offset, header.l1Size * 8);
     const { encryption } = this;
     if (encryption?.place) map.add('encryption header', encryption.place.offset, encryption.place.length);
-    map.add('snapshot table', header.snapshotsOffset, encodeSnapshots(this.snapshots).length);
+    map.add('snapshot table', header.snapshotsOffset, this.snapshotTable.length);
     for (const snapshot of this.snapshots) map.add('snapshot L1 table', snapshot.l1Offset, snapshot.l1Size * 8);
     const { directory, entries } = this.bitmaps;
     if (directory) map.add('bitmap directory', directory.offset, directory.length);
@@ -268,6 +304,21 @@ export class Metadata {
     const incompatible = this.header.incompatible | INCOMPATIBLE.corrupt;
     this.onDamage?.(`qcow2: Marking image as corrupt: ${error.message.replace('qcow2: ', '')}; further corruption events will be suppressed`);
     if (this.header.version >= 3) yield* this.setFeatures({ incompatible });
+  }
+
+  /** Entries of the L1 table that could be read: all, unless the file was cut off in it. */
+  get l1Known(): number {
+    return this.#l1Known;
+  }
+
+  /** The error of an L1 entry that lies past the end of the file: what it names is lost, and so is what the guest has there. */
+  l1Fault(index: number): DiskError | undefined {
+    if (index < this.#l1Known || index >= this.l1Size) return undefined;
+    const { l1Offset } = this.header;
+    return corrupt(FORMAT, `entry ${index} of the L1 table at 0x${l1Offset.toString(16)} lies past the end of the file, which has been cut off`, {
+      field: 'l1_table_offset',
+      offset: l1Offset + index * 8,
+    });
   }
 
   /** Just the offset, for the read path. */
@@ -405,7 +456,7 @@ export class Metadata {
    * Switches to new tables. Everything they need was written; nothing is changed in memory but not in the file. In memory the
    * change is complete when this returns; the clusters of replaced tables are the caller's to free.
    */
-  *switchTo(change: Partial<SwitchFields>, tables: { l1?: Uint8Array; reftable?: Uint8Array; snapshots?: readonly SnapshotEntry[] }): Io<void> {
+  *switchTo(change: Partial<SwitchFields>, tables: { l1?: Uint8Array; reftable?: Uint8Array; snapshots?: SnapshotTable }): Io<void> {
     assert(this.#l1Dirty.size === 0 && !this.l2.hasDirtyLinked, 'tables are switched while others wait to be written');
     // A flush, not a barrier: a storage that buffers runs out of space here, where everything can still be taken back.
     yield* this.storage.flush();
@@ -413,10 +464,12 @@ export class Metadata {
     this.#overlaps = undefined;
     if (tables.l1) {
       this.#l1 = view(tables.l1);
+      this.#l1Known = this.l1Size;
       this.l2.clear();
     }
+    if (tables.reftable) this.reftableFault = undefined;
     if (tables.reftable) this.refcounts.adopt(tables.reftable, this.header.reftableOffset);
-    if (tables.snapshots) this.snapshots = tables.snapshots;
+    if (tables.snapshots) this.snapshotTable = tables.snapshots;
   }
 
   /** Sets the feature words; durable when it returns. */
@@ -452,6 +505,7 @@ export class Metadata {
     patchFixedHeader(sector.subarray(0, Math.min(header.headerLength, SECTOR)), header);
     yield* this.putFirstSector(sector, header);
     this.#overlaps = undefined;
+    this.reftableFault = undefined;
     this.refcounts.renew(reftable, change);
   }
 

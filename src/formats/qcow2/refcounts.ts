@@ -106,6 +106,18 @@ export class Refcounts {
     return { offset: this.#blockOffset(index), reserved: (low & 0x1ff) !== 0 };
   }
 
+  /** What is wrong with the refcount table's entries, if anything: a block that is off its cluster or past the end of the file. */
+  damage(): DiskError | undefined {
+    for (const index of this.entriesInUse()) {
+      const { offset, reserved } = this.rawBlockOffset(index);
+      const past = offset + this.#clusterSize > this.#storage.size;
+      if (!reserved && !past && offset % this.#clusterSize === 0) continue;
+      const wrong = reserved ? 'has reserved bits set' : past ? 'ends past the end of the file' : 'is not on a cluster';
+      return corrupt(FORMAT, `refcount block ${index} at 0x${offset.toString(16)} ${wrong}`, { field: 'refcount_table', offset });
+    }
+    return undefined;
+  }
+
   /** Host offsets of all refcount blocks. */
   *blockOffsets(): Generator<number> {
     for (const index of this.entriesInUse()) {
@@ -173,6 +185,26 @@ export class Refcounts {
     this.#freeIndex = Math.max(this.#freeIndex, end);
     while (!(yield* this.loadBlock(index))) yield* this.#makeBlock(clusterIndex);
     this.#set((yield* this.loadBlock(index)) as Table, clusterIndex, count);
+  }
+
+  /**
+   * Sets the counts of clusters from `first` on, past the end of the file, to 0 but for those that are `kept`; returns how many were not. Otherwise
+   * a new cluster would come to lie behind them, and the file would have to be that long. Nothing may refer to them.
+   */
+  *clearFrom(first: number, kept: ReadonlySet<number>): Io<number> {
+    let cleared = 0;
+    for (const index of [...this.entriesInUse()]) {
+      const start = index * this.blockEntries;
+      if (start + this.blockEntries <= first) continue;
+      const block = yield* this.loadBlock(index);
+      for (let cluster = Math.max(first, start); block && cluster < start + this.blockEntries; cluster++) {
+        if (getRefcount(block.data, cluster - start, this.#order) === 0 || kept.has(cluster)) continue;
+        this.#set(block, cluster, 0);
+        cleared++;
+      }
+    }
+    if (cleared > 0) this.#freeIndex = Math.min(this.#freeIndex, first);
+    return cleared;
   }
 
   /** Takes `count` contiguous free clusters and returns their host offset. Nothing durable counts them before the next flush. */

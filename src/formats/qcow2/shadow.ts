@@ -13,7 +13,8 @@ import type { Io } from '../../base/io.ts';
 import { readBytes } from '../../storage/storage.ts';
 import { fatal } from './fatal.ts';
 import { FORMAT, type SwitchFields } from './layout.ts';
-import { entryOffset, getRefcount, type SnapshotEntry, setRefcount } from './layout-tables.ts';
+import type { SnapshotTable } from './layout-snapshots.ts';
+import { entryOffset, getRefcount, setRefcount } from './layout-tables.ts';
 import type { Metadata } from './metadata.ts';
 import type { Table } from './tables.ts';
 
@@ -110,7 +111,7 @@ export class Shadow {
   }
 
   /** Writes the new refcount blocks and table, switches, and frees what was replaced. */
-  *commit(change: Partial<SwitchFields>, tables: { l1?: Uint8Array; snapshots?: readonly SnapshotEntry[] }): Io<void> {
+  *commit(change: Partial<SwitchFields>, tables: { l1?: Uint8Array; snapshots?: SnapshotTable }): Io<void> {
     const meta = this.#meta;
     const counted = this.#deltas.size > 0 ? yield* this.#placeRefcounts() : undefined;
     // `switchOver` writes raised counts in blocks that stay: those of the new tables, where they lie.

@@ -3,13 +3,14 @@
  * the active tables lose their copied flags, so that the next write goes elsewhere. Every change is one switch (shadow.ts has the
  * crash argument): a cut leaves the snapshot table, the active tables and the counts all as before or all as after.
  */
-import { view } from '../../base/bytes.ts';
+import { utf8, view } from '../../base/bytes.ts';
 import { corrupt, DiskError, unsupported } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
 import type { DirtyRuns, ImageDriver, MachineMoment, SnapshotDriver, SnapshotInfo } from '../driver.ts';
 import { snapshotInfo } from './file-tables.ts';
 import { FORMAT, l1EntriesFor, MAX_SNAPSHOTS } from './layout.ts';
-import { COPIED_HIGH, encodeSnapshotExtra, encodeSnapshots, entryOffset, putEntry, type SnapshotEntry } from './layout-tables.ts';
+import { encodeSnapshotExtra, encodeSnapshots, nextId, type SnapshotEntry, soundSnapshots } from './layout-snapshots.ts';
+import { COPIED_HIGH, entryOffset, putEntry } from './layout-tables.ts';
 import type { Metadata } from './metadata.ts';
 import { readL1, Shadow } from './shadow.ts';
 import { SnapshotChanges } from './snapshot-changes.ts';
@@ -49,7 +50,7 @@ export class Qcow2Snapshots implements Required<Omit<SnapshotDriver, 'list'>> {
       const entry: SnapshotEntry = {
         l1Offset: l1.length > 0 ? yield* shadow.place(stored) : 0,
         l1Size: meta.l1Size,
-        id: String(1 + meta.snapshots.reduce((most, { id }) => Math.max(most, Number.parseInt(id, 10) || 0), 0)),
+        id: nextId(meta.snapshots),
         name,
         dateSeconds: Math.floor(milliseconds / 1000),
         dateNanoseconds: (milliseconds % 1000) * 1_000_000,
@@ -96,7 +97,7 @@ export class Qcow2Snapshots implements Required<Omit<SnapshotDriver, 'list'>> {
     const entry = this.#entry(id);
     requireName(name);
     yield* this.#change(function* (shadow) {
-      const snapshots = meta.snapshots.map((other) => (other === entry ? { ...entry, name } : other));
+      const snapshots = meta.snapshots.map((other) => (other === entry ? renamed(entry, name) : other));
       yield* switchTables(meta, shadow, { l1: meta.copyL1(), snapshots });
     });
   }
@@ -129,6 +130,13 @@ export class Qcow2Snapshots implements Required<Omit<SnapshotDriver, 'list'>> {
     return yield* meta.guarded(() => meta.lock.run(() => changeAtOnce(meta, body)));
   }
 }
+
+/** The entry with another name; an id that is no UTF-8 stays as it is. */
+const renamed = (entry: SnapshotEntry, name: string): SnapshotEntry => ({
+  ...entry,
+  name,
+  ...(entry.bytes ? { bytes: { id: entry.bytes.id, name: utf8(name) } } : {}),
+});
 
 function requireName(name: string): void {
   if (new TextEncoder().encode(name).length > NAME_LIMIT)
@@ -207,9 +215,9 @@ export function* switchTables(meta: Metadata, shadow: Shadow, to: { l1: Uint8Arr
   let snapshotFields = {};
   if (to.snapshots) {
     const bytes = encodeSnapshots(to.snapshots);
-    shadow.replace(header.snapshotsOffset, encodeSnapshots(meta.snapshots).length);
+    shadow.replace(header.snapshotsOffset, meta.snapshotTable.length);
     snapshotFields = { snapshotCount: to.snapshots.length, snapshotsOffset: bytes.length > 0 ? yield* shadow.place(bytes) : 0 };
   }
   const change = { l1Offset, l1Size: to.l1.length / 8, size: to.size ?? header.size, ...snapshotFields };
-  yield* shadow.commit(change, { l1: to.l1, ...(to.snapshots ? { snapshots: to.snapshots } : {}) });
+  yield* shadow.commit(change, { l1: to.l1, ...(to.snapshots ? { snapshots: soundSnapshots(to.snapshots) } : {}) });
 }

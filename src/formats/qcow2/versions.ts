@@ -13,31 +13,25 @@ import { writeZeroes } from '../../storage/storage.ts';
 import { replaceEntry } from './allocate.ts';
 import { rewriteHeader } from './header.ts';
 import { FORMAT, HEADER_LENGTH_V2, HEADER_LENGTH_V3, INCOMPATIBLE } from './layout.ts';
-import { COMPRESSED_HIGH, COPIED_HIGH, encodeSnapshotExtra, entryOffset, putEntry, type SnapshotEntry, ZERO_LOW } from './layout-tables.ts';
+import { completeSnapshot, type SnapshotEntry } from './layout-snapshots.ts';
+import { COMPRESSED_HIGH, COPIED_HIGH, entryOffset, putEntry, ZERO_LOW } from './layout-tables.ts';
 import type { Metadata } from './metadata.ts';
 import type { Shadow } from './shadow.ts';
 import { changeAtOnce, loadSnapshotL1, refreshed, switchTables } from './snapshots.ts';
 
 type OnProgress = (done: number, total: number) => void;
 
-/** Extra data that version 3 demands: the 64-bit size of the machine state and the disk's size. */
-const EXTRA_V3 = 16;
 const MAX_U32 = 2 ** 32 - 1;
 
 /** From version 2 to 3. The caller holds `Metadata.lock`. */
 export function* upgrade(meta: Metadata): Io<void> {
-  if (meta.snapshots.some(({ extra }) => extra.length < EXTRA_V3)) {
+  const completed = meta.snapshots.map((entry) => completeSnapshot(entry, meta.header.size));
+  if (completed.some((entry, index) => entry !== meta.snapshots[index])) {
     yield* changeAtOnce(meta, function* (shadow) {
-      yield* switchTables(meta, shadow, { l1: meta.copyL1(), snapshots: meta.snapshots.map((entry) => completed(entry, meta.header.size)) });
+      yield* switchTables(meta, shadow, { l1: meta.copyL1(), snapshots: completed });
     });
   }
   yield* rewriteHeader(meta, { version: 3, headerLength: HEADER_LENGTH_V3 });
-}
-
-function completed(entry: SnapshotEntry, size: number): SnapshotEntry {
-  if (entry.extra.length >= EXTRA_V3) return entry;
-  const diskSize = entry.diskSize ?? size;
-  return { ...entry, diskSize, extra: encodeSnapshotExtra(entry.vmStateSize, diskSize) };
 }
 
 /**

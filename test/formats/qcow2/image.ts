@@ -46,6 +46,20 @@ export class Image {
     return this.named(this.l1);
   }
 
+  get snapshots(): number {
+    return Number(this.get(64));
+  }
+
+  /** Where entry `index` of the snapshot table is. */
+  snapshot(index: number): number {
+    let at = this.snapshots;
+    for (let i = 0; i < index; i++) {
+      const end = at + 40 + this.data.getUint32(at + 36) + this.data.getUint16(at + 12) + this.data.getUint16(at + 14);
+      at = Math.ceil(end / 8) * 8;
+    }
+    return at;
+  }
+
   get refblock(): number {
     return this.named(this.reftable);
   }

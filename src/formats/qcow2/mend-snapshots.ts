@@ -1,0 +1,34 @@
+/**
+ * A new snapshot table in the place of a damaged one: what can be read of each entry, in order.
+ *
+ * Crash argument. The new table goes past the end of the file, where nothing in use lies, and past what damaged entries name there. It is durable,
+ * and counted, before one write of header fields switches to it; a cut before that leaves the old table and a leak. After it the old
+ * table's clusters, and those of snapshots that could not be read, are leaks, which the counting that follows gives back. Where the
+ * refcount structure contradicts itself the new table is not counted: nothing can be written before that is replaced, table and all.
+ */
+import { divideUp, roundUp } from '../../base/bytes.ts';
+import type { Io } from '../../base/io.ts';
+import type { CheckRun } from './check-run.ts';
+import { encodeSnapshots, soundSnapshots } from './layout-snapshots.ts';
+import type { Metadata } from './metadata.ts';
+
+/**
+ * Puts the mended snapshot table in force; durable when it returns. `contents` has counted the references, `named` are clusters past the end of
+ * the file that something names. The caller holds `Metadata.lock` and has flushed.
+ */
+export function* mendSnapshots(meta: Metadata, contents: CheckRun, named: ReadonlySet<number>): Io<void> {
+  const { clusterSize, refcounts, snapshotTable, storage } = meta;
+  const bytes = encodeSnapshots(snapshotTable.mended);
+  const clusters = divideUp(bytes.length, clusterSize);
+  let start = Math.max(divideUp(storage.size, clusterSize), contents.references.end);
+  for (let cluster = start; cluster < start + clusters; cluster++) if (named.has(cluster)) start = cluster + 1;
+  if (clusters > 0) {
+    const whole = new Uint8Array(roundUp(bytes.length, clusterSize));
+    whole.set(bytes);
+    yield* storage.write(start * clusterSize, whole);
+    for (let cluster = start; contents.structureSound && cluster < start + clusters; cluster++) yield* refcounts.repair(cluster, 1, start + clusters);
+    yield* refcounts.write();
+  }
+  const change = { snapshotCount: snapshotTable.mended.length, snapshotsOffset: clusters > 0 ? start * clusterSize : 0 };
+  yield* meta.switchTo(change, { snapshots: soundSnapshots(snapshotTable.mended) });
+}

@@ -1,0 +1,123 @@
+/** Damages of qcow2 images, as data: what is done to which image. damage.test.ts runs them beside the real QEMU. */
+import { COPIED, Image } from '../formats/qcow2/image.ts';
+
+/** The images that are damaged: `plain` has three snapshots, `bitmaps` two bitmaps, `old` is of version 2, `narrow` has counts of one bit. */
+export type Base = 'plain' | 'bitmaps' | 'old' | 'narrow';
+
+export interface Damage {
+  readonly what: string;
+  readonly base: Base;
+  readonly damage: (image: Image) => void;
+  /** The file is cut off here afterwards. */
+  readonly cut?: (image: Image) => number;
+}
+
+const END = 1n << 40n;
+const FAR = 1n << 55n;
+
+const plain = (what: string, damage: Damage['damage'], cut?: Damage['cut']): Damage => ({ what, base: 'plain', damage, ...(cut ? { cut } : {}) });
+const cutAt = (what: string, cut: (image: Image) => number, base: Base = 'plain'): Damage => ({ what, base, damage: () => undefined, cut });
+
+export const damages: readonly Damage[] = [
+  plain('nothing', () => undefined),
+  // Header fields.
+  plain('refcount table of no clusters', (i) => i.data.setUint32(56, 0)),
+  plain('refcount table at 0', (i) => i.set(48, 0n)),
+  plain('refcount table past the end', (i) => i.set(48, END)),
+  plain('refcount table far past the end', (i) => i.set(48, FAR)),
+  plain('refcount table off its cluster', (i) => i.set(48, BigInt(i.reftable + 512))),
+  plain('refcount table too long', (i) => i.data.setUint32(56, 0xffff)),
+  plain('refcount table longer than the file', (i) => i.data.setUint32(56, 1500)),
+  plain('refcount table is the L1 table', (i) => i.set(48, BigInt(i.l1))),
+  plain('refcount table is an L2 table', (i) => i.set(48, BigInt(i.l2))),
+  plain('refcount table wiped', (i) => i.bytes.fill(0, i.reftable, i.reftable + i.clusterSize)),
+  plain('refcount table overwritten', (i) => i.bytes.fill(0xa5, i.reftable, i.reftable + i.clusterSize)),
+  plain('refcount block past the end', (i) => i.set(i.reftable, END)),
+  plain('refcount block wiped', (i) => i.bytes.fill(0, i.refblock, i.refblock + i.clusterSize)),
+  plain('refcount block overwritten', (i) => i.bytes.fill(0xa5, i.refblock, i.refblock + i.clusterSize)),
+  plain('refcount block off its cluster', (i) => i.set(i.reftable, BigInt(i.refblock + 512))),
+  plain('refcount block is the refcount table', (i) => i.set(i.reftable, BigInt(i.reftable))),
+  plain('refcount block counts past the end of the file', (i) => i.data.setUint16(i.refblock + 2000 * 2, 1)),
+  plain('second refcount block counts far past the end', (i) => {
+    const at = i.bytes.length - i.clusterSize;
+    i.set(i.reftable + 8 * 400, BigInt(at));
+    i.count(at, 1);
+    i.data.setUint16(at + 10, 3);
+  }),
+  plain('snapshot table at 0', (i) => i.set(64, 0n)),
+  plain('snapshot table past the end', (i) => i.set(64, END)),
+  plain('snapshot table just past the end', (i) => i.set(64, BigInt(i.bytes.length))),
+  plain('snapshot table off its cluster', (i) => i.set(64, BigInt(i.snapshots + 8))),
+  plain('snapshot table far past the end', (i) => i.set(64, FAR)),
+  plain('snapshot table wiped', (i) => i.bytes.fill(0, i.snapshots, i.snapshots + i.clusterSize)),
+  plain('snapshot table overwritten', (i) => i.bytes.fill(0xa5, i.snapshots, i.snapshots + i.clusterSize)),
+  plain('snapshot table is the L1 table', (i) => i.set(64, BigInt(i.l1))),
+  plain('one snapshot too many', (i) => i.data.setUint32(60, 4)),
+  plain('one snapshot lost', (i) => i.data.setUint32(60, 2)),
+  plain('no snapshots any more', (i) => i.data.setUint32(60, 0)),
+  plain('70000 snapshots', (i) => i.data.setUint32(60, 70_000)),
+  plain('2^32-1 snapshots', (i) => i.data.setUint32(60, 0xffff_ffff)),
+  plain('l1_size 0', (i) => i.data.setUint32(36, 0)),
+  plain('l1_size too large', (i) => i.data.setUint32(36, 0x7fff_ffff)),
+  plain('l1_size longer than the file', (i) => i.data.setUint32(36, 400_000)),
+  plain('L1 table past the end', (i) => i.set(40, END)),
+  plain('L1 table off its cluster', (i) => i.set(40, BigInt(i.l1 + 8))),
+  plain('L1 table at 0', (i) => i.set(40, 0n)),
+  plain('L1 table wiped', (i) => i.bytes.fill(0, i.l1, i.l1 + 24)),
+  // Entries of the L1 and L2 tables.
+  plain('L2 table past the end', (i) => i.set(i.l1 + 8, COPIED | END)),
+  plain('L2 table just past the end', (i) => i.set(i.l1 + 8, COPIED | BigInt(i.bytes.length))),
+  plain('L2 table off its cluster', (i) => i.set(i.l1 + 8, i.get(i.l1 + 8) + 512n)),
+  plain('L2 table with reserved bits', (i) => i.set(i.l1 + 8, i.get(i.l1 + 8) | 2n)),
+  plain('L2 table is the header', (i) => i.set(i.l1 + 8, COPIED | 0x200n)),
+  plain('one L2 table twice', (i) => i.set(i.l1 + 8, i.get(i.l1))),
+  plain('L2 table overwritten', (i) => i.bytes.fill(0xa5, i.named(i.l1 + 8), i.named(i.l1 + 8) + i.clusterSize)),
+  plain('cluster past the end', (i) => i.set(i.entry(10), COPIED | END)),
+  plain('cluster just past the end', (i) => i.set(i.entry(10), COPIED | BigInt(i.bytes.length))),
+  plain('cluster off its place', (i) => i.set(i.entry(10), i.get(i.entry(10)) + 512n)),
+  plain('cluster that is the L1 table', (i) => i.set(i.entry(10), COPIED | BigInt(i.l1))),
+  plain('two entries on one cluster', (i) => i.set(i.entry(50), i.get(i.entry(10)))),
+  plain('compressed entry past the end', (i) => i.set(i.entry(10), (1n << 62n) | END)),
+  // Each field of a snapshot's entry.
+  plain('snapshot: L1 table past the end', (i) => i.set(i.snapshot(1), END)),
+  plain('snapshot: L1 table just past the end', (i) => i.set(i.snapshot(1), BigInt(i.bytes.length))),
+  plain('snapshot: L1 table far past the end', (i) => i.set(i.snapshot(1), FAR)),
+  plain('snapshot: L1 table off its cluster', (i) => i.set(i.snapshot(1), i.get(i.snapshot(1)) + 8n)),
+  plain('snapshot: L1 table at 0', (i) => i.set(i.snapshot(1), 0n)),
+  plain("snapshot: L1 table is the disk's", (i) => i.set(i.snapshot(1), BigInt(i.l1))),
+  plain('snapshot: L1 table wiped', (i) => i.bytes.fill(0, Number(i.get(i.snapshot(1))), Number(i.get(i.snapshot(1))) + 24)),
+  plain('snapshot: L1 table overwritten', (i) => i.bytes.fill(0xa5, Number(i.get(i.snapshot(1))), Number(i.get(i.snapshot(1))) + 24)),
+  plain('snapshot: l1_size 0', (i) => i.data.setUint32(i.snapshot(1) + 8, 0)),
+  plain('snapshot: l1_size too small', (i) => i.data.setUint32(i.snapshot(1) + 8, 1)),
+  plain('snapshot: l1_size longer than the file', (i) => i.data.setUint32(i.snapshot(1) + 8, 400_000)),
+  plain('snapshot: l1_size too large', (i) => i.data.setUint32(i.snapshot(1) + 8, 0xffff_ffff)),
+  plain('snapshot: id longer than the file', (i) => i.data.setUint16(i.snapshot(2) + 12, 0xffff)),
+  plain('snapshot: id too long, in the middle', (i) => i.data.setUint16(i.snapshot(1) + 12, 200)),
+  plain('snapshot: no id', (i) => i.data.setUint16(i.snapshot(2) + 12, 0)),
+  plain('snapshot: name longer than the file', (i) => i.data.setUint16(i.snapshot(2) + 14, 0xffff)),
+  plain('snapshot: no name', (i) => i.data.setUint16(i.snapshot(2) + 14, 0)),
+  plain('snapshot: name of 0xff', (i) => i.bytes.fill(0xff, i.snapshot(2) + 65, i.snapshot(2) + 68)),
+  plain('snapshot: date_sec, date_nsec of ones', (i) => i.set(i.snapshot(1) + 16, 0xffff_ffff_ffff_ffffn)),
+  plain('snapshot: vm_clock of ones', (i) => i.set(i.snapshot(1) + 24, 0xffff_ffff_ffff_ffffn)),
+  plain('snapshot: vm_state_size of ones', (i) => i.data.setUint32(i.snapshot(1) + 32, 0xffff_ffff)),
+  plain('snapshot: extra data longer than 1024', (i) => i.data.setUint32(i.snapshot(2) + 36, 1100)),
+  plain('snapshot: extra data longer than the file', (i) => i.data.setUint32(i.snapshot(2) + 36, 0xffff_0000)),
+  plain('snapshot: extra data shorter than it was', (i) => i.data.setUint32(i.snapshot(2) + 36, 16)),
+  plain('snapshot: no extra data', (i) => i.data.setUint32(i.snapshot(2) + 36, 0)),
+  plain('snapshot: 64-bit vm_state_size of ones', (i) => i.set(i.snapshot(1) + 40, 0xffff_ffff_ffff_ffffn)),
+  plain('snapshot: disk size of ones', (i) => i.set(i.snapshot(1) + 48, 0xffff_ffff_ffff_ffffn)),
+  plain('snapshot: disk size 0', (i) => i.set(i.snapshot(1) + 48, 0n)),
+  plain('snapshot: icount of ones but one', (i) => i.set(i.snapshot(1) + 56, 0xffff_ffff_ffff_fffen)),
+  plain('snapshot: two of one id', (i) => i.bytes.copyWithin(i.snapshot(1) + 64, i.snapshot(0) + 64, i.snapshot(0) + 65)),
+  // The file cut off.
+  cutAt('cut at the L1 table', (i) => i.l1),
+  cutAt('cut in the L1 table', (i) => i.l1 + 8),
+  cutAt('cut at the refcount table', (i) => i.reftable),
+  cutAt('cut at the refcount block', (i) => i.refblock),
+  cutAt('cut in the refcount block', (i) => i.refblock + 512),
+  cutAt('cut at an L2 table', (i) => i.l2),
+  cutAt('cut at the snapshot table', (i) => i.snapshots),
+  cutAt('cut in the snapshot table', (i) => i.snapshot(1) + 20),
+  cutAt("cut in a snapshot's name", (i) => i.snapshot(2) + 66),
+  cutAt("cut at a snapshot's L1 table", (i) => Number(i.get(i.snapshot(1)))),
+];
