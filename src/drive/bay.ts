@@ -5,6 +5,7 @@
  * Order of an eject: the device saves what it holds back, flush, the medium is out for new requests, kept requests fail, the device hears of it, then the listeners, running
  * requests end, the medium is closed. A medium that comes in is complete before the device hears of it, then the listeners.
  */
+import { callBack } from '../base/callbacks.ts';
 import { assert, DiskError } from '../base/errors.ts';
 import { runAsync } from '../base/io.ts';
 import { SECTOR } from '../base/units.ts';
@@ -288,7 +289,7 @@ export abstract class DriveBay {
   }
 
   protected emit(event: DriveEvent): void {
-    for (const listener of [...this.#listeners]) listener(event);
+    for (const listener of [...this.#listeners]) callBack(listener, event);
   }
 
   /** @internal What is in the drive. */

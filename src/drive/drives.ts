@@ -2,6 +2,7 @@
  * `Drives`: the drives of a machine. Those with a name are listed in the order in which they came and found by exactly that name; anonymous ones are
  * on no list, but are flushed, resumed and closed with the others.
  */
+import { callBack } from '../base/callbacks.ts';
 import { DiskError } from '../base/errors.ts';
 import type { DriveEvent } from './bay.ts';
 import { Drive, type DriveOptions } from './drive.ts';
@@ -36,7 +37,7 @@ export class Drives implements Iterable<Drive> {
     if (name !== '' && this.find(name)) throw new DiskError('in-use', `There is a drive "${name}" already`, { field: 'name' });
     const drive = new Drive({ ...this.#options, ...options });
     drive.on((event) => {
-      for (const listener of [...this.#listeners]) listener(event);
+      for (const listener of [...this.#listeners]) callBack(listener, event);
     });
     this.#all.add(drive);
     return drive;

@@ -8,6 +8,7 @@
  * So a cut leaves the old set complete, or the new one, or both; and whoever goes by names alone, as QEMU does, finds the old set, the new one or
  * none, never some drives of each.
  */
+import { callBack } from '../base/callbacks.ts';
 import { DiskError } from '../base/errors.ts';
 import { MiB } from '../base/units.ts';
 import type { AsyncSnapshots } from '../disk/async-disk.ts';
@@ -261,7 +262,7 @@ async function writeState(disk: MachineDisk, { state, onProgress }: SaveMachineO
       await disk.writeVmState(size, part);
       from += part.length;
       size += part.length;
-      onProgress?.(size);
+      if (onProgress) callBack(onProgress, size);
     }
   if (size === 0) throw new DiskError('refused', 'The machine has no state to keep', { field: 'state' });
   return size;

@@ -1,4 +1,5 @@
 /** `amend` as a job: options of an image that exists (see each driver's `amend`). A change is not stopped half-way, only before it begins. */
+import { callBack } from '../base/callbacks.ts';
 import { DiskError } from '../base/errors.ts';
 import { runAsync } from '../base/io.ts';
 import type { Disk } from '../disk/disk.ts';
@@ -23,5 +24,12 @@ export async function amend(disk: Disk, { options, force = false, secret, signal
   throwIfAborted(signal);
   if (disk.readOnly) throw new DiskError('read-only', `${disk.node.name} is open read-only`);
   const ask = askSecret(secret);
-  await runAsync(disk.node.amend({ options, force, ...(ask ? { secret: ask } : {}), onProgress: (done, total) => onProgress?.(done, total) }));
+  await runAsync(
+    disk.node.amend({
+      options,
+      force,
+      ...(ask ? { secret: ask } : {}),
+      onProgress: (done, total) => onProgress && callBack(onProgress, done, total),
+    }),
+  );
 }

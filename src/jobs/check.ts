@@ -3,6 +3,7 @@
  * stopped half-way; one that only looks can be, wherever the driver reports progress.
  */
 
+import { callBack } from '../base/callbacks.ts';
 import type { Disk } from '../disk/disk.ts';
 import type { CheckOptions, CheckResult } from '../formats/driver.ts';
 import { type JobOptions, throwIfAborted } from './job.ts';
@@ -16,7 +17,7 @@ export async function check(disk: Disk, options: JobOptions & Pick<CheckOptions,
     ...(onMessage ? { onMessage } : {}),
     onProgress: (done, total) => {
       if (!repair) throwIfAborted(signal);
-      onProgress?.(done, total);
+      if (onProgress) callBack(onProgress, done, total);
     },
   });
 }

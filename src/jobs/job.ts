@@ -3,6 +3,7 @@
  * `pace` lets other work of the thread in from time to time; without it no message could arrive that fires the signal.
  * `pace` is called between steps, where stopping leaves nothing half done.
  */
+import { callBack } from '../base/callbacks.ts';
 import { DiskError } from '../base/errors.ts';
 import { type Io, wait } from '../base/io.ts';
 
@@ -42,7 +43,7 @@ export class JobControl {
   #set(paused: boolean): void {
     if (this.#paused === paused) return;
     this.#paused = paused;
-    for (const listener of [...this.#listeners]) listener();
+    for (const listener of [...this.#listeners]) callBack(listener);
   }
 }
 
@@ -117,7 +118,8 @@ export class Pace {
 
   #report(done: number, now: number): void {
     this.#reportedAt = now;
-    this.#options.onProgress?.(done, this.#total);
+    const { onProgress } = this.#options;
+    if (onProgress) callBack(onProgress, done, this.#total);
   }
 }
 

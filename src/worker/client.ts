@@ -3,7 +3,9 @@
  * When the page is hidden for good (`pagehide`) the engine is asked to flush. Browsers may end the worker before it has
  * done so: durable is what a flush that resolved has covered, so adapters flush on a timer as well.
  */
-import { DiskError } from '../base/errors.ts';
+import { callBack } from '../base/callbacks.ts';
+import { asDiskError, DiskError } from '../base/errors.ts';
+import { lifeLock } from './alive.ts';
 import { Connection } from './connection.ts';
 import type {
   CreateImageOptions,
@@ -26,16 +28,30 @@ import { WorkerDisk } from './remote-disk.ts';
 export interface ConnectOptions {
   /** Names everything the library keeps; two names are two libraries. Default `tabdisk`. */
   readonly library?: string;
+  /** Milliseconds to wait for the worker's first answer, its loading included; default 30,000. */
+  readonly timeout?: number;
 }
 
+const TIMEOUT = 30_000;
+
 /**
- * Connects to the engine in a worker that runs `tabdisk/worker`. Throws `io` if the worker's script cannot be loaded, `unsupported` if
- * the browser lets the page keep no data or the worker is of another version.
+ * Connects to the engine in a dedicated worker that runs `tabdisk/worker`. Throws `io` if the worker's script cannot be loaded or does not answer
+ * as the engine, `unsupported` if the browser lets the page keep no data or the worker is of another version, `refused` for what is no such worker. The
+ * connection ends with the worker and with `Engine.close`: errors in the worker are the page's to hear, by its own `error` event.
  */
-export async function connectEngine(worker: Worker, { library = 'tabdisk' }: ConnectOptions = {}): Promise<Engine> {
+export async function connectEngine(worker: Worker, options: ConnectOptions = {}): Promise<Engine> {
+  const { library = 'tabdisk', timeout = TIMEOUT } = options;
   const connection = new Connection(worker);
-  await connection.call('hello', { version: PROTOCOL_VERSION, library });
-  return new WorkerEngine(connection);
+  try {
+    await connection.greet(timeout);
+    const life = lifeLock();
+    const { held } = await connection.call('hello', { version: PROTOCOL_VERSION, library, life });
+    if (held) connection.watch(life);
+    return new WorkerEngine(connection);
+  } catch (error) {
+    connection.end(asDiskError(error, 'The engine cannot be used'));
+    throw error;
+  }
 }
 
 class WorkerEngine implements Engine {
@@ -117,7 +133,7 @@ class WorkerLibrary implements RemoteLibrary {
     let done = 0;
     // A conversion was the first half of the work.
     const report = () => {
-      if (size !== undefined) onProgress?.(converted ? Math.round((size + done) / 2) : done, size);
+      if (size !== undefined && onProgress) callBack(onProgress, converted ? Math.round((size + done) / 2) : done, size);
     };
     const stream = new ReadableStream<Uint8Array>(
       {

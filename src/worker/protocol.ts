@@ -16,7 +16,7 @@ import type { CreateImageOptions, ExportOptions, ImageEntry, Place, StorageRepor
 import type { MapSummary } from './engine.ts';
 
 /** Changed with every change to the messages. */
-export const PROTOCOL_VERSION = 11;
+export const PROTOCOL_VERSION = 12;
 
 /** Machine state crosses in pieces of so many bytes, so that no side holds much of it twice. */
 export const VM_STATE_PIECE = 4 * MiB;
@@ -35,7 +35,8 @@ type Nothing = Readonly<Record<never, never>>;
 
 /** Every call: its arguments and its answer. `disk`, `export` and so on are numbers that the host gave out. */
 export interface Calls {
-  hello: { arguments: { version: number; library: string }; result: { version: number } };
+  /** `life` names a lock that the engine is to hold while it lives (alive.ts), and `held` says whether it does. */
+  hello: { arguments: { version: number; library: string; life: string }; result: { version: number; held: boolean } };
   close: { arguments: Nothing; result: undefined };
   flush: { arguments: Nothing; result: undefined };
   open: {
@@ -106,11 +107,12 @@ export interface CallMessage<M extends Method = Method> {
   readonly paused?: boolean;
 }
 
-/** From the page to the engine. `hide`: the page may end any moment; flush what can be flushed. */
+/** From the page to the engine. `hide`: the page may end any moment; flush what can be flushed. `ping` is answered at once. */
 export type ToEngine =
   | CallMessage
   | { readonly type: 'abort'; readonly id: number }
   | { readonly type: 'pause'; readonly id: number; readonly paused: boolean }
+  | { readonly type: 'ping'; readonly id: number }
   | { readonly type: 'hide' };
 
 /** Several messages in one, in order: what was ready to be sent in the same turn. Not nested. */
@@ -119,11 +121,16 @@ export interface Batch<T> {
   readonly messages: readonly T[];
 }
 
-/** From the engine to the page. */
+/**
+ * From the engine to the page. `pong` lists the calls under way: one that was made before the ping and is not among them has been answered. `unreadable`: a
+ * message from the page could not be read.
+ */
 export type FromEngine =
   | { readonly type: 'result'; readonly id: number; readonly value: unknown }
   | { readonly type: 'error'; readonly id: number; readonly error: DiskErrorJson }
   | { readonly type: 'progress'; readonly id: number; readonly done: number; readonly total: number }
+  | { readonly type: 'pong'; readonly id: number; readonly running: readonly number[] }
+  | { readonly type: 'unreadable' }
   | { readonly type: 'library-changed' }
   | { readonly type: 'release-request'; readonly image: string };
 
@@ -155,7 +162,7 @@ const onBitmap = { ...onDisk, name: isText };
 const onSnapshot = { ...onDisk, snapshot: isText };
 
 const checks: { readonly [M in Method]: Checks<Arguments<M>> } = {
-  hello: { version: isSize, library: isText },
+  hello: { version: isSize, library: isText, life: isText },
   close: {},
   flush: {},
   open: { ...onImage, readOnly: isFlag, secret: optional(isText), detectZeroes: optional(oneOf('on', 'unmap')), ...onOpening },
@@ -237,7 +244,7 @@ export function checkMessage(data: unknown): ToEngine {
   if (message['type'] === 'hide') return { type: 'hide' };
   if (!isSize(message['id'])) throw new DiskError('refused', 'A message to the engine has no number', { field: 'id' });
   const id = message['id'] as number;
-  if (message['type'] === 'abort') return { type: 'abort', id };
+  if (message['type'] === 'abort' || message['type'] === 'ping') return { type: message['type'], id };
   if (message['type'] === 'pause') return { type: 'pause', id, paused: message['paused'] === true };
   if (message['type'] !== 'call') throw new DiskError('refused', `A message to the engine is of no known type`, { field: 'type' });
   const method = message['method'];

@@ -209,8 +209,10 @@ export class WorkerDisk implements RemoteDisk {
   }
 
   async share(): Promise<SharedDiskHandle> {
-    const { buffer } = SharedChannel.make();
+    const channel = SharedChannel.make();
+    const { buffer } = channel;
     await this.#call('disk.share', { buffer });
+    this.#connection.share(channel);
     const { size, format, readOnly } = this;
     return { buffer, size, format, readOnly };
   }
