@@ -3,6 +3,7 @@
  * knows how (Web Workers, Node's worker threads) and end with the pool. Outcomes depend on nothing but the bytes, so neither the number of workers nor
  * who is faster shows in an image; and what a worker does not do, because it did not start, failed or is silent, this thread does.
  */
+import { COUNT, check, FUNCTION, objectWith, optionsOf } from '../base/arguments.ts';
 import { asDiskError, DiskError } from '../base/errors.ts';
 import { runAsync } from '../base/io.ts';
 import type { Compression, Compressor } from './compressor.ts';
@@ -31,6 +32,7 @@ type Answer = { readonly id: number; readonly encoded: Uint8Array } | { readonly
 
 /** Answers questions that come in at `port`, for as long as the worker lives. */
 export function serveCompression(port: CompressionPort): void {
+  check('serveCompression', 'port', port, objectWith('a port, { postMessage, listen }', ['postMessage', 'listen']));
   port.listen((data) => void answer(port, data as Question));
 }
 
@@ -50,6 +52,7 @@ export interface PoolOptions {
   readonly patience?: number;
 }
 
+const OPTIONS = optionsOf<PoolOptions>({ patience: COUNT });
 const PATIENCE = 10_000;
 /** Milliseconds of compressing in this thread before it is given back. */
 const SLICE = 40;
@@ -185,6 +188,9 @@ class WorkerPool implements Compressor {
  * but by `close`.
  */
 export function workerPool(start: () => CompressionWorker, width: number, options: PoolOptions = {}): Compressor {
+  check('workerPool', 'start', start, FUNCTION);
+  check('workerPool', 'width', width, COUNT);
+  check('workerPool', 'options', options, OPTIONS);
   const { patience = PATIENCE } = options;
   return new WorkerPool(start, width, patience);
 }

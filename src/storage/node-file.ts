@@ -7,11 +7,13 @@
  * of zeros zero. Those are its holes, and zeros that were written, which the file system would call data. How much is occupied only
  * decides whether it is worth a look: file systems that compress or write late say less than there is.
  */
+
 import { closeSync, fstatSync, fsyncSync, ftruncateSync, openSync, read, readSync, write, writeSync } from 'node:fs';
+import { check, FLAG, oneOf, optionsOf, TEXT } from '../base/arguments.ts';
 import { roundDown, roundUp } from '../base/bytes.ts';
 import { asDiskError, DiskError, type ErrorKind } from '../base/errors.ts';
 import { type Io, wait } from '../base/io.ts';
-import { requireWritable, type Storage, type StorageExtent, type StorageOptions, writeZeroes } from './storage.ts';
+import { requireWritable, STORAGE_OPTIONS, type Storage, type StorageExtent, type StorageOptions, writeZeroes } from './storage.ts';
 
 /** What file systems allocate by, nearly all of them. */
 const BLOCK = 4096;
@@ -29,8 +31,12 @@ export interface NodeFileOptions extends StorageOptions {
   readonly background?: boolean;
 }
 
+const OPTIONS = optionsOf<NodeFileOptions>({ ...STORAGE_OPTIONS, create: oneOf('must-not-exist', 'truncate', 'if-missing'), background: FLAG });
+
 /** Opens a file as a storage. Throws `not-found`, `read-only`, `no-space` or `io`, with the path. */
 export function nodeFileStorage(path: string, options: NodeFileOptions = {}): NodeFileStorage {
+  check('nodeFileStorage', 'path', path, TEXT);
+  check('nodeFileStorage', 'options', options, OPTIONS);
   return new NodeFileStorage(path, options);
 }
 
