@@ -22,17 +22,22 @@ export type Members<T> = {
   readonly [K in keyof T as string extends K ? never : K]-?: Record<never, never> extends Pick<T, K> ? Kind : Kind & { readonly needed: true };
 };
 
-const kind = (what: string, fits: (value: unknown) => boolean, hint?: (value: unknown) => string | undefined): Kind => ({
-  what,
-  fits,
-  ...(hint ? { hint } : {}),
-});
+/* @__NO_SIDE_EFFECTS__ */
+function kind(what: string, fits: (value: unknown) => boolean, hint?: (value: unknown) => string | undefined): Kind {
+  return { what, fits, ...(hint ? { hint } : {}) };
+}
 
 /** For an option that has to be there. */
-export const needed = (of: Kind): Kind & { readonly needed: true } => ({ ...of, needed: true });
+/* @__NO_SIDE_EFFECTS__ */
+export function needed(of: Kind): Kind & { readonly needed: true } {
+  return { ...of, needed: true };
+}
 
 /** For an argument that may be left out. */
-export const maybe = (of: Kind): Kind => ({ ...of, fits: (value) => value === undefined || of.fits(value) });
+/* @__NO_SIDE_EFFECTS__ */
+export function maybe(of: Kind): Kind {
+  return { ...of, fits: (value) => value === undefined || of.fits(value) };
+}
 
 const isObject = (value: unknown): value is Record<string, unknown> => typeof value === 'object' && value !== null;
 /** Of any realm: the arrays of a frame or a test environment are as good. */
@@ -61,33 +66,44 @@ export const DATE = kind('a valid Date', (value) => value instanceof Date && !Nu
 export const ANYTHING = kind('anything', () => true);
 
 /** One of several words. */
-export const oneOf = (...words: readonly unknown[]): Kind =>
-  kind(words.map((word) => JSON.stringify(word)).join(' or '), (value) => words.includes(value));
+/* @__NO_SIDE_EFFECTS__ */
+export function oneOf(...words: readonly unknown[]): Kind {
+  return kind(words.map((word) => JSON.stringify(word)).join(' or '), (value) => words.includes(value));
+}
 
 /** One kind or another. */
-export const either = (...kinds: readonly Kind[]): Kind => ({
-  what: kinds.map(({ what }) => what).join(', or '),
-  fits: (value) => kinds.some((one) => one.fits(value)),
-  hint: (value) => kinds.map((one) => one.hint?.(value)).find((hint) => hint !== undefined),
-  inside: (where, value) => kinds.find((one) => one.fits(value))?.inside?.(where, value),
-});
+/* @__NO_SIDE_EFFECTS__ */
+export function either(...kinds: readonly Kind[]): Kind {
+  return {
+    what: kinds.map(({ what }) => what).join(', or '),
+    fits: (value) => kinds.some((one) => one.fits(value)),
+    hint: (value) => kinds.map((one) => one.hint?.(value)).find((hint) => hint !== undefined),
+    inside: (where, value) => kinds.find((one) => one.fits(value))?.inside?.(where, value),
+  };
+}
 
 /** An array, or what can be run through, of values of a kind. */
-export const listOf = (of: Kind, what: string): Kind => ({
-  what,
-  fits: (value) => isObject(value) && Symbol.iterator in value,
-  inside: (where, value) => {
-    let at = 0;
-    // What is not an array may be read only once.
-    if (Array.isArray(value)) for (const each of value) check(where, `item ${at++}`, each, of);
-  },
-});
+/* @__NO_SIDE_EFFECTS__ */
+export function listOf(of: Kind, what: string): Kind {
+  return {
+    what,
+    fits: (value) => isObject(value) && Symbol.iterator in value,
+    inside: (where, value) => {
+      let at = 0;
+      // What is not an array may be read only once.
+      if (Array.isArray(value)) for (const each of value) check(where, `item ${at++}`, each, of);
+    },
+  };
+}
 
 /** An object with certain functions and properties: somebody's implementation of an interface, whatever else it has. */
-export const objectWith = (what: string, members: readonly PropertyKey[], hint?: (value: unknown) => string | undefined): Kind =>
-  kind(what, (value) => isObject(value) && members.every((name) => name in value), hint);
+/* @__NO_SIDE_EFFECTS__ */
+export function objectWith(what: string, members: readonly PropertyKey[], hint?: (value: unknown) => string | undefined): Kind {
+  return kind(what, (value) => isObject(value) && members.every((name) => name in value), hint);
+}
 
 /** Options of an interface. `others`: the kind of names that are not listed; without it they are refused. */
+/* @__NO_SIDE_EFFECTS__ */
 export function optionsOf<T>(members: Members<T>, others?: Kind): Kind {
   const known = new Map(Object.entries<Kind>(members));
   return {

@@ -190,6 +190,7 @@ class WorkerPool implements Compressor {
 export function workerPool(start: () => CompressionWorker, width: number, options: PoolOptions = {}): Compressor {
   check('workerPool', 'start', start, FUNCTION);
   check('workerPool', 'width', width, COUNT);
+  if (width === 0) throw new DiskError('refused', 'workerPool: width must be at least 1', { field: 'width' });
   check('workerPool', 'options', options, OPTIONS);
   const { patience = PATIENCE } = options;
   return new WorkerPool(start, width, patience);

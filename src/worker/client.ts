@@ -3,6 +3,7 @@
  * When the page is hidden for good (`pagehide`) the engine is asked to flush. Browsers may end the worker before it has
  * done so: durable is what a flush that resolved has covered, so adapters flush on a timer as well.
  */
+import { COUNT, check, FUNCTION, type Kind, maybe, objectWith, optionsOf, TEXT } from '../base/arguments.ts';
 import { callBack } from '../base/callbacks.ts';
 import { asDiskError, DiskError } from '../base/errors.ts';
 import { lifeLock } from './alive.ts';
@@ -32,14 +33,24 @@ export interface ConnectOptions {
   readonly timeout?: number;
 }
 
+const OPTIONS = optionsOf<ConnectOptions>({ library: TEXT, timeout: COUNT });
 const TIMEOUT = 30_000;
-
+/** Browsers let dedicated workers alone open files in OPFS, and only those can be ended. */
+const WORKER = objectWith("a dedicated Worker: new Worker(new URL('./engine.ts', import.meta.url), { type: 'module' })", [
+  'postMessage',
+  'terminate',
+  'addEventListener',
+]);
+/** What is inside is looked at before it is sent: `checkCall`. */
+const SOME_OPTIONS: Kind = { what: 'an object of options', fits: (value) => typeof value === 'object' && value !== null && !Array.isArray(value) };
 /**
  * Connects to the engine in a dedicated worker that runs `tabdisk/worker`. Throws `io` if the worker's script cannot be loaded or does not answer
  * as the engine, `unsupported` if the browser lets the page keep no data or the worker is of another version, `refused` for what is no such worker. The
  * connection ends with the worker and with `Engine.close`: errors in the worker are the page's to hear, by its own `error` event.
  */
 export async function connectEngine(worker: Worker, options: ConnectOptions = {}): Promise<Engine> {
+  check('connectEngine', 'worker', worker, WORKER);
+  check('connectEngine', 'options', options, OPTIONS);
   const { library = 'tabdisk', timeout = TIMEOUT } = options;
   const connection = new Connection(worker);
   try {
@@ -67,6 +78,7 @@ class WorkerEngine implements Engine {
   }
 
   async open(imageId: string, options: OpenImageOptions = {}): Promise<RemoteDisk> {
+    check('engine.open', 'options', options, SOME_OPTIONS);
     const { disk, ...state } = await this.#connection.call('open', { image: imageId, readOnly: false, ...options });
     return new WorkerDisk(this.#connection, imageId, disk, state);
   }
@@ -80,6 +92,7 @@ class WorkerEngine implements Engine {
   }
 
   onReleaseRequest(listener: (imageId: string) => void): () => void {
+    check('engine.onReleaseRequest', 'listener', listener, FUNCTION);
     this.#connection.releaseListeners.add(listener);
     return () => this.#connection.releaseListeners.delete(listener);
   }
@@ -102,27 +115,33 @@ class WorkerLibrary implements RemoteLibrary {
     return this.#connection.call('list', {});
   }
 
-  create(options: CreateImageOptions): Promise<ImageEntry> {
+  async create(options: CreateImageOptions): Promise<ImageEntry> {
+    check('library.create', 'options', options, SOME_OPTIONS);
     return this.#connection.call('create', options);
   }
 
-  overlay(imageId: string, options: OverlayOptions): Promise<ImageEntry> {
+  async overlay(imageId: string, options: OverlayOptions): Promise<ImageEntry> {
+    check('library.overlay', 'options', options, SOME_OPTIONS);
     return this.#connection.call('overlay', { image: imageId, ...options });
   }
 
-  import(file: Blob, options: ImportOptions & JobOptions): Promise<ImageEntry> {
+  async import(file: Blob, options: ImportOptions & JobOptions): Promise<ImageEntry> {
+    check('library.import', 'options', options, SOME_OPTIONS);
     const { name, place, ...job } = options;
     return this.#connection.call('import', { name, file, ...(place === undefined ? {} : { place }) }, job);
   }
 
   async export(imageId: string, options: ExportOptions & JobOptions): Promise<ExportedImage> {
-    const { signal, onProgress, ...what } = options;
+    check('library.export', 'options', options, SOME_OPTIONS);
+    const { signal, onProgress, control, ...what } = options;
+    check('library.export', 'onProgress', onProgress, maybe(FUNCTION));
     let converted = false;
     const begun = await this.#connection.call(
       'export',
       { image: imageId, ...what },
       {
         ...(signal ? { signal } : {}),
+        ...(control ? { control } : {}),
         onProgress: (done, total) => {
           converted = true;
           onProgress?.(done, total);
@@ -175,6 +194,7 @@ class WorkerLibrary implements RemoteLibrary {
   }
 
   onChange(listener: () => void): () => void {
+    check('library.onChange', 'listener', listener, FUNCTION);
     this.#connection.libraryListeners.add(listener);
     return () => this.#connection.libraryListeners.delete(listener);
   }

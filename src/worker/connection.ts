@@ -4,12 +4,14 @@
  * and the host answers in kind: a message costs each side more than a small request does (four reads of 4 KiB asked for together take half as long
  * so). Buffers cross by transfer.
  */
+import { check, optionsOf } from '../base/arguments.ts';
 import { callBack } from '../base/callbacks.ts';
 import { asDiskError, DiskError } from '../base/errors.ts';
+import { JOB_OPTIONS } from '../jobs/job.ts';
 import { onDeath } from './alive.ts';
 import { BufferPool } from './buffers.ts';
 import type { JobOptions } from './engine.ts';
-import type { Arguments, Batch, CallMessage, FromEngine, Method, Result, ToEngine } from './protocol.ts';
+import { type Arguments, type Batch, type CallMessage, checkCall, type FromEngine, type Method, type Result, type ToEngine } from './protocol.ts';
 import { type SharedChannel, State } from './shared-channel.ts';
 
 interface Waiting {
@@ -25,6 +27,8 @@ const TOGETHER: ReadonlySet<Method> = new Set<Method>(['disk.read', 'disk.write'
 
 /** Milliseconds that are left to a worker in which something has failed before it answered. */
 const HURRY = 5000;
+
+const JOB = optionsOf<JobOptions>(JOB_OPTIONS);
 
 interface Outgoing {
   readonly message: ToEngine;
@@ -98,6 +102,12 @@ export class Connection {
 
   call<M extends Method>(method: M, args: Arguments<M>, job: JobOptions = {}, transfer: Transferable[] = []): Promise<Result<M>> {
     if (this.#dead) return Promise.reject(this.#dead);
+    try {
+      checkCall(method, args);
+      check(method, 'options', job, JOB);
+    } catch (error) {
+      return Promise.reject(error);
+    }
     const { signal, control, onProgress } = job;
     if (signal?.aborted) return Promise.reject(new DiskError('aborted', 'The job was cancelled', { cause: signal.reason }));
     const id = ++this.#lastId;
