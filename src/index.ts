@@ -8,7 +8,7 @@ export { beside, protocolOf } from './base/names.ts';
 export { OptionSet } from './base/options.ts';
 export { formatSize, parseSize } from './base/units.ts';
 export { type Compression, type Compressor, type Inflate, provideInflate } from './compression/compressor.ts';
-export { type CompressionPort, type CompressionWorker, serveCompression, workerPool } from './compression/worker-pool.ts';
+export { type CompressionPort, type CompressionWorker, type PoolOptions, serveCompression, workerPool } from './compression/worker-pool.ts';
 export type { SecretRequest } from './crypto/passphrase.ts';
 export type { AllocatedRun } from './disk/allocation.ts';
 export type { AsyncBitmaps, AsyncDisk, AsyncSnapshots } from './disk/async-disk.ts';

@@ -6,7 +6,8 @@
  * To revert to a snapshot under a stopped emulator: `save()` (or `abandon()`), apply it, then `invalidate()`. With the emulator's state, disks and memory go
  * back together: v86-snapshot.ts.
  */
-import { asDiskError, assert, DiskError } from '../base/errors.ts';
+import { check, FLAG, FUNCTION, NUMBER, objectWith, oneOf, optionsOf, SIZE, TEXT } from '../base/arguments.ts';
+import { asDiskError, DiskError } from '../base/errors.ts';
 import { KiB, MiB } from '../base/units.ts';
 import type { DiskIo } from '../disk/async-disk.ts';
 import { BlockCache } from './block-cache.ts';
@@ -70,6 +71,30 @@ export interface V86DiskOptions {
   /** Bytes preloaded, of how many. */
   readonly onProgress?: (done: number, total: number) => void;
 }
+
+const OPTIONS = optionsOf<V86DiskOptions>({
+  kind: oneOf('hd', 'cdrom', 'floppy'),
+  imageId: TEXT,
+  generation: TEXT,
+  cacheSize: SIZE,
+  unsavedLimit: SIZE,
+  blockSize: SIZE,
+  readAhead: SIZE,
+  preload: FLAG,
+  temporary: FLAG,
+  saveIdle: NUMBER,
+  saveLatest: NUMBER,
+  onWriteError: FUNCTION,
+  onReadError: FUNCTION,
+  onSaved: FUNCTION,
+  onActivity: FUNCTION,
+  onStateMismatch: FUNCTION,
+  onProgress: FUNCTION,
+});
+const DISK_IO = objectWith('an open disk or drive', ['size', 'readOnly', 'read', 'write', 'flush']);
+const RESUME = optionsOf<{ unreadable?: 'retry' | 'zero'; disk?: DiskIo }>({ unreadable: oneOf('retry', 'zero'), disk: DISK_IO });
+const INVALIDATE = optionsOf<{ discard?: boolean; generation?: string }>({ discard: FLAG, generation: TEXT });
+const CLOSE = optionsOf<{ discard?: boolean }>({ discard: FLAG });
 
 /** Requests of the emulator since the disk was attached, and what is in memory. */
 export interface V86DiskStatistics {
@@ -139,8 +164,11 @@ export class V86Disk {
 
   /** Use `v86Disk`. */
   constructor(disk: DiskIo, options: V86DiskOptions = {}) {
+    check('v86Disk', 'disk', disk, DISK_IO);
+    check('v86Disk', 'options', options, OPTIONS);
     const { kind = 'hd', cacheSize = 32 * MiB, blockSize = 32 * KiB, readAhead = 2 * MiB } = options;
-    assert(blockSize > 0 && blockSize % 512 === 0, 'blockSize is a multiple of 512');
+    if (blockSize === 0 || blockSize % 512 !== 0)
+      throw new DiskError('refused', 'v86Disk: blockSize must be a multiple of 512', { field: 'blockSize' });
     this.#options = options;
     this.#disk = disk;
     this.#diskSize = disk.size;
@@ -295,7 +323,9 @@ export class V86Disk {
    * Goes on after an error: repeats reads that failed (or answers them with zeros, if the user would rather lose those bytes), then saves.
    * `disk` is the same image opened again, for errors after which a disk refuses to write. Rejects as `save` does.
    */
-  async resume({ unreadable = 'retry', disk }: { unreadable?: 'retry' | 'zero'; disk?: DiskIo } = {}): Promise<void> {
+  async resume(options: { unreadable?: 'retry' | 'zero'; disk?: DiskIo } = {}): Promise<void> {
+    check('v86Disk.resume', 'options', options, RESUME);
+    const { unreadable = 'retry', disk } = options;
     if (disk) {
       this.#requireSize(disk);
       this.#disk = disk;
@@ -309,7 +339,9 @@ export class V86Disk {
    * Forgets all that is in memory: the disk has other contents now. Throws `in-use` if something is unsaved, unless told to discard
    * it (a save under way ends first, and may have written a part), and `refused` if the disk has another size.
    */
-  async invalidate({ discard = false, generation = newGeneration() }: { discard?: boolean; generation?: string } = {}): Promise<void> {
+  async invalidate(options: { discard?: boolean; generation?: string } = {}): Promise<void> {
+    check('v86Disk.invalidate', 'options', options, INVALIDATE);
+    const { discard = false, generation = newGeneration() } = options;
     if (!discard && this.#hasUnsaved())
       throw new DiskError('in-use', `${this.#cache.dirtyBytes} bytes that the guest wrote are not saved: save them, or discard them`);
     this.#requireSize(this.#disk);
@@ -343,7 +375,9 @@ export class V86Disk {
   }
 
   /** Saves and lets go of the page's events and timers. Rejects, and stays open, if saving fails; with `discard` nothing is saved. */
-  async close({ discard = false } = {}): Promise<void> {
+  async close(options: { discard?: boolean } = {}): Promise<void> {
+    check('v86Disk.close', 'options', options, CLOSE);
+    const { discard = false } = options;
     if (this.#closed) return;
     if (discard) await this.#writeBack.settled();
     else if (!this.#temporary) await this.#writeBack.save();

@@ -5,8 +5,10 @@
  * v86 cannot tell its guest of an error, so where the drive's policy says `report` the machine is paused instead. What failed is kept here, not in
  * the drive: reads wait, and what was written stays in memory until `resume` has saved it.
  */
+import { check, FUNCTION, objectWith, oneOf, optionsOf } from '../base/arguments.ts';
 import { asDiskError, DiskError } from '../base/errors.ts';
 import type { DiskIo } from '../disk/async-disk.ts';
+import { DRIVE } from '../drive/bay.ts';
 import type { DriveDevice } from '../drive/device.ts';
 import type { Drive, RequestOptions } from '../drive/drive.ts';
 import type { ErrorOperation } from '../drive/error-policy.ts';
@@ -42,6 +44,11 @@ export type V86DriveOptions = () => Omit<V86DiskOptions, 'kind'>;
 const KINDS = { hda: 'hd', hdb: 'hd', cdrom: 'cdrom', fda: 'floppy', fdb: 'floppy' } as const;
 const CD_SECTOR = 2048;
 
+const RESUME = optionsOf<{ unreadable?: 'retry' | 'zero'; medium?: Medium }>({
+  unreadable: oneOf('retry', 'zero'),
+  medium: objectWith('an open disk', ['size', 'read', 'write']),
+});
+
 /** A slot of v86 that uses a drive. */
 export class V86Drive implements DriveDevice {
   readonly name: V86Slot;
@@ -56,6 +63,9 @@ export class V86Drive implements DriveDevice {
 
   /** Attaches itself to the drive. Throws `in-use` if that has a device, `unsupported` for a medium that v86 cannot take. */
   constructor(drive: Drive, slot: V86Slot, options: V86DriveOptions = () => ({})) {
+    check('V86Drive', 'drive', drive, DRIVE);
+    check('V86Drive', 'slot', slot, oneOf(...Object.keys(KINDS)));
+    check('V86Drive', 'options', options, FUNCTION);
     this.name = slot;
     this.drive = drive;
     this.#options = options;
@@ -114,7 +124,9 @@ export class V86Drive implements DriveDevice {
    * After a pause, before the emulator runs: repeats the reads that failed and saves what could not be saved. Rejects if that fails again. `medium` is
    * the same image opened again, for errors after which a disk refuses to write.
    */
-  async resume({ medium, ...options }: { unreadable?: 'retry' | 'zero'; medium?: Medium } = {}): Promise<void> {
+  async resume(given: { unreadable?: 'retry' | 'zero'; medium?: Medium } = {}): Promise<void> {
+    check('V86Drive.resume', 'options', given, RESUME);
+    const { medium, ...options } = given;
     if (medium) this.drive.reopened(medium);
     this.drive.resume();
     try {

@@ -6,12 +6,13 @@
  * In the image v86's state comes after a head: a line that says what it is, how long it is, and in JSON what the embedder wants to know before
  * it makes the machine that the state is for (its memory, say), and the name that the disks' contents have in the state.
  */
+import { ANYTHING, check, FUNCTION, listOf, objectWith, optionsOf, TEXT } from '../base/arguments.ts';
 import { roundUp } from '../base/bytes.ts';
 import { DiskError } from '../base/errors.ts';
 import { KiB, MiB } from '../base/units.ts';
 import type { AsyncDisk } from '../disk/async-disk.ts';
 import type { Drive } from '../drive/drive.ts';
-import { loadMachine, type MachineMoment, type MachineSnapshot, readMachineState, saveMachine } from '../drive/machine.ts';
+import { loadMachine, type MachineMoment, type MachineSnapshot, readMachineState, saveMachine, WHICH } from '../drive/machine.ts';
 import { newGeneration } from './v86-disk.ts';
 import type { V86Drive } from './v86-drive.ts';
 
@@ -46,11 +47,19 @@ const MAGIC = 'tabdisk: a machine of v86\n';
 const HEAD_UNIT = 4 * KiB;
 const HEAD_LIMIT = MiB;
 
+const EMULATOR = objectWith('the emulator, a V86', ['is_running', 'stop', 'run', 'save_state', 'restore_state']);
+const SLOTS = listOf(objectWith('a V86Drive', ['drive', 'settle']), 'an array of V86Drives');
+const SAVE = optionsOf<SaveV86Options>({ name: TEXT, settings: ANYTHING, onProgress: FUNCTION });
+const LOAD = optionsOf<{ onRevert?: () => void }>({ onRevert: FUNCTION });
+
 /**
  * Takes a snapshot of all that the guest can write, and of its memory. The guest stands still meanwhile and goes on afterwards if it was running. Throws as
  * `saveMachine` does; `read-only` for a disk whose changes are kept in memory only; or why a disk cannot be saved.
  */
 export async function saveV86Machine(emulator: V86Emulator, slots: Iterable<V86Drive>, options: SaveV86Options = {}): Promise<MachineSnapshot> {
+  check('saveV86Machine', 'emulator', emulator, EMULATOR);
+  check('saveV86Machine', 'slots', slots, SLOTS);
+  check('saveV86Machine', 'options', options, SAVE);
   const { settings, ...rest } = options;
   const all = [...slots];
   return whileStopped(emulator, async () => {
@@ -71,8 +80,13 @@ export async function loadV86Machine(
   emulator: V86Emulator,
   slots: Iterable<V86Drive>,
   which: string | MachineMoment,
-  { onRevert }: { onRevert?: () => void } = {},
+  options: { onRevert?: () => void } = {},
 ): Promise<MachineSnapshot> {
+  check('loadV86Machine', 'emulator', emulator, EMULATOR);
+  check('loadV86Machine', 'slots', slots, SLOTS);
+  check('loadV86Machine', 'which', which, WHICH);
+  check('loadV86Machine', 'options', options, LOAD);
+  const { onRevert } = options;
   const all = [...slots];
   const drives = drivesOf(all);
   let touched = false;
@@ -100,6 +114,8 @@ export async function loadV86Machine(
  * is another emulator's.
  */
 export async function readV86Settings(disk: Pick<AsyncDisk, 'snapshots'>, idOrName: string): Promise<unknown> {
+  check('readV86Settings', 'disk', disk, objectWith('an open disk', ['snapshots']));
+  check('readV86Settings', 'idOrName', idOrName, TEXT);
   return (await readHead((range) => disk.snapshots.readVmState(idOrName, range))).settings;
 }
 

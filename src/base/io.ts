@@ -3,11 +3,14 @@
  * promise only when the storage below really is asynchronous, so over synchronous storage the same code runs
  * start to end without a microtask. `runAsync` is the public promise API; `runSync` returns at once or throws `would-wait`.
  */
+import { check, objectWith } from './arguments.ts';
 import { DiskError } from './errors.ts';
 
 /** A coroutine that yields promises and returns a `T`. */
 // biome-ignore lint/suspicious/noExplicitAny: what `next` receives is whatever the yielded promise resolved to
 export type Io<T> = Generator<PromiseLike<unknown>, T, any>;
+
+const COROUTINE = objectWith('a coroutine, such as a verb of a Storage gives', ['next', 'throw']);
 
 /** Waits for a promise: the only place a value comes in from outside. Throws what the promise rejects with. */
 export function* wait<T>(promise: PromiseLike<T>): Io<T> {
@@ -22,6 +25,7 @@ finished.next();
 export function runAsync<T>(io: Io<T>): Promise<T> {
   let step: IteratorResult<PromiseLike<unknown>, T>;
   try {
+    if (!(io as { next?: unknown } | undefined)?.next) check('runAsync', 'io', io, COROUTINE);
     step = io.next();
   } catch (error) {
     return Promise.reject(error);
@@ -52,6 +56,7 @@ async function resume<T>(io: Io<T>, first: PromiseLike<unknown>): Promise<T> {
 export function runSync<T>(io: Io<T>): T {
   // Of a verb that was done when it was called there is nothing left, and nothing to make on the way to that.
   if ((io as Io<unknown>) === finished) return undefined as T;
+  if (!(io as { next?: unknown } | undefined)?.next) check('runSync', 'io', io, COROUTINE);
   const step = io.next();
   if (step.done) return step.value;
   // The abandoned promise may reject later; nobody is left to hear it.

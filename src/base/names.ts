@@ -3,6 +3,7 @@
  * name means to the image that says it. A colon makes a protocol only before the first slash. `windows` reads names as QEMU does on Windows:
  * a drive letter is no protocol and a backslash parts folders, for images that were made there.
  */
+import { check, oneOf, TEXT } from './arguments.ts';
 import { DiskError } from './errors.ts';
 
 /** Where a name was written. */
@@ -13,8 +14,12 @@ const SEPARATORS: Readonly<Record<NameStyle, string>> = { posix: '/', windows: '
 /** `C:`, `C:\x` and `C:x`, and devices such as `\\.\PhysicalDrive0`. */
 const WINDOWS_DRIVE = /^(?:[a-z]:|\\\\\.\\|\/\/\.\/)/i;
 
+const STYLE = oneOf('posix', 'windows');
+
 /** The protocol a name begins with, if it has one. */
 export function protocolOf(name: string, style: NameStyle = 'posix'): string | undefined {
+  check('protocolOf', 'name', name, TEXT);
+  check('protocolOf', 'style', style, STYLE);
   if (style === 'windows' && WINDOWS_DRIVE.test(name)) return undefined;
   const end = [...name].findIndex((letter) => letter === ':' || SEPARATORS[style].includes(letter));
   return name[end] === ':' ? name.slice(0, end) : undefined;
@@ -49,6 +54,9 @@ export function combineNames(base: string, name: string, style: NameStyle = 'pos
  * built from options (`json:`), or has no name.
  */
 export function beside(from: string, name: string, style: NameStyle = 'posix'): string {
+  check('beside', 'from', from, TEXT);
+  check('beside', 'name', name, TEXT);
+  check('beside', 'style', style, STYLE);
   if (name === '' || !isRelative(name, style)) return name;
   if (from === '' || from.startsWith('json:'))
     throw new DiskError('refused', `Cannot use relative backing file names for '${from}'`, { field: 'backing_file' });

@@ -2,6 +2,7 @@
  * Permissions over the bytes of an image, after QEMU's block layer: each user says what it takes, and what it lets all others have meanwhile.
  * Two users get on with each other if neither takes what the other does not share. A file's locks carry this from process to process.
  */
+import { COUNT, type Kind, needed, optionsOf } from './arguments.ts';
 
 /** What is read may be relied upon: nobody changes it half-way. */
 export const CONSISTENT_READ = 1;
@@ -22,6 +23,8 @@ export interface Permissions {
   readonly take: number;
   readonly share: number;
 }
+
+export const PERMISSIONS: Kind = optionsOf<Permissions>({ take: needed(COUNT), share: needed(COUNT) });
 
 /** Nothing is taken, and everything is shared. */
 export const NOTHING: Permissions = { take: 0, share: ALL };

@@ -1,4 +1,5 @@
 /** Byte units, sector size, and sizes as people write them ("1.5G") and QEMU prints them ("1.5 GiB"). */
+import { check, NUMBER, TEXT } from './arguments.ts';
 import { DiskError } from './errors.ts';
 
 export const KiB = 1024;
@@ -24,6 +25,7 @@ export function sizeValue(text: string): number {
  * Returns bytes. Throws `refused` for anything else, and above 2^53-1.
  */
 export function parseSize(value: string): number {
+  check('parseSize', 'value', value, TEXT);
   const bytes = sizeValue(value);
   if (Number.isNaN(bytes)) throw new DiskError('refused', `"${value}" is not a size: give bytes, or a number with k, M, G or T`, { field: 'size' });
   if (bytes > Number.MAX_SAFE_INTEGER) throw new DiskError('refused', `${value} is larger than 2^53-1 bytes`, { field: 'size' });
@@ -32,6 +34,7 @@ export function parseSize(value: string): number {
 
 /** Bytes as QEMU 7.2 prints a size: `%0.3g UNIT`, the unit changing when the value in the lower one reaches 1000. */
 export function formatSize(bytes: number): string {
+  check('formatSize', 'bytes', bytes, NUMBER);
   const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB', 'EiB'];
   let unit = 0;
   let value = bytes;

@@ -2,6 +2,7 @@
  * What compresses clusters other than the code in this thread: threads that a job is given for as long as it runs, and the platform's own
  * inflate where it has one. Formats and jobs know these interfaces; who runs them (Node's zlib, Web Workers) hands them in.
  */
+import { check, FUNCTION } from '../base/arguments.ts';
 
 /** How clusters are compressed: raw deflate with distances below 4096, so that readers need no more memory than that, or a zstd frame. */
 export type Compression = 'deflate' | 'zstd';
@@ -23,6 +24,7 @@ let platformInflate: Inflate | undefined;
 
 /** From now on images are inflated with this where it can, for all of the program. */
 export function provideInflate(inflate: Inflate): void {
+  check('provideInflate', 'inflate', inflate, FUNCTION);
   platformInflate = inflate;
 }
 

@@ -1,9 +1,10 @@
 /**
  * Compressing in workers: a `Compressor` over as many of them as it is told, and what answers in each. Workers are started by whoever
- * knows how (Web Workers, Node's worker threads); they end with the pool, and all of it fails with the first of them that does. Outcomes
- * depend on nothing but the bytes, so neither the number of workers nor who is faster shows in an image.
+ * knows how (Web Workers, Node's worker threads) and end with the pool. Outcomes depend on nothing but the bytes, so neither the number of workers nor
+ * who is faster shows in an image; and what a worker does not do, because it did not start, failed or is silent, this thread does.
  */
-import { DiskError } from '../base/errors.ts';
+import { COUNT, check, FUNCTION, objectWith, optionsOf } from '../base/arguments.ts';
+import { asDiskError, DiskError } from '../base/errors.ts';
 import { runAsync } from '../base/io.ts';
 import type { Compression, Compressor } from './compressor.ts';
 import { encoder } from './encode.ts';
@@ -31,6 +32,7 @@ type Answer = { readonly id: number; readonly encoded: Uint8Array } | { readonly
 
 /** Answers questions that come in at `port`, for as long as the worker lives. */
 export function serveCompression(port: CompressionPort): void {
+  check('serveCompression', 'port', port, objectWith('a port, { postMessage, listen }', ['postMessage', 'listen']));
   port.listen((data) => void answer(port, data as Question));
 }
 
@@ -45,66 +47,151 @@ async function answer(port: CompressionPort, { id, how, bytes }: Question): Prom
   }
 }
 
+/** Milliseconds after which a worker that answers nothing is given up; default 10,000. Its clusters are compressed all the same. */
+export interface PoolOptions {
+  readonly patience?: number;
+}
+
+const OPTIONS = optionsOf<PoolOptions>({ patience: COUNT });
+const PATIENCE = 10_000;
+/** Milliseconds of compressing in this thread before it is given back. */
+const SLICE = 40;
+
 interface Waiting {
+  readonly bytes: Uint8Array;
+  readonly how: Compression;
   readonly resolve: (encoded: Uint8Array) => void;
-  readonly reject: (error: DiskError) => void;
+  readonly reject: (error: unknown) => void;
+}
+
+/** A worker, and the clusters that it has. */
+interface Member {
+  readonly worker: CompressionWorker;
+  readonly asked: Set<number>;
+  /** When it last answered, or was given something to do while it had nothing. */
+  since: number;
 }
 
 class WorkerPool implements Compressor {
   readonly width: number;
-  readonly #workers: CompressionWorker[] = [];
+  readonly #patience: number;
+  readonly #members: Member[] = [];
   readonly #waiting = new Map<number, Waiting>();
   #next = 0;
-  #failure: DiskError | undefined;
+  #closed = false;
+  #timer: ReturnType<typeof setTimeout> | undefined;
+  /** What this thread compresses itself, one cluster after the other. */
+  #here: Promise<void> = Promise.resolve();
+  #sliceStart = 0;
 
-  constructor(start: () => CompressionWorker, width: number) {
+  constructor(start: () => CompressionWorker, width: number, patience: number) {
     this.width = width;
+    this.#patience = patience;
     try {
-      while (this.#workers.length < width) this.#workers.push(this.#started(start()));
-    } catch (error) {
-      this.close();
-      throw new DiskError('io', `A thread that compresses could not be started: ${String(error)}`, { cause: error });
+      while (this.#members.length < width) this.#add(start());
+    } catch {
+      // Those that did start have more to do.
     }
   }
 
   compress(bytes: Uint8Array, how: Compression): Promise<Uint8Array> {
     return new Promise((resolve, reject) => {
-      if (this.#failure) return reject(this.#failure);
       const id = this.#next++;
-      this.#waiting.set(id, { resolve, reject });
+      this.#waiting.set(id, { bytes, how, resolve, reject });
+      if (this.#closed) return this.close();
       // In turn: clusters are alike, and a worker always has the next one at hand.
-      this.#workers[id % this.width]?.postMessage({ id, how, bytes } satisfies Question);
+      const member = this.#members[id % this.#members.length];
+      if (member) this.#ask(member, id, bytes, how);
+      else this.#compressHere(id);
     });
   }
 
   close(): void {
-    this.#end(new DiskError('aborted', 'The threads that compress have been ended'));
-  }
-
-  #started(worker: CompressionWorker): CompressionWorker {
-    worker.listen(
-      (data) => this.#settle(data as Answer),
-      (error) => this.#end(new DiskError('io', `A thread that compresses has failed: ${error.message}`, { cause: error })),
-    );
-    return worker;
-  }
-
-  #settle(answer: Answer): void {
-    const waiting = this.#waiting.get(answer.id);
-    this.#waiting.delete(answer.id);
-    if ('encoded' in answer) waiting?.resolve(answer.encoded);
-    else waiting?.reject(new DiskError('io', `A cluster could not be compressed: ${answer.error}`));
-  }
-
-  #end(failure: DiskError): void {
-    this.#failure ??= failure;
-    for (const worker of this.#workers.splice(0)) worker.terminate();
-    for (const { reject } of this.#waiting.values()) reject(failure);
+    this.#closed = true;
+    clearTimeout(this.#timer);
+    for (const { worker } of this.#members.splice(0)) worker.terminate();
+    for (const { reject } of this.#waiting.values()) reject(new DiskError('aborted', 'The threads that compress have been ended'));
     this.#waiting.clear();
+  }
+
+  #add(worker: CompressionWorker): void {
+    const member: Member = { worker, asked: new Set(), since: 0 };
+    this.#members.push(member);
+    worker.listen(
+      (data) => this.#hear(member, data),
+      () => this.#drop(member),
+    );
+  }
+
+  #ask(member: Member, id: number, bytes: Uint8Array, how: Compression): void {
+    if (member.asked.size === 0) member.since = performance.now();
+    member.asked.add(id);
+    this.#timer ??= setTimeout(() => this.#look(), this.#patience / 4);
+    try {
+      member.worker.postMessage({ id, how, bytes } satisfies Question);
+    } catch {
+      this.#drop(member);
+    }
+  }
+
+  /** A message may be anything: the worker's script may be another one than it should be. */
+  #hear(member: Member, data: unknown): void {
+    if (typeof data !== 'object' || data === null || !('id' in data) || typeof data.id !== 'number' || !member.asked.delete(data.id)) return;
+    member.since = performance.now();
+    if ('encoded' in data && data.encoded instanceof Uint8Array) this.#take(data.id)?.resolve(data.encoded);
+    else this.#compressHere(data.id);
+  }
+
+  /** Gives up workers that have had something to do for too long. */
+  #look(): void {
+    this.#timer = undefined;
+    const now = performance.now();
+    for (const member of [...this.#members]) if (member.asked.size > 0 && now - member.since > this.#patience) this.#drop(member);
+    if (this.#members.some(({ asked }) => asked.size > 0)) this.#timer = setTimeout(() => this.#look(), this.#patience / 4);
+  }
+
+  /** What a worker leaves undone is done here: it comes out the same, even if the worker should be done with it too. */
+  #drop(member: Member): void {
+    const at = this.#members.indexOf(member);
+    if (at < 0) return;
+    this.#members.splice(at, 1);
+    member.worker.terminate();
+    for (const id of member.asked) this.#compressHere(id);
+  }
+
+  #compressHere(id: number): void {
+    this.#here = this.#here.then(async () => {
+      if (performance.now() - this.#sliceStart > SLICE) {
+        await new Promise((resolve) => setTimeout(resolve));
+        this.#sliceStart = performance.now();
+      }
+      const waiting = this.#take(id);
+      if (!waiting) return;
+      const { bytes, how, resolve, reject } = waiting;
+      try {
+        resolve((await runAsync(encoder(how)))(bytes).slice());
+      } catch (error) {
+        reject(asDiskError(error, 'A cluster could not be compressed'));
+      }
+    });
+  }
+
+  #take(id: number): Waiting | undefined {
+    const waiting = this.#waiting.get(id);
+    this.#waiting.delete(id);
+    return waiting;
   }
 }
 
-/** Starts `width` workers that compress. Throws kind `io` if one does not start. */
-export function workerPool(start: () => CompressionWorker, width: number): Compressor {
-  return new WorkerPool(start, width);
+/**
+ * Starts `width` workers that compress. Where one does not start, fails, or does not answer, the others and this thread do its work: nothing fails
+ * but by `close`.
+ */
+export function workerPool(start: () => CompressionWorker, width: number, options: PoolOptions = {}): Compressor {
+  check('workerPool', 'start', start, FUNCTION);
+  check('workerPool', 'width', width, COUNT);
+  if (width === 0) throw new DiskError('refused', 'workerPool: width must be at least 1', { field: 'width' });
+  check('workerPool', 'options', options, OPTIONS);
+  const { patience = PATIENCE } = options;
+  return new WorkerPool(start, width, patience);
 }

@@ -1,4 +1,5 @@
 /** The part of `Disk` that also exists across a worker: what adapters and pages may rely on. */
+import { BYTES, COUNT, DATE, FLAG, needed, optionsOf, requireBytes, requireNumbers, SIZE, TEXT } from '../base/arguments.ts';
 import { DiskError } from '../base/errors.ts';
 import type { BitmapInfo, CheckOptions, CheckResult, SnapshotInfo } from '../formats/driver.ts';
 import type { DiskInfo } from './info.ts';
@@ -55,6 +56,28 @@ export interface AsyncSnapshots {
   delete(idOrName: string): Promise<void>;
 }
 
+/** A new array, or the caller's, for machine state from `offset` on. */
+export function vmStateTarget(offset: number, lengthOrInto: number | Uint8Array): Uint8Array {
+  const where = 'disk.readVmState';
+  if (typeof lengthOrInto !== 'number') requireBytes(where, 'lengthOrInto', lengthOrInto);
+  const length = typeof lengthOrInto === 'number' ? lengthOrInto : lengthOrInto.length;
+  requireNumbers(where, offset, length);
+  requireReadable(Number.MAX_SAFE_INTEGER, offset, length);
+  return typeof lengthOrInto === 'number' ? new Uint8Array(lengthOrInto) : lengthOrInto;
+}
+
+/** Kinds of the arguments that both sides of the worker look at. */
+export const VM_STATE_RANGE = optionsOf<{ offset?: number; length?: number }>({ offset: SIZE, length: SIZE });
+export const SNAPSHOT = optionsOf<SnapshotOptions>({
+  name: needed(TEXT),
+  date: DATE,
+  vmState: BYTES,
+  vmStateSize: SIZE,
+  vmClockNanoseconds: COUNT,
+  icount: COUNT,
+});
+export const BITMAP = optionsOf<{ name: string; granularity?: number; enabled?: boolean }>({ name: needed(TEXT), granularity: SIZE, enabled: FLAG });
+
 /** Machine state that is read at once has at most so many bytes: its size is what the image claims. */
 const MOST_AT_ONCE = 2 ** 30;
 
@@ -63,5 +86,5 @@ export function requireReadable(size: number, offset: number, length: number): v
   if (offset < 0 || length < 0 || offset + length > size)
     throw new DiskError('out-of-bounds', `${length} bytes at ${offset} do not lie inside the machine state of ${size} bytes`, { offset });
   if (length > MOST_AT_ONCE)
-    throw new DiskError('refused', `the machine state has ${size} bytes: read it in pieces of at most 1 GiB`, { field: 'length' });
+    throw new DiskError('refused', `${length} bytes of machine state are too many at once: read it in pieces of at most 1 GiB`, { field: 'length' });
 }

@@ -1,8 +1,11 @@
 /** Persistent dirty bitmaps of a disk: each change runs with nothing else in flight. */
+import { check, type Kind, maybe, TEXT } from '../base/arguments.ts';
 import { DiskError } from '../base/errors.ts';
 import { type Io, runAsync } from '../base/io.ts';
 import type { BitmapDriver, BitmapInfo } from '../formats/driver.ts';
 import type { AsyncBitmaps } from './async-disk.ts';
+import { BITMAP } from './async-disk.ts';
+import { DISK } from './kinds.ts';
 import type { BlockNode } from './node.ts';
 
 /** QEMU's: the cluster size, within these. */
@@ -29,36 +32,45 @@ export class Bitmaps implements AsyncBitmaps {
 
   /** Makes a bitmap that calls nothing dirty. Throws `refused` for a name that is taken and a granularity that cannot be. */
   add(options: { name: string; granularity?: number; enabled?: boolean }): Promise<void> {
-    return this.#change(() => addBitmap(this.#node, options));
+    return this.#change(() => addBitmap(this.#node, options), ['options', options, BITMAP]);
   }
 
   /** Durable when it resolves. */
   remove(name: string): Promise<void> {
-    return this.#change((bitmaps) => bitmaps.remove(name));
+    return this.#change((bitmaps) => bitmaps.remove(name), ['name', name, TEXT]);
   }
 
   clear(name: string): Promise<void> {
-    return this.#change((bitmaps) => bitmaps.clear(name));
+    return this.#change((bitmaps) => bitmaps.clear(name), ['name', name, TEXT]);
   }
 
   enable(name: string): Promise<void> {
-    return this.#change((bitmaps) => bitmaps.setEnabled(name, true));
+    return this.#change((bitmaps) => bitmaps.setEnabled(name, true), ['name', name, TEXT]);
   }
 
   disable(name: string): Promise<void> {
-    return this.#change((bitmaps) => bitmaps.setEnabled(name, false));
+    return this.#change((bitmaps) => bitmaps.setEnabled(name, false), ['name', name, TEXT]);
   }
 
   /** Adds what another bitmap calls dirty: of this disk, or of another (`from`) of the same size. */
   merge(name: string, source: string, from?: { readonly bitmaps: Bitmaps }): Promise<void> {
-    return this.#change((bitmaps) => {
-      // A missing target is told before a missing source, as in QEMU.
-      bitmaps.runs(name);
-      return bitmaps.merge(name, (from?.bitmaps ?? this).#driver().runs(source));
-    });
+    return this.#change(
+      (bitmaps) => {
+        // A missing target is told before a missing source, as in QEMU.
+        bitmaps.runs(name);
+        return bitmaps.merge(name, (from?.bitmaps ?? this).#driver().runs(source));
+      },
+      ['name', name, TEXT],
+      ['source', source, TEXT],
+      ['from', from, maybe(DISK)],
+    );
   }
 
-  #change(body: (bitmaps: BitmapDriver) => Io<void>): Promise<void> {
+  async #change(
+    body: (bitmaps: BitmapDriver) => Io<void>,
+    ...given: readonly (readonly [name: string, value: unknown, kind: Kind])[]
+  ): Promise<void> {
+    for (const [name, value, kind] of given) check('disk.bitmaps', name, value, kind);
     return runAsync(this.#node.exclusive(() => body(this.#driver())));
   }
 

@@ -13,6 +13,8 @@
  * here has a way past the host's own cache, so `direct` is about caches of ours; tables of the image's format stay in memory in every mode, as
  * in QEMU. Under `unsafe` a power cut may leave any mixture of old and new; a tab that ends loses what was in memory.
  */
+import { check, TEXT } from '../base/arguments.ts';
+import { DiskError } from '../base/errors.ts';
 
 /** The modes, in QEMU's order. `off`, which command lines know too, is `none`. */
 export const CACHE_MODES = ['none', 'writeback', 'writethrough', 'directsync', 'unsafe'] as const;
@@ -40,10 +42,14 @@ const FLAGS: Readonly<Record<CacheMode, CacheFlags>> = {
 
 /** What a mode stands for; default `writeback`. Flags stand for themselves. */
 export function cacheFlags(mode: CacheMode | CacheFlags = 'writeback'): CacheFlags {
-  return typeof mode === 'string' ? FLAGS[mode] : mode;
+  if (typeof mode !== 'string') return mode;
+  const flags = Object.hasOwn(FLAGS, mode) ? FLAGS[mode] : undefined;
+  if (!flags) throw new DiskError('refused', `There is no cache mode "${mode}": ${CACHE_MODES.join(', ')}`, { field: 'cache' });
+  return flags;
 }
 
 /** The mode of this name on a command line; nothing if there is none. */
 export function parseCacheMode(name: string): CacheMode | undefined {
+  check('parseCacheMode', 'name', name, TEXT);
   return name === 'off' ? 'none' : CACHE_MODES.find((mode) => mode === name);
 }

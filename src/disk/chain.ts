@@ -3,6 +3,7 @@
  * `resolve`. Chains have a depth limit and cycles are refused. A layer whose format had to be guessed may not name further
  * files, because a guest could have written that header itself.
  */
+import { COUNT, either, FLAG, FUNCTION, type Members, oneOf, TEXT } from '../base/arguments.ts';
 import { asDiskError, DiskError } from '../base/errors.ts';
 import { type Io, wait } from '../base/io.ts';
 import type { OptionSet } from '../base/options.ts';
@@ -11,9 +12,10 @@ import type { BackingReference, FormatDescriptor, ImageDriver } from '../formats
 import { everyFormat } from '../formats/every.ts';
 import { findFormat, probeFormat, probeStorage } from '../formats/registry.ts';
 import { anyAlignment } from '../layers/align.ts';
-import { readBytes, type Storage } from '../storage/storage.ts';
+import { readBytes, STORAGE, type Storage } from '../storage/storage.ts';
 import { type CacheFlags, type CacheMode, cacheFlags } from './cache-mode.ts';
 import { bare, closeAll, dataFileOpener, forWriting, sameBytes } from './data-file.ts';
+import { CACHE, FORMATS, SECRET, STORAGE_TO_BE } from './kinds.ts';
 import { BlockNode } from './node.ts';
 import type { DetectZeroes, NodeOptions } from './node-types.ts';
 import { ofItself, permitBacking } from './permissions.ts';
@@ -84,6 +86,25 @@ export interface OpenOptions {
   /** The formats to choose from; default all. */
   readonly formats?: readonly FormatDescriptor[];
 }
+
+/** Every option of `openDisk`, as a list that the compiler compares with the interface. */
+export const OPEN_OPTIONS: Members<OpenOptions> = {
+  format: TEXT,
+  readOnly: FLAG,
+  resolve: FUNCTION,
+  dataStorage: STORAGE,
+  noBacking: FLAG,
+  repair: FLAG,
+  onDamage: FUNCTION,
+  writableBacking: COUNT,
+  secret: SECRET,
+  noData: FLAG,
+  keyLater: FLAG,
+  cache: CACHE,
+  detectZeroes: oneOf('on', 'unmap'),
+  snapshot: either(FLAG, STORAGE_TO_BE),
+  formats: FORMATS,
+};
 
 /** Each image of a chain, the active one first: its own file, then its data file. */
 export type ChainFiles = readonly (readonly Storage[])[];

@@ -1,5 +1,6 @@
 /** The debugging layer as a node of a graph: its options, its rules file, its name; and finding it in an open image. */
 
+import { check } from '../base/arguments.ts';
 import { type Io, wait } from '../base/io.ts';
 import type { OptionSet } from '../base/options.ts';
 import { refusedOption } from '../base/options.ts';
@@ -12,6 +13,7 @@ import type { OpenedNode } from './block-drivers.ts';
 import { type Description, strongOptions } from './block-name.ts';
 import type { Disk } from './disk.ts';
 import type { NodePlace, NodeRequest } from './graph.ts';
+import { DISK } from './kinds.ts';
 import type { BlockNode } from './node.ts';
 
 /** Rules files are short. */
@@ -101,8 +103,9 @@ function permissionList(options: OptionSet, name: string): number {
 }
 
 /** The debugging layer that an image lies on, if there is one: the first on the way down through the files, not through backing files. */
-export function findDebugger({ node }: Pick<Disk, 'node'>): Debugger | undefined {
-  for (let storage: Storage | undefined = node; storage; storage = below(storage)) if (storage instanceof BlkdebugStorage) return storage;
+export function findDebugger(disk: Pick<Disk, 'node'>): Debugger | undefined {
+  check('findDebugger', 'disk', disk, DISK);
+  for (let storage: Storage | undefined = disk.node; storage; storage = below(storage)) if (storage instanceof BlkdebugStorage) return storage;
   return undefined;
 }
 

@@ -2,15 +2,18 @@
  * `Disk`: an opened image as embedders use it. Promises for everyone; the same verbs with `Sync` appended when the storage below
  * is synchronous. Requests are checked here; the work is done by the node (disk/node.ts) and the driver.
  */
+import { check, FLAG, FUNCTION, oneOf, optionsOf, requireBytes, requireNumbers, SIZE, TEXT } from '../base/arguments.ts';
 import { DiskError } from '../base/errors.ts';
 import { type Io, runAsync, runSync } from '../base/io.ts';
 import type { BackingReference, CheckOptions, CheckResult, MetadataExtent, ResizeOptions } from '../formats/driver.ts';
 import type { Storage } from '../storage/storage.ts';
 import { type AllocatedRun, allocatedRun } from './allocation.ts';
 import type { AsyncDisk } from './async-disk.ts';
+import { vmStateTarget } from './async-disk.ts';
 import { Bitmaps } from './bitmaps.ts';
 import { type DiskInfo, diskInfo } from './info.ts';
 import { encryptedFile, isEncrypted, missingKeys, setKeys } from './keys.ts';
+import { SECRET } from './kinds.ts';
 import type { BlockNode, MapRun } from './node.ts';
 import type { ZeroOptions } from './node-types.ts';
 import type { Secret, SecretCallback } from './secrets.ts';
@@ -19,6 +22,10 @@ import { forgetVmState, readVmState, writeVmState } from './vm-state.ts';
 
 /** How a disk is to grow. */
 export type GrowthOptions = Pick<ResizeOptions, 'preallocation'>;
+
+const GROWTH = optionsOf<GrowthOptions>({ preallocation: TEXT });
+const ZERO = optionsOf<ZeroOptions>({ unmap: FLAG, fallback: FLAG });
+const CHECK = optionsOf<CheckOptions>({ repair: oneOf('leaks', 'all'), onMessage: FUNCTION, onProgress: FUNCTION });
 
 /** An opened disk image. Offsets and lengths are bytes of the guest's address space; any alignment is legal. */
 export class Disk implements AsyncDisk {
@@ -97,7 +104,8 @@ export class Disk implements AsyncDisk {
    * Gives the image and those below it their keys, the deepest first. Throws `refused` if nothing is encrypted or the passphrase does not fit; the
    * image that refused it has no key then, not even the one it had.
    */
-  setKey(secret: Secret | SecretCallback): Promise<void> {
+  async setKey(secret: Secret | SecretCallback): Promise<void> {
+    check('disk.setKey', 'secret', secret, SECRET);
     return runAsync(setKeys(this.node, secret));
   }
 
@@ -115,8 +123,7 @@ export class Disk implements AsyncDisk {
   }
 
   readSync(offset: number, lengthOrInto: number | Uint8Array): Uint8Array {
-    const into = typeof lengthOrInto === 'number' ? this.#newArray(offset, lengthOrInto) : lengthOrInto;
-    this.#requireInside(offset, into.length);
+    const into = this.#target('disk.readSync', offset, lengthOrInto);
     if (!this.node.readNow(offset, into)) runSync(this.node.read(offset, into));
     return into;
   }
@@ -127,7 +134,8 @@ export class Disk implements AsyncDisk {
   }
 
   writeSync(offset: number, bytes: Uint8Array): void {
-    this.#requireInside(offset, bytes.length);
+    requireBytes('disk.writeSync', 'bytes', bytes);
+    this.#requireInside('disk.writeSync', offset, bytes.length);
     if (!this.node.writeNow(offset, bytes)) runSync(this.node.write(offset, bytes));
   }
 
@@ -161,7 +169,8 @@ export class Disk implements AsyncDisk {
   }
 
   /** Brings what a range shows of the backing file into this image, which then needs the backing file no more for it. */
-  copyUp(offset: number, length: number): Promise<void> {
+  async copyUp(offset: number, length: number): Promise<void> {
+    this.#requireInside('disk.copyUp', offset, length);
     return runAsync(this.node.copyUp(offset, length));
   }
 
@@ -200,13 +209,15 @@ export class Disk implements AsyncDisk {
    * `unsupported` if the format keeps none.
    */
   async readVmState(offset: number, lengthOrInto: number | Uint8Array): Promise<Uint8Array> {
-    const into = typeof lengthOrInto === 'number' ? new Uint8Array(lengthOrInto) : lengthOrInto;
+    const into = vmStateTarget(offset, lengthOrInto);
     await runAsync(readVmState(this.node, offset, into));
     return into;
   }
 
   /** Writes machine state beside the disk; `snapshots.create` with its `vmStateSize` takes it over. Zeros take no space. */
-  writeVmState(offset: number, bytes: Uint8Array): Promise<void> {
+  async writeVmState(offset: number, bytes: Uint8Array): Promise<void> {
+    requireBytes('disk.writeVmState', 'bytes', bytes);
+    requireNumbers('disk.writeVmState', offset, bytes.length);
     return runAsync(writeVmState(this.node, offset, bytes));
   }
 
@@ -221,13 +232,15 @@ export class Disk implements AsyncDisk {
   }
 
   /** Whether this image itself, not a backing file, says what `offset` reads as, and how far that is so within `length`. 0 bytes past the end. */
-  isAllocated(offset: number, length: number): Promise<AllocatedRun> {
+  async isAllocated(offset: number, length: number): Promise<AllocatedRun> {
+    check('disk.isAllocated', 'offset', offset, SIZE);
+    check('disk.isAllocated', 'length', length, SIZE);
     return allocatedRun(this, offset, length);
   }
 
   /** Runs of guest bytes in one state, in order, neighbours in the same state merged where the file offsets continue. */
   async *map(offset = 0, length = this.size - offset): AsyncIterableIterator<MapRun> {
-    this.#requireInside(offset, length);
+    this.#requireInside('disk.map', offset, length);
     const end = offset + length;
     let open: MapRun | undefined;
     for (let at = offset; at < end; ) {
@@ -264,47 +277,53 @@ export class Disk implements AsyncDisk {
   }
 
   *#read(offset: number, lengthOrInto: number | Uint8Array): Io<Uint8Array> {
-    const into = typeof lengthOrInto === 'number' ? this.#newArray(offset, lengthOrInto) : lengthOrInto;
-    this.#requireInside(offset, into.length);
+    const into = this.#target('disk.read', offset, lengthOrInto);
     yield* this.node.read(offset, into);
     return into;
   }
 
-  #newArray(offset: number, length: number): Uint8Array {
-    this.#requireInside(offset, length);
-    return new Uint8Array(length);
+  /** What is to be read into: the caller's array, or a new one once it is known that there are so many bytes. */
+  #target(where: string, offset: number, lengthOrInto: number | Uint8Array): Uint8Array {
+    if (typeof lengthOrInto !== 'number') requireBytes(where, 'lengthOrInto', lengthOrInto);
+    this.#requireInside(where, offset, typeof lengthOrInto === 'number' ? lengthOrInto : lengthOrInto.length);
+    return typeof lengthOrInto === 'number' ? new Uint8Array(lengthOrInto) : lengthOrInto;
   }
 
   *#write(offset: number, bytes: Uint8Array): Io<void> {
-    this.#requireInside(offset, bytes.length);
+    requireBytes('disk.write', 'bytes', bytes);
+    this.#requireInside('disk.write', offset, bytes.length);
     yield* this.node.write(offset, bytes);
   }
 
   *#writeCompressed(offset: number, bytes: Uint8Array): Io<void> {
-    this.#requireInside(offset, bytes.length);
+    requireBytes('disk.writeCompressed', 'bytes', bytes);
+    this.#requireInside('disk.writeCompressed', offset, bytes.length);
     yield* this.node.writeCompressed(offset, bytes);
   }
 
   *#zero(offset: number, length: number, options: ZeroOptions): Io<void> {
-    this.#requireInside(offset, length);
+    check('disk.zero', 'options', options, ZERO);
+    this.#requireInside('disk.zero', offset, length);
     yield* this.node.zero(offset, length, options);
   }
 
   *#discard(offset: number, length: number): Io<void> {
-    this.#requireInside(offset, length);
+    this.#requireInside('disk.discard', offset, length);
     yield* this.node.discard(offset, length);
   }
 
   *#resize(size: number, options: GrowthOptions = {}): Io<void> {
-    if (!Number.isSafeInteger(size) || size < 0) throw new DiskError('refused', `${size} is not a disk size in bytes`, { field: 'size' });
+    check('disk.resize', 'size', size, SIZE);
+    check('disk.resize', 'options', options, GROWTH);
     yield* this.node.truncate(size, options);
   }
 
   *#check(options: CheckOptions): Io<CheckResult> {
+    check('disk.check', 'options', options, CHECK);
     const { driver } = this.node;
     if (!driver.check) throw new DiskError('unsupported', `${driver.format}: this image format does not support checks`, { format: driver.format });
-    const check = driver.check.bind(driver, options);
-    return options.repair ? yield* this.node.exclusive(check) : yield* this.node.unchanging(check);
+    const look = driver.check.bind(driver, options);
+    return options.repair ? yield* this.node.exclusive(look) : yield* this.node.unchanging(look);
   }
 
   *#metadata(): Io<MetadataExtent[]> {
@@ -312,9 +331,10 @@ export class Disk implements AsyncDisk {
     return driver.metadata ? yield* driver.metadata() : [];
   }
 
-  #requireInside(offset: number, length: number): void {
-    if (!Number.isSafeInteger(offset) || !Number.isSafeInteger(length) || offset < 0 || length < 0 || offset + length > this.size)
-      throw new DiskError('out-of-bounds', `${length} bytes at ${offset} do not lie inside the disk of ${this.size} bytes`, { offset });
+  #requireInside(where: string, offset: number, length: number): void {
+    if (Number.isSafeInteger(offset) && Number.isSafeInteger(length) && offset >= 0 && length >= 0 && offset + length <= this.size) return;
+    requireNumbers(where, offset, length);
+    throw new DiskError('out-of-bounds', `${length} bytes at ${offset} do not lie inside the disk of ${this.size} bytes`, { offset });
   }
 }
 

@@ -3,10 +3,11 @@
  * A node takes the options it understands and opens its children; what is left over is refused. Which drivers there are, and what they do
  * with options and children, is in block-drivers.ts. Files are opened only through the caller's `openFile`.
  */
+import { check, FLAG, FUNCTION, needed, objectWith, optionsOf, TEXT } from '../base/arguments.ts';
 import { roundUp } from '../base/bytes.ts';
 import { type Io, runAsync } from '../base/io.ts';
 import { OptionSet, refusedOption } from '../base/options.ts';
-import type { Permissions } from '../base/permissions.ts';
+import { PERMISSIONS, type Permissions } from '../base/permissions.ts';
 import { SECTOR } from '../base/units.ts';
 import { allFormats } from '../formats/all.ts';
 import { AlignStorage, anyAlignment } from '../layers/align.ts';
@@ -17,7 +18,7 @@ import type { Storage } from '../storage/storage.ts';
 import { findDriver, type OpenedNode, protocolDriver } from './block-drivers.ts';
 import { shownName } from './block-name.ts';
 import { cacheFlags } from './cache-mode.ts';
-import type { ChainFiles, OpenOptions } from './chain.ts';
+import { type ChainFiles, OPEN_OPTIONS, type OpenOptions } from './chain.ts';
 import { Disk } from './disk.ts';
 import { LayerImage } from './layer-image.ts';
 import { BlockNode } from './node.ts';
@@ -63,6 +64,24 @@ export interface GraphOptions extends Omit<OpenOptions, 'resolve' | 'format' | '
   readonly warn?: (message: string) => void;
 }
 
+const { resolve: _, format, formats: __, dataStorage: ___, ...SHARED } = OPEN_OPTIONS;
+const OPTIONS = optionsOf<GraphOptions>({
+  ...SHARED,
+  format,
+  openFile: needed(FUNCTION),
+  permissions: PERMISSIONS,
+  forceShare: FLAG,
+  dataFileName: FUNCTION,
+  emptyBacking: FLAG,
+  keepSpace: FLAG,
+  throttleGroup: FUNCTION,
+  onMismatch: FUNCTION,
+  onQuorumReport: FUNCTION,
+  onDebug: FUNCTION,
+  warn: FUNCTION,
+});
+const WHAT = optionsOf<Partial<Parameters<typeof openGraph>[0]>>({ name: TEXT, options: objectWith('an OptionSet', ['entries', 'take']) });
+
 /** Opens the image that a name or options describe. Throws `refused` with QEMU's words for what is wrong with them. */
 export function openGraph(
   what: { readonly name?: string | undefined; readonly options?: OptionSet | undefined },
@@ -71,7 +90,10 @@ export function openGraph(
   return runAsync(open(what, options));
 }
 
-function* open({ name, options: given }: Parameters<typeof openGraph>[0], options: GraphOptions): Io<Disk> {
+function* open(what: Parameters<typeof openGraph>[0], options: GraphOptions): Io<Disk> {
+  check('openGraph', 'what', what, WHAT);
+  check('openGraph', 'options', options, OPTIONS);
+  const { name, options: given } = what;
   const place: NodePlace = {
     graph: options,
     readOnly: options.snapshot ? true : (options.readOnly ?? true),

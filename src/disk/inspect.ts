@@ -2,12 +2,14 @@
  * `inspect`: what a file is and what it would open, before anything is opened. Reads headers only, follows no reference and fails on
  * none; made for deciding whether to open a file from strangers.
  */
+import { check, optionsOf, TEXT } from '../base/arguments.ts';
 import { type Io, runAsync, wait } from '../base/io.ts';
 import { allFormats } from '../formats/all.ts';
 import type { FormatDescriptor, Inspection } from '../formats/driver.ts';
 import { findFormat, probeStorage } from '../formats/registry.ts';
 import { anyAlignment } from '../layers/align.ts';
-import type { Storage } from '../storage/storage.ts';
+import { STORAGE, type Storage } from '../storage/storage.ts';
+import { FORMATS, STORAGE_TO_BE } from './kinds.ts';
 
 /** What `inspect` found. */
 export interface InspectionReport extends Inspection {
@@ -19,6 +21,8 @@ export interface InspectionReport extends Inspection {
   readonly supported: boolean;
 }
 
+const OPTIONS = optionsOf<{ format?: string; formats?: readonly FormatDescriptor[] }>({ format: TEXT, formats: FORMATS });
+
 /** Looks at an image's headers. Rejects only if the storage cannot be read, or with `unsupported` for an unknown `format`. */
 export function inspect(
   storage: Storage | PromiseLike<Storage>,
@@ -27,11 +31,13 @@ export function inspect(
   return runAsync(look(storage, options));
 }
 
-function* look(
-  storage: Storage | PromiseLike<Storage>,
-  { format, formats = allFormats }: { format?: string; formats?: readonly FormatDescriptor[] },
-): Io<InspectionReport> {
-  const opened = anyAlignment('then' in storage ? yield* wait(storage) : storage);
+function* look(storage: Storage | PromiseLike<Storage>, options: { format?: string; formats?: readonly FormatDescriptor[] }): Io<InspectionReport> {
+  check('inspect', 'storage', storage, STORAGE_TO_BE);
+  check('inspect', 'options', options, OPTIONS);
+  const { format, formats = allFormats } = options;
+  const given = 'then' in storage ? yield* wait(storage) : storage;
+  check('inspect', 'storage', given, STORAGE);
+  const opened = anyAlignment(given);
   const descriptor = format === undefined ? yield* probeStorage(formats, opened) : findFormat(formats, format);
   const { name, title } = descriptor;
   const supported = descriptor.open !== undefined;

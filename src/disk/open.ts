@@ -1,4 +1,6 @@
 /** `openDisk` and `createDisk`: the way in. */
+
+import { check, needed, optionsOf, SIZE, TEXT } from '../base/arguments.ts';
 import { roundUp } from '../base/bytes.ts';
 import { DiskError } from '../base/errors.ts';
 import { type Io, runAsync, wait } from '../base/io.ts';
@@ -8,14 +10,17 @@ import { everyFormat } from '../formats/every.ts';
 import { findFormat, isDriverName } from '../formats/registry.ts';
 import { anyAlignment } from '../layers/align.ts';
 import { NoFlushStorage } from '../layers/no-flush.ts';
-import type { Storage } from '../storage/storage.ts';
+import { STORAGE, type Storage } from '../storage/storage.ts';
 import { cacheFlags } from './cache-mode.ts';
-import { askFor, type OpenOptions, openChain } from './chain.ts';
+import { askFor, OPEN_OPTIONS, type OpenOptions, openChain } from './chain.ts';
 import { closeAll, dataFileOpener, sameBytes } from './data-file.ts';
 import { Disk } from './disk.ts';
+import { BACKING, FORMAT_OPTION, STORAGE_TO_BE } from './kinds.ts';
 import type { BlockNode } from './node.ts';
 import { askedOnce, askSecret } from './secrets.ts';
 import { withTemporary } from './temporary.ts';
+
+const OPEN = optionsOf<OpenOptions>(OPEN_OPTIONS);
 
 /**
  * Opens a disk image. The disk owns the storage and closes it. Throws `wrong-format`, `corrupt` or `unsupported` naming the field;
@@ -26,8 +31,11 @@ export function openDisk(storage: Storage | PromiseLike<Storage>, options: OpenO
 }
 
 function* open(storage: Storage | PromiseLike<Storage>, options: OpenOptions): Io<Disk> {
+  check('openDisk', 'storage', storage, STORAGE_TO_BE);
   const opened = 'then' in storage ? yield* wait(storage) : storage;
+  check('openDisk', 'storage', opened, STORAGE);
   try {
+    check('openDisk', 'options', options, OPEN);
     return new Disk(yield* openNode(opened, options));
   } catch (error) {
     yield* opened.close();
@@ -53,15 +61,31 @@ export interface CreateOptions extends Omit<OpenOptions, 'format' | 'readOnly' |
   readonly [option: string]: unknown;
 }
 
+const { readOnly: _, noBacking: __, noData: ___, dataStorage: ____, repair: _____, snapshot: ______, ...SHARED } = OPEN_OPTIONS;
+const CREATE = optionsOf<CreateOptions>({ ...SHARED, format: needed(TEXT), size: SIZE, backing: BACKING }, FORMAT_OPTION);
+
 /** Writes a new image into an empty storage and opens it. Throws `refused` for unknown options and bad values, by name. */
 export function createDisk(storage: Storage | PromiseLike<Storage>, options: CreateOptions): Promise<Disk> {
   return runAsync(create(storage, options));
 }
 
 function* create(storage: Storage | PromiseLike<Storage>, all: CreateOptions): Io<Disk> {
+  check('createDisk', 'storage', storage, STORAGE_TO_BE);
+  const given = 'then' in storage ? yield* wait(storage) : storage;
+  check('createDisk', 'storage', given, STORAGE);
+  try {
+    check('createDisk', 'options', all, CREATE);
+  } catch (error) {
+    yield* given.close();
+    throw error;
+  }
+  return yield* createOn(given, all);
+}
+
+function* createOn(storage: Storage, all: CreateOptions): Io<Disk> {
   const { format, size, backing, resolve, cache, secret: given, detectZeroes, formats: list, ...rest } = all;
   const formats = list ?? (yield* everyFormat());
-  const opened = anyAlignment('then' in storage ? yield* wait(storage) : storage);
+  const opened = anyAlignment(storage);
   const files: Storage[] = [];
   const secret = given === undefined ? undefined : askedOnce(opened.name, given);
   try {
@@ -73,7 +97,6 @@ function* create(storage: Storage | PromiseLike<Storage>, all: CreateOptions): I
     const found = backing ? yield* backingSize(backing, opening, opened) : undefined;
     const bytes = size ?? found;
     if (bytes === undefined) throw new DiskError('refused', 'Image creation needs a size parameter', { field: 'size' });
-    if (!Number.isSafeInteger(bytes) || bytes < 0) throw new DiskError('refused', `${bytes} is not a disk size in bytes`, { field: 'size' });
     const ask = askSecret(secret);
     const dataFile = dataFileOpener({ resolve, from: opened.name, readOnly: false, create: true, taken: [opened] }, files);
     const named = { ...(backing ? { backing } : {}), options: formatOptions(rest) };
@@ -134,10 +157,7 @@ function formatOptions(options: Record<string, unknown>): Record<string, string 
   const named: Record<string, string | number | boolean> = {};
   for (const [key, value] of Object.entries(options)) {
     if (value === undefined) continue;
-    const name = key.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
-    if (typeof value !== 'string' && typeof value !== 'number' && typeof value !== 'boolean')
-      throw new DiskError('refused', `The option "${name}" takes text, a number or a truth value`, { field: name });
-    named[name] = value;
+    named[key.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`)] = value as string | number | boolean;
   }
   return named;
 }

@@ -1,4 +1,5 @@
 /** Options of a block node as text: `key=value,…` lists, and names of the form `json:{…}`. */
+import { check, FUNCTION, optionsOf, TEXT } from '../base/arguments.ts';
 import { DiskError } from '../base/errors.ts';
 import { OptionSet, type OptionTree, refusedOption } from '../base/options.ts';
 import { parseJsonText } from './json-text.ts';
@@ -13,11 +14,16 @@ export interface ListRules {
   readonly warn?: (message: string) => void;
 }
 
+const RULES = optionsOf<ListRules>({ implied: TEXT, warn: FUNCTION });
+
 /**
  * Reads `key=value,…`: commas inside a value are doubled, `key` alone is on and `nokey` off, the last of several with the same name
  * counts. Throws `refused`.
  */
-export function parseOptionList(text: string, { implied, warn }: ListRules = {}): OptionSet {
+export function parseOptionList(text: string, rules: ListRules = {}): OptionSet {
+  check('parseOptionList', 'text', text, TEXT);
+  check('parseOptionList', 'rules', rules, RULES);
+  const { implied, warn } = rules;
   const values = new Map<string, string>();
   for (let at = 0; at < text.length; at++) {
     const [name = ''] = /^[^=,]*/.exec(text.slice(at)) ?? [];

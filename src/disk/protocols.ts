@@ -3,6 +3,7 @@
  * protocol is what stands before its first colon, if that comes before any slash; a name without one is opened by the protocol `file`, or by the
  * first of the list. What an image names without a protocol counts from the image's own name, which is its storage's.
  */
+import { check, listOf, objectWith } from '../base/arguments.ts';
 import { DiskError } from '../base/errors.ts';
 import { beside, protocolOf } from '../base/names.ts';
 import type { Storage } from '../storage/storage.ts';
@@ -26,8 +27,11 @@ export interface Protocol {
   open(request: ProtocolRequest): Storage | PromiseLike<Storage>;
 }
 
+const PROTOCOLS = listOf(objectWith('a protocol, { names, open }', ['names', 'open']), 'an array of protocols');
+
 /** The protocol for a name. Throws `unsupported` and lists what there is. */
 export function findProtocol(protocols: readonly Protocol[], name: string): Protocol {
+  check('findProtocol', 'protocols', protocols, PROTOCOLS);
   const wanted = protocolOf(name);
   const named = (one: string) => protocols.find(({ names }) => names.includes(one));
   const found = wanted === undefined ? (named('file') ?? protocols[0]) : named(wanted);
@@ -38,6 +42,7 @@ export function findProtocol(protocols: readonly Protocol[], name: string): Prot
 
 /** Opens what images name, for `openDisk({ resolve })`: only through these protocols. */
 export function resolveNames(protocols: readonly Protocol[]): Resolve {
+  check('resolveNames', 'protocols', protocols, PROTOCOLS);
   return ({ from, name, writable, create }: Reference) => {
     const full = beside(from, name);
     const protocol = protocolOf(full);

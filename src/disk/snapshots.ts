@@ -1,7 +1,9 @@
 /** Internal snapshots of a disk: finding them by id or name, and running each change with nothing else in flight. */
+import { check, TEXT } from '../base/arguments.ts';
 import { DiskError } from '../base/errors.ts';
 import { type Io, runAsync } from '../base/io.ts';
 import type { DirtyRun, DirtyRuns, MachineMoment, SnapshotDriver, SnapshotInfo } from '../formats/driver.ts';
+import { SNAPSHOT, VM_STATE_RANGE } from './async-disk.ts';
 import { BlockNode } from './node.ts';
 import { clearVmState, readStored, replaceVmState } from './vm-state.ts';
 
@@ -43,7 +45,8 @@ export class Snapshots<D = unknown> {
   }
 
   /** Freezes the disk as it is now. Names may repeat, as in QEMU; the id is unique. Durable when it resolves. */
-  create(options: SnapshotOptions): Promise<SnapshotInfo> {
+  async create(options: SnapshotOptions): Promise<SnapshotInfo> {
+    check('snapshots.create', 'options', options, SNAPSHOT);
     return runAsync(this.#node.exclusive(() => this.#create(options)));
   }
 
@@ -51,7 +54,8 @@ export class Snapshots<D = unknown> {
    * The machine state of a snapshot, or a part of it, in a new array; what the image does not have reads as zero. Throws `refused` for more than
    * 1 GiB at once.
    */
-  readVmState(idOrName: string, range: { offset?: number; length?: number } = {}): Promise<Uint8Array> {
+  async readVmState(idOrName: string, range: { offset?: number; length?: number } = {}): Promise<Uint8Array> {
+    check('snapshots.readVmState', 'range', range, VM_STATE_RANGE);
     return runAsync(this.#readVmState(idOrName, range));
   }
 
@@ -61,7 +65,8 @@ export class Snapshots<D = unknown> {
   }
 
   /** Durable when it resolves. */
-  rename(idOrName: string, name: string): Promise<void> {
+  async rename(idOrName: string, name: string): Promise<void> {
+    check('snapshots.rename', 'name', name, TEXT);
     return runAsync(this.#node.exclusive(() => this.#driver().rename(this.#find(idOrName).id, name)));
   }
 
@@ -158,6 +163,7 @@ export class Snapshots<D = unknown> {
   }
 
   #find(idOrName: string): SnapshotInfo {
+    check('disk.snapshots', 'idOrName', idOrName, TEXT);
     const list = this.#driver().list();
     const found = list.find(({ id }) => id === idOrName) ?? list.find(({ name }) => name === idOrName);
     if (!found) throw new DiskError('not-found', `There is no snapshot "${idOrName}"`, { field: 'snapshot' });

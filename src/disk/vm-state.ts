@@ -84,6 +84,6 @@ function* stateOf(driver: ImageDriver): Io<VmStateDriver> {
 }
 
 function requireInside(area: BlockNode, offset: number, length: number): void {
-  if (!Number.isSafeInteger(offset) || offset < 0 || offset + length > area.size)
+  if (offset < 0 || offset + length > area.size)
     throw new DiskError('out-of-bounds', `${length} bytes at ${offset} do not lie inside what may be machine state`, { offset });
 }

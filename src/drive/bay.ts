@@ -5,9 +5,12 @@
  * Order of an eject: the device saves what it holds back, flush, the medium is out for new requests, kept requests fail, the device hears of it, then the listeners, running
  * requests end, the medium is closed. A medium that comes in is complete before the device hears of it, then the listeners.
  */
-import { assert, DiskError } from '../base/errors.ts';
+import { check, either, FLAG, FUNCTION, type Kind, objectWith, optionsOf } from '../base/arguments.ts';
+import { callBack } from '../base/callbacks.ts';
+import { DiskError } from '../base/errors.ts';
 import { runAsync } from '../base/io.ts';
 import { SECTOR } from '../base/units.ts';
+import { SECRET } from '../disk/kinds.ts';
 import type { Secret, SecretCallback } from '../disk/secrets.ts';
 import type { DriveDevice } from './device.ts';
 import { type Medium, type MediumIo, mediumIo } from './medium.ts';
@@ -26,6 +29,14 @@ export interface DriveErrorEvent extends HandledError {
   /** The drive's name. */
   readonly device: string;
 }
+
+export const DRIVE: Kind = objectWith('a Drive', ['insert', 'eject', 'accounting']);
+export const DRIVES: Kind = objectWith('drives that can be run through: Drives, or an array', [Symbol.iterator]);
+
+const MEDIUM = objectWith('a disk that openDisk, createDisk or engine.open gave', ['size', 'readOnly', 'read', 'write', 'flush', 'close']);
+const KEEP = optionsOf<{ keepOpen?: boolean }>({ keepOpen: FLAG });
+const FORCE = optionsOf<{ force?: boolean }>({ force: FLAG });
+const DEVICE = objectWith('a device, with a name', ['name']);
 
 /** A medium in a drive. */
 export interface InsertedMedium {
@@ -122,12 +133,14 @@ export abstract class DriveBay {
 
   /** Passes on that the guest moved the tray. Image files do not mind. */
   moveTray(open: boolean): void {
+    check('drive.moveTray', 'open', open, FLAG);
     this.medium?.moveTray?.(open);
     this.emit({ type: 'tray', device: this.#name, open });
   }
 
   /** Passes on that the guest locked the tray. Image files do not mind. */
   lockMedium(locked: boolean): void {
+    check('drive.lockMedium', 'locked', locked, FLAG);
     this.medium?.lock?.(locked);
   }
 
@@ -135,7 +148,10 @@ export abstract class DriveBay {
    * Puts a disk in. The drive closes it when it leaves, unless `keepOpen`. Throws `in-use` if there is one already. All dirty bitmaps begin
    * anew with everything dirty: what they knew was about another disk. Nobody hears of a medium whose key is missing before `setKey`.
    */
-  insert(medium: Medium, { keepOpen = false }: { keepOpen?: boolean } = {}): void {
+  insert(medium: Medium, options: { keepOpen?: boolean } = {}): void {
+    check('drive.insert', 'medium', medium, MEDIUM);
+    check('drive.insert', 'options', options, KEEP);
+    const { keepOpen = false } = options;
     if (this.#inserted) throw new DiskError('in-use', `${this.called} has a medium: eject it first`);
     this.#inserted = { medium, io: mediumIo(medium, this.blockSize), keepOpen, size: medium.size };
     this.#insertions++;
@@ -168,6 +184,7 @@ export abstract class DriveBay {
    * `unsupported` for a medium that takes no keys, `refused` if it is not encrypted or the passphrase does not fit: then its key is missing again.
    */
   async setKey(secret: Secret | SecretCallback): Promise<void> {
+    check('drive.setKey', 'secret', secret, SECRET);
     const inserted = this.#inserted;
     if (!inserted) throw new DiskError('no-medium', `There is no medium in ${this.called}`);
     const { medium } = inserted;
@@ -182,7 +199,9 @@ export abstract class DriveBay {
    * for the medium, and the call throws `locked`; with `force` the medium is taken all the same. What was written is flushed first: if that
    * fails, or requests wait for `resume` or a job runs (`in-use`), the medium stays, unless forced.
    */
-  async eject({ force = false }: { force?: boolean } = {}): Promise<void> {
+  async eject(options: { force?: boolean } = {}): Promise<void> {
+    check('drive.eject', 'options', options, FORCE);
+    const { force = false } = options;
     if (!this.removable) throw new DiskError('refused', `${this.called} is not removable`, { field: 'removable' });
     if (this.mediumLocked && !this.trayOpen) {
       this.#device?.ejectRequested?.(force);
@@ -193,14 +212,17 @@ export abstract class DriveBay {
 
   /** Ejects and inserts. A function opens the next disk once the last one is closed, as writable as the last one was; if it throws the drive is empty. */
   async change(next: Medium | ((options: { readOnly: boolean }) => Promise<Medium>), options: { keepOpen?: boolean } = {}): Promise<void> {
+    check('drive.change', 'next', next, either(MEDIUM, FUNCTION));
+    check('drive.change', 'options', options, KEEP);
     const { readOnly } = this;
     await this.eject();
     this.insert(typeof next === 'function' ? await next({ readOnly }) : next, options);
   }
 
   /** Flushes and closes what is in the drive, removable or not. Throws as `eject` does; with `force`, what cannot be flushed is given up. */
-  close({ force = false }: { force?: boolean } = {}): Promise<void> {
-    return this.#remove(force);
+  async close(options: { force?: boolean } = {}): Promise<void> {
+    check('drive.close', 'options', options, FORCE);
+    await this.#remove(options.force ?? false);
   }
 
   async #remove(force: boolean): Promise<void> {
@@ -239,6 +261,7 @@ export abstract class DriveBay {
    * the size is not. The old one is not closed.
    */
   reopened(medium: Medium): void {
+    check('drive.reopened', 'medium', medium, MEDIUM);
     const old = this.#inserted;
     if (!old || old.medium.size !== medium.size)
       throw new DiskError('refused', `${this.called} had a medium of ${old?.medium.size ?? 0} bytes, this one has ${medium.size}`, { field: 'size' });
@@ -259,6 +282,7 @@ export abstract class DriveBay {
 
   /** A device takes the drive. Throws `in-use` if another has it. The I/O status is `ok` then. */
   attach(device: DriveDevice): void {
+    check('drive.attach', 'device', device, DEVICE);
     if (this.#device) throw new DiskError('in-use', `${this.called} is used by ${this.#device.name}`);
     this.#device = device;
     this.deviceAttached();
@@ -266,7 +290,7 @@ export abstract class DriveBay {
 
   /** The device that has the drive lets it go. */
   detach(device: DriveDevice): void {
-    assert(this.#device === device, 'a drive is detached by the device that has it');
+    if (this.#device !== device) throw new DiskError('refused', `${this.called} is detached by the device that has it`, { field: 'device' });
     this.#device = undefined;
     this.#guestBlockSize = SECTOR;
   }
@@ -277,18 +301,20 @@ export abstract class DriveBay {
   }
 
   set guestBlockSize(bytes: number) {
-    assert(Number.isInteger(Math.log2(bytes)) && bytes >= SECTOR, 'a block size is a power of two of at least a sector');
+    if (typeof bytes !== 'number' || !Number.isInteger(Math.log2(bytes)) || bytes < SECTOR)
+      throw new DiskError('refused', 'guestBlockSize must be a power of two of at least a sector', { field: 'guestBlockSize' });
     this.#guestBlockSize = bytes;
   }
 
   /** Calls back after each event. Returns a function that stops it. */
   on(listener: (event: DriveEvent) => void): () => void {
+    check('drive.on', 'listener', listener, FUNCTION);
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
   }
 
   protected emit(event: DriveEvent): void {
-    for (const listener of [...this.#listeners]) listener(event);
+    for (const listener of [...this.#listeners]) callBack(listener, event);
   }
 
   /** @internal What is in the drive. */

@@ -1,4 +1,5 @@
 /** What a drive tells its guest about blocks: QEMU's block properties of a device, with its defaults and its checks. Sizes are bytes. */
+import { type Kind, NUMBER, optionsOf, SIZE } from '../base/arguments.ts';
 import { DiskError } from '../base/errors.ts';
 import { MiB, SECTOR } from '../base/units.ts';
 import { physicalBlockExponent } from './geometry.ts';
@@ -18,6 +19,15 @@ export interface BlockConfiguration {
   /** The unit of discards; 0 for no discards. */
   readonly discardGranularity: number;
 }
+
+export const BLOCK_CONFIGURATION: Kind = optionsOf<Partial<BlockConfiguration>>({
+  logicalBlockSize: SIZE,
+  physicalBlockSize: SIZE,
+  minimumIo: SIZE,
+  optimalIo: SIZE,
+  bootIndex: NUMBER,
+  discardGranularity: SIZE,
+});
 
 /** QEMU's defaults. */
 export const DEFAULT_BLOCK_CONFIGURATION: BlockConfiguration = {

@@ -2,6 +2,8 @@
  * What uses a drive: an emulator's disk controller, or an adapter in its place. A drive has at most one device; what the device leaves out counts as
  * "no" or as nothing to do. `CdTray` is a ready one: the tray, lock and unit attention of a CD drive as QEMU's ATAPI model keeps them.
  */
+import { check, TEXT } from '../base/arguments.ts';
+import { DRIVE } from './bay.ts';
 import type { Drive } from './drive.ts';
 
 /** The callbacks of a device. One that has `mediumChanged` has a drive for removable media. */
@@ -42,6 +44,8 @@ export class CdTray implements DriveDevice {
 
   /** Attaches itself. Throws `in-use` if the drive has a device. */
   constructor(drive: Drive, name = 'cd') {
+    check('CdTray', 'drive', drive, DRIVE);
+    check('CdTray', 'name', name, TEXT);
     this.name = name;
     this.#drive = drive;
     drive.attach(this);

@@ -7,6 +7,26 @@
  * - A request belongs to the medium it was made for: if that goes while the request is kept, the request fails with `no-medium` and
  *   never reaches the next one.
  */
+import {
+  BYTES,
+  COUNT,
+  check,
+  FLAG,
+  FUNCTION,
+  type Kind,
+  listOf,
+  type Members,
+  maybe,
+  needed,
+  objectWith,
+  oneOf,
+  optionsOf,
+  requireBytes,
+  requireNumbers,
+  SIGNAL,
+  SIZE,
+  TEXT,
+} from '../base/arguments.ts';
 import { assert, DiskError } from '../base/errors.ts';
 import { type Io, runAsync, runSync, together } from '../base/io.ts';
 import { SECTOR } from '../base/units.ts';
@@ -14,7 +34,7 @@ import { type AllocatedRun, allocatedRun } from '../disk/allocation.ts';
 import { ThrottleGroup, type ThrottleLimits } from '../layers/throttle-group.ts';
 import { type AccountedOperation, Accounting, type DriveStatistics } from './accounting.ts';
 import { DriveBay, type DriveErrorEvent, type InsertedMedium } from './bay.ts';
-import { type BlockConfiguration, blockConfiguration } from './block-configuration.ts';
+import { BLOCK_CONFIGURATION, type BlockConfiguration, blockConfiguration } from './block-configuration.ts';
 import { DirtyBitmap } from './dirty-bitmap.ts';
 import {
   DEFAULT_ERROR_POLICY,
@@ -24,7 +44,7 @@ import {
   type ReadErrorPolicy,
   type WriteErrorPolicy,
 } from './error-policy.ts';
-import { describeGeometry, type GeometryHints, type GeometryReport } from './geometry.ts';
+import { describeGeometry, GEOMETRY_HINTS, type GeometryHints, type GeometryReport } from './geometry.ts';
 import type { Medium, MediumIo } from './medium.ts';
 import { concatenate, mergeWrites, type PlacedBytes } from './multiwrite.ts';
 import { type HandledError, Requests } from './requests.ts';
@@ -64,6 +84,28 @@ export interface BatchedWrite extends PlacedBytes {
   readonly done?: (error: DiskError | undefined) => void;
 }
 
+const DRIVE_OPTIONS: Members<DriveOptions> = {
+  name: TEXT,
+  readErrors: oneOf('report', 'ignore', 'stop'),
+  writeErrors: oneOf('report', 'ignore', 'stop', 'enospc'),
+  readOnly: FLAG,
+  configuration: BLOCK_CONFIGURATION,
+  geometry: GEOMETRY_HINTS,
+  pause: FUNCTION,
+  throttle: objectWith('limits, or a ThrottleGroup', []),
+  clock: FUNCTION,
+};
+/** Kinds of what `Drives.add` takes, and what requests take. */
+export const DRIVE_TO_BE: Kind = optionsOf<DriveOptions>(DRIVE_OPTIONS);
+const REQUEST_OPTIONS: Members<RequestOptions> = { signal: SIGNAL, durable: FLAG, unmanaged: FLAG };
+const REQUEST = optionsOf<RequestOptions>(REQUEST_OPTIONS);
+const ZERO = optionsOf<RequestOptions & { unmap?: boolean }>({ ...REQUEST_OPTIONS, unmap: FLAG });
+const ARRAYS = listOf(BYTES, 'an array of Uint8Arrays');
+const WRITES = listOf(optionsOf<BatchedWrite>({ offset: needed(SIZE), bytes: needed(BYTES), done: FUNCTION }), 'an array of writes');
+const HANDLING = optionsOf<{ reportable?: boolean }>({ reportable: FLAG });
+/** Of a request without any; not looked at again for each. */
+const NO_OPTIONS: RequestOptions = {};
+
 /** One drive. */
 export class Drive extends DriveBay {
   readonly readErrors: ReadErrorPolicy;
@@ -78,6 +120,7 @@ export class Drive extends DriveBay {
   #inUse = false;
 
   constructor(options: DriveOptions = {}) {
+    check('Drive', 'options', options, DRIVE_TO_BE);
     super(options.name ?? '', options.readOnly ?? false);
     this.#pause = options.pause;
     this.readErrors = options.readErrors ?? DEFAULT_ERROR_POLICY.read;
@@ -140,6 +183,9 @@ export class Drive extends DriveBay {
    * where it would be `report`.
    */
   handleError(operation: ErrorOperation, error: DiskError, options: { reportable?: boolean } = {}): ErrorAction {
+    check('drive.handleError', 'operation', operation, oneOf('read', 'write'));
+    check('drive.handleError', 'error', error, objectWith('a DiskError', ['kind']));
+    check('drive.handleError', 'options', options, HANDLING);
     return this.#requests.decide(operation, error, options);
   }
 
@@ -150,34 +196,36 @@ export class Drive extends DriveBay {
   }
 
   /** Reads bytes into a new array or into yours; resolves to the array. A read whose error is ignored leaves zeros. */
-  read(offset: number, lengthOrInto: number | Uint8Array, options: RequestOptions = {}): Promise<Uint8Array> {
+  read(offset: number, lengthOrInto: number | Uint8Array, options: RequestOptions = NO_OPTIONS): Promise<Uint8Array> {
     return runAsync(this.#read(offset, lengthOrInto, options));
   }
 
-  readSync(offset: number, lengthOrInto: number | Uint8Array, options: RequestOptions = {}): Uint8Array {
+  readSync(offset: number, lengthOrInto: number | Uint8Array, options: RequestOptions = NO_OPTIONS): Uint8Array {
     return runSync(this.#read(offset, lengthOrInto, options));
   }
 
-  write(offset: number, bytes: Uint8Array, options: RequestOptions = {}): Promise<void> {
+  write(offset: number, bytes: Uint8Array, options: RequestOptions = NO_OPTIONS): Promise<void> {
     return runAsync(this.#write(offset, bytes, options));
   }
 
-  writeSync(offset: number, bytes: Uint8Array, options: RequestOptions = {}): void {
+  writeSync(offset: number, bytes: Uint8Array, options: RequestOptions = NO_OPTIONS): void {
     runSync(this.#write(offset, bytes, options));
   }
 
   /** One read into several arrays, one after another. */
-  readVectored(offset: number, into: readonly Uint8Array[], options: RequestOptions = {}): Promise<void> {
+  readVectored(offset: number, into: readonly Uint8Array[], options: RequestOptions = NO_OPTIONS): Promise<void> {
     return runAsync(this.#readVectored(offset, into, options));
   }
 
   /** One write from several arrays. */
-  writeVectored(offset: number, parts: readonly Uint8Array[], options: RequestOptions = {}): Promise<void> {
+  async writeVectored(offset: number, parts: readonly Uint8Array[], options: RequestOptions = NO_OPTIONS): Promise<void> {
+    check('drive.writeVectored', 'parts', parts, ARRAYS);
     return runAsync(this.#write(offset, concatenate(parts), options));
   }
 
   /** A command that a host device would carry out as it is (SCSI, ioctl). Media here are images: rejects with `unsupported`, always. */
   async ioctl(request: number): Promise<never> {
+    check('drive.ioctl', 'request', request, COUNT);
     throw new DiskError('unsupported', `${this.name}: the command 0x${request.toString(16)} is for a host device, and this is an image`);
   }
 
@@ -185,7 +233,8 @@ export class Drive extends DriveBay {
    * Several writes at once, sorted and merged. Where they overlap, the one given later wins. Settles when all are done; if one fails, all
    * report the first error. If one lies outside the disk, nothing is written.
    */
-  async multiwrite(writes: readonly BatchedWrite[], options: RequestOptions = {}): Promise<void> {
+  async multiwrite(writes: readonly BatchedWrite[], options: RequestOptions = NO_OPTIONS): Promise<void> {
+    check('drive.multiwrite', 'writes', writes, WRITES);
     let failure: DiskError | undefined;
     try {
       await runAsync(this.#multiwrite(writes, options));
@@ -196,12 +245,14 @@ export class Drive extends DriveBay {
     if (failure) throw failure;
   }
 
-  zero(offset: number, length: number, { unmap = false, ...options }: RequestOptions & { unmap?: boolean } = {}): Promise<void> {
-    return runAsync(this.#change(offset, length, options, (io) => io.zero(offset, length, { unmap })));
+  async zero(offset: number, length: number, given: RequestOptions & { unmap?: boolean } = {}): Promise<void> {
+    check('drive.zero', 'options', given, ZERO);
+    const { unmap = false, ...options } = given;
+    return runAsync(this.#change('drive.zero', offset, length, options, (io) => io.zero(offset, length, { unmap })));
   }
 
-  discard(offset: number, length: number, options: RequestOptions = {}): Promise<void> {
-    return runAsync(this.#change(offset, length, options, (io) => io.discard(offset, length)));
+  discard(offset: number, length: number, options: RequestOptions = NO_OPTIONS): Promise<void> {
+    return runAsync(this.#change('drive.discard', offset, length, options, (io) => io.discard(offset, length)));
   }
 
   /**
@@ -210,7 +261,8 @@ export class Drive extends DriveBay {
    */
   async writeCompressed(offset: number, bytes: Uint8Array): Promise<void> {
     const { medium } = this.#requireMedium();
-    this.#requireInside(offset, bytes.length);
+    requireBytes('drive.writeCompressed', 'bytes', bytes);
+    this.#requireInside('drive.writeCompressed', offset, bytes.length);
     this.#requireWritable();
     this.#requireKey();
     if (!medium.writeCompressed) throw new DiskError('unsupported', `The medium in ${this.called} takes no compressed writes`);
@@ -225,6 +277,8 @@ export class Drive extends DriveBay {
 
   /** See `Disk.isAllocated`. A medium that cannot tell has everything. Throws `no-medium`. */
   async isAllocated(offset: number, length: number): Promise<AllocatedRun> {
+    check('drive.isAllocated', 'offset', offset, SIZE);
+    check('drive.isAllocated', 'length', length, SIZE);
     return allocatedRun(this.#requireMedium().medium, offset, length);
   }
 
@@ -234,17 +288,19 @@ export class Drive extends DriveBay {
   }
 
   /** Makes durable what was written before. Nothing to do without a medium. */
-  flush(options: RequestOptions = {}): Promise<void> {
+  flush(options: RequestOptions = NO_OPTIONS): Promise<void> {
     return runAsync(this.#flush(options));
   }
 
-  flushSync(options: RequestOptions = {}): void {
+  flushSync(options: RequestOptions = NO_OPTIONS): void {
     runSync(this.#flush(options));
   }
 
   *#read(offset: number, lengthOrInto: number | Uint8Array, options: RequestOptions): Io<Uint8Array> {
+    if (typeof lengthOrInto !== 'number') requireBytes('drive.read', 'lengthOrInto', lengthOrInto);
+    if (options !== NO_OPTIONS) check('drive.read', 'options', options, REQUEST);
     const length = typeof lengthOrInto === 'number' ? lengthOrInto : lengthOrInto.length;
-    this.#requireInside(offset, length);
+    this.#requireInside('drive.read', offset, length);
     this.#requireKey();
     const into = typeof lengthOrInto === 'number' ? new Uint8Array(length) : lengthOrInto;
     yield* this.#requests.submit(this.#present(), {
@@ -259,6 +315,7 @@ export class Drive extends DriveBay {
   }
 
   *#readVectored(offset: number, into: readonly Uint8Array[], options: RequestOptions): Io<void> {
+    check('drive.readVectored', 'into', into, ARRAYS);
     const length = into.reduce((sum, part) => sum + part.length, 0);
     const bytes = yield* this.#read(offset, length, options);
     let at = 0;
@@ -268,21 +325,32 @@ export class Drive extends DriveBay {
     }
   }
 
-  #write(offset: number, bytes: Uint8Array, options: RequestOptions): Io<void> {
+  *#write(offset: number, bytes: Uint8Array, options: RequestOptions): Io<void> {
+    requireBytes('drive.write', 'bytes', bytes);
+    if (options !== NO_OPTIONS) check('drive.write', 'options', options, REQUEST);
     const { durable } = options;
-    return this.#change(offset, bytes.length, options, (io) => (durable ? writeDurably(io, offset, bytes) : io.write(offset, bytes)), 'write');
+    const run = (io: MediumIo) => (durable ? writeDurably(io, offset, bytes) : io.write(offset, bytes));
+    yield* this.#change('drive.write', offset, bytes.length, options, run, 'write');
   }
 
   *#multiwrite(writes: readonly BatchedWrite[], options: RequestOptions): Io<void> {
     if (writes.length === 0) return;
-    for (const { offset, bytes } of writes) this.#requireInside(offset, bytes.length);
+    for (const { offset, bytes } of writes) this.#requireInside('drive.multiwrite', offset, bytes.length);
     const merged = mergeWrites(writes);
     this.accounting.noteMerged(Math.max(0, writes.length - merged.length));
     yield* together(merged.map(({ offset, bytes }) => this.#write(offset, bytes, options)));
   }
 
-  *#change(offset: number, length: number, options: RequestOptions, run: (io: MediumIo) => Io<void>, accounted?: AccountedOperation): Io<void> {
-    this.#requireInside(offset, length);
+  *#change(
+    where: string,
+    offset: number,
+    length: number,
+    options: RequestOptions,
+    run: (io: MediumIo) => Io<void>,
+    accounted?: AccountedOperation,
+  ): Io<void> {
+    if (options !== NO_OPTIONS) check(where, 'options', options, REQUEST);
+    this.#requireInside(where, offset, length);
     this.#requireWritable();
     this.#requireKey();
     yield* this.#requests.submit(this.#present(), {
@@ -301,6 +369,7 @@ export class Drive extends DriveBay {
   }
 
   *#flush(options: RequestOptions): Io<void> {
+    check('drive.flush', 'options', options, REQUEST);
     if (!this.inserted) return;
     yield* this.#requests.submit(this.#present(), { accounted: 'flush', operation: 'write', bytes: 0, ...options, run: (io) => io.flush() });
   }
@@ -330,14 +399,16 @@ export class Drive extends DriveBay {
       });
   }
 
-  #requireInside(offset: number, length: number): void {
+  #requireInside(where: string, offset: number, length: number): void {
     const { size } = this.#requireMedium().medium;
-    if (!Number.isSafeInteger(offset) || !Number.isSafeInteger(length) || offset < 0 || length < 0 || offset + length > size)
-      throw new DiskError('out-of-bounds', `${length} bytes at ${offset} do not lie inside the ${size} bytes of ${this.called}`, { offset });
+    if (Number.isSafeInteger(offset) && Number.isSafeInteger(length) && offset >= 0 && length >= 0 && offset + length <= size) return;
+    requireNumbers(where, offset, length);
+    throw new DiskError('out-of-bounds', `${length} bytes at ${offset} do not lie inside the ${size} bytes of ${this.called}`, { offset });
   }
 
   /** Changes the size, in bytes. Throws `no-medium`, `read-only`, `in-use` while a job has the drive, `unsupported` where the format cannot. */
   async resize(size: number): Promise<void> {
+    check('drive.resize', 'size', size, SIZE);
     const { io } = this.#requireMedium();
     this.#requireWritable();
     if (this.#inUse) throw new DiskError('in-use', `${this.called} is in use by a job and keeps its size until that ends`);
@@ -378,6 +449,7 @@ export class Drive extends DriveBay {
 
   /** Notes from now on which chunks of `granularity` bytes are written, until `stopTracking`. */
   trackDirty(granularity?: number): DirtyBitmap {
+    check('drive.trackDirty', 'granularity', granularity, maybe(SIZE));
     const bitmap = new DirtyBitmap(this.size, granularity);
     this.#dirty.add(bitmap);
     return bitmap;
@@ -392,6 +464,7 @@ export class Drive extends DriveBay {
   }
 
   set geometryHints(hints: GeometryHints) {
+    check('Drive', 'geometryHints', hints, GEOMETRY_HINTS);
     this.#geometryHints = hints;
   }
 

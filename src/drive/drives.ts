@@ -2,9 +2,11 @@
  * `Drives`: the drives of a machine. Those with a name are listed in the order in which they came and found by exactly that name; anonymous ones are
  * on no list, but are flushed, resumed and closed with the others.
  */
+import { check, FUNCTION, maybe, optionsOf, TEXT } from '../base/arguments.ts';
+import { callBack } from '../base/callbacks.ts';
 import { DiskError } from '../base/errors.ts';
-import type { DriveEvent } from './bay.ts';
-import { Drive, type DriveOptions } from './drive.ts';
+import { DRIVE, type DriveEvent } from './bay.ts';
+import { DRIVE_TO_BE, Drive, type DriveOptions } from './drive.ts';
 import { type BlockInfo, type BlockStats, blockInfo, blockStats } from './report.ts';
 
 /** What all drives of a machine share. */
@@ -12,6 +14,8 @@ export interface DrivesOptions {
   /** Stops the emulator when a drive cannot go on. Default: nobody does. */
   readonly pause?: NonNullable<DriveOptions['pause']>;
 }
+
+const OPTIONS = optionsOf<DrivesOptions>({ pause: FUNCTION });
 
 /** An encrypted image that waits for its key. */
 export interface MissingKey {
@@ -27,16 +31,18 @@ export class Drives implements Iterable<Drive> {
   readonly #listeners = new Set<(event: DriveEvent) => void>();
 
   constructor(options: DrivesOptions = {}) {
+    check('Drives', 'options', options, OPTIONS);
     this.#options = options;
   }
 
   /** A new drive, at the end of the list if it has a name. Throws `in-use` if another has that name. */
   add(options: DriveOptions = {}): Drive {
+    check('drives.add', 'options', options, DRIVE_TO_BE);
     const { name = '' } = options;
     if (name !== '' && this.find(name)) throw new DiskError('in-use', `There is a drive "${name}" already`, { field: 'name' });
     const drive = new Drive({ ...this.#options, ...options });
     drive.on((event) => {
-      for (const listener of [...this.#listeners]) listener(event);
+      for (const listener of [...this.#listeners]) callBack(listener, event);
     });
     this.#all.add(drive);
     return drive;
@@ -44,11 +50,13 @@ export class Drives implements Iterable<Drive> {
 
   /** The drive of exactly this name. */
   find(name: string): Drive | undefined {
+    check('drives.find', 'name', name, TEXT);
     return name === '' ? undefined : [...this].find((drive) => drive.name === name);
   }
 
   /** The drive listed after another; the first without one; `undefined` after the last. */
   next(after?: Drive): Drive | undefined {
+    check('drives.next', 'after', after, maybe(DRIVE));
     const listed = [...this];
     return listed[after ? listed.indexOf(after) + 1 : 0];
   }
@@ -60,11 +68,13 @@ export class Drives implements Iterable<Drive> {
 
   /** Takes a drive off the list; it goes on working without a name. */
   makeAnonymous(drive: Drive): void {
+    check('drives.makeAnonymous', 'drive', drive, DRIVE);
     drive.forgetName();
   }
 
   /** Closes a drive and forgets it. Throws `in-use` while a device or a job has it. */
   async remove(drive: Drive): Promise<void> {
+    check('drives.remove', 'drive', drive, DRIVE);
     if (drive.device) throw new DiskError('in-use', `The drive "${drive.name}" is used by ${drive.device.name}`);
     if (drive.inUse) throw new DiskError('in-use', `The drive "${drive.name}" is in use by a job`);
     await drive.close();
@@ -88,6 +98,7 @@ export class Drives implements Iterable<Drive> {
 
   /** Calls back after each event of any drive. Returns a function that stops it. */
   on(listener: (event: DriveEvent) => void): () => void {
+    check('drives.on', 'listener', listener, FUNCTION);
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
   }

@@ -5,6 +5,7 @@
  * - `stop`: the emulator is paused and the request kept; it is repeated when the emulator resumes. The guest notices nothing.
  * - `enospc` (writes only): `stop` if there is no space, else `report`.
  */
+import { check, TEXT } from '../base/arguments.ts';
 import { DiskError, type ErrorKind } from '../base/errors.ts';
 
 /** What to do when a write fails. */
@@ -35,6 +36,7 @@ export const readErrorPolicy = (name: string): ReadErrorPolicy => named(name, RE
 export const writeErrorPolicy = (name: string): WriteErrorPolicy => named(name, WRITE_POLICIES, 'write');
 
 function named<P extends string>(name: string, policies: readonly P[], operation: ErrorOperation): P {
+  check(`${operation}ErrorPolicy`, 'name', name, TEXT);
   const found = policies.find((policy) => policy === name);
   if (!found)
     throw new DiskError('refused', `"${name}" is no policy for ${operation} errors: use ${policies.join(', ')}`, { field: `${operation}Errors` });

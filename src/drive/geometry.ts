@@ -4,6 +4,7 @@
  * and back. Pure functions over the first sector and the number of sectors; only `diskGeometry` reads.
  */
 
+import { COUNT, check, type Kind, listOf, maybe, needed, objectWith, oneOf, optionsOf } from '../base/arguments.ts';
 import { divideUp, view } from '../base/bytes.ts';
 import { DiskError } from '../base/errors.ts';
 import type { Io } from '../base/io.ts';
@@ -31,6 +32,10 @@ export interface GeometryHints {
   readonly sectors?: number;
   readonly translation?: Translation;
 }
+
+const TRANSLATION = oneOf('auto', 'none', 'lba', 'large', 'rechs');
+export const GEOMETRY_HINTS: Kind = optionsOf<GeometryHints>({ cylinders: COUNT, heads: COUNT, sectors: COUNT, translation: TRANSLATION });
+const CHS = optionsOf<Chs>({ cylinders: needed(COUNT), heads: needed(COUNT), sectors: needed(COUNT) });
 
 /** What the page's Geometry tab shows. */
 export interface GeometryReport {
@@ -143,10 +148,22 @@ export function v86Geometry(firstSector: Uint8Array, totalSectors: number): Chs 
   return guessGeometry(firstSector, totalSectors).chs;
 }
 
+const CMOS_DRIVE: Kind = {
+  ...objectWith('a drive, { chs, translation }', ['chs', 'translation']),
+  inside: (where, value) => {
+    const { chs, translation } = value as CmosDrive;
+    check(where, 'chs', chs, CHS);
+    check(where, 'translation', translation, TRANSLATION);
+  },
+};
+
 /**
  * What programs see through INT 13h after a PC BIOS has translated: at most 1024 cylinders and 255 heads. `totalSectors` counts for LBA only.
  */
-export function biosGeometry({ chs, translation }: CmosDrive, totalSectors: number): Chs {
+export function biosGeometry(drive: CmosDrive, totalSectors: number): Chs {
+  check('biosGeometry', 'drive', drive, CMOS_DRIVE);
+  check('biosGeometry', 'totalSectors', totalSectors, COUNT);
+  const { chs, translation } = drive;
   const resolved = translation === 'auto' ? automaticTranslation(chs) : translation;
   const seen =
     resolved === 'lba' ? assistedGeometry(totalSectors) : resolved === 'none' ? chs : shiftedGeometry(resolved === 'rechs' ? revised(chs) : chs);
@@ -194,6 +211,7 @@ const CMOS_DISKS = [
  * two, and two bits of translation for each of four (0x39). A missing drive is `undefined`; at most four.
  */
 export function cmosBytes(drives: readonly (CmosDrive | undefined)[]): ReadonlyMap<number, number> {
+  check('cmosBytes', 'drives', drives, listOf(maybe(CMOS_DRIVE), 'an array of drives'));
   const bytes = new Map<number, number>([[CMOS_DISK_TYPES, 0]]);
   for (const [index, { nibble, type, geometry }] of CMOS_DISKS.entries()) {
     const drive = drives[index];

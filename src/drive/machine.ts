@@ -8,9 +8,27 @@
  * So a cut leaves the old set complete, or the new one, or both; and whoever goes by names alone, as QEMU does, finds the old set, the new one or
  * none, never some drives of each.
  */
+import {
+  BYTES,
+  COUNT,
+  check,
+  DATE,
+  either,
+  FUNCTION,
+  type Kind,
+  needed,
+  objectWith,
+  optionsOf,
+  requireBytes,
+  SIZE,
+  TEXT,
+} from '../base/arguments.ts';
+import { callBack } from '../base/callbacks.ts';
 import { DiskError } from '../base/errors.ts';
 import { MiB } from '../base/units.ts';
 import type { AsyncSnapshots } from '../disk/async-disk.ts';
+import { VM_STATE_RANGE } from '../disk/async-disk.ts';
+import { DRIVE, DRIVES } from './bay.ts';
 import type { Drive } from './drive.ts';
 import type { Medium } from './medium.ts';
 
@@ -61,6 +79,26 @@ export interface SaveMachineOptions {
   readonly onProgress?: (done: number) => void;
 }
 
+const SAVE = optionsOf<SaveMachineOptions>({
+  name: TEXT,
+  state: needed(
+    either(
+      BYTES,
+      objectWith('arrays of them that can be run through', [Symbol.iterator]),
+      objectWith('the same asynchronously', [Symbol.asyncIterator]),
+    ),
+  ),
+  date: DATE,
+  vmClockNanoseconds: COUNT,
+  onProgress: FUNCTION,
+});
+const LOAD = optionsOf<LoadMachineOptions>({ offset: SIZE, forget: FUNCTION });
+/** Which snapshot is meant. */
+export const WHICH: Kind = either(TEXT, {
+  ...objectWith('one that listMachines gave', ['name', 'date', 'vmClockNanoseconds']),
+  inside: (where, value) => check(where, 'date', (value as MachineMoment).date, DATE),
+});
+
 /** Ends the name of a set that is to replace another. */
 const REPLACING = '.tabdisk-new';
 /** Bytes that move at a time. */
@@ -86,10 +124,11 @@ interface MachineSet extends MachineSnapshot {
  * still there.
  */
 export async function saveMachine(drives: Iterable<Drive>, options: SaveMachineOptions): Promise<MachineSnapshot> {
+  check('saveMachine', 'options', options, SAVE);
   const { date = new Date(), vmClockNanoseconds = 0 } = options;
   const name = options.name ?? defaultName(date);
   if (name === '' || name.endsWith(REPLACING)) throw new DiskError('refused', `A machine snapshot cannot be called "${name}"`, { field: 'name' });
-  const members = await membersOf(drives);
+  const members = await membersOf('saveMachine', drives);
   const [first, ...others] = members;
   if (!first) throw new DiskError('refused', 'The machine has no writable drive that could keep its state', { field: 'drives' });
   const kept = members.find(({ drive }) => drive.keptRequests > 0);
@@ -114,7 +153,7 @@ export async function saveMachine(drives: Iterable<Drive>, options: SaveMachineO
 
 /** The machine snapshots of these drives and what else their writable media keep as snapshots, in the first drive's order. */
 export async function listMachines(drives: Iterable<Drive>): Promise<MachineSnapshot[]> {
-  const sets = setsOf(await membersOf(drives, { tolerant: true }));
+  const sets = setsOf(await membersOf('listMachines', drives, { tolerant: true }));
   return sets.map(({ members: _, ...facts }) => facts);
 }
 
@@ -127,7 +166,9 @@ export async function readMachineState(
   which: string | MachineMoment,
   range: { offset?: number; length?: number } = {},
 ): Promise<Uint8Array> {
-  return readState(complete(setsOf(await membersOf(drives)), which), range);
+  check('readMachineState', 'which', which, WHICH);
+  check('readMachineState', 'range', range, VM_STATE_RANGE);
+  return readState(complete(setsOf(await membersOf('readMachineState', drives)), which), range);
 }
 
 /**
@@ -138,9 +179,12 @@ export async function readMachineState(
 export async function loadMachine(
   drives: Iterable<Drive>,
   which: string | MachineMoment,
-  { offset = 0, forget }: LoadMachineOptions = {},
+  options: LoadMachineOptions = {},
 ): Promise<{ snapshot: MachineSnapshot; state: Uint8Array }> {
-  const set = complete(setsOf(await membersOf(drives)), which);
+  check('loadMachine', 'which', which, WHICH);
+  check('loadMachine', 'options', options, LOAD);
+  const { offset = 0, forget } = options;
+  const set = complete(setsOf(await membersOf('loadMachine', drives)), which);
   for (const { drive, disk } of set.members)
     if (((await disk.bitmaps?.list()) ?? []).length > 0)
       throw new DiskError('refused', `${called(drive)} has dirty bitmaps, which cannot say what a revert changes: remove them first`, {
@@ -164,13 +208,16 @@ export async function loadMachine(
 
 /** Deletes a snapshot from all writable drives: all sets of a name, or exactly the one given. Throws `not-found` if none of them has it. */
 export async function deleteMachine(drives: Iterable<Drive>, which: string | MachineMoment): Promise<void> {
-  const sets = setsOf(await membersOf(drives, { tolerant: true })).filter((set) => matches(set, which));
+  check('deleteMachine', 'which', which, WHICH);
+  const sets = setsOf(await membersOf('deleteMachine', drives, { tolerant: true })).filter((set) => matches(set, which));
   if (sets.length === 0) throw notFound(which);
   for (const set of sets) await deleteSet(set);
 }
 
 /** Which set a snapshot of one drive belongs to. */
 export function machineMoment(snapshot: SnapshotInfo): MachineMoment {
+  check('machineMoment', 'snapshot', snapshot, objectWith('a snapshot that snapshots.list gave', ['name', 'dateSeconds', 'dateNanoseconds']));
+  check('machineMoment', 'name', snapshot.name, TEXT);
   return { name: setName(snapshot), date: dateOf(snapshot), vmClockNanoseconds: snapshot.vmClockNanoseconds };
 }
 
@@ -181,7 +228,9 @@ async function deleteSet({ members }: MachineSet): Promise<void> {
 }
 
 /** The writable drives. Throws `unsupported`, naming a drive that cannot have snapshots, unless those are to be left out. */
-async function membersOf(drives: Iterable<Drive>, { tolerant = false } = {}): Promise<Member[]> {
+async function membersOf(where: string, drives: Iterable<Drive>, { tolerant = false } = {}): Promise<Member[]> {
+  check(where, 'drives', drives, DRIVES);
+  for (const drive of drives) check(where, 'drives', drive, DRIVE);
   const writable = [...drives].filter((drive) => drive.isInserted && !drive.readOnly);
   const unable = writable.filter((drive) => !drive.canSnapshot);
   if (unable.length > 0 && !tolerant) {
@@ -255,14 +304,16 @@ async function readState({ members }: MachineSet, range: { offset?: number; leng
 async function writeState(disk: MachineDisk, { state, onProgress }: SaveMachineOptions): Promise<number> {
   await disk.clearVmState();
   let size = 0;
-  for await (const bytes of state instanceof Uint8Array ? [state] : state)
+  for await (const bytes of state instanceof Uint8Array ? [state] : state) {
+    requireBytes('saveMachine', 'state', bytes);
     for (let from = 0; from < bytes.length; ) {
       const part = bytes.subarray(from, from + PIECE - (size % PIECE));
       await disk.writeVmState(size, part);
       from += part.length;
       size += part.length;
-      onProgress?.(size);
+      if (onProgress) callBack(onProgress, size);
     }
+  }
   if (size === 0) throw new DiskError('refused', 'The machine has no state to keep', { field: 'state' });
   return size;
 }

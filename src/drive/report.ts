@@ -2,6 +2,8 @@
  * What QEMU's monitor says about drives, as objects in the shape of `query-block` and `query-blockstats`, and as the lines of
  * `info block` and `info blockstats`.
  */
+import { check, objectWith } from '../base/arguments.ts';
+import { DRIVE } from './bay.ts';
 import type { Drive } from './drive.ts';
 import type { IoStatus } from './error-policy.ts';
 
@@ -47,6 +49,7 @@ export interface BlockStats {
 
 /** The facts about a drive; asks the medium for its own. */
 export async function blockInfo(drive: Drive): Promise<BlockInfo> {
+  check('blockInfo', 'drive', drive, DRIVE);
   const { name, removable, mediumLocked, trayOpen, ioStatus, medium, readOnly } = drive;
   const facts = drive.isInserted ? await medium?.info() : undefined;
   const backing = facts?.['backing-filename'];
@@ -71,7 +74,9 @@ export async function blockInfo(drive: Drive): Promise<BlockInfo> {
 }
 
 /** One line of `info block`. */
-export function blockInfoText({ device, removable, locked, tray_open, 'io-status': status, inserted }: BlockInfo): string {
+export function blockInfoText(info: BlockInfo): string {
+  check('blockInfoText', 'info', info, objectWith('what blockInfo gives', ['device', 'removable']));
+  const { device, removable, locked, tray_open, 'io-status': status, inserted } = info;
   const words = [`${device}:`, `removable=${Number(removable)}`];
   if (removable) words.push(`locked=${Number(locked)}`, `tray-open=${Number(tray_open ?? false)}`);
   if (status !== undefined) words.push(`io-status=${status}`);
@@ -83,7 +88,9 @@ export function blockInfoText({ device, removable, locked, tray_open, 'io-status
 }
 
 /** What a drive did, by QEMU's names. Times are nanoseconds. */
-export function blockStats({ name, statistics }: Drive): BlockStats {
+export function blockStats(drive: Drive): BlockStats {
+  check('blockStats', 'drive', drive, DRIVE);
+  const { name, statistics } = drive;
   const { read, write, flush, highestWriteOffset, mergedWrites } = statistics;
   return {
     device: name,
@@ -118,4 +125,9 @@ const SHOWN = [
 ] as const;
 
 /** One line of `info blockstats`. */
-export const blockStatsText = ({ device, stats }: BlockStats): string => [`${device}:`, ...SHOWN.map((key) => `${key}=${stats[key]}`)].join(' ');
+export function blockStatsText(statistics: BlockStats): string {
+  check('blockStatsText', 'statistics', statistics, objectWith('what blockStats gives', ['device', 'stats']));
+  const { device, stats } = statistics;
+  check('blockStatsText', 'stats', stats, objectWith('what blockStats gives', SHOWN));
+  return [`${device}:`, ...SHOWN.map((key) => `${key}=${stats[key]}`)].join(' ');
+}

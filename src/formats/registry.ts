@@ -2,6 +2,7 @@
  * Formats are values: a list of them is the registry. Here is what is done with such a list: finding a format by name, finding it by probing (raw
  * scores lowest, so it is found only where nothing else fits), and narrowing the list. Its order says nothing: scores decide.
  */
+import { check, type Kind, listOf, needed, objectWith, optionsOf, TEXT } from '../base/arguments.ts';
 import { DiskError } from '../base/errors.ts';
 import type { Io } from '../base/io.ts';
 import { readBytes, type Storage } from '../storage/storage.ts';
@@ -39,6 +40,8 @@ export function* probeStorage(formats: readonly FormatDescriptor[], storage: Sto
   return probeFormat(formats, head, storage);
 }
 
+export const FORMAT_LIST: Kind = listOf(objectWith('a format, such as qcow2 or raw', ['name', 'probe']), 'an array of formats');
+
 /** What may be opened, by the formats' own names. */
 export interface Whitelist {
   readonly readWrite: readonly string[];
@@ -46,11 +49,17 @@ export interface Whitelist {
   readonly readOnly?: readonly string[];
 }
 
+const NAMES = listOf(TEXT, 'an array of names');
+const WHITELIST = optionsOf<Whitelist>({ readWrite: needed(NAMES), readOnly: NAMES });
+
 /**
  * The list with every format in it, so that each is still recognised and nothing is taken for raw, but opening and creating only those that are
  * named: the others throw `unsupported`, or `read-only` where they may be read.
  */
-export function whitelisted(formats: readonly FormatDescriptor[], { readWrite, readOnly = [] }: Whitelist): FormatDescriptor[] {
+export function whitelisted(formats: readonly FormatDescriptor[], options: Whitelist): FormatDescriptor[] {
+  check('whitelisted', 'formats', formats, FORMAT_LIST);
+  check('whitelisted', 'options', options, WHITELIST);
+  const { readWrite, readOnly = [] } = options;
   return formats.map((format) => {
     if (readWrite.includes(format.name)) return format;
     const { create: _, amendOptions: __, open, ...rest } = format;

@@ -1,9 +1,12 @@
 /** `amend` as a job: options of an image that exists (see each driver's `amend`). A change is not stopped half-way, only before it begins. */
+import { check, FLAG, needed, optionsOf } from '../base/arguments.ts';
+import { callBack } from '../base/callbacks.ts';
 import { DiskError } from '../base/errors.ts';
 import { runAsync } from '../base/io.ts';
 import type { Disk } from '../disk/disk.ts';
+import { DISK, FORMAT_OPTIONS, SECRET } from '../disk/kinds.ts';
 import { askSecret, type Secret, type SecretCallback } from '../disk/secrets.ts';
-import { type JobOptions, throwIfAborted } from './job.ts';
+import { JOB_OPTIONS, type JobOptions, throwIfAborted } from './job.ts';
 
 /** What `amend` changes, and how. */
 export interface AmendOptions extends JobOptions {
@@ -15,13 +18,25 @@ export interface AmendOptions extends JobOptions {
   readonly secret?: Secret | SecretCallback;
 }
 
+const AMEND = optionsOf<AmendOptions>({ ...JOB_OPTIONS, options: needed(FORMAT_OPTIONS), force: FLAG, secret: SECRET });
+
 /**
  * Changes options of a disk's image as `qemu-img amend` does, in QEMU's order and up to the first that is refused: what came before it
  * stays changed. Throws `unsupported` if the format has no such options, `refused` naming the option.
  */
-export async function amend(disk: Disk, { options, force = false, secret, signal, onProgress }: AmendOptions): Promise<void> {
+export async function amend(disk: Disk, given: AmendOptions): Promise<void> {
+  check('amend', 'disk', disk, DISK);
+  check('amend', 'options', given, AMEND);
+  const { options, force = false, secret, signal, onProgress } = given;
   throwIfAborted(signal);
   if (disk.readOnly) throw new DiskError('read-only', `${disk.node.name} is open read-only`);
   const ask = askSecret(secret);
-  await runAsync(disk.node.amend({ options, force, ...(ask ? { secret: ask } : {}), onProgress: (done, total) => onProgress?.(done, total) }));
+  await runAsync(
+    disk.node.amend({
+      options,
+      force,
+      ...(ask ? { secret: ask } : {}),
+      onProgress: (done, total) => onProgress && callBack(onProgress, done, total),
+    }),
+  );
 }

@@ -8,15 +8,17 @@
  * Crash argument: the base is flushed before anything is taken out of the top image, so after a cut at any point the chain reads the same.
  * Before that only such parts of the base change as the top image has of its own, durably or in writes that no flush has covered yet.
  */
+import { COUNT, check, FLAG, type Kind, optionsOf } from '../base/arguments.ts';
 import { DiskError } from '../base/errors.ts';
 import { begin, type Io, runAsync, type Task } from '../base/io.ts';
 import { KiB, MiB } from '../base/units.ts';
 import type { CopyVerbs } from '../disk/copy-up.ts';
 import type { Disk } from '../disk/disk.ts';
+import { DISK } from '../disk/kinds.ts';
 import type { BlockNode } from '../disk/node.ts';
 import { Ahead } from './ahead.ts';
 import { nodeBelow } from './chain.ts';
-import { type CopyJobOptions, Pace } from './job.ts';
+import { COPY_JOB_OPTIONS, type CopyJobOptions, Pace } from './job.ts';
 
 const JOB = 'commit';
 /** Bytes held in memory; a multiple of every format's largest cluster. */
@@ -47,12 +49,16 @@ export interface CommitSteps extends CommitOptions {
   readonly everyStep?: boolean;
 }
 
+export const COMMIT: Kind = optionsOf<CommitOptions>({ ...COPY_JOB_OPTIONS, depth: COUNT, keep: FLAG });
+
 /**
  * Copies what is above the base into it, while the disk may be in use. Both are flushed. Throws `refused` without a backing file, `read-only` if
  * the base was not opened for writing, `in-use` while another job works on the disk, `aborted` if cancelled (the chain reads the same
  * then), and what reading or writing throws. Snapshots inside the top image, and other images over the base, read otherwise afterwards.
  */
-export function commit(disk: Disk, options: CommitOptions = {}): Promise<void> {
+export async function commit(disk: Disk, options: CommitOptions = {}): Promise<void> {
+  check('commit', 'disk', disk, DISK);
+  check('commit', 'options', options, COMMIT);
   return runAsync(commitNodes(disk.node, options));
 }
 

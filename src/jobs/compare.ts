@@ -3,13 +3,15 @@
  * sizes are the same if the rest of the longer one is zero; in strict mode sizes and the state of every run must agree too. Where reading takes
  * waiting, it goes on ahead of what is compared (ahead.ts).
  */
+import { check, FLAG, optionsOf } from '../base/arguments.ts';
 import { equalBytes, isZero } from '../base/bytes.ts';
 import { begin, type Io, runAsync, together } from '../base/io.ts';
 import { KiB, MiB, SECTOR } from '../base/units.ts';
 import type { Disk } from '../disk/disk.ts';
+import { DISK } from '../disk/kinds.ts';
 import type { BlockNode, MapRun } from '../disk/node.ts';
 import { Ahead, type AheadStep } from './ahead.ts';
-import { type JobOptions, Pace } from './job.ts';
+import { JOB_OPTIONS, type JobOptions, Pace } from './job.ts';
 import { openSource, type Source } from './source.ts';
 
 /** Bytes between two looks at what the disks know of themselves: what cannot be read, and progress, are told of by such steps. */
@@ -39,11 +41,16 @@ export interface CompareResult {
   readonly sizesDiffer: boolean;
 }
 
+const COMPARE = optionsOf<CompareOptions>({ ...JOB_OPTIONS, strict: FLAG, everyStep: FLAG });
+
 /**
  * Compares two disks. Throws `aborted` if cancelled, and what reading throws, with `field` "first status", "first", "second status" or "second"
  * for the disk and the step, and the `offset` where it began.
  */
-export function compare(a: Disk, b: Disk, options: CompareOptions = {}): Promise<CompareResult> {
+export async function compare(a: Disk, b: Disk, options: CompareOptions = {}): Promise<CompareResult> {
+  check('compare', 'a', a, DISK);
+  check('compare', 'b', b, DISK);
+  check('compare', 'options', options, COMPARE);
   return runAsync(compareNodes(a.node, b.node, options));
 }
 

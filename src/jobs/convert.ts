@@ -5,16 +5,18 @@
  * on the target's clusters; the target is written in order.
  */
 
+import { check, FLAG, FUNCTION, optionsOf, SIZE } from '../base/arguments.ts';
 import { roundDown, roundUp } from '../base/bytes.ts';
 import { DiskError } from '../base/errors.ts';
 import { begin, type Io, runAsync } from '../base/io.ts';
 import { MiB, SECTOR } from '../base/units.ts';
 import type { Compression, Compressor } from '../compression/compressor.ts';
 import type { Disk } from '../disk/disk.ts';
+import { DISK } from '../disk/kinds.ts';
 import type { BlockNode } from '../disk/node.ts';
 import { Ahead } from './ahead.ts';
 import { CompressedCopy, type CopyRules, type CopyStep, clearTarget, writing } from './convert-compressed.ts';
-import { type CopyJobOptions, Pace } from './job.ts';
+import { COPY_JOB_OPTIONS, type CopyJobOptions, Pace } from './job.ts';
 import { openSource, type SalvageOptions, type Source } from './source.ts';
 import { type SparseRule, sectorRuns, sparseRule } from './sparse.ts';
 
@@ -54,17 +56,37 @@ export interface ConvertOptions extends CopyJobOptions, SalvageOptions {
   readonly onData?: (bytes: number) => void;
 }
 
+const CONVERT = optionsOf<ConvertOptions>({
+  ...COPY_JOB_OPTIONS,
+  salvage: FLAG,
+  onUnreadable: FUNCTION,
+  sparse: SIZE,
+  targetIsZero: FLAG,
+  targetIsNew: FLAG,
+  topOnly: FLAG,
+  compressed: FLAG,
+  compressor: FUNCTION,
+  targetOffset: SIZE,
+  asIs: FLAG,
+  onData: FUNCTION,
+});
+
 /**
  * Copies `source` into `target`, which must be at least as large; what lies behind the source's size is left alone. Flushes the
  * target. Throws `refused` if the target is too small, `aborted` if cancelled, and what reading or writing throws, with `field` "source
  * status", "source" or "target" and the `offset` of the step that failed.
  */
-export function convert(source: Disk, target: Disk, options: ConvertOptions = {}): Promise<void> {
+export async function convert(source: Disk, target: Disk, options: ConvertOptions = {}): Promise<void> {
+  check('convert', 'source', source, DISK);
+  check('convert', 'target', target, DISK);
+  check('convert', 'options', options, CONVERT);
   return runAsync(convertNodes(source.node, target.node, options));
 }
 
 /** Bytes of a disk that `convert` would call data under these options; what cannot be told is reported if it is to be salvaged. */
-export function countData(source: Disk, options: ConvertOptions = {}): Promise<number> {
+export async function countData(source: Disk, options: ConvertOptions = {}): Promise<number> {
+  check('countData', 'source', source, DISK);
+  check('countData', 'options', options, CONVERT);
   return runAsync(countNode(source.node, options));
 }
 

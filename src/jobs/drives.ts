@@ -2,11 +2,13 @@
  * Jobs on drives, after the monitor's words: `commit`, `commit all` and `block-stream`. While one runs the drive is in use: it keeps its size, its
  * medium and its place on the list, and serves its guest. A medium whose engine is in a worker runs its jobs there.
  */
+import { check } from '../base/arguments.ts';
 import { DiskError } from '../base/errors.ts';
 import { Disk } from '../disk/disk.ts';
+import { DRIVE, DRIVES } from '../drive/bay.ts';
 import type { Drive } from '../drive/drive.ts';
-import { type CommitOptions, commit } from './commit.ts';
-import { type StreamOptions, stream } from './stream.ts';
+import { COMMIT, type CommitOptions, commit } from './commit.ts';
+import { STREAM, type StreamOptions, stream } from './stream.ts';
 
 /** A medium that runs its jobs itself. */
 export interface JobMedium {
@@ -18,12 +20,16 @@ export interface JobMedium {
  * `commit` of what is in a drive. Throws `no-medium`, `in-use` while another job has the drive, `unsupported` for a medium that cannot, and as
  * `commit` does.
  */
-export function commitDrive(drive: Drive, options: CommitOptions = {}): Promise<void> {
+export async function commitDrive(drive: Drive, options: CommitOptions = {}): Promise<void> {
+  check('commitDrive', 'drive', drive, DRIVE);
+  check('commitDrive', 'options', options, COMMIT);
   return using(drive, (medium) => medium.commit(options));
 }
 
 /** `stream` of what is in a drive. Throws `no-medium`, `in-use` while another job has the drive, `unsupported` for a medium that cannot, and as `stream` does. */
-export function streamDrive(drive: Drive, options: StreamOptions = {}): Promise<void> {
+export async function streamDrive(drive: Drive, options: StreamOptions = {}): Promise<void> {
+  check('streamDrive', 'drive', drive, DRIVE);
+  check('streamDrive', 'options', options, STREAM);
   return using(drive, (medium) => medium.stream(options));
 }
 
@@ -36,8 +42,12 @@ export interface CommitAllOptions extends Omit<CommitOptions, 'onProgress' | 'de
  * Commits each drive whose medium has a backing file, one after another in their order: those of a `Drives`, or some of them. Drives without
  * a medium and media without a backing file are passed over. Throws the first error; what was committed by then stays so.
  */
-export async function commitAll(drives: Iterable<Drive>, { onProgress, ...options }: CommitAllOptions = {}): Promise<void> {
+export async function commitAll(drives: Iterable<Drive>, given: CommitAllOptions = {}): Promise<void> {
+  check('commitAll', 'drives', drives, DRIVES);
+  check('commitAll', 'options', given, COMMIT);
+  const { onProgress, ...options } = given;
   for (const drive of [...drives]) {
+    check('commitAll', 'drives', drive, DRIVE);
     const { medium } = drive;
     if (!medium || !drive.isInserted || !(await hasBacking(medium))) continue;
     const progress = onProgress && ((done: number, total: number) => onProgress(drive.name, done, total));

@@ -2,6 +2,7 @@
  * Incremental export: what changed on a disk since a snapshot, or since a dirty bitmap began, as a qcow2 overlay over an earlier export. That file
  * is only named, not opened: whole clusters are written, so nothing of it is ever read. Chains of increments are overlays over overlays.
  */
+import { ANYTHING, check, type Kind, listOf, needed, optionsOf, TEXT } from '../base/arguments.ts';
 import { divideUp, roundDown, roundUp } from '../base/bytes.ts';
 import { DiskError } from '../base/errors.ts';
 import { type Io, runAsync } from '../base/io.ts';
@@ -10,13 +11,14 @@ import { KiB, MiB, SECTOR } from '../base/units.ts';
 import { bitmapsOf } from '../disk/bitmaps.ts';
 import { openChain } from '../disk/chain.ts';
 import type { Disk } from '../disk/disk.ts';
+import { BACKING, DISK, FORMAT_OPTIONS, SECRET } from '../disk/kinds.ts';
 import type { BlockNode } from '../disk/node.ts';
 import { askedOnce, askSecret, type Secret, type SecretCallback } from '../disk/secrets.ts';
 import { allFormats } from '../formats/all.ts';
 import type { BackingReference, DirtyRun, DirtyRuns } from '../formats/driver.ts';
 import { findFormat } from '../formats/registry.ts';
-import type { Storage } from '../storage/storage.ts';
-import { type CopyJobOptions, Pace } from './job.ts';
+import { STORAGE, type Storage } from '../storage/storage.ts';
+import { COPY_JOB_OPTIONS, type CopyJobOptions, Pace } from './job.ts';
 
 /** Bytes in memory at once; a multiple of every cluster size. */
 const BUFFER = 2 * MiB;
@@ -46,12 +48,32 @@ export interface Increment {
   readonly fileSize: number;
 }
 
+const SINCE: Kind = {
+  what: '{ snapshot }, { bitmap } or { ranges }',
+  fits: (value) => typeof value === 'object' && value !== null && ['snapshot', 'bitmap', 'ranges'].some((name) => name in value),
+  inside: optionsOf<{ snapshot?: string; bitmap?: string; ranges?: Iterable<ByteRange> }>({
+    snapshot: TEXT,
+    bitmap: TEXT,
+    ranges: listOf(ANYTHING, 'ranges that can be run through'),
+  }).inside as NonNullable<Kind['inside']>,
+};
+const INCREMENT = optionsOf<IncrementOptions>({
+  ...COPY_JOB_OPTIONS,
+  since: needed(SINCE),
+  backing: needed(BACKING),
+  options: FORMAT_OPTIONS,
+  secret: SECRET,
+});
+
 /**
  * Writes an overlay into an empty storage, which it closes: what of `source` changed since, over the file named as its backing. Together they read
  * as `source` does. A source that is written meanwhile must be kept still. A disk that was made smaller and larger again needs `since: { snapshot }`:
  * bitmaps know nothing of what was cut off. Throws `not-found`, `refused` for a bitmap that is inconsistent, `aborted`, and what storages throw.
  */
-export function writeIncrement(source: Disk, storage: Storage, options: IncrementOptions): Promise<Increment> {
+export async function writeIncrement(source: Disk, storage: Storage, options: IncrementOptions): Promise<Increment> {
+  check('writeIncrement', 'source', source, DISK);
+  check('writeIncrement', 'storage', storage, STORAGE);
+  check('writeIncrement', 'options', options, INCREMENT);
   return runAsync(increment(source, storage, options));
 }
 

@@ -3,6 +3,8 @@
  * `pace` lets other work of the thread in from time to time; without it no message could arrive that fires the signal.
  * `pace` is called between steps, where stopping leaves nothing half done.
  */
+import { COUNT, check, FUNCTION, type Members, objectWith, SIGNAL } from '../base/arguments.ts';
+import { callBack } from '../base/callbacks.ts';
 import { DiskError } from '../base/errors.ts';
 import { type Io, wait } from '../base/io.ts';
 
@@ -15,6 +17,13 @@ export interface JobOptions {
   /** Pauses the job between two steps, and lets it go on. */
   readonly control?: JobControl;
 }
+
+/** Every option of a job, as a list that the compiler compares with the interface. */
+export const JOB_OPTIONS: Members<JobOptions> = {
+  onProgress: FUNCTION,
+  signal: SIGNAL,
+  control: objectWith('a JobControl', ['paused', 'onChange']),
+};
 
 /** Pauses jobs and lets them go on: one that was given it waits before its next step, holding nothing, while it is paused. */
 export class JobControl {
@@ -35,6 +44,7 @@ export class JobControl {
 
   /** Calls back after each change. Returns a function that stops it. */
   onChange(listener: () => void): () => void {
+    check('control.onChange', 'listener', listener, FUNCTION);
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
   }
@@ -42,7 +52,7 @@ export class JobControl {
   #set(paused: boolean): void {
     if (this.#paused === paused) return;
     this.#paused = paused;
-    for (const listener of [...this.#listeners]) listener();
+    for (const listener of [...this.#listeners]) callBack(listener);
   }
 }
 
@@ -51,6 +61,8 @@ export interface CopyJobOptions extends JobOptions {
   /** Bytes a second to copy at most; default as fast as it goes. */
   readonly rate?: number;
 }
+
+export const COPY_JOB_OPTIONS: Members<CopyJobOptions> = { ...JOB_OPTIONS, rate: COUNT };
 
 /** What sets a job's pace. */
 export interface PaceOptions extends CopyJobOptions {
@@ -117,7 +129,8 @@ export class Pace {
 
   #report(done: number, now: number): void {
     this.#reportedAt = now;
-    this.#options.onProgress?.(done, this.#total);
+    const { onProgress } = this.#options;
+    if (onProgress) callBack(onProgress, done, this.#total);
   }
 }
 

@@ -2,15 +2,17 @@
  * `measure`: what a file would take if a disk were converted to a format, as `qemu-img measure` computes it. Nothing is written, and of the
  * disk only its map is read: zeros that its format does not know of count as data.
  */
+import { check, either, needed, optionsOf, SIZE, TEXT } from '../base/arguments.ts';
 import { roundUp } from '../base/bytes.ts';
 import { DiskError } from '../base/errors.ts';
 import { type Io, runAsync } from '../base/io.ts';
 import type { Disk } from '../disk/disk.ts';
+import { BACKING, DISK, FORMAT_OPTIONS } from '../disk/kinds.ts';
 import type { BlockNode } from '../disk/node.ts';
 import { allFormats } from '../formats/all.ts';
 import type { BackingReference, Measurement } from '../formats/driver.ts';
 import { findFormat } from '../formats/registry.ts';
-import { type JobOptions, Pace } from './job.ts';
+import { JOB_OPTIONS, type JobOptions, Pace } from './job.ts';
 import { openSource } from './source.ts';
 
 /** What `measure` takes besides the format's own options, under QEMU's names (`cluster_size`, …). */
@@ -31,11 +33,15 @@ export interface Measured {
   readonly bitmaps?: number;
 }
 
+const MEASURE = optionsOf<MeasureOptions>({ ...JOB_OPTIONS, format: needed(TEXT), backing: BACKING, options: FORMAT_OPTIONS });
+
 /**
  * Measures a disk, or an empty disk of this many bytes. Throws `unsupported` if the format has no formula, `refused` for options and sizes
  * that it cannot have, `aborted` if cancelled.
  */
-export function measure(source: Disk | number, options: MeasureOptions): Promise<Measured> {
+export async function measure(source: Disk | number, options: MeasureOptions): Promise<Measured> {
+  check('measure', 'source', source, either(SIZE, DISK));
+  check('measure', 'options', options, MEASURE);
   return runAsync(measureNode(typeof source === 'number' ? source : source.node, options));
 }
 

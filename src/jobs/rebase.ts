@@ -8,16 +8,18 @@
  * Crash argument: copies are flushed before the name changes, and what is copied up reads as it did. A cut leaves the old backing file with
  * some of it copied, or the new one with all of it.
  */
+import { check, FLAG, FUNCTION, maybe, optionsOf } from '../base/arguments.ts';
 import { equalBytes, roundDown } from '../base/bytes.ts';
 import { DiskError } from '../base/errors.ts';
 import { type Io, runAsync } from '../base/io.ts';
 import { MiB, SECTOR } from '../base/units.ts';
 import { openReference, type Resolve } from '../disk/chain.ts';
 import type { Disk } from '../disk/disk.ts';
+import { BACKING, DISK } from '../disk/kinds.ts';
 import type { BlockNode } from '../disk/node.ts';
 import type { BackingReference } from '../formats/driver.ts';
 import { chainOf, closeAbove } from './chain.ts';
-import { type JobOptions, Pace, placed } from './job.ts';
+import { JOB_OPTIONS, type JobOptions, Pace, placed } from './job.ts';
 
 const JOB = 'rebase';
 /** Bytes of each backing file held in memory; a multiple of every format's largest cluster. */
@@ -36,13 +38,17 @@ export interface RebaseOptions extends JobOptions {
   readonly unsafe?: boolean;
 }
 
+const REBASE = optionsOf<RebaseOptions>({ ...JOB_OPTIONS, to: BACKING, resolve: FUNCTION, unsafe: FLAG });
+
 /**
  * Puts another image below the disk, or none. Flushed when it returns. Throws `refused` if the new backing file is the disk itself or cannot
  * be opened for want of `resolve`, `unsupported` if the format has no backing files, `no-space` if the image has no room for the name,
  * `aborted` if cancelled (nothing has changed for a reader then), and what reading or writing throws, with `field` "status", "old backing file",
  * "new backing file" or "image" and the `offset` of the step.
  */
-export function rebase(disk: Disk, options: RebaseOptions = {}): Promise<void> {
+export async function rebase(disk: Disk, options: RebaseOptions = {}): Promise<void> {
+  check('rebase', 'disk', disk, DISK);
+  check('rebase', 'options', options, REBASE);
   return runAsync(rebaseNode(disk.node, options));
 }
 
@@ -53,6 +59,8 @@ export function rebase(disk: Disk, options: RebaseOptions = {}): Promise<void> {
  * a job works on the disk.
  */
 export async function changeBackingFile(disk: Disk, to: BackingReference | undefined): Promise<void> {
+  check('changeBackingFile', 'disk', disk, DISK);
+  check('changeBackingFile', 'to', to, maybe(BACKING));
   const { name = '', format } = to ?? {};
   if (name === '' && format) throw new DiskError('refused', `A backing format (${format}) needs a backing file`, { field: 'backing_fmt' });
   const { node } = disk;

@@ -10,15 +10,17 @@
  * Crash argument: what is brought up reads as it did, and is written as any write is. The name of the backing file changes behind a flush of
  * all of it, in one write of the header. A cut leaves the old backing file with some of it brought up, or the new one with all of it.
  */
+import { COUNT, check, type Kind, optionsOf } from '../base/arguments.ts';
 import { DiskError } from '../base/errors.ts';
 import { type Io, runAsync } from '../base/io.ts';
 import { folderOf, isRelative } from '../base/names.ts';
 import { KiB } from '../base/units.ts';
 import type { Disk } from '../disk/disk.ts';
+import { BACKING, DISK } from '../disk/kinds.ts';
 import type { BlockNode, MapRun } from '../disk/node.ts';
 import type { BackingReference } from '../formats/driver.ts';
 import { chainOf, closeAbove, nodeBelow } from './chain.ts';
-import { type CopyJobOptions, Pace } from './job.ts';
+import { COPY_JOB_OPTIONS, type CopyJobOptions, Pace } from './job.ts';
 
 const JOB = 'stream';
 /** Bytes brought up in one step, as in QEMU. */
@@ -40,13 +42,17 @@ export interface StreamSteps extends StreamOptions {
   readonly everyStep?: boolean;
 }
 
+export const STREAM: Kind = optionsOf<StreamOptions>({ ...COPY_JOB_OPTIONS, base: COUNT, backingFile: BACKING });
+
 /**
  * Brings up what is above the base, which the disk may be in use for. Durable when it returns. A disk without a backing file has nothing to bring
  * up. Throws `refused` if there is no such base, or if snapshots inside the image show the images below as well; `read-only`, `unsupported`,
  * `in-use` while another job works on the disk, `aborted` if cancelled (what came up stays, and the disk reads the same), `no-space` and
  * what else reading or writing throws.
  */
-export function stream(disk: Disk, options: StreamOptions = {}): Promise<void> {
+export async function stream(disk: Disk, options: StreamOptions = {}): Promise<void> {
+  check('stream', 'disk', disk, DISK);
+  check('stream', 'options', options, STREAM);
   return runAsync(streamNode(disk.node, options));
 }
 

@@ -4,6 +4,7 @@
  * came back to (SIEVE: a hand goes from the oldest line to the newest, spares those that were asked for again since it last came by,
  * and takes the first that was not). So one pass over a large file does not drive out what is used again and again. Never waits.
  */
+import { check, SIZE } from '../base/arguments.ts';
 import { MiB } from '../base/units.ts';
 
 /** Bytes that are loaded and changed as one. */
@@ -77,6 +78,7 @@ export class CacheMemory {
 
   /** `bytes`: the most that lines, and what is charged, may take; default 64 MiB. For lines there are always 2 MiB. */
   constructor(bytes: number = 64 * MiB) {
+    check('CacheMemory', 'bytes', bytes, SIZE);
     this.#bytes = bytes;
     this.#capacity = this.#room();
   }

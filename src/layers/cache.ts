@@ -12,13 +12,14 @@
  * A failed write below keeps its changes here, to be written by the next flush. All that touches the storage below holds one lock, so that
  * requests over asynchronous storage do not overtake each other; what memory can answer does not wait for it.
  */
+import { check, objectWith, optionsOf, SIZE } from '../base/arguments.ts';
 import { roundDown, roundUp } from '../base/bytes.ts';
 import { DiskError } from '../base/errors.ts';
 import { finished, type Io, together } from '../base/io.ts';
 import { Mutex } from '../base/locks.ts';
 import type { ByteRange } from '../base/ranges.ts';
 import { KiB, MiB } from '../base/units.ts';
-import { type MemoryBudget, requireWritable, type Storage, type StorageExtent, writeZeroes } from '../storage/storage.ts';
+import { type MemoryBudget, requireWritable, STORAGE, type Storage, type StorageExtent, writeZeroes } from '../storage/storage.ts';
 import { CacheLines, CacheMemory, LINE, type Line, PAGE, pageBits } from './cache-lines.ts';
 import { FilterStorage } from './filter.ts';
 import { ReadAhead } from './read-ahead.ts';
@@ -44,6 +45,8 @@ const GROWTH_PART = 1 / 8;
 const GROWTH_LIMIT = 32 * MiB;
 const ALL_PAGES = pageBits(0, LINE / PAGE - 1);
 
+const OPTIONS = optionsOf<CacheOptions>({ memory: objectWith('a CacheMemory', ['take', 'charge']), growth: SIZE, mergeGap: SIZE });
+
 /** Answers from memory and writes merged; see the top of this file. */
 export class CacheStorage extends FilterStorage {
   readonly #memory: CacheMemory;
@@ -57,7 +60,10 @@ export class CacheStorage extends FilterStorage {
   #size: number;
   #lastEnd = -1;
 
-  constructor(next: Storage, { memory = new CacheMemory(), mergeGap = 16 * KiB, growth = MiB }: CacheOptions = {}) {
+  constructor(next: Storage, options: CacheOptions = {}) {
+    check('CacheStorage', 'next', next, STORAGE);
+    check('CacheStorage', 'options', options, OPTIONS);
+    const { memory = new CacheMemory(), mergeGap = 16 * KiB, growth = MiB } = options;
     super(next);
     this.#memory = memory;
     this.#lines = new CacheLines(memory);

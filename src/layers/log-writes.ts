@@ -7,12 +7,13 @@
  * is there. A change is logged before it is made, so the log has all that reached the disk, and a flush after it was made, so the disk has all that
  * the log calls durable. One request is logged and carried out at a time: the order of the log is the order of the disk.
  */
+import { COUNT, check, FLAG, optionsOf, SIZE } from '../base/arguments.ts';
 import { roundUp, setU64le, u64le, view } from '../base/bytes.ts';
 import { corrupt, DiskError } from '../base/errors.ts';
 import type { Io } from '../base/io.ts';
 import { Mutex } from '../base/locks.ts';
 import { SECTOR } from '../base/units.ts';
-import { readBytes, requireWritable, type Storage } from '../storage/storage.ts';
+import { readBytes, requireWritable, STORAGE, type Storage } from '../storage/storage.ts';
 import { FilterStorage } from './filter.ts';
 
 /** What a log is made with. */
@@ -24,6 +25,8 @@ export interface LogOptions {
   /** Entries after which the super block is written without a flush. Default 4096. */
   readonly updateInterval?: number;
 }
+
+const OPTIONS = optionsOf<LogOptions>({ sectorSize: SIZE, append: FLAG, updateInterval: COUNT });
 
 /** An entry of a log. Sectors are the log's. */
 export interface LoggedRequest {
@@ -83,6 +86,9 @@ export class LogWritesStorage extends FilterStorage {
 
   /** Begins a log or goes on with one. Throws `refused` for bad options and logs that are none, `corrupt` for one that is cut off. */
   static *open(next: Storage, log: Storage, options: LogOptions = {}): Io<LogWritesStorage> {
+    check('LogWritesStorage', 'next', next, STORAGE);
+    check('LogWritesStorage', 'log', log, STORAGE);
+    check('LogWritesStorage', 'options', options, OPTIONS);
     const { append = false, updateInterval: interval = 4096 } = options;
     if (append && options.sectorSize !== undefined) throw refused('log-append', 'log-append and log-sector-size are mutually exclusive');
     if (interval < 1 || interval > LARGEST_INTERVAL) throw refused('log-super-update-interval', `Invalid log superblock update interval ${interval}`);
@@ -191,6 +197,7 @@ export class LogWritesStorage extends FilterStorage {
 
 /** All entries of a log, in order. Throws `refused` for what is no log, `corrupt` for one that is cut off. */
 export function* readLog(log: Storage): Io<LoggedRequest[]> {
+  check('readLog', 'log', log, STORAGE);
   const found: LoggedRequest[] = [];
   yield* eachEntry(log, yield* readHeader(log), (entry) => found.push(entry));
   return found;

@@ -7,13 +7,14 @@
  * takes of later writes may differ from child to child, so a range that was written and not flushed may be left without a majority: reading
  * it fails then, until it is written again.
  */
+import { COUNT, check, FLAG, FUNCTION, listOf, needed, oneOf, optionsOf } from '../base/arguments.ts';
 import { equalBytes } from '../base/bytes.ts';
 import { asDiskError, DiskError } from '../base/errors.ts';
 import { type Io, together } from '../base/io.ts';
 import { RangeLock } from '../base/locks.ts';
 import { type Permissions, READING, WRITE } from '../base/permissions.ts';
 import { SECTOR } from '../base/units.ts';
-import type { Storage, StorageExtent } from '../storage/storage.ts';
+import { STORAGE, type Storage, type StorageExtent } from '../storage/storage.ts';
 
 /** What a child was asked. */
 export type QuorumOperation = 'read' | 'write' | 'flush';
@@ -44,6 +45,16 @@ export interface QuorumOptions {
   readonly onMismatch?: ((message: string) => void) | undefined;
 }
 
+const OPTIONS = optionsOf<QuorumOptions>({
+  threshold: needed(COUNT),
+  readPattern: oneOf('quorum', 'fifo'),
+  rewriteCorrupted: FLAG,
+  verify: FLAG,
+  onReport: FUNCTION,
+  onMismatch: FUNCTION,
+});
+const CHILDREN = listOf(STORAGE, 'an array of storages');
+
 /** One state of a range, and the children that have it. */
 interface Version {
   readonly bytes: Uint8Array;
@@ -66,6 +77,8 @@ export class QuorumStorage implements Storage {
 
   /** Throws `refused` unless the children have one size, and there are at least as many as must agree. */
   constructor(children: readonly Storage[], options: QuorumOptions) {
+    check('QuorumStorage', 'children', children, CHILDREN);
+    check('QuorumStorage', 'options', options, OPTIONS);
     const refuse = (field: string, message: string) => new DiskError('refused', message, { field });
     if (options.threshold < 1) throw refuse('vote-threshold', "Parameter 'vote-threshold' expects a value >= 1");
     if (options.threshold > children.length) throw refuse('vote-threshold', 'threshold may not exceed children count');

@@ -3,8 +3,9 @@
  * it. For the overlays of disks that are opened with `snapshot`. Closing waits for `remove`; a failure of either is thrown, and what stayed
  * behind is for whoever gave it its name to sweep.
  */
+import { check, FUNCTION } from '../base/arguments.ts';
 import { type Io, wait } from '../base/io.ts';
-import type { Storage } from '../storage/storage.ts';
+import { STORAGE, type Storage } from '../storage/storage.ts';
 import { NoFlushStorage } from './no-flush.ts';
 
 class TemporaryStorage extends NoFlushStorage {
@@ -27,5 +28,7 @@ class TemporaryStorage extends NoFlushStorage {
 
 /** Makes a storage temporary. `remove` is called once, when it has been closed: deletes the file, say. */
 export function temporaryStorage(next: Storage, remove: () => PromiseLike<void>): Storage {
+  check('temporaryStorage', 'next', next, STORAGE);
+  check('temporaryStorage', 'remove', remove, FUNCTION);
   return new TemporaryStorage(next, remove);
 }

@@ -3,6 +3,7 @@
  * no bucket it counts for is over the brim, and is poured in whole, however large; what came too fast waits until enough has leaked. Members
  * of a group share its limits and take turns. Time comes from a clock that can be replaced, so that tests need not wait.
  */
+import { check, type Members, NUMBER, objectWith, optionsOf } from '../base/arguments.ts';
 import { DiskError } from '../base/errors.ts';
 import { type Io, wait } from '../base/io.ts';
 
@@ -43,10 +44,14 @@ export const THROTTLE_LIMITS: readonly (keyof ThrottleLimits)[] = [
   'iops-size',
 ];
 
+const LIMITS = optionsOf<ThrottleLimits>(Object.fromEntries(THROTTLE_LIMITS.map((name) => [name, NUMBER])) as Members<ThrottleLimits>);
+const GROUP = optionsOf<{ clock?: ThrottleClock }>({ clock: objectWith('a clock', ['now', 'after']) });
+
 const LARGEST_RATE = 10 ** 15;
 
 /** Throws `refused` with QEMU's words for limits that contradict each other. */
 export function checkThrottleLimits(limits: ThrottleLimits): void {
+  check('throttle', 'limits', limits, LIMITS);
   const require = (field: string, ok: boolean, message: string): void => {
     if (!ok) throw new DiskError('refused', message, { field });
   };
@@ -178,8 +183,9 @@ export class ThrottleGroup {
   #leaked = 0;
 
   /** Throws `refused` for limits that contradict each other. */
-  constructor(limits: ThrottleLimits = {}, { clock = systemClock }: { clock?: ThrottleClock } = {}) {
-    this.#clock = clock;
+  constructor(limits: ThrottleLimits = {}, options: { clock?: ThrottleClock } = {}) {
+    check('ThrottleGroup', 'options', options, GROUP);
+    this.#clock = options.clock ?? systemClock;
     this.limits = limits;
   }
 

@@ -2,8 +2,9 @@
  * A storage that is no faster than its throttle group allows, after QEMU's throttle filter: for trying out what an emulator does on a slow disk, or to
  * keep one disk from crowding out the others. Reads, writes, zeros and discards count; `flush` does not wait.
  */
+import { check, objectWith } from '../base/arguments.ts';
 import type { Io } from '../base/io.ts';
-import type { Storage } from '../storage/storage.ts';
+import { STORAGE, type Storage } from '../storage/storage.ts';
 import { FilterStorage } from './filter.ts';
 import type { ThrottleGroup } from './throttle-group.ts';
 
@@ -12,6 +13,8 @@ export class ThrottleStorage extends FilterStorage {
   readonly group: ThrottleGroup;
 
   constructor(next: Storage, group: ThrottleGroup) {
+    check('ThrottleStorage', 'next', next, STORAGE);
+    check('ThrottleStorage', 'group', group, objectWith('a ThrottleGroup', ['limits', 'admit']));
     super(next);
     this.group = group;
   }

@@ -8,6 +8,7 @@
  * - What frees space or ends well (flush, close, discard, delete) may use a reserve, so that it works on a full disk (reserve.ts).
  * - An image appears in the list when it is complete. What a tab that died left half-made is swept when a library is opened.
  */
+import { callBack } from '../base/callbacks.ts';
 import { DiskError } from '../base/errors.ts';
 import { cacheFlags } from '../disk/cache-mode.ts';
 import type { OpenOptions } from '../disk/chain.ts';
@@ -476,7 +477,7 @@ export class Library {
   /** Whether the image is open for writing here; if so, those who use it are told that somebody asks for it. */
   #asked(id: string): boolean {
     if (!this.#open.has(id) && !this.#isTemporary(id)) return false;
-    for (const listener of this.#releaseListeners) listener(id);
+    for (const listener of [...this.#releaseListeners]) callBack(listener, id);
     return true;
   }
 
@@ -490,6 +491,6 @@ export class Library {
   }
 
   #tellListeners(): void {
-    for (const listener of this.#listeners) listener();
+    for (const listener of [...this.#listeners]) callBack(listener);
   }
 }

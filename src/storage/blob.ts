@@ -2,6 +2,7 @@
  * A `Blob` or `File` of the browser, read-only: a disk image the user picked, or a file somebody else may be writing. Asynchronous,
  * and a read costs about a millisecond whatever its length, so all goes through a few cached, aligned pieces, and a reader in order is read ahead of.
  */
+import { check, FUNCTION, objectWith, optionsOf, TEXT } from '../base/arguments.ts';
 import { DiskError } from '../base/errors.ts';
 import type { Io } from '../base/io.ts';
 import { KiB } from '../base/units.ts';
@@ -29,8 +30,13 @@ export interface BlobStorageOptions {
   readonly unchanged?: () => Promise<boolean>;
 }
 
+const OPTIONS = optionsOf<BlobStorageOptions>({ name: TEXT, identity: TEXT, unchanged: FUNCTION });
+const BLOB = objectWith('a Blob or File', ['size', 'slice', 'arrayBuffer']);
+
 /** A read-only storage over a `Blob` or `File`. Reads throw `in-use` if the file was changed or removed since it was picked. */
 export function blobStorage(blob: Blob, options: BlobStorageOptions = {}): BlobStorage {
+  check('blobStorage', 'blob', blob, BLOB);
+  check('blobStorage', 'options', options, OPTIONS);
   return new BlobStorage(blob, options);
 }
 

@@ -10,7 +10,9 @@
  *   took the image over can neither write nor read any more (kind `io`, for good);
  * - a read-only opening sees one state: once a writer has committed another, its reads throw `in-use`.
  */
+
 import { promisifyRequest } from 'idb-keyval';
+import { check, FLAG, oneOf, optionsOf, TEXT } from '../base/arguments.ts';
 import { isZero, roundUp } from '../base/bytes.ts';
 import { DiskError } from '../base/errors.ts';
 import { type Io, wait } from '../base/io.ts';
@@ -22,7 +24,7 @@ import { browserError, changed } from './browser-errors.ts';
 import { allBlocks, BLOCK, blockRange, blockStore, type Header, requireHeader, takeOver } from './indexed-db-blocks.ts';
 import { renewLog } from './indexed-db-renewal.ts';
 import type { KeyStore } from './key-store.ts';
-import { requireWritable, type Storage, type StorageExtent, type StorageOptions } from './storage.ts';
+import { requireWritable, STORAGE_OPTIONS, type Storage, type StorageExtent, type StorageOptions } from './storage.ts';
 
 /** Blocks changed in memory, beyond which a write commits early (32 MiB). */
 const DIRTY_LIMIT = (32 * MiB) / BLOCK;
@@ -46,11 +48,20 @@ export interface IndexedDbStorageOptions extends StorageOptions {
   readonly mend?: boolean;
 }
 
+const OPTIONS = optionsOf<IndexedDbStorageOptions>({
+  ...STORAGE_OPTIONS,
+  create: oneOf('must-not-exist', 'truncate', 'if-missing'),
+  database: TEXT,
+  mend: FLAG,
+});
+
 /**
  * Opens an image in IndexedDB. Throws `not-found`, `refused` if it exists and must not, `no-space`, `unsupported` if it was written by a
  * newer version or the browser has no IndexedDB here. Whoever opens an image for writing takes it over: hold a lock on it.
  */
 export async function indexedDbStorage(name: string, options: IndexedDbStorageOptions = {}): Promise<IndexedDbStorage> {
+  check('indexedDbStorage', 'name', name, TEXT);
+  check('indexedDbStorage', 'options', options, OPTIONS);
   if (typeof indexedDB === 'undefined') throw new DiskError('unsupported', `${name}: there is no IndexedDB here`);
   const store = blockStore(options.database);
   try {

@@ -2,9 +2,10 @@
  * A storage in memory, in chunks that exist only where something was written: a sparse 1 TiB file costs what it holds. It is
  * "durable" at once, so `flush` and `barrier` do nothing. Used for scratch images, temporary overlays and tests.
  */
+import { BYTES, check, either, optionsOf, TEXT } from '../base/arguments.ts';
 import { isZero } from '../base/bytes.ts';
 import type { Io } from '../base/io.ts';
-import { requireWritable, type Storage, type StorageExtent, type StorageOptions } from './storage.ts';
+import { requireWritable, STORAGE_OPTIONS, type Storage, type StorageExtent, type StorageOptions } from './storage.ts';
 
 const CHUNK = 64 * 1024;
 
@@ -15,9 +16,12 @@ export interface MemoryStorageOptions extends StorageOptions {
   readonly bytes?: Uint8Array;
 }
 
-/** A storage in memory. Synchronous. */
-export function memoryStorage(options: MemoryStorageOptions = {}): MemoryStorage {
-  return new MemoryStorage(options);
+const OPTIONS = either(optionsOf<MemoryStorageOptions>({ ...STORAGE_OPTIONS, name: TEXT, bytes: BYTES }), BYTES);
+
+/** A storage in memory, empty or with these bytes, which are copied. Synchronous. */
+export function memoryStorage(options: MemoryStorageOptions | Uint8Array = {}): MemoryStorage {
+  check('memoryStorage', 'options', options, OPTIONS);
+  return new MemoryStorage(BYTES.fits(options) ? { bytes: options as Uint8Array } : (options as MemoryStorageOptions));
 }
 
 export class MemoryStorage implements Storage {

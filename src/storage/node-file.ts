@@ -24,13 +24,14 @@ import {
   write,
   writeSync,
 } from 'node:fs';
+import { check, FLAG, oneOf, optionsOf, TEXT } from '../base/arguments.ts';
 import { roundDown, roundUp } from '../base/bytes.ts';
 import { SystemError, strerror } from '../base/errno.ts';
 import { DiskError, type ErrorKind } from '../base/errors.ts';
 import { type Io, wait } from '../base/io.ts';
-import { ALL, joined, type Permissions, READING, WRITING } from '../base/permissions.ts';
+import { ALL, joined, PERMISSIONS, type Permissions, READING, WRITING } from '../base/permissions.ts';
 import { FileLocks, type Locking } from './file-locks.ts';
-import { requireWritable, type Storage, type StorageExtent, type StorageOptions, writeZeroes } from './storage.ts';
+import { requireWritable, STORAGE_OPTIONS, type Storage, type StorageExtent, type StorageOptions, writeZeroes } from './storage.ts';
 
 /** What file systems allocate by, nearly all of them. */
 const BLOCK = 4096;
@@ -71,12 +72,23 @@ export {
 } from '../base/permissions.ts';
 export { LockedError, type Locking } from './file-locks.ts';
 
+const OPTIONS = optionsOf<NodeFileOptions>({
+  ...STORAGE_OPTIONS,
+  create: oneOf('must-not-exist', 'truncate', 'if-missing'),
+  background: FLAG,
+  locking: oneOf('on', 'auto', 'off'),
+  forceShare: FLAG,
+  permissions: PERMISSIONS,
+});
+
 /**
  * Opens a file as a storage. Throws `not-found`, `read-only`, `no-space` or `io`, with the path and the system's words; `unsupported` with the
  * field `file type` for what is no regular file: a folder, a pipe, a device; `locked` if another program, or another storage in this one, uses
  * the file in a way that does not go with it.
  */
 export function nodeFileStorage(path: string, options: NodeFileOptions = {}): NodeFileStorage {
+  check('nodeFileStorage', 'path', path, TEXT);
+  check('nodeFileStorage', 'options', options, OPTIONS);
   return new NodeFileStorage(path, options);
 }
 

@@ -12,11 +12,12 @@
  * table even after that much was freed. Where browsers do not count so, this does nothing. A worker that is killed in between
  * leaves the file longer, with zeros: for formats whose end of file means nothing.
  */
+import { COUNT, check, oneOf, optionsOf, TEXT } from '../base/arguments.ts';
 import { DiskError } from '../base/errors.ts';
 import { finished, type Io } from '../base/io.ts';
 import { MiB } from '../base/units.ts';
 import { attempt, browserError } from './browser-errors.ts';
-import { requireWritable, type Storage, type StorageExtent, type StorageOptions, writeZeroes } from './storage.ts';
+import { requireWritable, STORAGE_OPTIONS, type Storage, type StorageExtent, type StorageOptions, writeZeroes } from './storage.ts';
 
 export interface OpfsStorageOptions extends StorageOptions {
   /** `must-not-exist` makes a new file, `truncate` empties one; default: the file must be there. */
@@ -24,6 +25,8 @@ export interface OpfsStorageOptions extends StorageOptions {
   /** Bytes of room that growing writes leave (see above); default 0. */
   readonly reserve?: number;
 }
+
+const OPTIONS = optionsOf<OpfsStorageOptions>({ ...STORAGE_OPTIONS, create: oneOf('must-not-exist', 'truncate', 'if-missing'), reserve: COUNT });
 
 /** What workers have and TypeScript's DOM library does not describe. Some calls returned promises in browsers of 2022; those are not supported. */
 export interface SyncAccessHandle {
@@ -54,6 +57,8 @@ export const opfsAvailable = (): boolean =>
  * `unsupported` outside a dedicated worker and where the browser keeps no files (private windows).
  */
 export async function opfsStorage(path: string, options: OpfsStorageOptions = {}): Promise<OpfsStorage> {
+  check('opfsStorage', 'path', path, TEXT);
+  check('opfsStorage', 'options', options, OPTIONS);
   const { readOnly = false, create, reserve = 0 } = options;
   if (!opfsAvailable())
     throw new DiskError('unsupported', `${path}: files of the origin private file system can be opened in a dedicated worker only`);

@@ -19,6 +19,7 @@
  *   neither changes `size`.
  * - `close` flushes a writable storage, releases what it holds, and may be called twice.
  */
+import { BYTES, FLAG, type Kind, type Members, objectWith } from '../base/arguments.ts';
 import type { DebugHook } from '../base/debug-events.ts';
 import { DiskError } from '../base/errors.ts';
 import type { Io } from '../base/io.ts';
@@ -91,6 +92,15 @@ export interface MemoryBudget {
 export interface StorageOptions {
   readonly readOnly?: boolean;
 }
+
+export const STORAGE_OPTIONS: Members<StorageOptions> = { readOnly: FLAG };
+
+/** Anything with the verbs. */
+export const STORAGE: Kind = objectWith('a Storage, such as memoryStorage()', ['size', 'read', 'write'], (value) => {
+  if (typeof value === 'string') return 'opfsStorage(path), indexedDbStorage(name) and nodeFileStorage(path) open one by its name';
+  if (typeof Blob !== 'undefined' && value instanceof Blob) return 'blobStorage(blob) makes one';
+  return BYTES.fits(value) ? 'memoryStorage(bytes) makes one' : undefined;
+});
 
 const ZERO_CHUNK = 256 * 1024;
 const zeroes = new Uint8Array(ZERO_CHUNK);

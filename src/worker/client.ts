@@ -3,7 +3,10 @@
  * When the page is hidden for good (`pagehide`) the engine is asked to flush. Browsers may end the worker before it has
  * done so: durable is what a flush that resolved has covered, so adapters flush on a timer as well.
  */
-import { DiskError } from '../base/errors.ts';
+import { COUNT, check, FUNCTION, type Kind, maybe, objectWith, optionsOf, TEXT } from '../base/arguments.ts';
+import { callBack } from '../base/callbacks.ts';
+import { asDiskError, DiskError } from '../base/errors.ts';
+import { lifeLock } from './alive.ts';
 import { Connection } from './connection.ts';
 import type {
   CreateImageOptions,
@@ -26,16 +29,40 @@ import { WorkerDisk } from './remote-disk.ts';
 export interface ConnectOptions {
   /** Names everything the library keeps; two names are two libraries. Default `tabdisk`. */
   readonly library?: string;
+  /** Milliseconds to wait for the worker's first answer, its loading included; default 30,000. */
+  readonly timeout?: number;
 }
 
+const OPTIONS = optionsOf<ConnectOptions>({ library: TEXT, timeout: COUNT });
+const TIMEOUT = 30_000;
+/** Browsers let dedicated workers alone open files in OPFS, and only those can be ended. */
+const WORKER = objectWith("a dedicated Worker: new Worker(new URL('./engine.ts', import.meta.url), { type: 'module' })", [
+  'postMessage',
+  'terminate',
+  'addEventListener',
+]);
+/** What is inside is looked at before it is sent: `checkCall`. */
+const SOME_OPTIONS: Kind = { what: 'an object of options', fits: (value) => typeof value === 'object' && value !== null && !Array.isArray(value) };
 /**
- * Connects to the engine in a worker that runs `tabdisk/worker`. Throws `io` if the worker's script cannot be loaded, `unsupported` if
- * the browser lets the page keep no data or the worker is of another version.
+ * Connects to the engine in a dedicated worker that runs `tabdisk/worker`. Throws `io` if the worker's script cannot be loaded or does not answer
+ * as the engine, `unsupported` if the browser lets the page keep no data or the worker is of another version, `refused` for what is no such worker. The
+ * connection ends with the worker and with `Engine.close`: errors in the worker are the page's to hear, by its own `error` event.
  */
-export async function connectEngine(worker: Worker, { library = 'tabdisk' }: ConnectOptions = {}): Promise<Engine> {
+export async function connectEngine(worker: Worker, options: ConnectOptions = {}): Promise<Engine> {
+  check('connectEngine', 'worker', worker, WORKER);
+  check('connectEngine', 'options', options, OPTIONS);
+  const { library = 'tabdisk', timeout = TIMEOUT } = options;
   const connection = new Connection(worker);
-  await connection.call('hello', { version: PROTOCOL_VERSION, library });
-  return new WorkerEngine(connection);
+  try {
+    await connection.greet(timeout);
+    const life = lifeLock();
+    const { held } = await connection.call('hello', { version: PROTOCOL_VERSION, library, life });
+    if (held) connection.watch(life);
+    return new WorkerEngine(connection);
+  } catch (error) {
+    connection.end(asDiskError(error, 'The engine cannot be used'));
+    throw error;
+  }
 }
 
 class WorkerEngine implements Engine {
@@ -51,6 +78,7 @@ class WorkerEngine implements Engine {
   }
 
   async open(imageId: string, options: OpenImageOptions = {}): Promise<RemoteDisk> {
+    check('engine.open', 'options', options, SOME_OPTIONS);
     const { disk, ...state } = await this.#connection.call('open', { image: imageId, readOnly: false, ...options });
     return new WorkerDisk(this.#connection, imageId, disk, state);
   }
@@ -64,6 +92,7 @@ class WorkerEngine implements Engine {
   }
 
   onReleaseRequest(listener: (imageId: string) => void): () => void {
+    check('engine.onReleaseRequest', 'listener', listener, FUNCTION);
     this.#connection.releaseListeners.add(listener);
     return () => this.#connection.releaseListeners.delete(listener);
   }
@@ -86,27 +115,33 @@ class WorkerLibrary implements RemoteLibrary {
     return this.#connection.call('list', {});
   }
 
-  create(options: CreateImageOptions): Promise<ImageEntry> {
+  async create(options: CreateImageOptions): Promise<ImageEntry> {
+    check('library.create', 'options', options, SOME_OPTIONS);
     return this.#connection.call('create', options);
   }
 
-  overlay(imageId: string, options: OverlayOptions): Promise<ImageEntry> {
+  async overlay(imageId: string, options: OverlayOptions): Promise<ImageEntry> {
+    check('library.overlay', 'options', options, SOME_OPTIONS);
     return this.#connection.call('overlay', { image: imageId, ...options });
   }
 
-  import(file: Blob, options: ImportOptions & JobOptions): Promise<ImageEntry> {
+  async import(file: Blob, options: ImportOptions & JobOptions): Promise<ImageEntry> {
+    check('library.import', 'options', options, SOME_OPTIONS);
     const { name, place, ...job } = options;
     return this.#connection.call('import', { name, file, ...(place === undefined ? {} : { place }) }, job);
   }
 
   async export(imageId: string, options: ExportOptions & JobOptions): Promise<ExportedImage> {
-    const { signal, onProgress, ...what } = options;
+    check('library.export', 'options', options, SOME_OPTIONS);
+    const { signal, onProgress, control, ...what } = options;
+    check('library.export', 'onProgress', onProgress, maybe(FUNCTION));
     let converted = false;
     const begun = await this.#connection.call(
       'export',
       { image: imageId, ...what },
       {
         ...(signal ? { signal } : {}),
+        ...(control ? { control } : {}),
         onProgress: (done, total) => {
           converted = true;
           onProgress?.(done, total);
@@ -117,7 +152,7 @@ class WorkerLibrary implements RemoteLibrary {
     let done = 0;
     // A conversion was the first half of the work.
     const report = () => {
-      if (size !== undefined) onProgress?.(converted ? Math.round((size + done) / 2) : done, size);
+      if (size !== undefined && onProgress) callBack(onProgress, converted ? Math.round((size + done) / 2) : done, size);
     };
     const stream = new ReadableStream<Uint8Array>(
       {
@@ -159,6 +194,7 @@ class WorkerLibrary implements RemoteLibrary {
   }
 
   onChange(listener: () => void): () => void {
+    check('library.onChange', 'listener', listener, FUNCTION);
     this.#connection.libraryListeners.add(listener);
     return () => this.#connection.libraryListeners.delete(listener);
   }

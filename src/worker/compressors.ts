@@ -4,42 +4,52 @@
  */
 import type { Compressor } from '../compression/compressor.ts';
 import { type CompressionWorker, serveCompression, workerPool } from '../compression/worker-pool.ts';
+import type { Port } from './outbox.ts';
 
 const NAME = 'tabdisk compressor';
 /** More processors than that are seldom free. */
 const MOST = 8;
 
-interface Scope {
-  readonly name?: string;
-  postMessage(message: unknown, transfer: Transferable[]): void;
-  onmessage: ((event: MessageEvent) => void) | null;
-}
-
 /** If this worker was started to compress, it does from now on, and true is returned. */
-export function servedAsCompressor(scope: Scope): boolean {
+export function servedAsCompressor(scope: Port & { readonly name?: string }): boolean {
   if (scope.name !== NAME) return false;
   serveCompression({
     postMessage: (message, transfer) => scope.postMessage(message, transfer),
-    listen: (onMessage) => {
-      scope.onmessage = ({ data }) => onMessage(data);
-    },
+    listen: (onMessage) => scope.addEventListener('message', ({ data }) => onMessage(data)),
   });
   return true;
 }
 
-/** Starts workers that compress, as many as there are processors; nothing where a worker cannot start others. */
+/** Starts workers that compress, as many as there are processors. Undefined where a worker cannot start others. */
 export function startCompressors(): Compressor | undefined {
   if (typeof Worker === 'undefined') return undefined;
   return workerPool(startOne, Math.min(MOST, Math.max(1, navigator.hardwareConcurrency)));
 }
 
+/**
+ * The type of this worker, which a further one of the same script has to have: bundlers make either. `importScripts` of nothing does nothing in a
+ * classic worker and throws in a module.
+ */
+function ownType(): WorkerType {
+  try {
+    (globalThis as { importScripts?: () => void }).importScripts?.();
+    return 'classic';
+  } catch {
+    return 'module';
+  }
+}
+
 function startOne(): CompressionWorker {
-  const worker = new Worker(globalThis.location.href, { type: 'module', name: NAME });
+  const worker = new Worker(globalThis.location.href, { type: ownType(), name: NAME });
   return {
     postMessage: (message) => worker.postMessage(message),
     listen(onMessage, onFailure) {
       worker.onmessage = ({ data }) => onMessage(data);
-      worker.onerror = ({ message }) => onFailure(new Error(message || 'it did not start'));
+      worker.onerror = (event) => {
+        // The pool makes up for it; uncancelled, the event would go on to the page as if the engine had failed.
+        event.preventDefault();
+        onFailure(new Error(event.message || 'it did not start'));
+      };
     },
     terminate: () => worker.terminate(),
   };

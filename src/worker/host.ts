@@ -12,6 +12,7 @@ import { diskGeometry } from '../drive/geometry.ts';
 import { check } from '../jobs/check.ts';
 import { JobControl, type JobOptions } from '../jobs/job.ts';
 import { Library, type OpenImage } from '../library/library.ts';
+import { holdForLife } from './alive.ts';
 import { startCompressors } from './compressors.ts';
 import { mapSummary } from './map-summary.ts';
 import { Outbox, type Port, type Together } from './outbox.ts';
@@ -42,7 +43,9 @@ type Handlers = { readonly [M in Method]: (args: Arguments<M>, job: Required<Job
 /** Answers messages that come in at `port`, for as long as the worker lives. */
 export function serve(port: Port): void {
   const host = new Host(port);
-  port.onmessage = (event) => host.receive(event.data);
+  // Not `onmessage`, which other code of this worker may set for itself.
+  port.addEventListener('message', (event) => host.receive(event.data));
+  port.addEventListener('messageerror', () => host.missed());
 }
 
 class Host {
@@ -68,11 +71,17 @@ class Host {
     }
   }
 
+  /** Something arrived that this side cannot read; the page finds out which call it was. */
+  missed(): void {
+    this.#outbox.tell({ type: 'unreadable' });
+  }
+
   #take(data: unknown, together: Together): void {
     try {
       const message = checkMessage(data);
       if (message.type === 'call') return void this.#answer(message, together);
       if (message.type === 'hide') void this.#flushAll().catch(() => undefined);
+      else if (message.type === 'ping') this.#outbox.tell({ type: 'pong', id: message.id, running: [...this.#running.keys()] });
       else if (message.type === 'abort') this.#running.get(message.id)?.abort.abort();
       else this.#pause(message);
       this.#outbox.skip(together);
@@ -111,7 +120,7 @@ class Host {
   }
 
   readonly #handlers: Handlers = {
-    hello: async ({ version, library }) => {
+    hello: async ({ version, library, life }) => {
       if (version !== PROTOCOL_VERSION)
         throw new DiskError(
           'unsupported',
@@ -121,12 +130,11 @@ class Host {
       const opened = await this.#library;
       opened.onChange(() => this.#outbox.tell({ type: 'library-changed' }));
       opened.onReleaseRequest((image) => this.#outbox.tell({ type: 'release-request', image }));
-      return { version };
+      return { version, held: await holdForLife(life) };
     },
     close: async () => {
       await Promise.all([...this.#exports.keys()].map((number) => this.#endExport(number)));
-      await Promise.all([...this.#disks.values()].map(({ image }) => image.close()));
-      this.#disks.clear();
+      await Promise.all([...this.#disks.keys()].map((number) => this.#closeDisk(number)));
       await (await this.#theLibrary()).close();
       return undefined;
     },
@@ -198,10 +206,7 @@ class Host {
       return this.#sized(number);
     },
     'disk.close': async ({ disk: number, discard }) => {
-      const found = this.#disks.get(number);
-      await found?.image.close({ discard });
-      for (const channel of found?.channels ?? []) channel.turn(State.closed);
-      this.#disks.delete(number);
+      await this.#closeDisk(number, { discard });
       return undefined;
     },
     'disk.map': ({ disk: number, offset, length }) => this.#map(number, offset, length),
@@ -295,6 +300,14 @@ class Host {
     const { disk, image } = this.#disk(number);
     image.noteChange();
     return disk;
+  }
+
+  /** Threads that ask through shared memory must not go on sleeping. */
+  async #closeDisk(number: number, options: { discard?: boolean } = {}): Promise<void> {
+    const found = this.#disks.get(number);
+    await found?.image.close(options);
+    for (const channel of found?.channels ?? []) channel.turn(State.closed);
+    this.#disks.delete(number);
   }
 
   /** The state after the size may have changed; tells the library. */

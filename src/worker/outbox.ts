@@ -2,12 +2,13 @@
  * What the engine sends. Calls that came in one message are answered in one if all are answered in the same turn; who has to wait longer, for IndexedDB
  * say, does not hold up the others. Everything else goes at once. Nothing overtakes what was to be sent before it.
  */
+import { asDiskError } from '../base/errors.ts';
 import type { Batch, FromEngine } from './protocol.ts';
 
 /** What is needed of the worker's global scope, or of a message port. */
 export interface Port {
   postMessage(message: unknown, transfer: Transferable[]): void;
-  onmessage: ((event: MessageEvent) => void) | null;
+  addEventListener(type: 'message' | 'messageerror', listener: (event: MessageEvent) => void): void;
 }
 
 /** Calls that came in one message: how many are not answered yet. */
@@ -15,11 +16,15 @@ export interface Together {
   left: number;
 }
 
+interface Outgoing {
+  readonly message: FromEngine;
+  readonly transfer: readonly Transferable[];
+}
+
 /** See the top of this file. */
 export class Outbox {
   readonly #port: Port;
-  #messages: FromEngine[] = [];
-  #transfer: Transferable[] = [];
+  #outgoing: Outgoing[] = [];
   /** Comes back at the end of this turn. */
   readonly #turn = new MessageChannel();
   #turning = false;
@@ -34,14 +39,13 @@ export class Outbox {
 
   /** Sends what is no answer. */
   tell(message: FromEngine): void {
-    this.#messages.push(message);
+    this.#outgoing.push({ message, transfer: [] });
     this.#send();
   }
 
   /** Sends an answer, when those to the calls that came with it are ready or the turn ends. */
   answer(message: FromEngine, transfer: readonly Transferable[], together: Together): void {
-    this.#messages.push(message);
-    this.#transfer.push(...transfer);
+    this.#outgoing.push({ message, transfer });
     together.left--;
     if (together.left === 0) this.#send();
     else if (!this.#turning) {
@@ -56,14 +60,21 @@ export class Outbox {
     if (together.left === 0) this.#send();
   }
 
-  #send(): void {
-    const [first] = this.#messages;
+  #send(outgoing = this.#outgoing.splice(0)): void {
+    const [first] = outgoing;
     if (!first) return;
-    const messages = this.#messages;
-    const transfer = this.#transfer;
-    this.#messages = [];
-    this.#transfer = [];
-    const message: FromEngine | Batch<FromEngine> = messages.length === 1 ? first : { type: 'batch', messages };
-    this.#port.postMessage(message, transfer);
+    const messages = outgoing.map((each) => each.message);
+    const message: FromEngine | Batch<FromEngine> = messages.length === 1 ? first.message : { type: 'batch', messages };
+    try {
+      this.#port.postMessage(
+        message,
+        outgoing.flatMap((each) => each.transfer),
+      );
+    } catch (error) {
+      // One answer that cannot be copied must not take the others along, nor leave its call waiting.
+      if (outgoing.length > 1) for (const one of outgoing) this.#send([one]);
+      else if (first.message.type === 'result')
+        this.#port.postMessage({ type: 'error', id: first.message.id, error: asDiskError(error, 'The answer cannot be sent').toJSON() }, []);
+    }
   }
 }

@@ -3,6 +3,7 @@
  * and its abort carry the same. Buffers are transferred, never shared. `check` functions look at every field before the host
  * uses a message: a page of another version gets an error, not undefined behaviour.
  */
+import { BYTES, DATE, FLAG, type Kind, type Members, needed, oneOf, optionsOf, SIZE } from '../base/arguments.ts';
 import { DiskError, type DiskErrorJson } from '../base/errors.ts';
 import { MiB } from '../base/units.ts';
 import { CACHE_MODES, type CacheMode } from '../disk/cache-mode.ts';
@@ -16,7 +17,7 @@ import type { CreateImageOptions, ExportOptions, ImageEntry, Place, StorageRepor
 import type { MapSummary } from './engine.ts';
 
 /** Changed with every change to the messages. */
-export const PROTOCOL_VERSION = 11;
+export const PROTOCOL_VERSION = 12;
 
 /** Machine state crosses in pieces of so many bytes, so that no side holds much of it twice. */
 export const VM_STATE_PIECE = 4 * MiB;
@@ -35,7 +36,8 @@ type Nothing = Readonly<Record<never, never>>;
 
 /** Every call: its arguments and its answer. `disk`, `export` and so on are numbers that the host gave out. */
 export interface Calls {
-  hello: { arguments: { version: number; library: string }; result: { version: number } };
+  /** `life` names a lock that the engine is to hold while it lives (alive.ts), and `held` says whether it does. */
+  hello: { arguments: { version: number; library: string; life: string }; result: { version: number; held: boolean } };
   close: { arguments: Nothing; result: undefined };
   flush: { arguments: Nothing; result: undefined };
   open: {
@@ -106,11 +108,12 @@ export interface CallMessage<M extends Method = Method> {
   readonly paused?: boolean;
 }
 
-/** From the page to the engine. `hide`: the page may end any moment; flush what can be flushed. */
+/** From the page to the engine. `hide`: the page may end any moment; flush what can be flushed. `ping` is answered at once. */
 export type ToEngine =
   | CallMessage
   | { readonly type: 'abort'; readonly id: number }
   | { readonly type: 'pause'; readonly id: number; readonly paused: boolean }
+  | { readonly type: 'ping'; readonly id: number }
   | { readonly type: 'hide' };
 
 /** Several messages in one, in order: what was ready to be sent in the same turn. Not nested. */
@@ -119,50 +122,55 @@ export interface Batch<T> {
   readonly messages: readonly T[];
 }
 
-/** From the engine to the page. */
+/**
+ * From the engine to the page. `pong` lists the calls under way: one that was made before the ping and is not among them has been answered. `unreadable`: a
+ * message from the page could not be read.
+ */
 export type FromEngine =
   | { readonly type: 'result'; readonly id: number; readonly value: unknown }
   | { readonly type: 'error'; readonly id: number; readonly error: DiskErrorJson }
   | { readonly type: 'progress'; readonly id: number; readonly done: number; readonly total: number }
+  | { readonly type: 'pong'; readonly id: number; readonly running: readonly number[] }
+  | { readonly type: 'unreadable' }
   | { readonly type: 'library-changed' }
   | { readonly type: 'release-request'; readonly image: string };
 
-type Check = (value: unknown) => boolean;
-type Checks<T> = { readonly [K in keyof T]-?: Check };
+/** Names and passphrases are short; what is longer is somebody's mistake, or attack. */
+const MOST_TEXT = 4096;
+const isText = needed({
+  what: `a string of at most ${MOST_TEXT} characters`,
+  fits: (value) => typeof value === 'string' && value.length <= MOST_TEXT,
+});
+const isBytes = needed(BYTES);
+const isSize = needed(SIZE);
+const isFlag = needed(FLAG);
+const optional = ({ needed: _, ...of }: Kind): Kind => of;
 
-const isText: Check = (value) => typeof value === 'string' && value.length <= 4096;
-const isBytes: Check = (value) => value instanceof Uint8Array;
-const isSize: Check = (value) => Number.isSafeInteger(value) && (value as number) >= 0;
-const isFlag: Check = (value) => typeof value === 'boolean';
-const oneOf =
-  (...values: unknown[]): Check =>
-  (value) =>
-    values.includes(value);
-const optional =
-  (check: Check): Check =>
-  (value) =>
-    value === undefined || check(value);
-
-const isSince: Check = (value) =>
-  typeof value === 'object' && value !== null && (('snapshot' in value && isText(value.snapshot)) || ('bitmap' in value && isText(value.bitmap)));
-const isPlace = optional(oneOf('opfs', 'indexeddb'));
+const isSince: Kind = {
+  what: '{ snapshot } or { bitmap }, by name',
+  fits: (value) =>
+    typeof value === 'object' &&
+    value !== null &&
+    (('snapshot' in value && isText.fits(value.snapshot)) || ('bitmap' in value && isText.fits(value.bitmap))),
+};
+const isPlace = oneOf('opfs', 'indexeddb');
 const onDisk = { disk: isSize };
-const onOpening = { cache: optional(oneOf(...CACHE_MODES)), snapshot: optional(oneOf('memory', 'opfs', 'indexeddb')) };
+const onOpening = { cache: oneOf(...CACHE_MODES), snapshot: oneOf('memory', 'opfs', 'indexeddb') };
 const onImage = { image: isText };
 const onExport = { export: isSize };
 const range = { ...onDisk, offset: isSize, length: isSize };
 const onBitmap = { ...onDisk, name: isText };
 const onSnapshot = { ...onDisk, snapshot: isText };
 
-const checks: { readonly [M in Method]: Checks<Arguments<M>> } = {
-  hello: { version: isSize, library: isText },
+const checks: { readonly [M in Method]: Members<Arguments<M>> } = {
+  hello: { version: isSize, library: isText, life: isText },
   close: {},
   flush: {},
-  open: { ...onImage, readOnly: isFlag, secret: optional(isText), detectZeroes: optional(oneOf('on', 'unmap')), ...onOpening },
+  open: { ...onImage, readOnly: isFlag, secret: optional(isText), detectZeroes: oneOf('on', 'unmap'), ...onOpening },
   list: {},
   create: {
     name: isText,
-    format: oneOf('qcow2', 'raw'),
+    format: needed(oneOf('qcow2', 'raw')),
     size: isSize,
     place: isPlace,
     clusterSize: optional(isSize),
@@ -170,12 +178,12 @@ const checks: { readonly [M in Method]: Checks<Arguments<M>> } = {
     iterTime: optional(isSize),
   },
   overlay: { ...onImage, name: isText, place: isPlace },
-  import: { name: isText, place: isPlace, file: (value) => value instanceof Blob },
+  import: { name: isText, place: isPlace, file: needed({ what: 'a Blob or File', fits: (value) => value instanceof Blob }) },
   export: {
     ...onImage,
-    format: oneOf('qcow2', 'raw', 'luks'),
+    format: needed(oneOf('qcow2', 'raw', 'luks')),
     compressed: optional(isFlag),
-    since: optional(isSince),
+    since: isSince,
     backing: optional(isText),
     secret: optional(isText),
     iterTime: optional(isSize),
@@ -196,17 +204,23 @@ const checks: { readonly [M in Method]: Checks<Arguments<M>> } = {
   'disk.map': range,
   'disk.mapSummary': { ...onDisk, buckets: isSize, since: optional(isText) },
   'disk.info': onDisk,
-  'disk.check': { ...onDisk, repair: optional(oneOf('leaks', 'all')) },
+  'disk.check': { ...onDisk, repair: oneOf('leaks', 'all') },
   'disk.commit': { ...onDisk, keep: optional(isFlag), rate: optional(isSize) },
   'disk.stream': { ...onDisk, base: optional(isSize), rate: optional(isSize) },
   'disk.geometry': onDisk,
   'disk.statistics': onDisk,
-  'disk.share': { ...onDisk, buffer: (value) => typeof SharedArrayBuffer !== 'undefined' && value instanceof SharedArrayBuffer },
+  'disk.share': {
+    ...onDisk,
+    buffer: needed({
+      what: 'a SharedArrayBuffer',
+      fits: (value) => typeof SharedArrayBuffer !== 'undefined' && value instanceof SharedArrayBuffer,
+    }),
+  },
   'snapshots.list': onDisk,
   'snapshots.create': {
     ...onDisk,
     name: isText,
-    date: (value) => value instanceof Date && !Number.isNaN(value.getTime()),
+    date: needed(DATE),
     vmStateSize: optional(isSize),
     vmClockNanoseconds: optional(isSize),
     icount: optional(isSize),
@@ -214,14 +228,20 @@ const checks: { readonly [M in Method]: Checks<Arguments<M>> } = {
   'snapshots.rename': { ...onSnapshot, name: isText },
   'snapshots.apply': onSnapshot,
   'snapshots.delete': onSnapshot,
-  'vmState.read': { ...range, snapshot: optional(isText), length: (value) => isSize(value) && (value as number) <= VM_STATE_PIECE },
+  'vmState.read': {
+    ...range,
+    snapshot: optional(isText),
+    length: needed({ what: `at most ${VM_STATE_PIECE} bytes`, fits: (value) => isSize.fits(value) && (value as number) <= VM_STATE_PIECE }),
+  },
   'vmState.write': { ...onDisk, offset: isSize, bytes: isBytes },
   'vmState.clear': onDisk,
   'bitmaps.list': onDisk,
   'bitmaps.add': { ...onBitmap, granularity: optional(isSize), enabled: optional(isFlag) },
-  'bitmaps.change': { ...onBitmap, change: oneOf('remove', 'clear', 'enable', 'disable') },
+  'bitmaps.change': { ...onBitmap, change: needed(oneOf('remove', 'clear', 'enable', 'disable')) },
   'bitmaps.merge': { ...onBitmap, source: isText },
 };
+
+const kinds = Object.fromEntries(Object.entries(checks).map(([method, members]) => [method, optionsOf(members)])) as Readonly<Record<Method, Kind>>;
 
 /** The messages in what arrived, each yet to be checked. Throws `refused` for a batch of nothing. */
 export function unpack(data: unknown): readonly unknown[] {
@@ -235,9 +255,9 @@ export function unpack(data: unknown): readonly unknown[] {
 export function checkMessage(data: unknown): ToEngine {
   const message = record(data, 'message');
   if (message['type'] === 'hide') return { type: 'hide' };
-  if (!isSize(message['id'])) throw new DiskError('refused', 'A message to the engine has no number', { field: 'id' });
+  if (!isSize.fits(message['id'])) throw new DiskError('refused', 'A message to the engine has no number', { field: 'id' });
   const id = message['id'] as number;
-  if (message['type'] === 'abort') return { type: 'abort', id };
+  if (message['type'] === 'abort' || message['type'] === 'ping') return { type: message['type'], id };
   if (message['type'] === 'pause') return { type: 'pause', id, paused: message['paused'] === true };
   if (message['type'] !== 'call') throw new DiskError('refused', `A message to the engine is of no known type`, { field: 'type' });
   const method = message['method'];
@@ -246,10 +266,13 @@ export function checkMessage(data: unknown): ToEngine {
     const named = typeof method === 'string' ? `"${method.slice(0, 40)}"` : `of type ${typeof method}`;
     throw new DiskError('refused', `The engine has no call ${named}`, { field: 'method' });
   }
-  const given = record(message['arguments'], 'arguments');
-  for (const [field, check] of Object.entries(checks[method as Method]))
-    if (!(check as Check)(given[field])) throw new DiskError('refused', `The call ${method} has a bad ${field}`, { field });
+  checkCall(method as Method, record(message['arguments'], 'arguments'));
   return data as CallMessage;
+}
+
+/** Looks at what a call is given, on the page before it is sent and on the other side again. Throws `refused` that names the argument. */
+export function checkCall(method: Method, given: object): void {
+  kinds[method].inside?.(method, given);
 }
 
 function record(value: unknown, field: string): Record<string, unknown> {

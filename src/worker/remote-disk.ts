@@ -2,21 +2,29 @@
  * An open disk of the engine, as the page has it. `write` copies its bytes before it returns. Requests start in the order in which they were made, for
  * all go the same way (connection.ts).
  */
+
+import { check, FLAG, FUNCTION, oneOf, optionsOf, requireBytes, requireNumbers, TEXT } from '../base/arguments.ts';
+import { callBack } from '../base/callbacks.ts';
 import { DiskError } from '../base/errors.ts';
-import { requireReadable } from '../disk/async-disk.ts';
+import { BITMAP, requireReadable, SNAPSHOT, VM_STATE_RANGE, vmStateTarget } from '../disk/async-disk.ts';
 import type { DiskInfo } from '../disk/info.ts';
 import type { MapRun } from '../disk/node.ts';
 import type { SnapshotOptions } from '../disk/snapshots.ts';
 import type { DriveStatistics } from '../drive/accounting.ts';
 import type { GeometryReport } from '../drive/geometry.ts';
 import type { BitmapInfo, CheckOptions, CheckResult, SnapshotInfo } from '../formats/driver.ts';
-import type { CommitOptions } from '../jobs/commit.ts';
-import type { StreamOptions } from '../jobs/stream.ts';
+import { COMMIT, type CommitOptions } from '../jobs/commit.ts';
+import { STREAM, type StreamOptions } from '../jobs/stream.ts';
 import type { Connection } from './connection.ts';
 import type { JobOptions, MapSummary, RemoteDisk } from './engine.ts';
 import { type Arguments, type BitmapChange, type DiskState, type Method, type Result, VM_STATE_PIECE } from './protocol.ts';
 import { SharedChannel } from './shared-channel.ts';
 import type { SharedDiskHandle } from './shared-disk.ts';
+
+const ZERO = optionsOf<{ unmap?: boolean }>({ unmap: FLAG });
+const CLOSE = optionsOf<{ discard?: boolean }>({ discard: FLAG });
+const SUMMARY = optionsOf<{ since?: string }>({ since: TEXT });
+const CHECK = optionsOf<CheckOptions>({ repair: oneOf('leaks', 'all'), onMessage: FUNCTION, onProgress: FUNCTION });
 
 /** Made by `Engine.open`. */
 export class WorkerDisk implements RemoteDisk {
@@ -58,6 +66,7 @@ export class WorkerDisk implements RemoteDisk {
     this.bitmaps = {
       list: (): Promise<BitmapInfo[]> => this.#call('bitmaps.list', {}),
       add: async (options) => {
+        check('bitmaps.add', 'options', options, BITMAP);
         await this.#call('bitmaps.add', options);
       },
       remove: change('remove'),
@@ -84,6 +93,7 @@ export class WorkerDisk implements RemoteDisk {
 
   async read(offset: number, lengthOrInto: number | Uint8Array): Promise<Uint8Array> {
     if (typeof lengthOrInto === 'number') return this.#call('disk.read', { offset, length: lengthOrInto });
+    requireBytes('disk.read', 'lengthOrInto', lengthOrInto);
     const { buffers } = this.#connection;
     const { length } = lengthOrInto;
     if (!buffers.lends(length)) lengthOrInto.set(await this.#call('disk.read', { offset, length }));
@@ -97,6 +107,7 @@ export class WorkerDisk implements RemoteDisk {
   }
 
   async write(offset: number, bytes: Uint8Array): Promise<void> {
+    requireBytes('disk.write', 'bytes', bytes);
     const { buffers } = this.#connection;
     const back = buffers.lends(bytes.length);
     const copy = back ? buffers.take(bytes.length) : new Uint8Array(bytes.length);
@@ -105,8 +116,9 @@ export class WorkerDisk implements RemoteDisk {
     if (returned) buffers.give(returned as Uint8Array<ArrayBuffer>);
   }
 
-  async zero(offset: number, length: number, { unmap = false }: { unmap?: boolean } = {}): Promise<void> {
-    await this.#call('disk.zero', { offset, length, unmap });
+  async zero(offset: number, length: number, options: { unmap?: boolean } = {}): Promise<void> {
+    check('disk.zero', 'options', options, ZERO);
+    await this.#call('disk.zero', { offset, length, unmap: options.unmap ?? false });
   }
 
   async discard(offset: number, length: number): Promise<void> {
@@ -118,12 +130,14 @@ export class WorkerDisk implements RemoteDisk {
   }
 
   async readVmState(offset: number, lengthOrInto: number | Uint8Array): Promise<Uint8Array> {
-    const into = typeof lengthOrInto === 'number' ? new Uint8Array(lengthOrInto) : lengthOrInto;
+    const into = vmStateTarget(offset, lengthOrInto);
     await inPieces(into.length, async (at, length) => into.set(await this.#call('vmState.read', { offset: offset + at, length }), at));
     return into;
   }
 
   async writeVmState(offset: number, bytes: Uint8Array): Promise<void> {
+    requireBytes('disk.writeVmState', 'bytes', bytes);
+    requireNumbers('disk.writeVmState', offset, bytes.length);
     await inPieces(bytes.length, async (at, length) => {
       const piece = bytes.slice(at, at + length);
       await this.#call('vmState.write', { offset: offset + at, bytes: piece }, {}, [piece.buffer]);
@@ -134,7 +148,9 @@ export class WorkerDisk implements RemoteDisk {
     await this.#call('vmState.clear', {});
   }
 
-  async #createSnapshot({ name, date = new Date(), vmState, ...moment }: SnapshotOptions): Promise<SnapshotInfo> {
+  async #createSnapshot(options: SnapshotOptions): Promise<SnapshotInfo> {
+    check('snapshots.create', 'options', options, SNAPSHOT);
+    const { name, date = new Date(), vmState, ...moment } = options;
     if (!vmState) return this.#call('snapshots.create', { name, date, ...moment });
     await this.clearVmState();
     try {
@@ -147,6 +163,8 @@ export class WorkerDisk implements RemoteDisk {
   }
 
   async #readStored(snapshot: string, range: { offset?: number; length?: number } = {}): Promise<Uint8Array> {
+    check('snapshots.readVmState', 'idOrName', snapshot, TEXT);
+    check('snapshots.readVmState', 'range', range, VM_STATE_RANGE);
     const list = await this.snapshots.list();
     const stored = list.find(({ id }) => id === snapshot) ?? list.find(({ name }) => name === snapshot);
     if (!stored) throw new DiskError('not-found', `There is no snapshot "${snapshot}"`, { field: 'snapshot' });
@@ -163,13 +181,16 @@ export class WorkerDisk implements RemoteDisk {
     this.#state = await this.#call('disk.resize', { size });
   }
 
-  async close({ discard = false }: { discard?: boolean } = {}): Promise<void> {
+  async close(options: { discard?: boolean } = {}): Promise<void> {
+    check('disk.close', 'options', options, CLOSE);
+    const { discard = false } = options;
     if (this.#closed) return;
     await this.#call('disk.close', { discard });
     this.#closed = true;
   }
 
   async *map(offset = 0, length = this.size - offset): AsyncIterableIterator<MapRun> {
+    requireNumbers('disk.map', offset, length);
     const end = offset + length;
     for (let at = offset; at < end; ) {
       const { runs, next } = await this.#call('disk.map', { offset: at, length: end - at });
@@ -182,16 +203,25 @@ export class WorkerDisk implements RemoteDisk {
     return this.#call('disk.info', {});
   }
 
-  check({ repair, onProgress }: CheckOptions = {}): Promise<CheckResult> {
-    return this.#call('disk.check', repair ? { repair } : {}, onProgress ? { onProgress } : {});
+  async check(options: CheckOptions = {}): Promise<CheckResult> {
+    check('disk.check', 'options', options, CHECK);
+    const { repair, onMessage, onProgress } = options;
+    const result = await this.#call('disk.check', repair ? { repair } : {}, onProgress ? { onProgress } : {});
+    // The engine tells them all at the end.
+    if (onMessage) for (const message of result.messages) callBack(onMessage, message);
+    return result;
   }
 
-  async commit({ depth = 1, keep, rate, ...job }: CommitOptions = {}): Promise<void> {
+  async commit(options: CommitOptions = {}): Promise<void> {
+    check('disk.commit', 'options', options, COMMIT);
+    const { depth = 1, keep, rate, ...job } = options;
     if (depth !== 1) throw new DiskError('unsupported', 'An image of the library is committed into the one right below it', { field: 'depth' });
     await this.#call('disk.commit', { ...(keep === undefined ? {} : { keep }), ...(rate === undefined ? {} : { rate }) }, job);
   }
 
-  async stream({ base, rate, backingFile, ...job }: StreamOptions = {}): Promise<void> {
+  async stream(options: StreamOptions = {}): Promise<void> {
+    check('disk.stream', 'options', options, STREAM);
+    const { base, rate, backingFile, ...job } = options;
     if (backingFile) throw new DiskError('unsupported', 'Images of the library name each other by themselves', { field: 'backing_file' });
     await this.#call('disk.stream', { ...(base === undefined ? {} : { base }), ...(rate === undefined ? {} : { rate }) }, job);
   }
@@ -200,7 +230,8 @@ export class WorkerDisk implements RemoteDisk {
     return this.#call('disk.geometry', {});
   }
 
-  mapSummary(buckets: number, options: { since?: string } = {}): Promise<MapSummary> {
+  async mapSummary(buckets: number, options: { since?: string } = {}): Promise<MapSummary> {
+    check('disk.mapSummary', 'options', options, SUMMARY);
     return this.#call('disk.mapSummary', { buckets, ...options });
   }
 
@@ -209,8 +240,10 @@ export class WorkerDisk implements RemoteDisk {
   }
 
   async share(): Promise<SharedDiskHandle> {
-    const { buffer } = SharedChannel.make();
+    const channel = SharedChannel.make();
+    const { buffer } = channel;
     await this.#call('disk.share', { buffer });
+    this.#connection.share(channel);
     const { size, format, readOnly } = this;
     return { buffer, size, format, readOnly };
   }

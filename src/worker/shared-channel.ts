@@ -45,7 +45,8 @@ export class SharedChannel {
   readonly bytes: Uint8Array;
 
   constructor(buffer: SharedArrayBuffer) {
-    if (buffer.byteLength !== WORDS_SIZE + PIECE) throw new DiskError('refused', 'This is not the memory of a shared disk', { field: 'buffer' });
+    if (!(buffer instanceof SharedArrayBuffer) || buffer.byteLength !== WORDS_SIZE + PIECE)
+      throw new DiskError('refused', 'This is not the memory of a shared disk', { field: 'buffer' });
     this.buffer = buffer;
     this.words = new Int32Array(buffer, 0, WORDS_SIZE / 4);
     this.bytes = new Uint8Array(buffer, WORDS_SIZE);

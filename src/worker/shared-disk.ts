@@ -3,6 +3,7 @@
  * message. Every call sleeps until the engine has answered. Each handle serves one thread; share again for another.
  */
 
+import { check, objectWith, requireBytes, requireNumbers } from '../base/arguments.ts';
 import { text } from '../base/bytes.ts';
 import { DiskError, type DiskErrorJson } from '../base/errors.ts';
 import { PIECE, SharedChannel, State, type Verb, Word } from './shared-channel.ts';
@@ -19,6 +20,25 @@ export interface SharedDiskHandle {
 /** Milliseconds after which an engine that says nothing is given up. */
 const PATIENCE = 60_000;
 
+const HANDLE = objectWith('the handle that disk.share() gave, posted to this worker', ['buffer', 'size']);
+
+/** Whether this thread may wait for shared memory. */
+function maySleep(): boolean {
+  try {
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 1, 0);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** The words of a request hold whole numbers: others would become 0. How large they may be the engine knows. */
+function requireRange(where: string, offset: number, length: number): void {
+  requireNumbers(where, offset, length);
+  if (offset < 0 || length < 0 || offset + length > Number.MAX_SAFE_INTEGER)
+    throw new DiskError('out-of-bounds', `${length} bytes at ${offset} do not lie inside the disk`, { offset });
+}
+
 /** Blocks until the engine answers; never on a page's main thread, where browsers forbid that. */
 export class SharedDisk {
   /** Bytes. */
@@ -27,7 +47,14 @@ export class SharedDisk {
   readonly readOnly: boolean;
   readonly #channel: SharedChannel;
 
-  constructor({ buffer, size, format, readOnly }: SharedDiskHandle) {
+  /** Throws `refused` for what is no handle, and on a page's own thread: browsers let only workers sleep. */
+  constructor(handle: SharedDiskHandle) {
+    check('SharedDisk', 'handle', handle, HANDLE);
+    if (!maySleep())
+      throw new DiskError('refused', 'SharedDisk: this thread may not sleep: make it in a worker, and use the disk itself on the page', {
+        field: 'handle',
+      });
+    const { buffer, size, format, readOnly } = handle;
     this.#channel = new SharedChannel(buffer);
     this.size = size;
     this.format = format;
@@ -36,6 +63,8 @@ export class SharedDisk {
 
   /** Fills all of `into`. Throws `out-of-bounds` past the end. */
   readSync(offset: number, into: Uint8Array): void {
+    requireBytes('disk.readSync', 'into', into);
+    requireRange('disk.readSync', offset, into.length);
     for (let done = 0; done < into.length; done += PIECE) {
       const length = Math.min(PIECE, into.length - done);
       this.#ask('read', offset + done, length);
@@ -46,6 +75,8 @@ export class SharedDisk {
 
   /** The bytes are copied before it returns. */
   writeSync(offset: number, bytes: Uint8Array): void {
+    requireBytes('disk.writeSync', 'bytes', bytes);
+    requireRange('disk.writeSync', offset, bytes.length);
     for (let done = 0; done < bytes.length; done += PIECE) {
       const piece = bytes.subarray(done, done + PIECE);
       this.#channel.bytes.set(piece);
@@ -54,10 +85,12 @@ export class SharedDisk {
   }
 
   zeroSync(offset: number, length: number): void {
+    requireRange('disk.zeroSync', offset, length);
     this.#each('zero', offset, length);
   }
 
   discardSync(offset: number, length: number): void {
+    requireRange('disk.discardSync', offset, length);
     this.#each('discard', offset, length);
   }
 

@@ -14,6 +14,7 @@ import {
   workerPool,
 } from '../../src/index.ts';
 import { sparseBytes } from '../jobs/fixtures.ts';
+import { kindOf } from '../storage/contract.ts';
 
 const CLUSTER = 4096;
 
@@ -21,6 +22,7 @@ const CLUSTER = 4096;
 class Workshop {
   running = 0;
   started = 0;
+  tried = 0;
   readonly failures: ((error: Error) => void)[] = [];
 
   readonly start = (): CompressionWorker => {
@@ -58,28 +60,73 @@ test.each(['deflate', 'zstd'] as const)('a pool gives what one thread gives, in 
   pool.close();
 });
 
-test('one that is closed, or loses a worker, gives up what is under way and takes no more', async () => {
+test('one that is closed gives up what is under way and takes no more', async () => {
   const shop = new Workshop();
   const closed = shop.pool();
   const waiting = clusters(5).map((bytes) => closed.compress(bytes, 'deflate'));
   closed.close();
   for (const each of waiting) await expect(each).rejects.toMatchObject({ kind: 'aborted' });
   await expect(closed.compress(new Uint8Array(CLUSTER), 'deflate')).rejects.toMatchObject({ kind: 'aborted' });
-  const broken = shop.pool();
-  const lost = broken.compress(new Uint8Array(CLUSTER), 'deflate');
-  shop.failures.at(-1)?.(new Error('out of memory'));
-  await expect(lost).rejects.toMatchObject({ kind: 'io', message: expect.stringContaining('out of memory') });
-  await expect(broken.compress(new Uint8Array(CLUSTER), 'deflate')).rejects.toMatchObject({ kind: 'io' });
   expect(shop.running).toBe(0);
 });
 
-test('workers that were started end when a further one cannot be', () => {
-  const shop = new Workshop();
-  const start = () => {
-    if (shop.started === 2) throw new Error('no more');
+/** What can be wrong with workers: how a shop whose workers have it starts one. */
+const troubles: Record<string, (shop: Workshop) => CompressionWorker> = {
+  'the first does not start': (shop) => {
+    if (shop.tried++ === 0) throw new Error('no worker');
     return shop.start();
-  };
-  expect(() => workerPool(start, 3)).toThrow(expect.objectContaining({ kind: 'io' }));
+  },
+  'a further one does not start': (shop) => {
+    if (shop.tried++ === 2) throw new Error('no more');
+    return shop.start();
+  },
+  'they are told to fail when asked': (shop) => {
+    const worker = shop.start();
+    return { ...worker, postMessage: () => shop.failures[shop.running % 3]?.(new Error('of another type')) };
+  },
+  'they refuse messages': (shop) => ({
+    ...shop.start(),
+    postMessage: () => {
+      throw new Error('cannot be cloned');
+    },
+  }),
+  'they never answer': (shop) => ({ ...shop.start(), postMessage: () => undefined }),
+  'they fall silent in the middle of a cluster': (shop) => {
+    const worker = shop.start();
+    let answered = 0;
+    return {
+      ...worker,
+      listen: (onMessage, onFailure) => worker.listen((data) => (answered++ < 3 ? onMessage(data) : undefined), onFailure),
+    };
+  },
+  'they are something else, and answer nonsense': (shop) => {
+    const worker = shop.start();
+    const nonsense = (data: object) => [undefined, null, 'hello', { id: 'x' }, { id: 999 }, { ...data, encoded: 'text' }];
+    return {
+      ...worker,
+      listen: (onMessage, onFailure) => worker.listen((data) => nonsense(data as object).forEach(onMessage), onFailure),
+    };
+  },
+  'they cannot compress': (shop) => {
+    const worker = shop.start();
+    return {
+      ...worker,
+      listen: (onMessage, onFailure) => worker.listen((data) => onMessage({ id: (data as { id: number }).id, error: 'no chunk' }), onFailure),
+    };
+  },
+};
+
+test.each(Object.entries(troubles))('the work is done all the same if %s', async (_, start) => {
+  const encode = await runAsync(encoder('zstd'));
+  const all = clusters(40);
+  const shop = new Workshop();
+  const pool = workerPool(() => start(shop), 3, { patience: 200 });
+  expect(pool.width).toBe(3);
+  const found = await Promise.all(all.map((bytes) => pool.compress(bytes, 'zstd')));
+  for (const [index, encoded] of found.entries()) expect(Buffer.compare(encoded, encode(all[index] as Uint8Array)), `cluster ${index}`).toBe(0);
+  const more = await pool.compress(all[0] as Uint8Array, 'deflate');
+  expect(more.length).toBeGreaterThan(0);
+  pool.close();
   expect(shop.running).toBe(0);
 });
 
@@ -100,18 +147,18 @@ test('a conversion writes the same image with a pool as without, whatever its si
   for (const image of images.slice(1)) expect(Buffer.compare(image, images[0] as Uint8Array)).toBe(0);
 });
 
-test('the pool ends with a conversion that is cancelled, that cannot read or write, or whose worker fails', async () => {
+test('the pool ends with a conversion that is cancelled, or that cannot read or write; one whose workers fail goes on', async () => {
   const bytes = sparseBytes(3, 600_000);
   const abort = new AbortController();
   const shop = new Workshop();
-  const attempts: [kind: string, options: Parameters<typeof convert>[2], size?: number][] = [
+  const attempts: [kind: string | undefined, options: Parameters<typeof convert>[2]][] = [
     ['aborted', { signal: abort.signal, onData: () => abort.abort() }],
-    ['io', { onData: () => shop.failures.at(-1)?.(new Error('gone')) }],
+    [undefined, { onData: () => shop.failures.at(-1)?.(new Error('gone')) }],
   ];
   for (const [kind, options] of attempts) {
     const source = await openDisk(memoryStorage({ bytes }), { format: 'raw', readOnly: true });
     const target = await createDisk(memoryStorage(), { format: 'qcow2', size: 600_064, clusterSize: CLUSTER });
-    await expect(convert(source, target, { compressed: true, compressor: shop.pool, ...options })).rejects.toMatchObject({ kind });
+    expect(await kindOf(convert(source, target, { compressed: true, compressor: shop.pool, ...options }))).toBe(kind);
     expect(shop.running).toBe(0);
     // The target stays usable.
     await target.write(1000, bytes.subarray(0, 100));

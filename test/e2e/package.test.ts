@@ -2,12 +2,11 @@
  * The built package as an embedder gets it: unpacked into a project of its own, type-checked under both module resolutions in
  * use, run by plain Node, and its command started. Needs `npm run build` before.
  */
-import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { dirname, join, resolve } from 'node:path';
+import { readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { join, resolve } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { sparseBytes } from '../jobs/fixtures.ts';
+import { packedProject, run } from './packed.ts';
 
 const TOP = resolve(import.meta.dirname, '../..');
 const CONSUMER = `
@@ -33,29 +32,11 @@ console.log(sectors, disk.info === undefined, again.readSync(4095, 1)[0], refuse
 let folder: string;
 
 beforeAll(() => {
-  if (!existsSync(join(TOP, 'dist/index.js'))) throw new Error('dist/ is not there: run npm run build first');
-  folder = mkdtempSync(join(tmpdir(), 'tabdisk-consumer-'));
-  const installed = join(folder, 'node_modules/tabdisk');
-  mkdirSync(installed, { recursive: true });
-  const packed = run('npm', ['pack', '--silent', '--pack-destination', folder], TOP);
-  run('tar', ['-xzf', join(folder, packed.trim()), '-C', installed, '--strip-components=1'], folder);
-  const { dependencies } = JSON.parse(readFileSync(join(TOP, 'package.json'), 'utf8')) as { dependencies: Record<string, string> };
-  for (const name of Object.keys(dependencies)) {
-    const place = join(folder, 'node_modules', name);
-    mkdirSync(dirname(place), { recursive: true });
-    symlinkSync(join(TOP, 'node_modules', name), place);
-  }
-  writeFileSync(join(folder, 'package.json'), JSON.stringify({ name: 'consumer', type: 'module' }));
+  folder = packedProject();
   writeFileSync(join(folder, 'main.ts'), CONSUMER);
 });
 
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
-
-function run(command: string, args: readonly string[], cwd: string): string {
-  const { status, stdout, stderr } = spawnSync(command, args, { cwd, encoding: 'utf8' });
-  if (status !== 0) throw new Error(`${command} ${args.join(' ')} ended with ${status}:\n${stdout}${stderr}`);
-  return stdout;
-}
 
 test('holds the entries, their types and the command, and not the page', () => {
   const installed = join(folder, 'node_modules/tabdisk');

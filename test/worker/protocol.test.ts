@@ -6,7 +6,7 @@ import { checkMessage, unpack } from '../../src/worker/protocol.ts';
 const call = (method: string, args: unknown) => ({ type: 'call', id: 7, method, arguments: args });
 
 const good: readonly [string, Record<string, unknown>][] = [
-  ['hello', { version: 1, library: 'tabdisk' }],
+  ['hello', { version: 1, library: 'tabdisk', life: 'a lock' }],
   ['open', { image: 'x', readOnly: true }],
   ['open', { image: 'x', readOnly: true, secret: 'y' }],
   ['create', { name: 'a', format: 'raw', size: 512 }],
@@ -37,6 +37,7 @@ const good: readonly [string, Record<string, unknown>][] = [
 
 const bad: readonly [string, Record<string, unknown>, string][] = [
   ['hello', { version: 1 }, 'library'],
+  ['hello', { version: 1, library: 'tabdisk' }, 'life'],
   ['open', { image: 5, readOnly: true }, 'image'],
   ['open', { image: 'x' }, 'readOnly'],
   ['open', { image: 'x', readOnly: true, secret: 5 }, 'secret'],
@@ -87,7 +88,7 @@ describe('messages to the engine', () => {
 
   test('other types, numbers and methods are refused', () => {
     expect(checkMessage({ type: 'hide' })).toEqual({ type: 'hide' });
-    expect(checkMessage({ type: 'abort', id: 3, more: 1 })).toEqual({ type: 'abort', id: 3 });
+    for (const type of ['abort', 'ping']) expect(checkMessage({ type, id: 3, more: 1 })).toEqual({ type, id: 3 });
     for (const [data, field] of [
       [undefined, 'message'],
       ['call', 'message'],

@@ -7,12 +7,11 @@
  * no more of them than a bound.
  */
 import { view } from '../../base/bytes.ts';
-import { DiskError } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
 import { MiB, SECTOR } from '../../base/units.ts';
 import { readBytes, type Storage } from '../../storage/storage.ts';
-import { readSnapshots } from './file-tables.ts';
-import { type Header, hasDataFile, hasSubclusters, INCOMPATIBLE } from './layout.ts';
+import { readSnapshots } from './file-snapshots.ts';
+import { type Header, hasDataFile, hasSubclusters, INCOMPATIBLE, MAX_REFTABLE_BYTES } from './layout.ts';
 import { EntryShape } from './layout-l2.ts';
 import { entryOffset } from './layout-tables.ts';
 
@@ -70,7 +69,7 @@ class Look {
   *counts(): Io<boolean> {
     const { reftableOffset, reftableClusters } = this.#header;
     const length = reftableClusters * this.#clusterSize;
-    if (!this.#whole(reftableOffset, length, false)) return true;
+    if (length > MAX_REFTABLE_BYTES || !this.#whole(reftableOffset, length, false)) return true;
     const table = view(yield* readBytes(this.#storage, reftableOffset, length));
     let last = -1;
     for (let i = 0; i < length / 8; i++) if (offsetAt(table, i) !== 0) last = i;
@@ -96,12 +95,8 @@ class Look {
     const seen = new Set<number>();
     yield* this.#tree(l1Offset, l1Size, { closely, seen });
     if (snapshotCount === 0 || !this.#whole(snapshotsOffset, snapshotCount * 40)) return;
-    try {
-      for (const entry of yield* readSnapshots(this.#storage, this.#header)) yield* this.#tree(entry.l1Offset, entry.l1Size, { closely, seen });
-    } catch (error) {
-      // A snapshot table that makes no sense is another matter.
-      if (!(error instanceof DiskError) || error.kind === 'io') throw error;
-    }
+    const { entries } = yield* readSnapshots(this.#storage, this.#header);
+    for (const entry of entries) yield* this.#tree(entry.l1Offset, entry.l1Size, { closely, seen });
   }
 
   *#tree(l1Offset: number, l1Size: number, { closely, seen }: { closely: boolean; seen: Set<number> }): Io<void> {
