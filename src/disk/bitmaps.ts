@@ -34,7 +34,7 @@ export class Bitmaps implements AsyncBitmaps {
 
   /** Durable when it resolves. */
   remove(name: string): Promise<void> {
-    return this.#change((bitmaps) => bitmaps.remove(name));
+    return runAsync(this.#node.exclusive(() => this.#driver().remove(name)));
   }
 
   clear(name: string): Promise<void> {
@@ -59,7 +59,13 @@ export class Bitmaps implements AsyncBitmaps {
   }
 
   #change(body: (bitmaps: BitmapDriver) => Io<void>): Promise<void> {
-    return runAsync(this.#node.exclusive(() => body(this.#driver())));
+    return runAsync(this.#afterDrain(body));
+  }
+
+  /** What was written above the disk before the call is noted as such. */
+  *#afterDrain(body: (bitmaps: BitmapDriver) => Io<void>): Io<void> {
+    yield* this.#node.keepers.drain();
+    yield* this.#node.exclusive(() => body(this.#driver()));
   }
 
   #driver(): BitmapDriver {

@@ -6,10 +6,10 @@
  * Crash argument of a write to a new place: the bytes go to space that nothing points at, then `commit` changes the mapping in
  * memory, and the driver's flush writes that mapping only behind a barrier. A cut before it leaves the old contents.
  */
-
 import { isZero, roundDown, roundUp } from '../base/bytes.ts';
 import { DiskError } from '../base/errors.ts';
 import type { Io } from '../base/io.ts';
+import { Keepers } from '../base/keepers.ts';
 import { RangeLock } from '../base/locks.ts';
 import { SECTOR } from '../base/units.ts';
 import type { AmendParameters, BackingReference, FreshPlacement, ImageDriver, Placement, ResizeOptions, StatusOptions } from '../formats/driver.ts';
@@ -37,6 +37,7 @@ export class BlockNode implements Storage {
   readonly cache: CacheFlags;
   /** The job that works on this image, if one does. */
   readonly jobs = new NodeJobs();
+  readonly keepers = new Keepers();
   /** What QEMU would call the image, and its file; undefined: as the storage is called. */
   fileName: string | undefined;
   heldIn: string | undefined;

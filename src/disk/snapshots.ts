@@ -44,7 +44,13 @@ export class Snapshots<D = unknown> {
 
   /** Freezes the disk as it is now. Names may repeat, as in QEMU; the id is unique. Durable when it resolves. */
   create(options: SnapshotOptions): Promise<SnapshotInfo> {
-    return runAsync(this.#node.exclusive(() => this.#create(options)));
+    return runAsync(this.#drained(() => this.#node.exclusive(() => this.#create(options))));
+  }
+
+  /** Runs `body` when all that was written above the disk is in it. */
+  *#drained<T>(body: () => Io<T>): Io<T> {
+    yield* this.#node.keepers.drain();
+    return yield* body();
   }
 
   /**
@@ -55,9 +61,9 @@ export class Snapshots<D = unknown> {
     return runAsync(this.#readVmState(idOrName, range));
   }
 
-  /** Makes the disk what it was; everything since is lost unless another snapshot has it. The size may change. */
+  /** Makes the disk what it was; everything since is lost unless another snapshot has it, saved or not. The size may change. */
   apply(idOrName: string): Promise<void> {
-    return runAsync(this.#node.exclusive(() => this.#driver().apply(this.#find(idOrName).id)));
+    return runAsync(this.#node.keepers.replacing(() => this.#node.exclusive(() => this.#driver().apply(this.#find(idOrName).id))));
   }
 
   /** Durable when it resolves. */
@@ -65,6 +71,7 @@ export class Snapshots<D = unknown> {
     return runAsync(this.#node.exclusive(() => this.#driver().rename(this.#find(idOrName).id, name)));
   }
 
+  /** What is kept above the disk stays there: no snapshot has it, and deleting must work where there is no room to save it. */
   delete(idOrName: string): Promise<void> {
     return runAsync(this.#node.exclusive(() => this.#delete(this.#find(idOrName))));
   }
@@ -82,7 +89,7 @@ export class Snapshots<D = unknown> {
     const { id } = this.#find(idOrName);
     this.#hold(id);
     try {
-      const runs = await runAsync(this.#changes(id));
+      const runs = await runAsync(this.#drained(() => this.#changes(id)));
       let run = await runAsync(runs.next(0));
       while (run) {
         yield run;
@@ -98,7 +105,7 @@ export class Snapshots<D = unknown> {
     const { id } = this.#find(idOrName);
     this.#hold(id);
     try {
-      return yield* work(yield* this.#changes(id));
+      return yield* work(yield* this.#drained(() => this.#changes(id)));
     } finally {
       this.#letGo(id);
     }

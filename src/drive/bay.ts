@@ -7,6 +7,7 @@
  */
 import { assert, DiskError } from '../base/errors.ts';
 import { runAsync } from '../base/io.ts';
+import { Listeners } from '../base/listeners.ts';
 import { SECTOR } from '../base/units.ts';
 import type { Secret, SecretCallback } from '../disk/secrets.ts';
 import type { DriveDevice } from './device.ts';
@@ -39,7 +40,7 @@ export interface InsertedMedium {
 /** Where a medium is; see the top of this file. */
 export abstract class DriveBay {
   readonly #forceReadOnly: boolean;
-  readonly #listeners = new Set<(event: DriveEvent) => void>();
+  readonly #listeners = new Listeners<DriveEvent>();
   #name: string;
   #inserted: InsertedMedium | undefined;
   #insertions = 0;
@@ -283,12 +284,16 @@ export abstract class DriveBay {
 
   /** Calls back after each event. Returns a function that stops it. */
   on(listener: (event: DriveEvent) => void): () => void {
-    this.#listeners.add(listener);
-    return () => this.#listeners.delete(listener);
+    return this.#listeners.on(listener);
   }
 
   protected emit(event: DriveEvent): void {
-    for (const listener of [...this.#listeners]) listener(event);
+    this.#listeners.emit(event);
+  }
+
+  /** @internal Whether nobody listens. */
+  protected get unheard(): boolean {
+    return this.#listeners.none;
   }
 
   /** @internal What is in the drive. */

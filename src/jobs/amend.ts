@@ -23,5 +23,6 @@ export async function amend(disk: Disk, { options, force = false, secret, signal
   throwIfAborted(signal);
   if (disk.readOnly) throw new DiskError('read-only', `${disk.node.name} is open read-only`);
   const ask = askSecret(secret);
+  await runAsync(disk.keepers.drain());
   await runAsync(disk.node.amend({ options, force, ...(ask ? { secret: ask } : {}), onProgress: (done, total) => onProgress?.(done, total) }));
 }

@@ -52,6 +52,7 @@ export function stream(disk: Disk, options: StreamOptions = {}): Promise<void> {
 
 /** `stream` inside coroutines. */
 export function* streamNode(top: BlockNode, options: StreamSteps): Io<void> {
+  yield* top.keepers.drain();
   const work = new Stream(top, options);
   yield* top.jobs.occupy(top.name, JOB, () => work.run());
 }

@@ -42,20 +42,31 @@ class WorkerEngine implements Engine {
   readonly library: RemoteLibrary;
   readonly #connection: Connection;
   readonly #hide: () => void;
+  /** Those that are open, or were lately. */
+  readonly #disks = new Set<WorkerDisk>();
 
   constructor(connection: Connection) {
     this.#connection = connection;
-    this.library = new WorkerLibrary(connection);
+    this.library = new WorkerLibrary(connection, (imageId) => this.#drain(imageId));
     this.#hide = () => connection.hide();
     globalThis.addEventListener?.('pagehide', this.#hide);
   }
 
   async open(imageId: string, options: OpenImageOptions = {}): Promise<RemoteDisk> {
     const { disk, ...state } = await this.#connection.call('open', { image: imageId, readOnly: false, ...options });
-    return new WorkerDisk(this.#connection, imageId, disk, state);
+    const opened = new WorkerDisk(this.#connection, imageId, disk, state);
+    this.#disks.add(opened);
+    return opened;
+  }
+
+  /** Brings to the engine what adapters on this page keep above its disks: all, or those of an image. */
+  async #drain(imageId?: string): Promise<void> {
+    for (const disk of this.#disks) if (disk.closed) this.#disks.delete(disk);
+    for (const disk of this.#disks) if (imageId === undefined || disk.imageId === imageId) await disk.drain();
   }
 
   async flush(): Promise<void> {
+    await this.#drain();
     await this.#connection.call('flush', {});
   }
 
@@ -69,7 +80,9 @@ class WorkerEngine implements Engine {
   }
 
   async close(): Promise<void> {
+    await this.#drain();
     await this.#connection.call('close', {});
+    for (const disk of this.#disks) disk.ended();
     globalThis.removeEventListener?.('pagehide', this.#hide);
     this.#connection.terminate();
   }
@@ -77,9 +90,11 @@ class WorkerEngine implements Engine {
 
 class WorkerLibrary implements RemoteLibrary {
   readonly #connection: Connection;
+  readonly #drain: (imageId: string) => Promise<void>;
 
-  constructor(connection: Connection) {
+  constructor(connection: Connection, drain: (imageId: string) => Promise<void>) {
     this.#connection = connection;
+    this.#drain = drain;
   }
 
   list(): Promise<ImageEntry[]> {
@@ -90,7 +105,8 @@ class WorkerLibrary implements RemoteLibrary {
     return this.#connection.call('create', options);
   }
 
-  overlay(imageId: string, options: OverlayOptions): Promise<ImageEntry> {
+  async overlay(imageId: string, options: OverlayOptions): Promise<ImageEntry> {
+    await this.#drain(imageId);
     return this.#connection.call('overlay', { image: imageId, ...options });
   }
 
@@ -101,6 +117,7 @@ class WorkerLibrary implements RemoteLibrary {
 
   async export(imageId: string, options: ExportOptions & JobOptions): Promise<ExportedImage> {
     const { signal, onProgress, ...what } = options;
+    await this.#drain(imageId);
     let converted = false;
     const begun = await this.#connection.call(
       'export',

@@ -3,7 +3,9 @@
  * all go the same way (connection.ts).
  */
 import { DiskError } from '../base/errors.ts';
-import { requireReadable } from '../disk/async-disk.ts';
+import { type Io, runAsync, wait } from '../base/io.ts';
+import { Keepers } from '../base/keepers.ts';
+import { type FlushOptions, requireReadable } from '../disk/async-disk.ts';
 import type { DiskInfo } from '../disk/info.ts';
 import type { MapRun } from '../disk/node.ts';
 import type { SnapshotOptions } from '../disk/snapshots.ts';
@@ -24,6 +26,8 @@ export class WorkerDisk implements RemoteDisk {
   readonly synchronous = false;
   readonly snapshots: RemoteDisk['snapshots'];
   readonly bitmaps: RemoteDisk['bitmaps'];
+  /** On this side of the worker; verbs that look at the disk's contents drain them before they ask. */
+  readonly keepers = new Keepers();
   readonly #connection: Connection;
   readonly #disk: number;
   #state: DiskState;
@@ -45,19 +49,19 @@ export class WorkerDisk implements RemoteDisk {
       rename: async (snapshot, name) => {
         await this.#call('snapshots.rename', { snapshot, name });
       },
-      apply: async (snapshot) => {
-        this.#state = await this.#call('snapshots.apply', { snapshot });
-      },
+      apply: (snapshot) => runAsync(this.keepers.replacing(() => this.#apply(snapshot))),
       delete: async (snapshot) => {
         await this.#call('snapshots.delete', { snapshot });
       },
     };
     const change = (change: BitmapChange) => async (name: string) => {
+      if (change !== 'remove') await this.drain();
       await this.#call('bitmaps.change', { name, change });
     };
     this.bitmaps = {
       list: (): Promise<BitmapInfo[]> => this.#call('bitmaps.list', {}),
       add: async (options) => {
+        await this.drain();
         await this.#call('bitmaps.add', options);
       },
       remove: change('remove'),
@@ -65,6 +69,7 @@ export class WorkerDisk implements RemoteDisk {
       enable: change('enable'),
       disable: change('disable'),
       merge: async (name, source) => {
+        await this.drain();
         await this.#call('bitmaps.merge', { name, source });
       },
     };
@@ -113,7 +118,13 @@ export class WorkerDisk implements RemoteDisk {
     await this.#call('disk.discard', { offset, length });
   }
 
-  async flush(): Promise<void> {
+  /** Brings here what is kept above. */
+  drain(): Promise<void> {
+    return runAsync(this.keepers.drain());
+  }
+
+  async flush({ below = false }: FlushOptions = {}): Promise<void> {
+    if (!below) await this.drain();
     await this.#call('disk.flush', {});
   }
 
@@ -134,7 +145,12 @@ export class WorkerDisk implements RemoteDisk {
     await this.#call('vmState.clear', {});
   }
 
+  *#apply(snapshot: string): Io<void> {
+    this.#state = yield* wait(this.#call('snapshots.apply', { snapshot }));
+  }
+
   async #createSnapshot({ name, date = new Date(), vmState, ...moment }: SnapshotOptions): Promise<SnapshotInfo> {
+    await this.drain();
     if (!vmState) return this.#call('snapshots.create', { name, date, ...moment });
     await this.clearVmState();
     try {
@@ -160,16 +176,29 @@ export class WorkerDisk implements RemoteDisk {
   }
 
   async resize(size: number): Promise<void> {
+    await this.drain();
     this.#state = await this.#call('disk.resize', { size });
   }
 
   async close({ discard = false }: { discard?: boolean } = {}): Promise<void> {
     if (this.#closed) return;
+    if (!discard) await this.drain();
     await this.#call('disk.close', { discard });
+    this.ended();
+  }
+
+  /** The engine has closed it. */
+  ended(): void {
     this.#closed = true;
+    this.keepers.gone(new DiskError('lost', 'This disk was closed: open the image again to save what was written since'));
+  }
+
+  get closed(): boolean {
+    return this.#closed;
   }
 
   async *map(offset = 0, length = this.size - offset): AsyncIterableIterator<MapRun> {
+    await this.drain();
     const end = offset + length;
     for (let at = offset; at < end; ) {
       const { runs, next } = await this.#call('disk.map', { offset: at, length: end - at });
@@ -182,25 +211,30 @@ export class WorkerDisk implements RemoteDisk {
     return this.#call('disk.info', {});
   }
 
-  check({ repair, onProgress }: CheckOptions = {}): Promise<CheckResult> {
+  async check({ repair, onProgress }: CheckOptions = {}): Promise<CheckResult> {
+    await this.drain();
     return this.#call('disk.check', repair ? { repair } : {}, onProgress ? { onProgress } : {});
   }
 
   async commit({ depth = 1, keep, rate, ...job }: CommitOptions = {}): Promise<void> {
     if (depth !== 1) throw new DiskError('unsupported', 'An image of the library is committed into the one right below it', { field: 'depth' });
+    await this.drain();
     await this.#call('disk.commit', { ...(keep === undefined ? {} : { keep }), ...(rate === undefined ? {} : { rate }) }, job);
   }
 
   async stream({ base, rate, backingFile, ...job }: StreamOptions = {}): Promise<void> {
     if (backingFile) throw new DiskError('unsupported', 'Images of the library name each other by themselves', { field: 'backing_file' });
+    await this.drain();
     await this.#call('disk.stream', { ...(base === undefined ? {} : { base }), ...(rate === undefined ? {} : { rate }) }, job);
   }
 
-  geometry(): Promise<GeometryReport> {
+  async geometry(): Promise<GeometryReport> {
+    await this.drain();
     return this.#call('disk.geometry', {});
   }
 
-  mapSummary(buckets: number, options: { since?: string } = {}): Promise<MapSummary> {
+  async mapSummary(buckets: number, options: { since?: string } = {}): Promise<MapSummary> {
+    await this.drain();
     return this.#call('disk.mapSummary', { buckets, ...options });
   }
 
