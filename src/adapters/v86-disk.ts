@@ -49,8 +49,8 @@ export class V86Disk {
   readonly #listeners = new Listeners<V86DiskEvent>();
   readonly #exit: PageExit;
   #disk: DiskIo;
-  /** Takes this off the keepers of the disk. */
-  #leaveKeepers = (): void => undefined;
+  /** Takes this off the keepers of the disk, and off those who hear that it is lost. */
+  #leaveDisk = (): void => undefined;
   /** Why nothing can be saved any more. */
   #gone: DiskError | undefined;
   /** The loss that was told. */
@@ -306,7 +306,7 @@ export class V86Disk {
     else if (!this.#temporary) await this.#writeBack.save();
     this.#closed = true;
     clearTimeout(this.#retryTimer);
-    this.#leaveKeepers();
+    this.#leaveDisk();
     this.#writeBack.reset();
     this.#exit.close();
     this.#gone ??= new DiskError('lost', 'The adapter is closed: what the guest writes now is not saved');
@@ -315,10 +315,15 @@ export class V86Disk {
 
   /** Makes itself known to the disk. */
   #attach(): void {
-    this.#leaveKeepers();
+    this.#leaveDisk();
     this.#gone = undefined;
     this.#writeBack.go();
-    if (this.#disk.keepers) this.#leaveKeepers = this.#disk.keepers.attach(this.#keeper);
+    const leave = this.#disk.keepers?.attach(this.#keeper);
+    const stop = this.#disk.onLost?.((error) => this.#lose(error));
+    this.#leaveDisk = () => {
+      leave?.();
+      stop?.();
+    };
   }
 
   readonly #keeper: Keeper = {

@@ -230,6 +230,7 @@ function mediumOf(drive: Drive): DiskIo & SyncDisk {
     get keepers() {
       return drive.insertions === insertion ? drive.medium?.keepers : undefined;
     },
+    onLost: (listener) => drive.medium?.onLost?.(listener) ?? (() => undefined),
     read: async (offset, lengthOrInto) => present().read(offset, lengthOrInto, options),
     write: async (offset, bytes) => present().write(offset, bytes, options),
     flush: async () => present().flush(options),

@@ -20,6 +20,8 @@ export interface AsyncDisk {
   zero(offset: number, length: number, options?: { unmap?: boolean }): Promise<void>;
   discard(offset: number, length: number): Promise<void>;
   flush(options?: FlushOptions): Promise<void>;
+  /** Calls back once if the disk is `lost`, and takes nothing any more. Missing where that is not noticed. Returns a function that stops it. */
+  onLost?(listener: (error: DiskError) => void): () => void;
   resize(size: number): Promise<void>;
   close(): Promise<void>;
   map(offset?: number, length?: number): AsyncIterableIterator<MapRun>;
@@ -51,7 +53,8 @@ export interface AsyncBitmaps {
 }
 
 /** Bytes to read and write: what an emulator's adapter needs of a disk, or of a drive. */
-export type DiskIo = Pick<AsyncDisk, 'size' | 'readOnly' | 'synchronous' | 'keepers' | 'read' | 'write' | 'flush'>;
+export type DiskIo = Pick<AsyncDisk, 'size' | 'readOnly' | 'synchronous' | 'read' | 'write' | 'flush'> &
+  Partial<Pick<AsyncDisk, 'keepers' | 'onLost'>>;
 
 /** `disk.snapshots`, without `open` (which differs by side). */
 export interface AsyncSnapshots {

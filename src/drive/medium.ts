@@ -11,8 +11,8 @@ import { RequestAligner } from '../layers/align.ts';
 
 /** A disk that a drive takes. The hooks are for media with a life of their own; image files have none of them. */
 export interface Medium
-  extends Pick<AsyncDisk, 'size' | 'format' | 'readOnly' | 'synchronous' | 'keepers' | 'info' | 'close' | MediumVerb>,
-    Partial<Pick<AsyncDisk, 'map' | 'snapshots' | 'bitmaps' | 'writeVmState' | 'clearVmState'>> {
+  extends Pick<AsyncDisk, 'size' | 'format' | 'readOnly' | 'synchronous' | 'info' | 'close' | MediumVerb>,
+    Partial<Pick<AsyncDisk, 'keepers' | 'onLost' | 'map' | 'snapshots' | 'bitmaps' | 'writeVmState' | 'clearVmState'>> {
   /** Bytes: the only requests it takes begin and end at multiples. Missing for image files, which take any. */
   readonly requestAlignment?: number;
   /** See `Disk.hasZeroInit`; missing: no. */
