@@ -4,6 +4,7 @@ export { text as decodeText, utf8 as encodeText } from './base/bytes.ts';
 export { SystemError, strerror } from './base/errno.ts';
 export { DiskError, type DiskErrorJson, type ErrorKind } from './base/errors.ts';
 export { type Io, runAsync, runSync } from './base/io.ts';
+export type { Keeper, Keepers } from './base/keepers.ts';
 export { beside, protocolOf } from './base/names.ts';
 export { OptionSet } from './base/options.ts';
 export { formatSize, parseSize } from './base/units.ts';
@@ -11,7 +12,7 @@ export { type Compression, type Compressor, type Inflate, provideInflate } from 
 export { type CompressionPort, type CompressionWorker, type PoolOptions, serveCompression, workerPool } from './compression/worker-pool.ts';
 export type { SecretRequest } from './crypto/passphrase.ts';
 export type { AllocatedRun } from './disk/allocation.ts';
-export type { AsyncBitmaps, AsyncDisk, AsyncSnapshots } from './disk/async-disk.ts';
+export type { AsyncBitmaps, AsyncDisk, AsyncSnapshots, FlushOptions } from './disk/async-disk.ts';
 export type { Bitmaps } from './disk/bitmaps.ts';
 export { CACHE_MODES, type CacheFlags, type CacheMode, cacheFlags, parseCacheMode } from './disk/cache-mode.ts';
 export type { OpenOptions, Reference, Resolve, Resolved } from './disk/chain.ts';

@@ -11,7 +11,8 @@
  */
 import { isZero } from '../base/bytes.ts';
 import { Lru } from '../base/lru.ts';
-import { type ByteRange, RangeSet } from '../base/ranges.ts';
+import type { ByteRange } from '../base/ranges.ts';
+import { Block } from './block.ts';
 
 /** Reads disk bytes into `into`. A promise if it waits; a synchronous answer otherwise. Throws or rejects on failure. */
 export type LoadBytes = (offset: number, into: Uint8Array) => Promise<unknown> | undefined;
@@ -41,67 +42,6 @@ const AHEAD_PIECE = LOAD_LIMIT / 2;
 const STREAMS = 4;
 /** Bytes of forgotten blocks, and of loads that have ended, that are kept to be used again. */
 const SPARE = 2 * LOAD_LIMIT;
-
-class Block {
-  readonly index: number;
-  readonly bytes: Uint8Array;
-  /** All bytes are valid. Until then `written` are. */
-  loaded = false;
-  /** Settles, never rejects, when the load under way ends. */
-  loading: Promise<void> | undefined;
-  /** Why the latest load failed. */
-  failure: { readonly error: unknown } | undefined;
-  /** Asked for since it was last looked at for forgetting. */
-  used = false;
-  /** Written past the end of the disk: those bytes exist nowhere else. */
-  pinned = false;
-  readonly written = new RangeSet();
-  readonly dirty = new RangeSet();
-  readonly saving = new RangeSet();
-  /** Called once, when all bytes are valid. */
-  waiters: (() => void)[] = [];
-
-  constructor(index: number, bytes: Uint8Array) {
-    this.index = index;
-    this.bytes = bytes;
-  }
-
-  /** Calls who waits with zeros for what is not known. */
-  giveUp(): void {
-    if (!this.loaded) for (const { start, end } of this.written.gaps(0, this.bytes.length)) this.bytes.fill(0, start, end);
-    this.#answer();
-  }
-
-  get unsaved(): boolean {
-    return !this.dirty.empty || !this.saving.empty;
-  }
-
-  get mayGo(): boolean {
-    return !this.unsaved && !this.loading && !this.pinned && this.waiters.length === 0;
-  }
-
-  has(start: number, end: number): boolean {
-    return this.loaded || this.written.covers(start, end);
-  }
-
-  /** Takes what the disk holds, except where something newer was written. */
-  fill(bytes: Uint8Array): void {
-    for (const { start, end } of this.written.gaps(0, this.bytes.length)) this.bytes.set(bytes.subarray(start, end), start);
-    this.complete();
-  }
-
-  complete(): void {
-    this.loaded = true;
-    this.written.clear();
-    this.#answer();
-  }
-
-  #answer(): void {
-    const { waiters } = this;
-    this.waiters = [];
-    for (const waiter of waiters) waiter();
-  }
-}
 
 interface Piece {
   readonly index: number;
@@ -243,27 +183,35 @@ export class BlockCache {
     this.#trim();
   }
 
-  /**
-   * Begins a save: everything unsaved, as disk ranges in order, merged across blocks and at most `limit` bytes each. Whole blocks of zeros are
-   * merged with each other only: a disk that looks out for zeros sees them as the guest wrote them.
-   */
+  /** Begins a save: everything unsaved, as `dirtyRuns`. */
   beginSave(limit: number): ByteRange[] {
-    const runs: { start: number; end: number; zero: boolean }[] = [];
-    for (const block of [...this.#unsaved].sort((a, b) => a.index - b.index)) {
-      const base = block.index * this.#options.blockSize;
-      for (const { start, end } of block.dirty) {
-        block.saving.add(start, end);
-        const last = runs.at(-1);
-        const zero = end - start === block.bytes.length && isZero(block.bytes);
-        if (last?.end === base + start && last.zero === zero && base + end - last.start <= limit) last.end = base + end;
-        else runs.push({ start: base + start, end: base + end, zero });
-      }
+    const runs = this.dirtyRuns(limit);
+    for (const block of this.#unsaved) {
+      for (const { start, end } of block.dirty) block.saving.add(start, end);
       block.dirty.clear();
     }
     return runs;
   }
 
-  /** The bytes of a range that `beginSave` returned, as they are now. */
+  /**
+   * What was written since the last save began, as disk ranges in order, merged across blocks and at most `limit` bytes each. Whole blocks of zeros are
+   * merged with each other only: a disk that looks out for zeros sees them as the guest wrote them.
+   */
+  dirtyRuns(limit: number): ByteRange[] {
+    const runs: { start: number; end: number; zero: boolean }[] = [];
+    for (const block of [...this.#unsaved].sort((a, b) => a.index - b.index)) {
+      const base = block.index * this.#options.blockSize;
+      for (const { start, end } of block.dirty) {
+        const last = runs.at(-1);
+        const zero = end - start === block.bytes.length && isZero(block.bytes);
+        if (last?.end === base + start && last.zero === zero && base + end - last.start <= limit) last.end = base + end;
+        else runs.push({ start: base + start, end: base + end, zero });
+      }
+    }
+    return runs;
+  }
+
+  /** The bytes of a range of `dirtyRuns`, as they are now. */
   gather({ start, end }: ByteRange): Uint8Array {
     const out = new Uint8Array(end - start);
     for (const piece of this.#pieces(start, end - start)) this.#copyIfThere(piece, out);

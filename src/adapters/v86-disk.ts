@@ -1,76 +1,23 @@
 /**
  * `v86Disk`: a disk as v86 takes it for `hda`, `hdb`, `cdrom`, `fda` and `fdb`. Types are structural; v86 is not imported. v86 has no way to
  * hear of an error, so nothing here throws at it: reads that fail wait, writes that cannot be saved stay in memory, and the page
- * is told through the options so that it can stop the emulator and ask the user.
+ * is told by events (`on`) so that it can stop the emulator and ask the user.
  *
- * To revert to a snapshot under a stopped emulator: `save()` (or `abandon()`), apply it, then `invalidate()`. With the emulator's state, disks and memory go
- * back together: v86-snapshot.ts.
+ * The disk below knows the adapter as a keeper (base/keepers.ts): its snapshots, exports and so on have what the guest wrote before them, and a revert
+ * makes the adapter forget what it knows. With the emulator's state, disks and memory go back together: v86-snapshot.ts.
  */
 import { check, FLAG, FUNCTION, NUMBER, objectWith, oneOf, optionsOf, SIZE, TEXT } from '../base/arguments.ts';
 import { asDiskError, DiskError } from '../base/errors.ts';
+import { type Io, wait } from '../base/io.ts';
+import type { Keeper } from '../base/keepers.ts';
+import { Listeners, unheard } from '../base/listeners.ts';
 import { KiB, MiB } from '../base/units.ts';
 import type { DiskIo } from '../disk/async-disk.ts';
 import { BlockCache } from './block-cache.ts';
-import { type V86DiskKind, v86ByteLength } from './v86-size.ts';
+import { PageExit } from './page-exit.ts';
+import { v86ByteLength } from './v86-size.ts';
+import type { V86DiskEvent, V86DiskOptions, V86DiskStatistics } from './v86-types.ts';
 import { syncFace, WriteBack } from './write-back.ts';
-
-export type { V86DiskKind } from './v86-size.ts';
-
-/** One thing the disk did, for a busy light. */
-export interface V86DiskActivity {
-  readonly operation: 'read' | 'write' | 'save';
-  readonly bytes: number;
-  /** For reads: answered from memory. */
-  readonly hit?: boolean;
-}
-
-/** What `set_state` found instead of what the saved state was made with. */
-export interface V86StateMismatch {
-  /** `image`: another disk. `generation`: this disk, with other contents. `unreadable`: not a state of ours. */
-  readonly what: 'image' | 'generation' | 'unreadable';
-  readonly saved: unknown;
-  readonly present: readonly [imageId: string, generation: string];
-}
-
-/** What `v86Disk` takes. */
-export interface V86DiskOptions {
-  /** Default `hd`. */
-  readonly kind?: V86DiskKind;
-  /** Stored in emulator states to recognise the disk. */
-  readonly imageId?: string;
-  /** Names the contents as they are now, for emulator states: a snapshot's id, say. Default: unlike any other. */
-  readonly generation?: string;
-  /** Bytes of blocks to keep in memory; default 32 MiB. */
-  readonly cacheSize?: number;
-  /** Bytes of unsaved blocks above which writes wait; default half of `cacheSize`. */
-  readonly unsavedLimit?: number;
-  /** Bytes, a multiple of 512; default 32 KiB. */
-  readonly blockSize?: number;
-  /** Bytes to read ahead of a sequential reader at most; default 2 MiB, 0 for none. */
-  readonly readAhead?: number;
-  /**
-   * Loads the whole image before the emulator starts, so that every answer is synchronous: Windows 9x needs that of CDs. Floppies
-   * always are. Default for CDs: yes if the disk is asynchronous and has at most 1 GiB.
-   */
-  readonly preload?: boolean;
-  /** Keeps writes in memory and forgets them at the end. Default: if the disk is read-only. */
-  readonly temporary?: boolean;
-  /** Milliseconds without a write after which to save; default 1000. */
-  readonly saveIdle?: number;
-  /** Milliseconds after a write by which to save; default 5000. */
-  readonly saveLatest?: number;
-  /** Saving failed; everything is still in memory. Stop the emulator, tell the user, then `resume()`. */
-  readonly onWriteError?: (error: DiskError) => void;
-  /** A read failed, and the guest waits. Stop the emulator, tell the user, then `resume()`. Without it the read is repeated every second. */
-  readonly onReadError?: (error: DiskError) => void;
-  /** Everything written so far is durable, perhaps after a failure. */
-  readonly onSaved?: () => void;
-  readonly onActivity?: (activity: V86DiskActivity) => void;
-  /** An emulator state was restored that does not belong to this disk as it is: stop, or the guest will damage it. */
-  readonly onStateMismatch?: (mismatch: V86StateMismatch) => void;
-  /** Bytes preloaded, of how many. */
-  readonly onProgress?: (done: number, total: number) => void;
-}
 
 const OPTIONS = optionsOf<V86DiskOptions>({
   kind: oneOf('hd', 'cdrom', 'floppy'),
@@ -82,11 +29,9 @@ const OPTIONS = optionsOf<V86DiskOptions>({
   readAhead: SIZE,
   preload: FLAG,
   temporary: FLAG,
-  saveIdle: NUMBER,
-  saveLatest: NUMBER,
-  onWriteError: FUNCTION,
-  onReadError: FUNCTION,
-  onSaved: FUNCTION,
+  saveDelay: NUMBER,
+  saveRetry: NUMBER,
+  warnBeforeUnload: FLAG,
   onActivity: FUNCTION,
   onStateMismatch: FUNCTION,
   onProgress: FUNCTION,
@@ -95,26 +40,6 @@ const DISK_IO = objectWith('an open disk or drive', ['size', 'readOnly', 'read',
 const RESUME = optionsOf<{ unreadable?: 'retry' | 'zero'; disk?: DiskIo }>({ unreadable: oneOf('retry', 'zero'), disk: DISK_IO });
 const INVALIDATE = optionsOf<{ discard?: boolean; generation?: string }>({ discard: FLAG, generation: TEXT });
 const CLOSE = optionsOf<{ discard?: boolean }>({ discard: FLAG });
-
-/** Requests of the emulator since the disk was attached, and what is in memory. */
-export interface V86DiskStatistics {
-  readonly reads: number;
-  readonly readBytes: number;
-  /** Reads that were answered from memory. */
-  readonly hits: number;
-  readonly writes: number;
-  readonly writtenBytes: number;
-  /** Written and not known to be durable. */
-  readonly dirtyBytes: number;
-  /** Saves that ended well, and the bytes they wrote. */
-  readonly saves: number;
-  readonly savedBytes: number;
-  /** Reads the guest waits for. */
-  readonly waitingReads: number;
-  readonly saving: boolean;
-  /** Why the latest save failed, if it did. */
-  readonly failure: DiskError | undefined;
-}
 
 /** Bytes of a CD that is preloaded by default. */
 const PRELOAD_LIMIT = 1024 * MiB;
@@ -144,7 +69,17 @@ export class V86Disk {
   readonly #temporary: boolean;
   readonly #cache: BlockCache;
   readonly #writeBack: WriteBack;
+  readonly #listeners = new Listeners<V86DiskEvent>();
+  readonly #exit: PageExit;
   #disk: DiskIo;
+  /** Takes this off the keepers of the disk, and off those who hear that it is lost. */
+  #leaveDisk = (): void => undefined;
+  /** Why nothing can be saved any more. */
+  #gone: DiskError | undefined;
+  /** The loss that was told. */
+  #lossTold: DiskError | undefined;
+  /** Why a read failed that the guest waits for. */
+  #readFailure: DiskError | undefined;
   #generation: string;
   /** Writes since the contents had the name `#generation`. */
   #changes = 0;
@@ -192,13 +127,22 @@ export class V86Disk {
     this.#writeBack = new WriteBack({
       cache: this.#cache,
       disk: () => this.#disk,
-      idle: options.saveIdle ?? 1000,
-      latest: options.saveLatest ?? 5000,
+      delay: options.saveDelay ?? 20,
+      retry: options.saveRetry ?? 5000,
       limit: options.unsavedLimit ?? cacheSize / 2,
-      onError: (error) => options.onWriteError?.(error),
+      onError: (error) => this.#saveFailed(error),
       onSaved: (bytes) => this.#saved(bytes),
     });
-    this.#listen(true);
+    this.#exit = new PageExit({
+      save: () => this.#writeBack.saveUrgently(),
+      warn: () => (options.warnBeforeUnload ?? true) && this.#hasUnsaved(),
+    });
+    this.#attach();
+  }
+
+  /** Calls back after each event. Returns a function that stops it. */
+  on(listener: (event: V86DiskEvent) => void): () => void {
+    return this.#listeners.on(listener);
   }
 
   /** Loads what v86 wants at once, then calls `onload`: v86 hangs without it, so a failure is reported and `onload` called all the same. */
@@ -229,7 +173,9 @@ export class V86Disk {
     const answer = (bytes: Uint8Array) => {
       if (!this.#waitingReads.delete(zeros)) return;
       fn(bytes);
-      if (this.#waitingReads.size === 0) for (const { resolve } of this.#idle.splice(0)) resolve();
+      if (this.#waitingReads.size > 0) return;
+      this.#readFailure = undefined;
+      for (const { resolve } of this.#idle.splice(0)) resolve();
     };
     const hit = this.#cache.read(start, length, answer);
     if (hit) this.#hits++;
@@ -254,9 +200,12 @@ export class V86Disk {
     this.#writtenBytes += bytes.length;
     this.#changes++;
     this.#cache.write(start, bytes, { keepOnly: this.#temporary });
-    if (this.#temporary || this.#closed) fn();
-    else this.#writeBack.admit(fn);
-    if (this.#closed) this.#options.onWriteError?.(new DiskError('io', 'The disk is closed: what the guest writes now is lost', { offset: start }));
+    if (this.#temporary) fn();
+    else {
+      this.#exit.guard(true);
+      this.#writeBack.admit(fn);
+      if (this.#gone) this.#tellLost();
+    }
     this.#options.onActivity?.({ operation: 'write', bytes: bytes.length });
   }
 
@@ -330,6 +279,8 @@ export class V86Disk {
       this.#requireSize(disk);
       this.#disk = disk;
     }
+    this.#attach();
+    this.#readFailure = undefined;
     if (unreadable === 'zero') this.#cache.giveUp();
     else this.#cache.retry();
     if (this.#cache.dirtyBytes > 0) await this.#writeBack.save();
@@ -346,10 +297,15 @@ export class V86Disk {
       throw new DiskError('in-use', `${this.#cache.dirtyBytes} bytes that the guest wrote are not saved: save them, or discard them`);
     this.#requireSize(this.#disk);
     await this.#writeBack.settled();
-    this.#cache.drop();
-    this.#writeBack.reset();
+    this.#forget();
     this.generation = generation;
     await this.#prepare();
+  }
+
+  #forget(): void {
+    this.#cache.drop();
+    this.#writeBack.reset();
+    this.#exit.guard(false);
   }
 
   /**
@@ -370,8 +326,7 @@ export class V86Disk {
   async abandon(): Promise<void> {
     await this.#writeBack.settled();
     for (const zeros of [...this.#waitingReads]) zeros();
-    this.#cache.drop();
-    this.#writeBack.reset();
+    this.#forget();
   }
 
   /** Saves and lets go of the page's events and timers. Rejects, and stays open, if saving fails; with `discard` nothing is saved. */
@@ -383,8 +338,56 @@ export class V86Disk {
     else if (!this.#temporary) await this.#writeBack.save();
     this.#closed = true;
     clearTimeout(this.#retryTimer);
+    this.#leaveDisk();
     this.#writeBack.reset();
-    this.#listen(false);
+    this.#exit.close();
+    this.#gone ??= new DiskError('lost', 'The adapter is closed: what the guest writes now is not saved');
+    this.#writeBack.stop(this.#gone);
+  }
+
+  /** Makes itself known to the disk. */
+  #attach(): void {
+    this.#leaveDisk();
+    this.#gone = undefined;
+    this.#writeBack.go();
+    const leave = this.#disk.keepers?.attach(this.#keeper);
+    const stop = this.#disk.onLost?.((error) => this.#lose(error));
+    this.#leaveDisk = () => {
+      leave?.();
+      stop?.();
+    };
+  }
+
+  readonly #keeper: Keeper = {
+    drain: () => this.#drain(),
+    hold: () => this.#hold(),
+    gone: (reason) => this.#lose(reason),
+  };
+
+  *#drain(): Io<void> {
+    if (!this.#temporary) yield* this.#writeBack.drain();
+  }
+
+  *#hold(): Io<(changed: boolean) => Io<void>> {
+    const release = yield* this.#writeBack.hold();
+    return (changed) => this.#release(release, changed);
+  }
+
+  *#release(release: () => void, changed: boolean): Io<void> {
+    if (changed) {
+      this.#forget();
+      this.generation = newGeneration();
+    }
+    release();
+    if (!changed) return;
+    try {
+      this.#requireSize(this.#disk);
+      const waiting = this.#prepare();
+      if (waiting) yield* wait(waiting);
+    } catch (error) {
+      // The disk was reverted all the same; the guest asks again for what could not be read.
+      this.#readFailed(error, 0);
+    }
   }
 
   #hasUnsaved(): boolean {
@@ -436,37 +439,55 @@ export class V86Disk {
     }
   }
 
-  #readFailed(error: unknown, offset: number): void {
-    const { onReadError } = this.#options;
+  #readFailed(cause: unknown, offset: number): void {
+    const error = asDiskError(cause, 'The disk cannot be read', { offset });
     for (const { reject } of this.#idle.splice(0)) reject(error);
-    if (onReadError) onReadError(asDiskError(error, 'The disk cannot be read', { offset }));
-    else if (!this.#closed) {
-      clearTimeout(this.#retryTimer);
-      this.#retryTimer = setTimeout(() => this.#cache.retry(), READ_RETRY);
-    }
+    if (this.#closed) return;
+    clearTimeout(this.#retryTimer);
+    this.#retryTimer = setTimeout(() => this.#cache.retry(), READ_RETRY);
+    if (this.#readFailure?.kind === error.kind) return;
+    this.#readFailure = error;
+    this.#tell({ type: 'error', operation: 'read', error });
+  }
+
+  #saveFailed(error: DiskError): void {
+    if (error.kind === 'lost') this.#lose(error);
+    else this.#tell({ type: 'error', operation: 'write', error });
+  }
+
+  /** The disk takes nothing any more. */
+  #lose(reason: DiskError): void {
+    if (this.#gone) return;
+    this.#gone = reason;
+    if (this.#temporary) return;
+    this.#writeBack.stop(reason);
+    if (this.#cache.dirtyBytes > 0) this.#tellLost();
+  }
+
+  /** Once, until there is a disk again. */
+  #tellLost(): void {
+    if (!this.#gone || this.#lossTold === this.#gone) return;
+    this.#lossTold = this.#gone;
+    this.#tell({ type: 'lost', bytes: this.#cache.dirtyBytes, error: this.#gone });
   }
 
   #saved(bytes: number): void {
     this.#saves++;
     this.#savedBytes += bytes;
     this.#options.onActivity?.({ operation: 'save', bytes });
-    if (this.#cache.dirtyBytes === 0) this.#options.onSaved?.();
+    if (this.#cache.dirtyBytes > 0) return;
+    this.#exit.guard(false);
+    this.#tell({ type: 'saved', bytes });
   }
 
-  /** The last chances to save: the page is hidden, or left. */
-  #listen(on: boolean): void {
-    const verb = on ? 'addEventListener' : 'removeEventListener';
-    if (typeof document !== 'undefined') document[verb]('visibilitychange', this.#onVisibility);
-    if (typeof globalThis.addEventListener === 'function') globalThis[verb]('pagehide', this.#onPageHide);
+  #tell(event: V86DiskEvent): void {
+    this.#listeners.emit(event);
+    if (event.type === 'saved' || !this.#listeners.none) return;
+    const { imageId = 'a disk' } = this.#options;
+    const what =
+      event.type === 'lost' ? `${event.bytes} bytes that the guest wrote to ${imageId} are lost` : `a ${event.operation} of ${imageId} failed`;
+    unheard(`${what}: ${event.error.message} (v86Disk(…).on tells the page)`);
   }
-
-  readonly #onVisibility = (): void => {
-    if (document.visibilityState === 'hidden') this.#writeBack.saveUrgently();
-  };
-
-  readonly #onPageHide = (): void => {
-    this.#writeBack.saveUrgently();
-  };
 }
 
 function preloads(disk: DiskIo, { kind, preload }: V86DiskOptions): boolean {

@@ -7,13 +7,15 @@
  */
 import { check, FUNCTION, objectWith, oneOf, optionsOf } from '../base/arguments.ts';
 import { asDiskError, DiskError } from '../base/errors.ts';
+import { Listeners, unheard } from '../base/listeners.ts';
 import type { DiskIo } from '../disk/async-disk.ts';
 import { DRIVE } from '../drive/bay.ts';
 import type { DriveDevice } from '../drive/device.ts';
 import type { Drive, RequestOptions } from '../drive/drive.ts';
 import type { ErrorOperation } from '../drive/error-policy.ts';
 import type { Medium } from '../drive/medium.ts';
-import { type V86Disk, type V86DiskOptions, v86Disk } from './v86-disk.ts';
+import { type V86Disk, v86Disk } from './v86-disk.ts';
+import type { V86DiskEvent, V86DiskOptions } from './v86-types.ts';
 import type { SyncDisk } from './write-back.ts';
 
 /** The places for disks, by v86's names. */
@@ -59,6 +61,7 @@ export class V86Drive implements DriveDevice {
   #machine: V86Machine | undefined;
   #image: V86Disk | undefined;
   #ready: Promise<void> = Promise.resolve();
+  readonly #listeners = new Listeners<V86DiskEvent>();
   #stopListening = (): void => {};
 
   /** Attaches itself to the drive. Throws `in-use` if that has a device, `unsupported` for a medium that v86 cannot take. */
@@ -81,6 +84,14 @@ export class V86Drive implements DriveDevice {
   /** What `new V86` takes for this slot; `undefined` while the drive is empty. `save` and `statistics` are there. */
   get image(): V86Disk | undefined {
     return this.#image;
+  }
+
+  /**
+   * Calls back after each event of the medium: see `V86DiskEvent`. The drive's own `on` tells of errors as well, with what its policy makes of them.
+   * Returns a function that stops it.
+   */
+  on(listener: (event: V86DiskEvent) => void): () => void {
+    return this.#listeners.on(listener);
   }
 
   /** Resolves when the medium is there for the guest; rejects with why it is not. */
@@ -168,19 +179,16 @@ export class V86Drive implements DriveDevice {
 
   #newImage(): V86Disk {
     const options = this.#options();
-    const image: V86Disk = v86Disk(mediumOf(this.drive), {
-      ...options,
-      kind: KINDS[this.name],
-      onWriteError: (error) => {
-        if (this.#image === image) this.#failed('write', error);
-        options.onWriteError?.(error);
-      },
-      onReadError: (error) => {
-        // Zeros for what cannot be read where that is to be ignored, and for whoever still waits for a medium that is gone.
-        const action = this.#image === image ? this.#failed('read', error) : 'ignore';
-        if (action === 'ignore') queueMicrotask(() => void image.resume({ unreadable: 'zero' }).catch(() => undefined));
-        else options.onReadError?.(error);
-      },
+    const image = v86Disk(mediumOf(this.drive), { ...options, kind: KINDS[this.name] });
+    image.on((event) => {
+      this.#listeners.emit(event);
+      if (event.type === 'saved') return;
+      if (event.type === 'lost' && this.#listeners.none)
+        unheard(`${this.name}: ${event.bytes} bytes that the guest wrote are lost: ${event.error.message}`);
+      const operation = event.type === 'error' ? event.operation : 'write';
+      // Zeros for what cannot be read where that is to be ignored, and for whoever still waits for a medium that is gone.
+      const action = this.#image === image ? this.#failed(operation, event.error) : 'ignore';
+      if (operation === 'read' && action === 'ignore') queueMicrotask(() => void image.resume({ unreadable: 'zero' }).catch(() => undefined));
     });
     return image;
   }
@@ -231,6 +239,10 @@ function mediumOf(drive: Drive): DiskIo & SyncDisk {
     get synchronous() {
       return drive.synchronous;
     },
+    get keepers() {
+      return drive.insertions === insertion ? drive.medium?.keepers : undefined;
+    },
+    onLost: (listener) => drive.medium?.onLost?.(listener) ?? (() => undefined),
     read: async (offset, lengthOrInto) => present().read(offset, lengthOrInto, options),
     write: async (offset, bytes) => present().write(offset, bytes, options),
     flush: async () => present().flush(options),

@@ -1,23 +1,24 @@
 /**
  * Saving what an emulator wrote: when, in which pieces, and what happens when it fails.
  *
- * - A save writes everything unsaved in merged runs and flushes the disk; only then does the cache let go of it. It runs when the
- *   guest has been idle for a second, five seconds after the first unsaved write at the latest, when the page is hidden
- *   or left, when half of the allowed memory is unsaved, and when `save` asks.
+ * - A save writes everything unsaved in merged runs and flushes the disk; only then does the cache let go of it. It begins a moment after the first
+ *   unsaved write, so that a page that is reloaded or closed has little to lose, when half of the allowed memory is unsaved, when the page is hidden
+ *   or left, and when `save` asks. Where saves take long the next one waits several times as long, so that a guest that writes on and on is not held up.
  * - Above the allowed memory, `admit` makes writers wait until a save has made room.
  * - After a failure nothing is lost: what was written counts as unsaved, even if only the flush failed. `save` tries again, and so does
  *   a timer. The error is reported when it is new, not at each attempt of the timer.
  */
 import { asDiskError, type DiskError } from '../base/errors.ts';
+import { type Io, wait } from '../base/io.ts';
 import type { ByteRange } from '../base/ranges.ts';
-import type { DiskIo } from '../disk/async-disk.ts';
+import type { DiskIo, FlushOptions } from '../disk/async-disk.ts';
 import type { BlockCache } from './block-cache.ts';
 
 /** A disk in this thread that never waits. */
 export interface SyncDisk {
   readSync(offset: number, lengthOrInto: number | Uint8Array): Uint8Array;
   writeSync(offset: number, bytes: Uint8Array): void;
-  flushSync(): void;
+  flushSync(options?: FlushOptions): void;
 }
 
 /** The disk's synchronous face, if it has one that works. */
@@ -30,10 +31,10 @@ export interface WriteBackOptions {
   readonly cache: BlockCache;
   /** The disk to save to; asked for at each save. */
   readonly disk: () => DiskIo;
-  /** Milliseconds without a write after which to save. */
-  readonly idle: number;
-  /** Milliseconds after the first unsaved write by which to save. */
-  readonly latest: number;
+  /** Milliseconds after a write at which to save. */
+  readonly delay: number;
+  /** Milliseconds after a save that failed at which to try again. */
+  readonly retry: number;
   /** Bytes of memory that unsaved blocks may take. */
   readonly limit: number;
   readonly onError: (error: DiskError) => void;
@@ -44,11 +45,20 @@ export interface WriteBackOptions {
 const RUN_LIMIT = 1024 * 1024;
 /** Writes to the disk under way at a time. */
 const IN_FLIGHT = 4;
+/** After a save the next one begins no sooner than so many times what that one took. */
+const REST = 4;
+/** Milliseconds between two saves at most, however long they take. */
+const LONGEST_REST = 5000;
+/** For the disk itself: what is kept above it is what is being saved. */
+const BELOW: FlushOptions = { below: true };
 
 export class WriteBack {
   readonly #options: WriteBackOptions;
-  #idleTimer: ReturnType<typeof setTimeout> | undefined;
-  #latestTimer: ReturnType<typeof setTimeout> | undefined;
+  #timer: ReturnType<typeof setTimeout> | undefined;
+  /** Milliseconds that the latest save took. */
+  #took = 0;
+  /** Settles when saves may begin again; see `hold`. */
+  #held: Promise<void> | undefined;
   /** The save under way. */
   #saving: Promise<void> | undefined;
   /** The save that starts when that one ends; those who ask meanwhile share it. */
@@ -56,6 +66,8 @@ export class WriteBack {
   /** Sends the rest of the save under way at once. */
   #hurry: (() => void) | undefined;
   #failure: DiskError | undefined;
+  /** Why there is nothing to save to. */
+  #stopped: DiskError | undefined;
   readonly #waiting: (() => void)[] = [];
 
   constructor(options: WriteBackOptions) {
@@ -75,6 +87,7 @@ export class WriteBack {
   admit(done: () => void): void {
     const { cache, limit } = this.#options;
     this.#schedule();
+    if (this.#stopped) return done();
     if (!this.#failure && cache.unsavedMemory > limit / 2) this.#start();
     // A synchronous disk has saved by now.
     if (cache.unsavedMemory <= limit) done();
@@ -83,23 +96,64 @@ export class WriteBack {
 
   /** Saves everything that was written before this call. Resolves when it is durable; rejects with why it is not. */
   save(): Promise<void> {
+    return this.#begin() ?? Promise.resolve();
+  }
+
+  /** The same where there is something, and without a promise where the disk does not wait. */
+  *drain(): Io<void> {
+    if (!this.#saving && this.#options.cache.unsavedMemory === 0) return;
+    const waiting = this.#begin();
+    if (waiting) yield* wait(waiting);
+  }
+
+  #begin(): Promise<void> | undefined {
+    if (this.#stopped) return this.#options.cache.unsavedMemory > 0 ? Promise.reject(this.#stopped) : undefined;
+    if (this.#held) return this.#held.then(() => this.save());
     if (!this.#saving) return this.#run(false);
     // The save under way may have passed by the latest writes.
     this.#next ??= this.#saving
       .catch(() => undefined)
       .then(() => {
         this.#next = undefined;
-        return this.#saving ?? this.#run(false);
+        return this.#begin();
       });
     return this.#next;
   }
 
-  /** Saves with everything sent at once: the page may not live to see the answers. Errors are reported, not thrown. */
+  /** Ends the save under way and begins none until the function that it returns is called. */
+  *hold(): Io<() => void> {
+    let end = (): void => undefined;
+    const before = this.#held;
+    this.#held = new Promise((resolve) => {
+      end = resolve;
+    });
+    const held = this.#held;
+    yield* wait(Promise.resolve(before));
+    while (this.#saving) yield* wait(this.#saving.catch(() => undefined));
+    return () => {
+      if (this.#held === held) this.#held = undefined;
+      end();
+      if (this.#options.cache.unsavedMemory > 0) this.#schedule();
+    };
+  }
+
+  /**
+   * Saves with everything sent at once: the page may not live to see the answers. What was written since the save under way began is sent as well, and
+   * counts as unsaved until a save has ended for it; the disk keeps the order where they overlap. Errors are reported, not thrown.
+   */
   saveUrgently(): void {
-    if (this.#saving) {
-      this.#hurry?.();
-      this.save().catch(() => undefined);
-    } else if (this.#options.cache.unsavedMemory > 0) this.#run(true).catch(() => undefined);
+    const { cache, disk } = this.#options;
+    if (this.#held || this.#stopped || cache.unsavedMemory === 0) return;
+    if (!this.#saving) {
+      this.#run(true)?.catch(() => undefined);
+      return;
+    }
+    this.#hurry?.();
+    const below = disk();
+    const late = cache.dirtyRuns(RUN_LIMIT);
+    for (const run of late) below.write(run.start, cache.gather(run)).catch(() => undefined);
+    if (late.length > 0) below.flush(BELOW).catch(() => undefined);
+    this.save().catch(() => undefined);
   }
 
   /** Resolves when no save is under way. */
@@ -107,52 +161,57 @@ export class WriteBack {
     while (this.#saving || this.#next) await (this.#next ?? this.#saving)?.catch(() => undefined);
   }
 
-  /** Forgets that a save failed, lets waiting writers go on, and stops the timers: nothing is unsaved any more. */
+  /** Forgets that a save failed, lets waiting writers go on, and stops the timer: nothing is unsaved any more. */
   reset(): void {
     this.#failure = undefined;
-    this.#stopTimers();
+    this.#stopTimer();
     this.#release();
   }
 
+  /** There is nothing to save to any more: writers do not wait, and saving fails. What is unsaved stays unsaved. */
+  stop(reason: DiskError): void {
+    this.#stopped = reason;
+    this.#stopTimer();
+    this.#release();
+  }
+
+  /** There is a disk again. */
+  go(): void {
+    this.#stopped = undefined;
+  }
+
   #schedule(): void {
-    const { idle, latest } = this.#options;
-    this.#latestTimer ??= setTimeout(() => this.#due(), latest);
-    // After a failure the next attempt takes its time.
-    if (this.#failure) return;
-    clearTimeout(this.#idleTimer);
-    this.#idleTimer = setTimeout(() => this.#due(), idle);
+    const { delay, retry } = this.#options;
+    if (this.#saving || this.#held || this.#stopped) return;
+    const rest = this.#failure ? retry : Math.max(delay, Math.min(REST * this.#took, LONGEST_REST));
+    this.#timer ??= setTimeout(() => this.#start(), rest);
   }
 
-  /** The time for a save has come. One that is under way schedules the next when it ends. */
-  #due(): void {
-    this.#stopTimers();
-    this.#start();
-  }
-
-  #stopTimers(): void {
-    clearTimeout(this.#idleTimer);
-    clearTimeout(this.#latestTimer);
-    this.#idleTimer = undefined;
-    this.#latestTimer = undefined;
+  #stopTimer(): void {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
   }
 
   /** Begins a save unless one is under way. A failure is reported, not thrown. */
   #start(): void {
-    if (!this.#saving) this.#run(false).catch(() => undefined);
+    if (this.#saving || this.#held || this.#stopped) return;
+    this.#run(false)?.catch(() => undefined);
   }
 
-  #run(urgent: boolean): Promise<void> {
-    this.#stopTimers();
+  /** `undefined` if it has ended, as with a disk that never waits. */
+  #run(urgent: boolean): Promise<void> | undefined {
+    this.#stopTimer();
     const { cache } = this.#options;
     const disk = this.#options.disk();
     const runs = cache.beginSave(RUN_LIMIT);
+    const begun = performance.now();
     const sync = syncFace(disk);
     if (sync) {
       try {
         for (const run of runs) sync.writeSync(run.start, cache.gather(run));
-        sync.flushSync();
-        this.#succeed(runs);
-        return Promise.resolve();
+        sync.flushSync(BELOW);
+        this.#succeed(runs, begun);
+        return undefined;
       } catch (error) {
         // "Would wait": another request of this thread holds the range. The promise form waits for it.
         if (asDiskError(error, '').kind !== 'would-wait') return Promise.reject(this.#fail(error));
@@ -161,7 +220,7 @@ export class WriteBack {
     this.#saving = this.#write(disk, runs, urgent).then(
       () => {
         this.#saving = undefined;
-        this.#succeed(runs);
+        this.#succeed(runs, begun);
       },
       (error) => {
         this.#saving = undefined;
@@ -187,7 +246,7 @@ export class WriteBack {
     this.#hurry = () => {
       for (let count = 0; count < runs.length; count++) requests.push(writer());
       // A worker serves messages in order, so this flush comes after those writes even if nobody hears the answers.
-      requests.push(disk.flush().catch(failed));
+      requests.push(disk.flush(BELOW).catch(failed));
     };
     for (let count = 0; count < IN_FLIGHT; count++) requests.push(writer());
     if (urgent) this.#hurry();
@@ -195,28 +254,29 @@ export class WriteBack {
     for (const request of requests) await request;
     this.#hurry = undefined;
     if (failure) throw failure.error;
-    await disk.flush();
+    await disk.flush(BELOW);
   }
 
-  #succeed(runs: readonly ByteRange[]): void {
+  #succeed(runs: readonly ByteRange[], begun: number): void {
     const { cache, limit } = this.#options;
     this.#failure = undefined;
+    this.#took = performance.now() - begun;
     cache.endSave(true);
     if (cache.unsavedMemory <= limit) this.#release();
     else this.#start();
-    // Written meanwhile, and its time came before this save had ended.
-    if (cache.unsavedMemory > 0 && !this.#saving && this.#latestTimer === undefined) this.#schedule();
+    // Written meanwhile.
+    if (cache.unsavedMemory > 0) this.#schedule();
     this.#options.onSaved(runs.reduce((sum, { start, end }) => sum + end - start, 0));
   }
 
   #fail(error: unknown): DiskError {
-    const { cache, latest, onError } = this.#options;
-    this.#stopTimers();
+    const { cache, onError } = this.#options;
+    this.#stopTimer();
     cache.endSave(false);
     const failure = asDiskError(error, 'The disk cannot be saved');
     const known = this.#failure?.kind === failure.kind;
     this.#failure = failure;
-    if (cache.unsavedMemory > 0) this.#latestTimer = setTimeout(() => this.#due(), latest);
+    if (cache.unsavedMemory > 0) this.#schedule();
     if (!known) onError(failure);
     return failure;
   }

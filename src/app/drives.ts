@@ -41,7 +41,8 @@ export class Attached {
     this.#temporary = temporary;
     // QEMU's policy. v86 has no way to tell its guest of an error, so what would be reported stops the machine, too.
     this.drive = new Drive({ name: slot, readErrors: 'report', writeErrors: 'enospc', pause: ({ error }) => onProblem(error) });
-    this.device = new V86Drive(this.drive, slot, () => ({ imageId: this.#session?.entry.id ?? '', onSaved }));
+    this.device = new V86Drive(this.drive, slot, () => ({ imageId: this.#session?.entry.id ?? '' }));
+    this.device.on(({ type }) => type === 'saved' && onSaved());
   }
 
   /** What v86 takes at its start; `undefined` if the drive is empty. */

@@ -27,17 +27,14 @@ export interface ExportSurroundings {
   readonly library: RemoteLibrary;
   readonly jobs: JobsList;
   readonly messages: Messages;
-  /** Brings to the image what a machine that runs on it still has in memory. */
-  readonly save: () => Promise<void>;
 }
 
 /** Exports `entry`. Call it straight from a click: a save dialog needs one. */
-export async function exportImage(entry: ImageEntry, outcome: Outcome, { library, jobs, messages, save }: ExportSurroundings): Promise<void> {
+export async function exportImage(entry: ImageEntry, outcome: Outcome, { library, jobs, messages }: ExportSurroundings): Promise<void> {
   const { name = fileName(entry.name, outcome.format), ...options } = outcome;
   try {
     const handle = await pick(name);
     await jobs.run(`Exporting ${name}`, async ({ onProgress, signal }) => {
-      await save();
       const image = await library.export(entry.id, { ...options, onProgress, signal });
       if (handle !== undefined) await image.stream.pipeTo(await handle.createWritable(), { signal });
       else download(await collect(image.stream, signal), name);

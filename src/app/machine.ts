@@ -152,12 +152,11 @@ export class Machine {
     this.changed.emit();
   }
 
-  /** Runs `work` while the guest stands still and everything it wrote is in the image. */
+  /** Runs `work` while the guest stands still. */
   async whilePaused<T>(work: () => Promise<T>): Promise<T> {
     const running = this.#state === 'running';
     if (running) await this.#emulator?.stop();
     try {
-      await this.save();
       return await work();
     } finally {
       if (running && this.#problem === undefined) await this.#emulator?.run();

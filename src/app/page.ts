@@ -111,9 +111,6 @@ export class Page {
     });
     this.#machine.saved.listen(() => this.#soon());
     window.addEventListener('hashchange', () => this.#show());
-    window.addEventListener('beforeunload', (event) => {
-      if (this.#machine.unsavedBytes > 0) event.preventDefault();
-    });
     await Promise.all([this.#files.look(), this.#refresh()]);
   }
 
@@ -218,15 +215,12 @@ export class Page {
 
   async #export(session: ImageSession, wish: ExportWish): Promise<void> {
     const { entry } = session;
-    const save = async (): Promise<void> => {
-      if (session.held) await this.#machine.save();
-    };
     try {
       const increment = wish === 'changes' ? await askIncrement(session) : undefined;
       if (wish === 'changes' && increment === undefined) return;
       // As it is kept it needs no password, unless an image below it must be read for it: then this one is open.
       const secret = wish === entry.format && !session.unlocked ? undefined : await session.password();
-      const around = { library: this.#engine.library, jobs: this.#jobs, messages: this.#messages, save };
+      const around = { library: this.#engine.library, jobs: this.#jobs, messages: this.#messages };
       const how = { format: wish === 'raw' ? 'raw' : 'qcow2', compressed: wish === 'compressed' } as const;
       await exportImage(entry, { ...how, ...increment, ...(secret === undefined ? {} : { secret }) }, around);
     } catch (error) {

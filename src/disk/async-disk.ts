@@ -1,6 +1,7 @@
 /** The part of `Disk` that also exists across a worker: what adapters and pages may rely on. */
 import { BYTES, COUNT, DATE, FLAG, needed, optionsOf, requireBytes, requireNumbers, SIZE, TEXT } from '../base/arguments.ts';
 import { DiskError } from '../base/errors.ts';
+import type { Keepers } from '../base/keepers.ts';
 import type { BitmapInfo, CheckOptions, CheckResult, SnapshotInfo } from '../formats/driver.ts';
 import type { DiskInfo } from './info.ts';
 import type { MapRun } from './node.ts';
@@ -13,11 +14,15 @@ export interface AsyncDisk {
   readonly readOnly: boolean;
   /** True if the `…Sync` verbs of `SyncDisk` exist and work. */
   readonly synchronous: boolean;
+  /** What holds bytes above the disk. Verbs about its contents, other than `read`, bring those to it first, and fail with why that cannot be. */
+  readonly keepers?: Keepers | undefined;
   read(offset: number, lengthOrInto: number | Uint8Array): Promise<Uint8Array>;
   write(offset: number, bytes: Uint8Array): Promise<void>;
   zero(offset: number, length: number, options?: { unmap?: boolean }): Promise<void>;
   discard(offset: number, length: number): Promise<void>;
-  flush(): Promise<void>;
+  flush(options?: FlushOptions): Promise<void>;
+  /** Calls back once if the disk is `lost`, and takes nothing any more. Missing where that is not noticed. Returns a function that stops it. */
+  onLost?(listener: (error: DiskError) => void): () => void;
   resize(size: number): Promise<void>;
   close(): Promise<void>;
   map(offset?: number, length?: number): AsyncIterableIterator<MapRun>;
@@ -28,6 +33,12 @@ export interface AsyncDisk {
   clearVmState(): Promise<void>;
   readonly snapshots: AsyncSnapshots;
   readonly bitmaps: AsyncBitmaps;
+}
+
+/** What `flush` takes. */
+export interface FlushOptions {
+  /** Only what has reached the disk: for what keeps bytes above it, and asks because it saves them. */
+  readonly below?: boolean;
 }
 
 /** `disk.bitmaps`. What they note reaches the file when the disk is closed; until then the file calls them inconsistent. */
@@ -43,7 +54,8 @@ export interface AsyncBitmaps {
 }
 
 /** Bytes to read and write: what an emulator's adapter needs of a disk, or of a drive. */
-export type DiskIo = Pick<AsyncDisk, 'size' | 'readOnly' | 'synchronous' | 'read' | 'write' | 'flush'>;
+export type DiskIo = Pick<AsyncDisk, 'size' | 'readOnly' | 'synchronous' | 'read' | 'write' | 'flush'> &
+  Partial<Pick<AsyncDisk, 'keepers' | 'onLost'>>;
 
 /** `disk.snapshots`, without `open` (which differs by side). */
 export interface AsyncSnapshots {

@@ -12,6 +12,9 @@ import type { BlockNode } from './node.ts';
 const MIN_DEFAULT_GRANULARITY = 4096;
 const MAX_DEFAULT_GRANULARITY = 65536;
 
+/** Something the caller passed, to be looked at. */
+type Given = readonly [name: string, value: unknown, kind: Kind];
+
 /** `disk.bitmaps`. What bitmaps note reaches the file when the disk is closed; see `BitmapDriver`. */
 export class Bitmaps implements AsyncBitmaps {
   readonly #node: BlockNode;
@@ -37,7 +40,10 @@ export class Bitmaps implements AsyncBitmaps {
 
   /** Durable when it resolves. */
   remove(name: string): Promise<void> {
-    return this.#change((bitmaps) => bitmaps.remove(name), ['name', name, TEXT]);
+    return this.#run(
+      this.#node.exclusive(() => this.#driver().remove(name)),
+      ['name', name, TEXT],
+    );
   }
 
   clear(name: string): Promise<void> {
@@ -66,12 +72,19 @@ export class Bitmaps implements AsyncBitmaps {
     );
   }
 
-  async #change(
-    body: (bitmaps: BitmapDriver) => Io<void>,
-    ...given: readonly (readonly [name: string, value: unknown, kind: Kind])[]
-  ): Promise<void> {
+  #change(body: (bitmaps: BitmapDriver) => Io<void>, ...given: readonly Given[]): Promise<void> {
+    return this.#run(this.#afterDrain(body), ...given);
+  }
+
+  async #run(work: Io<void>, ...given: readonly Given[]): Promise<void> {
     for (const [name, value, kind] of given) check('disk.bitmaps', name, value, kind);
-    return runAsync(this.#node.exclusive(() => body(this.#driver())));
+    return runAsync(work);
+  }
+
+  /** What was written above the disk before the call is noted as such. */
+  *#afterDrain(body: (bitmaps: BitmapDriver) => Io<void>): Io<void> {
+    yield* this.#node.keepers.drain();
+    yield* this.#node.exclusive(() => body(this.#driver()));
   }
 
   #driver(): BitmapDriver {

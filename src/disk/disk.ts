@@ -5,10 +5,11 @@
 import { check, FLAG, FUNCTION, oneOf, optionsOf, requireBytes, requireNumbers, SIZE, TEXT } from '../base/arguments.ts';
 import { DiskError } from '../base/errors.ts';
 import { type Io, runAsync, runSync } from '../base/io.ts';
+import type { Keepers } from '../base/keepers.ts';
 import type { BackingReference, CheckOptions, CheckResult, MetadataExtent, ResizeOptions } from '../formats/driver.ts';
 import type { Storage } from '../storage/storage.ts';
 import { type AllocatedRun, allocatedRun } from './allocation.ts';
-import type { AsyncDisk } from './async-disk.ts';
+import type { AsyncDisk, FlushOptions } from './async-disk.ts';
 import { vmStateTarget } from './async-disk.ts';
 import { Bitmaps } from './bitmaps.ts';
 import { type DiskInfo, diskInfo } from './info.ts';
@@ -49,6 +50,11 @@ export class Disk implements AsyncDisk {
   /** Bytes. */
   get size(): number {
     return this.node.size;
+  }
+
+  /** What holds bytes above the disk: verbs about its contents, other than `read`, bring those to it first, and fail with why that cannot be. */
+  get keepers(): Keepers {
+    return this.node.keepers;
   }
 
   /** The format's QEMU name. */
@@ -175,12 +181,12 @@ export class Disk implements AsyncDisk {
   }
 
   /** Resolves when everything written before is durable. */
-  flush(): Promise<void> {
-    return runAsync(this.node.flush());
+  flush(options?: FlushOptions): Promise<void> {
+    return runAsync(this.#flush(options));
   }
 
-  flushSync(): void {
-    runSync(this.node.flush());
+  flushSync(options?: FlushOptions): void {
+    runSync(this.#flush(options));
   }
 
   /**
@@ -195,13 +201,13 @@ export class Disk implements AsyncDisk {
     runSync(this.#resize(size));
   }
 
-  /** Flushes and closes the disk, its backing files and their storages. May be called twice. */
+  /** Flushes and closes the disk, its backing files and their storages. May be called twice. Stays open if what its keepers hold cannot be saved. */
   close(): Promise<void> {
-    return runAsync(this.node.close());
+    return runAsync(this.#close());
   }
 
   closeSync(): void {
-    runSync(this.node.close());
+    runSync(this.#close());
   }
 
   /**
@@ -241,6 +247,7 @@ export class Disk implements AsyncDisk {
   /** Runs of guest bytes in one state, in order, neighbours in the same state merged where the file offsets continue. */
   async *map(offset = 0, length = this.size - offset): AsyncIterableIterator<MapRun> {
     this.#requireInside('disk.map', offset, length);
+    await runAsync(this.keepers.drain());
     const end = offset + length;
     let open: MapRun | undefined;
     for (let at = offset; at < end; ) {
@@ -312,9 +319,24 @@ export class Disk implements AsyncDisk {
     yield* this.node.discard(offset, length);
   }
 
+  *#flush({ below = false }: FlushOptions = {}): Io<void> {
+    if (!below) yield* this.keepers.drain();
+    yield* this.node.flush();
+  }
+
+  *#close(): Io<void> {
+    yield* this.keepers.drain();
+    try {
+      yield* this.node.close();
+    } finally {
+      this.keepers.gone(new DiskError('lost', `${this.node.name} was closed: open it again to save what was written since`));
+    }
+  }
+
   *#resize(size: number, options: GrowthOptions = {}): Io<void> {
     check('disk.resize', 'size', size, SIZE);
     check('disk.resize', 'options', options, GROWTH);
+    yield* this.keepers.drain();
     yield* this.node.truncate(size, options);
   }
 
@@ -322,6 +344,7 @@ export class Disk implements AsyncDisk {
     check('disk.check', 'options', options, CHECK);
     const { driver } = this.node;
     if (!driver.check) throw new DiskError('unsupported', `${driver.format}: this image format does not support checks`, { format: driver.format });
+    yield* this.keepers.drain();
     const look = driver.check.bind(driver, options);
     return options.repair ? yield* this.node.exclusive(look) : yield* this.node.unchanging(look);
   }

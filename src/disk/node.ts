@@ -9,6 +9,7 @@
 import { isZero, roundDown, roundUp } from '../base/bytes.ts';
 import { DiskError } from '../base/errors.ts';
 import type { Io } from '../base/io.ts';
+import { Keepers } from '../base/keepers.ts';
 import { RangeLock } from '../base/locks.ts';
 import type { Permissions } from '../base/permissions.ts';
 import { SECTOR } from '../base/units.ts';
@@ -37,6 +38,7 @@ export class BlockNode implements Storage {
   readonly cache: CacheFlags;
   /** The job that works on this image, if one does. */
   readonly jobs = new NodeJobs();
+  readonly keepers = new Keepers();
   /** What QEMU would call the image, and its file; undefined: as the storage is called. */
   fileName: string | undefined;
   heldIn: string | undefined;

@@ -47,7 +47,13 @@ export class Snapshots<D = unknown> {
   /** Freezes the disk as it is now. Names may repeat, as in QEMU; the id is unique. Durable when it resolves. */
   async create(options: SnapshotOptions): Promise<SnapshotInfo> {
     check('snapshots.create', 'options', options, SNAPSHOT);
-    return runAsync(this.#node.exclusive(() => this.#create(options)));
+    return runAsync(this.#drained(() => this.#node.exclusive(() => this.#create(options))));
+  }
+
+  /** Runs `body` when all that was written above the disk is in it. */
+  *#drained<T>(body: () => Io<T>): Io<T> {
+    yield* this.#node.keepers.drain();
+    return yield* body();
   }
 
   /**
@@ -59,9 +65,9 @@ export class Snapshots<D = unknown> {
     return runAsync(this.#readVmState(idOrName, range));
   }
 
-  /** Makes the disk what it was; everything since is lost unless another snapshot has it. The size may change. */
+  /** Makes the disk what it was; everything since is lost unless another snapshot has it, saved or not. The size may change. */
   apply(idOrName: string): Promise<void> {
-    return runAsync(this.#node.exclusive(() => this.#driver().apply(this.#find(idOrName).id)));
+    return runAsync(this.#node.keepers.replacing(() => this.#node.exclusive(() => this.#driver().apply(this.#find(idOrName).id))));
   }
 
   /** Durable when it resolves. */
@@ -70,6 +76,7 @@ export class Snapshots<D = unknown> {
     return runAsync(this.#node.exclusive(() => this.#driver().rename(this.#find(idOrName).id, name)));
   }
 
+  /** What is kept above the disk stays there: no snapshot has it, and deleting must work where there is no room to save it. */
   delete(idOrName: string): Promise<void> {
     return runAsync(this.#node.exclusive(() => this.#delete(this.#find(idOrName))));
   }
@@ -87,7 +94,7 @@ export class Snapshots<D = unknown> {
     const { id } = this.#find(idOrName);
     this.#hold(id);
     try {
-      const runs = await runAsync(this.#changes(id));
+      const runs = await runAsync(this.#drained(() => this.#changes(id)));
       let run = await runAsync(runs.next(0));
       while (run) {
         yield run;
@@ -103,7 +110,7 @@ export class Snapshots<D = unknown> {
     const { id } = this.#find(idOrName);
     this.#hold(id);
     try {
-      return yield* work(yield* this.#changes(id));
+      return yield* work(yield* this.#drained(() => this.#changes(id)));
     } finally {
       this.#letGo(id);
     }

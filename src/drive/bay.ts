@@ -6,9 +6,9 @@
  * requests end, the medium is closed. A medium that comes in is complete before the device hears of it, then the listeners.
  */
 import { check, either, FLAG, FUNCTION, type Kind, objectWith, optionsOf } from '../base/arguments.ts';
-import { callBack } from '../base/callbacks.ts';
 import { DiskError } from '../base/errors.ts';
 import { runAsync } from '../base/io.ts';
+import { Listeners } from '../base/listeners.ts';
 import { SECTOR } from '../base/units.ts';
 import { SECRET } from '../disk/kinds.ts';
 import type { Secret, SecretCallback } from '../disk/secrets.ts';
@@ -50,7 +50,7 @@ export interface InsertedMedium {
 /** Where a medium is; see the top of this file. */
 export abstract class DriveBay {
   readonly #forceReadOnly: boolean;
-  readonly #listeners = new Set<(event: DriveEvent) => void>();
+  readonly #listeners = new Listeners<DriveEvent>();
   #name: string;
   #inserted: InsertedMedium | undefined;
   #insertions = 0;
@@ -309,12 +309,16 @@ export abstract class DriveBay {
   /** Calls back after each event. Returns a function that stops it. */
   on(listener: (event: DriveEvent) => void): () => void {
     check('drive.on', 'listener', listener, FUNCTION);
-    this.#listeners.add(listener);
-    return () => this.#listeners.delete(listener);
+    return this.#listeners.on(listener);
   }
 
   protected emit(event: DriveEvent): void {
-    for (const listener of [...this.#listeners]) callBack(listener, event);
+    this.#listeners.emit(event);
+  }
+
+  /** @internal Whether nobody listens. */
+  protected get unheard(): boolean {
+    return this.#listeners.none;
   }
 
   /** @internal What is in the drive. */

@@ -29,6 +29,7 @@ import {
 } from '../base/arguments.ts';
 import { assert, DiskError } from '../base/errors.ts';
 import { type Io, runAsync, runSync, together } from '../base/io.ts';
+import { unheard } from '../base/listeners.ts';
 import { SECTOR } from '../base/units.ts';
 import { type AllocatedRun, allocatedRun } from '../disk/allocation.ts';
 import { ThrottleGroup, type ThrottleLimits } from '../layers/throttle-group.ts';
@@ -60,7 +61,10 @@ export interface DriveOptions {
   readonly configuration?: Partial<BlockConfiguration>;
   /** The user's word on the geometry. */
   readonly geometry?: GeometryHints;
-  /** Stops the emulator: a request failed, and is repeated by `resume`. Called for each such request; must not throw. */
+  /**
+   * Stops the emulator: a request failed, and is repeated by `resume`. Called for each such request; must not throw. Where there is neither this nor a
+   * listener the console hears of it.
+   */
   readonly pause?: (event: DriveErrorEvent) => void;
   /** See `Drive.throttle`. */
   readonly throttle?: ThrottleLimits | ThrottleGroup;
@@ -192,7 +196,11 @@ export class Drive extends DriveBay {
   #onError(handled: HandledError): void {
     const event: DriveErrorEvent = { type: 'error', device: this.name, ...handled };
     this.emit(event);
-    if (handled.action === 'stop') this.#pause?.(event);
+    if (handled.action !== 'stop') return;
+    this.#pause?.(event);
+    // Once: the requests that fail after it have the same end.
+    if (!this.#pause && this.unheard && this.keptRequests === 0)
+      unheard(`${this.called}: a ${handled.operation} failed and waits for resume(): ${handled.error.message}`);
   }
 
   /** Reads bytes into a new array or into yours; resolves to the array. A read whose error is ignored leaves zeros. */
@@ -287,7 +295,7 @@ export class Drive extends DriveBay {
     return this.#requireMedium().medium.hasZeroInit ?? false;
   }
 
-  /** Makes durable what was written before. Nothing to do without a medium. */
+  /** Makes durable what was written before, by the guest too. Nothing to do without a medium. */
   flush(options: RequestOptions = NO_OPTIONS): Promise<void> {
     return runAsync(this.#flush(options));
   }
@@ -371,7 +379,13 @@ export class Drive extends DriveBay {
   *#flush(options: RequestOptions): Io<void> {
     check('drive.flush', 'options', options, REQUEST);
     if (!this.inserted) return;
+    if (!options.unmanaged) yield* this.#drain();
     yield* this.#requests.submit(this.#present(), { accounted: 'flush', operation: 'write', bytes: 0, ...options, run: (io) => io.flush() });
+  }
+
+  /** Brings to the medium what is kept above it; requests of the drive hold nothing back, for whoever made them has not been told that they are done. */
+  *#drain(): Io<void> {
+    yield* this.medium?.keepers?.drain() ?? noWait();
   }
 
   /** The medium as it is now, for as long as it is in the drive. */
@@ -412,6 +426,7 @@ export class Drive extends DriveBay {
     const { io } = this.#requireMedium();
     this.#requireWritable();
     if (this.#inUse) throw new DiskError('in-use', `${this.called} is in use by a job and keeps its size until that ends`);
+    await runAsync(this.#drain());
     await runAsync(io.resize(size));
     this.noteSize();
   }

@@ -12,7 +12,7 @@ import { RequestAligner } from '../layers/align.ts';
 /** A disk that a drive takes. The hooks are for media with a life of their own; image files have none of them. */
 export interface Medium
   extends Pick<AsyncDisk, 'size' | 'format' | 'readOnly' | 'synchronous' | 'info' | 'close' | MediumVerb>,
-    Partial<Pick<AsyncDisk, 'map' | 'snapshots' | 'bitmaps' | 'writeVmState' | 'clearVmState'>> {
+    Partial<Pick<AsyncDisk, 'keepers' | 'onLost' | 'map' | 'snapshots' | 'bitmaps' | 'writeVmState' | 'clearVmState'>> {
   /** Bytes: the only requests it takes begin and end at multiples. Missing for image files, which take any. */
   readonly requestAlignment?: number;
   /** See `Disk.hasZeroInit`; missing: no. */
@@ -42,6 +42,7 @@ export interface MediumIo {
   write(offset: number, bytes: Uint8Array): Io<void>;
   zero(offset: number, length: number, options: { unmap: boolean }): Io<void>;
   discard(offset: number, length: number): Io<void>;
+  /** What has reached the medium: its keepers are the drive's to drain. */
   flush(): Io<void>;
   resize(size: number): Io<void>;
 }
@@ -112,7 +113,7 @@ class AskedMedium implements MediumIo {
   }
 
   *flush(): Io<void> {
-    yield* wait(this.#medium.flush());
+    yield* wait(this.#medium.flush({ below: true }));
   }
 
   *resize(size: number): Io<void> {

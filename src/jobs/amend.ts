@@ -31,6 +31,7 @@ export async function amend(disk: Disk, given: AmendOptions): Promise<void> {
   throwIfAborted(signal);
   if (disk.readOnly) throw new DiskError('read-only', `${disk.node.name} is open read-only`);
   const ask = askSecret(secret);
+  await runAsync(disk.keepers.drain());
   await runAsync(
     disk.node.amend({
       options,

@@ -67,6 +67,7 @@ export function* commitNodes(top: BlockNode, options: CommitSteps): Io<void> {
   const { depth = 1 } = options;
   const base = nodeBelow(top, depth);
   if (base.readOnly) throw new DiskError('read-only', `${base.name} is open read-only: open the disk with writableBacking: ${depth}`);
+  yield* top.keepers.drain();
   const work = new Commit(top, base, options);
   yield* top.jobs.occupy(top.name, JOB, () => work.run());
 }

@@ -57,6 +57,7 @@ export async function compare(a: Disk, b: Disk, options: CompareOptions = {}): P
 /** `compare` inside coroutines. */
 export function* compareNodes(first: BlockNode, second: BlockNode, options: CompareOptions): Io<CompareResult> {
   const { strict = false } = options;
+  for (const { keepers } of [first, second]) yield* keepers.drain();
   const sizesDiffer = first.size !== second.size;
   if (strict && sizesDiffer) return { identical: false, reason: 'size', sizesDiffer };
   const size = Math.max(first.size, second.size);

@@ -92,6 +92,7 @@ export async function countData(source: Disk, options: ConvertOptions = {}): Pro
 
 function* countNode(node: BlockNode, options: ConvertOptions): Io<number> {
   const { sparse = 4096, topOnly = false } = options;
+  yield* node.keepers.drain();
   const source = openSource(node, 'source', { ...options, reading: findsZeros(options) });
   const pace = new Pace(options, node.size);
   let bytes = 0;
@@ -118,6 +119,7 @@ export function* convertNodes(source: BlockNode, target: BlockNode, options: Con
     throw new DiskError('refused', `The target offset ${targetOffset} is not a multiple of 512`, { field: 'targetOffset' });
   if (targetOffset + size > target.size)
     throw new DiskError('refused', `The source (${size} bytes) does not fit: the target ${target.name} has room for ${target.size - targetOffset}`);
+  yield* source.keepers.drain();
   const compressor = compressed && target.driver.compression ? options.compressor?.(target.driver.compression) : undefined;
   const rules = { shift: targetOffset, sparse, topOnly, targetIsZero, asIs, compressor };
   const reader = openSource(source, 'source', { ...options, reading: findsZeros(options) });

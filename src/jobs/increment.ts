@@ -82,6 +82,7 @@ export function* increment(source: Disk, storage: Storage, options: IncrementOpt
   let target: BlockNode | undefined;
   try {
     if (storage.size !== 0) throw new DiskError('refused', `${storage.name} is not empty: an increment there would destroy ${storage.size} bytes`);
+    yield* source.keepers.drain();
     target = yield* newOverlay(source, storage, options);
     const copy = new IncrementCopy(source.node, target, options);
     const changed = yield* changesOf(source, options.since, (runs) => copy.run(runs));

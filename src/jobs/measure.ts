@@ -51,6 +51,7 @@ export function* measureNode(source: BlockNode | number, all: MeasureOptions): I
   const descriptor = findFormat(allFormats, format);
   if (!descriptor.measure)
     throw new DiskError('unsupported', `${descriptor.name}: the size of images of this format cannot be told beforehand`, { format });
+  if (typeof source !== 'number') yield* source.keepers.drain();
   const size = typeof source === 'number' ? source : source.size;
   const kept = typeof source === 'number' ? undefined : source.driver.bitmaps;
   const bitmaps = kept?.storable ? { bitmaps: kept.list() } : {};

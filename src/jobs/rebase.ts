@@ -70,6 +70,7 @@ export async function changeBackingFile(disk: Disk, to: BackingReference | undef
 /** `rebase` inside coroutines. */
 export function* rebaseNode(top: BlockNode, options: RebaseOptions): Io<void> {
   const { to, unsafe = false } = options;
+  yield* top.keepers.drain();
   if (unsafe) {
     yield* top.setBacking(to, top.backing);
     yield* top.close();

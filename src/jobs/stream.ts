@@ -58,6 +58,7 @@ export async function stream(disk: Disk, options: StreamOptions = {}): Promise<v
 
 /** `stream` inside coroutines. */
 export function* streamNode(top: BlockNode, options: StreamSteps): Io<void> {
+  yield* top.keepers.drain();
   const work = new Stream(top, options);
   yield* top.jobs.occupy(top.name, JOB, () => work.run());
 }

@@ -16,6 +16,7 @@ import { check, objectWith, optionsOf, SIZE } from '../base/arguments.ts';
 import { roundDown, roundUp } from '../base/bytes.ts';
 import { DiskError } from '../base/errors.ts';
 import { finished, type Io, together } from '../base/io.ts';
+import type { Keeper } from '../base/keepers.ts';
 import { Mutex } from '../base/locks.ts';
 import type { ByteRange } from '../base/ranges.ts';
 import { KiB, MiB } from '../base/units.ts';
@@ -55,6 +56,7 @@ export class CacheStorage extends FilterStorage {
   readonly #growth: number;
   readonly #below = new Mutex();
   readonly #readers = new ReadAhead();
+  readonly #leaveKeepers: (() => void) | undefined;
   #scratch = new Uint8Array(LARGE);
   /** The size as everybody above sees it; the file below may be longer. */
   #size: number;
@@ -70,6 +72,28 @@ export class CacheStorage extends FilterStorage {
     this.#growth = growth;
     this.#mergeGap = mergeGap;
     this.#size = next.size;
+    this.#leaveKeepers = next.keepers?.attach(this.#keeper);
+  }
+
+  /** For a disk below. */
+  readonly #keeper: Keeper = {
+    drain: () => this.#below.run(() => this.#save()),
+    hold: () => this.#hold(),
+    gone: () => undefined,
+  };
+
+  /** What needs the storage below waits meanwhile; of what is new below nothing is known here. */
+  *#hold(): Io<(changed: boolean) => Io<void>> {
+    yield* this.#below.acquire();
+    return (changed) => this.#letGo(changed);
+  }
+
+  *#letGo(changed: boolean): Io<void> {
+    if (changed) {
+      this.#lines.clear();
+      this.#size = this.next.size;
+    }
+    this.#below.release();
   }
 
   override get size(): number {
@@ -129,12 +153,14 @@ export class CacheStorage extends FilterStorage {
     yield* this.#below.run(() => this.#save());
     if (this.next.size > this.#size && !this.readOnly) yield* super.truncate(this.#size);
     this.#lines.clear();
+    this.#leaveKeepers?.();
     yield* super.close();
   }
 
   /** Forgets what is unsaved, and lets the storage below do the same. To be closed afterwards. */
   abandon(): void {
     this.#lines.clear();
+    this.#leaveKeepers?.();
     this.next.abandon?.();
   }
 

@@ -1,5 +1,6 @@
 /** A layer that changes nothing: every verb goes to the storage below. Layers extend it and say only what they do differently. */
 import type { Io } from '../base/io.ts';
+import type { Keepers } from '../base/keepers.ts';
 import type { Permissions } from '../base/permissions.ts';
 import type { MemoryBudget, Storage, StorageExtent } from '../storage/storage.ts';
 
@@ -38,6 +39,10 @@ export class FilterStorage implements Storage {
 
   get memory(): MemoryBudget | undefined {
     return this.next.memory;
+  }
+
+  get keepers(): Keepers | undefined {
+    return this.next.keepers;
   }
 
   /** A layer asks below for what it is asked for; one that does not says so. */

@@ -130,6 +130,7 @@ async function frozen(source: ExportSource, cleanup: Cleanup, scratch: () => Pro
     return storage;
   }
   const { node } = source.open;
+  await runAsync(node.keepers.drain());
   return temporary(cleanup, scratch, (target) =>
     runAsync(
       node.exclusive(function* () {
@@ -206,6 +207,7 @@ async function incremental(
     return temporary(cleanup, scratch, (target) => runAsync(overlay(disk, target)));
   }
   const { node } = source.open;
+  await runAsync(node.keepers.drain());
   return temporary(cleanup, scratch, (target) =>
     runAsync(
       node.exclusive(function* () {

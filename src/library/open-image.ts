@@ -108,6 +108,7 @@ export class OpenImage {
 
   /** As if the tab had ended: the image is what a cut may leave, and never damaged. */
   async #abandon(): Promise<void> {
+    this.disk.keepers.gone(new DiskError('lost', `${this.disk.node.name} was closed, and what no flush had covered given up`));
     this.#storage.abandon?.();
     await runAsync(this.#storage.close());
   }

@@ -1,6 +1,6 @@
 /**
  * Images in IndexedDB as they lie there: blocks of 32 KiB under [image, index] in one store for all images, zero blocks absent, and a header
- * under [image]. What can be done to an image without opening it is here too.
+ * under [image]; under [image, 'ousted', token] a mark for a writer that did not close it. What can be done to an image without opening it is here too.
  *
  * Why 32 KiB: in Chromium, on a busy machine with two cores, medians of five rounds in turn (values of 64 KiB and more become a file each there):
  *
@@ -70,7 +70,7 @@ export const blockStore = (database = 'tabdisk'): KeyStore => keyStore(database,
 /** Keys of blocks [first, last] of an image. */
 export const blockRange = (name: string, first: number, last: number): IDBKeyRange => IDBKeyRange.bound([name, first], [name, last]);
 /** Keys of an image's blocks from `first` on. */
-export const allBlocks = (name: string, first = 0): IDBKeyRange => IDBKeyRange.bound([name, first], [name, []]);
+export const allBlocks = (name: string, first = 0): IDBKeyRange => IDBKeyRange.bound([name, first], [name, Number.POSITIVE_INFINITY]);
 /** Keys of all that belongs to an image. */
 export const wholeImage = (name: string): IDBKeyRange => IDBKeyRange.bound([name], [name, []]);
 
@@ -90,6 +90,18 @@ async function withBlocks<T>(
   }
 }
 
+const oustedMark = (name: string, writer: string): IDBValidKey => [name, 'ousted', writer];
+
+/**
+ * Makes a transaction fail if another writer has taken the image from this one and left a mark: without waiting for an answer, since what cannot be
+ * added because it is there ends the transaction by itself, also after it was told to commit.
+ */
+export function requireNotOusted(blocks: IDBObjectStore, name: string, writer: string): void {
+  const mark = oustedMark(name, writer);
+  blocks.add(true, mark);
+  blocks.delete(mark);
+}
+
 /** The header, or why the image cannot be used. */
 export function requireHeader(name: string, header: Header | undefined): Header {
   if (!header) throw new DiskError('not-found', `${name}: there is no such image in IndexedDB`);
@@ -100,7 +112,10 @@ export function requireHeader(name: string, header: Header | undefined): Header 
   return header;
 }
 
-/** Finds or makes the header and puts `writer`, the token of who opens the image for writing, into it. */
+/**
+ * Finds or makes the header and puts `writer`, the token of who opens the image for writing, into it. One that has not closed the image may still live:
+ * a mark keeps it from writing in the last turn of its page, where it cannot look at the header.
+ */
 export async function takeOver(
   blocks: IDBObjectStore,
   name: string,
@@ -115,6 +130,7 @@ export async function takeOver(
   const kept = fresh ? { version: VERSION, blockSize: BLOCK, size: 0 } : requireHeader(name, found);
   const header: Header = { ...kept, generation, writer, open: true };
   if (fresh) blocks.delete(wholeImage(name));
+  if (found?.open) blocks.put(true, oustedMark(name, found.writer));
   blocks.put(header, [name]);
   return header;
 }

@@ -8,6 +8,7 @@
  * - a transaction that failed (no space, connection lost) leaves the changes in memory: the same flush can succeed later;
  * - opening for writing puts a token into the header, and every transaction looks for it: a writer that slept while somebody else
  *   took the image over can neither write nor read any more (kind `io`, for good);
+ * - in the last turn of a page everything goes into one transaction that waits for nothing (`#commitLast`);
  * - a read-only opening sees one state: once a writer has committed another, its reads throw `in-use`.
  */
 
@@ -17,11 +18,12 @@ import { isZero, roundUp } from '../base/bytes.ts';
 import { DiskError } from '../base/errors.ts';
 import { type Io, wait } from '../base/io.ts';
 import { Mutex } from '../base/locks.ts';
+import { onPageEnd } from '../base/page-end.ts';
 import { MiB } from '../base/units.ts';
 import { type Block, BlockChanges, ZERO } from './block-changes.ts';
 import { BlockReader } from './block-reader.ts';
 import { browserError, changed } from './browser-errors.ts';
-import { allBlocks, BLOCK, blockRange, blockStore, type Header, requireHeader, takeOver } from './indexed-db-blocks.ts';
+import { allBlocks, BLOCK, blockRange, blockStore, type Header, requireHeader, requireNotOusted, takeOver } from './indexed-db-blocks.ts';
 import { renewLog } from './indexed-db-renewal.ts';
 import type { KeyStore } from './key-store.ts';
 import { requireWritable, STORAGE_OPTIONS, type Storage, type StorageExtent, type StorageOptions } from './storage.ts';
@@ -104,6 +106,9 @@ export class IndexedDbStorage implements Storage {
   readonly #commits = new Mutex();
   #failed: DiskError | undefined;
   #open = true;
+  /** This is the last turn of the page. */
+  #leaving = false;
+  readonly #stopListening: () => void;
 
   /** @internal Use `indexedDbStorage`. */
   constructor(name: string, store: KeyStore, header: Header, readOnly: boolean) {
@@ -113,6 +118,7 @@ export class IndexedDbStorage implements Storage {
     this.#store = store;
     this.#header = header;
     this.#size = header.size;
+    this.#stopListening = readOnly ? () => undefined : onPageEnd((ends) => this.#pageEnds(ends));
   }
 
   get size(): number {
@@ -198,6 +204,7 @@ export class IndexedDbStorage implements Storage {
     this.#open = false;
     this.#changes = new BlockChanges();
     this.#reader.clear();
+    this.#stopListening();
     this.#store.close();
   }
 
@@ -349,6 +356,7 @@ export class IndexedDbStorage implements Storage {
 
   /** Writes all changes in one transaction, after any commit that is under way. */
   *#commit(): Io<void> {
+    if (this.#leaving) return yield* wait(this.#commitLast());
     yield* this.#commits.run(() => this.#commitChanges());
   }
 
@@ -359,7 +367,9 @@ export class IndexedDbStorage implements Storage {
     this.#committing = committing;
     this.#changes = new BlockChanges();
     try {
-      this.#header = yield* wait(this.#use('readwrite', (blocks) => this.#put(blocks, committing, size)));
+      this.#header = yield* wait(
+        this.#use('readwrite', (blocks) => this.#put(blocks, committing, { ...this.#header, size, generation: this.#header.generation + 1 })),
+      );
     } catch (error) {
       this.#changes.addOlder(committing);
       this.#committing = undefined;
@@ -369,8 +379,35 @@ export class IndexedDbStorage implements Storage {
     for (const [index, block] of committing.blocks) if (this.#changes.get(index) === undefined) this.#reader.keep(index, block);
   }
 
-  /** Puts changes and a new header. Runs inside the transaction that has checked our token. */
-  async #put(blocks: IDBObjectStore, changes: BlockChanges, size: number): Promise<Header> {
+  #pageEnds(ends: boolean): void {
+    this.#leaving = ends;
+    if (ends && !this.#failed) this.#commitLast().catch(() => undefined);
+  }
+
+  /**
+   * Commits in the last turn of a page. No answer arrives then, and the browser ends a transaction that waits for one; one that has all its requests,
+   * and was told to commit, it carries out. So all that is not known to be committed goes into one such transaction, whatever is under way: it is all or
+   * nothing, as every commit. Its first request fails, and it with that, if another writer has taken the image from this one. What it
+   * carries stays in memory, and is committed once more if the page comes back. The image counts as closed: whoever opens it next has nothing to mend.
+   */
+  async #commitLast(): Promise<void> {
+    const all = new BlockChanges();
+    for (const changes of [this.#changes, this.#committing]) if (changes) all.addOlder(changes);
+    // Another generation than that of a commit under way.
+    const header = { ...this.#header, size: this.#size, generation: this.#header.generation + 2, open: false };
+    try {
+      await this.#store.use('readwrite', (blocks) => {
+        requireNotOusted(blocks, this.name, header.writer);
+        return this.#put(blocks, all, header);
+      });
+    } catch (error) {
+      throw browserError(this.name, error);
+    }
+    this.#header = { ...header, open: true };
+  }
+
+  /** Puts changes and a header, and commits. */
+  async #put(blocks: IDBObjectStore, changes: BlockChanges, header: Header): Promise<Header> {
     for (const { from, to } of changes.holes)
       blocks.delete(to === Number.POSITIVE_INFINITY ? allBlocks(this.name, from) : blockRange(this.name, from, to - 1));
     for (const [index, block] of changes.blocks) {
@@ -378,7 +415,6 @@ export class IndexedDbStorage implements Storage {
       // A whole array of its own: a view would store all of its buffer.
       else blocks.put(block, [this.name, index]);
     }
-    const header = { ...this.#header, size, generation: this.#header.generation + 1 };
     blocks.put(header, [this.name]);
     blocks.transaction.commit?.();
     return header;

@@ -23,6 +23,7 @@ import { BYTES, FLAG, type Kind, type Members, objectWith } from '../base/argume
 import type { DebugHook } from '../base/debug-events.ts';
 import { DiskError } from '../base/errors.ts';
 import type { Io } from '../base/io.ts';
+import type { Keepers } from '../base/keepers.ts';
 import type { Permissions } from '../base/permissions.ts';
 
 /** A run of bytes in one state, as `Storage.map` reports it. */
@@ -71,6 +72,8 @@ export interface Storage {
   spendReserve?(allowed: boolean): void;
   /** What copies of these bytes that are kept above are to be charged to, until `close`. Missing where nobody counts. */
   readonly memory?: MemoryBudget | undefined;
+  /** Where a layer that holds back what is written here makes itself known, if somebody wants to know. */
+  readonly keepers?: Keepers | undefined;
   /** To be told of what the image that lies here is about to do; undefined unless somebody debugs it. Layers do not pass it on. */
   readonly debugEvent?: DebugHook | undefined;
   /**

@@ -69,10 +69,12 @@ class WorkerEngine implements Engine {
   readonly library: RemoteLibrary;
   readonly #connection: Connection;
   readonly #hide: () => void;
+  /** Those that are open, or were lately. */
+  readonly #disks = new Set<WorkerDisk>();
 
   constructor(connection: Connection) {
     this.#connection = connection;
-    this.library = new WorkerLibrary(connection);
+    this.library = new WorkerLibrary(connection, (imageId) => this.#drain(imageId));
     this.#hide = () => connection.hide();
     globalThis.addEventListener?.('pagehide', this.#hide);
   }
@@ -80,10 +82,19 @@ class WorkerEngine implements Engine {
   async open(imageId: string, options: OpenImageOptions = {}): Promise<RemoteDisk> {
     check('engine.open', 'options', options, SOME_OPTIONS);
     const { disk, ...state } = await this.#connection.call('open', { image: imageId, readOnly: false, ...options });
-    return new WorkerDisk(this.#connection, imageId, disk, state);
+    const opened = new WorkerDisk(this.#connection, imageId, disk, state);
+    this.#disks.add(opened);
+    return opened;
+  }
+
+  /** Brings to the engine what adapters on this page keep above its disks: all, or those of an image. */
+  async #drain(imageId?: string): Promise<void> {
+    for (const disk of this.#disks) if (disk.closed) this.#disks.delete(disk);
+    for (const disk of this.#disks) if (imageId === undefined || disk.imageId === imageId) await disk.drain();
   }
 
   async flush(): Promise<void> {
+    await this.#drain();
     await this.#connection.call('flush', {});
   }
 
@@ -98,7 +109,9 @@ class WorkerEngine implements Engine {
   }
 
   async close(): Promise<void> {
+    await this.#drain();
     await this.#connection.call('close', {});
+    for (const disk of this.#disks) disk.ended();
     globalThis.removeEventListener?.('pagehide', this.#hide);
     this.#connection.terminate();
   }
@@ -106,9 +119,11 @@ class WorkerEngine implements Engine {
 
 class WorkerLibrary implements RemoteLibrary {
   readonly #connection: Connection;
+  readonly #drain: (imageId: string) => Promise<void>;
 
-  constructor(connection: Connection) {
+  constructor(connection: Connection, drain: (imageId: string) => Promise<void>) {
     this.#connection = connection;
+    this.#drain = drain;
   }
 
   list(): Promise<ImageEntry[]> {
@@ -122,6 +137,7 @@ class WorkerLibrary implements RemoteLibrary {
 
   async overlay(imageId: string, options: OverlayOptions): Promise<ImageEntry> {
     check('library.overlay', 'options', options, SOME_OPTIONS);
+    await this.#drain(imageId);
     return this.#connection.call('overlay', { image: imageId, ...options });
   }
 
@@ -135,6 +151,7 @@ class WorkerLibrary implements RemoteLibrary {
     check('library.export', 'options', options, SOME_OPTIONS);
     const { signal, onProgress, control, ...what } = options;
     check('library.export', 'onProgress', onProgress, maybe(FUNCTION));
+    await this.#drain(imageId);
     let converted = false;
     const begun = await this.#connection.call(
       'export',

@@ -23,6 +23,7 @@ type Counts = { -readonly [K in keyof MapBucket]: number };
 export async function mapSummary(disk: Disk, buckets: number, { since, ...job }: JobOptions & { since?: string } = {}): Promise<MapSummary> {
   if (buckets < 1 || buckets > MOST_BUCKETS)
     throw new DiskError('refused', `A map has 1 to ${MOST_BUCKETS} buckets, not ${buckets}`, { field: 'buckets' });
+  await runAsync(disk.keepers.drain());
   const { size } = disk;
   const bucketSize = Math.max(SECTOR, roundUp(divideUp(size, buckets), SECTOR));
   const counts = Array.from({ length: divideUp(size, bucketSize) }, (): Counts => ({ data: 0, zero: 0, unallocated: 0, backing: 0, compressed: 0 }));

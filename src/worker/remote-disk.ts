@@ -6,7 +6,9 @@
 import { check, FLAG, FUNCTION, oneOf, optionsOf, requireBytes, requireNumbers, TEXT } from '../base/arguments.ts';
 import { callBack } from '../base/callbacks.ts';
 import { DiskError } from '../base/errors.ts';
-import { BITMAP, requireReadable, SNAPSHOT, VM_STATE_RANGE, vmStateTarget } from '../disk/async-disk.ts';
+import { type Io, runAsync, wait } from '../base/io.ts';
+import { Keepers } from '../base/keepers.ts';
+import { BITMAP, type FlushOptions, requireReadable, SNAPSHOT, VM_STATE_RANGE, vmStateTarget } from '../disk/async-disk.ts';
 import type { DiskInfo } from '../disk/info.ts';
 import type { MapRun } from '../disk/node.ts';
 import type { SnapshotOptions } from '../disk/snapshots.ts';
@@ -32,6 +34,8 @@ export class WorkerDisk implements RemoteDisk {
   readonly synchronous = false;
   readonly snapshots: RemoteDisk['snapshots'];
   readonly bitmaps: RemoteDisk['bitmaps'];
+  /** On this side of the worker; verbs that look at the disk's contents drain them before they ask. */
+  readonly keepers = new Keepers();
   readonly #connection: Connection;
   readonly #disk: number;
   #state: DiskState;
@@ -53,20 +57,20 @@ export class WorkerDisk implements RemoteDisk {
       rename: async (snapshot, name) => {
         await this.#call('snapshots.rename', { snapshot, name });
       },
-      apply: async (snapshot) => {
-        this.#state = await this.#call('snapshots.apply', { snapshot });
-      },
+      apply: (snapshot) => runAsync(this.keepers.replacing(() => this.#apply(snapshot))),
       delete: async (snapshot) => {
         await this.#call('snapshots.delete', { snapshot });
       },
     };
     const change = (change: BitmapChange) => async (name: string) => {
+      if (change !== 'remove') await this.drain();
       await this.#call('bitmaps.change', { name, change });
     };
     this.bitmaps = {
       list: (): Promise<BitmapInfo[]> => this.#call('bitmaps.list', {}),
       add: async (options) => {
         check('bitmaps.add', 'options', options, BITMAP);
+        await this.drain();
         await this.#call('bitmaps.add', options);
       },
       remove: change('remove'),
@@ -74,6 +78,7 @@ export class WorkerDisk implements RemoteDisk {
       enable: change('enable'),
       disable: change('disable'),
       merge: async (name, source) => {
+        await this.drain();
         await this.#call('bitmaps.merge', { name, source });
       },
     };
@@ -125,7 +130,13 @@ export class WorkerDisk implements RemoteDisk {
     await this.#call('disk.discard', { offset, length });
   }
 
-  async flush(): Promise<void> {
+  /** Brings here what is kept above. */
+  drain(): Promise<void> {
+    return runAsync(this.keepers.drain());
+  }
+
+  async flush({ below = false }: FlushOptions = {}): Promise<void> {
+    if (!below) await this.drain();
     await this.#call('disk.flush', {});
   }
 
@@ -148,9 +159,14 @@ export class WorkerDisk implements RemoteDisk {
     await this.#call('vmState.clear', {});
   }
 
+  *#apply(snapshot: string): Io<void> {
+    this.#state = yield* wait(this.#call('snapshots.apply', { snapshot }));
+  }
+
   async #createSnapshot(options: SnapshotOptions): Promise<SnapshotInfo> {
     check('snapshots.create', 'options', options, SNAPSHOT);
     const { name, date = new Date(), vmState, ...moment } = options;
+    await this.drain();
     if (!vmState) return this.#call('snapshots.create', { name, date, ...moment });
     await this.clearVmState();
     try {
@@ -178,6 +194,7 @@ export class WorkerDisk implements RemoteDisk {
   }
 
   async resize(size: number): Promise<void> {
+    await this.drain();
     this.#state = await this.#call('disk.resize', { size });
   }
 
@@ -185,12 +202,24 @@ export class WorkerDisk implements RemoteDisk {
     check('disk.close', 'options', options, CLOSE);
     const { discard = false } = options;
     if (this.#closed) return;
+    if (!discard) await this.drain();
     await this.#call('disk.close', { discard });
+    this.ended();
+  }
+
+  /** The engine has closed it. */
+  ended(): void {
     this.#closed = true;
+    this.keepers.gone(new DiskError('lost', 'This disk was closed: open the image again to save what was written since'));
+  }
+
+  get closed(): boolean {
+    return this.#closed;
   }
 
   async *map(offset = 0, length = this.size - offset): AsyncIterableIterator<MapRun> {
     requireNumbers('disk.map', offset, length);
+    await this.drain();
     const end = offset + length;
     for (let at = offset; at < end; ) {
       const { runs, next } = await this.#call('disk.map', { offset: at, length: end - at });
@@ -206,6 +235,7 @@ export class WorkerDisk implements RemoteDisk {
   async check(options: CheckOptions = {}): Promise<CheckResult> {
     check('disk.check', 'options', options, CHECK);
     const { repair, onMessage, onProgress } = options;
+    await this.drain();
     const result = await this.#call('disk.check', repair ? { repair } : {}, onProgress ? { onProgress } : {});
     // The engine tells them all at the end.
     if (onMessage) for (const message of result.messages) callBack(onMessage, message);
@@ -216,6 +246,7 @@ export class WorkerDisk implements RemoteDisk {
     check('disk.commit', 'options', options, COMMIT);
     const { depth = 1, keep, rate, ...job } = options;
     if (depth !== 1) throw new DiskError('unsupported', 'An image of the library is committed into the one right below it', { field: 'depth' });
+    await this.drain();
     await this.#call('disk.commit', { ...(keep === undefined ? {} : { keep }), ...(rate === undefined ? {} : { rate }) }, job);
   }
 
@@ -223,15 +254,18 @@ export class WorkerDisk implements RemoteDisk {
     check('disk.stream', 'options', options, STREAM);
     const { base, rate, backingFile, ...job } = options;
     if (backingFile) throw new DiskError('unsupported', 'Images of the library name each other by themselves', { field: 'backing_file' });
+    await this.drain();
     await this.#call('disk.stream', { ...(base === undefined ? {} : { base }), ...(rate === undefined ? {} : { rate }) }, job);
   }
 
-  geometry(): Promise<GeometryReport> {
+  async geometry(): Promise<GeometryReport> {
+    await this.drain();
     return this.#call('disk.geometry', {});
   }
 
   async mapSummary(buckets: number, options: { since?: string } = {}): Promise<MapSummary> {
     check('disk.mapSummary', 'options', options, SUMMARY);
+    await this.drain();
     return this.#call('disk.mapSummary', { buckets, ...options });
   }
 

@@ -5,7 +5,7 @@
 
 import type { V86Disk } from '../../src/adapters/v86.ts';
 import { DiskError } from '../../src/base/errors.ts';
-import type { AsyncDisk } from '../../src/disk/async-disk.ts';
+import type { AsyncDisk, FlushOptions } from '../../src/disk/async-disk.ts';
 import type { Disk } from '../../src/disk/disk.ts';
 import { createDisk } from '../../src/disk/open.ts';
 import { memoryStorage } from '../../src/storage/memory.ts';
@@ -63,6 +63,9 @@ export class SlowDisk implements AsyncDisk {
   get readOnly(): boolean {
     return this.inner.readOnly;
   }
+  get keepers(): Disk['keepers'] {
+    return this.inner.keepers;
+  }
   get snapshots(): Disk['snapshots'] {
     return this.inner.snapshots;
   }
@@ -100,9 +103,9 @@ export class SlowDisk implements AsyncDisk {
     await this.inner.write(offset, bytes);
   }
 
-  async flush(): Promise<void> {
+  async flush(options?: FlushOptions): Promise<void> {
     await this.#pause('flush', 0, 0);
-    await this.inner.flush();
+    await this.inner.flush(options);
   }
 
   zero(offset: number, length: number): Promise<void> {
@@ -146,6 +149,13 @@ export class SlowDisk implements AsyncDisk {
 
 /** The error of a full disk. */
 export const noSpace = (): DiskError => new DiskError('no-space', 'The browser refuses more space');
+
+/** The errors of a disk, as its events tell them. */
+export function errorsOf(disk: V86Disk): DiskError[] {
+  const errors: DiskError[] = [];
+  disk.on((event) => event.type === 'error' && errors.push(event.error));
+  return errors;
+}
 
 /** What `get` answers, whenever it does. */
 export const get = (disk: V86Disk, start: number, length: number): Promise<Uint8Array> =>

@@ -125,7 +125,7 @@ describe('a floppy drive', () => {
 
   it('never writes to the next medium what was meant for the last', async () => {
     const below = await slow(FLOPPY, 3);
-    const { drive, slot } = await slotWith('fda', below, {}, () => ({ saveIdle: 1, saveLatest: 2 }));
+    const { drive, slot } = await slotWith('fda', below, {}, () => ({ saveDelay: 1, saveRetry: 2 }));
     await machine(slot);
     let open = () => {};
     below.gate = new Promise((resolve) => {
@@ -160,7 +160,7 @@ describe('a hard disk', () => {
     const paused: string[] = [];
     const below = await slow(2 ** 20, 6);
     const pause = ({ operation, error }: DriveErrorEvent) => paused.push(`${operation} ${error.kind}`);
-    const made = await slotWith('hda', below, { pause, ...options }, () => ({ saveIdle: 5, saveLatest: 60_000 }));
+    const made = await slotWith('hda', below, { pause, ...options }, () => ({ saveDelay: 5, saveRetry: 60_000 }));
     return { ...made, below, paused };
   };
 

@@ -41,12 +41,12 @@ async function run(options: Case, seed: number): Promise<void> {
   const slow = new SlowDisk(inner, () => upTo(4) - 1);
   const below: AsyncDisk = options.slow ? slow : inner;
   const disk = v86Disk(below, {
-    saveIdle: 3,
-    saveLatest: 8,
+    saveDelay: 3,
+    saveRetry: 8,
     readAhead: 4 * BLOCK,
     ...options.options,
-    onReadError: () => setTimeout(() => disk.resume().catch(() => undefined), 1),
   });
+  disk.on((event) => event.type === 'error' && event.operation === 'read' && setTimeout(() => disk.resume().catch(() => undefined), 1));
   await new Promise((resolve) => {
     disk.onload = resolve;
     void disk.load();

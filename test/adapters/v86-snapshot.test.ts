@@ -33,7 +33,7 @@ async function machine(names: readonly V86Slot[], more: Partial<Record<V86Slot, 
     const drive = drives.add({ name });
     drive.insert(disk);
     disks.set(name, disk);
-    const options = { imageId: name, saveIdle: 60_000, saveLatest: 60_000, onStateMismatch: ({ what }: { what: string }) => mismatches.push(what) };
+    const options = { imageId: name, saveDelay: 60_000, saveRetry: 60_000, onStateMismatch: ({ what }: { what: string }) => mismatches.push(what) };
     slots.push(new V86Drive(drive, name, () => options));
   }
   await Promise.all(slots.map(({ ready }) => ready));

@@ -1,4 +1,4 @@
-/** The kill tests' page, served, and the browsers that visit it: one to stay, and ones to be killed. */
+/** A page of the tests, served, and the browsers that visit it: one to stay, and ones to be killed. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
@@ -15,10 +15,10 @@ export interface Served {
   close(): Promise<void>;
 }
 
-/** Builds the page and serves it from this machine. */
-export async function servePage(): Promise<Served> {
+/** Builds a page and serves it from this machine: the kill tests' unless told otherwise. */
+export async function servePage(root: string = import.meta.dirname): Promise<Served> {
   const outDir = mkdtempSync(join(tmpdir(), 'tabdisk-kill-'));
-  const settings = { configFile: false, root: import.meta.dirname, base: './', logLevel: 'error' } as const;
+  const settings = { configFile: false, root, base: './', logLevel: 'error' } as const;
   await build({ ...settings, build: { outDir, emptyOutDir: true, target: 'es2022' }, worker: { format: 'es' } });
   const server = await preview({ ...settings, build: { outDir }, preview: { port: 0, host: '127.0.0.1' } });
   return {

@@ -1,0 +1,73 @@
+/**
+ * What holds bytes of a disk above it: an adapter that answers a guest at once and saves a moment later, a write-back cache. The disk knows them,
+ * so that a snapshot, an export or a close has what was written, not what happens to have arrived.
+ *
+ * A verb of the disk that is about its contents drains its keepers BEFORE it takes a lock: draining writes to the disk, and so needs its locks. A
+ * keeper reaches the disk by verbs that drain nobody (`flush` with `below`), so that two keepers of one disk cannot wait for each other. What is
+ * written while the verb runs is ordered by the disk's own locks, as any request is.
+ */
+import type { DiskError } from './errors.ts';
+import type { Io } from './io.ts';
+
+/** One of them. */
+export interface Keeper {
+  /** Brings to the disk all that it took before the call. Throws why that cannot be: nothing is forgotten then. */
+  drain(): Io<void>;
+  /**
+   * Brings nothing to the disk from when this returns until the function that it returns is called: with true if the disk has other contents by then,
+   * and what is in memory of it is to be forgotten, unsaved bytes included.
+   */
+  hold(): Io<(changed: boolean) => Io<void>>;
+  /** The disk takes nothing any more. */
+  gone(reason: DiskError): void;
+}
+
+/** The keepers of one disk. */
+export class Keepers {
+  #keepers: readonly Keeper[] = [];
+
+  /** Makes a keeper known. Returns the function that takes it off. */
+  attach(keeper: Keeper): () => void {
+    this.#keepers = [keeper, ...this.#keepers];
+    return () => {
+      this.#keepers = this.#keepers.filter((one) => one !== keeper);
+    };
+  }
+
+  /** Drains all, the latest first, since it may lie above those before it. The first failure is thrown after all were asked. */
+  *drain(): Io<void> {
+    let failure: { error: unknown } | undefined;
+    for (const keeper of this.#keepers) {
+      try {
+        yield* keeper.drain();
+      } catch (error) {
+        failure ??= { error };
+      }
+    }
+    if (failure) throw failure.error;
+  }
+
+  /**
+   * Runs a change that gives the disk other contents from below, a revert: holds all keepers meanwhile and has them forget what they know of the old
+   * contents. What they have not saved is given up with what they have; where the change fails they go on as they were.
+   */
+  *replacing<T>(change: () => Io<T>): Io<T> {
+    const held: ((changed: boolean) => Io<void>)[] = [];
+    let changed = false;
+    try {
+      for (const keeper of this.#keepers) held.push(yield* keeper.hold());
+      const result = yield* change();
+      changed = true;
+      return result;
+    } finally {
+      for (const release of held.reverse()) yield* release(changed);
+    }
+  }
+
+  /** Tells all that the disk is closed or given up, and forgets them. */
+  gone(reason: DiskError): void {
+    const keepers = this.#keepers;
+    this.#keepers = [];
+    for (const keeper of keepers) keeper.gone(reason);
+  }
+}

@@ -1,0 +1,17 @@
+/**
+ * The last turn of a page, as what keeps data in it hears of it. Nothing that is sent then is answered, but it arrives. Workers hear nothing: they end
+ * in the middle of whatever they do.
+ */
+
+/** Calls back with true when the page is left, with false if it comes back after all. Returns a function that stops it. */
+export function onPageEnd(listener: (ends: boolean) => void): () => void {
+  if (typeof document === 'undefined' || typeof globalThis.addEventListener !== 'function') return () => undefined;
+  const hide = (): void => listener(true);
+  const show = (): void => listener(false);
+  globalThis.addEventListener('pagehide', hide);
+  globalThis.addEventListener('pageshow', show);
+  return () => {
+    globalThis.removeEventListener('pagehide', hide);
+    globalThis.removeEventListener('pageshow', show);
+  };
+}

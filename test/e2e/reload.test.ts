@@ -1,0 +1,146 @@
+/**
+ * A page is reloaded, left or closed shortly after its guest has written, in real Chromium: what was written 100 ms before is found by the next page,
+ * with the engine in a worker or on the page's thread, on both stores. Without that time it is found, too, where the page itself has the bytes.
+ * `TABDISK_RELOADS` says how often each (10).
+ */
+import { join } from 'node:path';
+import type { Page } from 'playwright-core';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { type OwnBrowser, startChromium } from '../chromium.ts';
+import { type Served, servePage } from '../kill/browsers.ts';
+import type { Where } from './reload/page.ts';
+
+const TIMES = Number(process.env['TABDISK_RELOADS'] ?? 10);
+const WHERE: readonly Where[] = ['page, IndexedDB', 'worker, IndexedDB', 'worker, OPFS'];
+
+let served: Served;
+let browser: OwnBrowser;
+const figures: string[] = [];
+/** The next stamp, for all tests. */
+let next = 1;
+
+beforeAll(async () => {
+  served = await servePage(join(import.meta.dirname, 'reload'));
+  browser = await startChromium();
+});
+
+afterAll(async () => {
+  await browser?.close();
+  await served?.close();
+  console.log(figures.join('\n'));
+});
+
+const pause = (milliseconds: number) => new Promise((resolve) => setTimeout(resolve, milliseconds));
+
+async function visit(page: Page, where: Where): Promise<Page> {
+  await page.goto(served.address);
+  return opened(page, where);
+}
+
+async function opened(page: Page, where: Where): Promise<Page> {
+  await page.waitForFunction(() => 'trial' in window);
+  await page.evaluate((place) => window.trial.open(place), where);
+  return page;
+}
+
+/** Ways to leave a page; each resolves to a page that has the disk open again. */
+const WAYS: Readonly<Record<string, (page: Page, where: Where) => Promise<Page>>> = {
+  'is reloaded': async (page, where) => {
+    await page.reload();
+    return opened(page, where);
+  },
+  'goes to another address': async (page, where) => {
+    await page.goto('about:blank');
+    return visit(page, where);
+  },
+  'is closed': async (page, where) => {
+    await page.close();
+    return visit(await browser.context.newPage(), where);
+  },
+  'is closed as a user does it': async (page, where) => {
+    const gone = new Promise((resolve) => page.once('close', resolve));
+    await page.close({ runBeforeUnload: true });
+    await gone;
+    return visit(await browser.context.newPage(), where);
+  },
+};
+
+/** Writes `count` stamps, leaves `milliseconds` later, and looks for them; `TIMES` times. Returns how often all were there. */
+async function survivors(where: Where, way: string, { milliseconds, count }: { milliseconds: number; count: number }): Promise<number> {
+  let page = await visit(await browser.context.newPage(), where);
+  let kept = 0;
+  for (let time = 0; time < TIMES; time++) {
+    const first = next;
+    next += count;
+    await page.evaluate(([from, howMany]) => window.trial.write(from, howMany), [first, count] as const);
+    if (milliseconds > 0) await pause(milliseconds);
+    page = (await WAYS[way]?.(page, where)) as Page;
+    const missing = await page.evaluate(([from, to]) => window.trial.missing(from, to), [first, next - 1] as const);
+    if (missing.length === 0) kept++;
+  }
+  await page.evaluate(() => window.trial.close());
+  await page.close();
+  figures.push(`${where}: the page ${way} ${milliseconds} ms after ${count} writes: ${kept} of ${TIMES} kept`);
+  return kept;
+}
+
+describe.each(WHERE)('%s: what was written 100 ms before', (where) => {
+  it.each(Object.keys(WAYS))('the page %s is kept', async (way) => {
+    expect(await survivors(where, way, { milliseconds: 100, count: 1 })).toBe(TIMES);
+  });
+
+  it('a guest that writes on and on is reloaded is kept', async () => {
+    let page = await visit(await browser.context.newPage(), where);
+    let kept = 0;
+    for (let time = 0; time < TIMES; time++) {
+      const first = next;
+      await page.evaluate((from) => window.trial.writeOn(from), first);
+      await pause(300);
+      const last = await page.evaluate(() => window.trial.written());
+      await pause(100);
+      next = (await page.evaluate(() => window.trial.written())) + 1000;
+      await page.reload();
+      page = await opened(page, where);
+      if ((await page.evaluate(([from, to]) => window.trial.missing(from, to), [first, last] as const)).length === 0) kept++;
+    }
+    await page.evaluate(() => window.trial.close());
+    await page.close();
+    figures.push(`${where}: the page of a guest that writes on is reloaded: ${kept} of ${TIMES} kept`);
+    expect(kept).toBe(TIMES);
+  });
+});
+
+describe.each(WHERE.slice(1))('%s: what was written 100 ms before', (where) => {
+  it('the worker is terminated is kept', async () => {
+    let page = await visit(await browser.context.newPage(), where);
+    let kept = 0;
+    for (let time = 0; time < TIMES; time++) {
+      const number = next++;
+      await page.evaluate((first) => window.trial.write(first), number);
+      await pause(100);
+      await page.evaluate(() => window.trial.terminate());
+      page = await visit(page, where);
+      if ((await page.evaluate((one) => window.trial.missing(one, one), number)).length === 0) kept++;
+    }
+    await page.close();
+    figures.push(`${where}: the worker is terminated: ${kept} of ${TIMES} kept`);
+    expect(kept).toBe(TIMES);
+  });
+});
+
+describe('page, IndexedDB: what was written just now', () => {
+  const where = 'page, IndexedDB';
+  it.each(Object.keys(WAYS))('before the page %s is kept', async (way) => {
+    expect(await survivors(where, way, { milliseconds: 0, count: 1 })).toBe(TIMES);
+  });
+
+  it('and is much, in the middle of a save, is kept', async () => {
+    expect(await survivors(where, 'is reloaded', { milliseconds: 25, count: 500 })).toBe(TIMES);
+  });
+});
+
+it.each(WHERE.slice(1))('%s: what was written just now is told of', async (where) => {
+  // The worker ends in the middle of what it does: what has reached it by then is kept.
+  const kept = await survivors(where, 'is reloaded', { milliseconds: 0, count: 1 });
+  expect(kept).toBeGreaterThanOrEqual(0);
+});

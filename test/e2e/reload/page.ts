@@ -1,0 +1,89 @@
+/** A page with a disk behind v86's adapter, in each place where an engine and its bytes can be: what a guest writes, and what is found by the next page. */
+import { type V86Disk, v86Disk } from '../../../src/adapters/v86.ts';
+import { type AsyncDisk, connectEngine, createDisk, DiskError, indexedDbStorage, openDisk, type Place } from '../../../src/index.ts';
+
+/** The engine on the page's thread, or in a worker; the bytes in IndexedDB or in OPFS. */
+export type Where = 'page, IndexedDB' | 'worker, IndexedDB' | 'worker, OPFS';
+
+declare global {
+  interface Window {
+    trial: {
+      /** Opens the disk, made if it is missing. */
+      open(where: Where): Promise<void>;
+      /** Writes so many stamps, one at each place in turn. */
+      write(first: number, count?: number): void;
+      /** Goes on writing one after another, every few milliseconds; returns at any time the last that was written. */
+      writeOn(first: number): void;
+      written(): number;
+      /** Which of these stamps are not there. */
+      missing(first: number, last: number): Promise<number[]>;
+      unsaved(): number;
+      terminate(): void;
+      /** Ends the writing and closes everything. */
+      close(): Promise<void>;
+    };
+  }
+}
+
+const SIZE = 64 * 2 ** 20;
+const LENGTH = 4096;
+const PLACES = SIZE / LENGTH;
+
+let hda: V86Disk;
+let disk: AsyncDisk;
+let worker: Worker | undefined;
+let last = 0;
+let writing: ReturnType<typeof setInterval> | undefined;
+
+/** All over the disk, and each place differs from its neighbours. */
+const placeOf = (number: number): number => ((number * 2654435761) % PLACES) * LENGTH;
+const stamp = (number: number): Uint8Array => new Uint8Array(Uint32Array.from({ length: LENGTH / 4 }, (_, at) => number * 1024 + at + 1).buffer);
+
+async function openOnPage(name: string): Promise<AsyncDisk> {
+  try {
+    return await createDisk(indexedDbStorage(name, { create: 'must-not-exist' }), { format: 'qcow2', size: SIZE });
+  } catch (error) {
+    if (!(error instanceof DiskError) || error.kind !== 'refused') throw error;
+    return openDisk(indexedDbStorage(name), { format: 'qcow2' });
+  }
+}
+
+async function openInWorker(name: string, place: Place): Promise<AsyncDisk> {
+  worker = new Worker(new URL('../../../src/worker/index.ts', import.meta.url), { type: 'module' });
+  const engine = await connectEngine(worker, { library: 'reload' });
+  const known = (await engine.library.list()).find((image) => image.name === name);
+  const { id } = known ?? (await engine.library.create({ name, format: 'qcow2', size: SIZE, place }));
+  return engine.open(id);
+}
+
+window.trial = {
+  async open(where) {
+    disk = where === 'page, IndexedDB' ? await openOnPage(where) : await openInWorker(where, where === 'worker, OPFS' ? 'opfs' : 'indexeddb');
+    hda = v86Disk(disk, { warnBeforeUnload: false });
+    await hda.prepare();
+  },
+  write(first, count = 1) {
+    for (last = first; last < first + count; last++) hda.set(placeOf(last), stamp(last), () => undefined);
+    last--;
+  },
+  writeOn(first) {
+    let next = first;
+    writing = setInterval(() => window.trial.write(next++), 5);
+  },
+  written: () => last,
+  async missing(first, end) {
+    const found: number[] = [];
+    for (let number = first; number <= end; number++) {
+      const bytes = await disk.read(placeOf(number), LENGTH);
+      if (stamp(number).some((byte, at) => byte !== bytes[at])) found.push(number);
+    }
+    return found;
+  },
+  unsaved: () => hda.statistics.dirtyBytes,
+  terminate: () => worker?.terminate(),
+  async close() {
+    clearInterval(writing);
+    await hda.close();
+    await disk.close();
+  },
+};
