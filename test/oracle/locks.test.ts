@@ -44,6 +44,7 @@ const IMAGES = [
   'qemu-img create -q -f raw zeros.img 1M',
   'qemu-io -f raw -c "write -P 3 0 1M" raw.img',
   'qemu-img create -q -f qcow2 -b raw.img -F raw onraw.qcow2',
+  'qemu-img create -q -f luks --object secret,id=key,data=secret -o key-secret=key,iter-time=10 luks.img 1M',
   'qemu-img create -q -f qcow2 -o data_file=data.raw data.qcow2 1M',
 ];
 
@@ -238,6 +239,10 @@ const OPENINGS = [
   '-f raw raw.img',
   '-r -f raw raw.img',
   '-f raw base.qcow2',
+  '--image-opts driver=raw,offset=64k,size=512k,file.filename=raw.img',
+  '-r --image-opts driver=raw,offset=64k,file.filename=raw.img',
+  '--object secret,id=key,data=secret --image-opts driver=luks,key-secret=key,file.filename=luks.img',
+  '--object secret,id=key,data=secret -r --image-opts driver=luks,key-secret=key,file.filename=luks.img',
   'onraw.qcow2',
   'data.qcow2',
   '-r data.qcow2',
@@ -251,7 +256,7 @@ const OPENINGS = [
   '-r --image-opts driver=qcow2,force-share=on,file.filename=base.qcow2',
   '-r --image-opts driver=qcow2,file.filename=base.qcow2,file.locking=off',
   '--image-opts driver=qcow2,file.filename=base.qcow2,file.locking=on',
-  '--image-opts driver=qcow2,file.filename=top.qcow2,backing.file.locking=off',
+  '--image-opts driver=qcow2,file.filename=top.qcow2,backing.driver=qcow2,backing.file.driver=file,backing.file.filename=middle.qcow2,backing.file.locking=off',
   '-r --image-opts driver=qcow2,force-share=on,file.filename=top.qcow2,backing.force-share=off',
   '--image-opts driver=blkdebug,image.driver=file,image.filename=raw.img',
   '--image-opts driver=blkdebug,take-child-perms.0=resize,unshare-child-perms.0=write,image.driver=file,image.filename=raw.img',
@@ -264,7 +269,19 @@ const OPENINGS = [
   '--image-opts driver=blklogwrites,file.filename=raw.img,log.filename=log',
 ];
 
-const FILES = ['base.qcow2', 'middle.qcow2', 'top.qcow2', 'other.qcow2', 'raw.img', 'zeros.img', 'onraw.qcow2', 'data.qcow2', 'data.raw', 'log'];
+const FILES = [
+  'base.qcow2',
+  'middle.qcow2',
+  'top.qcow2',
+  'other.qcow2',
+  'raw.img',
+  'zeros.img',
+  'luks.img',
+  'onraw.qcow2',
+  'data.qcow2',
+  'data.raw',
+  'log',
+];
 
 describe('the bytes that are locked', () => {
   it('are the same, however an image is opened', async () => {
@@ -329,8 +346,7 @@ describe('one file twice in one command', () => {
     for (const args of [
       '--image-opts driver=quorum,vote-threshold=1,children.0.driver=raw,children.0.file.filename=raw.img,children.1.driver=raw,children.1.file.filename=raw.img',
       '-r --image-opts driver=quorum,vote-threshold=1,children.0.file.filename=base.qcow2,children.1.file.filename=base.qcow2',
-      '-f raw blkverify:raw.img:raw.img',
-      '-r -f raw blkverify:raw.img:raw.img',
+      '--image-opts driver=blkverify,raw.driver=file,raw.filename=raw.img,test.driver=raw,test.file.filename=raw.img',
       '--image-opts driver=blklogwrites,file.filename=raw.img,log.filename=raw.img',
     ])
       await sides.sameIo([...words(args), '-c', 'read 0 4k']);
