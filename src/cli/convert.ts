@@ -260,7 +260,6 @@ function cacheModes(options: Options): { cache: Cache; sourceCache: Cache } {
 
 async function openTarget(images: Images, plan: Plan, total: number, cache: Cache): Promise<Disk> {
   const imageOpts = plan.options.has('target-image-opts');
-  refuseOverwriting(images, plan);
   const format = imageOpts ? plan.options.last('O') : plan.format;
   const { disk } = await images.open({ path: plan.target, imageOpts, format, readOnly: false, cache });
   if (disk.size < total) throw new Failure('output file is smaller than input file');

@@ -7,7 +7,7 @@ import { COUNT, either, FLAG, FUNCTION, type Members, oneOf, TEXT } from '../bas
 import { asDiskError, DiskError } from '../base/errors.ts';
 import { type Io, wait } from '../base/io.ts';
 import type { OptionSet } from '../base/options.ts';
-import { NOTHING } from '../base/permissions.ts';
+import { joined, NOTHING } from '../base/permissions.ts';
 import type { BackingReference, FormatDescriptor, ImageDriver } from '../formats/driver.ts';
 import { everyFormat } from '../formats/every.ts';
 import { findFormat, probeFormat, probeStorage } from '../formats/registry.ts';
@@ -162,7 +162,7 @@ export function* openChain(given: Storage, options: ChainOptions, above: ChainFi
       : yield* options.openBacking ? options.openBacking(driver, chain) : openBacking(driver, options, chain, guessedLayer);
     return new BlockNode({
       driver,
-      permissions,
+      permissions: joined(permissions, driver.permissions ?? NOTHING),
       ...(backing ? { backing } : {}),
       readOnly,
       cache,

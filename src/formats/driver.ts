@@ -11,6 +11,7 @@
 import type { DebugHook } from '../base/debug-events.ts';
 import type { Io } from '../base/io.ts';
 import type { OptionSet } from '../base/options.ts';
+import type { Permissions } from '../base/permissions.ts';
 import type { Compression } from '../compression/compressor.ts';
 import type { AskSecret } from '../crypto/passphrase.ts';
 import type { Storage } from '../storage/storage.ts';
@@ -273,6 +274,8 @@ export interface ImageDriver {
   readonly storage: Storage;
   /** Further files of the image, opened through `OpenParameters.dataFile`; whoever closes the image closes them behind it. */
   readonly files?: readonly Storage[];
+  /** What the image takes of its file besides what its user does. */
+  readonly permissions?: Permissions;
   /**
    * The storage's `debugEvent`, for a driver that tells of what it does; the loop then tells of what it does for it. Undefined unless somebody
    * debugs, and fixed while the image is open.

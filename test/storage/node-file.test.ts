@@ -64,7 +64,7 @@ test('a file that is missing is not made unless asked for, and one that is there
 test('two openings of one file have one identity, two files have two', () => {
   const path = newPath();
   const one = nodeFileStorage(path, { create: 'if-missing' });
-  const same = nodeFileStorage(path, { readOnly: true });
+  const same = nodeFileStorage(path, { readOnly: true, locking: 'off' });
   const other = nodeFileStorage(newPath(), { create: 'if-missing' });
   expect(same.identity).toBe(one.identity);
   expect(other.identity).not.toBe(one.identity);

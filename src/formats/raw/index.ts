@@ -6,6 +6,7 @@ import type { DebugHook } from '../../base/debug-events.ts';
 import { assert, DiskError } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
 import { type OptionSet, refusedOption } from '../../base/options.ts';
+import { ALL, NOTHING, type Permissions, RESIZE } from '../../base/permissions.ts';
 import { SECTOR } from '../../base/units.ts';
 import { type Storage, writeZeroes } from '../../storage/storage.ts';
 import type { CreateParameters, Extent, FormatDescriptor, FormatInfo, ImageDriver, Placement, ResizeOptions, StatusOptions } from '../driver.ts';
@@ -28,6 +29,11 @@ class RawImage implements ImageDriver {
     this.storage = storage;
     this.debug = storage.debugEvent;
     this.#window = window;
+  }
+
+  /** Of a window that ends where it was told to, the file must keep its size. */
+  get permissions(): Permissions {
+    return this.#window.size === undefined ? NOTHING : { take: 0, share: ALL & ~RESIZE };
   }
 
   get size(): number {
