@@ -4,7 +4,17 @@
  * so that a wrong option costs nothing.
  */
 import { existsSync, rmSync } from 'node:fs';
-import { allFormats, type CreateOptions, createDisk, type Disk, DiskError, memoryStorage, type Resolve, type SecretCallback } from '../index.ts';
+import {
+  allFormats,
+  type CreateOptions,
+  createDisk,
+  type Disk,
+  DiskError,
+  memoryStorage,
+  protocolOf,
+  type Resolve,
+  type SecretCallback,
+} from '../index.ts';
 import { nodeFileStorage, SHARED_WRITING } from '../storage/node-file.ts';
 import { CannotOpen, cannotOpenText, localPath, refusal } from './images.ts';
 import { requireDiskSize, sizeParameter, wholeSectors } from './sizes.ts';
@@ -160,11 +170,12 @@ export interface MakeRequest {
 export async function makeImage(request: MakeRequest): Promise<Disk> {
   const { path: name, format, options, cache } = request;
   const path = filePath(name);
-  const { size, backing_file: backing, backing_fmt: backingFormat, ...rest } = Object.fromEntries(options);
+  const { size, backing_file: backing, backing_fmt: backingFormat, data_file: dataFile, ...rest } = Object.fromEntries(options);
   requireDiskSize(Number(size), format);
   if (backing === undefined && backingFormat !== undefined) throw new Failure('Backing format cannot be used without backing file');
   const all: CreateOptions = {
     ...rest,
+    ...(dataFile === undefined ? {} : { data_file: plainName(String(dataFile)) }),
     format,
     size: wholeSectors(Number(size)),
     ...(backing === undefined
@@ -218,6 +229,9 @@ function makingDataFiles(resolve: Resolve): Resolve {
     }
   };
 }
+
+/** A name as an image has it for its data file, which is no place for a protocol. */
+const plainName = (name: string): string => (protocolOf(name) === 'file' ? name.slice('file:'.length) : name);
 
 function filePath(name: string): string {
   if (name === '') throw new Failure("Could not create '': No such file or directory");

@@ -8,6 +8,7 @@ import {
   BackingFailure,
   beside,
   type CacheMode,
+  combineNames,
   type Disk,
   DiskError,
   type OptionSet,
@@ -162,7 +163,7 @@ export class Images {
     const files = [path];
     const resolve = async (reference: Reference): Promise<Resolved> => {
       const { from, kind, name, writable = false, format } = reference;
-      if (kind === 'data') return this.#file(localPath(dataFilePath(from, name)), { ...shared, readOnly: !writable });
+      if (kind === 'data') return this.#file(dataFilePath(from, name), { ...shared, readOnly: !writable });
       const full = beside(from, name);
       files.push(full);
       if (protocolOf(full) === undefined) return this.#file(full, { ...shared, readOnly: !writable });
@@ -292,9 +293,9 @@ export function cacheMode(text: string | undefined, what = 'cache option', statu
   return mode;
 }
 
-/** The data file that an image names: as QEMU finds it, which is from where the command runs; or else beside the image. */
+/** The data file that an image names, by a plain name: as QEMU finds it, which is from where the command runs; or else beside the image. */
 function dataFilePath(image: string, name: string): string {
-  const path = beside(image, name);
+  const path = combineNames(image, name);
   return !existsSync(name) && existsSync(path) ? path : name;
 }
 

@@ -31,7 +31,7 @@ export interface Reference {
   readonly writable?: true;
   /** True if the storage is to be made, or emptied: the data file of a new image. */
   readonly create?: true;
-  /** As stored in the image: untrusted text. */
+  /** As stored in the image: untrusted text. That of a data file is a plain file name, whatever it looks like: no `json:`, no protocol. */
   readonly name: string;
   /** As stored in the image, if it is. */
   readonly format?: string;

@@ -1,7 +1,7 @@
 /** A format as a node of a graph: over its child `file`, and over the backing file that its options or the image itself name. */
 import { DiskError, type ErrorPlace } from '../base/errors.ts';
 import { type Io, runAsync } from '../base/io.ts';
-import { beside } from '../base/names.ts';
+import { beside, combineNames } from '../base/names.ts';
 import { OptionSet, refusedOption } from '../base/options.ts';
 import type { SecretRequest } from '../crypto/passphrase.ts';
 import { allFormats } from '../formats/all.ts';
@@ -92,10 +92,17 @@ function* dataChild(descriptor: FormatDescriptor | undefined, { options, place, 
   return (yield* node(undefined, below, { ...place, role: 'file', driver: undefined })).storage;
 }
 
-/** The data file that an image names itself. Backing files do not come this way. */
+/**
+ * The data file that an image names itself: a file, whatever its name looks like. An image from a stranger must not have `json:` or a protocol
+ * followed for it, which could name any file or device of this machine. Backing files do not come this way.
+ */
 function* openNamed({ from, name }: Reference, place: NodePlace, { node }: NodeRequest): Io<Storage> {
-  const { dataFileName = beside } = place.graph;
-  return (yield* node(dataFileName(from, name), new OptionSet(), { ...place, role: 'file', driver: undefined })).storage;
+  const { dataFileName = combineNames } = place.graph;
+  const options = new OptionSet([
+    ['driver', 'file'],
+    ['filename', dataFileName(from, name)],
+  ]);
+  return (yield* node(undefined, options, { ...place, role: 'file', driver: undefined })).storage;
 }
 
 /** True if the options say that there is to be no backing file, whatever the image says. */

@@ -46,7 +46,7 @@ export interface GraphOptions extends Omit<OpenOptions, 'resolve' | 'format' | '
   readonly permissions?: Permissions;
   /** -U: files are read beside others who write them, unless the options say otherwise. */
   readonly forceShare?: boolean;
-  /** The name under which `openFile` finds the data file that an image names; default: beside the image. */
+  /** The name under which `openFile` finds the data file that an image names, by a plain file name; default: beside the image. */
   readonly dataFileName?: (from: string, name: string) => string;
   /** Put an empty disk in place of the backing file, which need not exist. */
   readonly emptyBacking?: boolean;
@@ -99,6 +99,7 @@ function* open(what: Parameters<typeof openGraph>[0], options: GraphOptions): Io
     readOnly: options.snapshot ? true : (options.readOnly ?? true),
     role: 'image',
     above: [],
+    count: { nodes: 0 },
     driver: options.format,
     common: { cache: cacheFlags(options.cache), keepSpace: options.keepSpace ?? false, forceShare: options.forceShare ?? false },
   };
@@ -127,6 +128,8 @@ export interface NodePlace {
   readonly role: 'image' | 'file';
   /** Files of the images that have this one in their chain of backing files. */
   readonly above: ChainFiles;
+  /** Nodes of the whole graph so far. */
+  readonly count: { nodes: number };
   /** Decides over the option `driver`. */
   readonly driver?: string | undefined;
   /** From the node above, where this one does not say otherwise. */
@@ -146,8 +149,13 @@ export interface NodeRequest {
   node(name: string | undefined, options: OptionSet, place: NodePlace): Io<OpenedNode>;
 }
 
+/** Nodes in one graph: names in images may stand for several nodes each, and double with every image of a chain. */
+const MAX_NODES = 2048;
+
 /** Opens a node with all below it. In the role of an image it has a `BlockNode`. */
 export function* openNode(name: string | undefined, given: OptionSet, inherited: NodePlace): Io<OpenedNode> {
+  inherited.count.nodes++;
+  if (inherited.count.nodes > MAX_NODES) throw refusedOption('driver', `The image and what it names are more than ${MAX_NODES} nodes`);
   const json = name === undefined ? undefined : parseJsonName(name);
   const options = json ?? given;
   if (json) for (const [key, value] of given.entries()) options.replace(key, value);

@@ -36,11 +36,21 @@ export class LayerImage implements ImageDriver {
     return this.#below?.driver.snapshots;
   }
 
+  /** Reads need not know what reads as zero, nor fail where that cannot be told. */
   *map(offset: number, length: number): Io<Extent> {
+    return this.resident(offset, length);
+  }
+
+  resident(offset: number, length: number): Extent {
+    const { storage } = this;
+    return { kind: 'data', length, storage, hostOffset: offset, ...(this.#scattered ? { placeless: true } : {}) };
+  }
+
+  *status(offset: number, length: number): Io<Extent> {
     const { storage } = this;
     const run = yield* storage.map(offset, length);
     if (run.zero) return { kind: 'zero', length: run.length, ...(this.#scattered ? {} : { hostOffset: offset }) };
-    return { kind: 'data', length: run.length, storage, hostOffset: offset, ...(this.#scattered ? { placeless: true } : {}) };
+    return this.resident(offset, run.length);
   }
 
   *allocate(offset: number, length: number): Io<Placement> {

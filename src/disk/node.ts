@@ -23,7 +23,7 @@ import type { NodeOptions, ZeroOptions } from './node-types.ts';
 import { permitNode } from './permissions.ts';
 import { readRange, readResident } from './read-loop.ts';
 import { writeResident } from './write-loop.ts';
-import { zeroRange, zeroUnit } from './zero-range.ts';
+import { clearPastEnd, type ZeroTarget, zeroRange } from './zero-range.ts';
 
 /** A fresh run up to this size is filled in memory and written in one call; more is written around the request's bytes. */
 const MERGE_LIMIT = 512 * 1024;
@@ -227,34 +227,7 @@ export class BlockNode implements Storage {
     const { driver } = this;
     if (!driver.resize) throw new DiskError('unsupported', `${driver.format}: this format cannot be resized`, { format: driver.format });
     const old = driver.size;
-    yield* driver.resize(size, { ...options, beforeGrowth: () => this.#clearPastEnd(old, size) });
-  }
-
-  /**
-   * What a growth to `size` uncovers must read as zero: the rest of the last cluster, which may hold what was cut off earlier, and
-   * what a longer backing file has there.
-   */
-  *#clearPastEnd(old: number, size: number): Io<void> {
-    const { driver, backing } = this;
-    const uncovered = Math.min(size, backing?.size ?? 0);
-    const tailEnd = Math.min(size, roundUp(old, driver.clusterSize || 1));
-    for (let at = old; at < tailEnd; ) {
-      const { kind, length } = yield* driver.map(at, Math.min(tailEnd, roundUp(at + 1, zeroUnit(this.driver))) - at);
-      const alive = kind === 'data' || kind === 'encoded' || (kind === 'backing' && at < uncovered);
-      at += alive ? yield* this.#clear(at, length) : length;
-    }
-    for (let at = tailEnd; at < uncovered; ) at += yield* this.#clear(at, uncovered - at);
-  }
-
-  /** Zeros the start of a range without a look at what is there: by the driver, else as bytes up to where it may go on. Returns bytes done. */
-  *#clear(offset: number, length: number): Io<number> {
-    const { driver } = this;
-    const unit = zeroUnit(this.driver);
-    const done = driver.zero && offset % unit === 0 ? yield* driver.zero(offset, length, { unmap: true }) : 0;
-    if (done > 0) return done;
-    const step = Math.min(length, roundUp(offset + 1, unit) - offset);
-    yield* this.#writeRange(offset, new Uint8Array(step));
-    return step;
+    yield* driver.resize(size, { ...options, beforeGrowth: () => clearPastEnd(this.#zeroTarget, old, { size, below: this.backing?.size ?? 0 }) });
   }
 
   *map(offset: number, length: number): Io<StorageExtent> {
@@ -335,14 +308,20 @@ export class BlockNode implements Storage {
 
   /**
    * Runs a change that concerns the whole image (resize, snapshots) with nothing else in flight; the verbs it gets take no locks. Throws `in-use`
-   * while a job works on the image, unless it is `job`.
+   * while a job works on the image, unless it is `job`. Durable when it returns, where writes are.
    */
   *exclusive<T>(body: (held: CopyVerbs) => Io<T>, job?: string): Io<T> {
     this.#requireWritable();
-    return yield* this.#whole(() => {
+    const result = yield* this.#whole(() => {
       this.jobs.requireNone(this.name, job);
       return body(this.#held);
     }, true);
+    yield* this.#writeThrough();
+    return result;
+  }
+
+  *#writeThrough(): Io<void> {
+    if (!this.cache.writeback) yield* this.flush();
   }
 
   /** Runs something that looks at the whole image, with no change in flight. */
@@ -365,7 +344,10 @@ export class BlockNode implements Storage {
     this.#requireOpen();
     const inside = Math.min(length, this.size - offset);
     if (inside <= 0) return absentRun(offset, length);
-    if (this.filtered) return yield* this.filtered.status(offset, inside, options);
+    if (this.filtered) {
+      if (options.layers) this.driver.storage.statusAsked?.(offset, inside);
+      return yield* this.filtered.status(offset, inside, options);
+    }
     const { driver } = this;
     const extent = driver.status ? yield* driver.status(offset, inside, options) : yield* driver.map(offset, inside);
     if (extent.kind !== 'backing') return ownRun(offset, extent, this.driver.files ?? []);
@@ -392,7 +374,7 @@ export class BlockNode implements Storage {
       if (this.driver.bitmaps?.recording) yield* this.driver.bitmaps.record(offset, length);
       this.#ranges.release(held);
     }
-    if (!this.cache.writeback) yield* this.flush();
+    yield* this.#writeThrough();
   }
 
   *#writeRange(offset: number, bytes: Uint8Array): Io<void> {
@@ -475,13 +457,12 @@ export class BlockNode implements Storage {
   }
 
   #zeroRange(offset: number, length: number, options: ZeroOptions): Io<void> {
+    return zeroRange(this.#zeroTarget, offset, length, options);
+  }
+
+  get #zeroTarget(): ZeroTarget {
     const { driver, name } = this;
-    return zeroRange(
-      { name, driver, status: (at, count) => this.status(at, count), write: (at, bytes) => this.#writeRange(at, bytes) },
-      offset,
-      length,
-      options,
-    );
+    return { name, driver, status: (at, count) => this.status(at, count), write: (at, bytes) => this.#writeRange(at, bytes) };
   }
 
   *#discardRange(offset: number, length: number): Io<void> {

@@ -5,7 +5,7 @@
  */
 import { check, listOf, objectWith } from '../base/arguments.ts';
 import { DiskError } from '../base/errors.ts';
-import { beside, protocolOf } from '../base/names.ts';
+import { beside, combineNames, isAbsolute, protocolOf } from '../base/names.ts';
 import type { Storage } from '../storage/storage.ts';
 import type { Reference, Resolve } from './chain.ts';
 
@@ -32,7 +32,11 @@ const PROTOCOLS = listOf(objectWith('a protocol, { names, open }', ['names', 'op
 /** The protocol for a name. Throws `unsupported` and lists what there is. */
 export function findProtocol(protocols: readonly Protocol[], name: string): Protocol {
   check('findProtocol', 'protocols', protocols, PROTOCOLS);
-  const wanted = protocolOf(name);
+  return protocolFor(protocols, protocolOf(name), name);
+}
+
+/** The protocol of this name, or the one for names without. `name`: for the error. */
+function protocolFor(protocols: readonly Protocol[], wanted: string | undefined, name: string): Protocol {
   const named = (one: string) => protocols.find(({ names }) => names.includes(one));
   const found = wanted === undefined ? (named('file') ?? protocols[0]) : named(wanted);
   if (found) return found;
@@ -40,13 +44,17 @@ export function findProtocol(protocols: readonly Protocol[], name: string): Prot
   throw new DiskError('unsupported', `Unknown protocol '${wanted ?? 'file'}' in ${JSON.stringify(name)}. Known: ${known}`, { field: 'protocol' });
 }
 
-/** Opens what images name, for `openDisk({ resolve })`: only through these protocols. */
+/**
+ * Opens what images name, for `openDisk({ resolve })`: only through these protocols. The name of a data file is plain: it is opened by the protocol
+ * of the image that has it, and what looks like a protocol in it is part of the name.
+ */
 export function resolveNames(protocols: readonly Protocol[]): Resolve {
   check('resolveNames', 'protocols', protocols, PROTOCOLS);
-  return ({ from, name, writable, create }: Reference) => {
-    const full = beside(from, name);
-    const protocol = protocolOf(full);
-    const path = protocol === undefined ? full : full.slice(protocol.length + 1);
-    return findProtocol(protocols, full).open({ name: full, path, writable: writable === true, create: create === true });
+  return ({ kind, from, name, writable, create }: Reference) => {
+    const plain = kind === 'data';
+    const full = plain ? combineNames(from, name) : beside(from, name);
+    const wanted = plain && isAbsolute(name) ? undefined : protocolOf(plain ? from : full);
+    const path = wanted === undefined ? full : full.slice(wanted.length + 1);
+    return protocolFor(protocols, wanted, full).open({ name: full, path, writable: writable === true, create: create === true });
   };
 }

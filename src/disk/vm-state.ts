@@ -19,7 +19,7 @@ export function* readVmState(node: BlockNode, offset: number, into: Uint8Array):
   });
 }
 
-/** Writes bytes at `offset`. Like a write to the disk they are durable after a flush. Whole clusters of zeros take no space. */
+/** Writes bytes at `offset`. They are durable when a write to the disk is: after a flush, or at once. Whole clusters of zeros take no space. */
 export function* writeVmState(node: BlockNode, offset: number, bytes: Uint8Array): Io<void> {
   const area = yield* areaOf(node);
   requireInside(area, offset, bytes.length);

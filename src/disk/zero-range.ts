@@ -45,6 +45,32 @@ export function* zeroRange(target: ZeroTarget, offset: number, length: number, {
   yield* zeroPart(target, last, end - last, { unmap, fallback });
 }
 
+/**
+ * What a growth from `old` to `size` uncovers must read as zero: the rest of the last cluster, which may hold what was cut off earlier, and
+ * what a longer image below (of `below` bytes, 0 for none) has there.
+ */
+export function* clearPastEnd(target: ZeroTarget, old: number, { size, below }: { size: number; below: number }): Io<void> {
+  const { driver } = target;
+  const uncovered = Math.min(size, below);
+  const tailEnd = Math.min(size, roundUp(old, driver.clusterSize || 1));
+  for (let at = old; at < tailEnd; ) {
+    const { kind, length } = yield* driver.map(at, Math.min(tailEnd, roundUp(at + 1, zeroUnit(driver))) - at);
+    const alive = kind === 'data' || kind === 'encoded' || (kind === 'backing' && at < uncovered);
+    at += alive ? yield* clear(target, at, length) : length;
+  }
+  for (let at = tailEnd; at < uncovered; ) at += yield* clear(target, at, uncovered - at);
+}
+
+/** Zeros the start of a range without a look at what is there: by the driver, else as bytes up to where it may go on. Returns bytes done. */
+function* clear({ driver, write }: ZeroTarget, offset: number, length: number): Io<number> {
+  const unit = zeroUnit(driver);
+  const done = driver.zero && offset % unit === 0 ? yield* driver.zero(offset, length, { unmap: true }) : 0;
+  if (done > 0) return done;
+  const step = Math.min(length, roundUp(offset + 1, unit) - offset);
+  yield* write(offset, new Uint8Array(step));
+  return step;
+}
+
 /** Part of a unit: as a whole one if this layer has no bytes in it and the rest reads as zero too, as QEMU does it; else as bytes. */
 function* zeroPart(target: ZeroTarget, offset: number, length: number, { unmap, fallback }: Required<ZeroOptions>): Io<void> {
   const { driver } = target;

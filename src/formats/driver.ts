@@ -38,6 +38,8 @@ export type Extent =
 export interface StatusOptions {
   /** What is not known to be zero is read next, and zeros are looked for in it: nothing is read only to tell (`Storage.mapReads`). */
   readonly reading?: boolean;
+  /** Layers hear of it, and may fail; else only the images are asked. */
+  readonly layers?: boolean;
 }
 
 /** Where a write may go. `length` bytes from the guest offset asked for go to `hostOffset` of `storage`. */

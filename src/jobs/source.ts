@@ -37,7 +37,7 @@ export function openSource(node: BlockNode, name: string, { salvage = false, onU
 }
 
 function* status(node: BlockNode, offset: number, length: number, options: StatusOptions): Io<MapRun> {
-  const run = yield* node.status(offset, length, options);
+  const run = yield* node.status(offset, length, { ...options, layers: true });
   const unit = run.data && run.offset === undefined ? node.driver.clusterSize : 0;
   return unit > 0 ? { ...run, length: Math.min(run.length, unit - (offset % unit)) } : run;
 }
@@ -93,6 +93,7 @@ class SalvagedSource implements Source {
     try {
       return yield* status(this.#node, offset, length, this.#how);
     } catch (error) {
+      if (length > SECTOR) return yield* this.status(offset, SECTOR);
       this.#tell('status', offset, error);
       const sector = { start: offset, length: Math.min(length, SECTOR), depth: 0 };
       return { ...sector, present: true, zero: false, data: true, compressed: false };

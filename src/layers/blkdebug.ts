@@ -202,6 +202,11 @@ export class BlkdebugStorage extends FilterStorage implements Debugger {
     }
   }
 
+  override statusAsked(offset: number, length: number): void {
+    this.#check('block-status', offset, length);
+    super.statusAsked(offset, length);
+  }
+
   override *map(offset: number, length: number): Io<StorageExtent> {
     this.#check('block-status', offset, length);
     return yield* super.map(offset, length);

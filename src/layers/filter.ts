@@ -74,6 +74,10 @@ export class FilterStorage implements Storage {
     return this.next.map(offset, length);
   }
 
+  statusAsked(offset: number, length: number): void {
+    this.next.statusAsked?.(offset, length);
+  }
+
   barrier(): Io<void> {
     return this.next.barrier();
   }

@@ -63,6 +63,8 @@ export interface Storage {
   truncate(size: number): Io<void>;
   /** The state at `offset` and how far it reaches, at most `length`; "not zero" where the storage cannot tell. May read what it tells of. */
   map(offset: number, length: number): Io<StorageExtent>;
+  /** Is told that somebody asks for the state of a range who does not use `map`; may throw. Missing where nobody wants to know. */
+  statusAsked?(offset: number, length: number): void;
   barrier(): Io<void>;
   flush(): Io<void>;
   close(): Io<void>;

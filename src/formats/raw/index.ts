@@ -49,8 +49,11 @@ class RawImage implements ImageDriver {
   }
 
   *status(offset: number, length: number, { reading = false }: StatusOptions = {}): Io<Extent> {
-    if (reading && this.storage.mapReads) return yield* this.map(offset, length);
     const hostOffset = this.#window.start + offset;
+    if (reading && this.storage.mapReads) {
+      this.storage.statusAsked?.(hostOffset, length);
+      return this.resident(offset, length);
+    }
     const run = yield* this.storage.map(hostOffset, length);
     if (run.zero) return { kind: 'zero', length: run.length, hostOffset };
     return { kind: 'data', length: run.length, storage: this.storage, hostOffset };
