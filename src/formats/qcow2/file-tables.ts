@@ -18,7 +18,7 @@ export interface FileBitmaps {
 }
 
 /** The snapshot table of an image without snapshots. */
-export const NO_SNAPSHOTS: SnapshotTable = { entries: [], faults: [], length: 0, mended: [], incomplete: false };
+export const NO_SNAPSHOTS: SnapshotTable = { entries: [], faults: [], length: 0, mended: [] };
 
 export const NO_BITMAPS: FileBitmaps = { directory: undefined, entries: [] };
 

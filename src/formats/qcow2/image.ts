@@ -58,16 +58,23 @@ export function* openImage(storage: Storage, parameters: OpenParameters): Io<Qco
   const data = yield* openData(header, parameters);
   const runtime = parameters.options ? (yield* theRest()).readRuntimeOptions(parameters.options, header) : {};
   const metadata = yield* Metadata.load({ storage, ...(data ? { data } : {}) }, header, runtime);
-  if (mayHaveBitmaps(header)) metadata.bitmaps = yield* (yield* theRest()).readBitmaps(storage, header);
+  if (mayHaveBitmaps(header)) yield* (yield* theRest()).takeBitmaps(metadata);
   if (header.cryptMethod !== 0) metadata.encryption = yield* (yield* encrypting()).openEncryption(storage, header, parameters);
   yield* loadCompression(header.compressionType);
   metadata.writable = !readOnly;
   metadata.onDamage = onDamage;
   const image = yield* imageOver(metadata);
   yield* image.bitmaps.verify(onDamage);
+  if (readOnly && onDamage) tellDamage(metadata, onDamage);
   if (repair) metadata.forRepair = true;
   else if (!readOnly) yield* prepareForWriting(image, metadata, onDamage);
   return image;
+}
+
+/** What is wrong with tables that are not needed to read the guest's bytes. */
+function tellDamage({ snapshotTable, reftableFault, bitmapFault }: Metadata, say: (message: string) => void): void {
+  for (const { found, harmless } of snapshotTable.faults) if (!harmless) say(`warning: ${FORMAT}: ${found.replace('ERROR ', '')}`);
+  for (const fault of [reftableFault, bitmapFault]) if (fault) say(`warning: ${fault.message}`);
 }
 
 function* imageOver(metadata: Metadata): Io<Qcow2Image> {
@@ -94,7 +101,8 @@ function* prepareForWriting(image: Qcow2Image, metadata: Metadata, onMessage?: (
   const { header } = metadata;
   const damage = metadata.damage();
   if (damage)
-    throw corrupt(FORMAT, `${damage.message.replace(`${FORMAT}: `, '')}: open it read-only, or check and repair it`, {
+    throw new DiskError(damage.kind, `${damage.message}: open it read-only, or check and repair it`, {
+      format: FORMAT,
       ...(damage.field === undefined ? {} : { field: damage.field }),
       ...(damage.offset === undefined ? {} : { offset: damage.offset }),
     });
@@ -342,9 +350,10 @@ export class Qcow2Image implements ImageDriver {
 
   *check(options: CheckOptions): Io<CheckResult> {
     const meta = this.#metadata;
-    const { forRepair } = meta;
+    const { forRepair, bitmapFault } = meta;
     const { check } = yield* theRest();
     const result = yield* meta.lock.run(() => check(meta, options));
+    if (bitmapFault && !meta.bitmapFault) yield* this.bitmaps.reopen();
     // From here on it may be written to.
     if (forRepair && !meta.forRepair) yield* keepPromises(this, meta);
     return result;

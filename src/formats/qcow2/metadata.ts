@@ -101,6 +101,8 @@ export class Metadata {
   reftableFault: DiskError | undefined;
   /** The bitmaps in the file; see bitmaps.ts. */
   bitmaps: FileBitmaps;
+  /** Why the bitmaps that the header vouches for cannot be read, if they cannot. */
+  bitmapFault: DiskError | undefined;
   /** Open for writing: a fatal inconsistency is marked in the header, unless the image is open for repair. */
   writable = false;
   /** Is told when the image is marked corrupt. */
@@ -217,7 +219,7 @@ export class Metadata {
    */
   damage(): DiskError | undefined {
     const fault = this.snapshotTable.faults.find(({ harmless }) => !harmless);
-    const lost = this.l1Fault(this.#l1Known) ?? this.reftableFault;
+    const lost = this.l1Fault(this.#l1Known) ?? this.reftableFault ?? this.bitmapFault;
     if (lost) return lost;
     if (fault) return corrupt(FORMAT, fault.found.replace('ERROR ', ''), { field: 'snapshot_table', offset: this.header.snapshotsOffset });
     return this.refcounts.damage();
@@ -315,7 +317,7 @@ export class Metadata {
   l1Fault(index: number): DiskError | undefined {
     if (index < this.#l1Known || index >= this.l1Size) return undefined;
     const { l1Offset } = this.header;
-    return corrupt(FORMAT, `entry ${index} of the L1 table at 0x${l1Offset.toString(16)} lies past the end of the file, which has been cut off`, {
+    return corrupt(FORMAT, `entry ${index} of the L1 table at 0x${l1Offset.toString(16)} lies past the end of the file`, {
       field: 'l1_table_offset',
       offset: l1Offset + index * 8,
     });
@@ -512,6 +514,7 @@ export class Metadata {
   /** Takes over what `rewriteHeader` has put in force. */
   adoptBitmaps(bitmaps: FileBitmaps): void {
     this.bitmaps = bitmaps;
+    this.bitmapFault = undefined;
     this.#overlaps = undefined;
   }
 
