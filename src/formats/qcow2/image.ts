@@ -28,6 +28,7 @@ import type {
 import { allocate, discard, mayWriteOver, newPlace, writeEncoded, zero } from './allocate.ts';
 import { compressionOf, encodeCluster, loadCompression } from './compressed.ts';
 import { CompressedReads } from './compressed-reads.ts';
+import { damageOf, tellDamage } from './damage.ts';
 import { fatal } from './fatal.ts';
 import { readHeader } from './file-tables.ts';
 import {
@@ -71,12 +72,6 @@ export function* openImage(storage: Storage, parameters: OpenParameters): Io<Qco
   return image;
 }
 
-/** What is wrong with tables that are not needed to read the guest's bytes. */
-function tellDamage({ snapshotTable, reftableFault, bitmapFault }: Metadata, say: (message: string) => void): void {
-  for (const { found, harmless } of snapshotTable.faults) if (!harmless) say(`warning: ${FORMAT}: ${found.replace('ERROR ', '')}`);
-  for (const fault of [reftableFault, bitmapFault]) if (fault) say(`warning: ${fault.message}`);
-}
-
 function* imageOver(metadata: Metadata): Io<Qcow2Image> {
   const image = new Qcow2Image(metadata);
   yield* image.bitmaps.open();
@@ -99,7 +94,7 @@ function refuseUnsupported(header: Header): void {
 /** What an image needs before its first write: sound refcounts and snapshots, and no claims about what we do not maintain. */
 function* prepareForWriting(image: Qcow2Image, metadata: Metadata, onMessage?: (message: string) => void): Io<void> {
   const { header } = metadata;
-  const damage = metadata.damage();
+  const damage = damageOf(metadata);
   if (damage)
     throw new DiskError(damage.kind, `${damage.message}: open it read-only, or check and repair it`, {
       format: FORMAT,
