@@ -13,7 +13,7 @@ import { DiskError, unsupported } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
 import type { BitmapDriver, BitmapInfo, DirtyRuns } from '../driver.ts';
 import { DirtyBitmap } from './dirty-bitmap.ts';
-import { readBitmapTable } from './file-bitmaps.ts';
+import { damageOnly, readBitmapTable } from './file-bitmaps.ts';
 import { NO_BITMAPS, noBitmap } from './file-tables.ts';
 import { canRewrite, rewriteHeader } from './header.ts';
 import { AUTOCLEAR, EXTENSION, FORMAT, type HeaderExtension } from './layout.ts';
@@ -60,13 +60,18 @@ export class Qcow2Bitmaps implements BitmapDriver {
     return this.#bitmaps.some(({ enabled, inconsistent }) => enabled && !inconsistent);
   }
 
-  /** Looks at every table. Throws `corrupt` if one cannot be that of its bitmap; says so if the header no longer vouches for bitmaps. */
+  /** Looks at every table, and notes in `Metadata.bitmapFault` if one cannot be that of its bitmap; says so if the header no longer vouches for bitmaps. */
   *verify(say?: (message: string) => void): Io<void> {
     const { header, bitmaps } = this.#meta;
-    if (!bitmaps.directory && header.extensions.some(({ type }) => type === EXTENSION.bitmaps)) say?.(`warning: ${VOID[header.version]}\n${LEAKS}`);
+    if (!bitmaps.directory && !this.#meta.bitmapFault && header.extensions.some(({ type }) => type === EXTENSION.bitmaps))
+      say?.(`warning: ${VOID[header.version]}\n${LEAKS}`);
     for (const bitmap of this.#bitmaps) {
       if (bitmap.inconsistent) continue;
-      yield* bitmap.load();
+      try {
+        yield* bitmap.load();
+      } catch (error) {
+        this.#meta.bitmapFault ??= damageOnly(error);
+      }
       bitmap.unload();
     }
   }

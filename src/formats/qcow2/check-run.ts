@@ -114,14 +114,16 @@ export class CheckRun {
   }
 
   *#countBitmaps(): Io<void> {
-    const { bitmaps, clusterSize, storage } = this.#meta;
+    const { bitmaps, bitmapFault, clusterSize, storage } = this.#meta;
+    if (bitmapFault) this.#corruption(`ERROR: ${bitmapFault.message}`);
     if (bitmaps.directory) this.#refer(bitmaps.directory.offset, bitmaps.directory.length);
     for (const entry of bitmaps.entries) {
       this.#refer(entry.tableOffset, entry.tableSize * 8);
       try {
         for (const place of yield* readBitmapTable(storage, entry, clusterSize)) if (place >= clusterSize) this.#refer(place, clusterSize);
       } catch (error) {
-        this.#corruption(`ERROR: ${asDiskError(error, 'bitmap table').message}`);
+        const { message } = asDiskError(error, 'bitmap table');
+        if (message !== bitmapFault?.message) this.#corruption(`ERROR: ${message}`);
       }
     }
   }
@@ -242,6 +244,8 @@ export class CheckRun {
       const offset = entryOffset(high, low);
       if (offset === 0) continue;
       this.#refer(offset, meta.clusterSize);
+      // That such a table is past the end was told of.
+      if (offset >= meta.storage.size && offset % meta.clusterSize === 0) continue;
       if (offset % meta.clusterSize !== 0) this.#corruption(`ERROR l2_offset=${hex(offset)}: Table is not cluster aligned; L1 entry corrupted`);
       try {
         const table = yield* this.#readTable(offset);
@@ -390,11 +394,17 @@ export class CheckRun {
     }
   }
 
-  /** The stored counts of clusters from `first` on, as far as its refcount block goes, at most `most`. */
-  #countsFrom(first: number, most: number): Io<Float64Array> {
-    const { refcounts } = this.#meta;
+  /**
+   * The stored counts of clusters from `first` on, as far as its refcount block goes, at most `most`. Of a block past the end of the file, which
+   * was told of, all are 0.
+   */
+  *#countsFrom(first: number, most: number): Io<Float64Array> {
+    const { refcounts, clusterSize, storage } = this.#meta;
     const from = first % refcounts.blockEntries;
-    return refcounts.countsOf((first - from) / refcounts.blockEntries, most, from);
+    const index = (first - from) / refcounts.blockEntries;
+    const { offset } = index < refcounts.reftableEntries ? refcounts.rawBlockOffset(index) : { offset: 0 };
+    if (offset % clusterSize === 0 && offset + clusterSize > storage.size) return new Float64Array(Math.min(most, refcounts.blockEntries - from));
+    return yield* refcounts.countsOf(index, most, from);
   }
 
   *#mismatch(cluster: number, { stored, references }: { stored: number; references: number }, fix: Fix): Io<void> {

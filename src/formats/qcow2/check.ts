@@ -2,7 +2,7 @@
  * Checking an image, and repairing what can be repaired: what is looked at and said is in check-run.ts, here is what is mended, in which order.
  *
  * Crash argument for repair. First counts of clusters past the end of the file go down that nothing refers to, and a new snapshot table takes the
- * place of a damaged one (mend-snapshots.ts). Then an entry that names a place off its cluster, with no bytes in it, loses it. Then stored counts
+ * place of a damaged one (mend-snapshots.ts), and bitmaps that cannot be read are given up. Then an entry that names a place off its cluster, with no bytes in it, loses it. Then stored counts
  * are mended: one that is too low or too high is so before and after a cut; what refers to a cluster does not change here. Flags come last. Each
  * stage is behind a flush, and each finds what the one before it left: repeating an interrupted repair completes it. A refcount structure that
  * contradicts itself is replaced as a whole (rebuild.ts).
@@ -11,7 +11,9 @@ import { corrupt } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
 import type { CheckOptions, CheckResult } from '../driver.ts';
 import { CheckRun } from './check-run.ts';
-import { FORMAT, INCOMPATIBLE } from './layout.ts';
+import { NO_BITMAPS } from './file-tables.ts';
+import { canRewrite, rewriteHeader } from './header.ts';
+import { AUTOCLEAR, EXTENSION, FORMAT, INCOMPATIBLE } from './layout.ts';
 import { mendSnapshots } from './mend-snapshots.ts';
 import type { Metadata } from './metadata.ts';
 import { rebuildRefcounts } from './rebuild.ts';
@@ -21,8 +23,12 @@ type Repair = CheckOptions['repair'];
 /** See `ImageDriver.check`. The caller holds `Metadata.lock`. */
 export function* check(meta: Metadata, options: CheckOptions): Io<CheckResult> {
   if (!meta.storage.readOnly) yield* meta.flush();
-  const { repair } = options;
-  const run = new CheckRun(meta, options);
+  // An L1 table that is cut off names clusters that nothing else refers to: they are all that is left of the disk, and stay as they are.
+  const lost = meta.l1Known < meta.l1Size;
+  const { repair: asked, ...looking } = options;
+  const repair = lost ? undefined : asked;
+  const run = new CheckRun(meta, lost ? looking : options);
+  if (lost && asked) run.say('Nothing is repaired: what can still be read is kept by converting the image');
   if (repair) yield* prepare(meta, run, repair);
   yield* run.countReferences();
   // Entries that were mended are durable before the counts of what they named go down.
@@ -38,18 +44,17 @@ export function* check(meta: Metadata, options: CheckOptions): Io<CheckResult> {
     }
     return yield* rebuild(meta, options, run.result);
   }
-  const leaks = !mayBeLost(meta);
+  // What nothing refers to may be a snapshot's or a bitmap's that could not be read.
+  const leaks = !meta.bitmapFault && meta.snapshotTable.faults.every(({ harmless }) => harmless);
   if (repair && ((leaks && run.result.leaks > 0) || run.result.corruptions > 0)) {
     Object.assign(run.result, found, { messages: run.result.messages });
     yield* run.compareCounts({ leaks, errors: repair === 'all' });
     yield* meta.flush();
   }
-  if (repair && !leaks && run.result.leaks > 0) run.say('Leaked clusters are left alone: a table that cannot be read may have named them');
+  if (repair && !leaks && run.result.leaks > 0)
+    run.say('Leaked clusters are left alone: they may be those of snapshots or bitmaps that cannot be read');
   return yield* finish(meta, run, repair);
 }
-
-/** Clusters that nothing refers to may be those of L1 entries or snapshots that cannot be read. */
-const mayBeLost = (meta: Metadata): boolean => meta.l1Known < meta.l1Size || meta.snapshotTable.incomplete;
 
 /** What a repair does before it counts: what it writes anew must find its place, at the end of the file. */
 function* prepare(meta: Metadata, run: CheckRun, repair: Repair): Io<void> {
@@ -63,13 +68,29 @@ function* prepare(meta: Metadata, run: CheckRun, repair: Repair): Io<void> {
     result.leaksFixed += cleared;
     yield* meta.flush();
   }
+  if (repair !== 'all') return;
+  yield* dropBitmaps(meta, run);
   const { faults } = meta.snapshotTable;
-  if (repair !== 'all' || faults.length === 0) return;
+  if (faults.length === 0) return;
   for (const { repaired, count } of faults) {
     run.say(repaired);
     result.corruptionsFixed += count;
   }
   yield* mendSnapshots(meta, contents, named);
+}
+
+/**
+ * Takes bitmaps out of the header that cannot be read; only a backup that would have gone by them takes longer then. One write of the first sector
+ * (header.ts) does it, and their clusters are leaks.
+ */
+function* dropBitmaps(meta: Metadata, run: CheckRun): Io<void> {
+  const { bitmapFault, header } = meta;
+  if (bitmapFault?.kind !== 'corrupt' || !canRewrite(header)) return;
+  run.say(`Discarding the bitmaps: ${bitmapFault.message}`);
+  const extensions = header.extensions.filter(({ type }) => type !== EXTENSION.bitmaps);
+  yield* rewriteHeader(meta, { extensions, autoclear: header.autoclear & ~AUTOCLEAR.bitmaps });
+  meta.adoptBitmaps(NO_BITMAPS);
+  run.result.corruptionsFixed++;
 }
 
 /** Replaces the refcount structure and counts anew: what is no longer wrong was fixed. */

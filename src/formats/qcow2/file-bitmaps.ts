@@ -1,14 +1,29 @@
 /** Reading the bitmap directory and bitmap tables, with bounds on what a file may make of them. Loaded with the first image that has some. */
 import { roundUp } from '../../base/bytes.ts';
-import { corrupt } from '../../base/errors.ts';
+import { corrupt, DiskError } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
 import { readBytes, type Storage } from '../../storage/storage.ts';
 import { type FileBitmaps, NO_BITMAPS } from './file-tables.ts';
 import { AUTOCLEAR, FORMAT, type Header } from './layout.ts';
 import { type BitmapEntry, parseBitmapDirectory, parseBitmapExtension, parseBitmapTable } from './layout-bitmaps.ts';
+import type { Metadata } from './metadata.ts';
 
-/** The bitmaps that a header names and vouches for. */
-export function* readBitmaps(storage: Storage, header: Header): Io<FileBitmaps> {
+/** Takes the bitmaps over that a header names and vouches for. What keeps them from being read is noted: nothing else needs them. */
+export function* takeBitmaps(meta: Metadata): Io<void> {
+  try {
+    meta.bitmaps = yield* readBitmaps(meta.storage, meta.header);
+  } catch (error) {
+    meta.bitmapFault = damageOnly(error);
+  }
+}
+
+/** The error if it is about what is in the file. */
+export function damageOnly(error: unknown): DiskError {
+  if (error instanceof DiskError && (error.kind === 'corrupt' || error.kind === 'unsupported')) return error;
+  throw error;
+}
+
+function* readBitmaps(storage: Storage, header: Header): Io<FileBitmaps> {
   const directory = parseBitmapExtension(header, (header.autoclear & AUTOCLEAR.bitmaps) !== 0);
   if (!directory) return NO_BITMAPS;
   if (directory.offset + directory.length > storage.size)

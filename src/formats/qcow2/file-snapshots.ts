@@ -12,8 +12,8 @@ export function* readSnapshots(storage: Storage, header: Header): Io<SnapshotTab
   const { snapshotsOffset: offset, clusterBits } = header;
   const reader = new SnapshotTableReader({ header, fileSize: storage.size });
   if (reader.done) return reader.table;
-  if (offset === 0) reader.lose('in the header');
-  else if (offset % 2 ** clusterBits !== 0) reader.lose('not on a cluster');
+  if (offset === 0) reader.lose('the table is said to be in the header');
+  else if (offset % 2 ** clusterBits !== 0) reader.lose('the table is not cluster aligned');
   const most = Math.max(0, Math.min(storage.size - offset, MAX_SNAPSHOT_TABLE_BYTES));
   let bytes = new Uint8Array();
   while (!reader.done) {

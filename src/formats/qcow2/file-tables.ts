@@ -10,6 +10,7 @@ import type { SnapshotInfo } from '../driver.ts';
 import { FIELD, FORMAT, type Header, MAX_REFTABLE_BYTES, parseHeader } from './layout.ts';
 import type { BitmapDirectory, BitmapEntry } from './layout-bitmaps.ts';
 import type { SnapshotEntry, SnapshotTable } from './layout-snapshots.ts';
+import { theRest } from './loading.ts';
 
 /** The bitmap directory in force, and what is in it; none without bitmaps. */
 export interface FileBitmaps {
@@ -18,7 +19,7 @@ export interface FileBitmaps {
 }
 
 /** The snapshot table of an image without snapshots. */
-export const NO_SNAPSHOTS: SnapshotTable = { entries: [], faults: [], length: 0, mended: [], incomplete: false };
+export const NO_SNAPSHOTS: SnapshotTable = { entries: [], faults: [], length: 0, mended: [] };
 
 export const NO_BITMAPS: FileBitmaps = { directory: undefined, entries: [] };
 
@@ -35,8 +36,44 @@ export function* readHeader(storage: Storage, fileSize = storage.size): Io<Heade
 export const noBitmap = (name: string): DiskError =>
   new DiskError('not-found', `${FORMAT}: Dirty bitmap '${name}' not found`, { format: FORMAT, field: 'bitmap' });
 
+/** What opening an image reads. */
+export interface Tables {
+  readonly l1: Uint8Array;
+  readonly reftable: Uint8Array;
+  /** Why the refcount table cannot be read, if it cannot; `reftable` is empty then. */
+  readonly reftableFault?: DiskError;
+  readonly snapshots: SnapshotTable;
+  readonly bitmaps: FileBitmaps;
+}
+
+/** Reads the tables a header names, but those of bitmaps. */
+export function* readTables(storage: Storage, header: Header): Io<Tables> {
+  const damage = reftableFault(header, storage.size);
+  return {
+    l1: yield* readL1Table(storage, header),
+    reftable: yield* readBytes(storage, header.reftableOffset, damage ? 0 : header.reftableClusters * 2 ** header.clusterBits),
+    ...(damage ? { reftableFault: damage } : {}),
+    snapshots: header.snapshotCount === 0 ? NO_SNAPSHOTS : yield* (yield* theRest()).readSnapshots(storage, header),
+    bitmaps: NO_BITMAPS,
+  };
+}
+
+/** Bytes of the L1 table, zeros past the end of the file. */
+function* readL1Table(storage: Storage, { l1Offset, l1Size }: Header): Io<Uint8Array> {
+  const l1 = new Uint8Array(l1Size * 8);
+  yield* storage.read(l1Offset, l1.subarray(0, Math.max(0, Math.min(l1.length, storage.size - l1Offset))));
+  return l1;
+}
+
+/** The error of an L1 entry that lies past the end of the file: what it names is lost, and so is what the guest has there. */
+export const lostL1Entry = ({ l1Offset }: Header, index: number): DiskError =>
+  corrupt(FORMAT, `entry ${index} of the L1 table at 0x${l1Offset.toString(16)} lies past the end of the file`, {
+    field: 'l1_table_offset',
+    offset: l1Offset + index * 8,
+  });
+
 /** What keeps the refcount table that a header names from being read, if anything. */
-export function reftableFault({ reftableOffset, reftableClusters, clusterBits }: Header, fileSize: number): DiskError | undefined {
+function reftableFault({ reftableOffset, reftableClusters, clusterBits }: Header, fileSize: number): DiskError | undefined {
   const bad = (what: string) => corrupt(FORMAT, what, { field: 'refcount_table_offset', offset: FIELD.reftableOffset });
   const length = reftableClusters * 2 ** clusterBits;
   const place = `refcount_table_offset is 0x${reftableOffset.toString(16)}`;

@@ -28,6 +28,7 @@ import type {
 import { allocate, discard, mayWriteOver, newPlace, writeEncoded, zero } from './allocate.ts';
 import { compressionOf, encodeCluster, loadCompression } from './compressed.ts';
 import { CompressedReads } from './compressed-reads.ts';
+import { damageOf, tellDamage } from './damage.ts';
 import { fatal } from './fatal.ts';
 import { readHeader } from './file-tables.ts';
 import {
@@ -58,13 +59,14 @@ export function* openImage(storage: Storage, parameters: OpenParameters): Io<Qco
   const data = yield* openData(header, parameters);
   const runtime = parameters.options ? (yield* theRest()).readRuntimeOptions(parameters.options, header) : {};
   const metadata = yield* Metadata.load({ storage, ...(data ? { data } : {}) }, header, runtime);
-  if (mayHaveBitmaps(header)) metadata.bitmaps = yield* (yield* theRest()).readBitmaps(storage, header);
+  if (mayHaveBitmaps(header)) yield* (yield* theRest()).takeBitmaps(metadata);
   if (header.cryptMethod !== 0) metadata.encryption = yield* (yield* encrypting()).openEncryption(storage, header, parameters);
   yield* loadCompression(header.compressionType);
   metadata.writable = !readOnly;
   metadata.onDamage = onDamage;
   const image = yield* imageOver(metadata);
   yield* image.bitmaps.verify(onDamage);
+  if (readOnly && onDamage) tellDamage(metadata, onDamage);
   if (repair) metadata.forRepair = true;
   else if (!readOnly) yield* prepareForWriting(image, metadata, onDamage);
   return image;
@@ -92,9 +94,10 @@ function refuseUnsupported(header: Header): void {
 /** What an image needs before its first write: sound refcounts and snapshots, and no claims about what we do not maintain. */
 function* prepareForWriting(image: Qcow2Image, metadata: Metadata, onMessage?: (message: string) => void): Io<void> {
   const { header } = metadata;
-  const damage = metadata.damage();
+  const damage = damageOf(metadata);
   if (damage)
-    throw corrupt(FORMAT, `${damage.message.replace(`${FORMAT}: `, '')}: open it read-only, or check and repair it`, {
+    throw new DiskError(damage.kind, `${damage.message}: open it read-only, or check and repair it`, {
+      format: FORMAT,
       ...(damage.field === undefined ? {} : { field: damage.field }),
       ...(damage.offset === undefined ? {} : { offset: damage.offset }),
     });
@@ -357,9 +360,10 @@ export class Qcow2Image implements ImageDriver {
 
   *check(options: CheckOptions): Io<CheckResult> {
     const meta = this.#metadata;
-    const { forRepair } = meta;
+    const { forRepair, bitmapFault } = meta;
     const { check } = yield* theRest();
     const result = yield* meta.lock.run(() => check(meta, options));
+    if (bitmapFault && !meta.bitmapFault) yield* this.bitmaps.reopen();
     // From here on it may be written to.
     if (forRepair && !meta.forRepair) yield* keepPromises(this, meta);
     return result;

@@ -3,7 +3,7 @@
  * can be: each damage is a `SnapshotFault`, and `SnapshotTable.mended` is the table that a repair writes in its place.
  */
 import { roundUp, setU64be, TWO_32, text, utf8, view } from '../../base/bytes.ts';
-import { type Header, l1EntriesFor, MAX_L1_BYTES, MAX_SNAPSHOTS, saturatedU64 } from './layout.ts';
+import { type Header, l1EntriesFor, MAX_L1_BYTES, MAX_SNAPSHOTS, SATURATED, saturatedU64 } from './layout.ts';
 
 /** Bytes of extra data a snapshot may carry; QEMU's limit. */
 const MAX_SNAPSHOT_EXTRA = 1024;
@@ -16,7 +16,7 @@ const FIXED = 40;
 /** Bytes of the longest entry that QEMU reads: extra data, and an id and a name of 64 KiB. */
 export const MAX_ENTRY_BYTES = 256 * 1024;
 
-/** A snapshot table entry. Numbers above 2^53-1 are kept as that here, and as they are in `fixed` and `extra`. */
+/** A snapshot table entry. Numbers that are too large (`SATURATED`) are kept as they are in `fixed` and `extra`. */
 export interface SnapshotEntry {
   readonly l1Offset: number;
   readonly l1Size: number;
@@ -53,12 +53,10 @@ export interface SnapshotFault {
 export interface SnapshotTable {
   readonly entries: readonly SnapshotEntry[];
   readonly faults: readonly SnapshotFault[];
-  /** Bytes that the entries take in the file, those of a last one that is cut off included. */
+  /** Bytes that the entries take in the file. */
   readonly length: number;
   /** The entries that a repair leaves: what can be read of each. */
   readonly mended: readonly SnapshotEntry[];
-  /** Some entries cannot be read at all: clusters that nothing refers to may be theirs. */
-  readonly incomplete: boolean;
 }
 
 /** A table of these entries, with nothing wrong. */
@@ -67,7 +65,6 @@ export const soundSnapshots = (entries: readonly SnapshotEntry[]): SnapshotTable
   faults: [],
   length: entriesLength(entries),
   mended: entries,
-  incomplete: false,
 });
 
 /** What the table is read for. */
@@ -85,7 +82,6 @@ export class SnapshotTableReader {
   readonly #mended: SnapshotEntry[] = [];
   /** Byte of the table at which the next entry begins. */
   at = 0;
-  #incomplete = false;
   #length = 0;
   #done = false;
   readonly #count: number;
@@ -111,18 +107,17 @@ export class SnapshotTableReader {
       faults: this.#faults,
       length: this.#length,
       mended: this.#mended,
-      incomplete: this.#incomplete || this.#place.header.snapshotCount > this.#count,
     };
   }
 
-  /** Gives up the entries that were not read. `why` completes "snapshot table entries from N on …". */
+  /** Gives up the entries that were not read. `why` they cannot be read, in words. */
   lose(why: string): void {
     const index = this.#entries.length;
     const count = this.#count - index;
     this.#done = true;
-    this.#incomplete = true;
-    const which = count === 1 ? `entry ${index} ` : `entries ${index} to ${this.#count - 1} `;
-    this.#fault(`ERROR snapshot table ${which}${why}`, `Discarding ${count} snapshots: snapshot table ${which}${why}`, count);
+    const which = count === 1 ? `entry ${index} cannot` : `entries ${index} to ${this.#count - 1} cannot`;
+    const what = `snapshot table ${which} be read: ${why}`;
+    this.#fault(`ERROR ${what}`, `Discarding ${count} ${count === 1 ? 'snapshot' : 'snapshots'}: ${what}`, count);
   }
 
   /** Reads the entry at `at`. `bytes` are the table's, whole as far as the file goes or past the end of this entry. */
@@ -132,16 +127,16 @@ export class SnapshotTableReader {
     if (at + FIXED > bytes.length) return this.lose('past the end of the file');
     const data = view(bytes);
     const fixed = bytes.slice(at, at + FIXED);
-    if (fixed.every((byte) => byte === 0)) return this.lose('without contents');
+    if (fixed.every((byte) => byte === 0)) return this.lose('there is nothing');
     const extraLength = data.getUint32(at + 36);
     const idAt = at + FIXED + extraLength;
     const nameAt = idAt + data.getUint16(at + 12);
     const end = nameAt + data.getUint16(at + 14);
-    if (end > MAX_SNAPSHOT_TABLE_BYTES || idAt > bytes.length) return this.lose('longer than the table may be or the file is');
+    if (end > MAX_SNAPSHOT_TABLE_BYTES || idAt > bytes.length) return this.lose('longer than the file or than a table may be');
     const extra = bytes.slice(at + FIXED, Math.min(idAt, at + FIXED + MAX_SNAPSHOT_EXTRA));
     const entry = parseEntry(fixed, extra, { id: bytes.slice(idAt, nameAt), name: bytes.slice(nameAt, end) });
     this.#entries.push(entry);
-    this.#length = end;
+    this.#length = Math.min(end, bytes.length);
     this.at = roundUp(end, 8);
     let mended = entry;
     if (extraLength > MAX_SNAPSHOT_EXTRA) {
@@ -262,9 +257,9 @@ function encodeEntry(entry: SnapshotEntry, into: Uint8Array): number {
   const { id, name } = entry.bytes ?? { id: utf8(entry.id), name: utf8(entry.name) };
   if (entry.fixed) into.set(entry.fixed);
   const data = view(into);
-  // What is kept as 2^53-1 stays as it was read.
+  // What was too large stays as it was read.
   const put = (at: number, value: number) => {
-    if (!entry.fixed || value < Number.MAX_SAFE_INTEGER) setU64be(data, at, value);
+    if (!entry.fixed || value < SATURATED) setU64be(data, at, value);
   };
   put(0, entry.l1Offset);
   data.setUint32(8, entry.l1Size);

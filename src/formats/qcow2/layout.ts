@@ -152,9 +152,11 @@ function parseVersion3(bytes: Uint8Array, clusterBits: number): typeof VERSION_2
   };
 }
 
-/** A big-endian u64 that may be damaged: numbers above 2^53-1 are read as that, and lie past the end of any file. */
-export const saturatedU64 = (data: DataView, at: number): number =>
-  Math.min(data.getUint32(at) * TWO_32 + data.getUint32(at + 4), Number.MAX_SAFE_INTEGER);
+/** What `saturatedU64` gives for numbers that are larger: past the end of any file, and on a cluster. */
+export const SATURATED = 2 ** 53 - 2 ** 21;
+
+/** A big-endian u64 that may be damaged. */
+export const saturatedU64 = (data: DataView, at: number): number => Math.min(data.getUint32(at) * TWO_32 + data.getUint32(at + 4), SATURATED);
 
 function parseTables(data: DataView, shape: Pick<Header, 'clusterBits' | 'incompatible'>) {
   const { clusterBits } = shape;

@@ -3,7 +3,7 @@
  *
  * Crash argument. The new table goes past the end of the file, where nothing in use lies, and past what damaged entries name there. It is durable,
  * and counted, before one write of header fields switches to it; a cut before that leaves the old table and a leak. After it the old
- * table's clusters, and those of snapshots that could not be read, are leaks, which the counting that follows gives back. Where the
+ * table's clusters, and those of snapshots that could not be read, are leaks, until they are given back here and by the counting that follows. Where the
  * refcount structure contradicts itself the new table is not counted: nothing can be written before that is replaced, table and all.
  */
 import { divideUp, roundUp } from '../../base/bytes.ts';
@@ -18,6 +18,8 @@ import type { Metadata } from './metadata.ts';
  */
 export function* mendSnapshots(meta: Metadata, contents: CheckRun, named: ReadonlySet<number>): Io<void> {
   const { clusterSize, refcounts, snapshotTable, storage } = meta;
+  const old = meta.header.snapshotsOffset;
+  const own = isOwn(meta, contents);
   const bytes = encodeSnapshots(snapshotTable.mended);
   const clusters = divideUp(bytes.length, clusterSize);
   let start = Math.max(divideUp(storage.size, clusterSize), contents.references.end);
@@ -31,4 +33,15 @@ export function* mendSnapshots(meta: Metadata, contents: CheckRun, named: Readon
   }
   const change = { snapshotCount: snapshotTable.mended.length, snapshotsOffset: clusters > 0 ? start * clusterSize : 0 };
   yield* meta.switchTo(change, { snapshots: soundSnapshots(snapshotTable.mended) });
+  if (own) meta.refcounts.free(old, snapshotTable.length);
+  yield* meta.flush();
+}
+
+/** True if the clusters of the old table are its own: others may have them, where it was misplaced. */
+function isOwn({ clusterSize, snapshotTable, header }: Metadata, { references, structureSound }: CheckRun): boolean {
+  const first = header.snapshotsOffset / clusterSize;
+  const clusters = divideUp(snapshotTable.length, clusterSize);
+  if (!structureSound || clusters === 0 || !Number.isInteger(first)) return false;
+  for (let cluster = first; cluster < first + clusters; cluster++) if (references.get(cluster) !== 1) return false;
+  return true;
 }

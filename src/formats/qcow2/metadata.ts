@@ -25,7 +25,7 @@ import { SECTOR } from '../../base/units.ts';
 import { readBytes, type Storage } from '../../storage/storage.ts';
 import type { Encryption } from './encryption.ts';
 import { fatal, isFatal } from './fatal.ts';
-import { type FileBitmaps, NO_BITMAPS, NO_SNAPSHOTS, reftableFault } from './file-tables.ts';
+import { type FileBitmaps, lostL1Entry, NO_SNAPSHOTS, readTables, type Tables } from './file-tables.ts';
 import {
   AUTOCLEAR,
   COMPATIBLE,
@@ -43,8 +43,7 @@ import {
 import { EntryShape } from './layout-l2.ts';
 import type { SnapshotEntry, SnapshotTable } from './layout-snapshots.ts';
 import { COPIED_HIGH, entryOffset, putEntry } from './layout-tables.ts';
-import { theRest } from './loading.ts';
-import { OverlapMap } from './overlap.ts';
+import { mapOverlaps, type OverlapMap } from './overlap.ts';
 import { Refcounts } from './refcounts.ts';
 import type { RuntimeOptions } from './runtime.ts';
 import { type Table, TableCache } from './tables.ts';
@@ -56,22 +55,6 @@ interface ImageFiles {
   readonly storage: Storage;
   /** The external data file, if there is one. */
   readonly data?: Storage;
-}
-
-/** Bytes of the L1 table, zeros past the end of the file. */
-function* readL1(storage: Storage, { l1Offset, l1Size }: Header): Io<Uint8Array> {
-  const l1 = new Uint8Array(l1Size * 8);
-  yield* storage.read(l1Offset, l1.subarray(0, Math.max(0, Math.min(l1.length, storage.size - l1Offset))));
-  return l1;
-}
-
-interface Tables {
-  readonly l1: Uint8Array;
-  readonly reftable: Uint8Array;
-  /** Why the refcount table cannot be read, if it cannot; `reftable` is empty then. */
-  readonly reftableFault?: DiskError;
-  readonly snapshots: SnapshotTable;
-  readonly bitmaps: FileBitmaps;
 }
 
 export class Metadata {
@@ -101,6 +84,8 @@ export class Metadata {
   reftableFault: DiskError | undefined;
   /** The bitmaps in the file; see bitmaps.ts. */
   bitmaps: FileBitmaps;
+  /** Why the bitmaps that the header vouches for cannot be read, if they cannot. */
+  bitmapFault: DiskError | undefined;
   /** Open for writing: a fatal inconsistency is marked in the header, unless the image is open for repair. */
   writable = false;
   /** Is told when the image is marked corrupt. */
@@ -162,15 +147,7 @@ export class Metadata {
   static *load(files: ImageFiles, header: Header, runtime: RuntimeOptions = {}): Io<Metadata> {
     const { storage } = files;
     if (storage.debugEvent) yield* storage.debugEvent('reftable_load');
-    const damage = reftableFault(header, storage.size);
-    const tables = {
-      l1: yield* readL1(storage, header),
-      reftable: yield* readBytes(storage, header.reftableOffset, damage ? 0 : header.reftableClusters * 2 ** header.clusterBits),
-      ...(damage ? { reftableFault: damage } : {}),
-      snapshots: header.snapshotCount === 0 ? NO_SNAPSHOTS : yield* (yield* theRest()).readSnapshots(storage, header),
-      bitmaps: NO_BITMAPS,
-    };
-    return new Metadata(files, header, tables, runtime);
+    return new Metadata(files, header, yield* readTables(storage, header), runtime);
   }
 
   /** The snapshots, as far as their table can be read. */
@@ -211,37 +188,11 @@ export class Metadata {
     return this.encryption ? this.encryption.over(this.data, guestOffset, hostOffset) : this.data;
   }
 
-  /**
-   * What must not be believed before something is written: without a sound refcount table what is in use may be taken for free, and what an
-   * unreadable snapshot table leads to is nobody's. A check with repair mends both.
-   */
-  damage(): DiskError | undefined {
-    const fault = this.snapshotTable.faults.find(({ harmless }) => !harmless);
-    const lost = this.l1Fault(this.#l1Known) ?? this.reftableFault;
-    if (lost) return lost;
-    if (fault) return corrupt(FORMAT, fault.found.replace('ERROR ', ''), { field: 'snapshot_table', offset: this.header.snapshotsOffset });
-    return this.refcounts.damage();
-  }
-
   /** Where metadata is. Throws `corrupt` if tables lie over one another: then nothing may be written. */
   overlaps(): OverlapMap {
     if (this.#overlaps) return this.#overlaps;
-    const { header, clusterSize } = this;
-    const map = new OverlapMap(clusterSize);
-    map.add('header', 0, clusterSize);
-    map.add('refcount table', header.reftableOffset, header.reftableClusters * clusterSize);
-    map.add('L1 table', header.l1Offset, header.l1Size * 8);
-    const { encryption } = this;
-    if (encryption?.place) map.add('encryption header', encryption.place.offset, encryption.place.length);
-    map.add('snapshot table', header.snapshotsOffset, this.snapshotTable.length);
-    for (const snapshot of this.snapshots) map.add('snapshot L1 table', snapshot.l1Offset, snapshot.l1Size * 8);
-    const { directory, entries } = this.bitmaps;
-    if (directory) map.add('bitmap directory', directory.offset, directory.length);
-    for (const { tableOffset, tableSize } of entries) map.add('bitmap table', tableOffset, tableSize * 8);
-    for (const offset of this.refcounts.blockOffsets()) map.add('refcount block', offset, clusterSize);
-    for (let i = 0; i < this.l1Size; i++) if (this.l1Offset(i) !== 0) map.add('L2 table', this.l1Offset(i), clusterSize);
-    this.#overlaps = map;
-    return map;
+    this.#overlaps = mapOverlaps(this);
+    return this.#overlaps;
   }
 
   /** Refuses a place that an L2 entry gives for the data at `guestOffset` unless it is in the file and free of metadata. */
@@ -314,11 +265,7 @@ export class Metadata {
   /** The error of an L1 entry that lies past the end of the file: what it names is lost, and so is what the guest has there. */
   l1Fault(index: number): DiskError | undefined {
     if (index < this.#l1Known || index >= this.l1Size) return undefined;
-    const { l1Offset } = this.header;
-    return corrupt(FORMAT, `entry ${index} of the L1 table at 0x${l1Offset.toString(16)} lies past the end of the file, which has been cut off`, {
-      field: 'l1_table_offset',
-      offset: l1Offset + index * 8,
-    });
+    return lostL1Entry(this.header, index);
   }
 
   /** Just the offset, for the read path. */
@@ -512,6 +459,7 @@ export class Metadata {
   /** Takes over what `rewriteHeader` has put in force. */
   adoptBitmaps(bitmaps: FileBitmaps): void {
     this.bitmaps = bitmaps;
+    this.bitmapFault = undefined;
     this.#overlaps = undefined;
   }
 

@@ -72,6 +72,12 @@ export class BitmapsOnDemand implements BitmapDriver {
     if (bitmaps.entries.length > 0 || mayHaveBitmaps(header)) yield* this.#load();
   }
 
+  /** Takes over what is in the file now. */
+  *reopen(): Io<void> {
+    this.#bitmaps = undefined;
+    yield* this.open();
+  }
+
   get storable(): boolean {
     return this.#meta.header.version >= 3;
   }
@@ -92,6 +98,7 @@ export class BitmapsOnDemand implements BitmapDriver {
   }
 
   list(): BitmapInfo[] {
+    if (this.#meta.bitmapFault) throw this.#meta.bitmapFault;
     return this.#bitmaps?.list() ?? [];
   }
 
@@ -121,6 +128,7 @@ export class BitmapsOnDemand implements BitmapDriver {
   }
 
   runs(name: string): DirtyRuns {
+    if (this.#meta.bitmapFault) throw this.#meta.bitmapFault;
     if (!this.#bitmaps) throw noBitmap(name);
     return this.#bitmaps.runs(name);
   }

@@ -4,7 +4,39 @@
  * "cached" set: header, active L1 and L2, refcount table and blocks, snapshot table and the snapshots' L1; not the snapshots' L2).
  */
 import { corrupt } from '../../base/errors.ts';
-import { FORMAT } from './layout.ts';
+import type { FileBitmaps } from './file-tables.ts';
+import { FORMAT, type Header } from './layout.ts';
+import type { SnapshotTable } from './layout-snapshots.ts';
+
+/** Where an image has its tables. */
+interface Places {
+  readonly header: Header;
+  readonly clusterSize: number;
+  readonly encryption: { readonly place?: { readonly offset: number; readonly length: number } | undefined } | undefined;
+  readonly snapshotTable: SnapshotTable;
+  readonly bitmaps: FileBitmaps;
+  readonly refcounts: { blockOffsets(): Iterable<number> };
+  readonly l1Size: number;
+  l1Offset(index: number): number;
+}
+
+/** Where metadata is. Throws `corrupt` if tables lie over one another. */
+export function mapOverlaps(places: Places): OverlapMap {
+  const { header, clusterSize, encryption, snapshotTable, l1Size } = places;
+  const map = new OverlapMap(clusterSize);
+  map.add('header', 0, clusterSize);
+  map.add('refcount table', header.reftableOffset, header.reftableClusters * clusterSize);
+  map.add('L1 table', header.l1Offset, header.l1Size * 8);
+  if (encryption?.place) map.add('encryption header', encryption.place.offset, encryption.place.length);
+  map.add('snapshot table', header.snapshotsOffset, snapshotTable.length);
+  for (const snapshot of snapshotTable.entries) map.add('snapshot L1 table', snapshot.l1Offset, snapshot.l1Size * 8);
+  const { directory, entries } = places.bitmaps;
+  if (directory) map.add('bitmap directory', directory.offset, directory.length);
+  for (const { tableOffset, tableSize } of entries) map.add('bitmap table', tableOffset, tableSize * 8);
+  for (const offset of places.refcounts.blockOffsets()) map.add('refcount block', offset, clusterSize);
+  for (let i = 0; i < l1Size; i++) if (places.l1Offset(i) !== 0) map.add('L2 table', places.l1Offset(i), clusterSize);
+  return map;
+}
 
 export class OverlapMap {
   readonly #clusterSize: number;

@@ -106,18 +106,6 @@ export class Refcounts {
     return { offset: this.#blockOffset(index), reserved: (low & 0x1ff) !== 0 };
   }
 
-  /** What is wrong with the refcount table's entries, if anything: a block that is off its cluster or past the end of the file. */
-  damage(): DiskError | undefined {
-    for (const index of this.entriesInUse()) {
-      const { offset, reserved } = this.rawBlockOffset(index);
-      const past = offset + this.#clusterSize > this.#storage.size;
-      if (!reserved && !past && offset % this.#clusterSize === 0) continue;
-      const wrong = reserved ? 'has reserved bits set' : past ? 'ends past the end of the file' : 'is not on a cluster';
-      return corrupt(FORMAT, `refcount block ${index} at 0x${offset.toString(16)} ${wrong}`, { field: 'refcount_table', offset });
-    }
-    return undefined;
-  }
-
   /** Host offsets of all refcount blocks. */
   *blockOffsets(): Generator<number> {
     for (const index of this.entriesInUse()) {

@@ -8,7 +8,7 @@ export { Qcow2Bitmaps } from './bitmaps.ts';
 export { check } from './check.ts';
 export { createImage } from './create.ts';
 export { cutShort } from './cut-short.ts';
-export { readBitmaps } from './file-bitmaps.ts';
+export { takeBitmaps } from './file-bitmaps.ts';
 export { readSnapshots } from './file-snapshots.ts';
 export { inspectImage } from './inspect.ts';
 export { listMetadata } from './map-metadata.ts';
