@@ -1,6 +1,6 @@
-/** `commit`: copies an image into its backing file, or with -b into one further down. */
+/** `commit`: copies an image into its backing file and empties it, or with -b into one of the images below, and leaves it as it is. */
 import { realpathSync } from 'node:fs';
-import { beside, commit, DiskError } from '../index.ts';
+import { beside, commit, type Disk, DiskError, protocolOf } from '../index.ts';
 import { printUsage } from './help.ts';
 import { cacheMode, type OpenRequest, withImages } from './images.ts';
 import { takeObjects } from './objects.ts';
@@ -29,14 +29,14 @@ export async function run(terminal: Terminal, args: readonly string[]): Promise<
     let { disk, files } = await images.open(base === undefined ? { ...request, writableBacking: 1 } : { ...request, readOnly: true });
     progress.start();
     try {
-      const depth = base === undefined ? 1 : findBase(files, base);
+      const depth = base === undefined ? 1 : findBase(disk, path, base);
       if (files.length <= depth) throw new Failure('Image does not have a backing file');
       if (base !== undefined) {
         // Now it is known which of the images below is to be written.
         await disk.close();
         ({ disk, files } = await images.open({ ...request, writableBacking: depth }));
       }
-      await commit(disk, { depth, keep: options.has('d'), rate, onProgress: progress.update });
+      await commit(disk, { depth, keep: options.has('d') || base !== undefined, rate, onProgress: progress.update });
       progress.finish();
     } catch (error) {
       throw error instanceof DiskError ? new Failure(`Block job failed: ${requestText(error)}`) : error;
@@ -48,18 +48,43 @@ export async function run(terminal: Terminal, args: readonly string[]): Promise<
   });
 }
 
-/** How many images down `name` is. It counts from where the image that names it is. */
-function findBase(files: readonly string[], name: string): number {
-  for (let depth = 1; depth < files.length; depth++) {
-    const file = files[depth] as string;
-    if (file === name || sameFile(file, beside(files[depth - 1] as string, name))) return depth;
+/**
+ * How many images down `name` is. A plain name counts from the folder of each image that names one, as what that image has stored does, and both
+ * must be the same file. Where one of the two has a protocol (`json:` is one too), they are compared as text.
+ */
+function findBase(disk: Disk, path: string, name: string): number {
+  for (let [node, depth] = [disk.node, 1]; node.backing; node = node.backing, depth++) {
+    const image = node.driver.storage.name;
+    const below = node.backing.fileName ?? node.backing.name;
+    const stored = node.driver.backing?.name;
+    if (isNamed(name, { image, stored, below })) return depth;
   }
-  throw new Failure(`Did not find '${name}' in the backing chain of '${files[0]}'`);
+  throw new Failure(`Did not find '${name}' in the backing chain of '${path}'`);
+}
+
+/** `below` is what was opened: where that is not what the image has stored, options have said so, and its name is compared. */
+function isNamed(name: string, { image, stored, below }: { image: string; stored: string | undefined; below: string }): boolean {
+  const full = stored === undefined ? undefined : fullName(image, stored);
+  if (stored === undefined || (!stored.startsWith('json:') && full?.replace(/^file:/, '') !== below)) return name === below;
+  if (protocolOf(name) !== undefined || protocolOf(stored) !== undefined) return name === stored || name === full;
+  const meant = fullName(image, name);
+  return meant !== undefined && full !== undefined && sameFile(meant, full);
+}
+
+/** The name as seen from where the command runs; nothing for an image that has no folder, and for no name. */
+function fullName(image: string, name: string): string | undefined {
+  try {
+    return name === '' ? undefined : beside(image, name);
+  } catch (error) {
+    if (error instanceof DiskError) return undefined;
+    throw error;
+  }
 }
 
 function sameFile(one: string, other: string): boolean {
   try {
-    return realpathSync(one) === realpathSync(other);
+    // The system's own way: it knows that what ends in a slash is a folder.
+    return realpathSync.native(one) === realpathSync.native(other);
   } catch {
     return false;
   }

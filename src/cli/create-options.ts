@@ -165,6 +165,7 @@ export async function makeImage(request: MakeRequest): Promise<Disk> {
   if (backing === undefined && backingFormat !== undefined) throw new Failure('Backing format cannot be used without backing file');
   const all: CreateOptions = {
     ...rest,
+    ...(typeof rest.data_file === 'string' ? { data_file: storedName(rest.data_file) } : {}),
     format,
     size: wholeSectors(Number(size)),
     ...(backing === undefined
@@ -181,16 +182,19 @@ export async function makeImage(request: MakeRequest): Promise<Disk> {
     ...(all['encrypt.format'] === 'luks' ? { 'encrypt.iter-time': 1 } : {}),
   };
   const nothing: Resolve = () => ({ storage: memoryStorage(), format: 'raw' });
+  const { resolve = nothing } = request;
   try {
-    await (await createDisk(memoryStorage({ name }), { ...rehearsal, resolve: nothing })).close();
+    // The backing file is looked for in earnest: without it the image would not open, and what is in its place would be gone.
+    const withoutData: Resolve = (reference) => (reference.kind === 'data' ? nothing(reference) : resolve(reference));
+    await (await createDisk(memoryStorage({ name }), { ...rehearsal, resolve: withoutData })).close();
   } catch (error) {
-    if (error instanceof DiskError) throw new Failure(createText(error));
+    if (error instanceof DiskError) throw new Failure(refusal(error) ?? createText(error));
     throw error;
   }
   const isNew = !existsSync(path);
   try {
     const storage = nodeFileStorage(path, { create: 'truncate', background: request.background ?? false });
-    return await createDisk(storage, { ...all, resolve: makingDataFiles(request.resolve ?? nothing) });
+    return await createDisk(storage, { ...all, resolve: makingDataFiles(resolve) });
   } catch (error) {
     if (!(error instanceof DiskError)) throw error;
     // One that was there before stays, empty.
@@ -199,6 +203,9 @@ export async function makeImage(request: MakeRequest): Promise<Disk> {
     throw new Failure(refusal(error) ?? (ofTheFile ? cannotOpenText(path, error, 'create') : createText(error)));
   }
 }
+
+/** A data file's name as the header has it: without `file:`, unless that keeps a colon from making another protocol. */
+const storedName = (name: string): string => (/^file:[^:]*$/.test(name) ? name.slice('file:'.length) : name);
 
 /** A new image's data file is made where its name says, as QEMU does it, not beside the image. */
 function makingDataFiles(resolve: Resolve): Resolve {
