@@ -1,6 +1,7 @@
 /** `commit`: copies an image into its backing file and empties it, or with -b into one of the images below, and leaves it as it is. */
 import { realpathSync } from 'node:fs';
 import { beside, commit, type Disk, DiskError, protocolOf } from '../index.ts';
+import { systemPath } from '../storage/node-file.ts';
 import { printUsage } from './help.ts';
 import { cacheMode, type OpenRequest, withImages } from './images.ts';
 import { takeObjects } from './objects.ts';
@@ -84,7 +85,7 @@ function fullName(image: string, name: string): string | undefined {
 function sameFile(one: string, other: string): boolean {
   try {
     // The system's own way: it knows that what ends in a slash is a folder.
-    return realpathSync.native(one) === realpathSync.native(other);
+    return realpathSync.native(systemPath(one), 'buffer').equals(realpathSync.native(systemPath(other), 'buffer'));
   } catch {
     return false;
   }

@@ -5,7 +5,7 @@
  */
 import { existsSync, rmSync } from 'node:fs';
 import { type CreateOptions, createDisk, type Disk, DiskError, memoryStorage, type Resolve, type SecretCallback } from '../index.ts';
-import { nodeFileStorage } from '../storage/node-file.ts';
+import { nodeFileStorage, systemPath } from '../storage/node-file.ts';
 import { CannotOpen, cannotOpenText, localPath, refusal } from './images.ts';
 import { requireDiskSize, sizeParameter, wholeSectors } from './sizes.ts';
 import { Failure, notYet, type Terminal } from './terminal.ts';
@@ -191,14 +191,16 @@ export async function makeImage(request: MakeRequest): Promise<Disk> {
     if (error instanceof DiskError) throw new Failure(refusal(error) ?? createText(error));
     throw error;
   }
-  const isNew = !existsSync(path);
+  const isNew = !existsSync(systemPath(path));
+  let made = false;
   try {
     const storage = nodeFileStorage(path, { create: 'truncate', background: request.background ?? false });
+    made = isNew;
     return await createDisk(storage, { ...all, resolve: makingDataFiles(resolve) });
   } catch (error) {
     if (!(error instanceof DiskError)) throw error;
     // One that was there before stays, empty.
-    if (isNew) rmSync(path, { force: true });
+    if (made) rmSync(systemPath(path), { force: true });
     const ofTheFile = error.field === 'file type' || systemText(error) !== undefined;
     throw new Failure(refusal(error) ?? (ofTheFile ? cannotOpenText(path, error, 'create') : createText(error)));
   }
