@@ -91,11 +91,49 @@ const get = (words: Int32Array, index: number): number => words[index] as number
 const part = (bytes: Uint8Array, offset: number, length: number): Uint8Array =>
   length === bytes.length ? bytes : bytes.subarray(offset, offset + length);
 
-/** Bytes as text, for magic strings and names; invalid UTF-8 becomes U+FFFD. */
-export const text = (bytes: Uint8Array): string => new TextDecoder().decode(bytes);
+const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
+/** Where a byte that is not UTF-8 stands in text: surrogates that nothing else uses alone. */
+const ESCAPED = 0xdc00;
+const HAS_ESCAPES = /[\udc80-\udcff]/u;
 
-/** Text as UTF-8 bytes. */
-export const utf8 = (value: string): Uint8Array => new TextEncoder().encode(value);
+/** Bytes as text, for magic strings and names. A byte that is not UTF-8 becomes the lone surrogate U+DC80 to U+DCFF: `utf8` makes it that byte again. */
+export function text(bytes: Uint8Array): string {
+  return decoded(bytes) ?? withEscapes(bytes);
+}
+
+function decoded(bytes: Uint8Array): string | undefined {
+  try {
+    return decoder.decode(bytes);
+  } catch {
+    return undefined;
+  }
+}
+
+function withEscapes(bytes: Uint8Array): string {
+  let value = '';
+  for (let at = 0; at < bytes.length; ) {
+    const first = bytes[at] as number;
+    const length = first < 0x80 ? 1 : first < 0xe0 ? 2 : first < 0xf0 ? 3 : 4;
+    const letter = decoded(bytes.subarray(at, at + length));
+    value += letter ?? String.fromCharCode(ESCAPED + first);
+    at += letter === undefined ? 1 : length;
+  }
+  return value;
+}
+
+/** Text as UTF-8 bytes, but for what `text` could not read as such. */
+export function utf8(value: string): Uint8Array {
+  const encoder = new TextEncoder();
+  if (!HAS_ESCAPES.test(value)) return encoder.encode(value);
+  const bytes = [...value].flatMap((letter) => (HAS_ESCAPES.test(letter) ? letter.charCodeAt(0) - ESCAPED : [...encoder.encode(letter)]));
+  return new Uint8Array(bytes);
+}
+
+/** The bytes before the first that is zero, as C reads a name. */
+export function untilZero(bytes: Uint8Array): Uint8Array {
+  const end = bytes.indexOf(0);
+  return end < 0 ? bytes : bytes.subarray(0, end);
+}
 
 /** Rounds up to a multiple. Works above 2^32, unlike bit masks. */
 export const roundUp = (value: number, multiple: number): number => Math.ceil(value / multiple) * multiple;

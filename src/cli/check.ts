@@ -5,7 +5,7 @@ import { cacheMode, withImages } from './images.ts';
 import { onlyFile, outputFormat } from './info.ts';
 import { takeObjects } from './objects.ts';
 import { parseOptions } from './options.ts';
-import { fixed } from './printf.ts';
+import { fixed, jsonText } from './printf.ts';
 import { complain, Failure, misuse, type Terminal } from './terminal.ts';
 import { requestText } from './words.ts';
 
@@ -95,5 +95,5 @@ function jsonResult(result: CheckResult, filename: string, format: string): stri
     'compressed-clusters': result.compressedClusters,
   };
   const given = Object.entries(whereKnown).filter(([, value]) => value > 0);
-  return `${JSON.stringify({ ...always, ...Object.fromEntries(given) }, null, 4)}\n`;
+  return `${jsonText({ ...always, ...Object.fromEntries(given) })}\n`;
 }

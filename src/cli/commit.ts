@@ -1,7 +1,7 @@
-/** `commit`: copies an image into its backing file, or with -b into one further down. */
+/** `commit`: copies an image into its backing file and empties it, or with -b into one of the images below, and leaves it as it is. */
 import { realpathSync } from 'node:fs';
-import { beside, commit, type Disk, DiskError } from '../index.ts';
-import { LockedError } from '../storage/node-file.ts';
+import { beside, commit, type Disk, DiskError, protocolOf } from '../index.ts';
+import { LockedError, systemPath } from '../storage/node-file.ts';
 import { printUsage } from './help.ts';
 import { CannotOpen, cacheMode, type Images, type OpenRequest, withImages } from './images.ts';
 import { takeObjects } from './objects.ts';
@@ -30,12 +30,12 @@ export async function run(terminal: Terminal, args: readonly string[]): Promise<
     const { disk: looked, files } = await images.open(request);
     progress.start();
     try {
-      const depth = base === undefined ? 1 : findBase(files, base);
+      const depth = base === undefined ? 1 : findBase(looked, path, base);
       if (files.length <= depth) throw new Failure('Image does not have a backing file');
       // Now it is known which of the images below is to be written.
       await looked.close();
       const disk = await openForWriting(images, { ...request, writableBacking: depth });
-      await commit(disk, { depth, keep: options.has('d'), rate, onProgress: progress.update });
+      await commit(disk, { depth, keep: options.has('d') || base !== undefined, rate, onProgress: progress.update });
       progress.finish();
     } catch (error) {
       throw error instanceof DiskError ? new Failure(`Block job failed: ${requestText(error)}`) : error;
@@ -57,18 +57,43 @@ async function openForWriting(images: Images, request: OpenRequest): Promise<Dis
   }
 }
 
-/** How many images down `name` is. It counts from where the image that names it is. */
-function findBase(files: readonly string[], name: string): number {
-  for (let depth = 1; depth < files.length; depth++) {
-    const file = files[depth] as string;
-    if (file === name || sameFile(file, beside(files[depth - 1] as string, name))) return depth;
+/**
+ * How many images down `name` is. A plain name counts from the folder of each image that names one, as what that image has stored does, and both
+ * must be the same file. Where one of the two has a protocol (`json:` is one too), they are compared as text.
+ */
+function findBase(disk: Disk, path: string, name: string): number {
+  for (let [node, depth] = [disk.node, 1]; node.backing; node = node.backing, depth++) {
+    const image = node.driver.storage.name;
+    const below = node.backing.fileName ?? node.backing.name;
+    const stored = node.driver.backing?.name;
+    if (isNamed(name, { image, stored, below })) return depth;
   }
-  throw new Failure(`Did not find '${name}' in the backing chain of '${files[0]}'`);
+  throw new Failure(`Did not find '${name}' in the backing chain of '${path}'`);
+}
+
+/** `below` is what was opened: where that is not what the image has stored, options have said so, and its name is compared. */
+function isNamed(name: string, { image, stored, below }: { image: string; stored: string | undefined; below: string }): boolean {
+  const full = stored === undefined ? undefined : fullName(image, stored);
+  if (stored === undefined || (!stored.startsWith('json:') && full?.replace(/^file:/, '') !== below)) return name === below;
+  if (protocolOf(name) !== undefined || protocolOf(stored) !== undefined) return name === stored || name === full;
+  const meant = fullName(image, name);
+  return meant !== undefined && full !== undefined && sameFile(meant, full);
+}
+
+/** The name as seen from where the command runs; nothing for an image that has no folder, and for no name. */
+function fullName(image: string, name: string): string | undefined {
+  try {
+    return name === '' ? undefined : beside(image, name);
+  } catch (error) {
+    if (error instanceof DiskError) return undefined;
+    throw error;
+  }
 }
 
 function sameFile(one: string, other: string): boolean {
   try {
-    return realpathSync(one) === realpathSync(other);
+    // The system's own way: it knows that what ends in a slash is a folder.
+    return realpathSync.native(systemPath(one), 'buffer').equals(realpathSync.native(systemPath(other), 'buffer'));
   } catch {
     return false;
   }

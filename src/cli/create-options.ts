@@ -15,7 +15,7 @@ import {
   type Resolve,
   type SecretCallback,
 } from '../index.ts';
-import { nodeFileStorage, SHARED_WRITING } from '../storage/node-file.ts';
+import { nodeFileStorage, SHARED_WRITING, systemPath } from '../storage/node-file.ts';
 import { CannotOpen, cannotOpenText, localPath, refusal } from './images.ts';
 import { requireDiskSize, sizeParameter, wholeSectors } from './sizes.ts';
 import { Failure, notYet, type Terminal } from './terminal.ts';
@@ -192,13 +192,17 @@ export async function makeImage(request: MakeRequest): Promise<Disk> {
     ...(all['encrypt.format'] === 'luks' ? { 'encrypt.iter-time': 1 } : {}),
   };
   const nothing: Resolve = () => ({ storage: memoryStorage(), format: 'raw' });
+  const { resolve = nothing } = request;
   try {
-    await (await createDisk(memoryStorage({ name }), { ...rehearsal, resolve: nothing })).close();
+    // The backing file is looked for in earnest: without it the image would not open, and what is in its place would be gone.
+    const withoutData: Resolve = (reference) => (reference.kind === 'data' ? nothing(reference) : resolve(reference));
+    await (await createDisk(memoryStorage({ name }), { ...rehearsal, resolve: withoutData })).close();
   } catch (error) {
-    if (error instanceof DiskError) throw new Failure(createText(error));
+    if (error instanceof DiskError) throw new Failure(refusal(error) ?? createText(error));
     throw error;
   }
-  const isNew = !existsSync(path);
+  const isNew = !existsSync(systemPath(path));
+  let made = false;
   try {
     const shared = allFormats.find(({ name }) => name === format)?.sharesFile;
     const storage = nodeFileStorage(path, {
@@ -206,11 +210,12 @@ export async function makeImage(request: MakeRequest): Promise<Disk> {
       background: request.background ?? false,
       ...(shared ? { permissions: SHARED_WRITING } : {}),
     });
-    return await createDisk(storage, { ...all, resolve: makingDataFiles(request.resolve ?? nothing) });
+    made = isNew;
+    return await createDisk(storage, { ...all, resolve: makingDataFiles(resolve) });
   } catch (error) {
     if (!(error instanceof DiskError)) throw error;
     // One that was there before stays, empty.
-    if (isNew) rmSync(path, { force: true });
+    if (made) rmSync(systemPath(path), { force: true });
     const ofTheFile = error.field === 'file type' || systemText(error) !== undefined;
     throw new Failure(refusal(error) ?? (ofTheFile ? cannotOpenText(path, error, 'create') : createText(error)));
   }

@@ -22,7 +22,7 @@ import {
   type Resolved,
   type Storage,
 } from '../index.ts';
-import { type Locking, NOTHING, nodeFileStorage, type Permissions } from '../storage/node-file.ts';
+import { type Locking, NOTHING, nodeFileStorage, type Permissions, systemPath } from '../storage/node-file.ts';
 import { nodeInflate } from './compression.ts';
 import { objectOptions } from './objects.ts';
 import { complain, Failure, Halt, notYet, type Terminal } from './terminal.ts';
@@ -195,7 +195,7 @@ export class Images {
   /** True if one of the open images keeps its bytes in this file. */
   uses(path: string): boolean {
     try {
-      const { dev, ino } = statSync(path);
+      const { dev, ino } = statSync(systemPath(path));
       return this.#identities.has(`file:${dev}:${ino}`);
     } catch {
       return false;
@@ -296,7 +296,7 @@ export function cacheMode(text: string | undefined, what = 'cache option', statu
 /** The data file that an image names, by a plain name: as QEMU finds it, which is from where the command runs; or else beside the image. */
 function dataFilePath(image: string, name: string): string {
   const path = combineNames(image, name);
-  return !existsSync(name) && existsSync(path) ? path : name;
+  return !existsSync(systemPath(name)) && existsSync(systemPath(path)) ? path : name;
 }
 
 /** Protocols under which nothing is made, with what QEMU calls their drivers. */

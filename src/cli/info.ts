@@ -5,6 +5,7 @@ import { printUsage } from './help.ts';
 import { type OpenRequest, withImages } from './images.ts';
 import { takeObjects } from './objects.ts';
 import { type Options, parseOptions } from './options.ts';
+import { jsonText } from './printf.ts';
 import { wholeSectors } from './sizes.ts';
 import { snapshotTable } from './snapshot-table.ts';
 import { Failure, misuse, type Terminal } from './terminal.ts';
@@ -29,7 +30,7 @@ export async function run(terminal: Terminal, args: readonly string[]): Promise<
   const output = outputFormat(options);
   const named = { path, format: options.last('f'), imageOpts: options.has('image-opts'), forceShare: options.has('U') };
   const infos = await collect(terminal, named, options.has('backing-chain'));
-  if (output === 'json') terminal.out(`${JSON.stringify(options.has('backing-chain') ? infos : infos[0], null, 4)}\n`);
+  if (output === 'json') terminal.out(`${jsonText(options.has('backing-chain') ? infos : infos[0])}\n`);
   else terminal.out(infos.map(humanInfo).join('\n'));
   return 0;
 }

@@ -6,8 +6,10 @@
  * QEMU's tools have it. A signal ends the process at once, as it ends them: what images then look like is what a power cut may leave. Failures that
  * no code waits for are said once, the command goes on as far as it comes and closes its images, and the status tells of them.
  */
+import { readFileSync } from 'node:fs';
 import { basename } from 'node:path';
 import { isMainThread } from 'node:worker_threads';
+import { decodeText, encodeText } from '../index.ts';
 import { serveAsThread } from './compression.ts';
 import { linesOf } from './lines.ts';
 import { run } from './program.ts';
@@ -28,8 +30,8 @@ function main(): void {
 
   const terminal: Terminal = {
     program: basename(process.env.TABDISK_ARGV0 ?? 'tabdisk'),
-    out: (text) => process.stdout.write(text),
-    err: (text) => process.stderr.write(text),
+    out: (text) => process.stdout.write(encodeText(text)),
+    err: (text) => process.stderr.write(encodeText(text)),
     onStatusRequest: (answer) => {
       statusListener = answer;
     },
@@ -46,7 +48,7 @@ function main(): void {
     complain(terminal, faultText(error, { stack: process.env.TABDISK_STACK !== undefined }));
   };
   process.on('uncaughtException', tellFault);
-  run(terminal, process.argv.slice(2))
+  run(terminal, commandWords())
     .catch((error: unknown) => {
       tellFault(error);
       return FAULT;
@@ -54,6 +56,18 @@ function main(): void {
     .then((status) => {
       process.exitCode = faulty && status === 0 ? FAULT : status;
     });
+}
+
+/** The words behind the program's name. Node replaces what is no UTF-8 in them; a file's name may be such, and Linux knows the bytes. */
+function commandWords(): string[] {
+  const words = process.argv.slice(2);
+  if (process.platform !== 'linux' || !words.some((word) => word.includes('\ufffd'))) return words;
+  try {
+    const all = decodeText(readFileSync('/proc/self/cmdline')).split('\0');
+    return all.slice(0, -1).slice(-words.length);
+  } catch {
+    return words;
+  }
 }
 
 function raise(signal: number | 'SIGABRT'): void {

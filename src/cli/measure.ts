@@ -8,6 +8,7 @@ import { withImages } from './images.ts';
 import { outputFormat } from './info.ts';
 import { requireSecret, takeObjects } from './objects.ts';
 import { getoptText, Options, scanOptions } from './options.ts';
+import { jsonText } from './printf.ts';
 import { sizeArgument } from './sizes.ts';
 import { complain, Failure, type Terminal } from './terminal.ts';
 import { imageText, requestText } from './words.ts';
@@ -98,7 +99,7 @@ async function attempt(source: Disk | number, format: string, image: ImageOption
 function tell(terminal: Terminal, output: 'human' | 'json', { required, fullyAllocated, bitmaps }: Measured): void {
   if (output === 'json') {
     const all = { ...(bitmaps === undefined ? {} : { bitmaps }), required, 'fully-allocated': fullyAllocated };
-    terminal.out(`${JSON.stringify(all, null, 4)}\n`);
+    terminal.out(`${jsonText(all)}\n`);
     return;
   }
   terminal.out(`required size: ${required}\nfully allocated size: ${fullyAllocated}\n`);

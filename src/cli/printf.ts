@@ -1,4 +1,4 @@
-/** Numbers as C prints them. */
+/** Numbers as C prints them, and JSON as QEMU does. */
 
 /** `%.Nf`: a tie goes to the even digit, where `toFixed` takes the larger number. */
 export function fixed(value: number, decimals: number): string {
@@ -6,3 +6,15 @@ export function fixed(value: number, decimals: number): string {
   const tie = /^50*$/.test(rest) && Number(kept.at(-1)) % 2 === 0;
   return tie ? kept : value.toFixed(decimals);
 }
+
+/** JSON in ASCII, indented by four; what is no text becomes U+FFFD. */
+export function jsonText(value: unknown): string {
+  const wellFormed = (_key: string, one: unknown) => (typeof one === 'string' ? asText(one) : one);
+  return JSON.stringify(value, wellFormed, 4).replace(
+    /[\u007f-\uffff]/g,
+    (unit) => `\\u${unit.charCodeAt(0).toString(16).toUpperCase().padStart(4, '0')}`,
+  );
+}
+
+/** A lone surrogate is no text. */
+const asText = (value: string): string => value.replace(/\p{Surrogate}/gu, '\ufffd');

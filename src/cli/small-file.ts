@@ -1,11 +1,12 @@
 /** Files that a command reads whole: passphrases, lists of events, patterns. They may be pipes, and devices that never end. */
 import { closeSync, openSync, readSync } from 'node:fs';
 import { DiskError, SystemError } from '../index.ts';
+import { systemPath } from '../storage/node-file.ts';
 
 /** Reads a file from its beginning, `most` bytes of it if it has more. Throws what `fileText` has words for. */
 export function readUpTo(path: string, most: number): Uint8Array {
   if (path.includes('\0')) throw new SystemError('ENOENT', 'No such file or directory');
-  const descriptor = openSync(path, 'r');
+  const descriptor = openSync(systemPath(path), 'r');
   try {
     const parts: Uint8Array[] = [];
     for (let left = most; left > 0; ) {

@@ -25,7 +25,7 @@ import {
   writeSync,
 } from 'node:fs';
 import { check, FLAG, oneOf, optionsOf, TEXT } from '../base/arguments.ts';
-import { roundDown, roundUp } from '../base/bytes.ts';
+import { roundDown, roundUp, utf8 } from '../base/bytes.ts';
 import { SystemError, strerror } from '../base/errno.ts';
 import { DiskError, type ErrorKind } from '../base/errors.ts';
 import { type Io, wait } from '../base/io.ts';
@@ -251,6 +251,9 @@ export class NodeFileStorage implements Storage {
   }
 }
 
+/** A name for Node's functions. Names that are no UTF-8 are kept as `text` of base/bytes.ts keeps them, and become the bytes that they were. */
+export const systemPath = (name: string): Buffer => Buffer.from(utf8(name));
+
 const { O_CREAT, O_EXCL, O_RDONLY, O_RDWR } = constants;
 /** Opening a pipe must not wait for its other end. Windows has no such flag. */
 const O_NONBLOCK = constants.O_NONBLOCK ?? 0;
@@ -263,7 +266,7 @@ const FLAGS: Readonly<Record<NonNullable<NodeFileOptions['create']>, number>> = 
 };
 
 function openFile(path: string, readOnly: boolean, create: NodeFileOptions['create']): number {
-  return openSync(path, (readOnly && !create ? O_RDONLY : O_RDWR | (create ? FLAGS[create] : 0)) | O_NONBLOCK, 0o666);
+  return openSync(systemPath(path), (readOnly && !create ? O_RDONLY : O_RDWR | (create ? FLAGS[create] : 0)) | O_NONBLOCK, 0o666);
 }
 
 const PROC_SUPER_MAGIC = 0x9fa0;
@@ -273,7 +276,7 @@ function requireRegular(path: string, stat: Stats): void {
   const place = { field: 'file type' };
   if (!stat.isFile()) throw new DiskError('unsupported', `${path} is ${kindOf(stat)}, not a regular file: an image cannot be kept there`, place);
   // Files of /proc call themselves regular, but have no size.
-  if (stat.size === 0 && attempt(path, () => statfsSync(path).type) === PROC_SUPER_MAGIC)
+  if (stat.size === 0 && attempt(path, () => statfsSync(systemPath(path)).type) === PROC_SUPER_MAGIC)
     throw new DiskError('unsupported', `${path} is a view of the system, without a size: an image cannot be kept there`, {
       ...place,
       cause: new SystemError('EINVAL', 'Invalid argument'),

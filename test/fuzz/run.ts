@@ -1,6 +1,7 @@
 /**
  * `npm run fuzz [-- --format qcow2] [--minutes 10] [--cases 2000000] [--from 0] [--processes 2]`: damaged images in child processes. A case
  * that finds something, or hangs, is saved under test/fuzz/fixtures, which the test replays; fix it and give it a speaking name.
+ * With `--arguments`, command lines over whole images instead: the number of a case that finds something belongs into command-line.test.ts.
  */
 import { fork } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
@@ -11,6 +12,7 @@ import { gzipSync } from 'node:zlib';
 const { values } = parseArgs({
   options: {
     format: { type: 'string' },
+    arguments: { type: 'boolean', default: false },
     minutes: { type: 'string', default: '10' },
     cases: { type: 'string', default: '1000000000' },
     from: { type: 'string', default: '0' },
@@ -29,7 +31,7 @@ type Message =
   | { kind: 'ready' }
   | { kind: 'done' }
   | { kind: 'begin'; number: number }
-  | { kind: 'finding'; number: number; image: string; format: string; what: string; bytes: string };
+  | { kind: 'finding'; number: number; image: string; what: string; format?: string; bytes?: string };
 
 function save(name: string, format: string, bytes: Uint8Array): void {
   writeFileSync(join(import.meta.dirname, 'fixtures', `${name}.${format}.gz`), gzipSync(bytes));
@@ -38,13 +40,13 @@ function save(name: string, format: string, bytes: Uint8Array): void {
 /** Runs one child until there is nothing more to do; a hanging child is killed, its case reported, and another started. */
 function work(): Promise<void> {
   return new Promise((resolve) => {
-    const child = fork(join(import.meta.dirname, 'worker.ts'), { execArgv: ['--import', 'tsx'] });
+    const child = fork(join(import.meta.dirname, values.arguments ? 'command-line-worker.ts' : 'worker.ts'), { execArgv: ['--import', 'tsx'] });
     let current = -1;
     let watch: NodeJS.Timeout | undefined;
     const give = () => {
       if (next >= last || Date.now() > end) {
         clearTimeout(watch);
-        child.kill();
+        child.disconnect();
         resolve();
         return;
       }
@@ -67,7 +69,7 @@ function work(): Promise<void> {
       else if (message.kind === 'finding') {
         findings++;
         process.stdout.write(`case ${message.number} (${message.image}): ${message.what}\n`);
-        save(`case-${message.number}`, message.format, Buffer.from(message.bytes, 'base64'));
+        if (message.format && message.bytes) save(`case-${message.number}`, message.format, Buffer.from(message.bytes, 'base64'));
       } else {
         if (message.kind === 'done') finished += BATCH;
         give();

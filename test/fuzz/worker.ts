@@ -13,4 +13,5 @@ process.on('message', async ({ from, to, format }: { from: number; to: number; f
   }
   process.send?.({ kind: 'done', to });
 });
+process.on('disconnect', () => process.exit());
 process.send?.({ kind: 'ready' });

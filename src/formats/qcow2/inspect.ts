@@ -1,5 +1,5 @@
 /** What a qcow2 header says, for people and programs that must know before anything is opened. Damage becomes a warning. */
-import { text, u64be, view } from '../../base/bytes.ts';
+import { text, u64be, untilZero, view } from '../../base/bytes.ts';
 import { cutShortText, DiskError } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
 import { readBytes, type Storage } from '../../storage/storage.ts';
@@ -90,5 +90,5 @@ function* namedAnyway(storage: Storage): Io<Inspection['references']> {
     return [];
   }
   if (offset === 0 || length === 0 || length > MAX_BACKING_NAME || offset + length > storage.size) return [];
-  return [{ kind: 'backing', name: text(yield* readBytes(storage, offset, length)) }];
+  return [{ kind: 'backing', name: text(untilZero(yield* readBytes(storage, offset, length))) }];
 }

@@ -3,7 +3,7 @@
  * big-endian. Encryption is recognised here and refused in image.ts; the entries of L1 and refcount
  * tables and the snapshot table are in layout-tables.ts, those of L2 tables in layout-l2.ts.
  */
-import { divideUp, roundUp, setU64be, TWO_32, text, u64be, utf8, view } from '../../base/bytes.ts';
+import { divideUp, roundUp, setU64be, TWO_32, text, u64be, untilZero, utf8, view } from '../../base/bytes.ts';
 import { corrupt, unsupported } from '../../base/errors.ts';
 
 export const FORMAT = 'qcow2';
@@ -191,7 +191,7 @@ function backingName(bytes: Uint8Array, data: DataView, clusterSize: number): st
   if (length > MAX_BACKING_NAME) throw corrupt(FORMAT, `backing_file_size is ${length}, above 1023`, { field: 'backing_file_size', offset: 16 });
   if (offset + length > Math.min(clusterSize, bytes.length))
     throw corrupt(FORMAT, 'the backing file name lies outside the first cluster', { field: 'backing_file_offset', offset: 8 });
-  return text(bytes.subarray(offset, offset + length));
+  return text(untilZero(bytes.subarray(offset, offset + length)));
 }
 
 function parseExtensions(bytes: Uint8Array, start: number, clusterSize: number, data: DataView): HeaderExtension[] {
@@ -229,9 +229,8 @@ function featureNames(extensions: readonly HeaderExtension[]): Map<number, strin
   const table = extensions.find(({ type }) => type === EXTENSION.featureNames)?.data ?? new Uint8Array();
   for (let at = 0; at + 48 <= table.length; at += 48) {
     if (table[at] !== 0) continue;
-    const name = table.subarray(at + 2, at + 48);
-    const end = name.indexOf(0);
-    names.set(table[at + 1] as number, text(end < 0 ? name : name.subarray(0, end)).replace(/[\u0000-\u001f\u007f-\u009f]/g, ' '));
+    const name = untilZero(table.subarray(at + 2, at + 48));
+    names.set(table[at + 1] as number, text(name).replace(/[\u0000-\u001f\u007f-\u009f]/g, ' '));
   }
   return names;
 }
@@ -239,7 +238,7 @@ function featureNames(extensions: readonly HeaderExtension[]): Map<number, strin
 /** Text of a known extension. */
 export function extensionText(header: Header, type: number): string | undefined {
   const found = header.extensions.find((extension) => extension.type === type);
-  return found ? text(found.data) : undefined;
+  return found ? text(untilZero(found.data)) : undefined;
 }
 
 /** The feature name table as QEMU 7.2 writes it: type, bit, name. */

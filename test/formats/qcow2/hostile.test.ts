@@ -82,7 +82,10 @@ describe('tables over one another: reading works, check finds it, writing is ref
     await disk.info();
     const { corruptions, checkErrors, leaks } = await disk.check();
     expect(corruptions + checkErrors + leaks).toBeGreaterThan(0);
-    await expect(writable(image.bytes)).rejects.toMatchObject({ kind: 'corrupt', message: expect.stringMatching(/can only be read|check and repair/) });
+    await expect(writable(image.bytes)).rejects.toMatchObject({
+      kind: 'corrupt',
+      message: expect.stringMatching(/can only be read|check and repair/),
+    });
   });
 
   it.each([
