@@ -5,7 +5,7 @@
  */
 import { existsSync, unlinkSync } from 'node:fs';
 import { allFormats, type CreateOptions, createDisk, type Disk, DiskError, memoryStorage, type Resolve, type SecretCallback } from '../index.ts';
-import { nodeFileStorage, SHARED_WRITING } from '../storage/node-file.ts';
+import { LockedError, nodeFileStorage, SHARED_WRITING } from '../storage/node-file.ts';
 import { CannotOpen, localPath, refusal } from './images.ts';
 import { requireDiskSize, sizeParameter, wholeSectors } from './sizes.ts';
 import { Failure, notYet, type Terminal } from './terminal.ts';
@@ -213,7 +213,7 @@ function makingDataFiles(resolve: Resolve): Resolve {
       const path = reference.name === '' ? '' : localPath(reference.name);
       return nodeFileStorage(path, { create: 'truncate', permissions: SHARED_WRITING });
     } catch (error) {
-      if (error instanceof CannotOpen) throw error;
+      if (error instanceof CannotOpen || error instanceof LockedError) throw error;
       throw new CannotOpen(`Could not create '${reference.name}': ${systemText(error) ?? String(error)}`);
     }
   };
