@@ -15,7 +15,7 @@ import {
   type Resolve,
   type SecretCallback,
 } from '../index.ts';
-import { nodeFileStorage, SHARED_WRITING, systemPath } from '../storage/node-file.ts';
+import { LockedError, nodeFileStorage, SHARED_WRITING, systemPath } from '../storage/node-file.ts';
 import { CannotOpen, cannotOpenText, localPath, refusal } from './images.ts';
 import { requireDiskSize, sizeParameter, wholeSectors } from './sizes.ts';
 import { Failure, notYet, type Terminal } from './terminal.ts';
@@ -229,7 +229,7 @@ function makingDataFiles(resolve: Resolve): Resolve {
       const path = reference.name === '' ? '' : localPath(reference.name);
       return nodeFileStorage(path, { create: 'truncate', permissions: SHARED_WRITING });
     } catch (error) {
-      if (error instanceof CannotOpen) throw error;
+      if (error instanceof CannotOpen || error instanceof LockedError) throw error;
       throw new CannotOpen(cannotOpenText(reference.name, error, 'create'), { cause: error });
     }
   };

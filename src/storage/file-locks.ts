@@ -17,8 +17,8 @@ import { ALL, conflict, NOTHING, PERMISSION_NAMES, type Permissions } from '../b
 /** QEMU's option `locking`: `on` fails where nothing can be locked, `auto` goes on. */
 export type Locking = 'auto' | 'on' | 'off';
 
-/** How the system says that there is no such command. */
-const ABSENT = ['ENOENT', 'EACCES', 'ENOTDIR'];
+/** How the system says that there is no such command, and Node's permission model that none may run. */
+const ABSENT = ['ENOENT', 'EACCES', 'ENOTDIR', 'ERR_ACCESS_DENIED'];
 
 const TAKEN = 100;
 const KEPT = 200;
@@ -167,18 +167,27 @@ interface Answer {
 function askChild(descriptor: number, ...lists: readonly (readonly number[])[]): Answer {
   if (process.platform !== 'linux') return { done: false };
   for (const [command = '', ...args] of CHILDREN) {
-    const { stdout, error } = spawnSync(command, [...args, ...lists.map(String)], {
-      stdio: ['ignore', 'pipe', 'ignore', descriptor],
-      encoding: 'utf8',
-    });
-    if (error && !ABSENT.includes((error as NodeJS.ErrnoException).code ?? '')) throw error;
-    const [word, byte, errno] = (stdout ?? '').trim().split(' ');
+    const [word, byte, errno] = outputOf(command, [...args, ...lists.map(String)], descriptor)
+      .trim()
+      .split(' ');
     if (word === 'ok') return { done: true };
     if (word === 'held') return { done: false, held: Number(byte) };
     // The file system has no locks: another child would not find any either.
     if (word === 'failed') return HELD_ALONE.includes(Number(errno)) ? { done: false, held: opposite(Number(byte)) } : { done: false };
   }
   return { done: false };
+}
+
+/** What a child prints, to which the file is descriptor 3; nothing if there is no such program. */
+function outputOf(command: string, args: readonly string[], descriptor: number): string {
+  try {
+    const { stdout, error } = spawnSync(command, args, { stdio: ['ignore', 'pipe', 'ignore', descriptor], encoding: 'utf8' });
+    if (error) throw error;
+    return stdout;
+  } catch (error) {
+    if (ABSENT.includes((error as NodeJS.ErrnoException).code ?? '')) return '';
+    throw error;
+  }
 }
 
 /** Whoever has one of our own bytes for itself alone is as good as one who has its opposite. */

@@ -181,6 +181,23 @@ const BESIDE_A_RAW_WRITER = [
   'commit onraw.qcow2',
 ];
 
+/** A data file may not be made longer or shorter by others than the image that has it. */
+const BESIDE_A_DATA_FILE = [
+  'info data.qcow2',
+  'info -U data.qcow2',
+  'map -U data.qcow2',
+  'check data.qcow2',
+  'create -f qcow2 -o data_file=data.raw new.qcow2 1M',
+  'convert -O qcow2 -o data_file=data.raw other.qcow2 new.qcow2',
+  'resize -f raw data.raw 2M',
+  'create -f raw data.raw 2M',
+  'convert -n -O raw other.qcow2 data.raw',
+  'convert -f raw -O qcow2 data.raw out.qcow2',
+  'bench -f raw -c 1 data.raw',
+  'info --image-opts driver=qcow2,file.filename=data.qcow2,file.locking=off',
+  'check --image-opts driver=qcow2,file.filename=data.qcow2,file.locking=off',
+];
+
 type Hold = (folder: string, args: readonly string[]) => Promise<Holder>;
 
 /** Holds the image on both sides, by QEMU in QEMU's folder, and runs all lines by tabdisk in ours. */
@@ -199,6 +216,8 @@ describe('a verb beside a program that has the image open', () => {
   it('qemu-io writes it', () => sameBeside(qemuIoHolds, 'base.qcow2', BESIDE_A_WRITER));
   it('qemu-io reads it', () => sameBeside(qemuIoHolds, '-r base.qcow2', BESIDE_A_READER));
   it('qemu-io writes a raw disk', () => sameBeside(qemuIoHolds, '-f raw raw.img', BESIDE_A_RAW_WRITER));
+  it('qemu-io writes an image with a data file', () => sameBeside(qemuIoHolds, 'data.qcow2', BESIDE_A_DATA_FILE));
+  it('tabdisk io writes an image with a data file', () => sameBeside(tabdiskHolds, 'data.qcow2', BESIDE_A_DATA_FILE));
   it('tabdisk io writes it', () => sameBeside(tabdiskHolds, 'base.qcow2', BESIDE_A_WRITER));
   it('tabdisk io reads it', () => sameBeside(tabdiskHolds, '-r base.qcow2', BESIDE_A_READER));
   it('tabdisk io writes a raw disk', () => sameBeside(tabdiskHolds, '-f raw raw.img', BESIDE_A_RAW_WRITER));
