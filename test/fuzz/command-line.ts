@@ -78,12 +78,17 @@ export class Playground {
   /** Runs case `number`; returns what is wrong, if anything. */
   async runCase(number: number): Promise<CommandFinding | undefined> {
     const words = commandLine(new Random(Math.imul(number + 1, 0x9e3779b1)));
+    const what = await this.runLine(words);
+    return what === undefined ? undefined : { number, words, what };
+  }
+
+  /** Runs a command line; returns what is wrong, if anything. */
+  async runLine(words: readonly string[]): Promise<string | undefined> {
     this.#restore();
     const before = process.cpuUsage();
     const { status, out, err, thrown } = await this.#within(() => runWords(words));
     const { user, system } = process.cpuUsage(before);
-    const what = thrown ?? wrongWith(words, status, out, err) ?? ((user + system) / 1000 > MOST_MILLISECONDS ? 'took too long' : undefined);
-    return what === undefined ? undefined : { number, words, what };
+    return thrown ?? wrongWith(words, status, out, err) ?? ((user + system) / 1000 > MOST_MILLISECONDS ? 'took too long' : undefined);
   }
 
   remove(): void {

@@ -1,7 +1,7 @@
 /**
  * `npm run fuzz [-- --format qcow2] [--minutes 10] [--cases 2000000] [--from 0] [--processes 2]`: damaged images in child processes. A case
  * that finds something, or hangs, is saved under test/fuzz/fixtures, which the test replays; fix it and give it a speaking name.
- * With `--arguments`, command lines over whole images instead: the number of a case that finds something belongs into command-line.test.ts.
+ * With `--arguments`, command lines over whole images instead: one that finds something belongs into command-line.test.ts.
  */
 import { fork } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
