@@ -1,6 +1,6 @@
 /**
- * `inspect`: what a file is and what it would open, before anything is opened. Reads headers only, follows no reference and fails on
- * none; made for deciding whether to open a file from strangers.
+ * `inspect`: what a file is and what it would open, before anything is opened. Reads headers, and tables as far as they tell whether the file is
+ * whole; follows no reference and fails on none; made for deciding whether to open a file from strangers.
  */
 import { check, optionsOf, TEXT } from '../base/arguments.ts';
 import { type Io, runAsync, wait } from '../base/io.ts';

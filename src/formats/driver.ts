@@ -424,7 +424,7 @@ export interface OpenParameters {
   readonly options?: OptionSet;
 }
 
-/** What the headers of an image say, without opening anything. */
+/** What the headers of an image say, and its tables of the file's length, without opening anything. */
 export interface Inspection {
   /** Bytes, if the headers say. */
   readonly size?: number;
@@ -466,7 +466,7 @@ export interface FormatDescriptor {
   readonly amendOptions?: readonly CreateOption[];
   /** What is refused, one short phrase each, for the README. */
   readonly limits: readonly string[];
-  /** Reads headers only and throws only what reading them throws: damage becomes a warning. */
+  /** Reads headers, and a bounded part of the tables; throws only what reading them throws: damage becomes a warning. */
   inspect?(storage: Storage): Io<Inspection>;
   /** Absent: the format is recognised and named, nothing more. */
   open?(storage: Storage, parameters: OpenParameters): Io<ImageDriver>;

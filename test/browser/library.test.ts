@@ -182,6 +182,10 @@ for (const place of ['opfs', 'indexeddb'] as const) {
       const attempt = (bytes: Uint8Array<ArrayBuffer>, name: string) => images.import(new File([bytes], name), { name: 'bad', place });
       const cut = whole.slice(0, 9000);
       await expect(attempt(cut, 'cut.qcow2')).rejects.toMatchObject({ format: 'qcow2', field: expect.anything() });
+      await expect(attempt(whole.slice(0, -70_000), 'short.qcow2')).rejects.toMatchObject({
+        kind: 'corrupt',
+        message: expect.stringContaining(`this file is cut short: it should have ${whole.length} bytes, it has ${whole.length - 70_000}`),
+      });
       const damaged = whole.slice();
       damaged.set([0xff, 0xff, 0xff, 0xff], 36);
       await expect(attempt(damaged, 'damaged.qcow2')).rejects.toMatchObject({ format: 'qcow2', field: expect.anything() });

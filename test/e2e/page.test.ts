@@ -143,11 +143,21 @@ test('what is no image that can be opened is named and refused, and leaves nothi
   const cut = join(folder, 'cut.qcow2');
   copyFileSync(foreignImage('whole.qcow2'), cut);
   truncateSync(cut, 100);
+  const whole = statSync(join(folder, 'whole.qcow2')).size;
+  const short = join(folder, 'short.qcow2');
+  copyFileSync(join(folder, 'whole.qcow2'), short);
+  truncateSync(short, whole - 70_000);
+  const secret = ['--object', 'secret,id=key,data=x', '-o', 'key-secret=key,iter-time=10'];
+  const luks = join(folder, 'short.luks');
+  qemuImg('create', '-q', '-f', 'luks', ...secret, luks, '1M');
+  truncateSync(luks, statSync(luks).size - 300);
   const refusals: readonly (readonly [string, RegExp])[] = [
     // 10 MiB in whole cylinders of 16 x 63 sectors, as QEMU's descriptor says.
     [vmdk, /vmdk.*of 20 cylinders, 16 heads and 63 sectors/i],
     [overlay, /backing file/i],
     [cut, /qcow2/i],
+    [short, new RegExp(`this file is cut short: it should have ${whole} bytes, it has ${whole - 70_000}`)],
+    [luks, new RegExp(`this file is cut short: it should have ${statSync(luks).size + 300} bytes, it has`)],
   ];
   for (const [path, words] of refusals) {
     await importFile(path);
