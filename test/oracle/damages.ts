@@ -156,4 +156,232 @@ export const damages: readonly Damage[] = [
   cutAt("cut at a snapshot's L1 table", (i) => Number(i.get(i.snapshot(1)))),
 ];
 
-export const differences: readonly Difference[] = [];
+/** Each difference there is. */
+export const differences: readonly Difference[] = [
+  {
+    of: ['bitmap table past the end'],
+    better: 'bitmaps that cannot be read are given up, and the image is sound again',
+    differs: ['all: 0, 2'],
+  },
+  {
+    of: [
+      'bitmap directory off its cluster',
+      'bitmap directory past the end',
+      'bitmap directory overwritten',
+      'bitmap table overwritten',
+      'bitmap extension: more than there are',
+    ],
+    better: "the guest's bytes are read without the bitmaps, and a repair gives up bitmaps that cannot be read",
+    differs: [
+      'info: 0, 1',
+      'reads: right right right, error error error',
+      'check: 2, 1',
+      'leaks: 2, 1',
+      'all: 0, 1',
+      'again: 0, 1',
+      'salvaged: right right right, lost lost lost',
+    ],
+  },
+  {
+    of: ['l1_size longer than the file'],
+    better: 'an L1 table that cannot be read is an error, not a disk of zeros, and a repair does not forget what it named',
+    differs: ['all: 2, 1'],
+  },
+  {
+    of: ['L1 table past the end', 'L1 table at 0'],
+    better: 'an L1 table that cannot be read is an error, not a disk of zeros, and a repair does not forget what it named',
+    differs: ['reads: error error error, wrong wrong wrong'],
+  },
+  {
+    of: ['cut at the L1 table', 'cut in the L1 table', 'cut in the refcount block'],
+    better: 'an L1 table that cannot be read is an error, not a disk of zeros, and a repair does not forget what it named',
+    differs: ['reads: error error error, wrong wrong wrong', 'all: 2, 3', 'again: 2, 3'],
+  },
+  {
+    of: ['cut at the refcount table', 'cut at the refcount block'],
+    better: 'an L1 table that cannot be read is an error, not a disk of zeros, and a repair does not forget what it named',
+    differs: ['reads: error error error, wrong wrong wrong', 'leaks: 2, 1', 'all: 2, 1'],
+  },
+  {
+    of: ['L2 table past the end', 'L2 table just past the end'],
+    better: 'an L2 table that is not there is an error, not zeros',
+    differs: ['reads: right right error, right right wrong'],
+  },
+  {
+    of: ['cut at an L2 table', "cut at a snapshot's L1 table"],
+    better: 'an L2 table that is not there is an error, not zeros',
+    differs: ['reads: error error right, wrong wrong right'],
+  },
+  {
+    of: ['refcount table of no clusters'],
+    better: "the guest's bytes are read without reference counts, and a repair counts anew",
+    differs: [
+      'info: 0, 1',
+      'snapshots: one,two,three, ',
+      'reads: right right right, error error error',
+      'salvaged: right right right, lost lost lost',
+    ],
+  },
+  {
+    of: ['refcount table off its cluster', 'refcount table too long'],
+    better: "the guest's bytes are read without reference counts, and a repair counts anew",
+    differs: [
+      'info: 0, 1',
+      'snapshots: one,two,three, ',
+      'reads: right right right, error error error',
+      'check: 2, 1',
+      'all: 0, 1',
+      'again: 0, 1',
+      'salvaged: right right right, lost lost lost',
+      'kept: one,two,three, ',
+    ],
+  },
+  {
+    of: ['refcount table longer than the file'],
+    better: 'nothing of a damaged refcount structure is believed: it is counted anew, and the file stays short',
+    differs: ['all: 0, 1', 'again: 0, 2'],
+  },
+  {
+    of: ['refcount table is the L1 table'],
+    better: 'nothing of a damaged refcount structure is believed: it is counted anew, and the file stays short',
+    differs: ['check: 2, 1'],
+  },
+  {
+    of: ['refcount table overwritten'],
+    better: 'nothing of a damaged refcount structure is believed: it is counted anew, and the file stays short',
+    differs: ['check: 2, 1', 'all: 0, 1', 'again: 0, 3'],
+  },
+  {
+    of: ['refcount block off its cluster'],
+    better: 'nothing of a damaged refcount structure is believed: it is counted anew, and the file stays short',
+    differs: ['all: 0, 1', 'again: 0, 1'],
+  },
+  {
+    of: ['snapshot: l1_size 0', 'snapshot: l1_size too small'],
+    better: 'QEMU gives the clusters of the snapshot away; here the size is had from the disk, and the snapshot is kept',
+    differs: ['check: 2, 3', 'leaks: 2, 0'],
+  },
+  {
+    of: ['snapshot: l1_size longer than the file'],
+    better: 'the size of the L1 table is had from the disk, and the snapshot is kept',
+    differs: ['all: 0, 1', 'again: 0, 2'],
+  },
+  {
+    of: ['snapshot: l1_size too large'],
+    better: 'the size of the L1 table is had from the disk, and the snapshot is kept',
+    differs: ['all: 0, 2', 'again: 0, 2'],
+  },
+  {
+    of: ["snapshot: L1 table is the disk's"],
+    better: 'the counts are mended, and the image stays unwritten',
+    differs: ['all: 0, 1', 'again: 0, 2'],
+  },
+  {
+    of: ['snapshot: L1 table past the end', 'snapshot: L1 table far past the end', 'snapshot: L1 table off its cluster', 'snapshot: L1 table at 0'],
+    better:
+      'a snapshot whose L1 table is nowhere keeps its entry without one, so that the image can be used; leaks are left as long as they may be its clusters',
+    differs: ['all: 0, 2', 'again: 0, 2'],
+  },
+  {
+    of: ['snapshot: L1 table just past the end'],
+    better:
+      'a snapshot whose L1 table is nowhere keeps its entry without one, so that the image can be used; leaks are left as long as they may be its clusters',
+    differs: ['leaks: 2, 1'],
+  },
+  {
+    of: ['snapshot: extra data longer than 1024', 'snapshot: extra data longer than the file'],
+    better: 'the disk is read, and a check counts what a repair will mend',
+    differs: [
+      'info: 0, 1',
+      'snapshots: one,two, ',
+      'reads: right right right, error error error',
+      'check: 2, 1',
+      'leaks: 2, 1',
+      'salvaged: right right right, lost lost lost',
+    ],
+  },
+  {
+    of: ['snapshot: id longer than the file'],
+    better: 'an id or name that ends past the end of the file is cut off there; QEMU loses the table',
+    differs: ['all: 0, 2', 'again: 0, 2', 'kept: one,two, '],
+  },
+  {
+    of: ['snapshot: name longer than the file'],
+    better: 'an id or name that ends past the end of the file is cut off there; QEMU loses the table',
+    differs: ['all: 0, 2', 'again: 0, 2', 'kept: one,two,three, '],
+  },
+  {
+    of: ["cut in a snapshot's name"],
+    better: 'an id or name that ends past the end of the file is cut off there; QEMU loses the table',
+    differs: ['all: 0, 2', 'again: 0, 2'],
+  },
+  {
+    of: ['snapshot table at 0'],
+    better: 'entries that cannot be read are given up and the rest kept; without a repair of everything, leaks are left that may be theirs',
+    differs: ['leaks: 2, 1', 'all: 0, 2', 'again: 0, 2'],
+  },
+  {
+    of: ['snapshot table just past the end'],
+    better: 'entries that cannot be read are given up and the rest kept; without a repair of everything, leaks are left that may be theirs',
+    differs: ['leaks: 2, 1'],
+  },
+  {
+    of: ['snapshot table off its cluster'],
+    better: 'entries that cannot be read are given up and the rest kept; without a repair of everything, leaks are left that may be theirs',
+    differs: [
+      'info: 0, 1',
+      'reads: right right right, error error error',
+      'check: 2, 1',
+      'leaks: 2, 1',
+      'all: 0, 1',
+      'again: 0, 1',
+      'salvaged: right right right, lost lost lost',
+    ],
+  },
+  {
+    of: ['snapshot table far past the end', 'version 2: snapshot table past the end', 'cut in the snapshot table'],
+    better: 'entries that cannot be read are given up and the rest kept; without a repair of everything, leaks are left that may be theirs',
+    differs: ['all: 0, 2', 'again: 0, 2'],
+  },
+  {
+    of: ['snapshot table overwritten'],
+    better: 'entries that cannot be read are given up and the rest kept; without a repair of everything, leaks are left that may be theirs',
+    differs: [
+      'info: 0, 1',
+      'reads: right right right, error error error',
+      'check: 2, 1',
+      'leaks: 2, 1',
+      'salvaged: right right right, lost lost lost',
+    ],
+  },
+  {
+    of: ['snapshot table is the L1 table'],
+    better: 'entries that cannot be read are given up and the rest kept; without a repair of everything, leaks are left that may be theirs',
+    differs: ['all: 0, 1', 'again: 0, 2'],
+  },
+  {
+    of: ['70000 snapshots'],
+    better: 'entries that cannot be read are given up and the rest kept; without a repair of everything, leaks are left that may be theirs',
+    differs: [
+      'info: 0, 1',
+      'snapshots: one,two,three, ',
+      'reads: right right right, error error error',
+      'check: 2, 1',
+      'leaks: 2, 1',
+      'all: 0, 1',
+      'again: 0, 1',
+      'salvaged: right right right, lost lost lost',
+      'kept: one,two,three, ',
+    ],
+  },
+  {
+    of: ['L2 table is the header'],
+    better: 'the check goes on to its end, where that of QEMU fails in the middle',
+    differs: ['all: 2, 1'],
+  },
+  {
+    of: ['version 2: one snapshot too many'],
+    better: 'entries that cannot be read are given up and the rest kept; without a repair of everything, leaks are left that may be theirs',
+    differs: ['check: 2, 0', 'leaks: 2, 0'],
+  },
+];
