@@ -244,9 +244,9 @@ export class CheckRun {
       const offset = entryOffset(high, low);
       if (offset === 0) continue;
       this.#refer(offset, meta.clusterSize);
-      // That such a table is past the end was told of.
-      if (offset >= meta.storage.size && offset % meta.clusterSize === 0) continue;
       if (offset % meta.clusterSize !== 0) this.#corruption(`ERROR l2_offset=${hex(offset)}: Table is not cluster aligned; L1 entry corrupted`);
+      // That a table is past the end was told of.
+      if (offset >= meta.storage.size) continue;
       try {
         const table = yield* this.#readTable(offset);
         this.#countTable(table, active);

@@ -58,19 +58,27 @@ export function* readTables(storage: Storage, header: Header): Io<Tables> {
   };
 }
 
+/** How many entries of the L1 table can be read: all, unless the table is in the header or the file was cut off in it. */
+export const l1EntriesIn = ({ l1Offset, l1Size }: Pick<Header, 'l1Offset' | 'l1Size'>, fileSize: number): number =>
+  l1Offset === 0 ? 0 : Math.max(0, Math.min(l1Size, Math.floor((fileSize - l1Offset) / 8)));
+
 /** Bytes of the L1 table, zeros past the end of the file. */
 function* readL1Table(storage: Storage, { l1Offset, l1Size }: Header): Io<Uint8Array> {
   const l1 = new Uint8Array(l1Size * 8);
-  yield* storage.read(l1Offset, l1.subarray(0, Math.max(0, Math.min(l1.length, storage.size - l1Offset))));
+  yield* storage.read(l1Offset, l1.subarray(0, l1EntriesIn({ l1Offset, l1Size }, storage.size) * 8));
   return l1;
 }
 
 /** The error of an L1 entry that lies past the end of the file: what it names is lost, and so is what the guest has there. */
 export const lostL1Entry = ({ l1Offset }: Header, index: number): DiskError =>
-  corrupt(FORMAT, `entry ${index} of the L1 table at 0x${l1Offset.toString(16)} lies past the end of the file`, {
-    field: 'l1_table_offset',
-    offset: l1Offset + index * 8,
-  });
+  corrupt(
+    FORMAT,
+    `entry ${index} of the L1 table at 0x${l1Offset.toString(16)} ${l1Offset === 0 ? 'is the header' : 'lies past the end of the file'}`,
+    {
+      field: 'l1_table_offset',
+      offset: l1Offset + index * 8,
+    },
+  );
 
 /** What keeps the refcount table that a header names from being read, if anything. */
 function reftableFault({ reftableOffset, reftableClusters, clusterBits }: Header, fileSize: number): DiskError | undefined {

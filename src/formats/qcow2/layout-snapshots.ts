@@ -134,7 +134,8 @@ export class SnapshotTableReader {
     const end = nameAt + data.getUint16(at + 14);
     if (end > MAX_SNAPSHOT_TABLE_BYTES || idAt > bytes.length) return this.lose('longer than the file or than a table may be');
     const extra = bytes.slice(at + FIXED, Math.min(idAt, at + FIXED + MAX_SNAPSHOT_EXTRA));
-    const entry = parseEntry(fixed, extra, { id: bytes.slice(idAt, nameAt), name: bytes.slice(nameAt, end) });
+    const parsed = parseEntry(fixed, extra, { id: bytes.slice(idAt, nameAt), name: bytes.slice(nameAt, end) });
+    const entry = end > bytes.length ? cutNames(parsed) : parsed;
     this.#entries.push(entry);
     this.#length = Math.min(end, bytes.length);
     this.at = roundUp(end, 8);
@@ -146,7 +147,7 @@ export class SnapshotTableReader {
     if (end > bytes.length) {
       const what = `snapshot table entry ${index} ends past the end of the file`;
       this.#fault(`ERROR ${what}`, `Repairing ${what}`);
-      mended = { ...cutNames(entry), ...(entry.id.replace(/\0.*/s, '') === '' ? freshId(this.#mended) : {}) };
+      if (entry.id === '') mended = { ...entry, id: nextId(this.#mended) };
     }
     if (this.#place.header.version >= 3 && extra.length < EXTRA_V3) {
       const what = `snapshot table entry ${index} is incomplete`;
@@ -220,9 +221,6 @@ function cutNames({ bytes: _, ...entry }: SnapshotEntry): SnapshotEntry {
   const cut = (value: string) => value.replace(/\0.*/s, '');
   return { ...entry, id: cut(entry.id), name: cut(entry.name) };
 }
-
-/** An id that no other entry has. */
-const freshId = (others: readonly SnapshotEntry[]): { id: string } => ({ id: nextId(others) });
 
 /** The id that a new snapshot gets: one more than the highest. */
 export const nextId = (entries: readonly SnapshotEntry[]): string =>

@@ -170,11 +170,8 @@ function parseTables(data: DataView, shape: Pick<Header, 'clusterBits' | 'incomp
   if (l1Size < needed)
     throw corrupt(FORMAT, `l1_size is ${l1Size}, too small for a disk of ${size} bytes (${needed})`, { field: 'l1_size', offset: FIELD.l1Size });
   const l1Offset = u64be(data, FIELD.l1Offset, 'l1_table_offset');
-  if (l1Offset % clusterSize !== 0 || (l1Offset === 0 && l1Size > 0))
-    throw corrupt(FORMAT, `l1_table_offset is 0x${l1Offset.toString(16)}, not on a cluster behind the header`, {
-      field: 'l1_table_offset',
-      offset: FIELD.l1Offset,
-    });
+  if (l1Offset % clusterSize !== 0)
+    throw corrupt(FORMAT, `l1_table_offset is 0x${l1Offset.toString(16)}, not on a cluster`, { field: 'l1_table_offset', offset: FIELD.l1Offset });
   // Where these two lie is judged by what uses them (file-tables.ts, file-snapshots.ts): the guest's bytes can be read without them, and as
   // far as the L1 table goes.
   const reftableClusters = data.getUint32(FIELD.reftableClusters);

@@ -25,7 +25,7 @@ import { SECTOR } from '../../base/units.ts';
 import { readBytes, type Storage } from '../../storage/storage.ts';
 import type { Encryption } from './encryption.ts';
 import { fatal, isFatal } from './fatal.ts';
-import { type FileBitmaps, lostL1Entry, NO_SNAPSHOTS, readTables, type Tables } from './file-tables.ts';
+import { type FileBitmaps, l1EntriesIn, lostL1Entry, NO_SNAPSHOTS, readTables, type Tables } from './file-tables.ts';
 import {
   AUTOCLEAR,
   COMPATIBLE,
@@ -122,7 +122,7 @@ export class Metadata {
     this.l2Entries = this.clusterSize / this.shape.bytes;
     this.l2Coverage = this.l2Entries * this.clusterSize;
     this.#l1 = view(tables.l1);
-    this.#l1Known = Math.max(0, Math.min(header.l1Size, Math.floor((storage.size - header.l1Offset) / 8)));
+    this.#l1Known = l1EntriesIn(header, storage.size);
     this.snapshotTable = tables.snapshots;
     this.reftableFault = tables.reftableFault;
     this.bitmaps = tables.bitmaps;
