@@ -5,8 +5,8 @@
 import { check } from '../base/arguments.ts';
 import { DiskError } from '../base/errors.ts';
 import { Disk } from '../disk/disk.ts';
-import { DRIVE, DRIVES } from '../drive/bay.ts';
 import type { Drive } from '../drive/drive.ts';
+import { DRIVE, DRIVES } from '../drive/kinds.ts';
 import { COMMIT, type CommitOptions, commit } from './commit.ts';
 import { STREAM, type StreamOptions, stream } from './stream.ts';
 
