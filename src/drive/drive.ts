@@ -293,8 +293,14 @@ export class Drive extends DriveBay {
     requireBytes('drive.write', 'bytes', bytes);
     if (options !== NO_OPTIONS) check('drive.write', 'options', options, REQUEST);
     const { durable } = options;
-    const run = (io: MediumIo) => (durable ? writeDurably(io, offset, bytes) : io.write(offset, bytes));
-    yield* this.#change('drive.write', offset, bytes.length, options, run, 'write');
+    yield* this.#change(
+      'drive.write',
+      offset,
+      bytes.length,
+      options,
+      (io) => (durable ? writeDurably(io, offset, bytes) : io.write(offset, bytes)),
+      'write',
+    );
   }
 
   *#multiwrite(writes: readonly BatchedWrite[], options: RequestOptions): Io<void> {
