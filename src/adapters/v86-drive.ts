@@ -9,10 +9,10 @@ import { check, FUNCTION, objectWith, oneOf, optionsOf } from '../base/arguments
 import { asDiskError, DiskError } from '../base/errors.ts';
 import { Listeners, unheard } from '../base/listeners.ts';
 import type { DiskIo } from '../disk/async-disk.ts';
-import { DRIVE } from '../drive/bay.ts';
 import type { DriveDevice } from '../drive/device.ts';
 import type { Drive, RequestOptions } from '../drive/drive.ts';
 import type { ErrorOperation } from '../drive/error-policy.ts';
+import { DRIVE } from '../drive/kinds.ts';
 import type { Medium } from '../drive/medium.ts';
 import { type V86Disk, v86Disk } from './v86-disk.ts';
 import type { V86DiskEvent, V86DiskOptions } from './v86-types.ts';

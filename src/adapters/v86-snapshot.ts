@@ -6,7 +6,7 @@
  * In the image v86's state comes after a head: a line that says what it is, how long it is, and in JSON what the embedder wants to know before
  * it makes the machine that the state is for (its memory, say), and the name that the disks' contents have in the state.
  */
-import { ANYTHING, check, FUNCTION, listOf, objectWith, optionsOf, TEXT } from '../base/arguments.ts';
+import { ANYTHING, check, FUNCTION, objectWith, optionsOf, TEXT } from '../base/arguments.ts';
 import { roundUp } from '../base/bytes.ts';
 import { DiskError } from '../base/errors.ts';
 import { KiB, MiB } from '../base/units.ts';
@@ -48,7 +48,8 @@ const HEAD_UNIT = 4 * KiB;
 const HEAD_LIMIT = MiB;
 
 const EMULATOR = objectWith('the emulator, a V86', ['is_running', 'stop', 'run', 'save_state', 'restore_state']);
-const SLOTS = listOf(objectWith('a V86Drive', ['drive', 'settle']), 'an array of V86Drives');
+const SLOT = objectWith('a V86Drive', ['drive', 'settle']);
+const SLOTS = objectWith('V86Drives that can be run through', [Symbol.iterator]);
 const SAVE = optionsOf<SaveV86Options>({ name: TEXT, settings: ANYTHING, onProgress: FUNCTION });
 const LOAD = optionsOf<{ onRevert?: () => void }>({ onRevert: FUNCTION });
 
@@ -62,6 +63,7 @@ export async function saveV86Machine(emulator: V86Emulator, slots: Iterable<V86D
   check('saveV86Machine', 'options', options, SAVE);
   const { settings, ...rest } = options;
   const all = [...slots];
+  for (const slot of all) check('V86Drive', 'slots', slot, SLOT);
   return whileStopped(emulator, async () => {
     for (const slot of all) await slot.settle();
     const generation = newGeneration();
@@ -88,6 +90,7 @@ export async function loadV86Machine(
   check('loadV86Machine', 'options', options, LOAD);
   const { onRevert } = options;
   const all = [...slots];
+  for (const slot of all) check('V86Drive', 'slots', slot, SLOT);
   const drives = drivesOf(all);
   let touched = false;
   const forget = async (sizes: ReadonlyMap<Drive, number>) => {

@@ -40,6 +40,12 @@ export function maybe(of: Kind): Kind {
 }
 
 const isObject = (value: unknown): value is Record<string, unknown> => typeof value === 'object' && value !== null;
+/** Of any realm, like what `{}` makes: something else in the place of options would pass as none. */
+function isPlain(value: unknown): boolean {
+  if (!isObject(value)) return false;
+  const prototype: unknown = Object.getPrototypeOf(value);
+  return prototype === null || Object.getPrototypeOf(prototype) === null;
+}
 /** Of any realm: the arrays of a frame or a test environment are as good. */
 const isBytes = (value: unknown): value is Uint8Array =>
   value instanceof Uint8Array || (ArrayBuffer.isView(value) && value[Symbol.toStringTag as never] === 'Uint8Array');
@@ -82,16 +88,15 @@ export function either(...kinds: readonly Kind[]): Kind {
   };
 }
 
-/** An array, or what can be run through, of values of a kind. */
+/** An array of values of a kind. */
 /* @__NO_SIDE_EFFECTS__ */
 export function listOf(of: Kind, what: string): Kind {
   return {
     what,
-    fits: (value) => isObject(value) && Symbol.iterator in value,
+    fits: Array.isArray,
     inside: (where, value) => {
-      let at = 0;
-      // What is not an array may be read only once.
-      if (Array.isArray(value)) for (const each of value) check(where, `item ${at++}`, each, of);
+      // Holes too.
+      for (const [index, each] of (value as unknown[]).entries()) check(where, `item ${index}`, each, of);
     },
   };
 }
@@ -107,8 +112,8 @@ export function objectWith(what: string, members: readonly PropertyKey[], hint?:
 export function optionsOf<T>(members: Members<T>, others?: Kind): Kind {
   const known = new Map(Object.entries<Kind>(members));
   return {
-    what: 'an object of options',
-    fits: (value) => isObject(value) && !Array.isArray(value) && !isBytes(value),
+    what: 'a plain object of options',
+    fits: isPlain,
     inside(where, value) {
       const given = value as Record<string, unknown>;
       for (const name of Object.keys(given)) {
@@ -136,8 +141,18 @@ export function check(where: string, name: string, value: unknown, of: Kind): vo
 /** Throws `refused` unless `value` is a Uint8Array whose memory is there: what verbs that move bytes ask of each request. */
 export function requireBytes(where: string, name: string, value: unknown): asserts value is Uint8Array {
   if (!isBytes(value)) return check(where, name, value, BYTES);
-  if (value.length === 0 && (value.buffer as { detached?: boolean }).detached)
+  if (value.length === 0 && isGone(value.buffer))
     throw refused(name, `${where}: the memory of ${name} is gone: its buffer was transferred elsewhere`);
+}
+
+/** Whether a buffer was transferred. Not all browsers have a property for it. */
+function isGone(buffer: ArrayBufferLike): boolean {
+  try {
+    new Uint8Array(buffer);
+    return false;
+  } catch {
+    return true;
+  }
 }
 
 /** Where a range is refused that does not lie inside: throws `refused` if its numbers are none, else returns. */

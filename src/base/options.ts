@@ -3,7 +3,7 @@
  * (`file.filename`), as QEMU keeps them. Whoever understands an option takes it out; what is left at the end is an option that nobody knows.
  * Wrong values throw `refused` in QEMU's words, with the option as `field`.
  */
-import { ANYTHING, check, listOf, objectWith } from './arguments.ts';
+import { check, objectWith } from './arguments.ts';
 import { DiskError } from './errors.ts';
 import { sizeValue } from './units.ts';
 
@@ -16,7 +16,8 @@ export type OptionTree = { readonly [name: string]: OptionValue | OptionTree | r
 /** Thrown for an option or a name that is refused: `message` is what QEMU says. */
 export const refusedOption = (field: string, message: string): DiskError => new DiskError('refused', message, { field });
 
-const ENTRIES = listOf(listOf(ANYTHING, 'a pair of a name and a value'), 'pairs of names and values');
+const PAIR = objectWith('a pair of a name and a value', [Symbol.iterator, 0, 1]);
+const ENTRIES = objectWith('pairs of names and values', [Symbol.iterator]);
 const TREE = objectWith('an object of options', []);
 
 /** The options of one node, those of its children under joined names. */
@@ -25,7 +26,11 @@ export class OptionSet {
 
   constructor(values: Iterable<readonly [string, OptionValue]> = []) {
     check('OptionSet', 'values', values, ENTRIES);
-    this.#values = new Map(values);
+    this.#values = new Map();
+    for (const entry of values) {
+      check('OptionSet', 'entry', entry, PAIR);
+      this.#values.set(entry[0], entry[1]);
+    }
   }
 
   static fromTree(tree: OptionTree): OptionSet {

@@ -5,7 +5,7 @@
  * Order of an eject: the device saves what it holds back, flush, the medium is out for new requests, kept requests fail, the device hears of it, then the listeners, running
  * requests end, the medium is closed. A medium that comes in is complete before the device hears of it, then the listeners.
  */
-import { check, either, FLAG, FUNCTION, type Kind, objectWith, optionsOf } from '../base/arguments.ts';
+import { check, either, FLAG, FUNCTION } from '../base/arguments.ts';
 import { DiskError } from '../base/errors.ts';
 import { runAsync } from '../base/io.ts';
 import { Listeners } from '../base/listeners.ts';
@@ -13,6 +13,7 @@ import { SECTOR } from '../base/units.ts';
 import { SECRET } from '../disk/kinds.ts';
 import type { Secret, SecretCallback } from '../disk/secrets.ts';
 import type { DriveDevice } from './device.ts';
+import { DEVICE, FORCE, KEEP, MEDIUM } from './kinds.ts';
 import { type Medium, type MediumIo, mediumIo } from './medium.ts';
 import type { HandledError } from './requests.ts';
 
@@ -29,14 +30,6 @@ export interface DriveErrorEvent extends HandledError {
   /** The drive's name. */
   readonly device: string;
 }
-
-export const DRIVE: Kind = objectWith('a Drive', ['insert', 'eject', 'accounting']);
-export const DRIVES: Kind = objectWith('drives that can be run through: Drives, or an array', [Symbol.iterator]);
-
-const MEDIUM = objectWith('a disk that openDisk, createDisk or engine.open gave', ['size', 'readOnly', 'read', 'write', 'flush', 'close']);
-const KEEP = optionsOf<{ keepOpen?: boolean }>({ keepOpen: FLAG });
-const FORCE = optionsOf<{ force?: boolean }>({ force: FLAG });
-const DEVICE = objectWith('a device, with a name', ['name']);
 
 /** A medium in a drive. */
 export interface InsertedMedium {

@@ -3,8 +3,8 @@
  * "no" or as nothing to do. `CdTray` is a ready one: the tray, lock and unit attention of a CD drive as QEMU's ATAPI model keeps them.
  */
 import { check, TEXT } from '../base/arguments.ts';
-import { DRIVE } from './bay.ts';
 import type { Drive } from './drive.ts';
+import { DRIVE } from './kinds.ts';
 
 /** The callbacks of a device. One that has `mediumChanged` has a drive for removable media. */
 export interface DriveDevice {

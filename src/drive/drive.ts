@@ -7,26 +7,8 @@
  * - A request belongs to the medium it was made for: if that goes while the request is kept, the request fails with `no-medium` and
  *   never reaches the next one.
  */
-import {
-  BYTES,
-  COUNT,
-  check,
-  FLAG,
-  FUNCTION,
-  type Kind,
-  listOf,
-  type Members,
-  maybe,
-  needed,
-  objectWith,
-  oneOf,
-  optionsOf,
-  requireBytes,
-  requireNumbers,
-  SIGNAL,
-  SIZE,
-  TEXT,
-} from '../base/arguments.ts';
+
+import { COUNT, check, maybe, objectWith, oneOf, requireBytes, requireNumbers, SIZE } from '../base/arguments.ts';
 import { assert, DiskError } from '../base/errors.ts';
 import { type Io, runAsync, runSync, together } from '../base/io.ts';
 import { unheard } from '../base/listeners.ts';
@@ -35,7 +17,7 @@ import { type AllocatedRun, allocatedRun } from '../disk/allocation.ts';
 import { ThrottleGroup, type ThrottleLimits } from '../layers/throttle-group.ts';
 import { type AccountedOperation, Accounting, type DriveStatistics } from './accounting.ts';
 import { DriveBay, type DriveErrorEvent, type InsertedMedium } from './bay.ts';
-import { BLOCK_CONFIGURATION, type BlockConfiguration, blockConfiguration } from './block-configuration.ts';
+import { type BlockConfiguration, blockConfiguration } from './block-configuration.ts';
 import { DirtyBitmap } from './dirty-bitmap.ts';
 import {
   DEFAULT_ERROR_POLICY,
@@ -46,6 +28,7 @@ import {
   type WriteErrorPolicy,
 } from './error-policy.ts';
 import { describeGeometry, GEOMETRY_HINTS, type GeometryHints, type GeometryReport } from './geometry.ts';
+import { ARRAYS, DRIVE_TO_BE, HANDLING, REQUEST, WRITES, ZERO } from './kinds.ts';
 import type { Medium, MediumIo } from './medium.ts';
 import { concatenate, mergeWrites, type PlacedBytes } from './multiwrite.ts';
 import { type HandledError, Requests } from './requests.ts';
@@ -88,25 +71,6 @@ export interface BatchedWrite extends PlacedBytes {
   readonly done?: (error: DiskError | undefined) => void;
 }
 
-const DRIVE_OPTIONS: Members<DriveOptions> = {
-  name: TEXT,
-  readErrors: oneOf('report', 'ignore', 'stop'),
-  writeErrors: oneOf('report', 'ignore', 'stop', 'enospc'),
-  readOnly: FLAG,
-  configuration: BLOCK_CONFIGURATION,
-  geometry: GEOMETRY_HINTS,
-  pause: FUNCTION,
-  throttle: objectWith('limits, or a ThrottleGroup', []),
-  clock: FUNCTION,
-};
-/** Kinds of what `Drives.add` takes, and what requests take. */
-export const DRIVE_TO_BE: Kind = optionsOf<DriveOptions>(DRIVE_OPTIONS);
-const REQUEST_OPTIONS: Members<RequestOptions> = { signal: SIGNAL, durable: FLAG, unmanaged: FLAG };
-const REQUEST = optionsOf<RequestOptions>(REQUEST_OPTIONS);
-const ZERO = optionsOf<RequestOptions & { unmap?: boolean }>({ ...REQUEST_OPTIONS, unmap: FLAG });
-const ARRAYS = listOf(BYTES, 'an array of Uint8Arrays');
-const WRITES = listOf(optionsOf<BatchedWrite>({ offset: needed(SIZE), bytes: needed(BYTES), done: FUNCTION }), 'an array of writes');
-const HANDLING = optionsOf<{ reportable?: boolean }>({ reportable: FLAG });
 /** Of a request without any; not looked at again for each. */
 const NO_OPTIONS: RequestOptions = {};
 
@@ -337,8 +301,14 @@ export class Drive extends DriveBay {
     requireBytes('drive.write', 'bytes', bytes);
     if (options !== NO_OPTIONS) check('drive.write', 'options', options, REQUEST);
     const { durable } = options;
-    const run = (io: MediumIo) => (durable ? writeDurably(io, offset, bytes) : io.write(offset, bytes));
-    yield* this.#change('drive.write', offset, bytes.length, options, run, 'write');
+    yield* this.#change(
+      'drive.write',
+      offset,
+      bytes.length,
+      options,
+      (io) => (durable ? writeDurably(io, offset, bytes) : io.write(offset, bytes)),
+      'write',
+    );
   }
 
   *#multiwrite(writes: readonly BatchedWrite[], options: RequestOptions): Io<void> {

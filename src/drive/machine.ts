@@ -28,8 +28,8 @@ import { DiskError } from '../base/errors.ts';
 import { MiB } from '../base/units.ts';
 import type { AsyncSnapshots } from '../disk/async-disk.ts';
 import { VM_STATE_RANGE } from '../disk/async-disk.ts';
-import { DRIVE, DRIVES } from './bay.ts';
 import type { Drive } from './drive.ts';
+import { DRIVE, DRIVES } from './kinds.ts';
 import type { Medium } from './medium.ts';
 
 /** What tells one set of snapshots from another. */

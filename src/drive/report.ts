@@ -3,9 +3,9 @@
  * `info block` and `info blockstats`.
  */
 import { check, objectWith } from '../base/arguments.ts';
-import { DRIVE } from './bay.ts';
 import type { Drive } from './drive.ts';
 import type { IoStatus } from './error-policy.ts';
+import { DRIVE } from './kinds.ts';
 
 /** A medium in a drive, as `query-block` has it. */
 export interface InsertedInfo {

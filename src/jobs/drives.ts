@@ -2,12 +2,14 @@
  * Jobs on drives, after the monitor's words: `commit`, `commit all` and `block-stream`. While one runs the drive is in use: it keeps its size, its
  * medium and its place on the list, and serves its guest. A medium whose engine is in a worker runs its jobs there.
  */
-import { check } from '../base/arguments.ts';
+
+import { check, FLAG, optionsOf } from '../base/arguments.ts';
 import { DiskError } from '../base/errors.ts';
 import { Disk } from '../disk/disk.ts';
-import { DRIVE, DRIVES } from '../drive/bay.ts';
 import type { Drive } from '../drive/drive.ts';
+import { DRIVE, DRIVES } from '../drive/kinds.ts';
 import { COMMIT, type CommitOptions, commit } from './commit.ts';
+import { COPY_JOB_OPTIONS } from './job.ts';
 import { STREAM, type StreamOptions, stream } from './stream.ts';
 
 /** A medium that runs its jobs itself. */
@@ -38,13 +40,15 @@ export interface CommitAllOptions extends Omit<CommitOptions, 'onProgress' | 'de
   readonly onProgress?: (drive: string, done: number, total: number) => void;
 }
 
+const COMMIT_ALL = optionsOf<CommitAllOptions>({ ...COPY_JOB_OPTIONS, keep: FLAG });
+
 /**
  * Commits each drive whose medium has a backing file, one after another in their order: those of a `Drives`, or some of them. Drives without
  * a medium and media without a backing file are passed over. Throws the first error; what was committed by then stays so.
  */
 export async function commitAll(drives: Iterable<Drive>, given: CommitAllOptions = {}): Promise<void> {
   check('commitAll', 'drives', drives, DRIVES);
-  check('commitAll', 'options', given, COMMIT);
+  check('commitAll', 'options', given, COMMIT_ALL);
   const { onProgress, ...options } = given;
   for (const drive of [...drives]) {
     check('commitAll', 'drives', drive, DRIVE);

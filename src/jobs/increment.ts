@@ -2,7 +2,7 @@
  * Incremental export: what changed on a disk since a snapshot, or since a dirty bitmap began, as a qcow2 overlay over an earlier export. That file
  * is only named, not opened: whole clusters are written, so nothing of it is ever read. Chains of increments are overlays over overlays.
  */
-import { ANYTHING, check, type Kind, listOf, needed, optionsOf, TEXT } from '../base/arguments.ts';
+import { check, type Kind, needed, objectWith, optionsOf, TEXT } from '../base/arguments.ts';
 import { divideUp, roundDown, roundUp } from '../base/bytes.ts';
 import { DiskError } from '../base/errors.ts';
 import { type Io, runAsync } from '../base/io.ts';
@@ -54,7 +54,7 @@ const SINCE: Kind = {
   inside: optionsOf<{ snapshot?: string; bitmap?: string; ranges?: Iterable<ByteRange> }>({
     snapshot: TEXT,
     bitmap: TEXT,
-    ranges: listOf(ANYTHING, 'ranges that can be run through'),
+    ranges: objectWith('ranges that can be run through', [Symbol.iterator]),
   }).inside as NonNullable<Kind['inside']>,
 };
 const INCREMENT = optionsOf<IncrementOptions>({

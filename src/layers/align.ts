@@ -6,11 +6,12 @@
  * After a power cut, a write that was padded may have left any part of its blocks, as any write may of its range: bytes beside the request are
  * written as they were. A file may then be longer than its data, by zeros up to the end of a block; `close` cuts them off.
  */
+import { check, FLAG, FUNCTION, maybe, optionsOf } from '../base/arguments.ts';
 import { roundDown, roundUp } from '../base/bytes.ts';
 import type { DebugHook } from '../base/debug-events.ts';
 import type { Io } from '../base/io.ts';
 import { RangeLock } from '../base/locks.ts';
-import { requireWritable, type Storage, type StorageExtent } from '../storage/storage.ts';
+import { requireWritable, STORAGE, type Storage, type StorageExtent } from '../storage/storage.ts';
 import { FilterStorage } from './filter.ts';
 
 /** When a change reads its first (head) and last (tail) block; the names are those of QEMU's blkdebug. */
@@ -25,6 +26,8 @@ export interface AlignOptions {
   /** The target refuses what reaches past its end: its last block ends there. */
   readonly fixedSize?: boolean;
 }
+
+const OPTIONS = optionsOf<AlignOptions>({ onEvent: FUNCTION, fixedSize: FLAG });
 
 /** A range in whole blocks around the one that was asked for. */
 interface Padded {
@@ -225,6 +228,8 @@ export class AlignStorage extends FilterStorage {
 
 /** The storage itself, or a layer over it if it takes requests in whole blocks only. */
 export function anyAlignment(storage: Storage, options?: AlignOptions): Storage {
+  check('anyAlignment', 'storage', storage, STORAGE);
+  check('anyAlignment', 'options', options, maybe(OPTIONS));
   const { requestAlignment: unit = 1 } = storage;
   return unit > 1 ? new AlignStorage(storage, unit, options) : storage;
 }

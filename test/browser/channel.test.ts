@@ -59,7 +59,7 @@ test('a request that fails, or cannot be sent, takes no other of its turn along'
     disk.read(1000, new Uint8Array(64 * KiB)),
   ];
   const kinds = await Promise.all(asked.map(kindOf));
-  expect(kinds).toEqual([undefined, 'out-of-bounds', 'io', 'refused', 'out-of-bounds', 'out-of-bounds', undefined]);
+  expect(kinds).toEqual([undefined, 'out-of-bounds', 'refused', 'refused', 'out-of-bounds', 'out-of-bounds', undefined]);
   expectBytes((await asked[0]) as Uint8Array, pattern(MiB, 1).slice(0, 512));
   expectBytes((await asked[6]) as Uint8Array, pattern(MiB, 1).slice(1000, 1000 + 64 * KiB));
   await disk.close();

@@ -26,7 +26,7 @@ describe('a new image', () => {
   const refused: [string, Partial<CreateOptions>, string][] = [
     ['no size', {}, 'Image creation needs a size parameter'],
     ['no size and nobody to open the backing file', { backing }, 'Image creation needs a size parameter'],
-    ['a bad size', { size: -1 }, 'not a disk size'],
+    ['a bad size', { size: -1 }, 'size must be a whole number of bytes'],
     ['its own name', { size: 512, backing: { name: 'top', format: 'raw' } }, 'Trying to create an image with the same filename as the backing file'],
     ['itself under another name', { backing, resolve: () => top }, 'Trying to create an image with the same filename as the backing file'],
     ['no name', { size: 512, backing: { name: '', format: 'raw' } }, 'Expected backing file name, got empty string'],

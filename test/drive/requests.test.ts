@@ -33,12 +33,16 @@ describe.each(SIDES)('a disk %s', (side) => {
       [size, 1],
       [-1, 1],
       [0, size + 1],
-      [0.5, 1],
       [Number.MAX_SAFE_INTEGER, 1],
-      [0, Number.NaN],
     ] as const)
       for (const request of [() => drive.read(offset, length), () => drive.zero(offset, length), () => drive.discard(offset, length)])
         await expect(request()).rejects.toMatchObject({ kind: 'out-of-bounds' });
+    for (const [offset, length, field] of [
+      [0.5, 1, 'offset'],
+      [0, Number.NaN, 'length'],
+    ] as const)
+      for (const request of [() => drive.read(offset, length), () => drive.zero(offset, length), () => drive.discard(offset, length)])
+        await expect(request()).rejects.toMatchObject({ kind: 'refused', field });
     const readOnly = await faultyDrive(side, { readOnly: true });
     for (const request of [readOnly.drive.write(0, pattern(1)), readOnly.drive.zero(0, 1), readOnly.drive.discard(0, 1), readOnly.drive.resize(512)])
       await expect(request).rejects.toMatchObject({ kind: 'read-only' });
