@@ -10,6 +10,8 @@ declare global {
     trial: {
       /** Opens the disk, made if it is missing. */
       open(where: Where): Promise<void>;
+      /** As a guest that has run for a while: it has written and read, and all is saved. */
+      running(): Promise<void>;
       /** Writes so many stamps, one at each place in turn. */
       write(first: number, count?: number): void;
       /** Goes on writing one after another, every few milliseconds; returns at any time the last that was written. */
@@ -27,7 +29,7 @@ declare global {
 
 const SIZE = 64 * 2 ** 20;
 const LENGTH = 4096;
-const PLACES = SIZE / LENGTH;
+const PLACES = SIZE / LENGTH - 1;
 
 let hda: V86Disk;
 let disk: AsyncDisk;
@@ -61,6 +63,10 @@ window.trial = {
     disk = where === 'page, IndexedDB' ? await openOnPage(where) : await openInWorker(where, where === 'worker, OPFS' ? 'opfs' : 'indexeddb');
     hda = v86Disk(disk, { warnBeforeUnload: false });
     await hda.prepare();
+  },
+  async running() {
+    hda.set(SIZE - LENGTH, stamp(0), () => undefined);
+    await hda.save();
   },
   write(first, count = 1) {
     for (last = first; last < first + count; last++) hda.set(placeOf(last), stamp(last), () => undefined);
