@@ -385,15 +385,12 @@ export class IndexedDbStorage implements Storage {
   /** All that is not known to be committed, whatever is under way. It stays in memory: the page may come back. */
   #pageEnds(words: LastWordsStore, ends: boolean): void {
     if (this.#failed) return;
-    if (!ends) {
-      // No commit from now on is one that they may be taken in after.
-      this.#header = { ...this.#header, generation: this.#header.generation + 1 };
-      words.forget(this.name).catch(() => undefined);
-      return;
-    }
+    if (!ends) return void words.forget(this.name).catch(() => undefined);
     const all = new BlockChanges();
     for (const changes of [this.#changes, this.#committing]) if (changes) all.addOlder(changes);
     words.say(this.name, { ...this.#header, size: this.#size }, all).catch(() => undefined);
+    // A commit from now on, of a page that goes on for a moment, is newer than they are: not one that they may be taken in after.
+    this.#header = { ...this.#header, generation: this.#header.generation + 1 };
   }
 
   /** Puts changes and a new header. Runs inside the transaction that has checked our token. */

@@ -19,7 +19,8 @@ declare global {
       written(): number;
       /** Which of these stamps are not there. */
       missing(first: number, last: number): Promise<number[]>;
-      unsaved(): number;
+      /** Corruptions, leaks and errors that the image's check finds. */
+      check(): Promise<{ corruptions: number; leaks: number; checkErrors: number }>;
       terminate(): void;
       /** Ends the writing and closes everything. */
       close(): Promise<void>;
@@ -85,7 +86,10 @@ window.trial = {
     }
     return found;
   },
-  unsaved: () => hda.statistics.dirtyBytes,
+  async check() {
+    const { corruptions, leaks, checkErrors } = await disk.check();
+    return { corruptions, leaks, checkErrors };
+  },
   terminate: () => worker?.terminate(),
   async close() {
     clearInterval(writing);
