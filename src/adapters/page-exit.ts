@@ -45,8 +45,9 @@ export class PageExit {
   }
 
   #listen(target: Pick<EventTarget, 'addEventListener' | 'removeEventListener'>, type: string, heard: () => void): void {
-    target.addEventListener(type, heard);
-    this.#stop.push(() => target.removeEventListener(type, heard));
+    // Before what lies below hears of it and keeps what it has by then.
+    target.addEventListener(type, heard, { capture: true });
+    this.#stop.push(() => target.removeEventListener(type, heard, { capture: true }));
   }
 
   readonly #beforeUnload = (event: Event): void => {

@@ -6,8 +6,16 @@
 /** Calls back with true when the page is left, with false if it comes back after all. Returns a function that stops it. */
 export function onPageEnd(listener: (ends: boolean) => void): () => void {
   if (typeof document === 'undefined' || typeof globalThis.addEventListener !== 'function') return () => undefined;
-  const hide = (): void => listener(true);
-  const show = (): void => listener(false);
+  let ended = false;
+  const hide = (): void => {
+    ended = true;
+    listener(true);
+  };
+  // Also called when a page is shown first.
+  const show = (): void => {
+    if (ended) listener(false);
+    ended = false;
+  };
   globalThis.addEventListener('pagehide', hide);
   globalThis.addEventListener('pageshow', show);
   return () => {

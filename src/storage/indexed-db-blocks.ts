@@ -1,6 +1,6 @@
 /**
  * Images in IndexedDB as they lie there: blocks of 32 KiB under [image, index] in one store for all images, zero blocks absent, and a header
- * under [image]; under [image, 'ousted', token] a mark for a writer that did not close it. What can be done to an image without opening it is here too.
+ * under [image]. What can be done to an image without opening it is here too.
  *
  * Why 32 KiB: in Chromium, on a busy machine with two cores, medians of five rounds in turn (values of 64 KiB and more become a file each there):
  *
@@ -13,8 +13,10 @@
  * The header says how large the blocks are; an image with others is refused by name.
  */
 import { promisifyRequest } from 'idb-keyval';
+import { isZero } from '../base/bytes.ts';
 import { DiskError } from '../base/errors.ts';
 import { KiB } from '../base/units.ts';
+import { type BlockChanges, ZERO } from './block-changes.ts';
 import { browserError } from './browser-errors.ts';
 import { type KeyStore, keyStore } from './key-store.ts';
 
@@ -70,7 +72,7 @@ export const blockStore = (database = 'tabdisk'): KeyStore => keyStore(database,
 /** Keys of blocks [first, last] of an image. */
 export const blockRange = (name: string, first: number, last: number): IDBKeyRange => IDBKeyRange.bound([name, first], [name, last]);
 /** Keys of an image's blocks from `first` on. */
-export const allBlocks = (name: string, first = 0): IDBKeyRange => IDBKeyRange.bound([name, first], [name, Number.POSITIVE_INFINITY]);
+export const allBlocks = (name: string, first = 0): IDBKeyRange => IDBKeyRange.bound([name, first], [name, []]);
 /** Keys of all that belongs to an image. */
 export const wholeImage = (name: string): IDBKeyRange => IDBKeyRange.bound([name], [name, []]);
 
@@ -90,18 +92,6 @@ async function withBlocks<T>(
   }
 }
 
-const oustedMark = (name: string, writer: string): IDBValidKey => [name, 'ousted', writer];
-
-/**
- * Makes a transaction fail if another writer has taken the image from this one and left a mark: without waiting for an answer, since what cannot be
- * added because it is there ends the transaction by itself, also after it was told to commit.
- */
-export function requireNotOusted(blocks: IDBObjectStore, name: string, writer: string): void {
-  const mark = oustedMark(name, writer);
-  blocks.add(true, mark);
-  blocks.delete(mark);
-}
-
 /** The header, or why the image cannot be used. */
 export function requireHeader(name: string, header: Header | undefined): Header {
   if (!header) throw new DiskError('not-found', `${name}: there is no such image in IndexedDB`);
@@ -112,25 +102,43 @@ export function requireHeader(name: string, header: Header | undefined): Header 
   return header;
 }
 
-/**
- * Finds or makes the header and puts `writer`, the token of who opens the image for writing, into it. One that has not closed the image may still live:
- * a mark keeps it from writing in the last turn of its page, where it cannot look at the header.
- */
-export async function takeOver(
-  blocks: IDBObjectStore,
-  name: string,
-  create: 'must-not-exist' | 'truncate' | 'if-missing' | undefined,
-  writer: string,
-): Promise<Header> {
+/** Puts changes to an image's blocks, in a transaction. */
+export function putChanges(blocks: IDBObjectStore, name: string, changes: BlockChanges): void {
+  for (const { from, to } of changes.holes) blocks.delete(to === Number.POSITIVE_INFINITY ? allBlocks(name, from) : blockRange(name, from, to - 1));
+  for (const [index, block] of changes.blocks) {
+    if (block === ZERO || isZero(block)) blocks.delete([name, index]);
+    // A whole array of its own: a view would store all of its buffer.
+    else blocks.put(block, [name, index]);
+  }
+}
+
+/** How an image is taken over. */
+interface TakeOverOptions {
+  readonly create: 'must-not-exist' | 'truncate' | 'if-missing' | undefined;
+  /** The token of who opens the image for writing. */
+  readonly writer: string;
+  /** See indexed-db-last.ts. */
+  readonly last: (Pick<Header, 'writer' | 'generation' | 'size'> & { readonly changes: BlockChanges }) | undefined;
+}
+
+/** Finds or makes the header and puts `writer` into it; takes last words in if they belong to what is found. */
+export async function takeOver(blocks: IDBObjectStore, name: string, { create, writer, last }: TakeOverOptions): Promise<Header> {
   const found = await promisifyRequest<Header | undefined>(blocks.get([name]));
   if (found && create === 'must-not-exist') throw new DiskError('refused', `${name} exists already`);
   const fresh = !found || create === 'truncate';
   if (fresh && create === undefined) requireHeader(name, undefined);
   const generation = (found?.generation ?? 0) + (fresh ? 1 : 0);
   const kept = fresh ? { version: VERSION, blockSize: BLOCK, size: 0 } : requireHeader(name, found);
-  const header: Header = { ...kept, generation, writer, open: true };
+  // The commit that was under way when they were said may have come through.
+  const known = found && last && !fresh && found.writer === last.writer && [0, 1].includes(found.generation - last.generation) ? last : undefined;
+  const header: Header = {
+    ...kept,
+    ...(known ? { size: known.size, generation: generation + 1 } : { generation }),
+    writer,
+    open: true,
+  };
+  if (known) putChanges(blocks, name, known.changes);
   if (fresh) blocks.delete(wholeImage(name));
-  if (found?.open) blocks.put(true, oustedMark(name, found.writer));
   blocks.put(header, [name]);
   return header;
 }

@@ -8,13 +8,13 @@
  * - a transaction that failed (no space, connection lost) leaves the changes in memory: the same flush can succeed later;
  * - opening for writing puts a token into the header, and every transaction looks for it: a writer that slept while somebody else
  *   took the image over can neither write nor read any more (kind `io`, for good);
- * - in the last turn of a page everything goes into one transaction that waits for nothing (`#commitLast`);
+ * - what is not committed in the last turn of a page is kept aside for the next writer (indexed-db-last.ts);
  * - a read-only opening sees one state: once a writer has committed another, its reads throw `in-use`.
  */
 
 import { promisifyRequest } from 'idb-keyval';
 import { check, FLAG, oneOf, optionsOf, TEXT } from '../base/arguments.ts';
-import { isZero, roundUp } from '../base/bytes.ts';
+import { roundUp } from '../base/bytes.ts';
 import { DiskError } from '../base/errors.ts';
 import { type Io, wait } from '../base/io.ts';
 import { Mutex } from '../base/locks.ts';
@@ -23,7 +23,8 @@ import { MiB } from '../base/units.ts';
 import { type Block, BlockChanges, ZERO } from './block-changes.ts';
 import { BlockReader } from './block-reader.ts';
 import { browserError, changed } from './browser-errors.ts';
-import { allBlocks, BLOCK, blockRange, blockStore, type Header, requireHeader, requireNotOusted, takeOver } from './indexed-db-blocks.ts';
+import { allBlocks, BLOCK, blockRange, blockStore, type Header, putChanges, requireHeader, takeOver } from './indexed-db-blocks.ts';
+import { LastWordsStore } from './indexed-db-last.ts';
 import { renewLog } from './indexed-db-renewal.ts';
 import type { KeyStore } from './key-store.ts';
 import { requireWritable, STORAGE_OPTIONS, type Storage, type StorageExtent, type StorageOptions } from './storage.ts';
@@ -46,7 +47,10 @@ export interface IndexedDbStorageOptions extends StorageOptions {
   readonly create?: 'must-not-exist' | 'truncate' | 'if-missing';
   /** Name of the database; default `tabdisk`. */
   readonly database?: string;
-  /** False if somebody sees to indexed-db-renewal.ts's work for the whole database; default true: done when an image was not closed. */
+  /**
+   * False if somebody sees to indexed-db-renewal.ts's work for the whole database, and no page opens its images itself; default true: done when an
+   * image was not closed, and last words are taken in.
+   */
   readonly mend?: boolean;
 }
 
@@ -66,22 +70,34 @@ export async function indexedDbStorage(name: string, options: IndexedDbStorageOp
   check('indexedDbStorage', 'options', options, OPTIONS);
   if (typeof indexedDB === 'undefined') throw new DiskError('unsupported', `${name}: there is no IndexedDB here`);
   const store = blockStore(options.database);
+  const words = options.readOnly || options.mend === false ? undefined : new LastWordsStore(store.database);
   try {
     const writer = crypto.randomUUID();
     const header = options.readOnly
       ? requireHeader(name, await store.use('readonly', (blocks) => promisifyRequest<Header | undefined>(blocks.get([name]))))
-      : await openForWriting(store, name, options, writer);
-    return new IndexedDbStorage(name, store, header, options.readOnly ?? false);
+      : await openForWriting(store, words, name, options, writer);
+    return new IndexedDbStorage(name, store, header, options.readOnly ?? false, words);
   } catch (error) {
     store.close();
+    words?.close();
     throw browserError(name, error);
   }
 }
 
-async function openForWriting(store: KeyStore, name: string, { create, mend = true }: IndexedDbStorageOptions, writer: string): Promise<Header> {
-  const found = mend ? await store.use('readonly', (blocks) => promisifyRequest<Header | undefined>(blocks.get([name]))) : undefined;
-  if (found?.open) await renewLog(store).catch(() => undefined);
-  return store.use('readwrite', (blocks) => takeOver(blocks, name, create, writer));
+async function openForWriting(
+  store: KeyStore,
+  words: LastWordsStore | undefined,
+  name: string,
+  { create }: IndexedDbStorageOptions,
+  writer: string,
+): Promise<Header> {
+  const found = words && (await store.use('readonly', (blocks) => promisifyRequest<Header | undefined>(blocks.get([name]))));
+  const last = await words?.recall(name);
+  // A page that came to its last turn was not killed.
+  if (found?.open && last?.writer !== found.writer) await renewLog(store).catch(() => undefined);
+  const header = await store.use('readwrite', (blocks) => takeOver(blocks, name, { create, writer, last }));
+  if (last) await words?.forget(name);
+  return header;
 }
 
 /** See the top of this file. */
@@ -106,19 +122,19 @@ export class IndexedDbStorage implements Storage {
   readonly #commits = new Mutex();
   #failed: DiskError | undefined;
   #open = true;
-  /** This is the last turn of the page. */
-  #leaving = false;
+  readonly #words: LastWordsStore | undefined;
   readonly #stopListening: () => void;
 
   /** @internal Use `indexedDbStorage`. */
-  constructor(name: string, store: KeyStore, header: Header, readOnly: boolean) {
+  constructor(name: string, store: KeyStore, header: Header, readOnly: boolean, words?: LastWordsStore) {
     this.name = name;
     this.identity = `indexeddb:${store.database}:${name}`;
     this.readOnly = readOnly;
     this.#store = store;
     this.#header = header;
     this.#size = header.size;
-    this.#stopListening = readOnly ? () => undefined : onPageEnd((ends) => this.#pageEnds(ends));
+    this.#words = words;
+    this.#stopListening = words ? onPageEnd((ends) => this.#pageEnds(words, ends)) : () => undefined;
   }
 
   get size(): number {
@@ -205,6 +221,7 @@ export class IndexedDbStorage implements Storage {
     this.#changes = new BlockChanges();
     this.#reader.clear();
     this.#stopListening();
+    this.#words?.close();
     this.#store.close();
   }
 
@@ -356,7 +373,6 @@ export class IndexedDbStorage implements Storage {
 
   /** Writes all changes in one transaction, after any commit that is under way. */
   *#commit(): Io<void> {
-    if (this.#leaving) return yield* wait(this.#commitLast());
     yield* this.#commits.run(() => this.#commitChanges());
   }
 
@@ -367,9 +383,7 @@ export class IndexedDbStorage implements Storage {
     this.#committing = committing;
     this.#changes = new BlockChanges();
     try {
-      this.#header = yield* wait(
-        this.#use('readwrite', (blocks) => this.#put(blocks, committing, { ...this.#header, size, generation: this.#header.generation + 1 })),
-      );
+      this.#header = yield* wait(this.#use('readwrite', (blocks) => this.#put(blocks, committing, size)));
     } catch (error) {
       this.#changes.addOlder(committing);
       this.#committing = undefined;
@@ -379,42 +393,21 @@ export class IndexedDbStorage implements Storage {
     for (const [index, block] of committing.blocks) if (this.#changes.get(index) === undefined) this.#reader.keep(index, block);
   }
 
-  #pageEnds(ends: boolean): void {
-    this.#leaving = ends;
-    if (ends && !this.#failed) this.#commitLast().catch(() => undefined);
-  }
-
-  /**
-   * Commits in the last turn of a page. No answer arrives then, and the browser ends a transaction that waits for one; one that has all its requests,
-   * and was told to commit, it carries out. So all that is not known to be committed goes into one such transaction, whatever is under way: it is all or
-   * nothing, as every commit. Its first request fails, and it with that, if another writer has taken the image from this one. What it
-   * carries stays in memory, and is committed once more if the page comes back. The image counts as closed: whoever opens it next has nothing to mend.
-   */
-  async #commitLast(): Promise<void> {
+  /** All that is not known to be committed, whatever is under way. It stays in memory: the page may come back. */
+  #pageEnds(words: LastWordsStore, ends: boolean): void {
+    if (this.#failed) return;
+    if (!ends) return void words.forget(this.name).catch(() => undefined);
     const all = new BlockChanges();
     for (const changes of [this.#changes, this.#committing]) if (changes) all.addOlder(changes);
-    // Another generation than that of a commit under way.
-    const header = { ...this.#header, size: this.#size, generation: this.#header.generation + 2, open: false };
-    try {
-      await this.#store.use('readwrite', (blocks) => {
-        requireNotOusted(blocks, this.name, header.writer);
-        return this.#put(blocks, all, header);
-      });
-    } catch (error) {
-      throw browserError(this.name, error);
-    }
-    this.#header = { ...header, open: true };
+    words.say(this.name, { ...this.#header, size: this.#size }, all).catch(() => undefined);
+    // A commit from now on, of a page that goes on for a moment, is newer than they are: not one that they may be taken in after.
+    this.#header = { ...this.#header, generation: this.#header.generation + 1 };
   }
 
-  /** Puts changes and a header, and commits. */
-  async #put(blocks: IDBObjectStore, changes: BlockChanges, header: Header): Promise<Header> {
-    for (const { from, to } of changes.holes)
-      blocks.delete(to === Number.POSITIVE_INFINITY ? allBlocks(this.name, from) : blockRange(this.name, from, to - 1));
-    for (const [index, block] of changes.blocks) {
-      if (block === ZERO || isZero(block)) blocks.delete([this.name, index]);
-      // A whole array of its own: a view would store all of its buffer.
-      else blocks.put(block, [this.name, index]);
-    }
+  /** Puts changes and a new header. Runs inside the transaction that has checked our token. */
+  async #put(blocks: IDBObjectStore, changes: BlockChanges, size: number): Promise<Header> {
+    putChanges(blocks, this.name, changes);
+    const header = { ...this.#header, size, generation: this.#header.generation + 1 };
     blocks.put(header, [this.name]);
     blocks.transaction.commit?.();
     return header;

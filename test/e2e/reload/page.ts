@@ -10,6 +10,8 @@ declare global {
     trial: {
       /** Opens the disk, made if it is missing. */
       open(where: Where): Promise<void>;
+      /** As a guest that has run for a while: it has written and read, and all is saved. */
+      running(): Promise<void>;
       /** Writes so many stamps, one at each place in turn. */
       write(first: number, count?: number): void;
       /** Goes on writing one after another, every few milliseconds; returns at any time the last that was written. */
@@ -17,7 +19,8 @@ declare global {
       written(): number;
       /** Which of these stamps are not there. */
       missing(first: number, last: number): Promise<number[]>;
-      unsaved(): number;
+      /** Corruptions, leaks and errors that the image's check finds. */
+      check(): Promise<{ corruptions: number; leaks: number; checkErrors: number }>;
       terminate(): void;
       /** Ends the writing and closes everything. */
       close(): Promise<void>;
@@ -27,7 +30,7 @@ declare global {
 
 const SIZE = 64 * 2 ** 20;
 const LENGTH = 4096;
-const PLACES = SIZE / LENGTH;
+const PLACES = SIZE / LENGTH - 1;
 
 let hda: V86Disk;
 let disk: AsyncDisk;
@@ -62,6 +65,10 @@ window.trial = {
     hda = v86Disk(disk, { warnBeforeUnload: false });
     await hda.prepare();
   },
+  async running() {
+    hda.set(SIZE - LENGTH, stamp(0), () => undefined);
+    await hda.save();
+  },
   write(first, count = 1) {
     for (last = first; last < first + count; last++) hda.set(placeOf(last), stamp(last), () => undefined);
     last--;
@@ -79,7 +86,10 @@ window.trial = {
     }
     return found;
   },
-  unsaved: () => hda.statistics.dirtyBytes,
+  async check() {
+    const { corruptions, leaks, checkErrors } = await disk.check();
+    return { corruptions, leaks, checkErrors };
+  },
   terminate: () => worker?.terminate(),
   async close() {
     clearInterval(writing);
