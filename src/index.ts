@@ -3,6 +3,7 @@
 export { SystemError } from './base/errno.ts';
 export { DiskError, type DiskErrorJson, type ErrorKind } from './base/errors.ts';
 export { type Io, runAsync, runSync } from './base/io.ts';
+export type { LostListener } from './base/loss.ts';
 export { beside, protocolOf } from './base/names.ts';
 export { OptionSet } from './base/options.ts';
 export { formatSize, parseSize } from './base/units.ts';

@@ -4,7 +4,10 @@
  * Errors cross the worker as plain JSON (`toJSON`, `DiskError.from`).
  */
 
-/** What kind of failure this is; the set is closed so that callers can switch on it. */
+/**
+ * What kind of failure this is; the set is closed so that callers can switch on it. `lost`: what was open is no longer there, or no longer ours: the
+ * browser cleared the site's data, somebody deleted the image, another writer took it over. Nothing more is saved; what can still be read can be copied.
+ */
 export type ErrorKind =
   | 'io'
   | 'wrong-format'
@@ -19,7 +22,8 @@ export type ErrorKind =
   | 'would-wait'
   | 'aborted'
   | 'in-use'
-  | 'no-medium';
+  | 'no-medium'
+  | 'lost';
 
 /** Where a failure happened: the image format, the on-disk field (specification's name) and a byte offset. */
 export interface ErrorPlace {

@@ -1,5 +1,6 @@
 /** The part of `Disk` that also exists across a worker: what adapters and pages may rely on. */
 import { DiskError } from '../base/errors.ts';
+import type { LostListener } from '../base/loss.ts';
 import type { BitmapInfo, CheckOptions, CheckResult, SnapshotInfo } from '../formats/driver.ts';
 import type { DiskInfo } from './info.ts';
 import type { MapRun } from './node.ts';
@@ -17,6 +18,7 @@ export interface AsyncDisk {
   zero(offset: number, length: number, options?: { unmap?: boolean }): Promise<void>;
   discard(offset: number, length: number): Promise<void>;
   flush(): Promise<void>;
+  onLost(listener: LostListener): () => void;
   resize(size: number): Promise<void>;
   close(): Promise<void>;
   map(offset?: number, length?: number): AsyncIterableIterator<MapRun>;

@@ -4,6 +4,7 @@
  */
 import { DiskError } from '../base/errors.ts';
 import { type Io, runAsync, runSync } from '../base/io.ts';
+import type { LostListener } from '../base/loss.ts';
 import type { BackingReference, CheckOptions, CheckResult, MetadataExtent, ResizeOptions } from '../formats/driver.ts';
 import type { Storage } from '../storage/storage.ts';
 import { type AllocatedRun, allocatedRun } from './allocation.ts';
@@ -11,6 +12,7 @@ import type { AsyncDisk } from './async-disk.ts';
 import { Bitmaps } from './bitmaps.ts';
 import { type DiskInfo, diskInfo } from './info.ts';
 import { encryptedFile, isEncrypted, missingKeys, setKeys } from './keys.ts';
+import { filesOf, onFirstLost } from './loss.ts';
 import type { BlockNode, MapRun, ZeroOptions } from './node.ts';
 import type { Secret, SecretCallback } from './secrets.ts';
 import { Snapshots } from './snapshots.ts';
@@ -171,6 +173,14 @@ export class Disk implements AsyncDisk {
 
   flushSync(): void {
     runSync(this.node.flush());
+  }
+
+  /**
+   * Calls back once if the image's file is `lost`: the browser cleared the site's data, the image was deleted, another writer took it over. Changes
+   * are refused from then on; what can still be read can be copied. Returns a function that stops it.
+   */
+  onLost(listener: LostListener): () => void {
+    return onFirstLost(filesOf(this.node), listener);
   }
 
   /**

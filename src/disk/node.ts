@@ -6,7 +6,6 @@
  * Crash argument of a write to a new place: the bytes go to space that nothing points at, then `commit` changes the mapping in
  * memory, and the driver's flush writes that mapping only behind a barrier. A cut before it leaves the old contents.
  */
-
 import { isZero, roundDown, roundUp } from '../base/bytes.ts';
 import { DiskError } from '../base/errors.ts';
 import type { Io } from '../base/io.ts';
@@ -16,6 +15,8 @@ import type { AmendParameters, BackingReference, FreshPlacement, ImageDriver, Pl
 import type { Storage, StorageExtent } from '../storage/storage.ts';
 import { type CacheFlags, cacheFlags } from './cache-mode.ts';
 import { type CopyVerbs, copyUpRange, showsBacking } from './copy-up.ts';
+import { closeAll } from './data-file.ts';
+import { confirm } from './loss.ts';
 import { absentRun, type MapRun, ownRun, readsZero } from './map-run.ts';
 import { NodeJobs } from './node-jobs.ts';
 import type { NodeOptions, ZeroOptions } from './node-types.ts';
@@ -269,6 +270,7 @@ export class BlockNode implements Storage {
     this.#requireOpen();
     if (this.#debug) yield* this.#debug('flush_to_os');
     yield* this.driver.flush();
+    yield* confirm(this.#storages);
   }
 
   /** Flushes and lets go of everything, also where the flush fails: the error is thrown then. */
@@ -282,8 +284,7 @@ export class BlockNode implements Storage {
       this.#closed = true;
       this.#ranges.release(held);
       this.#onClose?.();
-      if (this.#owned) for (const storage of this.#storages) yield* storage.close();
-      if (this.#owned && this.backing) yield* this.backing.close();
+      if (this.#owned) yield* closeAll([...this.#storages, ...(this.backing ? [this.backing] : [])]);
     }
   }
 

@@ -1,5 +1,6 @@
 /** A layer that changes nothing: every verb goes to the storage below. Layers extend it and say only what they do differently. */
 import type { Io } from '../base/io.ts';
+import type { LostListener } from '../base/loss.ts';
 import type { MemoryBudget, Storage, StorageExtent } from '../storage/storage.ts';
 
 /** Passes everything on to `next`. */
@@ -74,6 +75,18 @@ export class FilterStorage implements Storage {
 
   flush(): Io<void> {
     return this.next.flush();
+  }
+
+  *confirm(): Io<void> {
+    if (this.next.confirm) yield* this.next.confirm();
+  }
+
+  onLost(listener: LostListener): () => void {
+    return this.next.onLost?.(listener) ?? (() => undefined);
+  }
+
+  salvage(allowed: boolean): void {
+    this.next.salvage?.(allowed);
   }
 
   close(): Io<void> {

@@ -113,7 +113,8 @@ class WorkerLibrary implements RemoteLibrary {
         },
       },
     );
-    const { size } = begun;
+    const { export: number, ...exported } = begun;
+    const { size } = exported;
     let done = 0;
     // A conversion was the first half of the work.
     const report = () => {
@@ -123,22 +124,22 @@ class WorkerLibrary implements RemoteLibrary {
       {
         pull: async (controller) => {
           if (signal?.aborted) {
-            await this.#connection.call('export.cancel', { export: begun.export });
+            await this.#connection.call('export.cancel', { export: number });
             throw new DiskError('aborted', 'The export was cancelled', { cause: signal.reason });
           }
-          const bytes = await this.#connection.call('export.next', { export: begun.export });
+          const bytes = await this.#connection.call('export.next', { export: number });
           done += bytes?.length ?? 0;
           report();
           if (bytes) controller.enqueue(bytes);
           else controller.close();
         },
         cancel: async () => {
-          await this.#connection.call('export.cancel', { export: begun.export });
+          await this.#connection.call('export.cancel', { export: number });
         },
       },
       { highWaterMark: 2 },
     );
-    return { name: begun.name, size, stream };
+    return { ...exported, stream };
   }
 
   rename(imageId: string, name: string): Promise<ImageEntry> {

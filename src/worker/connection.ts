@@ -4,6 +4,7 @@
  * so). Buffers cross by transfer.
  */
 import { asDiskError, DiskError } from '../base/errors.ts';
+import { Loss } from '../base/loss.ts';
 import { BufferPool } from './buffers.ts';
 import type { JobOptions } from './engine.ts';
 import type { Arguments, Batch, CallMessage, FromEngine, Method, Result, ToEngine } from './protocol.ts';
@@ -31,6 +32,7 @@ export class Connection {
   readonly buffers = new BufferPool();
   readonly libraryListeners = new Set<() => void>();
   readonly releaseListeners = new Set<(imageId: string) => void>();
+  readonly #losses = new Map<number, Loss>();
   /** What is to be sent at the end of this turn. */
   #outbox: Outgoing[] = [];
   #lastId = 0;
@@ -70,6 +72,13 @@ export class Connection {
       const message: CallMessage<M> = { type: 'call', id, method, arguments: args, ...(control?.paused ? { paused: true } : {}) };
       this.#post(message, transfer);
     });
+  }
+
+  /** Whether and why a disk, by its number, is lost. */
+  lossOf(disk: number): Loss {
+    const loss = this.#losses.get(disk) ?? new Loss();
+    this.#losses.set(disk, loss);
+    return loss;
   }
 
   hide(): void {
@@ -132,6 +141,7 @@ export class Connection {
       for (const listener of this.releaseListeners) listener(message.image);
       return;
     }
+    if (message.type === 'disk-lost') return void this.lossOf(message.disk).happened(DiskError.from(message.error));
     if (message.type === 'progress') this.#waiting.get(message.id)?.onProgress?.(message.done, message.total);
     else if (message.type === 'result') this.#settle(message.id)?.resolve(message.value);
     else this.#settle(message.id)?.reject(DiskError.from(message.error));

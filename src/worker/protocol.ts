@@ -12,11 +12,11 @@ import type { DetectZeroes } from '../disk/node-types.ts';
 import type { DriveStatistics } from '../drive/accounting.ts';
 import type { GeometryReport } from '../drive/geometry.ts';
 import type { BitmapInfo, CheckResult, MachineMoment, SnapshotInfo } from '../formats/driver.ts';
-import type { CreateImageOptions, ExportOptions, ImageEntry, Place, StorageReport } from '../library/library.ts';
+import type { CreateImageOptions, ExportedImage, ExportOptions, ImageEntry, Place, StorageReport } from '../library/library.ts';
 import type { MapSummary } from './engine.ts';
 
 /** Changed with every change to the messages. */
-export const PROTOCOL_VERSION = 11;
+export const PROTOCOL_VERSION = 12;
 
 /** Machine state crosses in pieces of so many bytes, so that no side holds much of it twice. */
 export const VM_STATE_PIECE = 4 * MiB;
@@ -46,7 +46,7 @@ export interface Calls {
   create: { arguments: CreateImageOptions; result: ImageEntry };
   overlay: { arguments: { image: string; name: string; place?: Place }; result: ImageEntry };
   import: { arguments: { name: string; place?: Place; file: Blob }; result: ImageEntry };
-  export: { arguments: ExportOptions & { image: string }; result: { export: number; name: string; size: number | undefined } };
+  export: { arguments: ExportOptions & { image: string }; result: { export: number } & Omit<ExportedImage, 'stream'> };
   /** The next bytes of an export; `undefined` at its end. */
   'export.next': { arguments: { export: number }; result: Uint8Array | undefined };
   'export.cancel': { arguments: { export: number }; result: undefined };
@@ -125,6 +125,7 @@ export type FromEngine =
   | { readonly type: 'error'; readonly id: number; readonly error: DiskErrorJson }
   | { readonly type: 'progress'; readonly id: number; readonly done: number; readonly total: number }
   | { readonly type: 'library-changed' }
+  | { readonly type: 'disk-lost'; readonly disk: number; readonly error: DiskErrorJson }
   | { readonly type: 'release-request'; readonly image: string };
 
 type Check = (value: unknown) => boolean;
@@ -176,6 +177,7 @@ const checks: { readonly [M in Method]: Checks<Arguments<M>> } = {
     format: oneOf('qcow2', 'raw', 'luks'),
     compressed: optional(isFlag),
     since: optional(isSince),
+    salvage: optional(isFlag),
     backing: optional(isText),
     secret: optional(isText),
     iterTime: optional(isSize),

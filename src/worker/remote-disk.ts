@@ -3,6 +3,7 @@
  * all go the same way (connection.ts).
  */
 import { DiskError } from '../base/errors.ts';
+import type { LostListener } from '../base/loss.ts';
 import { requireReadable } from '../disk/async-disk.ts';
 import type { DiskInfo } from '../disk/info.ts';
 import type { MapRun } from '../disk/node.ts';
@@ -115,6 +116,10 @@ export class WorkerDisk implements RemoteDisk {
 
   async flush(): Promise<void> {
     await this.#call('disk.flush', {});
+  }
+
+  onLost(listener: LostListener): () => void {
+    return this.#connection.lossOf(this.#disk).listen(listener);
   }
 
   async readVmState(offset: number, lengthOrInto: number | Uint8Array): Promise<Uint8Array> {
