@@ -1,6 +1,6 @@
 /** What becomes of an image when its files are lost: cleared by the browser, deleted, or taken over by another writer (see `Storage.onLost`). */
 import { type Io, mayWait } from '../base/io.ts';
-import type { LostListener } from '../base/loss.ts';
+import { Loss, type LostListener } from '../base/loss.ts';
 import type { Storage } from '../storage/storage.ts';
 import type { BlockNode } from './node.ts';
 
@@ -28,6 +28,13 @@ export function onFirstLost(storages: readonly Storage[], listener: LostListener
     );
   }
   return stop;
+}
+
+/** Becomes the loss of the first file that is lost. An image refuses changes then that would stay in its tables' memory, and pass for done. */
+export function heardLoss(storages: readonly Storage[]): Loss {
+  const loss = new Loss();
+  onFirstLost(storages, (error) => void loss.happened(error));
+  return loss;
 }
 
 /** The files of an image, its own first. */

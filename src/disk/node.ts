@@ -10,13 +10,14 @@ import { isZero, roundDown, roundUp } from '../base/bytes.ts';
 import { DiskError } from '../base/errors.ts';
 import type { Io } from '../base/io.ts';
 import { RangeLock } from '../base/locks.ts';
+import type { Loss } from '../base/loss.ts';
 import { SECTOR } from '../base/units.ts';
 import type { AmendParameters, BackingReference, FreshPlacement, ImageDriver, Placement, ResizeOptions, StatusOptions } from '../formats/driver.ts';
 import type { Storage, StorageExtent } from '../storage/storage.ts';
 import { type CacheFlags, cacheFlags } from './cache-mode.ts';
 import { type CopyVerbs, copyUpRange, showsBacking } from './copy-up.ts';
 import { closeAll } from './data-file.ts';
-import { confirm } from './loss.ts';
+import { confirm, heardLoss } from './loss.ts';
 import { absentRun, type MapRun, ownRun, readsZero } from './map-run.ts';
 import { NodeJobs } from './node-jobs.ts';
 import type { NodeOptions, ZeroOptions } from './node-types.ts';
@@ -42,14 +43,13 @@ export class BlockNode implements Storage {
   fileName: string | undefined;
   heldIn: string | undefined;
   readonly #guard: NodeOptions['guard'];
-  readonly #owned: boolean;
-  readonly #onClose: (() => void) | undefined;
   readonly #options: NodeOptions;
   /** See `ImageDriver.debug`. */
   readonly #debug: ImageDriver['debug'];
   /** A write is just that: nobody guards, debugs or flushes it, or looks for zeros. */
   readonly #plainWrites: boolean;
   readonly #ranges = new RangeLock();
+  readonly #loss: Loss;
   #backing: BlockNode | undefined;
   #closed = false;
 
@@ -61,8 +61,7 @@ export class BlockNode implements Storage {
     this.readOnly = options.readOnly;
     this.cache = cacheFlags(options.cache);
     this.#guard = options.guard;
-    this.#owned = options.owned;
-    this.#onClose = options.onClose;
+    this.#loss = heardLoss(options.readOnly ? [] : this.#storages);
     this.#plainWrites = this.cache.writeback && !options.guard && !options.detectZeroes && !this.#debug;
   }
 
@@ -283,8 +282,8 @@ export class BlockNode implements Storage {
     } finally {
       this.#closed = true;
       this.#ranges.release(held);
-      this.#onClose?.();
-      if (this.#owned) yield* closeAll([...this.#storages, ...(this.backing ? [this.backing] : [])]);
+      this.#options.onClose?.();
+      if (this.#options.owned) yield* closeAll([...this.#storages, ...(this.backing ? [this.backing] : [])]);
     }
   }
 
@@ -494,6 +493,7 @@ export class BlockNode implements Storage {
 
   #requireWritable(): void {
     this.#requireOpen();
+    if (this.#loss.error) throw this.#loss.error;
     if (this.readOnly) throw new DiskError('read-only', `${this.name} is open read-only`);
   }
 }
