@@ -376,6 +376,7 @@ export class BlockNode implements Storage {
   /** The frame of every change: checks, the range held alone, write-through if asked for. */
   *#change(offset: number, length: number, body: (offset: number, length: number) => Io<void>): Io<void> {
     this.#requireWritable();
+    if (this.#loss.error) throw this.#loss.error;
     if (length === 0) return;
     if (offset + length > this.size)
       throw new DiskError('out-of-bounds', `${this.name}: ${length} bytes at ${offset} reach past the end (${this.size})`, { offset });
@@ -493,7 +494,6 @@ export class BlockNode implements Storage {
 
   #requireWritable(): void {
     this.#requireOpen();
-    if (this.#loss.error) throw this.#loss.error;
     if (this.readOnly) throw new DiskError('read-only', `${this.name} is open read-only`);
   }
 }

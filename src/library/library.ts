@@ -224,7 +224,7 @@ export class Library {
         closed: async (size, changed) => {
           await chain.release();
           this.#chains.delete(image);
-          await this.#closed(id, lock, size, changed);
+          await this.#closed(image, lock, size, changed);
         },
       });
       this.#open.set(id, image);
@@ -408,9 +408,11 @@ export class Library {
     await this.#catalogue.remove(record.id);
   }
 
-  async #closed(id: string, lock: HeldLock, size: number, changed: boolean): Promise<void> {
+  async #closed({ id, record, lost }: OpenImage, lock: HeldLock, size: number, changed: boolean): Promise<void> {
     this.#open.delete(id);
     try {
+      // The list was cleared, and the image was not: nobody could delete it meanwhile.
+      if (!lost && !(await this.#catalogue.find(id))) await this.#catalogue.put(record);
       if (changed) await this.#reserve.spend(() => this.#catalogue.change(id, { size, changed: Date.now() }));
     } catch (error) {
       // The image itself is whole and closed; the list only misses when it was changed.
