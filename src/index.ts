@@ -5,6 +5,7 @@ export { SystemError, strerror } from './base/errno.ts';
 export { DiskError, type DiskErrorJson, type ErrorKind } from './base/errors.ts';
 export { type Io, runAsync, runSync } from './base/io.ts';
 export type { Keeper, Keepers } from './base/keepers.ts';
+export type { LostListener } from './base/loss.ts';
 export { beside, combineNames, protocolOf } from './base/names.ts';
 export { OptionSet } from './base/options.ts';
 export { formatSize, parseSize } from './base/units.ts';

@@ -2,11 +2,11 @@
  * An image as a file: streamed into a place that the user picks where the browser has a save dialog, else collected into a Blob
  * (which the browser may keep on disk) and downloaded.
  */
-import type { ExportOptions, ImageEntry, RemoteLibrary } from '../index.ts';
+import { type ExportOptions, formatSize, type ImageEntry, type RemoteLibrary } from '../index.ts';
 import { element } from './dom.ts';
 import type { JobsList } from './jobs-list.ts';
 import type { Messages } from './messages.ts';
-import { isAbort } from './words.ts';
+import { isAbort, unlessLost } from './words.ts';
 
 /** What the user can ask for. */
 export type ExportWish = 'qcow2' | 'compressed' | 'raw' | 'changes';
@@ -35,7 +35,13 @@ export async function exportImage(entry: ImageEntry, outcome: Outcome, { library
   try {
     const handle = await pick(name);
     await jobs.run(`Exporting ${name}`, async ({ onProgress, signal }) => {
-      const image = await library.export(entry.id, { ...options, onProgress, signal });
+      const job = { ...options, onProgress, signal };
+      const image = await library.export(entry.id, job).catch((error) => {
+        unlessLost(error);
+        return library.export(entry.id, { ...job, salvage: true });
+      });
+      if (image.missing)
+        messages.warning(`Parts of ${name} are missing`, `${formatSize(image.missing)} of it could not be read any more, and are zeros in the file.`);
       if (handle !== undefined) await image.stream.pipeTo(await handle.createWritable(), { signal });
       else download(await collect(image.stream, signal), name);
     });

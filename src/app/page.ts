@@ -57,7 +57,7 @@ export class Page {
   constructor(engine: Engine, messages: Messages) {
     this.#engine = engine;
     this.#messages = messages;
-    this.#sessions = new Sessions(engine, askPassword);
+    this.#sessions = new Sessions(engine, askPassword, (session) => this.#lost(session));
     const screen = element('div', {
       class: 'screen',
       testId: 'screen',
@@ -226,6 +226,17 @@ export class Page {
     } catch (error) {
       if (!isKeyProblem(error)) this.#messages.error(`${entry.name} was not exported`, error);
     }
+  }
+
+  /** The browser has removed an image that is open here. */
+  #lost(session: ImageSession): void {
+    const { name, format } = session.entry;
+    this.#messages.request(
+      `${name} is no longer in this browser`,
+      'The data of this site was cleared while the image was open. Nothing more can be saved in it, but what it holds can still be exported, until you stop the machine or close the page.',
+      'Export',
+      () => void this.#export(session, format === 'raw' ? 'raw' : 'qcow2'),
+    );
   }
 
   async #rename(entry: ImageEntry): Promise<void> {

@@ -17,6 +17,7 @@ export type AskPassword = (entry: ImageEntry, attempt: (password: string) => Pro
 export class ImageSession {
   readonly #engine: Engine;
   readonly #ask: AskPassword;
+  readonly #lost: (session: ImageSession) => void;
   #entry: ImageEntry;
   #password: string | undefined;
   /** The user was asked for the password and gave none: looking does not ask again. */
@@ -32,10 +33,11 @@ export class ImageSession {
   /** What a machine has written since it was started on the image, while it runs. */
   tracked: DirtyBitmap | undefined;
 
-  constructor(engine: Engine, entry: ImageEntry, ask: AskPassword) {
+  constructor(engine: Engine, entry: ImageEntry, ask: AskPassword, lost: (session: ImageSession) => void) {
     this.#engine = engine;
     this.#entry = entry;
     this.#ask = ask;
+    this.#lost = lost;
   }
 
   get entry(): ImageEntry {
@@ -215,6 +217,7 @@ export class ImageSession {
     // A guest that makes a file system writes mostly zeros.
     this.#disk = await this.#unlocking(writable ? { detectZeroes: 'unmap' } : { readOnly: true });
     this.#writable = writable;
+    this.#disk.onLost(() => this.#lost(this));
     return this.#disk;
   }
 
@@ -241,8 +244,8 @@ export class ImageSession {
     try {
       await this.#disk?.close();
     } catch (error) {
-      // Without space to flush, the engine keeps the disk open and what is in it: so does this.
-      if (error instanceof DiskError && error.kind === 'no-space') throw error;
+      // Without space to flush, or with nothing left to flush to, the engine keeps the disk open and what is in it: so does this.
+      if (error instanceof DiskError && (error.kind === 'no-space' || error.kind === 'lost')) throw error;
       this.#disk = undefined;
       this.#writable = false;
       throw error;
@@ -262,11 +265,14 @@ export class ImageSession {
 export class Sessions {
   readonly #engine: Engine;
   readonly #ask: AskPassword;
+  readonly #lost: (session: ImageSession) => void;
   readonly #open = new Map<string, ImageSession>();
 
-  constructor(engine: Engine, ask: AskPassword) {
+  /** `lost` is called when the browser has removed an image that is open here. */
+  constructor(engine: Engine, ask: AskPassword, lost: (session: ImageSession) => void) {
     this.#engine = engine;
     this.#ask = ask;
+    this.#lost = lost;
   }
 
   of(entry: ImageEntry): ImageSession {
@@ -275,7 +281,7 @@ export class Sessions {
       known.update(entry);
       return known;
     }
-    const made = new ImageSession(this.#engine, entry, this.#ask);
+    const made = new ImageSession(this.#engine, entry, this.#ask, this.#lost);
     this.#open.set(entry.id, made);
     return made;
   }

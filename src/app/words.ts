@@ -7,6 +7,7 @@ const ADVICE: Partial<Record<ErrorKind, string>> = {
     'The browser gives this page no more room. Everything saved before is kept. Delete or export images you no longer need, then try again.',
   locked: 'Close it in the other tab, or look at it read-only here.',
   'in-use': 'Close it in the other tab, or look at it read-only here.',
+  lost: 'Export the image now: what it holds is gone once it is closed.',
   corrupt: 'The image is damaged. Run a check, and export what you can still read.',
 };
 
@@ -32,6 +33,11 @@ export function isInUse(error: unknown): boolean {
 /** True if an image did not open because its password is missing or wrong. */
 export function isKeyProblem(error: unknown): boolean {
   return error instanceof DiskError && error.kind === 'refused' && /(^|\.)key-secret$/.test(error.field ?? '');
+}
+
+/** Throws all errors but that an image is lost. */
+export function unlessLost(error: unknown): void {
+  if (!(error instanceof DiskError) || error.kind !== 'lost') throw error;
 }
 
 function sentence(text: string): string {

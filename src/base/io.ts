@@ -21,6 +21,12 @@ export function* wait<T>(promise: PromiseLike<T>): Io<T> {
 export const finished: Io<void> = (function* (): Io<void> {})();
 finished.next();
 
+/** How many `runSync` are on the stack. */
+let blocking = 0;
+
+/** Whether a coroutine that asks may wait: not under `runSync`. For what is worth a wait where there can be one, and else goes on by itself. */
+export const mayWait = (): boolean => blocking === 0;
+
 /** Runs a coroutine, awaiting each promise it yields. */
 export function runAsync<T>(io: Io<T>): Promise<T> {
   let step: IteratorResult<PromiseLike<unknown>, T>;
@@ -57,14 +63,19 @@ export function runSync<T>(io: Io<T>): T {
   // Of a verb that was done when it was called there is nothing left, and nothing to make on the way to that.
   if ((io as Io<unknown>) === finished) return undefined as T;
   if (!(io as { next?: unknown } | undefined)?.next) check('runSync', 'io', io, COROUTINE);
-  const step = io.next();
-  if (step.done) return step.value;
-  // The abandoned promise may reject later; nobody is left to hear it.
-  Promise.resolve(step.value).catch(() => undefined);
-  const error = new DiskError('would-wait', 'The storage below is asynchronous: use the promise form of this call.');
-  let next = io.throw(error);
-  while (!next.done) next = io.throw(error);
-  return next.value;
+  blocking++;
+  try {
+    const step = io.next();
+    if (step.done) return step.value;
+    // The abandoned promise may reject later; nobody is left to hear it.
+    Promise.resolve(step.value).catch(() => undefined);
+    const error = new DiskError('would-wait', 'The storage below is asynchronous: use the promise form of this call.');
+    let next = io.throw(error);
+    while (!next.done) next = io.throw(error);
+    return next.value;
+  } finally {
+    blocking--;
+  }
 }
 
 /** A coroutine that goes on by itself. */

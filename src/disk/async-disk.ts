@@ -2,6 +2,7 @@
 import { BYTES, COUNT, DATE, FLAG, needed, optionsOf, requireBytes, requireNumbers, SIZE, TEXT } from '../base/arguments.ts';
 import { DiskError } from '../base/errors.ts';
 import type { Keepers } from '../base/keepers.ts';
+import type { LostListener } from '../base/loss.ts';
 import type { BitmapInfo, CheckOptions, CheckResult, SnapshotInfo } from '../formats/driver.ts';
 import type { DiskInfo } from './info.ts';
 import type { MapRun } from './node.ts';
@@ -21,8 +22,8 @@ export interface AsyncDisk {
   zero(offset: number, length: number, options?: { unmap?: boolean }): Promise<void>;
   discard(offset: number, length: number): Promise<void>;
   flush(options?: FlushOptions): Promise<void>;
-  /** Calls back once if the disk is `lost`, and takes nothing any more. Missing where that is not noticed. Returns a function that stops it. */
-  onLost?(listener: (error: DiskError) => void): () => void;
+  /** Calls back once if the disk is `lost`, and takes nothing any more. Returns a function that stops it. */
+  onLost(listener: LostListener): () => void;
   resize(size: number): Promise<void>;
   close(): Promise<void>;
   map(offset?: number, length?: number): AsyncIterableIterator<MapRun>;

@@ -84,7 +84,15 @@ export function forWriting(storage: Storage, { noFlush = false }: { readonly noF
   return new FailStopStorage(noFlush ? new NoFlushStorage(storage) : storage);
 }
 
-/** Closes files that an image was to be opened with, which did not come about. */
-export function* closeAll(storages: readonly Storage[]): Io<void> {
-  for (const storage of storages) yield* storage.close();
+/** Closes all of them, also after one that fails. The first failure is thrown then. */
+export function* closeAll(storages: readonly Pick<Storage, 'close'>[]): Io<void> {
+  let failure: { error: unknown } | undefined;
+  for (const storage of storages) {
+    try {
+      yield* storage.close();
+    } catch (error) {
+      failure ??= { error };
+    }
+  }
+  if (failure) throw failure.error;
 }

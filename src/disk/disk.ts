@@ -6,6 +6,7 @@ import { check, FLAG, FUNCTION, oneOf, optionsOf, requireBytes, requireNumbers, 
 import { DiskError } from '../base/errors.ts';
 import { type Io, runAsync, runSync } from '../base/io.ts';
 import type { Keepers } from '../base/keepers.ts';
+import { type LostListener, unlessLost } from '../base/loss.ts';
 import type { BackingReference, CheckOptions, CheckResult, MetadataExtent, ResizeOptions } from '../formats/driver.ts';
 import type { Storage } from '../storage/storage.ts';
 import { type AllocatedRun, allocatedRun } from './allocation.ts';
@@ -15,6 +16,7 @@ import { Bitmaps } from './bitmaps.ts';
 import { type DiskInfo, diskInfo } from './info.ts';
 import { encryptedFile, isEncrypted, missingKeys, setKeys } from './keys.ts';
 import { SECRET } from './kinds.ts';
+import { filesOf, onFirstLost } from './loss.ts';
 import type { BlockNode, MapRun } from './node.ts';
 import type { ZeroOptions } from './node-types.ts';
 import type { Secret, SecretCallback } from './secrets.ts';
@@ -190,6 +192,14 @@ export class Disk implements AsyncDisk {
   }
 
   /**
+   * Calls back once if the image's file is `lost`: the browser cleared the site's data, the image was deleted, another writer took it over. Changes
+   * are refused from then on; what can still be read can be copied. Returns a function that stops it.
+   */
+  onLost(listener: LostListener): () => void {
+    return onFirstLost(filesOf(this.node), listener);
+  }
+
+  /**
    * Changes the guest-visible size, in bytes. Shrinking drops what lies past the new end. With `preallocation` (QEMU's modes) what is added
    * gets its space at once; `unsupported` or `refused` where the format cannot.
    */
@@ -325,7 +335,11 @@ export class Disk implements AsyncDisk {
   }
 
   *#close(): Io<void> {
-    yield* this.keepers.drain();
+    try {
+      yield* this.keepers.drain();
+    } catch (error) {
+      unlessLost(error);
+    }
     try {
       yield* this.node.close();
     } finally {

@@ -11,12 +11,15 @@ import { DiskError } from '../base/errors.ts';
 import type { Io } from '../base/io.ts';
 import { Keepers } from '../base/keepers.ts';
 import { RangeLock } from '../base/locks.ts';
+import type { Loss } from '../base/loss.ts';
 import type { Permissions } from '../base/permissions.ts';
 import { SECTOR } from '../base/units.ts';
 import type { AmendParameters, BackingReference, FreshPlacement, ImageDriver, Placement, ResizeOptions, StatusOptions } from '../formats/driver.ts';
 import type { Storage, StorageExtent } from '../storage/storage.ts';
 import { type CacheFlags, cacheFlags } from './cache-mode.ts';
 import { type CopyVerbs, copyUpRange, showsBacking } from './copy-up.ts';
+import { closeAll } from './data-file.ts';
+import { confirm, heardLoss } from './loss.ts';
 import { absentRun, type MapRun, ownRun, readsZero } from './map-run.ts';
 import { NodeJobs } from './node-jobs.ts';
 import type { NodeOptions, ZeroOptions } from './node-types.ts';
@@ -43,8 +46,6 @@ export class BlockNode implements Storage {
   fileName: string | undefined;
   heldIn: string | undefined;
   readonly #guard: NodeOptions['guard'];
-  readonly #owned: boolean;
-  readonly #onClose: (() => void) | undefined;
   readonly #options: NodeOptions;
   /** See `ImageDriver.debug`. */
   readonly #debug: ImageDriver['debug'];
@@ -52,6 +53,7 @@ export class BlockNode implements Storage {
   readonly #plainWrites: boolean;
   readonly #ranges = new RangeLock();
   readonly permit = (permissions: Permissions): Io<void> => permitNode(this, permissions, this.#options.permissions);
+  readonly #loss: Loss;
   #backing: BlockNode | undefined;
   #closed = false;
 
@@ -63,8 +65,7 @@ export class BlockNode implements Storage {
     this.readOnly = options.readOnly;
     this.cache = cacheFlags(options.cache);
     this.#guard = options.guard;
-    this.#owned = options.owned;
-    this.#onClose = options.onClose;
+    this.#loss = heardLoss(options.readOnly ? [] : this.#storages);
     this.#plainWrites = this.cache.writeback && !options.guard && !options.detectZeroes && !this.#debug;
   }
 
@@ -245,6 +246,7 @@ export class BlockNode implements Storage {
     this.#requireOpen();
     if (this.#debug) yield* this.#debug('flush_to_os');
     yield* this.driver.flush();
+    yield* confirm(this.#storages);
   }
 
   /** Flushes and lets go of everything, also where the flush fails: the error is thrown then. */
@@ -257,9 +259,8 @@ export class BlockNode implements Storage {
     } finally {
       this.#closed = true;
       this.#ranges.release(held);
-      this.#onClose?.();
-      if (this.#owned) for (const storage of this.#storages) yield* storage.close();
-      if (this.#owned && this.backing) yield* this.backing.close();
+      this.#options.onClose?.();
+      if (this.#options.owned) yield* closeAll([...this.#storages, ...(this.backing ? [this.backing] : [])]);
     }
   }
 
@@ -361,6 +362,7 @@ export class BlockNode implements Storage {
   /** The frame of every change: checks, the range held alone, write-through if asked for. */
   *#change(offset: number, length: number, body: (offset: number, length: number) => Io<void>): Io<void> {
     this.#requireWritable();
+    if (this.#loss.error) throw this.#loss.error;
     if (length === 0) return;
     if (offset + length > this.size)
       throw new DiskError('out-of-bounds', `${this.name}: ${length} bytes at ${offset} reach past the end (${this.size})`, { offset });

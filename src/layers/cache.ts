@@ -148,10 +148,14 @@ export class CacheStorage extends FilterStorage {
     yield* super.flush();
   }
 
-  /** Stays open if what is unsaved cannot be written: `abandon` gives it up. */
+  /** Stays open if what is unsaved cannot be written: `abandon` gives it up. Closes what is lost: the storage below throws that once more. */
   override *close(): Io<void> {
-    yield* this.#below.run(() => this.#save());
-    if (this.next.size > this.#size && !this.readOnly) yield* super.truncate(this.#size);
+    try {
+      yield* this.#below.run(() => this.#save());
+      if (this.next.size > this.#size && !this.readOnly) yield* super.truncate(this.#size);
+    } catch (error) {
+      if (!(error instanceof DiskError) || error.kind !== 'lost') throw error;
+    }
     this.#lines.clear();
     this.#leaveKeepers?.();
     yield* super.close();

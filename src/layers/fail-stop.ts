@@ -1,23 +1,38 @@
 /**
  * After a flush or barrier has failed nobody knows what the platform dropped, and the next flush may succeed without having written it.
  * So this layer, below every writable image, refuses all changes from then on with the first error: the image must be opened again,
- * from what is durable. Running out of space is different: nothing was dropped, and the same flush can succeed later.
+ * from what is durable. Running out of space is different: nothing was dropped, and the same flush can succeed later. Changes to what is lost are
+ * refused too, before a cache in between takes them.
  */
 import type { DebugHook } from '../base/debug-events.ts';
-import { DiskError } from '../base/errors.ts';
+import { DiskError, type ErrorKind } from '../base/errors.ts';
 import type { Io } from '../base/io.ts';
 import type { Storage } from '../storage/storage.ts';
 import { FilterStorage } from './filter.ts';
+
+/** Failures of a flush that drop nothing; what is lost says so by itself from then on. */
+const HARMLESS: ReadonlySet<ErrorKind> = new Set(['no-space', 'would-wait', 'lost']);
 
 /** Passes everything on until a flush fails. */
 export class FailStopStorage extends FilterStorage {
   /** Nobody means this layer when they debug what lies below it. */
   readonly debugEvent: DebugHook | undefined;
   #failed: DiskError | undefined;
+  #lost: DiskError | undefined;
+  #refusing: DiskError | undefined;
 
   constructor(next: Storage) {
     super(next);
     this.debugEvent = next.debugEvent;
+    next.onLost?.((error) => {
+      this.#lost = error;
+      this.#refusing ??= error;
+    });
+  }
+
+  override salvage(allowed: boolean): void {
+    super.salvage(allowed);
+    this.#refusing = this.#failed ?? (allowed ? undefined : this.#lost);
   }
 
   override write(offset: number, bytes: Uint8Array): Io<void> {
@@ -53,15 +68,19 @@ export class FailStopStorage extends FilterStorage {
     try {
       yield* body();
     } catch (error) {
-      if (!(error instanceof DiskError) || (error.kind !== 'no-space' && error.kind !== 'would-wait'))
-        this.#failed = new DiskError('io', `${this.name}: a flush failed, so what it had to write may be lost; open the image again to go on`, {
-          cause: error,
-        });
+      if (!(error instanceof DiskError) || !HARMLESS.has(error.kind))
+        this.#refusing = this.#failed = new DiskError(
+          'io',
+          `${this.name}: a flush failed, so what it had to write may be lost; open the image again to go on`,
+          {
+            cause: error,
+          },
+        );
       throw error;
     }
   }
 
   #requireSound(): void {
-    if (this.#failed) throw this.#failed;
+    if (this.#refusing) throw this.#refusing;
   }
 }

@@ -1,6 +1,7 @@
 /** A layer that changes nothing: every verb goes to the storage below. Layers extend it and say only what they do differently. */
 import type { Io } from '../base/io.ts';
 import type { Keepers } from '../base/keepers.ts';
+import type { LostListener } from '../base/loss.ts';
 import type { Permissions } from '../base/permissions.ts';
 import type { MemoryBudget, Storage, StorageExtent } from '../storage/storage.ts';
 
@@ -84,6 +85,18 @@ export class FilterStorage implements Storage {
 
   flush(): Io<void> {
     return this.next.flush();
+  }
+
+  *confirm(): Io<void> {
+    if (this.next.confirm) yield* this.next.confirm();
+  }
+
+  onLost(listener: LostListener): () => void {
+    return this.next.onLost?.(listener) ?? (() => undefined);
+  }
+
+  salvage(allowed: boolean): void {
+    this.next.salvage?.(allowed);
   }
 
   close(): Io<void> {

@@ -20,9 +20,12 @@ class TemporaryStorage extends NoFlushStorage {
   override *close(): Io<void> {
     if (!this.#open) return;
     this.#open = false;
-    if (this.next.abandon) this.next.abandon();
-    else yield* this.next.close();
-    yield* wait(this.#remove());
+    this.next.abandon?.();
+    try {
+      yield* this.next.close();
+    } finally {
+      yield* wait(this.#remove());
+    }
   }
 }
 

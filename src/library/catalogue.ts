@@ -40,8 +40,9 @@ export class Catalogue {
   readonly #store: KeyStore;
   readonly #notes: Notes;
 
-  constructor(database: string, notes: Notes) {
-    this.#store = keyStore(database, 'images');
+  /** `ended`: the browser, or somebody who deletes the database, has ended the connection to it. */
+  constructor(database: string, notes: Notes, ended: () => void) {
+    this.#store = keyStore(database, 'images', ended);
     this.#notes = notes;
   }
 

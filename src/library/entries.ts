@@ -29,6 +29,8 @@ export interface ImageEntry {
    * overlay (unless that is open here).
    */
   readonly inUse: boolean;
+  /** True of an image that is open for writing here and that the browser has removed meanwhile: export it, it is gone once it is closed. */
+  readonly lost?: true;
 }
 
 /** What the browser says about its storage. Bytes. `quota` is a hint: browsers make it up. */

@@ -4,20 +4,22 @@
  * in flight, so that what is streamed is one state of it however long the reader takes; of an increment only what changed is copied.
  * What comes from an encrypted image is encrypted with the same passphrase, unless it is raw: then it is plain, and nothing is written meanwhile.
  */
+import { roundUp } from '../base/bytes.ts';
 import { DiskError } from '../base/errors.ts';
 import { type Io, runAsync } from '../base/io.ts';
-import { MiB } from '../base/units.ts';
+import { MiB, SECTOR } from '../base/units.ts';
 import type { Resolve } from '../disk/chain.ts';
 import { Disk } from '../disk/disk.ts';
+import { filesOf, salvaging } from '../disk/loss.ts';
 import { BlockNode } from '../disk/node.ts';
 import { createDisk, openDisk } from '../disk/open.ts';
 import { type ConvertOptions, convert } from '../jobs/convert.ts';
 import { increment } from '../jobs/increment.ts';
 import { type JobOptions, throwIfAborted } from '../jobs/job.ts';
+import type { HeldLock } from '../storage/image-lock.ts';
 import { readBytes, type Storage } from '../storage/storage.ts';
 import type { ImageFormat, ImageRecord } from './catalogue.ts';
 import { copyBytes } from './copy.ts';
-import type { HeldLock } from './image-lock.ts';
 
 /** Bytes in a chunk of the stream. */
 const CHUNK = MiB;
@@ -37,6 +39,8 @@ export interface ExportOptions {
   readonly since?: ExportSince;
   /** The name that an overlay gives its backing file, which is qcow2; default the name of a full export. */
   readonly backing?: string;
+  /** Of an image that is lost: what can no longer be read leaves as zeros, in a new image without snapshots; `ExportedImage.missing` tells of it. */
+  readonly salvage?: boolean;
   /** The image's passphrase. An encrypted image that leaves as it is needs none. */
   readonly secret?: string;
   /** Where a new image is encrypted: milliseconds that trying its passphrase is to take; default 2000. */
@@ -56,11 +60,13 @@ export interface ExportedImage {
   /** Bytes if known beforehand. */
   readonly size: number | undefined;
   readonly stream: ReadableStream<Uint8Array>;
+  /** Bytes that could not be read and are zeros, with `salvage`. */
+  readonly missing?: number;
 }
 
 /** Where an export reads from: an image that is open for writing here, or one that nobody has, with its lock. */
 export type ExportSource = { readonly record: ImageRecord } & Below &
-  ({ readonly open: Disk } | { readonly lock: HeldLock; readonly storage: () => Promise<Storage> });
+  ({ readonly open: Disk; readonly lost: boolean } | { readonly lock: HeldLock; readonly storage: () => Promise<Storage> });
 
 /** What opens the images below, for one that lies over others: it leaves as one image that stands alone. */
 interface Below {
@@ -109,7 +115,15 @@ export async function exportImage(
         stream: byteStream(bytes, job, () => undo(cleanup)),
       };
     }
-    let storage = await frozen(source, cleanup, scratch, signal);
+    const lost = 'open' in source && source.lost ? source : undefined;
+    // With its snapshots only if all of its file can be read.
+    const whole = lost && (!same || options.salvage) ? undefined : await frozen(source, cleanup, scratch, signal).catch(lost ? unlessGone : rethrow);
+    if (lost && !whole) {
+      const { bytes, missing } = await remains(lost, cleanup, scratch, { ...options, onProgress: progress(0, 2) });
+      const job: JobOptions = { ...(signal ? { signal } : {}), onProgress: progress(1, 2) };
+      return { name: fileName(record.name, format), size: bytes.size, stream: byteStream(bytes, job, () => undo(cleanup)), missing };
+    }
+    let storage = whole as Storage;
     if (toTemporary) storage = await converted(storage, source, cleanup, scratch, { ...options, onProgress: progress(0, 2) });
     let bytes = storage;
     if (!same && format === 'raw') bytes = (await opened(storage, source, cleanup, options)).storage;
@@ -130,15 +144,63 @@ async function frozen(source: ExportSource, cleanup: Cleanup, scratch: () => Pro
     return storage;
   }
   const { node } = source.open;
-  await runAsync(node.keepers.drain());
+  // What is kept above a disk that is lost stays there.
+  if (!source.lost) await runAsync(node.keepers.drain());
   return temporary(cleanup, scratch, (target) =>
     runAsync(
-      node.exclusive(function* () {
-        yield* node.flush();
+      held(node, function* () {
         yield* copyBytes(node.driver.storage, target, signal ? { signal } : {});
       }),
     ),
   );
+}
+
+/** Runs `work` on an image that is open for writing, with nothing in flight and everything in its storage, or (of one that is lost) as if it were. */
+const held = (node: BlockNode, work: () => Io<void>): Io<void> =>
+  node.exclusive(() =>
+    salvaging(filesOf(node), function* () {
+      yield* node.flush();
+      yield* work();
+    }),
+  );
+
+/** The same image once more, for reading while the disk's own node is held, or refuses everything. */
+const still = ({ driver, backing }: BlockNode): Disk =>
+  new Disk(new BlockNode({ driver, ...(backing ? { backing } : {}), readOnly: true, owned: false }));
+
+/** What can still be read of an image that is lost, as a new one of the format that is asked for. */
+async function remains(
+  { record, open }: Extract<ExportSource, { open: Disk }>,
+  cleanup: Cleanup,
+  scratch: () => Promise<Scratch>,
+  job: ExportOptions & ExportMeans,
+): Promise<{ bytes: Storage; missing: number }> {
+  const from = still(open.node);
+  if (from.encrypted && job.format !== 'raw' && job.secret === undefined) throw needsPassphrase(record);
+  let missing = 0;
+  const onUnreadable = () => {
+    missing += SECTOR;
+  };
+  try {
+    const bytes = await temporary(cleanup, scratch, (target) => convertInto(target, from, { ...job, onUnreadable }));
+    return { bytes, missing };
+  } catch (error) {
+    const message = `"${record.name}" is lost, and not all of it can be read any more: export it with \`salvage\` to have zeros in place of what is missing`;
+    unlessGone(error);
+    throw new DiskError('lost', message, { cause: error });
+  }
+}
+
+/** Failures of reading what is no longer there. */
+const GONE: ReadonlySet<string> = new Set(['lost', 'in-use']);
+
+function rethrow(error: unknown): never {
+  throw error;
+}
+
+/** Throws all failures but those of reading what is gone. */
+function unlessGone(error: unknown): undefined {
+  if (!(error instanceof DiskError) || !GONE.has(error.kind)) throw error;
 }
 
 /** A temporary image filled by `fill`, opened for reading. */
@@ -166,13 +228,16 @@ async function converted(
   const from = await opened(storage, source, cleanup, job);
   if (job.compressed && from.encrypted)
     throw new DiskError('refused', 'An encrypted image cannot be exported compressed: it would have to be both', { field: 'compressed' });
-  return temporary(cleanup, scratch, async (target) => {
-    const encryption = job.secret !== undefined && from.encrypted ? encryptedWith(job.secret, job.iterTime) : {};
-    // The disk closes the storage; closing it a second time does nothing.
-    const disk = await createDisk(target, { format: job.format, size: Math.ceil(from.size / 512) * 512, ...encryption });
-    await convert(from, disk, { ...job, targetIsNew: true });
-    await disk.close();
-  });
+  return temporary(cleanup, scratch, (target) => convertInto(target, from, job));
+}
+
+/** Makes an image in an empty storage out of a disk, and closes it: the disk closes the storage; closing it a second time does nothing. */
+async function convertInto(target: Storage, from: Disk, job: ExportOptions & ExportMeans & Pick<ConvertOptions, 'onUnreadable'>): Promise<void> {
+  const encryption = job.format !== 'raw' && job.secret !== undefined && from.encrypted ? encryptedWith(job.secret, job.iterTime) : {};
+  const disk = await createDisk(target, { format: job.format, size: roundUp(from.size, SECTOR), ...encryption });
+  const { salvage = false, ...how } = job;
+  await convert(from, disk, { ...how, targetIsNew: true, ...(job.onUnreadable ? { salvage } : {}) });
+  await disk.close();
 }
 
 async function opened(storage: Storage, { record, resolve }: ExportSource, cleanup: Cleanup, { secret }: ExportOptions): Promise<Disk> {
@@ -195,10 +260,7 @@ async function incremental(
   const backing = { name: options.backing ?? fileName(record.name, 'qcow2'), format: 'qcow2' };
   const overlay = function* (disk: Disk, target: Storage): Io<void> {
     const { encrypted } = disk;
-    if (encrypted && secret === undefined)
-      throw new DiskError('refused', `"${record.name}" is encrypted, and so is what is exported of it: that takes its passphrase`, {
-        field: 'encrypt.key-secret',
-      });
+    if (encrypted && secret === undefined) throw needsPassphrase(record);
     const encryption = encrypted && secret !== undefined ? { options: encryptionOptions(iterTime), secret } : {};
     yield* increment(disk, target, { since, backing, ...encryption, ...job });
   };
@@ -210,17 +272,15 @@ async function incremental(
   await runAsync(node.keepers.drain());
   return temporary(cleanup, scratch, (target) =>
     runAsync(
-      node.exclusive(function* () {
-        yield* node.flush();
-        // The same image once more: the disk's own node is held.
-        const still = new Disk(
-          new BlockNode({ driver: node.driver, ...(node.backing ? { backing: node.backing } : {}), readOnly: true, owned: false }),
-        );
-        yield* overlay(still, target);
+      held(node, function* () {
+        yield* overlay(still(node), target);
       }),
     ),
   );
 }
+
+const needsPassphrase = ({ name }: ImageRecord): DiskError =>
+  new DiskError('refused', `"${name}" is encrypted, and so is what is exported of it: that takes its passphrase`, { field: 'encrypt.key-secret' });
 
 /** Options of a new qcow2 image that is encrypted; `iterTime`: milliseconds that trying a passphrase is to take. */
 export function encryptedWith(secret: string, iterTime?: number): Record<string, string | number> {

@@ -17,19 +17,20 @@ import type { CommitOptions } from '../jobs/commit.ts';
 import type { JobOptions } from '../jobs/job.ts';
 import type { StreamOptions } from '../jobs/stream.ts';
 import { temporaryStorage } from '../layers/temporary.ts';
+import { type HeldLock, heldLocks, imageLockName, takeLock } from '../storage/image-lock.ts';
 import { mendIndexedDb } from '../storage/indexed-db-renewal.ts';
 import { memoryStorage } from '../storage/memory.ts';
 import type { Storage } from '../storage/storage.ts';
 import { Catalogue, type ImageRecord, type Place } from './catalogue.ts';
 import type { CreateImageOptions, ImageEntry, ImportOptions, LibraryOptions, OpenImageOptions, OverlayOptions, StorageReport } from './entries.ts';
 import { type ExportedImage, type ExportOptions, type ExportSource, encryptedWith, exportImage, type Scratch, scratchId } from './export.ts';
-import { type HeldLock, heldLocks, takeLock } from './image-lock.ts';
 import { copyIn, type MadeImage, recognise, verify } from './import.ts';
 import { Notes } from './notes.ts';
 import { OpenImage } from './open-image.ts';
 import { Chain, type ChainKeeper, requireNothingOver, requirePlain } from './overlays.ts';
 import { availablePlaces, type ImagePlace } from './places.ts';
 import { Reserve } from './reserve.ts';
+import { sweep } from './sweep.ts';
 import { Tabs } from './tabs.ts';
 
 export type { ImageFormat, Place } from './catalogue.ts';
@@ -47,6 +48,8 @@ export type { OpenImage } from './open-image.ts';
 
 /** Milliseconds to wait for an image that somebody has: a page that was reloaded lets go a little late. */
 const PATIENCE = 1000;
+/** Milliseconds between looks for images that are open, when the browser may have cleared everything. */
+const LOOK_PAUSES = [0, 300, 1000, 2000];
 /** The part of the quota above which the storage counts as nearly full. */
 const NEARLY_FULL = 0.9;
 
@@ -79,7 +82,7 @@ export class Library {
       inUse: (id) => inUse.has(library.#lockName(id)),
       hasRoom: (bytes) => library.#reserve.hasRoom(bytes),
     });
-    await library.#sweep(new Set(await library.#catalogue.restore()));
+    await sweep(library.#catalogue, [...places.values()], (id) => library.#lockName(id), new Set(await library.#catalogue.restore()));
     return library;
   }
 
@@ -87,7 +90,7 @@ export class Library {
     this.#compressor = compressor;
     this.#name = name;
     this.#places = places;
-    this.#catalogue = new Catalogue(`${name}-library`, new Notes(`${name}-notes`, { opfs: places.has('opfs') }));
+    this.#catalogue = new Catalogue(`${name}-library`, new Notes(`${name}-notes`, { opfs: places.has('opfs') }), () => this.#listLost());
     this.#reserve = new Reserve(name, { opfs: places.has('opfs') });
     this.#keeper = {
       catalogue: this.#catalogue,
@@ -100,7 +103,9 @@ export class Library {
   /** All images, by name. */
   async list(): Promise<ImageEntry[]> {
     const [records, held] = await Promise.all([this.#catalogue.all(), heldLocks()]);
-    const ready = records.filter(({ state }) => state === 'ready');
+    // What is open here is on the list as long as it is, whatever became of the list.
+    const missing = [...this.#open.values()].map(({ record }) => record).filter(({ id }) => !records.some((one) => one.id === id));
+    const ready = [...records, ...missing].filter(({ state }) => state === 'ready');
     const entries = await Promise.all(ready.map((record) => this.#entry(record, held)));
     return entries.sort((a, b) => a.name.localeCompare(b.name));
   }
@@ -148,16 +153,18 @@ export class Library {
 
   /**
    * The image as a file. The image is locked until the stream ends or is cancelled; one that is open for writing here is
-   * copied first, with its guest held for that time. Throws `locked` if another tab has it.
+   * copied first, with its guest held for that time. One that is open here and lost is put together from what can still be read: `lost` is
+   * thrown if that is not all, unless `salvage`. Throws `locked` if another tab has it.
    */
   async export(id: string, options: ExportOptions & JobOptions): Promise<ExportedImage> {
-    const record = await this.#catalogue.ready(id);
-    const place = this.#place(record.place);
     const open = this.#open.get(id);
-    const chain = await Chain.of(record, this.#keeper);
+    const lost = open?.lost !== undefined;
+    const record = lost ? open.record : await this.#catalogue.ready(id);
+    const place = this.#place(record.place);
+    const chain = (lost && this.#chains.get(open)) || (await Chain.of(record, this.#keeper));
     const below = chain.resolve(open ? 'still' : 'view');
     const source: ExportSource = open
-      ? { record, ...below, open: open.disk }
+      ? { record, ...below, open: open.disk, lost }
       : { record, ...below, lock: await this.#lock(record, 'shared'), storage: () => place.open(id, { readOnly: true }) };
     return exportImage(source, { ...options, compressor: this.#compressor }, () => this.#scratch(place));
   }
@@ -197,7 +204,7 @@ export class Library {
     if (snapshot && !readOnly) return this.#openTemporary(record, snapshot, { ...opening, ...chain.resolve('view') });
     if (readOnly) {
       const view = await place.view(id);
-      return new OpenImage(id, await openDisk(view, { ...opening, ...chain.resolve('view') }), view, {
+      return new OpenImage(record, await openDisk(view, { ...opening, ...chain.resolve('view') }), view, {
         spend: (work) => work(),
         closed: async () => undefined,
       });
@@ -213,16 +220,17 @@ export class Library {
         const opened = await place.open(id, { readOnly, grows: format === 'qcow2', direct: cacheFlags(options.cache).direct });
         return { disk: await openDisk(opened, { ...opening, ...chain.resolve('still') }), storage: opened };
       });
-      const image = new OpenImage(id, disk, storage, {
+      const image = new OpenImage(record, disk, storage, {
         spend: (work) => this.#reserve.spend(work),
         closed: async (size, changed) => {
           await chain.release();
           this.#chains.delete(image);
-          await this.#closed(id, lock, size, changed);
+          await this.#closed(image, lock, size, changed);
         },
       });
       this.#open.set(id, image);
       this.#chains.set(image, chain);
+      disk.onLost(() => this.#announce());
       if (!chain.empty) await this.#noteBacking(id, disk.backingFile?.name);
       this.#announce();
       return image;
@@ -276,7 +284,7 @@ export class Library {
           field: 'snapshot',
         });
       }
-      const image = new OpenImage(id, disk, await overlay, {
+      const image = new OpenImage(record, disk, await overlay, {
         spend: (work) => work(),
         closed: async () => {
           this.#temporary.delete(image);
@@ -401,9 +409,11 @@ export class Library {
     await this.#catalogue.remove(record.id);
   }
 
-  async #closed(id: string, lock: HeldLock, size: number, changed: boolean): Promise<void> {
+  async #closed({ id, record, lost }: OpenImage, lock: HeldLock, size: number, changed: boolean): Promise<void> {
     this.#open.delete(id);
     try {
+      // The list was cleared, and the image was not: nobody could delete it meanwhile.
+      if (!lost && !(await this.#catalogue.find(id))) await this.#catalogue.put(record);
       if (changed) await this.#reserve.spend(() => this.#catalogue.change(id, { size, changed: Date.now() }));
     } catch (error) {
       // The image itself is whole and closed; the list only misses when it was changed.
@@ -411,27 +421,6 @@ export class Library {
     } finally {
       await lock.release();
       this.#announce();
-    }
-  }
-
-  /** Removes what nobody is at and no list shows: half-made and half-deleted images, temporary exports; `spared` stay. */
-  async #sweep(spared: ReadonlySet<string>): Promise<void> {
-    const records = new Map((await this.#catalogue.all()).map((record) => [record.id, record]));
-    const leftovers = new Set<string>();
-    for (const { id, state } of records.values()) if (state !== 'ready') leftovers.add(id);
-    for (const place of this.#places.values()) for (const id of await place.ids()) if (!records.has(id) && !spared.has(id)) leftovers.add(id);
-    for (const id of leftovers) {
-      const lock = await takeLock(this.#lockName(id), 0);
-      if (!lock) continue;
-      try {
-        // It may have become ready between the look at the list and the lock.
-        const record = await this.#catalogue.find(id);
-        if (record?.state === 'ready') continue;
-        for (const place of this.#places.values()) await place.remove(id);
-        await this.#catalogue.remove(id);
-      } finally {
-        await lock.release();
-      }
     }
   }
 
@@ -445,7 +434,7 @@ export class Library {
   }
 
   #lockName(id: string): string {
-    return `${this.#name}:image:${id}`;
+    return imageLockName(this.#name, id);
   }
 
   #choose(wanted: Place | undefined): Place {
@@ -466,7 +455,8 @@ export class Library {
   async #entry({ state: _, ...record }: ImageRecord, held: ReadonlySet<string>): Promise<ImageEntry> {
     const storedSize = (await this.#places.get(record.place)?.storedSize(record.id)) ?? 0;
     const encrypted = record.encrypted ?? record.format === 'luks';
-    return { ...record, encrypted, storedSize, inUse: held.has(this.#lockName(record.id)) && !this.#isBelow(record.id) };
+    const lost = this.#open.get(record.id)?.lost ? { lost: true as const } : {};
+    return { ...record, ...lost, encrypted, storedSize, inUse: held.has(this.#lockName(record.id)) && !this.#isBelow(record.id) };
   }
 
   #announce(): void {
@@ -484,6 +474,19 @@ export class Library {
   /** Whether an overlay that is open here lies over it: nobody else can be writing to it then. */
   #isBelow(id: string): boolean {
     return [...this.#chains.values()].some((chain) => chain.holds(id));
+  }
+
+  /** The browser has ended the connection to the list; it may have cleared everything. What is left of the list is made anew from its second copy. */
+  async #listLost(): Promise<void> {
+    this.#reserve.forget();
+    this.#announce();
+    // The files may go a moment later, and the second copies with them.
+    for (const pause of LOOK_PAUSES) {
+      await new Promise((resolve) => setTimeout(resolve, pause));
+      await Promise.all([...this.#open.values()].map((image) => image.look()));
+    }
+    await this.#catalogue.restore().catch(() => undefined);
+    this.#announce();
   }
 
   #isTemporary(id: string): boolean {

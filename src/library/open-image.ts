@@ -1,9 +1,11 @@
 /** An image of the library that is open: its disk, what may use the reserve, and what must happen when it is closed. */
-import { DiskError } from '../base/errors.ts';
+import { DiskError, type ErrorKind } from '../base/errors.ts';
 import { runAsync } from '../base/io.ts';
+import { closeAll } from '../disk/data-file.ts';
 import type { Disk } from '../disk/disk.ts';
 import type { JobOptions } from '../jobs/job.ts';
 import type { Storage } from '../storage/storage.ts';
+import type { ImageRecord } from './catalogue.ts';
 
 /** What the library does for an image that is open. */
 export interface ImageKeeper {
@@ -13,23 +15,43 @@ export interface ImageKeeper {
   closed(size: number, changed: boolean): Promise<void>;
 }
 
+/** Failures of the flush before closing that leave an image open: what is in memory has no other place. */
+const STAYS_OPEN: ReadonlySet<ErrorKind> = new Set(['no-space', 'lost']);
+
 /** An open image: use its `disk`, but flush and close the image, not the disk. */
 export class OpenImage {
   readonly id: string;
+  /** As it was when the image was opened: what an image that is lost goes by. */
+  readonly record: ImageRecord;
   readonly disk: Disk;
   readonly #storage: Storage;
   readonly #keeper: ImageKeeper;
+  #lost: DiskError | undefined;
   #changed = false;
   #over = false;
   #closing: Promise<void> = Promise.resolve();
   #job: { readonly stop: AbortController; readonly over: Promise<unknown> } | undefined;
 
   /** @internal Use `Library.openImage`. `storage` is the one that the disk was opened on. */
-  constructor(id: string, disk: Disk, storage: Storage, keeper: ImageKeeper) {
-    this.id = id;
+  constructor(record: ImageRecord, disk: Disk, storage: Storage, keeper: ImageKeeper) {
+    this.id = record.id;
+    this.record = record;
+    disk.onLost((error) => {
+      this.#lost = error;
+    });
     this.disk = disk;
     this.#storage = storage;
     this.#keeper = keeper;
+  }
+
+  /** Why nothing more can be saved in it, if the browser removed it while it was open. It can still be exported, until it is closed. */
+  get lost(): DiskError | undefined {
+    return this.#lost;
+  }
+
+  /** Looks whether the image is still there. Never rejects. */
+  async look(): Promise<void> {
+    if (this.#storage.confirm) await runAsync(this.#storage.confirm()).catch(() => undefined);
   }
 
   /** Remembers that the guest has changed something, for the list's "changed" time. */
@@ -70,9 +92,9 @@ export class OpenImage {
   }
 
   /**
-   * Flushes, closes and unlocks. If there is no space to flush, everything stays open and locked: make space and close again, or close
-   * with `discard`, which gives up what no flush has covered. After any other failure the image is unlocked all the same, and
-   * the failure thrown.
+   * Flushes, closes and unlocks. If there is no space to flush, or the image is lost, everything stays open and locked: make space and close
+   * again, or export it, and close with `discard`, which gives up what no flush has covered. After any other failure the image is
+   * unlocked all the same, and the failure thrown.
    */
   close({ discard = false } = {}): Promise<void> {
     this.#closing = this.#closing.catch(() => undefined).then(() => this.#close(discard));
@@ -97,7 +119,7 @@ export class OpenImage {
         await this.disk.close();
       }
     } catch (error) {
-      if (!flushed && error instanceof DiskError && error.kind === 'no-space') throw error;
+      if (!flushed && error instanceof DiskError && STAYS_OPEN.has(error.kind)) throw error;
       failure = { error };
       await this.#abandon().catch(() => undefined);
     }
@@ -110,6 +132,6 @@ export class OpenImage {
   async #abandon(): Promise<void> {
     this.disk.keepers.gone(new DiskError('lost', `${this.disk.node.name} was closed, and what no flush had covered given up`));
     this.#storage.abandon?.();
-    await runAsync(this.#storage.close());
+    await runAsync(closeAll([this.#storage, ...(this.disk.node.backing ? [this.disk.node.backing] : [])]));
   }
 }

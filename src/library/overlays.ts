@@ -15,9 +15,9 @@ import { createDisk } from '../disk/open.ts';
 import { reopenBacking } from '../disk/reopen.ts';
 import { type CommitOptions, commit } from '../jobs/commit.ts';
 import { type StreamOptions, stream } from '../jobs/stream.ts';
+import type { HeldLock } from '../storage/image-lock.ts';
 import type { Storage } from '../storage/storage.ts';
 import type { Catalogue, ImageRecord } from './catalogue.ts';
-import type { HeldLock } from './image-lock.ts';
 import type { MadeImage } from './import.ts';
 import type { ImagePlace } from './places.ts';
 

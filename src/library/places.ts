@@ -11,7 +11,7 @@ import { deleteOpfsFile, opfsAvailable, opfsFile, opfsFileNames, opfsStorage, op
 import type { Storage } from '../storage/storage.ts';
 import type { Place } from './catalogue.ts';
 
-/** Where the bytes of images are, by image id. */
+/** Where the bytes of images are, by image id. Whoever makes, writes or removes one holds its lock, which has the storages' own name (`imageLockName`). */
 export interface ImagePlace {
   /** A new, empty storage. */
   create(id: string): Promise<Storage>;
@@ -79,11 +79,11 @@ export function opfsPlace(name: string): ImagePlace {
 /** Blocks in the IndexedDB database `database`. */
 export function indexedDbPlace(database: string): ImagePlace {
   return {
-    create: (id) => indexedDbStorage(id, { create: 'must-not-exist', database, mend: false }),
-    open: (id, { readOnly }) => indexedDbStorage(id, { readOnly, database, mend: false }),
+    create: (id) => indexedDbStorage(id, { create: 'must-not-exist', database, mend: false, lockHeld: true }),
+    open: (id, { readOnly }) => indexedDbStorage(id, { readOnly, database, mend: false, lockHeld: true }),
     view: (id) => indexedDbStorage(id, { readOnly: true, database }),
     still: (id) => indexedDbStorage(id, { readOnly: true, database }),
-    remove: (id) => deleteIndexedDbStorage(id, { database }),
+    remove: (id) => deleteIndexedDbStorage(id, { database, lockHeld: true }),
     storedSize: (id) => indexedDbSize(id, { database }),
     ids: () => indexedDbNames({ database }),
   };

@@ -18,9 +18,9 @@ import { DiskError } from '../base/errors.ts';
 import { runAsync } from '../base/io.ts';
 import { MiB } from '../base/units.ts';
 import { browserError } from '../storage/browser-errors.ts';
+import { takeLock } from '../storage/image-lock.ts';
 import { keyStore } from '../storage/key-store.ts';
 import { deleteOpfsFile, opfsStorage } from '../storage/opfs.ts';
-import { takeLock } from './image-lock.ts';
 
 /** Bytes are set aside in pieces of this size. */
 const PIECE = MiB;
@@ -67,6 +67,12 @@ export class Reserve {
       const lock = await takeLock(this.#lock, PATIENCE).catch(() => undefined);
       if (lock) await this.#fill().finally(() => lock.release());
     });
+  }
+
+  /** What was set aside may be gone. */
+  forget(): void {
+    this.#full = false;
+    this.#attempted = Number.NEGATIVE_INFINITY;
   }
 
   /** Whether the browser would give so many bytes more, besides the reserve; true where it does not tell. */

@@ -18,11 +18,14 @@ import { DiskError } from '../base/errors.ts';
 import { KiB } from '../base/units.ts';
 import { type BlockChanges, ZERO } from './block-changes.ts';
 import { browserError } from './browser-errors.ts';
+import { type WriterOptions, writerLock } from './image-lock.ts';
 import { type KeyStore, keyStore } from './key-store.ts';
 
 /** Bytes in a block. */
 export const BLOCK = 32 * KiB;
 const VERSION = 1;
+/** The database of whoever names none. */
+export const DATABASE = 'tabdisk';
 
 /** What is known of an image as a whole. */
 export interface Header {
@@ -38,9 +41,20 @@ export interface Header {
   readonly open?: boolean;
 }
 
-/** Removes an image; nothing happens if it is not there. */
-export async function deleteIndexedDbStorage(name: string, options: { database?: string } = {}): Promise<void> {
-  await withBlocks(name, options.database, 'readwrite', (blocks) => promisifyRequest(blocks.delete(wholeImage(name))));
+/** Options of `deleteIndexedDbStorage`. */
+export interface IndexedDbDeleteOptions extends WriterOptions {
+  /** Name of the database; default `tabdisk`. */
+  readonly database?: string;
+}
+
+/** Removes an image; nothing happens if it is not there. Throws `locked` while somebody has it open for writing, unless `takeOver`. */
+export async function deleteIndexedDbStorage(name: string, options: IndexedDbDeleteOptions = {}): Promise<void> {
+  const lock = await writerLock(options.database ?? DATABASE, name, options);
+  try {
+    await withBlocks(name, options.database, 'readwrite', (blocks) => promisifyRequest(blocks.delete(wholeImage(name))));
+  } finally {
+    await lock?.release();
+  }
 }
 
 /** Bytes an image takes in IndexedDB, without opening it. */
@@ -67,7 +81,7 @@ export async function imageNames(blocks: IDBObjectStore): Promise<string[]> {
 }
 
 /** A connection to the blocks of all images. */
-export const blockStore = (database = 'tabdisk'): KeyStore => keyStore(database, 'blocks');
+export const blockStore = (database = DATABASE, ended?: () => void): KeyStore => keyStore(database, 'blocks', ended);
 
 /** Keys of blocks [first, last] of an image. */
 export const blockRange = (name: string, first: number, last: number): IDBKeyRange => IDBKeyRange.bound([name, first], [name, last]);
@@ -127,7 +141,8 @@ export async function takeOver(blocks: IDBObjectStore, name: string, { create, w
   if (found && create === 'must-not-exist') throw new DiskError('refused', `${name} exists already`);
   const fresh = !found || create === 'truncate';
   if (fresh && create === undefined) requireHeader(name, undefined);
-  const generation = (found?.generation ?? 0) + (fresh ? 1 : 0);
+  // An image that was deleted and made anew never has the generation that somebody remembers.
+  const generation = (found?.generation ?? Math.floor(Math.random() * 2 ** 48)) + (fresh ? 1 : 0);
   const kept = fresh ? { version: VERSION, blockSize: BLOCK, size: 0 } : requireHeader(name, found);
   // The commit that was under way when they were said may have come through.
   const known = found && last && !fresh && found.writer === last.writer && [0, 1].includes(found.generation - last.generation) ? last : undefined;

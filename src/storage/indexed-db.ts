@@ -6,8 +6,10 @@
  * - past 32 MiB of changes a write commits early: still everything up to then at once, so what is found later is a
  *   prefix of the writes, which `barrier` allows;
  * - a transaction that failed (no space, connection lost) leaves the changes in memory: the same flush can succeed later;
- * - opening for writing puts a token into the header, and every transaction looks for it: a writer that slept while somebody else
- *   took the image over can neither write nor read any more (kind `io`, for good);
+ * - one writer at a time: opening for writing takes a Web Lock (image-lock.ts), and whoever has it is told at once if it is taken away by `takeOver`;
+ * - it puts a token into the header besides, and every transaction looks for it: a writer whose image was taken over while it slept, was
+ *   deleted, or went with the site's data, is `lost` and can never write again. It reads what is in memory, and what is stored as long as
+ *   that is as it left it. On insecure pages there are no Web Locks, and this is all: whoever opens an image for writing has it;
  * - what is not committed in the last turn of a page is kept aside for the next writer (indexed-db-last.ts);
  * - a read-only opening sees one state: once a writer has committed another, its reads throw `in-use`.
  */
@@ -16,14 +18,16 @@ import { promisifyRequest } from 'idb-keyval';
 import { check, FLAG, oneOf, optionsOf, TEXT } from '../base/arguments.ts';
 import { roundUp } from '../base/bytes.ts';
 import { DiskError } from '../base/errors.ts';
-import { type Io, wait } from '../base/io.ts';
+import { type Io, runAsync, wait } from '../base/io.ts';
 import { Mutex } from '../base/locks.ts';
+import { Loss, type LostListener } from '../base/loss.ts';
 import { onPageEnd } from '../base/page-end.ts';
 import { MiB } from '../base/units.ts';
 import { type Block, BlockChanges, ZERO } from './block-changes.ts';
 import { BlockReader } from './block-reader.ts';
 import { browserError, changed } from './browser-errors.ts';
-import { allBlocks, BLOCK, blockRange, blockStore, type Header, putChanges, requireHeader, takeOver } from './indexed-db-blocks.ts';
+import { type HeldLock, WRITER_OPTIONS, type WriterOptions, writerLock } from './image-lock.ts';
+import { allBlocks, BLOCK, blockRange, blockStore, DATABASE, type Header, putChanges, requireHeader, takeOver } from './indexed-db-blocks.ts';
 import { LastWordsStore } from './indexed-db-last.ts';
 import { renewLog } from './indexed-db-renewal.ts';
 import type { KeyStore } from './key-store.ts';
@@ -42,7 +46,11 @@ const STEP = (2 * MiB) / BLOCK;
 /** Blocks or keys looked at by one `map`. */
 const KEYS_PER_MAP = 1024;
 
-export interface IndexedDbStorageOptions extends StorageOptions {
+/** How a writer comes to lose its image. */
+const TAKEN = 'was taken over by another writer while it was open';
+const REMOVED = 'was deleted while it was open, by somebody or with the data of the site';
+
+export interface IndexedDbStorageOptions extends StorageOptions, WriterOptions {
   /** `must-not-exist` makes a new image, `truncate` empties one; default: the image must be there. */
   readonly create?: 'must-not-exist' | 'truncate' | 'if-missing';
   /** Name of the database; default `tabdisk`. */
@@ -57,32 +65,40 @@ export interface IndexedDbStorageOptions extends StorageOptions {
 const OPTIONS = optionsOf<IndexedDbStorageOptions>({
   ...STORAGE_OPTIONS,
   create: oneOf('must-not-exist', 'truncate', 'if-missing'),
+  ...WRITER_OPTIONS,
   database: TEXT,
   mend: FLAG,
 });
 
 /**
- * Opens an image in IndexedDB. Throws `not-found`, `refused` if it exists and must not, `no-space`, `unsupported` if it was written by a
- * newer version or the browser has no IndexedDB here. Whoever opens an image for writing takes it over: hold a lock on it.
+ * Opens an image in IndexedDB. Throws `locked` if somebody has it open for writing, unless this is `readOnly` or to `takeOver`; `not-found`,
+ * `refused` if it exists and must not, `no-space`, `unsupported` if it was written by a newer version or the browser has no IndexedDB here.
  */
 export async function indexedDbStorage(name: string, options: IndexedDbStorageOptions = {}): Promise<IndexedDbStorage> {
   check('indexedDbStorage', 'name', name, TEXT);
   check('indexedDbStorage', 'options', options, OPTIONS);
   if (typeof indexedDB === 'undefined') throw new DiskError('unsupported', `${name}: there is no IndexedDB here`);
-  const store = blockStore(options.database);
-  const words = options.readOnly || options.mend === false ? undefined : new LastWordsStore(store.database);
+  const { database = DATABASE, readOnly = false, mend = true } = options;
+  const lock = readOnly ? undefined : await writerLock(database, name, options);
+  let storage: IndexedDbStorage | undefined;
+  const store = blockStore(database, () => storage?.look());
+  const words = readOnly || !mend ? undefined : new LastWordsStore(database);
   try {
-    const writer = crypto.randomUUID();
-    const header = options.readOnly
+    const header = readOnly
       ? requireHeader(name, await store.use('readonly', (blocks) => promisifyRequest<Header | undefined>(blocks.get([name]))))
-      : await openForWriting(store, words, name, options, writer);
-    return new IndexedDbStorage(name, store, header, options.readOnly ?? false, words);
+      : await openForWriting(store, words, name, options, newToken());
+    storage = new IndexedDbStorage(name, store, header, { readOnly, lock, words });
+    return storage;
   } catch (error) {
     store.close();
     words?.close();
+    await lock?.release();
     throw browserError(name, error);
   }
 }
+
+/** As good as `crypto.randomUUID`, which insecure pages do not have. */
+const newToken = (): string => Array.from(crypto.getRandomValues(new Uint32Array(4)), (part) => part.toString(36)).join('-');
 
 async function openForWriting(
   store: KeyStore,
@@ -120,13 +136,28 @@ export class IndexedDbStorage implements Storage {
   /** One change at a time: a block that is changed in part is loaded first, and nobody else may change it meanwhile. */
   readonly #changing = new Mutex();
   readonly #commits = new Mutex();
-  #failed: DiskError | undefined;
+  readonly #lock: HeldLock | undefined;
+  readonly #loss = new Loss();
+  #unlocked: Promise<void> = Promise.resolve();
+  /** Changes are taken although nothing of them can be saved. */
+  #salvaging = false;
+  /** Why what is stored is no longer as we left it, and nothing but memory can be read. */
+  #unreadable: DiskError | undefined;
   #open = true;
   readonly #words: LastWordsStore | undefined;
+  /** Generations that the next commit leaves out. */
+  #skipped = 0;
   readonly #stopListening: () => void;
 
   /** @internal Use `indexedDbStorage`. */
-  constructor(name: string, store: KeyStore, header: Header, readOnly: boolean, words?: LastWordsStore) {
+  constructor(
+    name: string,
+    store: KeyStore,
+    header: Header,
+    { readOnly, lock, words }: { readOnly: boolean; lock: HeldLock | undefined; words: LastWordsStore | undefined },
+  ) {
+    this.#lock = lock;
+    void lock?.stolen.then(() => this.#lose(TAKEN));
     this.name = name;
     this.identity = `indexeddb:${store.database}:${name}`;
     this.readOnly = readOnly;
@@ -142,7 +173,7 @@ export class IndexedDbStorage implements Storage {
   }
 
   *read(offset: number, into: Uint8Array): Io<void> {
-    this.#requireUsable();
+    this.#requireOpen();
     const length = Math.max(0, Math.min(into.length, this.#size - offset));
     if (length < into.length) into.fill(0, length);
     for (let done = 0; done < length; ) {
@@ -187,7 +218,7 @@ export class IndexedDbStorage implements Storage {
   }
 
   *map(offset: number, length: number): Io<StorageExtent> {
-    this.#requireUsable();
+    this.#requireOpen();
     const first = Math.floor(offset / BLOCK);
     const last = Math.floor((offset + length - 1) / BLOCK);
     const known = this.#known(first);
@@ -200,19 +231,25 @@ export class IndexedDbStorage implements Storage {
 
   *flush(): Io<void> {
     if (this.readOnly) return;
-    this.#requireUsable();
+    this.#requireChangeable();
     yield* this.#commit();
   }
 
-  /** Flushes and lets go. If there is no space for that, the storage stays open: make space and close again. */
+  /** Flushes and lets go. If there is no space for that, the storage stays open: make space and close again. One that is lost lets go and throws `lost`. */
   *close(): Io<void> {
-    if (!this.#open) return;
-    if (!this.readOnly && !this.#failed) {
-      yield* this.#commit();
-      // For indexed-db-renewal.ts, which does its work for nothing if this fails.
-      yield* wait(this.#use('readwrite', async (blocks) => void blocks.put({ ...this.#header, open: false }, [this.name])).catch(() => undefined));
+    if (!this.#open) return void (yield* wait(this.#unlocked));
+    if (!this.readOnly && !this.#loss.error) {
+      try {
+        yield* this.#commit();
+        // For indexed-db-renewal.ts, which does its work for nothing if this fails.
+        yield* wait(this.#use('readwrite', async (blocks) => void blocks.put({ ...this.#header, open: false }, [this.name])).catch(() => undefined));
+      } catch (error) {
+        if (!this.#loss.error) throw error;
+      }
     }
     this.abandon();
+    yield* wait(this.#unlocked);
+    if (!this.readOnly && this.#loss.error) throw this.#loss.error;
   }
 
   /** Gives up the changes that are only in memory. A commit under way still ends as it may, before anybody else gets at the image. */
@@ -222,7 +259,26 @@ export class IndexedDbStorage implements Storage {
     this.#reader.clear();
     this.#stopListening();
     this.#words?.close();
+    this.#unlocked = runAsync(this.#commits.run(() => this.#unlock()));
+  }
+
+  /** Ends the connection first: what it has begun comes before what the next writer begins. */
+  *#unlock(): Io<void> {
     this.#store.close();
+    if (this.#lock) yield* wait(this.#lock.release());
+  }
+
+  onLost(listener: LostListener): () => void {
+    return this.#loss.listen(listener);
+  }
+
+  salvage(allowed: boolean): void {
+    this.#salvaging = allowed && this.#loss.error !== undefined;
+  }
+
+  /** @internal Somebody has ended the connection: looks whether the image is still there. */
+  look(): void {
+    if (this.#open && !this.readOnly) this.#use('readonly', (blocks) => promisifyRequest(blocks.count([this.name]))).catch(() => undefined);
   }
 
   *allocatedSize(): Io<number> {
@@ -377,6 +433,7 @@ export class IndexedDbStorage implements Storage {
   }
 
   *#commitChanges(): Io<void> {
+    if (this.#salvaging) return;
     const size = this.#size;
     if (this.#changes.empty && size === this.#header.size) return;
     const committing = this.#changes;
@@ -390,24 +447,25 @@ export class IndexedDbStorage implements Storage {
       throw error;
     }
     this.#committing = undefined;
+    this.#skipped = 0;
     for (const [index, block] of committing.blocks) if (this.#changes.get(index) === undefined) this.#reader.keep(index, block);
   }
 
   /** All that is not known to be committed, whatever is under way. It stays in memory: the page may come back. */
   #pageEnds(words: LastWordsStore, ends: boolean): void {
-    if (this.#failed) return;
+    if (this.#loss.error) return;
     if (!ends) return void words.forget(this.name).catch(() => undefined);
     const all = new BlockChanges();
     for (const changes of [this.#changes, this.#committing]) if (changes) all.addOlder(changes);
     words.say(this.name, { ...this.#header, size: this.#size }, all).catch(() => undefined);
     // A commit from now on, of a page that goes on for a moment, is newer than they are: not one that they may be taken in after.
-    this.#header = { ...this.#header, generation: this.#header.generation + 1 };
+    this.#skipped = 1;
   }
 
   /** Puts changes and a new header. Runs inside the transaction that has checked our token. */
   async #put(blocks: IDBObjectStore, changes: BlockChanges, size: number): Promise<Header> {
     putChanges(blocks, this.name, changes);
-    const header = { ...this.#header, size, generation: this.#header.generation + 1 };
+    const header = { ...this.#header, size, generation: this.#header.generation + 1 + this.#skipped };
     blocks.put(header, [this.name]);
     blocks.transaction.commit?.();
     return header;
@@ -415,13 +473,14 @@ export class IndexedDbStorage implements Storage {
 
   /** A transaction that first makes sure that the image is still ours (or still in the state we read). */
   async #use<T>(mode: IDBTransactionMode, body: (blocks: IDBObjectStore) => PromiseLike<T>): Promise<T> {
+    if (this.#unreadable) throw this.#unreadable;
     try {
       return await this.#store.use(mode, async (blocks) => {
         const header = promisifyRequest<Header | undefined>(blocks.get([this.name]));
         if (mode === 'readonly') {
           // Both requests are made at once; nothing is returned before the header was looked at.
           const [found, value] = await Promise.all([header, body(blocks)]);
-          this.#requireOurs(found);
+          this.#requireUnchanged(found);
           return value;
         }
         this.#requireOurs(await header);
@@ -433,25 +492,34 @@ export class IndexedDbStorage implements Storage {
   }
 
   #requireOurs(header: Header | undefined): void {
-    if (this.readOnly) {
-      if (header?.generation === this.#header.generation) return;
-      throw changed(this.name);
-    }
-    if (header?.writer === this.#header.writer) return;
-    this.#failed = new DiskError(
-      'io',
-      `${this.name} was ${header ? 'opened for writing elsewhere' : 'deleted'} while this tab had it open; this tab can no longer use it`,
-    );
-    throw this.#failed;
+    if (header?.writer !== this.#header.writer) throw this.#lose(header ? TAKEN : REMOVED);
   }
 
-  #requireUsable(): void {
+  /** What is stored must be as we left it, or found it. Of an image that is taken over it is that until the next writer's first commit. */
+  #requireUnchanged(header: Header | undefined): void {
+    const same = header?.generation === this.#header.generation;
+    if (!this.readOnly && header?.writer !== this.#header.writer) this.#lose(header ? TAKEN : REMOVED);
+    if (same) return;
+    this.#unreadable = this.#loss.error ?? changed(this.name);
+    throw this.#unreadable;
+  }
+
+  #lose(how: string): DiskError {
+    return this.#loss.happened(
+      new DiskError(
+        'lost',
+        `${this.name} ${how}; nothing more can be saved in it here. What can still be read, first of all what was not saved yet, can be copied elsewhere before you close it`,
+      ),
+    );
+  }
+
+  #requireOpen(): void {
     if (!this.#open) throw new DiskError('io', `${this.name} is closed`);
-    if (this.#failed) throw this.#failed;
   }
 
   #requireChangeable(): void {
-    this.#requireUsable();
+    this.#requireOpen();
     requireWritable(this);
+    if (this.#loss.error && !this.#salvaging) throw this.#loss.error;
   }
 }

@@ -2,8 +2,8 @@
  * One IndexedDB database with one object store, as the `UseStore` that idb-keyval's functions take. What idb-keyval's own lacks:
  * every change is `durability: 'strict'` and resolves when its transaction is complete (not when its last request succeeded);
  * a transaction that failed rejects with the reason of the abort, so that a full disk is seen as one; a connection that the
- * browser closed is opened again and the transaction run once more; and we let go when somebody deletes the database.
- * A callback given to `use` must therefore bear being run twice: it starts from its arguments, and its transaction is all or nothing.
+ * browser closed is opened again and the transaction run once more, or more often while the browser is still at it; and we let go when somebody
+ * deletes the database. A callback given to `use` must therefore bear being run several times: it starts from its arguments, and its transaction is all or nothing.
  */
 import type { UseStore } from 'idb-keyval';
 
@@ -15,31 +15,44 @@ export interface KeyStore {
   close(): void;
 }
 
-/** Errors after which a new connection may do: the browser closed ours, or its database process died. */
-const LOST = new Set(['InvalidStateError', 'UnknownError']);
+/** Errors after which a new connection may do: the browser closed ours (and with it what was under way), or its database process died. */
+const LOST = new Set(['AbortError', 'InvalidStateError', 'UnknownError']);
+/** Pauses before a new connection, in milliseconds: a browser that clears the site's data may end several. */
+const RETRY_PAUSES = [0, 20, 100, 300];
 
-/** A connection to `store` in `database`, made at first use. Both are created if missing. */
-export function keyStore(database: string, store: string): KeyStore {
+/**
+ * A connection to `store` in `database`, made at first use. Both are created if missing. `ended` is called when somebody else ends a connection: the
+ * browser, which may have cleared the site's data, or one that deletes the database.
+ */
+export function keyStore(database: string, store: string, ended?: () => void): KeyStore {
   let connection: Promise<IDBDatabase> | undefined;
 
   const forget = () => {
     connection = undefined;
   };
 
+  const lost = () => {
+    forget();
+    ended?.();
+  };
+
   const connect = (): Promise<IDBDatabase> => {
-    connection ??= open(database, store, forget);
+    connection ??= open(database, store, lost);
     connection.catch(forget);
     return connection;
   };
 
   const use: UseStore = async (mode, callback) => {
-    try {
-      return await transact(await connect(), store, mode, callback);
-    } catch (error) {
-      if (!(error instanceof DOMException) || !LOST.has(error.name)) throw error;
-      forget();
-      return transact(await connect(), store, mode, callback);
+    for (const pause of [...RETRY_PAUSES, undefined]) {
+      try {
+        return await transact(await connect(), store, mode, callback);
+      } catch (error) {
+        if (pause === undefined || !(error instanceof DOMException) || !LOST.has(error.name)) throw error;
+        forget();
+        if (pause > 0) await new Promise((resolve) => setTimeout(resolve, pause));
+      }
     }
+    throw new Error('unreachable');
   };
 
   const close = () => {
@@ -78,10 +91,15 @@ async function transact<T>(
   callback: (store: IDBObjectStore) => T | PromiseLike<T>,
 ): Promise<T> {
   const transaction = db.transaction(store, mode, { durability: 'strict' });
+  const over = new AbortController();
+  const { signal } = over;
   const complete = new Promise<void>((resolve, reject) => {
-    transaction.addEventListener('complete', () => resolve());
-    transaction.addEventListener('abort', () => reject(transaction.error));
-  });
+    const ended = () => reject(transaction.error ?? new DOMException('The transaction was ended', 'AbortError'));
+    transaction.addEventListener('complete', () => resolve(), { signal });
+    transaction.addEventListener('abort', ended, { signal });
+    // Of a transaction that the browser ends with its connection Chromium does not always say so.
+    db.addEventListener('close', ended, { signal });
+  }).finally(() => over.abort());
   // Heard below, where it matters.
   complete.catch(() => undefined);
   let value: T;

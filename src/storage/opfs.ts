@@ -5,6 +5,10 @@
  * it taken is retried for two seconds, because browsers release the handles of a page that was closed or reloaded late.
  * OPFS has no holes to punch: `discard` does nothing, and quota counts the file's logical size.
  *
+ * A file that the browser removes while it is open (somebody clears the site's data) is noticed after a flush, within a second of a write, and before it is
+ * closed (opfs-presence.ts); it is `lost` then, and what was in it can still be read. A thread that never returns to its event loop cannot notice, and must not.
+ * Under `runSync` a file is closed a moment after `close` returns, since looking takes that long; opening it anew in the same thread waits for that.
+ *
  * With `reserve`, a write that makes the file grow must leave room to grow further, or it is refused with `no-space`; only after
  * `spendReserve` may writes use that room. So the tables of what was written before can follow it on a full disk. The room
  * is had by making the file longer and shorter again: Chromium goes on counting the longest that a handle has seen, and it
@@ -14,9 +18,11 @@
  */
 import { COUNT, check, oneOf, optionsOf, TEXT } from '../base/arguments.ts';
 import { DiskError } from '../base/errors.ts';
-import { finished, type Io } from '../base/io.ts';
+import { finished, type Io, mayWait, wait } from '../base/io.ts';
+import { Loss, type LostListener } from '../base/loss.ts';
 import { MiB } from '../base/units.ts';
 import { attempt, browserError } from './browser-errors.ts';
+import { FilePresence } from './opfs-presence.ts';
 import { requireWritable, STORAGE_OPTIONS, type Storage, type StorageExtent, type StorageOptions, writeZeroes } from './storage.ts';
 
 export interface OpfsStorageOptions extends StorageOptions {
@@ -46,6 +52,8 @@ type SyncFileHandle = FileSystemFileHandle & {
 const AHEAD = MiB;
 /** Pauses between attempts to get a handle that is taken, in milliseconds; some two seconds in all. */
 const RETRY_PAUSES = [20, 40, 80, 160, 300, 600, 800];
+/** Of attempts to remove a file: who has closed it elsewhere lets go a moment later. */
+const DELETE_PAUSES = [20, 40, 80, 160];
 
 /** True if this thread can open `opfsStorage` as far as one can tell without asking for a file. */
 export const opfsAvailable = (): boolean =>
@@ -63,10 +71,11 @@ export async function opfsStorage(path: string, options: OpfsStorageOptions = {}
   if (!opfsAvailable())
     throw new DiskError('unsupported', `${path}: files of the origin private file system can be opened in a dedicated worker only`);
   try {
+    await closing.get(identityOf(path));
     const file = await fileHandle(path, create);
     const handle = await openHandle(file as SyncFileHandle, readOnly);
     if (create === 'truncate') attempt(path, () => handle.truncate(0));
-    return new OpfsStorage(path, handle, { readOnly, reserve });
+    return new OpfsStorage(path, handle, { file, readOnly, reserve });
   } catch (error) {
     throw browserError(path, error);
   }
@@ -76,8 +85,10 @@ export async function opfsStorage(path: string, options: OpfsStorageOptions = {}
 export async function deleteOpfsFile(path: string): Promise<void> {
   const names = split(path);
   const last = names.pop() as string;
+  await closing.get(identityOf(path));
   try {
-    await (await directory(names, false)).removeEntry(last);
+    const parent = await directory(names, false);
+    await whileTaken(DELETE_PAUSES, () => parent.removeEntry(last));
   } catch (error) {
     const failure = browserError(path, error);
     if (failure.kind !== 'not-found') throw failure;
@@ -126,6 +137,14 @@ function split(path: string): string[] {
   return names;
 }
 
+/** Files that `close` has returned for, by identity, until their handles are closed. */
+const closing = new Map<string, Promise<void>>();
+
+/** Empty files that this thread made to close others that were gone (`OpfsStorage.#letGo`), by identity. */
+const placeholders = new Set<string>();
+
+const identityOf = (path: string): string => `opfs:${split(path).join('/')}`;
+
 async function directory(names: readonly string[], create: boolean): Promise<FileSystemDirectoryHandle> {
   let at = await navigator.storage.getDirectory();
   for (const name of names) at = await at.getDirectoryHandle(name, { create });
@@ -150,11 +169,15 @@ async function exists(parent: FileSystemDirectoryHandle, name: string): Promise<
   }
 }
 
-async function openHandle(file: SyncFileHandle, readOnly: boolean): Promise<SyncAccessHandle> {
-  for (const pause of [...RETRY_PAUSES, undefined]) {
+// Browsers without modes ignore the option and open for writing, which is stricter.
+const openHandle = (file: SyncFileHandle, readOnly: boolean): Promise<SyncAccessHandle> =>
+  whileTaken(RETRY_PAUSES, () => file.createSyncAccessHandle({ mode: readOnly ? 'read-only' : 'readwrite' }));
+
+/** Tries again, after pauses in milliseconds, while somebody has the file open. */
+async function whileTaken<T>(pauses: readonly number[], attempt: () => Promise<T>): Promise<T> {
+  for (const pause of [...pauses, undefined]) {
     try {
-      // Browsers without modes ignore the option and open for writing, which is stricter.
-      return await file.createSyncAccessHandle({ mode: readOnly ? 'read-only' : 'readwrite' });
+      return await attempt();
     } catch (error) {
       if (pause === undefined || !(error instanceof DOMException) || error.name !== 'NoModificationAllowedError') throw error;
       await new Promise((resolve) => setTimeout(resolve, pause));
@@ -172,17 +195,33 @@ export class OpfsStorage implements Storage {
   readonly sparse = true;
   readonly #handle: SyncAccessHandle;
   readonly #reserve: number;
+  readonly #presence: FilePresence;
+  readonly #loss = new Loss();
+  /** Changes are taken although the file is gone. */
+  #salvaging = false;
+  #abandoned = false;
   #size: number;
+  /** Counts changes of the file's length. */
+  #lengths = 0;
   /** The longest that the browser has let the file be. */
   #granted: number;
   #spending = false;
   #open = true;
 
   /** @internal Use `opfsStorage`. */
-  constructor(path: string, handle: SyncAccessHandle, { readOnly, reserve }: { readOnly: boolean; reserve: number }) {
+  constructor(
+    path: string,
+    handle: SyncAccessHandle,
+    { file, readOnly, reserve }: { file: FileSystemFileHandle; readOnly: boolean; reserve: number },
+  ) {
     this.name = path;
-    this.identity = `opfs:${split(path).join('/')}`;
+    this.identity = identityOf(path);
     this.readOnly = readOnly;
+    this.#presence = new FilePresence(
+      file,
+      () => ({ size: this.#size, changes: this.#lengths }),
+      () => this.#loss.happened(this.#missed()),
+    );
     this.#handle = handle;
     this.#reserve = readOnly ? 0 : reserve;
     this.#size = attempt(path, () => handle.getSize());
@@ -197,6 +236,7 @@ export class OpfsStorage implements Storage {
 
   /** Reads in the call itself, as nothing is waited for: so a request costs no coroutine. `write` and `flush` do likewise. */
   read(offset: number, into: Uint8Array): Io<void> {
+    if (!this.#open) throw new DiskError('io', `${this.name} is closed`);
     const length = Math.max(0, Math.min(into.length, this.#size - offset));
     let done = 0;
     try {
@@ -214,7 +254,8 @@ export class OpfsStorage implements Storage {
   }
 
   write(offset: number, bytes: Uint8Array): Io<void> {
-    requireWritable(this);
+    this.#requireChangeable();
+    this.#presence.writing();
     const end = offset + bytes.length;
     this.#requireRoom(end);
     let done = 0;
@@ -231,10 +272,10 @@ export class OpfsStorage implements Storage {
       }
     } catch (error) {
       // A write that failed half-way may have grown the file.
-      this.#size = attempt(this.name, () => this.#handle.getSize());
+      this.#lengthIs(attempt(this.name, () => this.#handle.getSize()));
       throw browserError(this.name, error);
     }
-    if (end > this.#size && bytes.length > 0) this.#size = end;
+    if (end > this.#size && bytes.length > 0) this.#lengthIs(end);
     return finished;
   }
 
@@ -252,6 +293,7 @@ export class OpfsStorage implements Storage {
   #grant(size: number): boolean {
     const needed = size + this.#reserve;
     if (this.#reserve === 0 || needed <= this.#granted) return true;
+    this.#lengths++;
     for (const wanted of [needed + AHEAD, needed]) {
       try {
         this.#handle.truncate(wanted);
@@ -266,22 +308,22 @@ export class OpfsStorage implements Storage {
   }
 
   *zero(offset: number, length: number): Io<void> {
-    requireWritable(this);
+    this.#requireChangeable();
     yield* writeZeroes(this, offset, Math.max(0, Math.min(length, this.#size - offset)));
   }
 
   *discard(): Io<void> {
-    requireWritable(this);
+    this.#requireChangeable();
   }
 
   *truncate(size: number): Io<void> {
-    requireWritable(this);
+    this.#requireChangeable();
     this.#requireRoom(size);
     const now = attempt(this.name, () => {
       this.#handle.truncate(size);
       return this.#handle.getSize();
     });
-    this.#size = now;
+    this.#lengthIs(now);
     // Chromium's private windows neither throw nor change the size when the space is not there.
     if (now !== size) throw new DiskError('no-space', `${this.name}: the browser did not set the size to ${size} bytes; it is ${now}`);
   }
@@ -291,21 +333,96 @@ export class OpfsStorage implements Storage {
   }
 
   barrier(): Io<void> {
-    return this.flush();
-  }
-
-  flush(): Io<void> {
-    if (!this.readOnly) attempt(this.name, () => this.#handle.flush());
+    if (!this.readOnly) this.#flush();
     return finished;
   }
 
+  flush(): Io<void> {
+    if (this.readOnly) return finished;
+    // Asked first: the browser answers while the flush is under way.
+    this.#presence.flushing();
+    this.#flush();
+    return finished;
+  }
+
+  #flush(): void {
+    this.#requireThere();
+    attempt(this.name, () => this.#handle.flush());
+  }
+
+  *confirm(): Io<void> {
+    yield* wait(this.#presence.recent());
+    if (!this.readOnly) this.#requireThere();
+  }
+
+  onLost(listener: LostListener): () => void {
+    return this.#loss.listen(listener);
+  }
+
+  /** What was in the file is there as long as it is open. */
+  salvage(allowed: boolean): void {
+    this.#salvaging = allowed;
+  }
+
+  /** Gives up what no flush has covered: to be closed afterwards, which does not fail then. */
+  abandon(): void {
+    this.#abandoned = true;
+  }
+
+  /** Lets go in any case. Throws `lost` if the file is gone and nobody has given it up. */
   *close(): Io<void> {
     if (!this.#open) return;
     this.#open = false;
     try {
-      yield* this.flush();
+      if (!this.readOnly && !this.#loss.error && !this.#abandoned) attempt(this.name, () => this.#handle.flush());
     } finally {
-      attempt(this.name, () => this.#handle.close());
+      const over = this.#letGo().catch((error) => {
+        // Of a file that is gone there is nothing to say but that.
+        if (!this.#loss.error) throw browserError(this.name, error);
+      });
+      const settled = over.catch(() => undefined).then(() => void (closing.get(this.identity) === settled && closing.delete(this.identity)));
+      closing.set(this.identity, settled);
+      if (mayWait()) yield* wait(over);
     }
+    if (!this.readOnly) this.#requireThere();
+  }
+
+  /**
+   * Closes the handle, of a file that is gone once there is one in its place again: it could not be closed otherwise, and the name and the space of
+   * the file would stay taken as long as the thread lives. Where that fails the handle is left alone.
+   */
+  async #letGo(): Promise<void> {
+    await this.#presence.look();
+    this.#presence.stop();
+    if (!this.#loss.error) return attempt(this.name, () => this.#handle.close());
+    const parent = await directory(split(this.name).slice(0, -1), true);
+    const name = split(this.name).at(-1) as string;
+    if (!(await exists(parent, name))) placeholders.add(this.identity);
+    await parent.getFileHandle(name, { create: true });
+    attempt(this.name, () => this.#handle.close());
+    // It stays if others have the lost file open, until the last of them does this.
+    if (placeholders.has(this.identity)) await parent.removeEntry(name);
+    placeholders.delete(this.identity);
+  }
+
+  #lengthIs(size: number): void {
+    this.#size = size;
+    this.#lengths++;
+  }
+
+  #requireThere(): void {
+    if (this.#loss.error && !this.#salvaging && !this.#abandoned) throw this.#loss.error;
+  }
+
+  #requireChangeable(): void {
+    requireWritable(this);
+    this.#requireThere();
+  }
+
+  #missed(): DiskError {
+    return new DiskError(
+      'lost',
+      `${this.name}: the browser has removed this file while it was open, which it does when the site's data is cleared; nothing more can be saved in it. What it held can still be read: copy it elsewhere before you close it`,
+    );
   }
 }

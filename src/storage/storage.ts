@@ -18,12 +18,15 @@
  * - `zero` makes a range read as zero, `discard` says its contents no longer matter (it may read as before or as zero);
  *   neither changes `size`.
  * - `close` flushes a writable storage, releases what it holds, and may be called twice.
+ * - Where others can remove what the bytes lie on, or take it over, that is `lost`: from when it is noticed every change, `flush` and `close`
+ *   of a writable storage throws so, for good; `read` goes on as far as the bytes are still to be had, and what it returns is one state.
  */
 import { BYTES, FLAG, type Kind, type Members, objectWith } from '../base/arguments.ts';
 import type { DebugHook } from '../base/debug-events.ts';
 import { DiskError } from '../base/errors.ts';
 import type { Io } from '../base/io.ts';
 import type { Keepers } from '../base/keepers.ts';
+import type { LostListener } from '../base/loss.ts';
 import type { Permissions } from '../base/permissions.ts';
 
 /** A run of bytes in one state, as `Storage.map` reports it. */
@@ -70,6 +73,18 @@ export interface Storage {
   close(): Io<void>;
   /** Lets go without the flush: what no flush has covered is given up. Missing where `close` never needs space. */
   abandon?(): void;
+  /**
+   * Throws `lost` if what the last flush was about is no longer there. May wait even where the storage is synchronous: not to be called under `runSync`,
+   * and not needed there, as the next change throws. Missing where nothing can be lost unseen.
+   */
+  confirm?(): Io<void>;
+  /** Calls back once it is `lost`, with the error that every change throws from then on. Returns a function that stops it. Missing where that cannot be. */
+  onLost?(listener: LostListener): () => void;
+  /**
+   * Of a storage that is `lost`: whether changes and flushes are taken all the same, though nothing makes them durable. So an image can be put
+   * together from what is in memory, and copied.
+   */
+  salvage?(allowed: boolean): void;
   /** Whether writes may use the room that is kept free for what must work on a full disk. Missing where none is kept. */
   spendReserve?(allowed: boolean): void;
   /** What copies of these bytes that are kept above are to be charged to, until `close`. Missing where nobody counts. */

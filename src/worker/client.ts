@@ -6,6 +6,7 @@
 import { COUNT, check, FUNCTION, type Kind, maybe, objectWith, optionsOf, TEXT } from '../base/arguments.ts';
 import { callBack } from '../base/callbacks.ts';
 import { asDiskError, DiskError } from '../base/errors.ts';
+import { unlessLost } from '../base/loss.ts';
 import { lifeLock } from './alive.ts';
 import { Connection } from './connection.ts';
 import type {
@@ -87,10 +88,10 @@ class WorkerEngine implements Engine {
     return opened;
   }
 
-  /** Brings to the engine what adapters on this page keep above its disks: all, or those of an image. */
+  /** Brings to the engine what adapters on this page keep above its disks, all, or those of an image. To one that is lost nothing can be brought. */
   async #drain(imageId?: string): Promise<void> {
     for (const disk of this.#disks) if (disk.closed) this.#disks.delete(disk);
-    for (const disk of this.#disks) if (imageId === undefined || disk.imageId === imageId) await disk.drain();
+    for (const disk of this.#disks) if (imageId === undefined || disk.imageId === imageId) await disk.drain().catch(unlessLost);
   }
 
   async flush(): Promise<void> {
@@ -165,7 +166,8 @@ class WorkerLibrary implements RemoteLibrary {
         },
       },
     );
-    const { size } = begun;
+    const { export: number, ...exported } = begun;
+    const { size } = exported;
     let done = 0;
     // A conversion was the first half of the work.
     const report = () => {
@@ -175,22 +177,22 @@ class WorkerLibrary implements RemoteLibrary {
       {
         pull: async (controller) => {
           if (signal?.aborted) {
-            await this.#connection.call('export.cancel', { export: begun.export });
+            await this.#connection.call('export.cancel', { export: number });
             throw new DiskError('aborted', 'The export was cancelled', { cause: signal.reason });
           }
-          const bytes = await this.#connection.call('export.next', { export: begun.export });
+          const bytes = await this.#connection.call('export.next', { export: number });
           done += bytes?.length ?? 0;
           report();
           if (bytes) controller.enqueue(bytes);
           else controller.close();
         },
         cancel: async () => {
-          await this.#connection.call('export.cancel', { export: begun.export });
+          await this.#connection.call('export.cancel', { export: number });
         },
       },
       { highWaterMark: 2 },
     );
-    return { name: begun.name, size, stream };
+    return { ...exported, stream };
   }
 
   rename(imageId: string, name: string): Promise<ImageEntry> {

@@ -7,6 +7,7 @@
 import { check, optionsOf } from '../base/arguments.ts';
 import { callBack } from '../base/callbacks.ts';
 import { asDiskError, DiskError } from '../base/errors.ts';
+import { Loss } from '../base/loss.ts';
 import { JOB_OPTIONS } from '../jobs/job.ts';
 import { onDeath } from './alive.ts';
 import { BufferPool } from './buffers.ts';
@@ -42,6 +43,7 @@ export class Connection {
   readonly buffers = new BufferPool();
   readonly libraryListeners = new Set<() => void>();
   readonly releaseListeners = new Set<(imageId: string) => void>();
+  readonly #losses = new Map<number, Loss>();
   /** What is to be sent at the end of this turn. */
   #outbox: Outgoing[] = [];
   #lastId = 0;
@@ -128,6 +130,13 @@ export class Connection {
       const message: CallMessage<M> = { type: 'call', id, method, arguments: args, ...(control?.paused ? { paused: true } : {}) };
       this.#post(message, transfer);
     });
+  }
+
+  /** Whether and why a disk, by its number, is lost. */
+  lossOf(disk: number): Loss {
+    const loss = this.#losses.get(disk) ?? new Loss();
+    this.#losses.set(disk, loss);
+    return loss;
   }
 
   hide(): void {
@@ -225,6 +234,7 @@ export class Connection {
     } else if (message.type === 'unreadable') this.#ping();
     else if (message.type === 'library-changed') for (const listener of [...this.libraryListeners]) callBack(listener);
     else if (message.type === 'release-request') for (const listener of [...this.releaseListeners]) callBack(listener, message.image);
+    else if (message.type === 'disk-lost') this.lossOf(message.disk).happened(DiskError.from(message.error));
     else if (message.type === 'progress') {
       const onProgress = this.#waiting.get(message.id)?.onProgress;
       if (onProgress) callBack(onProgress, message.done, message.total);

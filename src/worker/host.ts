@@ -148,6 +148,7 @@ class Host {
         accounting: new Accounting(),
         channels: [],
       });
+      opened.disk.onLost((error) => this.#outbox.tell({ type: 'disk-lost', disk: number, error: error.toJSON() }));
       return { disk: number, ...stateOf(opened.disk) };
     },
     list: async () => (await this.#theLibrary()).list(),
@@ -155,10 +156,10 @@ class Host {
     overlay: async ({ image, ...options }) => (await this.#theLibrary()).overlay(image, options),
     import: async ({ file, ...options }, job) => (await this.#theLibrary()).import(file, { ...options, ...job }),
     export: async ({ image, ...options }, job) => {
-      const { name, size, stream } = await (await this.#theLibrary()).export(image, { ...options, ...job });
+      const { stream, ...exported } = await (await this.#theLibrary()).export(image, { ...options, ...job });
       const number = ++this.#lastNumber;
       this.#exports.set(number, { reader: stream.getReader() });
-      return { export: number, name, size };
+      return { export: number, ...exported };
     },
     'export.next': async ({ export: number }) => {
       const found = this.#exports.get(number);

@@ -13,7 +13,7 @@ import type { DetectZeroes } from '../disk/node-types.ts';
 import type { DriveStatistics } from '../drive/accounting.ts';
 import type { GeometryReport } from '../drive/geometry.ts';
 import type { BitmapInfo, CheckResult, MachineMoment, SnapshotInfo } from '../formats/driver.ts';
-import type { CreateImageOptions, ExportOptions, ImageEntry, Place, StorageReport } from '../library/library.ts';
+import type { CreateImageOptions, ExportedImage, ExportOptions, ImageEntry, Place, StorageReport } from '../library/library.ts';
 import type { MapSummary } from './engine.ts';
 
 /** Changed with every change to the messages. */
@@ -48,7 +48,7 @@ export interface Calls {
   create: { arguments: CreateImageOptions; result: ImageEntry };
   overlay: { arguments: { image: string; name: string; place?: Place }; result: ImageEntry };
   import: { arguments: { name: string; place?: Place; file: Blob }; result: ImageEntry };
-  export: { arguments: ExportOptions & { image: string }; result: { export: number; name: string; size: number | undefined } };
+  export: { arguments: ExportOptions & { image: string }; result: { export: number } & Omit<ExportedImage, 'stream'> };
   /** The next bytes of an export; `undefined` at its end. */
   'export.next': { arguments: { export: number }; result: Uint8Array | undefined };
   'export.cancel': { arguments: { export: number }; result: undefined };
@@ -133,6 +133,7 @@ export type FromEngine =
   | { readonly type: 'pong'; readonly id: number; readonly running: readonly number[] }
   | { readonly type: 'unreadable' }
   | { readonly type: 'library-changed' }
+  | { readonly type: 'disk-lost'; readonly disk: number; readonly error: DiskErrorJson }
   | { readonly type: 'release-request'; readonly image: string };
 
 /** Names and passphrases are short; what is longer is somebody's mistake, or attack. */
@@ -184,6 +185,7 @@ const checks: { readonly [M in Method]: Members<Arguments<M>> } = {
     format: needed(oneOf('qcow2', 'raw', 'luks')),
     compressed: optional(isFlag),
     since: isSince,
+    salvage: optional(isFlag),
     backing: optional(isText),
     secret: optional(isText),
     iterTime: optional(isSize),

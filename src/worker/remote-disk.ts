@@ -8,6 +8,7 @@ import { callBack } from '../base/callbacks.ts';
 import { DiskError } from '../base/errors.ts';
 import { type Io, runAsync, wait } from '../base/io.ts';
 import { Keepers } from '../base/keepers.ts';
+import { type LostListener, unlessLost } from '../base/loss.ts';
 import { BITMAP, type FlushOptions, requireReadable, SNAPSHOT, VM_STATE_RANGE, vmStateTarget } from '../disk/async-disk.ts';
 import type { DiskInfo } from '../disk/info.ts';
 import type { MapRun } from '../disk/node.ts';
@@ -140,6 +141,10 @@ export class WorkerDisk implements RemoteDisk {
     await this.#call('disk.flush', {});
   }
 
+  onLost(listener: LostListener): () => void {
+    return this.#connection.lossOf(this.#disk).listen(listener);
+  }
+
   async readVmState(offset: number, lengthOrInto: number | Uint8Array): Promise<Uint8Array> {
     const into = vmStateTarget(offset, lengthOrInto);
     await inPieces(into.length, async (at, length) => into.set(await this.#call('vmState.read', { offset: offset + at, length }), at));
@@ -202,7 +207,7 @@ export class WorkerDisk implements RemoteDisk {
     check('disk.close', 'options', options, CLOSE);
     const { discard = false } = options;
     if (this.#closed) return;
-    if (!discard) await this.drain();
+    if (!discard) await this.drain().catch(unlessLost);
     await this.#call('disk.close', { discard });
     this.ended();
   }

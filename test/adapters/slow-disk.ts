@@ -54,6 +54,8 @@ export class SlowDisk implements AsyncDisk {
     this.delay = typeof delay === 'number' ? () => delay : delay;
   }
 
+  onLost: AsyncDisk['onLost'] = (listener) => this.inner.onLost(listener);
+
   get size(): number {
     return this.inner.size;
   }

@@ -16,7 +16,10 @@ export async function bareHandle(name: string, { keep = false } = {}): Promise<S
 }
 
 /** The engine's storage over an open handle. */
-export const opfsOver = (name: string, handle: SyncAccessHandle): OpfsStorage => new OpfsStorage(name, handle, { readOnly: false, reserve: 0 });
+export async function opfsOver(name: string, handle: SyncAccessHandle): Promise<OpfsStorage> {
+  const file = await (await navigator.storage.getDirectory()).getFileHandle(name);
+  return new OpfsStorage(name, handle, { file, readOnly: false, reserve: 0 });
+}
 
 /** Removes a closed file, if it is there. */
 export async function removeFile(name: string): Promise<void> {

@@ -117,19 +117,78 @@ describe('indexed-db', () => {
     await runAsync(storage.close());
   });
 
-  test('a writer whose image was taken over can neither write nor read any more', async () => {
+  test('an image has one writer, in one page too: another is refused, unless it takes the image over by name', async () => {
+    const name = newName();
+    const writer = await create(name);
+    await write(writer, 0, pattern(3 * BLOCK, 1));
+    await runAsync(writer.flush());
+    const refusal = await open(name).catch((error) => error);
+    expect(refusal).toMatchObject({ kind: 'locked', message: expect.stringContaining('takeOver') });
+    expect(await kindOf(indexedDbStorage(name, { database, create: 'truncate' }))).toBe('locked');
+    expect(await kindOf(indexedDbStorage(name, { database, create: 'must-not-exist' }))).toBe('locked');
+    expect(await kindOf(deleteIndexedDbStorage(name, { database }))).toBe('locked');
+    // Readers are not kept out, nor writers of other images.
+    const reader = await open(name, true);
+    expectBytes(await read(reader, 0, 10), pattern(3 * BLOCK, 1).slice(0, 10));
+    const other = await create(newName());
+    await write(writer, 0, pattern(3 * BLOCK, 2));
+    for (const each of [writer, reader, other]) await runAsync(each.close());
+    const next = await open(name);
+    expectBytes(await read(next, 0, 3 * BLOCK), pattern(3 * BLOCK, 2));
+    next.abandon();
+    await runAsync((await open(name)).close());
+  });
+
+  test('an opening that fails leaves no lock behind', async () => {
+    const name = newName();
+    for (let i = 0; i < 3; i++) expect(await kindOf(open(name))).toBe('not-found');
+    await runAsync((await create(name)).close());
+    for (let i = 0; i < 3; i++) expect(await kindOf(create(name))).toBe('refused');
+    await runAsync((await open(name)).close());
+  });
+
+  test('a writer whose image is taken over hears of it at once, and reads what it had until the next one has saved something', async () => {
     const name = newName();
     const sleeper = await create(name);
+    await write(sleeper, 0, pattern(3 * BLOCK, 1));
+    await runAsync(sleeper.close());
+    const holder = await open(name);
+    const heard = new Promise((resolve) => void holder.onLost(resolve));
+    await write(holder, 0, pattern(100, 2));
+    const next = await indexedDbStorage(name, { database, takeOver: true });
+    expect(await heard).toMatchObject({ kind: 'lost', message: expect.stringContaining('taken over') });
+    const before = pattern(3 * BLOCK, 1);
+    before.set(pattern(100, 2));
+    for (const verb of [write(holder, 0, pattern(1, 1)), runAsync(holder.flush()), runAsync(holder.zero(0, 10)), runAsync(holder.truncate(5))])
+      expect(await kindOf(verb)).toBe('lost');
+    expectBytes(await read(holder, 0, 2 * BLOCK), before.slice(0, 2 * BLOCK));
+    await write(next, 0, pattern(50, 3));
+    await write(next, 2 * BLOCK, pattern(50, 4));
+    await runAsync(next.flush());
+    expectBytes(await read(holder, 0, 100), pattern(100, 2));
+    expect(await kindOf(read(holder, 2 * BLOCK, 10))).toBe('lost');
+    expect(await kindOf(runAsync(holder.close()))).toBe('lost');
+    // Closing it does not let go of what is no longer its own.
+    expect(await kindOf(open(name))).toBe('locked');
+    before.set(pattern(3 * BLOCK, 1).slice(0, 100));
+    before.set(pattern(50, 3));
+    before.set(pattern(50, 4), 2 * BLOCK);
+    expectBytes(await read(next, 0, before.length), before);
+    await runAsync(next.close());
+  });
+
+  test('a writer that slept while its image was taken over, where there are no locks, can never write again', async () => {
+    const name = newName();
+    const sleeper = await indexedDbStorage(name, { create: 'must-not-exist', database, lockHeld: true });
     await write(sleeper, 0, pattern(3 * BLOCK, 1));
     await runAsync(sleeper.flush());
     await write(sleeper, 0, pattern(100, 2));
     const next = await open(name);
     await write(next, 0, pattern(50, 3));
     await runAsync(next.flush());
-    await expect(runAsync(sleeper.flush())).rejects.toMatchObject({ kind: 'io', message: expect.stringContaining('elsewhere') });
-    expect(await kindOf(read(sleeper, 2 * BLOCK, 10))).toBe('io');
-    expect(await kindOf(write(sleeper, 0, pattern(1, 1)))).toBe('io');
-    await runAsync(sleeper.close());
+    await expect(runAsync(sleeper.flush())).rejects.toMatchObject({ kind: 'lost', message: expect.stringContaining('another writer') });
+    expect(await kindOf(write(sleeper, 0, pattern(1, 1)))).toBe('lost');
+    expect(await kindOf(runAsync(sleeper.close()))).toBe('lost');
     const wanted = pattern(3 * BLOCK, 1);
     wanted.set(pattern(50, 3));
     expectBytes(await read(next, 0, wanted.length), wanted);
@@ -142,10 +201,10 @@ describe('indexed-db', () => {
     await write(storage, 0, pattern(100, 1));
     await runAsync(storage.flush());
     await write(storage, 0, pattern(100, 2));
-    await deleteIndexedDbStorage(name, { database });
-    await expect(runAsync(storage.flush())).rejects.toMatchObject({ kind: 'io', message: expect.stringContaining('deleted') });
+    await deleteIndexedDbStorage(name, { database, takeOver: true });
+    expect(await kindOf(runAsync(storage.flush()))).toBe('lost');
     expect(await indexedDbNames({ database })).not.toContain(name);
-    await runAsync(storage.close());
+    expect(await kindOf(runAsync(storage.close()))).toBe('lost');
   });
 
   test('zero blocks take no space, whoever made them zero', async () => {
@@ -315,7 +374,8 @@ describe('indexed-db', () => {
     await runAsync(storage.flush());
     await write(storage, 0, pattern(100, 2));
     await removeDatabase();
-    await expect(runAsync(storage.flush())).rejects.toMatchObject({ kind: 'io', message: expect.stringContaining('deleted') });
-    await runAsync(storage.close());
+    await expect(runAsync(storage.flush())).rejects.toMatchObject({ kind: 'lost', message: expect.stringContaining('deleted') });
+    expectBytes(await read(storage, 0, 100), pattern(100, 2));
+    expect(await kindOf(runAsync(storage.close()))).toBe('lost');
   });
 });

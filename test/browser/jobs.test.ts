@@ -45,6 +45,17 @@ describe.each(['opfs', 'indexeddb'] as const)('in %s', (place) => {
     expect(top).toMatchObject({ format: 'qcow2', backing: base.id, size: SIZE, place });
   });
 
+  test('an overlay that is given up lets go of the image below it too', async () => {
+    const disk = await tab.engine.open(top.id);
+    await disk.write(0, pattern(1000, 2));
+    await disk.close({ discard: true });
+    await tab.engine.library.delete(top.id);
+    const below = await tab.engine.open(base.id);
+    expectBytes(await below.read(0, SIZE), contents);
+    await below.close();
+    await tab.engine.library.delete(base.id);
+  });
+
   test('what others lie over is read, and not changed', async () => {
     expect(await kindOf(tab.engine.open(base.id))).toBe('in-use');
     expect(await kindOf(tab.engine.library.delete(base.id))).toBe('in-use');

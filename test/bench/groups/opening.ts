@@ -28,13 +28,13 @@ class CountedStorage extends FilterStorage {
 async function measure(bench: Bench): Promise<void> {
   bench.progress('open');
   // Set aside, not written: a file with a hole for each cluster is used as far as opening can tell.
-  const made = await createDisk(opfsOver(NAME, await bareHandle(NAME)), { format: 'qcow2', size: 10 * 1024 * MIB, preallocation: 'metadata' });
+  const made = await createDisk(await opfsOver(NAME, await bareHandle(NAME)), { format: 'qcow2', size: 10 * 1024 * MIB, preallocation: 'metadata' });
   await made.resize(100 * 1024 * MIB);
   await made.close();
   const bytes: number[] = [];
   const times: number[] = [];
   for (let round = 0; round < bench.rounds; round++) {
-    const storage = new CountedStorage(opfsOver(NAME, await bareHandle(NAME, { keep: true })));
+    const storage = new CountedStorage(await opfsOver(NAME, await bareHandle(NAME, { keep: true })));
     const guestOffset = (round * 977 * MIB) % (10 * 1024 * MIB);
     let disk: Awaited<ReturnType<typeof openDisk>> | undefined;
     times.push(

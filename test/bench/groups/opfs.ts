@@ -82,7 +82,7 @@ interface AllocatedDisk {
 
 async function allocatedDisk(): Promise<AllocatedDisk> {
   const handle = await bareHandle('bench-allocated');
-  const disk = await createDisk(opfsOver('bench-allocated', handle), { format: 'qcow2', size: DISK_SIZE });
+  const disk = await createDisk(await opfsOver('bench-allocated', handle), { format: 'qcow2', size: DISK_SIZE });
   const block = noise(MIB);
   for (let at = 0; at < DISK_SIZE; at += MIB) disk.writeSync(at, block);
   disk.flushSync();
@@ -119,7 +119,7 @@ async function measureAllocated(bench: Bench): Promise<void> {
     );
   }
   await measureCachedReads(bench, handle, hostStart);
-  const cached = await openDisk(new CacheStorage(opfsOver('bench-allocated', handle)), { format: 'qcow2' });
+  const cached = await openDisk(new CacheStorage(await opfsOver('bench-allocated', handle)), { format: 'qcow2' });
   const writes: [id: string, size: number, sequential: boolean, calls: number, disk: Disk][] = [
     ['opfs-write-4k', 4 * KIB, false, WRITES, disk],
     ['opfs-write-1m', MIB, true, 64, disk],
@@ -163,7 +163,7 @@ async function measureCachedReads(bench: Bench, handle: BareHandle, hostStart: n
   const id = 'opfs-read-4k-cached';
   if (!bench.wants(id)) return;
   bench.progress(id);
-  const disk = await openDisk(new CacheStorage(opfsOver('bench-allocated', handle)), { format: 'qcow2', readOnly: true });
+  const disk = await openDisk(new CacheStorage(await opfsOver('bench-allocated', handle)), { format: 'qcow2', readOnly: true });
   const calls = 10_000;
   const order = shuffled((32 * MIB) / (4 * KIB));
   const places = (index: number) => (order[index % order.length] as number) * 4 * KIB;
@@ -227,7 +227,7 @@ async function measureGrowing(bench: Bench): Promise<void> {
     if (!bench.wants(id)) continue;
     bench.progress(id);
     const bare = await bareHandle('bench-growing-bare');
-    const file = opfsOver('bench-growing', await bareHandle('bench-growing'));
+    const file = await opfsOver('bench-growing', await bareHandle('bench-growing'));
     const disk = await createDisk(cached ? new CacheStorage(file) : file, { format: 'qcow2', size: GROWING_SIZE });
     bench.record(
       id,

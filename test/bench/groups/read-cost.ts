@@ -50,7 +50,7 @@ async function measure(bench: Bench): Promise<void> {
 
 /** A disk with as many clusters as every other, at even distances. */
 async function filled(name: string, size: number): Promise<Disk> {
-  const disk = await createDisk(opfsOver(name, await bareHandle(name)), { format: 'qcow2', size });
+  const disk = await createDisk(await opfsOver(name, await bareHandle(name)), { format: 'qcow2', size });
   fill(disk, size);
   disk.flushSync();
   return disk;
@@ -67,7 +67,7 @@ async function withSnapshots(): Promise<Disk> {
   const disk = await createDisk(memory, { format: 'qcow2', size: GIB });
   fill(disk, GIB);
   for (let index = 0; index < SNAPSHOTS; index++) await disk.snapshots.create({ name: `snapshot ${index}` });
-  const storage = opfsOver('bench-snapshots', await bareHandle('bench-snapshots'));
+  const storage = await opfsOver('bench-snapshots', await bareHandle('bench-snapshots'));
   const made = await openDisk(memory, { format: 'raw', readOnly: true });
   const into = await openDisk(storage, { format: 'raw' });
   await into.resize(made.size);
@@ -84,7 +84,7 @@ class KeptOpen extends FilterStorage {
 /** Empty overlays over a base. */
 async function chain(base: Disk): Promise<Disk> {
   await base.close();
-  let below: Storage = new KeptOpen(opfsOver('bench-base', await bareHandle('bench-base', { keep: true })));
+  let below: Storage = new KeptOpen(await opfsOver('bench-base', await bareHandle('bench-base', { keep: true })));
   let top: Disk | undefined;
   const storages = new Map<string, Storage>([['0', below]]);
   for (let level = 1; level < CHAIN; level++) {

@@ -1,0 +1,46 @@
+/**
+ * The data of the page's site is cleared while a machine runs: the page says so in one sentence and offers the export, which holds what the guest wrote; and
+ * the page goes on.
+ */
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { confirm, createImage, downloadOf, type Visit, visit } from './browser.ts';
+import { boot, run } from './guest.ts';
+
+let browser: Visit;
+let folder: string;
+
+beforeAll(async () => {
+  folder = mkdtempSync(join(tmpdir(), 'tabdisk-cleared-'));
+  browser = await visit();
+});
+
+afterAll(async () => {
+  await browser?.close();
+  rmSync(folder, { recursive: true, force: true });
+});
+
+test('what the machine wrote is exported after the site was cleared under it', async () => {
+  const page = await browser.tab();
+  await createImage(page, { name: 'precious', size: '64M', format: 'raw' });
+  await boot(page);
+  await run(page, 'echo still here | dd of=/dev/sda bs=4k conv=sync,notrunc,fsync; sync; sleep 2');
+  const session = await page.context().newCDPSession(page);
+  await session.send('Storage.clearDataForOrigin', { origin: new URL(browser.address).origin, storageTypes: 'file_systems,indexeddb' });
+  await page.getByTestId('message-request').getByText('precious is no longer in this browser').waitFor();
+  const path = join(folder, 'precious.img');
+  await downloadOf(page, 'message-deed', path);
+  const bytes = readFileSync(path);
+  expect(bytes.length).toBe(64 * 2 ** 20);
+  expect(bytes.subarray(0, 11).toString()).toBe('still here\n');
+
+  // The machine can be stopped, which gives the image up, and the page makes new ones.
+  await page.getByTestId('run-stop').click();
+  await confirm(page);
+  await page.getByTestId('trouble-abandon').click();
+  await confirm(page);
+  await page.getByTestId('images').getByText('precious').waitFor({ state: 'detached' });
+  await createImage(page, { name: 'next', size: '16M' });
+});
