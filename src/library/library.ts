@@ -412,8 +412,8 @@ export class Library {
   async #closed({ id, record, lost }: OpenImage, lock: HeldLock, size: number, changed: boolean): Promise<void> {
     this.#open.delete(id);
     try {
-      // The list was cleared, and the image was not: nobody could delete it meanwhile.
-      if (!lost && !(await this.#catalogue.find(id))) await this.#catalogue.put(record);
+      // The list was cleared, and the image was not: nobody could delete it meanwhile. Where its name is taken by now the second copy brings it back.
+      if (!lost && !(await this.#catalogue.find(id))) await this.#catalogue.put(record).catch(() => undefined);
       if (changed) await this.#reserve.spend(() => this.#catalogue.change(id, { size, changed: Date.now() }));
     } catch (error) {
       // The image itself is whole and closed; the list only misses when it was changed.
