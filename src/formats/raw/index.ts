@@ -31,9 +31,10 @@ class RawImage implements ImageDriver {
     this.#window = window;
   }
 
-  /** Of a window that ends where it was told to, the file must keep its size. */
+  /** Nobody else may change the size of a file that this is a window of. */
   get permissions(): Permissions {
-    return this.#window.size === undefined ? NOTHING : { take: 0, share: ALL & ~RESIZE };
+    const { start, size } = this.#window;
+    return start === 0 && size === undefined ? NOTHING : { take: 0, share: ALL & ~RESIZE };
   }
 
   get size(): number {
