@@ -39,7 +39,15 @@ export interface Calls {
   close: { arguments: Nothing; result: undefined };
   flush: { arguments: Nothing; result: undefined };
   open: {
-    arguments: { image: string; readOnly: boolean; secret?: string; detectZeroes?: DetectZeroes; cache?: CacheMode; snapshot?: 'memory' | Place };
+    arguments: {
+      image: string;
+      readOnly: boolean;
+      repair?: boolean;
+      secret?: string;
+      detectZeroes?: DetectZeroes;
+      cache?: CacheMode;
+      snapshot?: 'memory' | Place;
+    };
     result: DiskState & { disk: number };
   };
   list: { arguments: Nothing; result: ImageEntry[] };
@@ -158,7 +166,14 @@ const checks: { readonly [M in Method]: Checks<Arguments<M>> } = {
   hello: { version: isSize, library: isText },
   close: {},
   flush: {},
-  open: { ...onImage, readOnly: isFlag, secret: optional(isText), detectZeroes: optional(oneOf('on', 'unmap')), ...onOpening },
+  open: {
+    ...onImage,
+    readOnly: isFlag,
+    repair: optional(isFlag),
+    secret: optional(isText),
+    detectZeroes: optional(oneOf('on', 'unmap')),
+    ...onOpening,
+  },
   list: {},
   create: {
     name: isText,
