@@ -87,7 +87,7 @@ export class OverviewPanel implements Panel {
     if (!(await confirmed({ title: 'Repair the image?', text, deed: 'Repair', danger: true }))) return;
     this.#repair.loading = true;
     try {
-      this.#tell(await session.change((disk) => disk.check({ repair: 'all' })));
+      this.#tell(await session.repair((disk) => disk.check({ repair: 'all' })));
       this.#repair.hidden = true;
     } catch (error) {
       this.#around.messages.error('The image was not repaired', error);

@@ -10,6 +10,9 @@ import { type DirtyBitmap, DiskError, type Engine, type ImageEntry, type OpenIma
 import { Signal } from './dom.ts';
 import { isKeyProblem } from './words.ts';
 
+/** How an image is opened for writing: a guest that makes a file system writes mostly zeros. */
+const WRITING: OpenImageOptions = { detectZeroes: 'unmap' };
+
 /** Asks for an image's password until `attempt` takes one. Resolves also if the user calls it off. */
 export type AskPassword = (entry: ImageEntry, attempt: (password: string) => Promise<void>) => Promise<void>;
 
@@ -110,20 +113,29 @@ export class ImageSession {
     return this.#inTurn(async () => {
       const fresh = this.#disk === undefined;
       try {
-        return await work(await this.#open(false));
+        return await work(await this.#open({ readOnly: true }));
       } catch (error) {
         if (fresh || this.#writable) throw error;
         await this.#close();
-        return work(await this.#open(false));
+        return work(await this.#open({ readOnly: true }));
       }
     });
   }
 
   /** Changes: `work` gets the disk open for writing. Throws `locked` if another tab has it. */
-  async change<T>(work: (disk: RemoteDisk) => Promise<T>): Promise<T> {
+  change<T>(work: (disk: RemoteDisk) => Promise<T>): Promise<T> {
+    return this.#change(work, WRITING);
+  }
+
+  /** As `change`, for a repair: also of an image too damaged to be opened for writing. */
+  repair<T>(work: (disk: RemoteDisk) => Promise<T>): Promise<T> {
+    return this.#change(work, { repair: true });
+  }
+
+  async #change<T>(work: (disk: RemoteDisk) => Promise<T>, options: OpenImageOptions): Promise<T> {
     this.#declined = false;
     const result = await this.#inTurn(async () => {
-      const disk = await this.#open(true);
+      const disk = await this.#open(options);
       try {
         return await work(disk);
       } finally {
@@ -138,7 +150,7 @@ export class ImageSession {
   async hold(): Promise<RemoteDisk> {
     this.#declined = false;
     const disk = await this.#inTurn(async () => {
-      const opened = await this.#open(true);
+      const opened = await this.#open(WRITING);
       this.#holders++;
       return opened;
     });
@@ -178,7 +190,7 @@ export class ImageSession {
       await this.#close().catch((error) => {
         if (this.#disk !== undefined) throw error;
       });
-      return this.#open(true);
+      return this.#open(WRITING);
     });
   }
 
@@ -211,11 +223,11 @@ export class ImageSession {
     });
   }
 
-  async #open(writable: boolean): Promise<RemoteDisk> {
+  async #open(options: OpenImageOptions): Promise<RemoteDisk> {
+    const writable = options.readOnly !== true;
     if (this.#disk !== undefined && (this.#writable || !writable)) return this.#disk;
     await this.#close();
-    // A guest that makes a file system writes mostly zeros.
-    this.#disk = await this.#unlocking(writable ? { detectZeroes: 'unmap' } : { readOnly: true });
+    this.#disk = await this.#unlocking(options);
     this.#writable = writable;
     this.#disk.onLost(() => this.#lost(this));
     return this.#disk;

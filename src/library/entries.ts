@@ -77,6 +77,8 @@ export interface OpenImageOptions {
   readonly readOnly?: boolean;
   /** The passphrase of an encrypted image. */
   readonly secret?: string;
+  /** Opens a damaged image for `check` with repair; see `OpenOptions.repair`. */
+  readonly repair?: boolean;
   /** See `OpenOptions.detectZeroes`. */
   readonly detectZeroes?: DetectZeroes;
   /** When writes become durable; default `writeback`. */

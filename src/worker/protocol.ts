@@ -41,7 +41,15 @@ export interface Calls {
   close: { arguments: Nothing; result: undefined };
   flush: { arguments: Nothing; result: undefined };
   open: {
-    arguments: { image: string; readOnly: boolean; secret?: string; detectZeroes?: DetectZeroes; cache?: CacheMode; snapshot?: 'memory' | Place };
+    arguments: {
+      image: string;
+      readOnly: boolean;
+      repair?: boolean;
+      secret?: string;
+      detectZeroes?: DetectZeroes;
+      cache?: CacheMode;
+      snapshot?: 'memory' | Place;
+    };
     result: DiskState & { disk: number };
   };
   list: { arguments: Nothing; result: ImageEntry[] };
@@ -167,7 +175,14 @@ const checks: { readonly [M in Method]: Members<Arguments<M>> } = {
   hello: { version: isSize, library: isText, life: isText },
   close: {},
   flush: {},
-  open: { ...onImage, readOnly: isFlag, secret: optional(isText), detectZeroes: oneOf('on', 'unmap'), ...onOpening },
+  open: {
+    ...onImage,
+    readOnly: isFlag,
+    repair: optional(isFlag),
+    secret: optional(isText),
+    detectZeroes: oneOf('on', 'unmap'),
+    ...onOpening,
+  },
   list: {},
   create: {
     name: isText,

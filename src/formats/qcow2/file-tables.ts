@@ -10,7 +10,6 @@ import type { SnapshotInfo } from '../driver.ts';
 import { FIELD, FORMAT, type Header, MAX_REFTABLE_BYTES, parseHeader } from './layout.ts';
 import type { BitmapDirectory, BitmapEntry } from './layout-bitmaps.ts';
 import type { SnapshotEntry, SnapshotTable } from './layout-snapshots.ts';
-import { theRest } from './loading.ts';
 
 /** The bitmap directory in force, and what is in it; none without bitmaps. */
 export interface FileBitmaps {
@@ -46,14 +45,14 @@ export interface Tables {
   readonly bitmaps: FileBitmaps;
 }
 
-/** Reads the tables a header names, but those of bitmaps. */
+/** Reads the tables a header names, but the snapshot table and those of bitmaps. */
 export function* readTables(storage: Storage, header: Header): Io<Tables> {
   const damage = reftableFault(header, storage.size);
   return {
     l1: yield* readL1Table(storage, header),
     reftable: yield* readBytes(storage, header.reftableOffset, damage ? 0 : header.reftableClusters * 2 ** header.clusterBits),
     ...(damage ? { reftableFault: damage } : {}),
-    snapshots: header.snapshotCount === 0 ? NO_SNAPSHOTS : yield* (yield* theRest()).readSnapshots(storage, header),
+    snapshots: NO_SNAPSHOTS,
     bitmaps: NO_BITMAPS,
   };
 }

@@ -59,6 +59,7 @@ export function* openImage(storage: Storage, parameters: OpenParameters): Io<Qco
   const data = yield* openData(header, parameters);
   const runtime = parameters.options ? (yield* theRest()).readRuntimeOptions(parameters.options, header) : {};
   const metadata = yield* Metadata.load({ storage, ...(data ? { data } : {}) }, header, runtime);
+  if (header.snapshotCount > 0) metadata.snapshotTable = yield* (yield* theRest()).readSnapshots(storage, header);
   if (mayHaveBitmaps(header)) yield* (yield* theRest()).takeBitmaps(metadata);
   if (header.cryptMethod !== 0) metadata.encryption = yield* (yield* encrypting()).openEncryption(storage, header, parameters);
   yield* loadCompression(header.compressionType);

@@ -143,7 +143,7 @@ export class Metadata {
     });
   }
 
-  /** Reads the tables a header names, but those of bitmaps. */
+  /** Reads the tables a header names, but the snapshot table and those of bitmaps. */
   static *load(files: ImageFiles, header: Header, runtime: RuntimeOptions = {}): Io<Metadata> {
     const { storage } = files;
     if (storage.debugEvent) yield* storage.debugEvent('reftable_load');
