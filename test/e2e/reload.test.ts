@@ -17,7 +17,6 @@ const LAG: Readonly<Record<Where, number>> = { 'page, IndexedDB': 1500, 'worker,
 
 let served: Served;
 let browser: OwnBrowser;
-const figures: string[] = [];
 /** The next stamp, for all tests. */
 let next = 1;
 
@@ -29,7 +28,6 @@ beforeAll(async () => {
 afterAll(async () => {
   await browser?.close();
   await served?.close();
-  console.log(figures.join('\n'));
 });
 
 const pause = (milliseconds: number) => new Promise((resolve) => setTimeout(resolve, milliseconds));
@@ -84,7 +82,7 @@ async function survivors(where: Where, way: string, { milliseconds, count }: { m
   }
   await page.evaluate(() => window.trial.close());
   await page.close();
-  figures.push(`${where}: the page ${way} ${milliseconds} ms after ${count} writes: ${kept} of ${TIMES} kept`);
+  console.log(`${where}: the page ${way} ${milliseconds} ms after ${count} writes: ${kept} of ${TIMES} kept`);
   return kept;
 }
 
@@ -110,7 +108,7 @@ describe.each(WHERE)('%s: what was written 100 ms before', (where) => {
     }
     await page.evaluate(() => window.trial.close());
     await page.close();
-    figures.push(`${where}: the page of a guest that writes on is reloaded: ${kept} of ${TIMES} kept`);
+    console.log(`${where}: the page of a guest that writes on is reloaded: ${kept} of ${TIMES} kept`);
     expect(kept).toBe(TIMES);
   });
 });
@@ -128,7 +126,7 @@ describe.each(WHERE.slice(1))('%s: what was written 100 ms before', (where) => {
       if ((await page.evaluate((one) => window.trial.missing(one, one), number)).length === 0) kept++;
     }
     await page.close();
-    figures.push(`${where}: the worker is terminated: ${kept} of ${TIMES} kept`);
+    console.log(`${where}: the worker is terminated: ${kept} of ${TIMES} kept`);
     expect(kept).toBe(TIMES);
   });
 });
