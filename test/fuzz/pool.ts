@@ -5,6 +5,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createDisk } from '../../src/disk/open.ts';
 import { memoryStorage } from '../../src/storage/memory.ts';
+import { Image } from '../formats/qcow2/image.ts';
+import { damages } from '../oracle/damages.ts';
 import { Random } from '../random.ts';
 import { SECRET } from './secret.ts';
 
@@ -86,6 +88,14 @@ function compressed(folder: string, options: string): Uint8Array {
 export async function makePool(): Promise<Seed[]> {
   const pool: Seed[] = [];
   for (const options of GEOMETRIES) pool.push({ name: `qcow2 ${JSON.stringify(options)}`, format: 'qcow2', bytes: await image(options) });
+  const { bytes } = pool.find(({ name }) => name.includes('"cluster_size":4096')) as Seed;
+  for (const { what, base, damage } of damages) {
+    // What is to be damaged in a third snapshot is not in these images.
+    const seed = new Image(bytes);
+    if (base !== 'plain' || seed.snapshot(1) + 80 > seed.bytes.length) continue;
+    damage(seed);
+    pool.push({ name: `damaged: ${what}`, format: 'qcow2', bytes: seed.bytes });
+  }
   for (const options of ENCRYPTED)
     pool.push({ name: `encrypted ${JSON.stringify(options)}`, format: options.format, bytes: await encrypted(options) });
   const folder = mkdtempSync(join(tmpdir(), 'tabdisk-pool-'));
