@@ -6,7 +6,7 @@
  * The disk below knows the adapter as a keeper (base/keepers.ts): its snapshots, exports and so on have what the guest wrote before them, and a revert
  * makes the adapter forget what it knows. With the emulator's state, disks and memory go back together: v86-snapshot.ts.
  */
-import { check, FLAG, FUNCTION, NUMBER, objectWith, oneOf, optionsOf, SIZE, TEXT } from '../base/arguments.ts';
+import { check, FLAG, objectWith, oneOf, optionsOf, TEXT } from '../base/arguments.ts';
 import { asDiskError, DiskError } from '../base/errors.ts';
 import { type Io, wait } from '../base/io.ts';
 import type { Keeper } from '../base/keepers.ts';
@@ -16,26 +16,9 @@ import type { DiskIo } from '../disk/async-disk.ts';
 import { BlockCache } from './block-cache.ts';
 import { PageExit } from './page-exit.ts';
 import { v86ByteLength } from './v86-size.ts';
-import type { V86DiskEvent, V86DiskOptions, V86DiskStatistics } from './v86-types.ts';
+import { V86_DISK_OPTIONS, type V86DiskEvent, type V86DiskOptions, type V86DiskStatistics } from './v86-types.ts';
 import { syncFace, WriteBack } from './write-back.ts';
 
-const OPTIONS = optionsOf<V86DiskOptions>({
-  kind: oneOf('hd', 'cdrom', 'floppy'),
-  imageId: TEXT,
-  generation: TEXT,
-  cacheSize: SIZE,
-  unsavedLimit: SIZE,
-  blockSize: SIZE,
-  readAhead: SIZE,
-  preload: FLAG,
-  temporary: FLAG,
-  saveDelay: NUMBER,
-  saveRetry: NUMBER,
-  warnBeforeUnload: FLAG,
-  onActivity: FUNCTION,
-  onStateMismatch: FUNCTION,
-  onProgress: FUNCTION,
-});
 const DISK_IO = objectWith('an open disk or drive', ['size', 'readOnly', 'read', 'write', 'flush']);
 const RESUME = optionsOf<{ unreadable?: 'retry' | 'zero'; disk?: DiskIo }>({ unreadable: oneOf('retry', 'zero'), disk: DISK_IO });
 const INVALIDATE = optionsOf<{ discard?: boolean; generation?: string }>({ discard: FLAG, generation: TEXT });
@@ -100,7 +83,7 @@ export class V86Disk {
   /** Use `v86Disk`. */
   constructor(disk: DiskIo, options: V86DiskOptions = {}) {
     check('v86Disk', 'disk', disk, DISK_IO);
-    check('v86Disk', 'options', options, OPTIONS);
+    check('v86Disk', 'options', options, V86_DISK_OPTIONS);
     const { kind = 'hd', cacheSize = 32 * MiB, blockSize = 32 * KiB, readAhead = 2 * MiB } = options;
     if (blockSize === 0 || blockSize % 512 !== 0)
       throw new DiskError('refused', 'v86Disk: blockSize must be a multiple of 512', { field: 'blockSize' });

@@ -1,4 +1,5 @@
-/** What `v86Disk` takes and tells: types only. */
+/** What `v86Disk` takes and tells. */
+import { FLAG, FUNCTION, type Kind, NUMBER, oneOf, optionsOf, SIZE, TEXT } from '../base/arguments.ts';
 import type { DiskError } from '../base/errors.ts';
 import type { V86DiskKind } from './v86-size.ts';
 
@@ -70,6 +71,23 @@ export interface V86DiskOptions {
   readonly onProgress?: (done: number, total: number) => void;
 }
 
+export const V86_DISK_OPTIONS: Kind = optionsOf<V86DiskOptions>({
+  kind: oneOf('hd', 'cdrom', 'floppy'),
+  imageId: TEXT,
+  generation: TEXT,
+  cacheSize: SIZE,
+  unsavedLimit: SIZE,
+  blockSize: SIZE,
+  readAhead: SIZE,
+  preload: FLAG,
+  temporary: FLAG,
+  saveDelay: NUMBER,
+  saveRetry: NUMBER,
+  warnBeforeUnload: FLAG,
+  onActivity: FUNCTION,
+  onStateMismatch: FUNCTION,
+  onProgress: FUNCTION,
+});
 /** Requests of the emulator since the disk was attached, and what is in memory. */
 export interface V86DiskStatistics {
   readonly reads: number;

@@ -15,7 +15,7 @@
  */
 
 import { promisifyRequest } from 'idb-keyval';
-import { check, FLAG, oneOf, optionsOf, TEXT } from '../base/arguments.ts';
+import { check, TEXT } from '../base/arguments.ts';
 import { roundUp } from '../base/bytes.ts';
 import { DiskError } from '../base/errors.ts';
 import { type Io, runAsync, wait } from '../base/io.ts';
@@ -26,12 +26,12 @@ import { MiB } from '../base/units.ts';
 import { type Block, BlockChanges, ZERO } from './block-changes.ts';
 import { BlockReader } from './block-reader.ts';
 import { browserError, changed } from './browser-errors.ts';
-import { type HeldLock, WRITER_OPTIONS, type WriterOptions, writerLock } from './image-lock.ts';
-import { allBlocks, BLOCK, blockRange, blockStore, DATABASE, type Header, putChanges, requireHeader, takeOver } from './indexed-db-blocks.ts';
+import { type HeldLock, writerLock } from './image-lock.ts';
+import { allBlocks, BLOCK, blockRange, blockStore, DATABASE, type Header, putChanges, requireHeader } from './indexed-db-blocks.ts';
 import { LastWordsStore } from './indexed-db-last.ts';
-import { renewLog } from './indexed-db-renewal.ts';
+import { INDEXED_DB_OPTIONS, type IndexedDbStorageOptions, openForWriting } from './indexed-db-opening.ts';
 import type { KeyStore } from './key-store.ts';
-import { requireWritable, STORAGE_OPTIONS, type Storage, type StorageExtent, type StorageOptions } from './storage.ts';
+import { requireWritable, type Storage, type StorageExtent } from './storage.ts';
 
 /** Blocks changed in memory, beyond which a write commits early (32 MiB). */
 const DIRTY_LIMIT = (32 * MiB) / BLOCK;
@@ -50,33 +50,13 @@ const KEYS_PER_MAP = 1024;
 const TAKEN = 'was taken over by another writer while it was open';
 const REMOVED = 'was deleted while it was open, by somebody or with the data of the site';
 
-export interface IndexedDbStorageOptions extends StorageOptions, WriterOptions {
-  /** `must-not-exist` makes a new image, `truncate` empties one; default: the image must be there. */
-  readonly create?: 'must-not-exist' | 'truncate' | 'if-missing';
-  /** Name of the database; default `tabdisk`. */
-  readonly database?: string;
-  /**
-   * False if somebody sees to indexed-db-renewal.ts's work for the whole database, and no page opens its images itself; default true: done when an
-   * image was not closed, and last words are taken in.
-   */
-  readonly mend?: boolean;
-}
-
-const OPTIONS = optionsOf<IndexedDbStorageOptions>({
-  ...STORAGE_OPTIONS,
-  create: oneOf('must-not-exist', 'truncate', 'if-missing'),
-  ...WRITER_OPTIONS,
-  database: TEXT,
-  mend: FLAG,
-});
-
 /**
  * Opens an image in IndexedDB. Throws `locked` if somebody has it open for writing, unless this is `readOnly` or to `takeOver`; `not-found`,
  * `refused` if it exists and must not, `no-space`, `unsupported` if it was written by a newer version or the browser has no IndexedDB here.
  */
 export async function indexedDbStorage(name: string, options: IndexedDbStorageOptions = {}): Promise<IndexedDbStorage> {
   check('indexedDbStorage', 'name', name, TEXT);
-  check('indexedDbStorage', 'options', options, OPTIONS);
+  check('indexedDbStorage', 'options', options, INDEXED_DB_OPTIONS);
   if (typeof indexedDB === 'undefined') throw new DiskError('unsupported', `${name}: there is no IndexedDB here`);
   const { database = DATABASE, readOnly = false, mend = true } = options;
   const lock = readOnly ? undefined : await writerLock(database, name, options);
@@ -86,7 +66,7 @@ export async function indexedDbStorage(name: string, options: IndexedDbStorageOp
   try {
     const header = readOnly
       ? requireHeader(name, await store.use('readonly', (blocks) => promisifyRequest<Header | undefined>(blocks.get([name]))))
-      : await openForWriting(store, words, name, options, newToken());
+      : await openForWriting(store, words, name, options);
     storage = new IndexedDbStorage(name, store, header, { readOnly, lock, words });
     return storage;
   } catch (error) {
@@ -97,24 +77,7 @@ export async function indexedDbStorage(name: string, options: IndexedDbStorageOp
   }
 }
 
-/** As good as `crypto.randomUUID`, which insecure pages do not have. */
-const newToken = (): string => Array.from(crypto.getRandomValues(new Uint32Array(4)), (part) => part.toString(36)).join('-');
-
-async function openForWriting(
-  store: KeyStore,
-  words: LastWordsStore | undefined,
-  name: string,
-  { create }: IndexedDbStorageOptions,
-  writer: string,
-): Promise<Header> {
-  const found = words && (await store.use('readonly', (blocks) => promisifyRequest<Header | undefined>(blocks.get([name]))));
-  const last = await words?.recall(name);
-  // A page that came to its last turn was not killed.
-  if (found?.open && last?.writer !== found.writer) await renewLog(store).catch(() => undefined);
-  const header = await store.use('readwrite', (blocks) => takeOver(blocks, name, { create, writer, last }));
-  if (last) await words?.forget(name);
-  return header;
-}
+export type { IndexedDbStorageOptions } from './indexed-db-opening.ts';
 
 /** See the top of this file. */
 export class IndexedDbStorage implements Storage {

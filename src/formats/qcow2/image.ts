@@ -47,6 +47,7 @@ import { onesFrom } from './layout-l2.ts';
 import { theRest } from './loading.ts';
 import { Metadata } from './metadata.ts';
 import { BitmapsOnDemand, SnapshotsOnDemand } from './on-demand.ts';
+import { countsPastEnd } from './past-end.ts';
 import { makeEmpty, resize } from './resize.ts';
 
 const encrypting = lazily(() => import('./encryption.ts'));
@@ -121,7 +122,7 @@ function* prepareForWriting(image: Qcow2Image, metadata: Metadata, onMessage?: (
  * what is missing read as zeros, and nobody could tell from then on. A power cut leaves counts of such clusters, never entries.
  */
 function* requireWhole({ refcounts, storage, header }: Metadata): Io<void> {
-  if (!(yield* refcounts.countsPastEnd())) return;
+  if (!(yield* countsPastEnd(refcounts, { fileSize: storage.size, clusterSize: 2 ** header.clusterBits }))) return;
   const { cutShort } = yield* theRest();
   const missing = yield* cutShort(storage, header);
   if (missing?.contents)

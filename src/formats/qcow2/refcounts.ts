@@ -143,21 +143,6 @@ export class Refcounts {
     return offset === 0 ? undefined : (this.#blocks.get(offset) ?? (yield* this.#blocks.load(offset)));
   }
 
-  /** True if clusters past the end of the file may be counted as used, or the counts cannot be read that would say so. */
-  *countsPastEnd(): Io<boolean> {
-    const end = divideUp(this.#storage.size, this.#clusterSize);
-    const index = Math.floor(end / this.blockEntries);
-    for (const used of this.entriesInUse()) if (used > index) return true;
-    try {
-      const block = yield* this.loadBlock(index);
-      // A count that is narrower than a byte shares it with others.
-      return block !== undefined && !isZero(block.bytes.subarray(Math.floor(((end % this.blockEntries) * 2 ** this.#order) / 8)));
-    } catch (error) {
-      if (error instanceof DiskError && error.kind === 'corrupt') return true;
-      throw error;
-    }
-  }
-
   /** The stored counts of the clusters that refcount block `index` counts, from its entry `from` on, at most `most`. */
   *countsOf(index: number, most: number, from = 0): Io<Float64Array> {
     const counts = new Float64Array(Math.min(most, this.blockEntries - from));
