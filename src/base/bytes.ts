@@ -2,6 +2,7 @@
  * Reading and writing integers in byte arrays, both byte orders. Offsets are `number`: the one 64-bit reader refuses
  * values above 2^53-1, and flags in the top bits are read with `u32` on the high word before the offset is taken.
  */
+import { BYTES, check, TEXT } from './arguments.ts';
 import { DiskError } from './errors.ts';
 
 /** 2^32, for putting two words together without BigInt. */
@@ -98,6 +99,7 @@ const HAS_ESCAPES = /[\udc80-\udcff]/u;
 
 /** Bytes as text, for magic strings and names. A byte that is not UTF-8 becomes the lone surrogate U+DC80 to U+DCFF: `utf8` makes it that byte again. */
 export function text(bytes: Uint8Array): string {
+  check('decodeText', 'bytes', bytes, BYTES);
   return decoded(bytes) ?? withEscapes(bytes);
 }
 
@@ -123,6 +125,7 @@ function withEscapes(bytes: Uint8Array): string {
 
 /** Text as UTF-8 bytes, but for what `text` could not read as such. */
 export function utf8(value: string): Uint8Array {
+  check('encodeText', 'value', value, TEXT);
   const encoder = new TextEncoder();
   if (!HAS_ESCAPES.test(value)) return encoder.encode(value);
   const bytes = [...value].flatMap((letter) => (HAS_ESCAPES.test(letter) ? letter.charCodeAt(0) - ESCAPED : [...encoder.encode(letter)]));

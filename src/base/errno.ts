@@ -2,6 +2,7 @@
  * Errors of an operating system: their codes, with their numbers on Linux (for errors that somebody wants to be injected) and the C library's
  * words for them. What Node says of a failed call is in its own words, which no message repeats: it is known by its code.
  */
+import { check, TEXT } from './arguments.ts';
 import { DiskError, type ErrorKind } from './errors.ts';
 
 const NAMES: Readonly<Record<number, readonly [code: string, text: string, kind?: ErrorKind]>> = {
@@ -59,7 +60,10 @@ const NAMES: Readonly<Record<number, readonly [code: string, text: string, kind?
 const TEXTS: ReadonlyMap<string, string> = new Map(Object.values(NAMES).map(([code, text]) => [code, text]));
 
 /** The C library's words for a code such as `ENOENT`; nothing for a code that is none of the system's. */
-export const strerror = (code: string): string | undefined => TEXTS.get(code === 'ENOTSUP' ? 'EOPNOTSUPP' : code);
+export function strerror(code: string): string | undefined {
+  check('strerror', 'code', code, TEXT);
+  return TEXTS.get(code === 'ENOTSUP' ? 'EOPNOTSUPP' : code);
+}
 
 /** What the system would say: the cause of an injected failure. `message` is the system's text. */
 export class SystemError extends Error {

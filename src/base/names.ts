@@ -46,6 +46,9 @@ export function folderOf(name: string, style: NameStyle = 'posix'): string {
 
 /** A name put behind the folder of `base`; an absolute name as it is. */
 export function combineNames(base: string, name: string, style: NameStyle = 'posix'): string {
+  check('combineNames', 'base', base, TEXT);
+  check('combineNames', 'name', name, TEXT);
+  check('combineNames', 'style', style, STYLE);
   return isAbsolute(name, style) ? name : folderOf(base, style) + name;
 }
 

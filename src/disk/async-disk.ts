@@ -1,5 +1,5 @@
 /** The part of `Disk` that also exists across a worker: what adapters and pages may rely on. */
-import { BYTES, COUNT, DATE, FLAG, needed, optionsOf, requireBytes, requireNumbers, SIZE, TEXT } from '../base/arguments.ts';
+import { BYTES, COUNT, DATE, FLAG, type Kind, needed, optionsOf, requireBytes, requireNumbers, SIZE, TEXT } from '../base/arguments.ts';
 import { DiskError } from '../base/errors.ts';
 import type { Keepers } from '../base/keepers.ts';
 import type { LostListener } from '../base/loss.ts';
@@ -41,6 +41,8 @@ export interface FlushOptions {
   /** Only what has reached the disk: for what keeps bytes above it, and asks because it saves them. */
   readonly below?: boolean;
 }
+
+export const FLUSH: Kind = optionsOf<FlushOptions>({ below: FLAG });
 
 /** `disk.bitmaps`. What they note reaches the file when the disk is closed; until then the file calls them inconsistent. */
 export interface AsyncBitmaps {

@@ -10,8 +10,7 @@ import { type LostListener, unlessLost } from '../base/loss.ts';
 import type { BackingReference, CheckOptions, CheckResult, MetadataExtent, ResizeOptions } from '../formats/driver.ts';
 import type { Storage } from '../storage/storage.ts';
 import { type AllocatedRun, allocatedRun } from './allocation.ts';
-import type { AsyncDisk, FlushOptions } from './async-disk.ts';
-import { vmStateTarget } from './async-disk.ts';
+import { type AsyncDisk, FLUSH, type FlushOptions, vmStateTarget } from './async-disk.ts';
 import { Bitmaps } from './bitmaps.ts';
 import { type DiskInfo, diskInfo } from './info.ts';
 import { encryptedFile, isEncrypted, missingKeys, setKeys } from './keys.ts';
@@ -196,6 +195,7 @@ export class Disk implements AsyncDisk {
    * are refused from then on; what can still be read can be copied. Returns a function that stops it.
    */
   onLost(listener: LostListener): () => void {
+    check('disk.onLost', 'listener', listener, FUNCTION);
     return onFirstLost(filesOf(this.node), listener);
   }
 
@@ -329,8 +329,9 @@ export class Disk implements AsyncDisk {
     yield* this.node.discard(offset, length);
   }
 
-  *#flush({ below = false }: FlushOptions = {}): Io<void> {
-    if (!below) yield* this.keepers.drain();
+  *#flush(options: FlushOptions = {}): Io<void> {
+    check('disk.flush', 'options', options, FLUSH);
+    if (!options.below) yield* this.keepers.drain();
     yield* this.node.flush();
   }
 

@@ -9,7 +9,7 @@ import { DiskError } from '../base/errors.ts';
 import { type Io, runAsync, wait } from '../base/io.ts';
 import { Keepers } from '../base/keepers.ts';
 import { type LostListener, unlessLost } from '../base/loss.ts';
-import { BITMAP, type FlushOptions, requireReadable, SNAPSHOT, VM_STATE_RANGE, vmStateTarget } from '../disk/async-disk.ts';
+import { BITMAP, FLUSH, type FlushOptions, requireReadable, SNAPSHOT, VM_STATE_RANGE, vmStateTarget } from '../disk/async-disk.ts';
 import type { DiskInfo } from '../disk/info.ts';
 import type { MapRun } from '../disk/node.ts';
 import type { SnapshotOptions } from '../disk/snapshots.ts';
@@ -136,12 +136,15 @@ export class WorkerDisk implements RemoteDisk {
     return runAsync(this.keepers.drain());
   }
 
-  async flush({ below = false }: FlushOptions = {}): Promise<void> {
+  async flush(options: FlushOptions = {}): Promise<void> {
+    check('disk.flush', 'options', options, FLUSH);
+    const { below = false } = options;
     if (!below) await this.drain();
     await this.#call('disk.flush', {});
   }
 
   onLost(listener: LostListener): () => void {
+    check('disk.onLost', 'listener', listener, FUNCTION);
     return this.#connection.lossOf(this.#disk).listen(listener);
   }
 
