@@ -4,14 +4,16 @@ import { DiskError } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
 import { readBytes, type Storage } from '../../storage/storage.ts';
 import type { Inspection } from '../driver.ts';
-import { readHeader } from './file-tables.ts';
+import { readHeader, reftableFault } from './file-tables.ts';
 import { AUTOCLEAR, COMPATIBLE, EXTENSION, extensionText, type Header, INCOMPATIBLE, MAX_BACKING_NAME } from './layout.ts';
 
 /** See `FormatDescriptor.inspect`. */
 export function* inspectImage(storage: Storage): Io<Inspection> {
   try {
     const header = yield* readHeader(storage);
-    return { size: header.size, references: references(header), features: features(header), warnings: warnings(header) };
+    const damage = reftableFault(header, storage.size);
+    const all = [...warnings(header), ...(damage ? [damage.message] : [])];
+    return { size: header.size, references: references(header), features: features(header), warnings: all };
   } catch (error) {
     if (!(error instanceof DiskError) || error.kind === 'io') throw error;
     return { references: yield* namedAnyway(storage), features: [], warnings: [error.message] };
