@@ -80,7 +80,7 @@ export const lostL1Entry = ({ l1Offset }: Header, index: number): DiskError =>
   );
 
 /** What keeps the refcount table that a header names from being read, if anything. */
-function reftableFault({ reftableOffset, reftableClusters, clusterBits }: Header, fileSize: number): DiskError | undefined {
+export function reftableFault({ reftableOffset, reftableClusters, clusterBits }: Header, fileSize: number): DiskError | undefined {
   const bad = (what: string) => corrupt(FORMAT, what, { field: 'refcount_table_offset', offset: FIELD.reftableOffset });
   const length = reftableClusters * 2 ** clusterBits;
   const place = `refcount_table_offset is 0x${reftableOffset.toString(16)}`;

@@ -5,7 +5,7 @@ import type { Io } from '../../base/io.ts';
 import { readBytes, type Storage } from '../../storage/storage.ts';
 import type { Inspection } from '../driver.ts';
 import { cutShort } from './cut-short.ts';
-import { readHeader } from './file-tables.ts';
+import { readHeader, reftableFault } from './file-tables.ts';
 import { AUTOCLEAR, COMPATIBLE, EXTENSION, extensionText, type Header, INCOMPATIBLE, MAX_BACKING_NAME } from './layout.ts';
 
 /** See `FormatDescriptor.inspect`. */
@@ -13,12 +13,13 @@ export function* inspectImage(storage: Storage): Io<Inspection> {
   try {
     const header = yield* readHeader(storage);
     const cut = yield* missing(storage, header);
+    const damage = reftableFault(header, storage.size);
     return {
       size: header.size,
       references: references(header),
       features: features(header),
       ...cut,
-      warnings: [...cut.warnings, ...warnings(header)],
+      warnings: [...cut.warnings, ...warnings(header), ...(damage ? [damage.message] : [])],
     };
   } catch (error) {
     if (!(error instanceof DiskError) || error.kind === 'io') throw error;

@@ -329,6 +329,9 @@ describe('marks and names', () => {
     image.data.setUint32(76, (1 << 2) | (1 << 7));
     const report = await inspect(memoryStorage({ bytes: image.bytes, readOnly: true }));
     expect(report.warnings).toEqual(['unknown feature: bit 7']);
+    image.set(48, 1n << 40n);
+    const other = await inspect(memoryStorage({ bytes: image.bytes, readOnly: true }));
+    expect(other.warnings).toEqual(['unknown feature: bit 7', expect.stringContaining('refcount_table_offset')]);
     image.data.setUint32(36, 0xffff_ffff);
     expect((await inspect(memoryStorage({ bytes: image.bytes }))).warnings[0]).toContain('l1_size');
     expect(await inspect(memoryStorage({ bytes: new TextEncoder().encode('vhdxfile') }))).toMatchObject({ format: 'vhdx', supported: false });
