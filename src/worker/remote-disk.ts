@@ -136,6 +136,11 @@ export class WorkerDisk implements RemoteDisk {
     return runAsync(this.keepers.drain());
   }
 
+  /** Copies of what is kept above. */
+  unsaved(): Arguments<'export'>['unsaved'] {
+    return this.keepers.unsaved().map((kept) => ({ disk: this.#disk, ...kept }));
+  }
+
   async flush({ below = false }: FlushOptions = {}): Promise<void> {
     if (!below) await this.drain();
     await this.#call('disk.flush', {});

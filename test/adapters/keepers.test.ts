@@ -370,6 +370,7 @@ describe('a cache above a disk', () => {
       *hold() {
         return function* () {};
       },
+      unsaved: () => [],
       gone: () => undefined,
     });
     await disk.flush();
