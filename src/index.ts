@@ -4,7 +4,7 @@ export { text as decodeText, utf8 as encodeText } from './base/bytes.ts';
 export { SystemError, strerror } from './base/errno.ts';
 export { DiskError, type DiskErrorJson, type ErrorKind } from './base/errors.ts';
 export { type Io, runAsync, runSync } from './base/io.ts';
-export type { Keeper, Keepers } from './base/keepers.ts';
+export type { Keeper, Keepers, KeptBytes } from './base/keepers.ts';
 export type { LostListener } from './base/loss.ts';
 export { beside, combineNames, protocolOf } from './base/names.ts';
 export { OptionSet } from './base/options.ts';

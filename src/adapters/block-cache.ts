@@ -10,6 +10,7 @@
  * - Memory is used again: in a browser, bytes that were never touched before take ten times as long to fill as others.
  */
 import { isZero } from '../base/bytes.ts';
+import type { KeptBytes } from '../base/keepers.ts';
 import { Lru } from '../base/lru.ts';
 import type { ByteRange } from '../base/ranges.ts';
 import { Block } from './block.ts';
@@ -197,11 +198,11 @@ export class BlockCache {
    * What was written since the last save began, as disk ranges in order, merged across blocks and at most `limit` bytes each. Whole blocks of zeros are
    * merged with each other only: a disk that looks out for zeros sees them as the guest wrote them.
    */
-  dirtyRuns(limit: number): ByteRange[] {
+  dirtyRuns(limit: number, rangesOf = ({ dirty }: Block) => dirty): ByteRange[] {
     const runs: { start: number; end: number; zero: boolean }[] = [];
     for (const block of [...this.#unsaved].sort((a, b) => a.index - b.index)) {
       const base = block.index * this.#options.blockSize;
-      for (const { start, end } of block.dirty) {
+      for (const { start, end } of rangesOf(block)) {
         const last = runs.at(-1);
         const zero = end - start === block.bytes.length && isZero(block.bytes);
         if (last?.end === base + start && last.zero === zero && base + end - last.start <= limit) last.end = base + end;
@@ -216,6 +217,12 @@ export class BlockCache {
     const out = new Uint8Array(end - start);
     for (const piece of this.#pieces(start, end - start)) this.#copyIfThere(piece, out);
     return out;
+  }
+
+  /** Copies of all bytes that are not known to be durable, in order. */
+  unsaved(): KeptBytes[] {
+    const runs = this.dirtyRuns(LOAD_LIMIT, ({ unsavedRanges }) => unsavedRanges);
+    return runs.map((run) => ({ offset: run.start, bytes: this.gather(run) }));
   }
 
   /** Ends a save. After a failure all that it was to save is unsaved still: nobody knows how much of it arrived. */

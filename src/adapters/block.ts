@@ -36,6 +36,13 @@ export class Block {
     return !this.dirty.empty || !this.saving.empty;
   }
 
+  /** The bytes that are not known to be durable. */
+  get unsavedRanges(): RangeSet {
+    const ranges = new RangeSet();
+    for (const { start, end } of [...this.dirty, ...this.saving]) ranges.add(start, end);
+    return ranges;
+  }
+
   get mayGo(): boolean {
     return !this.unsaved && !this.loading && !this.pinned && this.waiters.length === 0;
   }

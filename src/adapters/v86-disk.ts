@@ -344,6 +344,7 @@ export class V86Disk {
   readonly #keeper: Keeper = {
     drain: () => this.#drain(),
     hold: () => this.#hold(),
+    unsaved: () => this.#cache.unsaved(),
     gone: (reason) => this.#lose(reason),
   };
 

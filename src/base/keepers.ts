@@ -6,8 +6,15 @@
  * keeper reaches the disk by verbs that drain nobody (`flush` with `below`), so that two keepers of one disk cannot wait for each other. What is
  * written while the verb runs is ordered by the disk's own locks, as any request is.
  */
-import type { DiskError } from './errors.ts';
-import type { Io } from './io.ts';
+import { DiskError } from './errors.ts';
+import { finished, type Io } from './io.ts';
+
+/** Bytes of a disk that are kept above it. */
+export interface KeptBytes {
+  /** Where on the disk, in bytes. */
+  readonly offset: number;
+  readonly bytes: Uint8Array;
+}
 
 /** One of them. */
 export interface Keeper {
@@ -18,6 +25,11 @@ export interface Keeper {
    * and what is in memory of it is to be forgotten, unsaved bytes included.
    */
   hold(): Io<(changed: boolean) => Io<void>>;
+  /**
+   * Copies of all that `drain` would bring, in memory of their own, for the export of a disk that is lost. That is no saving: everything stays unsaved, and
+   * nobody is told that it was saved.
+   */
+  unsaved(): readonly KeptBytes[];
   /** The disk takes nothing any more. */
   gone(reason: DiskError): void;
 }
@@ -47,6 +59,11 @@ export class Keepers {
     if (failure) throw failure.error;
   }
 
+  /** What all of them keep, copied: where two have the same bytes, the later counts. */
+  unsaved(): KeptBytes[] {
+    return [...this.#keepers].reverse().flatMap((keeper) => keeper.unsaved());
+  }
+
   /**
    * Runs a change that gives the disk other contents from below, a revert: holds all keepers meanwhile and has them forget what they know of the old
    * contents. What they have not saved is given up with what they have; where the change fails they go on as they were.
@@ -70,4 +87,18 @@ export class Keepers {
     this.#keepers = [];
     for (const keeper of keepers) keeper.gone(reason);
   }
+}
+
+/** What was kept above a disk that is lost, in another thread, for as long as it is exported: as a keeper which has only that. */
+export function keptElsewhere(bytes: readonly KeptBytes[]): Keeper {
+  return {
+    *drain() {
+      throw new DiskError('lost', 'What was written last cannot be saved: the disk is lost');
+    },
+    *hold() {
+      return () => finished;
+    },
+    unsaved: () => bytes,
+    gone: () => undefined,
+  };
 }

@@ -147,6 +147,17 @@ export class BlockNode implements Storage {
   }
 
   /**
+   * Writes to an image that is lost, for whoever holds it alone and has its files take changes once more (loss.ts): to be copied from there. What reaches
+   * past the end is left out.
+   */
+  *rescue(offset: number, bytes: Uint8Array): Io<void> {
+    const inside = bytes.subarray(0, Math.max(0, this.size - offset));
+    if (inside.length === 0) return;
+    yield* this.#writeRange(offset, inside);
+    if (this.driver.bitmaps?.recording) yield* this.driver.bitmaps.record(offset, inside.length);
+  }
+
+  /**
    * Brings what a range shows of the backing file into this image, in the units that are allocated as one; zeros as zeros. What is here
    * already stays. The range is held alone meanwhile, and each run is written as any write is: a cut leaves the backing file's bytes or the
    * same bytes in this image.

@@ -16,7 +16,7 @@ import { check, objectWith, optionsOf, SIZE } from '../base/arguments.ts';
 import { roundDown, roundUp } from '../base/bytes.ts';
 import { DiskError } from '../base/errors.ts';
 import { finished, type Io, together } from '../base/io.ts';
-import type { Keeper } from '../base/keepers.ts';
+import type { Keeper, KeptBytes } from '../base/keepers.ts';
 import { Mutex } from '../base/locks.ts';
 import type { ByteRange } from '../base/ranges.ts';
 import { KiB, MiB } from '../base/units.ts';
@@ -79,8 +79,18 @@ export class CacheStorage extends FilterStorage {
   readonly #keeper: Keeper = {
     drain: () => this.#below.run(() => this.#save()),
     hold: () => this.#hold(),
+    unsaved: () => this.#unsaved(),
     gone: () => undefined,
   };
+
+  #unsaved(): KeptBytes[] {
+    return this.#lines.changed().flatMap((line) =>
+      pageRuns(line.dirty).map(([first, last]) => {
+        const offset = line.index * LINE + first * PAGE;
+        return { offset, bytes: line.bytes.slice(first * PAGE, Math.min((last + 1) * PAGE, this.#size - line.index * LINE)) };
+      }),
+    );
+  }
 
   /** What needs the storage below waits meanwhile; of what is new below nothing is known here. */
   *#hold(): Io<(changed: boolean) => Io<void>> {

@@ -7,6 +7,8 @@
 import { roundUp } from '../base/bytes.ts';
 import { DiskError } from '../base/errors.ts';
 import { type Io, runAsync } from '../base/io.ts';
+import type { KeptBytes } from '../base/keepers.ts';
+import { RangeSet } from '../base/ranges.ts';
 import { MiB, SECTOR } from '../base/units.ts';
 import type { Resolve } from '../disk/chain.ts';
 import { Disk } from '../disk/disk.ts';
@@ -67,6 +69,9 @@ export interface ExportedImage {
 /** Where an export reads from: an image that is open for writing here, or one that nobody has, with its lock. */
 export type ExportSource = { readonly record: ImageRecord } & Below &
   ({ readonly open: Disk; readonly lost: boolean } | { readonly lock: HeldLock; readonly storage: () => Promise<Storage> });
+
+/** An image that is open for writing here. */
+type OpenSource = Extract<ExportSource, { open: Disk }>;
 
 /** What opens the images below, for one that lies over others: it leaves as one image that stands alone. */
 interface Below {
@@ -143,26 +148,32 @@ async function frozen(source: ExportSource, cleanup: Cleanup, scratch: () => Pro
     cleanup.push(() => runAsync(storage.close()));
     return storage;
   }
-  const { node } = source.open;
-  // What is kept above a disk that is lost stays there.
-  if (!source.lost) await runAsync(node.keepers.drain());
-  return temporary(cleanup, scratch, (target) =>
-    runAsync(
-      held(node, function* () {
-        yield* copyBytes(node.driver.storage, target, signal ? { signal } : {});
-      }),
-    ),
-  );
+  const { storage } = source.open.node.driver;
+  return temporary(cleanup, scratch, (target) => runAsync(held(source, () => copyBytes(storage, target, signal ? { signal } : {}))));
 }
 
-/** Runs `work` on an image that is open for writing, with nothing in flight and everything in its storage, or (of one that is lost) as if it were. */
-const held = (node: BlockNode, work: () => Io<void>): Io<void> =>
-  node.exclusive(() =>
+/**
+ * Runs `work` on an image that is open for writing, with nothing in flight and everything in its storage, also what adapters keep above it; or (of one
+ * that is lost) as if it were. Adapters go on having unsaved what they keep above a lost one.
+ */
+function* held({ open: { node }, lost }: OpenSource, work: () => Io<void>): Io<void> {
+  if (!lost) yield* node.keepers.drain();
+  yield* node.exclusive(() =>
     salvaging(filesOf(node), function* () {
+      const above = lost ? node.keepers.unsaved() : [];
+      // A change that fails for want of what it must read would leave less to be read than there was.
+      if (above.length > 0) for (const file of filesOf(node)) yield* requireWhole(file);
+      for (const { offset, bytes } of above) yield* node.rescue(offset, bytes);
       yield* node.flush();
       yield* work();
     }),
   );
+}
+
+/** Throws, as reading would, unless all of a lost file can still be read. */
+function* requireWhole(file: Storage): Io<void> {
+  for (let at = 0; at < file.size; ) at += (yield* file.map(at, file.size - at)).length;
+}
 
 /** The same image once more, for reading while the disk's own node is held, or refuses everything. */
 const still = ({ driver, backing }: BlockNode): Disk =>
@@ -170,19 +181,25 @@ const still = ({ driver, backing }: BlockNode): Disk =>
 
 /** What can still be read of an image that is lost, as a new one of the format that is asked for. */
 async function remains(
-  { record, open }: Extract<ExportSource, { open: Disk }>,
+  { record, open }: OpenSource,
   cleanup: Cleanup,
   scratch: () => Promise<Scratch>,
   job: ExportOptions & ExportMeans,
 ): Promise<{ bytes: Storage; missing: number }> {
   const from = still(open.node);
   if (from.encrypted && job.format !== 'raw' && job.secret === undefined) throw needsPassphrase(record);
+  const above = open.keepers.unsaved();
+  const newer = new RangeSet();
+  for (const { offset, bytes } of above) newer.add(offset, offset + bytes.length);
   let missing = 0;
-  const onUnreadable = () => {
+  // A sector whose state cannot be told is read all the same, and what is in memory can be read.
+  const onUnreadable = (what: string, offset: number, error: DiskError) => {
+    if (what !== 'content' || newer.covers(offset, offset + SECTOR)) return;
+    if (!job.salvage) throw error;
     missing += SECTOR;
   };
   try {
-    const bytes = await temporary(cleanup, scratch, (target) => convertInto(target, from, { ...job, onUnreadable }));
+    const bytes = await temporary(cleanup, scratch, (target) => convertInto(target, from, { ...job, onUnreadable }, above));
     return { bytes, missing };
   } catch (error) {
     const message = `"${record.name}" is lost, and not all of it can be read any more: export it with \`salvage\` to have zeros in place of what is missing`;
@@ -231,12 +248,19 @@ async function converted(
   return temporary(cleanup, scratch, (target) => convertInto(target, from, job));
 }
 
-/** Makes an image in an empty storage out of a disk, and closes it: the disk closes the storage; closing it a second time does nothing. */
-async function convertInto(target: Storage, from: Disk, job: ExportOptions & ExportMeans & Pick<ConvertOptions, 'onUnreadable'>): Promise<void> {
+/** Makes an image in an empty storage out of a disk, and of what is newer than that, and closes it: the disk closes the storage; closing it a second time does nothing. */
+async function convertInto(
+  target: Storage,
+  from: Disk,
+  job: ExportOptions & ExportMeans & Pick<ConvertOptions, 'onUnreadable'>,
+  newer: readonly KeptBytes[] = [],
+): Promise<void> {
   const encryption = job.format !== 'raw' && job.secret !== undefined && from.encrypted ? encryptedWith(job.secret, job.iterTime) : {};
   const disk = await createDisk(target, { format: job.format, size: roundUp(from.size, SECTOR), ...encryption });
-  const { salvage = false, ...how } = job;
-  await convert(from, disk, { ...how, targetIsNew: true, ...(job.onUnreadable ? { salvage } : {}) });
+  const { compressed = false, compressor, signal, control, onProgress, onUnreadable } = job;
+  const watched = { ...(signal ? { signal } : {}), ...(control ? { control } : {}), ...(onProgress ? { onProgress } : {}) };
+  await convert(from, disk, { ...watched, targetIsNew: true, compressed, compressor, ...(onUnreadable ? { salvage: true, onUnreadable } : {}) });
+  for (const { offset, bytes } of newer) await disk.write(offset, bytes.subarray(0, Math.max(0, disk.size - offset)));
   await disk.close();
 }
 
@@ -268,15 +292,7 @@ async function incremental(
     const disk = await opened(await frozen(source, cleanup, scratch, signal), source, cleanup, options);
     return temporary(cleanup, scratch, (target) => runAsync(overlay(disk, target)));
   }
-  const { node } = source.open;
-  await runAsync(node.keepers.drain());
-  return temporary(cleanup, scratch, (target) =>
-    runAsync(
-      held(node, function* () {
-        yield* overlay(still(node), target);
-      }),
-    ),
-  );
+  return temporary(cleanup, scratch, (target) => runAsync(held(source, () => overlay(still(source.open.node), target))));
 }
 
 const needsPassphrase = ({ name }: ImageRecord): DiskError =>

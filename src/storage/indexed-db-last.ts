@@ -54,8 +54,12 @@ export class LastWordsStore {
     });
   }
 
-  async forget(name: string): Promise<void> {
-    await this.#store.use('readwrite', (blocks) => promisifyRequest(blocks.delete(wholeImage(name))));
+  /** Forgets what this writer said: not what another has said since. */
+  async forget(name: string, writer: string): Promise<void> {
+    await this.#store.use('readwrite', async (blocks) => {
+      const said = await promisifyRequest<Said | undefined>(blocks.get([name]));
+      if (said?.writer === writer) blocks.delete(wholeImage(name));
+    });
   }
 
   /** Ends the connection. */

@@ -45,6 +45,6 @@ export async function openForWriting(
   // A page that came to its last turn was not killed.
   if (found?.open && last?.writer !== found.writer) await renewLog(store).catch(() => undefined);
   const header = await store.use('readwrite', (blocks) => takeOver(blocks, name, { create, writer, last }));
-  if (last) await words?.forget(name);
+  if (last) await words?.forget(name, last.writer);
   return header;
 }

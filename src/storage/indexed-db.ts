@@ -417,7 +417,7 @@ export class IndexedDbStorage implements Storage {
   /** All that is not known to be committed, whatever is under way. It stays in memory: the page may come back. */
   #pageEnds(words: LastWordsStore, ends: boolean): void {
     if (this.#loss.error) return;
-    if (!ends) return void words.forget(this.name).catch(() => undefined);
+    if (!ends) return void words.forget(this.name, this.#header.writer).catch(() => undefined);
     const all = new BlockChanges();
     for (const changes of [this.#changes, this.#committing]) if (changes) all.addOlder(changes);
     words.say(this.name, { ...this.#header, size: this.#size }, all).catch(() => undefined);

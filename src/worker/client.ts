@@ -23,7 +23,7 @@ import type {
   RemoteLibrary,
   StorageReport,
 } from './engine.ts';
-import { PROTOCOL_VERSION } from './protocol.ts';
+import { type Arguments, PROTOCOL_VERSION } from './protocol.ts';
 import { WorkerDisk } from './remote-disk.ts';
 
 /** Options of `connectEngine`. */
@@ -33,6 +33,8 @@ export interface ConnectOptions {
   /** Milliseconds to wait for the worker's first answer, its loading included; default 30,000. */
   readonly timeout?: number;
 }
+
+type Unsaved = Arguments<'export'>['unsaved'];
 
 const OPTIONS = optionsOf<ConnectOptions>({ library: TEXT, timeout: COUNT });
 const TIMEOUT = 30_000;
@@ -88,10 +90,23 @@ class WorkerEngine implements Engine {
     return opened;
   }
 
-  /** Brings to the engine what adapters on this page keep above its disks, all, or those of an image. To one that is lost nothing can be brought. */
-  async #drain(imageId?: string): Promise<void> {
+  /**
+   * Brings to the engine what adapters on this page keep above its disks, all, or those of an image. To one that is lost nothing can be brought: resolves to
+   * what stays above those.
+   */
+  async #drain(imageId?: string): Promise<Unsaved> {
     for (const disk of this.#disks) if (disk.closed) this.#disks.delete(disk);
-    for (const disk of this.#disks) if (imageId === undefined || disk.imageId === imageId) await disk.drain().catch(unlessLost);
+    const stays: Unsaved[] = [];
+    for (const disk of this.#disks) {
+      if (imageId !== undefined && disk.imageId !== imageId) continue;
+      try {
+        await disk.drain();
+      } catch (error) {
+        unlessLost(error);
+        stays.push(disk.unsaved());
+      }
+    }
+    return stays.flat();
   }
 
   async flush(): Promise<void> {
@@ -120,9 +135,9 @@ class WorkerEngine implements Engine {
 
 class WorkerLibrary implements RemoteLibrary {
   readonly #connection: Connection;
-  readonly #drain: (imageId: string) => Promise<void>;
+  readonly #drain: (imageId: string) => Promise<Unsaved>;
 
-  constructor(connection: Connection, drain: (imageId: string) => Promise<void>) {
+  constructor(connection: Connection, drain: (imageId: string) => Promise<Unsaved>) {
     this.#connection = connection;
     this.#drain = drain;
   }
@@ -152,11 +167,11 @@ class WorkerLibrary implements RemoteLibrary {
     check('library.export', 'options', options, SOME_OPTIONS);
     const { signal, onProgress, control, ...what } = options;
     check('library.export', 'onProgress', onProgress, maybe(FUNCTION));
-    await this.#drain(imageId);
+    const unsaved = await this.#drain(imageId);
     let converted = false;
     const begun = await this.#connection.call(
       'export',
-      { image: imageId, ...what },
+      { image: imageId, ...what, unsaved },
       {
         ...(signal ? { signal } : {}),
         ...(control ? { control } : {}),
@@ -165,6 +180,7 @@ class WorkerLibrary implements RemoteLibrary {
           onProgress?.(done, total);
         },
       },
+      unsaved.map(({ bytes }) => bytes.buffer as ArrayBuffer),
     );
     const { export: number, ...exported } = begun;
     const { size } = exported;

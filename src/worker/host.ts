@@ -5,6 +5,7 @@
  */
 import { asDiskError, DiskError } from '../base/errors.ts';
 import { runAsync } from '../base/io.ts';
+import { keptElsewhere } from '../base/keepers.ts';
 import type { Disk } from '../disk/disk.ts';
 import type { MapRun } from '../disk/node.ts';
 import { Accounting } from '../drive/accounting.ts';
@@ -155,8 +156,9 @@ class Host {
     create: async (options) => (await this.#theLibrary()).create(options),
     overlay: async ({ image, ...options }) => (await this.#theLibrary()).overlay(image, options),
     import: async ({ file, ...options }, job) => (await this.#theLibrary()).import(file, { ...options, ...job }),
-    export: async ({ image, ...options }, job) => {
-      const { stream, ...exported } = await (await this.#theLibrary()).export(image, { ...options, ...job });
+    export: async ({ image, unsaved, ...options }, job) => {
+      const library = await this.#theLibrary();
+      const { stream, ...exported } = await this.#withKept(unsaved, () => library.export(image, { ...options, ...job }));
       const number = ++this.#lastNumber;
       this.#exports.set(number, { reader: stream.getReader() });
       return { export: number, ...exported };
@@ -301,6 +303,17 @@ class Host {
     const { disk, image } = this.#disk(number);
     image.noteChange();
     return disk;
+  }
+
+  /** Runs `work` with what the page keeps above disks known to them. */
+  async #withKept<T>(unsaved: Arguments<'export'>['unsaved'], work: () => Promise<T>): Promise<T> {
+    const leave: (() => void)[] = [];
+    try {
+      for (const kept of unsaved) leave.push(this.#disk(kept.disk).disk.keepers.attach(keptElsewhere([kept])));
+      return await work();
+    } finally {
+      for (const each of leave) each();
+    }
   }
 
   /** Threads that ask through shared memory must not go on sleeping. */

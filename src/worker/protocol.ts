@@ -3,8 +3,9 @@
  * and its abort carry the same. Buffers are transferred, never shared. `check` functions look at every field before the host
  * uses a message: a page of another version gets an error, not undefined behaviour.
  */
-import { BYTES, DATE, FLAG, type Kind, type Members, needed, oneOf, optionsOf, SIZE } from '../base/arguments.ts';
+import { BYTES, DATE, FLAG, type Kind, listOf, type Members, needed, oneOf, optionsOf, SIZE } from '../base/arguments.ts';
 import { DiskError, type DiskErrorJson } from '../base/errors.ts';
+import type { KeptBytes } from '../base/keepers.ts';
 import { MiB } from '../base/units.ts';
 import { CACHE_MODES, type CacheMode } from '../disk/cache-mode.ts';
 import type { DiskInfo } from '../disk/info.ts';
@@ -17,7 +18,7 @@ import type { CreateImageOptions, ExportedImage, ExportOptions, ImageEntry, Plac
 import type { MapSummary } from './engine.ts';
 
 /** Changed with every change to the messages. */
-export const PROTOCOL_VERSION = 12;
+export const PROTOCOL_VERSION = 13;
 
 /** Machine state crosses in pieces of so many bytes, so that no side holds much of it twice. */
 export const VM_STATE_PIECE = 4 * MiB;
@@ -56,7 +57,11 @@ export interface Calls {
   create: { arguments: CreateImageOptions; result: ImageEntry };
   overlay: { arguments: { image: string; name: string; place?: Place }; result: ImageEntry };
   import: { arguments: { name: string; place?: Place; file: Blob }; result: ImageEntry };
-  export: { arguments: ExportOptions & { image: string }; result: { export: number } & Omit<ExportedImage, 'stream'> };
+  /** `unsaved`: what the page keeps above the image's disks where they are lost. */
+  export: {
+    arguments: ExportOptions & { image: string; unsaved: readonly OnDisk<KeptBytes>[] };
+    result: { export: number } & Omit<ExportedImage, 'stream'>;
+  };
   /** The next bytes of an export; `undefined` at its end. */
   'export.next': { arguments: { export: number }; result: Uint8Array | undefined };
   'export.cancel': { arguments: { export: number }; result: undefined };
@@ -197,6 +202,7 @@ const checks: { readonly [M in Method]: Members<Arguments<M>> } = {
   import: { name: isText, place: isPlace, file: needed({ what: 'a Blob or File', fits: (value) => value instanceof Blob }) },
   export: {
     ...onImage,
+    unsaved: needed(listOf(optionsOf<OnDisk<KeptBytes>>({ ...onDisk, offset: isSize, bytes: isBytes }), 'a list of { disk, offset, bytes }')),
     format: needed(oneOf('qcow2', 'raw', 'luks')),
     compressed: optional(isFlag),
     since: isSince,
@@ -283,7 +289,10 @@ export function checkMessage(data: unknown): ToEngine {
     const named = typeof method === 'string' ? `"${method.slice(0, 40)}"` : `of type ${typeof method}`;
     throw new DiskError('refused', `The engine has no call ${named}`, { field: 'method' });
   }
-  checkCall(method as Method, record(message['arguments'], 'arguments'));
+  const args = record(message['arguments'], 'arguments');
+  // A page of another version is told just that, whatever it says besides.
+  const foreign = method === 'hello' && isSize.fits(args['version']) && args['version'] !== PROTOCOL_VERSION;
+  if (!foreign) checkCall(method as Method, args);
   return data as CallMessage;
 }
 

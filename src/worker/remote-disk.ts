@@ -136,6 +136,11 @@ export class WorkerDisk implements RemoteDisk {
     return runAsync(this.keepers.drain());
   }
 
+  /** Copies of what is kept above. */
+  unsaved(): Arguments<'export'>['unsaved'] {
+    return this.keepers.unsaved().map((kept) => ({ disk: this.#disk, ...kept }));
+  }
+
   async flush(options: FlushOptions = {}): Promise<void> {
     check('disk.flush', 'options', options, FLUSH);
     const { below = false } = options;

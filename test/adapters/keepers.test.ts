@@ -359,6 +359,37 @@ describe('a cache above a disk', () => {
     expectBytes(await disk.read(AT, WRITTEN.length), WRITTEN);
   });
 
+  it('and a cache over it, and an adapter: what is unsaved in all of them can be had, what lies above last, and stays unsaved', async () => {
+    const { disk, hda } = await written('later');
+    const cache = new CacheStorage(disk.storage);
+    const upper = new CacheStorage(cache);
+    await runAsync(cache.write(512, pattern(KiB, 6)));
+    await runAsync(cache.write(SIZE - 100, pattern(100, 7)));
+    await runAsync(upper.write(KiB, pattern(KiB, 8)));
+    const wanted = new Uint8Array(SIZE);
+    wanted.set(pattern(KiB, 6), 512);
+    wanted.set(pattern(100, 7), SIZE - 100);
+    wanted.set(pattern(KiB, 8), KiB);
+    wanted.set(WRITTEN, AT);
+    const unsaved = () => {
+      const bytes = new Uint8Array(SIZE);
+      for (const kept of disk.keepers.unsaved()) bytes.set(kept.bytes, kept.offset);
+      return bytes;
+    };
+    expectBytes(unsaved(), wanted);
+    expectBytes(await disk.read(0, SIZE), new Uint8Array(SIZE));
+    expect(hda.statistics).toMatchObject({ dirtyBytes: WRITTEN.length, saves: 0 });
+    // In the middle of a save: what is being saved, and what is newer.
+    const saving = hda.save();
+    hda.set(AT + 512, pattern(512, 9), () => undefined);
+    wanted.set(pattern(512, 9), AT + 512);
+    expectBytes(unsaved(), wanted);
+    await saving;
+    await disk.flush();
+    expect(disk.keepers.unsaved()).toEqual([]);
+    expectBytes(await disk.read(0, SIZE), wanted);
+  });
+
   it('that was closed is asked no more', async () => {
     const { disk, hda } = await written('at once', false);
     await hda.close();
@@ -370,6 +401,7 @@ describe('a cache above a disk', () => {
       *hold() {
         return function* () {};
       },
+      unsaved: () => [],
       gone: () => undefined,
     });
     await disk.flush();
