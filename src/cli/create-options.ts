@@ -15,7 +15,8 @@ import {
   type Resolve,
   type SecretCallback,
 } from '../index.ts';
-import { LockedError, nodeFileStorage, SHARED_WRITING, systemPath } from '../storage/node-file.ts';
+import { LockedError, nodeFileStorage, SHARED_WRITING } from '../storage/node-file.ts';
+import { systemPath } from '../storage/system-path.ts';
 import { CannotOpen, cannotOpenText, localPath, refusal } from './images.ts';
 import { requireDiskSize, sizeParameter, wholeSectors } from './sizes.ts';
 import { Failure, notYet, type Terminal } from './terminal.ts';

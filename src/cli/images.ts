@@ -22,7 +22,8 @@ import {
   type Resolved,
   type Storage,
 } from '../index.ts';
-import { type Locking, NOTHING, nodeFileStorage, type Permissions, systemPath } from '../storage/node-file.ts';
+import { type Locking, NOTHING, nodeFileStorage, type Permissions } from '../storage/node-file.ts';
+import { systemPath } from '../storage/system-path.ts';
 import { nodeInflate } from './compression.ts';
 import { objectOptions } from './objects.ts';
 import { complain, Failure, Halt, notYet, type Terminal } from './terminal.ts';

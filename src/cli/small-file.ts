@@ -1,7 +1,7 @@
 /** Files that a command reads whole: passphrases, lists of events, patterns. They may be pipes, and devices that never end. */
 import { closeSync, openSync, readSync } from 'node:fs';
 import { DiskError, SystemError } from '../index.ts';
-import { systemPath } from '../storage/node-file.ts';
+import { systemPath } from '../storage/system-path.ts';
 
 /** Reads a file from its beginning, `most` bytes of it if it has more. Throws what `fileText` has words for. */
 export function readUpTo(path: string, most: number): Uint8Array {

@@ -25,13 +25,14 @@ import {
   writeSync,
 } from 'node:fs';
 import { check, FLAG, oneOf, optionsOf, TEXT } from '../base/arguments.ts';
-import { roundDown, roundUp, utf8 } from '../base/bytes.ts';
+import { roundDown, roundUp } from '../base/bytes.ts';
 import { SystemError, strerror } from '../base/errno.ts';
 import { DiskError, type ErrorKind } from '../base/errors.ts';
 import { type Io, wait } from '../base/io.ts';
 import { ALL, joined, PERMISSIONS, type Permissions, READING, WRITING } from '../base/permissions.ts';
 import { FileLocks, type Locking } from './file-locks.ts';
 import { requireWritable, STORAGE_OPTIONS, type Storage, type StorageExtent, type StorageOptions, writeZeroes } from './storage.ts';
+import { systemPath } from './system-path.ts';
 
 /** What file systems allocate by, nearly all of them. */
 const BLOCK = 4096;
@@ -250,9 +251,6 @@ export class NodeFileStorage implements Storage {
     return attempt(this.name, () => fstatSync(this.#descriptor).blocks * 512);
   }
 }
-
-/** A name for Node's functions. Names that are no UTF-8 are kept as `text` of base/bytes.ts keeps them, and become the bytes that they were. */
-export const systemPath = (name: string): Buffer => Buffer.from(utf8(name));
 
 const { O_CREAT, O_EXCL, O_RDONLY, O_RDWR } = constants;
 /** Opening a pipe must not wait for its other end. Windows has no such flag. */

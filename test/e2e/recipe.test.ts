@@ -2,14 +2,13 @@
  * The first recipe of the README, word for word, with the packed package under real v86 in real Chromium: it type-checks, starts, saves what is written, finds
  * it after a reload, and ends as it says. Needs `npm run build` before.
  */
-import { spawnSync } from 'node:child_process';
-import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { dirname, join, resolve } from 'node:path';
+import { copyFileSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { join, resolve } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { V86Disk } from '../../src/adapters/v86.ts';
 import { startChromium } from '../chromium.ts';
 import { servePage } from '../kill/browsers.ts';
+import { packedProject, run } from './packed.ts';
 
 const TOP = resolve(import.meta.dirname, '../..');
 
@@ -21,30 +20,14 @@ declare global {
 
 let folder: string;
 
-function run(command: string, args: readonly string[], cwd: string): string {
-  const { status, stdout, stderr } = spawnSync(command, args, { cwd, encoding: 'utf8' });
-  if (status !== 0) throw new Error(`${command} ${args.join(' ')} ended with ${status}:\n${stdout}${stderr}`);
-  return stdout;
-}
-
 beforeAll(() => {
-  if (!existsSync(join(TOP, 'dist/index.js'))) throw new Error('dist/ is not there: run npm run build first');
-  folder = mkdtempSync(join(tmpdir(), 'tabdisk-recipe-'));
-  const modules = join(folder, 'node_modules');
-  mkdirSync(join(modules, 'tabdisk'), { recursive: true });
-  const packed = run('npm', ['pack', '--silent', '--pack-destination', folder], TOP);
-  run('tar', ['-xzf', join(folder, packed.trim()), '-C', join(modules, 'tabdisk'), '--strip-components=1'], folder);
-  const { dependencies } = JSON.parse(readFileSync(join(TOP, 'package.json'), 'utf8')) as { dependencies: Record<string, string> };
-  for (const name of [...Object.keys(dependencies), 'v86']) {
-    mkdirSync(dirname(join(modules, name)), { recursive: true });
-    symlinkSync(join(TOP, 'node_modules', name), join(modules, name));
-  }
+  folder = packedProject();
+  symlinkSync(join(TOP, 'node_modules/v86'), join(folder, 'node_modules/v86'));
   const [start = '', end = ''] = [...readFileSync(join(TOP, 'README.md'), 'utf8').matchAll(/```ts\n([\s\S]*?)```/g)].map(([, code]) => code);
   const ending = `async function end(): Promise<void> {\n${end}}\nObject.assign(window, { recipe: { hda, end } });\n`;
   writeFileSync(join(folder, 'main.ts'), start + ending);
   writeFileSync(join(folder, 'engine.ts'), "import 'tabdisk/worker';\n");
   writeFileSync(join(folder, 'index.html'), '<div id="screen"><div></div><canvas></canvas></div><script type="module" src="./main.ts"></script>');
-  writeFileSync(join(folder, 'package.json'), JSON.stringify({ type: 'module' }));
   mkdirSync(join(folder, 'public'));
   for (const name of ['bios.bin', 'vgabios.bin']) copyFileSync(join(TOP, 'public/guest', name), join(folder, 'public', name));
   copyFileSync(join(TOP, 'node_modules/v86/build/v86.wasm'), join(folder, 'public/v86.wasm'));
