@@ -235,8 +235,16 @@ async function converted(
 async function convertInto(target: Storage, from: Disk, job: ExportOptions & ExportMeans & Pick<ConvertOptions, 'onUnreadable'>): Promise<void> {
   const encryption = job.format !== 'raw' && job.secret !== undefined && from.encrypted ? encryptedWith(job.secret, job.iterTime) : {};
   const disk = await createDisk(target, { format: job.format, size: roundUp(from.size, SECTOR), ...encryption });
-  const { salvage = false, ...how } = job;
-  await convert(from, disk, { ...how, targetIsNew: true, ...(job.onUnreadable ? { salvage } : {}) });
+  const { signal, onProgress, control, compressed, compressor, onUnreadable, salvage = false } = job;
+  await convert(from, disk, {
+    targetIsNew: true,
+    ...(signal ? { signal } : {}),
+    ...(onProgress ? { onProgress } : {}),
+    ...(control ? { control } : {}),
+    ...(compressed ? { compressed } : {}),
+    ...(compressor ? { compressor } : {}),
+    ...(onUnreadable ? { onUnreadable, salvage } : {}),
+  });
   await disk.close();
 }
 
