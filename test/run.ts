@@ -11,6 +11,8 @@ import { tmpdir } from 'node:os';
 import { delimiter, join, relative, resolve } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { findChromium } from './chromium.ts';
+import { findFirefox } from './engines/firefox.ts';
+import { WEBKIT_TOOLS } from './engines/webkit.ts';
 
 const TOP = resolve(import.meta.dirname, '..');
 const CI = process.env['CI'] === 'true';
@@ -33,6 +35,8 @@ const TOOLS: readonly Tool[] = [
   { name: 'qemu-img and qemu-io', debianPackage: 'qemu-utils', present: () => onPath('qemu-img') && onPath('qemu-io') },
   { name: 'qemu-storage-daemon', debianPackage: 'qemu-system-common', present: () => onPath('qemu-storage-daemon') },
   { name: 'Chromium', debianPackage: 'chromium', present: () => findChromium() !== undefined },
+  { name: 'Firefox', debianPackage: 'firefox-esr', present: () => findFirefox() !== undefined },
+  ...WEBKIT_TOOLS,
   { name: 'debugfs', debianPackage: 'e2fsprogs', present: () => onPath('debugfs') },
 ];
 
@@ -53,7 +57,9 @@ async function main(): Promise<void> {
   await vitest('node');
   if (missing.includes('Chromium')) leaveOut('browser and e2e tests', 'there is no Chromium');
   else {
-    await Promise.all([vitest('browser'), vitest('e2e', { speak: 'at the end' })]);
+    const absent = otherEngines(missing);
+    const exclude = absent.map((engine) => `--exclude=test/e2e/story-${engine}.test.ts`);
+    await Promise.all([inPages(absent), vitest('e2e', { speak: 'at the end' }, exclude)]);
     await vitest('kill', { env: { TABDISK_KILLS: process.env['TABDISK_KILLS'] ?? '10' } });
   }
   rmSync(reports, { recursive: true, force: true });
@@ -62,6 +68,19 @@ async function main(): Promise<void> {
   const skipped = totals.skipped > 0 ? `, ${totals.skipped} skipped` : '';
   console.log(`${totals.passed} passed, ${totals.failed} failed${skipped}`);
   process.exitCode = totals.failed > 0 || totals.passed === 0 ? 1 : 0;
+}
+
+/** Engines beside Chromium that cannot be had. */
+function otherEngines(missing: readonly string[]): string[] {
+  const tools = { firefox: ['Firefox'], webkit: WEBKIT_TOOLS.map(({ name }) => name) };
+  const absent = Object.entries(tools).filter(([, names]) => names.some((name) => missing.includes(name)));
+  for (const [engine, names] of absent) leaveOut(`tests in ${engine}`, `there is no ${names.filter((name) => missing.includes(name)).join(', no ')}`);
+  return absent.map(([engine]) => engine);
+}
+
+/** The tests that run in a page, engine after engine. */
+async function inPages(absent: readonly string[]): Promise<void> {
+  for (const project of ['browser', 'firefox', 'webkit']) if (!absent.includes(project)) await vitest(project);
 }
 
 /** Returns the names of tools that are still missing. */
@@ -99,10 +118,10 @@ async function buildGuest(): Promise<void> {
 }
 
 /** A vitest project, counted test by test. */
-async function vitest(project: string, options: RunOptions = {}): Promise<void> {
+async function vitest(project: string, options: RunOptions = {}, more: readonly string[] = []): Promise<void> {
   const report = join(reports, `${project}.json`);
   const reporters = ['--reporter=default', '--reporter=json', `--outputFile.json=${report}`];
-  const { status, seconds } = await run(`${project} tests`, 'vitest', ['run', '--project', project, ...reporters], options);
+  const { status, seconds } = await run(`${project} tests`, 'vitest', ['run', '--project', project, ...more, ...reporters], options);
   const counts = existsSync(report) ? readReport(report) : { passed: 0, failed: 0, skipped: 0 };
   // An error outside any test, or a run that ended before its report.
   if (status !== 0 && counts.failed === 0) {

@@ -17,6 +17,7 @@ const KINDS: Readonly<Record<string, readonly [ErrorKind, string]>> = {
   NotFoundError: ['not-found', 'it does not exist'],
   TypeMismatchError: ['refused', 'a directory is where a file should be, or the other way round'],
   SecurityError: ['unsupported', 'the browser does not allow storage here (a private window, or storage is blocked)'],
+  NotSupportedError: ['unsupported', 'this browser opens no files that can be changed in place: keep images in IndexedDB'],
   VersionError: ['unsupported', 'a newer version of tabdisk has changed this database: load the newer page'],
   NotReadableError: ['in-use', CHANGED],
 };

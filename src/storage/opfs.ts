@@ -13,7 +13,7 @@
  * leaves the file longer, with zeros: for formats whose end of file means nothing.
  */
 import { DiskError } from '../base/errors.ts';
-import { finished, type Io } from '../base/io.ts';
+import { finished, type Io, runAsync } from '../base/io.ts';
 import { MiB } from '../base/units.ts';
 import { attempt, browserError } from './browser-errors.ts';
 import { requireWritable, type Storage, type StorageExtent, type StorageOptions, writeZeroes } from './storage.ts';
@@ -47,6 +47,31 @@ const RETRY_PAUSES = [20, 40, 80, 160, 300, 600, 800];
 /** True if this thread can open `opfsStorage` as far as one can tell without asking for a file. */
 export const opfsAvailable = (): boolean =>
   typeof FileSystemFileHandle !== 'undefined' && 'createSyncAccessHandle' in FileSystemFileHandle.prototype && !!navigator.storage?.getDirectory;
+
+const PROBE = 'tabdisk probe';
+
+/**
+ * Whether this thread can open `opfsStorage`, found out with a file that is removed again: the functions may be there and refuse to serve, in private
+ * windows of some browsers, and in WebKitGTK, where handles are not made at all.
+ */
+export async function opfsWorks(): Promise<boolean> {
+  if (!opfsAvailable()) return false;
+  try {
+    await navigator.storage.getDirectory();
+  } catch {
+    return false;
+  }
+  try {
+    const storage = await opfsStorage(PROBE, { create: 'if-missing' });
+    await runAsync(storage.close());
+  } catch (error) {
+    // Another tab may be at the file, or the disk full: that says nothing of the images that are kept there.
+    return !(error instanceof DiskError && error.kind === 'unsupported');
+  } finally {
+    await deleteOpfsFile(PROBE).catch(() => undefined);
+  }
+  return true;
+}
 
 /**
  * Opens a file of the origin private file system; `path` is relative to its root and may name directories ("disks/a.img"),
