@@ -3,8 +3,8 @@
  * - `vite`, `vite build`: the page. Root src/app, output dist/app, relative addresses, so it can be served from any folder.
  * - `vite build --mode library`: the package's entries as ES modules with their types. Run it first: it empties dist/.
  * - `vite build --mode cli`: dist/cli.js, one file for Node with its dependencies inside.
- * - `vitest`: the projects `node`, `browser` (real Chromium, profile on disk), `e2e` (Playwright drives the page) and `kill`
- *   (workers, tabs and browsers are killed).
+ * - `vitest`: the projects `node`, `browser` (real Chromium, profile on disk), `firefox` and `webkit` (the storages in these), `e2e` (the page and
+ *   the package from outside), `engines` (the page's story in Firefox) and `kill` (workers, tabs and browsers are killed).
  *   With `--mode fast`, `node` is without the tests that ask a real QEMU, boot guests or try very many cases.
  */
 import { spawnSync } from 'node:child_process';
@@ -14,7 +14,9 @@ import { join } from 'node:path';
 import { playwright } from '@vitest/browser-playwright';
 import type { Plugin, UserConfig } from 'vite';
 import { defineConfig } from 'vitest/config';
+import type { BrowserProviderOption } from 'vitest/node';
 import { CHROMIUM_FLAGS, findChromium } from './test/chromium.ts';
+import { driven } from './test/engines/provider.ts';
 
 const top = import.meta.dirname;
 const DEPENDENCIES = [
@@ -79,12 +81,39 @@ const cli: UserConfig = {
 };
 
 const browserTests = ['test/browser/**/*.test.ts'];
+/** What depends on the engine: the storages, and in Firefox all of the engine in its worker. */
+const storageTests = ['blob', 'indexed-db'].map((name) => `test/browser/${name}.test.ts`);
+const firefoxTests = [...storageTests, 'test/browser/opfs.test.ts', 'test/browser/engine.test.ts'];
+const webkitOnly = 'test/browser/no-handles.test.ts';
+const webkitTests = [...storageTests, webkitOnly];
 const pageTests = ['test/e2e/**/*.test.ts'];
+/** The page's story in an engine other than Chromium. */
+const engineStories = ['test/e2e/story-*.test.ts'];
 const killTests = ['test/kill/**/*.test.ts'];
 const longTests = ['test/{oracle,crash,fuzz,model}/**', 'test/adapters/v86-{guest,machine,random}*.test.ts'];
 
 /** Removed when the run ends; vitest opens it only for the browser project. */
 const profile = join(tmpdir(), `tabdisk-vitest-${process.pid}`);
+
+/** Tests that run in a page of a real browser. */
+function inBrowser(name: string, browser: 'chromium' | 'firefox' | 'webkit', include: string[], provider: BrowserProviderOption): UserConfig {
+  return {
+    publicDir: join(top, 'public'),
+    worker: { format: 'es' },
+    // Shared memory is for pages that are isolated.
+    server: { headers: { 'Cross-Origin-Opener-Policy': 'same-origin', 'Cross-Origin-Embedder-Policy': 'require-corp' } },
+    optimizeDeps: { include: [...DEPENDENCIES, 'fast-check'] },
+    test: {
+      name,
+      include,
+      testTimeout: 120_000,
+      hookTimeout: 60_000,
+      // A profile on disk cannot be shared by pages that run at the same time.
+      fileParallelism: false,
+      browser: { enabled: true, headless: true, screenshotFailures: false, provider, instances: [{ browser }] },
+    },
+  };
+}
 
 function tests(leftOut: readonly string[]): UserConfig {
   process.once('exit', () => rmSync(profile, { recursive: true, force: true }));
@@ -104,35 +133,33 @@ function tests(leftOut: readonly string[]): UserConfig {
             hookTimeout: 60_000,
           },
         },
-        {
-          publicDir: join(top, 'public'),
-          worker: { format: 'es' },
-          // Shared memory is for pages that are isolated.
-          server: { headers: { 'Cross-Origin-Opener-Policy': 'same-origin', 'Cross-Origin-Embedder-Policy': 'require-corp' } },
-          optimizeDeps: { include: [...DEPENDENCIES, 'fast-check'] },
-          test: {
-            name: 'browser',
-            include: browserTests,
-            testTimeout: 120_000,
-            hookTimeout: 60_000,
-            // A profile on disk cannot be shared by pages that run at the same time.
-            fileParallelism: false,
-            browser: {
-              enabled: true,
-              headless: true,
-              screenshotFailures: false,
-              provider: playwright({
-                launchOptions: { executablePath: findChromium() ?? 'chromium', args: [...CHROMIUM_FLAGS] },
-                persistentContext: profile,
-              }),
-              instances: [{ browser: 'chromium' }],
-            },
-          },
-        },
+        inBrowser(
+          'browser',
+          'chromium',
+          [...browserTests, `!${webkitOnly}`],
+          playwright({
+            launchOptions: { executablePath: findChromium() ?? 'chromium', args: [...CHROMIUM_FLAGS] },
+            persistentContext: profile,
+          }),
+        ),
+        inBrowser('firefox', 'firefox', firefoxTests, driven('firefox')),
+        inBrowser('webkit', 'webkit', webkitTests, driven('webkit')),
         {
           test: {
             name: 'e2e',
             include: pageTests,
+            exclude: engineStories,
+            globalSetup: 'test/e2e/page-build.ts',
+            environment: 'node',
+            fileParallelism: false,
+            testTimeout: 900_000,
+            hookTimeout: 120_000,
+          },
+        },
+        {
+          test: {
+            name: 'engines',
+            include: engineStories,
             globalSetup: 'test/e2e/page-build.ts',
             environment: 'node',
             fileParallelism: false,

@@ -7,7 +7,7 @@ import { CacheMemory } from '../layers/cache-lines.ts';
 import { blobStorage } from '../storage/blob.ts';
 import { indexedDbStorage } from '../storage/indexed-db.ts';
 import { deleteIndexedDbStorage, indexedDbNames, indexedDbSize } from '../storage/indexed-db-blocks.ts';
-import { deleteOpfsFile, opfsAvailable, opfsFile, opfsFileNames, opfsStorage, opfsView } from '../storage/opfs.ts';
+import { deleteOpfsFile, opfsFile, opfsFileNames, opfsStorage, opfsView, opfsWorks } from '../storage/opfs.ts';
 import type { Storage } from '../storage/storage.ts';
 import type { Place } from './catalogue.ts';
 
@@ -92,14 +92,7 @@ export function indexedDbPlace(database: string): ImagePlace {
 /** The places that work in this browser and thread, the preferred one first. */
 export async function availablePlaces(name: string): Promise<Map<Place, ImagePlace>> {
   const places = new Map<Place, ImagePlace>();
-  if (opfsAvailable()) {
-    try {
-      await navigator.storage.getDirectory();
-      places.set('opfs', opfsPlace(name));
-    } catch {
-      // Private windows of some browsers have the functions and refuse to serve.
-    }
-  }
+  if (await opfsWorks()) places.set('opfs', opfsPlace(name));
   if (typeof indexedDB !== 'undefined') places.set('indexeddb', indexedDbPlace(name));
   return places;
 }

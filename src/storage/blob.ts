@@ -134,7 +134,8 @@ export class BlobStorage implements Storage {
       buffer = await this.#blob.slice(offset, offset + length).arrayBuffer();
       if (this.#unchanged && !(await this.#unchanged())) throw changed(this.name);
     } catch (error) {
-      throw browserError(this.name, error);
+      // Nobody aborts a read here: it is what Firefox says of a file that has changed.
+      throw error instanceof DOMException && error.name === 'AbortError' ? changed(this.name) : browserError(this.name, error);
     }
     if (buffer.byteLength !== length)
       throw new DiskError('io', `${this.name}: the browser gave ${buffer.byteLength} of ${length} bytes: the file was changed, pick it again`, {

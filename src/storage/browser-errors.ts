@@ -18,6 +18,7 @@ const KINDS: Readonly<Record<string, readonly [ErrorKind, string]>> = {
   TypeMismatchError: ['refused', 'a directory is where a file should be, or the other way round'],
   SecurityError: ['unsupported', 'the browser does not allow storage here (a private window, or storage is blocked)'],
   AbortError: ['io', 'the browser ended the transaction: try again'],
+  NotSupportedError: ['unsupported', 'this browser opens no files that can be changed in place: keep images in IndexedDB'],
   VersionError: ['unsupported', 'a newer version of tabdisk has changed this database: load the newer page'],
   NotReadableError: ['in-use', CHANGED],
 };

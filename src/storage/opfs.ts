@@ -18,7 +18,7 @@
  */
 import { COUNT, check, oneOf, optionsOf, TEXT } from '../base/arguments.ts';
 import { DiskError } from '../base/errors.ts';
-import { finished, type Io, mayWait, wait } from '../base/io.ts';
+import { finished, type Io, mayWait, runAsync, wait } from '../base/io.ts';
 import { Loss, type LostListener } from '../base/loss.ts';
 import { MiB } from '../base/units.ts';
 import { attempt, browserError } from './browser-errors.ts';
@@ -58,6 +58,31 @@ const DELETE_PAUSES = [20, 40, 80, 160];
 /** True if this thread can open `opfsStorage` as far as one can tell without asking for a file. */
 export const opfsAvailable = (): boolean =>
   typeof FileSystemFileHandle !== 'undefined' && 'createSyncAccessHandle' in FileSystemFileHandle.prototype && !!navigator.storage?.getDirectory;
+
+const PROBE = 'tabdisk probe';
+
+/**
+ * Whether this thread can open `opfsStorage`, found out with a file that is removed again: the functions may be there and refuse to serve, in private
+ * windows of some browsers, and in WebKitGTK, where handles are not made at all.
+ */
+export async function opfsWorks(): Promise<boolean> {
+  if (!opfsAvailable()) return false;
+  try {
+    await navigator.storage.getDirectory();
+  } catch {
+    return false;
+  }
+  try {
+    const storage = await opfsStorage(PROBE, { create: 'if-missing' });
+    await runAsync(storage.close());
+  } catch (error) {
+    // Another tab may be at the file, or the disk full: that says nothing of the images that are kept there.
+    return !(error instanceof DiskError && error.kind === 'unsupported');
+  } finally {
+    await deleteOpfsFile(PROBE).catch(() => undefined);
+  }
+  return true;
+}
 
 /**
  * Opens a file of the origin private file system; `path` is relative to its root and may name directories ("disks/a.img"),

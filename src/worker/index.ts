@@ -1,10 +1,34 @@
 /**
  * The script of the engine's worker, `tabdisk/worker`. The page starts it with
  * `new Worker(new URL(…), { type: 'module' })` and hands the worker to `connectEngine`. The engine starts it again for workers that compress.
+ *
+ * WebKit evaluates the first module of a worker a second time as soon as another module imports it, and bundlers let files that are loaded on
+ * demand import from the one that loads them. So this module has nothing that could be shared: all the engine is loaded on demand. Messages that come
+ * before it is there are kept, and given in their order to whoever listens first.
  */
-import { servedAsCompressor } from './compressors.ts';
-import { serve } from './host.ts';
 import type { Port } from './outbox.ts';
 
-const scope = globalThis as unknown as Port & { readonly name?: string };
-if (!servedAsCompressor(scope)) serve(scope);
+type Scope = Port & { readonly name?: string; removeEventListener: Port['addEventListener'] };
+
+const scope = globalThis as unknown as Scope;
+const early: MessageEvent[] = [];
+const keep = (event: MessageEvent): void => void early.push(event);
+scope.addEventListener('message', keep);
+import('./start.ts').then(
+  ({ start }) => {
+    scope.removeEventListener('message', keep);
+    start({
+      ...(scope.name === undefined ? {} : { name: scope.name }),
+      postMessage: (message, transfer) => scope.postMessage(message, transfer),
+      addEventListener: (type, listener) => {
+        scope.addEventListener(type, listener);
+        if (type === 'message') for (const event of early.splice(0)) listener(event);
+      },
+    });
+  },
+  // Thrown outside a promise, so that the page hears of it by the worker's `error` event.
+  (error: unknown) =>
+    setTimeout(() => {
+      throw error;
+    }),
+);

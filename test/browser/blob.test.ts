@@ -1,9 +1,9 @@
-/** Files that the user picked, read-only: the contract, and files that change under us. */
+/** Files that the user picked, read-only: the contract, and readers at the same time. */
 import { expect, test } from 'vitest';
 import { runAsync, together } from '../../src/base/io.ts';
 import { blobStorage } from '../../src/storage/blob.ts';
 import { readBytes } from '../../src/storage/storage.ts';
-import { expectBytes, kindOf, pattern, readOnlyStorageContract } from '../storage/contract.ts';
+import { expectBytes, pattern, readOnlyStorageContract } from '../storage/contract.ts';
 
 readOnlyStorageContract('blob', async (bytes) => blobStorage(new File([bytes], 'disk.img')));
 
@@ -32,20 +32,4 @@ test('readers in order, several at a time and in pieces of any size, get their b
     }
   };
   await Promise.all([reader(0, 65_536), reader(1001, 300_001), reader(2_500_000, 20_000), reader(7, 3_000_000), reader(4_000_000, 65_536)]);
-});
-
-test('a file that changed is not read on', async () => {
-  const root = await navigator.storage.getDirectory();
-  const handle = await root.getFileHandle('blob test.img', { create: true });
-  const fill = async (bytes: Uint8Array<ArrayBuffer>) => {
-    const writable = await handle.createWritable();
-    await writable.write(bytes);
-    await writable.close();
-  };
-  await fill(pattern(600_000, 2));
-  const storage = blobStorage(await handle.getFile());
-  expectBytes(await runAsync(readBytes(storage, 5, 100)), pattern(600_000, 2).slice(5, 105));
-  await fill(pattern(600_000, 3));
-  expect(await kindOf(runAsync(readBytes(storage, 300_000, 100)))).toBe('in-use');
-  await root.removeEntry('blob test.img');
 });

@@ -1,7 +1,8 @@
 /** OPFS files through sync access handles, in a real worker: the contract, locks, leftovers, and what is refused. */
 import { afterAll, describe, expect, test } from 'vitest';
 import { runAsync } from '../../src/base/io.ts';
-import { opfsStorage } from '../../src/storage/opfs.ts';
+import { blobStorage } from '../../src/storage/blob.ts';
+import { opfsStorage, opfsView } from '../../src/storage/opfs.ts';
 import { readBytes } from '../../src/storage/storage.ts';
 import { expectBytes, kindOf, pattern, storageContract } from '../storage/contract.ts';
 import { StorageWorker } from './worker-storage.ts';
@@ -90,5 +91,23 @@ describe('opfs', () => {
 
   test('outside a worker it says so', async () => {
     await expect(opfsStorage('a.img')).rejects.toMatchObject({ kind: 'unsupported', message: expect.stringContaining('dedicated worker') });
+  });
+
+  test('as a file that was changed it is not read on', async () => {
+    const name = 'changed file.img';
+    const handle = await (await navigator.storage.getDirectory()).getFileHandle(name, { create: true });
+    // Replaced by another one, as files that the user picked are when they are saved.
+    const fill = async (seed: number) => {
+      const writable = await handle.createWritable();
+      await writable.write(pattern(600_000, seed));
+      await writable.close();
+    };
+    await fill(2);
+    const { file, unchanged } = await opfsView(name);
+    const storages = [blobStorage(file), blobStorage(file, { unchanged })];
+    for (const storage of storages) expectBytes(await runAsync(readBytes(storage, 5, 100)), pattern(600_000, 2).slice(5, 105));
+    await fill(3);
+    for (const storage of storages) expect(await kindOf(runAsync(readBytes(storage, 300_000, 100)))).toBe('in-use');
+    await worker.ask({ verb: 'delete', path: name });
   });
 });

@@ -5,10 +5,12 @@
  */
 import { readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
-import type { Download, Page } from 'playwright-core';
+import type { Page } from 'playwright-core';
 import { preview } from 'vite';
 import { inject } from 'vitest';
 import { startChromium } from '../chromium.ts';
+import { type DrivenEngine, startDriven } from '../engines/driver.ts';
+import { DrivenTab, type SavedFile, type Tab } from '../engines/tab.ts';
 
 const TOP = resolve(import.meta.dirname, '../..');
 const VIEWPORT = { width: 1280, height: 800 };
@@ -21,19 +23,24 @@ export function policyOf(html: string): string {
 }
 
 /** A served page in a browser of its own. */
-export interface Visit {
+export interface Visit<T extends Tab = Page> {
   readonly address: string;
   /** Where the built page is. */
   readonly folder: string;
   /** A new tab, at the page unless told otherwise. */
-  tab(hash?: string): Promise<Page>;
+  tab(hash?: string): Promise<T>;
   /** What went wrong in any tab so far. */
   readonly complaints: string[];
   close(): Promise<void>;
 }
 
-/** Serves the page, and starts Chromium with a fresh profile. */
-export async function visit(): Promise<Visit> {
+interface Served {
+  readonly address: string;
+  readonly folder: string;
+  close(): Promise<void>;
+}
+
+async function serve(): Promise<Served> {
   const folder = inject('pageFolder');
   const server = await preview({
     root: TOP,
@@ -45,6 +52,13 @@ export async function visit(): Promise<Visit> {
   });
   const address = server.resolvedUrls?.local[0];
   if (address === undefined) throw new Error('The page is not served anywhere');
+  return { address, folder, close: () => server.close() };
+}
+
+/** Serves the page, and starts Chromium with a fresh profile. */
+export async function visit(): Promise<Visit> {
+  const served = await serve();
+  const { address, folder } = served;
   const browser = await startChromium();
   const complaints: string[] = [];
   // Without a save dialog, which no test can operate, the page falls back to a download.
@@ -70,19 +84,43 @@ export async function visit(): Promise<Visit> {
     },
     async close() {
       await browser.close();
-      await server.close();
+      await served.close();
+    },
+  };
+}
+
+/** As `visit`, in Firefox or WebKit. Requests to other origins are complaints there too, of the page's policy. */
+export async function visitIn(engine: DrivenEngine): Promise<Visit<Tab>> {
+  const served = await serve();
+  const { address, folder } = served;
+  const browser = await startDriven(engine);
+  console.info(`${browser.version}`);
+  return {
+    address,
+    folder,
+    complaints: browser.complaints,
+    async tab(hash = '') {
+      const driver = await browser.open();
+      await driver.goto(address + hash);
+      const tab = new DrivenTab(driver, browser);
+      await tab.getByTestId('nothing-uploaded').waitFor();
+      return tab;
+    },
+    async close() {
+      await browser.close();
+      await served.close();
     },
   };
 }
 
 /** Chooses an entry of one of the page's selects. */
-export async function choose(page: Page, testId: string, value: string): Promise<void> {
+export async function choose(page: Tab, testId: string, value: string): Promise<void> {
   await page.getByTestId(testId).click();
   await page.getByTestId(testId).locator(`wa-option[value="${value}"]`).click();
 }
 
 /** Types into one of the page's text fields, replacing what is there. */
-export async function fill(page: Page, testId: string, text: string): Promise<void> {
+export async function fill(page: Tab, testId: string, text: string): Promise<void> {
   await page.getByTestId(testId).locator('input').fill(text);
 }
 
@@ -94,7 +132,7 @@ export interface NewImage {
 }
 
 /** Makes an image through the dialog; it is the chosen one afterwards. */
-export async function createImage(page: Page, { name, size, format = 'qcow2', place = 'opfs' }: NewImage): Promise<void> {
+export async function createImage(page: Tab, { name, size, format = 'qcow2', place = 'opfs' }: NewImage): Promise<void> {
   await page.getByTestId('create').click();
   await page.getByTestId('create-name').locator('input:focus').waitFor();
   await fill(page, 'create-name', name);
@@ -107,30 +145,31 @@ export async function createImage(page: Page, { name, size, format = 'qcow2', pl
 }
 
 /** Opens one of the chosen image's tabs. */
-export async function openTab(page: Page, name: 'overview' | 'snapshots' | 'geometry' | 'map' | 'run'): Promise<void> {
+export async function openTab(page: Tab, name: 'overview' | 'snapshots' | 'geometry' | 'map' | 'run'): Promise<void> {
   await page.getByTestId(`tab-${name}`).click();
 }
 
 /** Says yes to the question on the screen. */
-export async function confirm(page: Page): Promise<void> {
+export async function confirm(page: Tab): Promise<void> {
   await page.getByTestId('confirm-deed').click();
   await page.getByTestId('confirm').waitFor({ state: 'detached' });
 }
 
 /** Exports the chosen image into `path`. */
-export async function exportTo(page: Page, format: 'qcow2' | 'compressed' | 'raw', path: string): Promise<Download> {
+export async function exportTo(page: Tab, format: 'qcow2' | 'compressed' | 'raw', path: string): Promise<SavedFile> {
   await page.getByTestId('export').click();
   return downloadOf(page, `export-${format}`, path);
 }
 
 /** Saves at `path` what a click downloads. */
-export async function downloadOf(page: Page, testId: string, path: string): Promise<Download> {
+export async function downloadOf(page: Tab, testId: string, path: string): Promise<SavedFile> {
   const [download] = await Promise.all([page.waitForEvent('download', { timeout: 120_000 }), page.getByTestId(testId).click()]);
   await download.saveAs(path);
   return download;
 }
 
 /** Whether one of the page's buttons can be pressed. They are custom elements, of which Playwright cannot tell. */
-export async function enabled(page: Page, testId: string): Promise<boolean> {
-  return page.getByTestId(testId).evaluate((button) => !(button as HTMLButtonElement).disabled);
+export async function enabled(page: Tab, testId: string): Promise<boolean> {
+  await page.getByTestId(testId).waitFor();
+  return page.evaluate((id) => !document.querySelector<HTMLButtonElement>(`[data-testid="${id}"]`)?.disabled, testId);
 }

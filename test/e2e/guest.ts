@@ -1,5 +1,6 @@
 /** The Linux guest over the page's serial console: starting it, and running commands in its shell. */
 import type { Page } from 'playwright-core';
+import type { Tab } from '../engines/tab.ts';
 import { confirm, openTab } from './browser.ts';
 
 const BOOT_MS = 240_000;
@@ -7,7 +8,7 @@ const COMMAND_MS = 120_000;
 const PROMPT = 'tabdisk# ';
 
 /** Starts the machine on the chosen image and waits for the guest's shell. */
-export async function boot(page: Page): Promise<void> {
+export async function boot(page: Tab): Promise<void> {
   await openTab(page, 'run');
   await page.getByTestId('run-start').click();
   await page.getByTestId('run-state').getByText('Running').waitFor({ timeout: BOOT_MS });
@@ -18,7 +19,7 @@ export async function boot(page: Page): Promise<void> {
 let commands = 0;
 
 /** Runs a command in the guest's shell. Resolves to what it printed; throws unless it ends with status 0. */
-export async function run(page: Page, command: string): Promise<string> {
+export async function run(page: Tab, command: string): Promise<string> {
   const mark = `done-${++commands}`;
   // The shell echoes the line: with the mark in two pieces only its output has it whole.
   await page
@@ -53,14 +54,14 @@ export async function enter(page: Page, line: string): Promise<void> {
 }
 
 /** Stops the machine by its button. */
-export async function stop(page: Page): Promise<void> {
+export async function stop(page: Tab): Promise<void> {
   await openTab(page, 'run');
   await page.getByTestId('run-stop').click();
   await confirm(page);
   await page.getByTestId('run-start').waitFor();
 }
 
-async function waitForText(page: Page, wanted: string, timeout: number): Promise<string> {
+async function waitForText(page: Tab, wanted: string, timeout: number): Promise<string> {
   const output = page.getByTestId('serial-output');
   await page.waitForFunction((text) => document.querySelector('[data-testid=serial-output]')?.textContent?.includes(text), wanted, {
     timeout,
