@@ -436,6 +436,8 @@ export interface Inspection {
   readonly features: readonly string[];
   /** Bytes that the file should have at least, where its headers and tables prove that it was cut short. */
   readonly neededSize?: number;
+  /** With `neededSize`: only reference counts are missing, which a check makes anew. All guest data is there, and what leads to it. */
+  readonly countsOnly?: boolean;
   /** What would keep the image from being opened or written, in words. */
   readonly warnings: readonly string[];
 }

@@ -32,7 +32,7 @@ export async function recognise(file: Blob): Promise<ImageFormat> {
       `${storage.name} needs another file, its ${needed.kind} file ${JSON.stringify(needed.name)}, and cannot be kept alone. Merge the two first (qemu-img convert)`,
       { format, field: needed.kind === 'backing' ? 'backing_file' : 'data_file' },
     );
-  if (report.neededSize !== undefined)
+  if (report.neededSize !== undefined && !report.countsOnly)
     throw new DiskError(
       'corrupt',
       `${storage.name}: ${cutShortText(report.neededSize, file.size)}. Copy or download it anew; what is left of it can be saved with \`tabdisk convert --salvage\``,

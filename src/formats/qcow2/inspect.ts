@@ -28,12 +28,14 @@ export function* inspectImage(storage: Storage): Io<Inspection> {
   }
 }
 
-type Missing = Pick<Inspection, 'neededSize' | 'warnings'>;
+type Missing = Pick<Inspection, 'neededSize' | 'countsOnly' | 'warnings'>;
 
 /** What is said of a file that is cut short. */
 function* missing(storage: Storage, header: Header): Io<Missing> {
   const found = yield* cutShort(storage, header);
-  return found ? { neededSize: found.needed, warnings: [cutShortText(found.needed, storage.size)] } : { warnings: [] };
+  return found
+    ? { neededSize: found.needed, ...(found.contents ? {} : { countsOnly: true }), warnings: [cutShortText(found.needed, storage.size)] }
+    : { warnings: [] };
 }
 
 /** The same of a file whose header names tables that are not there. */
