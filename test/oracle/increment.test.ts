@@ -125,7 +125,7 @@ describe('since a bitmap', () => {
   it('of a drive, which a raw disk can have too', async () => {
     const random = new Random(8);
     const { disk, base, next } = names();
-    const raw = await createDisk(nodeFileStorage(disk, { create: 'must-not-exist' }), { format: 'raw', size: 3 * MiB + 1536 });
+    const raw = await createDisk(nodeFileStorage(disk, { create: 'must-not-exist', locking: 'off' }), { format: 'raw', size: 3 * MiB + 1536 });
     await raw.write(100_000, random.bytes(900_000));
     qemuImg('convert', '-f', 'raw', '-O', 'qcow2', disk, base);
     const drive = new Drive();

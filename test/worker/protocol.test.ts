@@ -13,8 +13,11 @@ const good: readonly [string, Record<string, unknown>][] = [
   ['create', { name: 'a', format: 'qcow2', size: 512, place: 'indexeddb', clusterSize: 512 }],
   ['import', { name: 'a', file: new Blob(['x']), place: 'opfs' }],
   ['create', { name: 'a', format: 'qcow2', size: 512, secret: 's', iterTime: 100 }],
-  ['export', { image: 'x', format: 'raw' }],
-  ['export', { image: 'x', format: 'qcow2', since: { snapshot: 's' }, backing: 'y', secret: 'z' }],
+  ['export', { image: 'x', format: 'raw', unsaved: [] }],
+  [
+    'export',
+    { image: 'x', format: 'qcow2', since: { snapshot: 's' }, backing: 'y', secret: 'z', unsaved: [{ disk: 1, offset: 0, bytes: new Uint8Array(3) }] },
+  ],
   ['disk.mapSummary', { disk: 1, buckets: 5, since: '1' }],
   ['export.next', { export: 3 }],
   ['disk.read', { disk: 1, offset: 2 ** 53 - 1, length: 0 }],
@@ -36,14 +39,14 @@ const good: readonly [string, Record<string, unknown>][] = [
 ];
 
 const bad: readonly [string, Record<string, unknown>, string][] = [
-  ['hello', { version: 1 }, 'library'],
-  ['hello', { version: 1, library: 'tabdisk' }, 'life'],
+  ['hello', { library: 'tabdisk', life: 'x' }, 'version'],
   ['open', { image: 5, readOnly: true }, 'image'],
   ['open', { image: 'x' }, 'readOnly'],
   ['open', { image: 'x', readOnly: true, secret: 5 }, 'secret'],
   ['create', { name: 'a', format: 'vhd', size: 512 }, 'format'],
   ['create', { name: 'a', format: 'qcow2', size: 512, secret: 7 }, 'secret'],
   ['export', { image: 'x', format: 'qcow2', since: { moment: 's' } }, 'since'],
+  ['export', { image: 'x', format: 'raw', unsaved: [{ disk: 1, offset: -1, bytes: new Uint8Array(3) }] }, 'offset'],
   ['create', { name: 'a', format: 'raw', size: -1 }, 'size'],
   ['create', { name: 'a', format: 'raw', size: 2 ** 53 }, 'size'],
   ['create', { name: 'a', format: 'raw', size: 512, place: 'cloud' }, 'place'],

@@ -52,8 +52,17 @@ const common: readonly Damage[] = [
   u64('refcount_table_offset', 48, 2 ** 50, 'refcount_table_offset'),
   u32('refcount_table_clusters', 56, 0, 'refcount_table_clusters'),
   u32('refcount_table_clusters', 56, 0xffff_ffff, 'refcount_table_clusters'),
-  u32('nb_snapshots', 60, 0xffff_ffff, 'nb_snapshots'),
-  u64('snapshots_offset', 64, 77, 'snapshots_offset'),
+  u32('nb_snapshots', 60, 0xffff_ffff, 'snapshot_table'),
+  {
+    what: 'snapshots_offset = 77',
+    field: 'snapshot_table',
+    damage: (_, data) => {
+      data.setUint32(60, 1);
+      data.setUint32(64, 0);
+      data.setUint32(68, 77);
+      return undefined;
+    },
+  },
   huge('backing_file_offset', 8, 'backing_file_offset'),
   {
     what: 'backing_file_size = 1024',
