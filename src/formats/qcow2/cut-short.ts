@@ -69,7 +69,7 @@ class Look {
   *counts(): Io<boolean> {
     const { reftableOffset, reftableClusters } = this.#header;
     const length = reftableClusters * this.#clusterSize;
-    if (length > MAX_REFTABLE_BYTES || !this.#whole(reftableOffset, length, false)) return true;
+    if (length === 0 || length > MAX_REFTABLE_BYTES || !this.#whole(reftableOffset, length, false)) return true;
     const table = view(yield* readBytes(this.#storage, reftableOffset, length));
     let last = -1;
     for (let i = 0; i < length / 8; i++) if (offsetAt(table, i) !== 0) last = i;
