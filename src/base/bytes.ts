@@ -111,16 +111,33 @@ function decoded(bytes: Uint8Array): string | undefined {
   }
 }
 
+/** Runs of what is UTF-8 are decoded at once: a name that is none may be long, and the decoder takes long to refuse. */
 function withEscapes(bytes: Uint8Array): string {
   let value = '';
+  let run = 0;
   for (let at = 0; at < bytes.length; ) {
-    const first = bytes[at] as number;
-    const length = first < 0x80 ? 1 : first < 0xe0 ? 2 : first < 0xf0 ? 3 : 4;
-    const letter = decoded(bytes.subarray(at, at + length));
-    value += letter ?? String.fromCharCode(ESCAPED + first);
-    at += letter === undefined ? 1 : length;
+    const length = letterLength(bytes, at);
+    if (length === 0) {
+      value += decoder.decode(bytes.subarray(run, at)) + String.fromCharCode(ESCAPED + (bytes[at] as number));
+      run = at + 1;
+    }
+    at += length || 1;
   }
-  return value;
+  return value + decoder.decode(bytes.subarray(run));
+}
+
+/** How many bytes the letter at `at` has, 0 if none begins there. The Unicode Standard, table 3-7: well-formed UTF-8. */
+function letterLength(bytes: Uint8Array, at: number): number {
+  const first = bytes[at] as number;
+  if (first < 0x80) return 1;
+  if (first < 0xc2 || first > 0xf4) return 0;
+  const length = first < 0xe0 ? 2 : first < 0xf0 ? 3 : 4;
+  const second = bytes[at + 1] ?? 0;
+  const least = first === 0xe0 ? 0xa0 : first === 0xf0 ? 0x90 : 0x80;
+  const most = first === 0xed ? 0x9f : first === 0xf4 ? 0x8f : 0xbf;
+  if (second < least || second > most) return 0;
+  for (let i = 2; i < length; i++) if (((bytes[at + i] ?? 0) & 0xc0) !== 0x80) return 0;
+  return length;
 }
 
 /** Text as UTF-8 bytes, but for what `text` could not read as such. */
