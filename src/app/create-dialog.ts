@@ -1,6 +1,6 @@
 /** The dialog for a new, empty image: name, format, size (presets or free text), cluster size, place, and a password if it is to be encrypted. */
 import { type CreateImageOptions, formatSize, type ImageEntry, type Place, parseSize, type RemoteLibrary } from '../index.ts';
-import { selectWhenFocused, showDialog } from './dialogs.ts';
+import { closeDialog, selectWhenFocused, showDialog } from './dialogs.ts';
 import { button, element } from './dom.ts';
 import { NewPassword } from './password.ts';
 import { CLUSTER_SIZES, DISK_SIZES, FLOPPY_SIZES, type SizePreset } from './sizes.ts';
@@ -28,7 +28,7 @@ export async function createImage(library: RemoteLibrary, places: readonly Place
     form.setBusy(true);
     try {
       created = { entry: await library.create(options), password: options.secret };
-      dialog.open = false;
+      closeDialog(dialog);
     } catch (error) {
       form.problem(failure(error));
     }
@@ -40,10 +40,7 @@ export async function createImage(library: RemoteLibrary, places: readonly Place
   });
   const dialog = element('wa-dialog', { testId: 'create-dialog', attributes: { label: 'New image' } }, form.element, cancel(), form.deed);
   function cancel(): HTMLElement {
-    const press = (): void => {
-      dialog.open = false;
-    };
-    return button('Cancel', { testId: 'create-cancel', attributes: { slot: 'footer', size: 'm' }, press });
+    return button('Cancel', { testId: 'create-cancel', attributes: { slot: 'footer', size: 'm' }, press: () => closeDialog(dialog) });
   }
   await showDialog(dialog);
   form.forget();

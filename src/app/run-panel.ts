@@ -7,7 +7,7 @@ import { confirmed } from './dialogs.ts';
 import { button, element, icon } from './dom.ts';
 import type { GuestFiles } from './guest-files.ts';
 import type { MachineState } from './machine.ts';
-import type { Panel, Surroundings } from './panel.ts';
+import type { Chosen, Panel, Surroundings } from './panel.ts';
 import { RunDrives } from './run-drives.ts';
 import { RunSettings } from './run-settings.ts';
 import { SerialConsole } from './serial-console.ts';
@@ -26,9 +26,8 @@ const STATE_WORDS: Record<MachineState, string> = {
   stopping: 'Stopping…',
 };
 
-export class RunPanel implements Panel {
-  readonly name = 'run';
-  readonly title = 'Run';
+/** The one panel that goes from image to image, since there is one machine: it reads nothing that could come late. */
+export class RunPanel {
   readonly #around: Surroundings;
   readonly #files: GuestFiles;
   readonly #settings: RunSettings;
@@ -81,9 +80,10 @@ export class RunPanel implements Panel {
     setInterval(() => this.#figures(), TICK_MS);
   }
 
-  async show(session: ImageSession): Promise<void> {
+  /** The tab of an image that is now the chosen one. */
+  of({ session }: Chosen): Panel {
     this.#session = session;
-    this.#update();
+    return { element: this.element, show: async () => this.#update() };
   }
 
   /** The images that the other drives may take. */

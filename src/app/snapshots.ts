@@ -7,13 +7,11 @@ import { formatSize, machineMoment, type SnapshotInfo } from '../index.ts';
 import { confirmed } from './dialogs.ts';
 import { button, element } from './dom.ts';
 import { deleteEverywhere, sameMachine, settingsOf } from './machine-snapshots.ts';
-import type { Panel, Surroundings } from './panel.ts';
+import type { Chosen, Panel, Surroundings } from './panel.ts';
 import type { ImageSession } from './session.ts';
 import { dateTime } from './words.ts';
 
 export class SnapshotsPanel implements Panel {
-  readonly name = 'snapshots';
-  readonly title = 'Snapshots';
   readonly #name = element('wa-input', {
     testId: 'snapshot-name',
     attributes: { label: 'Name of the new snapshot', autocomplete: 'off', maxlength: 200 },
@@ -44,21 +42,25 @@ export class SnapshotsPanel implements Panel {
   readonly #remark = element('p', { class: 'quiet', testId: 'snapshot-remark' });
   readonly element = element('div', { class: 'stack' }, this.#remark, this.#form, element('div', { class: 'scroll' }, this.#table));
   readonly #around: Surroundings;
-  #session: ImageSession | undefined;
+  readonly #chosen: Chosen;
   #list: readonly SnapshotInfo[] = [];
   #busy = false;
 
-  constructor(around: Surroundings) {
+  constructor(around: Surroundings, chosen: Chosen) {
     this.#around = around;
-    around.machine.changed.listen(() => this.#offerState());
+    this.#chosen = chosen;
+    chosen.left.addEventListener(
+      'abort',
+      around.machine.changed.listen(() => this.#offerState()),
+    );
     this.#form.addEventListener('submit', (event) => {
       event.preventDefault();
       void this.#create();
     });
   }
 
-  async show(session: ImageSession): Promise<void> {
-    this.#session = session;
+  async show(): Promise<void> {
+    const { session } = this.#chosen;
     const possible = session.entry.format === 'qcow2';
     this.#form.hidden = !possible;
     this.#table.hidden = true;
@@ -67,7 +69,6 @@ export class SnapshotsPanel implements Panel {
       return;
     }
     const list = await session.use((disk) => disk.snapshots.list());
-    if (this.#session !== session) return;
     const writable = !session.elsewhere;
     this.#take.disabled = !writable;
     this.#offerState();
@@ -83,7 +84,7 @@ export class SnapshotsPanel implements Panel {
 
   /** The memory of a machine can be kept while there is one. */
   #offerState(): void {
-    this.#state.hidden = !(this.#session?.held && this.#around.machine.alive);
+    this.#state.hidden = !(this.#chosen.session.held && this.#around.machine.alive);
   }
 
   #row(snapshot: SnapshotInfo, writable: boolean): HTMLElement {
@@ -104,26 +105,25 @@ export class SnapshotsPanel implements Panel {
   }
 
   async #create(): Promise<void> {
-    const session = this.#session;
+    const { session } = this.#chosen;
     const name = (this.#name.value ?? '').trim();
-    if (session === undefined || name === '') return;
+    if (name === '') return;
     const { machine } = this.#around;
     const withState = !this.#state.hidden && this.#state.checked;
     const replaced = withState && this.#list.some((snapshot) => snapshot.name === name);
     const text = `There is a snapshot “${name}” already. The new one takes its place in all drives of the machine.`;
-    if (replaced && !(await confirmed({ title: 'Replace the snapshot?', text, deed: 'Replace', danger: true }))) return;
+    if (replaced && !(await confirmed({ title: 'Replace the snapshot?', text, deed: 'Replace', danger: true, left: this.#chosen.left }))) return;
     await this.#work('The snapshot was not taken', async () => {
       if (withState) await machine.takeSnapshot(name);
       const take = (): Promise<SnapshotInfo> => session.change((disk) => disk.snapshots.create({ name }));
       if (!withState) await (session.held ? machine.whilePaused(take) : take());
       this.#name.value = '';
-      this.#around.messages.success(`Snapshot ${name} is taken`);
+      this.#chosen.messages.success(`Snapshot ${name} is taken`);
     });
   }
 
   async #revert(snapshot: SnapshotInfo): Promise<void> {
-    const session = this.#session;
-    if (session === undefined) return;
+    const { session } = this.#chosen;
     if (snapshot.vmStateSize > 0) return this.#revertMachine(session, snapshot);
     await this.#revertDisk(session, snapshot);
   }
@@ -135,7 +135,7 @@ export class SnapshotsPanel implements Panel {
     try {
       settings = await settingsOf(session, snapshot, find);
     } catch (error) {
-      return this.#around.messages.error('The machine cannot go back to this snapshot', error);
+      return this.#chosen.messages.error('The machine cannot go back to this snapshot', error);
     }
     // Of another emulator: the disk is of use all the same.
     if (settings === undefined) return this.#revertDisk(session, snapshot);
@@ -144,39 +144,47 @@ export class SnapshotsPanel implements Panel {
     const other = machine.state === 'off' || inPlace ? '' : ' The machine that is on is stopped first.';
     const when = dateTime(snapshot.dateSeconds * 1000);
     const text = `The machine goes on from “${snapshot.name}” of ${when}: its memory and all of its disks go back. What was written since is lost, unless another snapshot has it.${other}`;
-    if (!(await confirmed({ title: 'Revert the machine to this snapshot?', text, deed: 'Revert', danger: true }))) return;
+    if (!(await confirmed({ title: 'Revert the machine to this snapshot?', text, deed: 'Revert', danger: true, left: this.#chosen.left }))) return;
     await this.#work('The machine was not reverted', async () => {
       if (inPlace) await machine.revert(machineMoment(snapshot));
       else {
         await machine.stop();
         await machine.start(settings, machineMoment(snapshot));
       }
-      this.#around.messages.success(`The machine goes on from ${snapshot.name}`);
+      this.#chosen.messages.success(`The machine goes on from ${snapshot.name}`);
     });
   }
 
   async #revertDisk(session: ImageSession, snapshot: SnapshotInfo): Promise<void> {
     const running = session.held ? ' The machine that runs on it is stopped first.' : '';
     const text = `The disk goes back to “${snapshot.name}” of ${dateTime(snapshot.dateSeconds * 1000)}. What was written since is lost, unless another snapshot has it.${running}`;
-    if (!(await confirmed({ title: 'Revert to this snapshot?', text, deed: session.held ? 'Stop and revert' : 'Revert', danger: true }))) return;
+    if (
+      !(await confirmed({
+        title: 'Revert to this snapshot?',
+        text,
+        deed: session.held ? 'Stop and revert' : 'Revert',
+        danger: true,
+        left: this.#chosen.left,
+      }))
+    )
+      return;
     await this.#work('The disk was not reverted', async () => {
       if (session.held) await this.#around.machine.stop();
       await session.change((disk) => disk.snapshots.apply(snapshot.id));
-      this.#around.messages.success(`The disk is back at ${snapshot.name}`);
+      this.#chosen.messages.success(`The disk is back at ${snapshot.name}`);
     });
   }
 
   async #delete(snapshot: SnapshotInfo): Promise<void> {
-    const session = this.#session;
-    if (session === undefined) return;
+    const { session } = this.#chosen;
     const text = `“${snapshot.name}” can no longer be reverted to. The disk itself stays as it is.`;
-    if (!(await confirmed({ title: 'Delete this snapshot?', text, deed: 'Delete', danger: true }))) return;
+    if (!(await confirmed({ title: 'Delete this snapshot?', text, deed: 'Delete', danger: true, left: this.#chosen.left }))) return;
     await this.#work('The snapshot was not deleted', async () => {
       const remove = (): Promise<void> => session.change((disk) => disk.snapshots.delete(snapshot.id));
       const everywhere = (): Promise<void> => deleteEverywhere(session, snapshot, this.#around.find);
       const deed = snapshot.vmStateSize > 0 ? everywhere : remove;
       await (session.held ? this.#around.machine.whilePaused(deed) : deed());
-      this.#around.messages.success(`Snapshot ${snapshot.name} is deleted`);
+      this.#chosen.messages.success(`Snapshot ${snapshot.name} is deleted`);
     });
   }
 
@@ -187,7 +195,7 @@ export class SnapshotsPanel implements Panel {
     try {
       await work();
     } catch (error) {
-      this.#around.messages.error(problem, error);
+      this.#chosen.messages.error(problem, error);
     }
     this.#busy = false;
     this.#take.loading = false;
