@@ -1,9 +1,9 @@
 /** The dialog for a new, empty image: name, format, size (presets or free text), cluster size, place, and a password if it is to be encrypted. */
-import { type CreateImageOptions, formatSize, type ImageEntry, type Place, parseSize, type RemoteLibrary } from '../index.ts';
+import { type CreateImageOptions, formatSize, type ImageEntry, type Place, type RemoteLibrary } from '../index.ts';
 import { closeDialog, selectWhenFocused, showDialog } from './dialogs.ts';
 import { button, element } from './dom.ts';
 import { NewPassword } from './password.ts';
-import { CLUSTER_SIZES, DISK_SIZES, FLOPPY_SIZES, type SizePreset } from './sizes.ts';
+import { CLUSTER_SIZES, DISK_SIZES, FLOPPY_SIZES, type SizePreset, writtenSize } from './sizes.ts';
 import { failure, placeName, sizeWithBytes } from './words.ts';
 
 const FORM = 'create-form';
@@ -102,8 +102,7 @@ class CreateForm {
       this.#describe();
     });
     this.#size.addEventListener('input', () => {
-      const typed = (this.#size.value ?? '').trim();
-      this.#preset.value = [...FLOPPY_SIZES, ...DISK_SIZES].some(({ value }) => value === typed) ? typed : '';
+      this.#preset.value = usual(this.#size.value ?? '');
       this.#describe();
     });
     this.#format.addEventListener('change', () => this.#describe());
@@ -146,7 +145,7 @@ class CreateForm {
     if (name === '') return this.#refuse('Give the image a name.');
     let size: number;
     try {
-      size = parseSize(this.#size.value ?? '');
+      size = writtenSize(this.#size.value ?? '');
     } catch (error) {
       return this.#refuse(failure(error));
     }
@@ -179,16 +178,26 @@ class CreateForm {
     this.#password.hidden = !this.#encrypts;
     let text = '';
     try {
-      const size = parseSize(this.#size.value ?? '');
+      const size = writtenSize(this.#size.value ?? '');
       text = sizeWithBytes(size);
       if (raw && size >= RAW_WARNING)
         text += `. A raw image takes up to ${formatSize(size)} of this browser's storage; qcow2 takes only what is used.`;
       this.problem('');
     } catch {
-      text = 'Give bytes, or a number with k, M, G or T: 2G, 1.5T, 1440k.';
+      text = 'Give bytes, or a number with k, M, G or T: 2G, 1.5T, 1440k. Units are powers of 1024.';
     }
     if (this.#encrypts) text += '. Without its password nobody reads what is on it, you neither: it is kept nowhere.';
     this.#remark.textContent = text;
+  }
+}
+
+/** The value of the usual size that was typed, whatever it was written like; empty if it is none. */
+function usual(typed: string): string {
+  try {
+    const size = writtenSize(typed);
+    return [...FLOPPY_SIZES, ...DISK_SIZES].find(({ bytes }) => bytes === size)?.value ?? '';
+  } catch {
+    return '';
   }
 }
 

@@ -28,7 +28,7 @@ const heard = new WeakMap<ImageSession, boolean>();
 
 export class ImageView {
   readonly session: ImageSession;
-  readonly #title = element('h2', { testId: 'image-title' });
+  readonly #title = element('h2', { testId: 'image-title', attributes: { dir: 'auto' } });
   readonly #export: HTMLElementTagNameMap['wa-dropdown'];
   readonly #rename: HTMLElementTagNameMap['wa-button'];
   readonly #delete: HTMLElementTagNameMap['wa-button'];

@@ -127,6 +127,7 @@ export class Page {
       if (this.#machine.state === 'off') this.#forgetRequests();
     });
     this.#machine.saved.listen(() => this.#soon());
+    this.#sessions.changed.listen(() => this.#soon());
     window.addEventListener('hashchange', () => this.#show());
     await Promise.all([this.#files.look(), this.#refresh()]);
   }
@@ -165,7 +166,7 @@ export class Page {
     await this.#refresh();
   }
 
-  /** Sizes change with every save of a running machine: the list follows at its leisure. */
+  /** Sizes change with every save of a running machine, and with all else that is done to an image: the list follows at its leisure. */
   #soon(): void {
     this.#later ??= setTimeout(() => {
       this.#later = undefined;
@@ -185,10 +186,10 @@ export class Page {
     this.#watch();
   }
 
-  /** A tab that dies, or is reloaded, tells nobody that its images are free: this one looks while any is in use elsewhere. */
+  /** A tab that writes, dies, or is reloaded, tells nobody of sizes and that its images are free: this one looks while any is in use elsewhere. */
   #watch(): void {
     if (this.#watching !== undefined || !this.#entries.some((entry) => this.#sessions.of(entry).elsewhere)) return;
-    const uses = (entries: readonly ImageEntry[]): string => JSON.stringify(entries.map(({ id, inUse }) => [id, inUse]));
+    const uses = (entries: readonly ImageEntry[]): string => JSON.stringify(entries.map(({ id, inUse, storedSize }) => [id, inUse, storedSize]));
     this.#watching = setTimeout(async () => {
       const entries = await this.#engine.library.list().catch(() => this.#entries);
       this.#watching = undefined;

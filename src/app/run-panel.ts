@@ -5,6 +5,7 @@
 import { formatSize } from '../index.ts';
 import { confirmed } from './dialogs.ts';
 import { button, element, icon } from './dom.ts';
+import { focusAfter } from './focus.ts';
 import type { GuestFiles } from './guest-files.ts';
 import type { MachineState } from './machine.ts';
 import type { Chosen, Panel, Surroundings } from './panel.ts';
@@ -107,7 +108,8 @@ export class RunPanel {
       control.disabled = state === 'stopping' || state === 'still' || (state === 'starting' && control !== this.#stop);
     }
     const goesOn = state === 'paused';
-    this.#pause.replaceChildren(icon(goesOn ? 'play' : 'pause', 'start'), goesOn ? 'Resume' : 'Pause');
+    const words = goesOn ? 'Resume' : 'Pause';
+    if (this.#pause.textContent !== words) this.#pause.replaceChildren(icon(goesOn ? 'play' : 'pause', 'start'), words);
     this.#stage.hidden = off || !mine;
     this.#drives.element.hidden = off || !mine;
     this.#drives.update(machine.drives, this.#settings.images, state === 'running');
@@ -230,7 +232,7 @@ function screenFrame({ machine }: Surroundings): HTMLElement {
       if (!(event.ctrlKey && event.altKey && event.code === 'KeyG')) return;
       event.stopPropagation();
       event.preventDefault();
-      screen.blur();
+      focusAfter(screen);
     },
     { capture: true },
   );

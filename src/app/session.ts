@@ -290,6 +290,8 @@ export class Sessions {
   readonly #engine: Engine;
   readonly #ask: AskPassword;
   readonly #lost: (session: ImageSession) => void;
+  /** One of the images changed, as far as this tab knows. */
+  readonly changed = new Signal<void>();
   readonly #open = new Map<string, ImageSession>();
 
   /** `lost` is called when the browser has removed an image that is open here. */
@@ -306,6 +308,7 @@ export class Sessions {
       return known;
     }
     const made = new ImageSession(this.#engine, entry, this.#ask, this.#lost);
+    made.changed.listen(() => this.changed.emit());
     this.#open.set(entry.id, made);
     return made;
   }

@@ -5,7 +5,7 @@
  */
 import { formatSize, machineMoment, type SnapshotInfo } from '../index.ts';
 import { confirmed } from './dialogs.ts';
-import { button, element } from './dom.ts';
+import { button, element, Rows } from './dom.ts';
 import { deleteEverywhere, sameMachine, settingsOf } from './machine-snapshots.ts';
 import type { Chosen, Panel, Surroundings } from './panel.ts';
 import type { ImageSession } from './session.ts';
@@ -24,7 +24,8 @@ export class SnapshotsPanel implements Panel {
   });
   readonly #state = element('wa-checkbox', { testId: 'snapshot-machine', attributes: { checked: true } }, 'with machine state');
   readonly #form = element('form', { class: 'row snapshot-form' }, this.#name, this.#state, this.#take);
-  readonly #rows = element('tbody', { testId: 'snapshot-rows' });
+  readonly #body = element('tbody', { testId: 'snapshot-rows' });
+  readonly #rows = new Rows(this.#body, (key) => this.#row(key));
   readonly #table = element(
     'table',
     { class: 'table', testId: 'snapshot-table' },
@@ -37,13 +38,16 @@ export class SnapshotsPanel implements Panel {
         ...['ID', 'Name', 'Taken', 'Disk size', 'Machine state', ''].map((text) => element('th', { attributes: { scope: 'col' } }, text)),
       ),
     ),
-    this.#rows,
+    this.#body,
   );
+  readonly #problem = element('p', { class: 'problem', testId: 'snapshot-problem', attributes: { role: 'alert' } });
   readonly #remark = element('p', { class: 'quiet', testId: 'snapshot-remark' });
-  readonly element = element('div', { class: 'stack' }, this.#remark, this.#form, element('div', { class: 'scroll' }, this.#table));
+  readonly element = element('div', { class: 'stack' }, this.#remark, this.#form, this.#problem, element('div', { class: 'scroll' }, this.#table));
   readonly #around: Surroundings;
   readonly #chosen: Chosen;
   #list: readonly SnapshotInfo[] = [];
+  /** What the name field was filled with. */
+  #suggested = '';
   #busy = false;
 
   constructor(around: Surroundings, chosen: Chosen) {
@@ -78,8 +82,8 @@ export class SnapshotsPanel implements Panel {
       list.length === 0
         ? 'A snapshot keeps the disk as it is now, inside the image, and costs only what changes afterwards. There is none yet.'
         : 'Each keeps the disk as it was, inside the image. Reverting brings that state back and discards what came after.';
-    this.#rows.replaceChildren(...list.map((snapshot) => this.#row(snapshot, writable)));
-    if ((this.#name.value ?? '') === '') this.#name.value = nextName(list);
+    this.#rows.show(list.map((snapshot) => JSON.stringify({ snapshot, writable })));
+    await this.#suggest();
   }
 
   /** The memory of a machine can be kept while there is one. */
@@ -87,7 +91,23 @@ export class SnapshotsPanel implements Panel {
     this.#state.hidden = !(this.#chosen.session.held && this.#around.machine.alive);
   }
 
-  #row(snapshot: SnapshotInfo, writable: boolean): HTMLElement {
+  /** A new name, unless the user has typed one: new in all drives of the machine, since memory is kept under the same name in all of them. */
+  async #suggest(): Promise<void> {
+    const typed = this.#name.value ?? '';
+    if (typed !== '' && typed !== this.#suggested) return;
+    const names = new Set(this.#list.map(({ name }) => name));
+    for (const { session } of this.#state.hidden ? [] : this.#around.machine.drives) {
+      if (session === undefined || session === this.#chosen.session || session.entry.format !== 'qcow2') continue;
+      const others = await session.use((disk) => disk.snapshots.list()).catch(() => []);
+      for (const { name } of others) names.add(name);
+    }
+    if ((this.#name.value ?? '') !== typed) return;
+    this.#suggested = nextName(names);
+    this.#name.value = this.#suggested;
+  }
+
+  #row(key: string): { element: HTMLElement } {
+    const { snapshot, writable } = JSON.parse(key) as { snapshot: SnapshotInfo; writable: boolean };
     const actions = element(
       'div',
       { class: 'row end' },
@@ -101,13 +121,17 @@ export class SnapshotsPanel implements Panel {
       formatSize(snapshot.diskSize),
       snapshot.vmStateSize > 0 ? formatSize(snapshot.vmStateSize) : 'none',
     ];
-    return element('tr', { testId: 'snapshot-row' }, ...cells.map((text) => element('td', {}, text)), element('td', {}, actions));
+    const [id, name, ...others] = cells.map((text) => element('td', {}, text));
+    name?.classList.add('name');
+    name?.setAttribute('dir', 'auto');
+    return { element: element('tr', { testId: 'snapshot-row' }, id, name, ...others, element('td', {}, actions)) };
   }
 
   async #create(): Promise<void> {
     const { session } = this.#chosen;
     const name = (this.#name.value ?? '').trim();
-    if (name === '') return;
+    this.#problem.textContent = name === '' ? 'Give the snapshot a name.' : '';
+    if (name === '') return this.#name.focus();
     const { machine } = this.#around;
     const withState = !this.#state.hidden && this.#state.checked;
     const replaced = withState && this.#list.some((snapshot) => snapshot.name === name);
@@ -202,9 +226,9 @@ export class SnapshotsPanel implements Panel {
   }
 }
 
-function nextName(list: readonly SnapshotInfo[]): string {
-  for (let number = list.length + 1; ; number++) {
+function nextName(taken: ReadonlySet<string>): string {
+  for (let number = taken.size + 1; ; number++) {
     const name = `snapshot ${number}`;
-    if (!list.some((snapshot) => snapshot.name === name)) return name;
+    if (!taken.has(name)) return name;
   }
 }
