@@ -1,6 +1,6 @@
 /** The dialog for a new, empty image: name, format, size (presets or free text), cluster size, place, and a password if it is to be encrypted. */
 import { type CreateImageOptions, formatSize, type ImageEntry, type Place, type RemoteLibrary } from '../index.ts';
-import { closeDialog, selectWhenFocused, showDialog } from './dialogs.ts';
+import { closeDialog, LONGEST_NAME, selectWhenFocused, showDialog } from './dialogs.ts';
 import { button, element } from './dom.ts';
 import { NewPassword } from './password.ts';
 import { CLUSTER_SIZES, DISK_SIZES, FLOPPY_SIZES, type SizePreset, writtenSize } from './sizes.ts';
@@ -58,7 +58,7 @@ class CreateForm {
   busy = false;
   readonly #name = element('wa-input', {
     testId: 'create-name',
-    attributes: { label: 'Name', required: true, autofocus: true, autocomplete: 'off', maxlength: 120 },
+    attributes: { label: 'Name', required: true, autofocus: true, autocomplete: 'off', maxlength: LONGEST_NAME },
   });
   readonly #format = select('create-format', 'Format', [
     { label: 'qcow2 – grows as it is used, has snapshots', value: 'qcow2' },

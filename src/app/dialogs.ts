@@ -88,6 +88,9 @@ export async function confirmed(question: Question): Promise<boolean> {
   return answer;
 }
 
+/** Characters of an image's name that the library takes. */
+export const LONGEST_NAME = 200;
+
 export interface TextQuestion extends Pick<Question, 'title' | 'deed' | 'left'> {
   readonly label: string;
   readonly value: string;
@@ -97,7 +100,10 @@ export interface TextQuestion extends Pick<Question, 'title' | 'deed' | 'left'> 
 export async function asked(question: TextQuestion): Promise<string | undefined> {
   let answer: string | undefined;
   const problem = element('p', { class: 'problem', testId: 'prompt-problem', attributes: { role: 'alert' } });
-  const input = element('wa-input', { testId: 'prompt-input', attributes: { label: question.label, autofocus: true, autocomplete: 'off' } });
+  const input = element('wa-input', {
+    testId: 'prompt-input',
+    attributes: { label: question.label, autofocus: true, autocomplete: 'off', maxlength: LONGEST_NAME },
+  });
   input.value = question.value;
   const submit = (event?: Event): void => {
     event?.preventDefault();

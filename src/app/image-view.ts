@@ -57,7 +57,7 @@ export class ImageView {
     this.#delete = button('Delete', { testId: 'delete', icon: 'trash', press: () => actions.delete(chosen) });
     this.#tabs = element(
       'wa-tab-group',
-      { testId: 'tabs', attributes: { active: actions.openTab } },
+      { testId: 'tabs', attributes: { active: actions.openTab, 'without-scroll-controls': true } },
       ...kinds.map(({ name, title }) => element('wa-tab', { testId: `tab-${name}`, attributes: { panel: name } }, title)),
       ...kinds.map(({ name }) => element('wa-tab-panel', { attributes: { name } }, this.#panels.get(name)?.element)),
     );

@@ -3,7 +3,7 @@
  * jobs go on beside a machine that runs on the image; they are paused and called off in the list of jobs.
  */
 import type { JobOptions, RemoteDisk } from '../index.ts';
-import { asked, confirmed } from './dialogs.ts';
+import { asked, confirmed, LONGEST_NAME } from './dialogs.ts';
 import { button, element } from './dom.ts';
 import type { Chosen, Surroundings } from './panel.ts';
 import type { ImageSession } from './session.ts';
@@ -52,7 +52,9 @@ export class LayersSection {
   async #makeOverlay(): Promise<void> {
     const { session, left, messages } = this.#chosen;
     const { id, name } = session.entry;
-    const wanted = await asked({ title: `An overlay over ${name}`, label: 'Name', value: `${name} overlay`, deed: 'Make it', left });
+    const taken = (await this.#around.library.list()).map((entry) => entry.name);
+    const value = overlayName(name, taken);
+    const wanted = await asked({ title: `An overlay over ${name}`, label: 'Name', value, deed: 'Make it', left });
     if (wanted === undefined) return;
     try {
       await session.close();
@@ -102,5 +104,14 @@ export class LayersSection {
     }
     busy.delete(session);
     this.show();
+  }
+}
+
+/** A name that no image has. */
+function overlayName(name: string, taken: readonly string[]): string {
+  for (let number = 1; ; number++) {
+    const ending = number === 1 ? ' overlay' : ` overlay ${number}`;
+    const candidate = name.slice(0, LONGEST_NAME - ending.length) + ending;
+    if (!taken.includes(candidate)) return candidate;
   }
 }

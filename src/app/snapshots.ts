@@ -35,7 +35,8 @@ export class SnapshotsPanel implements Panel {
       element(
         'tr',
         {},
-        ...['ID', 'Name', 'Taken', 'Disk size', 'Machine state', ''].map((text) => element('th', { attributes: { scope: 'col' } }, text)),
+        ...['ID', 'Name', 'Taken', 'Disk size', 'Machine state'].map((text) => element('th', { attributes: { scope: 'col' } }, text)),
+        element('th', { attributes: { scope: 'col' } }, element('span', { class: 'visually-hidden' }, 'Actions')),
       ),
     ),
     this.#body,

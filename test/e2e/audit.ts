@@ -9,10 +9,12 @@ const WIDTHS = [360, 390, 768, 1024, 1440];
 const HEIGHT = 800;
 /** CSS pixels, as WCAG 2.5.8 has it. */
 const SMALLEST = 24;
+/** Of axe-core's rules, those that can come out otherwise when nothing but colours changes. */
+const COLOUR_RULES = ['color-contrast', 'link-in-text-block'];
 const SCHEMES = [
-  { name: 'light', media: { colorScheme: 'light', forcedColors: 'none' } },
-  { name: 'dark', media: { colorScheme: 'dark', forcedColors: 'none' } },
-  { name: 'forced colours', media: { colorScheme: 'dark', forcedColors: 'active' } },
+  { name: 'light', media: { colorScheme: 'light', forcedColors: 'none' }, rules: undefined },
+  { name: 'dark', media: { colorScheme: 'dark', forcedColors: 'none' }, rules: COLOUR_RULES },
+  { name: 'forced colours', media: { colorScheme: 'dark', forcedColors: 'active' }, rules: COLOUR_RULES },
 ] as const;
 
 /** Puts axe-core and the page's side of the audit into every page of a context, before its own scripts. */
@@ -21,19 +23,19 @@ export async function prepareAudit(page: Page): Promise<void> {
   await page.context().addInitScript(inPage);
 }
 
-/** Everything that is wrong with the page as it stands, each in a sentence. */
-export async function audit(page: Page): Promise<string[]> {
+/** Everything that is wrong with the page as it stands, each in a sentence. Without `tabbing` for menus, which the Tab key closes. */
+export async function audit(page: Page, tabbing = true): Promise<string[]> {
   const found: string[] = [];
   for (const width of WIDTHS) {
     await page.setViewportSize({ width, height: HEIGHT });
     for (const problem of await page.evaluate((smallest) => window.audit.hits(smallest), SMALLEST)) found.push(`at ${width} pixels: ${problem}`);
   }
-  for (const { name, media } of SCHEMES) {
+  for (const { name, media, rules } of SCHEMES) {
     await page.emulateMedia(media);
-    for (const problem of await page.evaluate(() => window.audit.axe())) found.push(`in ${name}: ${problem}`);
+    for (const problem of await page.evaluate((only) => window.audit.axe(only), rules)) found.push(`in ${name}: ${problem}`);
   }
   await page.emulateMedia({ colorScheme: 'light', forcedColors: 'none' });
-  found.push(...(await keyboard(page)));
+  if (tabbing) found.push(...(await keyboard(page)));
   return found;
 }
 
@@ -44,13 +46,10 @@ export async function keyboard(page: Page): Promise<string[]> {
   const seen = new Map<string, number>();
   for (let press = 0; press < expected.length + 20; press++) {
     await page.keyboard.press('Tab');
-    const { name, ring, first, screen } = await page.evaluate(() => window.audit.focused());
-    if (name === undefined) {
-      // The end of the page; in a dialog, the browser's own controls come between.
-      if (seen.size > 0) break;
-      continue;
-    }
-    if (first && seen.size > 0) break;
+    const { name, ring, first, screen, inDialog } = await page.evaluate(() => window.audit.focused());
+    // The end of the page; in a dialog, the browser's own controls come between.
+    if (name === undefined && inDialog) continue;
+    if (name === undefined || (first && seen.size > 0)) break;
     if (!ring) found.push(`the focus on ${name} cannot be seen`);
     seen.set(name, (seen.get(name) ?? 0) + 1);
     // The screen keeps the Tab key for the guest, and says how it is left.
@@ -58,6 +57,7 @@ export async function keyboard(page: Page): Promise<string[]> {
     if (screen && (await page.evaluate(() => window.audit.focused())).name === undefined) found.push('the focus is lost when the screen is left');
     if (screen) seen.set((await page.evaluate(() => window.audit.focused())).name ?? '', 1);
   }
+  await page.evaluate(() => window.audit.endTabbing());
   for (const name of expected) if (!seen.has(name)) found.push(`${name} cannot be reached with the Tab key`);
   for (const [name, times] of seen) if (times > 1) found.push(`${name} is reached ${times} times`);
   return found;
@@ -67,9 +67,16 @@ declare global {
   interface Window {
     readonly audit: {
       hits(smallest: number): string[];
-      axe(): Promise<string[]>;
+      axe(only: readonly string[] | undefined): Promise<string[]>;
       startTabbing(): string[];
-      focused(): { readonly name: string | undefined; readonly ring: boolean; readonly first: boolean; readonly screen: boolean };
+      focused(): {
+        readonly name: string | undefined;
+        readonly ring: boolean;
+        readonly first: boolean;
+        readonly screen: boolean;
+        readonly inDialog: boolean;
+      };
+      endTabbing(): void;
     };
     readonly axe: {
       run(options: object): Promise<{
@@ -129,11 +136,17 @@ function inPage(): void {
     }
     return [...found];
   };
+  const names = new Map<HTMLElement, string>();
   const nameOf = (element: HTMLElement): string => {
     const text = (element.getAttribute('label') ?? element.getAttribute('aria-label') ?? element.textContent ?? '').trim().replace(/\s+/g, ' ');
     const place = element.dataset['testid'] ?? element.getAttribute('part') ?? element.localName;
-    const same = controls().filter((other) => (other.dataset['testid'] ?? other.getAttribute('part') ?? other.localName) === place);
-    return `${place}${same.length > 1 ? `[${same.indexOf(element)}]` : ''} “${text.slice(0, 30)}”`;
+    const stem = `${place} “${text.slice(0, 30)}”`;
+    const known = names.get(element);
+    if (known?.startsWith(stem)) return known;
+    const same = [...names.values()].filter((name) => name.startsWith(stem)).length;
+    const name = same > 0 ? `${stem}, ${same + 1}` : stem;
+    names.set(element, name);
+    return name;
   };
   const deepest = (x: number, y: number): Element | null => {
     let found = document.elementFromPoint(x, y);
@@ -148,6 +161,19 @@ function inPage(): void {
     let active = document.activeElement;
     while (active?.shadowRoot?.activeElement) active = active.shadowRoot.activeElement;
     return active instanceof HTMLElement && active !== document.body ? active : null;
+  };
+  /** The part of a control that is not cut off by what scrolls around it. */
+  const shown = (control: HTMLElement): { left: number; right: number; top: number; bottom: number } => {
+    let { left, right, top, bottom } = control.getBoundingClientRect();
+    for (let node = parentOf(control); node !== null; node = parentOf(node)) {
+      if (!(node instanceof HTMLElement) || node === document.body || getComputedStyle(node).overflow === 'visible') continue;
+      const box = node.getBoundingClientRect();
+      left = Math.max(left, box.left);
+      right = Math.min(right, box.right);
+      top = Math.max(top, box.top);
+      bottom = Math.min(bottom, box.bottom);
+    }
+    return { left, right, top, bottom };
   };
   /** Where a control can be pressed that cannot be hit there; and what is there instead. */
   const covered = (control: HTMLElement): string | undefined => {
@@ -179,46 +205,56 @@ function inPage(): void {
     for (const [index, one] of all.entries())
       for (const other of all.slice(index + 1)) {
         if (overlay(one) !== overlay(other) || contains(one, other) || contains(other, one)) continue;
-        const [a, b] = [one.getBoundingClientRect(), other.getBoundingClientRect()];
+        const [a, b] = [shown(one), shown(other)];
         const across = Math.min(a.right, b.right) - Math.max(a.left, b.left);
         const down = Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top);
         if (across > 1 && down > 1) found.push(`${nameOf(one)} and ${nameOf(other)} lie over each other`);
       }
     return found;
   };
-  const axe = async (): Promise<string[]> => {
-    const { violations } = await window.axe.run({ resultTypes: ['violations'] });
+  const axe = async (only: readonly string[] | undefined): Promise<string[]> => {
+    // Colours fade into each other when they change.
+    const roots = [document, ...[...everything(document)].flatMap(({ shadowRoot }) => (shadowRoot ? [shadowRoot] : []))];
+    for (const animation of roots.flatMap((root) => root.getAnimations()))
+      if (animation.effect?.getComputedTiming().endTime !== Number.POSITIVE_INFINITY) animation.finish();
+    const { violations } = await window.axe.run({ resultTypes: ['violations'], ...(only && { runOnly: only }) });
     return violations.flatMap(({ id, help, nodes }) =>
       nodes.slice(0, 3).map(({ target, failureSummary = '' }) => `${id}, ${help}: ${JSON.stringify(target)} ${failureSummary.split('\n').at(-1)}`),
     );
   };
   let firstFocused: HTMLElement | undefined;
+  /** The Tab key starts from here: the top of the page. */
+  const top = document.createElement('span');
+  top.tabIndex = -1;
   const startTabbing = (): string[] => {
     firstFocused = undefined;
     const inDialog = document.querySelector('wa-dialog[open]') !== null;
     if (!inDialog) {
-      activeElement()?.blur();
-      // The Tab key starts from where a press or a selection was last: from the top.
-      getSelection()?.setPosition(document.body, 0);
-      scrollTo(0, 0);
+      document.body.prepend(top);
+      top.focus();
     }
     return controls()
-      .filter((control) => !isDisabled(control) && !control.matches('wa-option, wa-dropdown-item, [role=tab]:not([aria-selected=true]), [tabindex="-1"]'))
+      .filter(
+        (control) => !isDisabled(control) && !control.matches('wa-option, wa-dropdown-item, [role=tab]:not([aria-selected=true]), [tabindex="-1"]'),
+      )
       .map(nameOf);
   };
   const focused = (): ReturnType<Window['audit']['focused']> => {
     const active = activeElement();
-    if (active === null || active.localName === 'dialog') return { name: undefined, ring: false, first: false, screen: false };
+    const inDialog = document.querySelector('wa-dialog[open]') !== null;
+    if (active === null || active.localName === 'dialog') return { name: undefined, ring: false, first: false, screen: false, inDialog };
     const control = controlOf(active);
     const first = control === firstFocused;
     firstFocused ??= control;
-    let ring = false;
-    for (let node: Node | null = active; node !== null && !ring && node !== control.parentNode; node = parentOf(node)) {
-      if (!(node instanceof HTMLElement)) continue;
+    const visibleRing = (node: Element): boolean => {
       const { outlineStyle, outlineWidth } = getComputedStyle(node);
-      ring = outlineStyle !== 'none' && Number.parseFloat(outlineWidth) > 0;
+      return outlineStyle !== 'none' && Number.parseFloat(outlineWidth) > 0;
+    };
+    let ring = [...(active.shadowRoot?.querySelectorAll('*') ?? [])].some(visibleRing);
+    for (let node: Node | null = active; node !== null && !ring && node !== control.parentNode; node = parentOf(node)) {
+      if (node instanceof HTMLElement) ring = visibleRing(node);
     }
-    return { name: nameOf(control), ring, first, screen: control.dataset['testid'] === 'screen' };
+    return { name: nameOf(control), ring, first, screen: control.dataset['testid'] === 'screen', inDialog };
   };
-  Object.assign(window, { audit: { hits, axe, startTabbing, focused } });
+  Object.assign(window, { audit: { hits, axe, startTabbing, focused, endTabbing: () => top.remove() } });
 }

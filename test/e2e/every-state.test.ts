@@ -17,7 +17,9 @@ beforeAll(async () => {
   const page = await browser.tab();
   await prepareAudit(page);
   await slowEngine(page);
+  page.setDefaultTimeout(15_000);
   await page.reload();
+  await page.getByTestId('empty').waitFor();
   stage = { browser, folder, page };
 });
 
@@ -26,9 +28,9 @@ afterAll(async () => {
   rmSync(stage.folder, { recursive: true, force: true });
 });
 
-test.each(STATES)('$name', async ({ name, enter, leave }) => {
+test.each(STATES)('$name', async ({ name, enter, leave, menu }) => {
   const page = await enter(stage);
-  const found = await audit(page);
+  const found = await audit(page, !menu);
   await leave?.(stage);
   expect(found, name).toEqual([]);
   expect(browser.complaints.splice(0)).toEqual([]);
