@@ -6,6 +6,7 @@ import type {} from '@awesome.me/webawesome/dist/events/events.js';
 import type { ImageEntry } from '../index.ts';
 import { button, element, icon } from './dom.ts';
 import type { ExportWish } from './export.ts';
+import { exportMenu } from './export-menu.ts';
 import type { Panel } from './panel.ts';
 import type { ImageSession } from './session.ts';
 import { failure } from './words.ts';
@@ -47,7 +48,8 @@ export class ImageView {
     const act = (deed: (entry: ImageEntry) => void) => (): void => {
       if (this.#session !== undefined) deed(this.#session.entry);
     };
-    this.#export = exportMenu((wish) => {
+    const session = (): ImageSession | undefined => this.#session;
+    this.#export = exportMenu(session, (wish) => {
       if (this.#session !== undefined) actions.export(this.#session, wish);
     });
     this.#lock = button('Lock', { testId: 'lock', icon: 'lock', press: () => void this.#session?.lock() });
@@ -207,22 +209,4 @@ function askedFor(heard: boolean | undefined): HTMLElement | undefined {
     ? 'The other tab has been asked. Go there to let go; this page goes on by itself then.'
     : 'The other tab does not answer. Go there and stop what uses the image, or close it.';
   return element('span', { testId: 'asked' }, text);
-}
-
-function exportMenu(chosen: (wish: ExportWish) => void): HTMLElementTagNameMap['wa-dropdown'] {
-  const trigger = button('Export', { testId: 'export', icon: 'export', attributes: { slot: 'trigger', 'with-caret': true }, press: () => undefined });
-  const item = (format: string, text: string): HTMLElement =>
-    element('wa-dropdown-item', { testId: `export-${format}`, attributes: { value: format } }, text);
-  const items = [
-    item('qcow2', 'as qcow2, for QEMU'),
-    item('compressed', 'as qcow2, compressed, without snapshots'),
-    item('raw', 'as raw, for everything else'),
-    item('changes', 'only what changed since a snapshot'),
-  ];
-  const menu = element('wa-dropdown', {}, trigger, ...items);
-  menu.addEventListener('wa-select', (event) => {
-    const wish = event.detail.item.getAttribute('value');
-    chosen(wish === 'compressed' || wish === 'raw' || wish === 'changes' ? wish : 'qcow2');
-  });
-  return menu;
 }
