@@ -45,9 +45,21 @@ export class Messages {
     };
   }
 
-  #show(variant: string, sign: string, title: string, text: string, testId: string, act?: HTMLElement): HTMLElement {
+  /** What came of several things at once, a line each. Stays if one of them did not work. */
+  summary(title: string, lines: readonly string[], good: boolean): void {
+    const list = element('ul', { class: 'message-lines' }, ...lines.map((line) => element('li', {}, line)));
+    const shown = this.#show(good ? 'success' : 'warning', good ? 'check' : 'warning', title, list, 'message-summary');
+    if (good) setTimeout(() => shown.remove(), GOOD_NEWS_MS);
+  }
+
+  #show(variant: string, sign: string, title: string, text: string | HTMLElement, testId: string, act?: HTMLElement): HTMLElement {
     const close = button('Dismiss', { testId: 'message-dismiss', attributes: { appearance: 'plain' }, press: () => callout.remove() });
-    const words = element('div', { class: 'message-words' }, element('strong', {}, title), text === '' ? undefined : element('span', {}, text));
+    const words = element(
+      'div',
+      { class: 'message-words' },
+      element('strong', {}, title),
+      text === '' ? undefined : typeof text === 'string' ? element('span', {}, text) : text,
+    );
     const callout = element(
       'wa-callout',
       { testId, attributes: { variant, size: 's' } },

@@ -6,13 +6,14 @@ import type { Engine, ImageEntry, StorageReport } from '../index.ts';
 import { createImage } from './create-dialog.ts';
 import { asked, confirmed } from './dialogs.ts';
 import { button, element, icon } from './dom.ts';
-import { type ExportWish, exportImage } from './export.ts';
+import { dropAnywhere } from './drop.ts';
+import { type ExportWish, exportImage, mayLeave } from './export.ts';
 import { askIncrement } from './export-changes.ts';
 import { GeometryPanel } from './geometry.ts';
 import { GuestFiles } from './guest-files.ts';
 import { type ImageActions, ImageView } from './image-view.ts';
 import { ImagesList } from './images-list.ts';
-import { dropAnywhere, filePicker, importFiles } from './import.ts';
+import { filePicker, Importer } from './import.ts';
 import { JobsList } from './jobs-list.ts';
 import { Machine } from './machine.ts';
 import { MapPanel } from './map-view.ts';
@@ -43,7 +44,8 @@ export class Page {
     () => void this.#create(),
     () => this.#picker.click(),
   );
-  readonly #picker = filePicker((files) => void this.#import(files));
+  readonly #importer: Importer;
+  readonly #picker = filePicker((dropped) => this.#importer.take(dropped));
   readonly #run: RunPanel;
   readonly #panels: readonly PanelKind[];
   readonly #actions: ImageActions;
@@ -71,6 +73,13 @@ export class Page {
     });
     this.#machine = new Machine(this.#files, screen);
     this.#storage = new StorageBar(() => void this.#persist());
+    this.#importer = new Importer({
+      library: engine.library,
+      jobs: this.#jobs,
+      messages,
+      shown: () => this.#chosen,
+      imported: (entry) => void this.#refresh().then(() => this.#machine.state === 'off' && this.#choose(entry.id)),
+    });
     const around: Surroundings = {
       messages,
       jobs: this.#jobs,
@@ -119,7 +128,7 @@ export class Page {
     );
     this.#main.append(this.#gone, this.#empty);
     document.body.append(header(this.#storage.element), element('div', { class: 'columns' }, side, this.#main), this.#picker, this.#messages.element);
-    document.body.append(dropAnywhere((files) => void this.#import(files)));
+    document.body.append(dropAnywhere((dropped) => this.#importer.take(dropped)));
     this.#engine.library.onChange(() => void this.#refresh());
     this.#engine.onReleaseRequest((id) => this.#asked(id));
     this.#machine.changed.listen(() => {
@@ -232,22 +241,16 @@ export class Page {
     this.#choose(created.entry.id);
   }
 
-  async #import(files: readonly File[]): Promise<void> {
-    const imported = (entry: ImageEntry): void => {
-      void this.#refresh().then(() => this.#choose(entry.id));
-    };
-    await importFiles(files, { library: this.#engine.library, jobs: this.#jobs, messages: this.#messages, imported });
-  }
-
   async #export({ session, left }: Pick<Chosen, 'session' | 'left'>, wish: ExportWish): Promise<void> {
     const { entry } = session;
     try {
       const increment = wish === 'changes' ? await askIncrement({ session, left }) : undefined;
       if (wish === 'changes' && increment === undefined) return;
+      if (!(await mayLeave(entry, wish))) return;
       // As it is kept it needs no password, unless an image below it must be read for it: then this one is open.
       const secret = wish === entry.format && !session.unlocked ? undefined : await session.password();
       const around = { library: this.#engine.library, jobs: this.#jobs, messages: this.#messages };
-      const how = { format: wish === 'raw' ? 'raw' : 'qcow2', compressed: wish === 'compressed' } as const;
+      const how = { format: wish === 'raw' || wish === 'luks' ? wish : 'qcow2', compressed: wish === 'compressed' } as const;
       await exportImage(entry, { ...how, ...increment, ...(secret === undefined ? {} : { secret }) }, around);
     } catch (error) {
       if (!isKeyProblem(error)) this.#messages.error(`${entry.name} was not exported`, error);

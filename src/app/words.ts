@@ -23,7 +23,7 @@ export function readingAdvice(error: unknown): string {
 
 /** True if the user called it off: nothing to report. */
 export function isAbort(error: unknown): boolean {
-  return (error instanceof DiskError && error.kind === 'aborted') || (error instanceof DOMException && error.name === 'AbortError');
+  return error instanceof DiskError && error.kind === 'aborted';
 }
 
 /** True if an image did not open because its password is missing or wrong. */
@@ -36,7 +36,8 @@ export function unlessLost(error: unknown): void {
   if (!(error instanceof DiskError) || error.kind !== 'lost') throw error;
 }
 
-function sentence(text: string): string {
+/** With a full stop. */
+export function sentence(text: string): string {
   return /[.!?]$/.test(text) ? text : `${text}.`;
 }
 
