@@ -59,7 +59,13 @@ export function fileName(name: string, format: 'qcow2' | 'raw'): string {
 
 async function pick(suggestedName: string): Promise<SaveHandle | undefined> {
   const picker = (window as { showSaveFilePicker?: SavePicker }).showSaveFilePicker;
-  return picker?.call(window, { suggestedName });
+  try {
+    return await picker?.call(window, { suggestedName });
+  } catch (error) {
+    if (isAbort(error)) throw error;
+    // Frames of other origins, and clicks that were too long ago, get no dialog: a download does as well.
+    return undefined;
+  }
 }
 
 /** The stream as one Blob, made piece by piece so that the browser can put it on disk. */

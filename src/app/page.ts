@@ -6,6 +6,7 @@ import type { Engine, ImageEntry, StorageReport } from '../index.ts';
 import { createImage } from './create-dialog.ts';
 import { asked, confirmed } from './dialogs.ts';
 import { button, element, icon } from './dom.ts';
+import type { StartedEngine } from './engine.ts';
 import { type ExportWish, exportImage } from './export.ts';
 import { askIncrement } from './export-changes.ts';
 import { GeometryPanel } from './geometry.ts';
@@ -14,6 +15,7 @@ import { ImageView } from './image-view.ts';
 import { ImagesList } from './images-list.ts';
 import { dropAnywhere, filePicker, importFiles } from './import.ts';
 import { JobsList } from './jobs-list.ts';
+import { LacksNotice, lacksOf } from './lacks.ts';
 import { Machine } from './machine.ts';
 import { MapPanel } from './map-view.ts';
 import { Messages } from './messages.ts';
@@ -54,8 +56,12 @@ export class Page {
   /** Requests of other tabs on the screen, by image: each a function that takes it away. */
   readonly #requests = new Map<string, () => void>();
 
-  constructor(engine: Engine, messages: Messages) {
+  readonly #lacks = new LacksNotice();
+  readonly #here: boolean;
+
+  constructor({ engine, here }: StartedEngine, messages: Messages) {
     this.#engine = engine;
+    this.#here = here;
     this.#messages = messages;
     this.#sessions = new Sessions(engine, askPassword, (session) => this.#lost(session));
     const screen = element('div', {
@@ -101,7 +107,8 @@ export class Page {
       element('p', { class: 'quiet hint' }, 'Drop a qcow2 or raw image anywhere on this page to import it.'),
     );
     const main = element('main', { class: 'main' }, this.#empty, this.#view.element);
-    document.body.append(header(this.#storage.element), element('div', { class: 'columns' }, side, main), this.#picker, this.#messages.element);
+    const columns = element('div', { class: 'columns' }, side, main);
+    document.body.append(header(this.#storage.element), this.#lacks.element, columns, this.#picker, this.#messages.element);
     document.body.append(dropAnywhere((files) => void this.#import(files)));
     this.#engine.library.onChange(() => void this.#refresh());
     this.#engine.onReleaseRequest((id) => this.#asked(id));
@@ -111,7 +118,18 @@ export class Page {
     });
     this.#machine.saved.listen(() => this.#soon());
     window.addEventListener('hashchange', () => this.#show());
+    this.#mindTheTab();
     await Promise.all([this.#files.look(), this.#refresh()]);
+  }
+
+  /** Where tabs do not hear each other the list is read anew when the user comes back; images in memory are not left without a question. */
+  #mindTheTab(): void {
+    document.addEventListener('visibilitychange', () => {
+      if (document.visibilityState === 'visible' && this.#report?.lacks.includes('broadcast-channel')) void this.#refresh();
+    });
+    window.addEventListener('beforeunload', (event) => {
+      if (this.#entries.some(({ place }) => place === 'memory')) event.preventDefault();
+    });
   }
 
   get #chosen(): string | undefined {
@@ -159,6 +177,7 @@ export class Page {
   async #read(): Promise<void> {
     this.#entries = await this.#engine.library.list();
     this.#report = await this.#engine.library.storage();
+    this.#lacks.show(lacksOf(this.#report, this.#here));
     this.#storage.show(
       this.#report,
       this.#entries.reduce((total, { storedSize }) => total + storedSize, 0),

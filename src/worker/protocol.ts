@@ -18,7 +18,7 @@ import type { CreateImageOptions, ExportedImage, ExportOptions, ImageEntry, Plac
 import type { MapSummary } from './engine.ts';
 
 /** Changed with every change to the messages. */
-export const PROTOCOL_VERSION = 13;
+export const PROTOCOL_VERSION = 14;
 
 /** Machine state crosses in pieces of so many bytes, so that no side holds much of it twice. */
 export const VM_STATE_PIECE = 4 * MiB;
@@ -38,7 +38,10 @@ type Nothing = Readonly<Record<never, never>>;
 /** Every call: its arguments and its answer. `disk`, `export` and so on are numbers that the host gave out. */
 export interface Calls {
   /** `life` names a lock that the engine is to hold while it lives (alive.ts), and `held` says whether it does. */
-  hello: { arguments: { version: number; library: string; life: string }; result: { version: number; held: boolean } };
+  hello: {
+    arguments: { version: number; library: string; life: string; memoryIfBlocked?: boolean };
+    result: { version: number; held: boolean };
+  };
   close: { arguments: Nothing; result: undefined };
   flush: { arguments: Nothing; result: undefined };
   open: {
@@ -49,7 +52,7 @@ export interface Calls {
       secret?: string;
       detectZeroes?: DetectZeroes;
       cache?: CacheMode;
-      snapshot?: 'memory' | Place;
+      snapshot?: Place;
     };
     result: DiskState & { disk: number };
   };
@@ -167,9 +170,9 @@ const isSince: Kind = {
     value !== null &&
     (('snapshot' in value && isText.fits(value.snapshot)) || ('bitmap' in value && isText.fits(value.bitmap))),
 };
-const isPlace = oneOf('opfs', 'indexeddb');
+const isPlace = oneOf('opfs', 'indexeddb', 'memory');
 const onDisk = { disk: isSize };
-const onOpening = { cache: oneOf(...CACHE_MODES), snapshot: oneOf('memory', 'opfs', 'indexeddb') };
+const onOpening = { cache: oneOf(...CACHE_MODES), snapshot: isPlace };
 const onImage = { image: isText };
 const onExport = { export: isSize };
 const range = { ...onDisk, offset: isSize, length: isSize };
@@ -177,7 +180,7 @@ const onBitmap = { ...onDisk, name: isText };
 const onSnapshot = { ...onDisk, snapshot: isText };
 
 const checks: { readonly [M in Method]: Members<Arguments<M>> } = {
-  hello: { version: isSize, library: isText, life: isText },
+  hello: { version: isSize, library: isText, life: isText, memoryIfBlocked: optional(isFlag) },
   close: {},
   flush: {},
   open: {
