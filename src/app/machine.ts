@@ -3,7 +3,6 @@
  * cannot be written the machine pauses and says why; the adapter keeps what it could not save until a retry works.
  */
 import type { V86, V86Image, V86Options } from 'v86';
-import wasmAddress from 'v86/build/v86.wasm?url';
 import { loadV86Machine, saveV86Machine } from '../adapters/v86.ts';
 import type { ImageEntry, MachineMoment } from '../index.ts';
 import { Signal } from './dom.ts';
@@ -11,6 +10,7 @@ import { Attached, isRemovable, type RemovableSlot, type Slot } from './drives.t
 import type { GuestFiles } from './guest-files.ts';
 import { savedSettings } from './machine-snapshots.ts';
 import type { ImageSession } from './session.ts';
+import { loadV86 } from './v86-code.ts';
 
 export interface MachineSettings {
   readonly boot: 'guest' | 'disk';
@@ -116,8 +116,8 @@ export class Machine {
         // v86 always has a CD and a floppy drive, and their media can come later.
         if (session !== undefined || isRemovable(slot)) await this.#attach(slot, session);
       }
-      const [{ V86 }, options] = await Promise.all([import('v86'), this.#options(settings)]);
-      await this.#boot(new V86(options), snapshot);
+      const [{ V86, wasm }, options] = await Promise.all([loadV86(), this.#options(settings)]);
+      await this.#boot(new V86({ ...options, wasm_fn: wasm }), snapshot);
     } catch (error) {
       await this.#letGo();
       throw error;
@@ -282,7 +282,6 @@ export class Machine {
     const order = images.cdrom !== undefined ? BOOT_ORDER.cdrom : images.fda !== undefined ? BOOT_ORDER.floppy : BOOT_ORDER.disk;
     const disks = Object.fromEntries(this.#drives.flatMap(({ slot, image }) => (image ? [[slot, image as unknown as V86Image]] : [])));
     return {
-      wasm_path: new URL(wasmAddress, document.baseURI).href,
       memory_size: memory * MiB,
       vga_memory_size: 8 * MiB,
       bios: { buffer: parts.bios },

@@ -168,7 +168,11 @@ export class RunPanel {
     const session = this.#session;
     if (session === undefined) return;
     this.#serial.clear();
-    await this.#try('The machine did not start', () => this.#around.machine.start(this.#settings.read(session)));
+    try {
+      await this.#around.machine.start(this.#settings.read(session));
+    } catch (error) {
+      this.#around.messages.error('The machine did not start', error, () => void this.#boot());
+    }
   }
 
   async #pauseOrResume(): Promise<void> {
