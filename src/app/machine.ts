@@ -35,12 +35,12 @@ export interface MachineSettings {
 /** `still`: it stands still while a snapshot is taken or brought back. */
 export type MachineState = 'off' | 'starting' | 'running' | 'paused' | 'still' | 'restarting' | 'stopping';
 
-/** How a machine ended that nobody stopped. */
+/** How a machine ended, unless it was stopped and all is well. */
 export interface MachineEnd {
   /** The image that it was started on. */
-  readonly image: ImageEntry;
-  /** The guest halted its processor for good, or nothing went on. */
-  readonly how: 'halt' | 'crash';
+  readonly image: ImageEntry | undefined;
+  /** The guest halted its processor for good; nothing went on; or it was given up with disks that did not answer, and may still be in use. */
+  readonly how: 'halt' | 'crash' | 'left';
   /** Of a crash. */
   readonly error?: unknown;
   /** What the guest wrote was thrown away; else it is saved. */
@@ -105,7 +105,7 @@ export class Machine {
     return this.#problem;
   }
 
-  /** How the latest machine ended, if by itself, while there is no other. */
+  /** How the latest machine ended, if not as it should, while there is no other. */
   get end(): MachineEnd | undefined {
     return this.#end;
   }
@@ -476,8 +476,9 @@ export class Machine {
     await emulator?.destroy();
     const closed = await settledWithin(Promise.allSettled(this.#drives.map((drive) => drive.detach())), LAST_WAIT, abandoned);
     const fate = this.#fate;
-    if (this.#main && fate && fate.how !== 'restart' && !abandoned.aborted)
-      this.#end = { image: this.#main, temporary: this.#temporary, ...fate, how: fate.how };
+    const ended = { image: this.#main, temporary: this.#temporary };
+    if (!closed) this.#end = { ...ended, how: 'left' };
+    else if (fate !== undefined && fate.how !== 'restart' && !abandoned.aborted) this.#end = { ...ended, ...fate, how: fate.how };
     this.#drives = [];
     this.#main = undefined;
     this.#settings = undefined;

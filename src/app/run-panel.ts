@@ -133,7 +133,7 @@ export class RunPanel implements Panel {
   /** How the machine of the chosen image ended, if by itself, and none was started since. */
   get #ended(): MachineEnd | undefined {
     const { end } = this.#around.machine;
-    return end?.image.id === this.#session?.entry.id ? end : undefined;
+    return end !== undefined && end.image?.id === this.#session?.entry.id ? end : undefined;
   }
 
   #figures(): void {
@@ -271,6 +271,12 @@ function callout(variant: string, title: string, text: string, ...deeds: HTMLEle
 }
 
 function howItEnded({ how, error, temporary }: MachineEnd): HTMLElement {
+  if (how === 'left')
+    return callout(
+      'warning',
+      'The machine is off, but its disk is not closed',
+      'The browser does not answer. If the image stays in use, reload this page: what was saved is kept.',
+    );
   const kept = temporary ? 'What it wrote was thrown away, as you chose.' : 'Everything it wrote to its disks is saved.';
   if (how === 'halt')
     return callout('neutral', 'The guest has switched the machine off', `${kept} Start it again, take a snapshot of the disk, or export it.`);

@@ -65,6 +65,7 @@ export class RunSettings {
   ]);
   readonly #others = SLOTS.map(({ slot, label, testId }) => ({ slot, field: select(testId, label, []) }));
   readonly #remark = element('span', {});
+  readonly #note = element('p', { class: 'row quiet', testId: 'run-boot-note' }, this.#remark);
   readonly #other = button('', { testId: 'run-boot-other', attributes: { appearance: 'plain' }, press: () => this.#takeOther() });
   readonly element: HTMLElement;
   readonly #changed: () => void;
@@ -79,8 +80,8 @@ export class RunSettings {
     this.#changed = changed;
     this.#hasGuest = hasGuest;
     const fields = [this.#boot, this.#slot, this.#memory, this.#changes, ...this.#others.map(({ field }) => field)];
-    const note = element('p', { class: 'row quiet', testId: 'run-boot-note' }, this.#remark, this.#other);
-    this.element = element('div', { class: 'stack tight' }, element('div', { class: 'settings' }, ...fields), note);
+    this.#note.append(this.#other);
+    this.element = element('div', { class: 'stack tight' }, element('div', { class: 'settings' }, ...fields), this.#note);
     this.#boot.addEventListener('change', () => this.#choose({ boot: this.#boot.value as Boot }));
     this.#slot.addEventListener('change', () => this.#chooseSlot(this.#slot.value as OwnSlot));
     this.#memory.addEventListener('change', () => this.#choose({ memory: String(this.#memory.value) }));
@@ -223,7 +224,8 @@ export class RunSettings {
     const fromIt = boot === bootOf(own);
     const remark = kind?.starts ? startable(noun, own, boot, fromIt) : notStartable(noun, own, boot, fromIt && kind !== undefined);
     this.#remark.textContent = remark;
-    this.#other.hidden = remark === '' || (fromIt ? !this.#hasGuest() : !(kind?.starts && boot === 'guest'));
+    this.#note.hidden = remark === '';
+    this.#other.hidden = fromIt ? !this.#hasGuest() : !(kind?.starts && boot === 'guest');
     this.#other.textContent = fromIt ? 'Use the built-in Linux instead' : 'Boot from it instead';
   }
 }

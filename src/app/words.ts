@@ -14,6 +14,7 @@ const ADVICE: Partial<Record<ErrorKind, string>> = {
 /** A failure in words: what went wrong, and what to do. */
 export function failure(error: unknown): string {
   if (!(error instanceof DiskError)) return error instanceof Error ? error.message : String(error);
+  if (error.field === 'engine') return 'The part of this page that keeps the disks has ended. What was saved is kept: reload the page.';
   // What other images or a job keep an image from is said in full.
   const advice = error.kind === 'in-use' && error.field !== undefined ? undefined : ADVICE[error.kind];
   if (error.kind === 'no-space' && advice !== undefined) return advice;

@@ -9,9 +9,10 @@ import { join } from 'node:path';
 import type { Page } from 'playwright-core';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { bootDisk, bootSector, cd } from '../boot-media.ts';
-import { choose, confirm, createImage, exportTo, openTab, type Visit, visit } from './browser.ts';
+import { choose, confirm, createImage, enabled, exportTo, openTab, type Visit, visit } from './browser.ts';
+import { boot, run } from './guest.ts';
 
-const START_MS = 60_000;
+const START_MS = 120_000;
 const MiB = 1024 * 1024;
 
 let browser: Visit;
@@ -39,7 +40,8 @@ async function look(page: Page, name: string): Promise<void> {
 }
 
 const note = (page: Page, text: string): Promise<void> => page.getByTestId('run-boot-note').getByText(text).waitFor();
-const state = (page: Page, text: string): Promise<void> => page.getByTestId('run-state').getByText(text, { exact: true }).waitFor({ timeout: START_MS });
+const state = (page: Page, text: string): Promise<void> =>
+  page.getByTestId('run-state').getByText(text, { exact: true }).waitFor({ timeout: START_MS });
 const chosen = (page: Page, testId: string): Promise<string> => page.getByTestId(testId).evaluate((field: HTMLSelectElement) => field.value);
 
 /** Starts, and waits until the program has said so many times what it says. */
@@ -117,7 +119,7 @@ test('what is booted is the image’s own choice', async () => {
   await openTab(page, 'run');
   await expect.poll(() => chosen(page, 'run-boot')).toBe('guest');
   expect(await chosen(page, 'run-slot')).toBe('hda');
-  expect(await page.getByTestId('run-boot-note').textContent()).toBe('');
+  expect(await page.getByTestId('run-boot-note').isVisible()).toBe(false);
   // A CD for a disk with nothing on it: it is to be installed from.
   const cdImage = await page.locator('[data-image]', { hasText: 'system.iso' }).getAttribute('data-image');
   await choose(page, 'run-cdrom', cdImage ?? '');
@@ -162,6 +164,110 @@ test('a restart keeps what was written, and a crash is told and saves it', async
   expect(await page.getByTestId('run-trouble').textContent()).toBe('');
   await tell(page, 'h');
   await page.getByTestId('run-trouble').getByText('The guest has switched the machine off').waitFor({ timeout: START_MS });
+  expect(browser.complaints).toEqual([]);
+  await page.close();
+});
+
+test('whatever is pressed twice or too early, the machine starts and stops', async () => {
+  const page = await browser.tab();
+  await bring(page, 'hurry.img', bootDisk('Ready', 4 * MiB));
+  let hold = true;
+  const held: (() => void)[] = [];
+  await page.route('**/guest/bios.bin', async (route) => {
+    if (hold) await new Promise<void>((resolve) => held.push(resolve));
+    await route.continue().catch(() => undefined);
+  });
+  await page.getByTestId('run-start').dblclick();
+  await state(page, 'Starting…');
+  await page.getByTestId('run-stop').click();
+  await page.getByTestId('run-start').waitFor();
+  hold = false;
+  for (const resolve of held.splice(0)) resolve();
+  await page.getByTestId('run-start').dblclick();
+  await said(page, 'Ready', 1);
+  await tell(page, 'w');
+  await said(page, 'WRITTEN', 1);
+  hold = true;
+  await page.getByTestId('run-reset').click();
+  await confirm(page);
+  await state(page, 'Restarting…');
+  await stop(page);
+  hold = false;
+  for (const resolve of held.splice(0)) resolve();
+  await start(page, 'Ready');
+  await stop(page);
+  expect(await page.getByTestId('message-error').count()).toBe(0);
+  const path = join(folder, 'hurry.img');
+  await exportTo(page, 'raw', path);
+  expect(readFileSync(path).subarray(512, 1024).equals(bootSector('Ready'))).toBe(true);
+  expect(browser.complaints).toEqual([]);
+  await page.close();
+});
+
+test('a machine stops although the engine does not answer, or is gone', async () => {
+  const page = await browser.tab();
+  await page.addInitScript(() => {
+    const RealWorker = Worker;
+    const engine = { deaf: false, end: (): void => undefined };
+    Object.assign(window, { engine });
+    window.Worker = class extends RealWorker {
+      readonly #engine: boolean;
+      constructor(address: string | URL, options?: WorkerOptions) {
+        super(address, options);
+        this.#engine = options?.name === 'tabdisk';
+        if (this.#engine) engine.end = () => this.terminate();
+      }
+      override postMessage(message: unknown, transfer?: unknown): void {
+        if (!this.#engine || !engine.deaf) super.postMessage(message, transfer as Transferable[]);
+      }
+    };
+  });
+  await page.reload();
+  await bring(page, 'deaf.img', bootDisk('Ready', 4 * MiB));
+  await start(page, 'Ready');
+  const trouble = page.getByTestId('run-trouble');
+  await page.evaluate(() => Object.assign((window as unknown as { engine: object }).engine, { deaf: true }));
+  await tell(page, 'w');
+  await said(page, 'WRITTEN', 1);
+  await page.getByTestId('run-stop').click();
+  await confirm(page);
+  await trouble.getByText('512 B that the guest wrote are not saved yet').waitFor({ timeout: START_MS });
+  await page.getByTestId('trouble-abandon').click();
+  await confirm(page);
+  await trouble.getByText('The machine is off, but its disk is not closed').waitFor({ timeout: START_MS });
+
+  await page.reload();
+  await openTab(page, 'run');
+  await start(page, 'Ready');
+  await page.evaluate(() => (window as unknown as { engine: { end(): void } }).engine.end());
+  await tell(page, 'w');
+  await trouble.getByText('The machine is paused: its disk failed').waitFor({ timeout: START_MS });
+  expect(await trouble.textContent()).toContain('reload the page');
+  await page.getByTestId('trouble-abandon').click();
+  await confirm(page);
+  await page.getByTestId('run-start').waitFor();
+  browser.complaints.splice(0);
+  await page.close();
+});
+
+test('the built-in Linux restarts, by the button and by itself, and switches off', async () => {
+  const page = await browser.tab();
+  await createImage(page, { name: 'linux', size: '64M' });
+  await boot(page);
+  await run(page, 'echo kept | dd of=/dev/sda bs=512 conv=sync,notrunc,fsync');
+  await page.getByTestId('run-reset').click();
+  await confirm(page);
+  await said(page, 'GUEST READY', 2);
+  expect(await run(page, 'head -c 4 /dev/sda')).toContain('kept');
+  await tell(page, 'reboot -f');
+  await said(page, 'GUEST READY', 3);
+  expect(await run(page, 'head -c 4 /dev/sda')).toContain('kept');
+  await tell(page, 'poweroff');
+  await page.getByTestId('run-trouble').getByText('The guest has switched the machine off').waitFor({ timeout: START_MS });
+  expect(await enabled(page, 'run-start')).toBe(true);
+  await openTab(page, 'snapshots');
+  await page.getByTestId('snapshot-take').click();
+  await page.getByTestId('snapshot-row').waitFor();
   expect(browser.complaints).toEqual([]);
   await page.close();
 });
