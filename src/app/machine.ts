@@ -486,10 +486,6 @@ export class Machine {
     this.#fate = undefined;
     this.#givenUp = new AbortController();
     this.#become('off');
-    if (!closed)
-      throw new Error(
-        'The machine is off, but its disks could not be closed: the browser does not answer. If an image stays in use, reload this page.',
-      );
   }
 
   #become(state: MachineState): void {

@@ -148,6 +148,8 @@ export class RunPanel implements Panel {
     this.#read.textContent = `${formatSize(read)} read`;
     this.#written.textContent = `${formatSize(written)} written`;
     const saved = unsavedBytes === 0 ? 'all saved' : `${formatSize(unsavedBytes)} not saved yet`;
+    // What was given up is not known to be saved.
+    this.#saved.hidden = this.#ended?.how === 'left';
     this.#saved.textContent = machine.temporary ? 'changes are thrown away at the end' : saved;
     this.#saved.dataset.unsaved = String(unsavedBytes > 0 || machine.temporary);
   }

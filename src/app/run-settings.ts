@@ -34,9 +34,9 @@ const SLOTS: readonly { slot: Slot; label: string; testId: string }[] = [
 ];
 const BOOTS: readonly { boot: Boot; slot?: OwnSlot; label: string }[] = [
   { boot: 'guest', label: 'built-in Linux' },
-  { boot: 'disk', slot: 'hda', label: 'from the hard disk' },
-  { boot: 'cdrom', slot: 'cdrom', label: 'from the CD' },
-  { boot: 'fda', slot: 'fda', label: 'from the floppy' },
+  { boot: 'disk', slot: 'hda', label: 'hard disk' },
+  { boot: 'cdrom', slot: 'cdrom', label: 'CD' },
+  { boot: 'fda', slot: 'fda', label: 'floppy' },
 ];
 /** Where the built-in Linux finds what is in a drive. */
 const DEVICES: Record<OwnSlot, string> = { hda: '/dev/sda', cdrom: '/dev/sr0', fda: '/dev/fd0' };
@@ -66,7 +66,7 @@ export class RunSettings {
   readonly #others = SLOTS.map(({ slot, label, testId }) => ({ slot, field: select(testId, label, []) }));
   readonly #remark = element('span', {});
   readonly #note = element('p', { class: 'row quiet', testId: 'run-boot-note' }, this.#remark);
-  readonly #other = button('', { testId: 'run-boot-other', attributes: { appearance: 'plain' }, press: () => this.#takeOther() });
+  readonly #other = button('', { testId: 'run-boot-other', attributes: { appearance: 'plain', variant: 'brand' }, press: () => this.#takeOther() });
   readonly element: HTMLElement;
   readonly #changed: () => void;
   readonly #choices = new WeakMap<ImageSession, Choice>();
