@@ -6,14 +6,14 @@
  * disks. A guest that halts its processor for good, or whose emulator dies, is switched off as if the user had pressed Stop: what it wrote is
  * saved, its images are free, and `end` says how it ended.
  */
-import type { V86, V86Image, V86Options } from 'v86';
-import wasmAddress from 'v86/build/v86.wasm?url';
+import type { V86 } from 'v86';
 import { loadV86Machine, saveV86Machine } from '../adapters/v86.ts';
 import type { ImageEntry, MachineMoment } from '../index.ts';
 import { Signal } from './dom.ts';
 import { Attached, isRemovable, type RemovableSlot, type Slot } from './drives.ts';
 import { Emulator } from './emulator.ts';
 import type { GuestFiles } from './guest-files.ts';
+import { v86Options } from './machine-options.ts';
 import { savedSettings } from './machine-snapshots.ts';
 import type { ImageSession } from './session.ts';
 import { settledWithin, unless } from './waiting.ts';
@@ -50,11 +50,8 @@ export interface MachineEnd {
 /** What is to become of the machine, as soon as nobody else is at its controls. */
 type Fate = { readonly how: 'restart' | 'halt' } | { readonly how: 'crash'; readonly error: unknown };
 
-const MiB = 1024 * 1024;
 /** Milliseconds in which the disks of a machine that is given up must be closed. */
 const LAST_WAIT = 5000;
-/** BIOS boot orders as v86 numbers them: 1 is the floppy, 2 the hard disk, 3 the CD, and the last digit is the first to be tried. */
-const BOOT_ORDER: Record<Boot, number> = { guest: 0x132, disk: 0x132, cdrom: 0x123, fda: 0x321 };
 
 export class Machine {
   readonly changed = new Signal<void>();
@@ -414,41 +411,14 @@ export class Machine {
     await Promise.all(this.#drives.map(({ device }) => device.settle()));
   }
 
-  async #options({ boot, memory }: MachineSettings): Promise<V86Options> {
-    const parts = await this.#files.load(boot === 'guest' ? 'guest' : 'disk');
-    if (parts.bios === undefined || parts.vgaBios === undefined) throw new Error('There is no BIOS to start with: choose one under Run.');
-    const disks = Object.fromEntries(this.#drives.flatMap(({ slot, image }) => (image ? [[slot, image as unknown as V86Image]] : [])));
-    return {
-      wasm_path: new URL(wasmAddress, document.baseURI).href,
-      memory_size: memory * MiB,
-      vga_memory_size: 8 * MiB,
-      bios: { buffer: parts.bios },
-      vga_bios: { buffer: parts.vgaBios },
-      ...(parts.kernel === undefined ? {} : { bzimage: { buffer: parts.kernel }, cmdline: this.#files.cmdline }),
-      ...(parts.initrd === undefined ? {} : { initrd: { buffer: parts.initrd } }),
-      ...disks,
-      boot_order: BOOT_ORDER[boot],
-      screen: { container: this.#newScreen() },
-      disable_speaker: true,
-      autostart: false,
-    };
-  }
-
-  #newScreen(): HTMLElement {
-    const frame = document.createElement('div');
-    frame.append(document.createElement('div'), document.createElement('canvas'));
-    this.screen.replaceChildren(frame);
-    return frame;
-  }
-
   async #boot(settings: MachineSettings, calledOff: AbortSignal, snapshot?: MachineMoment): Promise<void> {
-    const [{ V86 }, options] = await unless(calledOff, Promise.all([import('v86'), this.#options(settings)]));
+    const [{ V86 }, options] = await unless(calledOff, Promise.all([import('v86'), v86Options(settings, this.#drives, this.#files)]));
     const events = {
       halted: () => this.#befall({ how: 'halt' }),
       restarting: () => this.#befall({ how: 'restart' }),
       died: (error: unknown) => this.#befall({ how: 'crash', error }),
     };
-    const emulator = await Emulator.make(new V86(options), events, calledOff);
+    const emulator = await Emulator.make(new V86({ ...options, screen: { container: this.#newScreen() } }), events, calledOff);
     this.#emulator = emulator;
     const { v86 } = emulator;
     for (const drive of this.#drives) drive.connect(v86);
@@ -466,6 +436,13 @@ export class Machine {
     if (snapshot) await unless(calledOff, loadV86Machine(v86, this.#devices(), snapshot));
     if (this.#problem === undefined) await emulator.run();
     this.#become(this.#problem === undefined ? 'running' : 'paused');
+  }
+
+  #newScreen(): HTMLElement {
+    const frame = document.createElement('div');
+    frame.append(document.createElement('div'), document.createElement('canvas'));
+    this.screen.replaceChildren(frame);
+    return frame;
   }
 
   /** Lets go of everything. Waits for the disks until they are closed; once they are given up, not for long. */

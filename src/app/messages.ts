@@ -2,6 +2,9 @@
 import { button, element, icon } from './dom.ts';
 import { failure, isAbort } from './words.ts';
 
+/** What can be said. */
+export type Notices = Pick<Messages, 'error' | 'warning' | 'success'>;
+
 const GOOD_NEWS_MS = 6000;
 const MOST = 4;
 
@@ -30,6 +33,16 @@ export class Messages {
   success(title: string, text = ''): void {
     const shown = this.#show('success', 'check', title, text, 'message-success');
     setTimeout(() => shown.remove(), GOOD_NEWS_MS);
+  }
+
+  /** The same for what is about one image: after `left` is aborted the titles begin with its name. */
+  about(name: () => string, left: AbortSignal): Notices {
+    const titled = (title: string): string => (left.aborted ? `${name()}: ${title}` : title);
+    return {
+      error: (what, error) => this.error(titled(what), error),
+      warning: (title, text) => this.warning(titled(title), text),
+      success: (title, text) => this.success(titled(title), text),
+    };
   }
 
   #show(variant: string, sign: string, title: string, text: string, testId: string, act?: HTMLElement): HTMLElement {

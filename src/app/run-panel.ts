@@ -5,9 +5,10 @@
 import { formatSize } from '../index.ts';
 import { confirmed } from './dialogs.ts';
 import { button, element, icon } from './dom.ts';
+import { focusAfter } from './focus.ts';
 import type { GuestFiles } from './guest-files.ts';
 import type { MachineEnd, MachineState } from './machine.ts';
-import type { Panel, Surroundings } from './panel.ts';
+import type { Chosen, Panel, Surroundings } from './panel.ts';
 import { RunDrives } from './run-drives.ts';
 import { RunSettings } from './run-settings.ts';
 import { SerialConsole } from './serial-console.ts';
@@ -29,9 +30,8 @@ const STATE_WORDS: Record<MachineState, string> = {
   stopping: 'Stopping…',
 };
 
-export class RunPanel implements Panel {
-  readonly name = 'run';
-  readonly title = 'Run';
+/** The one panel that goes from image to image, since there is one machine: what it reads of an image is kept by image. */
+export class RunPanel {
   readonly #around: Surroundings;
   readonly #files: GuestFiles;
   readonly #settings: RunSettings;
@@ -92,11 +92,17 @@ export class RunPanel implements Panel {
     setInterval(() => this.#figures(), TICK_MS);
   }
 
-  async show(session: ImageSession): Promise<void> {
+  /** The tab of an image that is now the chosen one. */
+  of({ session }: Chosen): Panel {
     this.#session = session;
-    this.#update();
-    this.#looking = this.#settings.look(session);
-    await this.#looking;
+    return {
+      element: this.element,
+      show: async () => {
+        this.#update();
+        this.#looking = this.#settings.look(session);
+        await this.#looking;
+      },
+    };
   }
 
   /** The images that the other drives may take. */
@@ -121,7 +127,8 @@ export class RunPanel implements Panel {
       control.disabled = state === 'stopping' || state === 'still' || ((state === 'starting' || state === 'restarting') && control !== this.#stop);
     }
     const goesOn = state === 'paused';
-    this.#pause.replaceChildren(icon(goesOn ? 'play' : 'pause', 'start'), goesOn ? 'Resume' : 'Pause');
+    const words = goesOn ? 'Resume' : 'Pause';
+    if (this.#pause.textContent !== words) this.#pause.replaceChildren(icon(goesOn ? 'play' : 'pause', 'start'), words);
     this.#stage.hidden = !ended && (off || !mine);
     this.#drives.element.hidden = off || !mine;
     this.#drives.update(machine.drives, this.#settings.images, state === 'running');
@@ -302,7 +309,7 @@ function screenFrame({ machine }: Surroundings): HTMLElement {
       if (!(event.ctrlKey && event.altKey && event.code === 'KeyG')) return;
       event.stopPropagation();
       event.preventDefault();
-      screen.blur();
+      focusAfter(screen);
     },
     { capture: true },
   );
