@@ -11,6 +11,7 @@ const ADVICE: Partial<Record<ErrorKind, string>> = {
 /** A failure in words: what went wrong, and what to do. */
 export function failure(error: unknown): string {
   if (!(error instanceof DiskError)) return error instanceof Error ? error.message : String(error);
+  if (error.field === 'engine') return 'The part of this page that keeps the disks has ended. What was saved is kept: reload the page.';
   const advice = ADVICE[error.kind];
   if (error.kind === 'no-space' && advice !== undefined) return advice;
   return advice === undefined ? sentence(error.message) : `${sentence(error.message)} ${advice}`;
