@@ -100,16 +100,17 @@ export async function exportImage(
   const { format, signal, onProgress, compressed = false } = options;
   const { record } = source;
   const cleanup: Cleanup = [];
-  if (options.since && format !== 'qcow2')
-    throw new DiskError('refused', 'What changed since then can be exported as qcow2 only', { field: 'format' });
-  if (compressed && (format !== 'qcow2' || options.since))
-    throw new DiskError('refused', 'Only a whole image can be exported compressed, as qcow2', { field: 'compressed' });
+  if ('lock' in source) cleanup.push(() => source.lock.release());
   const same = format === record.format && !source.resolve && !compressed;
-  if (!same && format === 'luks') throw new DiskError('unsupported', 'Only an image of the format luks leaves as luks', { field: 'format' });
   const toTemporary = format === 'qcow2' && !same;
   // Progress counts guest or file bytes; a conversion counts as the first half of the work.
   const progress = (part: number, parts: number) => (done: number, total: number) => onProgress?.(Math.round((total * part + done) / parts), total);
   try {
+    if (options.since && format !== 'qcow2')
+      throw new DiskError('refused', 'What changed since then can be exported as qcow2 only', { field: 'format' });
+    if (compressed && (format !== 'qcow2' || options.since))
+      throw new DiskError('refused', 'Only a whole image can be exported compressed, as qcow2', { field: 'compressed' });
+    if (!same && format === 'luks') throw new DiskError('unsupported', 'Only an image of the format luks leaves as luks', { field: 'format' });
     throwIfAborted(signal);
     if (options.since) {
       const bytes = await incremental(source, cleanup, scratch, { ...options, since: options.since, onProgress: progress(0, 2) });
@@ -143,7 +144,6 @@ export async function exportImage(
 /** The image's storage in a state that stays as it is until the cleanup. */
 async function frozen(source: ExportSource, cleanup: Cleanup, scratch: () => Promise<Scratch>, signal: AbortSignal | undefined): Promise<Storage> {
   if ('lock' in source) {
-    cleanup.push(() => source.lock.release());
     const storage = await source.storage();
     cleanup.push(() => runAsync(storage.close()));
     return storage;
