@@ -68,8 +68,8 @@ export class GuestFiles {
     const found: Partial<Record<PartName, ArrayBuffer>> = {};
     for (const part of wanted) {
       const own = this.#own.get(part);
-      if (own !== undefined) found[part] = await unpacked(own);
-      else if (this.#manifest !== undefined) found[part] = await unpacked(new Blob([await served(part, this.#manifest)]));
+      if (own !== undefined) found[part] = await unpacked(await own.arrayBuffer());
+      else if (this.#manifest !== undefined) found[part] = await unpacked(await served(part, this.#manifest));
     }
     return found;
   }
@@ -144,8 +144,8 @@ function served(part: PartName, { sizes }: Manifest): Promise<ArrayBuffer> {
 }
 
 /** What is packed with gzip is unpacked here, at once, and not by the guest, in seconds (unless the browser cannot). */
-async function unpacked(file: Blob): Promise<ArrayBuffer> {
-  const [first, second] = new Uint8Array(await file.slice(0, 2).arrayBuffer());
-  if (first !== 0x1f || second !== 0x8b || typeof DecompressionStream === 'undefined') return file.arrayBuffer();
-  return new Response(file.stream().pipeThrough(new DecompressionStream('gzip'))).arrayBuffer();
+async function unpacked(file: ArrayBuffer): Promise<ArrayBuffer> {
+  const [first, second] = new Uint8Array(file, 0, Math.min(2, file.byteLength));
+  if (first !== 0x1f || second !== 0x8b || typeof DecompressionStream === 'undefined') return file;
+  return new Response(new Blob([file]).stream().pipeThrough(new DecompressionStream('gzip'))).arrayBuffer();
 }

@@ -11,6 +11,7 @@ const ADVICE: Partial<Record<ErrorKind, string>> = {
 /** A failure in words: what went wrong, and what to do. */
 export function failure(error: unknown): string {
   if (!(error instanceof DiskError)) return error instanceof Error ? error.message : String(error);
+  if (error.field === 'engine') return 'The part of this page that keeps the disks has ended. What was saved is kept: reload the page.';
   const advice = ADVICE[error.kind];
   if (error.kind === 'no-space' && advice !== undefined) return advice;
   return advice === undefined ? sentence(error.message) : `${sentence(error.message)} ${advice}`;
@@ -21,15 +22,15 @@ export function readingAdvice(error: unknown): string {
   return error instanceof DiskError && error.kind === 'corrupt' ? ' The image is damaged. Run a check, and export what you can still read.' : '';
 }
 
+/** True if the user called it off: nothing to report. */
+export function isAbort(error: unknown): boolean {
+  return error instanceof DiskError && error.kind === 'aborted';
+}
+
 /** Whether a part of the page could not be had, and which kind: code, which takes a new page to load, or a file. */
 export function missingPart(error: unknown): 'module' | 'file' | undefined {
   if (!(error instanceof DiskError) || error.kind !== 'io') return undefined;
   return error.field === 'module' || error.field === 'file' ? error.field : undefined;
-}
-
-/** True if the user called it off: nothing to report. */
-export function isAbort(error: unknown): boolean {
-  return error instanceof DiskError && error.kind === 'aborted';
 }
 
 /** True if an image did not open because its password is missing or wrong. */

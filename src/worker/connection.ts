@@ -96,7 +96,7 @@ export class Connection {
   /** Ends the connection when the worker that holds this lock ends. */
   watch(lock: string): void {
     const ended = "The engine's worker has ended. What was flushed is kept: start a new worker and connect to that";
-    const stop = onDeath(lock, () => this.end(new DiskError('io', ended)));
+    const stop = onDeath(lock, () => this.end(new DiskError('io', ended, { field: 'engine' })));
     this.#over.signal.addEventListener('abort', stop);
   }
 
