@@ -15,8 +15,7 @@ const WAYS: readonly { wish: ExportWish; text: string; options: Pick<ExportOptio
   { wish: 'changes', text: 'only what changed since a snapshot', options: { format: 'qcow2', since: { snapshot: '' } } },
 ];
 
-/** `session` gives the image that is shown. */
-export function exportMenu(session: () => ImageSession | undefined, chosen: (wish: ExportWish) => void): HTMLElementTagNameMap['wa-dropdown'] {
+export function exportMenu(session: ImageSession, chosen: (wish: ExportWish) => void): HTMLElementTagNameMap['wa-dropdown'] {
   const trigger = button('Export', { testId: 'export', icon: 'export', attributes: { slot: 'trigger', 'with-caret': true }, press: () => undefined });
   const items = WAYS.map(({ wish, text }) => {
     const reason = element('span', { class: 'item-reason', testId: `export-${wish}-reason`, attributes: { hidden: true } });
@@ -36,11 +35,9 @@ export function exportMenu(session: () => ImageSession | undefined, chosen: (wis
   };
   const menu = element('wa-dropdown', {}, trigger, ...items.map(({ item }) => item));
   menu.addEventListener('wa-show', () => {
-    const shown = session();
-    if (shown === undefined) return;
-    offer(shown.entry);
-    void countSnapshots(shown).then((snapshots) => {
-      if (snapshots !== undefined && session() === shown) offer({ ...shown.entry, snapshots });
+    offer(session.entry);
+    void countSnapshots(session).then((snapshots) => {
+      if (snapshots !== undefined) offer({ ...session.entry, snapshots });
     });
   });
   menu.addEventListener('wa-select', (event) => {

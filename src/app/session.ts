@@ -13,8 +13,8 @@ import { isAbort, isKeyProblem } from './words.ts';
 /** How an image is opened for writing: a guest that makes a file system writes mostly zeros. */
 const WRITING: OpenImageOptions = { detectZeroes: 'unmap' };
 
-/** Asks for an image's password until `attempt` takes one. Resolves also if the user calls it off. */
-export type AskPassword = (entry: ImageEntry, attempt: (password: string) => Promise<void>) => Promise<void>;
+/** Asks for an image's password until `attempt` takes one. Resolves also if the user calls it off, or `left` is aborted. */
+export type AskPassword = (entry: ImageEntry, attempt: (password: string) => Promise<void>, left: AbortSignal) => Promise<void>;
 
 /** The chosen image, shared by the panels. Steps take turns. */
 export class ImageSession {
@@ -25,6 +25,8 @@ export class ImageSession {
   #password: string | undefined;
   /** The user was asked for the password and gave none: looking does not ask again. */
   #declined = false;
+  /** Aborted, and made anew, when the image is left: a question for its password goes with it. */
+  #leaving = new AbortController();
   #disk: RemoteDisk | undefined;
   #writable = false;
   #holders = 0;
@@ -33,6 +35,8 @@ export class ImageSession {
   #turn: Promise<unknown> = Promise.resolve();
   /** The bytes or the facts changed: panels read anew. */
   readonly changed = new Signal<void>();
+  /** The image is no longer open here. */
+  readonly closed = new Signal<void>();
   /** What a machine has written since it was started on the image, while it runs. */
   tracked: DirtyBitmap | undefined;
 
@@ -216,8 +220,10 @@ export class ImageSession {
     this.changed.emit();
   }
 
-  /** Closes, unless a machine still runs on it. */
+  /** Closes, unless a machine still runs on it. A question for the password is called off, and asked again when the image is next looked at. */
   close(): Promise<void> {
+    this.#leaving.abort();
+    this.#leaving = new AbortController();
     return this.#inTurn(async () => {
       if (this.#holders === 0) await this.#close();
     });
@@ -241,13 +247,14 @@ export class ImageSession {
     } catch (error) {
       if (!isKeyProblem(error)) throw error;
       let opened: RemoteDisk | undefined;
+      const left = this.#leaving.signal;
+      const attempt = async (password: string): Promise<void> => {
+        opened = await this.#engine.open(id, { ...options, secret: password });
+        this.#password = password;
+      };
       const asking = !this.#declined;
-      if (asking)
-        await this.#ask(this.#entry, async (password) => {
-          opened = await this.#engine.open(id, { ...options, secret: password });
-          this.#password = password;
-        });
-      this.#declined = opened === undefined;
+      if (asking) await this.#ask(this.#entry, attempt, left);
+      this.#declined = opened === undefined && !left.aborted;
       if (opened !== undefined) return opened;
       const message = `${this.#entry.name} is encrypted: it opens with its password`;
       throw new DiskError(asking ? 'aborted' : 'refused', message, { field: 'key-secret', cause: error });
@@ -260,12 +267,17 @@ export class ImageSession {
     } catch (error) {
       // Without space to flush, or with nothing left to flush to, the engine keeps the disk open and what is in it: so does this.
       if (error instanceof DiskError && (error.kind === 'no-space' || error.kind === 'lost')) throw error;
-      this.#disk = undefined;
-      this.#writable = false;
+      this.#forget();
       throw error;
     }
+    this.#forget();
+  }
+
+  #forget(): void {
+    if (this.#disk === undefined) return;
     this.#disk = undefined;
     this.#writable = false;
+    this.closed.emit();
   }
 
   #inTurn<T>(step: () => Promise<T>): Promise<T> {
@@ -280,6 +292,8 @@ export class Sessions {
   readonly #engine: Engine;
   readonly #ask: AskPassword;
   readonly #lost: (session: ImageSession) => void;
+  /** One of the images changed, as far as this tab knows. */
+  readonly changed = new Signal<void>();
   readonly #open = new Map<string, ImageSession>();
 
   /** `lost` is called when the browser has removed an image that is open here. */
@@ -296,6 +310,7 @@ export class Sessions {
       return known;
     }
     const made = new ImageSession(this.#engine, entry, this.#ask, this.#lost);
+    made.changed.listen(() => this.changed.emit());
     this.#open.set(entry.id, made);
     return made;
   }
