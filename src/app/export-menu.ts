@@ -19,7 +19,12 @@ export function exportMenu(session: ImageSession, chosen: (wish: ExportWish) => 
   const trigger = button('Export', { testId: 'export', icon: 'export', attributes: { slot: 'trigger', 'with-caret': true }, press: () => undefined });
   const items = WAYS.map(({ wish, text }) => {
     const reason = element('span', { class: 'item-reason', testId: `export-${wish}-reason`, attributes: { hidden: true } });
-    const item = element('wa-dropdown-item', { testId: `export-${wish}`, attributes: { value: wish } }, text, reason);
+    const item = element(
+      'wa-dropdown-item',
+      { testId: `export-${wish}`, attributes: { value: wish } },
+      element('span', { class: 'item-title' }, text),
+      reason,
+    );
     return { item, reason };
   });
   const offer = (facts: ExportFacts): void => {
