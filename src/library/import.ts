@@ -3,10 +3,10 @@
  */
 import { cutShortText, DiskError } from '../base/errors.ts';
 import { runAsync } from '../base/io.ts';
+import type { JobOptions } from '../base/job.ts';
 import { inspect } from '../disk/inspect.ts';
 import { openDisk } from '../disk/open.ts';
 import { allFormats } from '../formats/all.ts';
-import type { JobOptions } from '../jobs/job.ts';
 import { blobStorage } from '../storage/blob.ts';
 import type { Storage } from '../storage/storage.ts';
 import type { ImageFormat } from './catalogue.ts';
