@@ -83,7 +83,10 @@ class CreateForm {
   });
   readonly element: HTMLFormElement;
 
+  readonly #places: readonly Place[];
+
   constructor(places: readonly Place[], name: string) {
+    this.#places = places;
     this.#place = select(
       'create-place',
       'Kept in',
@@ -151,7 +154,7 @@ class CreateForm {
     }
     if (size === 0) return this.#refuse('A disk of no bytes is of no use: give a size.');
     const format = this.#format.value === 'raw' ? 'raw' : 'qcow2';
-    const place: Place = this.#place.value === 'opfs' ? 'opfs' : 'indexeddb';
+    const place = this.#places.find((known) => known === this.#place.value) ?? 'indexeddb';
     if (format === 'raw') return { name, format, size, place };
     const options = { name, format, size, place, clusterSize: Number(this.#cluster.value) } as const;
     if (!this.#encrypts) return options;

@@ -6,6 +6,7 @@ import type {} from '@awesome.me/webawesome/dist/events/events.js';
 import type { ImageEntry } from '../index.ts';
 import { button, element, icon } from './dom.ts';
 import type { ExportWish } from './export.ts';
+import { exportMenu } from './export-menu.ts';
 import type { Messages } from './messages.ts';
 import type { Chosen, Panel, PanelKind } from './panel.ts';
 import type { ImageSession } from './session.ts';
@@ -51,7 +52,7 @@ export class ImageView {
       'abort',
       session.changed.listen(() => this.update()),
     );
-    this.#export = exportMenu((wish) => actions.export(chosen, wish));
+    this.#export = exportMenu(session, (wish) => actions.export(chosen, wish));
     this.#lock = button('Lock', { testId: 'lock', icon: 'lock', press: () => void session.lock() });
     this.#rename = button('Rename', { testId: 'rename', icon: 'pencil', press: () => actions.rename(chosen) });
     this.#delete = button('Delete', { testId: 'delete', icon: 'trash', press: () => actions.delete(chosen) });
@@ -180,22 +181,4 @@ function askedFor(heard: boolean | undefined): HTMLElement | undefined {
     ? 'The other tab has been asked. Go there to let go; this page goes on by itself then.'
     : 'The other tab does not answer. Go there and stop what uses the image, or close it.';
   return element('span', { testId: 'asked' }, text);
-}
-
-function exportMenu(chosen: (wish: ExportWish) => void): HTMLElementTagNameMap['wa-dropdown'] {
-  const trigger = button('Export', { testId: 'export', icon: 'export', attributes: { slot: 'trigger', 'with-caret': true }, press: () => undefined });
-  const item = (format: string, text: string): HTMLElement =>
-    element('wa-dropdown-item', { testId: `export-${format}`, attributes: { value: format } }, text);
-  const items = [
-    item('qcow2', 'as qcow2, for QEMU'),
-    item('compressed', 'as qcow2, compressed, without snapshots'),
-    item('raw', 'as raw, for everything else'),
-    item('changes', 'only what changed since a snapshot'),
-  ];
-  const menu = element('wa-dropdown', {}, trigger, ...items);
-  menu.addEventListener('wa-select', (event) => {
-    const wish = event.detail.item.getAttribute('value');
-    chosen(wish === 'compressed' || wish === 'raw' || wish === 'changes' ? wish : 'qcow2');
-  });
-  return menu;
 }

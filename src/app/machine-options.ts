@@ -1,6 +1,5 @@
 /** What v86 is made with: the machine's settings in its words. */
 import type { V86Image, V86Options } from 'v86';
-import wasmAddress from 'v86/build/v86.wasm?url';
 import type { Attached } from './drives.ts';
 import type { GuestFiles } from './guest-files.ts';
 import type { Boot, MachineSettings } from './machine.ts';
@@ -14,7 +13,6 @@ export async function v86Options({ boot, memory }: MachineSettings, drives: read
   const parts = await files.load(boot === 'guest' ? 'guest' : 'disk');
   if (parts.bios === undefined || parts.vgaBios === undefined) throw new Error('There is no BIOS to start with: choose one under Run.');
   return {
-    wasm_path: new URL(wasmAddress, document.baseURI).href,
     memory_size: memory * MiB,
     vga_memory_size: 8 * MiB,
     bios: { buffer: parts.bios },

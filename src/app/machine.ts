@@ -16,6 +16,7 @@ import type { GuestFiles } from './guest-files.ts';
 import { v86Options } from './machine-options.ts';
 import { savedSettings } from './machine-snapshots.ts';
 import type { ImageSession } from './session.ts';
+import { loadV86 } from './v86-code.ts';
 import { settledWithin, unless } from './waiting.ts';
 
 /** What is started: the Linux that comes with the page, or what the BIOS finds on a disk, on this one first. */
@@ -412,13 +413,13 @@ export class Machine {
   }
 
   async #boot(settings: MachineSettings, calledOff: AbortSignal, snapshot?: MachineMoment): Promise<void> {
-    const [{ V86 }, options] = await unless(calledOff, Promise.all([import('v86'), v86Options(settings, this.#drives, this.#files)]));
+    const [{ V86, wasm }, options] = await unless(calledOff, Promise.all([loadV86(), v86Options(settings, this.#drives, this.#files)]));
     const events = {
       halted: () => this.#befall({ how: 'halt' }),
       restarting: () => this.#befall({ how: 'restart' }),
       died: (error: unknown) => this.#befall({ how: 'crash', error }),
     };
-    const emulator = await Emulator.make(new V86({ ...options, screen: { container: this.#newScreen() } }), events, calledOff);
+    const emulator = await Emulator.make(new V86({ ...options, wasm_fn: wasm, screen: { container: this.#newScreen() } }), events, calledOff);
     this.#emulator = emulator;
     const { v86 } = emulator;
     for (const drive of this.#drives) drive.connect(v86);

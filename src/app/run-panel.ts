@@ -210,12 +210,13 @@ export class RunPanel {
     const session = this.#session;
     if (session === undefined) return;
     this.#serial.clear();
-    await this.#try('The machine did not start', async () => {
+    const started = async (): Promise<void> => {
       // What it boots follows from the image's bytes; if they cannot be read, opening it for the machine says why.
       await this.#looking.catch(() => undefined);
       const { machine } = this.#around;
       if (machine.state === 'off') await machine.start(this.#settings.read(session));
-    });
+    };
+    await this.#try('The machine did not start', started, () => void this.#boot());
   }
 
   async #pauseOrResume(): Promise<void> {
@@ -254,11 +255,11 @@ export class RunPanel {
     this.#save.loading = false;
   }
 
-  async #try(problem: string, work: () => Promise<void>): Promise<void> {
+  async #try(problem: string, work: () => Promise<void>, again?: () => void): Promise<void> {
     try {
       await work();
     } catch (error) {
-      this.#around.messages.error(problem, error);
+      this.#around.messages.error(problem, error, again);
     }
   }
 }

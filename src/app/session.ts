@@ -8,7 +8,7 @@
  */
 import { type DirtyBitmap, DiskError, type Engine, type ImageEntry, type OpenImageOptions, type RemoteDisk } from '../index.ts';
 import { Signal } from './dom.ts';
-import { isKeyProblem } from './words.ts';
+import { isAbort, isKeyProblem } from './words.ts';
 
 /** How an image is opened for writing: a guest that makes a file system writes mostly zeros. */
 const WRITING: OpenImageOptions = { detectZeroes: 'unmap' };
@@ -91,7 +91,7 @@ export class ImageSession {
   /** Opens the image for looking, and asks for the password once more. */
   async unlock(): Promise<void> {
     await this.password().catch((error) => {
-      if (!isKeyProblem(error)) throw error;
+      if (!isKeyProblem(error) && !isAbort(error)) throw error;
     });
     this.changed.emit();
   }
@@ -239,7 +239,7 @@ export class ImageSession {
     return this.#disk;
   }
 
-  /** Opens the image, with its password if it has one. Throws `refused` if the user does not give it. */
+  /** Opens the image, with its password if it has one. Throws `aborted` if the user is asked for it and does not give it, later `refused`. */
   async #unlocking(options: OpenImageOptions): Promise<RemoteDisk> {
     const { id } = this.#entry;
     try {
@@ -252,10 +252,12 @@ export class ImageSession {
         opened = await this.#engine.open(id, { ...options, secret: password });
         this.#password = password;
       };
-      if (!this.#declined) await this.#ask(this.#entry, attempt, left);
+      const asking = !this.#declined;
+      if (asking) await this.#ask(this.#entry, attempt, left);
       this.#declined = opened === undefined && !left.aborted;
       if (opened !== undefined) return opened;
-      throw new DiskError('refused', `${this.#entry.name} is encrypted: it opens with its password`, { field: 'key-secret', cause: error });
+      const message = `${this.#entry.name} is encrypted: it opens with its password`;
+      throw new DiskError(asking ? 'aborted' : 'refused', message, { field: 'key-secret', cause: error });
     }
   }
 

@@ -24,7 +24,13 @@ export function readingAdvice(error: unknown): string {
 
 /** True if the user called it off: nothing to report. */
 export function isAbort(error: unknown): boolean {
-  return (error instanceof DiskError && error.kind === 'aborted') || (error instanceof DOMException && error.name === 'AbortError');
+  return error instanceof DiskError && error.kind === 'aborted';
+}
+
+/** Whether a part of the page could not be had, and which kind: code, which takes a new page to load, or a file. */
+export function missingPart(error: unknown): 'module' | 'file' | undefined {
+  if (!(error instanceof DiskError) || error.kind !== 'io') return undefined;
+  return error.field === 'module' || error.field === 'file' ? error.field : undefined;
 }
 
 /** True if an image did not open because its password is missing or wrong. */
@@ -37,7 +43,8 @@ export function unlessLost(error: unknown): void {
   if (!(error instanceof DiskError) || error.kind !== 'lost') throw error;
 }
 
-function sentence(text: string): string {
+/** With a full stop. */
+export function sentence(text: string): string {
   return /[.!?]$/.test(text) ? text : `${text}.`;
 }
 
@@ -72,12 +79,12 @@ export function dateTime(milliseconds: number): string {
 
 /** Where an image is kept, for people. */
 export function placeName(place: Place): string {
-  return place === 'opfs' ? 'private file (OPFS)' : 'IndexedDB';
+  return { opfs: 'private file (OPFS)', indexeddb: 'IndexedDB', memory: 'memory of this tab' }[place];
 }
 
 /** `placeName` where there is little room. */
 export function placeShort(place: Place): string {
-  return place === 'opfs' ? 'OPFS' : 'IndexedDB';
+  return { opfs: 'OPFS', indexeddb: 'IndexedDB', memory: 'memory' }[place];
 }
 
 /** An offset as "0x1f400000". */
