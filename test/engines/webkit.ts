@@ -92,8 +92,8 @@ async function startDriver(processes: ChildProcess[], onLine: (line: string) => 
       // Accessibility and settings of a desktop that is not there.
       NO_AT_BRIDGE: '1',
       GSETTINGS_BACKEND: 'memory',
-      // Its second compiler takes seconds for v86, and every module that v86 makes of guest code stands in line behind it: on two cores a Linux that
-      // boots in half a minute without needs many.
+      // Modules that v86 makes of guest code stand in line behind WebKit's second compiler, which takes seconds for v86 itself: on two busy cores Linux
+      // boots in half a minute without that compiler, and in many minutes with it.
       JSC_useOMGJIT: '0',
       // The sandbox needs namespaces, which root in a container does not have.
       ...(process.getuid?.() === 0 ? { WEBKIT_DISABLE_SANDBOX_THIS_IS_DANGEROUS: '1' } : {}),
