@@ -34,18 +34,8 @@ let stuck: string | undefined;
 test.each(STATES)('$name', async ({ name, enter, leave, menu }) => {
   if (stuck !== undefined) throw new Error(`The state before could not be entered: ${stuck}`);
   stuck = name;
-  const page = await enter(stage).catch(async (e) => {
-    await stage.page.screenshot({ path: '/tmp/w-ui/stuck.png' });
-    await stage.other?.screenshot({ path: '/tmp/w-ui/stuck-other.png' });
-    throw e;
-  });
+  const page = await enter(stage);
   stuck = undefined;
-  if (process.env.SHOTS) {
-    for (const width of [360, 1440]) {
-      await page.setViewportSize({ width, height: 800 });
-      await page.screenshot({ path: `/tmp/w-ui/${STATES.findIndex((s) => s.name === name)}-${width}.png` });
-    }
-  }
   const found = await audit(page, !menu);
   stuck = name;
   await leave?.(stage);
