@@ -86,6 +86,7 @@ export { type QuorumOperation, type QuorumOptions, type QuorumReport, QuorumStor
 export { temporaryStorage } from './layers/temporary.ts';
 export { ThrottleStorage } from './layers/throttle.ts';
 export { checkThrottleLimits, THROTTLE_LIMITS, type ThrottleClock, ThrottleGroup, type ThrottleLimits } from './layers/throttle-group.ts';
+export { type ExportFacts, exportProblem } from './library/export-limits.ts';
 export type { ImageFormat, Place } from './library/library.ts';
 export { blobStorage } from './storage/blob.ts';
 export { indexedDbStorage } from './storage/indexed-db.ts';

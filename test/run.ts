@@ -34,6 +34,9 @@ const TOOLS: readonly Tool[] = [
   { name: 'qemu-storage-daemon', debianPackage: 'qemu-system-common', present: () => onPath('qemu-storage-daemon') },
   { name: 'Chromium', debianPackage: 'chromium', present: () => findChromium() !== undefined },
   { name: 'debugfs', debianPackage: 'e2fsprogs', present: () => onPath('debugfs') },
+  { name: 'mformat', debianPackage: 'mtools', present: () => onPath('mformat') },
+  ...['zip', 'zstd', 'lz4', 'bzip2'].map((name) => ({ name, debianPackage: name, present: () => onPath(name) })),
+  { name: 'xz', debianPackage: 'xz-utils', present: () => onPath('xz') },
 ];
 
 const totals = { passed: 0, failed: 0, skipped: 0 };

@@ -22,4 +22,9 @@ import '@awesome.me/webawesome/dist/components/tab/tab.js';
 import { registerIconLibrary } from '@awesome.me/webawesome/dist/components/icon/library.js';
 import { iconAddress } from './dom.ts';
 
-for (const library of ['default', 'system']) registerIconLibrary(library, { resolver: (name) => iconAddress(name), spriteSheet: true });
+/** Without the sprite's view box an icon would be as wide as browsers make pictures of unknown size: 300 pixels, over other controls. */
+const fit = (svg: SVGElement): void => svg.setAttribute('viewBox', '0 0 24 24');
+
+for (const library of ['default', 'system']) {
+  registerIconLibrary(library, { resolver: (name) => iconAddress(name), spriteSheet: true, mutator: fit });
+}

@@ -62,8 +62,8 @@ export class GuestFiles {
     const found: Partial<Record<PartName, ArrayBuffer>> = {};
     for (const part of wanted) {
       const own = this.#own.get(part);
-      if (own !== undefined) found[part] = await own.arrayBuffer();
-      else if (this.#manifest !== undefined) found[part] = await served(part);
+      if (own !== undefined) found[part] = await unpacked(own);
+      else if (this.#manifest !== undefined) found[part] = await unpacked(await served(part));
     }
     return found;
   }
@@ -111,8 +111,15 @@ async function readManifest(): Promise<Manifest | undefined> {
   }
 }
 
-async function served(part: PartName): Promise<ArrayBuffer> {
+async function served(part: PartName): Promise<Blob> {
   const answer = await fetch(`./guest/${SERVED[part]}`);
   if (!answer.ok) throw new Error(`${LABELS[part]} (guest/${SERVED[part]}) could not be loaded: ${answer.status}`);
-  return answer.arrayBuffer();
+  return answer.blob();
+}
+
+/** What is packed with gzip is unpacked here, at once, and not by the guest, in seconds. */
+async function unpacked(file: Blob): Promise<ArrayBuffer> {
+  const [first, second] = new Uint8Array(await file.slice(0, 2).arrayBuffer());
+  if (first !== 0x1f || second !== 0x8b) return file.arrayBuffer();
+  return new Response(file.stream().pipeThrough(new DecompressionStream('gzip'))).arrayBuffer();
 }

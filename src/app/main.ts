@@ -2,11 +2,13 @@
 import './components.ts';
 import './style.css';
 import { connectEngine } from '../index.ts';
+import { keepFocus } from './focus.ts';
 import { Messages } from './messages.ts';
 import { Page } from './page.ts';
 import { startTheme } from './theme.ts';
 
 startTheme();
+keepFocus();
 const messages = new Messages();
 try {
   const worker = new Worker(new URL('../worker/index.ts', import.meta.url), { type: 'module', name: 'tabdisk' });

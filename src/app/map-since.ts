@@ -2,7 +2,7 @@
  * What the allocation map compares the disk with: a snapshot (by the image's own tables, so it counts what anybody changed, at any time), or
  * the moment when the machine that runs on it was started (what its drive noted, since raw images have no snapshots).
  */
-import type { MapSummary, RemoteDisk, SnapshotInfo } from '../index.ts';
+import type { JobOptions, MapSummary, RemoteDisk, SnapshotInfo } from '../index.ts';
 import { element } from './dom.ts';
 import { trackedIn } from './map-model.ts';
 import type { ImageSession } from './session.ts';
@@ -14,10 +14,9 @@ const MACHINE = 'machine';
 /** The field that chooses. */
 export class MapSince {
   readonly element = element('wa-select', { testId: 'map-since', attributes: { label: 'Mark what changed since', size: 's' } });
-  #session: ImageSession | undefined;
   #offered = '';
   #snapshots: readonly SnapshotInfo[] = [];
-  /** What the user chose for this session; before that, the latest snapshot. */
+  /** What the user chose; before that, the latest snapshot. */
   #choice: string | undefined;
 
   constructor(chosen: () => void) {
@@ -28,11 +27,11 @@ export class MapSince {
   }
 
   /** The summary of a disk, with what changed. */
-  async summary(session: ImageSession, disk: RemoteDisk, buckets: number): Promise<MapSummary> {
+  async summary(session: ImageSession, disk: RemoteDisk, buckets: number, job: JobOptions): Promise<MapSummary> {
     const list = session.entry.format === 'qcow2' ? await disk.snapshots.list() : [];
     const since = this.#offer(session, list);
-    if (since !== MACHINE) return disk.mapSummary(buckets, since === NOTHING ? {} : { since });
-    const summary = await disk.mapSummary(buckets);
+    if (since !== MACHINE) return disk.mapSummary(buckets, since === NOTHING ? job : { ...job, since });
+    const summary = await disk.mapSummary(buckets, job);
     return session.tracked ? { ...summary, changed: trackedIn(session.tracked, summary) } : summary;
   }
 
@@ -44,8 +43,6 @@ export class MapSince {
   }
 
   #offer(session: ImageSession, list: readonly SnapshotInfo[]): string {
-    if (this.#session !== session) this.#choice = undefined;
-    this.#session = session;
     this.#snapshots = list;
     const machine = session.tracked !== undefined;
     const offered = [

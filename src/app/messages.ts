@@ -2,6 +2,9 @@
 import { button, element, icon } from './dom.ts';
 import { failure, isAbort } from './words.ts';
 
+/** What can be said. */
+export type Notices = Pick<Messages, 'error' | 'warning' | 'success'>;
+
 const GOOD_NEWS_MS = 6000;
 const MOST = 4;
 
@@ -32,9 +35,31 @@ export class Messages {
     setTimeout(() => shown.remove(), GOOD_NEWS_MS);
   }
 
-  #show(variant: string, sign: string, title: string, text: string, testId: string, act?: HTMLElement): HTMLElement {
+  /** The same for what is about one image: after `left` is aborted the titles begin with its name. */
+  about(name: () => string, left: AbortSignal): Notices {
+    const titled = (title: string): string => (left.aborted ? `${name()}: ${title}` : title);
+    return {
+      error: (what, error) => this.error(titled(what), error),
+      warning: (title, text) => this.warning(titled(title), text),
+      success: (title, text) => this.success(titled(title), text),
+    };
+  }
+
+  /** What came of several things at once, a line each. Stays if one of them did not work. */
+  summary(title: string, lines: readonly string[], good: boolean): void {
+    const list = element('ul', { class: 'message-lines' }, ...lines.map((line) => element('li', {}, line)));
+    const shown = this.#show(good ? 'success' : 'warning', good ? 'check' : 'warning', title, list, 'message-summary');
+    if (good) setTimeout(() => shown.remove(), GOOD_NEWS_MS);
+  }
+
+  #show(variant: string, sign: string, title: string, text: string | HTMLElement, testId: string, act?: HTMLElement): HTMLElement {
     const close = button('Dismiss', { testId: 'message-dismiss', attributes: { appearance: 'plain' }, press: () => callout.remove() });
-    const words = element('div', { class: 'message-words' }, element('strong', {}, title), text === '' ? undefined : element('span', {}, text));
+    const words = element(
+      'div',
+      { class: 'message-words' },
+      element('strong', {}, title),
+      text === '' ? undefined : typeof text === 'string' ? element('span', {}, text) : text,
+    );
     const callout = element(
       'wa-callout',
       { testId, attributes: { variant, size: 's' } },

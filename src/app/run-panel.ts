@@ -5,9 +5,10 @@
 import { formatSize } from '../index.ts';
 import { confirmed } from './dialogs.ts';
 import { button, element, icon } from './dom.ts';
+import { focusAfter } from './focus.ts';
 import type { GuestFiles } from './guest-files.ts';
 import type { MachineState } from './machine.ts';
-import type { Panel, Surroundings } from './panel.ts';
+import type { Chosen, Panel, Surroundings } from './panel.ts';
 import { RunDrives } from './run-drives.ts';
 import { RunSettings } from './run-settings.ts';
 import { SerialConsole } from './serial-console.ts';
@@ -26,9 +27,8 @@ const STATE_WORDS: Record<MachineState, string> = {
   stopping: 'Stopping…',
 };
 
-export class RunPanel implements Panel {
-  readonly name = 'run';
-  readonly title = 'Run';
+/** The one panel that goes from image to image, since there is one machine: it reads nothing that could come late. */
+export class RunPanel {
   readonly #around: Surroundings;
   readonly #files: GuestFiles;
   readonly #settings: RunSettings;
@@ -81,9 +81,10 @@ export class RunPanel implements Panel {
     setInterval(() => this.#figures(), TICK_MS);
   }
 
-  async show(session: ImageSession): Promise<void> {
+  /** The tab of an image that is now the chosen one. */
+  of({ session }: Chosen): Panel {
     this.#session = session;
-    this.#update();
+    return { element: this.element, show: async () => this.#update() };
   }
 
   /** The images that the other drives may take. */
@@ -107,7 +108,8 @@ export class RunPanel implements Panel {
       control.disabled = state === 'stopping' || state === 'still' || (state === 'starting' && control !== this.#stop);
     }
     const goesOn = state === 'paused';
-    this.#pause.replaceChildren(icon(goesOn ? 'play' : 'pause', 'start'), goesOn ? 'Resume' : 'Pause');
+    const words = goesOn ? 'Resume' : 'Pause';
+    if (this.#pause.textContent !== words) this.#pause.replaceChildren(icon(goesOn ? 'play' : 'pause', 'start'), words);
     this.#stage.hidden = off || !mine;
     this.#drives.element.hidden = off || !mine;
     this.#drives.update(machine.drives, this.#settings.images, state === 'running');
@@ -230,7 +232,7 @@ function screenFrame({ machine }: Surroundings): HTMLElement {
       if (!(event.ctrlKey && event.altKey && event.code === 'KeyG')) return;
       event.stopPropagation();
       event.preventDefault();
-      screen.blur();
+      focusAfter(screen);
     },
     { capture: true },
   );

@@ -63,6 +63,11 @@ export interface CreateImageOptions {
 export interface ImportOptions {
   readonly name: string;
   readonly place?: Place;
+  /**
+   * What the file is. Default: what its bytes say; for a raw disk they have to say so, by a boot sector, a file system and the like. With `raw` any file
+   * is taken for one.
+   */
+  readonly format?: ImageFormat;
 }
 
 /** What a new overlay is to be. */

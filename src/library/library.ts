@@ -24,11 +24,12 @@ import type { Storage } from '../storage/storage.ts';
 import { Catalogue, type ImageRecord, type Place } from './catalogue.ts';
 import type { CreateImageOptions, ImageEntry, ImportOptions, LibraryOptions, OpenImageOptions, OverlayOptions, StorageReport } from './entries.ts';
 import { type ExportedImage, type ExportOptions, type ExportSource, encryptedWith, exportImage, type Scratch, scratchId } from './export.ts';
-import { copyIn, type MadeImage, recognise, verify } from './import.ts';
+import { copyIn, type MadeImage, verify } from './import.ts';
 import { Notes } from './notes.ts';
 import { OpenImage } from './open-image.ts';
 import { Chain, type ChainKeeper, requireNothingOver, requirePlain } from './overlays.ts';
 import { availablePlaces, type ImagePlace } from './places.ts';
+import { recognise } from './recognise.ts';
 import { Reserve } from './reserve.ts';
 import { sweep } from './sweep.ts';
 import { Tabs } from './tabs.ts';
@@ -140,11 +141,10 @@ export class Library {
   }
 
   /**
-   * Copies a file in, byte for byte, and opens it once to see that it is whole. Throws `unsupported` naming a format that is recognised
-   * but cannot be opened, `refused` if it needs a backing file, `corrupt` naming the field, `no-space`, `aborted`.
+   * Copies a file in and opens it once to see that it is whole. Throws as `recognise` does, `corrupt` naming the field, `no-space`, `aborted`.
    */
   async import(file: Blob, options: ImportOptions & JobOptions): Promise<ImageEntry> {
-    const format = await recognise(file);
+    const format = await recognise(file, options.format);
     return this.#make({ name: options.name, format, place: this.#choose(options.place) }, async (storage) => {
       await copyIn(file, storage, options);
       return verify(storage, format);

@@ -159,8 +159,12 @@ class WorkerLibrary implements RemoteLibrary {
 
   async import(file: Blob, options: ImportOptions & JobOptions): Promise<ImageEntry> {
     check('library.import', 'options', options, SOME_OPTIONS);
-    const { name, place, ...job } = options;
-    return this.#connection.call('import', { name, file, ...(place === undefined ? {} : { place }) }, job);
+    const { name, place, format, ...job } = options;
+    return this.#connection.call(
+      'import',
+      { name, file, ...(place === undefined ? {} : { place }), ...(format === undefined ? {} : { format }) },
+      job,
+    );
   }
 
   async export(imageId: string, options: ExportOptions & JobOptions): Promise<ExportedImage> {

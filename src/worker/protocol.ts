@@ -14,11 +14,11 @@ import type { DetectZeroes } from '../disk/node-types.ts';
 import type { DriveStatistics } from '../drive/accounting.ts';
 import type { GeometryReport } from '../drive/geometry.ts';
 import type { BitmapInfo, CheckResult, MachineMoment, SnapshotInfo } from '../formats/driver.ts';
-import type { CreateImageOptions, ExportedImage, ExportOptions, ImageEntry, Place, StorageReport } from '../library/library.ts';
+import type { CreateImageOptions, ExportedImage, ExportOptions, ImageEntry, ImageFormat, Place, StorageReport } from '../library/library.ts';
 import type { MapSummary } from './engine.ts';
 
 /** Changed with every change to the messages. */
-export const PROTOCOL_VERSION = 13;
+export const PROTOCOL_VERSION = 14;
 
 /** Machine state crosses in pieces of so many bytes, so that no side holds much of it twice. */
 export const VM_STATE_PIECE = 4 * MiB;
@@ -56,7 +56,7 @@ export interface Calls {
   list: { arguments: Nothing; result: ImageEntry[] };
   create: { arguments: CreateImageOptions; result: ImageEntry };
   overlay: { arguments: { image: string; name: string; place?: Place }; result: ImageEntry };
-  import: { arguments: { name: string; place?: Place; file: Blob }; result: ImageEntry };
+  import: { arguments: { name: string; place?: Place; format?: ImageFormat; file: Blob }; result: ImageEntry };
   /** `unsaved`: what the page keeps above the image's disks where they are lost. */
   export: {
     arguments: ExportOptions & { image: string; unsaved: readonly OnDisk<KeptBytes>[] };
@@ -168,6 +168,7 @@ const isSince: Kind = {
     (('snapshot' in value && isText.fits(value.snapshot)) || ('bitmap' in value && isText.fits(value.bitmap))),
 };
 const isPlace = oneOf('opfs', 'indexeddb');
+const isFormat = oneOf('qcow2', 'raw', 'luks');
 const onDisk = { disk: isSize };
 const onOpening = { cache: oneOf(...CACHE_MODES), snapshot: oneOf('memory', 'opfs', 'indexeddb') };
 const onImage = { image: isText };
@@ -199,11 +200,11 @@ const checks: { readonly [M in Method]: Members<Arguments<M>> } = {
     iterTime: optional(isSize),
   },
   overlay: { ...onImage, name: isText, place: isPlace },
-  import: { name: isText, place: isPlace, file: needed({ what: 'a Blob or File', fits: (value) => value instanceof Blob }) },
+  import: { name: isText, place: isPlace, format: isFormat, file: needed({ what: 'a Blob or File', fits: (value) => value instanceof Blob }) },
   export: {
     ...onImage,
     unsaved: needed(listOf(optionsOf<OnDisk<KeptBytes>>({ ...onDisk, offset: isSize, bytes: isBytes }), 'a list of { disk, offset, bytes }')),
-    format: needed(oneOf('qcow2', 'raw', 'luks')),
+    format: needed(isFormat),
     compressed: optional(isFlag),
     since: isSince,
     salvage: optional(isFlag),

@@ -25,8 +25,7 @@ export async function guestOptions(read) {
   return {
     bios: { buffer: bios },
     vga_bios: { buffer: vgaBios },
-    bzimage: { buffer: kernel },
-    // The guest could unpack this itself, but that costs it a second.
+    bzimage: { buffer: await gunzip(kernel) },
     initrd: { buffer: await gunzip(initrd) },
     cmdline: JSON.parse(new TextDecoder().decode(manifest)).cmdline,
     // v86 puts the initrd at 64 MiB, so the guest needs more; 80 MiB still boots.
