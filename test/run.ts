@@ -38,6 +38,9 @@ const TOOLS: readonly Tool[] = [
   { name: 'Firefox', debianPackage: 'firefox-esr', present: () => findFirefox() !== undefined },
   ...WEBKIT_TOOLS,
   { name: 'debugfs', debianPackage: 'e2fsprogs', present: () => onPath('debugfs') },
+  { name: 'mformat', debianPackage: 'mtools', present: () => onPath('mformat') },
+  ...['zip', 'zstd', 'lz4', 'bzip2'].map((name) => ({ name, debianPackage: name, present: () => onPath(name) })),
+  { name: 'xz', debianPackage: 'xz-utils', present: () => onPath('xz') },
 ];
 
 const totals = { passed: 0, failed: 0, skipped: 0 };

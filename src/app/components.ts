@@ -2,7 +2,6 @@
  * The Web Awesome components that the page uses, one import each, and their icons: every library resolves to the page's own
  * sprite, so no component ever asks another server for a picture.
  */
-import '@awesome.me/webawesome/dist/styles/webawesome.css';
 import '@awesome.me/webawesome/dist/components/badge/badge.js';
 import '@awesome.me/webawesome/dist/components/button/button.js';
 import '@awesome.me/webawesome/dist/components/callout/callout.js';
@@ -22,4 +21,9 @@ import '@awesome.me/webawesome/dist/components/tab/tab.js';
 import { registerIconLibrary } from '@awesome.me/webawesome/dist/components/icon/library.js';
 import { iconAddress } from './dom.ts';
 
-for (const library of ['default', 'system']) registerIconLibrary(library, { resolver: (name) => iconAddress(name), spriteSheet: true });
+/** Without the sprite's view box an icon would be as wide as browsers make pictures of unknown size: 300 pixels, over other controls. */
+const fit = (svg: SVGElement): void => svg.setAttribute('viewBox', '0 0 24 24');
+
+for (const library of ['default', 'system']) {
+  registerIconLibrary(library, { resolver: (name) => iconAddress(name), spriteSheet: true, mutator: fit });
+}

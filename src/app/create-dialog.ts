@@ -1,9 +1,9 @@
 /** The dialog for a new, empty image: name, format, size (presets or free text), cluster size, place, and a password if it is to be encrypted. */
-import { type CreateImageOptions, formatSize, type ImageEntry, type Place, parseSize, type RemoteLibrary } from '../index.ts';
-import { selectWhenFocused, showDialog } from './dialogs.ts';
+import { type CreateImageOptions, formatSize, type ImageEntry, type Place, type RemoteLibrary } from '../index.ts';
+import { closeDialog, LONGEST_NAME, selectWhenFocused, showDialog } from './dialogs.ts';
 import { button, element } from './dom.ts';
 import { NewPassword } from './password.ts';
-import { CLUSTER_SIZES, DISK_SIZES, FLOPPY_SIZES, type SizePreset } from './sizes.ts';
+import { CLUSTER_SIZES, DISK_SIZES, FLOPPY_SIZES, type SizePreset, writtenSize } from './sizes.ts';
 import { failure, placeName, sizeWithBytes } from './words.ts';
 
 const FORM = 'create-form';
@@ -28,7 +28,7 @@ export async function createImage(library: RemoteLibrary, places: readonly Place
     form.setBusy(true);
     try {
       created = { entry: await library.create(options), password: options.secret };
-      dialog.open = false;
+      closeDialog(dialog);
     } catch (error) {
       form.problem(failure(error));
     }
@@ -40,10 +40,7 @@ export async function createImage(library: RemoteLibrary, places: readonly Place
   });
   const dialog = element('wa-dialog', { testId: 'create-dialog', attributes: { label: 'New image' } }, form.element, cancel(), form.deed);
   function cancel(): HTMLElement {
-    const press = (): void => {
-      dialog.open = false;
-    };
-    return button('Cancel', { testId: 'create-cancel', attributes: { slot: 'footer', size: 'm' }, press });
+    return button('Cancel', { testId: 'create-cancel', attributes: { slot: 'footer', size: 'm' }, press: () => closeDialog(dialog) });
   }
   await showDialog(dialog);
   form.forget();
@@ -61,7 +58,7 @@ class CreateForm {
   busy = false;
   readonly #name = element('wa-input', {
     testId: 'create-name',
-    attributes: { label: 'Name', required: true, autofocus: true, autocomplete: 'off', maxlength: 120 },
+    attributes: { label: 'Name', required: true, autofocus: true, autocomplete: 'off', maxlength: LONGEST_NAME },
   });
   readonly #format = select('create-format', 'Format', [
     { label: 'qcow2 – grows as it is used, has snapshots', value: 'qcow2' },
@@ -86,7 +83,10 @@ class CreateForm {
   });
   readonly element: HTMLFormElement;
 
+  readonly #places: readonly Place[];
+
   constructor(places: readonly Place[], name: string) {
+    this.#places = places;
     this.#place = select(
       'create-place',
       'Kept in',
@@ -105,8 +105,7 @@ class CreateForm {
       this.#describe();
     });
     this.#size.addEventListener('input', () => {
-      const typed = (this.#size.value ?? '').trim();
-      this.#preset.value = [...FLOPPY_SIZES, ...DISK_SIZES].some(({ value }) => value === typed) ? typed : '';
+      this.#preset.value = usual(this.#size.value ?? '');
       this.#describe();
     });
     this.#format.addEventListener('change', () => this.#describe());
@@ -149,13 +148,13 @@ class CreateForm {
     if (name === '') return this.#refuse('Give the image a name.');
     let size: number;
     try {
-      size = parseSize(this.#size.value ?? '');
+      size = writtenSize(this.#size.value ?? '');
     } catch (error) {
       return this.#refuse(failure(error));
     }
     if (size === 0) return this.#refuse('A disk of no bytes is of no use: give a size.');
     const format = this.#format.value === 'raw' ? 'raw' : 'qcow2';
-    const place: Place = this.#place.value === 'opfs' ? 'opfs' : 'indexeddb';
+    const place = this.#places.find((known) => known === this.#place.value) ?? 'indexeddb';
     if (format === 'raw') return { name, format, size, place };
     const options = { name, format, size, place, clusterSize: Number(this.#cluster.value) } as const;
     if (!this.#encrypts) return options;
@@ -182,16 +181,26 @@ class CreateForm {
     this.#password.hidden = !this.#encrypts;
     let text = '';
     try {
-      const size = parseSize(this.#size.value ?? '');
+      const size = writtenSize(this.#size.value ?? '');
       text = sizeWithBytes(size);
       if (raw && size >= RAW_WARNING)
         text += `. A raw image takes up to ${formatSize(size)} of this browser's storage; qcow2 takes only what is used.`;
       this.problem('');
     } catch {
-      text = 'Give bytes, or a number with k, M, G or T: 2G, 1.5T, 1440k.';
+      text = 'Give bytes, or a number with k, M, G or T: 2G, 1.5T, 1440k. Units are powers of 1024.';
     }
     if (this.#encrypts) text += '. Without its password nobody reads what is on it, you neither: it is kept nowhere.';
     this.#remark.textContent = text;
+  }
+}
+
+/** The value of the usual size that was typed, whatever it was written like; empty if it is none. */
+function usual(typed: string): string {
+  try {
+    const size = writtenSize(typed);
+    return [...FLOPPY_SIZES, ...DISK_SIZES].find(({ bytes }) => bytes === size)?.value ?? '';
+  } catch {
+    return '';
   }
 }
 

@@ -6,15 +6,29 @@ export interface Question {
   readonly text: string;
   /** What the button that goes ahead says: the deed, not "OK". */
   readonly deed: string;
+  /** What the other button says, if not "Cancel". */
+  readonly refusal?: string;
   readonly danger?: boolean;
+  /** Once aborted, the question is called off, or not even shown. */
+  readonly left?: AbortSignal;
 }
 
-/** Shows `body` in a dialog; `footer` holds its buttons. Resolves when it has closed, however it did. */
-export function showDialog(dialog: HTMLElementTagNameMap['wa-dialog']): Promise<void> {
+/** Shows a dialog. Resolves when it has closed, however it did; at once if `left` is aborted, which also closes it. */
+export function showDialog(dialog: HTMLElementTagNameMap['wa-dialog'], left?: AbortSignal): Promise<void> {
+  if (left?.aborted) return Promise.resolve();
   document.body.append(dialog);
+  const untouched = filledIn(dialog);
   return new Promise((resolve) => {
+    const callOff = (): void => closeDialog(dialog);
+    left?.addEventListener('abort', callOff);
+    dialog.addEventListener('wa-hide', (event) => {
+      if (event.target !== dialog || settled.has(dialog) || filledIn(dialog) === untouched) return;
+      event.preventDefault();
+      void askDiscard(left).then((discard) => discard && closeDialog(dialog));
+    });
     dialog.addEventListener('wa-after-hide', (event) => {
       if (event.target !== dialog) return;
+      left?.removeEventListener('abort', callOff);
       dialog.remove();
       resolve();
     });
@@ -22,6 +36,25 @@ export function showDialog(dialog: HTMLElementTagNameMap['wa-dialog']): Promise<
       dialog.open = true;
     });
   });
+}
+
+/** Dialogs that are to close whatever was filled in: their own buttons said so. */
+const settled = new WeakSet<HTMLElement>();
+
+/** Closes a dialog without asking, for its buttons. The × and Escape may be slips: they ask where something was filled in. */
+export function closeDialog(dialog: HTMLElementTagNameMap['wa-dialog']): void {
+  settled.add(dialog);
+  dialog.open = false;
+}
+
+/** What is in the fields of a dialog. */
+function filledIn(dialog: HTMLElement): string {
+  return JSON.stringify([...dialog.querySelectorAll('wa-input, wa-select')].map((field) => ('value' in field ? (field.value ?? '') : '')));
+}
+
+function askDiscard(left: AbortSignal | undefined): Promise<boolean> {
+  const text = 'What you filled in is not kept.';
+  return confirmed({ title: 'Close without going ahead?', text, deed: 'Discard it', refusal: 'Go on filling in', ...(left && { left }) });
 }
 
 /** The first time `input` gets the focus, as the dialog opens, its text is selected: typing replaces it. */
@@ -34,43 +67,59 @@ export async function confirmed(question: Question): Promise<boolean> {
   let answer = false;
   const choose = (value: boolean): void => {
     answer = value;
-    dialog.open = false;
+    closeDialog(dialog);
   };
   const dialog = element(
     'wa-dialog',
     { testId: 'confirm', attributes: { label: question.title } },
     element('p', { class: 'question' }, question.text),
-    button('Cancel', { testId: 'confirm-cancel', attributes: { slot: 'footer', size: 'm', autofocus: true }, press: () => choose(false) }),
+    button(question.refusal ?? 'Cancel', {
+      testId: 'confirm-cancel',
+      attributes: { slot: 'footer', size: 'm', autofocus: true },
+      press: () => choose(false),
+    }),
     button(question.deed, {
       testId: 'confirm-deed',
       attributes: { slot: 'footer', size: 'm', appearance: 'accent', variant: question.danger ? 'danger' : 'brand' },
       press: () => choose(true),
     }),
   );
-  await showDialog(dialog);
+  await showDialog(dialog, question.left);
   return answer;
 }
 
-/** Asks for a line of text. Resolves to it, or to undefined if the user calls it off or leaves it empty. */
-export async function asked(question: { title: string; label: string; value: string; deed: string }): Promise<string | undefined> {
+/** Characters of an image's name that the library takes. */
+export const LONGEST_NAME = 200;
+
+export interface TextQuestion extends Pick<Question, 'title' | 'deed' | 'left'> {
+  readonly label: string;
+  readonly value: string;
+}
+
+/** Asks for a line of text, which must not be empty. Resolves to it, or to undefined if the user calls it off. */
+export async function asked(question: TextQuestion): Promise<string | undefined> {
   let answer: string | undefined;
-  const input = element('wa-input', { testId: 'prompt-input', attributes: { label: question.label, autofocus: true, autocomplete: 'off' } });
+  const problem = element('p', { class: 'problem', testId: 'prompt-problem', attributes: { role: 'alert' } });
+  const input = element('wa-input', {
+    testId: 'prompt-input',
+    attributes: { label: question.label, autofocus: true, autocomplete: 'off', maxlength: LONGEST_NAME },
+  });
   input.value = question.value;
   const submit = (event?: Event): void => {
     event?.preventDefault();
     answer = (input.value ?? '').trim() || undefined;
-    dialog.open = false;
+    if (answer !== undefined) return closeDialog(dialog);
+    problem.textContent = `${question.label}: give at least one letter or digit.`;
+    input.focus();
   };
   const dialog = element(
     'wa-dialog',
     { testId: 'prompt', attributes: { label: question.title } },
-    element('form', { on: { submit } }, input),
+    element('form', { class: 'stack', on: { submit } }, input, problem),
     button('Cancel', {
       testId: 'prompt-cancel',
       attributes: { slot: 'footer', size: 'm' },
-      press: () => {
-        dialog.open = false;
-      },
+      press: () => closeDialog(dialog),
     }),
     button(question.deed, {
       testId: 'prompt-deed',
@@ -79,6 +128,6 @@ export async function asked(question: { title: string; label: string; value: str
     }),
   );
   selectWhenFocused(input);
-  await showDialog(dialog);
+  await showDialog(dialog, question.left);
   return answer;
 }

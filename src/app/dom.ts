@@ -3,6 +3,7 @@
  * Every control gets a `data-testid`, which the end-to-end tests hold on to.
  */
 import sprite from './icons.svg?no-inline';
+import drawings from './icons.svg?raw';
 
 /** What `element` sets: `on` adds listeners, `set` assigns properties, the rest are attributes. */
 export interface ElementOptions<E> {
@@ -34,6 +35,10 @@ export function element<K extends keyof HTMLElementTagNameMap>(
   return made;
 }
 
+/** The icons, in the document itself: a picture from another file comes a moment late, and everything that is made anew would blink. */
+const sheet = new DOMParser().parseFromString(drawings, 'image/svg+xml').documentElement;
+sheet.setAttribute('hidden', '');
+
 /** An icon of icons.svg, as tall as the text around it; hidden from assistive technology, so never alone in a control. */
 export function icon(name: string, slot?: string): SVGSVGElement {
   const space = 'http://www.w3.org/2000/svg';
@@ -42,12 +47,13 @@ export function icon(name: string, slot?: string): SVGSVGElement {
   svg.setAttribute('aria-hidden', 'true');
   if (slot !== undefined) svg.setAttribute('slot', slot);
   const use = document.createElementNS(space, 'use');
-  use.setAttribute('href', iconAddress(name));
+  use.setAttribute('href', `#${name}`);
+  if (!sheet.isConnected) document.body.append(sheet);
   svg.append(use);
   return svg;
 }
 
-/** Where an icon is: in this page's own files. */
+/** Where an icon is in this page's own files, for the components: what is in the document cannot be seen from inside them. */
 export function iconAddress(name: string): string {
   return `${sprite}#${name}`;
 }
@@ -69,6 +75,39 @@ export function facts(rows: readonly (readonly [string, Child, string?])[], test
     list.append(element('div', {}, element('dt', {}, term), element('dd', id === undefined ? {} : { testId: id }, value)));
   }
   return list;
+}
+
+/** What is shown for one key. */
+interface Keyed {
+  readonly element: HTMLElement;
+}
+
+/** The children of an element, one for each key. A child stays as it is while its key is shown, with its focus and its pictures. */
+export class Rows<R extends Keyed> {
+  readonly #parent: Element;
+  readonly #make: (key: string) => R;
+  readonly #rows = new Map<string, R>();
+
+  constructor(parent: Element, make: (key: string) => R) {
+    this.#parent = parent;
+    this.#make = make;
+  }
+
+  /** Shows a child for each key, in this order, and returns them. */
+  show(keys: readonly string[]): R[] {
+    for (const [key, { element: gone }] of this.#rows) {
+      if (keys.includes(key)) continue;
+      gone.remove();
+      this.#rows.delete(key);
+    }
+    return keys.map((key, index) => {
+      const row = this.#rows.get(key) ?? this.#make(key);
+      this.#rows.set(key, row);
+      const there = this.#parent.children[index] ?? null;
+      if (there !== row.element) this.#parent.insertBefore(row.element, there);
+      return row;
+    });
+  }
 }
 
 /** Listeners for one kind of event. */

@@ -1,15 +1,15 @@
 /** The dialog for an incremental export: since which snapshot, and what the file with the state of that time is called. */
 import type { SnapshotInfo } from '../index.ts';
-import { showDialog } from './dialogs.ts';
+import { closeDialog, showDialog } from './dialogs.ts';
 import { button, element } from './dom.ts';
 import { fileName, type Outcome } from './export.ts';
-import type { ImageSession } from './session.ts';
+import type { Chosen } from './panel.ts';
 import { dateTime } from './words.ts';
 
 const FORM = 'changes-form';
 
 /** Asks; undefined if the user calls it off. Throws if the image's snapshots cannot be read. */
-export async function askIncrement(session: ImageSession): Promise<Omit<Outcome, 'format'> | undefined> {
+export async function askIncrement({ session, left }: Pick<Chosen, 'session' | 'left'>): Promise<Omit<Outcome, 'format'> | undefined> {
   const { entry } = session;
   const list = await session.use((disk) => disk.snapshots.list());
   const latest = list.at(-1);
@@ -33,19 +33,22 @@ export async function askIncrement(session: ImageSession): Promise<Omit<Outcome,
       ? 'There is no snapshot to compare with. Take one, export the whole image, and from then on the changes alone will do.'
       : 'The export holds only the clusters that differ from the snapshot. It is a qcow2 overlay: QEMU reads it together with a full export of that time, ' +
         'which must lie beside it under the name given here (or tell it another with qemu-img rebase -u).';
+  const problem = element('p', { class: 'problem', testId: 'changes-problem', attributes: { role: 'alert' } });
   let answer: Omit<Outcome, 'format'> | undefined;
-  const close = (): void => {
-    dialog.open = false;
-  };
+  const close = (): void => closeDialog(dialog);
   const submit = (): void => {
     const snapshot = chosen();
     const name = (backing.value ?? '').trim();
-    if (snapshot === undefined || name === '') return;
+    if (snapshot === undefined) return;
+    if (name === '') {
+      problem.textContent = 'Give the file a name.';
+      return backing.focus();
+    }
     answer = { since: { snapshot: snapshot.id }, backing: name, name: fileName(`${stem} since ${snapshot.name}`, 'qcow2') };
     close();
   };
   const form = element('form', { class: 'stack', attributes: { id: FORM, novalidate: true } }, element('p', { class: 'question' }, text));
-  if (latest) form.append(since, backing);
+  if (latest) form.append(since, backing, problem);
   form.addEventListener('submit', (event) => {
     event.preventDefault();
     submit();
@@ -57,7 +60,7 @@ export async function askIncrement(session: ImageSession): Promise<Omit<Outcome,
   });
   const cancel = button('Cancel', { testId: 'changes-cancel', attributes: { slot: 'footer', size: 'm' }, press: close });
   const dialog = element('wa-dialog', { testId: 'changes-dialog', attributes: { label: 'Export what changed' } }, form, cancel, deed);
-  await showDialog(dialog);
+  await showDialog(dialog, left);
   return answer;
 }
 

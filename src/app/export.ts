@@ -2,25 +2,31 @@
  * An image as a file: streamed into a place that the user picks where the browser has a save dialog, else collected into a Blob
  * (which the browser may keep on disk) and downloaded.
  */
-import { type ExportOptions, formatSize, type ImageEntry, type RemoteLibrary } from '../index.ts';
+import { type ExportOptions, formatSize, type ImageEntry, type ImageFormat, type RemoteLibrary } from '../index.ts';
+import { confirmed } from './dialogs.ts';
 import { element } from './dom.ts';
 import type { JobsList } from './jobs-list.ts';
 import type { Messages } from './messages.ts';
 import { isAbort, unlessLost } from './words.ts';
 
 /** What the user can ask for. */
-export type ExportWish = 'qcow2' | 'compressed' | 'raw' | 'changes';
+export type ExportWish = 'qcow2' | 'compressed' | 'raw' | 'luks' | 'changes';
 
 /** How an image leaves. */
 export interface Outcome extends Pick<ExportOptions, 'compressed' | 'since' | 'backing' | 'secret'> {
-  readonly format: 'qcow2' | 'raw';
+  readonly format: ImageFormat;
   /** The suggested file name, in place of the image's own. */
   readonly name?: string;
 }
 
 interface SaveHandle {
   createWritable(): Promise<WritableStream<Uint8Array>>;
+  getFile(): Promise<File>;
+  /** Not in every browser. */
+  remove?(): Promise<void>;
 }
+/** Where a file goes to. */
+type Target = { readonly handle: SaveHandle } | 'download';
 type SavePicker = (options: { suggestedName: string }) => Promise<SaveHandle>;
 
 export interface ExportSurroundings {
@@ -29,11 +35,19 @@ export interface ExportSurroundings {
   readonly messages: Messages;
 }
 
+/** Whether an image may leave so; asks where it leaves as what everybody can read. */
+export async function mayLeave({ name, encrypted }: ImageEntry, wish: ExportWish): Promise<boolean> {
+  if (!encrypted || wish !== 'raw') return true;
+  const text = `“${name}” is encrypted, and a raw file is not: anybody who gets the file can read all that is on the disk. As qcow2 it stays encrypted.`;
+  return confirmed({ title: 'Export it without encryption?', text, deed: 'Export unencrypted', danger: true });
+}
+
 /** Exports `entry`. Call it straight from a click: a save dialog needs one. */
 export async function exportImage(entry: ImageEntry, outcome: Outcome, { library, jobs, messages }: ExportSurroundings): Promise<void> {
   const { name = fileName(entry.name, outcome.format), ...options } = outcome;
   try {
-    const handle = await pick(name);
+    const target = await pick(name);
+    if (target === undefined) return;
     await jobs.run(`Exporting ${name}`, async ({ onProgress, signal }) => {
       const job = { ...options, onProgress, signal };
       const image = await library.export(entry.id, job).catch((error) => {
@@ -42,8 +56,8 @@ export async function exportImage(entry: ImageEntry, outcome: Outcome, { library
       });
       if (image.missing)
         messages.warning(`Parts of ${name} are missing`, `${formatSize(image.missing)} of it could not be read any more, and are zeros in the file.`);
-      if (handle !== undefined) await image.stream.pipeTo(await handle.createWritable(), { signal });
-      else download(await collect(image.stream, signal), name);
+      if (target === 'download') download(await collect(image.stream, signal), name);
+      else await save(image.stream, target.handle, signal);
     });
     messages.success(`${name} is exported`);
   } catch (error) {
@@ -52,14 +66,36 @@ export async function exportImage(entry: ImageEntry, outcome: Outcome, { library
 }
 
 /** `name` with the ending that the format usually has. */
-export function fileName(name: string, format: 'qcow2' | 'raw'): string {
-  const stem = name.replace(/\.(qcow2?|img|raw|iso|ima|dd|bin)$/i, '').replace(/[\\/:*?"<>|]/g, '_');
-  return `${stem}.${format === 'qcow2' ? 'qcow2' : 'img'}`;
+export function fileName(name: string, format: ImageFormat): string {
+  const stem = name.replace(/\.(qcow2?|img|raw|iso|ima|dd|bin|luks)$/i, '').replace(/[\\/:*?"<>|]/g, '_');
+  return `${stem}.${format === 'raw' ? 'img' : format}`;
 }
 
-async function pick(suggestedName: string): Promise<SaveHandle | undefined> {
+/** Asks where to. Undefined if the user calls it off. */
+async function pick(suggestedName: string): Promise<Target | undefined> {
   const picker = (window as { showSaveFilePicker?: SavePicker }).showSaveFilePicker;
-  return picker?.call(window, { suggestedName });
+  if (picker === undefined) return 'download';
+  try {
+    return { handle: await picker.call(window, { suggestedName }) };
+  } catch (error) {
+    // Frames of other origins, and clicks that were too long ago, get no dialog: a download does as well.
+    return error instanceof DOMException && error.name === 'AbortError' ? undefined : 'download';
+  }
+}
+
+/** Writes the file; the image is free again whatever happens. The save dialog has made an empty file, which does not stay. */
+async function save(stream: ReadableStream<Uint8Array>, handle: SaveHandle, signal: AbortSignal): Promise<void> {
+  try {
+    const file = await handle.createWritable().catch(async (error) => {
+      await stream.cancel();
+      throw error;
+    });
+    await stream.pipeTo(file, { signal });
+  } catch (error) {
+    const left = await handle.getFile().catch(() => undefined);
+    if (left?.size === 0) await handle.remove?.().catch(() => undefined);
+    throw error;
+  }
 }
 
 /** The stream as one Blob, made piece by piece so that the browser can put it on disk. */

@@ -1,8 +1,7 @@
 /** The Geometry tab: cylinders, heads and sectors, where they come from, and what the emulator will make of the image. */
 import type { GeometryReport } from '../index.ts';
 import { element, facts } from './dom.ts';
-import type { Panel } from './panel.ts';
-import type { ImageSession } from './session.ts';
+import type { Chosen, Panel } from './panel.ts';
 import { count } from './words.ts';
 
 type Chs = GeometryReport['chs'];
@@ -22,12 +21,15 @@ const SOURCES: Record<GeometryReport['source'], string> = {
 const DRIVES: Record<'144' | '288' | '120', string> = { '144': '3½-inch, 1.44 MB', '288': '3½-inch, 2.88 MB', '120': '5¼-inch, 1.2 MB' };
 
 export class GeometryPanel implements Panel {
-  readonly name = 'geometry';
-  readonly title = 'Geometry';
   readonly element = element('div', { class: 'stack' });
+  readonly #chosen: Chosen;
 
-  async show(session: ImageSession): Promise<void> {
-    const report = await session.use((disk) => disk.geometry());
+  constructor(chosen: Chosen) {
+    this.#chosen = chosen;
+  }
+
+  async show(): Promise<void> {
+    const report = await this.#chosen.session.use((disk) => disk.geometry());
     const { floppy } = report;
     this.element.replaceChildren(
       facts(

@@ -1,25 +1,35 @@
 /**
- * The right side of the page: the chosen image's name and actions, a notice if another tab has it, and its tabs. Only the open tab
- * reads the image, and only while it is open.
+ * The right side of the page, for one image: its name and actions, a notice if another tab has it, and its tabs. Only the open tab reads the image, and
+ * only while it is open. The view is made when the image is chosen, and taken off the page for good when another is.
  */
 import type {} from '@awesome.me/webawesome/dist/events/events.js';
 import type { ImageEntry } from '../index.ts';
 import { button, element, icon } from './dom.ts';
 import type { ExportWish } from './export.ts';
-import type { Panel } from './panel.ts';
+import { exportMenu } from './export-menu.ts';
+import type { Messages } from './messages.ts';
+import type { Chosen, Panel, PanelKind } from './panel.ts';
 import type { ImageSession } from './session.ts';
-import { failure } from './words.ts';
+import { failure, readingAdvice } from './words.ts';
 
 export interface ImageActions {
-  readonly export: (session: ImageSession, wish: ExportWish) => void;
-  readonly rename: (entry: ImageEntry) => void;
-  readonly delete: (entry: ImageEntry) => void;
+  readonly export: (image: Chosen, wish: ExportWish) => void;
+  readonly rename: (image: Chosen) => void;
+  readonly delete: (image: Chosen) => void;
   /** Asks the tab that has the image to let go. Resolves to whether it has heard. */
   readonly ask: (entry: ImageEntry) => Promise<boolean>;
+  /** The name of the tab that is open; it stays so from image to image. */
+  openTab: string;
 }
 
+/** Images of other tabs that the user has asked to see all the same. */
+const seen = new WeakSet<ImageSession>();
+/** Images of other tabs that were asked for, and whether the other tab has heard. */
+const heard = new WeakMap<ImageSession, boolean>();
+
 export class ImageView {
-  readonly #title = element('h2', { testId: 'image-title' });
+  readonly session: ImageSession;
+  readonly #title = element('h2', { testId: 'image-title', attributes: { dir: 'auto' } });
   readonly #export: HTMLElementTagNameMap['wa-dropdown'];
   readonly #rename: HTMLElementTagNameMap['wa-button'];
   readonly #delete: HTMLElementTagNameMap['wa-button'];
@@ -27,41 +37,34 @@ export class ImageView {
   readonly #notice = element('div', { class: 'notice', testId: 'in-use' });
   readonly #problem = element('wa-callout', { testId: 'image-problem', attributes: { variant: 'danger', size: 's' } });
   readonly #tabs: HTMLElementTagNameMap['wa-tab-group'];
-  readonly #panels: readonly Panel[];
+  readonly #panels: ReadonlyMap<string, Panel>;
   readonly element: HTMLElement;
-  #session: ImageSession | undefined;
-  #open: Panel;
-  #stopListening: (() => void) | undefined;
-  /** The session that each panel shows. */
-  readonly #shown = new Map<Panel, ImageSession>();
-  /** Images of other tabs that the user has asked to see all the same. */
-  readonly #seen = new Set<string>();
-  /** Images of other tabs that were asked for, and whether the other tab has heard. */
-  readonly #asked = new Map<string, boolean>();
-  readonly #ask: ImageActions['ask'];
+  readonly #leaving = new AbortController();
+  readonly #actions: ImageActions;
 
-  constructor(panels: readonly [Panel, ...Panel[]], actions: ImageActions) {
-    this.#panels = panels;
-    this.#open = panels[0];
-    this.#ask = actions.ask;
-    const act = (deed: (entry: ImageEntry) => void) => (): void => {
-      if (this.#session !== undefined) deed(this.#session.entry);
-    };
-    this.#export = exportMenu((wish) => {
-      if (this.#session !== undefined) actions.export(this.#session, wish);
-    });
-    this.#lock = button('Lock', { testId: 'lock', icon: 'lock', press: () => void this.#session?.lock() });
-    this.#rename = button('Rename', { testId: 'rename', icon: 'pencil', press: act(actions.rename) });
-    this.#delete = button('Delete', { testId: 'delete', icon: 'trash', press: act(actions.delete) });
+  constructor(session: ImageSession, kinds: readonly PanelKind[], messages: Messages, actions: ImageActions) {
+    this.session = session;
+    this.#actions = actions;
+    const left = this.#leaving.signal;
+    const chosen: Chosen = { session, left, messages: messages.about(() => session.entry.name, left) };
+    this.#panels = new Map(kinds.map((kind) => [kind.name, kind.make(chosen)]));
+    left.addEventListener(
+      'abort',
+      session.changed.listen(() => this.update()),
+    );
+    this.#export = exportMenu(session, (wish) => actions.export(chosen, wish));
+    this.#lock = button('Lock', { testId: 'lock', icon: 'lock', press: () => void session.lock() });
+    this.#rename = button('Rename', { testId: 'rename', icon: 'pencil', press: () => actions.rename(chosen) });
+    this.#delete = button('Delete', { testId: 'delete', icon: 'trash', press: () => actions.delete(chosen) });
     this.#tabs = element(
       'wa-tab-group',
-      { testId: 'tabs' },
-      ...panels.map(({ name, title }) => element('wa-tab', { testId: `tab-${name}`, attributes: { panel: name } }, title)),
-      ...panels.map((panel) => element('wa-tab-panel', { attributes: { name: panel.name } }, panel.element)),
+      { testId: 'tabs', attributes: { active: actions.openTab, 'without-scroll-controls': true } },
+      ...kinds.map(({ name, title }) => element('wa-tab', { testId: `tab-${name}`, attributes: { panel: name } }, title)),
+      ...kinds.map(({ name }) => element('wa-tab-panel', { attributes: { name } }, this.#panels.get(name)?.element)),
     );
     this.#tabs.addEventListener('wa-tab-show', (event) => {
-      const { name } = event.detail;
-      this.#open = panels.find((panel) => panel.name === name) ?? panels[0];
+      if (left.aborted || event.detail.name === actions.openTab) return;
+      actions.openTab = event.detail.name;
       void this.#read();
     });
     const head = element(
@@ -70,40 +73,22 @@ export class ImageView {
       this.#title,
       element('div', { class: 'row' }, this.#lock, this.#export, this.#rename, this.#delete),
     );
-    this.element = element(
-      'section',
-      { class: 'image-view', testId: 'image-view', attributes: { hidden: true } },
-      head,
-      this.#notice,
-      this.#problem,
-      this.#tabs,
-    );
+    this.element = element('section', { class: 'image-view', testId: 'image-view' }, head, this.#notice, this.#problem, this.#tabs);
     this.#problem.hidden = true;
+    this.update();
   }
 
-  /** Shows an image; undefined hides everything. The same session again only shows newer facts. */
-  show(session: ImageSession | undefined): void {
-    const same = session === this.#session;
-    this.element.hidden = session === undefined;
-    if (!same) {
-      this.#stopListening?.();
-      const left = this.#session;
-      this.#session = session;
-      this.#stopListening = session?.changed.listen(() => this.update());
-      void left?.close();
-    }
-    if (session !== undefined) this.update();
-  }
-
-  /** Opens a tab by its name. */
-  openTab(name: string): void {
-    this.#tabs.active = name;
+  /** Takes the view off the page, and closes the image unless something of this tab still uses it. */
+  leave(): void {
+    this.#leaving.abort();
+    this.element.remove();
+    // What could not be flushed stays open and is told of elsewhere.
+    this.session.close().catch(() => undefined);
   }
 
   /** Shows the session's newest facts, and reads the open tab anew. */
   update(): void {
-    const session = this.#session;
-    if (session === undefined) return;
+    const { session } = this;
     const { entry, elsewhere, held } = session;
     this.#title.textContent = entry.name;
     this.#delete.disabled = elsewhere || held;
@@ -111,32 +96,31 @@ export class ImageView {
     this.#lock.hidden = !session.unlocked;
     this.#lock.disabled = held;
     this.#tell();
-    const blocked = (elsewhere && !this.#seen.has(entry.id)) || session.locked;
+    const blocked = (elsewhere && !seen.has(session)) || session.locked;
     this.#tabs.hidden = blocked;
     if (!blocked) void this.#read();
-    else if (session.locked) this.#tellLocked(session);
+    else if (session.locked) this.#tellLocked();
   }
 
   #tell(): void {
-    const session = this.#session;
-    if (session === undefined || !session.elsewhere) {
+    const { session } = this;
+    if (!session.elsewhere) {
       this.#notice.replaceChildren();
-      if (session !== undefined) this.#seen.delete(session.entry.id);
-      if (session !== undefined) this.#asked.delete(session.entry.id);
+      seen.delete(session);
+      heard.delete(session);
       return;
     }
-    const { id } = session.entry;
-    const seen = this.#seen.has(id);
+    const looking = seen.has(session);
     const look = (): void => {
-      this.#seen.add(id);
+      seen.add(session);
       void session.refresh();
     };
     const ask = async (): Promise<void> => {
-      this.#asked.set(id, await this.#ask(session.entry).catch(() => false));
+      heard.set(session, await this.#actions.ask(session.entry).catch(() => false));
       this.#tell();
     };
-    const title = seen ? 'Read-only: this image is in use in another tab' : 'This image is in use in another tab';
-    const text = seen
+    const title = looking ? 'Read-only: this image is in use in another tab' : 'This image is in use in another tab';
+    const text = looking
       ? 'You see what that tab saved last. Changes wait until it lets go.'
       : 'Two writers would ruin it, so it cannot be changed or run here until that tab closes it. You can look at it read-only.';
     this.#notice.replaceChildren(
@@ -147,7 +131,7 @@ export class ImageView {
         element(
           'div',
           { class: 'message-row' },
-          element('div', { class: 'message-words' }, element('strong', {}, title), element('span', {}, text), askedFor(this.#asked.get(id))),
+          element('div', { class: 'message-words' }, element('strong', {}, title), element('span', {}, text), askedFor(heard.get(session))),
           element(
             'div',
             { class: 'row' },
@@ -160,27 +144,21 @@ export class ImageView {
   }
 
   async #read(): Promise<void> {
-    const session = this.#session;
-    const panel = this.#open;
-    if (session === undefined) return;
-    // Until it has been read, a panel still shows another image: nobody should take that for this one.
-    if (this.#shown.get(panel) !== session) panel.element.classList.add('stale');
+    const { session } = this;
     try {
-      await panel.show(session);
-      if (this.#session !== session) return;
-      this.#shown.set(panel, session);
-      panel.element.classList.remove('stale');
+      await this.#panels.get(this.#actions.openTab)?.show();
       this.#problem.hidden = true;
       this.#lock.hidden = !session.unlocked;
     } catch (error) {
-      if (this.#session !== session) return;
+      if (this.#leaving.signal.aborted) return;
       if (session.locked) return this.update();
-      this.#problem.replaceChildren(icon('warning', 'icon'), failure(error));
+      this.#problem.replaceChildren(icon('warning', 'icon'), `${failure(error)}${readingAdvice(error)}`);
       this.#problem.hidden = false;
     }
   }
 
-  #tellLocked(session: ImageSession): void {
+  #tellLocked(): void {
+    const { session } = this;
     const row = element(
       'div',
       { class: 'message-row' },
@@ -194,10 +172,6 @@ export class ImageView {
     this.#problem.replaceChildren(icon('lock', 'icon'), row);
     this.#problem.hidden = false;
   }
-
-  get panels(): readonly Panel[] {
-    return this.#panels;
-  }
 }
 
 /** What came of asking. */
@@ -207,22 +181,4 @@ function askedFor(heard: boolean | undefined): HTMLElement | undefined {
     ? 'The other tab has been asked. Go there to let go; this page goes on by itself then.'
     : 'The other tab does not answer. Go there and stop what uses the image, or close it.';
   return element('span', { testId: 'asked' }, text);
-}
-
-function exportMenu(chosen: (wish: ExportWish) => void): HTMLElementTagNameMap['wa-dropdown'] {
-  const trigger = button('Export', { testId: 'export', icon: 'export', attributes: { slot: 'trigger', 'with-caret': true }, press: () => undefined });
-  const item = (format: string, text: string): HTMLElement =>
-    element('wa-dropdown-item', { testId: `export-${format}`, attributes: { value: format } }, text);
-  const items = [
-    item('qcow2', 'as qcow2, for QEMU'),
-    item('compressed', 'as qcow2, compressed, without snapshots'),
-    item('raw', 'as raw, for everything else'),
-    item('changes', 'only what changed since a snapshot'),
-  ];
-  const menu = element('wa-dropdown', {}, trigger, ...items);
-  menu.addEventListener('wa-select', (event) => {
-    const wish = event.detail.item.getAttribute('value');
-    chosen(wish === 'compressed' || wish === 'raw' || wish === 'changes' ? wish : 'qcow2');
-  });
-  return menu;
 }

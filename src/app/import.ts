@@ -1,74 +1,158 @@
 /**
- * Images from files: dropped anywhere on the page or picked, streamed into the library one after another. A file that is not
- * a disk image that tabdisk can open is refused with the engine's words.
+ * Images from files: dropped anywhere on the page or picked, streamed into the library one after another. A file that is not a disk image is refused with
+ * the engine's words; one of which nothing is known becomes a raw disk if the user says so. Questions come one at a time, and the rest is copied meanwhile;
+ * once all is done, one message tells what came of it. The page goes on showing what it shows, unless one file alone was brought in.
  */
-import type { ImageEntry, RemoteLibrary } from '../index.ts';
+import { DiskError, type ImageEntry, type RemoteLibrary } from '../index.ts';
+import { confirmed } from './dialogs.ts';
 import { element } from './dom.ts';
 import type { JobsList } from './jobs-list.ts';
 import type { Messages } from './messages.ts';
+import { counted, failure, isAbort, sentence } from './words.ts';
 
 export interface ImportSurroundings {
   readonly library: RemoteLibrary;
   readonly jobs: JobsList;
   readonly messages: Messages;
-  /** Called with each image that came in. */
+  /** What the page shows. */
+  readonly shown: () => string | undefined;
+  /** Called with an image that came in alone, if the page still shows what it did. */
   readonly imported: (entry: ImageEntry) => void;
 }
 
-/** Imports the files in turn; failures are reported and do not stop the rest. */
-export async function importFiles(files: readonly File[], { library, jobs, messages, imported }: ImportSurroundings): Promise<void> {
-  for (const file of files) {
+/** What was dropped or picked. */
+export interface Dropped {
+  readonly files: readonly File[];
+  /** Names of folders among them. */
+  readonly folders?: readonly string[];
+}
+
+interface Waiting {
+  readonly file: File;
+  /** The user said that it is a raw disk. */
+  readonly raw?: true;
+}
+
+/** What came of a file. */
+type Outcome =
+  | { readonly name: string; readonly entry: ImageEntry }
+  | { readonly name: string; readonly error: unknown }
+  /** The user called it off, or did not want it. */
+  | { readonly name: string; readonly left: string };
+
+/** Characters in the name of an image. */
+const LONGEST_NAME = 200;
+
+export class Importer {
+  readonly #around: ImportSurroundings;
+  readonly #waiting: Waiting[] = [];
+  #outcomes: Outcome[] = [];
+  #shown: string | undefined;
+  #working = false;
+  /** Questions that wait for an answer, and those before them. */
+  #unanswered = 0;
+  #questions = Promise.resolve();
+
+  constructor(around: ImportSurroundings) {
+    this.#around = around;
+  }
+
+  /** Brings these in, after those that are waiting. */
+  take({ files, folders = [] }: Dropped): void {
+    const idle = !this.#working && this.#unanswered === 0;
+    if (idle) this.#shown = this.#around.shown();
+    for (const name of folders) this.#outcomes.push({ name, error: new Error('It is a folder. Open it, and drop the disk image inside.') });
+    this.#waiting.push(...files.map((file) => ({ file })));
+    void this.#work();
+  }
+
+  async #work(): Promise<void> {
+    if (this.#working) return;
+    this.#working = true;
+    for (let next = this.#waiting.shift(); next !== undefined; next = this.#waiting.shift()) await this.#import(next);
+    this.#working = false;
+    if (this.#unanswered > 0) return;
+    this.#tell(this.#outcomes);
+    this.#outcomes = [];
+  }
+
+  async #import({ file, raw }: Waiting): Promise<void> {
+    const { library, jobs } = this.#around;
+    const { length } = this.#waiting;
+    const rest = length === 0 ? '' : `, ${length} more ${length === 1 ? 'waits' : 'wait'}`;
     try {
       const taken = (await library.list()).map(({ name }) => name);
-      const name = freeName(file.name, taken);
-      const entry = await jobs.run(`Importing ${file.name}`, (options) => library.import(file, { name, ...options }));
-      messages.success(`${entry.name} is imported`);
-      imported(entry);
+      const wish = { name: freeName(file.name, taken), ...(raw ? { format: 'raw' as const } : {}) };
+      const entry = await jobs.run(`Importing ${file.name}${rest}`, ({ onProgress, signal }) =>
+        library.import(file, { ...wish, onProgress, signal }),
+      );
+      this.#outcomes.push({ name: file.name, entry });
     } catch (error) {
-      messages.error(`${file.name} was not imported`, error);
+      if (error instanceof DiskError && error.kind === 'wrong-format' && error.field === 'contents') this.#ask(file, error);
+      else this.#outcomes.push(isAbort(error) ? { name: file.name, left: 'called off' } : { name: file.name, error });
     }
+  }
+
+  /** Asks whether it is a raw disk, once the questions before are answered. */
+  #ask(file: File, { message }: DiskError): void {
+    this.#unanswered++;
+    this.#questions = this.#questions.then(async () => {
+      const text = `${sentence(message)} If it is no disk, leave it out.`;
+      const raw = await confirmed({ title: `Keep ${file.name} as a raw disk?`, text, deed: 'Keep it' });
+      this.#unanswered--;
+      if (raw) this.#waiting.push({ file, raw });
+      else this.#outcomes.push({ name: file.name, left: 'left out' });
+      void this.#work();
+    });
+  }
+
+  #tell(outcomes: readonly Outcome[]): void {
+    const { messages, shown, imported } = this.#around;
+    const [only] = outcomes;
+    if (only === undefined) return;
+    if (outcomes.length > 1) {
+      const good = outcomes.every((outcome) => 'entry' in outcome);
+      return messages.summary(summaryOf(outcomes), outcomes.map(line), good);
+    }
+    if ('error' in only) return messages.error(`${only.name} was not imported`, only.error);
+    if (!('entry' in only)) return;
+    messages.success(`${only.entry.name} is imported`);
+    if (shown() === this.#shown) imported(only.entry);
   }
 }
 
-function freeName(name: string, taken: readonly string[]): string {
-  if (!taken.includes(name)) return name;
-  for (let number = 2; ; number++) {
-    const candidate = name.replace(/(\.[^.]*)?$/, (ending) => ` ${number}${ending}`);
+/** "3 images imported, 1 file refused". */
+function summaryOf(outcomes: readonly Outcome[]): string {
+  const entries = outcomes.filter((outcome) => 'entry' in outcome).length;
+  const refused = outcomes.filter((outcome) => 'error' in outcome).length;
+  const left = outcomes.length - entries - refused;
+  const parts = [`${counted(entries, 'image')} imported`];
+  if (refused > 0) parts.push(`${counted(refused, 'file')} refused`);
+  if (left > 0) parts.push(`${counted(left, 'file')} left out`);
+  return parts.join(', ');
+}
+
+function line(outcome: Outcome): string {
+  if ('error' in outcome) return `${outcome.name} was not imported. ${failure(outcome.error)}`;
+  if ('left' in outcome) return `${outcome.name}: ${outcome.left}`;
+  return outcome.entry.name === outcome.name ? outcome.name : `${outcome.name}, as ${outcome.entry.name}`;
+}
+
+function freeName(full: string, taken: readonly string[]): string {
+  const [, stem = '', ending = ''] = /^(.*?)(\.[^.]{0,16})?$/s.exec(full) ?? [];
+  for (let number = 1; ; number++) {
+    const tail = `${number === 1 ? '' : ` ${number}`}${ending}`;
+    const candidate = stem.slice(0, LONGEST_NAME - tail.length) + tail;
     if (!taken.includes(candidate)) return candidate;
   }
 }
 
 /** The hidden file input behind the Import button. Its `click()` opens the picker. */
-export function filePicker(picked: (files: File[]) => void): HTMLInputElement {
+export function filePicker(picked: (dropped: Dropped) => void): HTMLInputElement {
   const input = element('input', { testId: 'import-input', attributes: { type: 'file', multiple: true, hidden: true } });
   input.addEventListener('change', () => {
-    picked([...(input.files ?? [])]);
+    picked({ files: [...(input.files ?? [])] });
     input.value = '';
   });
   return input;
-}
-
-/** Takes files dropped anywhere on the page, and shows that they may be. A panel that handles a drop itself stops the event. */
-export function dropAnywhere(dropped: (files: File[]) => void): HTMLElement {
-  const veil = element(
-    'div',
-    { class: 'veil', testId: 'drop-veil', attributes: { hidden: true } },
-    element('p', {}, 'Drop disk images to import them'),
-  );
-  const carriesFiles = (event: DragEvent): boolean => event.dataTransfer?.types.includes('Files') ?? false;
-  window.addEventListener('dragover', (event) => {
-    if (!carriesFiles(event)) return;
-    event.preventDefault();
-    veil.hidden = event.target instanceof Element && event.target.closest('[data-own-drop]') !== null;
-  });
-  window.addEventListener('dragleave', (event) => {
-    if (event.relatedTarget === null) veil.hidden = true;
-  });
-  window.addEventListener('drop', (event) => {
-    veil.hidden = true;
-    if (!carriesFiles(event) || event.defaultPrevented) return;
-    event.preventDefault();
-    dropped([...(event.dataTransfer?.files ?? [])]);
-  });
-  return veil;
 }

@@ -1,12 +1,20 @@
-/** What is being copied right now: a card per import, export, commit and the like, with its progress and ways to pause it and to call it off. */
-import { formatSize, JobControl, type JobOptions } from '../index.ts';
+/**
+ * What is being copied right now: a card per import, export, commit and the like, with its progress and ways to pause it and to call it off. As long as
+ * there is one, the browser asks before the page is left.
+ */
+import { DiskError, formatSize, JobControl, type JobOptions } from '../index.ts';
 import { button, element } from './dom.ts';
 import { share } from './words.ts';
 
 export class JobsList {
   readonly element = element('div', { class: 'jobs', testId: 'jobs', attributes: { 'aria-label': 'Running jobs' } });
 
-  /** Runs `work`, shown as `title` while it runs. What it throws, the caller gets, an `AbortError` or kind `aborted` if called off. */
+  #running = 0;
+
+  /**
+   * Runs `work`, shown as `title` while it runs. What it throws, the caller gets; once it is called off that is kind `aborted`, whatever broke in
+   * it for that: browsers have many names for a stream that was stopped.
+   */
   async run<T>(title: string, work: (options: Required<JobOptions>) => Promise<T>, { pausable = false } = {}): Promise<T> {
     const controller = new AbortController();
     const control = new JobControl();
@@ -34,6 +42,7 @@ export class JobsList {
     const head = element('div', { class: 'job-head' }, element('span', { class: 'job-title' }, title), ways);
     const card = element('div', { class: 'job', testId: 'job' }, head, bar, figures);
     this.element.append(card);
+    this.#count(1);
     const onProgress = (done: number, total: number): void => {
       bar.indeterminate = total === 0;
       bar.value = total === 0 ? 0 : (done / total) * 100;
@@ -41,8 +50,21 @@ export class JobsList {
     };
     try {
       return await work({ onProgress, signal: controller.signal, control });
+    } catch (error) {
+      if (!controller.signal.aborted) throw error;
+      throw new DiskError('aborted', `${title}: called off`, { cause: error });
     } finally {
       card.remove();
+      this.#count(-1);
     }
   }
+
+  /** Listened for only while something runs: some browsers keep no page for "back" that listens for it. */
+  #count(change: 1 | -1): void {
+    this.#running += change;
+    if (this.#running > 0) window.addEventListener('beforeunload', askFirst);
+    else window.removeEventListener('beforeunload', askFirst);
+  }
 }
+
+const askFirst = (event: Event): void => event.preventDefault();

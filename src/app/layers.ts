@@ -3,11 +3,14 @@
  * jobs go on beside a machine that runs on the image; they are paused and called off in the list of jobs.
  */
 import type { JobOptions, RemoteDisk } from '../index.ts';
-import { asked, confirmed } from './dialogs.ts';
+import { asked, confirmed, LONGEST_NAME } from './dialogs.ts';
 import { button, element } from './dom.ts';
-import type { Surroundings } from './panel.ts';
+import type { Chosen, Surroundings } from './panel.ts';
 import type { ImageSession } from './session.ts';
 import { isAbort } from './words.ts';
+
+/** Images that a job of this section goes on in, whichever image is looked at. */
+const busy = new WeakSet<ImageSession>();
 
 export class LayersSection {
   readonly #remark = element('p', { class: 'quiet', testId: 'layers-remark' });
@@ -22,17 +25,17 @@ export class LayersSection {
     element('div', { class: 'row' }, this.#overlay, this.#commit, this.#stream),
   );
   readonly #around: Surroundings;
-  #session: ImageSession | undefined;
-  #busy = false;
+  readonly #chosen: Chosen;
 
-  constructor(around: Surroundings) {
+  constructor(around: Surroundings, chosen: Chosen) {
     this.#around = around;
+    this.#chosen = chosen;
   }
 
-  show(session: ImageSession): void {
-    this.#session = session;
+  show(): void {
+    const { session } = this.#chosen;
     const { backing, encrypted } = session.entry;
-    const blocked = this.#busy || session.elsewhere;
+    const blocked = busy.has(session) || session.elsewhere;
     this.#overlay.disabled = blocked || session.held || encrypted;
     this.#commit.hidden = this.#stream.hidden = backing === undefined;
     this.#commit.disabled = this.#stream.disabled = blocked;
@@ -47,62 +50,68 @@ export class LayersSection {
   }
 
   async #makeOverlay(): Promise<void> {
-    const session = this.#session;
-    if (session === undefined) return;
+    const { session, left, messages } = this.#chosen;
     const { id, name } = session.entry;
-    const wanted = await asked({ title: `An overlay over ${name}`, label: 'Name', value: `${name} overlay`, deed: 'Make it' });
+    const taken = (await this.#around.library.list()).map((entry) => entry.name);
+    const value = overlayName(name, taken);
+    const wanted = await asked({ title: `An overlay over ${name}`, label: 'Name', value, deed: 'Make it', left });
     if (wanted === undefined) return;
     try {
       await session.close();
-      this.#around.choose(await this.#around.library.overlay(id, { name: wanted }));
+      const entry = await this.#around.library.overlay(id, { name: wanted });
+      if (!left.aborted) this.#around.choose(entry);
     } catch (error) {
-      this.#around.messages.error('The overlay was not made', error);
+      messages.error('The overlay was not made', error);
     }
   }
 
   async #askCommit(): Promise<void> {
-    const session = this.#session;
-    if (session === undefined) return;
+    const { session, left } = this.#chosen;
     const below = this.#nameOf(session.entry.backing ?? '');
     const text = `What differs is written into “${below}”, which then reads as this image does now. This image is empty afterwards and lies over it as before.`;
-    if (!(await confirmed({ title: `Commit into ${below}?`, text, deed: 'Commit' }))) return;
+    if (!(await confirmed({ title: `Commit into ${below}?`, text, deed: 'Commit', left }))) return;
     const { name } = session.entry;
-    await this.#run(
-      session,
-      { title: `Committing ${name}`, done: `${name} is committed into ${below}`, problem: `${name} was not committed` },
-      (disk, job) => disk.commit(job),
+    await this.#run({ title: `Committing ${name}`, done: `${name} is committed into ${below}`, problem: `${name} was not committed` }, (disk, job) =>
+      disk.commit(job),
     );
   }
 
   async #bringUp(): Promise<void> {
-    const session = this.#session;
-    if (session === undefined) return;
-    const { name } = session.entry;
+    const { name } = this.#chosen.session.entry;
     const words = { title: `Bringing up what is below ${name}`, done: `${name} stands alone`, problem: `${name} does not stand alone` };
-    await this.#run(session, words, (disk, job) => disk.stream(job));
+    await this.#run(words, (disk, job) => disk.stream(job));
   }
 
   /** Holds the image as long as the job takes; others may go on with it. */
   async #run(
-    session: ImageSession,
     { title, done, problem }: { readonly title: string; readonly done: string; readonly problem: string },
     work: (disk: RemoteDisk, job: JobOptions) => Promise<void>,
   ): Promise<void> {
     const { jobs, messages } = this.#around;
-    this.#busy = true;
+    const { session } = this.#chosen;
+    busy.add(session);
     try {
       const disk = await session.hold();
       try {
         await jobs.run(title, (job) => work(disk, job), { pausable: true });
       } finally {
-        this.#busy = false;
+        busy.delete(session);
         await session.release();
       }
       messages.success(done);
     } catch (error) {
       if (!isAbort(error)) messages.error(problem, error);
     }
-    this.#busy = false;
-    if (this.#session !== undefined) this.show(this.#session);
+    busy.delete(session);
+    this.show();
+  }
+}
+
+/** A name that no image has. */
+function overlayName(name: string, taken: readonly string[]): string {
+  for (let number = 1; ; number++) {
+    const ending = number === 1 ? ' overlay' : ` overlay ${number}`;
+    const candidate = name.slice(0, LONGEST_NAME - ending.length) + ending;
+    if (!taken.includes(candidate)) return candidate;
   }
 }

@@ -1,18 +1,28 @@
-/** Starts the page: colours first, then the engine in its worker, then everything that needs it. */
-import './components.ts';
+/**
+ * The page's entry: looks, and the rest on demand. Nothing imports this module, since WebKit would evaluate it twice; and where the rest cannot be had, it is
+ * here to say so.
+ */
+import '@awesome.me/webawesome/dist/styles/webawesome.css';
 import './style.css';
-import { connectEngine } from '../index.ts';
-import { Messages } from './messages.ts';
-import { Page } from './page.ts';
-import { startTheme } from './theme.ts';
 
-startTheme();
-const messages = new Messages();
 try {
-  const worker = new Worker(new URL('../worker/index.ts', import.meta.url), { type: 'module', name: 'tabdisk' });
-  const page = new Page(await connectEngine(worker), messages);
-  await page.start();
+  const { start } = await import('./start.ts');
+  await start();
 } catch (error) {
-  document.body.append(messages.element);
-  messages.error('tabdisk cannot work in this browser window', error);
+  tell(error);
+}
+
+/** In place of the line that index.html begins with. The ways on are links and need no component. */
+function tell(error: unknown): void {
+  const title = document.createElement('h1');
+  title.textContent = 'tabdisk could not start';
+  const text = document.createElement('p');
+  const reason = error instanceof Error ? error.message : String(error);
+  text.textContent = `${reason}. Your images are untouched. Look at the network and reload: there may be a newer version of the page.`;
+  const again = document.createElement('a');
+  again.href = './';
+  again.dataset.testid = 'reload';
+  again.textContent = 'Reload';
+  const loading = document.getElementById('loading');
+  loading?.replaceChildren(title, text, again);
 }

@@ -14,10 +14,9 @@ const MACHINE = 'machine';
 /** The field that chooses. */
 export class MapSince {
   readonly element = element('wa-select', { testId: 'map-since', attributes: { label: 'Mark what changed since', size: 's' } });
-  #session: ImageSession | undefined;
   #offered = '';
   #snapshots: readonly SnapshotInfo[] = [];
-  /** What the user chose for this session; before that, the latest snapshot. */
+  /** What the user chose; before that, the latest snapshot. */
   #choice: string | undefined;
 
   constructor(chosen: () => void) {
@@ -44,8 +43,6 @@ export class MapSince {
   }
 
   #offer(session: ImageSession, list: readonly SnapshotInfo[]): string {
-    if (this.#session !== session) this.#choice = undefined;
-    this.#session = session;
     this.#snapshots = list;
     const machine = session.tracked !== undefined;
     const offered = [

@@ -7,8 +7,7 @@ import { formatSize, type MapSummary } from '../index.ts';
 import { button, element } from './dom.ts';
 import { type Cell, cellsOf, STATE_NAMES, STATES, stretches, sum, total } from './map-model.ts';
 import { MapSince } from './map-since.ts';
-import type { Panel } from './panel.ts';
-import type { ImageSession } from './session.ts';
+import type { Chosen, Panel } from './panel.ts';
 import { THEME_CHANGE } from './theme.ts';
 import { count, hex, share, sizeWithBytes } from './words.ts';
 
@@ -22,14 +21,12 @@ const BAR = 4;
 const ROWS = 16;
 
 export class MapPanel implements Panel {
-  readonly name = 'map';
-  readonly title = 'Allocation map';
   readonly #canvas = element('canvas', { testId: 'map-canvas', class: 'map-canvas', attributes: { tabindex: 0, role: 'img' } });
   readonly #readout = element('p', { class: 'readout', testId: 'map-readout', attributes: { 'aria-live': 'polite' } });
   readonly #totals = element('tbody', { testId: 'map-totals' });
   readonly #metadata = element('tbody', { testId: 'map-metadata' });
   readonly #refresh = button('Read again', { testId: 'map-refresh', icon: 'reset', press: () => void this.#again() });
-  readonly #since = new MapSince(() => void (this.#session && this.show(this.#session).catch(() => undefined)));
+  readonly #since = new MapSince(() => void this.show().catch(() => undefined));
   readonly #frame = element('div', { class: 'map-frame' }, this.#canvas);
   readonly element = element(
     'div',
@@ -39,7 +36,7 @@ export class MapPanel implements Panel {
     element('div', { class: 'pair tables' }, table('On the disk', this.#totals), table('Metadata of the image', this.#metadata)),
     element('div', { class: 'row end-aligned' }, this.#since.element, this.#refresh),
   );
-  #session: ImageSession | undefined;
+  readonly #chosen: Chosen;
   #summary: MapSummary | undefined;
   #size = 0;
   #cells: Cell[] = [];
@@ -48,20 +45,19 @@ export class MapPanel implements Panel {
   #pitch = CELL_WIDTH + GAP;
   #cursor: number | undefined;
 
-  constructor() {
+  constructor(chosen: Chosen) {
+    this.#chosen = chosen;
     this.#canvas.addEventListener('pointermove', (event) => this.#point(this.#cellAt(event)));
     this.#canvas.addEventListener('pointerleave', () => this.#point(undefined));
     this.#canvas.addEventListener('blur', () => this.#point(undefined));
     this.#canvas.addEventListener('keydown', (event) => this.#key(event));
-    document.addEventListener(THEME_CHANGE, () => this.#draw());
+    document.addEventListener(THEME_CHANGE, () => this.#draw(), { signal: chosen.left });
     new ResizeObserver(() => this.#draw()).observe(this.#frame);
   }
 
-  async show(session: ImageSession): Promise<void> {
-    if (this.#session !== session) this.#cursor = undefined;
-    this.#session = session;
+  async show(): Promise<void> {
+    const { session } = this.#chosen;
     const { summary, size } = await session.use(async (disk) => ({ summary: await this.#since.summary(session, disk, BUCKETS), size: disk.size }));
-    if (this.#session !== session) return;
     this.#summary = summary;
     this.#size = size;
     this.#tell(session.entry.name);
@@ -70,7 +66,7 @@ export class MapPanel implements Panel {
 
   async #again(): Promise<void> {
     this.#refresh.loading = true;
-    await this.#session?.refresh().catch(() => undefined);
+    await this.#chosen.session.refresh().catch(() => undefined);
     this.#refresh.loading = false;
   }
 

@@ -1,6 +1,9 @@
 /** Notices to the user, in a live region over a corner of the page: errors stay until dismissed, good news leaves by itself. */
 import { button, element, icon } from './dom.ts';
-import { failure, isAbort } from './words.ts';
+import { failure, isAbort, missingPart } from './words.ts';
+
+/** What can be said. */
+export type Notices = Pick<Messages, 'error' | 'warning' | 'success'>;
 
 const GOOD_NEWS_MS = 6000;
 const MOST = 4;
@@ -8,10 +11,21 @@ const MOST = 4;
 export class Messages {
   readonly element = element('div', { class: 'messages', testId: 'messages', attributes: { role: 'status', 'aria-live': 'polite' } });
 
-  /** Something failed: `what` was attempted, and why it did not work. Says nothing if the user called it off. */
-  error(what: string, error: unknown): void {
+  /**
+   * Something failed: `what` was attempted, and why it did not work. Says nothing if the user called it off. Where a part of the page could not be had there
+   * is a way on: loading the page anew, or, for what may come at another attempt, `again`.
+   */
+  error(what: string, error: unknown, again?: () => void): void {
     if (isAbort(error)) return;
-    this.#show('danger', 'warning', what, failure(error), 'message-error');
+    const missing = missingPart(error);
+    let act: HTMLElement | undefined;
+    if (missing === 'module') act = wayOn('Reload', 'message-reload', () => location.reload());
+    else if (missing === 'file' && again)
+      act = wayOn('Try again', 'message-again', () => {
+        shown.remove();
+        again();
+      });
+    const shown = this.#show('danger', 'warning', what, failure(error), 'message-error', act);
   }
 
   /** A remark that stays. */
@@ -32,9 +46,31 @@ export class Messages {
     setTimeout(() => shown.remove(), GOOD_NEWS_MS);
   }
 
-  #show(variant: string, sign: string, title: string, text: string, testId: string, act?: HTMLElement): HTMLElement {
+  /** The same for what is about one image: after `left` is aborted the titles begin with its name. */
+  about(name: () => string, left: AbortSignal): Notices {
+    const titled = (title: string): string => (left.aborted ? `${name()}: ${title}` : title);
+    return {
+      error: (what, error) => this.error(titled(what), error),
+      warning: (title, text) => this.warning(titled(title), text),
+      success: (title, text) => this.success(titled(title), text),
+    };
+  }
+
+  /** What came of several things at once, a line each. Stays if one of them did not work. */
+  summary(title: string, lines: readonly string[], good: boolean): void {
+    const list = element('ul', { class: 'message-lines' }, ...lines.map((line) => element('li', {}, line)));
+    const shown = this.#show(good ? 'success' : 'warning', good ? 'check' : 'warning', title, list, 'message-summary');
+    if (good) setTimeout(() => shown.remove(), GOOD_NEWS_MS);
+  }
+
+  #show(variant: string, sign: string, title: string, text: string | HTMLElement, testId: string, act?: HTMLElement): HTMLElement {
     const close = button('Dismiss', { testId: 'message-dismiss', attributes: { appearance: 'plain' }, press: () => callout.remove() });
-    const words = element('div', { class: 'message-words' }, element('strong', {}, title), text === '' ? undefined : element('span', {}, text));
+    const words = element(
+      'div',
+      { class: 'message-words' },
+      element('strong', {}, title),
+      text === '' ? undefined : typeof text === 'string' ? element('span', {}, text) : text,
+    );
     const callout = element(
       'wa-callout',
       { testId, attributes: { variant, size: 's' } },
@@ -46,3 +82,6 @@ export class Messages {
     return callout;
   }
 }
+
+const wayOn = (label: string, testId: string, press: () => void): HTMLElement =>
+  button(label, { testId, attributes: { appearance: 'accent' }, press });

@@ -3,13 +3,10 @@ import { type CheckResult, type DiskInfo, formatSize, type ImageEntry } from '..
 import { confirmed } from './dialogs.ts';
 import { button, type Child, element, facts } from './dom.ts';
 import { LayersSection } from './layers.ts';
-import type { Panel, Surroundings } from './panel.ts';
-import type { ImageSession } from './session.ts';
+import type { Chosen, Panel, Surroundings } from './panel.ts';
 import { counted, dateTime, failure, placeName, share, sizeWithBytes } from './words.ts';
 
 export class OverviewPanel implements Panel {
-  readonly name = 'overview';
-  readonly title = 'Overview';
   readonly #facts = element('div', {});
   readonly #json = element('pre', { class: 'code', testId: 'overview-json', attributes: { tabindex: 0 } });
   readonly #result = element('div', { class: 'check-result', testId: 'check-result', attributes: { role: 'status' } });
@@ -35,39 +32,30 @@ export class OverviewPanel implements Panel {
     ),
   );
   readonly #around: Surroundings;
-  #session: ImageSession | undefined;
-  #shownId = '';
+  readonly #chosen: Chosen;
 
-  constructor(around: Surroundings) {
+  constructor(around: Surroundings, chosen: Chosen) {
     this.#around = around;
+    this.#chosen = chosen;
     this.#repair.hidden = true;
-    this.#layers = new LayersSection(around);
+    this.#layers = new LayersSection(around, chosen);
     this.#facts.after(this.#layers.element);
   }
 
-  async show(session: ImageSession): Promise<void> {
-    this.#session = session;
-    if (this.#shownId !== session.entry.id) {
-      this.#shownId = session.entry.id;
-      this.#facts.replaceChildren();
-      this.#json.textContent = '';
-      this.#result.replaceChildren();
-      this.#repair.hidden = true;
-    }
+  async show(): Promise<void> {
+    const { session } = this.#chosen;
     const info = await session.use((disk) => disk.info());
-    if (this.#session !== session) return;
     const list = facts(rows(session.entry, info, this.#around.find(session.entry.backing ?? '')?.entry.name), 'overview-facts');
     list.classList.add('wide');
     this.#facts.replaceChildren(list);
-    this.#layers.show(session);
+    this.#layers.show();
     this.#json.textContent = JSON.stringify(info, null, 2);
     this.#check.disabled = session.entry.format !== 'qcow2';
     if (session.entry.format !== 'qcow2') this.#result.textContent = `A ${session.entry.format} image has no tables, so there is nothing to check.`;
   }
 
   async #run(): Promise<void> {
-    const session = this.#session;
-    if (session === undefined) return;
+    const { session } = this.#chosen;
     this.#check.loading = true;
     this.#result.textContent = 'Checking…';
     try {
@@ -81,16 +69,15 @@ export class OverviewPanel implements Panel {
   }
 
   async #askRepair(): Promise<void> {
-    const session = this.#session;
-    if (session === undefined) return;
+    const { session, left, messages } = this.#chosen;
     const text = 'Repairing rewrites tables of the image in place. Export a copy first if its contents matter.';
-    if (!(await confirmed({ title: 'Repair the image?', text, deed: 'Repair', danger: true }))) return;
+    if (!(await confirmed({ title: `Repair ${session.entry.name}?`, text, deed: 'Repair', danger: true, left }))) return;
     this.#repair.loading = true;
     try {
       this.#tell(await session.repair((disk) => disk.check({ repair: 'all' })));
       this.#repair.hidden = true;
     } catch (error) {
-      this.#around.messages.error('The image was not repaired', error);
+      messages.error('The image was not repaired', error);
     }
     this.#repair.loading = false;
   }

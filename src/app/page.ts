@@ -6,19 +6,22 @@ import type { Engine, ImageEntry, StorageReport } from '../index.ts';
 import { createImage } from './create-dialog.ts';
 import { asked, confirmed } from './dialogs.ts';
 import { button, element, icon } from './dom.ts';
-import { type ExportWish, exportImage } from './export.ts';
+import { dropAnywhere } from './drop.ts';
+import type { StartedEngine } from './engine.ts';
+import { type ExportWish, exportImage, mayLeave } from './export.ts';
 import { askIncrement } from './export-changes.ts';
 import { GeometryPanel } from './geometry.ts';
 import { GuestFiles } from './guest-files.ts';
-import { ImageView } from './image-view.ts';
+import { type ImageActions, ImageView } from './image-view.ts';
 import { ImagesList } from './images-list.ts';
-import { dropAnywhere, filePicker, importFiles } from './import.ts';
+import { filePicker, Importer } from './import.ts';
 import { JobsList } from './jobs-list.ts';
+import { LacksNotice, lacksOf } from './lacks.ts';
 import { Machine } from './machine.ts';
 import { MapPanel } from './map-view.ts';
 import { Messages } from './messages.ts';
 import { OverviewPanel } from './overview.ts';
-import type { Surroundings } from './panel.ts';
+import type { Chosen, PanelKind, Surroundings } from './panel.ts';
 import { askPassword } from './password.ts';
 import { RunPanel } from './run-panel.ts';
 import { type ImageSession, Sessions } from './session.ts';
@@ -38,13 +41,20 @@ export class Page {
   readonly #files = new GuestFiles();
   readonly #storage: StorageBar;
   readonly #list = new ImagesList((id) => this.#choose(id));
+  readonly #main = element('main', { class: 'main' });
   readonly #empty = emptyState(
     () => void this.#create(),
     () => this.#picker.click(),
   );
-  readonly #picker = filePicker((files) => void this.#import(files));
+  readonly #importer: Importer;
+  readonly #picker = filePicker((dropped) => this.#importer.take(dropped));
   readonly #run: RunPanel;
-  readonly #view: ImageView;
+  readonly #panels: readonly PanelKind[];
+  readonly #actions: ImageActions;
+  /** Of the chosen image. */
+  #view: ImageView | undefined;
+  /** What the address names and is not here. */
+  readonly #gone = element('wa-callout', { testId: 'image-gone', attributes: { variant: 'warning', size: 's', hidden: true } });
   #entries: readonly ImageEntry[] = [];
   #report: StorageReport | undefined;
   #refreshing: Promise<void> | undefined;
@@ -54,8 +64,12 @@ export class Page {
   /** Requests of other tabs on the screen, by image: each a function that takes it away. */
   readonly #requests = new Map<string, () => void>();
 
-  constructor(engine: Engine, messages: Messages) {
+  readonly #lacks = new LacksNotice();
+  readonly #here: boolean;
+
+  constructor({ engine, here }: StartedEngine, messages: Messages) {
     this.#engine = engine;
+    this.#here = here;
     this.#messages = messages;
     this.#sessions = new Sessions(engine, askPassword, (session) => this.#lost(session));
     const screen = element('div', {
@@ -65,6 +79,13 @@ export class Page {
     });
     this.#machine = new Machine(this.#files, screen);
     this.#storage = new StorageBar(() => void this.#persist());
+    this.#importer = new Importer({
+      library: engine.library,
+      jobs: this.#jobs,
+      messages,
+      shown: () => this.#chosen,
+      imported: (entry) => void this.#refresh().then(() => this.#machine.state === 'off' && this.#choose(entry.id)),
+    });
     const around: Surroundings = {
       messages,
       jobs: this.#jobs,
@@ -74,13 +95,20 @@ export class Page {
       choose: (entry) => void this.#refresh().then(() => this.#choose(entry.id)),
     };
     this.#run = new RunPanel(around, this.#files);
-    const panels = [new OverviewPanel(around), new SnapshotsPanel(around), new GeometryPanel(), new MapPanel(), this.#run] as const;
-    this.#view = new ImageView(panels, {
-      export: (session, wish) => void this.#export(session, wish),
-      rename: (entry) => void this.#rename(entry),
-      delete: (entry) => void this.#delete(entry),
+    this.#panels = [
+      { name: 'overview', title: 'Overview', make: (chosen) => new OverviewPanel(around, chosen) },
+      { name: 'snapshots', title: 'Snapshots', make: (chosen) => new SnapshotsPanel(around, chosen) },
+      { name: 'geometry', title: 'Geometry', make: (chosen) => new GeometryPanel(chosen) },
+      { name: 'map', title: 'Allocation map', make: (chosen) => new MapPanel(chosen) },
+      { name: 'run', title: 'Run', make: (chosen) => this.#run.of(chosen) },
+    ];
+    this.#actions = {
+      export: (image, wish) => void this.#export(image, wish),
+      rename: (image) => void this.#rename(image),
+      delete: (image) => void this.#delete(image),
       ask: (entry) => engine.requestRelease(entry.id),
-    });
+      openTab: 'overview',
+    };
   }
 
   /** Puts everything into the document and reads the library. */
@@ -100,9 +128,14 @@ export class Page {
       this.#jobs.element,
       element('p', { class: 'quiet hint' }, 'Drop a qcow2 or raw image anywhere on this page to import it.'),
     );
-    const main = element('main', { class: 'main' }, this.#empty, this.#view.element);
-    document.body.append(header(this.#storage.element), element('div', { class: 'columns' }, side, main), this.#picker, this.#messages.element);
-    document.body.append(dropAnywhere((files) => void this.#import(files)));
+    this.#gone.append(
+      icon('warning', 'icon'),
+      'The image that this address names is not in this browser: it was deleted, perhaps in another tab, or it was made in another browser.',
+    );
+    this.#main.append(this.#gone, this.#empty);
+    const columns = element('div', { class: 'columns' }, side, this.#main);
+    document.body.append(header(this.#storage.element), this.#lacks.element, columns, this.#picker, this.#messages.element);
+    document.body.append(dropAnywhere((dropped) => this.#importer.take(dropped)));
     this.#engine.library.onChange(() => void this.#refresh());
     this.#engine.onReleaseRequest((id) => this.#asked(id));
     this.#machine.changed.listen(() => {
@@ -110,8 +143,20 @@ export class Page {
       if (this.#machine.state === 'off') this.#forgetRequests();
     });
     this.#machine.saved.listen(() => this.#soon());
+    this.#sessions.changed.listen(() => this.#soon());
     window.addEventListener('hashchange', () => this.#show());
+    this.#mindTheTab();
     await Promise.all([this.#files.look(), this.#refresh()]);
+  }
+
+  /** Where tabs do not hear each other the list is read anew when the user comes back; images in memory are not left without a question. */
+  #mindTheTab(): void {
+    document.addEventListener('visibilitychange', () => {
+      if (document.visibilityState === 'visible' && this.#report?.lacks.includes('broadcast-channel')) void this.#refresh();
+    });
+    window.addEventListener('beforeunload', (event) => {
+      if (this.#entries.some(({ place }) => place === 'memory')) event.preventDefault();
+    });
   }
 
   get #chosen(): string | undefined {
@@ -148,7 +193,7 @@ export class Page {
     await this.#refresh();
   }
 
-  /** Sizes change with every save of a running machine: the list follows at its leisure. */
+  /** Sizes change with every save of a running machine, and with all else that is done to an image: the list follows at its leisure. */
   #soon(): void {
     this.#later ??= setTimeout(() => {
       this.#later = undefined;
@@ -159,6 +204,7 @@ export class Page {
   async #read(): Promise<void> {
     this.#entries = await this.#engine.library.list();
     this.#report = await this.#engine.library.storage();
+    this.#lacks.show(lacksOf(this.#report, this.#here));
     this.#storage.show(
       this.#report,
       this.#entries.reduce((total, { storedSize }) => total + storedSize, 0),
@@ -168,10 +214,10 @@ export class Page {
     this.#watch();
   }
 
-  /** A tab that dies, or is reloaded, tells nobody that its images are free: this one looks while any is in use elsewhere. */
+  /** A tab that writes, dies, or is reloaded, tells nobody of sizes and that its images are free: this one looks while any is in use elsewhere. */
   #watch(): void {
     if (this.#watching !== undefined || !this.#entries.some((entry) => this.#sessions.of(entry).elsewhere)) return;
-    const uses = (entries: readonly ImageEntry[]): string => JSON.stringify(entries.map(({ id, inUse }) => [id, inUse]));
+    const uses = (entries: readonly ImageEntry[]): string => JSON.stringify(entries.map(({ id, inUse, storedSize }) => [id, inUse, storedSize]));
     this.#watching = setTimeout(async () => {
       const entries = await this.#engine.library.list().catch(() => this.#entries);
       this.#watching = undefined;
@@ -184,9 +230,17 @@ export class Page {
     const entry = this.#entries.find(({ id }) => id === this.#chosen) ?? undefined;
     this.#run.offer(this.#entries.map((other) => this.#sessions.of(other)));
     this.#showList();
-    this.#view.show(entry === undefined ? undefined : this.#sessions.of(entry));
+    this.#showImage(entry && this.#sessions.of(entry));
     this.#empty.hidden = entry !== undefined;
+    this.#gone.hidden = entry !== undefined || this.#chosen === undefined;
     document.title = entry === undefined ? 'tabdisk' : `${entry.name} – tabdisk`;
+  }
+
+  #showImage(session: ImageSession | undefined): void {
+    if (session === this.#view?.session) return this.#view?.update();
+    this.#view?.leave();
+    this.#view = session && new ImageView(session, this.#panels, this.#messages, this.#actions);
+    if (this.#view !== undefined) this.#main.append(this.#view.element);
   }
 
   #showList(): void {
@@ -206,22 +260,16 @@ export class Page {
     this.#choose(created.entry.id);
   }
 
-  async #import(files: readonly File[]): Promise<void> {
-    const imported = (entry: ImageEntry): void => {
-      void this.#refresh().then(() => this.#choose(entry.id));
-    };
-    await importFiles(files, { library: this.#engine.library, jobs: this.#jobs, messages: this.#messages, imported });
-  }
-
-  async #export(session: ImageSession, wish: ExportWish): Promise<void> {
+  async #export({ session, left }: Pick<Chosen, 'session' | 'left'>, wish: ExportWish): Promise<void> {
     const { entry } = session;
     try {
-      const increment = wish === 'changes' ? await askIncrement(session) : undefined;
+      const increment = wish === 'changes' ? await askIncrement({ session, left }) : undefined;
       if (wish === 'changes' && increment === undefined) return;
+      if (!(await mayLeave(entry, wish))) return;
       // As it is kept it needs no password, unless an image below it must be read for it: then this one is open.
       const secret = wish === entry.format && !session.unlocked ? undefined : await session.password();
       const around = { library: this.#engine.library, jobs: this.#jobs, messages: this.#messages };
-      const how = { format: wish === 'raw' ? 'raw' : 'qcow2', compressed: wish === 'compressed' } as const;
+      const how = { format: wish === 'raw' || wish === 'luks' ? wish : 'qcow2', compressed: wish === 'compressed' } as const;
       await exportImage(entry, { ...how, ...increment, ...(secret === undefined ? {} : { secret }) }, around);
     } catch (error) {
       if (!isKeyProblem(error)) this.#messages.error(`${entry.name} was not exported`, error);
@@ -231,16 +279,22 @@ export class Page {
   /** The browser has removed an image that is open here. */
   #lost(session: ImageSession): void {
     const { name, format } = session.entry;
-    this.#messages.request(
+    const image = { session, left: new AbortController().signal };
+    const takeAway = this.#messages.request(
       `${name} is no longer in this browser`,
-      'The data of this site was cleared while the image was open. Nothing more can be saved in it, but what it holds can still be exported, until you stop the machine or close the page.',
+      'The data of this site was cleared while the image was open. Nothing more can be saved in it, but what it holds can still be exported, as long as it is open here: until you stop the machine, choose another image or close the page.',
       'Export',
-      () => void this.#export(session, format === 'raw' ? 'raw' : 'qcow2'),
+      () => void this.#export(image, format === 'raw' ? 'raw' : 'qcow2'),
     );
+    const stopListening = session.closed.listen(() => {
+      takeAway();
+      stopListening();
+    });
   }
 
-  async #rename(entry: ImageEntry): Promise<void> {
-    const name = await asked({ title: 'Rename the image', label: 'Name', value: entry.name, deed: 'Rename' });
+  async #rename({ session, left }: Chosen): Promise<void> {
+    const { entry } = session;
+    const name = await asked({ title: 'Rename the image', label: 'Name', value: entry.name, deed: 'Rename', left });
     if (name === undefined || name === entry.name) return;
     try {
       await this.#engine.library.rename(entry.id, name);
@@ -250,14 +304,15 @@ export class Page {
     }
   }
 
-  async #delete(entry: ImageEntry): Promise<void> {
+  async #delete({ session, left }: Chosen): Promise<void> {
+    const { entry } = session;
     const text = `“${entry.name}” and everything on it is removed from this browser. There is no way back: export it first if it matters.`;
-    if (!(await confirmed({ title: 'Delete this image?', text, deed: 'Delete', danger: true }))) return;
+    if (!(await confirmed({ title: 'Delete this image?', text, deed: 'Delete', danger: true, left }))) return;
     try {
-      await this.#sessions.of(entry).close();
+      await session.close();
       await this.#engine.library.delete(entry.id);
       this.#messages.success(`${entry.name} is deleted`);
-      this.#choose(undefined);
+      if (this.#chosen === entry.id) this.#choose(undefined);
       await this.#refresh();
     } catch (error) {
       this.#messages.error(`${entry.name} was not deleted`, error);

@@ -3,7 +3,7 @@
  * dialog is taken off the page, and goes nowhere but to the engine.
  */
 import type { ImageEntry } from '../index.ts';
-import { showDialog } from './dialogs.ts';
+import { closeDialog, showDialog } from './dialogs.ts';
 import { button, element } from './dom.ts';
 import { isKeyProblem } from './words.ts';
 
@@ -16,8 +16,8 @@ function passwordField(testId: string, label: string, attributes: Record<string,
   return element('wa-input', { testId, attributes: { label, type: 'password', autocomplete: 'new-password', ...attributes } });
 }
 
-/** Asks for the password of `entry` until `attempt` takes one, or the user calls it off. Throws what `attempt` throws of other kinds. */
-export async function askPassword(entry: ImageEntry, attempt: (password: string) => Promise<void>): Promise<void> {
+/** Asks for the password of `entry` until `attempt` takes one, the user calls it off or `left` is aborted. Throws what `attempt` throws of other kinds. */
+export async function askPassword(entry: ImageEntry, attempt: (password: string) => Promise<void>, left: AbortSignal): Promise<void> {
   const field = passwordField('password', `Password of ${entry.name}`, { autofocus: true });
   const problem = element('p', { class: 'problem', testId: 'password-problem', attributes: { role: 'alert' } });
   let other: { error: unknown } | undefined;
@@ -34,12 +34,12 @@ export async function askPassword(entry: ImageEntry, attempt: (password: string)
     deed.loading = true;
     try {
       await attempt(password);
-      dialog.open = false;
+      closeDialog(dialog);
     } catch (error) {
       if (isKeyProblem(error)) problem.textContent = 'That is not its password.';
       else {
         other = { error };
-        dialog.open = false;
+        closeDialog(dialog);
       }
     }
     deed.loading = false;
@@ -51,15 +51,9 @@ export async function askPassword(entry: ImageEntry, attempt: (password: string)
     event.preventDefault();
     trying ??= submit();
   });
-  const cancel = button('Cancel', {
-    testId: 'password-cancel',
-    attributes: { slot: 'footer', size: 'm' },
-    press: () => {
-      dialog.open = false;
-    },
-  });
+  const cancel = button('Cancel', { testId: 'password-cancel', attributes: { slot: 'footer', size: 'm' }, press: () => closeDialog(dialog) });
   const dialog = element('wa-dialog', { testId: 'password-dialog', attributes: { label: 'This image is encrypted' } }, form, cancel, deed);
-  await showDialog(dialog);
+  await showDialog(dialog, left);
   field.value = '';
   // Closed while a password is being tried: it counts if it fits.
   await trying;

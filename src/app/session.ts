@@ -8,7 +8,7 @@
  */
 import { type DirtyBitmap, DiskError, type Engine, type ImageEntry, type OpenImageOptions, type RemoteDisk } from '../index.ts';
 import { Signal } from './dom.ts';
-import { isKeyProblem } from './words.ts';
+import { isAbort, isKeyProblem } from './words.ts';
 
 /** How an image is opened for writing: a guest that makes a file system writes mostly zeros. */
 const WRITING: OpenImageOptions = { detectZeroes: 'unmap' };
@@ -19,8 +19,8 @@ const LOOK_AGAIN_PAUSES = [20, 50, 100, 250, 500, 1000];
 /** True if a read-only view was overtaken by a writer. What else is in use (by a job, by images above) says by what. */
 const isOvertaken = (error: unknown): boolean => error instanceof DiskError && error.kind === 'in-use' && error.field === undefined;
 
-/** Asks for an image's password until `attempt` takes one. Resolves also if the user calls it off. */
-export type AskPassword = (entry: ImageEntry, attempt: (password: string) => Promise<void>) => Promise<void>;
+/** Asks for an image's password until `attempt` takes one. Resolves also if the user calls it off, or `left` is aborted. */
+export type AskPassword = (entry: ImageEntry, attempt: (password: string) => Promise<void>, left: AbortSignal) => Promise<void>;
 
 /** The chosen image, shared by the panels. Steps take turns. */
 export class ImageSession {
@@ -31,6 +31,8 @@ export class ImageSession {
   #password: string | undefined;
   /** The user was asked for the password and gave none: looking does not ask again. */
   #declined = false;
+  /** Aborted, and made anew, when the image is left: a question for its password goes with it. */
+  #leaving = new AbortController();
   #disk: RemoteDisk | undefined;
   #writable = false;
   #holders = 0;
@@ -39,6 +41,8 @@ export class ImageSession {
   #turn: Promise<unknown> = Promise.resolve();
   /** The bytes or the facts changed: panels read anew. */
   readonly changed = new Signal<void>();
+  /** The image is no longer open here. */
+  readonly closed = new Signal<void>();
   /** What a machine has written since it was started on the image, while it runs. */
   tracked: DirtyBitmap | undefined;
 
@@ -93,7 +97,7 @@ export class ImageSession {
   /** Opens the image for looking, and asks for the password once more. */
   async unlock(): Promise<void> {
     await this.password().catch((error) => {
-      if (!isKeyProblem(error)) throw error;
+      if (!isKeyProblem(error) && !isAbort(error)) throw error;
     });
     this.changed.emit();
   }
@@ -127,7 +131,7 @@ export class ImageSession {
           return await work(await this.#open({ readOnly: true }));
         } catch (error) {
           const pause = fresh ? pauses.shift() : 0;
-          if (this.#writable || pause === undefined || (fresh && !isOvertaken(error))) throw error;
+          if (this.#writable || isAbort(error) || pause === undefined || (fresh && !isOvertaken(error))) throw error;
           await this.#close();
           await new Promise((resolve) => setTimeout(resolve, pause));
         }
@@ -229,8 +233,10 @@ export class ImageSession {
     this.changed.emit();
   }
 
-  /** Closes, unless a machine still runs on it. */
+  /** Closes, unless a machine still runs on it. A question for the password is called off, and asked again when the image is next looked at. */
   close(): Promise<void> {
+    this.#leaving.abort();
+    this.#leaving = new AbortController();
     return this.#inTurn(async () => {
       if (this.#holders === 0) await this.#close();
     });
@@ -246,7 +252,7 @@ export class ImageSession {
     return this.#disk;
   }
 
-  /** Opens the image, with its password if it has one. Throws `refused` if the user does not give it. */
+  /** Opens the image, with its password if it has one. Throws `aborted` if the user is asked for it and does not give it, later `refused`. */
   async #unlocking(options: OpenImageOptions): Promise<RemoteDisk> {
     const { id } = this.#entry;
     try {
@@ -254,14 +260,17 @@ export class ImageSession {
     } catch (error) {
       if (!isKeyProblem(error)) throw error;
       let opened: RemoteDisk | undefined;
-      if (!this.#declined)
-        await this.#ask(this.#entry, async (password) => {
-          opened = await this.#engine.open(id, { ...options, secret: password });
-          this.#password = password;
-        });
-      this.#declined = opened === undefined;
+      const left = this.#leaving.signal;
+      const attempt = async (password: string): Promise<void> => {
+        opened = await this.#engine.open(id, { ...options, secret: password });
+        this.#password = password;
+      };
+      const asking = !this.#declined;
+      if (asking) await this.#ask(this.#entry, attempt, left);
+      this.#declined = opened === undefined && !left.aborted;
       if (opened !== undefined) return opened;
-      throw new DiskError('refused', `${this.#entry.name} is encrypted: it opens with its password`, { field: 'key-secret', cause: error });
+      const message = `${this.#entry.name} is encrypted: it opens with its password`;
+      throw new DiskError(asking ? 'aborted' : 'refused', message, { field: 'key-secret', cause: error });
     }
   }
 
@@ -271,12 +280,17 @@ export class ImageSession {
     } catch (error) {
       // Without space to flush, or with nothing left to flush to, the engine keeps the disk open and what is in it: so does this.
       if (error instanceof DiskError && (error.kind === 'no-space' || error.kind === 'lost')) throw error;
-      this.#disk = undefined;
-      this.#writable = false;
+      this.#forget();
       throw error;
     }
+    this.#forget();
+  }
+
+  #forget(): void {
+    if (this.#disk === undefined) return;
     this.#disk = undefined;
     this.#writable = false;
+    this.closed.emit();
   }
 
   #inTurn<T>(step: () => Promise<T>): Promise<T> {
@@ -291,6 +305,8 @@ export class Sessions {
   readonly #engine: Engine;
   readonly #ask: AskPassword;
   readonly #lost: (session: ImageSession) => void;
+  /** One of the images changed, as far as this tab knows. */
+  readonly changed = new Signal<void>();
   readonly #open = new Map<string, ImageSession>();
 
   /** `lost` is called when the browser has removed an image that is open here. */
@@ -307,6 +323,7 @@ export class Sessions {
       return known;
     }
     const made = new ImageSession(this.#engine, entry, this.#ask, this.#lost);
+    made.changed.listen(() => this.changed.emit());
     this.#open.set(entry.id, made);
     return made;
   }

@@ -1,8 +1,12 @@
-/** The sizes that the create dialog offers: floppies by the names on their labels, and disks by powers of two. */
-import { formatSize } from '../index.ts';
+/**
+ * The sizes that the create dialog offers, floppies by the names on their labels and disks by powers of two; and sizes as people write them. Units are
+ * powers of 1024 however they are written, as QEMU counts: "2 GB", "2 GiB" and "2g" are the same, and the dialog shows the bytes.
+ */
+import { formatSize, parseSize } from '../index.ts';
 
 const KiB = 1024;
 const MiB = 1024 * KiB;
+const SECTOR = 512;
 
 export interface SizePreset {
   readonly label: string;
@@ -35,6 +39,24 @@ export const CLUSTER_SIZES: readonly SizePreset[] = Array.from({ length: 13 }, (
   const bytes = 512 * 2 ** power;
   return { label: formatSize(bytes), value: String(bytes), bytes };
 });
+
+/** What floppies are called that does not say their size: "1.44M" is 1440 KiB. */
+const FLOPPY_NAMES = new Map(FLOPPY_SIZES.map(({ label, bytes }) => [label.replace(' floppy', ''), bytes]));
+
+/**
+ * Bytes of a size as people write it: "2 GB", "2GiB", "1.44M", "737,280 bytes"; whole sectors of 512 bytes, rounded up. Throws `refused` for what is none.
+ */
+export function writtenSize(text: string): number {
+  const compact = text.replace(/\s/g, '');
+  const number = /^\d{1,3}(,\d{3})+(?!\d)/.test(compact) ? compact.replaceAll(',', '') : compact.replace(',', '.');
+  const value = number.replace(/bytes?$/i, 'b').replace(/([kmgtpe])i?b$/i, '$1');
+  try {
+    return FLOPPY_NAMES.get(value.toUpperCase()) ?? Math.ceil(parseSize(value) / SECTOR) * SECTOR;
+  } catch {
+    // Refused with the words that the user typed.
+    return parseSize(text);
+  }
+}
 
 function tidy(bytes: number): string {
   return bytes >= 1024 ** 4 ? `${bytes / 1024 ** 4} TiB` : bytes >= 1024 ** 3 ? `${bytes / 1024 ** 3} GiB` : `${bytes / MiB} MiB`;

@@ -5,15 +5,13 @@
  */
 import { formatSize, machineMoment, type SnapshotInfo } from '../index.ts';
 import { confirmed } from './dialogs.ts';
-import { button, element } from './dom.ts';
+import { button, element, Rows } from './dom.ts';
 import { deleteEverywhere, sameMachine, settingsOf } from './machine-snapshots.ts';
-import type { Panel, Surroundings } from './panel.ts';
+import type { Chosen, Panel, Surroundings } from './panel.ts';
 import type { ImageSession } from './session.ts';
 import { dateTime } from './words.ts';
 
 export class SnapshotsPanel implements Panel {
-  readonly name = 'snapshots';
-  readonly title = 'Snapshots';
   readonly #name = element('wa-input', {
     testId: 'snapshot-name',
     attributes: { label: 'Name of the new snapshot', autocomplete: 'off', maxlength: 200 },
@@ -26,7 +24,8 @@ export class SnapshotsPanel implements Panel {
   });
   readonly #state = element('wa-checkbox', { testId: 'snapshot-machine', attributes: { checked: true } }, 'with machine state');
   readonly #form = element('form', { class: 'row snapshot-form' }, this.#name, this.#state, this.#take);
-  readonly #rows = element('tbody', { testId: 'snapshot-rows' });
+  readonly #body = element('tbody', { testId: 'snapshot-rows' });
+  readonly #rows = new Rows(this.#body, (key) => this.#row(key));
   readonly #table = element(
     'table',
     { class: 'table', testId: 'snapshot-table' },
@@ -36,29 +35,37 @@ export class SnapshotsPanel implements Panel {
       element(
         'tr',
         {},
-        ...['ID', 'Name', 'Taken', 'Disk size', 'Machine state', ''].map((text) => element('th', { attributes: { scope: 'col' } }, text)),
+        ...['ID', 'Name', 'Taken', 'Disk size', 'Machine state'].map((text) => element('th', { attributes: { scope: 'col' } }, text)),
+        element('th', { attributes: { scope: 'col' } }, element('span', { class: 'visually-hidden' }, 'Actions')),
       ),
     ),
-    this.#rows,
+    this.#body,
   );
+  readonly #problem = element('p', { class: 'problem', testId: 'snapshot-problem', attributes: { role: 'alert' } });
   readonly #remark = element('p', { class: 'quiet', testId: 'snapshot-remark' });
-  readonly element = element('div', { class: 'stack' }, this.#remark, this.#form, element('div', { class: 'scroll' }, this.#table));
+  readonly element = element('div', { class: 'stack' }, this.#remark, this.#form, this.#problem, element('div', { class: 'scroll' }, this.#table));
   readonly #around: Surroundings;
-  #session: ImageSession | undefined;
+  readonly #chosen: Chosen;
   #list: readonly SnapshotInfo[] = [];
+  /** What the name field was filled with. */
+  #suggested = '';
   #busy = false;
 
-  constructor(around: Surroundings) {
+  constructor(around: Surroundings, chosen: Chosen) {
     this.#around = around;
-    around.machine.changed.listen(() => this.#offerState());
+    this.#chosen = chosen;
+    chosen.left.addEventListener(
+      'abort',
+      around.machine.changed.listen(() => this.#offerState()),
+    );
     this.#form.addEventListener('submit', (event) => {
       event.preventDefault();
       void this.#create();
     });
   }
 
-  async show(session: ImageSession): Promise<void> {
-    this.#session = session;
+  async show(): Promise<void> {
+    const { session } = this.#chosen;
     const possible = session.entry.format === 'qcow2';
     this.#form.hidden = !possible;
     this.#table.hidden = true;
@@ -67,7 +74,6 @@ export class SnapshotsPanel implements Panel {
       return;
     }
     const list = await session.use((disk) => disk.snapshots.list());
-    if (this.#session !== session) return;
     const writable = !session.elsewhere;
     this.#take.disabled = !writable;
     this.#offerState();
@@ -77,16 +83,32 @@ export class SnapshotsPanel implements Panel {
       list.length === 0
         ? 'A snapshot keeps the disk as it is now, inside the image, and costs only what changes afterwards. There is none yet.'
         : 'Each keeps the disk as it was, inside the image. Reverting brings that state back and discards what came after.';
-    this.#rows.replaceChildren(...list.map((snapshot) => this.#row(snapshot, writable)));
-    if ((this.#name.value ?? '') === '') this.#name.value = nextName(list);
+    this.#rows.show(list.map((snapshot) => JSON.stringify({ snapshot, writable })));
+    await this.#suggest();
   }
 
   /** The memory of a machine can be kept while there is one. */
   #offerState(): void {
-    this.#state.hidden = !(this.#session?.held && this.#around.machine.alive);
+    this.#state.hidden = !(this.#chosen.session.held && this.#around.machine.alive);
   }
 
-  #row(snapshot: SnapshotInfo, writable: boolean): HTMLElement {
+  /** A new name, unless the user has typed one: new in all drives of the machine, since memory is kept under the same name in all of them. */
+  async #suggest(): Promise<void> {
+    const typed = this.#name.value ?? '';
+    if (typed !== '' && typed !== this.#suggested) return;
+    const names = new Set(this.#list.map(({ name }) => name));
+    for (const { session } of this.#state.hidden ? [] : this.#around.machine.drives) {
+      if (session === undefined || session === this.#chosen.session || session.entry.format !== 'qcow2') continue;
+      const others = await session.use((disk) => disk.snapshots.list()).catch(() => []);
+      for (const { name } of others) names.add(name);
+    }
+    if ((this.#name.value ?? '') !== typed) return;
+    this.#suggested = nextName(names);
+    this.#name.value = this.#suggested;
+  }
+
+  #row(key: string): { element: HTMLElement } {
+    const { snapshot, writable } = JSON.parse(key) as { snapshot: SnapshotInfo; writable: boolean };
     const actions = element(
       'div',
       { class: 'row end' },
@@ -100,30 +122,33 @@ export class SnapshotsPanel implements Panel {
       formatSize(snapshot.diskSize),
       snapshot.vmStateSize > 0 ? formatSize(snapshot.vmStateSize) : 'none',
     ];
-    return element('tr', { testId: 'snapshot-row' }, ...cells.map((text) => element('td', {}, text)), element('td', {}, actions));
+    const [id, name, ...others] = cells.map((text) => element('td', {}, text));
+    name?.classList.add('name');
+    name?.setAttribute('dir', 'auto');
+    return { element: element('tr', { testId: 'snapshot-row' }, id, name, ...others, element('td', {}, actions)) };
   }
 
   async #create(): Promise<void> {
-    const session = this.#session;
+    const { session } = this.#chosen;
     const name = (this.#name.value ?? '').trim();
-    if (session === undefined || name === '') return;
+    this.#problem.textContent = name === '' ? 'Give the snapshot a name.' : '';
+    if (name === '') return this.#name.focus();
     const { machine } = this.#around;
     const withState = !this.#state.hidden && this.#state.checked;
     const replaced = withState && this.#list.some((snapshot) => snapshot.name === name);
     const text = `There is a snapshot “${name}” already. The new one takes its place in all drives of the machine.`;
-    if (replaced && !(await confirmed({ title: 'Replace the snapshot?', text, deed: 'Replace', danger: true }))) return;
+    if (replaced && !(await confirmed({ title: 'Replace the snapshot?', text, deed: 'Replace', danger: true, left: this.#chosen.left }))) return;
     await this.#work('The snapshot was not taken', async () => {
       if (withState) await machine.takeSnapshot(name);
       const take = (): Promise<SnapshotInfo> => session.change((disk) => disk.snapshots.create({ name }));
       if (!withState) await (session.held ? machine.whilePaused(take) : take());
       this.#name.value = '';
-      this.#around.messages.success(`Snapshot ${name} is taken`);
+      this.#chosen.messages.success(`Snapshot ${name} is taken`);
     });
   }
 
   async #revert(snapshot: SnapshotInfo): Promise<void> {
-    const session = this.#session;
-    if (session === undefined) return;
+    const { session } = this.#chosen;
     if (snapshot.vmStateSize > 0) return this.#revertMachine(session, snapshot);
     await this.#revertDisk(session, snapshot);
   }
@@ -135,7 +160,7 @@ export class SnapshotsPanel implements Panel {
     try {
       settings = await settingsOf(session, snapshot, find);
     } catch (error) {
-      return this.#around.messages.error('The machine cannot go back to this snapshot', error);
+      return this.#chosen.messages.error('The machine cannot go back to this snapshot', error);
     }
     // Of another emulator: the disk is of use all the same.
     if (settings === undefined) return this.#revertDisk(session, snapshot);
@@ -144,39 +169,47 @@ export class SnapshotsPanel implements Panel {
     const other = machine.state === 'off' || inPlace ? '' : ' The machine that is on is stopped first.';
     const when = dateTime(snapshot.dateSeconds * 1000);
     const text = `The machine goes on from “${snapshot.name}” of ${when}: its memory and all of its disks go back. What was written since is lost, unless another snapshot has it.${other}`;
-    if (!(await confirmed({ title: 'Revert the machine to this snapshot?', text, deed: 'Revert', danger: true }))) return;
+    if (!(await confirmed({ title: 'Revert the machine to this snapshot?', text, deed: 'Revert', danger: true, left: this.#chosen.left }))) return;
     await this.#work('The machine was not reverted', async () => {
       if (inPlace) await machine.revert(machineMoment(snapshot));
       else {
         await machine.stop();
         await machine.start(settings, machineMoment(snapshot));
       }
-      this.#around.messages.success(`The machine goes on from ${snapshot.name}`);
+      this.#chosen.messages.success(`The machine goes on from ${snapshot.name}`);
     });
   }
 
   async #revertDisk(session: ImageSession, snapshot: SnapshotInfo): Promise<void> {
     const running = session.held ? ' The machine that runs on it is stopped first.' : '';
     const text = `The disk goes back to “${snapshot.name}” of ${dateTime(snapshot.dateSeconds * 1000)}. What was written since is lost, unless another snapshot has it.${running}`;
-    if (!(await confirmed({ title: 'Revert to this snapshot?', text, deed: session.held ? 'Stop and revert' : 'Revert', danger: true }))) return;
+    if (
+      !(await confirmed({
+        title: 'Revert to this snapshot?',
+        text,
+        deed: session.held ? 'Stop and revert' : 'Revert',
+        danger: true,
+        left: this.#chosen.left,
+      }))
+    )
+      return;
     await this.#work('The disk was not reverted', async () => {
       if (session.held) await this.#around.machine.stop();
       await session.change((disk) => disk.snapshots.apply(snapshot.id));
-      this.#around.messages.success(`The disk is back at ${snapshot.name}`);
+      this.#chosen.messages.success(`The disk is back at ${snapshot.name}`);
     });
   }
 
   async #delete(snapshot: SnapshotInfo): Promise<void> {
-    const session = this.#session;
-    if (session === undefined) return;
+    const { session } = this.#chosen;
     const text = `“${snapshot.name}” can no longer be reverted to. The disk itself stays as it is.`;
-    if (!(await confirmed({ title: 'Delete this snapshot?', text, deed: 'Delete', danger: true }))) return;
+    if (!(await confirmed({ title: 'Delete this snapshot?', text, deed: 'Delete', danger: true, left: this.#chosen.left }))) return;
     await this.#work('The snapshot was not deleted', async () => {
       const remove = (): Promise<void> => session.change((disk) => disk.snapshots.delete(snapshot.id));
       const everywhere = (): Promise<void> => deleteEverywhere(session, snapshot, this.#around.find);
       const deed = snapshot.vmStateSize > 0 ? everywhere : remove;
       await (session.held ? this.#around.machine.whilePaused(deed) : deed());
-      this.#around.messages.success(`Snapshot ${snapshot.name} is deleted`);
+      this.#chosen.messages.success(`Snapshot ${snapshot.name} is deleted`);
     });
   }
 
@@ -187,16 +220,16 @@ export class SnapshotsPanel implements Panel {
     try {
       await work();
     } catch (error) {
-      this.#around.messages.error(problem, error);
+      this.#chosen.messages.error(problem, error);
     }
     this.#busy = false;
     this.#take.loading = false;
   }
 }
 
-function nextName(list: readonly SnapshotInfo[]): string {
-  for (let number = list.length + 1; ; number++) {
+function nextName(taken: ReadonlySet<string>): string {
+  for (let number = taken.size + 1; ; number++) {
     const name = `snapshot ${number}`;
-    if (!list.some((snapshot) => snapshot.name === name)) return name;
+    if (!taken.has(name)) return name;
   }
 }

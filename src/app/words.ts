@@ -5,29 +5,32 @@ import { DiskError, type ErrorKind, formatSize, type Place } from '../index.ts';
 const ADVICE: Partial<Record<ErrorKind, string>> = {
   'no-space':
     'The browser gives this page no more room. Everything saved before is kept. Delete or export images you no longer need, then try again.',
-  locked: 'Close it in the other tab, or look at it read-only here.',
-  'in-use': 'Close it in the other tab, or look at it read-only here.',
   lost: 'Export the image now: what it holds is gone once it is closed.',
-  corrupt: 'The image is damaged. Run a check, and export what you can still read.',
 };
 
 /** A failure in words: what went wrong, and what to do. */
 export function failure(error: unknown): string {
   if (!(error instanceof DiskError)) return error instanceof Error ? error.message : String(error);
-  // What other images or a job keep an image from is said in full.
-  const advice = error.kind === 'in-use' && error.field !== undefined ? undefined : ADVICE[error.kind];
+  if (error.field === 'engine') return 'The part of this page that keeps the disks has ended. What was saved is kept: reload the page.';
+  const advice = ADVICE[error.kind];
   if (error.kind === 'no-space' && advice !== undefined) return advice;
   return advice === undefined ? sentence(error.message) : `${sentence(error.message)} ${advice}`;
 }
 
-/** True if the user called it off: nothing to report. */
-export function isAbort(error: unknown): boolean {
-  return (error instanceof DiskError && error.kind === 'aborted') || (error instanceof DOMException && error.name === 'AbortError');
+/** What to do, after `failure`, about an image of this browser that could not be read. */
+export function readingAdvice(error: unknown): string {
+  return error instanceof DiskError && error.kind === 'corrupt' ? ' The image is damaged. Run a check, and export what you can still read.' : '';
 }
 
-/** True if another tab has the image. */
-export function isInUse(error: unknown): boolean {
-  return error instanceof DiskError && (error.kind === 'locked' || error.kind === 'in-use');
+/** True if the user called it off: nothing to report. */
+export function isAbort(error: unknown): boolean {
+  return error instanceof DiskError && error.kind === 'aborted';
+}
+
+/** Whether a part of the page could not be had, and which kind: code, which takes a new page to load, or a file. */
+export function missingPart(error: unknown): 'module' | 'file' | undefined {
+  if (!(error instanceof DiskError) || error.kind !== 'io') return undefined;
+  return error.field === 'module' || error.field === 'file' ? error.field : undefined;
 }
 
 /** True if an image did not open because its password is missing or wrong. */
@@ -40,7 +43,8 @@ export function unlessLost(error: unknown): void {
   if (!(error instanceof DiskError) || error.kind !== 'lost') throw error;
 }
 
-function sentence(text: string): string {
+/** With a full stop. */
+export function sentence(text: string): string {
   return /[.!?]$/.test(text) ? text : `${text}.`;
 }
 
@@ -75,12 +79,12 @@ export function dateTime(milliseconds: number): string {
 
 /** Where an image is kept, for people. */
 export function placeName(place: Place): string {
-  return place === 'opfs' ? 'private file (OPFS)' : 'IndexedDB';
+  return { opfs: 'private file (OPFS)', indexeddb: 'IndexedDB', memory: 'memory of this tab' }[place];
 }
 
 /** `placeName` where there is little room. */
 export function placeShort(place: Place): string {
-  return place === 'opfs' ? 'OPFS' : 'IndexedDB';
+  return { opfs: 'OPFS', indexeddb: 'IndexedDB', memory: 'memory' }[place];
 }
 
 /** An offset as "0x1f400000". */

@@ -460,6 +460,8 @@ export interface FormatDescriptor {
   readonly extensions: readonly string[];
   /** How sure the format is that `head` (the first bytes) and the file's size are its own: 0 no, 1 raw, 100 magic. */
   probe(head: Uint8Array, file: { size: number; name: string }): number;
+  /** Of a format with its mark at the end: whether `tail`, the last bytes of a file, has it. Probing, as QEMU does it, does not look there. */
+  ends?(tail: Uint8Array): boolean;
   readonly capabilities: Capabilities;
   readonly createOptions: readonly CreateOption[];
   /** Its file holds the guest's bytes and little else: whoever may write them beside others may write the file so. Default: nobody else may. */

@@ -20,7 +20,7 @@ const NOTHING: Capabilities = {
 
 /** A descriptor without `open`. `probe` is the format's own. */
 export function recognised(
-  format: Pick<FormatDescriptor, 'name' | 'title' | 'extensions' | 'probe'> & Partial<Pick<FormatDescriptor, 'aliases' | 'inspect'>>,
+  format: Pick<FormatDescriptor, 'name' | 'title' | 'extensions' | 'probe'> & Partial<Pick<FormatDescriptor, 'aliases' | 'ends' | 'inspect'>>,
 ): FormatDescriptor {
   return { aliases: [], ...format, capabilities: NOTHING, createOptions: [], limits: ['not opened yet, only recognised'] };
 }
@@ -34,6 +34,9 @@ export function sizeAndGeometry(size: number, geometry: HeaderGeometry): Inspect
 
 /** True if `head` has this text at `at`. */
 export const hasText = (head: Uint8Array, at: number, value: string): boolean => text(head.subarray(at, at + value.length)) === value;
+
+/** True if `tail` has this text at `at` bytes before its end. */
+export const endsWith = (tail: Uint8Array, at: number, value: string): boolean => tail.length >= at && hasText(tail, tail.length - at, value);
 
 /** True if `head` has this little-endian 32-bit number at `at`. */
 export const hasU32le = (head: Uint8Array, at: number, value: number): boolean => head.length >= at + 4 && view(head).getUint32(at, true) === value;

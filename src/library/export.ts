@@ -22,6 +22,8 @@ import type { HeldLock } from '../storage/image-lock.ts';
 import { readBytes, type Storage } from '../storage/storage.ts';
 import type { ImageFormat, ImageRecord } from './catalogue.ts';
 import { copyBytes } from './copy.ts';
+import { exportProblem } from './export-limits.ts';
+import type { Scratch } from './scratch.ts';
 
 /** Bytes in a chunk of the stream. */
 const CHUNK = MiB;
@@ -78,16 +80,6 @@ interface Below {
   readonly resolve?: Resolve;
 }
 
-/** A temporary image in the same place. */
-export interface Scratch {
-  create(): Promise<Storage>;
-  reopen(): Promise<Storage>;
-  remove(): Promise<void>;
-}
-
-/** A new name for a temporary image; the sweep finds it by having no record. */
-export const scratchId = (): string => `export-${crypto.randomUUID()}`;
-
 /** What to undo when the stream is over, last made first. */
 type Cleanup = (() => Promise<void>)[];
 
@@ -99,18 +91,14 @@ export async function exportImage(
 ): Promise<ExportedImage> {
   const { format, signal, onProgress, compressed = false } = options;
   const { record } = source;
-  const cleanup: Cleanup = [];
-  if (options.since && format !== 'qcow2')
-    throw new DiskError('refused', 'What changed since then can be exported as qcow2 only', { field: 'format' });
-  if (compressed && (format !== 'qcow2' || options.since))
-    throw new DiskError('refused', 'Only a whole image can be exported compressed, as qcow2', { field: 'compressed' });
+  const cleanup: Cleanup = 'lock' in source ? [() => source.lock.release()] : [];
   const same = format === record.format && !source.resolve && !compressed;
-  if (!same && format === 'luks') throw new DiskError('unsupported', 'Only an image of the format luks leaves as luks', { field: 'format' });
   const toTemporary = format === 'qcow2' && !same;
   // Progress counts guest or file bytes; a conversion counts as the first half of the work.
   const progress = (part: number, parts: number) => (done: number, total: number) => onProgress?.(Math.round((total * part + done) / parts), total);
   try {
     throwIfAborted(signal);
+    requireExportable(record, record.encrypted ?? record.format === 'luks', options);
     if (options.since) {
       const bytes = await incremental(source, cleanup, scratch, { ...options, since: options.since, onProgress: progress(0, 2) });
       const job: JobOptions = { ...(signal ? { signal } : {}), onProgress: progress(1, 2) };
@@ -140,10 +128,14 @@ export async function exportImage(
   }
 }
 
+function requireExportable({ format }: ImageRecord, encrypted: boolean, options: ExportOptions): void {
+  const problem = exportProblem({ format, encrypted }, options);
+  if (problem) throw problem;
+}
+
 /** The image's storage in a state that stays as it is until the cleanup. */
 async function frozen(source: ExportSource, cleanup: Cleanup, scratch: () => Promise<Scratch>, signal: AbortSignal | undefined): Promise<Storage> {
   if ('lock' in source) {
-    cleanup.push(() => source.lock.release());
     const storage = await source.storage();
     cleanup.push(() => runAsync(storage.close()));
     return storage;
@@ -243,8 +235,8 @@ async function converted(
   job: ExportOptions & ExportMeans,
 ): Promise<Storage> {
   const from = await opened(storage, source, cleanup, job);
-  if (job.compressed && from.encrypted)
-    throw new DiskError('refused', 'An encrypted image cannot be exported compressed: it would have to be both', { field: 'compressed' });
+  // The list does not know it of every image.
+  requireExportable(source.record, from.encrypted, job);
   return temporary(cleanup, scratch, (target) => convertInto(target, from, job));
 }
 
@@ -255,7 +247,7 @@ async function convertInto(
   job: ExportOptions & ExportMeans & Pick<ConvertOptions, 'onUnreadable'>,
   newer: readonly KeptBytes[] = [],
 ): Promise<void> {
-  const encryption = job.format !== 'raw' && job.secret !== undefined && from.encrypted ? encryptedWith(job.secret, job.iterTime) : {};
+  const encryption = job.format !== 'raw' && job.secret !== undefined && from.encrypted ? encryptedWith(job.secret, job.iterTime, job.format) : {};
   const disk = await createDisk(target, { format: job.format, size: roundUp(from.size, SECTOR), ...encryption });
   const { compressed = false, compressor, signal, control, onProgress, onUnreadable } = job;
   const watched = { ...(signal ? { signal } : {}), ...(control ? { control } : {}), ...(onProgress ? { onProgress } : {}) };
@@ -298,8 +290,9 @@ async function incremental(
 const needsPassphrase = ({ name }: ImageRecord): DiskError =>
   new DiskError('refused', `"${name}" is encrypted, and so is what is exported of it: that takes its passphrase`, { field: 'encrypt.key-secret' });
 
-/** Options of a new qcow2 image that is encrypted; `iterTime`: milliseconds that trying a passphrase is to take. */
-export function encryptedWith(secret: string, iterTime?: number): Record<string, string | number> {
+/** Options of a new image that is encrypted; `iterTime`: milliseconds that trying a passphrase is to take. */
+export function encryptedWith(secret: string, iterTime?: number, format: ImageFormat = 'qcow2'): Record<string, string | number> {
+  if (format === 'luks') return { secret, ...(iterTime === undefined ? {} : { 'iter-time': iterTime }) };
   return { secret, ...encryptionOptions(iterTime) };
 }
 

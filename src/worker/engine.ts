@@ -67,7 +67,10 @@ export interface RemoteLibrary {
    * somebody has that one open for writing, `unsupported` if it is encrypted.
    */
   overlay(imageId: string, options: OverlayOptions): Promise<ImageEntry>;
-  /** Copies a file in, streamed. Throws `unsupported` naming the format if it is recognised but cannot be opened. */
+  /**
+   * Copies a file in, streamed. Throws `unsupported` naming the format if it is recognised but cannot be opened, `wrong-format` if it is no disk image: its
+   * `format` names what it is (`zip`), or, with the field `contents`, nothing that disks hold was found in it: `format: 'raw'` takes it for one.
+   */
   import(file: Blob, options: ImportOptions & JobOptions): Promise<ImageEntry>;
   /** The image as a file, streamed: as it is kept if the formats agree, else converted. */
   export(imageId: string, options: ExportOptions & JobOptions): Promise<ExportedImage>;

@@ -14,11 +14,11 @@ import type { DetectZeroes } from '../disk/node-types.ts';
 import type { DriveStatistics } from '../drive/accounting.ts';
 import type { GeometryReport } from '../drive/geometry.ts';
 import type { BitmapInfo, CheckResult, MachineMoment, SnapshotInfo } from '../formats/driver.ts';
-import type { CreateImageOptions, ExportedImage, ExportOptions, ImageEntry, Place, StorageReport } from '../library/library.ts';
+import type { CreateImageOptions, ExportedImage, ExportOptions, ImageEntry, ImageFormat, Place, StorageReport } from '../library/library.ts';
 import type { MapSummary } from './engine.ts';
 
 /** Changed with every change to the messages. */
-export const PROTOCOL_VERSION = 13;
+export const PROTOCOL_VERSION = 14;
 
 /** Machine state crosses in pieces of so many bytes, so that no side holds much of it twice. */
 export const VM_STATE_PIECE = 4 * MiB;
@@ -38,7 +38,10 @@ type Nothing = Readonly<Record<never, never>>;
 /** Every call: its arguments and its answer. `disk`, `export` and so on are numbers that the host gave out. */
 export interface Calls {
   /** `life` names a lock that the engine is to hold while it lives (alive.ts), and `held` says whether it does. */
-  hello: { arguments: { version: number; library: string; life: string }; result: { version: number; held: boolean } };
+  hello: {
+    arguments: { version: number; library: string; life: string; memoryIfBlocked?: boolean };
+    result: { version: number; held: boolean };
+  };
   close: { arguments: Nothing; result: undefined };
   flush: { arguments: Nothing; result: undefined };
   open: {
@@ -49,14 +52,14 @@ export interface Calls {
       secret?: string;
       detectZeroes?: DetectZeroes;
       cache?: CacheMode;
-      snapshot?: 'memory' | Place;
+      snapshot?: Place;
     };
     result: DiskState & { disk: number };
   };
   list: { arguments: Nothing; result: ImageEntry[] };
   create: { arguments: CreateImageOptions; result: ImageEntry };
   overlay: { arguments: { image: string; name: string; place?: Place }; result: ImageEntry };
-  import: { arguments: { name: string; place?: Place; file: Blob }; result: ImageEntry };
+  import: { arguments: { name: string; place?: Place; format?: ImageFormat; file: Blob }; result: ImageEntry };
   /** `unsaved`: what the page keeps above the image's disks where they are lost. */
   export: {
     arguments: ExportOptions & { image: string; unsaved: readonly OnDisk<KeptBytes>[] };
@@ -167,9 +170,10 @@ const isSince: Kind = {
     value !== null &&
     (('snapshot' in value && isText.fits(value.snapshot)) || ('bitmap' in value && isText.fits(value.bitmap))),
 };
-const isPlace = oneOf('opfs', 'indexeddb');
+const isPlace = oneOf('opfs', 'indexeddb', 'memory');
+const isFormat = oneOf('qcow2', 'raw', 'luks');
 const onDisk = { disk: isSize };
-const onOpening = { cache: oneOf(...CACHE_MODES), snapshot: oneOf('memory', 'opfs', 'indexeddb') };
+const onOpening = { cache: oneOf(...CACHE_MODES), snapshot: isPlace };
 const onImage = { image: isText };
 const onExport = { export: isSize };
 const range = { ...onDisk, offset: isSize, length: isSize };
@@ -177,7 +181,7 @@ const onBitmap = { ...onDisk, name: isText };
 const onSnapshot = { ...onDisk, snapshot: isText };
 
 const checks: { readonly [M in Method]: Members<Arguments<M>> } = {
-  hello: { version: isSize, library: isText, life: isText },
+  hello: { version: isSize, library: isText, life: isText, memoryIfBlocked: optional(isFlag) },
   close: {},
   flush: {},
   open: {
@@ -199,11 +203,11 @@ const checks: { readonly [M in Method]: Members<Arguments<M>> } = {
     iterTime: optional(isSize),
   },
   overlay: { ...onImage, name: isText, place: isPlace },
-  import: { name: isText, place: isPlace, file: needed({ what: 'a Blob or File', fits: (value) => value instanceof Blob }) },
+  import: { name: isText, place: isPlace, format: isFormat, file: needed({ what: 'a Blob or File', fits: (value) => value instanceof Blob }) },
   export: {
     ...onImage,
     unsaved: needed(listOf(optionsOf<OnDisk<KeptBytes>>({ ...onDisk, offset: isSize, bytes: isBytes }), 'a list of { disk, offset, bytes }')),
-    format: needed(oneOf('qcow2', 'raw', 'luks')),
+    format: needed(isFormat),
     compressed: optional(isFlag),
     since: isSince,
     salvage: optional(isFlag),

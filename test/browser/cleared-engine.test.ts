@@ -342,7 +342,7 @@ for (const place of ['opfs', 'indexeddb'] as const) {
       const first = new Promise<void>((resolve) => {
         begun = resolve;
       });
-      const importing = kindOf(engine.library.import(new File([big], 'big.img'), { name: 'big', place, onProgress: () => begun() }));
+      const importing = kindOf(engine.library.import(new File([big], 'big.img'), { name: 'big', format: 'raw', place, onProgress: () => begun() }));
       await first;
       const streaming = kindOf(overlay.stream({ rate: 1_000_000 }));
       const { stream } = await engine.library.export(closed.id, { format: 'raw' });

@@ -2,10 +2,14 @@
 import { cdp } from 'vitest/browser';
 import type { Place } from '../../src/index.ts';
 
+/** Milliseconds, a little more than a look of opfs-presence.ts counts for: a flush after that looks itself. */
+const LOOK_COUNTS = 30;
+
 /** Clears OPFS, IndexedDB, or both. The page goes on, and so do its workers. */
 export async function clearSite(...places: Place[]): Promise<void> {
   const storageTypes = places.map((place) => (place === 'opfs' ? 'file_systems' : 'indexeddb')).join(',');
   await cdp().send('Storage.clearDataForOrigin', { origin: location.origin, storageTypes });
+  await new Promise((resolve) => setTimeout(resolve, LOOK_COUNTS));
 }
 
 /** What a promise comes to, or that it hangs. */

@@ -76,6 +76,7 @@ for (const place of ['opfs', 'indexeddb'] as const) {
       const progress: number[] = [];
       const entry = await tab.engine.library.import(new File([bytes], 'a.img'), {
         name: 'raw one',
+        format: 'raw',
         place,
         onProgress: (done, total) => progress.push(done / total),
       });
@@ -129,7 +130,7 @@ for (const place of ['opfs', 'indexeddb'] as const) {
     });
 
     test('an export that is cancelled lets go of the image', async () => {
-      const entry = await tab.engine.library.import(new File([guestBytes()], 'd.img'), { name: 'd', place });
+      const entry = await tab.engine.library.import(new File([guestBytes()], 'd.img'), { name: 'd', format: 'raw', place });
       const abandoned = await tab.engine.library.export(entry.id, { format: 'raw' });
       const reader = abandoned.stream.getReader();
       expect((await reader.read()).value?.length).toBeGreaterThan(0);
@@ -147,11 +148,11 @@ for (const place of ['opfs', 'indexeddb'] as const) {
     test('an import that is cancelled leaves nothing and gives its name back', async () => {
       const abort = new AbortController();
       const file = new File([pattern(40 * MiB, 5)], 'e.img');
-      const importing = tab.engine.library.import(file, { name: 'e', place, signal: abort.signal, onProgress: () => abort.abort() });
+      const importing = tab.engine.library.import(file, { name: 'e', format: 'raw', place, signal: abort.signal, onProgress: () => abort.abort() });
       expect(await kindOf(importing)).toBe('aborted');
       expect(await tab.engine.library.list()).toEqual([]);
       expect(await storedIds(library)).toEqual([]);
-      expect(await kindOf(tab.engine.library.import(file, { name: 'e', place, signal: AbortSignal.abort() }))).toBe('aborted');
+      expect(await kindOf(tab.engine.library.import(file, { name: 'e', format: 'raw', place, signal: AbortSignal.abort() }))).toBe('aborted');
       expect((await tab.engine.library.create({ name: 'e', format: 'raw', size: 512, place })).name).toBe('e');
     });
 
@@ -162,7 +163,7 @@ for (const place of ['opfs', 'indexeddb'] as const) {
       const doomed = await newTab();
       await new Promise<void>((resolve) => {
         const file = new File([pattern(60 * MiB, 6)], 'f.img');
-        doomed.engine.library.import(file, { name: 'f', place, onProgress: (done) => done > MiB && resolve() }).catch(() => undefined);
+        doomed.engine.library.import(file, { name: 'f', format: 'raw', place, onProgress: (done) => done > MiB && resolve() }).catch(() => undefined);
       });
       doomed.kill();
       // Still there, and in nobody's list.
@@ -229,7 +230,7 @@ describe('a library', () => {
   test('deleting frees the space and the name, in both places', async () => {
     const entries: ImageEntry[] = [];
     for (const place of ['opfs', 'indexeddb'] as const) {
-      const entry = await tab.engine.library.import(new File([pattern(200_000, 9)], 'x.img'), { name: place, place });
+      const entry = await tab.engine.library.import(new File([pattern(200_000, 9)], 'x.img'), { name: place, format: 'raw', place });
       expect(entry.storedSize).toBeGreaterThanOrEqual(200_000);
       entries.push(entry);
     }
@@ -245,7 +246,7 @@ describe('a library', () => {
     expect(await storedIds(library)).toEqual([]);
   });
 
-  test('formats that are only recognised are refused by name, by their first bytes or by their ending', async () => {
+  test('what is no image that can be kept is refused by what it is; raw disks of which nothing is known are taken if that is said', async () => {
     const attempt = (bytes: Uint8Array<ArrayBuffer>, name: string) =>
       tab.engine.library.import(new File([bytes], name), { name: 'foreign', place: 'opfs' });
     const magics: readonly [string, number, string][] = [
@@ -269,9 +270,20 @@ describe('a library', () => {
     for (const { name, extensions } of allFormats.filter(({ open }) => !open))
       for (const ending of extensions.filter((each) => !RAW_ENDINGS.includes(each)))
         await expect(attempt(pattern(5000, 11), `a disk.${ending.toUpperCase()}`), name).rejects.toMatchObject({
-          kind: expect.stringMatching(/^(wrong-format|unsupported)$/),
+          kind: 'wrong-format',
+          format: name === 'qcow' ? 'qcow2' : name,
+          field: 'contents',
         });
-    expect((await attempt(pattern(5000, 11), 'no ending')).format).toBe('raw');
+    await expect(attempt(pattern(5000, 11), 'no ending')).rejects.toMatchObject({ kind: 'wrong-format', format: 'raw', field: 'contents' });
+    await expect(attempt(new Uint8Array([0x50, 0x4b, 3, 4, 20, 0]), 'disk.img')).rejects.toMatchObject({
+      kind: 'wrong-format',
+      format: 'zip',
+      message: expect.stringContaining('disk.img is a ZIP archive'),
+    });
+    const importAs = (format: 'raw' | 'qcow2', name: string) =>
+      tab.engine.library.import(new File([pattern(5000, 11)], name), { name: format, place: 'opfs', format });
+    expect((await importAs('raw', 'a disk.vdi')).format).toBe('raw');
+    await expect(importAs('qcow2', 'a disk.img')).rejects.toMatchObject({ format: 'qcow2' });
     expect(await storedIds(library)).toHaveLength(1);
   });
 
@@ -303,7 +315,7 @@ describe('a compressed export', () => {
   });
 
   test('ends with its signal, and the image is free again', async () => {
-    const { id } = await tab.engine.library.import(new Blob([guestBytes()]), { name: 'cancelled' });
+    const { id } = await tab.engine.library.import(new Blob([guestBytes()]), { name: 'cancelled', format: 'raw' });
     const abort = new AbortController();
     const exporting = tab.engine.library.export(id, {
       format: 'qcow2',

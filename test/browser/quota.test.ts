@@ -97,7 +97,7 @@ for (const place of ['opfs', 'indexeddb'] as const) {
     for (let at = 2 * MiB; at < written; at += MiB) expectBytes(await found.read(at, MiB), pattern(MiB, at / MiB), `at ${at}:`);
     // A new image finds no room either, and leaves nothing.
     const file = new File([pattern(80 * MiB, 2)], 'large.img');
-    expect(await kindOf(other.engine.library.import(file, { name: 'large', place }))).toBe('no-space');
+    expect(await kindOf(other.engine.library.import(file, { name: 'large', format: 'raw', place }))).toBe('no-space');
     expect(await storedIds(library)).toHaveLength(1);
     expect((await other.engine.library.list()).map(({ name }) => name)).toEqual(['full']);
     other.kill();

@@ -10,7 +10,7 @@ import type { Page } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
 import { createDisk } from '../../src/index.ts';
 import { nodeFileStorage } from '../../src/storage/node-file.ts';
-import { choose, confirm, createImage, downloadOf, enabled, exportTo, fill, openTab, type Visit, visit } from './browser.ts';
+import { choose, confirm, createImage, downloadOf, exportTo, fill, openTab, type Visit, visit } from './browser.ts';
 
 let browser: Visit;
 let folder: string;
@@ -470,19 +470,4 @@ test('the keyboard is enough to make an image, choose it and go through its tabs
   await page.getByTestId('snapshot-take').waitFor();
   await page.keyboard.press('End');
   await page.getByTestId('run-start').waitFor();
-});
-
-test('without a guest the page asks for BIOS and kernel, and says so', async () => {
-  await page.route('**/guest/manifest.json', (route) => route.fulfill({ contentType: 'text/html', body: '<!doctype html>' }));
-  await page.reload();
-  await createImage(page, { name: 'bare', size: '64M' });
-  await openTab(page, 'run');
-  await page.getByTestId('guest-files').getByText('came without a guest').waitFor();
-  expect(await enabled(page, 'run-start')).toBe(false);
-  const file = (name: string) => ({ name, mimeType: '', buffer: Buffer.alloc(65536, 0xf4) });
-  await page.getByTestId('guest-bios').setInputFiles(file('bios.bin'));
-  await page.getByTestId('guest-vgaBios').setInputFiles(file('vgabios.bin'));
-  expect(await enabled(page, 'run-start')).toBe(false);
-  await choose(page, 'run-boot', 'disk');
-  expect(await enabled(page, 'run-start')).toBe(true);
 });

@@ -25,8 +25,7 @@ export async function guestOptions(read) {
   return {
     bios: { buffer: bios },
     vga_bios: { buffer: vgaBios },
-    bzimage: { buffer: kernel },
-    // The guest could unpack this itself, but that costs it a second.
+    bzimage: { buffer: await gunzip(kernel) },
     initrd: { buffer: await gunzip(initrd) },
     cmdline: JSON.parse(new TextDecoder().decode(manifest)).cmdline,
     // v86 puts the initrd at 64 MiB, so the guest needs more; 80 MiB still boots.
@@ -97,7 +96,7 @@ export class GuestConsole {
 
   /**
    * Shuts the guest down, file systems unmounted; afterwards the emulator idles
-   * and its disks are at rest. The guest cannot reboot: make a new V86 for that.
+   * and its disks are at rest. v86 alone cannot restart it: make a new V86 for that.
    */
   async powerOff(timeoutMs = 120_000) {
     const from = this.text.length;

@@ -1,5 +1,6 @@
-/** DMG, the disk image of macOS. Its mark is at the end of the file, so the name decides; not opened yet. */
-import { recognised } from '../recognised.ts';
+/** DMG, the disk image of macOS. Its mark is at the end of the file, so probing goes by the name, as QEMU's does; not opened yet. */
+import { SECTOR } from '../../base/units.ts';
+import { endsWith, recognised } from '../recognised.ts';
 
 /** The DMG format. */
 export const dmg = recognised({
@@ -7,4 +8,5 @@ export const dmg = recognised({
   title: 'macOS disk image (UDIF)',
   extensions: ['dmg'],
   probe: (_, { name }) => (/\.dmg$/i.test(name) ? 2 : 0),
+  ends: (tail) => endsWith(tail, SECTOR, 'koly'),
 });

@@ -1,11 +1,11 @@
 /**
- * VHD, the disk of Virtual PC and Hyper-V. Recognised, not opened yet. A fixed VHD has its mark only at the end of the file, so it
- * cannot be told from raw by its first bytes.
+ * VHD, the disk of Virtual PC and Hyper-V. Recognised, not opened yet. A fixed VHD has its mark only at the end of the file: probing by first
+ * bytes, QEMU's and this one's, takes it for raw.
  */
 import { view } from '../../base/bytes.ts';
 import { SECTOR } from '../../base/units.ts';
 import { readBytes } from '../../storage/storage.ts';
-import { hasText, recognised, sizeAndGeometry } from '../recognised.ts';
+import { endsWith, hasText, recognised, sizeAndGeometry } from '../recognised.ts';
 
 const MARK = 'conectix';
 /** Where the footer has the size in bytes, and the geometry: 16 bits, 8 and 8. */
@@ -19,6 +19,8 @@ export const vpc = recognised({
   title: 'Virtual PC and Hyper-V disk (VHD)',
   extensions: ['vhd', 'vpc'],
   probe: (head) => (hasText(head, 0, MARK) ? 100 : 0),
+  // The oldest versions of Virtual PC wrote a footer of 511 bytes.
+  ends: (tail) => endsWith(tail, SECTOR, MARK) || endsWith(tail, SECTOR - 1, MARK),
   *inspect(storage) {
     const copy = yield* readBytes(storage, 0, SECTOR);
     const footer = hasText(copy, 0, MARK) ? copy : yield* readBytes(storage, Math.max(0, storage.size - SECTOR), SECTOR);

@@ -1,0 +1,78 @@
+/**
+ * The keyboard's focus stays where the user is. A control that has the focus may be taken away (its row is deleted, its view is left), hidden or disabled;
+ * browsers then forget the focus, and whoever goes by keyboard starts over at the top of the page. Here it goes to the control itself as soon as
+ * that can be used again, else to what took its place: in the nearest surroundings that are still there, at the same position.
+ */
+
+/** What can have the focus, as the page makes it. */
+const CONTROLS = 'wa-button, wa-input, wa-select, wa-checkbox, wa-tab, summary, wa-details, button, a[href], input, [tabindex]';
+/** Milliseconds after a change: a dialog that has closed gives the focus back by itself first. */
+const PATIENCE_MS = 30;
+
+/** Where a control was: among the controls of everything around it, from the inside out. */
+interface Place {
+  readonly control: HTMLElement;
+  readonly around: readonly { readonly element: Element; readonly index: number }[];
+}
+
+/** Watches the page. Call once. */
+export function keepFocus(): void {
+  let place: Place | undefined;
+  let waiting = false;
+  const look = (): void => {
+    waiting = false;
+    if (place !== undefined && isLost() && document.querySelector('wa-dialog[open]') === null) successor(place)?.focus();
+  };
+  document.addEventListener('focusin', ({ target }) => {
+    // Dialogs keep the focus inside while they are open, and are gone afterwards.
+    if (target instanceof HTMLElement && target.closest('wa-dialog') === null) place = placeOf(target);
+  });
+  document.addEventListener('pointerdown', ({ target }) => {
+    // A press beside all controls takes the focus away because the user wants so.
+    if (target instanceof Element && target.closest(CONTROLS) === null) place = undefined;
+  });
+  const watched = { subtree: true, childList: true, attributes: true, attributeFilter: ['hidden', 'disabled', 'open'] };
+  new MutationObserver(() => {
+    if (place === undefined || waiting) return;
+    waiting = true;
+    setTimeout(look, PATIENCE_MS);
+  }).observe(document.body, watched);
+}
+
+/** Moves the focus to the control after `element` in the page, for keys that leave it. */
+export function focusAfter(element: HTMLElement): void {
+  const following = controlsIn(document.body).find((control) => element.compareDocumentPosition(control) === Node.DOCUMENT_POSITION_FOLLOWING);
+  if (following === undefined) element.blur();
+  else following.focus();
+}
+
+function isLost(): boolean {
+  const { activeElement } = document;
+  return activeElement === null || activeElement === document.body || !isUsable(activeElement);
+}
+
+function isUsable(element: Element): boolean {
+  return element.isConnected && element.checkVisibility({ visibilityProperty: true }) && !(element as Element & { disabled?: boolean }).disabled;
+}
+
+function controlsIn(element: Element): HTMLElement[] {
+  return [...element.querySelectorAll<HTMLElement>(CONTROLS)].filter((control) => isUsable(control) && control.getAttribute('tabindex') !== '-1');
+}
+
+function placeOf(control: HTMLElement): Place {
+  const around: { element: Element; index: number }[] = [];
+  for (let element = control.parentElement; element !== null; element = element.parentElement)
+    around.push({ element, index: controlsIn(element).indexOf(control) });
+  return { control, around };
+}
+
+function successor({ control, around }: Place): HTMLElement | undefined {
+  if (isUsable(control)) return control;
+  for (const { element, index } of around) {
+    if (!isUsable(element)) continue;
+    const controls = controlsIn(element);
+    const next = controls[Math.min(Math.max(index, 0), controls.length - 1)];
+    if (next !== undefined) return next;
+  }
+  return undefined;
+}

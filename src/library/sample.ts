@@ -1,0 +1,52 @@
+/** The bytes of a file that it is recognised by: its beginning and its end. */
+import type { Io } from '../base/io.ts';
+import { KiB, SECTOR } from '../base/units.ts';
+import { readBytes, type Storage } from '../storage/storage.ts';
+
+/** As far as file systems have their marks, but for the rarest. */
+const HEAD = 68 * KiB;
+const TAIL = 2 * SECTOR;
+
+/** What is looked at of a file. */
+export interface Sample {
+  readonly size: number;
+  readonly head: Uint8Array;
+  /** The last bytes of the file, which may be those of the head too. */
+  readonly tail: Uint8Array;
+}
+
+/** Bytes at a place of a file, each character one byte. `at` counts from the start, from the end if it is negative. */
+export interface Mark {
+  readonly at: number;
+  readonly bytes: string;
+}
+
+/** A row of a table that files are recognised by. */
+export interface Signature {
+  /** Any of them is enough. */
+  readonly marks?: readonly Mark[];
+  /** Has to agree, where bytes at fixed places do not tell. */
+  readonly also?: (sample: Sample) => boolean;
+}
+
+/** Reads what files are recognised by. */
+export function* takeSample(storage: Storage): Io<Sample> {
+  const { size } = storage;
+  const head = yield* readBytes(storage, 0, Math.min(HEAD, size));
+  const tail = yield* readBytes(storage, Math.max(0, size - TAIL), Math.min(TAIL, size));
+  return { size, head, tail };
+}
+
+/** True if a file has these bytes. */
+function hasMark({ head, tail }: Sample, { at, bytes }: Mark): boolean {
+  const piece = at < 0 ? tail : head;
+  const start = at < 0 ? tail.length + at : at;
+  if (start < 0 || start + bytes.length > piece.length) return false;
+  for (let i = 0; i < bytes.length; i++) if (piece[start + i] !== bytes.charCodeAt(i)) return false;
+  return true;
+}
+
+/** True if a file has what a row of a table asks for. */
+export function fits(sample: Sample, { marks, also }: Signature): boolean {
+  return (marks?.some((each) => hasMark(sample, each)) ?? true) && (also?.(sample) ?? true);
+}

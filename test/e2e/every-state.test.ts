@@ -1,0 +1,37 @@
+/** Every state of the page: for everybody's colours, every width, fingers, and the keyboard. */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { audit, prepareAudit } from './audit.ts';
+import { type Visit, visit } from './browser.ts';
+import { slowEngine } from './slow-engine.ts';
+import { STATES, type Stage } from './states.ts';
+
+let browser: Visit;
+let stage: Stage;
+
+beforeAll(async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'tabdisk-states-'));
+  browser = await visit();
+  const page = await browser.tab();
+  await prepareAudit(page);
+  await slowEngine(page);
+  page.setDefaultTimeout(15_000);
+  await page.reload();
+  await page.getByTestId('empty').waitFor();
+  stage = { browser, folder, page };
+});
+
+afterAll(async () => {
+  await browser?.close();
+  rmSync(stage.folder, { recursive: true, force: true });
+});
+
+test.each(STATES)('$name', async ({ name, enter, leave, menu }) => {
+  const page = await enter(stage);
+  const found = await audit(page, !menu);
+  await leave?.(stage);
+  expect(found, name).toEqual([]);
+  expect(browser.complaints.splice(0)).toEqual([]);
+});
