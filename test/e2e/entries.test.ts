@@ -58,7 +58,8 @@ function read(top: string, leftOut: RegExp = /^$/): Built {
     const found: string[] = [];
     visit(parseAst(readFileSync(join(top, file), 'utf8')), (node) => {
       if (node.source) found.push(...stringsIn(node.source).map(beside));
-      if (node.type === 'NewExpression' && node.callee?.name === 'Worker')
+      // The address may be made apart from the worker; of other scripts nobody makes one.
+      if (node.type === 'NewExpression' && /^(?:Worker|URL)$/.test(node.callee?.name ?? ''))
         for (const script of stringsIn(node.arguments?.[0]).filter((text) => text.endsWith('.js'))) workers.add(beside(script));
     });
     imports.set(file, found);

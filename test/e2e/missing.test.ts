@@ -132,6 +132,8 @@ interface Opened {
 async function open(number: number, { script = '', page: pageScript = '', server = {}, host }: Case): Promise<Opened> {
   const address = altered.origin(host ?? `case-${number}.localhost`, { worker: scripted(script), ...server });
   const page = await browser.context.newPage();
+  // Several are under way at a time.
+  page.setDefaultTimeout(90_000);
   const complaints: string[] = [];
   page.on('console', (message) => {
     if (message.type() === 'error' && !EXPECTED_COMPLAINTS.test(message.text())) complaints.push(message.text());
