@@ -241,26 +241,6 @@ for (const place of ['opfs', 'indexeddb'] as const) {
       await outcome(engine.close());
     });
 
-    test('of the format luks: what is left of it leaves in that format', async () => {
-      const { engine } = await own.newTab();
-      const secret = 'between us';
-      const made = memoryStorage();
-      await (await createDisk(made, { format: 'luks', size: SIZE, secret, 'iter-time': 1 })).close();
-      const file = new Blob([new Uint8Array(made.bytes())]);
-      const entry = await engine.library.import(file, { name: 'luks', place });
-      const disk = await engine.open(entry.id, { secret });
-      await disk.write(70_000, pattern(5000, 3));
-      await disk.flush();
-      const wanted = await disk.read(70_000, 5000);
-      await clearSite('opfs', 'indexeddb');
-      const { stream } = await outcome(engine.library.export(entry.id, { format: 'luks', secret, iterTime: 1, salvage: true }));
-      const copy = await openDisk(memoryStorage({ bytes: await outcome(collect(stream)) }), { format: 'luks', secret });
-      if (place === 'opfs') expectBytes(await copy.read(70_000, 5000), wanted);
-      await copy.close();
-      await outcome(disk.close({ discard: true }));
-      await outcome(engine.close());
-    });
-
     test('below an adapter, and a temporary disk of it below another: each has only its own', async () => {
       const { engine, entry } = await start();
       const first = await engine.open(entry.id);
@@ -397,6 +377,26 @@ test('cleared under an image in indexeddb that is too large to be in memory: wha
   expectBytes(bytes.subarray(39 * MiB, 40 * MiB), pattern(MiB, 2));
   for (let at = 0; at < 39 * MiB; at += 512) expect([whole[at % MiB], 0]).toContain(bytes[at]);
   await outcome(disk.close({ discard: true }));
+});
+
+test('an image in the format luks that is lost: what is left of it leaves in that format', async () => {
+  const { engine } = await own.newTab();
+  const secret = 'between us';
+  const made = memoryStorage();
+  await (await createDisk(made, { format: 'luks', size: SIZE, secret, 'iter-time': 1 })).close();
+  const file = new Blob([new Uint8Array(made.bytes())]);
+  const entry = await engine.library.import(file, { name: 'luks', place: 'opfs' });
+  const disk = await engine.open(entry.id, { secret });
+  await disk.write(70_000, pattern(5000, 3));
+  await disk.flush();
+  const wanted = await disk.read(70_000, 5000);
+  await clearSite('opfs', 'indexeddb');
+  const { stream } = await outcome(engine.library.export(entry.id, { format: 'luks', secret, iterTime: 1, salvage: true }));
+  const copy = await openDisk(memoryStorage({ bytes: await outcome(collect(stream)) }), { format: 'luks', secret });
+  expectBytes(await copy.read(70_000, 5000), wanted);
+  await copy.close();
+  await outcome(disk.close({ discard: true }));
+  await outcome(engine.close());
 });
 
 test('only the list is cleared: images that are open go on, and are listed again', async () => {

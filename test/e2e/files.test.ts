@@ -139,6 +139,20 @@ test('files that are dropped while a machine runs come in beside it: the machine
   await openTab(page, 'run');
   // No guest is needed: the BIOS finds nothing to boot, and that is a machine that runs.
   await choose(page, 'run-boot', 'disk');
+  // Stopped before it is on: that is no failure either.
+  let release = (): void => undefined;
+  const held = new Promise<void>((resolve) => {
+    release = resolve;
+  });
+  await page.route('**/guest/bios.bin', async (route) => {
+    await held;
+    await route.continue();
+  });
+  await page.getByTestId('run-start').click();
+  await page.getByTestId('run-stop').click();
+  await page.getByTestId('run-stop').waitFor({ state: 'hidden' });
+  release();
+  await noMessage();
   await page.getByTestId('run-start').click();
   const running = page.getByTestId('run-state').getByText('Running', { exact: true });
   await running.waitFor({ timeout: 60_000 });
