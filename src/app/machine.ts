@@ -8,7 +8,7 @@
  */
 import type { V86 } from 'v86';
 import { loadV86Machine, saveV86Machine } from '../adapters/v86.ts';
-import type { ImageEntry, MachineMoment } from '../index.ts';
+import { DiskError, type ImageEntry, type MachineMoment } from '../index.ts';
 import { Signal } from './dom.ts';
 import { Attached, isRemovable, type RemovableSlot, type Slot } from './drives.ts';
 import { Emulator } from './emulator.ts';
@@ -301,7 +301,7 @@ export class Machine {
   async #switchOff(): Promise<void> {
     this.#givenUp = new AbortController();
     this.#become('stopping');
-    this.#calledOff.abort(new DOMException('The machine was stopped', 'AbortError'));
+    this.#calledOff.abort(new DiskError('aborted', 'The start was called off'));
     const { signal } = this.#givenUp;
     try {
       await this.#emulator?.stop();
