@@ -1,6 +1,6 @@
 /** Notices to the user, in a live region over a corner of the page: errors stay until dismissed, good news leaves by itself. */
 import { button, element, icon } from './dom.ts';
-import { failure, isAbort, missingPart } from './words.ts';
+import { failure, isAbort, isolated, missingPart } from './words.ts';
 
 /** What can be said. */
 export type Notices = Pick<Messages, 'error' | 'warning' | 'success'>;
@@ -68,8 +68,8 @@ export class Messages {
     const words = element(
       'div',
       { class: 'message-words' },
-      element('strong', {}, title),
-      text === '' ? undefined : typeof text === 'string' ? element('span', {}, text) : text,
+      element('strong', {}, isolated(title)),
+      text === '' ? undefined : typeof text === 'string' ? element('span', {}, isolated(text)) : text,
     );
     const callout = element(
       'wa-callout',

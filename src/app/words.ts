@@ -43,6 +43,11 @@ export function unlessLost(error: unknown): void {
   if (!(error instanceof DiskError) || error.kind !== 'lost') throw error;
 }
 
+/** `text` with each quoted name kept together: one that is written from right to left would else move what stands around it. */
+export function isolated(text: string): string {
+  return /[\u0590-\u08ff]/.test(text) ? text.replace(/(["“])([^"”]+)(["”])/g, '$1\u2068$2\u2069$3') : text;
+}
+
 /** With a full stop. */
 export function sentence(text: string): string {
   return /[.!?]$/.test(text) ? text : `${text}.`;
