@@ -90,6 +90,7 @@ test('a CD, a floppy and a hard disk that can be started are, from where they be
   await tell(page, 'a');
   await page.getByTestId('run-trouble').getByText('The guest has switched the machine off').waitFor({ timeout: START_MS });
   await state(page, 'Off');
+  await expect.poll(() => page.evaluate(() => (document.activeElement as HTMLElement | null)?.dataset['testid'])).toBe('run-start');
   // Its last words stay.
   await page.getByTestId('screen').getByText('Hello from the floppy').waitFor();
 
