@@ -57,6 +57,8 @@ export class RunPanel {
   #shownTrouble: unknown;
   /** When the stop under way began. */
   #stopping: number | undefined;
+  /** Whether the user was typing into the machine when it began to stop. */
+  #typing = false;
   /** The look at the chosen image's bytes. */
   #looking: Promise<void> = Promise.resolve();
 
@@ -133,8 +135,14 @@ export class RunPanel {
     this.#drives.element.hidden = off || !mine;
     this.#drives.update(machine.drives, this.#settings.images, state === 'running');
     this.#other.textContent = off || mine ? '' : `A machine is running on ${machine.image?.name ?? 'another image'}. One at a time: stop it first.`;
+    if (state === 'stopping' && this.#stage.contains(document.activeElement)) this.#typing = true;
     this.#serial.setEnabled(state === 'running');
     this.#figures();
+    // A guest that switched off took the place of the keyboard's focus away; what is next to that place is no matter of the machine.
+    if (off && this.#typing) {
+      this.#typing = false;
+      void this.#start.updateComplete.then(() => this.#start.focus());
+    }
   }
 
   /** How the machine of the chosen image ended, if by itself, and none was started since. */

@@ -117,9 +117,9 @@ export class RunSettings {
     this.#show();
   }
 
-  /** Looks at the chosen image's bytes: what it is, and what they suggest. An encrypted image tells nothing before it is unlocked. */
+  /** Looks at an image's bytes: what it is, and what they suggest. The password of an encrypted one is asked for, as by every tab that shows an image. */
   async look(session: ImageSession): Promise<void> {
-    if (!session.held && (!session.entry.encrypted || session.unlocked)) this.#kinds.set(session, await session.use(mediumKind));
+    if (!session.held) this.#kinds.set(session, await session.use(mediumKind));
     this.#show();
     this.#changed();
   }
@@ -183,7 +183,8 @@ export class RunSettings {
   async #chooseOther(slot: Slot, id: string): Promise<void> {
     const session = this.#sessions.find(({ entry }) => entry.id === id);
     this.#choose({ others: { ...this.#choice.others, [slot]: id } });
-    if (session === undefined) return;
+    // The password of one that is to lie beside the chosen image is asked for when the machine starts.
+    if (session === undefined || (session.entry.encrypted && !session.unlocked)) return;
     // An image that cannot be read says so when the machine starts.
     await this.look(session).catch(() => undefined);
   }

@@ -12,7 +12,7 @@ import { bootDisk, bootSector, cd } from '../boot-media.ts';
 import { choose, confirm, createImage, enabled, exportTo, openTab, type Visit, visit } from './browser.ts';
 import { boot, run } from './guest.ts';
 
-const START_MS = 240_000;
+const START_MS = 120_000;
 const MiB = 1024 * 1024;
 
 let browser: Visit;
@@ -90,6 +90,7 @@ test('a CD, a floppy and a hard disk that can be started are, from where they be
   await tell(page, 'a');
   await page.getByTestId('run-trouble').getByText('The guest has switched the machine off').waitFor({ timeout: START_MS });
   await state(page, 'Off');
+  await expect.poll(() => page.evaluate(() => (document.activeElement as HTMLElement | null)?.dataset['testid'])).toBe('run-start');
   // Its last words stay.
   await page.getByTestId('screen').getByText('Hello from the floppy').waitFor();
 
@@ -140,11 +141,11 @@ test('a restart keeps what was written, and a crash is told and saves it', async
   await tell(page, 'w');
   await said(page, 'WRITTEN', 1);
   // What it was started with is still there when the network is gone.
-  await page.route('**/*', (route) => route.abort());
+  await page.route(/guest|wasm|libv86/, (route) => route.abort());
   await page.getByTestId('run-reset').click();
   await confirm(page);
   await said(page, 'Ready', 2);
-  await page.unroute('**/*');
+  await page.unroute(/guest|wasm|libv86/);
   await state(page, 'Running');
   // Paused, it starts over all the same.
   await page.getByTestId('run-pause').click();
@@ -157,7 +158,7 @@ test('a restart keeps what was written, and a crash is told and saves it', async
   await page.getByTestId('run-trouble').getByText('The machine has crashed').waitFor({ timeout: START_MS });
   await page.getByTestId('run-start').waitFor();
   // v86 writes to the console what it died of.
-  expect(browser.complaints.splice(0).every((complaint) => /^console: (panicked at|Unimplemented)/.test(complaint))).toBe(true);
+  expect(browser.complaints.splice(0).filter((complaint) => !/^console: (panicked at|Unimplemented)/.test(complaint))).toEqual([]);
   const path = join(folder, 'written.img');
   await exportTo(page, 'raw', path);
   expect(readFileSync(path).subarray(512, 1024).equals(bootSector('Ready'))).toBe(true);
