@@ -4,6 +4,7 @@ export { text as decodeText, utf8 as encodeText } from './base/bytes.ts';
 export { SystemError, strerror } from './base/errno.ts';
 export { DiskError, type DiskErrorJson, type ErrorKind } from './base/errors.ts';
 export { type Io, runAsync, runSync } from './base/io.ts';
+export { type CopyJobOptions, JobControl, type JobOptions } from './base/job.ts';
 export type { Keeper, Keepers, KeptBytes } from './base/keepers.ts';
 export type { LostListener } from './base/loss.ts';
 export { beside, combineNames, protocolOf } from './base/names.ts';
@@ -73,7 +74,6 @@ export { type CompareOptions, type CompareResult, compare } from './jobs/compare
 export { type ConvertOptions, convert, countData } from './jobs/convert.ts';
 export { type CommitAllOptions, commitAll, commitDrive, streamDrive } from './jobs/drives.ts';
 export { type Increment, type IncrementOptions, type Since, writeIncrement } from './jobs/increment.ts';
-export { type CopyJobOptions, JobControl, type JobOptions } from './jobs/job.ts';
 export { type Measured, type MeasureOptions, measure } from './jobs/measure.ts';
 export { changeBackingFile, type RebaseOptions, rebase } from './jobs/rebase.ts';
 export { type StreamOptions, stream } from './jobs/stream.ts';
@@ -104,6 +104,7 @@ export type {
   ImportOptions,
   MapBucket,
   MapSummary,
+  MapSummaryOptions,
   OpenImageOptions,
   OverlayOptions,
   RemoteDisk,

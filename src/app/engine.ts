@@ -28,5 +28,9 @@ export async function startEngine(): Promise<StartedEngine> {
 async function requireScript(cause: unknown): Promise<void> {
   const answer = await fetch(workerAddress).catch(() => undefined);
   if (answer?.ok && /javascript/.test(answer.headers.get('content-type') ?? '')) return;
-  throw new DiskError('io', 'The disk engine, a part of this page, could not be loaded', { field: 'module', cause });
+  throw new DiskError(
+    'io',
+    'The disk engine, a part of this page, could not be loaded: look at the network, and reload, there may be a newer version of the page',
+    { field: 'module', cause },
+  );
 }

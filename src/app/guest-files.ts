@@ -143,9 +143,9 @@ function served(part: PartName, { sizes }: Manifest): Promise<ArrayBuffer> {
   return loadServed({ label: `${LABELS[part]} (guest/${name})`, address: `./guest/${name}`, size: sizes.get(name) });
 }
 
-/** What is packed with gzip is unpacked here, at once, and not by the guest, in seconds. */
+/** What is packed with gzip is unpacked here, at once, and not by the guest, in seconds (unless the browser cannot). */
 async function unpacked(file: ArrayBuffer): Promise<ArrayBuffer> {
   const [first, second] = new Uint8Array(file, 0, Math.min(2, file.byteLength));
-  if (first !== 0x1f || second !== 0x8b) return file;
+  if (first !== 0x1f || second !== 0x8b || typeof DecompressionStream === 'undefined') return file;
   return new Response(new Blob([file]).stream().pipeThrough(new DecompressionStream('gzip'))).arrayBuffer();
 }

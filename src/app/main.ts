@@ -5,24 +5,27 @@
 import '@awesome.me/webawesome/dist/styles/webawesome.css';
 import './style.css';
 
-try {
-  const { start } = await import('./start.ts');
-  await start();
-} catch (error) {
-  tell(error);
+await begin();
+
+async function begin(): Promise<void> {
+  let code: typeof import('./start.ts');
+  try {
+    code = await import('./start.ts');
+  } catch {
+    return tell('A part of this page could not be loaded: look at the network, and reload. There may be a newer version of the page.');
+  }
+  await code.start().catch((error: unknown) => tell(`${error instanceof Error ? error.message : String(error)}.`));
 }
 
-/** In place of the line that index.html begins with. The ways on are links and need no component. */
-function tell(error: unknown): void {
+/** In place of the line that index.html begins with. The way on is a link, and needs no component. */
+function tell(reason: string): void {
   const title = document.createElement('h1');
   title.textContent = 'tabdisk could not start';
   const text = document.createElement('p');
-  const reason = error instanceof Error ? error.message : String(error);
-  text.textContent = `${reason}. Your images are untouched. Look at the network and reload: there may be a newer version of the page.`;
+  text.textContent = `${reason} Your images are untouched.`;
   const again = document.createElement('a');
   again.href = './';
   again.dataset.testid = 'reload';
   again.textContent = 'Reload';
-  const loading = document.getElementById('loading');
-  loading?.replaceChildren(title, text, again);
+  document.getElementById('loading')?.replaceChildren(title, text, again);
 }

@@ -162,6 +162,7 @@ export class RunSettings {
 
   /** Whether there is something in the drive that this starts from. */
   #bootable(boot: Boot): boolean {
+    if (boot === 'guest') return this.#hasGuest();
     const { slot } = BOOTS.find((each) => each.boot === boot) ?? {};
     return slot === undefined || slot === this.#own || this.#inDrive(slot) !== undefined;
   }

@@ -15,7 +15,7 @@ export async function loadPart<T>(load: () => Promise<T>): Promise<T> {
   try {
     return await load();
   } catch (cause) {
-    const advice = 'look at the network, and load the page anew: there may be a newer version of it';
+    const advice = 'look at the network, and load the page anew, there may be a newer version of it';
     throw new DiskError('io', `A part of tabdisk could not be loaded: ${advice}`, { field: 'module', cause });
   }
 }

@@ -1,6 +1,21 @@
 /** The part of `Disk` that also exists across a worker: what adapters and pages may rely on. */
-import { BYTES, COUNT, DATE, FLAG, type Kind, needed, optionsOf, requireBytes, requireNumbers, SIZE, TEXT } from '../base/arguments.ts';
+import {
+  BYTES,
+  COUNT,
+  DATE,
+  FLAG,
+  FUNCTION,
+  type Kind,
+  needed,
+  oneOf,
+  optionsOf,
+  requireBytes,
+  requireNumbers,
+  SIZE,
+  TEXT,
+} from '../base/arguments.ts';
 import { DiskError } from '../base/errors.ts';
+import { JOB_OPTIONS, type JobOptions } from '../base/job.ts';
 import type { Keepers } from '../base/keepers.ts';
 import type { LostListener } from '../base/loss.ts';
 import type { BitmapInfo, CheckOptions, CheckResult, SnapshotInfo } from '../formats/driver.ts';
@@ -26,7 +41,7 @@ export interface AsyncDisk {
   onLost(listener: LostListener): () => void;
   resize(size: number): Promise<void>;
   close(): Promise<void>;
-  map(offset?: number, length?: number): AsyncIterableIterator<MapRun>;
+  map(offset?: number, length?: number, options?: JobOptions): AsyncIterableIterator<MapRun>;
   info(): Promise<DiskInfo>;
   check(options?: CheckOptions): Promise<CheckResult>;
   readVmState(offset: number, lengthOrInto: number | Uint8Array): Promise<Uint8Array>;
@@ -91,6 +106,8 @@ export const SNAPSHOT = optionsOf<SnapshotOptions>({
   vmClockNanoseconds: COUNT,
   icount: COUNT,
 });
+export const CHECK = optionsOf<CheckOptions>({ ...JOB_OPTIONS, repair: oneOf('leaks', 'all'), onMessage: FUNCTION });
+export const MAP = optionsOf<JobOptions>(JOB_OPTIONS);
 export const BITMAP = optionsOf<{ name: string; granularity?: number; enabled?: boolean }>({ name: needed(TEXT), granularity: SIZE, enabled: FLAG });
 
 /** Machine state that is read at once has at most so many bytes: its size is what the image claims. */

@@ -2,15 +2,16 @@
  * `Disk`: an opened image as embedders use it. Promises for everyone; the same verbs with `Sync` appended when the storage below
  * is synchronous. Requests are checked here; the work is done by the node (disk/node.ts) and the driver.
  */
-import { check, FLAG, FUNCTION, oneOf, optionsOf, requireBytes, requireNumbers, SIZE, TEXT } from '../base/arguments.ts';
+import { check, FLAG, FUNCTION, optionsOf, requireBytes, requireNumbers, SIZE, TEXT } from '../base/arguments.ts';
 import { DiskError } from '../base/errors.ts';
 import { type Io, runAsync, runSync } from '../base/io.ts';
+import { type JobOptions, Pace, throwIfAborted } from '../base/job.ts';
 import type { Keepers } from '../base/keepers.ts';
 import { type LostListener, unlessLost } from '../base/loss.ts';
 import type { BackingReference, CheckOptions, CheckResult, MetadataExtent, ResizeOptions } from '../formats/driver.ts';
 import type { Storage } from '../storage/storage.ts';
 import { type AllocatedRun, allocatedRun } from './allocation.ts';
-import { type AsyncDisk, FLUSH, type FlushOptions, vmStateTarget } from './async-disk.ts';
+import { type AsyncDisk, CHECK, FLUSH, type FlushOptions, MAP, vmStateTarget } from './async-disk.ts';
 import { Bitmaps } from './bitmaps.ts';
 import { type DiskInfo, diskInfo } from './info.ts';
 import { encryptedFile, isEncrypted, missingKeys, setKeys } from './keys.ts';
@@ -27,7 +28,6 @@ export type GrowthOptions = Pick<ResizeOptions, 'preallocation'>;
 
 const GROWTH = optionsOf<GrowthOptions>({ preallocation: TEXT });
 const ZERO = optionsOf<ZeroOptions>({ unmap: FLAG, fallback: FLAG });
-const CHECK = optionsOf<CheckOptions>({ repair: oneOf('leaks', 'all'), onMessage: FUNCTION, onProgress: FUNCTION });
 
 /** An opened disk image. Offsets and lengths are bytes of the guest's address space; any alignment is legal. */
 export class Disk implements AsyncDisk {
@@ -254,13 +254,19 @@ export class Disk implements AsyncDisk {
     return allocatedRun(this, offset, length);
   }
 
-  /** Runs of guest bytes in one state, in order, neighbours in the same state merged where the file offsets continue. */
-  async *map(offset = 0, length = this.size - offset): AsyncIterableIterator<MapRun> {
+  /**
+   * Runs of guest bytes in one state, in order, neighbours in the same state merged where the file offsets continue. Progress is in bytes; throws
+   * `aborted` if cancelled.
+   */
+  async *map(offset = 0, length = this.size - offset, options: JobOptions = {}): AsyncIterableIterator<MapRun> {
     this.#requireInside('disk.map', offset, length);
+    check('disk.map', 'options', options, MAP);
     await runAsync(this.keepers.drain());
     const end = offset + length;
+    const pace = new Pace(options, length);
     let open: MapRun | undefined;
     for (let at = offset; at < end; ) {
+      await runAsync(pace.step(at - offset));
       const next = await runAsync(this.node.status(at, end - at));
       at += next.length;
       if (open && continues(open, next)) open = { ...open, length: open.length + next.length };
@@ -269,6 +275,7 @@ export class Disk implements AsyncDisk {
         open = next;
       }
     }
+    pace.finish();
     if (open) yield open;
   }
 
@@ -283,7 +290,10 @@ export class Disk implements AsyncDisk {
     return { clusterSize, vmStateOffset };
   }
 
-  /** Looks for inconsistencies as `qemu-img check` does, and repairs what was asked. Throws `unsupported` if the format cannot. */
+  /**
+   * Looks for inconsistencies as `qemu-img check` does, and repairs what was asked. Throws `unsupported` if the format cannot, `aborted` if cancelled, which
+   * leaves the disk as it was. Progress is in tables.
+   */
   check(options: CheckOptions = {}): Promise<CheckResult> {
     return runAsync(this.#check(options));
   }
@@ -359,6 +369,7 @@ export class Disk implements AsyncDisk {
     check('disk.check', 'options', options, CHECK);
     const { driver } = this.node;
     if (!driver.check) throw new DiskError('unsupported', `${driver.format}: this image format does not support checks`, { format: driver.format });
+    throwIfAborted(options.signal);
     yield* this.keepers.drain();
     const look = driver.check.bind(driver, options);
     return options.repair ? yield* this.node.exclusive(look) : yield* this.node.unchanging(look);

@@ -10,6 +10,7 @@
  */
 import type { DebugHook } from '../base/debug-events.ts';
 import type { Io } from '../base/io.ts';
+import type { JobOptions } from '../base/job.ts';
 import type { OptionSet } from '../base/options.ts';
 import type { Permissions } from '../base/permissions.ts';
 import type { Compression } from '../compression/compressor.ts';
@@ -165,14 +166,12 @@ export interface BitmapDriver {
   record(offset: number, length: number): Io<void>;
 }
 
-/** What `check` takes. */
-export interface CheckOptions {
+/** What `check` takes. A check that repairs is neither stopped nor paused once it has begun. */
+export interface CheckOptions extends JobOptions {
   /** What to repair: leaked space only, or everything that can be. */
   readonly repair?: 'leaks' | 'all';
   /** Called with each line that goes into `CheckResult.messages`, and with those that no longer fit, as they are found. */
   readonly onMessage?: (message: string) => void;
-  /** Called with clusters looked at and the total. */
-  readonly onProgress?: (done: number, total: number) => void;
 }
 
 /** What `qemu-img check` counts. */

@@ -3,10 +3,10 @@ import { check, FLAG, needed, optionsOf } from '../base/arguments.ts';
 import { callBack } from '../base/callbacks.ts';
 import { DiskError } from '../base/errors.ts';
 import { runAsync } from '../base/io.ts';
+import { JOB_OPTIONS, type JobOptions, throwIfAborted } from '../base/job.ts';
 import type { Disk } from '../disk/disk.ts';
 import { DISK, FORMAT_OPTIONS, SECRET } from '../disk/kinds.ts';
 import { askSecret, type Secret, type SecretCallback } from '../disk/secrets.ts';
-import { JOB_OPTIONS, type JobOptions, throwIfAborted } from './job.ts';
 
 /** What `amend` changes, and how. */
 export interface AmendOptions extends JobOptions {

@@ -11,6 +11,7 @@
 import { COUNT, check, FLAG, type Kind, optionsOf } from '../base/arguments.ts';
 import { DiskError } from '../base/errors.ts';
 import { begin, type Io, runAsync, type Task } from '../base/io.ts';
+import { COPY_JOB_OPTIONS, type CopyJobOptions, Pace } from '../base/job.ts';
 import { KiB, MiB } from '../base/units.ts';
 import type { CopyVerbs } from '../disk/copy-up.ts';
 import type { Disk } from '../disk/disk.ts';
@@ -18,7 +19,6 @@ import { DISK } from '../disk/kinds.ts';
 import type { BlockNode } from '../disk/node.ts';
 import { Ahead } from './ahead.ts';
 import { nodeBelow } from './chain.ts';
-import { COPY_JOB_OPTIONS, type CopyJobOptions, Pace } from './job.ts';
 
 const JOB = 'commit';
 /** Bytes held in memory; a multiple of every format's largest cluster. */

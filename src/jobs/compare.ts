@@ -6,12 +6,12 @@
 import { check, FLAG, optionsOf } from '../base/arguments.ts';
 import { equalBytes, isZero } from '../base/bytes.ts';
 import { begin, type Io, runAsync, together } from '../base/io.ts';
+import { JOB_OPTIONS, type JobOptions, Pace } from '../base/job.ts';
 import { KiB, MiB, SECTOR } from '../base/units.ts';
 import type { Disk } from '../disk/disk.ts';
 import { DISK } from '../disk/kinds.ts';
 import type { BlockNode, MapRun } from '../disk/node.ts';
 import { Ahead, type AheadStep } from './ahead.ts';
-import { JOB_OPTIONS, type JobOptions, Pace } from './job.ts';
 import { openSource, type Source } from './source.ts';
 
 /** Bytes between two looks at what the disks know of themselves: what cannot be read, and progress, are told of by such steps. */

@@ -7,10 +7,10 @@
 import { isZero, roundDown } from '../base/bytes.ts';
 import { DiskError } from '../base/errors.ts';
 import { begin, type Io, type Task, wait } from '../base/io.ts';
+import { placed } from '../base/job.ts';
 import type { Compressor } from '../compression/compressor.ts';
 import type { BlockNode } from '../disk/node.ts';
 import type { AheadStep } from './ahead.ts';
-import { placed } from './job.ts';
 import type { Source } from './source.ts';
 
 /** Most bytes skipped or cleared in one step, so that a job can be cancelled in between. */

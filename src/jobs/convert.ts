@@ -9,6 +9,7 @@ import { check, FLAG, FUNCTION, optionsOf, SIZE } from '../base/arguments.ts';
 import { roundDown, roundUp } from '../base/bytes.ts';
 import { DiskError } from '../base/errors.ts';
 import { begin, type Io, runAsync } from '../base/io.ts';
+import { COPY_JOB_OPTIONS, type CopyJobOptions, Pace } from '../base/job.ts';
 import { MiB, SECTOR } from '../base/units.ts';
 import type { Compression, Compressor } from '../compression/compressor.ts';
 import type { Disk } from '../disk/disk.ts';
@@ -16,7 +17,6 @@ import { DISK } from '../disk/kinds.ts';
 import type { BlockNode } from '../disk/node.ts';
 import { Ahead } from './ahead.ts';
 import { CompressedCopy, type CopyRules, type CopyStep, clearTarget, writing } from './convert-compressed.ts';
-import { COPY_JOB_OPTIONS, type CopyJobOptions, Pace } from './job.ts';
 import { openSource, type SalvageOptions, type Source } from './source.ts';
 import { type SparseRule, sectorRuns, sparseRule } from './sparse.ts';
 

@@ -5,11 +5,11 @@
 
 import { check, FLAG, optionsOf } from '../base/arguments.ts';
 import { DiskError } from '../base/errors.ts';
+import { COPY_JOB_OPTIONS } from '../base/job.ts';
 import { Disk } from '../disk/disk.ts';
 import type { Drive } from '../drive/drive.ts';
 import { DRIVE, DRIVES } from '../drive/kinds.ts';
 import { COMMIT, type CommitOptions, commit } from './commit.ts';
-import { COPY_JOB_OPTIONS } from './job.ts';
 import { STREAM, type StreamOptions, stream } from './stream.ts';
 
 /** A medium that runs its jobs itself. */

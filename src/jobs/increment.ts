@@ -6,6 +6,7 @@ import { check, type Kind, needed, objectWith, optionsOf, TEXT } from '../base/a
 import { divideUp, roundDown, roundUp } from '../base/bytes.ts';
 import { DiskError } from '../base/errors.ts';
 import { type Io, runAsync } from '../base/io.ts';
+import { COPY_JOB_OPTIONS, type CopyJobOptions, Pace } from '../base/job.ts';
 import type { ByteRange } from '../base/ranges.ts';
 import { KiB, MiB, SECTOR } from '../base/units.ts';
 import { bitmapsOf } from '../disk/bitmaps.ts';
@@ -18,7 +19,6 @@ import { allFormats } from '../formats/all.ts';
 import type { BackingReference, DirtyRun, DirtyRuns } from '../formats/driver.ts';
 import { findFormat } from '../formats/registry.ts';
 import { STORAGE, type Storage } from '../storage/storage.ts';
-import { COPY_JOB_OPTIONS, type CopyJobOptions, Pace } from './job.ts';
 
 /** Bytes in memory at once; a multiple of every cluster size. */
 const BUFFER = 2 * MiB;

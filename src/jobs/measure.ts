@@ -6,13 +6,13 @@ import { check, either, needed, optionsOf, SIZE, TEXT } from '../base/arguments.
 import { roundUp } from '../base/bytes.ts';
 import { DiskError } from '../base/errors.ts';
 import { type Io, runAsync } from '../base/io.ts';
+import { JOB_OPTIONS, type JobOptions, Pace } from '../base/job.ts';
 import type { Disk } from '../disk/disk.ts';
 import { BACKING, DISK, FORMAT_OPTIONS } from '../disk/kinds.ts';
 import type { BlockNode } from '../disk/node.ts';
 import { allFormats } from '../formats/all.ts';
 import type { BackingReference, Measurement } from '../formats/driver.ts';
 import { findFormat } from '../formats/registry.ts';
-import { JOB_OPTIONS, type JobOptions, Pace } from './job.ts';
 import { openSource } from './source.ts';
 
 /** What `measure` takes besides the format's own options, under QEMU's names (`cluster_size`, …). */

@@ -12,6 +12,7 @@ import { check, FLAG, FUNCTION, maybe, optionsOf } from '../base/arguments.ts';
 import { equalBytes, roundDown } from '../base/bytes.ts';
 import { DiskError } from '../base/errors.ts';
 import { type Io, runAsync } from '../base/io.ts';
+import { JOB_OPTIONS, type JobOptions, Pace, placed } from '../base/job.ts';
 import { MiB, SECTOR } from '../base/units.ts';
 import { openReference, type Resolve } from '../disk/chain.ts';
 import type { Disk } from '../disk/disk.ts';
@@ -19,7 +20,6 @@ import { BACKING, DISK } from '../disk/kinds.ts';
 import type { BlockNode } from '../disk/node.ts';
 import type { BackingReference } from '../formats/driver.ts';
 import { chainOf, closeAbove } from './chain.ts';
-import { JOB_OPTIONS, type JobOptions, Pace, placed } from './job.ts';
 
 const JOB = 'rebase';
 /** Bytes of each backing file held in memory; a multiple of every format's largest cluster. */

@@ -13,6 +13,7 @@
 import { COUNT, check, type Kind, optionsOf } from '../base/arguments.ts';
 import { DiskError } from '../base/errors.ts';
 import { type Io, runAsync } from '../base/io.ts';
+import { COPY_JOB_OPTIONS, type CopyJobOptions, Pace } from '../base/job.ts';
 import { folderOf, isRelative } from '../base/names.ts';
 import { KiB } from '../base/units.ts';
 import type { Disk } from '../disk/disk.ts';
@@ -20,7 +21,6 @@ import { BACKING, DISK } from '../disk/kinds.ts';
 import type { BlockNode, MapRun } from '../disk/node.ts';
 import type { BackingReference } from '../formats/driver.ts';
 import { chainOf, closeAbove, nodeBelow } from './chain.ts';
-import { COPY_JOB_OPTIONS, type CopyJobOptions, Pace } from './job.ts';
 
 const JOB = 'stream';
 /** Bytes brought up in one step, as in QEMU. */

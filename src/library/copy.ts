@@ -3,8 +3,8 @@
  */
 import { isZero } from '../base/bytes.ts';
 import type { Io } from '../base/io.ts';
+import { type JobOptions, Pace } from '../base/job.ts';
 import { KiB, MiB } from '../base/units.ts';
-import { type JobOptions, Pace } from '../jobs/job.ts';
 import type { Storage } from '../storage/storage.ts';
 
 /** Bytes copied in one step. */

@@ -7,6 +7,7 @@
 import { roundUp } from '../base/bytes.ts';
 import { DiskError } from '../base/errors.ts';
 import { type Io, runAsync } from '../base/io.ts';
+import { type JobOptions, throwIfAborted } from '../base/job.ts';
 import type { KeptBytes } from '../base/keepers.ts';
 import { RangeSet } from '../base/ranges.ts';
 import { MiB, SECTOR } from '../base/units.ts';
@@ -17,7 +18,6 @@ import { BlockNode } from '../disk/node.ts';
 import { createDisk, openDisk } from '../disk/open.ts';
 import { type ConvertOptions, convert } from '../jobs/convert.ts';
 import { increment } from '../jobs/increment.ts';
-import { type JobOptions, throwIfAborted } from '../jobs/job.ts';
 import type { HeldLock } from '../storage/image-lock.ts';
 import { readBytes, type Storage } from '../storage/storage.ts';
 import type { ImageFormat, ImageRecord } from './catalogue.ts';

@@ -3,8 +3,8 @@
  */
 import { DiskError } from '../base/errors.ts';
 import { runAsync } from '../base/io.ts';
+import type { JobOptions } from '../base/job.ts';
 import { openDisk } from '../disk/open.ts';
-import type { JobOptions } from '../jobs/job.ts';
 import { blobStorage } from '../storage/blob.ts';
 import type { Storage } from '../storage/storage.ts';
 import { copyBytes } from './copy.ts';

@@ -10,12 +10,12 @@
  */
 import { callBack } from '../base/callbacks.ts';
 import { DiskError } from '../base/errors.ts';
+import type { JobOptions } from '../base/job.ts';
 import { randomUuid } from '../base/uuid.ts';
 import { cacheFlags } from '../disk/cache-mode.ts';
 import type { OpenOptions } from '../disk/chain.ts';
 import { createDisk, openDisk } from '../disk/open.ts';
 import type { CommitOptions } from '../jobs/commit.ts';
-import type { JobOptions } from '../jobs/job.ts';
 import type { StreamOptions } from '../jobs/stream.ts';
 import { temporaryStorage } from '../layers/temporary.ts';
 import { type HeldLock, heldLocks, imageLockName, takeLock } from '../storage/image-lock.ts';

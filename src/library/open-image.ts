@@ -1,9 +1,9 @@
 /** An image of the library that is open: its disk, what may use the reserve, and what must happen when it is closed. */
 import { DiskError, type ErrorKind } from '../base/errors.ts';
 import { runAsync } from '../base/io.ts';
+import type { JobOptions } from '../base/job.ts';
 import { closeAll } from '../disk/data-file.ts';
 import type { Disk } from '../disk/disk.ts';
-import type { JobOptions } from '../jobs/job.ts';
 import type { Storage } from '../storage/storage.ts';
 import type { ImageRecord } from './catalogue.ts';
 

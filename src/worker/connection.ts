@@ -7,8 +7,8 @@
 import { check, optionsOf } from '../base/arguments.ts';
 import { callBack } from '../base/callbacks.ts';
 import { asDiskError, DiskError } from '../base/errors.ts';
+import { JOB_OPTIONS } from '../base/job.ts';
 import { Loss } from '../base/loss.ts';
-import { JOB_OPTIONS } from '../jobs/job.ts';
 import { onDeath } from './alive.ts';
 import { BufferPool } from './buffers.ts';
 import type { JobOptions } from './engine.ts';

@@ -2,11 +2,12 @@
  * What the page sees of the engine in its worker: types only. `client.ts` implements them over one message union (protocol.ts);
  * `host.ts` answers in the worker, which owns the OPFS handles and the locks.
  */
+
+import type { JobOptions } from '../base/job.ts';
 import type { AsyncDisk } from '../disk/async-disk.ts';
 import type { DriveStatistics } from '../drive/accounting.ts';
 import type { GeometryReport } from '../drive/geometry.ts';
 import type { CommitOptions } from '../jobs/commit.ts';
-import type { JobOptions } from '../jobs/job.ts';
 import type { StreamOptions } from '../jobs/stream.ts';
 import type {
   CreateImageOptions,
@@ -103,6 +104,12 @@ export interface MapSummary {
   readonly changed?: readonly number[];
 }
 
+/** What `mapSummary` takes. */
+export interface MapSummaryOptions extends JobOptions {
+  /** A snapshot, by id or name, to compare the disk with. */
+  readonly since?: string;
+}
+
 /** A disk in the engine. `read` with an array copies into it; `write` copies the bytes before it returns. */
 export interface RemoteDisk extends AsyncDisk {
   readonly imageId: string;
@@ -119,8 +126,8 @@ export interface RemoteDisk extends AsyncDisk {
   /** Brings up into an overlay what the images below hold, all or down to a `base`. Requests go on. Closing the disk cancels it. Throws as `stream` does. */
   stream(options?: StreamOptions): Promise<void>;
   geometry(): Promise<GeometryReport>;
-  /** At most `buckets` buckets over the whole disk; cheap for sparse images of any virtual size. `since`: a snapshot by id or name. */
-  mapSummary(buckets: number, options?: { since?: string }): Promise<MapSummary>;
+  /** At most `buckets` buckets over the whole disk; cheap for sparse images of any virtual size. Progress is in bytes; throws `aborted` if cancelled. */
+  mapSummary(buckets: number, options?: MapSummaryOptions): Promise<MapSummary>;
   /** Requests that the engine has served on this disk since it was opened. */
   statistics(): Promise<DriveStatistics>;
   /**

@@ -5,13 +5,13 @@
  */
 import { asDiskError, DiskError } from '../base/errors.ts';
 import { runAsync } from '../base/io.ts';
+import { JobControl, type JobOptions } from '../base/job.ts';
 import { keptElsewhere } from '../base/keepers.ts';
 import type { Disk } from '../disk/disk.ts';
 import type { MapRun } from '../disk/node.ts';
 import { Accounting } from '../drive/accounting.ts';
 import { diskGeometry } from '../drive/geometry.ts';
 import { check } from '../jobs/check.ts';
-import { JobControl, type JobOptions } from '../jobs/job.ts';
 import { Library, type OpenImage } from '../library/library.ts';
 import { holdForLife } from './alive.ts';
 import { startCompressors } from './compressors.ts';
@@ -212,9 +212,9 @@ class Host {
       await this.#closeDisk(number, { discard });
       return undefined;
     },
-    'disk.map': ({ disk: number, offset, length }) => this.#map(number, offset, length),
-    'disk.mapSummary': ({ disk: number, buckets, since }, { signal }) =>
-      mapSummary(this.#disk(number).disk, buckets, { signal, ...(since === undefined ? {} : { since }) }),
+    'disk.map': ({ disk: number, ...range }, job) => this.#map(number, range, job),
+    'disk.mapSummary': ({ disk: number, buckets, since }, job) =>
+      mapSummary(this.#disk(number).disk, buckets, { ...job, ...(since === undefined ? {} : { since }) }),
     'disk.info': ({ disk: number }) => this.#disk(number).disk.info(),
     'disk.check': ({ disk: number, repair }, job) => check(this.#disk(number).disk, { ...job, ...(repair ? { repair } : {}) }),
     'disk.commit': async ({ disk: number, ...options }, job) => {
@@ -331,10 +331,10 @@ class Host {
     return stateOf(disk);
   }
 
-  async #map(number: number, offset: number, length: number): Promise<Result<'disk.map'>> {
+  async #map(number: number, { offset, length }: { offset: number; length: number }, job: JobOptions): Promise<Result<'disk.map'>> {
     const runs: MapRun[] = [];
     let next = offset;
-    for await (const run of this.#disk(number).disk.map(offset, length)) {
+    for await (const run of this.#disk(number).disk.map(offset, length, job)) {
       runs.push(run);
       next = run.start + run.length;
       if (runs.length >= RUNS_PER_ANSWER) break;

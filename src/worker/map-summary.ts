@@ -7,31 +7,33 @@
 import { divideUp, roundUp } from '../base/bytes.ts';
 import { DiskError } from '../base/errors.ts';
 import { type Io, runAsync } from '../base/io.ts';
+import { Pace } from '../base/job.ts';
 import { SECTOR } from '../base/units.ts';
 import type { Disk } from '../disk/disk.ts';
 import type { BlockNode, MapRun } from '../disk/node.ts';
 import type { DirtyRuns } from '../formats/driver.ts';
-import { type JobOptions, Pace } from '../jobs/job.ts';
-import type { MapBucket, MapSummary } from './engine.ts';
+import type { MapBucket, MapSummary, MapSummaryOptions } from './engine.ts';
 
 /** Buckets at most; a page has fewer pixels. */
 const MOST_BUCKETS = 65_536;
 
 type Counts = { -readonly [K in keyof MapBucket]: number };
 
-/** At most `buckets` buckets over the whole disk. Throws `refused` for a count out of range, `not-found` for the snapshot, `aborted`. */
-export async function mapSummary(disk: Disk, buckets: number, { since, ...job }: JobOptions & { since?: string } = {}): Promise<MapSummary> {
+/** At most `buckets` buckets over the whole disk. Throws `refused` for a count out of range, `not-found` for the snapshot, `aborted`. Progress is in bytes, each counted twice with `since`. */
+export async function mapSummary(disk: Disk, buckets: number, { since, ...job }: MapSummaryOptions = {}): Promise<MapSummary> {
   if (buckets < 1 || buckets > MOST_BUCKETS)
     throw new DiskError('refused', `A map has 1 to ${MOST_BUCKETS} buckets, not ${buckets}`, { field: 'buckets' });
   await runAsync(disk.keepers.drain());
   const { size } = disk;
   const bucketSize = Math.max(SECTOR, roundUp(divideUp(size, buckets), SECTOR));
   const counts = Array.from({ length: divideUp(size, bucketSize) }, (): Counts => ({ data: 0, zero: 0, unallocated: 0, backing: 0, compressed: 0 }));
-  await runAsync(count(disk.node, counts, bucketSize, job));
+  const pace = new Pace(job, since === undefined ? size : 2 * size);
+  await runAsync(count(disk.node, counts, bucketSize, pace));
   const metadata = new Map<string, number>();
   for (const { what, length } of await disk.metadata()) metadata.set(what, (metadata.get(what) ?? 0) + length);
   const changed = new Array<number>(counts.length).fill(0);
-  if (since !== undefined) await runAsync(disk.snapshots.comparing(since, (runs) => countChanges(runs, changed, bucketSize, job)));
+  if (since !== undefined) await runAsync(disk.snapshots.comparing(since, (runs) => countChanges(runs, changed, bucketSize, { pace, before: size })));
+  pace.finish();
   return {
     bucketSize,
     buckets: counts,
@@ -40,10 +42,9 @@ export async function mapSummary(disk: Disk, buckets: number, { since, ...job }:
   };
 }
 
-function* countChanges(runs: DirtyRuns, changed: number[], bucketSize: number, job: JobOptions): Io<void> {
-  const pace = new Pace(job, runs.size);
+function* countChanges(runs: DirtyRuns, changed: number[], bucketSize: number, { pace, before }: { pace: Pace; before: number }): Io<void> {
   for (let run = yield* runs.next(0); run; run = yield* runs.next(run.start + run.length)) {
-    yield* pace.step(run.start);
+    yield* pace.step(before + run.start);
     spread(run.start, run.start + run.length, bucketSize, (index, part) => {
       changed[index] = (changed[index] ?? 0) + part;
     });
@@ -60,9 +61,8 @@ function spread(start: number, end: number, bucketSize: number, add: (index: num
   }
 }
 
-function* count(node: BlockNode, counts: Counts[], bucketSize: number, job: JobOptions): Io<void> {
+function* count(node: BlockNode, counts: Counts[], bucketSize: number, pace: Pace): Io<void> {
   const { size } = node;
-  const pace = new Pace(job, size);
   for (let at = 0; at < size; ) {
     yield* pace.step(at);
     const run = yield* node.status(at, size - at);
@@ -72,7 +72,6 @@ function* count(node: BlockNode, counts: Counts[], bucketSize: number, job: JobO
     });
     at += run.length;
   }
-  pace.finish();
 }
 
 /** One word for a run. What a backing file holds is "backing", whatever it is there. */

@@ -3,13 +3,14 @@
  * all go the same way (connection.ts).
  */
 
-import { check, FLAG, FUNCTION, oneOf, optionsOf, requireBytes, requireNumbers, TEXT } from '../base/arguments.ts';
+import { check, FLAG, FUNCTION, optionsOf, requireBytes, requireNumbers, TEXT } from '../base/arguments.ts';
 import { callBack } from '../base/callbacks.ts';
 import { DiskError } from '../base/errors.ts';
 import { type Io, runAsync, wait } from '../base/io.ts';
+import { JOB_OPTIONS } from '../base/job.ts';
 import { Keepers } from '../base/keepers.ts';
 import { type LostListener, unlessLost } from '../base/loss.ts';
-import { BITMAP, FLUSH, type FlushOptions, requireReadable, SNAPSHOT, VM_STATE_RANGE, vmStateTarget } from '../disk/async-disk.ts';
+import { BITMAP, CHECK, FLUSH, type FlushOptions, MAP, requireReadable, SNAPSHOT, VM_STATE_RANGE, vmStateTarget } from '../disk/async-disk.ts';
 import type { DiskInfo } from '../disk/info.ts';
 import type { MapRun } from '../disk/node.ts';
 import type { SnapshotOptions } from '../disk/snapshots.ts';
@@ -19,15 +20,14 @@ import type { BitmapInfo, CheckOptions, CheckResult, SnapshotInfo } from '../for
 import { COMMIT, type CommitOptions } from '../jobs/commit.ts';
 import { STREAM, type StreamOptions } from '../jobs/stream.ts';
 import type { Connection } from './connection.ts';
-import type { JobOptions, MapSummary, RemoteDisk } from './engine.ts';
+import type { JobOptions, MapSummary, MapSummaryOptions, RemoteDisk } from './engine.ts';
 import { type Arguments, type BitmapChange, type DiskState, type Method, type Result, VM_STATE_PIECE } from './protocol.ts';
 import { SharedChannel } from './shared-channel.ts';
 import type { SharedDiskHandle } from './shared-disk.ts';
 
 const ZERO = optionsOf<{ unmap?: boolean }>({ unmap: FLAG });
 const CLOSE = optionsOf<{ discard?: boolean }>({ discard: FLAG });
-const SUMMARY = optionsOf<{ since?: string }>({ since: TEXT });
-const CHECK = optionsOf<CheckOptions>({ repair: oneOf('leaks', 'all'), onMessage: FUNCTION, onProgress: FUNCTION });
+const SUMMARY = optionsOf<MapSummaryOptions>({ ...JOB_OPTIONS, since: TEXT });
 
 /** Made by `Engine.open`. */
 export class WorkerDisk implements RemoteDisk {
@@ -230,15 +230,21 @@ export class WorkerDisk implements RemoteDisk {
     return this.#closed;
   }
 
-  async *map(offset = 0, length = this.size - offset): AsyncIterableIterator<MapRun> {
+  async *map(offset = 0, length = this.size - offset, options: JobOptions = {}): AsyncIterableIterator<MapRun> {
     requireNumbers('disk.map', offset, length);
+    check('disk.map', 'options', options, MAP);
+    const { onProgress, ...job } = options;
     await this.drain();
     const end = offset + length;
     for (let at = offset; at < end; ) {
-      const { runs, next } = await this.#call('disk.map', { offset: at, length: end - at });
+      const before = at - offset;
+      // Each call tells of what is left. Its end is not the end, unless it is the last.
+      const tell = onProgress && ((done: number, rest: number) => (done < rest ? onProgress(before + done, length) : undefined));
+      const { runs, next } = await this.#call('disk.map', { offset: at, length: end - at }, { ...job, ...(tell ? { onProgress: tell } : {}) });
       yield* runs;
       at = next;
     }
+    if (onProgress) callBack(onProgress, length, length);
   }
 
   info(): Promise<DiskInfo> {
@@ -247,9 +253,9 @@ export class WorkerDisk implements RemoteDisk {
 
   async check(options: CheckOptions = {}): Promise<CheckResult> {
     check('disk.check', 'options', options, CHECK);
-    const { repair, onMessage, onProgress } = options;
+    const { repair, onMessage, ...job } = options;
     await this.drain();
-    const result = await this.#call('disk.check', repair ? { repair } : {}, onProgress ? { onProgress } : {});
+    const result = await this.#call('disk.check', repair ? { repair } : {}, job);
     // The engine tells them all at the end.
     if (onMessage) for (const message of result.messages) callBack(onMessage, message);
     return result;
@@ -276,10 +282,11 @@ export class WorkerDisk implements RemoteDisk {
     return this.#call('disk.geometry', {});
   }
 
-  async mapSummary(buckets: number, options: { since?: string } = {}): Promise<MapSummary> {
+  async mapSummary(buckets: number, options: MapSummaryOptions = {}): Promise<MapSummary> {
     check('disk.mapSummary', 'options', options, SUMMARY);
+    const { since, ...job } = options;
     await this.drain();
-    return this.#call('disk.mapSummary', { buckets, ...options });
+    return this.#call('disk.mapSummary', { buckets, ...(since === undefined ? {} : { since }) }, job);
   }
 
   statistics(): Promise<DriveStatistics> {

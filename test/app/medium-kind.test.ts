@@ -66,7 +66,8 @@ test('the bytes are the guest’s: an encrypted qcow2 with a CD in it is a CD', 
     format: 'qcow2',
     size: cd('x').length,
     secret: 'open sesame',
-    options: { 'encrypt.format': 'luks', 'encrypt.iter-time': 10 },
+    'encrypt.format': 'luks',
+    'encrypt.iter-time': 1,
   });
   await disk.write(0, cd('hidden'));
   expect(await mediumKind(disk)).toEqual({ slot: 'cdrom', starts: true });

@@ -3,12 +3,12 @@
  * from; since the last flush several answers are right, before it only one.
  */
 import { type Io, runAsync } from '../../src/base/io.ts';
+import type { PaceOptions } from '../../src/base/job.ts';
 import type { Resolve } from '../../src/disk/chain.ts';
 import type { Disk } from '../../src/disk/disk.ts';
 import type { BackingReference } from '../../src/formats/driver.ts';
 import { amend } from '../../src/jobs/amend.ts';
 import { commitNodes } from '../../src/jobs/commit.ts';
-import type { PaceOptions } from '../../src/jobs/job.ts';
 import { rebase } from '../../src/jobs/rebase.ts';
 import { streamNode } from '../../src/jobs/stream.ts';
 import type { LogEntry } from '../../src/layers/recorder.ts';

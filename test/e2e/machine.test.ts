@@ -12,7 +12,7 @@ import { bootDisk, bootSector, cd } from '../boot-media.ts';
 import { choose, confirm, createImage, enabled, exportTo, openTab, type Visit, visit } from './browser.ts';
 import { boot, run } from './guest.ts';
 
-const START_MS = 120_000;
+const START_MS = 240_000;
 const MiB = 1024 * 1024;
 
 let browser: Visit;
@@ -250,7 +250,7 @@ test('a machine stops although the engine does not answer, or is gone', async ()
   await page.close();
 });
 
-test('the built-in Linux restarts, by the button and by itself, and switches off', async () => {
+test('the built-in Linux restarts, and is off after poweroff', async () => {
   const page = await browser.tab();
   await createImage(page, { name: 'linux', size: '64M' });
   await boot(page);
@@ -258,9 +258,6 @@ test('the built-in Linux restarts, by the button and by itself, and switches off
   await page.getByTestId('run-reset').click();
   await confirm(page);
   await said(page, 'GUEST READY', 2);
-  expect(await run(page, 'head -c 4 /dev/sda')).toContain('kept');
-  await tell(page, 'reboot -f');
-  await said(page, 'GUEST READY', 3);
   expect(await run(page, 'head -c 4 /dev/sda')).toContain('kept');
   await tell(page, 'poweroff');
   await page.getByTestId('run-trouble').getByText('The guest has switched the machine off').waitFor({ timeout: START_MS });

@@ -173,7 +173,9 @@ test('what is no image that can be opened is named and refused, and leaves nothi
 test('an import that is called off leaves nothing behind', async () => {
   const before = await listed();
   const large = join(folder, 'large.img');
-  writeFileSync(large, Buffer.alloc(1024 * 1024, 7));
+  const sectors = Buffer.alloc(1024 * 1024, 7);
+  sectors.set([0x55, 0xaa], 510);
+  writeFileSync(large, sectors);
   truncateSync(large, 1_500_000_000);
   await importFile(large);
   await page.getByTestId('job-cancel').click();
@@ -221,6 +223,7 @@ test('an overlay takes what is written, is committed into the image below it, an
 test('a name is text, whatever is in it', async () => {
   const name = '<img src=x onerror=alert(1)>.img';
   await importFile({ name, mimeType: '', buffer: Buffer.alloc(4096, 3) });
+  await confirm(page);
   await page.getByTestId('image-title').getByText(name).waitFor();
   expect(await page.locator('main img, aside img').count()).toBe(0);
   await page.getByTestId('delete').click();

@@ -4,10 +4,10 @@
  */
 import { describe, expect, it } from 'vitest';
 import { type Io, runAsync } from '../../src/base/io.ts';
+import type { PaceOptions } from '../../src/base/job.ts';
 import { KiB } from '../../src/base/units.ts';
 import { commit, type Disk, JobControl, memoryStorage, openDisk, type Resolve, type Storage, stream } from '../../src/index.ts';
 import { commitNodes } from '../../src/jobs/commit.ts';
-import type { PaceOptions } from '../../src/jobs/job.ts';
 import { streamNode } from '../../src/jobs/stream.ts';
 import { LateStorage } from '../model/late-storage.ts';
 import { Random } from '../random.ts';

@@ -7,13 +7,15 @@ import { asDiskError } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
 import { readBytes } from '../../storage/storage.ts';
 import type { CheckOptions, CheckResult } from '../driver.ts';
+import { type CheckPace, l2Tables } from './check-pace.ts';
 import { ClusterCounts } from './cluster-counts.ts';
 import { readBitmapTable } from './file-bitmaps.ts';
 import { l1Fault } from './layout-snapshots.ts';
 import { COPIED_HIGH, entryOffset, l1Reserved, l2Reserved, maxRefcount } from './layout-tables.ts';
 import type { Metadata } from './metadata.ts';
 import { readL1 } from './shadow.ts';
-import type { Table } from './tables.ts';
+import { TableWalk } from './table-walk.ts';
+import type { Locked, Table } from './tables.ts';
 
 const MAX_MESSAGES = 1000;
 /** Clusters past the end of the file that are worth remembering as named: no rebuilt structure is larger. */
@@ -28,6 +30,13 @@ interface Fix {
   readonly missing?: boolean;
 }
 
+/** How a run goes about it. */
+export interface CheckWork {
+  /** How tables are read in. */
+  readonly locked: Locked;
+  readonly pace: CheckPace;
+}
+
 /** An L2 table, in memory to stay if it is `resident`. */
 interface LookedAt {
   readonly data: DataView;
@@ -36,6 +45,7 @@ interface LookedAt {
 
 export class CheckRun {
   readonly result: CheckResult;
+  readonly work: CheckWork;
   readonly #meta: Metadata;
   readonly #options: CheckOptions;
   readonly #fileClusters: number;
@@ -45,8 +55,9 @@ export class CheckRun {
   /** False once a refcount block is misplaced, shared or not where the table says. */
   #structureSound = true;
 
-  constructor(meta: Metadata, options: CheckOptions) {
+  constructor(meta: Metadata, options: CheckOptions, work: CheckWork) {
     this.#meta = meta;
+    this.work = work;
     this.#options = options;
     this.#fileClusters = Math.ceil(meta.storage.size / meta.clusterSize);
     this.result = {
@@ -133,10 +144,15 @@ export class CheckRun {
     const { refcounts, clusterSize } = this.#meta;
     const { result } = this;
     const clusters = Math.max(this.#fileClusters, this.references.end);
+    const { locked, pace } = this.work;
+    const reach = refcounts.blocksInOrder(locked);
+    pace.begin(Math.ceil(clusters / refcounts.blockEntries));
     let highest = 0;
     for (let cluster = 0; cluster < clusters; ) {
       const index = Math.floor(cluster / refcounts.blockEntries);
       const blockEnd = Math.min(clusters, (index + 1) * refcounts.blockEntries);
+      yield* pace.step(cluster / clusters);
+      yield* reach(index);
       while (cluster < blockEnd) {
         const counts = yield* this.#storedCounts(cluster, blockEnd - cluster);
         highest = Math.max(highest, this.#lastUsed(cluster, counts));
@@ -144,7 +160,6 @@ export class CheckRun {
         // Of a block that cannot be read, nothing more is said.
         cluster = counts.length > 0 ? cluster + counts.length : blockEnd;
       }
-      this.#options.onProgress?.(cluster, clusters);
     }
     result.imageEndOffset = (highest + 1) * clusterSize;
     return this.#structureSound;
@@ -169,24 +184,40 @@ export class CheckRun {
   /** Compares copied flags of the active tables with the stored counts. */
   *compareFlags(repair: boolean): Io<void> {
     const meta = this.#meta;
-    for (let i = 0; i < meta.l1Size; i++) {
-      const { offset, copied, high, low } = meta.l1(i);
-      if (offset === 0 || offset + meta.clusterSize > meta.storage.size) continue;
-      const [count] = yield* this.#countsOf(Math.floor(offset / meta.clusterSize), 1);
-      if (count === undefined) continue;
-      if ((count === 1) !== copied) {
-        this.#flag(`OFLAG_COPIED L2 cluster: l1_index=${i} l1_entry=${hex64(high, low)} refcount=${count}`, repair);
-        if (repair) meta.setL1Copied(i, count === 1);
+    const { locked, pace } = this.work;
+    const present = [...l2Tables(meta)].filter((index) => meta.l1Offset(index) + meta.clusterSize <= meta.storage.size);
+    const walk = new TableWalk(
+      meta.l2,
+      present.map((index) => meta.l1Offset(index)),
+      locked,
+    );
+    pace.begin();
+    try {
+      for (const [at, index] of present.entries()) {
+        yield* pace.step(at / present.length);
+        yield* this.#compareFlagsAt(walk, { at, index }, repair);
       }
-      yield* this.#compareTableFlags(i, repair);
+    } finally {
+      walk.end();
     }
     if (repair) yield* meta.flush();
   }
 
-  *#compareTableFlags(l1Index: number, repair: boolean): Io<void> {
+  /** The same for L1 entry `index`, which is the one `at` of the walk. */
+  *#compareFlagsAt(walk: TableWalk, { at, index }: { at: number; index: number }, repair: boolean): Io<void> {
     const meta = this.#meta;
-    const { shape, l2Entries: end, clusterSize } = meta;
-    const table = yield* this.#readTable(meta.l1Offset(l1Index));
+    const { offset, copied, high, low } = meta.l1(index);
+    const [count] = yield* this.#countsOf(Math.floor(offset / meta.clusterSize), 1);
+    if (count === undefined) return;
+    if ((count === 1) !== copied) {
+      this.#flag(`OFLAG_COPIED L2 cluster: l1_index=${index} l1_entry=${hex64(high, low)} refcount=${count}`, repair);
+      if (repair) meta.setL1Copied(index, count === 1);
+    }
+    yield* this.#compareTableFlags(yield* this.#lookAt(walk, at, offset), repair);
+  }
+
+  *#compareTableFlags(table: LookedAt, repair: boolean): Io<void> {
+    const { shape, l2Entries: end, clusterSize } = this.#meta;
     for (let index = 0; index < end; ) {
       const next = index + shape.run(table.data, { index, end, clusterSize });
       if (!shape.compressed(table.data, index) && shape.placed(table.data, index))
@@ -216,11 +247,11 @@ export class CheckRun {
     return counts.length || 1;
   }
 
-  /** An L2 table for looking at; as QEMU does, one that is off its cluster too, but that is not kept. */
-  *#readTable(offset: number): Io<LookedAt> {
-    const { l2, storage, clusterSize } = this.#meta;
+  /** The table `at` of a walk, which is at `offset`; as QEMU does, one that is off its cluster too, but that is not kept. */
+  *#lookAt(walk: TableWalk, at: number, offset: number): Io<LookedAt> {
+    const { storage, clusterSize } = this.#meta;
     if (offset % clusterSize !== 0 && offset + clusterSize <= storage.size) return { data: view(yield* readBytes(storage, offset, clusterSize)) };
-    const resident = l2.get(offset) ?? (yield* l2.load(offset));
+    const resident = yield* walk.table(at);
     return { data: resident.data, resident };
   }
 
@@ -235,25 +266,36 @@ export class CheckRun {
 
   *#countTree(l1: Uint8Array, active: boolean): Io<void> {
     const meta = this.#meta;
-    const entries = view(l1);
-    for (let i = 0; i < l1.length / 8; i++) {
-      const high = entries.getUint32(i * 8);
-      const low = entries.getUint32(i * 8 + 4);
-      if (high === 0 && low === 0) continue;
-      if (l1Reserved(high, low)) this.#corruption(`ERROR found L1 entry with reserved bits set: ${hex64(high, low)}`);
-      const offset = entryOffset(high, low);
-      if (offset === 0) continue;
-      this.#refer(offset, meta.clusterSize);
-      if (offset % meta.clusterSize !== 0) this.#corruption(`ERROR l2_offset=${hex(offset)}: Table is not cluster aligned; L1 entry corrupted`);
-      // That a table is past the end was told of.
-      if (offset >= meta.storage.size) continue;
-      try {
-        const table = yield* this.#readTable(offset);
-        this.#countTable(table, active);
-      } catch (error) {
-        this.result.checkErrors++;
-        this.say(`ERROR: ${asDiskError(error, 'L2 table').message}`);
+    const { locked, pace } = this.work;
+    const entries = namedEntries(l1);
+    const walk = new TableWalk(
+      meta.l2,
+      entries.map(({ offset }) => offset),
+      locked,
+    );
+    pace.begin();
+    try {
+      for (const [at, { high, low, offset }] of entries.entries()) {
+        yield* pace.step(at / entries.length);
+        if (l1Reserved(high, low)) this.#corruption(`ERROR found L1 entry with reserved bits set: ${hex64(high, low)}`);
+        if (offset === 0) continue;
+        this.#refer(offset, meta.clusterSize);
+        if (offset % meta.clusterSize !== 0) this.#corruption(`ERROR l2_offset=${hex(offset)}: Table is not cluster aligned; L1 entry corrupted`);
+        // That a table is past the end was told of.
+        if (offset < meta.storage.size) yield* this.#countTableAt(walk, at, { offset, active });
       }
+    } finally {
+      walk.end();
+    }
+  }
+
+  *#countTableAt(walk: TableWalk, at: number, { offset, active }: { offset: number; active: boolean }): Io<void> {
+    try {
+      const table = yield* this.#lookAt(walk, at, offset);
+      this.#countTable(table, active);
+    } catch (error) {
+      this.result.checkErrors++;
+      this.say(`ERROR: ${asDiskError(error, 'L2 table').message}`);
     }
   }
 
@@ -404,7 +446,7 @@ export class CheckRun {
     const index = (first - from) / refcounts.blockEntries;
     const { offset } = index < refcounts.reftableEntries ? refcounts.rawBlockOffset(index) : { offset: 0 };
     if (offset % clusterSize === 0 && offset + clusterSize > storage.size) return new Float64Array(Math.min(most, refcounts.blockEntries - from));
-    return yield* refcounts.countsOf(index, most, from);
+    return yield* this.work.locked(() => refcounts.countsOf(index, most, from));
   }
 
   *#mismatch(cluster: number, { stored, references }: { stored: number; references: number }, fix: Fix): Io<void> {
@@ -439,6 +481,17 @@ export class CheckRun {
     this.#options.onMessage?.(message);
     if (this.result.messages.length < MAX_MESSAGES) this.result.messages.push(message);
   }
+}
+
+/** The entries of an L1 table that are not 0, with the places that they name. */
+function namedEntries(l1: Uint8Array): { high: number; low: number; offset: number }[] {
+  const entries = view(l1);
+  const named: { high: number; low: number; offset: number }[] = [];
+  for (let at = 0; at < l1.length; at += 8) {
+    const [high, low] = [entries.getUint32(at), entries.getUint32(at + 4)];
+    if (high !== 0 || low !== 0) named.push({ high, low, offset: entryOffset(high, low) });
+  }
+  return named;
 }
 
 const hex = (value: number): string => value.toString(16);

@@ -10,6 +10,7 @@
 import { corrupt } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
 import type { CheckOptions, CheckResult } from '../driver.ts';
+import { CheckPace } from './check-pace.ts';
 import { CheckRun } from './check-run.ts';
 import { NO_BITMAPS } from './file-tables.ts';
 import { canRewrite, rewriteHeader } from './header.ts';
@@ -17,22 +18,31 @@ import { AUTOCLEAR, EXTENSION, FORMAT, INCOMPATIBLE } from './layout.ts';
 import { mendSnapshots } from './mend-snapshots.ts';
 import type { Metadata } from './metadata.ts';
 import { rebuildRefcounts } from './rebuild.ts';
+import type { Locked } from './tables.ts';
 
 type Repair = CheckOptions['repair'];
 
-/** See `ImageDriver.check`. The caller holds `Metadata.lock`. */
+/**
+ * See `ImageDriver.check`. A repair holds `Metadata.lock` all the time. A look holds it only while a table is read in, so that reads of the guest go on
+ * beside it; the caller sees to it that no change is under way.
+ */
 export function* check(meta: Metadata, options: CheckOptions): Io<CheckResult> {
-  if (!meta.storage.readOnly) yield* meta.flush();
+  if (options.repair) return yield* meta.lock.run(() => checkHeld(meta, options, (step) => step()));
+  return yield* checkHeld(meta, options, (step) => meta.lock.run(step));
+}
+
+function* checkHeld(meta: Metadata, options: CheckOptions, locked: Locked): Io<CheckResult> {
+  if (!meta.storage.readOnly) yield* locked(() => meta.flush());
   // An L1 table that is cut off names clusters that nothing else refers to: they are all that is left of the disk, and stay as they are.
   const lost = meta.l1Known < meta.l1Size;
   const { repair: asked, ...looking } = options;
   const repair = lost ? undefined : asked;
-  const run = new CheckRun(meta, lost ? looking : options);
+  const run = new CheckRun(meta, lost ? looking : options, { locked, pace: new CheckPace(meta, options) });
   if (lost && asked) run.say('Nothing is repaired: what can still be read is kept by converting the image');
   if (repair) yield* prepare(meta, run, repair);
   yield* run.countReferences();
   // Entries that were mended are durable before the counts of what they named go down.
-  if (run.result.corruptionsFixed > 0) yield* meta.flush();
+  if (run.result.corruptionsFixed > 0) yield* locked(() => meta.flush());
   const found = { ...run.result };
   const structureSound = yield* run.compareCounts({ leaks: false, errors: false });
   if (repair && !structureSound) {
@@ -42,7 +52,7 @@ export function* check(meta: Metadata, options: CheckOptions): Io<CheckResult> {
         field: 'refcount_table',
       });
     }
-    return yield* rebuild(meta, options, run.result);
+    return yield* rebuild(meta, options, run);
   }
   // What nothing refers to may be a snapshot's or a bitmap's that could not be read.
   const leaks = !meta.bitmapFault && meta.snapshotTable.faults.every(({ harmless }) => harmless);
@@ -59,7 +69,7 @@ export function* check(meta: Metadata, options: CheckOptions): Io<CheckResult> {
 /** What a repair does before it counts: what it writes anew must find its place, at the end of the file. */
 function* prepare(meta: Metadata, run: CheckRun, repair: Repair): Io<void> {
   const { result } = run;
-  const contents = new CheckRun(meta, {});
+  const contents = new CheckRun(meta, {}, run.work);
   yield* contents.countReferences();
   const named = contents.placesPastEnd();
   if (contents.structureSound) {
@@ -94,12 +104,12 @@ function* dropBitmaps(meta: Metadata, run: CheckRun): Io<void> {
 }
 
 /** Replaces the refcount structure and counts anew: what is no longer wrong was fixed. */
-function* rebuild(meta: Metadata, options: CheckOptions, before: CheckResult): Io<CheckResult> {
+function* rebuild(meta: Metadata, options: CheckOptions, { result: before, work }: CheckRun): Io<CheckResult> {
   // What the old structure took is counted at first, and then found to be used no longer: QEMU goes about it in this way.
-  const contents = new CheckRun(meta, {});
+  const contents = new CheckRun(meta, {}, work);
   yield* contents.countReferences();
   yield* rebuildRefcounts(meta, contents.references, { named: contents.placesPastEnd() });
-  const run = new CheckRun(meta, options);
+  const run = new CheckRun(meta, options, work);
   run.result.messages.push(...before.messages);
   run.say('Rebuilding refcount structure');
   yield* run.countReferences();
@@ -116,6 +126,7 @@ function* finish(meta: Metadata, run: CheckRun, repair: Repair): Io<CheckResult>
   const sure = result.corruptions === 0 && result.leaks === 0 && result.checkErrors === 0;
   yield* run.compareFlags(repair === 'all' || (repair === 'leaks' && sure));
   if (repair === 'all' && result.corruptions === 0 && result.checkErrors === 0) yield* clearMarks(meta);
+  run.work.pace.finish();
   return result;
 }
 

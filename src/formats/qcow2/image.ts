@@ -49,6 +49,7 @@ import { Metadata } from './metadata.ts';
 import { BitmapsOnDemand, SnapshotsOnDemand } from './on-demand.ts';
 import { countsPastEnd } from './past-end.ts';
 import { makeEmpty, resize } from './resize.ts';
+import { TablesInOrder } from './table-walk.ts';
 
 const encrypting = lazily(() => import('./encryption.ts'));
 
@@ -145,10 +146,13 @@ export class Qcow2Image implements ImageDriver {
   readonly bitmaps: BitmapsOnDemand;
   readonly #metadata: Metadata;
   readonly #compressed: CompressedReads;
+  /** The tables that `status` goes over. */
+  readonly #inOrder: TablesInOrder;
 
   constructor(metadata: Metadata) {
     this.#metadata = metadata;
     this.#compressed = new CompressedReads(metadata);
+    this.#inOrder = new TablesInOrder(metadata.l2, (step) => metadata.lock.run(step));
     this.bitmaps = new BitmapsOnDemand(metadata);
     const hasBitmaps = () => this.bitmaps.list().length > 0;
     this.snapshots = new SnapshotsOnDemand(metadata, ({ Qcow2Snapshots }) => new Qcow2Snapshots(metadata, imageOver, hasBitmaps));
@@ -211,15 +215,16 @@ export class Qcow2Image implements ImageDriver {
     }
   }
 
-  /** As `map`, but by whole tables: who asks goes over more than a slice, and QEMU's runs end with the table too. */
+  /** As `map`, but by whole tables, in order: who asks goes over more than a slice, and QEMU's runs end with the table too. */
   *status(offset: number, length: number): Io<Extent> {
     const meta = this.#metadata;
     const l1Index = Math.floor(offset / meta.l2Coverage);
-    const tableOffset = () => (l1Index < meta.l1Size ? meta.l1Offset(l1Index) : 0);
+    const offsetAt = (index: number) => (index < meta.l1Size ? meta.l1Offset(index) : 0);
     const load = function* (): Io<void> {
-      if (tableOffset() !== 0) yield* meta.loadL2(l1Index);
+      if (offsetAt(l1Index) !== 0) yield* meta.loadL2(l1Index);
     };
-    if (tableOffset() !== 0 && !meta.l2.get(tableOffset())) yield* meta.guarded(() => meta.lock.run(load));
+    if (offsetAt(l1Index) !== 0) yield* this.#inOrder.reach(l1Index, meta.l1Size, offsetAt);
+    if (offsetAt(l1Index) !== 0 && !meta.l2.get(offsetAt(l1Index))) yield* meta.guarded(() => meta.lock.run(load));
     return yield* this.map(offset, length);
   }
 
@@ -364,7 +369,7 @@ export class Qcow2Image implements ImageDriver {
     const meta = this.#metadata;
     const { forRepair, bitmapFault } = meta;
     const { check } = yield* theRest();
-    const result = yield* meta.lock.run(() => check(meta, options));
+    const result = yield* check(meta, options);
     if (bitmapFault && !meta.bitmapFault) yield* this.bitmaps.reopen();
     // From here on it may be written to.
     if (forRepair && !meta.forRepair) yield* keepPromises(this, meta);

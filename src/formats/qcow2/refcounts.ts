@@ -16,7 +16,8 @@ import { SECTOR } from '../../base/units.ts';
 import type { Storage } from '../../storage/storage.ts';
 import { FORMAT, MAX_REFTABLE_BYTES } from './layout.ts';
 import { entryOffset, getRefcount, getRefcounts, maxRefcount, setRefcount } from './layout-tables.ts';
-import { type Table, TableCache } from './tables.ts';
+import { TablesInOrder } from './table-walk.ts';
+import { type Locked, type Table, TableCache } from './tables.ts';
 
 const CACHE_BYTES = 8 * 1024 * 1024;
 /** Clusters past the end of the file that a search for free ones looks through. */
@@ -141,6 +142,12 @@ export class Refcounts {
     if (index >= this.reftableEntries) return undefined;
     const offset = this.#blockOffset(index);
     return offset === 0 ? undefined : (this.#blocks.get(offset) ?? (yield* this.#blocks.load(offset)));
+  }
+
+  /** For who goes over the blocks in order: is told of each before it is looked at, and reads early what comes next. */
+  blocksInOrder(locked: Locked): (index: number) => Io<void> {
+    const tables = new TablesInOrder(this.#blocks, locked);
+    return (index) => tables.reach(index, this.reftableEntries, (at) => (at < this.reftableEntries ? this.#blockOffset(at) : 0));
   }
 
   /** The stored counts of the clusters that refcount block `index` counts, from its entry `from` on, at most `most`. */

@@ -5,13 +5,16 @@
  * Who only looks something up gets by with a slice of a table, so that looking all over a large image reads and keeps little. A slice is as
  * the file is: a table is either in memory as a whole, which is where changes are, or in slices. Both share the budget,
  * and are charged to the memory that the storage below shares with others, if it does.
+ *
+ * Who goes over many tables has them read early (`readEarly`, for table-walk.ts): in the order of the file, in few requests. What is read early is as the
+ * file is, like a slice: it goes when the table comes into memory, by `load`, which then takes it over, or by a change.
  */
 import { roundDown, roundUp, view } from '../../base/bytes.ts';
 import type { DebugEvent } from '../../base/debug-events.ts';
-import { corrupt } from '../../base/errors.ts';
-import type { Io } from '../../base/io.ts';
+import { corrupt, type DiskError } from '../../base/errors.ts';
+import { type Io, together } from '../../base/io.ts';
 import { Lru } from '../../base/lru.ts';
-import { SECTOR } from '../../base/units.ts';
+import { KiB, MiB, SECTOR } from '../../base/units.ts';
 import type { Storage } from '../../storage/storage.ts';
 import { fatal } from './fatal.ts';
 import { FORMAT } from './layout.ts';
@@ -41,6 +44,24 @@ function newSlice(length: number): Slice {
   return { bytes, data: view(bytes), used: false };
 }
 
+/** Runs a step that reads tables in, while nobody changes any. */
+export type Locked = <T>(step: () => Io<T>) => Io<T>;
+
+/** Tables of one request, and where the bytes of that begin and end. */
+interface Span {
+  readonly start: number;
+  end: number;
+  readonly offsets: number[];
+}
+
+/** Tables this far apart are read in one request, with what lies between: where requests wait, they cost as much as so many bytes. */
+const GAP_WAITING = 256 * KiB;
+const GAP = 8 * KiB;
+/** The most bytes of one request, and of several at the same time. */
+const SPAN_LIMIT = MiB;
+/** Requests at the same time. */
+const SPANS_TOGETHER = 32;
+
 /** Bytes of a slice: QEMU's default too. */
 const SLICE = 4096;
 /** What a debugger is told of; that a refcount block is used, Refcounts tells. */
@@ -64,6 +85,8 @@ export class TableCache {
    */
   #spare: Slice | undefined;
   readonly #dirty = new Set<Table>();
+  /** Tables that were read early, by offset. */
+  readonly #early = new Map<number, Uint8Array>();
   /** Bytes that the storage's memory knows of. */
   #charged = 0;
 
@@ -100,10 +123,11 @@ export class TableCache {
     const resident = this.get(offset);
     if (resident) return resident;
     this.#requirePlace(offset);
-    const bytes = new Uint8Array(this.#tableSize);
+    const early = this.#early.get(offset);
+    const bytes = early ?? new Uint8Array(this.#tableSize);
     const { load } = EVENTS[this.#what];
     if (load && this.#storage.debugEvent) yield* this.#storage.debugEvent(load);
-    yield* this.#storage.read(offset, bytes);
+    if (!early) yield* this.#storage.read(offset, bytes);
     return this.#keep({ offset, bytes, data: view(bytes), dirtyFrom: 0, dirtyTo: 0, fresh: false, used: false });
   }
 
@@ -127,11 +151,80 @@ export class TableCache {
     this.#charge();
   }
 
+  /** How many tables are worth reading early at a time: where requests do not wait, little is gained by many. */
+  get earlyTables(): number {
+    return Math.max(4, Math.floor((this.#storage.synchronous ? MiB : this.#budget) / this.#tableSize));
+  }
+
+  /** The table is in memory, or was read early. */
+  has(offset: number): boolean {
+    return this.#tables.peek(offset) !== undefined || this.#early.has(offset);
+  }
+
+  /**
+   * Reads tables that are not in memory early, in steps that are short enough for others to wait for. Tables that lie where none can, or that cannot be
+   * read, are left to `load`, which says why.
+   */
+  *readEarly(offsets: readonly number[], locked: Locked): Io<void> {
+    // Who debugs hears of each table when it is needed.
+    if (this.#storage.debugEvent) return;
+    const due = offsets.filter((offset) => !this.has(offset) && this.#fault(offset) === undefined).sort((a, b) => a - b);
+    for (const spans of this.#batches(due)) yield* locked(() => together(spans.map((span) => this.#readSpan(span))));
+  }
+
+  /** Gives up what was read early of tables that nobody has loaded since. */
+  forgetEarly(offsets: readonly number[]): void {
+    for (const offset of offsets) this.#early.delete(offset);
+    this.#charge();
+  }
+
+  *#readSpan({ start, end, offsets }: Span): Io<void> {
+    const bytes = new Uint8Array(end - start);
+    try {
+      yield* this.#storage.read(start, bytes);
+    } catch {
+      return;
+    }
+    // Copies, since one that is kept would keep all that lies around it.
+    for (const offset of offsets)
+      if (!this.#tables.peek(offset)) this.#early.set(offset, bytes.slice(offset - start, offset - start + this.#tableSize));
+    this.#charge();
+  }
+
+  /** Tables in the order of the file as requests, and these as many as are made at the same time. */
+  *#batches(offsets: readonly number[]): Generator<Span[]> {
+    const gap = this.#storage.synchronous ? GAP : GAP_WAITING;
+    let batch: Span[] = [];
+    for (const offset of offsets) {
+      const last = batch.at(-1);
+      const end = offset + this.#tableSize;
+      if (last && offset === last.offsets.at(-1)) continue;
+      if (last && offset - last.end <= gap && end - last.start <= SPAN_LIMIT) {
+        last.end = end;
+        last.offsets.push(offset);
+        continue;
+      }
+      if (last && (batch.length === SPANS_TOGETHER || batch.reduce((all, span) => all + span.end - span.start, 0) >= SPAN_LIMIT)) {
+        yield batch;
+        batch = [];
+      }
+      batch.push({ start: offset, end, offsets: [offset] });
+    }
+    if (batch.length > 0) yield batch;
+  }
+
   #requirePlace(offset: number): void {
+    const fault = this.#fault(offset);
+    if (fault) throw fault;
+  }
+
+  /** What is wrong with a table's place. */
+  #fault(offset: number): DiskError | undefined {
     const field = this.#what;
     const hex = `0x${offset.toString(16)}`;
-    if (offset % this.#tableSize !== 0) throw fatal(`${field} offset ${hex} is not on a cluster`, { field, offset });
-    if (offset + this.#tableSize > this.#storage.size) throw corrupt(FORMAT, `${field} at ${hex} lies past the end of the file`, { field, offset });
+    if (offset % this.#tableSize !== 0) return fatal(`${field} offset ${hex} is not on a cluster`, { field, offset });
+    if (offset + this.#tableSize > this.#storage.size) return corrupt(FORMAT, `${field} at ${hex} lies past the end of the file`, { field, offset });
+    return undefined;
   }
 
   /** A new table at a place just allocated; its bytes are copied from `contents` or zero. */
@@ -153,6 +246,7 @@ export class TableCache {
   /** Forgets a table whose cluster is no longer one. */
   drop(offset: number): void {
     this.#dropSlices(offset);
+    this.#early.delete(offset);
     const table = this.#tables.peek(offset);
     if (!table) return;
     this.#dirty.delete(table);
@@ -165,6 +259,7 @@ export class TableCache {
     this.#dirty.clear();
     this.#tables.clear();
     this.#slices.clear();
+    this.#early.clear();
     this.#spare = undefined;
     this.#charge();
   }
@@ -194,6 +289,7 @@ export class TableCache {
 
   #keep(table: Table): Table {
     this.#dropSlices(table.offset);
+    this.#early.delete(table.offset);
     this.#makeRoom(this.#tableSize);
     this.#tables.set(table.offset, table);
     this.#charge();
@@ -201,7 +297,7 @@ export class TableCache {
   }
 
   #charge(): void {
-    const bytes = this.#tables.size * this.#tableSize + this.#slices.size * this.sliceSize;
+    const bytes = (this.#tables.size + this.#early.size) * this.#tableSize + this.#slices.size * this.sliceSize;
     if (bytes !== this.#charged) this.#storage.memory?.charge(bytes - this.#charged);
     this.#charged = bytes;
   }

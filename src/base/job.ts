@@ -1,16 +1,16 @@
 /**
- * What every job shares: progress, pausing, cancelling, and giving the thread back. A job over synchronous storage never waits by itself, so
- * `pace` lets other work of the thread in from time to time; without it no message could arrive that fires the signal.
- * `pace` is called between steps, where stopping leaves nothing half done.
+ * What everything that takes long shares: progress, pausing, cancelling, and giving the thread back. A job over synchronous storage never waits by
+ * itself, so `Pace` lets other work of the thread in from time to time; without it no message could arrive that fires the signal. It is called between
+ * steps, where stopping leaves nothing half done.
  */
-import { COUNT, check, FUNCTION, type Members, objectWith, SIGNAL } from '../base/arguments.ts';
-import { callBack } from '../base/callbacks.ts';
-import { DiskError } from '../base/errors.ts';
-import { type Io, wait } from '../base/io.ts';
+import { COUNT, check, FUNCTION, type Members, objectWith, SIGNAL } from './arguments.ts';
+import { callBack } from './callbacks.ts';
+import { DiskError } from './errors.ts';
+import { type Io, mayWait, wait } from './io.ts';
 
 /** Options of everything that takes long. */
 export interface JobOptions {
-  /** Bytes done and in all (for `check`: clusters). Called at most some ten times a second, and once at the end. */
+  /** Bytes done and in all (for `check`: tables). Called at most some ten times a second, and once at the end. */
   readonly onProgress?: (done: number, total: number) => void;
   /** Stops the job between two steps; it then throws kind `aborted`. What was written by then stays written. */
   readonly signal?: AbortSignal;
@@ -70,8 +70,8 @@ export interface PaceOptions extends CopyJobOptions {
   readonly everyStep?: boolean;
 }
 
-/** Milliseconds of work before the thread is given back. */
-const SLICE = 40;
+/** Milliseconds of work before the thread is given back: whoever asks for something else meanwhile waits no longer than this. */
+const SLICE = 20;
 /** Milliseconds between two progress calls. */
 const PROGRESS_INTERVAL = 100;
 
@@ -95,8 +95,8 @@ export class Pace {
     const now = performance.now();
     const due = everyStep === true || now - this.#reportedAt >= PROGRESS_INTERVAL;
     if (due && done < this.#total) this.#report(done, now);
-    if (now - this.#sliceStart >= SLICE) {
-      yield* wait(pause(0));
+    if (now - this.#sliceStart >= SLICE && mayWait()) {
+      yield* wait(turn());
       this.#sliceStart = performance.now();
     }
     if (control) yield* this.#whilePaused(control, signal);
@@ -165,6 +165,18 @@ function changeOf(control: JobControl, signal: AbortSignal | undefined): Promise
     };
     const stop = control.onChange(changed);
     signal?.addEventListener('abort', changed);
+  });
+}
+
+/** Resolves when what waits for the thread has had its turn. By a message, since browsers hold back a timer that follows on another for 4 ms. */
+function turn(): Promise<void> {
+  return new Promise((resolve) => {
+    const { port1, port2 } = new MessageChannel();
+    port1.onmessage = () => {
+      port1.close();
+      resolve();
+    };
+    port2.postMessage(undefined);
   });
 }
 

@@ -1,0 +1,87 @@
+/**
+ * Going over many tables of an image: they are read some time before they are looked at, in the order of the file and not in the order of the walk, since a
+ * request for each costs more than what lies between them (`TableCache.readEarly`). Nobody else waits for such a read longer than for one request.
+ */
+import type { Io } from '../../base/io.ts';
+import type { Locked, Table, TableCache } from './tables.ts';
+
+/** Tables whose order is known from the start. */
+export class TableWalk {
+  readonly #cache: TableCache;
+  readonly #offsets: readonly number[];
+  readonly #locked: Locked;
+  /** Those read early last, and where the next begin. */
+  #window: readonly number[] = [];
+  #end = 0;
+
+  /** `offsets` in the order of the walk. `locked`: how tables are read in; the caller holds no lock of them. */
+  constructor(cache: TableCache, offsets: readonly number[], locked: Locked) {
+    this.#cache = cache;
+    this.#offsets = offsets;
+    this.#locked = locked;
+  }
+
+  /** Table `at` of the walk, in memory; some may be left out. Throws as `TableCache.load` where there can be none. */
+  *table(at: number): Io<Table> {
+    if (at >= this.#end) {
+      this.end();
+      this.#end = Math.min(this.#offsets.length, at + this.#cache.earlyTables);
+      this.#window = this.#offsets.slice(at, this.#end);
+      yield* this.#cache.readEarly(this.#window, this.#locked);
+    }
+    const offset = this.#offsets[at] as number;
+    return this.#cache.get(offset) ?? (yield* this.#locked(() => this.#cache.load(offset)));
+  }
+
+  /** Gives up what is left in memory for tables that were not asked for. */
+  end(): void {
+    this.#cache.forgetEarly(this.#window);
+    this.#window = [];
+  }
+}
+
+/** After the first table in order, so many are read early, and each time so many times more. */
+const GROWTH = 8;
+
+/** Tables that may be asked for in order, or not. */
+export class TablesInOrder {
+  readonly #cache: TableCache;
+  readonly #locked: Locked;
+  /** The table asked for last, the one behind it, and how many were read early. */
+  #last: number | undefined;
+  #next: number | undefined;
+  #depth = 0;
+  #window: readonly number[] = [];
+
+  constructor(cache: TableCache, locked: Locked) {
+    this.#cache = cache;
+    this.#locked = locked;
+  }
+
+  /**
+   * To be called before table `index` is looked at. `offsetAt`: the place of a table, 0 where there is none; there are `count`. Tables
+   * behind it are read early if the one before it was asked for last.
+   */
+  *reach(index: number, count: number, offsetAt: (index: number) => number): Io<void> {
+    if (offsetAt(index) === 0) return;
+    const here = this.#cache.has(offsetAt(index));
+    if (here && index === this.#last) return;
+    if (!here) {
+      this.#depth = index === this.#next ? Math.min(this.#cache.earlyTables, Math.max(1, this.#depth) * GROWTH) : 0;
+      this.#cache.forgetEarly(this.#window);
+      this.#window = this.#depth === 0 ? [] : offsetsFrom(index, this.#depth, count, offsetAt);
+      if (this.#window.length > 0) yield* this.#cache.readEarly(this.#window, this.#locked);
+    }
+    let next = index + 1;
+    while (next < count && offsetAt(next) === 0) next++;
+    this.#last = index;
+    this.#next = next;
+  }
+}
+
+/** Places of at most `most` tables from `index` on. */
+function offsetsFrom(index: number, most: number, count: number, offsetAt: (index: number) => number): number[] {
+  const offsets: number[] = [];
+  for (let at = index; at < count && offsets.length < most; at++) if (offsetAt(at) !== 0) offsets.push(offsetAt(at));
+  return offsets;
+}
