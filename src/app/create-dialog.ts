@@ -22,12 +22,16 @@ export interface Created {
 export async function createImage(library: RemoteLibrary, places: readonly Place[], taken: readonly string[]): Promise<Created | undefined> {
   const form = new CreateForm(places, freeName(taken));
   let created: Created | undefined;
+  let over = false;
   const submit = async (): Promise<void> => {
     const options = form.options();
     if (options === undefined || form.busy) return;
     form.setBusy(true);
     try {
-      created = { entry: await library.create(options), password: options.secret };
+      const entry = await library.create(options);
+      // Called off meanwhile: then nobody wanted it.
+      if (over) return await library.delete(entry.id);
+      created = { entry, password: options.secret };
       closeDialog(dialog);
     } catch (error) {
       form.problem(failure(error));
@@ -43,6 +47,7 @@ export async function createImage(library: RemoteLibrary, places: readonly Place
     return button('Cancel', { testId: 'create-cancel', attributes: { slot: 'footer', size: 'm' }, press: () => closeDialog(dialog) });
   }
   await showDialog(dialog);
+  over = true;
   form.forget();
   return created;
 }

@@ -98,7 +98,7 @@ export class Importer {
     this.#unanswered++;
     this.#questions = this.#questions.then(async () => {
       const text = `${sentence(message)} If it is no disk, leave it out.`;
-      const raw = await confirmed({ title: `Keep ${file.name} as a raw disk?`, text, deed: 'Keep it' });
+      const raw = await confirmed({ title: `Keep ${file.name} as a raw disk?`, text, deed: 'Keep it', refusal: 'Leave it out' });
       this.#unanswered--;
       if (raw) this.#waiting.push({ file, raw });
       else this.#outcomes.push({ name: file.name, left: 'left out' });

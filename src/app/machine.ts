@@ -13,10 +13,9 @@ import { Signal } from './dom.ts';
 import { Attached, isRemovable, type RemovableSlot, type Slot } from './drives.ts';
 import { Emulator } from './emulator.ts';
 import type { GuestFiles } from './guest-files.ts';
-import { v86Options } from './machine-options.ts';
+import { loadParts, type MachineParts, v86Options } from './machine-options.ts';
 import { savedSettings } from './machine-snapshots.ts';
 import type { ImageSession } from './session.ts';
-import { loadV86 } from './v86-code.ts';
 import { settledWithin, unless } from './waiting.ts';
 
 /** What is started: the Linux that comes with the page, or what the BIOS finds on a disk, on this one first. */
@@ -68,6 +67,7 @@ export class Machine {
   #emulator: Emulator | undefined;
   #drives: Attached[] = [];
   #settings: MachineSettings | undefined;
+  #parts: MachineParts | undefined;
   #main: ImageEntry | undefined;
   #temporary = false;
   #problem: unknown;
@@ -413,13 +413,14 @@ export class Machine {
   }
 
   async #boot(settings: MachineSettings, calledOff: AbortSignal, snapshot?: MachineMoment): Promise<void> {
-    const [{ V86, wasm }, options] = await unless(calledOff, Promise.all([loadV86(), v86Options(settings, this.#drives, this.#files)]));
+    this.#parts ??= await unless(calledOff, loadParts(settings.boot, this.#files));
+    const options = { ...v86Options(settings, this.#parts, this.#drives), screen: { container: this.#newScreen() } };
     const events = {
       halted: () => this.#befall({ how: 'halt' }),
       restarting: () => this.#befall({ how: 'restart' }),
       died: (error: unknown) => this.#befall({ how: 'crash', error }),
     };
-    const emulator = await Emulator.make(new V86({ ...options, wasm_fn: wasm, screen: { container: this.#newScreen() } }), events, calledOff);
+    const emulator = await Emulator.make(new this.#parts.V86(options), events, calledOff);
     this.#emulator = emulator;
     const { v86 } = emulator;
     for (const drive of this.#drives) drive.connect(v86);
@@ -460,6 +461,7 @@ export class Machine {
     this.#drives = [];
     this.#main = undefined;
     this.#settings = undefined;
+    this.#parts = undefined;
     this.#problem = undefined;
     this.#fate = undefined;
     this.#givenUp = new AbortController();

@@ -2,7 +2,7 @@
  * What the allocation map compares the disk with: a snapshot (by the image's own tables, so it counts what anybody changed, at any time), or
  * the moment when the machine that runs on it was started (what its drive noted, since raw images have no snapshots).
  */
-import type { MapSummary, RemoteDisk, SnapshotInfo } from '../index.ts';
+import type { JobOptions, MapSummary, RemoteDisk, SnapshotInfo } from '../index.ts';
 import { element } from './dom.ts';
 import { trackedIn } from './map-model.ts';
 import type { ImageSession } from './session.ts';
@@ -27,11 +27,11 @@ export class MapSince {
   }
 
   /** The summary of a disk, with what changed. */
-  async summary(session: ImageSession, disk: RemoteDisk, buckets: number): Promise<MapSummary> {
+  async summary(session: ImageSession, disk: RemoteDisk, buckets: number, job: JobOptions): Promise<MapSummary> {
     const list = session.entry.format === 'qcow2' ? await disk.snapshots.list() : [];
     const since = this.#offer(session, list);
-    if (since !== MACHINE) return disk.mapSummary(buckets, since === NOTHING ? {} : { since });
-    const summary = await disk.mapSummary(buckets);
+    if (since !== MACHINE) return disk.mapSummary(buckets, since === NOTHING ? job : { ...job, since });
+    const summary = await disk.mapSummary(buckets, job);
     return session.tracked ? { ...summary, changed: trackedIn(session.tracked, summary) } : summary;
   }
 

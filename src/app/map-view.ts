@@ -5,6 +5,7 @@
  */
 import { formatSize, type MapSummary } from '../index.ts';
 import { button, element } from './dom.ts';
+import { Looking } from './looking.ts';
 import { type Cell, cellsOf, STATE_NAMES, STATES, stretches, sum, total } from './map-model.ts';
 import { MapSince } from './map-since.ts';
 import type { Chosen, Panel } from './panel.ts';
@@ -27,10 +28,12 @@ export class MapPanel implements Panel {
   readonly #metadata = element('tbody', { testId: 'map-metadata' });
   readonly #refresh = button('Read again', { testId: 'map-refresh', icon: 'reset', press: () => void this.#again() });
   readonly #since = new MapSince(() => void this.show().catch(() => undefined));
+  readonly #looking = new Looking('map', 'Reading the map…');
   readonly #frame = element('div', { class: 'map-frame' }, this.#canvas);
   readonly element = element(
     'div',
     { class: 'stack' },
+    this.#looking.element,
     this.#frame,
     this.#readout,
     element('div', { class: 'pair tables' }, table('On the disk', this.#totals), table('Metadata of the image', this.#metadata)),
@@ -56,10 +59,16 @@ export class MapPanel implements Panel {
   }
 
   async show(): Promise<void> {
-    const { session } = this.#chosen;
-    const { summary, size } = await session.use(async (disk) => ({ summary: await this.#since.summary(session, disk, BUCKETS), size: disk.size }));
-    this.#summary = summary;
-    this.#size = size;
+    const { session, left } = this.#chosen;
+    const found = await this.#looking.run(left, (job) =>
+      session.use(async (disk) => ({ summary: await this.#since.summary(session, disk, BUCKETS, job), size: disk.size })),
+    );
+    if (found === undefined) {
+      if (this.#summary === undefined) this.#readout.textContent = 'The map was not read to its end: “Read again” begins anew.';
+      return;
+    }
+    this.#summary = found.summary;
+    this.#size = found.size;
     this.#tell(session.entry.name);
     this.#draw();
   }

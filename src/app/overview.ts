@@ -3,6 +3,7 @@ import { type CheckResult, type DiskInfo, formatSize, type ImageEntry } from '..
 import { confirmed } from './dialogs.ts';
 import { button, type Child, element, facts } from './dom.ts';
 import { LayersSection } from './layers.ts';
+import { Looking } from './looking.ts';
 import type { Chosen, Panel, Surroundings } from './panel.ts';
 import { counted, dateTime, failure, placeName, share, sizeWithBytes } from './words.ts';
 
@@ -12,6 +13,7 @@ export class OverviewPanel implements Panel {
   readonly #result = element('div', { class: 'check-result', testId: 'check-result', attributes: { role: 'status' } });
   readonly #check = button('Check', { testId: 'check', icon: 'check', press: () => void this.#run() });
   readonly #repair = button('Repair', { testId: 'repair', attributes: { variant: 'warning' }, press: () => void this.#askRepair() });
+  readonly #looking = new Looking('check', 'Checking…');
   readonly #layers: LayersSection;
   readonly element = element(
     'div',
@@ -23,6 +25,7 @@ export class OverviewPanel implements Panel {
       element('h3', {}, 'Check'),
       element('p', { class: 'quiet' }, 'Looks at every table of the image and counts what each cluster is used for, as qemu-img check does.'),
       element('div', { class: 'row' }, this.#check, this.#repair),
+      this.#looking.element,
       this.#result,
     ),
     element(
@@ -55,13 +58,16 @@ export class OverviewPanel implements Panel {
   }
 
   async #run(): Promise<void> {
-    const { session } = this.#chosen;
+    const { session, left } = this.#chosen;
     this.#check.loading = true;
     this.#result.textContent = 'Checking…';
     try {
-      const result = await session.use((disk) => disk.check());
-      this.#tell(result);
-      this.#repair.hidden = result.corruptions === 0 && result.leaks === 0;
+      const result = await this.#looking.run(left, (job) => session.use((disk) => disk.check(job)));
+      if (result === undefined) this.#result.textContent = 'The check was called off. It changed nothing.';
+      else {
+        this.#tell(result);
+        this.#repair.hidden = result.corruptions === 0 && result.leaks === 0;
+      }
     } catch (error) {
       this.#result.textContent = failure(error);
     }

@@ -265,7 +265,7 @@ export class Page {
     try {
       const increment = wish === 'changes' ? await askIncrement({ session, left }) : undefined;
       if (wish === 'changes' && increment === undefined) return;
-      if (!(await mayLeave(entry, wish))) return;
+      if (!(await mayLeave(entry, wish, left))) return;
       // As it is kept it needs no password, unless an image below it must be read for it: then this one is open.
       const secret = wish === entry.format && !session.unlocked ? undefined : await session.password();
       const around = { library: this.#engine.library, jobs: this.#jobs, messages: this.#messages };

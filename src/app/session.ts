@@ -131,7 +131,7 @@ export class ImageSession {
           return await work(await this.#open({ readOnly: true }, left));
         } catch (error) {
           const pause = fresh ? pauses.shift() : 0;
-          if (this.#writable || pause === undefined || (fresh && !isOvertaken(error))) throw error;
+          if (this.#writable || isAbort(error) || pause === undefined || (fresh && !isOvertaken(error))) throw error;
           await this.#close();
           await new Promise((resolve) => setTimeout(resolve, pause));
         }

@@ -79,7 +79,7 @@ for (const place of ['opfs', 'indexeddb'] as const) {
         const entry = await make(await newTab());
         const model = new Uint8Array(3 * MiB);
         const next = numbers(format.length + place.length);
-        for (let round = 0; round < 10; round++) {
+        for (let round = 0; round < 4; round++) {
           const tab = await newTab();
           const disk = await tab.engine.open(entry.id);
           const write = (offset: number, seed: number) => disk.write(offset, pattern(4096, seed));

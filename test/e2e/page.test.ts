@@ -364,7 +364,10 @@ test('an encrypted image opens with its password, which is kept nowhere', async 
   await page.getByTestId('map-changed').getByText('0 B', { exact: true }).waitFor();
   const [asIs, plain] = [join(folder, 'as-is.qcow2'), join(folder, 'plain.img')];
   await exportTo(page, 'qcow2', asIs);
-  await exportTo(page, 'raw', plain);
+  // In the open only after a question.
+  await page.getByTestId('export').click();
+  await page.getByTestId('export-raw').click();
+  await downloadOf(page, 'confirm-deed', plain);
   const secret = ['--object', `secret,id=s,data=${password}`, '--image-opts'];
   expect(qemuImg('compare', ...secret, `driver=qcow2,file.filename=${asIs},encrypt.key-secret=s`, `driver=raw,file.filename=${plain}`)).toContain(
     'identical',

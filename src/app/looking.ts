@@ -1,0 +1,58 @@
+/**
+ * A look over an image that may take a while, a check or a map: how far it has come, where its answer will be, and a way to call it off. Nothing is
+ * shown of one that is over in a moment.
+ */
+import type { JobOptions } from '../index.ts';
+import { button, element } from './dom.ts';
+import { isAbort } from './words.ts';
+
+/** Milliseconds before it is shown. */
+const SHOWN_AFTER = 300;
+
+export class Looking {
+  readonly #bar: HTMLElementTagNameMap['wa-progress-bar'];
+  readonly element: HTMLElement;
+  #running: AbortController | undefined;
+
+  /** `name` begins the test ids; `title` says what goes on. */
+  constructor(name: string, title: string) {
+    this.#bar = element('wa-progress-bar', { testId: `${name}-progress`, attributes: { label: title } });
+    const cancel = button('Cancel', { testId: `${name}-cancel`, attributes: { appearance: 'plain' }, press: () => this.#running?.abort() });
+    const head = element('div', { class: 'job-head' }, element('span', { class: 'job-title' }, title), cancel);
+    this.element = element('div', { class: 'job', testId: `${name}-looking`, attributes: { hidden: true } }, head, this.#bar);
+  }
+
+  /**
+   * Runs `work`; one that is still running is called off first. Undefined if this one is, by the user, by the next, or because the image was `left`.
+   * Throws what `work` throws.
+   */
+  async run<T>(left: AbortSignal, work: (options: JobOptions) => Promise<T>): Promise<T | undefined> {
+    this.#running?.abort();
+    const running = new AbortController();
+    const { signal } = running;
+    this.#running = running;
+    const abort = () => running.abort();
+    left.addEventListener('abort', abort, { signal });
+    this.#bar.value = 0;
+    const timer = setTimeout(() => {
+      if (this.#running === running) this.element.hidden = false;
+    }, SHOWN_AFTER);
+    const onProgress = (done: number, total: number) => {
+      if (this.#running === running) this.#bar.value = (done / Math.max(1, total)) * 100;
+    };
+    try {
+      const result = await work({ signal, onProgress });
+      return signal.aborted ? undefined : result;
+    } catch (error) {
+      if (isAbort(error) || signal.aborted) return undefined;
+      throw error;
+    } finally {
+      clearTimeout(timer);
+      left.removeEventListener('abort', abort);
+      if (this.#running === running) {
+        this.#running = undefined;
+        this.element.hidden = true;
+      }
+    }
+  }
+}
