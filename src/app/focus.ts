@@ -5,7 +5,7 @@
  */
 
 /** What can have the focus, as the page makes it. */
-const CONTROLS = 'wa-button, wa-input, wa-select, wa-checkbox, wa-tab, summary, wa-details, button, a[href], input, [tabindex]';
+const CONTROLS = 'wa-button, wa-input, wa-select, wa-checkbox, wa-tab, button, a[href], input, [tabindex]';
 /** Milliseconds after a change: a dialog that has closed gives the focus back by itself first. */
 const PATIENCE_MS = 100;
 
