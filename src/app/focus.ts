@@ -5,14 +5,14 @@
  */
 
 /** What can have the focus, as the page makes it. */
-const CONTROLS = 'wa-button, wa-input, wa-select, wa-checkbox, wa-tab, summary, wa-details, button, a[href], input, [tabindex]';
+const CONTROLS = 'wa-button, wa-input, wa-select, wa-checkbox, wa-tab, button, a[href], input, [tabindex]';
 /** Milliseconds after a change: a dialog that has closed gives the focus back by itself first. */
-const PATIENCE_MS = 30;
+const PATIENCE_MS = 100;
 
-/** Where the control with the focus is: among the controls of everything around it, from the inside out. */
+/** Where the control with the focus is: among the controls, and among those of its name, of everything around it, from the inside out. */
 interface Place {
   readonly control: HTMLElement;
-  readonly around: readonly { readonly element: Element; readonly index: number }[];
+  readonly around: readonly { readonly element: Element; readonly index: number; readonly among: number }[];
   /** It was taken away, if only for a moment. A focus that is lost otherwise was given up by the user. */
   gone: boolean;
 }
@@ -65,18 +65,25 @@ function controlsIn(element: Element): HTMLElement[] {
 }
 
 function placeOf(control: HTMLElement): Place {
-  const around: { element: Element; index: number }[] = [];
-  for (let element = control.parentElement; element !== null; element = element.parentElement)
-    around.push({ element, index: controlsIn(element).indexOf(control) });
+  const around: { element: Element; index: number; among: number }[] = [];
+  for (let element = control.parentElement; element !== null; element = element.parentElement) {
+    const controls = controlsIn(element);
+    around.push({ element, index: controls.indexOf(control), among: namesakes(controls, control).indexOf(control) });
+  }
   return { control, around, gone: false };
 }
 
+const namesakes = (controls: readonly HTMLElement[], { dataset }: HTMLElement): HTMLElement[] =>
+  controls.filter((other) => dataset['testid'] !== undefined && other.dataset['testid'] === dataset['testid']);
+
+const at = (controls: readonly HTMLElement[], index: number): HTMLElement | undefined => controls[Math.min(Math.max(index, 0), controls.length - 1)];
+
 function successor({ control, around }: Place): HTMLElement | undefined {
   if (isUsable(control)) return control;
-  for (const { element, index } of around) {
+  for (const { element, index, among } of around) {
     if (!isUsable(element)) continue;
     const controls = controlsIn(element);
-    const next = controls[Math.min(Math.max(index, 0), controls.length - 1)];
+    const next = at(namesakes(controls, control), among) ?? at(controls, index);
     if (next !== undefined) return next;
   }
   return undefined;

@@ -18,7 +18,14 @@ export class SerialConsole {
   readonly #input = element('wa-input', {
     class: 'serial-input',
     testId: 'serial-input',
-    attributes: { size: 's', placeholder: 'Type a line for the guest, then Enter', autocomplete: 'off', autocapitalize: 'off', spellcheck: 'false' },
+    attributes: {
+      label: 'Line for the guest',
+      size: 's',
+      placeholder: 'Type a line for the guest, then Enter',
+      autocomplete: 'off',
+      autocapitalize: 'off',
+      spellcheck: 'false',
+    },
   });
   readonly #interrupt = button('Ctrl+C', { testId: 'serial-interrupt', press: () => this.#send('\x03') });
   readonly element: HTMLElement;

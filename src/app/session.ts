@@ -123,12 +123,12 @@ export class ImageSession {
    * a tab that saves while this one looks is given a moment. Throws `in-use` if it never leaves one.
    */
   use<T>(work: (disk: RemoteDisk) => Promise<T>): Promise<T> {
-    return this.#inTurn(async () => {
+    return this.#inTurn(async (left) => {
       const pauses = [...LOOK_AGAIN_PAUSES];
       for (;;) {
         const fresh = this.#disk === undefined;
         try {
-          return await work(await this.#open({ readOnly: true }));
+          return await work(await this.#open({ readOnly: true }, left));
         } catch (error) {
           const pause = fresh ? pauses.shift() : 0;
           if (this.#writable || isAbort(error) || pause === undefined || (fresh && !isOvertaken(error))) throw error;
@@ -151,8 +151,8 @@ export class ImageSession {
 
   async #change<T>(work: (disk: RemoteDisk) => Promise<T>, options: OpenImageOptions): Promise<T> {
     this.#declined = false;
-    const result = await this.#inTurn(async () => {
-      const disk = await this.#open(options);
+    const result = await this.#inTurn(async (left) => {
+      const disk = await this.#open(options, left);
       try {
         return await work(disk);
       } finally {
@@ -166,8 +166,8 @@ export class ImageSession {
   /** Opens for writing and stays so until `release`. Throws `locked` if another tab has it. */
   async hold(): Promise<RemoteDisk> {
     this.#declined = false;
-    const disk = await this.#inTurn(async () => {
-      const opened = await this.#open(WRITING);
+    const disk = await this.#inTurn(async (left) => {
+      const opened = await this.#open(WRITING, left);
       this.#holders++;
       return opened;
     });
@@ -178,7 +178,7 @@ export class ImageSession {
   /** A handle of its own, which the caller closes; for a CD, which nobody writes. */
   openReadOnly(): Promise<RemoteDisk> {
     this.#declined = false;
-    return this.#unlocking({ readOnly: true });
+    return this.#unlocking({ readOnly: true }, this.#leaving.signal);
   }
 
   /** A handle of its own, for `closeTemporary`: what is written to it is thrown away then. Nobody can change the image meanwhile. */
@@ -186,7 +186,7 @@ export class ImageSession {
     const { place, encrypted } = this.#entry;
     this.#declined = false;
     // What an encrypted image is changed to would lie in the open.
-    const disk = await this.#unlocking({ snapshot: encrypted ? 'memory' : place, detectZeroes: 'unmap' });
+    const disk = await this.#unlocking({ snapshot: encrypted ? 'memory' : place, detectZeroes: 'unmap' }, this.#leaving.signal);
     this.#temporary++;
     this.changed.emit();
     return disk;
@@ -203,11 +203,11 @@ export class ImageSession {
 
   /** Opens a held image anew, after a failure that its disk does not recover from. Throws `no-space` if there still is none. */
   reopen(): Promise<RemoteDisk> {
-    return this.#inTurn(async () => {
+    return this.#inTurn(async (left) => {
       await this.#close().catch((error) => {
         if (this.#disk !== undefined) throw error;
       });
-      return this.#open(WRITING);
+      return this.#open(WRITING, left);
     });
   }
 
@@ -242,25 +242,24 @@ export class ImageSession {
     });
   }
 
-  async #open(options: OpenImageOptions): Promise<RemoteDisk> {
+  async #open(options: OpenImageOptions, left: AbortSignal): Promise<RemoteDisk> {
     const writable = options.readOnly !== true;
     if (this.#disk !== undefined && (this.#writable || !writable)) return this.#disk;
     await this.#close();
-    this.#disk = await this.#unlocking(options);
+    this.#disk = await this.#unlocking(options, left);
     this.#writable = writable;
     this.#disk.onLost(() => this.#lost(this));
     return this.#disk;
   }
 
   /** Opens the image, with its password if it has one. Throws `aborted` if the user is asked for it and does not give it, later `refused`. */
-  async #unlocking(options: OpenImageOptions): Promise<RemoteDisk> {
+  async #unlocking(options: OpenImageOptions, left: AbortSignal): Promise<RemoteDisk> {
     const { id } = this.#entry;
     try {
       return await this.#engine.open(id, this.#password === undefined ? options : { ...options, secret: this.#password });
     } catch (error) {
       if (!isKeyProblem(error)) throw error;
       let opened: RemoteDisk | undefined;
-      const left = this.#leaving.signal;
       const attempt = async (password: string): Promise<void> => {
         opened = await this.#engine.open(id, { ...options, secret: password });
         this.#password = password;
@@ -293,8 +292,10 @@ export class ImageSession {
     this.closed.emit();
   }
 
-  #inTurn<T>(step: () => Promise<T>): Promise<T> {
-    const result = this.#turn.then(step);
+  /** `step` gets the signal that is aborted if the image is left from now on, also before its turn has come. */
+  #inTurn<T>(step: (left: AbortSignal) => Promise<T>): Promise<T> {
+    const { signal } = this.#leaving;
+    const result = this.#turn.then(() => step(signal));
     this.#turn = result.catch(() => undefined);
     return result;
   }

@@ -40,5 +40,7 @@ test('what the machine wrote is exported after the site was cleared under it', a
   await page.getByTestId('run-stop').click();
   await confirm(page);
   await page.getByTestId('images').getByText('precious').waitFor({ state: 'detached' });
+  // There is nothing left to export.
+  await page.getByTestId('message-request').waitFor({ state: 'detached' });
   await createImage(page, { name: 'next', size: '16M' });
 });
