@@ -4,7 +4,7 @@
  * - `vite build --mode library`: the package's entries as ES modules with their types. Run it first: it empties dist/.
  * - `vite build --mode cli`: dist/cli.js, one file for Node with its dependencies inside.
  * - `vitest`: the projects `node`, `browser` (real Chromium, profile on disk), `firefox` and `webkit` (the storages in these), `e2e` (the page and
- *   the package from outside), `engines` (the page's story in Firefox) and `kill` (workers, tabs and browsers are killed).
+ *   the package from outside), `engines` (the page's story in these) and `kill` (workers, tabs and browsers are killed).
  *   With `--mode fast`, `node` is without the tests that ask a real QEMU, boot guests or try very many cases.
  */
 import { spawnSync } from 'node:child_process';
@@ -81,9 +81,9 @@ const cli: UserConfig = {
 };
 
 const browserTests = ['test/browser/**/*.test.ts'];
-/** What depends on the engine: the storages, and in Firefox all of the engine in its worker. */
+/** What depends on the engine: the storages. */
 const storageTests = ['blob', 'indexed-db'].map((name) => `test/browser/${name}.test.ts`);
-const firefoxTests = [...storageTests, 'test/browser/opfs.test.ts', 'test/browser/engine.test.ts'];
+const firefoxTests = [...storageTests, 'test/browser/opfs.test.ts'];
 const webkitOnly = 'test/browser/no-handles.test.ts';
 const webkitTests = [...storageTests, webkitOnly];
 const pageTests = ['test/e2e/**/*.test.ts'];

@@ -87,7 +87,7 @@ export { temporaryStorage } from './layers/temporary.ts';
 export { ThrottleStorage } from './layers/throttle.ts';
 export { checkThrottleLimits, THROTTLE_LIMITS, type ThrottleClock, ThrottleGroup, type ThrottleLimits } from './layers/throttle-group.ts';
 export { type ExportFacts, exportProblem } from './library/export-limits.ts';
-export type { ImageFormat, Place } from './library/library.ts';
+export type { ImageFormat, Lack, Place } from './library/library.ts';
 export { blobStorage } from './storage/blob.ts';
 export { indexedDbStorage } from './storage/indexed-db.ts';
 export { memoryStorage } from './storage/memory.ts';
@@ -111,4 +111,5 @@ export type {
   RemoteLibrary,
   StorageReport,
 } from './worker/engine.ts';
+export { connectEngineHere } from './worker/here.ts';
 export { SharedDisk, type SharedDiskHandle } from './worker/shared-disk.ts';

@@ -47,13 +47,13 @@ export interface OwnBrowser {
   close(): Promise<void>;
 }
 
-/** Starts Chromium headless with a fresh persistent profile. */
-export async function startChromium(): Promise<OwnBrowser> {
+/** Starts Chromium headless with a fresh persistent profile, and with further `flags`. */
+export async function startChromium(...flags: readonly string[]): Promise<OwnBrowser> {
   const profile = mkdtempSync(join(tmpdir(), 'tabdisk-profile-'));
   const context = await chromium.launchPersistentContext(profile, {
     executablePath: requireChromium(),
     headless: true,
-    args: [...CHROMIUM_FLAGS],
+    args: [...CHROMIUM_FLAGS, ...flags],
   });
   return {
     context,

@@ -1,6 +1,6 @@
 /**
- * `npm test`: everything that CI runs, stage after stage, with the output as it comes; only the page's tests run beside those of the
- * browser, each of which keeps about one core busy, and speak when they end. Installs the system tools that tests
+ * `npm test`: everything that CI runs, stage after stage, with the output as it comes; only the page's tests in Chromium run beside
+ * those of the browsers, each of which keeps about one core busy, and speak when they end. Installs the system tools that tests
  * need where it can (root with apt-get), else names them. Goes on after a failure, so that one run tells all, and ends with
  * a line `N passed, N failed`; the exit status is 1 if anything failed or nothing ran. In CI (CI=true) a tool or a guest that
  * cannot be had is a failure; elsewhere the stages that need it are left out by name.
@@ -11,6 +11,8 @@ import { tmpdir } from 'node:os';
 import { delimiter, join, relative, resolve } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { findChromium } from './chromium.ts';
+import { findFirefox } from './engines/firefox.ts';
+import { WEBKIT_TOOLS } from './engines/webkit.ts';
 
 const TOP = resolve(import.meta.dirname, '..');
 const CI = process.env['CI'] === 'true';
@@ -33,6 +35,8 @@ const TOOLS: readonly Tool[] = [
   { name: 'qemu-img and qemu-io', debianPackage: 'qemu-utils', present: () => onPath('qemu-img') && onPath('qemu-io') },
   { name: 'qemu-storage-daemon', debianPackage: 'qemu-system-common', present: () => onPath('qemu-storage-daemon') },
   { name: 'Chromium', debianPackage: 'chromium', present: () => findChromium() !== undefined },
+  { name: 'Firefox', debianPackage: 'firefox-esr', present: () => findFirefox() !== undefined },
+  ...WEBKIT_TOOLS,
   { name: 'debugfs', debianPackage: 'e2fsprogs', present: () => onPath('debugfs') },
   { name: 'mformat', debianPackage: 'mtools', present: () => onPath('mformat') },
   ...['zip', 'zstd', 'lz4', 'bzip2'].map((name) => ({ name, debianPackage: name, present: () => onPath(name) })),
@@ -54,17 +58,35 @@ async function main(): Promise<void> {
   await single('build', 'npm', ['run', '--silent', 'build']);
   await buildGuest();
   await vitest('node');
-  if (missing.includes('Chromium')) leaveOut('browser and e2e tests', 'there is no Chromium');
-  else {
-    await Promise.all([vitest('browser'), vitest('e2e', { speak: 'at the end' })]);
-    await vitest('kill', { env: { TABDISK_KILLS: process.env['TABDISK_KILLS'] ?? '10' } });
-  }
+  const chromium = !missing.includes('Chromium');
+  if (!chromium) leaveOut('browser and e2e tests', 'there is no Chromium');
+  await Promise.all([inBrowsers(chromium, missing), chromium && vitest('e2e', { speak: 'at the end' })]);
+  if (chromium) await vitest('kill', { env: { TABDISK_KILLS: process.env['TABDISK_KILLS'] ?? '10' } });
   rmSync(reports, { recursive: true, force: true });
   if (failures.length > 0) console.log(`\n=== what failed ===\n\n${failures.join('\n\n')}`);
   console.log(`\n${summary.join('\n')}\n`);
   const skipped = totals.skipped > 0 ? `, ${totals.skipped} skipped` : '';
   console.log(`${totals.passed} passed, ${totals.failed} failed${skipped}`);
   process.exitCode = totals.failed > 0 || totals.passed === 0 ? 1 : 0;
+}
+
+/** The tests of the browser; what of them the other engines share; and the page's story there. */
+async function inBrowsers(chromium: boolean, missing: readonly string[]): Promise<void> {
+  if (chromium) await vitest('browser');
+  const stories: string[] = [];
+  for (const [engine, tools] of [
+    ['firefox', ['Firefox']],
+    ['webkit', WEBKIT_TOOLS.map(({ name }) => name)],
+  ] as const) {
+    const lacking = tools.filter((name) => missing.includes(name));
+    if (lacking.length > 0) {
+      leaveOut(`${engine} tests`, `there is no ${lacking.join(', no ')}`);
+      continue;
+    }
+    await vitest(engine);
+    stories.push(`test/e2e/story-${engine}.test.ts`);
+  }
+  if (stories.length > 0) await vitest('engines', { files: stories });
 }
 
 /** Returns the names of tools that are still missing. */
@@ -101,11 +123,11 @@ async function buildGuest(): Promise<void> {
   else count('guest', { passed: status === 0 ? 1 : 0, failed: status === 0 ? 0 : 1, skipped: 0 }, seconds);
 }
 
-/** A vitest project, counted test by test. */
-async function vitest(project: string, options: RunOptions = {}): Promise<void> {
+/** A vitest project or some files of it, counted test by test. */
+async function vitest(project: string, { files = [], ...options }: RunOptions & { readonly files?: readonly string[] } = {}): Promise<void> {
   const report = join(reports, `${project}.json`);
   const reporters = ['--reporter=default', '--reporter=json', `--outputFile.json=${report}`];
-  const { status, seconds } = await run(`${project} tests`, 'vitest', ['run', '--project', project, ...reporters], options);
+  const { status, seconds } = await run(`${project} tests`, 'vitest', ['run', '--project', project, ...reporters, ...files], options);
   const counts = existsSync(report) ? readReport(report) : { passed: 0, failed: 0, skipped: 0 };
   // An error outside any test, or a run that ended before its report.
   if (status !== 0 && counts.failed === 0) {

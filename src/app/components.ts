@@ -2,7 +2,6 @@
  * The Web Awesome components that the page uses, one import each, and their icons: every library resolves to the page's own
  * sprite, so no component ever asks another server for a picture.
  */
-import '@awesome.me/webawesome/dist/styles/webawesome.css';
 import '@awesome.me/webawesome/dist/components/badge/badge.js';
 import '@awesome.me/webawesome/dist/components/button/button.js';
 import '@awesome.me/webawesome/dist/components/callout/callout.js';

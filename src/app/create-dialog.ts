@@ -22,12 +22,16 @@ export interface Created {
 export async function createImage(library: RemoteLibrary, places: readonly Place[], taken: readonly string[]): Promise<Created | undefined> {
   const form = new CreateForm(places, freeName(taken));
   let created: Created | undefined;
+  let over = false;
   const submit = async (): Promise<void> => {
     const options = form.options();
     if (options === undefined || form.busy) return;
     form.setBusy(true);
     try {
-      created = { entry: await library.create(options), password: options.secret };
+      const entry = await library.create(options);
+      // Called off meanwhile: then nobody wanted it.
+      if (over) return await library.delete(entry.id);
+      created = { entry, password: options.secret };
       closeDialog(dialog);
     } catch (error) {
       form.problem(failure(error));
@@ -43,6 +47,7 @@ export async function createImage(library: RemoteLibrary, places: readonly Place
     return button('Cancel', { testId: 'create-cancel', attributes: { slot: 'footer', size: 'm' }, press: () => closeDialog(dialog) });
   }
   await showDialog(dialog);
+  over = true;
   form.forget();
   return created;
 }
@@ -83,7 +88,10 @@ class CreateForm {
   });
   readonly element: HTMLFormElement;
 
+  readonly #places: readonly Place[];
+
   constructor(places: readonly Place[], name: string) {
+    this.#places = places;
     this.#place = select(
       'create-place',
       'Kept in',
@@ -151,7 +159,7 @@ class CreateForm {
     }
     if (size === 0) return this.#refuse('A disk of no bytes is of no use: give a size.');
     const format = this.#format.value === 'raw' ? 'raw' : 'qcow2';
-    const place: Place = this.#place.value === 'opfs' ? 'opfs' : 'indexeddb';
+    const place = this.#places.find((known) => known === this.#place.value) ?? 'indexeddb';
     if (format === 'raw') return { name, format, size, place };
     const options = { name, format, size, place, clusterSize: Number(this.#cluster.value) } as const;
     if (!this.#encrypts) return options;

@@ -1,5 +1,6 @@
 /** Questions to the user: a confirmation before anything is lost, and a line of text. Escape and Cancel answer "no". */
 import { button, element } from './dom.ts';
+import { isolated } from './words.ts';
 
 export interface Question {
   readonly title: string;
@@ -72,7 +73,7 @@ export async function confirmed(question: Question): Promise<boolean> {
   const dialog = element(
     'wa-dialog',
     { testId: 'confirm', attributes: { label: question.title } },
-    element('p', { class: 'question' }, question.text),
+    element('p', { class: 'question' }, isolated(question.text)),
     button(question.refusal ?? 'Cancel', {
       testId: 'confirm-cancel',
       attributes: { slot: 'footer', size: 'm', autofocus: true },

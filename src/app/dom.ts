@@ -36,7 +36,7 @@ export function element<K extends keyof HTMLElementTagNameMap>(
 }
 
 /** The icons, in the document itself: a picture from another file comes a moment late, and everything that is made anew would blink. */
-const sheet = new DOMParser().parseFromString(drawings, 'image/svg+xml').documentElement;
+const sheet = document.adoptNode(new DOMParser().parseFromString(drawings, 'image/svg+xml').documentElement);
 sheet.setAttribute('hidden', '');
 
 /** An icon of icons.svg, as tall as the text around it; hidden from assistive technology, so never alone in a control. */

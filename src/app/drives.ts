@@ -34,6 +34,7 @@ export class Attached {
   readonly device: V86Drive;
   readonly #temporary: boolean;
   #session: ImageSession | undefined;
+  #detached = false;
   #letGo: () => Promise<void> = async () => undefined;
 
   constructor(slot: Slot, { temporary, onSaved, onProblem }: DriveEvents) {
@@ -63,10 +64,13 @@ export class Attached {
   /** Opens the image and puts it in. CDs are opened read-only; everything else takes the image's lock. Leaves nothing open if it throws. */
   async insert(session: ImageSession): Promise<void> {
     const disk = await this.#open(session);
-    this.#letGo = () => {
+    const letGo = (): Promise<void> => {
       if (this.#readOnly) return disk.close();
       return this.#temporary ? session.closeTemporary(disk) : session.release();
     };
+    // The machine was stopped before the image was open.
+    if (this.#detached) return letGo();
+    this.#letGo = letGo;
     this.#session = session;
     this.drive.insert(disk, { keepOpen: true });
     try {
@@ -107,6 +111,7 @@ export class Attached {
 
   /** Lets go; what is unsaved is given up, so `save` first. */
   async detach(): Promise<void> {
+    this.#detached = true;
     await this.device.detach();
     await this.#empty();
   }

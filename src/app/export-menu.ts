@@ -15,11 +15,17 @@ const WAYS: readonly { wish: ExportWish; text: string; options: Pick<ExportOptio
   { wish: 'changes', text: 'only what changed since a snapshot', options: { format: 'qcow2', since: { snapshot: '' } } },
 ];
 
+/** The button with its menu for one image. `chosen` is called with the way that the user takes. */
 export function exportMenu(session: ImageSession, chosen: (wish: ExportWish) => void): HTMLElementTagNameMap['wa-dropdown'] {
   const trigger = button('Export', { testId: 'export', icon: 'export', attributes: { slot: 'trigger', 'with-caret': true }, press: () => undefined });
   const items = WAYS.map(({ wish, text }) => {
     const reason = element('span', { class: 'item-reason', testId: `export-${wish}-reason`, attributes: { hidden: true } });
-    const item = element('wa-dropdown-item', { testId: `export-${wish}`, attributes: { value: wish } }, text, reason);
+    const item = element(
+      'wa-dropdown-item',
+      { testId: `export-${wish}`, attributes: { value: wish } },
+      element('span', { class: 'item-title' }, text),
+      reason,
+    );
     return { item, reason };
   });
   const offer = (facts: ExportFacts): void => {

@@ -35,11 +35,11 @@ export interface ExportSurroundings {
   readonly messages: Messages;
 }
 
-/** Whether an image may leave so; asks where it leaves as what everybody can read. */
-export async function mayLeave({ name, encrypted }: ImageEntry, wish: ExportWish): Promise<boolean> {
+/** Whether an image may leave so; asks where it leaves as what everybody can read. Once `left` is aborted it may not. */
+export async function mayLeave({ name, encrypted }: ImageEntry, wish: ExportWish, left: AbortSignal): Promise<boolean> {
   if (!encrypted || wish !== 'raw') return true;
   const text = `“${name}” is encrypted, and a raw file is not: anybody who gets the file can read all that is on the disk. As qcow2 it stays encrypted.`;
-  return confirmed({ title: 'Export it without encryption?', text, deed: 'Export unencrypted', danger: true });
+  return confirmed({ title: 'Export it without encryption?', text, deed: 'Export unencrypted', danger: true, left });
 }
 
 /** Exports `entry`. Call it straight from a click: a save dialog needs one. */

@@ -9,10 +9,12 @@ const CONTROLS = 'wa-button, wa-input, wa-select, wa-checkbox, wa-tab, summary, 
 /** Milliseconds after a change: a dialog that has closed gives the focus back by itself first. */
 const PATIENCE_MS = 30;
 
-/** Where a control was: among the controls of everything around it, from the inside out. */
+/** Where the control with the focus is: among the controls of everything around it, from the inside out. */
 interface Place {
   readonly control: HTMLElement;
   readonly around: readonly { readonly element: Element; readonly index: number }[];
+  /** It was taken away, if only for a moment. A focus that is lost otherwise was given up by the user. */
+  gone: boolean;
 }
 
 /** Watches the page. Call once. */
@@ -21,7 +23,7 @@ export function keepFocus(): void {
   let waiting = false;
   const look = (): void => {
     waiting = false;
-    if (place !== undefined && isLost() && document.querySelector('wa-dialog[open]') === null) successor(place)?.focus();
+    if (place?.gone && isLost() && document.querySelector('wa-dialog[open]') === null) successor(place)?.focus();
   };
   document.addEventListener('focusin', ({ target }) => {
     // Dialogs keep the focus inside while they are open, and are gone afterwards.
@@ -32,8 +34,11 @@ export function keepFocus(): void {
     if (target instanceof Element && target.closest(CONTROLS) === null) place = undefined;
   });
   const watched = { subtree: true, childList: true, attributes: true, attributeFilter: ['hidden', 'disabled', 'open'] };
-  new MutationObserver(() => {
-    if (place === undefined || waiting) return;
+  new MutationObserver((records) => {
+    if (place === undefined) return;
+    const { control } = place;
+    place.gone ||= !isUsable(control) || records.some(({ removedNodes }) => [...removedNodes].some((node) => node.contains(control)));
+    if (!place.gone || waiting) return;
     waiting = true;
     setTimeout(look, PATIENCE_MS);
   }).observe(document.body, watched);
@@ -63,7 +68,7 @@ function placeOf(control: HTMLElement): Place {
   const around: { element: Element; index: number }[] = [];
   for (let element = control.parentElement; element !== null; element = element.parentElement)
     around.push({ element, index: controlsIn(element).indexOf(control) });
-  return { control, around };
+  return { control, around, gone: false };
 }
 
 function successor({ control, around }: Place): HTMLElement | undefined {

@@ -3,6 +3,7 @@
  * come with the page (public/guest, made by `npm run guest`) or, where they are missing, from files that the user drops here.
  */
 import { button, element, icon, Signal } from './dom.ts';
+import { loadServed } from './served.ts';
 
 export type PartName = 'bios' | 'vgaBios' | 'kernel' | 'initrd';
 
@@ -12,16 +13,21 @@ export type GuestParts = Readonly<Partial<Record<PartName, ArrayBuffer>>>;
 const SERVED: Record<PartName, string> = { bios: 'bios.bin', vgaBios: 'vgabios.bin', kernel: 'vmlinuz', initrd: 'initrd.img' };
 const LABELS: Record<PartName, string> = { bios: 'BIOS', vgaBios: 'VGA BIOS', kernel: 'Linux kernel', initrd: 'Initial file system' };
 const HINTS: Record<PartName, string> = {
-  bios: 'SeaBIOS, bios.bin. Every machine needs one.',
-  vgaBios: 'vgabios-stdvga.bin. Every machine needs one.',
-  kernel: 'A bzImage (vmlinuz) for 32-bit PCs. Not needed to boot from the disk.',
+  bios: 'seabios.bin or bios.bin. Every machine needs one.',
+  vgaBios: 'vgabios.bin or vgabios-stdvga.bin. Every machine needs one.',
+  kernel: 'A bzImage (vmlinuz) for 32-bit PCs.',
   initrd: 'The initramfs that goes with the kernel, if it needs one.',
 };
+/** What boots without a kernel from outside, and the folder of v86's project that has it: the package `v86` of npm comes without. */
+const FIRMWARE: readonly PartName[] = ['bios', 'vgaBios'];
+const FIRMWARE_ADDRESS = 'https://github.com/copy/v86/tree/master/bios';
 const PARTS = Object.keys(SERVED) as PartName[];
 const FALLBACK_CMDLINE = 'console=tty1 console=ttyS0';
 
 interface Manifest {
   readonly cmdline: string;
+  /** Sizes of the files by name, in bytes. */
+  readonly sizes: ReadonlyMap<string, number>;
 }
 
 export class GuestFiles {
@@ -62,8 +68,8 @@ export class GuestFiles {
     const found: Partial<Record<PartName, ArrayBuffer>> = {};
     for (const part of wanted) {
       const own = this.#own.get(part);
-      if (own !== undefined) found[part] = await unpacked(own);
-      else if (this.#manifest !== undefined) found[part] = await unpacked(await served(part));
+      if (own !== undefined) found[part] = await unpacked(await own.arrayBuffer());
+      else if (this.#manifest !== undefined) found[part] = await unpacked(await served(part, this.#manifest));
     }
     return found;
   }
@@ -75,7 +81,29 @@ export class GuestFiles {
   }
 
   #ask(): void {
-    const slots = PARTS.map((part) => {
+    const kernel = PARTS.filter((part) => !FIRMWARE.includes(part));
+    const link = element('a', { attributes: { href: FIRMWARE_ADDRESS, target: '_blank', rel: 'noopener noreferrer' } }, 'the folder bios of v86');
+    const words = element(
+      'div',
+      { class: 'message-words' },
+      element('strong', {}, 'This copy of the page came without its Linux, but a PC starts from a disk or a CD of your own'),
+      element(
+        'span',
+        {},
+        'Import an image that boots (an installation CD, or a disk with a system on it), and give the machine a BIOS and a VGA BIOS here: choose the two files, or drop them. You find them as seabios.bin and vgabios.bin in ',
+        link,
+        ', or in Debian’s package seabios under /usr/share/seabios. They stay in this tab.',
+      ),
+    );
+    const callout = element('wa-callout', { attributes: { variant: 'neutral', size: 's' } }, icon('info', 'icon'), words);
+    const open = kernel.some((part) => this.#own.has(part));
+    const more = element('wa-details', { testId: 'guest-kernel-details', attributes: { summary: 'Start a Linux kernel of your own instead', open } });
+    more.append(this.#slots(kernel));
+    this.element.replaceChildren(callout, this.#slots(FIRMWARE), more);
+  }
+
+  #slots(parts: readonly PartName[]): HTMLElement {
+    const slots = parts.map((part) => {
       const input = element('input', { testId: `guest-${part}`, attributes: { type: 'file', hidden: true } });
       input.addEventListener('change', () => {
         const [file] = input.files ?? [];
@@ -86,10 +114,7 @@ export class GuestFiles {
       const press = (): void => input.click();
       return element('li', {}, words, button(name === undefined ? 'Choose' : 'Change', { testId: `guest-${part}-choose`, press }), input);
     });
-    const text =
-      'This copy of the page came without a guest. To run a machine, drop these files here or choose them: they stay in this tab. With BIOS and VGA BIOS alone, a bootable disk can be started.';
-    const callout = element('wa-callout', { attributes: { variant: 'warning', size: 's' } }, icon('info', 'icon'), text);
-    this.element.replaceChildren(callout, element('ul', { class: 'guest-slots' }, ...slots));
+    return element('ul', { class: 'guest-slots' }, ...slots);
   }
 }
 
@@ -103,23 +128,24 @@ async function readManifest(): Promise<Manifest | undefined> {
   try {
     const answer = await fetch('./guest/manifest.json');
     // A server that answers every address with the page itself must not pass for a guest.
-    const manifest: unknown = answer.ok ? await answer.json() : undefined;
-    const cmdline = typeof manifest === 'object' && manifest !== null && 'cmdline' in manifest ? manifest.cmdline : undefined;
-    return typeof cmdline === 'string' ? { cmdline } : undefined;
+    const manifest = (answer.ok ? await answer.json() : undefined) as { cmdline?: unknown; files?: unknown } | undefined;
+    if (typeof manifest?.cmdline !== 'string') return undefined;
+    const files = Array.isArray(manifest.files) ? (manifest.files as { name?: unknown; size?: unknown }[]) : [];
+    const sizes = files.flatMap(({ name, size }) => (typeof name === 'string' && typeof size === 'number' ? [[name, size] as const] : []));
+    return { cmdline: manifest.cmdline, sizes: new Map(sizes) };
   } catch {
     return undefined;
   }
 }
 
-async function served(part: PartName): Promise<Blob> {
-  const answer = await fetch(`./guest/${SERVED[part]}`);
-  if (!answer.ok) throw new Error(`${LABELS[part]} (guest/${SERVED[part]}) could not be loaded: ${answer.status}`);
-  return answer.blob();
+function served(part: PartName, { sizes }: Manifest): Promise<ArrayBuffer> {
+  const name = SERVED[part];
+  return loadServed({ label: `${LABELS[part]} (guest/${name})`, address: `./guest/${name}`, size: sizes.get(name) });
 }
 
-/** What is packed with gzip is unpacked here, at once, and not by the guest, in seconds. */
-async function unpacked(file: Blob): Promise<ArrayBuffer> {
-  const [first, second] = new Uint8Array(await file.slice(0, 2).arrayBuffer());
-  if (first !== 0x1f || second !== 0x8b) return file.arrayBuffer();
-  return new Response(file.stream().pipeThrough(new DecompressionStream('gzip'))).arrayBuffer();
+/** What is packed with gzip is unpacked here, at once, and not by the guest, in seconds (unless the browser cannot). */
+async function unpacked(file: ArrayBuffer): Promise<ArrayBuffer> {
+  const [first, second] = new Uint8Array(file, 0, Math.min(2, file.byteLength));
+  if (first !== 0x1f || second !== 0x8b || typeof DecompressionStream === 'undefined') return file;
+  return new Response(new Blob([file]).stream().pipeThrough(new DecompressionStream('gzip'))).arrayBuffer();
 }

@@ -98,7 +98,7 @@ export class Importer {
     this.#unanswered++;
     this.#questions = this.#questions.then(async () => {
       const text = `${sentence(message)} If it is no disk, leave it out.`;
-      const raw = await confirmed({ title: `Keep ${file.name} as a raw disk?`, text, deed: 'Keep it' });
+      const raw = await confirmed({ title: `Keep ${file.name} as a raw disk?`, text, deed: 'Keep it', refusal: 'Leave it out' });
       this.#unanswered--;
       if (raw) this.#waiting.push({ file, raw });
       else this.#outcomes.push({ name: file.name, left: 'left out' });
@@ -112,7 +112,9 @@ export class Importer {
     if (only === undefined) return;
     if (outcomes.length > 1) {
       const good = outcomes.every((outcome) => 'entry' in outcome);
-      return messages.summary(summaryOf(outcomes), outcomes.map(line), good);
+      // What the user may have to do something about comes first.
+      const sorted = [...outcomes].sort((one, other) => rank(one) - rank(other));
+      return messages.summary(summaryOf(outcomes), sorted.map(line), good);
     }
     if ('error' in only) return messages.error(`${only.name} was not imported`, only.error);
     if (!('entry' in only)) return;
@@ -132,10 +134,14 @@ function summaryOf(outcomes: readonly Outcome[]): string {
   return parts.join(', ');
 }
 
+const rank = (outcome: Outcome): number => ('error' in outcome ? 0 : 'left' in outcome ? 1 : 2);
+
 function line(outcome: Outcome): string {
-  if ('error' in outcome) return `${outcome.name} was not imported. ${failure(outcome.error)}`;
-  if ('left' in outcome) return `${outcome.name}: ${outcome.left}`;
-  return outcome.entry.name === outcome.name ? outcome.name : `${outcome.name}, as ${outcome.entry.name}`;
+  const { name } = outcome;
+  if ('left' in outcome) return `${name} is ${outcome.left}`;
+  if ('entry' in outcome) return outcome.entry.name === name ? `${name} is imported` : `${name} is imported as ${outcome.entry.name}`;
+  const reason = failure(outcome.error);
+  return reason.startsWith(name) ? reason : `${name}: ${reason}`;
 }
 
 function freeName(full: string, taken: readonly string[]): string {

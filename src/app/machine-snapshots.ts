@@ -5,18 +5,19 @@
 import { readV86Settings } from '../adapters/v86.ts';
 import { DiskError, Drive, deleteMachine, machineMoment, type RemoteDisk, type SnapshotInfo } from '../index.ts';
 import type { Slot } from './drives.ts';
-import type { MachineSettings } from './machine.ts';
+import type { Boot, MachineSettings } from './machine.ts';
 import type { ImageSession } from './session.ts';
 
 /** What a snapshot says of its machine. */
 interface SavedSettings {
-  readonly boot: 'guest' | 'disk';
+  readonly boot: Boot;
   /** MiB. */
   readonly memory: number;
   /** Image ids. */
   readonly images: Readonly<Partial<Record<Slot, string>>>;
 }
 
+const BOOTS: readonly Boot[] = ['guest', 'disk', 'cdrom', 'fda'];
 const SLOTS: readonly Slot[] = ['hda', 'hdb', 'cdrom', 'fda'];
 
 /** Finds images of the library. */
@@ -45,7 +46,7 @@ export async function settingsOf(session: ImageSession, snapshot: SnapshotInfo, 
     // A CD may be missing as if it had been taken out.
     else if (slot !== 'cdrom') throw new Error('An image that the machine had in another drive is not in this browser any more.');
   }
-  return { boot: saved.boot, memory: saved.memory, images: here, temporary: false };
+  return { boot: saved.boot, memory: saved.memory, images: here, main: here.hda ?? session, temporary: false };
 }
 
 /** Whether two machines have the same memory and the same disks. */
@@ -72,9 +73,10 @@ async function readSaved(session: ImageSession, { id }: SnapshotInfo): Promise<S
 
 function checked(value: unknown): SavedSettings | undefined {
   const { boot, memory, images } = (value ?? {}) as Partial<Record<keyof SavedSettings, unknown>>;
-  if ((boot !== 'guest' && boot !== 'disk') || !Number.isSafeInteger(memory) || typeof images !== 'object' || images === null) return undefined;
+  const known = BOOTS.find((each) => each === boot);
+  if (known === undefined || !Number.isSafeInteger(memory) || typeof images !== 'object' || images === null) return undefined;
   const entries = Object.entries(images).filter(([slot, id]) => SLOTS.some((known) => known === slot) && typeof id === 'string');
-  return { boot, memory: memory as number, images: Object.fromEntries(entries) };
+  return { boot: known, memory: memory as number, images: Object.fromEntries(entries) };
 }
 
 /** A drive for a moment. */

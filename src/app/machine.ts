@@ -1,32 +1,57 @@
 /**
  * The one machine of this page: v86 with disks of the library. It holds its images for writing from start to stop. When a disk
  * cannot be written the machine pauses and says why; the adapter keeps what it could not save until a retry works.
+ *
+ * A restart, by the reset button or by the guest, makes the emulator anew with the same settings and disks: what is unsaved stays in the adapter above the
+ * disks. A guest that halts its processor for good, or whose emulator dies, is switched off as if the user had pressed Stop: what it wrote is
+ * saved, its images are free, and `end` says how it ended.
  */
-import type { V86, V86Image, V86Options } from 'v86';
-import wasmAddress from 'v86/build/v86.wasm?url';
+import type { V86 } from 'v86';
 import { loadV86Machine, saveV86Machine } from '../adapters/v86.ts';
 import type { ImageEntry, MachineMoment } from '../index.ts';
 import { Signal } from './dom.ts';
 import { Attached, isRemovable, type RemovableSlot, type Slot } from './drives.ts';
+import { Emulator } from './emulator.ts';
 import type { GuestFiles } from './guest-files.ts';
+import { loadParts, type MachineParts, v86Options } from './machine-options.ts';
 import { savedSettings } from './machine-snapshots.ts';
 import type { ImageSession } from './session.ts';
+import { settledWithin, unless } from './waiting.ts';
+
+/** What is started: the Linux that comes with the page, or what the BIOS finds on a disk, on this one first. */
+export type Boot = 'guest' | 'disk' | 'cdrom' | 'fda';
 
 export interface MachineSettings {
-  readonly boot: 'guest' | 'disk';
+  readonly boot: Boot;
   /** MiB. */
   readonly memory: number;
   readonly images: Readonly<Partial<Record<Slot, ImageSession>>>;
+  /** The one of them that shows the machine; the first disk unless it is said. */
+  readonly main?: ImageSession;
   /** What the guest writes is thrown away when the machine stops. */
   readonly temporary: boolean;
 }
 
 /** `still`: it stands still while a snapshot is taken or brought back. */
-export type MachineState = 'off' | 'starting' | 'running' | 'paused' | 'still' | 'stopping';
+export type MachineState = 'off' | 'starting' | 'running' | 'paused' | 'still' | 'restarting' | 'stopping';
 
-const MiB = 1024 * 1024;
-/** BIOS boot orders as v86 numbers them: hard disk, CD, floppy; and with the CD or the floppy before. */
-const BOOT_ORDER = { disk: 0x132, cdrom: 0x213, floppy: 0x321 };
+/** How a machine ended, unless it was stopped and all is well. */
+export interface MachineEnd {
+  /** The image that it was started on. */
+  readonly image: ImageEntry | undefined;
+  /** The guest halted its processor for good; nothing went on; or it was given up with disks that did not answer, and may still be in use. */
+  readonly how: 'halt' | 'crash' | 'left';
+  /** Of a crash. */
+  readonly error?: unknown;
+  /** What the guest wrote was thrown away; else it is saved. */
+  readonly temporary: boolean;
+}
+
+/** What is to become of the machine, as soon as nobody else is at its controls. */
+type Fate = { readonly how: 'restart' | 'halt' } | { readonly how: 'crash'; readonly error: unknown };
+
+/** Milliseconds in which the disks of a machine that is given up must be closed. */
+const LAST_WAIT = 5000;
 
 export class Machine {
   readonly changed = new Signal<void>();
@@ -39,13 +64,23 @@ export class Machine {
   readonly screen: HTMLElement;
   readonly #files: GuestFiles;
   #state: MachineState = 'off';
-  #emulator: V86 | undefined;
+  #emulator: Emulator | undefined;
   #drives: Attached[] = [];
   #settings: MachineSettings | undefined;
+  #parts: MachineParts | undefined;
   #main: ImageEntry | undefined;
   #temporary = false;
   #problem: unknown;
-  #giveUp: (() => void) | undefined;
+  #fate: Fate | undefined;
+  #end: MachineEnd | undefined;
+  /** Calls off the start or the restart under way. */
+  #calledOff = new AbortController();
+  /** Gives up what is not saved, and waiting for disks that do not answer. */
+  #givenUp = new AbortController();
+  /** The stop under way. */
+  #stopping: Promise<void> | undefined;
+  /** The exchange of a medium under way. */
+  #changing: Promise<unknown> = Promise.resolve();
   #readBytes = 0;
   #writtenBytes = 0;
 
@@ -66,6 +101,11 @@ export class Machine {
   /** Why the machine paused by itself; undefined if it did not. */
   get problem(): unknown {
     return this.#problem;
+  }
+
+  /** How the latest machine ended, if not as it should, while there is no other. */
+  get end(): MachineEnd | undefined {
+    return this.#end;
   }
 
   /** Bytes the guest moved by IDE since the start. */
@@ -91,10 +131,15 @@ export class Machine {
   /** Puts another medium into a drive of a running machine, or none. What the guest wrote to the old one is saved first; if the new one fails the drive is empty. */
   async change(removable: RemovableSlot, session: ImageSession | undefined): Promise<void> {
     const drive = this.#drives.find(({ slot }) => slot === removable);
-    if (drive === undefined || drive.session === session) return;
-    try {
+    if (drive === undefined || drive.session === session || this.#state !== 'running') return;
+    const change = async (): Promise<void> => {
       if (drive.session !== undefined) await drive.eject();
       if (session !== undefined) await drive.insert(session);
+    };
+    const changing = change();
+    this.#changing = changing.catch(() => undefined);
+    try {
+      await changing;
     } finally {
       this.changed.emit();
     }
@@ -104,30 +149,35 @@ export class Machine {
   async start(settings: MachineSettings, snapshot?: MachineMoment): Promise<void> {
     if (this.#state !== 'off') throw new Error('A machine is running already; stop it first.');
     this.#problem = undefined;
+    this.#end = undefined;
     this.#readBytes = 0;
     this.#writtenBytes = 0;
     this.#settings = settings;
-    this.#main = (settings.images.hda ?? settings.images.fda)?.entry;
+    this.#main = (settings.main ?? settings.images.hda ?? settings.images.fda)?.entry;
     this.#temporary = settings.temporary;
+    this.#calledOff = new AbortController();
     this.#become('starting');
+    const { signal } = this.#calledOff;
     try {
       for (const slot of ['hda', 'hdb', 'cdrom', 'fda'] as const) {
         const session = settings.images[slot];
         // v86 always has a CD and a floppy drive, and their media can come later.
-        if (session !== undefined || isRemovable(slot)) await this.#attach(slot, session);
+        if (session !== undefined || isRemovable(slot)) await unless(signal, this.#attach(slot, session));
       }
-      const [{ V86 }, options] = await Promise.all([import('v86'), this.#options(settings)]);
-      await this.#boot(new V86(options), snapshot);
+      await this.#boot(settings, signal, snapshot);
     } catch (error) {
-      await this.#letGo();
+      // The stop that called it off lets go of everything.
+      if (!signal.aborted) await this.#letGo();
       throw error;
     }
+    await this.#meetFate();
   }
 
   /** Stops the guest's clock. */
   async pause(): Promise<void> {
     if (this.#state !== 'running') return;
     await this.#emulator?.stop();
+    if (this.#state !== 'running') return;
     this.#become('paused');
     await this.save();
   }
@@ -135,15 +185,19 @@ export class Machine {
   /** Saves what a failure left behind, then goes on. Throws if it still cannot be saved. */
   async resume(): Promise<void> {
     if (this.#state !== 'paused') return;
-    if (this.#problem !== undefined) await Promise.all(this.#drives.map((drive) => drive.recover()));
-    this.#problem = undefined;
-    await this.#emulator?.run();
+    await this.#recover();
+    if (this.#state !== 'paused') return;
+    if (this.#fate === undefined) await this.#emulator?.run();
     this.#become('running');
+    await this.#meetFate();
   }
 
-  /** The reset button: the guest starts over without shutting down. */
-  reset(): void {
-    this.#emulator?.restart();
+  /**
+   * The reset button: the guest starts over without shutting down, with the disks that are in the drives now. Throws, and leaves the machine paused, if
+   * what the guest wrote cannot be saved.
+   */
+  async reset(): Promise<void> {
+    if (this.#state === 'running' || this.#state === 'paused') await this.#restart();
   }
 
   /** Brings everything the guest wrote to the images. */
@@ -155,12 +209,16 @@ export class Machine {
   /** Runs `work` while the guest stands still. */
   async whilePaused<T>(work: () => Promise<T>): Promise<T> {
     const running = this.#state === 'running';
-    if (running) await this.#emulator?.stop();
+    const emulator = this.#emulator;
+    if (running) await emulator?.stop();
     try {
       return await work();
     } finally {
-      if (running && this.#problem === undefined) await this.#emulator?.run();
-      else if (running) this.#become('paused');
+      // Unless it was stopped or restarted meanwhile.
+      if (running && this.#state === 'running' && this.#emulator === emulator) {
+        if (this.#problem === undefined) await emulator?.run();
+        else this.#become('paused');
+      }
     }
   }
 
@@ -172,7 +230,7 @@ export class Machine {
 
   /** Whether there is a machine whose memory can be kept with its disks. */
   get alive(): boolean {
-    return !this.#temporary && (this.#state === 'running' || this.#state === 'paused');
+    return !this.#temporary && (this.#state === 'running' || this.#state === 'paused') && this.#fate === undefined;
   }
 
   /** Keeps all disks and the memory under a name, in place of what has it. */
@@ -192,6 +250,7 @@ export class Machine {
       try {
         await loadV86Machine(emulator, this.#devices(), snapshot, { onRevert });
         this.#problem = undefined;
+        this.#fate = undefined;
         for (const { drive } of this.#drives) drive.resume();
       } catch (error) {
         if (begun) await this.#letGo();
@@ -208,14 +267,18 @@ export class Machine {
     const before = this.#state;
     this.#become('still');
     try {
-      await work(emulator, settings);
+      await emulator.stop();
+      if (!emulator.alive) throw new Error('The machine has just crashed.');
+      await work(emulator.v86, settings);
     } finally {
       // Switched off after a failure, else as before; unless a disk failed meanwhile.
       if (this.#emulator === emulator) {
-        if (this.#problem !== undefined) await emulator.stop();
-        this.#become(this.#problem === undefined ? before : 'paused');
+        const goesOn = before === 'running' && this.#problem === undefined;
+        if (goesOn && this.#fate === undefined) await emulator.run();
+        this.#become(goesOn ? 'running' : 'paused');
       }
       for (const session of new Set(Object.values(settings.images))) session.changed.emit();
+      await this.#meetFate();
     }
   }
 
@@ -223,34 +286,48 @@ export class Machine {
     return this.#drives.map(({ device }) => device);
   }
 
-  /** Switches off: saves, then closes the images. With `abandon`, what cannot be saved is given up. */
+  /**
+   * Switches off: saves, then closes the images; a start or restart under way is called off. Throws, and leaves the machine paused, if something cannot be
+   * saved. With `abandon`, also of a stop under way, what cannot be saved is given up, and disks that do not answer are left behind.
+   */
   async stop({ abandon = false }: { abandon?: boolean } = {}): Promise<void> {
-    if (this.#state === 'off' || this.#state === 'stopping') return;
-    if (this.#state === 'starting') return this.#giveUp?.();
+    if (this.#state === 'off') return;
     if (this.#state === 'still') throw new Error('A snapshot of the machine is being taken or brought back: wait until it is done.');
+    this.#stopping ??= this.#switchOff();
+    if (abandon) this.#givenUp.abort();
+    await this.#stopping;
+  }
+
+  async #switchOff(): Promise<void> {
+    this.#givenUp = new AbortController();
     this.#become('stopping');
-    await this.#emulator?.stop();
+    this.#calledOff.abort(new DOMException('The machine was stopped', 'AbortError'));
+    const { signal } = this.#givenUp;
     try {
-      await this.save();
+      await this.#emulator?.stop();
+      if (!this.#temporary) await unless(signal, this.save());
     } catch (error) {
-      if (!abandon) {
+      if (!signal.aborted) {
+        this.#stopping = undefined;
         this.#problem = error;
         this.#become('paused');
         throw error;
       }
     }
-    await this.#letGo();
+    await this.#letGo().finally(() => {
+      this.#stopping = undefined;
+    });
   }
 
   /** Sends text to the guest's first serial port. */
   type(text: string): void {
-    this.#emulator?.serial0_send(text);
+    this.#emulator?.v86.serial0_send(text);
   }
 
   /** Whether keys and the mouse go to the guest. */
   capture(captured: boolean): void {
     // Not in v86's type declarations: they stop and start its listeners on the whole window.
-    const inputs = this.#emulator as { keyboard_set_enabled?(on: boolean): void; mouse_set_enabled?(on: boolean): void } | undefined;
+    const inputs = this.#emulator?.v86 as { keyboard_set_enabled?(on: boolean): void; mouse_set_enabled?(on: boolean): void } | undefined;
     inputs?.keyboard_set_enabled?.(captured);
     inputs?.mouse_set_enabled?.(captured);
   }
@@ -276,25 +353,91 @@ export class Machine {
     else this.changed.emit();
   }
 
-  async #options({ boot, memory, images }: MachineSettings): Promise<V86Options> {
-    const parts = await this.#files.load(boot);
-    if (parts.bios === undefined || parts.vgaBios === undefined) throw new Error('There is no BIOS to start with: choose one under Run.');
-    const order = images.cdrom !== undefined ? BOOT_ORDER.cdrom : images.fda !== undefined ? BOOT_ORDER.floppy : BOOT_ORDER.disk;
-    const disks = Object.fromEntries(this.#drives.flatMap(({ slot, image }) => (image ? [[slot, image as unknown as V86Image]] : [])));
-    return {
-      wasm_path: new URL(wasmAddress, document.baseURI).href,
-      memory_size: memory * MiB,
-      vga_memory_size: 8 * MiB,
-      bios: { buffer: parts.bios },
-      vga_bios: { buffer: parts.vgaBios },
-      ...(parts.kernel === undefined ? {} : { bzimage: { buffer: parts.kernel }, cmdline: this.#files.cmdline }),
-      ...(parts.initrd === undefined ? {} : { initrd: { buffer: parts.initrd } }),
-      ...disks,
-      boot_order: order,
-      screen: { container: this.#newScreen() },
-      disable_speaker: true,
-      autostart: false,
+  /** Repeats what failed, if something did. */
+  async #recover(): Promise<void> {
+    if (this.#problem === undefined) return;
+    await Promise.all(this.#drives.map((drive) => drive.recover()));
+    this.#problem = undefined;
+  }
+
+  /** The emulator tells of what the guest did, or of its own death: dealt with at once, or by whoever is at the controls. */
+  #befall(fate: Fate): void {
+    this.#fate ??= fate;
+    void this.#meetFate();
+  }
+
+  async #meetFate(): Promise<void> {
+    if (this.#fate === undefined || this.#state !== 'running') return;
+    try {
+      await (this.#fate.how === 'restart' ? this.#restart() : this.stop());
+    } catch {
+      // The machine is paused because a disk fails, and says so. The fate waits until that is over.
+    }
+  }
+
+  /** Makes the emulator anew. The old one is there until nothing of what it asked of the disks is left: it may wait for reads. */
+  async #restart(): Promise<void> {
+    const emulator = this.#emulator;
+    this.#calledOff = new AbortController();
+    const { signal } = this.#calledOff;
+    this.#fate = { how: 'restart' };
+    this.#become('restarting');
+    try {
+      await unless(signal, this.#settle(emulator));
+    } catch (error) {
+      if (signal.aborted) return;
+      this.#problem ??= error;
+      this.#become('paused');
+      throw error;
+    }
+    const { settings } = this;
+    try {
+      this.#emulator = undefined;
+      await emulator?.destroy();
+      signal.throwIfAborted();
+      this.#fate = undefined;
+      if (settings) await this.#boot(settings, signal);
+    } catch (error) {
+      if (signal.aborted) return;
+      this.#fate = { how: 'crash', error };
+      await this.#letGo();
+    }
+    await this.#meetFate();
+  }
+
+  async #settle(emulator: Emulator | undefined): Promise<void> {
+    await emulator?.stop();
+    await this.#changing;
+    await this.#recover();
+    await Promise.all(this.#drives.map(({ device }) => device.settle()));
+  }
+
+  async #boot(settings: MachineSettings, calledOff: AbortSignal, snapshot?: MachineMoment): Promise<void> {
+    this.#parts ??= await unless(calledOff, loadParts(settings.boot, this.#files));
+    const options = { ...v86Options(settings, this.#parts, this.#drives), screen: { container: this.#newScreen() } };
+    const events = {
+      halted: () => this.#befall({ how: 'halt' }),
+      restarting: () => this.#befall({ how: 'restart' }),
+      died: (error: unknown) => this.#befall({ how: 'crash', error }),
     };
+    const emulator = await Emulator.make(new this.#parts.V86(options), events, calledOff);
+    this.#emulator = emulator;
+    const { v86 } = emulator;
+    for (const drive of this.#drives) drive.connect(v86);
+    v86.add_listener('serial0-output-byte', (byte) => this.serial.emit(byte));
+    v86.add_listener('ide-read-start', () => this.activity.emit());
+    v86.add_listener('ide-read-end', ([, bytes]) => {
+      this.#readBytes += bytes;
+      this.activity.emit();
+    });
+    v86.add_listener('ide-write-end', ([, bytes]) => {
+      this.#writtenBytes += bytes;
+      this.activity.emit();
+    });
+    this.capture(document.activeElement === this.screen);
+    if (snapshot) await unless(calledOff, loadV86Machine(v86, this.#devices(), snapshot));
+    if (this.#problem === undefined) await emulator.run();
+    this.#become(this.#problem === undefined ? 'running' : 'paused');
   }
 
   #newScreen(): HTMLElement {
@@ -304,45 +447,25 @@ export class Machine {
     return frame;
   }
 
-  async #boot(emulator: V86, snapshot: MachineMoment | undefined): Promise<void> {
-    this.#emulator = emulator;
-    // v86 reports no failure on its way here: it never becomes ready, and the user gives up by stopping.
-    await new Promise<void>((ready, giveUp) => {
-      this.#giveUp = () => giveUp(new DOMException('The start was called off', 'AbortError'));
-      emulator.add_listener('emulator-ready', () => ready());
-    });
-    this.#giveUp = undefined;
-    for (const drive of this.#drives) drive.connect(emulator);
-    emulator.add_listener('serial0-output-byte', (byte) => this.serial.emit(byte));
-    emulator.add_listener('ide-read-start', () => this.activity.emit());
-    emulator.add_listener('ide-read-end', ([, bytes]) => {
-      this.#readBytes += bytes;
-      this.activity.emit();
-    });
-    emulator.add_listener('ide-write-end', ([, bytes]) => {
-      this.#writtenBytes += bytes;
-      this.activity.emit();
-    });
-    this.capture(false);
-    if (snapshot) await loadV86Machine(emulator, this.#devices(), snapshot);
-    await emulator.run();
-    this.#become(this.#problem === undefined ? 'running' : 'paused');
-  }
-
+  /** Lets go of everything. Waits for the disks until they are closed; once they are given up, not for long. */
   async #letGo(): Promise<void> {
     const emulator = this.#emulator;
-    const drives = this.#drives;
+    const abandoned = this.#givenUp.signal;
     this.#emulator = undefined;
+    await emulator?.destroy();
+    const closed = await settledWithin(Promise.allSettled(this.#drives.map((drive) => drive.detach())), LAST_WAIT, abandoned);
+    const fate = this.#fate;
+    const ended = { image: this.#main, temporary: this.#temporary };
+    if (!closed) this.#end = { ...ended, how: 'left' };
+    else if (fate !== undefined && fate.how !== 'restart' && !abandoned.aborted) this.#end = { ...ended, ...fate, how: fate.how };
     this.#drives = [];
-    try {
-      await emulator?.destroy();
-    } finally {
-      await Promise.allSettled(drives.map((drive) => drive.detach()));
-      this.#main = undefined;
-      this.#settings = undefined;
-      this.#problem = undefined;
-      this.#become('off');
-    }
+    this.#main = undefined;
+    this.#settings = undefined;
+    this.#parts = undefined;
+    this.#problem = undefined;
+    this.#fate = undefined;
+    this.#givenUp = new AbortController();
+    this.#become('off');
   }
 
   #become(state: MachineState): void {

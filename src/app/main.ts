@@ -1,20 +1,31 @@
-/** Starts the page: colours first, then the engine in its worker, then everything that needs it. */
-import './components.ts';
+/**
+ * The page's entry: looks, and the rest on demand. Nothing imports this module, since WebKit would evaluate it twice; and where the rest cannot be had, it is
+ * here to say so.
+ */
+import '@awesome.me/webawesome/dist/styles/webawesome.css';
 import './style.css';
-import { connectEngine } from '../index.ts';
-import { keepFocus } from './focus.ts';
-import { Messages } from './messages.ts';
-import { Page } from './page.ts';
-import { startTheme } from './theme.ts';
 
-startTheme();
-keepFocus();
-const messages = new Messages();
-try {
-  const worker = new Worker(new URL('../worker/index.ts', import.meta.url), { type: 'module', name: 'tabdisk' });
-  const page = new Page(await connectEngine(worker), messages);
-  await page.start();
-} catch (error) {
-  document.body.append(messages.element);
-  messages.error('tabdisk cannot work in this browser window', error);
+await begin();
+
+async function begin(): Promise<void> {
+  let code: typeof import('./start.ts');
+  try {
+    code = await import('./start.ts');
+  } catch {
+    return tell('A part of this page could not be loaded: look at the network, and reload. There may be a newer version of the page.');
+  }
+  await code.start().catch((error: unknown) => tell(`${error instanceof Error ? error.message : String(error)}.`));
+}
+
+/** In place of the line that index.html begins with. The way on is a link, and needs no component. */
+function tell(reason: string): void {
+  const title = document.createElement('h1');
+  title.textContent = 'tabdisk could not start';
+  const text = document.createElement('p');
+  text.textContent = `${reason} Your images are untouched.`;
+  const again = document.createElement('a');
+  again.href = './';
+  again.dataset.testid = 'reload';
+  again.textContent = 'Reload';
+  document.getElementById('loading')?.replaceChildren(title, text, again);
 }

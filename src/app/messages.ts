@@ -1,6 +1,6 @@
 /** Notices to the user, in a live region over a corner of the page: errors stay until dismissed, good news leaves by itself. */
 import { button, element, icon } from './dom.ts';
-import { failure, isAbort } from './words.ts';
+import { failure, isAbort, isolated, missingPart } from './words.ts';
 
 /** What can be said. */
 export type Notices = Pick<Messages, 'error' | 'warning' | 'success'>;
@@ -11,10 +11,21 @@ const MOST = 4;
 export class Messages {
   readonly element = element('div', { class: 'messages', testId: 'messages', attributes: { role: 'status', 'aria-live': 'polite' } });
 
-  /** Something failed: `what` was attempted, and why it did not work. Says nothing if the user called it off. */
-  error(what: string, error: unknown): void {
+  /**
+   * Something failed: `what` was attempted, and why it did not work. Says nothing if the user called it off. Where a part of the page could not be had there
+   * is a way on: loading the page anew, or, for what may come at another attempt, `again`.
+   */
+  error(what: string, error: unknown, again?: () => void): void {
     if (isAbort(error)) return;
-    this.#show('danger', 'warning', what, failure(error), 'message-error');
+    const missing = missingPart(error);
+    let act: HTMLElement | undefined;
+    if (missing === 'module') act = wayOn('Reload', 'message-reload', () => location.reload());
+    else if (missing === 'file' && again)
+      act = wayOn('Try again', 'message-again', () => {
+        shown.remove();
+        again();
+      });
+    const shown = this.#show('danger', 'warning', what, failure(error), 'message-error', act);
   }
 
   /** A remark that stays. */
@@ -57,8 +68,8 @@ export class Messages {
     const words = element(
       'div',
       { class: 'message-words' },
-      element('strong', {}, title),
-      text === '' ? undefined : typeof text === 'string' ? element('span', {}, text) : text,
+      element('strong', {}, isolated(title)),
+      text === '' ? undefined : typeof text === 'string' ? element('span', {}, isolated(text)) : text,
     );
     const callout = element(
       'wa-callout',
@@ -71,3 +82,6 @@ export class Messages {
     return callout;
   }
 }
+
+const wayOn = (label: string, testId: string, press: () => void): HTMLElement =>
+  button(label, { testId, attributes: { appearance: 'accent' }, press });

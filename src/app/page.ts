@@ -7,6 +7,7 @@ import { createImage } from './create-dialog.ts';
 import { asked, confirmed } from './dialogs.ts';
 import { button, element, icon } from './dom.ts';
 import { dropAnywhere } from './drop.ts';
+import type { StartedEngine } from './engine.ts';
 import { type ExportWish, exportImage, mayLeave } from './export.ts';
 import { askIncrement } from './export-changes.ts';
 import { GeometryPanel } from './geometry.ts';
@@ -15,6 +16,7 @@ import { type ImageActions, ImageView } from './image-view.ts';
 import { ImagesList } from './images-list.ts';
 import { filePicker, Importer } from './import.ts';
 import { JobsList } from './jobs-list.ts';
+import { LacksNotice, lacksOf } from './lacks.ts';
 import { Machine } from './machine.ts';
 import { MapPanel } from './map-view.ts';
 import { Messages } from './messages.ts';
@@ -62,8 +64,12 @@ export class Page {
   /** Requests of other tabs on the screen, by image: each a function that takes it away. */
   readonly #requests = new Map<string, () => void>();
 
-  constructor(engine: Engine, messages: Messages) {
+  readonly #lacks = new LacksNotice();
+  readonly #here: boolean;
+
+  constructor({ engine, here }: StartedEngine, messages: Messages) {
     this.#engine = engine;
+    this.#here = here;
     this.#messages = messages;
     this.#sessions = new Sessions(engine, askPassword, (session) => this.#lost(session));
     const screen = element('div', {
@@ -127,7 +133,8 @@ export class Page {
       'The image that this address names is not in this browser: it was deleted, perhaps in another tab, or it was made in another browser.',
     );
     this.#main.append(this.#gone, this.#empty);
-    document.body.append(header(this.#storage.element), element('div', { class: 'columns' }, side, this.#main), this.#picker, this.#messages.element);
+    const columns = element('div', { class: 'columns' }, side, this.#main);
+    document.body.append(header(this.#storage.element), this.#lacks.element, columns, this.#picker, this.#messages.element);
     document.body.append(dropAnywhere((dropped) => this.#importer.take(dropped)));
     this.#engine.library.onChange(() => void this.#refresh());
     this.#engine.onReleaseRequest((id) => this.#asked(id));
@@ -138,7 +145,18 @@ export class Page {
     this.#machine.saved.listen(() => this.#soon());
     this.#sessions.changed.listen(() => this.#soon());
     window.addEventListener('hashchange', () => this.#show());
+    this.#mindTheTab();
     await Promise.all([this.#files.look(), this.#refresh()]);
+  }
+
+  /** Where tabs do not hear each other the list is read anew when the user comes back; images in memory are not left without a question. */
+  #mindTheTab(): void {
+    document.addEventListener('visibilitychange', () => {
+      if (document.visibilityState === 'visible' && this.#report?.lacks.includes('broadcast-channel')) void this.#refresh();
+    });
+    window.addEventListener('beforeunload', (event) => {
+      if (this.#entries.some(({ place }) => place === 'memory')) event.preventDefault();
+    });
   }
 
   get #chosen(): string | undefined {
@@ -186,6 +204,7 @@ export class Page {
   async #read(): Promise<void> {
     this.#entries = await this.#engine.library.list();
     this.#report = await this.#engine.library.storage();
+    this.#lacks.show(lacksOf(this.#report, this.#here));
     this.#storage.show(
       this.#report,
       this.#entries.reduce((total, { storedSize }) => total + storedSize, 0),
@@ -246,7 +265,7 @@ export class Page {
     try {
       const increment = wish === 'changes' ? await askIncrement({ session, left }) : undefined;
       if (wish === 'changes' && increment === undefined) return;
-      if (!(await mayLeave(entry, wish))) return;
+      if (!(await mayLeave(entry, wish, left))) return;
       // As it is kept it needs no password, unless an image below it must be read for it: then this one is open.
       const secret = wish === entry.format && !session.unlocked ? undefined : await session.password();
       const around = { library: this.#engine.library, jobs: this.#jobs, messages: this.#messages };

@@ -2,7 +2,7 @@
 import { type DriveStatistics, formatSize, type IoStatus } from '../index.ts';
 import { element } from './dom.ts';
 import type { Attached, RemovableSlot, Slot } from './drives.ts';
-import { EMPTY, imageOptions, LARGEST_FLOPPY } from './run-settings.ts';
+import { EMPTY, fill, imageChoices, LARGEST_FLOPPY } from './run-settings.ts';
 import type { ImageSession } from './session.ts';
 import { count } from './words.ts';
 
@@ -63,7 +63,6 @@ class MediumField {
   readonly slot: RemovableSlot;
   readonly element: HTMLElementTagNameMap['wa-select'];
   #images: readonly ImageSession[] = [];
-  #offered = '';
   #changing = false;
   /** What to show when the change under way has ended. */
   #later = (): void => undefined;
@@ -94,10 +93,7 @@ class MediumField {
     const fitting = images.filter(({ entry }) => this.slot !== 'fda' || entry.size <= LARGEST_FLOPPY);
     this.#images = fitting.filter((image) => image === inside || (!taken.has(image) && !image.elsewhere));
     this.element.disabled = drive === undefined || !running;
-    const key = JSON.stringify([inside?.entry.id, this.#images.map(({ entry }) => [entry.id, entry.name])]);
-    if (key !== this.#offered) this.element.replaceChildren(...imageOptions(this.#images));
-    this.#offered = key;
-    this.element.value = inside?.entry.id ?? EMPTY;
+    fill(this.element, imageChoices(this.#images), inside?.entry.id ?? EMPTY);
     this.element.dataset.inside = inside?.entry.id ?? EMPTY;
   }
 }

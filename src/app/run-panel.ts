@@ -7,7 +7,7 @@ import { confirmed } from './dialogs.ts';
 import { button, element, icon } from './dom.ts';
 import { focusAfter } from './focus.ts';
 import type { GuestFiles } from './guest-files.ts';
-import type { MachineState } from './machine.ts';
+import type { MachineEnd, MachineState } from './machine.ts';
 import type { Chosen, Panel, Surroundings } from './panel.ts';
 import { RunDrives } from './run-drives.ts';
 import { RunSettings } from './run-settings.ts';
@@ -17,6 +17,8 @@ import { failure } from './words.ts';
 
 const TICK_MS = 250;
 const LIGHT_MS = 120;
+/** Milliseconds after which a stop that is still under way can be cut short. */
+const PATIENCE_MS = 5000;
 
 const STATE_WORDS: Record<MachineState, string> = {
   off: 'Off',
@@ -24,10 +26,11 @@ const STATE_WORDS: Record<MachineState, string> = {
   running: 'Running',
   paused: 'Paused',
   still: 'Standing still…',
+  restarting: 'Restarting…',
   stopping: 'Stopping…',
 };
 
-/** The one panel that goes from image to image, since there is one machine: it reads nothing that could come late. */
+/** The one panel that goes from image to image, since there is one machine: what it reads of an image is kept by image. */
 export class RunPanel {
   readonly #around: Surroundings;
   readonly #files: GuestFiles;
@@ -50,13 +53,21 @@ export class RunPanel {
   readonly element: HTMLElement;
   #session: ImageSession | undefined;
   #lightTimer: ReturnType<typeof setTimeout> | undefined;
-  #shownProblem: unknown;
+  /** What is told of the machine in place of its settings. */
+  #shownTrouble: unknown;
+  /** When the stop under way began. */
+  #stopping: number | undefined;
+  /** The look at the chosen image's bytes. */
+  #looking: Promise<void> = Promise.resolve();
 
   constructor(around: Surroundings, files: GuestFiles) {
     this.#around = around;
     this.#files = files;
     const { machine } = around;
-    this.#settings = new RunSettings(() => this.#update());
+    this.#settings = new RunSettings(
+      () => this.#update(),
+      () => files.ready('guest'),
+    );
     this.#serial = new SerialConsole((text) => machine.type(text));
     this.#drives = new RunDrives((slot, session) => this.#try('The medium was not changed', () => machine.change(slot, session)));
     const controls = element('div', { class: 'row controls' }, this.#start, this.#pause, this.#reset, this.#stop, this.#save);
@@ -84,7 +95,14 @@ export class RunPanel {
   /** The tab of an image that is now the chosen one. */
   of({ session }: Chosen): Panel {
     this.#session = session;
-    return { element: this.element, show: async () => this.#update() };
+    return {
+      element: this.element,
+      show: async () => {
+        this.#update();
+        this.#looking = this.#settings.look(session);
+        await this.#looking;
+      },
+    };
   }
 
   /** The images that the other drives may take. */
@@ -98,25 +116,31 @@ export class RunPanel {
     const { state } = machine;
     const off = state === 'off';
     const mine = machine.image?.id === this.#session?.entry.id;
+    const ended = this.#ended !== undefined;
     if (this.#session !== undefined) this.#settings.choose(this.#session);
     const { boot } = this.#settings;
     this.#settings.element.hidden = !off;
     this.#start.hidden = !off && mine;
-    this.#start.disabled = !off || !this.#files.ready(boot) || (this.#session?.elsewhere ?? true);
+    this.#start.disabled = !off || !this.#files.ready(boot === 'guest' ? 'guest' : 'disk') || (this.#session?.elsewhere ?? true);
     for (const control of [this.#pause, this.#reset, this.#stop, this.#save]) {
       control.hidden = off || !mine || (control === this.#save && machine.temporary);
-      control.disabled = state === 'stopping' || state === 'still' || (state === 'starting' && control !== this.#stop);
+      control.disabled = state === 'stopping' || state === 'still' || ((state === 'starting' || state === 'restarting') && control !== this.#stop);
     }
     const goesOn = state === 'paused';
     const words = goesOn ? 'Resume' : 'Pause';
     if (this.#pause.textContent !== words) this.#pause.replaceChildren(icon(goesOn ? 'play' : 'pause', 'start'), words);
-    this.#stage.hidden = off || !mine;
+    this.#stage.hidden = !ended && (off || !mine);
     this.#drives.element.hidden = off || !mine;
     this.#drives.update(machine.drives, this.#settings.images, state === 'running');
     this.#other.textContent = off || mine ? '' : `A machine is running on ${machine.image?.name ?? 'another image'}. One at a time: stop it first.`;
     this.#serial.setEnabled(state === 'running');
-    this.#tellTrouble();
     this.#figures();
+  }
+
+  /** How the machine of the chosen image ended, if by itself, and none was started since. */
+  get #ended(): MachineEnd | undefined {
+    const { end } = this.#around.machine;
+    return end !== undefined && end.image?.id === this.#session?.entry.id ? end : undefined;
   }
 
   #figures(): void {
@@ -125,10 +149,14 @@ export class RunPanel {
     const { state, unsavedBytes } = machine;
     if (state !== 'off') this.#drives.count(machine.drives);
     this.#state.textContent = STATE_WORDS[state];
-    this.#state.parentElement?.toggleAttribute('hidden', state === 'off' || machine.image?.id !== this.#session?.entry.id);
+    const shown = state === 'off' ? this.#ended?.image : machine.image;
+    this.#state.parentElement?.toggleAttribute('hidden', shown?.id !== this.#session?.entry.id);
+    this.#tellTrouble();
     this.#read.textContent = `${formatSize(read)} read`;
     this.#written.textContent = `${formatSize(written)} written`;
     const saved = unsavedBytes === 0 ? 'all saved' : `${formatSize(unsavedBytes)} not saved yet`;
+    // What was given up is not known to be saved.
+    this.#saved.hidden = this.#ended?.how === 'left';
     this.#saved.textContent = machine.temporary ? 'changes are thrown away at the end' : saved;
     this.#saved.dataset.unsaved = String(unsavedBytes > 0 || machine.temporary);
   }
@@ -142,33 +170,53 @@ export class RunPanel {
     }, LIGHT_MS);
   }
 
-  /** The machine paused by itself: why, and what can be done. */
+  /** What the machine did by itself, or does not do: why, and what can be done. */
   #tellTrouble(): void {
     const { machine } = this.#around;
-    if (machine.problem === this.#shownProblem) return;
-    this.#shownProblem = machine.problem;
-    if (machine.problem === undefined) return this.#trouble.replaceChildren();
-    const words = element(
-      'div',
-      { class: 'message-words' },
-      element('strong', {}, 'The machine is paused: its disk failed'),
-      element('span', {}, `${failure(machine.problem)} What the guest wrote is still in memory.`),
-    );
-    const retry = button('Try again', { testId: 'trouble-retry', press: () => void this.#try('The disk still fails', () => machine.resume()) });
-    const abandon = button('Stop without saving', {
-      testId: 'trouble-abandon',
-      attributes: { variant: 'danger' },
-      press: () => void this.#abandon(),
+    this.#stopping = machine.state === 'stopping' ? (this.#stopping ?? Date.now()) : undefined;
+    const late = this.#stopping !== undefined && Date.now() - this.#stopping > PATIENCE_MS;
+    const trouble = late ? 'late' : (machine.problem ?? this.#ended);
+    if (trouble === this.#shownTrouble) return;
+    this.#shownTrouble = trouble;
+    if (late) this.#trouble.replaceChildren(this.#lateStop());
+    else if (machine.problem !== undefined) this.#trouble.replaceChildren(this.#diskFailure(machine.problem));
+    else if (this.#ended !== undefined) this.#trouble.replaceChildren(howItEnded(this.#ended));
+    else this.#trouble.replaceChildren();
+  }
+
+  #diskFailure(problem: unknown): HTMLElement {
+    const retry = button('Try again', {
+      testId: 'trouble-retry',
+      press: () => void this.#try('The disk still fails', () => this.#around.machine.resume()),
     });
-    const row = element('div', { class: 'message-row' }, words, element('div', { class: 'row' }, retry, abandon));
-    this.#trouble.replaceChildren(element('wa-callout', { attributes: { variant: 'danger', size: 's' } }, icon('warning', 'icon'), row));
+    const text = `${failure(problem)} What the guest wrote is still in memory.`;
+    return callout('danger', 'The machine is paused: its disk failed', text, retry, this.#abandonButton('Stop without saving'));
+  }
+
+  #lateStop(): HTMLElement {
+    const { unsavedBytes } = this.#around.machine;
+    const text =
+      unsavedBytes > 0
+        ? `${formatSize(unsavedBytes)} that the guest wrote are not saved yet. It may still come to an end by itself.`
+        : 'Everything that the guest wrote is saved, but the disk is not closed yet.';
+    return callout('warning', 'The disk takes long to answer', text, this.#abandonButton(unsavedBytes > 0 ? 'Stop without saving' : 'Do not wait'));
+  }
+
+  #abandonButton(label: string): HTMLElement {
+    return button(label, { testId: 'trouble-abandon', attributes: { variant: 'danger' }, press: () => void this.#abandon() });
   }
 
   async #boot(): Promise<void> {
     const session = this.#session;
     if (session === undefined) return;
     this.#serial.clear();
-    await this.#try('The machine did not start', () => this.#around.machine.start(this.#settings.read(session)));
+    const started = async (): Promise<void> => {
+      // What it boots follows from the image's bytes; if they cannot be read, opening it for the machine says why.
+      await this.#looking.catch(() => undefined);
+      const { machine } = this.#around;
+      if (machine.state === 'off') await machine.start(this.#settings.read(session));
+    };
+    await this.#try('The machine did not start', started, () => void this.#boot());
   }
 
   async #pauseOrResume(): Promise<void> {
@@ -178,7 +226,8 @@ export class RunPanel {
 
   async #askReset(): Promise<void> {
     const text = 'The guest starts over as if its reset button were pressed. What it had not yet written to its disk is lost.';
-    if (await confirmed({ title: 'Reset the machine?', text, deed: 'Reset', danger: true })) this.#around.machine.reset();
+    if (await confirmed({ title: 'Reset the machine?', text, deed: 'Reset', danger: true }))
+      await this.#try('The machine was not reset', () => this.#around.machine.reset());
   }
 
   async #halt(): Promise<void> {
@@ -192,7 +241,11 @@ export class RunPanel {
 
   async #abandon(): Promise<void> {
     const text = 'What the guest wrote since the last save is lost. The image stays as it was then.';
-    if (!(await confirmed({ title: 'Stop without saving?', text, deed: 'Stop without saving', danger: true }))) return;
+    if (
+      this.#around.machine.unsavedBytes > 0 &&
+      !(await confirmed({ title: 'Stop without saving?', text, deed: 'Stop without saving', danger: true }))
+    )
+      return;
     await this.#try('The machine could not be stopped', () => this.#around.machine.stop({ abandon: true }));
   }
 
@@ -202,11 +255,11 @@ export class RunPanel {
     this.#save.loading = false;
   }
 
-  async #try(problem: string, work: () => Promise<void>): Promise<void> {
+  async #try(problem: string, work: () => Promise<void>, again?: () => void): Promise<void> {
     try {
       await work();
     } catch (error) {
-      this.#around.messages.error(problem, error);
+      this.#around.messages.error(problem, error, again);
     }
   }
 }
@@ -219,6 +272,31 @@ function deed(
   attributes: Record<string, string> = {},
 ): HTMLElementTagNameMap['wa-button'] {
   return button(label, { testId, icon: sign, attributes, press });
+}
+
+function callout(variant: string, title: string, text: string, ...deeds: HTMLElement[]): HTMLElement {
+  const words = element('div', { class: 'message-words' }, element('strong', {}, title), element('span', {}, text));
+  const row = element('div', { class: 'message-row' }, words, element('div', { class: 'row' }, ...deeds));
+  return element('wa-callout', { attributes: { variant, size: 's' } }, icon(variant === 'neutral' ? 'info' : 'warning', 'icon'), row);
+}
+
+function howItEnded({ how, error, temporary }: MachineEnd): HTMLElement {
+  if (how === 'left')
+    return callout(
+      'warning',
+      'The machine is off, but its disk is not closed',
+      'The browser does not answer. If the image stays in use, reload this page: what was saved is kept.',
+    );
+  const kept = temporary ? 'What it wrote was thrown away, as you chose.' : 'Everything it wrote to its disks is saved.';
+  if (how === 'halt')
+    return callout('neutral', 'The guest has switched the machine off', `${kept} Start it again, take a snapshot of the disk, or export it.`);
+  return callout('danger', 'The machine has crashed', `${crashWords(error)} ${kept} Start it again, or look at the disk first.`);
+}
+
+/** v86's processor ends in a trap where a PC would restart itself: WebAssembly tells of no other reason. */
+function crashWords(error: unknown): string {
+  if (!(error instanceof WebAssembly.RuntimeError)) return failure(error);
+  return `The guest brought its processor into a state that it cannot go on from (${error.message}).`;
 }
 
 /** The screen: it takes keys and mouse while it has the focus, and Ctrl+Alt+G gives them back. */

@@ -1,8 +1,13 @@
-/** The settings of a machine before it starts: how it boots, its memory, and what is in the other drives. */
+/**
+ * The settings of a machine before it starts: what it boots, its memory, and what is in its drives. They are the image's, not the page's: each image
+ * begins with what its bytes suggest (medium-kind.ts), and keeps what the user chose for it as long as the page is there.
+ */
+import { V86_FLOPPY_SIZES } from '../adapters/v86.ts';
 import { formatSize } from '../index.ts';
-import { element } from './dom.ts';
+import { button, element } from './dom.ts';
 import type { Slot } from './drives.ts';
-import type { MachineSettings } from './machine.ts';
+import type { Boot, MachineSettings } from './machine.ts';
+import { type MediumKind, mediumKind } from './medium-kind.ts';
 import type { ImageSession } from './session.ts';
 
 type Select = HTMLElementTagNameMap['wa-select'];
@@ -12,19 +17,43 @@ const DEFAULT_MEMORY = '128';
 /** The value of a field that takes no image. */
 export const EMPTY = 'empty';
 /** Bytes of the largest floppy that v86 takes. */
-export const LARGEST_FLOPPY = 3_932_160;
+export const LARGEST_FLOPPY = V86_FLOPPY_SIZES.at(-1) ?? 0;
 
-const OTHER_SLOTS: readonly { slot: Slot; label: string; testId: string }[] = [
+type OwnSlot = MediumKind['slot'];
+
+const OWN_SLOTS: readonly { slot: OwnSlot; label: string; noun: string }[] = [
+  { slot: 'hda', label: 'as the hard disk', noun: 'disk' },
+  { slot: 'cdrom', label: 'as a CD', noun: 'CD' },
+  { slot: 'fda', label: 'as a floppy', noun: 'floppy' },
+];
+const SLOTS: readonly { slot: Slot; label: string; testId: string }[] = [
+  { slot: 'hda', label: 'Hard disk', testId: 'run-hda' },
   { slot: 'hdb', label: 'Second disk', testId: 'run-hdb' },
   { slot: 'cdrom', label: 'CD', testId: 'run-cdrom' },
   { slot: 'fda', label: 'Floppy', testId: 'run-fda' },
 ];
+const BOOTS: readonly { boot: Boot; slot?: OwnSlot; label: string }[] = [
+  { boot: 'guest', label: 'built-in Linux' },
+  { boot: 'disk', slot: 'hda', label: 'hard disk' },
+  { boot: 'cdrom', slot: 'cdrom', label: 'CD' },
+  { boot: 'fda', slot: 'fda', label: 'floppy' },
+];
+/** Where the built-in Linux finds what is in a drive. */
+const DEVICES: Record<OwnSlot, string> = { hda: '/dev/sda', cdrom: '/dev/sr0', fda: '/dev/fd0' };
+
+/** What was chosen for an image; what is missing follows from its bytes. */
+interface Choice {
+  readonly slot?: OwnSlot;
+  readonly boot?: Boot;
+  readonly memory?: string;
+  readonly changes?: string;
+  /** Image ids. */
+  readonly others?: Partial<Record<Slot, string>>;
+}
 
 export class RunSettings {
-  readonly #boot = select('run-boot', 'Boot', [
-    { value: 'guest', label: 'built-in Linux' },
-    { value: 'disk', label: 'from the disks' },
-  ]);
+  readonly #boot = select('run-boot', 'Boot', []);
+  readonly #slot = select('run-slot', 'Use this image', []);
   readonly #memory = select(
     'run-memory',
     'Memory',
@@ -34,33 +63,47 @@ export class RunSettings {
     { value: 'kept', label: 'are kept' },
     { value: 'thrown', label: 'are thrown away at the end' },
   ]);
-  readonly #others = OTHER_SLOTS.map(({ slot, label, testId }) => ({ slot, field: select(testId, label, []) }));
-  readonly element = element('div', { class: 'settings' }, this.#boot, this.#memory, this.#changes, ...this.#others.map(({ field }) => field));
+  readonly #others = SLOTS.map(({ slot, label, testId }) => ({ slot, field: select(testId, label, []) }));
+  readonly #remark = element('span', {});
+  readonly #note = element('p', { class: 'row quiet', testId: 'run-boot-note' }, this.#remark);
+  readonly #other = button('', { testId: 'run-boot-other', attributes: { appearance: 'plain', variant: 'brand' }, press: () => this.#takeOther() });
+  readonly element: HTMLElement;
+  readonly #changed: () => void;
+  readonly #choices = new WeakMap<ImageSession, Choice>();
+  readonly #kinds = new WeakMap<ImageSession, MediumKind>();
+  /** Whether the built-in Linux is there. */
+  readonly #hasGuest: () => boolean;
   #sessions: readonly ImageSession[] = [];
   #chosen: ImageSession | undefined;
-  #offered = '';
 
-  constructor(changed: () => void) {
-    this.#boot.value = 'guest';
-    this.#memory.value = DEFAULT_MEMORY;
-    this.#changes.value = 'kept';
-    this.#boot.addEventListener('change', changed);
+  constructor(changed: () => void, hasGuest: () => boolean) {
+    this.#changed = changed;
+    this.#hasGuest = hasGuest;
+    const fields = [this.#boot, this.#slot, this.#memory, this.#changes, ...this.#others.map(({ field }) => field)];
+    this.#note.append(this.#other);
+    this.element = element('div', { class: 'stack tight' }, element('div', { class: 'settings' }, ...fields), this.#note);
+    this.#boot.addEventListener('change', () => this.#choose({ boot: this.#boot.value as Boot }));
+    this.#slot.addEventListener('change', () => this.#chooseSlot(this.#slot.value as OwnSlot));
+    this.#memory.addEventListener('change', () => this.#choose({ memory: String(this.#memory.value) }));
+    this.#changes.addEventListener('change', () => this.#choose({ changes: String(this.#changes.value) }));
+    for (const { slot, field } of this.#others) field.addEventListener('change', () => void this.#chooseOther(slot, String(field.value)));
   }
 
-  get boot(): 'guest' | 'disk' {
-    return this.#boot.value === 'disk' ? 'disk' : 'guest';
+  /** What is to be started. */
+  get boot(): Boot {
+    const { boot } = this.#choice;
+    if (boot !== undefined && this.#bootable(boot)) return boot;
+    // The image that the user looks at comes before what lies in the other drives.
+    const slots = [this.#own, ...OWN_SLOTS.map(({ slot }) => slot)];
+    const first = slots.find((slot) => this.#kindIn(slot)?.starts);
+    if (first !== undefined) return bootOf(first);
+    return this.#hasGuest() ? 'guest' : bootOf(this.#own);
   }
 
   /** The images there are. */
   offer(sessions: readonly ImageSession[]): void {
     this.#sessions = sessions;
-    this.#fill();
-  }
-
-  /** The image in the first drive: the others cannot have it. */
-  choose(session: ImageSession): void {
-    this.#chosen = session;
-    this.#fill();
+    this.#show();
   }
 
   /** The images there are. */
@@ -68,38 +111,165 @@ export class RunSettings {
     return this.#sessions;
   }
 
-  read(hda: ImageSession): MachineSettings {
-    const images: Partial<Record<Slot, ImageSession>> = {};
-    const floppy = hda.entry.size <= LARGEST_FLOPPY && this.boot === 'disk';
-    images[floppy ? 'fda' : 'hda'] = hda;
-    for (const { slot, field } of this.#others) {
-      const session = this.#sessions.find(({ entry }) => entry.id === field.value);
-      if (session !== undefined) images[slot] ??= session;
-    }
-    return { boot: this.boot, memory: Number(this.#memory.value), images, temporary: this.#changes.value === 'thrown' };
+  /** The image that the machine is for: the settings are its own. */
+  choose(session: ImageSession): void {
+    this.#chosen = session;
+    this.#show();
   }
 
-  #fill(): void {
-    const free = this.#sessions.filter((session) => session !== this.#chosen && !session.elsewhere);
-    const key = JSON.stringify([this.#chosen?.entry.id, free.map(({ entry }) => [entry.id, entry.name])]);
-    if (key === this.#offered) return;
-    this.#offered = key;
-    for (const { slot, field } of this.#others) {
-      const fitting = free.filter(({ entry }) => slot !== 'fda' || entry.size <= LARGEST_FLOPPY);
-      const before = fitting.some(({ entry }) => entry.id === field.value) ? String(field.value) : EMPTY;
-      field.replaceChildren(...imageOptions(fitting));
-      field.value = before;
-    }
+  /** Looks at the chosen image's bytes: what it is, and what they suggest. An encrypted image tells nothing before it is unlocked. */
+  async look(session: ImageSession): Promise<void> {
+    if (!session.held && (!session.entry.encrypted || session.unlocked)) this.#kinds.set(session, await session.use(mediumKind));
+    this.#show();
+    this.#changed();
   }
+
+  read(main: ImageSession): MachineSettings {
+    const images: Partial<Record<Slot, ImageSession>> = { [this.#own]: main };
+    for (const { slot } of SLOTS) {
+      const session = this.#inDrive(slot);
+      // v86 takes no second disk without a first.
+      if (session !== undefined && (slot !== 'hdb' || images.hda !== undefined)) images[slot] = session;
+    }
+    return { boot: this.boot, memory: Number(this.#memory.value), images, main, temporary: this.#changes.value === 'thrown' };
+  }
+
+  get #choice(): Choice {
+    return (this.#chosen && this.#choices.get(this.#chosen)) ?? {};
+  }
+
+  /** The slot of the chosen image. */
+  get #own(): OwnSlot {
+    return this.#choice.slot ?? (this.#chosen && this.#kinds.get(this.#chosen)?.slot) ?? 'hda';
+  }
+
+  #inDrive(slot: Slot): ImageSession | undefined {
+    const id = this.#choice.others?.[slot];
+    return slot === this.#own ? undefined : this.#free(slot).find(({ entry }) => entry.id === id);
+  }
+
+  /** The images that a drive can take. */
+  #free(slot: Slot): ImageSession[] {
+    return this.#sessions.filter(
+      (session) => session !== this.#chosen && !session.elsewhere && (slot !== 'fda' || session.entry.size <= LARGEST_FLOPPY),
+    );
+  }
+
+  #kindIn(slot: OwnSlot): MediumKind | undefined {
+    const session = slot === this.#own ? this.#chosen : this.#inDrive(slot);
+    return session && this.#kinds.get(session);
+  }
+
+  /** Whether there is something in the drive that this starts from. */
+  #bootable(boot: Boot): boolean {
+    if (boot === 'guest') return this.#hasGuest();
+    const { slot } = BOOTS.find((each) => each.boot === boot) ?? {};
+    return slot === undefined || slot === this.#own || this.#inDrive(slot) !== undefined;
+  }
+
+  #choose(choice: Choice): void {
+    if (this.#chosen === undefined) return;
+    this.#choices.set(this.#chosen, { ...this.#choice, ...choice });
+    this.#show();
+    this.#changed();
+  }
+
+  #chooseSlot(slot: OwnSlot): void {
+    // What boots from the image goes on to.
+    const follows = this.#choice.boot === bootOf(this.#own);
+    this.#choose(follows ? { slot, boot: bootOf(slot) } : { slot });
+  }
+
+  async #chooseOther(slot: Slot, id: string): Promise<void> {
+    const session = this.#sessions.find(({ entry }) => entry.id === id);
+    this.#choose({ others: { ...this.#choice.others, [slot]: id } });
+    if (session === undefined) return;
+    // An image that cannot be read says so when the machine starts.
+    await this.look(session).catch(() => undefined);
+  }
+
+  #takeOther(): void {
+    this.#choose({ boot: this.boot === 'guest' ? bootOf(this.#own) : 'guest' });
+  }
+
+  #show(): void {
+    const own = this.#own;
+    const { memory = DEFAULT_MEMORY, changes = 'kept' } = this.#choice;
+    const size = this.#chosen?.entry.size ?? 0;
+    fill(
+      this.#slot,
+      OWN_SLOTS.filter(({ slot }) => slot !== 'fda' || size <= LARGEST_FLOPPY).map(({ slot, label }) => ({ value: slot, label })),
+      own,
+    );
+    fill(
+      this.#boot,
+      BOOTS.filter(({ boot }) => this.#bootable(boot)).map(({ boot, label }) => ({ value: boot, label })),
+      this.boot,
+    );
+    fill(this.#memory, undefined, memory);
+    fill(this.#changes, undefined, changes);
+    const withoutFirst = own !== 'hda' && this.#inDrive('hda') === undefined;
+    for (const { slot, field } of this.#others) {
+      field.hidden = slot === own || (slot === 'hdb' && withoutFirst);
+      fill(field, imageChoices(this.#free(slot)), this.#inDrive(slot)?.entry.id ?? EMPTY);
+    }
+    this.#tell();
+  }
+
+  /** One sentence: what is started, and why; and a way to change it. */
+  #tell(): void {
+    const own = this.#own;
+    const noun = OWN_SLOTS.find(({ slot }) => slot === own)?.noun ?? '';
+    const kind = this.#chosen && this.#kinds.get(this.#chosen);
+    const { boot } = this;
+    const fromIt = boot === bootOf(own);
+    const remark = kind?.starts ? startable(noun, own, boot, fromIt) : notStartable(noun, own, boot, fromIt && kind !== undefined);
+    this.#remark.textContent = remark;
+    this.#note.hidden = remark === '';
+    this.#other.hidden = fromIt ? !this.#hasGuest() : !(kind?.starts && boot === 'guest');
+    this.#other.textContent = fromIt ? 'Use the built-in Linux instead' : 'Boot from it instead';
+  }
+}
+
+function startable(noun: string, slot: OwnSlot, boot: Boot, fromIt: boolean): string {
+  if (fromIt) return `This ${noun} can be started: booting from it.`;
+  return boot === 'guest' ? `This ${noun} can be started by itself. The built-in Linux finds it as ${DEVICES[slot]}.` : '';
+}
+
+function notStartable(noun: string, slot: OwnSlot, boot: Boot, fromIt: boolean): string {
+  if (fromIt) return `Nothing on this ${noun} can be started: a BIOS finds no system there.`;
+  return boot === 'guest' && slot !== 'hda' ? `The built-in Linux finds this ${noun} as ${DEVICES[slot]}.` : '';
+}
+
+const bootOf = (slot: OwnSlot): Boot => BOOTS.find((each) => each.slot === slot)?.boot ?? 'disk';
+
+interface SelectChoice {
+  readonly value: string;
+  readonly label: string;
 }
 
 /** What a field offers that takes one of these images, or none. */
-export function imageOptions(sessions: readonly ImageSession[]): HTMLElement[] {
-  const choices = [{ value: EMPTY, label: 'none' }, ...sessions.map(({ entry }) => ({ value: entry.id, label: entry.name }))];
+export function imageChoices(sessions: readonly ImageSession[]): SelectChoice[] {
+  return [{ value: EMPTY, label: 'none' }, ...sessions.map(({ entry }) => ({ value: entry.id, label: entry.name }))];
+}
+
+/** What each field offers. A list that did not change stays, with the focus in it. */
+const offered = new WeakMap<Select, string>();
+
+/** Has a field offer these choices, or those it has, and shows one of them. */
+export function fill(field: Select, choices: readonly SelectChoice[] | undefined, value: string): void {
+  const key = JSON.stringify(choices);
+  if (choices !== undefined && offered.get(field) !== key) {
+    offered.set(field, key);
+    field.replaceChildren(...options(choices));
+  }
+  if (field.value !== value) field.value = value;
+}
+
+function options(choices: readonly SelectChoice[]): HTMLElement[] {
   return choices.map(({ value, label }) => element('wa-option', { attributes: { value } }, label));
 }
 
-function select(testId: string, label: string, choices: readonly { value: string; label: string }[]): Select {
-  const options = choices.map(({ value, label: text }) => element('wa-option', { attributes: { value } }, text));
-  return element('wa-select', { testId, attributes: { label, size: 's' } }, ...options);
+function select(testId: string, label: string, choices: readonly SelectChoice[]): Select {
+  return element('wa-select', { testId, attributes: { label, size: 's' } }, ...options(choices));
 }

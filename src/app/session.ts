@@ -13,6 +13,12 @@ import { isAbort, isKeyProblem } from './words.ts';
 /** How an image is opened for writing: a guest that makes a file system writes mostly zeros. */
 const WRITING: OpenImageOptions = { detectZeroes: 'unmap' };
 
+/** Milliseconds between looks at an image that another tab saves at the same time; two seconds in all. */
+const LOOK_AGAIN_PAUSES = [20, 50, 100, 250, 500, 1000];
+
+/** True if a read-only view was overtaken by a writer. What else is in use (by a job, by images above) says by what. */
+const isOvertaken = (error: unknown): boolean => error instanceof DiskError && error.kind === 'in-use' && error.field === undefined;
+
 /** Asks for an image's password until `attempt` takes one. Resolves also if the user calls it off, or `left` is aborted. */
 export type AskPassword = (entry: ImageEntry, attempt: (password: string) => Promise<void>, left: AbortSignal) => Promise<void>;
 
@@ -112,16 +118,23 @@ export class ImageSession {
     return this.#entry.inUse && !this.#writable && this.#temporary === 0;
   }
 
-  /** Reads: `work` gets the disk as it is open, read-only if need be. It may run twice: a read-only view goes stale when another tab saves. */
+  /**
+   * Reads: `work` gets the disk as it is open, read-only if need be. It may run several times: a read-only view goes stale when another tab saves, and
+   * a tab that saves while this one looks is given a moment. Throws `in-use` if it never leaves one.
+   */
   use<T>(work: (disk: RemoteDisk) => Promise<T>): Promise<T> {
     return this.#inTurn(async () => {
-      const fresh = this.#disk === undefined;
-      try {
-        return await work(await this.#open({ readOnly: true }));
-      } catch (error) {
-        if (fresh || this.#writable || isAbort(error)) throw error;
-        await this.#close();
-        return work(await this.#open({ readOnly: true }));
+      const pauses = [...LOOK_AGAIN_PAUSES];
+      for (;;) {
+        const fresh = this.#disk === undefined;
+        try {
+          return await work(await this.#open({ readOnly: true }));
+        } catch (error) {
+          const pause = fresh ? pauses.shift() : 0;
+          if (this.#writable || isAbort(error) || pause === undefined || (fresh && !isOvertaken(error))) throw error;
+          await this.#close();
+          await new Promise((resolve) => setTimeout(resolve, pause));
+        }
       }
     });
   }

@@ -30,11 +30,16 @@ export class StorageBar {
   /** `stored`: bytes that the images take. */
   show(report: StorageReport, stored: number): void {
     this.#used.textContent = `${formatSize(stored)} stored`;
-    const counted = `With what is set aside the browser counts ${formatSize(report.usage)}`;
-    this.#used.title = `${counted}, of a limit of ${formatSize(report.quota)}, which is a hint only.`;
-    this.#kept.textContent = report.persisted ? 'kept until you delete it' : 'the browser may clear it when space runs low';
-    this.#kept.classList.toggle('kept-not', !report.persisted);
-    this.#keep.hidden = report.persisted;
+    const { usage, quota, persisted, places } = report;
+    const inMemory = places.includes('memory');
+    if (usage !== undefined && quota !== undefined) {
+      const counted = `With what is set aside the browser counts ${formatSize(usage)}`;
+      this.#used.title = `${counted}, of a limit of ${formatSize(quota)}, which is a hint only.`;
+    }
+    const risk = inMemory ? 'in the memory of this tab' : 'the browser may clear it when space runs low';
+    this.#kept.textContent = persisted ? 'kept until you delete it' : risk;
+    this.#kept.classList.toggle('kept-not', !persisted);
+    this.#keep.hidden = persisted || inMemory || typeof navigator.storage?.persist !== 'function';
     this.#full.hidden = !report.nearlyFull;
   }
 }

@@ -11,6 +11,7 @@ const ADVICE: Partial<Record<ErrorKind, string>> = {
 /** A failure in words: what went wrong, and what to do. */
 export function failure(error: unknown): string {
   if (!(error instanceof DiskError)) return error instanceof Error ? error.message : String(error);
+  if (error.field === 'engine') return 'The part of this page that keeps the disks has ended. What was saved is kept: reload the page.';
   const advice = ADVICE[error.kind];
   if (error.kind === 'no-space' && advice !== undefined) return advice;
   return advice === undefined ? sentence(error.message) : `${sentence(error.message)} ${advice}`;
@@ -26,6 +27,12 @@ export function isAbort(error: unknown): boolean {
   return error instanceof DiskError && error.kind === 'aborted';
 }
 
+/** Whether a part of the page could not be had, and which kind: code, which takes a new page to load, or a file. */
+export function missingPart(error: unknown): 'module' | 'file' | undefined {
+  if (!(error instanceof DiskError) || error.kind !== 'io') return undefined;
+  return error.field === 'module' || error.field === 'file' ? error.field : undefined;
+}
+
 /** True if an image did not open because its password is missing or wrong. */
 export function isKeyProblem(error: unknown): boolean {
   return error instanceof DiskError && error.kind === 'refused' && /(^|\.)key-secret$/.test(error.field ?? '');
@@ -34,6 +41,11 @@ export function isKeyProblem(error: unknown): boolean {
 /** Throws all errors but that an image is lost. */
 export function unlessLost(error: unknown): void {
   if (!(error instanceof DiskError) || error.kind !== 'lost') throw error;
+}
+
+/** `text` with each quoted name kept together: one that is written from right to left would else move what stands around it. */
+export function isolated(text: string): string {
+  return /[\u0590-\u08ff]/.test(text) ? text.replace(/(["“])([^"”]+)(["”])/g, '$1\u2068$2\u2069$3') : text;
 }
 
 /** With a full stop. */
@@ -72,12 +84,12 @@ export function dateTime(milliseconds: number): string {
 
 /** Where an image is kept, for people. */
 export function placeName(place: Place): string {
-  return place === 'opfs' ? 'private file (OPFS)' : 'IndexedDB';
+  return { opfs: 'private file (OPFS)', indexeddb: 'IndexedDB', memory: 'memory of this tab' }[place];
 }
 
 /** `placeName` where there is little room. */
 export function placeShort(place: Place): string {
-  return place === 'opfs' ? 'OPFS' : 'IndexedDB';
+  return { opfs: 'OPFS', indexeddb: 'IndexedDB', memory: 'memory' }[place];
 }
 
 /** An offset as "0x1f400000". */

@@ -4,7 +4,21 @@
  * What may happen under a synchronous verb of a disk (reading, writing, zeroing, discarding, resizing, flush, close) is never among them, unless
  * the image said when it was opened that it will be needed, and it was loaded then.
  */
+import { DiskError } from './errors.ts';
 import { type Io, wait } from './io.ts';
+
+/**
+ * Loads a part. Rejects with `io` of the field `module` if its file cannot be had: the network is gone, or the files were replaced by those of another version,
+ * which have other names.
+ */
+export async function loadPart<T>(load: () => Promise<T>): Promise<T> {
+  try {
+    return await load();
+  } catch (cause) {
+    const advice = 'look at the network, and load the page anew, there may be a newer version of it';
+    throw new DiskError('io', `A part of tabdisk could not be loaded: ${advice}`, { field: 'module', cause });
+  }
+}
 
 /**
  * A part that is loaded once. Only the first use waits for it, also where the storage is synchronous: so this is for what happens while an image
@@ -13,7 +27,7 @@ import { type Io, wait } from './io.ts';
 export function lazily<T>(load: () => Promise<T>): () => Io<T> {
   let loaded: T | undefined;
   return function* () {
-    loaded ??= yield* wait(load());
+    loaded ??= yield* wait(loadPart(load));
     return loaded;
   };
 }

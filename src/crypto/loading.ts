@@ -1,12 +1,13 @@
 /** Loads the cryptographic libraries when the first image needs them; whoever computes calls `loadPrimitives` at some time before. */
 import { assert } from '../base/errors.ts';
 import { type Io, wait } from '../base/io.ts';
+import { loadPart } from '../base/loading.ts';
 
 let loaded: typeof import('./primitives.ts') | undefined;
 
 /** Makes `primitives` work. Waits the first time. */
 export function* loadPrimitives(): Io<void> {
-  loaded ??= yield* wait(import('./primitives.ts'));
+  loaded ??= yield* wait(loadPart(() => import('./primitives.ts')));
 }
 
 /** Ciphers and hashes. */

@@ -8,6 +8,7 @@
  */
 import { assert, DiskError } from '../base/errors.ts';
 import type { Io } from '../base/io.ts';
+import { randomUuid } from '../base/uuid.ts';
 import { readBytes, type Storage } from '../storage/storage.ts';
 import { afMerge, afSplit } from './anti-forensic.ts';
 import { type SectorCipher, sectorCipher } from './cipher.ts';
@@ -160,7 +161,7 @@ export class Luks {
       digestSalt: random(SALT_LENGTH),
       // As in QEMU: an eighth of the slot's.
       digestIterations: Math.max(LEAST_ITERATIONS, Math.floor((yield* iterationsFor(hash, DIGEST_LENGTH, iterTime)) / 8)),
-      uuid: crypto.randomUUID(),
+      uuid: randomUuid(),
       slots: places.slots.map((offset) => ({ active: false, iterations: 0, salt: new Uint8Array(SALT_LENGTH), offset })),
     };
     const luks = new Luks({ ...area, length: places.payloadOffset }, { ...blank, digest: yield* digestOf(blank, key) }, format);

@@ -1,16 +1,15 @@
 /**
- * The list of images, in an IndexedDB database of its own: one record an image, every change atomic and durable when it resolves.
+ * The list of images: one record an image, wherever the browser keeps them (records.ts).
  * A record is `making` until its image is complete and `deleting` from before its bytes go: whatever is not `ready`, when
  * nobody holds its lock, is a leftover of a tab that died, and is swept. Each record that is ready has a copy elsewhere (notes.ts).
  */
-import { del, get, promisifyRequest, update, values } from 'idb-keyval';
 import { DiskError } from '../base/errors.ts';
 import { browserError } from '../storage/browser-errors.ts';
-import { type KeyStore, keyStore } from '../storage/key-store.ts';
 import type { Notes } from './notes.ts';
+import type { RecordStore } from './records.ts';
 
-/** Where an image is kept. */
-export type Place = 'opfs' | 'indexeddb';
+/** Where an image is kept; `memory` is that of the engine, and ends with it. */
+export type Place = 'opfs' | 'indexeddb' | 'memory';
 
 /** The formats of images that are kept. */
 export type ImageFormat = 'qcow2' | 'raw' | 'luks';
@@ -37,12 +36,11 @@ const NAME_LIMIT = 200;
 
 /** The records of a library. */
 export class Catalogue {
-  readonly #store: KeyStore;
+  readonly #records: RecordStore;
   readonly #notes: Notes;
 
-  /** `ended`: the browser, or somebody who deletes the database, has ended the connection to it. */
-  constructor(database: string, notes: Notes, ended: () => void) {
-    this.#store = keyStore(database, 'images', ended);
+  constructor(records: RecordStore, notes: Notes) {
+    this.#records = records;
     this.#notes = notes;
   }
 
@@ -56,18 +54,18 @@ export class Catalogue {
     const unreadable: string[] = [];
     for (const [id, note] of await this.#notes.all()) {
       if (known.has(id)) continue;
-      if (note) await this.#run(() => this.#store.use('readwrite', (store) => putBack(store, note)));
+      if (note) await this.#run(this.#records.put((all) => putBack(all, note)));
       else unreadable.push(id);
     }
     return unreadable;
   }
 
   all(): Promise<ImageRecord[]> {
-    return this.#run(() => values<ImageRecord>(this.#store.use));
+    return this.#run(this.#records.all());
   }
 
   find(id: string): Promise<ImageRecord | undefined> {
-    return this.#run(() => get<ImageRecord>(id, this.#store.use));
+    return this.#run(this.#records.find(id));
   }
 
   /** A record that is ready, or `not-found`. */
@@ -83,50 +81,42 @@ export class Catalogue {
     const { name } = record;
     if (name.trim() === '' || name.length > NAME_LIMIT)
       throw new DiskError('refused', `An image needs a name of 1 to ${NAME_LIMIT} characters`, { field: 'name' });
-    await this.#run(() =>
-      this.#store.use('readwrite', async (store) => {
-        const all = await promisifyRequest<ImageRecord[]>(store.getAll());
+    await this.#run(
+      this.#records.put((all) => {
         if (all.some((other) => other.name === name && other.id !== record.id && other.state !== 'deleting'))
           throw new DiskError('refused', `There is an image named "${name}" already: choose another name`, { field: 'name' });
-        store.put(record, record.id);
+        return record;
       }),
     );
-    if (record.state === 'ready') await this.#notes.write(record);
   }
 
   /** Changes fields of a record that exists; a record that is gone stays gone. */
-  async change(id: string, fields: Partial<Omit<ImageRecord, 'id' | 'name'>>): Promise<void> {
-    const found = await this.find(id);
-    if (!found) return;
-    await this.#run(() => update<ImageRecord | undefined>(id, (record) => (record ? { ...record, ...fields } : undefined), this.#store.use));
-    const changed = { ...found, ...fields };
-    if (changed.state === 'ready') await this.#notes.write(changed);
+  change(id: string, fields: Partial<Omit<ImageRecord, 'id' | 'name'>>): Promise<void> {
+    return this.#run(this.#records.change(id, fields));
   }
 
-  async remove(id: string): Promise<void> {
-    await this.#notes.remove(id);
-    await this.#run(() => del(id, this.#store.use));
+  remove(id: string): Promise<void> {
+    return this.#run(this.#records.remove(id));
   }
 
   close(): void {
-    this.#store.close();
+    this.#records.close();
   }
 
-  async #run<T>(body: () => Promise<T>): Promise<T> {
+  async #run<T>(outcome: Promise<T>): Promise<T> {
     try {
-      return await body();
+      return await outcome;
     } catch (error) {
       throw browserError('The list of images', error);
     }
   }
 }
 
-/** Puts a record back unless there is one by now; under another name if somebody has taken its own. */
-async function putBack(store: IDBObjectStore, note: ImageRecord): Promise<void> {
-  const all = await promisifyRequest<ImageRecord[]>(store.getAll());
-  if (all.some(({ id }) => id === note.id)) return;
+/** A record that comes back, unless there is one by now; under another name if somebody has taken its own. */
+function putBack(all: readonly ImageRecord[], note: ImageRecord): ImageRecord | undefined {
+  if (all.some(({ id }) => id === note.id)) return undefined;
   const taken = new Set(all.map(({ name }) => name));
   let { name } = note;
   for (let number = 2; taken.has(name); number++) name = `${note.name} (${number})`;
-  store.put({ ...note, name }, note.id);
+  return { ...note, name };
 }

@@ -33,14 +33,22 @@ export interface ImageEntry {
   readonly lost?: true;
 }
 
+/**
+ * What a browser, or this window of it, may not give the library: its two stores, locks that hold across tabs, and a channel between tabs. Without Web Locks two
+ * tabs may write to one image in IndexedDB: the later one gets it, the other's disk is `lost`.
+ */
+export type Lack = 'opfs' | 'indexeddb' | 'web-locks' | 'broadcast-channel';
+
 /** What the browser says about its storage. Bytes. `quota` is a hint: browsers make it up. */
 export interface StorageReport {
-  readonly usage: number;
-  readonly quota: number;
+  /** Undefined where the browser does not tell. */
+  readonly usage?: number;
+  readonly quota?: number;
   /** Time to tell the user: nine tenths of the quota are used, or (since quotas are made up) there was no room lately for a few MiB. */
   readonly nearlyFull: boolean;
   readonly persisted: boolean;
   readonly places: readonly Place[];
+  readonly lacks: readonly Lack[];
 }
 
 /** What a new image is to be. */
@@ -92,12 +100,17 @@ export interface OpenImageOptions {
    * Where writes go until the image is closed, when they are thrown away; the image is only read, and nobody can change it meanwhile. What a tab
    * that died left of it is swept when a library is opened.
    */
-  readonly snapshot?: 'memory' | Place;
+  readonly snapshot?: Place;
 }
 
 export interface LibraryOptions {
   /** Names everything the library keeps: directory, databases, locks. Default `tabdisk`. */
   readonly name?: string;
+  /**
+   * Where the browser lets the page keep no data: keep images in memory, until the library is closed or its thread ends. Default false: opening the
+   * library throws `unsupported` there.
+   */
+  readonly memoryIfBlocked?: boolean;
   /** Threads that compress what is exported so. Without them the library's own does it. */
   readonly compressor?: ConvertOptions['compressor'];
 }

@@ -23,6 +23,7 @@ import { readBytes, type Storage } from '../storage/storage.ts';
 import type { ImageFormat, ImageRecord } from './catalogue.ts';
 import { copyBytes } from './copy.ts';
 import { exportProblem } from './export-limits.ts';
+import type { Scratch } from './scratch.ts';
 
 /** Bytes in a chunk of the stream. */
 const CHUNK = MiB;
@@ -78,16 +79,6 @@ type OpenSource = Extract<ExportSource, { open: Disk }>;
 interface Below {
   readonly resolve?: Resolve;
 }
-
-/** A temporary image in the same place. */
-export interface Scratch {
-  create(): Promise<Storage>;
-  reopen(): Promise<Storage>;
-  remove(): Promise<void>;
-}
-
-/** A new name for a temporary image; the sweep finds it by having no record. */
-export const scratchId = (): string => `export-${crypto.randomUUID()}`;
 
 /** What to undo when the stream is over, last made first. */
 type Cleanup = (() => Promise<void>)[];

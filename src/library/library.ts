@@ -11,6 +11,7 @@
 import { callBack } from '../base/callbacks.ts';
 import { DiskError } from '../base/errors.ts';
 import type { JobOptions } from '../base/job.ts';
+import { randomUuid } from '../base/uuid.ts';
 import { cacheFlags } from '../disk/cache-mode.ts';
 import type { OpenOptions } from '../disk/chain.ts';
 import { createDisk, openDisk } from '../disk/open.ts';
@@ -23,27 +24,22 @@ import { memoryStorage } from '../storage/memory.ts';
 import type { Storage } from '../storage/storage.ts';
 import { Catalogue, type ImageRecord, type Place } from './catalogue.ts';
 import type { CreateImageOptions, ImageEntry, ImportOptions, LibraryOptions, OpenImageOptions, OverlayOptions, StorageReport } from './entries.ts';
-import { type ExportedImage, type ExportOptions, type ExportSource, encryptedWith, exportImage, type Scratch, scratchId } from './export.ts';
+import { type ExportedImage, type ExportOptions, type ExportSource, encryptedWith, exportImage } from './export.ts';
 import { copyIn, type MadeImage, verify } from './import.ts';
 import { Notes } from './notes.ts';
 import { OpenImage } from './open-image.ts';
 import { Chain, type ChainKeeper, requireNothingOver, requirePlain } from './overlays.ts';
-import { availablePlaces, type ImagePlace } from './places.ts';
+import { availablePlaces, type ImagePlace, placeName } from './places.ts';
 import { recognise } from './recognise.ts';
+import { indexedDbRecords, noteRecords } from './records.ts';
 import { Reserve } from './reserve.ts';
+import { newScratch, type Scratch, scratchTime } from './scratch.ts';
+import { storageReport } from './storage-report.ts';
 import { sweep } from './sweep.ts';
 import { Tabs } from './tabs.ts';
 
 export type { ImageFormat, Place } from './catalogue.ts';
-export type {
-  CreateImageOptions,
-  ImageEntry,
-  ImportOptions,
-  LibraryOptions,
-  OpenImageOptions,
-  OverlayOptions,
-  StorageReport,
-} from './entries.ts';
+export type * from './entries.ts';
 export type { ExportedImage, ExportOptions, ExportSince } from './export.ts';
 export type { OpenImage } from './open-image.ts';
 
@@ -51,8 +47,6 @@ export type { OpenImage } from './open-image.ts';
 const PATIENCE = 1000;
 /** Milliseconds between looks for images that are open, when the browser may have cleared everything. */
 const LOOK_PAUSES = [0, 300, 1000, 2000];
-/** The part of the quota above which the storage counts as nearly full. */
-const NEARLY_FULL = 0.9;
 
 /** The images of this browser. Every call rejects with a `DiskError`. */
 export class Library {
@@ -73,17 +67,23 @@ export class Library {
   readonly #temporary = new Set<OpenImage>();
 
   /** Opens the library of this origin and sweeps what tabs that died left half-made. */
-  static async open({ name = 'tabdisk', compressor }: LibraryOptions = {}): Promise<Library> {
-    const places = await availablePlaces(name);
+  static async open({ name = 'tabdisk', compressor, memoryIfBlocked = false }: LibraryOptions = {}): Promise<Library> {
+    const places = await availablePlaces(name, { memoryIfBlocked });
     if (places.size === 0) throw new DiskError('unsupported', 'This browser lets the page keep no data: neither OPFS nor IndexedDB works here');
     const library = new Library(name, places, compressor);
     const inUse = await heldLocks();
-    await mendIndexedDb({
-      database: name,
-      inUse: (id) => inUse.has(library.#lockName(id)),
-      hasRoom: (bytes) => library.#reserve.hasRoom(bytes),
+    if (places.has('indexeddb'))
+      await mendIndexedDb({
+        database: name,
+        inUse: (id) => inUse.has(library.#lockName(id)),
+        hasRoom: (bytes) => library.#reserve.hasRoom(bytes),
+      });
+    const unreadable = new Set(await library.#catalogue.restore());
+    await sweep(library.#catalogue, [...places.values()], {
+      lockName: (id) => library.#lockName(id),
+      // Where IndexedDB is blocked, the list there may know images that no note does.
+      spared: (id) => unreadable.has(id) || (!places.has('indexeddb') && scratchTime(id) === undefined),
     });
-    await sweep(library.#catalogue, [...places.values()], (id) => library.#lockName(id), new Set(await library.#catalogue.restore()));
     return library;
   }
 
@@ -91,8 +91,10 @@ export class Library {
     this.#compressor = compressor;
     this.#name = name;
     this.#places = places;
-    this.#catalogue = new Catalogue(`${name}-library`, new Notes(`${name}-notes`, { opfs: places.has('opfs') }), () => this.#listLost());
-    this.#reserve = new Reserve(name, { opfs: places.has('opfs') });
+    const [opfs, indexedDb] = [places.has('opfs'), places.has('indexeddb')];
+    const notes = new Notes(`${name}-notes`, { opfs });
+    this.#catalogue = new Catalogue(indexedDb ? indexedDbRecords(`${name}-library`, notes, () => this.#listLost()) : noteRecords(notes), notes);
+    this.#reserve = new Reserve(name, { opfs, indexedDb });
     this.#keeper = {
       catalogue: this.#catalogue,
       place: (record) => this.#place(record.place),
@@ -271,7 +273,7 @@ export class Library {
   }
 
   /** Opens an image whose changes are thrown away. The lock keeps others from changing what is read; any number can have it so. */
-  async #openTemporary(record: ImageRecord, where: 'memory' | Place, opening: OpenOptions): Promise<OpenImage> {
+  async #openTemporary(record: ImageRecord, where: Place, opening: OpenOptions): Promise<OpenImage> {
     const { id } = record;
     const lock = await this.#lock(record, 'shared');
     try {
@@ -312,19 +314,8 @@ export class Library {
     }
   }
 
-  /** A name for a temporary image. Whatever is under it when nobody holds its lock is swept. */
-  async #scratch(place: ImagePlace): Promise<Scratch> {
-    const name = scratchId();
-    const lock = await takeLock(this.#lockName(name), PATIENCE);
-    if (!lock) throw new DiskError('locked', 'The name of a temporary image is taken');
-    return {
-      create: () => place.create(name),
-      reopen: () => place.open(name, { readOnly: true }),
-      remove: async () => {
-        await place.remove(name);
-        await lock.release();
-      },
-    };
+  #scratch(place: ImagePlace): Promise<Scratch> {
+    return newScratch(place, (id) => this.#lockName(id));
   }
 
   /** Notes a new guest-visible size (after a resize or a snapshot was applied). */
@@ -353,8 +344,7 @@ export class Library {
   }
 
   async storage(): Promise<StorageReport> {
-    const [{ usage = 0, quota = 0 }, persisted] = await Promise.all([navigator.storage.estimate(), navigator.storage.persisted()]);
-    return { usage, quota, nearlyFull: usage >= quota * NEARLY_FULL || this.#reserve.short, persisted, places: [...this.#places.keys()] };
+    return storageReport([...this.#places.keys()], { short: this.#reserve.short, tabsHear: this.#tabs.heard });
   }
 
   /** Calls back after any change to the list, made here or in another tab. Returns a function that stops it. */
@@ -375,7 +365,7 @@ export class Library {
   /** Makes an image that appears in the list when `fill` is done with its storage (and has closed it). */
   async #make(wish: Pick<ImageRecord, 'name' | 'format' | 'place' | 'backing'>, fill: (storage: Storage) => Promise<MadeImage>): Promise<ImageEntry> {
     const now = Date.now();
-    const record: ImageRecord = { ...wish, id: crypto.randomUUID(), size: 0, created: now, changed: now, state: 'making' };
+    const record: ImageRecord = { ...wish, id: randomUuid(), size: 0, created: now, changed: now, state: 'making' };
     const lock = await this.#lock(record);
     try {
       await this.#reserve.fill();
@@ -446,7 +436,7 @@ export class Library {
   #place(place: Place): ImagePlace {
     const found = this.#places.get(place);
     if (!found)
-      throw new DiskError('unsupported', `Images cannot be kept in ${place === 'opfs' ? 'OPFS' : 'IndexedDB'} in this browser or window`, {
+      throw new DiskError('unsupported', `Images cannot be kept in ${placeName(place)} in this browser or window`, {
         field: 'place',
       });
     return found;

@@ -1,4 +1,7 @@
-/** The two places where images are kept: files in OPFS, blocks in IndexedDB. The same verbs for both; no locks here. */
+/**
+ * The places where images are kept: files in OPFS, blocks in IndexedDB; memory where the browser gives neither (memory-place.ts). The same verbs for all; no
+ * locks here.
+ */
 
 import { DiskError } from '../base/errors.ts';
 import { MiB } from '../base/units.ts';
@@ -6,10 +9,11 @@ import { CacheStorage } from '../layers/cache.ts';
 import { CacheMemory } from '../layers/cache-lines.ts';
 import { blobStorage } from '../storage/blob.ts';
 import { indexedDbStorage } from '../storage/indexed-db.ts';
-import { deleteIndexedDbStorage, indexedDbNames, indexedDbSize } from '../storage/indexed-db-blocks.ts';
+import { deleteIndexedDbStorage, indexedDbNames, indexedDbSize, indexedDbWorks } from '../storage/indexed-db-blocks.ts';
 import { deleteOpfsFile, opfsFile, opfsFileNames, opfsStorage, opfsView, opfsWorks } from '../storage/opfs.ts';
 import type { Storage } from '../storage/storage.ts';
 import type { Place } from './catalogue.ts';
+import { memoryPlace } from './memory-place.ts';
 
 /** Where the bytes of images are, by image id. Whoever makes, writes or removes one holds its lock, which has the storages' own name (`imageLockName`). */
 export interface ImagePlace {
@@ -89,10 +93,14 @@ export function indexedDbPlace(database: string): ImagePlace {
   };
 }
 
-/** The places that work in this browser and thread, the preferred one first. */
-export async function availablePlaces(name: string): Promise<Map<Place, ImagePlace>> {
+/** The places that work in this browser and thread, the preferred one first. With `memoryIfBlocked`, memory where there is none. */
+export async function availablePlaces(name: string, { memoryIfBlocked }: { memoryIfBlocked: boolean }): Promise<Map<Place, ImagePlace>> {
   const places = new Map<Place, ImagePlace>();
   if (await opfsWorks()) places.set('opfs', opfsPlace(name));
-  if (typeof indexedDB !== 'undefined') places.set('indexeddb', indexedDbPlace(name));
+  if (await indexedDbWorks({ database: name })) places.set('indexeddb', indexedDbPlace(name));
+  if (places.size === 0 && memoryIfBlocked) places.set('memory', memoryPlace());
   return places;
 }
+
+/** A place in words. */
+export const placeName = (place: Place): string => ({ opfs: 'OPFS', indexeddb: 'IndexedDB', memory: 'memory' })[place];

@@ -54,7 +54,7 @@ function requireUsable(name: string, size: number, report: InspectionReport): Im
     const convert = `qemu-img convert -f ${format} -O qcow2 ${JSON.stringify(name)} disk.qcow2`;
     throw new DiskError(
       'unsupported',
-      `${name} is a ${title} (${format})${shape}, which is not supported yet. Convert it with QEMU's tool, and import what comes out: ${convert}`,
+      `${name} is a ${title} (${format})${shape}, which is not supported yet. Convert it with \`${convert}\`, and import what comes out`,
       { format },
     );
   }

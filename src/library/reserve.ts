@@ -50,8 +50,8 @@ export class Reserve {
   #turn: Promise<unknown> = Promise.resolve();
 
   /** `name` is the library's. */
-  constructor(name: string, { opfs }: { opfs: boolean }) {
-    this.#place = opfs ? fileReserve(`${name}-reserve`) : recordReserve(`${name}-reserve`);
+  constructor(name: string, { opfs, indexedDb }: { opfs: boolean; indexedDb: boolean }) {
+    this.#place = opfs ? fileReserve(`${name}-reserve`) : indexedDb ? recordReserve(`${name}-reserve`) : NO_RESERVE;
     this.#lock = `${name}:reserve`;
   }
 
@@ -169,6 +169,9 @@ function recordReserve(database: string): ReservePlace {
     hasRoom: async () => true,
   };
 }
+
+/** In memory there is no end that could be foreseen. */
+const NO_RESERVE: ReservePlace = { fill: async () => undefined, empty: async () => undefined, hasRoom: async () => true };
 
 /** Bytes that a device which compresses cannot make small. */
 function ballast(): Uint8Array {

@@ -1,21 +1,28 @@
 /** Sweeping what tabs that died left half-made: images without a record that is ready, and temporary exports. */
 import { DiskError } from '../base/errors.ts';
-import { takeLock } from '../storage/image-lock.ts';
+import { locksReachTabs, takeLock } from '../storage/image-lock.ts';
 import type { Catalogue } from './catalogue.ts';
 import type { ImagePlace } from './places.ts';
+import { scratchTime } from './scratch.ts';
 
-/** Removes what nobody is at and no list shows; images in `spared` stay. `lockName`: the name of an image's lock. */
+/** Milliseconds after which nobody can still be making an image, where locks do not tell. */
+const OLD = 24 * 60 * 60 * 1000;
+
+/** Removes what nobody is at and no list shows; images that are `spared` stay. `lockName`: the name of an image's lock. */
 export async function sweep(
   catalogue: Catalogue,
   places: readonly ImagePlace[],
-  lockName: (id: string) => string,
-  spared: ReadonlySet<string>,
+  { lockName, spared }: { readonly lockName: (id: string) => string; readonly spared: (id: string) => boolean },
 ): Promise<void> {
   const records = new Map((await catalogue.all()).map((record) => [record.id, record]));
   const leftovers = new Set<string>();
   for (const { id, state } of records.values()) if (state !== 'ready') leftovers.add(id);
-  for (const place of places) for (const id of await place.ids()) if (!records.has(id) && !spared.has(id)) leftovers.add(id);
+  for (const place of places) for (const id of await place.ids()) if (!records.has(id) && !spared(id)) leftovers.add(id);
+  // Where locks end at this tab, one that can be had does not mean that no other tab is at the image.
+  const unsure = !(await locksReachTabs());
   for (const id of leftovers) {
+    const made = records.get(id)?.created ?? scratchTime(id) ?? Date.now();
+    if (unsure && Date.now() - made < OLD) continue;
     const lock = await takeLock(lockName(id), 0);
     if (!lock) continue;
     try {

@@ -1,7 +1,9 @@
 /**
  * What the tabs of one library tell each other: that the list has changed, and "please let go of this image". A tab that is asked does
- * nothing by itself but say that it has heard: whoever uses the image there decides.
+ * nothing by itself but say that it has heard: whoever uses the image there decides. Where the browser has no channel between tabs (BroadcastChannel), or
+ * refuses it, nobody hears and nobody answers.
  */
+import { randomUuid } from '../base/uuid.ts';
 
 type Message =
   | { readonly type: 'changed' }
@@ -13,17 +15,23 @@ const PATIENCE = 1500;
 
 /** One tab's end of the channel. */
 export class Tabs {
-  readonly #channel: BroadcastChannel;
+  readonly #channel: BroadcastChannel | undefined;
   readonly #questions = new Map<string, (heard: boolean) => void>();
 
   /** `changed` hears of changes to the list in other tabs; `asked` gets an image's id and tells whether this tab has it. */
   constructor(name: string, { changed, asked }: { changed: () => void; asked: (image: string) => boolean }) {
-    this.#channel = new BroadcastChannel(name);
+    this.#channel = openChannel(name);
+    if (!this.#channel) return;
     this.#channel.onmessage = ({ data }: MessageEvent<Message>) => {
       if (data?.type === 'changed') changed();
       else if (data?.type === 'heard') this.#questions.get(data.question)?.(true);
       else if (data?.type === 'ask' && asked(data.image)) this.#post({ type: 'heard', question: data.question });
     };
+  }
+
+  /** Whether tabs hear each other. */
+  get heard(): boolean {
+    return this.#channel !== undefined;
   }
 
   /** Tells the other tabs that the list has changed. */
@@ -33,7 +41,8 @@ export class Tabs {
 
   /** Asks for an image. Resolves to true once its holder has heard, to false if nobody answers. */
   async ask(image: string): Promise<boolean> {
-    const question = crypto.randomUUID();
+    if (!this.#channel) return false;
+    const question = randomUuid();
     try {
       return await new Promise((resolve) => {
         this.#questions.set(question, resolve);
@@ -46,10 +55,18 @@ export class Tabs {
   }
 
   close(): void {
-    this.#channel.close();
+    this.#channel?.close();
   }
 
   #post(message: Message): void {
-    this.#channel.postMessage(message);
+    this.#channel?.postMessage(message);
+  }
+}
+
+function openChannel(name: string): BroadcastChannel | undefined {
+  try {
+    return new BroadcastChannel(name);
+  } catch {
+    return undefined;
   }
 }

@@ -3,9 +3,12 @@
  * long as they rely on an image that nobody may change. The browser frees the locks of a tab
  * or worker that ends, however it ends; so a lock that can be had means that nobody is at the image. The library and the storages in IndexedDB take
  * the same lock, by `imageLockName`; of files in OPFS the browser gives out one handle at a time by itself.
+ *
+ * Where the browser has no Web Locks (insecure pages), or refuses them (blocked storage), locks hold within this thread only: `locksReachTabs` tells.
  */
 import { FLAG, type Members } from '../base/arguments.ts';
 import { DiskError } from '../base/errors.ts';
+import { type LockSource, ThreadLocks } from './thread-locks.ts';
 
 /** A lock that is ours. */
 export interface HeldLock {
@@ -20,13 +23,13 @@ export const imageLockName = (keeper: string, image: string): string => `${keepe
 
 /**
  * Takes a lock. Waits up to `patience` milliseconds for whoever has it (a page that was reloaded lets go a little late); then
- * resolves to `undefined`. Throws `unsupported` where there are no Web Locks (insecure pages).
+ * resolves to `undefined`.
  */
 export async function takeLock(name: string, patience: number, mode: LockMode = 'exclusive'): Promise<HeldLock | undefined> {
   return hold(name, { mode, ...(patience > 0 ? { signal: AbortSignal.timeout(patience) } : { ifAvailable: true }) });
 }
 
-/** Takes a lock from whoever has it. Throws as `takeLock`. */
+/** Takes a lock from whoever has it. */
 export async function stealLock(name: string): Promise<HeldLock> {
   return (await hold(name, { steal: true })) as HeldLock;
 }
@@ -48,15 +51,14 @@ export const WRITER_OPTIONS: Members<WriterOptions> = { takeOver: FLAG, lockHeld
 export const WRITER_PATIENCE = 1000;
 
 /**
- * The lock of whoever is to write to an image, or to remove it. Throws `locked` if somebody has it. `undefined` if the caller holds it, and
- * where there are no Web Locks (insecure pages).
+ * The lock of whoever is to write to an image, or to remove it. Throws `locked` if somebody has it. `undefined` if the caller holds it.
  */
 export async function writerLock(
   keeper: string,
   image: string,
   { takeOver = false, lockHeld = false }: WriterOptions,
 ): Promise<HeldLock | undefined> {
-  if (lockHeld || !locksAvailable()) return undefined;
+  if (lockHeld) return undefined;
   const name = imageLockName(keeper, image);
   const lock = takeOver ? await stealLock(name) : await takeLock(name, WRITER_PATIENCE);
   if (!lock)
@@ -67,15 +69,26 @@ export async function writerLock(
   return lock;
 }
 
-/** Whether there are Web Locks here: not on insecure pages. */
-export const locksAvailable = (): boolean => typeof navigator !== 'undefined' && !!navigator.locks;
+let source: Promise<LockSource> | undefined;
 
-function requireLocks(): void {
-  if (!locksAvailable()) throw new DiskError('unsupported', 'This page has no Web Locks: open it over https or from localhost');
+/** Web Locks if they work here, found out once; else locks of this thread. */
+async function locks(): Promise<LockSource> {
+  source ??= (async () => {
+    try {
+      await navigator.locks.query();
+      return navigator.locks;
+    } catch {
+      return new ThreadLocks();
+    }
+  })();
+  return source;
 }
 
+/** Whether a lock that can be had means that nobody is at the image, in any tab; else, nobody in this thread. */
+export const locksReachTabs = async (): Promise<boolean> => !((await locks()) instanceof ThreadLocks);
+
 async function hold(name: string, options: LockOptions): Promise<HeldLock | undefined> {
-  requireLocks();
+  const manager = await locks();
   let release = (): void => undefined;
   let released = false;
   let stolen = (): void => undefined;
@@ -83,7 +96,7 @@ async function hold(name: string, options: LockOptions): Promise<HeldLock | unde
   const answer = new Promise<boolean>((resolve) => {
     taken = resolve;
   });
-  const over = navigator.locks.request(name, options, (lock) => {
+  const over = manager.request(name, options, (lock) => {
     taken(lock !== null);
     if (!lock) return undefined;
     return new Promise<void>((resolve) => {
@@ -110,7 +123,6 @@ async function hold(name: string, options: LockOptions): Promise<HeldLock | unde
 
 /** The names of all locks that somebody holds, in any tab. */
 export async function heldLocks(): Promise<Set<string>> {
-  requireLocks();
-  const { held = [] } = await navigator.locks.query();
+  const { held = [] } = await (await locks()).query();
   return new Set(held.map(({ name }) => name ?? ''));
 }

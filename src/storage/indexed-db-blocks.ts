@@ -62,6 +62,16 @@ export async function indexedDbSize(name: string, options: { database?: string }
   return (await withBlocks(name, options.database, 'readonly', (blocks) => promisifyRequest(blocks.count(allBlocks(name))))) * BLOCK;
 }
 
+/** Whether this window has IndexedDB that opens: browsers refuse it where the user blocks the site's data, and some in private windows and frames. */
+export async function indexedDbWorks(options: { database?: string } = {}): Promise<boolean> {
+  try {
+    await indexedDbSize('', options);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 /** The names of the images in a database. */
 export async function indexedDbNames(options: { database?: string } = {}): Promise<string[]> {
   return withBlocks('IndexedDB', options.database, 'readonly', imageNames);

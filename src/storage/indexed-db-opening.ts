@@ -1,6 +1,7 @@
 /** Opening an image in IndexedDB for writing: with what options, and how it passes from its last writer to the next. */
 import { promisifyRequest } from 'idb-keyval';
 import { FLAG, type Kind, oneOf, optionsOf, TEXT } from '../base/arguments.ts';
+import { randomUuid } from '../base/uuid.ts';
 import { WRITER_OPTIONS, type WriterOptions } from './image-lock.ts';
 import { type Header, takeOver } from './indexed-db-blocks.ts';
 import type { LastWordsStore } from './indexed-db-last.ts';
@@ -29,9 +30,6 @@ export const INDEXED_DB_OPTIONS: Kind = optionsOf<IndexedDbStorageOptions>({
   mend: FLAG,
 });
 
-/** As good as `crypto.randomUUID`, which insecure pages do not have. */
-const newToken = (): string => Array.from(crypto.getRandomValues(new Uint32Array(4)), (part) => part.toString(36)).join('-');
-
 /** Makes a new writer the one who may write, and returns the header as it is then. Takes in what the writer before could only keep aside. */
 export async function openForWriting(
   store: KeyStore,
@@ -39,7 +37,7 @@ export async function openForWriting(
   name: string,
   { create }: IndexedDbStorageOptions,
 ): Promise<Header> {
-  const writer = newToken();
+  const writer = randomUuid();
   const found = words && (await store.use('readonly', (blocks) => promisifyRequest<Header | undefined>(blocks.get([name]))));
   const last = await words?.recall(name);
   // A page that came to its last turn was not killed.

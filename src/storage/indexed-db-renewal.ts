@@ -12,6 +12,7 @@
  */
 import { promisifyRequest } from 'idb-keyval';
 import { MiB } from '../base/units.ts';
+import { randomUuid } from '../base/uuid.ts';
 import { browserError } from './browser-errors.ts';
 import { BLOCK, blockStore, type Header, imageNames, wholeImage } from './indexed-db-blocks.ts';
 import type { KeyStore } from './key-store.ts';
@@ -61,7 +62,7 @@ export async function mendIndexedDb({ database, inUse, hasRoom }: MendOptions): 
 
 /** Fills the log that there is, in a transaction; the next one begins a new log. What a kill leaves here is an image that nobody knows. */
 export async function renewLog(store: KeyStore): Promise<void> {
-  const name = `renewal-${crypto.randomUUID()}`;
+  const name = `renewal-${randomUuid()}`;
   const whole = wholeImage(name);
   try {
     await store.use('readwrite', async (blocks) => {

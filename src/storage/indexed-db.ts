@@ -57,7 +57,7 @@ const REMOVED = 'was deleted while it was open, by somebody or with the data of 
 export async function indexedDbStorage(name: string, options: IndexedDbStorageOptions = {}): Promise<IndexedDbStorage> {
   check('indexedDbStorage', 'name', name, TEXT);
   check('indexedDbStorage', 'options', options, INDEXED_DB_OPTIONS);
-  if (typeof indexedDB === 'undefined') throw new DiskError('unsupported', `${name}: there is no IndexedDB here`);
+  if (typeof indexedDB === 'undefined' || !indexedDB) throw new DiskError('unsupported', `${name}: there is no IndexedDB here`);
   const { database = DATABASE, readOnly = false, mend = true } = options;
   const lock = readOnly ? undefined : await writerLock(database, name, options);
   let storage: IndexedDbStorage | undefined;

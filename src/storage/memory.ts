@@ -86,6 +86,11 @@ export class MemoryStorage implements Storage {
   *close(): Io<void> {}
 
   *allocatedSize(): Io<number> {
+    return this.storedSize;
+  }
+
+  /** Bytes of memory that it takes. */
+  get storedSize(): number {
     return this.#chunks.size * CHUNK;
   }
 

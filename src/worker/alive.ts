@@ -7,22 +7,26 @@
 /** A name for the lock that nobody else has. */
 export const lifeLock = (): string => `tabdisk engine ${crypto.getRandomValues(new Uint32Array(4)).join('-')}`;
 
-/** Holds the lock until this worker ends. Resolves to whether it does, once it does: not where there are no Web Locks, that is in insecure pages. */
+/**
+ * Holds the lock until this worker ends. Resolves to whether it does, once it does: not where the browser has no Web Locks (on insecure pages) or refuses
+ * them.
+ */
 export function holdForLife(name: string): Promise<boolean> {
-  const { locks } = navigator;
-  if (!locks) return Promise.resolve(false);
   return new Promise((resolve) => {
-    const held = locks.request(name, { ifAvailable: true }, (lock) => {
-      resolve(lock !== null);
-      return lock ? new Promise<never>(() => undefined) : undefined;
-    });
-    held.catch(() => resolve(false));
+    const hold = async (): Promise<void> =>
+      navigator.locks.request(name, { ifAvailable: true }, (lock) => {
+        resolve(lock !== null);
+        return lock ? new Promise<never>(() => undefined) : undefined;
+      });
+    hold().catch(() => resolve(false));
   });
 }
 
 /** Calls back when the worker that holds the lock has ended. Returns a function that stops it. */
 export function onDeath(name: string, died: () => void): () => void {
   const stop = new AbortController();
-  navigator.locks.request(name, { signal: stop.signal }, died).catch(() => undefined);
+  const wait = async (): Promise<void> => navigator.locks.request(name, { signal: stop.signal }, died);
+  // Where this page has no Web Locks nobody tells.
+  wait().catch(() => undefined);
   return () => stop.abort();
 }

@@ -3,12 +3,12 @@
  * When the page is hidden for good (`pagehide`) the engine is asked to flush. Browsers may end the worker before it has
  * done so: durable is what a flush that resolved has covered, so adapters flush on a timer as well.
  */
-import { COUNT, check, FUNCTION, type Kind, maybe, objectWith, optionsOf, TEXT } from '../base/arguments.ts';
+import { COUNT, check, FLAG, FUNCTION, type Kind, maybe, objectWith, optionsOf, TEXT } from '../base/arguments.ts';
 import { callBack } from '../base/callbacks.ts';
 import { asDiskError, DiskError } from '../base/errors.ts';
 import { unlessLost } from '../base/loss.ts';
 import { lifeLock } from './alive.ts';
-import { Connection } from './connection.ts';
+import { Connection, type EnginePort } from './connection.ts';
 import type {
   CreateImageOptions,
   Engine,
@@ -30,13 +30,19 @@ import { WorkerDisk } from './remote-disk.ts';
 export interface ConnectOptions {
   /** Names everything the library keeps; two names are two libraries. Default `tabdisk`. */
   readonly library?: string;
+  /**
+   * Where the browser lets the page keep no data: keep images in memory, until the engine is closed or its thread ends. Default false: that throws
+   * `unsupported`.
+   */
+  readonly memoryIfBlocked?: boolean;
   /** Milliseconds to wait for the worker's first answer, its loading included; default 30,000. */
   readonly timeout?: number;
 }
 
 type Unsaved = Arguments<'export'>['unsaved'];
 
-const OPTIONS = optionsOf<ConnectOptions>({ library: TEXT, timeout: COUNT });
+/** What both ways to connect take. */
+export const CONNECT_OPTIONS = optionsOf<ConnectOptions>({ library: TEXT, memoryIfBlocked: FLAG, timeout: COUNT });
 const TIMEOUT = 30_000;
 /** Browsers let dedicated workers alone open files in OPFS, and only those can be ended. */
 const WORKER = objectWith("a dedicated Worker: new Worker(new URL('./engine.ts', import.meta.url), { type: 'module' })", [
@@ -53,13 +59,20 @@ const SOME_OPTIONS: Kind = { what: 'an object of options', fits: (value) => type
  */
 export async function connectEngine(worker: Worker, options: ConnectOptions = {}): Promise<Engine> {
   check('connectEngine', 'worker', worker, WORKER);
-  check('connectEngine', 'options', options, OPTIONS);
-  const { library = 'tabdisk', timeout = TIMEOUT } = options;
-  const connection = new Connection(worker);
+  check('connectEngine', 'options', options, CONNECT_OPTIONS);
+  return connect(worker, options);
+}
+
+/** As `connectEngine`, for the engine at the other end of a message port. @internal Use `connectEngine` or `connectEngineHere`. */
+export async function connect(
+  port: EnginePort,
+  { library = 'tabdisk', timeout = TIMEOUT, memoryIfBlocked = false }: ConnectOptions,
+): Promise<Engine> {
+  const connection = new Connection(port);
   try {
     await connection.greet(timeout);
     const life = lifeLock();
-    const { held } = await connection.call('hello', { version: PROTOCOL_VERSION, library, life });
+    const { held } = await connection.call('hello', { version: PROTOCOL_VERSION, library, life, memoryIfBlocked });
     if (held) connection.watch(life);
     return new WorkerEngine(connection);
   } catch (error) {
@@ -229,7 +242,11 @@ class WorkerLibrary implements RemoteLibrary {
 
   /** Asked here: workers cannot ask. */
   async persist(): Promise<boolean> {
-    return (await navigator.storage.persist?.()) ?? false;
+    try {
+      return await navigator.storage.persist();
+    } catch {
+      return false;
+    }
   }
 
   onChange(listener: () => void): () => void {

@@ -20,10 +20,10 @@ export function servedAsCompressor(scope: Port & { readonly name?: string }): bo
   return true;
 }
 
-/** Starts workers that compress, as many as there are processors. Undefined where a worker cannot start others. */
+/** Starts workers that compress, as many as there are processors. Undefined where a worker cannot start others, and on the page's own thread. */
 export function startCompressors(): Compressor | undefined {
-  if (typeof Worker === 'undefined') return undefined;
-  return workerPool(startOne, Math.min(MOST, Math.max(1, navigator.hardwareConcurrency)));
+  if (typeof Worker === 'undefined' || typeof document !== 'undefined') return undefined;
+  return workerPool(startOne, Math.min(MOST, navigator.hardwareConcurrency || 1));
 }
 
 /**

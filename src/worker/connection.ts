@@ -36,9 +36,12 @@ interface Outgoing {
   readonly transfer: readonly Transferable[];
 }
 
+/** What is needed of the worker, or of a port to the engine in this thread. */
+export type EnginePort = Pick<Worker, 'postMessage' | 'terminate' | 'addEventListener'>;
+
 /** See the top of this file. */
 export class Connection {
-  readonly #worker: Worker;
+  readonly #worker: EnginePort;
   readonly #waiting = new Map<number, Waiting>();
   readonly buffers = new BufferPool();
   readonly libraryListeners = new Set<() => void>();
@@ -55,7 +58,7 @@ export class Connection {
   #heard = '';
   #greeting: { resolve(): void; reject(error: DiskError): void; hurry(): void } | undefined;
 
-  constructor(worker: Worker) {
+  constructor(worker: EnginePort) {
     this.#worker = worker;
     const { signal } = this.#over;
     worker.addEventListener('message', ({ data }: MessageEvent<unknown>) => this.#arrived(data), { signal });
@@ -93,7 +96,7 @@ export class Connection {
   /** Ends the connection when the worker that holds this lock ends. */
   watch(lock: string): void {
     const ended = "The engine's worker has ended. What was flushed is kept: start a new worker and connect to that";
-    const stop = onDeath(lock, () => this.end(new DiskError('io', ended)));
+    const stop = onDeath(lock, () => this.end(new DiskError('io', ended, { field: 'engine' })));
     this.#over.signal.addEventListener('abort', stop);
   }
 
@@ -208,7 +211,9 @@ export class Connection {
     if (!greeting) return;
     if (message === '')
       return greeting.reject(
-        new DiskError('io', "The engine's worker could not be loaded: look for its script's address, and for a content security policy"),
+        new DiskError('io', "The engine's worker could not be loaded: look for its script's address, and for a content security policy", {
+          field: 'script',
+        }),
       );
     this.#heard = message;
     greeting.hurry();

@@ -121,13 +121,13 @@ class Host {
   }
 
   readonly #handlers: Handlers = {
-    hello: async ({ version, library, life }) => {
+    hello: async ({ version, library, life, ...options }) => {
       if (version !== PROTOCOL_VERSION)
         throw new DiskError(
           'unsupported',
           `The page speaks version ${version} of the engine's protocol, the worker ${PROTOCOL_VERSION}: load both from the same build`,
         );
-      this.#library ??= Library.open({ name: library, compressor: startCompressors });
+      this.#library ??= Library.open({ name: library, compressor: startCompressors, ...options });
       const opened = await this.#library;
       opened.onChange(() => this.#outbox.tell({ type: 'library-changed' }));
       opened.onReleaseRequest((image) => this.#outbox.tell({ type: 'release-request', image }));

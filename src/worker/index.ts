@@ -26,9 +26,19 @@ import('./start.ts').then(
       },
     });
   },
-  // Thrown outside a promise, so that the page hears of it by the worker's `error` event.
-  (error: unknown) =>
+  (error: unknown) => {
+    scope.removeEventListener('message', keep);
+    scope.addEventListener('message', refuse);
+    for (const event of early.splice(0)) refuse(event);
+    // Thrown outside a promise, so that the page hears of it by the worker's `error` event.
     setTimeout(() => {
       throw error;
-    }),
+    });
+  },
 );
+
+/** The answer to every call where the engine's file cannot be had (as `loadPart` in base/loading.ts has it). */
+function refuse({ data }: MessageEvent): void {
+  const message = 'The engine could not be loaded: look at the network, and load the page anew, there may be a newer version of it';
+  if (typeof data?.id === 'number') scope.postMessage({ type: 'error', id: data.id, error: { kind: 'io', field: 'module', message } }, []);
+}

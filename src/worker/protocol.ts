@@ -38,7 +38,10 @@ type Nothing = Readonly<Record<never, never>>;
 /** Every call: its arguments and its answer. `disk`, `export` and so on are numbers that the host gave out. */
 export interface Calls {
   /** `life` names a lock that the engine is to hold while it lives (alive.ts), and `held` says whether it does. */
-  hello: { arguments: { version: number; library: string; life: string }; result: { version: number; held: boolean } };
+  hello: {
+    arguments: { version: number; library: string; life: string; memoryIfBlocked?: boolean };
+    result: { version: number; held: boolean };
+  };
   close: { arguments: Nothing; result: undefined };
   flush: { arguments: Nothing; result: undefined };
   open: {
@@ -49,7 +52,7 @@ export interface Calls {
       secret?: string;
       detectZeroes?: DetectZeroes;
       cache?: CacheMode;
-      snapshot?: 'memory' | Place;
+      snapshot?: Place;
     };
     result: DiskState & { disk: number };
   };
@@ -167,10 +170,10 @@ const isSince: Kind = {
     value !== null &&
     (('snapshot' in value && isText.fits(value.snapshot)) || ('bitmap' in value && isText.fits(value.bitmap))),
 };
-const isPlace = oneOf('opfs', 'indexeddb');
+const isPlace = oneOf('opfs', 'indexeddb', 'memory');
 const isFormat = oneOf('qcow2', 'raw', 'luks');
 const onDisk = { disk: isSize };
-const onOpening = { cache: oneOf(...CACHE_MODES), snapshot: oneOf('memory', 'opfs', 'indexeddb') };
+const onOpening = { cache: oneOf(...CACHE_MODES), snapshot: isPlace };
 const onImage = { image: isText };
 const onExport = { export: isSize };
 const range = { ...onDisk, offset: isSize, length: isSize };
@@ -178,7 +181,7 @@ const onBitmap = { ...onDisk, name: isText };
 const onSnapshot = { ...onDisk, snapshot: isText };
 
 const checks: { readonly [M in Method]: Members<Arguments<M>> } = {
-  hello: { version: isSize, library: isText, life: isText },
+  hello: { version: isSize, library: isText, life: isText, memoryIfBlocked: optional(isFlag) },
   close: {},
   flush: {},
   open: {

@@ -6,7 +6,7 @@ import { describe, expect, test } from 'vitest';
 import { type V86Disk, V86Drive, v86Disk } from '../../src/adapters/v86.ts';
 import { runAsync } from '../../src/base/io.ts';
 import { MiB } from '../../src/base/units.ts';
-import { DiskError, Drive, type ImageEntry, memoryStorage, openDisk, type RemoteDisk } from '../../src/index.ts';
+import { createDisk, DiskError, Drive, type ImageEntry, memoryStorage, openDisk, type RemoteDisk } from '../../src/index.ts';
 import { expectBytes, pattern } from '../storage/contract.ts';
 import { clearSite, outcome } from './cleared.ts';
 import { collect, ownLibrary } from './engines.ts';
@@ -238,6 +238,26 @@ for (const place of ['opfs', 'indexeddb'] as const) {
       }
       await outcome(disk.close({ discard: true }));
       await hda.close({ discard: true });
+      await outcome(engine.close());
+    });
+
+    test('of the format luks: what is left of it leaves in that format', async () => {
+      const { engine } = await own.newTab();
+      const secret = 'between us';
+      const made = memoryStorage();
+      await (await createDisk(made, { format: 'luks', size: SIZE, secret, 'iter-time': 1 })).close();
+      const file = new Blob([new Uint8Array(made.bytes())]);
+      const entry = await engine.library.import(file, { name: 'luks', place });
+      const disk = await engine.open(entry.id, { secret });
+      await disk.write(70_000, pattern(5000, 3));
+      await disk.flush();
+      const wanted = await disk.read(70_000, 5000);
+      await clearSite('opfs', 'indexeddb');
+      const { stream } = await outcome(engine.library.export(entry.id, { format: 'luks', secret, iterTime: 1, salvage: true }));
+      const copy = await openDisk(memoryStorage({ bytes: await outcome(collect(stream)) }), { format: 'luks', secret });
+      if (place === 'opfs') expectBytes(await copy.read(70_000, 5000), wanted);
+      await copy.close();
+      await outcome(disk.close({ discard: true }));
       await outcome(engine.close());
     });
 

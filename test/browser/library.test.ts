@@ -324,6 +324,11 @@ describe('a compressed export', () => {
       onProgress: () => abort.abort(),
     });
     expect(await kindOf(exporting.then(({ stream }) => collect(stream)))).toBe('aborted');
+    // Called off before it has begun.
+    const early = new AbortController();
+    const soon = tab.engine.library.export(id, { format: 'raw', signal: early.signal });
+    early.abort();
+    expect(await kindOf(soon.then(({ stream }) => collect(stream)))).toBe('aborted');
     await tab.engine.library.delete(id);
     expect(await storedIds(library)).toEqual([]);
   });
@@ -333,5 +338,7 @@ describe('a compressed export', () => {
     expect(await kindOf(tab.engine.library.export(id, { format: 'raw', compressed: true }))).toBe('refused');
     const locked = await tab.engine.library.create({ name: 'locked', format: 'qcow2', size: MiB, secret: 'key', iterTime: 1 });
     expect(await kindOf(tab.engine.library.export(locked.id, { format: 'qcow2', compressed: true, secret: 'key' }))).toBe('refused');
+    // What was refused holds nothing.
+    for (const image of [id, locked.id]) await tab.engine.library.delete(image);
   });
 });

@@ -21,7 +21,7 @@ import { runWorkload } from './run.ts';
 import { workloads } from './workloads.ts';
 
 const shares = machineWorkloads.length + workloads.reduce((sum, { share = 1 }) => sum + share, 0);
-const perWorkload = Math.ceil(Number(process.env.TABDISK_CRASH_STATES ?? 20_000) / shares);
+const perWorkload = Math.ceil(Number(process.env.TABDISK_CRASH_STATES ?? 12_000) / shares);
 const folder = mkdtempSync(join(tmpdir(), 'tabdisk-crash-'));
 let seen = 0;
 let judged = 0;

@@ -117,6 +117,12 @@ export async function visitIn(engine: DrivenEngine): Promise<Visit<Tab>> {
 export async function choose(page: Tab, testId: string, value: string): Promise<void> {
   await page.getByTestId(testId).click();
   await page.getByTestId(testId).locator(`wa-option[value="${value}"]`).click();
+  const isChosen = (wanted: string): boolean => {
+    const [id, choice] = JSON.parse(wanted) as [string, string];
+    const select = document.querySelector<HTMLElement & { value: string; open: boolean }>(`[data-testid="${id}"]`);
+    return select?.value === choice && !select.open;
+  };
+  await page.waitForFunction(isChosen, JSON.stringify([testId, value]), { timeout: 30_000, polling: 100 });
 }
 
 /** Types into one of the page's text fields, replacing what is there. */

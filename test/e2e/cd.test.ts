@@ -6,7 +6,7 @@ import { createHash } from 'node:crypto';
 import type { Page } from 'playwright-core';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { Random } from '../random.ts';
-import { choose, createImage, type Visit, visit } from './browser.ts';
+import { choose, confirm, createImage, type Visit, visit } from './browser.ts';
 import { boot, run, stop } from './guest.ts';
 
 let browser: Visit;
@@ -28,6 +28,7 @@ const SUMMED = 64 * 1024;
 async function importMedium(page: Page, name: string, size: number, summed = size): Promise<Medium> {
   const buffer = Buffer.from(new Random(name.length).bytes(size));
   await page.getByTestId('import-input').setInputFiles({ name, mimeType: '', buffer });
+  await confirm(page);
   const row = page.locator('[data-image]', { hasText: name });
   await row.waitFor();
   return { id: (await row.getAttribute('data-image')) ?? '', sum: createHash('sha256').update(buffer.subarray(0, summed)).digest('hex') };

@@ -28,10 +28,18 @@ afterAll(async () => {
   rmSync(stage.folder, { recursive: true, force: true });
 });
 
+/** A state that could not be entered: those after it start from there. */
+let stuck: string | undefined;
+
 test.each(STATES)('$name', async ({ name, enter, leave, menu }) => {
+  if (stuck !== undefined) throw new Error(`The state before could not be entered: ${stuck}`);
+  stuck = name;
   const page = await enter(stage);
+  stuck = undefined;
   const found = await audit(page, !menu);
+  stuck = name;
   await leave?.(stage);
+  stuck = undefined;
   expect(found, name).toEqual([]);
   expect(browser.complaints.splice(0)).toEqual([]);
 });

@@ -11,7 +11,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest
 import { createDisk } from '../../src/index.ts';
 import { nodeFileStorage } from '../../src/storage/node-file.ts';
 import { Random } from '../random.ts';
-import { confirm, createImage, downloadOf, fill, type Visit, visit } from './browser.ts';
+import { choose, confirm, createImage, downloadOf, fill, openTab, type Visit, visit } from './browser.ts';
 
 let browser: Visit;
 let folder: string;
@@ -65,6 +65,11 @@ async function drop(data: { files?: string[]; items?: { mimeType: string; data: 
 
 const listed = (): Promise<string[]> => page.locator('.image-name').allTextContents();
 const picked = (...paths: string[]): Promise<void> => page.getByTestId('import-input').setInputFiles(paths);
+async function closeMenu(): Promise<void> {
+  await page.keyboard.press('Escape');
+  await page.getByTestId('export-raw').waitFor({ state: 'hidden' });
+}
+
 const noMessage = async (): Promise<void> => expect(await page.getByTestId('message-error').count()).toBe(0);
 
 test('several files and a folder are dropped: one question at a time, the view stays, one summary', async () => {
@@ -100,13 +105,13 @@ test('several files and a folder are dropped: one question at a time, the view s
   const lines = await summary.locator('li').allTextContents();
   expect(lines).toHaveLength(7);
   for (const part of [
-    /^machine\.hdd was not imported\. It is a folder\./,
-    /^disk\.zip was not imported\. disk\.zip is a ZIP archive, not a disk image\. Unpack it/,
-    /^boots\.img$/,
-    /^page\.iso was not imported\. page\.iso is a web page \(HTML\)/,
-    /^fixed\.vhd was not imported\. fixed\.vhd is a Virtual PC and Hyper-V disk \(VHD\) \(vpc\).*qemu-img convert -f vpc -O qcow2/,
-    /^unknown\.img$/,
-    /^named\.vdi: left out$/,
+    /^machine\.hdd: It is a folder\./,
+    /^disk\.zip is a ZIP archive, not a disk image\. Unpack it/,
+    /^boots\.img is imported$/,
+    /^page\.iso is a web page \(HTML\)/,
+    /^fixed\.vhd is a Virtual PC and Hyper-V disk \(VHD\) \(vpc\).*qemu-img convert -f vpc -O qcow2/,
+    /^unknown\.img is imported$/,
+    /^named\.vdi is left out$/,
   ])
     expect(
       lines.filter((line) => part.test(line)),
@@ -126,6 +131,32 @@ test('several files and a folder are dropped: one question at a time, the view s
   expect(page.url()).toBe(address);
   await drop({ files: [join(folder, 'boots.img')] });
   await page.getByTestId('image-title').getByText('boots 2.img').waitFor();
+});
+
+test('files that are dropped while a machine runs come in beside it: the machine and the view stay', async () => {
+  await createImage(page, { name: 'machine', size: '1M' });
+  const address = page.url();
+  await openTab(page, 'run');
+  // No guest is needed: the BIOS finds nothing to boot, and that is a machine that runs.
+  await choose(page, 'run-boot', 'disk');
+  await page.getByTestId('run-start').click();
+  const running = page.getByTestId('run-state').getByText('Running', { exact: true });
+  await running.waitFor({ timeout: 60_000 });
+  await drop({ files: [fileOf('beside.img', bootable(40_960))] });
+  await page.getByTestId('message-success').getByText('beside.img is imported').waitFor();
+  await page.locator('.image-name').getByText('beside.img').waitFor();
+  await drop({ files: [fileOf('odd.img', noise(40_960)), join(folder, 'page.iso')] });
+  await confirm(page);
+  await page.getByTestId('message-summary').getByText('1 image imported, 1 file refused').waitFor();
+  await drop({ items: [{ mimeType: 'text/uri-list', data: `${browser.address}elsewhere` }] });
+  expect(page.url()).toBe(address);
+  expect(await page.getByTestId('image-title').textContent()).toBe('machine');
+  expect(await page.getByTestId('screen').isVisible()).toBe(true);
+  await running.waitFor();
+  await page.getByTestId('run-stop').click();
+  await confirm(page);
+  await page.getByTestId('run-stop').waitFor({ state: 'hidden' });
+  await noMessage();
 });
 
 test('calling an export off is no failure: by its button, and in the save dialog; one that fails says so, and leaves the image free', async () => {
@@ -223,7 +254,7 @@ test('what an export cannot do is greyed out with the reason, and an encrypted d
         .filter(({ disabled, hidden }) => disabled && !hidden)
         .map((item) => [item.getAttribute('value') ?? '', item.querySelector('.item-reason')?.textContent ?? '']),
     );
-    await page.keyboard.press('Escape');
+    await closeMenu();
     return Object.fromEntries(found);
   };
   await createImage(page, { name: 'plain', size: '1M' });
@@ -243,7 +274,7 @@ test('what an export cannot do is greyed out with the reason, and an encrypted d
   // Greyed out is not to be pressed.
   await page.getByTestId('export').click();
   await page.getByTestId('export-compressed').click({ force: true });
-  await page.keyboard.press('Escape');
+  await closeMenu();
 
   await page.getByTestId('export').click();
   await page.getByTestId('export-raw').click();

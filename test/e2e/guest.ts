@@ -3,8 +3,9 @@ import type { Page } from 'playwright-core';
 import type { Tab } from '../engines/tab.ts';
 import { confirm, openTab } from './browser.ts';
 
-const BOOT_MS = 240_000;
-const COMMAND_MS = 120_000;
+/** Milliseconds. On cores that are busy with more than this, WebKit takes minutes for what is half a minute otherwise. */
+const BOOT_MS = 420_000;
+const COMMAND_MS = 240_000;
 const PROMPT = 'tabdisk# ';
 
 /** Starts the machine on the chosen image and waits for the guest's shell. */

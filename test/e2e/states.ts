@@ -254,7 +254,7 @@ export const STATES: readonly State[] = [
     async enter(stage) {
       const other = await stage.browser.tab();
       stage.other = other;
-      await pick(other, LONG);
+      await pick(other, RIGHT_TO_LEFT);
       await openTab(other, 'run');
       await choose(other, 'run-boot', 'disk');
       await other.getByTestId('run-start').click();
@@ -278,7 +278,7 @@ export const STATES: readonly State[] = [
     name: 'in use in another tab',
     async enter({ page }) {
       await page.bringToFront();
-      await pick(page, LONG);
+      await pick(page, RIGHT_TO_LEFT);
       await page.getByTestId('ask-release').waitFor();
       return page;
     },
@@ -287,8 +287,8 @@ export const STATES: readonly State[] = [
     name: 'in use in another tab, looked at',
     async enter({ page }) {
       await page.getByTestId('open-read-only').click();
-      await openTab(page, 'snapshots');
-      await page.getByTestId('snapshot-row').waitFor();
+      await openTab(page, 'geometry');
+      await page.getByTestId('geometry-facts').waitFor();
       return page;
     },
   },

@@ -33,5 +33,5 @@ async function screenshot(page: Page): Promise<void> {
   await page.setViewportSize({ width: 1280, height: 800 });
 }
 
-test('a PC in the page runs from a qcow2 disk that survives a reload: OPFS', () => story(set(), 'opfs', screenshot));
+test('a PC in the page runs from a qcow2 disk that survives a reload: OPFS', () => story(set(), 'opfs', { middle: screenshot }));
 test('a PC in the page runs from a qcow2 disk that survives a reload: IndexedDB', () => story(set(), 'indexeddb'));

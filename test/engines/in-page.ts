@@ -33,6 +33,16 @@ export function inPage(steps: readonly Step[], wish: Wish, value: string): Answe
     const { width, height } = element.getBoundingClientRect();
     return width > 0 && height > 0 && getComputedStyle(element).visibility === 'visible';
   };
+  // Through slots: a dialog's content moves with what is in the dialog's shadow root.
+  const outside = (node: Node): Node | null =>
+    (node instanceof Element && node.assignedSlot) || (node instanceof ShadowRoot ? node.host : node.parentNode);
+  const isMoving = (element: Element): boolean => {
+    for (let node: Node | null = element; node; node = outside(node)) {
+      const animations = node instanceof Element ? node.getAnimations() : [];
+      if (animations.some(({ playState, effect }) => playState === 'running' && effect?.getComputedTiming().endTime !== Infinity)) return true;
+    }
+    return false;
+  };
   let found: Element[] = [document.documentElement];
   for (const step of steps) {
     if ('css' in step) found = [...new Set(found.flatMap((root) => deep(root, step.css)))];
@@ -50,6 +60,7 @@ export function inPage(steps: readonly Step[], wish: Wish, value: string): Answe
   if (wish === 'text') return { yes: true, text: element.textContent };
   if (!visible) return { yes: false, why: 'what was found is hidden' };
   if (wish === 'point') {
+    if (isMoving(element)) return { yes: false, why: 'it moves' };
     element.scrollIntoView({ block: 'center', inline: 'center', behavior: 'instant' });
     const { x, y, width, height } = element.getBoundingClientRect();
     const at = { x: x + width / 2, y: y + height / 2 };

@@ -11,6 +11,9 @@ import { type Answer, inPage, type Step, type Wish } from './in-page.ts';
 const PATIENCE = 60_000;
 const PAUSE = 100;
 
+/** Two frames of the page, or a while if it has none. */
+const FRAMES = 'new Promise((done) => { setTimeout(done, 1000); requestAnimationFrame(() => requestAnimationFrame(done)); }).then(() => 0)';
+
 /** Part of Playwright's `Locator`: where something is in the page, looked for anew at each use. */
 export interface Spot {
   locator(css: string): Spot;
@@ -143,6 +146,8 @@ class DrivenSpot implements Spot {
   }
 
   async #ask(wish: Wish, value = ''): Promise<Answer> {
+    // A dialog moves the focus in the frame after it has opened, which closes a list that was opened before that.
+    if (wish === 'point') await this.#tab.evaluate(FRAMES);
     return (await this.#tab.evaluate(`(${inPage})(${JSON.stringify(this.#steps)}, ${JSON.stringify(wish)}, ${JSON.stringify(value)})`)) as Answer;
   }
 

@@ -4,7 +4,6 @@
  * are. The storage features that WebKitGTK builds but leaves off are on, downloads go to the folder DOWNLOADS, complaints of pages to the output.
  */
 import Gio from 'gi://Gio';
-import GLib from 'gi://GLib';
 import Gtk from 'gi://Gtk?version=3.0';
 import WebKit from 'gi://WebKit2?version=4.1';
 import System from 'system';
@@ -25,9 +24,11 @@ const context = new WebKit.WebContext({ website_data_manager: dataManager });
 context.set_automation_allowed(true);
 context.connect('download-started', (_, download) => {
   download.connect('decide-destination', (_, name) => {
+    const file = Gio.File.new_for_path(`${downloads}/${name}`);
     // Under another name until it is whole.
-    download.set_destination(GLib.filename_to_uri(`${downloads}/${name}.part`, null));
-    download.connect('finished', () => GLib.rename(`${downloads}/${name}.part`, `${downloads}/${name}`));
+    const part = Gio.File.new_for_path(`${downloads}/${name}.part`);
+    download.set_destination(part.get_uri());
+    download.connect('finished', () => part.move(file, Gio.FileCopyFlags.NONE, null, null));
     return true;
   });
 });

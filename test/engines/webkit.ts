@@ -9,15 +9,17 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { type DriverBrowser, type DriverTab } from './driver.ts';
+import type { DriverBrowser, DriverTab } from './driver.ts';
 
 const TYPELIB = 'girepository-1.0/WebKit2-4.1.typelib';
 const TYPELIB_FOLDERS = ['/usr/lib', '/usr/lib64', '/usr/lib/x86_64-linux-gnu', '/usr/lib/aarch64-linux-gnu'];
 /** Milliseconds that a script in the page may take. */
 const PATIENCE = 300_000;
+/** Milliseconds that each process is waited for at the end. */
+const END_PATIENCE = 10_000;
 const KEYS = { Enter: '\uE007' } as const;
 
-/** What must be there, by Debian's names of packages. */
+/** What must be there. */
 export const WEBKIT_TOOLS: readonly { readonly name: string; readonly debianPackage: string; readonly present: () => boolean }[] = [
   { name: 'WebKitWebDriver', debianPackage: 'webkit2gtk-driver', present: () => onPath('WebKitWebDriver') },
   { name: 'gjs', debianPackage: 'gjs', present: () => onPath('gjs') },
@@ -41,9 +43,13 @@ export async function startWebKit(): Promise<DriverBrowser> {
   const downloads = join(folder, 'downloads');
   mkdirSync(downloads);
   const processes: ChildProcess[] = [];
-  const end = (): void => {
-    for (const process of processes.splice(0)) process.kill();
-    // The browser's own processes end a little later, and write until then.
+  const end = async (): Promise<void> => {
+    // The browser's own processes share the driver's output, end a little later, and write into the folder until then.
+    for (const process of processes.splice(0).reverse()) {
+      const closed = new Promise((resolve) => process.once('close', resolve));
+      process.kill();
+      await Promise.race([closed, new Promise((resolve) => setTimeout(resolve, END_PATIENCE))]);
+    }
     rmSync(folder, { recursive: true, force: true, maxRetries: 10, retryDelay: 200 });
   };
   try {
@@ -60,11 +66,11 @@ export async function startWebKit(): Promise<DriverBrowser> {
       open: () => session.open(),
       async close() {
         await session.close();
-        end();
+        await end();
       },
     };
   } catch (error) {
-    end();
+    await end();
     throw error;
   }
 }
@@ -86,6 +92,9 @@ async function startDriver(processes: ChildProcess[], onLine: (line: string) => 
       // Accessibility and settings of a desktop that is not there.
       NO_AT_BRIDGE: '1',
       GSETTINGS_BACKEND: 'memory',
+      // Modules that v86 makes of guest code stand in line behind WebKit's second compiler, which takes seconds for v86 itself: on two busy cores Linux
+      // boots in half a minute without that compiler, and in many minutes with it.
+      JSC_useOMGJIT: '0',
       // The sandbox needs namespaces, which root in a container does not have.
       ...(process.getuid?.() === 0 ? { WEBKIT_DISABLE_SANDBOX_THIS_IS_DANGEROUS: '1' } : {}),
     },

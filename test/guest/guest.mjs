@@ -96,7 +96,7 @@ export class GuestConsole {
 
   /**
    * Shuts the guest down, file systems unmounted; afterwards the emulator idles
-   * and its disks are at rest. The guest cannot reboot: make a new V86 for that.
+   * and its disks are at rest. v86 alone cannot restart it: make a new V86 for that.
    */
   async powerOff(timeoutMs = 120_000) {
     const from = this.text.length;

@@ -37,13 +37,6 @@ tty1::respawn:-/bin/sh
 ::shutdown:/bin/umount -a -r -t ext4,ext3,ext2,vfat,iso9660
 `;
 
-// v86 puts a kernel into memory only when it is constructed, so a restart from
-// inside would run into whatever lies there now, and takes the emulator down.
-const REBOOT = `#!/bin/sh
-echo 'This guest cannot restart by itself; it powers off. Then start it anew.'
-exec poweroff
-`;
-
 const RC = `#!/bin/sh
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
@@ -59,9 +52,9 @@ hostname tabdisk
 // Both shells read this. Only the serial one says GUEST READY, and only once:
 // init starts a new shell when one ends. TERM=dumb keeps colours out of its
 // output, and the great width keeps the shell from breaking the lines it echoes.
-// This busybox shell prefers its own applets to files, hence the aliases.
+// This busybox shell prefers its own applets to files, hence the alias.
 const PROFILE = `export PATH=/sbin:/bin HOME=/root
-alias mke2fs=/sbin/mke2fs reboot=/sbin/reboot
+alias mke2fs=/sbin/mke2fs
 PS1='tabdisk# '
 cd
 case "$(tty)" in
@@ -155,12 +148,12 @@ function addBusybox(cpio, packages) {
   const busybox = readFileSync(join(packages, 'bin/busybox'));
   cpio.file('bin/busybox', busybox, 0o755);
   // mke2fs is e2fsprogs' here; busybox's makes ext2 only.
-  const skip = new Set(['busybox', 'mke2fs', 'reboot']);
+  const skip = new Set(['busybox', 'mke2fs']);
   for (const name of appletsOf(busybox)) {
     if (!skip.has(name)) cpio.symlink(`bin/${name}`, 'busybox');
   }
   // The kernel and init look for these by absolute path.
-  for (const name of ['init', 'modprobe', 'poweroff', 'halt']) {
+  for (const name of ['init', 'modprobe', 'poweroff', 'reboot', 'halt']) {
     cpio.symlink(`sbin/${name}`, '../bin/busybox');
   }
 }
@@ -190,7 +183,6 @@ export function buildInitramfs(packages, modules, version) {
   cpio.symlink('etc/mtab', '/proc/mounts');
   cpio.file('etc/inittab', INITTAB);
   cpio.file('etc/rc', RC, 0o755);
-  cpio.file('sbin/reboot', REBOOT, 0o755);
   cpio.file('etc/profile', PROFILE);
   cpio.file('etc/banner', BANNER);
   cpio.file('etc/filesystems', FILE_SYSTEMS);

@@ -228,7 +228,7 @@ describe('formats of QEMU that are not supported are named by their bytes, with 
     const refused = await refusalOf(bytesOf(readFileSync(join(folder, `of ${format}`))), `of ${format}`);
     expect(refused).toMatchObject({ kind: 'unsupported', format });
     // The advice is followed to the letter.
-    const [, command = ''] = /import what comes out: qemu-img (.*)$/.exec(refused.message) ?? [];
+    const [, command = ''] = /Convert it with `qemu-img (.*)`, and/.exec(refused.message) ?? [];
     run('sh', '-c', `rm -f disk.qcow2 && qemu-img ${command}`);
     expect(await recognise(fileOf(bytesOf(readFileSync(join(folder, 'disk.qcow2')))))).toBe('qcow2');
   });

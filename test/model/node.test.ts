@@ -53,7 +53,9 @@ const cases = [
 
 describe.each(makers)('over %s', (_, maker) => {
   it.each(cases)('$format $options agrees with a plain array', async ({ format, options }) => {
-    for (const seed of [1, 2, 3]) await runCase({ open: maker(), format, options, seed, rounds: 3, count: 60 });
+    // Large clusters are mostly bytes to be copied.
+    const seeds = 'cluster_size' in options && options.cluster_size > 1e6 ? [1] : [1, 2, 3];
+    for (const seed of seeds) await runCase({ open: maker(), format, options, seed, rounds: 3, count: 60 });
   });
 });
 

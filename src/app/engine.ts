@@ -1,0 +1,36 @@
+/** The engine in its worker; on this thread where the browser starts no such worker. */
+import { connectEngine, connectEngineHere, DiskError, type Engine } from '../index.ts';
+import workerAddress from '../worker/index.ts?worker&url';
+
+/** The page says where images are, and that they are gone with the tab. */
+const OPTIONS = { memoryIfBlocked: true };
+
+/** An engine, and whether it runs on the page's own thread. */
+export interface StartedEngine {
+  readonly engine: Engine;
+  readonly here: boolean;
+}
+
+/** Rejects with `io` of the field `module` if the engine's files cannot be had. */
+export async function startEngine(): Promise<StartedEngine> {
+  try {
+    const worker = new Worker(workerAddress, { type: 'module', name: 'tabdisk' });
+    return { engine: await connectEngine(worker, OPTIONS), here: false };
+  } catch (error) {
+    // What the engine itself refuses it would refuse here too.
+    if (error instanceof DiskError && !(error.kind === 'io' && (error.field === 'script' || error.field === 'worker'))) throw error;
+    await requireScript(error);
+    return { engine: await connectEngineHere(OPTIONS), here: true };
+  }
+}
+
+/** Tells a worker that the browser does not start from one whose file is not there. */
+async function requireScript(cause: unknown): Promise<void> {
+  const answer = await fetch(workerAddress).catch(() => undefined);
+  if (answer?.ok && /javascript/.test(answer.headers.get('content-type') ?? '')) return;
+  throw new DiskError(
+    'io',
+    'The disk engine, a part of this page, could not be loaded: look at the network, and reload, there may be a newer version of the page',
+    { field: 'module', cause },
+  );
+}

@@ -1,0 +1,30 @@
+/** Waiting for what may never answer. */
+
+/** What `work` comes to, unless the signal is aborted first: then rejects with its reason. The work goes on, and nobody hears of how it ends. */
+export function unless<T>(signal: AbortSignal, work: Promise<T>): Promise<T> {
+  return new Promise<T>((resolve, reject) => {
+    const abort = (): void => reject(signal.reason);
+    if (signal.aborted) abort();
+    signal.addEventListener('abort', abort);
+    work.then(resolve, reject).finally(() => signal.removeEventListener('abort', abort));
+  });
+}
+
+/** Resolves to true once `work` has ended, however it did; to false if `signal` was aborted and so many milliseconds have passed since. */
+export async function settledWithin(work: Promise<unknown>, milliseconds: number, signal: AbortSignal): Promise<boolean> {
+  const ended = work.then(
+    () => true,
+    () => true,
+  );
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const late = new Promise<boolean>((resolve) => {
+    const begin = (): void => {
+      timer ??= setTimeout(() => resolve(false), milliseconds);
+    };
+    if (signal.aborted) begin();
+    else signal.addEventListener('abort', begin, { once: true });
+  });
+  const result = await Promise.race([ended, late]);
+  clearTimeout(timer);
+  return result;
+}

@@ -1,0 +1,37 @@
+/** Temporary images: of exports, and of what is written to an image whose changes are thrown away. */
+import { DiskError } from '../base/errors.ts';
+import { randomUuid } from '../base/uuid.ts';
+import { takeLock } from '../storage/image-lock.ts';
+import type { Storage } from '../storage/storage.ts';
+import type { ImagePlace } from './places.ts';
+
+/** One of them, under a lock of its own until it is removed. */
+export interface Scratch {
+  create(): Promise<Storage>;
+  reopen(): Promise<Storage>;
+  remove(): Promise<void>;
+}
+
+/**
+ * A name for a temporary image in `place`, and its lock. The sweep finds such images by their having no record: whatever is under the name when nobody holds
+ * the lock is removed.
+ */
+export async function newScratch(place: ImagePlace, lockName: (id: string) => string): Promise<Scratch> {
+  const name = `scratch-${Date.now()}-${randomUuid()}`;
+  const lock = await takeLock(lockName(name), 0);
+  if (!lock) throw new DiskError('locked', 'The name of a temporary image is taken');
+  return {
+    create: () => place.create(name),
+    reopen: () => place.open(name, { readOnly: true }),
+    remove: async () => {
+      await place.remove(name);
+      await lock.release();
+    },
+  };
+}
+
+/** When a temporary image was made, in milliseconds since 1970; undefined if the name is of no such image. */
+export function scratchTime(id: string): number | undefined {
+  const time = /^scratch-(\d+)-/.exec(id)?.[1];
+  return time === undefined ? undefined : Number(time);
+}

@@ -1,0 +1,39 @@
+/** What the browser says about its storage, and what it does not give. Any of it may be missing, or throw: on insecure pages, in private windows. */
+import { locksReachTabs } from '../storage/image-lock.ts';
+import type { Place } from './catalogue.ts';
+import type { Lack, StorageReport } from './entries.ts';
+
+/** The part of the quota above which the storage counts as nearly full. */
+const NEARLY_FULL = 0.9;
+
+/** The report, with what the library knows by itself: its places, whether it is short of room, whether tabs hear each other. Never rejects. */
+export async function storageReport(
+  places: readonly Place[],
+  { short, tabsHear }: { readonly short: boolean; readonly tabsHear: boolean },
+): Promise<StorageReport> {
+  const [estimate, persisted, reach] = await Promise.all([
+    unlessMissing(() => navigator.storage.estimate()),
+    unlessMissing(() => navigator.storage.persisted()),
+    locksReachTabs(),
+  ]);
+  const { usage, quota } = estimate ?? {};
+  const lacks: Lack[] = (['opfs', 'indexeddb'] as const).filter((place) => !places.includes(place));
+  if (!reach) lacks.push('web-locks');
+  if (!tabsHear) lacks.push('broadcast-channel');
+  return {
+    ...(usage === undefined ? {} : { usage }),
+    ...(quota === undefined ? {} : { quota }),
+    nearlyFull: short || (usage !== undefined && quota !== undefined && usage >= quota * NEARLY_FULL),
+    persisted: persisted ?? false,
+    places,
+    lacks,
+  };
+}
+
+async function unlessMissing<T>(ask: () => Promise<T>): Promise<T | undefined> {
+  try {
+    return await ask();
+  } catch {
+    return undefined;
+  }
+}
