@@ -60,7 +60,7 @@ export class OverviewPanel implements Panel {
   async #run(): Promise<void> {
     const { session, left } = this.#chosen;
     this.#check.loading = true;
-    this.#result.textContent = 'Checking…';
+    this.#result.replaceChildren();
     try {
       const result = await this.#looking.run(left, (job) => session.use((disk) => disk.check(job)));
       if (result === undefined) this.#result.textContent = 'The check was called off. It changed nothing.';

@@ -72,8 +72,23 @@ export interface PaceOptions extends CopyJobOptions {
 
 /** Milliseconds of work before the thread is given back: whoever asks for something else meanwhile waits no longer than this. */
 const SLICE = 20;
+/**
+ * The same while somebody asks for bytes; as long as the slice really was, and at most so long, the thread is then left to them. One who asks for a piece at a
+ * time has no request waiting when the last was answered, and would be served one a slice.
+ */
+const SHARED_SLICE = 4;
+const MOST_LEFT = 100;
+/** Milliseconds after a request for which more are expected. */
+const EXPECTED = 50;
 /** Milliseconds between two progress calls. */
 const PROGRESS_INTERVAL = 100;
+
+let requestedAt = Number.NEGATIVE_INFINITY;
+
+/** Notes a request for bytes that is not a job's: jobs of this thread leave more of it to others for a while. */
+export function noteRequest(): void {
+  requestedAt = performance.now();
+}
 
 /** The pace of one running job. */
 export class Pace {
@@ -95,8 +110,9 @@ export class Pace {
     const now = performance.now();
     const due = everyStep === true || now - this.#reportedAt >= PROGRESS_INTERVAL;
     if (due && done < this.#total) this.#report(done, now);
-    if (now - this.#sliceStart >= SLICE && mayWait()) {
-      yield* wait(turn());
+    const shared = now - requestedAt < EXPECTED;
+    if (now - this.#sliceStart >= (shared ? SHARED_SLICE : SLICE) && mayWait()) {
+      yield* wait(shared ? pause(Math.min(MOST_LEFT, now - this.#sliceStart)) : turn());
       this.#sliceStart = performance.now();
     }
     if (control) yield* this.#whilePaused(control, signal);

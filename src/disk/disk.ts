@@ -5,7 +5,7 @@
 import { check, FLAG, FUNCTION, optionsOf, requireBytes, requireNumbers, SIZE, TEXT } from '../base/arguments.ts';
 import { DiskError } from '../base/errors.ts';
 import { type Io, runAsync, runSync } from '../base/io.ts';
-import { type JobOptions, Pace, throwIfAborted } from '../base/job.ts';
+import { type JobOptions, noteRequest, Pace, throwIfAborted } from '../base/job.ts';
 import type { Keepers } from '../base/keepers.ts';
 import { type LostListener, unlessLost } from '../base/loss.ts';
 import type { BackingReference, CheckOptions, CheckResult, MetadataExtent, ResizeOptions } from '../formats/driver.ts';
@@ -305,6 +305,7 @@ export class Disk implements AsyncDisk {
 
   *#read(offset: number, lengthOrInto: number | Uint8Array): Io<Uint8Array> {
     const into = this.#target('disk.read', offset, lengthOrInto);
+    noteRequest();
     yield* this.node.read(offset, into);
     return into;
   }
@@ -319,6 +320,7 @@ export class Disk implements AsyncDisk {
   *#write(offset: number, bytes: Uint8Array): Io<void> {
     requireBytes('disk.write', 'bytes', bytes);
     this.#requireInside('disk.write', offset, bytes.length);
+    noteRequest();
     yield* this.node.write(offset, bytes);
   }
 

@@ -4,6 +4,7 @@ import { Pace } from '../../base/job.ts';
 import type { CheckOptions } from '../driver.ts';
 import type { Metadata } from './metadata.ts';
 
+/** See the top of this file. */
 export class CheckPace {
   /** L2 tables of the disk. Snapshots are taken to have as many each, until they are read. */
   readonly #tables: number;

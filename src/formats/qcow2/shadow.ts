@@ -16,6 +16,7 @@ import { FORMAT, type SwitchFields } from './layout.ts';
 import type { SnapshotTable } from './layout-snapshots.ts';
 import { entryOffset, getRefcount, setRefcount } from './layout-tables.ts';
 import type { Metadata } from './metadata.ts';
+import { TableWalk } from './table-walk.ts';
 import type { Table } from './tables.ts';
 
 export class Shadow {
@@ -58,13 +59,19 @@ export class Shadow {
 
   /** Adds `delta` references to everything an L1 table leads to: its L2 tables, their clusters, compressed bytes. */
   *countTree(l1: Uint8Array, delta: number): Io<void> {
-    const { clusterSize } = this.#meta;
+    const { clusterSize, l2 } = this.#meta;
     const entries = view(l1);
-    for (let i = 0; i < l1.length / 8; i++) {
-      const offset = entryOffset(entries.getUint32(i * 8), entries.getUint32(i * 8 + 4));
-      if (offset === 0) continue;
-      this.#countInFile(offset, clusterSize, delta);
-      this.#countTable(view(yield* this.readTable(offset)), delta);
+    const offsets: number[] = [];
+    for (let at = 0; at < l1.length; at += 8) offsets.push(entryOffset(entries.getUint32(at), entries.getUint32(at + 4)));
+    const named = offsets.filter((offset) => offset !== 0);
+    const walk = new TableWalk(l2, named, (step) => step());
+    try {
+      for (const [at, offset] of named.entries()) {
+        this.#countInFile(offset, clusterSize, delta);
+        this.#countTable((yield* walk.table(at)).data, delta);
+      }
+    } finally {
+      walk.end();
     }
   }
 

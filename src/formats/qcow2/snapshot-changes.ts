@@ -6,6 +6,7 @@
 import type { Io } from '../../base/io.ts';
 import type { DirtyRun, DirtyRuns } from '../driver.ts';
 import type { Metadata } from './metadata.ts';
+import { TablesInOrder } from './table-walk.ts';
 
 /** Clusters in one state, up to the end of an L2 table at most. */
 interface Stretch {
@@ -17,12 +18,15 @@ export class SnapshotChanges implements DirtyRuns {
   readonly #now: Metadata;
   readonly #before: Metadata;
   readonly #hasBacking: boolean;
+  /** The tables of both, as they are gone over. */
+  readonly #inOrder: readonly (readonly [Metadata, TablesInOrder])[];
 
   /** `before` must not be deleted while this is in use. With a backing file, what neither image holds may read as anything. */
   constructor(now: Metadata, before: Metadata, hasBacking: boolean) {
     this.#now = now;
     this.#before = before;
     this.#hasBacking = hasBacking;
+    this.#inOrder = [now, before].map((meta) => [meta, new TablesInOrder(meta.l2, (step) => now.lock.run(step))]);
   }
 
   get size(): number {
@@ -42,7 +46,15 @@ export class SnapshotChanges implements DirtyRuns {
 
   *#stretch(offset: number): Io<Stretch> {
     const now = this.#now;
+    const l1Index = Math.floor(offset / now.l2Coverage);
+    for (const [meta, tables] of this.#inOrder) yield* tables.reach(l1Index, meta.l1Size, (index) => this.#differing(meta, index));
     return yield* now.guarded(() => now.lock.run(() => this.#compare(offset)));
+  }
+
+  /** Place of an L2 table, 0 if both images share it: then it is not looked at. */
+  #differing(meta: Metadata, l1Index: number): number {
+    const place = l2Offset(meta, l1Index);
+    return place === l2Offset(meta === this.#now ? this.#before : this.#now, l1Index) ? 0 : place;
   }
 
   /** The caller holds the lock: nothing changes between the two tables. */

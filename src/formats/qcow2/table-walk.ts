@@ -41,7 +41,7 @@ export class TableWalk {
 }
 
 /** After the first table in order, so many are read early, and each time so many times more. */
-const GROWTH = 8;
+const GROWTH = 32;
 
 /** Tables that may be asked for in order, or not. */
 export class TablesInOrder {
