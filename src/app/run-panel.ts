@@ -139,7 +139,7 @@ export class RunPanel {
     this.#serial.setEnabled(state === 'running');
     this.#figures();
     // A guest that switched off took the place of the keyboard's focus away; what is next to that place is no matter of the machine.
-    if (off && this.#typing) {
+    if (off && this.#typing && !this.#start.disabled) {
       this.#typing = false;
       void this.#start.updateComplete.then(() => this.#start.focus());
     }
