@@ -40,6 +40,8 @@ export class ImageView {
   readonly #panels: ReadonlyMap<string, Panel>;
   readonly element: HTMLElement;
   readonly #leaving = new AbortController();
+  /** What the notice says now. */
+  #told: string | undefined;
   readonly #actions: ImageActions;
 
   constructor(session: ImageSession, kinds: readonly PanelKind[], messages: Messages, actions: ImageActions) {
@@ -106,11 +108,16 @@ export class ImageView {
     const { session } = this;
     if (!session.elsewhere) {
       this.#notice.replaceChildren();
+      this.#told = undefined;
       seen.delete(session);
       heard.delete(session);
       return;
     }
     const looking = seen.has(session);
+    // What is shown already stays, with the focus on its buttons.
+    const told = JSON.stringify([looking, heard.get(session)]);
+    if (this.#told === told) return;
+    this.#told = told;
     const look = (): void => {
       seen.add(session);
       void session.refresh();
@@ -158,6 +165,7 @@ export class ImageView {
   }
 
   #tellLocked(): void {
+    if (!this.#problem.hidden && this.#problem.querySelector('[data-testid=unlock]')) return;
     const { session } = this;
     const row = element(
       'div',

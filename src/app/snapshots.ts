@@ -54,6 +54,7 @@ export class SnapshotsPanel implements Panel {
   constructor(around: Surroundings, chosen: Chosen) {
     this.#around = around;
     this.#chosen = chosen;
+    this.#table.hidden = true;
     chosen.left.addEventListener(
       'abort',
       around.machine.changed.listen(() => this.#offerState()),
@@ -68,8 +69,8 @@ export class SnapshotsPanel implements Panel {
     const { session } = this.#chosen;
     const possible = session.entry.format === 'qcow2';
     this.#form.hidden = !possible;
-    this.#table.hidden = true;
     if (!possible) {
+      this.#table.hidden = true;
       this.#remark.textContent = `A ${session.entry.format} image has no place for snapshots. Export it as qcow2, or start anew with a qcow2 image, to have them.`;
       return;
     }
@@ -83,7 +84,7 @@ export class SnapshotsPanel implements Panel {
       list.length === 0
         ? 'A snapshot keeps the disk as it is now, inside the image, and costs only what changes afterwards. There is none yet.'
         : 'Each keeps the disk as it was, inside the image. Reverting brings that state back and discards what came after.';
-    this.#rows.show(list.map((snapshot) => JSON.stringify({ snapshot, writable })));
+    for (const row of this.#rows.show(list.map((snapshot) => JSON.stringify(snapshot)))) row.allow(writable);
     await this.#suggest();
   }
 
@@ -107,14 +108,16 @@ export class SnapshotsPanel implements Panel {
     this.#name.value = this.#suggested;
   }
 
-  #row(key: string): { element: HTMLElement } {
-    const { snapshot, writable } = JSON.parse(key) as { snapshot: SnapshotInfo; writable: boolean };
-    const actions = element(
-      'div',
-      { class: 'row end' },
-      button('Revert', { testId: 'snapshot-revert', icon: 'revert', attributes: { disabled: !writable }, press: () => void this.#revert(snapshot) }),
-      button('Delete', { testId: 'snapshot-delete', icon: 'trash', attributes: { disabled: !writable }, press: () => void this.#delete(snapshot) }),
-    );
+  #row(key: string): { element: HTMLElement; allow: (writable: boolean) => void } {
+    const snapshot = JSON.parse(key) as SnapshotInfo;
+    const deeds = [
+      button('Revert', { testId: 'snapshot-revert', icon: 'revert', press: () => void this.#revert(snapshot) }),
+      button('Delete', { testId: 'snapshot-delete', icon: 'trash', press: () => void this.#delete(snapshot) }),
+    ];
+    const actions = element('div', { class: 'row end' }, ...deeds);
+    const allow = (writable: boolean): void => {
+      for (const deed of deeds) deed.disabled = !writable;
+    };
     const cells = [
       snapshot.id,
       snapshot.name,
@@ -125,7 +128,7 @@ export class SnapshotsPanel implements Panel {
     const [id, name, ...others] = cells.map((text) => element('td', {}, text));
     name?.classList.add('name');
     name?.setAttribute('dir', 'auto');
-    return { element: element('tr', { testId: 'snapshot-row' }, id, name, ...others, element('td', {}, actions)) };
+    return { element: element('tr', { testId: 'snapshot-row' }, id, name, ...others, element('td', {}, actions)), allow };
   }
 
   async #create(): Promise<void> {
