@@ -205,6 +205,7 @@ export class Page {
     this.#entries = await this.#engine.library.list();
     this.#report = await this.#engine.library.storage();
     this.#lacks.show(lacksOf(this.#report, this.#here));
+    this.#empty.classList.toggle('keeps-nothing', this.#report.places.includes('memory'));
     this.#storage.show(
       this.#report,
       this.#entries.reduce((total, { storedSize }) => total + storedSize, 0),
@@ -375,7 +376,7 @@ function emptyState(create: () => void, bring: () => void): HTMLElement {
   const steps = [
     'Make a disk, or bring one from a desktop virtual machine.',
     'Run a PC on it, right here in the tab.',
-    'Take a snapshot, break things, go back. Reload: it is all still there.',
+    ['Take a snapshot, break things, go back. ', element('span', { class: 'kept', testId: 'kept' }, 'Reload: it is all still there.')],
     'Export it and open it in QEMU.',
   ];
   return element(
@@ -383,7 +384,7 @@ function emptyState(create: () => void, bring: () => void): HTMLElement {
     { class: 'empty', testId: 'empty' },
     icon('disk'),
     element('h2', {}, 'Choose an image, or make the first one'),
-    element('ol', {}, ...steps.map((step) => element('li', {}, step))),
+    element('ol', {}, ...steps.map((step) => element('li', {}, ...[step].flat()))),
     element(
       'div',
       { class: 'row' },

@@ -161,6 +161,7 @@ const listed = (page: Page): Promise<string[]> => page.locator('.image-name').al
 test.concurrent.each(CASES.map((each, number) => [each.name, number, each] as const))('%s', async (_, number, one) => {
   const { page, complaints } = await open(number, one);
   await expectSaid(page, one.says);
+  expect(await page.getByTestId('kept').isVisible()).toBe(one.place !== 'memory');
   await createImage(page, { name: 'kept', size: '64M' });
   expect(await page.locator('.image-facts').textContent()).toContain(one.place);
   await openTab(page, 'snapshots');
