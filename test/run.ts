@@ -61,7 +61,7 @@ async function main(): Promise<void> {
   const chromium = !missing.includes('Chromium');
   if (!chromium) leaveOut('browser and e2e tests', 'there is no Chromium');
   await Promise.all([inBrowsers(chromium, missing), chromium && vitest('e2e', { speak: 'at the end' })]);
-  if (chromium) await vitest('kill', { env: { TABDISK_KILLS: process.env['TABDISK_KILLS'] ?? '10' } });
+  if (chromium) await vitest('kill', { env: { TABDISK_KILLS: process.env['TABDISK_KILLS'] ?? '5' } });
   rmSync(reports, { recursive: true, force: true });
   if (failures.length > 0) console.log(`\n=== what failed ===\n\n${failures.join('\n\n')}`);
   console.log(`\n${summary.join('\n')}\n`);

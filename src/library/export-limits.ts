@@ -1,4 +1,5 @@
 /** What no export can do: asked before one begins, and by pages that offer what can be done. */
+import { check, objectWith } from '../base/arguments.ts';
 import { DiskError } from '../base/errors.ts';
 import type { ImageFormat } from './catalogue.ts';
 import type { ExportOptions } from './export.ts';
@@ -11,11 +12,16 @@ export interface ExportFacts {
   readonly snapshots?: number;
 }
 
+const FACTS = objectWith('an ImageEntry, or its format and whether it is encrypted', ['format', 'encrypted']);
+const WISH = objectWith('an object with the format to export as', ['format']);
+const SINCE = objectWith('{ snapshot } or { bitmap }', []);
+
 /** Why an image cannot be exported so; undefined if nothing speaks against it. What exporting it would throw, `refused` or `unsupported`. */
-export function exportProblem(
-  { format, encrypted, snapshots }: ExportFacts,
-  wish: Pick<ExportOptions, 'format' | 'compressed' | 'since'>,
-): DiskError | undefined {
+export function exportProblem(facts: ExportFacts, wish: Pick<ExportOptions, 'format' | 'compressed' | 'since'>): DiskError | undefined {
+  check('exportProblem', 'facts', facts, FACTS);
+  check('exportProblem', 'wish', wish, WISH);
+  if (wish.since !== undefined) check('exportProblem', 'wish.since', wish.since, SINCE);
+  const { format, encrypted, snapshots } = facts;
   const problem = (field: string, message: string): DiskError => new DiskError('refused', message, { field });
   if (wish.format === 'luks' && format !== 'luks')
     return new DiskError('unsupported', 'Only an image of the format luks leaves as luks', { field: 'format' });

@@ -10,7 +10,7 @@ import { type OwnBrowser, startChromium } from '../chromium.ts';
 import { type Served, servePage } from '../kill/browsers.ts';
 import type { Where } from './reload/page.ts';
 
-const TIMES = Number(process.env['TABDISK_RELOADS'] ?? 5);
+const TIMES = Number(process.env['TABDISK_RELOADS'] ?? 3);
 const WHERE: readonly Where[] = ['page, IndexedDB', 'worker, IndexedDB', 'worker, OPFS'];
 /** A save to IndexedDB of 200 clusters a second takes its time, and the next one rests. */
 const LAG: Readonly<Record<Where, number>> = { 'page, IndexedDB': 1500, 'worker, IndexedDB': 1500, 'worker, OPFS': 100 };

@@ -1,4 +1,4 @@
-/** The story in Chromium. The OPFS run takes the README's screenshot. */
+/** The story in Chromium, in OPFS, and its brief form in IndexedDB. The OPFS run takes the README's screenshot. */
 import { resolve } from 'node:path';
 import type { Page } from 'playwright-core';
 import { expect, test } from 'vitest';
@@ -34,4 +34,4 @@ async function screenshot(page: Page): Promise<void> {
 }
 
 test('a PC in the page runs from a qcow2 disk that survives a reload: OPFS', () => story(set(), 'opfs', { middle: screenshot }));
-test('a PC in the page runs from a qcow2 disk that survives a reload: IndexedDB', () => story(set(), 'indexeddb'));
+test('a PC in the page runs from a qcow2 disk that survives a reload: IndexedDB', () => story(set(), 'indexeddb', { brief: true }));

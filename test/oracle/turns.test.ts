@@ -1,7 +1,8 @@
 /**
  * We and QEMU take turns on one image: random operations by one, checked and read by the other, in every configuration there is. Whatever
  * comes out, `info`, `map`, `check`, `measure` and `compare` say the same of it on both command lines.
- * `TABDISK_ORACLE_SEEDS` says how many seeds each configuration gets (1), `TABDISK_SEED` where they start (1).
+ * `TABDISK_ORACLE_SEEDS` says how many seeds each configuration gets (1), `TABDISK_SEED` where they start (1),
+ * `TABDISK_ORACLE_ROUNDS` how many turns each side has (1).
  */
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -21,7 +22,7 @@ import { qemuImg, qemuIo, requireClean, run } from './qemu.ts';
 
 const SEEDS = Number(process.env.TABDISK_ORACLE_SEEDS ?? 1);
 const FIRST = Number(process.env.TABDISK_SEED ?? 1);
-const ROUNDS = 2;
+const ROUNDS = Number(process.env.TABDISK_ORACLE_ROUNDS ?? 1);
 const PASSPHRASE = 'passphrase';
 const SECRET = ['--object', `secret,id=s,data=${PASSPHRASE}`];
 
