@@ -67,7 +67,7 @@ const library: UserConfig = {
 const cli: UserConfig = {
   root: top,
   publicDir: false,
-  plugins: [executable('dist/cli.js')],
+  plugins: [executable('cli.js')],
   ssr: { noExternal: true },
   build: {
     outDir: 'dist',
@@ -226,8 +226,8 @@ function executable(file: string): Plugin {
   return {
     name: 'tabdisk-executable',
     apply: 'build',
-    closeBundle() {
-      const path = join(top, file);
+    writeBundle({ dir = top }) {
+      const path = join(dir, file);
       const text = readFileSync(path, 'utf8');
       if (!text.startsWith('#!')) writeFileSync(path, `#!/usr/bin/env node\n${text}`);
       chmodSync(path, 0o755);

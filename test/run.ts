@@ -43,6 +43,9 @@ const TOOLS: readonly Tool[] = [
   { name: 'xz', debianPackage: 'xz-utils', present: () => onPath('xz') },
 ];
 
+/** Those of the page's tests that run after the browser's, so that both ends come at about the same time. */
+const BESIDE_BROWSER = ['webpack', 'package', 'entries', 'integrity'].map((name) => `test/e2e/${name}.test.ts`);
+
 const totals = { passed: 0, failed: 0, skipped: 0 };
 const summary: string[] = [];
 /** What failed and why, repeated at the end: the output is long, and often only its end is kept. */
@@ -60,7 +63,8 @@ async function main(): Promise<void> {
   await vitest('node');
   const chromium = !missing.includes('Chromium');
   if (!chromium) leaveOut('browser and e2e tests', 'there is no Chromium');
-  await Promise.all([inBrowsers(chromium, missing), chromium && vitest('e2e', { speak: 'at the end' })]);
+  const rest = BESIDE_BROWSER.flatMap((file) => ['--exclude', file]);
+  await Promise.all([inBrowsers(chromium, missing), chromium && vitest('e2e', { speak: 'at the end', words: rest })]);
   if (chromium) await vitest('kill', { env: { TABDISK_KILLS: process.env['TABDISK_KILLS'] ?? '5' } });
   rmSync(reports, { recursive: true, force: true });
   if (failures.length > 0) console.log(`\n=== what failed ===\n\n${failures.join('\n\n')}`);
@@ -86,7 +90,8 @@ async function inBrowsers(chromium: boolean, missing: readonly string[]): Promis
     await vitest(engine);
     stories.push(`test/e2e/story-${engine}.test.ts`);
   }
-  if (stories.length > 0) await vitest('engines', { files: stories });
+  if (stories.length > 0) await vitest('engines', { words: stories });
+  if (chromium) await vitest('e2e', { name: 'e2e, more of the', words: BESIDE_BROWSER });
 }
 
 /** Returns the names of tools that are still missing. */
@@ -123,18 +128,25 @@ async function buildGuest(): Promise<void> {
   else count('guest', { passed: status === 0 ? 1 : 0, failed: status === 0 ? 0 : 1, skipped: 0 }, seconds);
 }
 
+interface VitestOptions extends RunOptions {
+  /** Default: the project's. */
+  readonly name?: string;
+  /** More words for Vitest's command line: files, or what is left out. */
+  readonly words?: readonly string[];
+}
+
 /** A vitest project or some files of it, counted test by test. */
-async function vitest(project: string, { files = [], ...options }: RunOptions & { readonly files?: readonly string[] } = {}): Promise<void> {
-  const report = join(reports, `${project}.json`);
+async function vitest(project: string, { name = project, words = [], ...options }: VitestOptions = {}): Promise<void> {
+  const report = join(reports, `${name}.json`);
   const reporters = ['--reporter=default', '--reporter=json', `--outputFile.json=${report}`];
-  const { status, seconds } = await run(`${project} tests`, 'vitest', ['run', '--project', project, ...reporters, ...files], options);
+  const { status, seconds } = await run(`${name} tests`, 'vitest', ['run', '--project', project, ...reporters, ...words], options);
   const counts = existsSync(report) ? readReport(report) : { passed: 0, failed: 0, skipped: 0 };
   // An error outside any test, or a run that ended before its report.
   if (status !== 0 && counts.failed === 0) {
     counts.failed = 1;
-    failures.push(`${project} tests: an error outside the tests, or no report; see their output`);
+    failures.push(`${name} tests: an error outside the tests, or no report; see their output`);
   }
-  count(`${project} tests`, counts, seconds);
+  count(`${name} tests`, counts, seconds);
 }
 
 interface Report {

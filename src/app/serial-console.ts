@@ -47,8 +47,6 @@ export class SerialConsole {
       this.#enter();
     });
     this.#input.addEventListener('keydown', (event) => this.#key(event));
-    this.#input.label = '';
-    this.#input.setAttribute('aria-label', 'Line for the serial console');
     this.element = element('section', { class: 'serial' }, element('h3', {}, 'Serial console'), this.#output, form);
     this.setEnabled(false);
   }

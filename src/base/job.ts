@@ -73,21 +73,34 @@ export interface PaceOptions extends CopyJobOptions {
 /** Milliseconds of work before the thread is given back: whoever asks for something else meanwhile waits no longer than this. */
 const SLICE = 20;
 /**
- * The same while somebody asks for bytes; as long as the slice really was, and at most so long, the thread is then left to them. One who asks for a piece at a
- * time has no request waiting when the last was answered, and would be served one a slice.
+ * The same while somebody asks for bytes; so many times as long as the slice really was, and at most so long, the thread is then left to them. One who asks for a
+ * piece at a time has no request waiting when the last was answered, and would be served one a slice.
  */
 const SHARED_SLICE = 4;
-const MOST_LEFT = 100;
+const LEFT_TIMES = 2;
+const MOST_LEFT = 200;
 /** Milliseconds after a request for which more are expected. */
 const EXPECTED = 50;
 /** Milliseconds between two progress calls. */
 const PROGRESS_INTERVAL = 100;
 
 let requestedAt = Number.NEGATIVE_INFINITY;
+/** When the thread was last left to others. */
+let leftAt = Number.NEGATIVE_INFINITY;
 
 /** Notes a request for bytes that is not a job's: jobs of this thread leave more of it to others for a while. */
 export function noteRequest(): void {
   requestedAt = performance.now();
+}
+
+const isShared = (): boolean => performance.now() - requestedAt < EXPECTED;
+
+/** Within a step of a job, between requests that were begun at `since`: where others ask for bytes they come first for a while. */
+export function* giveWay(since: number): Io<void> {
+  const took = performance.now() - since;
+  if (took < SHARED_SLICE || !isShared() || !mayWait()) return;
+  yield* wait(pause(Math.min(MOST_LEFT, LEFT_TIMES * took)));
+  leftAt = performance.now();
 }
 
 /** The pace of one running job. */
@@ -110,9 +123,10 @@ export class Pace {
     const now = performance.now();
     const due = everyStep === true || now - this.#reportedAt >= PROGRESS_INTERVAL;
     if (due && done < this.#total) this.#report(done, now);
-    const shared = now - requestedAt < EXPECTED;
-    if (now - this.#sliceStart >= (shared ? SHARED_SLICE : SLICE) && mayWait()) {
-      yield* wait(shared ? pause(Math.min(MOST_LEFT, now - this.#sliceStart)) : turn());
+    const begun = Math.max(this.#sliceStart, leftAt);
+    yield* giveWay(begun);
+    if (leftAt < begun && now - begun >= SLICE && mayWait()) {
+      yield* wait(turn());
       this.#sliceStart = performance.now();
     }
     if (control) yield* this.#whilePaused(control, signal);

@@ -57,14 +57,22 @@ describe.each(['opfs', 'indexeddb'] as const)('a scattered image in %s', (place)
     });
     const disk = await engine.open(entry.id, { readOnly: true });
     const told: number[] = [];
-    const mapped = await beside(other, () => disk.mapSummary(2048, { onProgress: (done, total) => told.push(done / total) }));
-    const checked = await beside(other, async () => {
+    // Alone: who is asked for something else meanwhile gives way.
+    const timed = async (work: () => Promise<unknown>): Promise<number> => {
+      const start = performance.now();
+      await work();
+      return performance.now() - start;
+    };
+    const mapTook = await timed(() => disk.mapSummary(2048, { onProgress: (done, total) => told.push(done / total) }));
+    const checkTook = await timed(async () => {
       const result = await disk.check({ onProgress: (done, total) => told.push(1 + done / total) });
       expect(result).toMatchObject({ corruptions: 0, leaks: 0, checkErrors: 0 });
     });
-    console.info(`${place}: reading ${Math.round(anchor)} ms, map`, mapped, 'check', checked, 'idle', idle);
-    expect(mapped.took).toBeLessThan(500 + 12 * anchor);
-    expect(checked.took).toBeLessThan(500 + 25 * anchor);
+    const mapped = await beside(other, () => disk.mapSummary(2048));
+    const checked = await beside(other, () => disk.check());
+    console.info(`${place}: reading ${Math.round(anchor)} ms, map ${mapTook} ms, check ${checkTook} ms; beside others`, mapped, checked, idle);
+    expect(mapTook).toBeLessThan(500 + 12 * anchor);
+    expect(checkTook).toBeLessThan(500 + 25 * anchor);
     for (const { median } of [mapped, checked]) expect(median).toBeLessThan(100 + 4 * idle.median);
     expect(told.every((part, i) => part >= (told[i - 1] ?? 0))).toBe(true);
     expect(told.at(-1)).toBe(2);

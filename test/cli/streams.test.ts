@@ -4,17 +4,32 @@
  */
 import { spawn, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { afterAll, beforeEach, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { Sides } from './harness.ts';
 
 const MiB = 1024 * 1024;
-const OURS = [process.execPath, '--import', import.meta.resolve('tsx'), join(import.meta.dirname, '../../src/cli/main.ts')];
+const TOP = join(import.meta.dirname, '../..');
 
 const sides = new Sides();
-afterAll(() => sides.remove());
+/** Where the command is built, from the sources as they are: it starts ten times a test. */
+const built = mkdtempSync(join(tmpdir(), 'tabdisk-command-'));
+const OURS = [process.execPath, join(built, 'cli.js')];
+beforeAll(() => {
+  const vite = join(TOP, 'node_modules/vite/bin/vite.js');
+  const done = spawnSync(process.execPath, [vite, 'build', '--mode', 'cli', '--logLevel', 'error', '--outDir', built], {
+    cwd: TOP,
+    encoding: 'utf8',
+  });
+  expect({ status: done.status, stderr: done.stderr }).toEqual({ status: 0, stderr: '' });
+});
+afterAll(() => {
+  sides.remove();
+  rmSync(built, { recursive: true, force: true });
+});
 
 beforeEach(() => {
   sides.put('a.raw', Buffer.alloc(3 * MiB, 7));

@@ -13,6 +13,7 @@ import { roundDown, roundUp, view } from '../../base/bytes.ts';
 import type { DebugEvent } from '../../base/debug-events.ts';
 import { corrupt, type DiskError } from '../../base/errors.ts';
 import { type Io, together } from '../../base/io.ts';
+import { giveWay } from '../../base/job.ts';
 import { Lru } from '../../base/lru.ts';
 import { KiB, MiB, SECTOR } from '../../base/units.ts';
 import type { Storage } from '../../storage/storage.ts';
@@ -169,7 +170,11 @@ export class TableCache {
     // Who debugs hears of each table when it is needed.
     if (this.#storage.debugEvent) return;
     const due = offsets.filter((offset) => !this.has(offset) && this.#fault(offset) === undefined).sort((a, b) => a - b);
-    for (const spans of this.#batches(due)) yield* locked(() => together(spans.map((span) => this.#readSpan(span))));
+    for (const spans of this.#batches(due)) {
+      const begun = performance.now();
+      yield* locked(() => together(spans.map((span) => this.#readSpan(span))));
+      yield* giveWay(begun);
+    }
   }
 
   /** Gives up what was read early of tables that nobody has loaded since. */
