@@ -138,7 +138,10 @@ export const STATES: readonly State[] = [
       await closed(page, 'prompt');
       await page.getByTestId('check').click();
       await page.getByTestId('check-result').getByText('No errors').waitFor();
-      await page.getByTestId('overview-json-details').click({ position: { x: 20, y: 20 } });
+      const details = page.getByTestId('overview-json-details');
+      const opened = details.evaluate((node) => new Promise<void>((done) => node.addEventListener('wa-after-show', () => done(), { once: true })));
+      await details.click({ position: { x: 20, y: 20 } });
+      await opened;
       await dismissAll(page);
       return page;
     },
