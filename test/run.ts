@@ -6,7 +6,7 @@
  * cannot be had is a failure; elsewhere the stages that need it are left out by name.
  */
 import { spawn, spawnSync } from 'node:child_process';
-import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { delimiter, join, relative, resolve } from 'node:path';
 import { text } from 'node:stream/consumers';
@@ -63,8 +63,9 @@ async function main(): Promise<void> {
   await vitest('node');
   const chromium = !missing.includes('Chromium');
   if (!chromium) leaveOut('browser and e2e tests', 'there is no Chromium');
-  const rest = BESIDE_BROWSER.flatMap((file) => ['--exclude', file]);
-  await Promise.all([inBrowsers(chromium, missing), chromium && vitest('e2e', { speak: 'at the end', words: rest })]);
+  const all = readdirSync(join(TOP, 'test/e2e')).flatMap((name) => (name.endsWith('.test.ts') ? [`test/e2e/${name}`] : []));
+  const others = all.filter((file) => !BESIDE_BROWSER.includes(file));
+  await Promise.all([inBrowsers(chromium, missing), chromium && vitest('e2e', { speak: 'at the end', words: others })]);
   if (chromium) await vitest('kill', { env: { TABDISK_KILLS: process.env['TABDISK_KILLS'] ?? '5' } });
   rmSync(reports, { recursive: true, force: true });
   if (failures.length > 0) console.log(`\n=== what failed ===\n\n${failures.join('\n\n')}`);
