@@ -95,12 +95,13 @@ export function noteRequest(): void {
 
 const isShared = (): boolean => performance.now() - requestedAt < EXPECTED;
 
-/** Within a step of a job, between requests that were begun at `since`: where others ask for bytes they come first for a while. */
-export function* giveWay(since: number): Io<void> {
+/** Within a step of a job, between requests that were begun at `since`: where others ask for bytes they come first for a while. Returns whether it waited. */
+export function* giveWay(since: number): Io<boolean> {
   const took = performance.now() - since;
-  if (took < SHARED_SLICE || !isShared() || !mayWait()) return;
+  if (took < SHARED_SLICE || !isShared() || !mayWait()) return false;
   yield* wait(pause(Math.min(MOST_LEFT, LEFT_TIMES * took)));
   leftAt = performance.now();
+  return true;
 }
 
 /** The pace of one running job. */
@@ -124,8 +125,8 @@ export class Pace {
     const due = everyStep === true || now - this.#reportedAt >= PROGRESS_INTERVAL;
     if (due && done < this.#total) this.#report(done, now);
     const begun = Math.max(this.#sliceStart, leftAt);
-    yield* giveWay(begun);
-    if (leftAt < begun && now - begun >= SLICE && mayWait()) {
+    const gaveWay = yield* giveWay(begun);
+    if (!gaveWay && now - begun >= SLICE && mayWait()) {
       yield* wait(turn());
       this.#sliceStart = performance.now();
     }
