@@ -58,7 +58,7 @@ const modulesOf = (some: readonly Rolldown.OutputChunk[]): string[] =>
 test('holds one format, and of it what reading and writing needs', () => {
   const modules = modulesOf(first);
   expect(modules).toContain('formats/qcow2/image.ts');
-  expect(modules).toContain('disk/node.ts');
+  expect(modules).toContain('node/node.ts');
   const others =
     /^(formats\/(?!qcow2\/|[^/]*$)|formats\/all|formats\/recognised|formats\/qcow2\/(check|amend|create|encryption|measure|inspect)|compression\/zstd|crypto\/(luks|cipher|primitives|window)|jobs|library|worker|cli)/;
   expect(modules.filter((name) => others.test(name))).toEqual([]);

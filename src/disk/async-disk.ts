@@ -19,8 +19,8 @@ import { JOB_OPTIONS, type JobOptions } from '../base/job.ts';
 import type { Keepers } from '../base/keepers.ts';
 import type { LostListener } from '../base/loss.ts';
 import type { BitmapInfo, CheckOptions, CheckResult, SnapshotInfo } from '../formats/driver.ts';
+import type { MapRun } from '../node/node.ts';
 import type { DiskInfo } from './info.ts';
-import type { MapRun } from './node.ts';
 import type { SnapshotOptions } from './snapshots.ts';
 
 /** A disk by promises: a `Disk` in this thread, or a `RemoteDisk` whose engine runs in a worker. Meanings are `Disk`'s. */

@@ -3,10 +3,10 @@ import { check, type Kind, maybe, TEXT } from '../base/arguments.ts';
 import { DiskError } from '../base/errors.ts';
 import { type Io, runAsync } from '../base/io.ts';
 import type { BitmapDriver, BitmapInfo } from '../formats/driver.ts';
+import type { BlockNode } from '../node/node.ts';
 import type { AsyncBitmaps } from './async-disk.ts';
 import { BITMAP } from './async-disk.ts';
 import { DISK } from './kinds.ts';
-import type { BlockNode } from './node.ts';
 
 /** QEMU's: the cluster size, within these. */
 const MIN_DEFAULT_GRANULARITY = 4096;

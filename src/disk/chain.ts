@@ -12,13 +12,13 @@ import type { BackingReference, FormatDescriptor, ImageDriver } from '../formats
 import { everyFormat } from '../formats/every.ts';
 import { findFormat, probeFormat, probeStorage } from '../formats/registry.ts';
 import { anyAlignment } from '../layers/align.ts';
-import { readBytes, STORAGE, type Storage } from '../storage/storage.ts';
-import { type CacheFlags, type CacheMode, cacheFlags } from './cache-mode.ts';
-import { bare, closeAll, dataFileOpener, forWriting, sameBytes } from './data-file.ts';
+import { type CacheFlags, type CacheMode, cacheFlags } from '../node/cache-mode.ts';
+import { BlockNode } from '../node/node.ts';
+import type { DetectZeroes, NodeOptions } from '../node/node-types.ts';
+import { ofItself, permitBacking } from '../node/permissions.ts';
+import { closeAll, readBytes, STORAGE, type Storage } from '../storage/storage.ts';
+import { bare, dataFileOpener, forWriting, sameBytes } from './data-file.ts';
 import { CACHE, FORMATS, SECRET, STORAGE_TO_BE } from './kinds.ts';
-import { BlockNode } from './node.ts';
-import type { DetectZeroes, NodeOptions } from './node-types.ts';
-import { ofItself, permitBacking } from './permissions.ts';
 import { askSecret, type Secret, type SecretCallback } from './secrets.ts';
 
 /** Images in one chain, the active one included. */
@@ -71,7 +71,7 @@ export interface OpenOptions {
   readonly noData?: boolean;
   /** An encrypted image whose passphrase is missing opens all the same; guest bytes are refused until `Disk.setKey`. */
   readonly keyLater?: boolean;
-  /** When writes become durable, and what is cached (disk/cache-mode.ts); default `writeback`: at `flush`. */
+  /** When writes become durable, and what is cached (node/cache-mode.ts); default `writeback`: at `flush`. */
   readonly cache?: CacheMode | CacheFlags;
   /**
    * A write of nothing but zeros becomes a request for zeros, which takes no space where the format has a way to say so; `unmap` gives up the
@@ -109,7 +109,7 @@ export const OPEN_OPTIONS: Members<OpenOptions> = {
 /** Each image of a chain, the active one first: its own file, then its data file. */
 export type ChainFiles = readonly (readonly Storage[])[];
 
-/** What `disk/graph.ts` says besides. */
+/** What `graph/graph.ts` says besides. */
 export interface ChainOptions extends OpenOptions {
   /** Options of the format; see `OpenParameters`. */
   readonly options?: OptionSet;

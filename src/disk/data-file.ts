@@ -3,7 +3,7 @@
  * caller's `resolve` (or handed in open), and a file that the chain has in use already is refused.
  */
 import { asDiskError, DiskError } from '../base/errors.ts';
-import { type Io, wait } from '../base/io.ts';
+import { wait } from '../base/io.ts';
 import type { OpenFile } from '../formats/driver.ts';
 import { AlignStorage, anyAlignment } from '../layers/align.ts';
 import { FailStopStorage } from '../layers/fail-stop.ts';
@@ -82,17 +82,4 @@ export const bare = (storage: Storage): Storage =>
 /** The storage as the driver of an image writes to it. */
 export function forWriting(storage: Storage, { noFlush = false }: { readonly noFlush?: boolean }): Storage {
   return new FailStopStorage(noFlush ? new NoFlushStorage(storage) : storage);
-}
-
-/** Closes all of them, also after one that fails. The first failure is thrown then. */
-export function* closeAll(storages: readonly Pick<Storage, 'close'>[]): Io<void> {
-  let failure: { error: unknown } | undefined;
-  for (const storage of storages) {
-    try {
-      yield* storage.close();
-    } catch (error) {
-      failure ??= { error };
-    }
-  }
-  if (failure) throw failure.error;
 }

@@ -1,6 +1,6 @@
 /**
  * `Disk`: an opened image as embedders use it. Promises for everyone; the same verbs with `Sync` appended when the storage below
- * is synchronous. Requests are checked here; the work is done by the node (disk/node.ts) and the driver.
+ * is synchronous. Requests are checked here; the work is done by the node (node/node.ts) and the driver.
  */
 import { check, FLAG, FUNCTION, optionsOf, requireBytes, requireNumbers, SIZE, TEXT } from '../base/arguments.ts';
 import { DiskError } from '../base/errors.ts';
@@ -9,6 +9,9 @@ import { type JobOptions, noteRequest, Pace, throwIfAborted } from '../base/job.
 import type { Keepers } from '../base/keepers.ts';
 import { type LostListener, unlessLost } from '../base/loss.ts';
 import type { BackingReference, CheckOptions, CheckResult, MetadataExtent, ResizeOptions } from '../formats/driver.ts';
+import { filesOf, onFirstLost } from '../node/loss.ts';
+import type { BlockNode, MapRun } from '../node/node.ts';
+import type { ZeroOptions } from '../node/node-types.ts';
 import type { Storage } from '../storage/storage.ts';
 import { type AllocatedRun, allocatedRun } from './allocation.ts';
 import { type AsyncDisk, CHECK, FLUSH, type FlushOptions, MAP, vmStateTarget } from './async-disk.ts';
@@ -16,9 +19,6 @@ import { Bitmaps } from './bitmaps.ts';
 import { type DiskInfo, diskInfo } from './info.ts';
 import { encryptedFile, isEncrypted, missingKeys, setKeys } from './keys.ts';
 import { SECRET } from './kinds.ts';
-import { filesOf, onFirstLost } from './loss.ts';
-import type { BlockNode, MapRun } from './node.ts';
-import type { ZeroOptions } from './node-types.ts';
 import type { Secret, SecretCallback } from './secrets.ts';
 import { Snapshots } from './snapshots.ts';
 import { forgetVmState, readVmState, writeVmState } from './vm-state.ts';

@@ -1,7 +1,7 @@
 /** Facts about an opened image, in the shape of `qemu-img info --output=json` (QEMU 7.2). */
 import type { Io } from '../base/io.ts';
 import type { SnapshotInfo } from '../formats/driver.ts';
-import type { BlockNode } from './node.ts';
+import type { BlockNode } from '../node/node.ts';
 
 /** A snapshot as qemu-img's JSON has it. */
 export interface DiskInfoSnapshot {

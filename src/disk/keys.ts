@@ -6,7 +6,7 @@ import { DiskError } from '../base/errors.ts';
 import type { Io } from '../base/io.ts';
 import { passphraseFor } from '../crypto/passphrase.ts';
 import type { KeyDriver } from '../formats/driver.ts';
-import type { BlockNode } from './node.ts';
+import type { BlockNode } from '../node/node.ts';
 import { askSecret, type Secret, type SecretCallback } from './secrets.ts';
 
 interface EncryptedNode {

@@ -2,8 +2,8 @@
 import { BYTES, either, FLAG, FUNCTION, type Kind, NUMBER, needed, objectWith, oneOf, optionsOf, TEXT } from '../base/arguments.ts';
 import type { BackingReference } from '../formats/driver.ts';
 import { FORMAT_LIST } from '../formats/registry.ts';
+import { CACHE_MODES, type CacheFlags } from '../node/cache-mode.ts';
 import { STORAGE } from '../storage/storage.ts';
-import { CACHE_MODES, type CacheFlags } from './cache-mode.ts';
 
 /** An open disk of this thread: jobs work on its images. */
 export const DISK: Kind = objectWith('a Disk that openDisk or createDisk gave', ['node'], (value) =>

@@ -10,13 +10,13 @@ import { everyFormat } from '../formats/every.ts';
 import { findFormat, isDriverName } from '../formats/registry.ts';
 import { anyAlignment } from '../layers/align.ts';
 import { NoFlushStorage } from '../layers/no-flush.ts';
-import { STORAGE, type Storage } from '../storage/storage.ts';
-import { cacheFlags } from './cache-mode.ts';
+import { cacheFlags } from '../node/cache-mode.ts';
+import type { BlockNode } from '../node/node.ts';
+import { closeAll, STORAGE, type Storage } from '../storage/storage.ts';
 import { askFor, OPEN_OPTIONS, type OpenOptions, openChain } from './chain.ts';
-import { closeAll, dataFileOpener, sameBytes } from './data-file.ts';
+import { dataFileOpener, sameBytes } from './data-file.ts';
 import { Disk } from './disk.ts';
 import { BACKING, FORMAT_OPTION, STORAGE_TO_BE } from './kinds.ts';
-import type { BlockNode } from './node.ts';
 import { askedOnce, askSecret } from './secrets.ts';
 import { withTemporary } from './temporary.ts';
 

@@ -4,9 +4,9 @@
  */
 import { DiskError } from '../base/errors.ts';
 import { type Io, wait } from '../base/io.ts';
+import type { BlockNode } from '../node/node.ts';
 import type { Storage } from '../storage/storage.ts';
 import { openChain } from './chain.ts';
-import type { BlockNode } from './node.ts';
 
 /**
  * Closes the backing file and opens it again over the storage that `open` gives, with the same images below it. If it does not open so, it is

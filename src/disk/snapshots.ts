@@ -3,8 +3,8 @@ import { check, TEXT } from '../base/arguments.ts';
 import { DiskError } from '../base/errors.ts';
 import { type Io, runAsync } from '../base/io.ts';
 import type { DirtyRun, DirtyRuns, MachineMoment, SnapshotDriver, SnapshotInfo } from '../formats/driver.ts';
+import { BlockNode } from '../node/node.ts';
 import { SNAPSHOT, VM_STATE_RANGE } from './async-disk.ts';
-import { BlockNode } from './node.ts';
 import { clearVmState, readStored, replaceVmState } from './vm-state.ts';
 
 /** What a new snapshot is to have. `vmStateSize` is given instead of `vmState` where that was written piece by piece (`Disk.writeVmState`). */

@@ -8,11 +8,11 @@ import { type Io, wait } from '../base/io.ts';
 import { SECTOR } from '../base/units.ts';
 import type { FormatDescriptor } from '../formats/driver.ts';
 import { findFormat } from '../formats/registry.ts';
+import type { BlockNode } from '../node/node.ts';
+import type { NodeOptions } from '../node/node-types.ts';
 import { memoryStorage } from '../storage/memory.ts';
 import type { Storage } from '../storage/storage.ts';
 import { openChain } from './chain.ts';
-import type { BlockNode } from './node.ts';
-import type { NodeOptions } from './node-types.ts';
 
 /** Where the overlay of a disk opened with `snapshot` goes: memory, or an empty storage. */
 export type TemporaryPlace = true | Storage | PromiseLike<Storage>;

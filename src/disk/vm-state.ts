@@ -6,8 +6,8 @@ import { isZero } from '../base/bytes.ts';
 import { DiskError } from '../base/errors.ts';
 import type { Io } from '../base/io.ts';
 import type { ImageDriver, VmStateDriver } from '../formats/driver.ts';
+import { BlockNode } from '../node/node.ts';
 import { requireReadable } from './async-disk.ts';
-import { BlockNode } from './node.ts';
 
 /** Fills `into` from `offset` on. Throws `unsupported` if the format keeps no machine state. */
 export function* readVmState(node: BlockNode, offset: number, into: Uint8Array): Io<void> {

@@ -1,6 +1,6 @@
 /**
  * What a format driver owes. A driver maps; it does not move guest bytes: `map` says where guest bytes are, `allocate` where
- * a write may go, and the one loop in disk/node.ts splits requests, reads, writes, fills and copies.
+ * a write may go, and the one loop in node/node.ts splits requests, reads, writes, fills and copies.
  *
  * The loop guarantees, for every call on a driver:
  * - offsets and lengths lie inside `size` (past it only in `ResizeOptions.beforeGrowth`), lengths are positive;

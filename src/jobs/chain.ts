@@ -1,7 +1,7 @@
 /** What jobs need of a backing chain: the images below a disk, one of them by its depth, and letting go of those that are no longer needed. */
 import { DiskError } from '../base/errors.ts';
 import type { Io } from '../base/io.ts';
-import type { BlockNode } from '../disk/node.ts';
+import type { BlockNode } from '../node/node.ts';
 
 /** The images from `first` down. */
 export function chainOf(first: BlockNode | undefined): BlockNode[] {

@@ -13,10 +13,10 @@ import { DiskError } from '../base/errors.ts';
 import { begin, type Io, runAsync, type Task } from '../base/io.ts';
 import { COPY_JOB_OPTIONS, type CopyJobOptions, Pace } from '../base/job.ts';
 import { KiB, MiB } from '../base/units.ts';
-import type { CopyVerbs } from '../disk/copy-up.ts';
 import type { Disk } from '../disk/disk.ts';
 import { DISK } from '../disk/kinds.ts';
-import type { BlockNode } from '../disk/node.ts';
+import type { CopyVerbs } from '../node/copy-up.ts';
+import type { BlockNode } from '../node/node.ts';
 import { Ahead } from './ahead.ts';
 import { nodeBelow } from './chain.ts';
 

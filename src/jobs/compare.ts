@@ -10,7 +10,7 @@ import { JOB_OPTIONS, type JobOptions, Pace } from '../base/job.ts';
 import { KiB, MiB, SECTOR } from '../base/units.ts';
 import type { Disk } from '../disk/disk.ts';
 import { DISK } from '../disk/kinds.ts';
-import type { BlockNode, MapRun } from '../disk/node.ts';
+import type { BlockNode, MapRun } from '../node/node.ts';
 import { Ahead, type AheadStep } from './ahead.ts';
 import { openSource, type Source } from './source.ts';
 

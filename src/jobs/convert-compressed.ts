@@ -9,7 +9,7 @@ import { DiskError } from '../base/errors.ts';
 import { begin, type Io, type Task, wait } from '../base/io.ts';
 import { placed } from '../base/job.ts';
 import type { Compressor } from '../compression/compressor.ts';
-import type { BlockNode } from '../disk/node.ts';
+import type { BlockNode } from '../node/node.ts';
 import type { AheadStep } from './ahead.ts';
 import type { Source } from './source.ts';
 

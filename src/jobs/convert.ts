@@ -14,7 +14,7 @@ import { MiB, SECTOR } from '../base/units.ts';
 import type { Compression, Compressor } from '../compression/compressor.ts';
 import type { Disk } from '../disk/disk.ts';
 import { DISK } from '../disk/kinds.ts';
-import type { BlockNode } from '../disk/node.ts';
+import type { BlockNode } from '../node/node.ts';
 import { Ahead } from './ahead.ts';
 import { CompressedCopy, type CopyRules, type CopyStep, clearTarget, writing } from './convert-compressed.ts';
 import { openSource, type SalvageOptions, type Source } from './source.ts';

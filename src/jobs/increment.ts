@@ -13,11 +13,11 @@ import { bitmapsOf } from '../disk/bitmaps.ts';
 import { openChain } from '../disk/chain.ts';
 import type { Disk } from '../disk/disk.ts';
 import { BACKING, DISK, FORMAT_OPTIONS, SECRET } from '../disk/kinds.ts';
-import type { BlockNode } from '../disk/node.ts';
 import { askedOnce, askSecret, type Secret, type SecretCallback } from '../disk/secrets.ts';
 import { allFormats } from '../formats/all.ts';
 import type { BackingReference, DirtyRun, DirtyRuns } from '../formats/driver.ts';
 import { findFormat } from '../formats/registry.ts';
+import type { BlockNode } from '../node/node.ts';
 import { STORAGE, type Storage } from '../storage/storage.ts';
 
 /** Bytes in memory at once; a multiple of every cluster size. */

@@ -9,10 +9,10 @@ import { type Io, runAsync } from '../base/io.ts';
 import { JOB_OPTIONS, type JobOptions, Pace } from '../base/job.ts';
 import type { Disk } from '../disk/disk.ts';
 import { BACKING, DISK, FORMAT_OPTIONS } from '../disk/kinds.ts';
-import type { BlockNode } from '../disk/node.ts';
 import { allFormats } from '../formats/all.ts';
 import type { BackingReference, Measurement } from '../formats/driver.ts';
 import { findFormat } from '../formats/registry.ts';
+import type { BlockNode } from '../node/node.ts';
 import { openSource } from './source.ts';
 
 /** What `measure` takes besides the format's own options, under QEMU's names (`cluster_size`, …). */

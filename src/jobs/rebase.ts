@@ -17,8 +17,8 @@ import { MiB, SECTOR } from '../base/units.ts';
 import { openReference, type Resolve } from '../disk/chain.ts';
 import type { Disk } from '../disk/disk.ts';
 import { BACKING, DISK } from '../disk/kinds.ts';
-import type { BlockNode } from '../disk/node.ts';
 import type { BackingReference } from '../formats/driver.ts';
+import type { BlockNode } from '../node/node.ts';
 import { chainOf, closeAbove } from './chain.ts';
 
 const JOB = 'rebase';

@@ -6,8 +6,8 @@ import { DiskError } from '../base/errors.ts';
 import type { Io } from '../base/io.ts';
 import { placed, placedError } from '../base/job.ts';
 import { SECTOR } from '../base/units.ts';
-import type { BlockNode, MapRun } from '../disk/node.ts';
 import type { StatusOptions } from '../formats/driver.ts';
+import type { BlockNode, MapRun } from '../node/node.ts';
 
 /** How to go on over damage. */
 export interface SalvageOptions {

@@ -18,8 +18,8 @@ import { folderOf, isRelative } from '../base/names.ts';
 import { KiB } from '../base/units.ts';
 import type { Disk } from '../disk/disk.ts';
 import { BACKING, DISK } from '../disk/kinds.ts';
-import type { BlockNode, MapRun } from '../disk/node.ts';
 import type { BackingReference } from '../formats/driver.ts';
+import type { BlockNode, MapRun } from '../node/node.ts';
 import { chainOf, closeAbove, nodeBelow } from './chain.ts';
 
 const JOB = 'stream';

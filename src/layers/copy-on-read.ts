@@ -1,6 +1,6 @@
 /**
  * Copies what is read from a backing file into the image itself, after QEMU's copy-on-read: whoever reads an image through this layer once
- * needs the backing file no more for it. The copying is the image's own (`copyUp` of disk/node.ts), so that no write comes in between.
+ * needs the backing file no more for it. The copying is the image's own (`copyUp` of node/node.ts), so that no write comes in between.
  */
 import type { Io } from '../base/io.ts';
 import { type Permissions, WRITE_UNCHANGED } from '../base/permissions.ts';

@@ -1,8 +1,8 @@
 /** What callers of the library give and get. */
 
-import type { CacheMode } from '../disk/cache-mode.ts';
-import type { DetectZeroes } from '../disk/node-types.ts';
 import type { ConvertOptions } from '../jobs/convert.ts';
+import type { CacheMode } from '../node/cache-mode.ts';
+import type { DetectZeroes } from '../node/node-types.ts';
 import type { ImageFormat, Place } from './catalogue.ts';
 
 /** An image of the library. */

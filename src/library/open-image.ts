@@ -2,9 +2,8 @@
 import { DiskError, type ErrorKind } from '../base/errors.ts';
 import { runAsync } from '../base/io.ts';
 import type { JobOptions } from '../base/job.ts';
-import { closeAll } from '../disk/data-file.ts';
 import type { Disk } from '../disk/disk.ts';
-import type { Storage } from '../storage/storage.ts';
+import { closeAll, type Storage } from '../storage/storage.ts';
 import type { ImageRecord } from './catalogue.ts';
 
 /** What the library does for an image that is open. */

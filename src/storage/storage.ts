@@ -143,3 +143,16 @@ export function* readBytes(storage: Storage, offset: number, length: number): Io
 export function requireWritable(storage: Storage): void {
   if (storage.readOnly) throw new DiskError('read-only', `${storage.name} is open read-only`);
 }
+
+/** Closes all of them, also after one that fails. The first failure is thrown then. */
+export function* closeAll(storages: readonly Pick<Storage, 'close'>[]): Io<void> {
+  let failure: { error: unknown } | undefined;
+  for (const storage of storages) {
+    try {
+      yield* storage.close();
+    } catch (error) {
+      failure ??= { error };
+    }
+  }
+  if (failure) throw failure.error;
+}

@@ -7,14 +7,14 @@ import { BYTES, DATE, FLAG, type Kind, listOf, type Members, needed, oneOf, opti
 import { DiskError, type DiskErrorJson } from '../base/errors.ts';
 import type { KeptBytes } from '../base/keepers.ts';
 import { MiB } from '../base/units.ts';
-import { CACHE_MODES, type CacheMode } from '../disk/cache-mode.ts';
 import type { DiskInfo } from '../disk/info.ts';
-import type { MapRun } from '../disk/node.ts';
-import type { DetectZeroes } from '../disk/node-types.ts';
 import type { DriveStatistics } from '../drive/accounting.ts';
 import type { GeometryReport } from '../drive/geometry.ts';
 import type { BitmapInfo, CheckResult, MachineMoment, SnapshotInfo } from '../formats/driver.ts';
 import type { CreateImageOptions, ExportedImage, ExportOptions, ImageEntry, ImageFormat, Place, StorageReport } from '../library/library.ts';
+import { CACHE_MODES, type CacheMode } from '../node/cache-mode.ts';
+import type { MapRun } from '../node/node.ts';
+import type { DetectZeroes } from '../node/node-types.ts';
 import type { MapSummary } from './engine.ts';
 
 /** Changed with every change to the messages. */

@@ -17,29 +17,37 @@ let tab: Tab;
 const setQuota = (quotaSize?: number): Promise<unknown> =>
   cdp().send('Storage.overrideQuotaForOrigin', { origin: location.origin, ...(quotaSize === undefined ? {} : { quotaSize }) });
 
-/** Leaves about this many bytes. */
-async function leave(bytes: number): Promise<void> {
+/** Leaves about this many bytes. Returns how many bytes may be used in all; Chromium's own estimate does not tell. */
+async function leave(bytes: number): Promise<number> {
   const { usage = 0 } = await navigator.storage.estimate();
   await setQuota(usage + bytes);
+  return usage + bytes;
 }
 
 /** Room enough for everything in these tests, and so little that IndexedDB notices at once when it is gone. */
 const ROOM = 24 * MiB;
 
+/** Of what is called no room: less than the smallest change in these tests. */
+const NOTHING = 256 * KiB;
+
 /**
  * Leaves no room at all, and sees to it that IndexedDB knows: Chromium's goes by the room it saw up to half a minute ago, unless it is
- * asked for more than that. OPFS still has what is left of the MiB it was given last.
+ * asked for more than that. Room that a removed image gave back while it looked is taken away, and it looks again. OPFS still has what is left
+ * of the MiB it was given last.
  */
 async function leaveNothing(): Promise<void> {
-  await leave(0);
   const { use, close } = keyStore('quota probe', 'probe');
-  for (;;) {
-    const put = use('readwrite', (store) => {
+  const probe = () =>
+    use('readwrite', (store) => {
       store.put(new Uint8Array(ROOM + 72 * MiB), 'probe');
       return Promise.resolve();
     });
-    if ((await kindOf(put.catch((error) => Promise.reject(browserError('probe', error))))) === 'no-space') break;
-    await new Promise((resolve) => setTimeout(resolve, 1000));
+  for (;;) {
+    const quota = await leave(0);
+    const full = (await kindOf(probe().catch((error) => Promise.reject(browserError('probe', error))))) === 'no-space';
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    const { usage = 0 } = await navigator.storage.estimate();
+    if (full && quota - usage < NOTHING) break;
   }
   await use('readwrite', (store) => {
     store.clear();

@@ -1,10 +1,11 @@
 /** Records a workload and explores what a cut can leave of it. */
-import type { CacheMode } from '../../src/disk/cache-mode.ts';
+
 import type { Resolve } from '../../src/disk/chain.ts';
 import { createDisk, openDisk } from '../../src/disk/open.ts';
 import { CacheStorage } from '../../src/layers/cache.ts';
 import { CacheMemory } from '../../src/layers/cache-lines.ts';
 import { type LogEntry, RecorderStorage } from '../../src/layers/recorder.ts';
+import type { CacheMode } from '../../src/node/cache-mode.ts';
 import { type MemoryStorage, memoryStorage } from '../../src/storage/memory.ts';
 import type { Storage } from '../../src/storage/storage.ts';
 import { BlockMedium } from '../model/block-medium.ts';

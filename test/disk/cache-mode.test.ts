@@ -2,16 +2,16 @@
 import { describe, expect, it } from 'vitest';
 import { type Io, runSync } from '../../src/base/io.ts';
 import { OptionSet } from '../../src/base/options.ts';
-import { CACHE_MODES, type CacheMode, cacheFlags, parseCacheMode } from '../../src/disk/cache-mode.ts';
 import type { Disk } from '../../src/disk/disk.ts';
-import { openGraph } from '../../src/disk/graph.ts';
 import { createDisk, openDisk } from '../../src/disk/open.ts';
+import { openGraph } from '../../src/graph/graph.ts';
 import { amend } from '../../src/jobs/amend.ts';
 import { commit } from '../../src/jobs/commit.ts';
 import { changeBackingFile } from '../../src/jobs/rebase.ts';
 import { stream } from '../../src/jobs/stream.ts';
 import { FaultStorage } from '../../src/layers/faults.ts';
 import { type LogEntry, RecorderStorage } from '../../src/layers/recorder.ts';
+import { CACHE_MODES, type CacheMode, cacheFlags, parseCacheMode } from '../../src/node/cache-mode.ts';
 import { memoryStorage } from '../../src/storage/memory.ts';
 import type { Storage } from '../../src/storage/storage.ts';
 

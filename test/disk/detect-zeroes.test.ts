@@ -1,8 +1,8 @@
 /** `detectZeroes` of an opened disk; beside QEMU it is looked at in test/cli/detect-zeroes.test.ts. */
 import { expect, test } from 'vitest';
 import { KiB } from '../../src/base/units.ts';
-import type { DetectZeroes } from '../../src/disk/node-types.ts';
 import { createDisk, openDisk } from '../../src/disk/open.ts';
+import type { DetectZeroes } from '../../src/node/node-types.ts';
 import { memoryStorage } from '../../src/storage/memory.ts';
 import { expectBytes } from '../adapters/slow-disk.ts';
 

@@ -2,11 +2,11 @@
 import { describe, expect, test } from 'vitest';
 import { OptionSet } from '../../src/base/options.ts';
 import { KiB } from '../../src/base/units.ts';
-import { openGraph } from '../../src/disk/graph.ts';
 import type { DriveEvent } from '../../src/drive/bay.ts';
 import { CdTray, type DriveDevice } from '../../src/drive/device.ts';
 import { Drive } from '../../src/drive/drive.ts';
 import type { Medium } from '../../src/drive/medium.ts';
+import { openGraph } from '../../src/graph/graph.ts';
 import { memoryStorage } from '../../src/storage/memory.ts';
 import { pattern } from '../adapters/slow-disk.ts';
 import { faultyDisk, faultyDrive, SIDES, settle } from './faulty.ts';

@@ -4,10 +4,10 @@ import { DiskError } from '../../src/base/errors.ts';
 import { type Io, mayWait, runAsync, runSync } from '../../src/base/io.ts';
 import { Loss, type LostListener } from '../../src/base/loss.ts';
 import { MiB } from '../../src/base/units.ts';
-import { filesOf, salvaging } from '../../src/disk/loss.ts';
 import { createDisk, openDisk } from '../../src/index.ts';
 import { CacheStorage } from '../../src/layers/cache.ts';
 import { FilterStorage } from '../../src/layers/filter.ts';
+import { filesOf, salvaging } from '../../src/node/loss.ts';
 import { memoryStorage } from '../../src/storage/memory.ts';
 import { expectBytes, kindOf, pattern } from '../storage/contract.ts';
 

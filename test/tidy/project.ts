@@ -69,7 +69,7 @@ export function lineOf({ text }: SourceText, position: number): number {
   return line;
 }
 
-/** `src/disk/node.ts:12` for a finding's message. */
+/** `src/node/node.ts:12` for a finding's message. */
 export const place = (file: SourceText, node: Node): string => `${file.path}:${lineOf(file, node.getStart())}`;
 
 /** Files that belong to the project: tracked, or new and not ignored. From the top folder. */

@@ -5,8 +5,8 @@
 import { DiskError } from '../base/errors.ts';
 import type { Io } from '../base/io.ts';
 import type { Extent, FormatInfo, ImageDriver, Placement, ResizeOptions, SnapshotDriver } from '../formats/driver.ts';
+import type { BlockNode } from '../node/node.ts';
 import type { Storage } from '../storage/storage.ts';
-import type { BlockNode } from './node.ts';
 
 export class LayerImage implements ImageDriver {
   /** The layer's name. */

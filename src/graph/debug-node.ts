@@ -5,16 +5,16 @@ import { type Io, wait } from '../base/io.ts';
 import type { OptionSet } from '../base/options.ts';
 import { refusedOption } from '../base/options.ts';
 import { ALL, PERMISSION_NAMES, type Permissions } from '../base/permissions.ts';
+import type { Disk } from '../disk/disk.ts';
+import { DISK } from '../disk/kinds.ts';
 import { BlkdebugStorage, type Debugger, type MediumLimits } from '../layers/blkdebug.ts';
 import { type DebugRule, parseRules, takeRules } from '../layers/blkdebug-rules.ts';
 import { FilterStorage } from '../layers/filter.ts';
+import type { BlockNode } from '../node/node.ts';
 import { readBytes, type Storage } from '../storage/storage.ts';
 import type { OpenedNode } from './block-drivers.ts';
 import { type Description, strongOptions } from './block-name.ts';
-import type { Disk } from './disk.ts';
 import type { NodePlace, NodeRequest } from './graph.ts';
-import { DISK } from './kinds.ts';
-import type { BlockNode } from './node.ts';
 
 /** Rules files are short. */
 const MAX_CONFIG = 1024 * 1024;

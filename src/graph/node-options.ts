@@ -1,9 +1,9 @@
 /** Options that every block node has, whatever its driver. */
 import type { DiskError } from '../base/errors.ts';
 import { type OptionSet, refusedOption } from '../base/options.ts';
-import type { CacheFlags } from './cache-mode.ts';
+import type { CacheFlags } from '../node/cache-mode.ts';
+import type { DetectZeroes } from '../node/node-types.ts';
 import type { NodePlace } from './graph.ts';
-import type { DetectZeroes } from './node-types.ts';
 
 /** What a node hands on to its children, unless they say otherwise. */
 export interface CommonOptions {

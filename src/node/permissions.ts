@@ -4,8 +4,7 @@
  */
 import type { Io } from '../base/io.ts';
 import { ALL, CONSISTENT_READ, forData, joined, NOTHING, type Permissions, READING, WRITE, WRITING } from '../base/permissions.ts';
-import type { FormatDescriptor } from '../formats/driver.ts';
-import type { BlockNode } from './node.ts';
+import type { FormatDescriptor, ImageDriver } from '../formats/driver.ts';
 
 /** What an image takes of its file by itself, from before its header is read. `noData`: only to tell facts. */
 export function ofItself(
@@ -23,14 +22,22 @@ export const ofUser = ({ readOnly, noData = false }: { readOnly: boolean; noData
   share: ALL,
 });
 
+/** An open image, as far as it takes and shares files. */
+export interface PermittedNode {
+  readonly driver: ImageDriver;
+  readonly backing?: PermittedNode | undefined;
+  readonly readOnly: boolean;
+  permit(user: Permissions): Io<void>;
+}
+
 /** `Storage.permit` of an image: its file, its data files, and the images below it, each as far as it has to do with what the user does. */
-export function* permitNode({ driver, backing }: BlockNode, user: Permissions, ofImage = NOTHING): Io<void> {
+export function* permitNode({ driver, backing }: Pick<PermittedNode, 'driver' | 'backing'>, user: Permissions, ofImage = NOTHING): Io<void> {
   if (driver.storage.permit) yield* driver.storage.permit(joined(user, ofImage));
   for (const file of driver.files ?? []) if (file.permit) yield* file.permit(forData(user));
   if (backing) yield* permitBacking(backing, user);
 }
 
 /** An image is read below another one, or written by a job; others may write it if they may write the one above, too. */
-export function permitBacking(backing: BlockNode, { share }: Permissions): Io<void> {
+export function permitBacking(backing: PermittedNode, { share }: Permissions): Io<void> {
   return backing.permit({ ...ofUser(backing), share: share & WRITE ? ALL : READING.share });
 }

@@ -9,23 +9,23 @@ import { type Io, runAsync } from '../base/io.ts';
 import { OptionSet, refusedOption } from '../base/options.ts';
 import { PERMISSIONS, type Permissions } from '../base/permissions.ts';
 import { SECTOR } from '../base/units.ts';
+import { type ChainFiles, OPEN_OPTIONS, type OpenOptions } from '../disk/chain.ts';
+import { Disk } from '../disk/disk.ts';
+import { withTemporary } from '../disk/temporary.ts';
 import { allFormats } from '../formats/all.ts';
 import { AlignStorage, anyAlignment } from '../layers/align.ts';
 import { FilterStorage } from '../layers/filter.ts';
 import type { QuorumReport } from '../layers/quorum.ts';
 import type { ThrottleGroup } from '../layers/throttle-group.ts';
+import { cacheFlags } from '../node/cache-mode.ts';
+import { BlockNode } from '../node/node.ts';
+import { ofUser } from '../node/permissions.ts';
 import type { Storage } from '../storage/storage.ts';
 import { findDriver, type OpenedNode, protocolDriver } from './block-drivers.ts';
 import { shownName } from './block-name.ts';
-import { cacheFlags } from './cache-mode.ts';
-import { type ChainFiles, OPEN_OPTIONS, type OpenOptions } from './chain.ts';
-import { Disk } from './disk.ts';
 import { LayerImage } from './layer-image.ts';
-import { BlockNode } from './node.ts';
 import { type CommonOptions, takeCommonOptions, unknownReference } from './node-options.ts';
 import { parseJsonName } from './option-text.ts';
-import { ofUser } from './permissions.ts';
-import { withTemporary } from './temporary.ts';
 
 /** How a file is opened. Nothing is locked yet: `Storage.permit` says what is needed. */
 export interface OpenFileOptions {

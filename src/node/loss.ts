@@ -1,8 +1,8 @@
 /** What becomes of an image when its files are lost: cleared by the browser, deleted, or taken over by another writer (see `Storage.onLost`). */
 import { type Io, mayWait } from '../base/io.ts';
 import { Loss, type LostListener } from '../base/loss.ts';
+import type { ImageDriver } from '../formats/driver.ts';
 import type { Storage } from '../storage/storage.ts';
-import type { BlockNode } from './node.ts';
 
 /** After a flush, with nothing held, since this may wait: throws `lost` if one of the files is gone. Under `runSync` the next change throws it. */
 export function* confirm(storages: readonly Storage[]): Io<void> {
@@ -38,7 +38,7 @@ export function heardLoss(storages: readonly Storage[]): Loss {
 }
 
 /** The files of an image, its own first. */
-export const filesOf = ({ driver }: Pick<BlockNode, 'driver'>): readonly Storage[] => [driver.storage, ...(driver.files ?? [])];
+export const filesOf = ({ driver }: { readonly driver: ImageDriver }): readonly Storage[] => [driver.storage, ...(driver.files ?? [])];
 
 /** Runs `work` with changes allowed to files that are lost, so that what is in memory can be written into them and read back. */
 export function* salvaging<T>(files: readonly Storage[], work: () => Io<T>): Io<T> {
