@@ -56,10 +56,12 @@ export {
 export type { Medium } from './drive/medium.ts';
 export { type BlockInfo, type BlockStats, blockInfo, blockInfoText, blockStats, blockStatsText } from './drive/report.ts';
 export { allFormats } from './formats/all.ts';
-export type { BackingReference, BitmapInfo, CheckOptions, CheckResult, DirtyRun, FormatDescriptor, SnapshotInfo } from './formats/driver.ts';
+export type { FormatDescriptor } from './formats/descriptor.ts';
+export type { BackingReference } from './formats/driver.ts';
 export { qcow2 } from './formats/qcow2/index.ts';
 export { raw } from './formats/raw/index.ts';
 export { type Whitelist, whitelisted } from './formats/registry.ts';
+export type { BitmapInfo, CheckOptions, CheckResult, DirtyRun, SnapshotInfo } from './formats/tools.ts';
 export { findDebugger } from './graph/debug-node.ts';
 export { BackingFailure } from './graph/format-node.ts';
 export { type GraphOptions, openGraph } from './graph/graph.ts';

@@ -18,7 +18,7 @@ import { DiskError } from '../base/errors.ts';
 import { JOB_OPTIONS, type JobOptions } from '../base/job.ts';
 import type { Keepers } from '../base/keepers.ts';
 import type { LostListener } from '../base/loss.ts';
-import type { BitmapInfo, CheckOptions, CheckResult, SnapshotInfo } from '../formats/driver.ts';
+import type { BitmapInfo, CheckOptions, CheckResult, SnapshotInfo } from '../formats/tools.ts';
 import type { MapRun } from '../node/node.ts';
 import type { DiskInfo } from './info.ts';
 import type { SnapshotOptions } from './snapshots.ts';

@@ -2,7 +2,7 @@
 import { check, type Kind, maybe, TEXT } from '../base/arguments.ts';
 import { DiskError } from '../base/errors.ts';
 import { type Io, runAsync } from '../base/io.ts';
-import type { BitmapDriver, BitmapInfo } from '../formats/driver.ts';
+import type { BitmapDriver, BitmapInfo } from '../formats/tools.ts';
 import type { BlockNode } from '../node/node.ts';
 import type { AsyncBitmaps } from './async-disk.ts';
 import { BITMAP } from './async-disk.ts';

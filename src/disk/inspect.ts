@@ -5,7 +5,7 @@
 import { check, optionsOf, TEXT } from '../base/arguments.ts';
 import { type Io, runAsync, wait } from '../base/io.ts';
 import { allFormats } from '../formats/all.ts';
-import type { FormatDescriptor, Inspection } from '../formats/driver.ts';
+import type { FormatDescriptor, Inspection } from '../formats/descriptor.ts';
 import { findFormat, probeStorage } from '../formats/registry.ts';
 import { anyAlignment } from '../layers/align.ts';
 import { STORAGE, type Storage } from '../storage/storage.ts';

@@ -2,7 +2,7 @@
 import { check, TEXT } from '../base/arguments.ts';
 import { DiskError } from '../base/errors.ts';
 import { type Io, runAsync } from '../base/io.ts';
-import type { DirtyRun, DirtyRuns, MachineMoment, SnapshotDriver, SnapshotInfo } from '../formats/driver.ts';
+import type { DirtyRun, DirtyRuns, MachineMoment, SnapshotDriver, SnapshotInfo } from '../formats/tools.ts';
 import { BlockNode } from '../node/node.ts';
 import { SNAPSHOT, VM_STATE_RANGE } from './async-disk.ts';
 import { clearVmState, readStored, replaceVmState } from './vm-state.ts';

@@ -6,7 +6,7 @@ import { roundUp } from '../base/bytes.ts';
 import { DiskError } from '../base/errors.ts';
 import { type Io, wait } from '../base/io.ts';
 import { SECTOR } from '../base/units.ts';
-import type { FormatDescriptor } from '../formats/driver.ts';
+import type { FormatDescriptor } from '../formats/descriptor.ts';
 import { findFormat } from '../formats/registry.ts';
 import type { BlockNode } from '../node/node.ts';
 import type { NodeOptions } from '../node/node-types.ts';

@@ -5,7 +5,8 @@
 import { isZero } from '../base/bytes.ts';
 import { DiskError } from '../base/errors.ts';
 import type { Io } from '../base/io.ts';
-import type { ImageDriver, VmStateDriver } from '../formats/driver.ts';
+import type { ImageDriver } from '../formats/driver.ts';
+import type { VmStateDriver } from '../formats/tools.ts';
 import { BlockNode } from '../node/node.ts';
 import { requireReadable } from './async-disk.ts';
 

@@ -1,8 +1,8 @@
 /** Every format tabdisk knows: the default list of `openDisk`. An embedder who passes its own list leaves the rest out. */
 import { bochs } from './bochs/index.ts';
 import { cloop } from './cloop/index.ts';
+import type { FormatDescriptor } from './descriptor.ts';
 import { dmg } from './dmg/index.ts';
-import type { FormatDescriptor } from './driver.ts';
 import { luks } from './luks/index.ts';
 import { parallels } from './parallels/index.ts';
 import { qcow } from './qcow/index.ts';

@@ -10,12 +10,10 @@
  */
 import type { DebugHook } from '../base/debug-events.ts';
 import type { Io } from '../base/io.ts';
-import type { JobOptions } from '../base/job.ts';
-import type { OptionSet } from '../base/options.ts';
 import type { Permissions } from '../base/permissions.ts';
 import type { Compression } from '../compression/compressor.ts';
-import type { AskSecret } from '../crypto/passphrase.ts';
 import type { Storage } from '../storage/storage.ts';
+import type { AmendParameters, BitmapDriver, CheckOptions, CheckResult, MetadataExtent, SnapshotDriver, VmStateDriver } from './tools.ts';
 
 /** Where a run of guest bytes is. `length` counts from the offset asked for, at least 1, at most what was asked. */
 export type Extent =
@@ -78,122 +76,6 @@ export interface FreshPlacement {
   abort(): Io<void>;
 }
 
-/** An internal snapshot as `qemu-img info` lists it. */
-export interface SnapshotInfo {
-  readonly id: string;
-  readonly name: string;
-  /** Bytes of saved machine state. */
-  readonly vmStateSize: number;
-  /** Seconds and nanoseconds since 1970-01-01 UTC. */
-  readonly dateSeconds: number;
-  readonly dateNanoseconds: number;
-  /** Guest clock in nanoseconds since power-on. */
-  readonly vmClockNanoseconds: number;
-  readonly icount?: number;
-  /** Bytes of the disk when the snapshot was taken. */
-  readonly diskSize: number;
-}
-
-/** What is noted of a machine when a snapshot is made. */
-export interface MachineMoment {
-  /** Bytes of the machine's state, which `ImageDriver.vmState` holds and the snapshot takes over; 0: none. */
-  readonly vmStateSize?: number;
-  readonly vmClockNanoseconds?: number;
-  /** Instructions executed, where the emulator counts them. */
-  readonly icount?: number;
-}
-
-/** Snapshots inside an image. Every verb leaves the image flushed. */
-export interface SnapshotDriver {
-  list(): SnapshotInfo[];
-  create(options: MachineMoment & { name: string; date: Date }): Io<SnapshotInfo>;
-  /** Makes the disk read as it did; may change `ImageDriver.size`. */
-  apply(id: string): Io<void>;
-  delete(id: string): Io<void>;
-  /** Gives it another name; a cut leaves the old one or the new one. */
-  rename(id: string, name: string): Io<void>;
-  /** A read-only driver for the snapshot's contents; valid until the snapshot is deleted or this driver closed. */
-  view(id: string): Io<ImageDriver>;
-  /** Guest bytes that may read otherwise than in the snapshot, by whole clusters; valid until the snapshot is deleted. Absent: nobody knows. */
-  changes?(id: string): Io<DirtyRuns>;
-}
-
-/** A persistent dirty bitmap. */
-export interface BitmapInfo {
-  readonly name: string;
-  /** Guest bytes for each bit: a power of 2. */
-  readonly granularity: number;
-  /** It notes what is written while the image is open for writing. */
-  readonly enabled: boolean;
-  /** It was not saved when the image was used last, or could not be kept: it can only be removed. */
-  readonly inconsistent: boolean;
-}
-
-/** Guest bytes that changed: that a bitmap calls dirty, or that differ from a snapshot. */
-export interface DirtyRun {
-  readonly start: number;
-  readonly length: number;
-}
-
-/** Changed bytes, run by run. */
-export interface DirtyRuns {
-  /** Bytes of the disk. */
-  readonly size: number;
-  /** The first run that reaches past `from`, cut off there; nothing if there is none. */
-  next(from: number): Io<DirtyRun | undefined>;
-}
-
-/**
- * Bitmaps kept in an image. What they note and what changes in them is in memory until the image is closed, except that a removal is
- * durable when it returns; a bitmap whose image was not closed is inconsistent. Changes run with nothing else in flight.
- */
-export interface BitmapDriver {
-  /** False if this image can hold none. */
-  readonly storable: boolean;
-  list(): BitmapInfo[];
-  /** `granularity` is a power of 2 from 512 to 2 GiB. */
-  add(options: { name: string; granularity: number; enabled: boolean }): Io<void>;
-  remove(name: string): Io<void>;
-  clear(name: string): Io<void>;
-  setEnabled(name: string, enabled: boolean): Io<void>;
-  /** Adds what another bitmap, perhaps of another image of the same size, calls dirty. */
-  merge(name: string, source: DirtyRuns): Io<void>;
-  /** The contents of a bitmap; reading them throws `refused` if it is inconsistent. */
-  runs(name: string): DirtyRuns;
-  /** True if some bitmap notes changes. */
-  readonly recording: boolean;
-  /** Notes that guest bytes may have changed. Does not fail: a bitmap that cannot note it becomes inconsistent. */
-  record(offset: number, length: number): Io<void>;
-}
-
-/** What `check` takes. A check that repairs is neither stopped nor paused once it has begun. */
-export interface CheckOptions extends JobOptions {
-  /** What to repair: leaked space only, or everything that can be. */
-  readonly repair?: 'leaks' | 'all';
-  /** Called with each line that goes into `CheckResult.messages`, and with those that no longer fit, as they are found. */
-  readonly onMessage?: (message: string) => void;
-}
-
-/** What `qemu-img check` counts. */
-export interface CheckResult {
-  /** Inconsistencies that lose or mix up data. */
-  corruptions: number;
-  /** Clusters counted as used that nothing refers to. */
-  leaks: number;
-  /** Structures that could not be looked at. */
-  checkErrors: number;
-  corruptionsFixed: number;
-  leaksFixed: number;
-  totalClusters: number;
-  allocatedClusters: number;
-  fragmentedClusters: number;
-  compressedClusters: number;
-  /** Bytes: where the last used cluster ends. */
-  imageEndOffset: number;
-  /** A line for each finding, in QEMU's words where QEMU has some. At most 1,000 are kept. */
-  messages: string[];
-}
-
 /** Format facts for `info`, in the shape of qemu-img's JSON. */
 export interface FormatInfo {
   readonly clusterSize?: number;
@@ -204,19 +86,6 @@ export interface FormatInfo {
   readonly vmStateOffset?: number;
   /** `format-specific.data` of qemu-img's JSON, if the format has it. */
   readonly specific?: Readonly<Record<string, unknown>>;
-}
-
-/** See `ImageDriver.vmState`. */
-export interface VmStateDriver extends ImageDriver {
-  /** Gives the space of all of it back. Durable when it returns. */
-  clear(): Io<void>;
-}
-
-/** A run of the image file that holds metadata, for the allocation map. */
-export interface MetadataExtent {
-  readonly hostOffset: number;
-  readonly length: number;
-  readonly what: string;
 }
 
 /** The name of a backing file as stored in an image. */
@@ -231,20 +100,6 @@ export interface ResizeOptions {
   readonly beforeGrowth?: () => Io<void>;
   /** How what is added is set aside: `off` (default), `metadata`, `falloc` or `full`, as far as the format has it. */
   readonly preallocation?: string;
-}
-
-/** What `amend` takes: which of the format's options are to change, and what it needs from the node. */
-export interface AmendParameters {
-  /** Only what is to change, under QEMU's names (`FormatDescriptor.amendOptions`). */
-  readonly options: Readonly<Record<string, string | number | boolean>>;
-  /** Does what could make the image unreadable (the last key slot). */
-  readonly force: boolean;
-  /** Asked for passphrases that options name. */
-  readonly secret?: AskSecret;
-  /** Changes the disk's size as `Storage.truncate` of the node does; 0 is never asked for. */
-  readonly resize: (size: number) => Io<void>;
-  /** Called with steps done and the total, as far as they are known. */
-  readonly onProgress: (done: number, total: number) => void;
 }
 
 /** The key of an encrypted image. */
@@ -349,135 +204,5 @@ export interface ImageDriver {
   close(): Io<void>;
 }
 
-/** An option of `create`, as the README's table and `tabdisk create -o help` show it. */
-export interface CreateOption {
-  readonly name: string;
-  readonly help: string;
-  readonly default?: string;
-}
-
-export interface CreateParameters {
-  /** Bytes. */
-  readonly size: number;
-  readonly backing?: BackingReference;
-  /** Format options under their QEMU names (`cluster_size`, `refcount_bits`, …); unknown ones are refused. */
-  readonly options: Readonly<Record<string, string | number | boolean>>;
-  /** Asked for the passphrase of an image that is to be encrypted. */
-  readonly secret?: AskSecret;
-  /** Gives the empty file for guest data that an option names, if there is such an option. */
-  readonly dataFile?: OpenFile;
-}
-
-/** What an image of a format would take. All in bytes. */
-export interface Measurement {
-  /** The disk's size, rounded up to whole units. */
-  readonly size: number;
-  /** Metadata once all of the disk is allocated. */
-  readonly metadata: number;
-  /** What is allocated as one. */
-  readonly unit: number;
-  /** Everything is allocated from the start: a preallocated image, or a format that knows nothing else. */
-  readonly everything: boolean;
-  /** What copies of the bitmaps would take; absent if the image could hold none. */
-  readonly bitmaps?: number;
-}
-
-/** What a format can do, for the support table and for a page that hides what is not there. */
-export interface Capabilities {
-  readonly read: boolean;
-  readonly write: boolean;
-  readonly create: boolean;
-  readonly resize: boolean;
-  readonly snapshots: boolean;
-  readonly bitmaps: boolean;
-  readonly check: boolean;
-  readonly repair: boolean;
-  readonly backing: boolean;
-  readonly discard: boolean;
-  readonly zeroes: boolean;
-  readonly compressedRead: boolean;
-  readonly compressedWrite: boolean;
-}
-
 /** Opens a file that an image names, to be written if the image is. Throws if nobody opens it. */
 export type OpenFile = (name: string) => Io<Storage>;
-
-export interface OpenParameters {
-  readonly readOnly: boolean;
-  /** Opens the file that an image keeps guest data in. */
-  readonly dataFile?: OpenFile;
-  /** Opened for `check` with repair: damage that would keep the image from being written is no obstacle, and nothing else changes it. */
-  readonly repair?: boolean;
-  /**
-   * Called with each line about damage: of an image that was not closed properly and is repaired before it is written, that is marked corrupt,
-   * or (then it begins with "warning: ") that another program has made less of.
-   */
-  readonly onDamage?: (message: string) => void;
-  /** Asked for the passphrase of an encrypted image. */
-  readonly secret?: AskSecret;
-  /** Only the image's facts are wanted: an encrypted one opens without its key, a data file stays closed, and guest data cannot be read. */
-  readonly noData?: boolean;
-  /** An encrypted image for which there is no passphrase opens all the same, and gets its key by `KeyDriver.set`. */
-  readonly keyLater?: boolean;
-  /** Options of the format at run time, under QEMU's names: those that are understood are taken out. */
-  readonly options?: OptionSet;
-}
-
-/** What the headers of an image say, and its tables of the file's length, without opening anything. */
-export interface Inspection {
-  /** Bytes, if the headers say. */
-  readonly size?: number;
-  /** If the headers say. */
-  readonly geometry?: HeaderGeometry;
-  /** Files the image names: untrusted text. */
-  readonly references: readonly { readonly kind: 'backing' | 'data'; readonly name: string; readonly format?: string }[];
-  /** Short phrases: "version 3", "zstd compression", "encrypted (LUKS)". */
-  readonly features: readonly string[];
-  /** Bytes that the file should have at least, where its headers and tables prove that it was cut short. */
-  readonly neededSize?: number;
-  /** With `neededSize`: only reference counts are missing, which a check makes anew. All guest data is there, and what leads to it. */
-  readonly countsOnly?: boolean;
-  /** What would keep the image from being opened or written, in words. */
-  readonly warnings: readonly string[];
-}
-
-/** Cylinders, heads and sectors per track that a header states. They need not fit the size. */
-export interface HeaderGeometry {
-  readonly cylinders: number;
-  readonly heads: number;
-  readonly sectors: number;
-}
-
-/** A format, as the registry knows it. */
-export interface FormatDescriptor {
-  /** QEMU's name for the format. */
-  readonly name: string;
-  readonly aliases: readonly string[];
-  /** For people: "QEMU copy-on-write 2". */
-  readonly title: string;
-  /** Usual file name endings, without the dot. */
-  readonly extensions: readonly string[];
-  /** How sure the format is that `head` (the first bytes) and the file's size are its own: 0 no, 1 raw, 100 magic. */
-  probe(head: Uint8Array, file: { size: number; name: string }): number;
-  /** Of a format with its mark at the end: whether `tail`, the last bytes of a file, has it. Probing, as QEMU does it, does not look there. */
-  ends?(tail: Uint8Array): boolean;
-  readonly capabilities: Capabilities;
-  readonly createOptions: readonly CreateOption[];
-  /** Its file holds the guest's bytes and little else: whoever may write them beside others may write the file so. Default: nobody else may. */
-  readonly sharesFile?: true;
-  /** The options that `amend` changes. Absent: the format has no `amend`. */
-  readonly amendOptions?: readonly CreateOption[];
-  /** What is refused, one short phrase each, for the README. */
-  readonly limits: readonly string[];
-  /** Reads headers, and a bounded part of the tables; throws only what reading them throws: damage becomes a warning. */
-  inspect?(storage: Storage): Io<Inspection>;
-  /** Absent: the format is recognised and named, nothing more. */
-  open?(storage: Storage, parameters: OpenParameters): Io<ImageDriver>;
-  /**
-   * What an image would take. `parameters.size` and the options are as for `create`; `bitmaps` are those that would be copied, if the source
-   * can have any. Throws `refused`, naming the option.
-   */
-  measure?(parameters: CreateParameters & { readonly bitmaps?: readonly BitmapInfo[] }): Io<Measurement>;
-  /** Writes an empty image into an empty storage. */
-  create?(storage: Storage, parameters: CreateParameters): Io<void>;
-}

@@ -1,6 +1,6 @@
 /** Formats that are recognised and named, so that nobody hears "raw" for a VHDX file, but cannot be opened yet. */
 import { text, view } from '../base/bytes.ts';
-import type { Capabilities, FormatDescriptor, HeaderGeometry, Inspection } from './driver.ts';
+import type { Capabilities, FormatDescriptor, HeaderGeometry, Inspection } from './descriptor.ts';
 
 const NOTHING: Capabilities = {
   read: false,

@@ -6,7 +6,7 @@ import { check, type Kind, listOf, needed, objectWith, optionsOf, TEXT } from '.
 import { DiskError } from '../base/errors.ts';
 import type { Io } from '../base/io.ts';
 import { readBytes, type Storage } from '../storage/storage.ts';
-import type { FormatDescriptor } from './driver.ts';
+import type { FormatDescriptor } from './descriptor.ts';
 
 /** Bytes from the start of a file that formats are recognised by. */
 export const PROBE_LENGTH = 2048;

@@ -4,7 +4,8 @@
  */
 import { DiskError } from '../base/errors.ts';
 import type { Io } from '../base/io.ts';
-import type { Extent, FormatInfo, ImageDriver, Placement, ResizeOptions, SnapshotDriver } from '../formats/driver.ts';
+import type { Extent, FormatInfo, ImageDriver, Placement, ResizeOptions } from '../formats/driver.ts';
+import type { SnapshotDriver } from '../formats/tools.ts';
 import type { BlockNode } from '../node/node.ts';
 import type { Storage } from '../storage/storage.ts';
 

@@ -3,7 +3,7 @@ import { check as checkArgument } from '../base/arguments.ts';
 import { CHECK } from '../disk/async-disk.ts';
 import type { Disk } from '../disk/disk.ts';
 import { DISK } from '../disk/kinds.ts';
-import type { CheckOptions, CheckResult } from '../formats/driver.ts';
+import type { CheckOptions, CheckResult } from '../formats/tools.ts';
 
 /** Checks a disk's metadata as `qemu-img check` does. Throws `unsupported` if the format has no check, `aborted` if cancelled. */
 export async function check(disk: Disk, options: CheckOptions = {}): Promise<CheckResult> {

@@ -15,8 +15,9 @@ import type { Disk } from '../disk/disk.ts';
 import { BACKING, DISK, FORMAT_OPTIONS, SECRET } from '../disk/kinds.ts';
 import { askedOnce, askSecret, type Secret, type SecretCallback } from '../disk/secrets.ts';
 import { allFormats } from '../formats/all.ts';
-import type { BackingReference, DirtyRun, DirtyRuns } from '../formats/driver.ts';
+import type { BackingReference } from '../formats/driver.ts';
 import { findFormat } from '../formats/registry.ts';
+import type { DirtyRun, DirtyRuns } from '../formats/tools.ts';
 import type { BlockNode } from '../node/node.ts';
 import { STORAGE, type Storage } from '../storage/storage.ts';
 

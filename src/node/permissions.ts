@@ -4,7 +4,8 @@
  */
 import type { Io } from '../base/io.ts';
 import { ALL, CONSISTENT_READ, forData, joined, NOTHING, type Permissions, READING, WRITE, WRITING } from '../base/permissions.ts';
-import type { FormatDescriptor, ImageDriver } from '../formats/driver.ts';
+import type { FormatDescriptor } from '../formats/descriptor.ts';
+import type { ImageDriver } from '../formats/driver.ts';
 
 /** What an image takes of its file by itself, from before its header is read. `noData`: only to tell facts. */
 export function ofItself(

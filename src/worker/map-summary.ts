@@ -10,7 +10,7 @@ import { type Io, runAsync } from '../base/io.ts';
 import { Pace } from '../base/job.ts';
 import { SECTOR } from '../base/units.ts';
 import type { Disk } from '../disk/disk.ts';
-import type { DirtyRuns } from '../formats/driver.ts';
+import type { DirtyRuns } from '../formats/tools.ts';
 import type { BlockNode, MapRun } from '../node/node.ts';
 import type { MapBucket, MapSummary, MapSummaryOptions } from './engine.ts';
 

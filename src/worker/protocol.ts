@@ -10,7 +10,7 @@ import { MiB } from '../base/units.ts';
 import type { DiskInfo } from '../disk/info.ts';
 import type { DriveStatistics } from '../drive/accounting.ts';
 import type { GeometryReport } from '../drive/geometry.ts';
-import type { BitmapInfo, CheckResult, MachineMoment, SnapshotInfo } from '../formats/driver.ts';
+import type { BitmapInfo, CheckResult, MachineMoment, SnapshotInfo } from '../formats/tools.ts';
 import type { CreateImageOptions, ExportedImage, ExportOptions, ImageEntry, ImageFormat, Place, StorageReport } from '../library/library.ts';
 import { CACHE_MODES, type CacheMode } from '../node/cache-mode.ts';
 import type { MapRun } from '../node/node.ts';

@@ -15,7 +15,7 @@ import type { DiskInfo } from '../disk/info.ts';
 import type { SnapshotOptions } from '../disk/snapshots.ts';
 import type { DriveStatistics } from '../drive/accounting.ts';
 import type { GeometryReport } from '../drive/geometry.ts';
-import type { BitmapInfo, CheckOptions, CheckResult, SnapshotInfo } from '../formats/driver.ts';
+import type { BitmapInfo, CheckOptions, CheckResult, SnapshotInfo } from '../formats/tools.ts';
 import { COMMIT, type CommitOptions } from '../jobs/commit.ts';
 import { STREAM, type StreamOptions } from '../jobs/stream.ts';
 import type { MapRun } from '../node/node.ts';

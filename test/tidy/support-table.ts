@@ -6,7 +6,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { allFormats } from '../../src/formats/all.ts';
-import type { Capabilities, FormatDescriptor } from '../../src/formats/driver.ts';
+import type { Capabilities, FormatDescriptor } from '../../src/formats/descriptor.ts';
 import { TOP } from './project.ts';
 
 const README = join(TOP, 'README.md');

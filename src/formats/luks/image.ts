@@ -13,7 +13,9 @@ import { LUKS_AMEND_OPTIONS } from '../../crypto/option-lists.ts';
 import { passphraseFor, passphraseIfAny } from '../../crypto/passphrase.ts';
 import { EncryptedStorage } from '../../crypto/window.ts';
 import { type Storage, writeZeroes } from '../../storage/storage.ts';
-import type { AmendParameters, Extent, FormatInfo, ImageDriver, KeyDriver, MetadataExtent, OpenParameters, Placement } from '../driver.ts';
+import type { OpenParameters } from '../descriptor.ts';
+import type { Extent, FormatInfo, ImageDriver, KeyDriver, Placement } from '../driver.ts';
+import type { AmendParameters, MetadataExtent } from '../tools.ts';
 
 export const FORMAT = 'luks';
 

@@ -8,7 +8,7 @@ import { luksLength, luksOptions } from '../../crypto/luks-options.ts';
 import { LUKS_AMEND_OPTIONS, LUKS_OPTIONS } from '../../crypto/option-lists.ts';
 import { passphraseFor } from '../../crypto/passphrase.ts';
 import type { Storage } from '../../storage/storage.ts';
-import type { CreateParameters, FormatDescriptor, Inspection } from '../driver.ts';
+import type { CreateParameters, FormatDescriptor, Inspection } from '../descriptor.ts';
 import { hasU32be } from '../recognised.ts';
 import { FORMAT, openImage } from './image.ts';
 

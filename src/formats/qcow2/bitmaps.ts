@@ -11,7 +11,7 @@
 import { divideUp, utf8 } from '../../base/bytes.ts';
 import { DiskError, unsupported } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
-import type { BitmapDriver, BitmapInfo, DirtyRuns } from '../driver.ts';
+import type { BitmapDriver, BitmapInfo, DirtyRuns } from '../tools.ts';
 import { DirtyBitmap } from './dirty-bitmap.ts';
 import { damageOnly, readBitmapTable } from './file-bitmaps.ts';
 import { NO_BITMAPS, noBitmap } from './file-tables.ts';

@@ -1,7 +1,7 @@
 /** How far a check has come, by the tables that it has looked at and still will; and its turns of the thread (base/job.ts). */
 import type { Io } from '../../base/io.ts';
 import { Pace } from '../../base/job.ts';
-import type { CheckOptions } from '../driver.ts';
+import type { CheckOptions } from '../tools.ts';
 import type { Metadata } from './metadata.ts';
 
 /** See the top of this file. */

@@ -6,7 +6,7 @@ import { view } from '../../base/bytes.ts';
 import { asDiskError } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
 import { readBytes } from '../../storage/storage.ts';
-import type { CheckOptions, CheckResult } from '../driver.ts';
+import type { CheckOptions, CheckResult } from '../tools.ts';
 import { type CheckPace, l2Tables } from './check-pace.ts';
 import { ClusterCounts } from './cluster-counts.ts';
 import { readBitmapTable } from './file-bitmaps.ts';

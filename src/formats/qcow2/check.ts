@@ -9,7 +9,7 @@
  */
 import { corrupt } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
-import type { CheckOptions, CheckResult } from '../driver.ts';
+import type { CheckOptions, CheckResult } from '../tools.ts';
 import { CheckPace } from './check-pace.ts';
 import { CheckRun } from './check-run.ts';
 import { NO_BITMAPS } from './file-tables.ts';

@@ -7,7 +7,7 @@ import { DiskError } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
 import { parseSize } from '../../base/units.ts';
 import type { Storage } from '../../storage/storage.ts';
-import type { CreateParameters } from '../driver.ts';
+import type { CreateParameters } from '../descriptor.ts';
 import { type EncryptionChoice, encryptionChoice, encryptNew, headerBefore } from './encryption.ts';
 import { growL1 } from './l1-growth.ts';
 import {

@@ -7,7 +7,7 @@ import { divideUp, isZero, roundUp } from '../../base/bytes.ts';
 import { corrupt, DiskError } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
 import { readBytes, type Storage } from '../../storage/storage.ts';
-import type { DirtyRun, DirtyRuns } from '../driver.ts';
+import type { DirtyRun, DirtyRuns } from '../tools.ts';
 import { readBitmapTable } from './file-bitmaps.ts';
 import { FORMAT } from './layout.ts';
 import { ALL_ONES, ALL_ZEROES, type BitmapEntry, bitmapBytes } from './layout-bitmaps.ts';

@@ -16,7 +16,8 @@ import { luksLength, luksOptions } from '../../crypto/luks-options.ts';
 import { passphraseFor, passphraseIfAny } from '../../crypto/passphrase.ts';
 import { EncryptedStorage } from '../../crypto/window.ts';
 import { type Storage, writeZeroes } from '../../storage/storage.ts';
-import type { CreateParameters, KeyDriver, OpenParameters } from '../driver.ts';
+import type { CreateParameters, OpenParameters } from '../descriptor.ts';
+import type { KeyDriver } from '../driver.ts';
 import { EXTENSION, encodeHeader, FORMAT, type Header } from './layout.ts';
 import type { Metadata } from './metadata.ts';
 

@@ -8,23 +8,9 @@ import type { Io } from '../../base/io.ts';
 import { lazily } from '../../base/loading.ts';
 import type { Compression } from '../../compression/compressor.ts';
 import { type Storage } from '../../storage/storage.ts';
-import type {
-  AmendParameters,
-  BackingReference,
-  CheckOptions,
-  CheckResult,
-  Extent,
-  FormatInfo,
-  ImageDriver,
-  KeyDriver,
-  MetadataExtent,
-  NewPlace,
-  OpenParameters,
-  Placement,
-  ResizeOptions,
-  SnapshotDriver,
-  VmStateDriver,
-} from '../driver.ts';
+import type { OpenParameters } from '../descriptor.ts';
+import type { BackingReference, Extent, FormatInfo, ImageDriver, KeyDriver, NewPlace, Placement, ResizeOptions } from '../driver.ts';
+import type { AmendParameters, CheckOptions, CheckResult, MetadataExtent, SnapshotDriver, VmStateDriver } from '../tools.ts';
 import { allocate, discard, mayWriteOver, newPlace, writeEncoded, zero } from './allocate.ts';
 import { compressionOf, encodeCluster, loadCompression } from './compressed.ts';
 import { CompressedReads } from './compressed-reads.ts';

@@ -1,6 +1,6 @@
 /** qcow2, versions 2 and 3: QEMU's copy-on-write format. */
 import { view } from '../../base/bytes.ts';
-import type { FormatDescriptor } from '../driver.ts';
+import type { FormatDescriptor } from '../descriptor.ts';
 import { openImage } from './image.ts';
 import { MAGIC } from './layout.ts';
 import { theRest } from './loading.ts';

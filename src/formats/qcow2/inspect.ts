@@ -3,7 +3,7 @@ import { text, u64be, untilZero, view } from '../../base/bytes.ts';
 import { cutShortText, DiskError } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
 import { readBytes, type Storage } from '../../storage/storage.ts';
-import type { Inspection } from '../driver.ts';
+import type { Inspection } from '../descriptor.ts';
 import { cutShort } from './cut-short.ts';
 import { readHeader, reftableFault } from './file-tables.ts';
 import { AUTOCLEAR, COMPATIBLE, EXTENSION, extensionText, type Header, INCOMPATIBLE, MAX_BACKING_NAME } from './layout.ts';

@@ -1,6 +1,6 @@
 /** Where an image keeps its metadata, for the allocation map. Snapshots' L2 tables are left out: reading them all would not be cheap. */
 import type { Io } from '../../base/io.ts';
-import type { MetadataExtent } from '../driver.ts';
+import type { MetadataExtent } from '../tools.ts';
 import type { Metadata } from './metadata.ts';
 
 /** Lists tables in memory order; waits for nothing. */

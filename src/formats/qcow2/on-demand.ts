@@ -4,7 +4,8 @@
  * synchronous verb of the disk (reading, writing, noting changes, flush, close) ever waits for code.
  */
 import type { Io } from '../../base/io.ts';
-import type { BitmapDriver, BitmapInfo, DirtyRuns, ImageDriver, MachineMoment, SnapshotDriver, SnapshotInfo } from '../driver.ts';
+import type { ImageDriver } from '../driver.ts';
+import type { BitmapDriver, BitmapInfo, DirtyRuns, MachineMoment, SnapshotDriver, SnapshotInfo } from '../tools.ts';
 import type { Qcow2Bitmaps } from './bitmaps.ts';
 import { noBitmap, snapshotInfo } from './file-tables.ts';
 import { mayHaveBitmaps } from './layout.ts';

@@ -1,6 +1,6 @@
 /** What an image is made with and amended by, as lists to show: apart from create.ts and amend.ts, which are loaded when they are needed. */
 import { LUKS_AMEND_OPTIONS, LUKS_OPTIONS } from '../../crypto/option-lists.ts';
-import type { CreateOption } from '../driver.ts';
+import type { CreateOption } from '../descriptor.ts';
 
 /** Options of `create`. */
 export const createOptions: readonly CreateOption[] = [

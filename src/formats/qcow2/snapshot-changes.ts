@@ -4,7 +4,7 @@
  * nothing need be tracked, a revert counts as no change, and bytes that were written over with the same bytes count as changed.
  */
 import type { Io } from '../../base/io.ts';
-import type { DirtyRun, DirtyRuns } from '../driver.ts';
+import type { DirtyRun, DirtyRuns } from '../tools.ts';
 import type { Metadata } from './metadata.ts';
 import { TablesInOrder } from './table-walk.ts';
 

@@ -6,7 +6,8 @@
 import { utf8, view } from '../../base/bytes.ts';
 import { corrupt, DiskError, unsupported } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
-import type { DirtyRuns, ImageDriver, MachineMoment, SnapshotDriver, SnapshotInfo } from '../driver.ts';
+import type { ImageDriver } from '../driver.ts';
+import type { DirtyRuns, MachineMoment, SnapshotDriver, SnapshotInfo } from '../tools.ts';
 import { snapshotInfo } from './file-tables.ts';
 import { FORMAT, l1EntriesFor, MAX_SNAPSHOTS } from './layout.ts';
 import { encodeSnapshotExtra, encodeSnapshots, nextId, type SnapshotEntry, soundSnapshots } from './layout-snapshots.ts';

@@ -8,7 +8,8 @@
 import { unsupported } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
 import type { Storage } from '../../storage/storage.ts';
-import type { Extent, FormatInfo, ImageDriver, Placement, VmStateDriver } from '../driver.ts';
+import type { Extent, FormatInfo, ImageDriver, Placement } from '../driver.ts';
+import type { VmStateDriver } from '../tools.ts';
 import { growL1Ahead } from './l1-growth.ts';
 import { FORMAT, MAX_L1_BYTES } from './layout.ts';
 import type { Metadata } from './metadata.ts';

@@ -9,7 +9,8 @@ import { type OptionSet, refusedOption } from '../../base/options.ts';
 import { ALL, NOTHING, type Permissions, RESIZE } from '../../base/permissions.ts';
 import { SECTOR } from '../../base/units.ts';
 import { type Storage, writeZeroes } from '../../storage/storage.ts';
-import type { CreateParameters, Extent, FormatDescriptor, FormatInfo, ImageDriver, Placement, ResizeOptions, StatusOptions } from '../driver.ts';
+import type { CreateParameters, FormatDescriptor } from '../descriptor.ts';
+import type { Extent, FormatInfo, ImageDriver, Placement, ResizeOptions, StatusOptions } from '../driver.ts';
 
 /** The part of the storage that is the disk. Bytes. */
 interface Window {

@@ -3,7 +3,7 @@ import { text, view } from '../../base/bytes.ts';
 import type { Io } from '../../base/io.ts';
 import { SECTOR } from '../../base/units.ts';
 import { readBytes, type Storage } from '../../storage/storage.ts';
-import type { HeaderGeometry } from '../driver.ts';
+import type { HeaderGeometry } from '../descriptor.ts';
 import { hasText, hasU32le, recognised, sizeAndGeometry } from '../recognised.ts';
 
 /** Bytes of a descriptor that are looked at. */

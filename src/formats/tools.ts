@@ -1,0 +1,148 @@
+/** What is asked of an image besides its bytes: snapshots, bitmaps, check, other options. What of it a format has, few images need. */
+import type { Io } from '../base/io.ts';
+import type { JobOptions } from '../base/job.ts';
+import type { AskSecret } from '../crypto/passphrase.ts';
+import type { ImageDriver } from './driver.ts';
+
+/** An internal snapshot as `qemu-img info` lists it. */
+export interface SnapshotInfo {
+  readonly id: string;
+  readonly name: string;
+  /** Bytes of saved machine state. */
+  readonly vmStateSize: number;
+  /** Seconds and nanoseconds since 1970-01-01 UTC. */
+  readonly dateSeconds: number;
+  readonly dateNanoseconds: number;
+  /** Guest clock in nanoseconds since power-on. */
+  readonly vmClockNanoseconds: number;
+  readonly icount?: number;
+  /** Bytes of the disk when the snapshot was taken. */
+  readonly diskSize: number;
+}
+
+/** What is noted of a machine when a snapshot is made. */
+export interface MachineMoment {
+  /** Bytes of the machine's state, which `ImageDriver.vmState` holds and the snapshot takes over; 0: none. */
+  readonly vmStateSize?: number;
+  readonly vmClockNanoseconds?: number;
+  /** Instructions executed, where the emulator counts them. */
+  readonly icount?: number;
+}
+
+/** Snapshots inside an image. Every verb leaves the image flushed. */
+export interface SnapshotDriver {
+  list(): SnapshotInfo[];
+  create(options: MachineMoment & { name: string; date: Date }): Io<SnapshotInfo>;
+  /** Makes the disk read as it did; may change `ImageDriver.size`. */
+  apply(id: string): Io<void>;
+  delete(id: string): Io<void>;
+  /** Gives it another name; a cut leaves the old one or the new one. */
+  rename(id: string, name: string): Io<void>;
+  /** A read-only driver for the snapshot's contents; valid until the snapshot is deleted or this driver closed. */
+  view(id: string): Io<ImageDriver>;
+  /** Guest bytes that may read otherwise than in the snapshot, by whole clusters; valid until the snapshot is deleted. Absent: nobody knows. */
+  changes?(id: string): Io<DirtyRuns>;
+}
+
+/** A persistent dirty bitmap. */
+export interface BitmapInfo {
+  readonly name: string;
+  /** Guest bytes for each bit: a power of 2. */
+  readonly granularity: number;
+  /** It notes what is written while the image is open for writing. */
+  readonly enabled: boolean;
+  /** It was not saved when the image was used last, or could not be kept: it can only be removed. */
+  readonly inconsistent: boolean;
+}
+
+/** Guest bytes that changed: that a bitmap calls dirty, or that differ from a snapshot. */
+export interface DirtyRun {
+  readonly start: number;
+  readonly length: number;
+}
+
+/** Changed bytes, run by run. */
+export interface DirtyRuns {
+  /** Bytes of the disk. */
+  readonly size: number;
+  /** The first run that reaches past `from`, cut off there; nothing if there is none. */
+  next(from: number): Io<DirtyRun | undefined>;
+}
+
+/**
+ * Bitmaps kept in an image. What they note and what changes in them is in memory until the image is closed, except that a removal is
+ * durable when it returns; a bitmap whose image was not closed is inconsistent. Changes run with nothing else in flight.
+ */
+export interface BitmapDriver {
+  /** False if this image can hold none. */
+  readonly storable: boolean;
+  list(): BitmapInfo[];
+  /** `granularity` is a power of 2 from 512 to 2 GiB. */
+  add(options: { name: string; granularity: number; enabled: boolean }): Io<void>;
+  remove(name: string): Io<void>;
+  clear(name: string): Io<void>;
+  setEnabled(name: string, enabled: boolean): Io<void>;
+  /** Adds what another bitmap, perhaps of another image of the same size, calls dirty. */
+  merge(name: string, source: DirtyRuns): Io<void>;
+  /** The contents of a bitmap; reading them throws `refused` if it is inconsistent. */
+  runs(name: string): DirtyRuns;
+  /** True if some bitmap notes changes. */
+  readonly recording: boolean;
+  /** Notes that guest bytes may have changed. Does not fail: a bitmap that cannot note it becomes inconsistent. */
+  record(offset: number, length: number): Io<void>;
+}
+
+/** What `check` takes. A check that repairs is neither stopped nor paused once it has begun. */
+export interface CheckOptions extends JobOptions {
+  /** What to repair: leaked space only, or everything that can be. */
+  readonly repair?: 'leaks' | 'all';
+  /** Called with each line that goes into `CheckResult.messages`, and with those that no longer fit, as they are found. */
+  readonly onMessage?: (message: string) => void;
+}
+
+/** What `qemu-img check` counts. */
+export interface CheckResult {
+  /** Inconsistencies that lose or mix up data. */
+  corruptions: number;
+  /** Clusters counted as used that nothing refers to. */
+  leaks: number;
+  /** Structures that could not be looked at. */
+  checkErrors: number;
+  corruptionsFixed: number;
+  leaksFixed: number;
+  totalClusters: number;
+  allocatedClusters: number;
+  fragmentedClusters: number;
+  compressedClusters: number;
+  /** Bytes: where the last used cluster ends. */
+  imageEndOffset: number;
+  /** A line for each finding, in QEMU's words where QEMU has some. At most 1,000 are kept. */
+  messages: string[];
+}
+
+/** See `ImageDriver.vmState`. */
+export interface VmStateDriver extends ImageDriver {
+  /** Gives the space of all of it back. Durable when it returns. */
+  clear(): Io<void>;
+}
+
+/** A run of the image file that holds metadata, for the allocation map. */
+export interface MetadataExtent {
+  readonly hostOffset: number;
+  readonly length: number;
+  readonly what: string;
+}
+
+/** What `amend` takes: which of the format's options are to change, and what it needs from the node. */
+export interface AmendParameters {
+  /** Only what is to change, under QEMU's names (`FormatDescriptor.amendOptions`). */
+  readonly options: Readonly<Record<string, string | number | boolean>>;
+  /** Does what could make the image unreadable (the last key slot). */
+  readonly force: boolean;
+  /** Asked for passphrases that options name. */
+  readonly secret?: AskSecret;
+  /** Changes the disk's size as `Storage.truncate` of the node does; 0 is never asked for. */
+  readonly resize: (size: number) => Io<void>;
+  /** Called with steps done and the total, as far as they are known. */
+  readonly onProgress: (done: number, total: number) => void;
+}
