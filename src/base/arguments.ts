@@ -3,7 +3,7 @@
  * argument and what to pass. The kinds of options objects list every name they take, which the compiler compares with the interface:
  * an option that is missing from its list does not compile, and one that is misspelt by a caller is never ignored.
  */
-import { DiskError } from './errors.ts';
+import { DiskError, type ErrorPlace } from './errors.ts';
 
 /** What a value must be. Undefined is taken for every option that is not `needed`. */
 export interface Kind {
@@ -166,10 +166,11 @@ export function requireNumbers(where: string, offset: unknown, length: unknown):
 
 const refused = (field: string, message: string): DiskError => new DiskError('refused', message, { field });
 
-function unknownOption(where: string, name: string, known: readonly string[]): DiskError {
+/** What is thrown for the name of an option that there is not, with the one that was meant if that can be told. */
+export function unknownOption(where: string, name: string, known: readonly string[], place: ErrorPlace = {}): DiskError {
   const near = known.find((one) => plain(one) === plain(name)) ?? known.find((one) => distance(plain(one), plain(name)) <= 2);
   const advice = near === undefined ? (known.length === 0 ? 'it takes none' : `it takes ${known.join(', ')}`) : `did you mean ${near}?`;
-  return refused(name, `${where}: there is no option ${JSON.stringify(name.slice(0, 60))}: ${advice}`);
+  return new DiskError('refused', `${where}: there is no option ${JSON.stringify(name.slice(0, 60))}: ${advice}`, { ...place, field: name });
 }
 
 const plain = (name: string): string => name.slice(0, 60).toLowerCase().replace(/[-_]/g, '');

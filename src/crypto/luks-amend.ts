@@ -5,31 +5,30 @@
  * Crash argument. Other slots are not touched, so a cut leaves every passphrase that is neither added nor erased. A slot that is in use and is
  * written over by force is erased first, as in QEMU: if it is the only one, a cut in between loses the image.
  */
+import type { OptionValues } from '../base/declared-options.ts';
 import { DiskError } from '../base/errors.ts';
 import type { Io } from '../base/io.ts';
 import type { Luks } from './luks.ts';
 import { SLOTS } from './luks-layout.ts';
 import { iterTime } from './luks-options.ts';
+import type { LUKS_AMEND_OPTIONS } from './option-lists.ts';
 import { type AskSecret, passphraseFor } from './passphrase.ts';
 
 export interface LuksChange {
   readonly format: string;
   /** `encrypt.` for qcow2. */
   readonly prefix: string;
-  readonly options: Readonly<Record<string, string | number | boolean>>;
+  /** Without the prefix. */
+  readonly options: OptionValues<typeof LUKS_AMEND_OPTIONS>;
   readonly secret: AskSecret | undefined;
   readonly force: boolean;
 }
 
 /** Changes key slots; durable when it returns. The image was opened with its passphrase. Throws `refused`, naming the option. */
 export function* amendLuks(luks: Luks, change: LuksChange): Io<void> {
-  const { options, prefix } = change;
-  const refuse = refusal(change);
-  const state = options[`${prefix}state`];
-  if (state === undefined) throw refuse('state', "Parameter 'state' is missing");
-  if (state === 'active') return yield* activate(luks, change);
-  if (state === 'inactive') return yield* erase(luks, change);
-  throw refuse('state', `Parameter 'state' does not accept value '${state}'`);
+  const { state } = change.options;
+  if (state === undefined) throw refusal(change)('state', "Parameter 'state' is missing");
+  yield* state === 'active' ? activate(luks, change) : erase(luks, change);
 }
 
 const refusal =
@@ -38,27 +37,27 @@ const refusal =
     new DiskError('refused', `${format}: ${message}`, { format, field: prefix + name });
 
 function* activate(luks: Luks, change: LuksChange): Io<void> {
-  const { options, prefix, format, force } = change;
+  const { options, force } = change;
   const refuse = refusal(change);
-  if (options[`${prefix}new-secret`] === undefined) throw refuse('new-secret', "'new-secret' is required to activate a keyslot");
-  if (options[`${prefix}old-secret`] !== undefined) throw refuse('old-secret', "'old-secret' must not be given when activating keyslots");
+  if (options['new-secret'] === undefined) throw refuse('new-secret', "'new-secret' is required to activate a keyslot");
+  if (options['old-secret'] !== undefined) throw refuse('old-secret', "'old-secret' must not be given when activating keyslots");
   const active = luks.activeSlots();
-  const given = slotOf(change);
+  const given = options.keyslot;
   if (given !== undefined && active.includes(given) && !force)
     throw refuse('keyslot', `Refusing to overwrite active keyslot ${given} - please erase it first`);
   const slot = given ?? Array.from({ length: SLOTS }, (_, index) => index).find((index) => !active.includes(index));
   if (slot === undefined) throw refuse('keyslot', "Can't add a keyslot - all keyslots are in use");
-  yield* luks.fill(slot, yield* secretOf(luks, change, 'new-secret'), iterTime(options[`${prefix}iter-time`], format, `${prefix}iter-time`));
+  yield* luks.fill(slot, yield* secretOf(luks, change, 'new-secret'), iterTime(options['iter-time']));
 }
 
 function* erase(luks: Luks, change: LuksChange): Io<void> {
-  const { options, prefix, force } = change;
+  const { options, force } = change;
   const refuse = refusal(change);
-  for (const name of ['new-secret', 'iter-time'])
-    if (options[prefix + name] !== undefined) throw refuse(name, `'${name}' must not be given when erasing keyslots`);
-  const old = options[`${prefix}old-secret`] === undefined ? undefined : yield* secretOf(luks, change, 'old-secret');
+  for (const name of ['new-secret', 'iter-time'] as const)
+    if (options[name] !== undefined) throw refuse(name, `'${name}' must not be given when erasing keyslots`);
+  const old = options['old-secret'] === undefined ? undefined : yield* secretOf(luks, change, 'old-secret');
   const active = luks.activeSlots();
-  const given = slotOf(change);
+  const given = options.keyslot;
   if (given !== undefined) {
     if (old && !(yield* luks.opens(given, old)))
       throw refuse('old-secret', `Given keyslot ${given} doesn't contain the given old password for erase operation`);
@@ -82,14 +81,5 @@ function* erase(luks: Luks, change: LuksChange): Io<void> {
   for (const slot of matching) yield* luks.erase(slot);
 }
 
-function slotOf(change: LuksChange): number | undefined {
-  const given = change.options[`${change.prefix}keyslot`];
-  if (given === undefined) return undefined;
-  const slot = Number(given);
-  if (!Number.isInteger(slot) || slot < 0 || slot >= SLOTS)
-    throw refusal(change)('keyslot', `Invalid keyslot ${given} specified, must be between 0 and ${SLOTS - 1}`);
-  return slot;
-}
-
-const secretOf = (luks: Luks, { options, prefix, secret, format }: LuksChange, name: string): Io<Uint8Array> =>
-  passphraseFor(secret, { image: luks.area.storage.name, format, encryption: 'luks', id: String(options[prefix + name]) });
+const secretOf = (luks: Luks, { options, secret, format }: LuksChange, name: 'new-secret' | 'old-secret'): Io<Uint8Array> =>
+  passphraseFor(secret, { image: luks.area.storage.name, format, encryption: 'luks', id: String(options[name]) });

@@ -25,7 +25,7 @@ const ACTIVE = 0x00ac71f3;
 const INACTIVE = 0x0000dead;
 
 /** Bytes of an AES key, by QEMU's names. */
-export const KEY_LENGTHS: Readonly<Record<string, number>> = { 'aes-128': 16, 'aes-192': 24, 'aes-256': 32 };
+export const KEY_LENGTHS = { 'aes-128': 16, 'aes-192': 24, 'aes-256': 32 } as const;
 
 export interface KeySlot {
   readonly active: boolean;
@@ -170,7 +170,7 @@ class Parser {
 
 /** Why a cipher cannot be used with keys of this length, if it cannot. */
 export function refuseCipher({ mode, ivGenerator, ivHash }: CipherSpec, keyLength: number): { field: string; message: string } | undefined {
-  const lengths = Object.values(KEY_LENGTHS);
+  const lengths: number[] = Object.values(KEY_LENGTHS);
   if (!lengths.includes(mode === 'xts' ? keyLength / 2 : keyLength))
     return { field: 'key-bytes', message: `AES with ${keyLength} key bytes in mode ${mode} is not supported` };
   if ((keyLength * STRIPES) % SECTOR !== 0)

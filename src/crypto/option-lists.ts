@@ -1,23 +1,47 @@
-/** What LUKS headers are made with and amended by, as lists to show: apart from the code that does it, which few images need. */
-
+/** What LUKS headers are made with and amended by: lists apart from the code that does it, which few images need. */
+import type { DeclaredOption } from '../base/declared-options.ts';
 import { HASH_NAMES } from './hash-names.ts';
 
-/** Options of a new header without the prefix that qcow2 gives them; for `CreateOption` lists. */
+const ITER_TIME = { name: 'iter-time', kind: 'count', help: 'milliseconds that unlocking is to take; 0 is the default' } as const;
+
+/** Options of a new header, without the prefix that a format gives them. */
 export const LUKS_OPTIONS = [
-  { name: 'key-secret', help: 'names the secret with the passphrase' },
-  { name: 'cipher-alg', help: 'aes-128, aes-192 (only xts) or aes-256', default: 'aes-256' },
-  { name: 'cipher-mode', help: 'xts, cbc, ctr or ecb', default: 'xts' },
-  { name: 'ivgen-alg', help: 'plain, plain64 or essiv', default: 'plain64' },
-  { name: 'ivgen-hash-alg', help: 'hash of essiv', default: 'sha256' },
-  { name: 'hash-alg', help: `hash of key derivation: ${HASH_NAMES.join(', ')}`, default: 'sha256' },
-  { name: 'iter-time', help: 'milliseconds that unlocking is to take', default: '2000' },
-] as const;
+  { name: 'key-secret', kind: 'secret', help: 'names the secret with the passphrase' },
+  {
+    name: 'cipher-alg',
+    kind: 'choice',
+    values: ['aes-128', 'aes-192', 'aes-256'],
+    elsewhere: {
+      values: [...['des', '3des', 'cast5-128'], ...['serpent-128', 'serpent-192', 'serpent-256'], ...['twofish-128', 'twofish-192', 'twofish-256']],
+      refusal: 'the cipher {value} is not supported (only aes is)',
+    },
+    help: 'the cipher; aes-192 only with the mode xts',
+    default: 'aes-256',
+  },
+  { name: 'cipher-mode', kind: 'choice', values: ['xts', 'cbc', 'ctr', 'ecb'], help: 'how blocks are chained', default: 'xts' },
+  {
+    name: 'ivgen-alg',
+    kind: 'choice',
+    values: ['plain', 'plain64', 'essiv'],
+    help: 'how the initial vectors of sectors are made',
+    default: 'plain64',
+  },
+  { name: 'ivgen-hash-alg', kind: 'choice', values: HASH_NAMES, help: 'hash of essiv', default: 'sha256' },
+  { name: 'hash-alg', kind: 'choice', values: HASH_NAMES, help: 'hash of key derivation', default: 'sha256' },
+  { ...ITER_TIME, default: 2000 },
+] as const satisfies readonly DeclaredOption[];
 
 /** What `amend` changes of a header. */
 export const LUKS_AMEND_OPTIONS = [
-  { name: 'state', help: 'active: adds a passphrase; inactive: erases key slots' },
-  { name: 'new-secret', help: 'names the secret with the passphrase to add' },
-  { name: 'old-secret', help: 'names the passphrase whose key slots are erased' },
-  { name: 'keyslot', help: 'the key slot, 0 to 7' },
-  { name: 'iter-time', help: 'milliseconds that unlocking with the new passphrase is to take', default: '2000' },
-] as const;
+  { name: 'state', kind: 'choice', values: ['active', 'inactive'], help: 'active: adds a passphrase; inactive: erases key slots' },
+  { name: 'new-secret', kind: 'secret', help: 'names the secret with the passphrase to add' },
+  { name: 'old-secret', kind: 'secret', help: 'names the passphrase whose key slots are erased' },
+  {
+    name: 'keyslot',
+    kind: 'count',
+    most: 7,
+    help: 'the key slot',
+    refusal: 'Invalid keyslot {value} specified, must be between 0 and 7',
+  },
+  ITER_TIME,
+] as const satisfies readonly DeclaredOption[];

@@ -1,4 +1,5 @@
 /** A format as the registry knows it: how it is recognised, what it can do, what its images are made with, and how they are opened. */
+import type { DeclaredOption, GivenOptions } from '../base/declared-options.ts';
 import type { Io } from '../base/io.ts';
 import type { OptionSet } from '../base/options.ts';
 import type { AskSecret } from '../crypto/passphrase.ts';
@@ -6,19 +7,12 @@ import type { Storage } from '../storage/storage.ts';
 import type { BackingReference, ImageDriver, OpenFile } from './driver.ts';
 import type { BitmapInfo } from './tools.ts';
 
-/** An option of `create`, as the README's table and `tabdisk create -o help` show it. */
-export interface CreateOption {
-  readonly name: string;
-  readonly help: string;
-  readonly default?: string;
-}
-
 export interface CreateParameters {
   /** Bytes. */
   readonly size: number;
   readonly backing?: BackingReference;
-  /** Format options under their QEMU names (`cluster_size`, `refcount_bits`, …); unknown ones are refused. */
-  readonly options: Readonly<Record<string, string | number | boolean>>;
+  /** Options of the format under QEMU's names, unread: the format reads them by its `createOptions`. */
+  readonly options: GivenOptions;
   /** Asked for the passphrase of an image that is to be encrypted. */
   readonly secret?: AskSecret;
   /** Gives the empty file for guest data that an option names, if there is such an option. */
@@ -116,11 +110,12 @@ export interface FormatDescriptor {
   /** Of a format with its mark at the end: whether `tail`, the last bytes of a file, has it. Probing, as QEMU does it, does not look there. */
   ends?(tail: Uint8Array): boolean;
   readonly capabilities: Capabilities;
-  readonly createOptions: readonly CreateOption[];
+  /** The options of `create`, in QEMU's order. All that is said of them anywhere comes from here. */
+  readonly createOptions: readonly DeclaredOption[];
   /** Its file holds the guest's bytes and little else: whoever may write them beside others may write the file so. Default: nobody else may. */
   readonly sharesFile?: true;
   /** The options that `amend` changes. Absent: the format has no `amend`. */
-  readonly amendOptions?: readonly CreateOption[];
+  readonly amendOptions?: readonly DeclaredOption[];
   /** What is refused, one short phrase each, for the README. */
   readonly limits: readonly string[];
   /** Reads headers, and a bounded part of the tables; throws only what reading them throws: damage becomes a warning. */

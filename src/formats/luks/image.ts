@@ -3,6 +3,7 @@
  * allocated: the file is as large as the disk and its header. Discards are left alone, as in QEMU.
  */
 import { roundUp } from '../../base/bytes.ts';
+import { readOptions } from '../../base/declared-options.ts';
 import { DiskError } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
 import { SECTOR } from '../../base/units.ts';
@@ -96,10 +97,7 @@ export class LuksImage implements ImageDriver {
   }
 
   *amend({ options, force, secret }: AmendParameters): Io<void> {
-    const known = new Set<string>(LUKS_AMEND_OPTIONS.map(({ name }) => name));
-    for (const name of Object.keys(options))
-      if (!known.has(name)) throw new DiskError('refused', `${FORMAT}: Invalid parameter '${name}'`, { format: FORMAT, field: name });
-    yield* amendLuks(this.luks, { format: FORMAT, prefix: '', options, secret, force });
+    yield* amendLuks(this.luks, { format: FORMAT, prefix: '', options: readOptions(LUKS_AMEND_OPTIONS, options, FORMAT), secret, force });
   }
 
   *metadata(): Io<MetadataExtent[]> {

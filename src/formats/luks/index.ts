@@ -1,5 +1,6 @@
 /** LUKS version 1, Linux's encrypted disk, as QEMU's format `luks` has it. Version 2 is recognised and refused. */
 import { roundUp } from '../../base/bytes.ts';
+import { readOptions } from '../../base/declared-options.ts';
 import { cutShortText, DiskError } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
 import { SECTOR } from '../../base/units.ts';
@@ -10,7 +11,10 @@ import { passphraseFor } from '../../crypto/passphrase.ts';
 import type { Storage } from '../../storage/storage.ts';
 import type { CreateParameters, FormatDescriptor, Inspection } from '../descriptor.ts';
 import { hasU32be } from '../recognised.ts';
+import { SIZE_OPTION } from '../shared-options.ts';
 import { FORMAT, openImage } from './image.ts';
+
+const createOptions = [SIZE_OPTION, ...LUKS_OPTIONS] as const;
 
 /** See `FormatDescriptor.inspect`. The header does not say how large the disk is: only what ends before the payload, or inside a sector, was cut. */
 function* inspectImage(storage: Storage): Io<Inspection> {
@@ -28,14 +32,12 @@ function* inspectImage(storage: Storage): Io<Inspection> {
 
 /** The header's write is the last thing that makes it an image; the disk's sectors follow as a hole, and read as anything. */
 function* createImage(storage: Storage, { size, backing, options, secret }: CreateParameters): Io<void> {
-  const known = new Set<string>(LUKS_OPTIONS.map(({ name }) => name));
-  for (const name of Object.keys(options))
-    if (!known.has(name)) throw new DiskError('refused', `${FORMAT}: unknown option "${name}"`, { format: FORMAT, field: name });
+  const values = readOptions(createOptions, options, FORMAT);
   if (backing) throw new DiskError('refused', `${FORMAT}: a luks image cannot have a backing file`, { format: FORMAT, field: 'backing_file' });
   if (size % 512 !== 0) throw new DiskError('refused', `${FORMAT}: the size must be a multiple of 512 bytes`, { format: FORMAT, field: 'size' });
-  const chosen = luksOptions(options, FORMAT);
-  const id = options['key-secret'];
-  const request = { image: storage.name, format: FORMAT, encryption: 'luks', ...(id === undefined ? {} : { id: String(id) }) } as const;
+  const chosen = luksOptions(values, FORMAT);
+  const id = values['key-secret'];
+  const request = { image: storage.name, format: FORMAT, encryption: 'luks', ...(id === undefined ? {} : { id }) } as const;
   const passphrase = yield* passphraseFor(secret, request);
   const length = luksLength(chosen);
   yield* storage.truncate(length + size);
@@ -66,13 +68,13 @@ export const luks: FormatDescriptor = {
     compressedRead: false,
     compressedWrite: false,
   },
-  createOptions: LUKS_OPTIONS,
+  createOptions,
   amendOptions: LUKS_AMEND_OPTIONS,
   limits: ['LUKS version 2', 'ciphers other than AES', 'detached headers'],
   inspect: inspectImage,
   open: openImage,
   *measure({ size, options }) {
-    return { size, metadata: luksLength(luksOptions(options, FORMAT)), unit: 512, everything: true };
+    return { size, metadata: luksLength(luksOptions(readOptions(createOptions, options, FORMAT), FORMAT)), unit: 512, everything: true };
   },
   create: createImage,
 };

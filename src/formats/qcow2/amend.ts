@@ -4,16 +4,17 @@
  * counts), header.ts (feature bits), resize.ts.
  */
 import { utf8 } from '../../base/bytes.ts';
+import { type OptionValues, readOptions, unprefixed } from '../../base/declared-options.ts';
 import { DiskError } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
-import { parseSize } from '../../base/units.ts';
 import { amendLuks } from '../../crypto/luks-amend.ts';
+import { LUKS_AMEND_OPTIONS } from '../../crypto/option-lists.ts';
 import type { BackingReference } from '../driver.ts';
 import type { AmendParameters } from '../tools.ts';
 import { rewriteHeader } from './header.ts';
 import { AUTOCLEAR, COMPATIBLE, EXTENSION, FORMAT, INCOMPATIBLE } from './layout.ts';
 import type { Metadata } from './metadata.ts';
-import { amendOptions } from './options.ts';
+import { amendOptions, versionOf } from './options.ts';
 import { changeRefcountWidth } from './rebuild.ts';
 import { downgrade, upgrade } from './versions.ts';
 
@@ -34,9 +35,10 @@ interface Wanted {
 export function* amend(meta: Metadata, backing: BackingReference | undefined, parameters: AmendParameters): Io<void> {
   meta.requireSound();
   const { resize, onProgress } = parameters;
-  const wanted = wantedOf(meta, parameters);
+  const values = readOptions(amendOptions, parameters.options, FORMAT);
+  const wanted = wantedOf(meta, values, parameters);
   if (wanted.version > meta.header.version) yield* meta.lock.run(() => upgrade(meta));
-  if (Object.keys(parameters.options).some(isEncryptOption)) yield* meta.lock.run(() => amendKeys(meta, parameters));
+  if (Object.keys(parameters.options).some(isEncryptOption)) yield* meta.lock.run(() => amendKeys(meta, values, parameters));
   if (wanted.refcountOrder !== meta.header.refcountOrder) {
     if (wanted.version < 3 && wanted.refcountOrder !== 4)
       throw refused('refcount_bits', 'Refcount widths other than 16 bits require compatibility level 1.1 or above (use compat=1.1 or greater)');
@@ -59,10 +61,14 @@ export function* amend(meta: Metadata, backing: BackingReference | undefined, pa
   if (wanted.version < meta.header.version) yield* meta.lock.run(() => downgrade(meta, { hasBacking: backing !== undefined, onProgress }));
 }
 
-const isEncryptOption = (name: string): boolean => name.startsWith('encrypt.');
+const PREFIX = 'encrypt.';
+const isEncryptOption = (name: string): boolean => name.startsWith(PREFIX);
 
-function* amendKeys({ encryption }: Metadata, { options, secret, force }: AmendParameters): Io<void> {
-  if (encryption?.luks) yield* amendLuks(encryption.luks, { format: FORMAT, prefix: 'encrypt.', options, secret, force });
+type AmendValues = OptionValues<typeof amendOptions>;
+
+function* amendKeys({ encryption }: Metadata, values: AmendValues, { secret, force }: AmendParameters): Io<void> {
+  const options = unprefixed(PREFIX, LUKS_AMEND_OPTIONS, values);
+  if (encryption?.luks) yield* amendLuks(encryption.luks, { format: FORMAT, prefix: PREFIX, options, secret, force });
 }
 
 function* renameDataFile(meta: Metadata, name: string): Io<void> {
@@ -74,21 +80,19 @@ function* renameDataFile(meta: Metadata, name: string): Io<void> {
 const isLazy = (meta: Metadata): boolean => (meta.header.compatible & COMPATIBLE.lazyRefcounts) !== 0;
 
 /** Reads the options, in QEMU's order, so that the same one is complained of. */
-function wantedOf(meta: Metadata, { options }: AmendParameters): Wanted {
+function wantedOf(meta: Metadata, values: AmendValues, { options }: AmendParameters): Wanted {
   const { header } = meta;
-  const known = new Set(amendOptions.map(({ name }) => name));
-  for (const name of Object.keys(options)) if (!known.has(name)) throw refused(name, `Invalid parameter '${name}'`);
   const raw = (header.autoclear & AUTOCLEAR.rawDataFile) !== 0;
   const wanted = {
-    size: sizeOf(options.size),
-    version: versionOf(options.compat) ?? header.version,
-    rawDataFile: flag(options, 'data_file_raw') ?? raw,
-    dataFile: options.data_file === undefined ? undefined : String(options.data_file),
-    lazy: flag(options, 'lazy_refcounts') ?? isLazy(meta),
-    refcountOrder: options.refcount_bits === undefined ? header.refcountOrder : Math.log2(Number(options.refcount_bits)),
+    size: values.size ?? 0,
+    version: values.compat === undefined ? header.version : versionOf(values.compat),
+    rawDataFile: values.data_file_raw ?? raw,
+    dataFile: values.data_file,
+    lazy: values.lazy_refcounts ?? isLazy(meta),
+    refcountOrder: values.refcount_bits === undefined ? header.refcountOrder : Math.log2(values.refcount_bits),
     backing: {
-      ...(options.backing_file === undefined ? {} : { name: String(options.backing_file) }),
-      ...(options.backing_fmt === undefined ? {} : { format: String(options.backing_fmt) }),
+      ...(values.backing_file === undefined ? {} : { name: values.backing_file }),
+      ...(values.backing_fmt === undefined ? {} : { format: values.backing_fmt }),
     },
   };
   if (!meta.encryption?.luks && Object.keys(options).some(isEncryptOption))
@@ -99,28 +103,7 @@ function wantedOf(meta: Metadata, { options }: AmendParameters): Wanted {
   if (wanted.dataFile !== undefined && (header.incompatible & INCOMPATIBLE.dataFile) === 0)
     throw refused('data_file', 'data-file can only be set for images that use an external data file');
   if (wanted.rawDataFile && !raw) throw refused('data_file_raw', 'data-file-raw cannot be set on existing images');
-  if (!Number.isInteger(wanted.refcountOrder) || wanted.refcountOrder < 0 || wanted.refcountOrder > 6)
-    throw refused('refcount_bits', 'Refcount width must be a power of two and may not exceed 64 bits');
   return wanted;
-}
-
-function versionOf(compat: unknown): 2 | 3 | undefined {
-  if (compat === undefined) return undefined;
-  if (compat === '0.10' || compat === 'v2') return 2;
-  if (compat === '1.1' || compat === 'v3') return 3;
-  throw refused('compat', `Unknown compatibility level ${compat}`);
-}
-
-function sizeOf(value: string | number | boolean | undefined): number {
-  return typeof value === 'number' ? value : value === undefined ? 0 : parseSize(String(value));
-}
-
-function flag(options: AmendParameters['options'], name: string): boolean | undefined {
-  const value = options[name];
-  if (value === undefined || typeof value === 'boolean') return value;
-  if (value === 'on') return true;
-  if (value === 'off') return false;
-  throw refused(name, `${name} takes on or off`);
 }
 
 const refused = (field: string, message: string): DiskError => new DiskError('refused', `${FORMAT}: ${message}`, { format: FORMAT, field });

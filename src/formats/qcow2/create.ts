@@ -3,9 +3,9 @@
  * this order. Options carry QEMU's names; what is not supported is refused by name.
  */
 import { setU64be, utf8, view } from '../../base/bytes.ts';
+import { readOptions } from '../../base/declared-options.ts';
 import { DiskError } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
-import { parseSize } from '../../base/units.ts';
 import type { Storage } from '../../storage/storage.ts';
 import type { CreateParameters } from '../descriptor.ts';
 import { type EncryptionChoice, encryptionChoice, encryptNew, headerBefore } from './encryption.ts';
@@ -31,16 +31,15 @@ import {
 } from './layout.ts';
 import { setRefcount } from './layout-tables.ts';
 import { Metadata } from './metadata.ts';
-import { createOptions } from './options.ts';
-import { PREALLOCATIONS, type Preallocation, preallocate } from './preallocate.ts';
-
-type Options = CreateParameters['options'];
+import { type CreateValues, createOptions, versionOf } from './options.ts';
+import { type Preallocation, preallocate } from './preallocate.ts';
 
 /** Writes an empty image. Throws `refused` or `unsupported`, naming the option. */
 export function* createImage(storage: Storage, parameters: CreateParameters): Io<void> {
-  const encryption = encryptionChoice(parameters);
-  const header = plan(parameters, encryption);
-  const preallocation = preallocationOf(parameters);
+  const values = readOptions(createOptions, parameters.options, FORMAT);
+  const encryption = encryptionChoice(values, parameters.options);
+  const header = plan(parameters, values, encryption);
+  const preallocation = preallocationOf(parameters, values);
   const data = yield* createData(header, parameters);
   const clusterSize = 2 ** header.clusterBits;
   const reftable = new Uint8Array(clusterSize);
@@ -54,7 +53,7 @@ export function* createImage(storage: Storage, parameters: CreateParameters): Io
   // From here on it is an image of size 0; the disk's size appears with the L1 table, in one switch.
   const metadata = yield* Metadata.load({ storage, ...(data ? { data } : {}) }, header);
   yield* growL1(metadata, parameters.size);
-  yield* encryptNew(metadata, encryption, parameters);
+  yield* encryptNew(metadata, encryption, values, parameters.secret);
   yield* preallocate(metadata, { from: 0, to: parameters.size }, preallocation);
   yield* metadata.switchTo({ size: parameters.size }, {});
 }
@@ -70,31 +69,21 @@ function* createData(header: Header, { size, dataFile }: CreateParameters): Io<S
   return data;
 }
 
-function plan({ size, backing, options }: CreateParameters, encryption: EncryptionChoice): Header {
-  refuseUnknown(options);
-  const version = versionOf(options.compat ?? '1.1');
-  const compressionType = compressionTypeOf(options, version);
-  const extended = flagOption(options, 'extended_l2');
+function plan({ size, backing }: CreateParameters, values: CreateValues, encryption: EncryptionChoice): Header {
+  const { extended_l2: extended, cluster_size: clusterSize, refcount_bits: refcountBits, lazy_refcounts: lazy } = values;
+  const { data_file: dataFile, data_file_raw: raw } = values;
+  const version = versionOf(values.compat);
+  const compressionType = compressionTypeOf(values, version);
   if (version === 2 && extended)
     throw refused('extended_l2', 'Extended L2 entries are only supported with compatibility level 1.1 and above (use version=v3 or greater)');
-  const clusterSize = sizeOption(options, 'cluster_size', 65536);
   const clusterBits = Math.log2(clusterSize);
-  if (!Number.isInteger(clusterBits) || clusterBits < 9 || clusterBits > 21)
-    throw refused('cluster_size', 'Cluster size must be a power of two between 512 and 2048k');
   if (extended && clusterBits < MIN_EXTENDED_CLUSTER_BITS)
     throw refused('cluster_size', 'Extended L2 entries are only supported with cluster sizes of at least 16384 bytes');
-  const refcountBits = sizeOption(options, 'refcount_bits', 16);
-  const refcountOrder = Math.log2(refcountBits);
-  if (!Number.isInteger(refcountOrder) || refcountOrder > 6)
-    throw refused('refcount_bits', 'Refcount width must be a power of two and may not exceed 64 bits');
-  const lazy = flagOption(options, 'lazy_refcounts');
   if (version === 2 && refcountBits !== 16)
     throw refused('refcount_bits', 'Different refcount widths than 16 bits require compatibility level 1.1 or above (use version=v3 or greater)');
   if (version === 2 && lazy)
     throw refused('lazy_refcounts', 'Lazy refcounts only supported with compatibility level 1.1 and above (use version=v3 or greater)');
   if (size % 512 !== 0) throw refused('size', 'The image size must be a multiple of 512 bytes');
-  const dataFile = options.data_file === undefined ? undefined : String(options.data_file);
-  const raw = flagOption(options, 'data_file_raw');
   if (raw && dataFile === undefined) throw refused('data_file_raw', 'data-file-raw requires data-file');
   if (raw && backing) throw refused('data_file_raw', 'Backing file and data-file-raw cannot be used at the same time');
   if (version === 2 && dataFile !== undefined)
@@ -123,7 +112,7 @@ function plan({ size, backing, options }: CreateParameters, encryption: Encrypti
     compatible: lazy ? COMPATIBLE.lazyRefcounts : 0,
     autoclear: raw ? AUTOCLEAR.rawDataFile : 0,
     autoclearHigh: false,
-    refcountOrder,
+    refcountOrder: Math.log2(refcountBits),
     headerLength: version === 2 ? HEADER_LENGTH_V2 : HEADER_LENGTH_V3,
     compressionType,
     unknownFeatures: [],
@@ -148,48 +137,18 @@ function extensionsFor(
   return extensions;
 }
 
-function refuseUnknown(options: Options): void {
-  const known = new Set(createOptions.map(({ name }) => name));
-  for (const name of Object.keys(options)) if (!known.has(name)) throw refused(name, `unknown option "${name}"`);
-}
-
-function preallocationOf({ backing, options }: CreateParameters): Preallocation {
-  const value = options.preallocation ?? 'off';
-  const mode = PREALLOCATIONS.find((one) => one === (value === false ? 'off' : value));
-  if (mode === undefined) throw refused('preallocation', `Parameter 'preallocation' does not accept value '${value}'`);
-  if (mode !== 'off' && backing && !flagOption(options, 'extended_l2'))
+function preallocationOf({ backing }: CreateParameters, { preallocation, extended_l2, data_file_raw }: CreateValues): Preallocation {
+  if (preallocation !== 'off' && backing && !extended_l2)
     throw refused('preallocation', 'Backing file and preallocation can only be used at the same time if extended_l2 is on');
   // All of a raw data file is the disk's, so that the image must say so.
-  if (mode === 'off' && flagOption(options, 'data_file_raw')) return 'metadata';
-  return mode;
-}
-
-function versionOf(compat: unknown): 2 | 3 {
-  if (compat === '0.10' || compat === 'v2') return 2;
-  if (compat === '1.1' || compat === 'v3') return 3;
-  throw refused('compat', `Invalid compatibility level: '${compat}'`);
+  return preallocation === 'off' && data_file_raw ? 'metadata' : preallocation;
 }
 
 /** As the header has it: 0 deflate, 1 zstd. */
-function compressionTypeOf({ compression_type: type = 'zlib' }: Options, version: 2 | 3): 0 | 1 {
-  if (type !== 'zlib' && type !== 'zstd') throw refused('compression_type', `Parameter 'compression-type' does not accept value '${type}'`);
+function compressionTypeOf({ compression_type: type }: CreateValues, version: 2 | 3): 0 | 1 {
   if (type === 'zlib') return 0;
   if (version === 3) return 1;
   throw refused('compression_type', 'Non-zlib compression type is only supported with compatibility level 1.1 and above (use version=v3 or greater)');
-}
-
-function sizeOption(options: Options, name: string, otherwise: number): number {
-  const value = options[name];
-  if (value === undefined) return otherwise;
-  return typeof value === 'number' ? value : parseSize(String(value));
-}
-
-function flagOption(options: Options, name: string): boolean {
-  const value = options[name] ?? false;
-  if (typeof value === 'boolean') return value;
-  if (value === 'on') return true;
-  if (value === 'off') return false;
-  throw refused(name, `${name} takes on or off`);
 }
 
 const refused = (field: string, message: string): DiskError => new DiskError('refused', `${FORMAT}: ${message}`, { format: FORMAT, field });

@@ -6,21 +6,26 @@
  * Everything above asks for the storage that guest bytes go to and gets one that encrypts, so nobody else knows.
  */
 import { roundUp, setU64be, u64be, view } from '../../base/bytes.ts';
+import { type GivenOptions, unprefixed } from '../../base/declared-options.ts';
 import { corrupt, DiskError, unsupported } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
 import { SECTOR } from '../../base/units.ts';
 import { LOCKED_CIPHER, type SectorCipher, sectorCipher } from '../../crypto/cipher.ts';
 import { loadPrimitives } from '../../crypto/loading.ts';
 import { Luks } from '../../crypto/luks.ts';
-import { luksLength, luksOptions } from '../../crypto/luks-options.ts';
-import { passphraseFor, passphraseIfAny } from '../../crypto/passphrase.ts';
+import { type LuksOptions, luksLength, luksOptions } from '../../crypto/luks-options.ts';
+import { LUKS_OPTIONS } from '../../crypto/option-lists.ts';
+import { type AskSecret, passphraseFor, passphraseIfAny } from '../../crypto/passphrase.ts';
 import { EncryptedStorage } from '../../crypto/window.ts';
 import { type Storage, writeZeroes } from '../../storage/storage.ts';
-import type { CreateParameters, OpenParameters } from '../descriptor.ts';
+import type { OpenParameters } from '../descriptor.ts';
 import type { KeyDriver } from '../driver.ts';
 import { EXTENSION, encodeHeader, FORMAT, type Header } from './layout.ts';
 import type { Metadata } from './metadata.ts';
+import type { CreateValues } from './options.ts';
 
+/** What options of encryption begin with. */
+const PREFIX = 'encrypt.';
 const AES = 1;
 const LUKS = 2;
 /** Bytes of the old AES key. */
@@ -124,21 +129,23 @@ function cryptoPlace(header: Header, fileSize: number): CryptoPlace {
 /** What is asked for when an image is created. */
 export type EncryptionChoice = 'aes' | 'luks' | undefined;
 
-/** Reads the options. Throws `refused` or `unsupported`, naming the option. */
-export function encryptionChoice({ options }: Pick<CreateParameters, 'options'>): EncryptionChoice {
-  const format = options['encrypt.format'];
-  const flag = options.encryption === true || options.encryption === 'on';
+/**
+ * What the options ask for; `given` are those that the caller gave. Throws `refused` for what does not go together.
+ */
+export function encryptionChoice(values: CreateValues, given: GivenOptions): EncryptionChoice {
+  const { 'encrypt.format': format, encryption: flag = false } = values;
   const refuse = (field: string, message: string) => new DiskError('refused', `${FORMAT}: ${message}`, { format: FORMAT, field });
   if (flag && format !== undefined) throw refuse('encryption', "'encrypt.format' and its alias 'encryption' can't be used at the same time");
-  if (format !== undefined && format !== 'aes' && format !== 'luks')
-    throw refuse('encrypt.format', `Parameter 'format' does not accept value '${format}'`);
   const choice: EncryptionChoice = format ?? (flag ? 'aes' : undefined);
-  const further = Object.keys(options).find((name) => name.startsWith('encrypt.') && !/^encrypt\.(format|key-secret)$/.test(name));
-  if (!choice && (further ?? options['encrypt.key-secret']) !== undefined) throw refuse('encrypt.format', "Parameter 'encrypt.format' is missing");
+  const further = Object.keys(given).find((name) => name.startsWith(PREFIX) && !/^encrypt\.(format|key-secret)$/.test(name));
+  if (!choice && (further ?? given['encrypt.key-secret']) !== undefined) throw refuse('encrypt.format', "Parameter 'encrypt.format' is missing");
   if (choice === 'aes' && further !== undefined) throw refuse(further, `Parameter '${further}' is unexpected`);
-  if (choice === 'luks') luksOptions(options, FORMAT, 'encrypt.');
+  if (choice === 'luks') headerOptions(values);
   return choice;
 }
+
+/** What the LUKS header of a new image is made with. */
+export const headerOptions = (values: CreateValues): LuksOptions => luksOptions(unprefixed(PREFIX, LUKS_OPTIONS, values), FORMAT, PREFIX);
 
 /** The header fields of a new image, before it has clusters for a LUKS header: no reader takes it for encrypted yet. */
 export function headerBefore(choice: EncryptionChoice): Pick<Header, 'cryptMethod' | 'extensions'> {
@@ -150,14 +157,14 @@ export function headerBefore(choice: EncryptionChoice): Pick<Header, 'cryptMetho
  * Encrypts a new image that holds nothing yet. The LUKS header and its counts are durable before the image's first sector names it, in a header
  * extension that was there from the start, so that nothing after the sector changes.
  */
-export function* encryptNew(meta: Metadata, choice: EncryptionChoice, { secret, options }: CreateParameters): Io<void> {
+export function* encryptNew(meta: Metadata, choice: EncryptionChoice, values: CreateValues, secret: AskSecret | undefined): Io<void> {
   if (!choice) return;
   const { storage, clusterSize } = meta;
-  const id = options['encrypt.key-secret'];
-  const request = { image: storage.name, format: FORMAT, encryption: choice, ...(id === undefined ? {} : { id: String(id) }) } as const;
+  const id = values['encrypt.key-secret'];
+  const request = { image: storage.name, format: FORMAT, encryption: choice, ...(id === undefined ? {} : { id }) } as const;
   const passphrase = yield* passphraseFor(secret, request);
   if (choice === 'aes') return;
-  const chosen = luksOptions(options, FORMAT, 'encrypt.');
+  const chosen = headerOptions(values);
   const length = luksLength(chosen);
   const whole = roundUp(length, clusterSize);
   const offset = yield* meta.refcounts.allocate(whole / clusterSize);

@@ -3,30 +3,36 @@
  * counts for all of that, the data and themselves. Pure.
  */
 import { divideUp, roundUp } from '../../base/bytes.ts';
+import { readOptions } from '../../base/declared-options.ts';
 import { DiskError } from '../../base/errors.ts';
-import { parseSize } from '../../base/units.ts';
-import { luksLength, luksOptions } from '../../crypto/luks-options.ts';
+import { luksLength } from '../../crypto/luks-options.ts';
 import type { CreateParameters, Measurement } from '../descriptor.ts';
 import type { BitmapInfo } from '../tools.ts';
 import { measureBitmaps } from './bitmaps.ts';
-import { encryptionChoice } from './encryption.ts';
+import { encryptionChoice, headerOptions } from './encryption.ts';
 import { FORMAT, MAX_L1_BYTES } from './layout.ts';
+import { createOptions } from './options.ts';
+
+/** QEMU's measure has other words for a version that there is not. */
+const measureOptions = createOptions.map((option) =>
+  option.name === 'compat' ? { ...option, refusal: "Invalid compatibility level: '{value}'" } : option,
+) as unknown as typeof createOptions;
 
 /** See `FormatDescriptor.measure`. */
 export function measureImage({ size, backing, options, bitmaps }: CreateParameters & { readonly bitmaps?: readonly BitmapInfo[] }): Measurement {
-  const { compat = '1.1', preallocation = 'off' } = options;
-  const extended = options.extended_l2 === true || options.extended_l2 === 'on';
-  if (!['0.10', 'v2', '1.1', 'v3'].includes(String(compat))) throw refused('compat', `Invalid compatibility level: '${compat}'`);
-  const unit = clusterSize(options.cluster_size, extended);
+  const values = readOptions(measureOptions, options, FORMAT);
+  const { compat, preallocation, extended_l2: extended, cluster_size: unit, refcount_bits: bits } = values;
+  if (extended && unit < 16384) throw refused('cluster_size', 'Extended L2 entries are only supported with cluster sizes of at least 16384 bytes');
   const version2 = compat === '0.10' || compat === 'v2';
-  const bits = refcountBits(options.refcount_bits, version2);
+  if (version2 && bits !== 16)
+    throw refused('refcount_bits', 'Different refcount widths than 16 bits require compatibility level 1.1 or above (use compat=1.1 or greater)');
   const disk = roundUp(size, unit);
   const l2Entries = unit / (extended ? 16 : 8);
   const tables = divideUp(disk / unit, l2Entries);
   if (tables * 8 > MAX_L1_BYTES) throw refused('size', 'The image size is too large (try using a larger cluster size)');
   const counted = 1 + tables + divideUp(tables * 8, unit) + disk / unit;
   // As in QEMU, the reference counts of the encryption header are left out.
-  const encryption = encryptionChoice({ options }) === 'luks' ? roundUp(luksLength(luksOptions(options, FORMAT, 'encrypt.')), unit) : 0;
+  const encryption = encryptionChoice(values, options) === 'luks' ? roundUp(luksLength(headerOptions(values)), unit) : 0;
   const metadata = (counted - disk / unit + refcountClusters(counted, unit, bits)) * unit + encryption;
   const everything = backing !== undefined || preallocation === 'full' || preallocation === 'falloc';
   const copied = bitmaps && !version2 ? { bitmaps: measureBitmaps(bitmaps, size, unit) } : {};
@@ -42,23 +48,6 @@ function refcountClusters(clusters: number, clusterBytes: number, bits: number):
     if (needed === own) return own;
     own = needed;
   }
-}
-
-function clusterSize(option: unknown, extended: boolean): number {
-  const bytes = typeof option === 'number' ? option : option === undefined ? 65536 : parseSize(String(option));
-  if (!Number.isInteger(Math.log2(bytes)) || bytes < 512 || bytes > 2 ** 21)
-    throw refused('cluster_size', 'Cluster size must be a power of two between 512 and 2048k');
-  if (extended && bytes < 16384) throw refused('cluster_size', 'Extended L2 entries are only supported with cluster sizes of at least 16384 bytes');
-  return bytes;
-}
-
-function refcountBits(option: unknown, version2: boolean): number {
-  const bits = option === undefined ? 16 : Number(option);
-  if (!Number.isInteger(Math.log2(bits)) || bits > 64)
-    throw refused('refcount_bits', 'Refcount width must be a power of two and may not exceed 64 bits');
-  if (version2 && bits !== 16)
-    throw refused('refcount_bits', 'Different refcount widths than 16 bits require compatibility level 1.1 or above (use compat=1.1 or greater)');
-  return bits;
 }
 
 const refused = (field: string, message: string): DiskError => new DiskError('refused', `${FORMAT}: ${message}`, { format: FORMAT, field });

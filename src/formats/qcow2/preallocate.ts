@@ -8,10 +8,10 @@ import type { Io } from '../../base/io.ts';
 import { writeZeroes } from '../../storage/storage.ts';
 import { allocate } from './allocate.ts';
 import type { Metadata } from './metadata.ts';
+import type { PREALLOCATION } from './options.ts';
 
 /** What `preallocation` takes. */
-export const PREALLOCATIONS = ['off', 'metadata', 'falloc', 'full'] as const;
-export type Preallocation = (typeof PREALLOCATIONS)[number];
+export type Preallocation = (typeof PREALLOCATION.values)[number];
 
 /** Gives every cluster of a part of the disk a place. The L1 table must reach that far; nobody else may use that part yet. */
 export function* preallocate(meta: Metadata, { from, to }: { from: number; to: number }, mode: Preallocation): Io<void> {

@@ -11,7 +11,8 @@ import { unmap } from './allocate.ts';
 import { growL1 } from './l1-growth.ts';
 import { FORMAT, l1EntriesFor } from './layout.ts';
 import type { Metadata } from './metadata.ts';
-import { PREALLOCATIONS, type Preallocation, preallocate } from './preallocate.ts';
+import { PREALLOCATION } from './options.ts';
+import { type Preallocation, preallocate } from './preallocate.ts';
 
 /** See `ImageDriver.resize`. `size` must be a multiple of 512. */
 export function* resize(meta: Metadata, size: number, { beforeGrowth, preallocation = 'off' }: ResizeOptions): Io<void> {
@@ -32,7 +33,7 @@ export function* resize(meta: Metadata, size: number, { beforeGrowth, preallocat
 }
 
 function modeOf(meta: Metadata, preallocation: string): Preallocation {
-  const mode = PREALLOCATIONS.find((known) => known === preallocation);
+  const mode = PREALLOCATION.values.find((known) => known === preallocation);
   const place = { format: FORMAT, field: 'preallocation' };
   if (!mode) throw new DiskError('refused', `${FORMAT}: unknown preallocation mode "${preallocation}"`, place);
   if (mode !== 'off' && meta.encryption)

@@ -3,6 +3,7 @@
  * show as zero.
  */
 import type { DebugHook } from '../../base/debug-events.ts';
+import { readOptions } from '../../base/declared-options.ts';
 import { assert, DiskError } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
 import { type OptionSet, refusedOption } from '../../base/options.ts';
@@ -11,6 +12,7 @@ import { SECTOR } from '../../base/units.ts';
 import { type Storage, writeZeroes } from '../../storage/storage.ts';
 import type { CreateParameters, FormatDescriptor } from '../descriptor.ts';
 import type { Extent, FormatInfo, ImageDriver, Placement, ResizeOptions, StatusOptions } from '../driver.ts';
+import { SIZE_OPTION } from '../shared-options.ts';
 
 /** The part of the storage that is the disk. Bytes. */
 interface Window {
@@ -78,7 +80,7 @@ class RawImage implements ImageDriver {
   *resize(size: number, { preallocation = 'off' }: ResizeOptions): Io<void> {
     const { start, size: fixed } = this.#window;
     if (fixed !== undefined) throw new DiskError('refused', 'raw: Cannot resize fixed-size raw disks', { format: 'raw', field: 'size' });
-    if (size > this.size) yield* grow(this.storage, start + size, preallocation);
+    if (size > this.size) yield* grow(this.storage, start + size, readOptions([PREALLOCATION], { preallocation }, 'raw').preallocation);
     else yield* this.storage.truncate(start + size);
   }
 
@@ -112,20 +114,27 @@ function readWindow(storage: Storage, options: OptionSet | undefined): Window {
   return { start, size };
 }
 
+const PREALLOCATION = {
+  name: 'preallocation',
+  kind: 'choice',
+  values: ['off', 'falloc', 'full'],
+  elsewhere: { values: ['metadata'], refusal: 'Unsupported preallocation mode: {value}' },
+  refusal: 'invalid parameter value: {value}',
+  rehearsal: { falloc: 'off', full: 'off' },
+  default: 'off',
+  help: 'falloc and full both write zeros',
+} as const;
+
+const createOptions = [SIZE_OPTION, PREALLOCATION] as const;
+
 function* create(storage: Storage, { size, backing, options }: CreateParameters): Io<void> {
   assert(storage.size === 0, 'create needs an empty storage');
   if (backing) throw new DiskError('refused', 'raw: a raw image cannot have a backing file', { format: 'raw', field: 'backing_file' });
-  const { preallocation = 'off', ...unknown } = options;
-  for (const name of Object.keys(unknown)) throw new DiskError('refused', `raw: unknown option "${name}"`, { format: 'raw', field: name });
-  yield* grow(storage, size, String(preallocation));
+  yield* grow(storage, size, readOptions(createOptions, options, 'raw').preallocation);
 }
 
 /** Makes the file longer; with `falloc` and `full` the new bytes are written, as no storage here can set space aside otherwise. */
 function* grow(storage: Storage, size: number, preallocation: string): Io<void> {
-  if (preallocation === 'metadata')
-    throw new DiskError('refused', `Unsupported preallocation mode: ${preallocation}`, { format: 'raw', field: 'preallocation' });
-  if (!['off', 'falloc', 'full'].includes(preallocation))
-    throw new DiskError('refused', `invalid parameter value: ${preallocation}`, { format: 'raw', field: 'preallocation' });
   const old = storage.size;
   yield* storage.truncate(size);
   if (preallocation !== 'off') yield* writeZeroes(storage, old, size - old);
@@ -154,7 +163,7 @@ export const raw: FormatDescriptor = {
     compressedRead: false,
     compressedWrite: false,
   },
-  createOptions: [{ name: 'preallocation', help: 'off; falloc and full both write zeros', default: 'off' }],
+  createOptions,
   limits: [],
   *inspect(storage) {
     return { size: storage.size, references: [], features: [], warnings: [] };

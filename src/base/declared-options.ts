@@ -1,0 +1,260 @@
+/**
+ * Options that are declared: a list of them says each option's name, kind, range, default and help once. From the list come the types that callers
+ * see, the values that a format reads, the command line's parsing and help, the fields of a dialog and the README's tables. A list is data only, so
+ * that it can be sent to another thread. Refusals are in QEMU's words.
+ */
+import { unknownOption } from './arguments.ts';
+import { DiskError } from './errors.ts';
+import { sizeValue } from './units.ts';
+
+/** A value as callers give it and as formats read it. */
+export type GivenValue = string | number | boolean;
+/** Options under QEMU's names, as yet unread. */
+export type GivenOptions = Readonly<Record<string, GivenValue>>;
+
+interface Common {
+  /** QEMU's name. */
+  readonly name: string;
+  readonly help: string;
+  /** What QEMU says of a value out of range; `{value}` stands for the value. */
+  readonly refusal?: string;
+  /** `create` prints the default of the option too, as QEMU does. */
+  readonly printed?: true;
+  /** Library callers say it by this argument, not among the options. The list has it for the command line. */
+  readonly said?: 'size' | 'backing';
+  /** What a dialog calls the option; only options that have a label are offered to people. */
+  readonly label?: string;
+}
+
+/** A number of bytes (`size`) or of anything else (`count`): a whole number. */
+export interface NumberOption extends Common {
+  readonly kind: 'size' | 'count';
+  /** Default 0. */
+  readonly least?: number;
+  /** Default 2^53-1. */
+  readonly most?: number;
+  readonly powerOfTwo?: true;
+  readonly default?: number;
+}
+
+/** On or off. */
+export interface FlagOption extends Common {
+  readonly kind: 'flag';
+  readonly default?: boolean;
+}
+
+/** One of several words. */
+export interface ChoiceOption extends Common {
+  readonly kind: 'choice';
+  readonly values: readonly string[];
+  /** Words that QEMU has besides, and what is said of them: thrown as `unsupported`. */
+  readonly elsewhere?: { readonly values: readonly string[]; readonly refusal: string };
+  /** For a value that is slow or takes much room: a value that costs little and is refused in the same cases. */
+  readonly rehearsal?: Readonly<Record<string, string>>;
+  readonly default?: string;
+}
+
+/** Any text; of kind `secret` the name of a passphrase, which the caller is asked for by that name. */
+export interface TextOption extends Common {
+  readonly kind: 'text' | 'secret';
+  readonly default?: string;
+}
+
+/** One option of a list. */
+export type DeclaredOption = NumberOption | FlagOption | ChoiceOption | TextOption;
+
+/** A name in camel case: `cluster_size` is `clusterSize`, `encrypt.iter-time` is `encryptIterTime`. */
+export type CamelCase<Name extends string> = Name extends `${infer Head}_${infer Tail}`
+  ? `${Head}${Capitalize<CamelCase<Tail>>}`
+  : Name extends `${infer Head}-${infer Tail}`
+    ? `${Head}${Capitalize<CamelCase<Tail>>}`
+    : Name extends `${infer Head}.${infer Tail}`
+      ? `${Head}${Capitalize<CamelCase<Tail>>}`
+      : Name;
+
+type Input<Option extends DeclaredOption> = Option extends { readonly kind: 'size' }
+  ? number | string
+  : Option extends { readonly kind: 'count' }
+    ? number
+    : Option extends { readonly kind: 'flag' }
+      ? boolean | 'on' | 'off'
+      : Option extends { readonly kind: 'choice'; readonly values: readonly (infer Word)[] }
+        ? Word
+        : string;
+
+type Output<Option extends DeclaredOption> = Option extends { readonly kind: 'size' | 'count' }
+  ? number
+  : Option extends { readonly kind: 'flag' }
+    ? boolean
+    : Input<Option>;
+
+/** The options of a list as callers write them, each under QEMU's name or its camel case. Sizes may be text with a suffix. */
+export type OptionInputs<List extends readonly DeclaredOption[]> = {
+  readonly [Option in Exclude<List[number], { readonly said: string }> as Option['name'] | CamelCase<Option['name']>]?: Input<Option> | undefined;
+};
+
+/** The options of a list as they are read: those with a default are always there. */
+export type OptionValues<List extends readonly DeclaredOption[]> = {
+  readonly [Option in Extract<List[number], { readonly default: GivenValue }> as Option['name']]: Output<Option>;
+} & {
+  readonly [Option in Exclude<List[number], { readonly default: GivenValue }> as Option['name']]?: Output<Option>;
+};
+
+/** A list whose names begin with `prefix`: of a part of a format that has options of its own. */
+export type Prefixed<Prefix extends string, List extends readonly DeclaredOption[]> = {
+  readonly [Place in keyof List]: Omit<List[Place], 'name'> & { readonly name: `${Prefix}${List[Place]['name']}` };
+};
+
+/** The same options under names with a prefix. */
+/* @__NO_SIDE_EFFECTS__ */
+export function prefixed<const Prefix extends string, const List extends readonly DeclaredOption[]>(
+  prefix: Prefix,
+  list: List,
+): Prefixed<Prefix, List> {
+  return list.map((option) => ({ ...option, name: prefix + option.name })) as Prefixed<Prefix, List>;
+}
+
+/** The values of the options that have a prefix, under their names without it. */
+export function unprefixed<const List extends readonly DeclaredOption[]>(
+  prefix: string,
+  list: List,
+  values: Readonly<Record<string, GivenValue | undefined>>,
+): OptionValues<List> {
+  const found = list.map(({ name }) => [name, values[prefix + name]] as const).filter(([, value]) => value !== undefined);
+  return Object.fromEntries(found) as OptionValues<List>;
+}
+
+/** An option's name in camel case. */
+export const camelCase = (name: string): string => name.replace(/[-_.]+(\w)/g, (_, letter: string) => letter.toUpperCase());
+
+/** What callers gave, under QEMU's names: each may be in camel case. Names that are not in the list stay as they are; undefined counts as not given. */
+export function namedOptions(list: readonly DeclaredOption[], given: Readonly<Record<string, unknown>>): GivenOptions {
+  const names = new Map(list.map(({ name }) => [camelCase(name), name]));
+  const named: Record<string, GivenValue> = {};
+  for (const [key, value] of Object.entries(given)) if (value !== undefined) named[names.get(key) ?? key] = value as GivenValue;
+  return named;
+}
+
+/** Reads options by their list, for a format. Throws `refused` or `unsupported`, naming the option: for a name that is unknown, and for a bad value. */
+export function readOptions<const List extends readonly DeclaredOption[]>(list: List, given: GivenOptions, format: string): OptionValues<List> {
+  const known = list.filter((option) => !option.said);
+  for (const name of Object.keys(given)) if (!known.some((option) => option.name === name)) throw unknown(name, list, format);
+  const values: Record<string, GivenValue> = {};
+  for (const option of known) {
+    const value = given[option.name] ?? option.default;
+    if (value !== undefined) values[option.name] = readValue(option, value, format);
+  }
+  return values as OptionValues<List>;
+}
+
+function unknown(name: string, list: readonly DeclaredOption[], format: string): DiskError {
+  const said = list.find((option) => option.name === name)?.said;
+  if (said)
+    return new DiskError('refused', `${format}: "${name}" is said by the argument \`${said}\`, not among the options`, { format, field: name });
+  const names = list.filter((option) => !option.said).map((option) => option.name);
+  return unknownOption(format, name, names, { format });
+}
+
+function readValue(option: DeclaredOption, given: GivenValue, format: string): GivenValue {
+  try {
+    const value = typeof given === 'string' ? parseOption(option, given) : requireKind(option, given);
+    requireInRange(option, value);
+    return value;
+  } catch (error) {
+    if (!(error instanceof DiskError)) throw error;
+    throw new DiskError(error.kind, `${format}: ${error.message}`, { format, field: option.name });
+  }
+}
+
+/** Reads the text of one value by the option's kind; its range is not looked at. Above 2^53 numbers are not exact. Throws `refused` in QEMU's words. */
+export function parseOption(option: DeclaredOption, text: string): GivenValue {
+  const { name, kind } = option;
+  if (kind === 'flag') {
+    if (/^(on|yes|true|y)$/.test(text)) return true;
+    if (/^(off|no|false|n)$/.test(text)) return false;
+    throw refused(name, `Parameter '${name}' expects 'on' or 'off'`);
+  }
+  if (kind === 'count') {
+    if (!/^-?(\d+|0x[0-9a-f]+)$/i.test(text)) throw refused(name, `Parameter '${name}' expects a number`);
+    if (Math.abs(Number(text)) >= 2 ** 64) throw refused(name, `Value '${text}' is too large for parameter '${name}'`);
+    return Number(text);
+  }
+  if (kind !== 'size') return text;
+  const bytes = Math.floor(sizeValue(text));
+  if (bytes >= 2 ** 64) throw refused(name, `Value '${text}' is out of range for parameter '${name}'`);
+  if (Number.isNaN(bytes)) throw refused(name, notASize(name));
+  return bytes;
+}
+
+const notASize = (name: string): string =>
+  `Parameter '${name}' expects a non-negative number below 2^64\nOptional suffix k, M, G, T, P or E means kilo-, mega-, giga-, tera-, peta-\nand exabytes, respectively.`;
+
+/** A value that is no text. */
+function requireKind(option: DeclaredOption, value: number | boolean): GivenValue {
+  const { name, kind } = option;
+  if (kind === 'flag' && typeof value !== 'boolean') throw refused(name, `Parameter '${name}' expects 'on' or 'off'`);
+  if (kind === 'count' && typeof value !== 'number') throw refused(name, `Parameter '${name}' expects a number`);
+  if (kind === 'size' && typeof value !== 'number') throw refused(name, notASize(name));
+  return kind === 'choice' || kind === 'text' || kind === 'secret' ? String(value) : value;
+}
+
+function requireInRange(option: DeclaredOption, value: GivenValue): void {
+  const { name, kind, refusal } = option;
+  const words = (template: string): string => template.replaceAll('{value}', () => String(value));
+  if (kind === 'choice') {
+    const { values, elsewhere } = option;
+    if (values.includes(String(value))) return;
+    if (elsewhere?.values.includes(String(value))) throw new DiskError('unsupported', words(elsewhere.refusal), { field: name });
+    throw refused(name, words(refusal ?? `Parameter '${shortName(name)}' does not accept value '{value}'`));
+  }
+  if (kind !== 'size' && kind !== 'count') return;
+  const { least = 0, most = Number.MAX_SAFE_INTEGER, powerOfTwo = false } = option;
+  const number = Number(value);
+  if (Number.isInteger(number) && number >= least && number <= most && (!powerOfTwo || Number.isInteger(Math.log2(number)))) return;
+  throw refused(name, words(refusal ?? `Parameter '${name}' takes ${rangeText(option)}, not {value}`));
+}
+
+/** QEMU's name of an option where it complains of a value: a member of a structure. */
+const shortName = (name: string): string => name.slice(name.indexOf('.') + 1).replaceAll('_', '-');
+
+const refused = (field: string, message: string): DiskError => new DiskError('refused', message, { field });
+
+/** What an option takes, in words: "512 to 2M, a power of two", "on or off", "zlib or zstd". Empty for any text. */
+export function rangeText(option: DeclaredOption): string {
+  const { kind } = option;
+  if (kind === 'flag') return 'on or off';
+  if (kind === 'choice')
+    return option.values.length < 3 ? option.values.join(' or ') : `${option.values.slice(0, -1).join(', ')} or ${option.values.at(-1)}`;
+  if (kind !== 'size' && kind !== 'count') return '';
+  const { least = 0, most, powerOfTwo } = option;
+  const show = (value: number): string => (kind === 'size' ? sizeText(value) : String(value));
+  const range =
+    most === undefined ? (least === 0 ? (kind === 'size' ? 'bytes' : 'a number') : `${show(least)} or more`) : `${show(least)} to ${show(most)}`;
+  return powerOfTwo ? `${range}, a power of two` : range;
+}
+
+/** A default in words; undefined without one. */
+export function defaultText(option: DeclaredOption): string | undefined {
+  const value = option.default;
+  if (value === undefined) return undefined;
+  if (typeof value === 'boolean') return value ? 'on' : 'off';
+  return option.kind === 'size' ? sizeText(Number(value)) : String(value);
+}
+
+/** The values that a dialog can offer: the words, or the powers of two in the range. Undefined where there are too many to be offered. */
+export function offeredValues(option: DeclaredOption): readonly (string | number)[] | undefined {
+  if (option.kind === 'choice') return option.values;
+  if (option.kind === 'flag') return ['off', 'on'];
+  if ((option.kind !== 'size' && option.kind !== 'count') || !option.powerOfTwo || option.most === undefined) return undefined;
+  const [from, to] = [Math.ceil(Math.log2(option.least ?? 1)), Math.floor(Math.log2(option.most))];
+  return Array.from({ length: to - from + 1 }, (_, index) => 2 ** (from + index));
+}
+
+/** Bytes with the largest suffix that leaves a whole number: 64k, 2M. */
+function sizeText(bytes: number): string {
+  const suffixes = ['', 'k', 'M', 'G', 'T'];
+  let unit = 0;
+  let value = bytes;
+  for (; value >= 1024 && value % 1024 === 0 && unit < suffixes.length - 1; unit++) value /= 1024;
+  return `${value}${suffixes[unit]}`;
+}
