@@ -1,6 +1,7 @@
 /** tabdisk's public surface. Node's file storage is `tabdisk/node`, the v86 adapter `tabdisk/v86`, the engine's worker `tabdisk/worker`. */
 
 export { text as decodeText, utf8 as encodeText } from './base/bytes.ts';
+export { type DeclaredOption, defaultText, type GivenOptions, type GivenValue, offeredValues, parseOption, rangeText } from './base/declared-options.ts';
 export { SystemError, strerror } from './base/errno.ts';
 export { DiskError, type DiskErrorJson, type ErrorKind } from './base/errors.ts';
 export { type Io, runAsync, runSync } from './base/io.ts';
@@ -55,11 +56,12 @@ export {
 } from './drive/machine.ts';
 export type { Medium } from './drive/medium.ts';
 export { type BlockInfo, type BlockStats, blockInfo, blockInfoText, blockStats, blockStatsText } from './drive/report.ts';
-export { allFormats } from './formats/all.ts';
-export type { FormatDescriptor } from './formats/descriptor.ts';
+export { allFormats, type CreatedFormat, type FormatName, type FormatOptions, type OpenedFormat } from './formats/all.ts';
+export type { Capabilities, EncryptionFacts, FormatDescriptor } from './formats/descriptor.ts';
 export type { BackingReference } from './formats/driver.ts';
 export { qcow2 } from './formats/qcow2/index.ts';
 export { raw } from './formats/raw/index.ts';
+export { OVERLAY_FORMAT, PLAIN_FORMAT } from './formats/roles.ts';
 export { type Whitelist, whitelisted } from './formats/registry.ts';
 export type { BitmapInfo, CheckOptions, CheckResult, DirtyRun, SnapshotInfo } from './formats/tools.ts';
 export { findDebugger } from './graph/debug-node.ts';
@@ -86,7 +88,7 @@ export { temporaryStorage } from './layers/temporary.ts';
 export { ThrottleStorage } from './layers/throttle.ts';
 export { checkThrottleLimits, THROTTLE_LIMITS, type ThrottleClock, ThrottleGroup, type ThrottleLimits } from './layers/throttle-group.ts';
 export { type ExportFacts, exportProblem } from './library/export-limits.ts';
-export type { ImageFormat, Lack, Place } from './library/library.ts';
+export type { FormatFacts, ImageFormat, Lack, Place } from './library/library.ts';
 export { CACHE_MODES, type CacheFlags, type CacheMode, cacheFlags, parseCacheMode } from './node/cache-mode.ts';
 export type { MapRun } from './node/map-run.ts';
 export type { DetectZeroes } from './node/node-types.ts';

@@ -1,7 +1,7 @@
 /** `amend`: options of an image that exists. `-o help` lists them. */
-import { allFormats, amend, DiskError } from '../index.ts';
-import { requireFormat } from './create.ts';
-import { asksForHelp, type KnownOption, parseImageOptions, printOptions, requireOptionLists } from './create-options.ts';
+import { allFormats, amend, type DeclaredOption, DiskError } from '../index.ts';
+import { asksForHelp, parseImageOptions, printOptions, requireOptionLists } from './create-options.ts';
+import { requireFormat } from './formats.ts';
 import { printUsage } from './help.ts';
 import { cacheMode, withImages } from './images.ts';
 import { askSecrets, takeObjects } from './objects.ts';
@@ -10,21 +10,8 @@ import { Progress } from './progress.ts';
 import { Failure, misuse, type Terminal } from './terminal.ts';
 import { imageText } from './words.ts';
 
-/** What the options take that are not text, by their names without a prefix. */
-const TYPES: Readonly<Record<string, KnownOption['type']>> = {
-  size: 'size',
-  data_file_raw: 'flag',
-  lazy_refcounts: 'flag',
-  refcount_bits: 'number',
-  keyslot: 'number',
-  'iter-time': 'number',
-};
-
 /** The options that a format's images can be given later, as its descriptor lists them; none if there is no such format or it has none. */
-const optionsOf = (format: string): readonly KnownOption[] | undefined =>
-  allFormats
-    .find(({ name }) => name === format)
-    ?.amendOptions?.map(({ name, help }) => ({ name, help, type: TYPES[name.replace('encrypt.', '')] ?? 'text' }));
+const optionsOf = (format: string): readonly DeclaredOption[] | undefined => allFormats.find(({ name }) => name === format)?.amendOptions;
 
 /** Runs `amend`; returns the exit status. */
 export async function run(terminal: Terminal, args: readonly string[]): Promise<number> {
@@ -76,7 +63,7 @@ function printHelp(terminal: Terminal, format: string): number {
   return 0;
 }
 
-function amendable(format: string): readonly KnownOption[] {
+function amendable(format: string): readonly DeclaredOption[] {
   const known = optionsOf(format);
   if (!known) throw new Failure(`Format driver '${format}' does not support option amendment`);
   return known;

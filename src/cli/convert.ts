@@ -2,12 +2,12 @@
  * `convert`: one or more images into a new one, or with -n into one that is there. The sources are opened first; a target file that one
  * of them (or a backing file of theirs) lies in is refused before it is touched.
  */
-import { allFormats, type ConvertOptions, convert, countData, type Disk, DiskError } from '../index.ts';
+import { type ConvertOptions, convert, countData, type Disk, DiskError, PLAIN_FORMAT } from '../index.ts';
 import { READING } from '../storage/node-file.ts';
 import { copyBitmaps, requireBitmaps } from './bitmap.ts';
 import { nodeCompressor } from './compression.ts';
-import { requireFormat } from './create.ts';
 import { asksForHelp, type ImageOptions, makeImage, parseImageOptions, printOptionHelp, requireOptionLists } from './create-options.ts';
+import { formatNamed, requireFormat } from './formats.ts';
 import { printUsage } from './help.ts';
 import { cacheMode, type Images, requireCreatable, withImages } from './images.ts';
 import { askSecrets, takeObjects } from './objects.ts';
@@ -89,7 +89,7 @@ function readPlan(options: Options): Plan {
   return {
     options,
     lists,
-    format: options.last('O') ?? 'raw',
+    format: options.last('O') ?? PLAIN_FORMAT,
     sources: rest.slice(0, -1),
     target: rest.at(-1) ?? '',
     sparse,
@@ -296,8 +296,9 @@ function targetOptions(plan: Plan, total: number): ImageOptions {
   const image = parseImageOptions(format, lists);
   image.set('size', total);
   const backingFormat = options.last('F');
-  if (format === 'raw' && backing !== undefined) throw new Failure(`Backing file not supported for file format '${format}'`);
-  if (format === 'raw' && backingFormat !== undefined) throw new Failure(`Backing format not supported for file format '${format}'`);
+  const { capabilities } = formatNamed(format);
+  if (!capabilities.backing && backing !== undefined) throw new Failure(`Backing file not supported for file format '${format}'`);
+  if (!capabilities.backing && backingFormat !== undefined) throw new Failure(`Backing format not supported for file format '${format}'`);
   if (backing !== undefined) image.set('backing_file', backing);
   if (backingFormat !== undefined) image.set('backing_fmt', backingFormat);
   if (image.has('backing_file') && sources.length > 1)
@@ -308,9 +309,9 @@ function targetOptions(plan: Plan, total: number): ImageOptions {
 
 /** `-c` needs a format that can, and nothing allocated beforehand. */
 function requireCompression(format: string, image: ImageOptions): void {
-  if (!allFormats.find(({ name }) => name === format)?.capabilities.compressedWrite)
-    throw new Failure('Compression not supported for this file format');
-  if (image.get('encryption') === true || image.has('encrypt.format')) throw new Failure('Compression and encryption not supported at the same time');
+  const { capabilities, encryption } = formatNamed(format);
+  if (!capabilities.compressedWrite) throw new Failure('Compression not supported for this file format');
+  if (encryption?.turnedOnBy.some((name) => (image.get(name) ?? false) !== false)) throw new Failure('Compression and encryption not supported at the same time');
   if ((image.get('preallocation') ?? 'off') !== 'off') throw new Failure('Compression and preallocation not supported at the same time');
 }
 

@@ -1,5 +1,5 @@
 /** `create`: a new image. */
-import { beside, DiskError } from '../index.ts';
+import { beside, DiskError, PLAIN_FORMAT } from '../index.ts';
 import {
   asksForHelp,
   formattingLine,
@@ -9,8 +9,9 @@ import {
   printOptionHelp,
   requireOptionLists,
 } from './create-options.ts';
+import { formatNamed, requireFormat } from './formats.ts';
 import { printUsage } from './help.ts';
-import { CannotOpen, type Images, knownFormat, requireCreatable, withImages } from './images.ts';
+import { CannotOpen, type Images, requireCreatable, withImages } from './images.ts';
 import { askSecrets, takeObjects } from './objects.ts';
 import { parseOptions } from './options.ts';
 import { sizeArgument, wholeSectors } from './sizes.ts';
@@ -23,7 +24,7 @@ export async function run(terminal: Terminal, args: readonly string[]): Promise<
   if (options.has('h')) return printUsage(terminal, 'create');
   const lists = options.all('o');
   requireOptionLists(lists);
-  const format = options.last('f') ?? 'raw';
+  const format = options.last('f') ?? PLAIN_FORMAT;
   const [path, sizeText, extra] = options.rest;
   if (path === undefined && !asksForHelp(lists)) throw misuse('Expecting image file name');
   const size = sizeText === undefined ? undefined : sizeArgument(sizeText, 'image size');
@@ -60,13 +61,6 @@ async function inFile(path: string, body: () => Promise<number>): Promise<number
   }
 }
 
-/** The format's name; QEMU's message if there is none. */
-export function requireFormat(format: string): string {
-  const found = knownFormat(format);
-  if (found === undefined) throw new Failure(`Unknown file format '${format}'`);
-  return found;
-}
-
 function setOnce(image: ImageOptions, name: string, value: number | undefined, message: string): void {
   if (value === undefined) return;
   if (image.has(name)) throw new Failure(message);
@@ -75,11 +69,11 @@ function setOnce(image: ImageOptions, name: string, value: number | undefined, m
 
 function takeBacking(image: ImageOptions, path: string, format: string, name: string | undefined, backingFormat: string | undefined): void {
   if (name !== undefined) {
-    if (format === 'raw') throw new Failure(`Backing file not supported for file format '${format}'`);
+    if (!formatNamed(format).capabilities.backing) throw new Failure(`Backing file not supported for file format '${format}'`);
     image.set('backing_file', name);
   }
   if (backingFormat !== undefined) {
-    if (format === 'raw') throw new Failure(`Backing file format not supported for file format '${format}'`);
+    if (!formatNamed(format).capabilities.backing) throw new Failure(`Backing file format not supported for file format '${format}'`);
     image.set('backing_fmt', backingFormat);
   }
   const backing = image.get('backing_file');

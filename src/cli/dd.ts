@@ -1,8 +1,9 @@
 /** `dd`: a part of an image into a new one. `count` is measured from the source's start, not from where `skip` leads to. */
-import { type Disk, DiskError } from '../index.ts';
+import { type Disk, DiskError, PLAIN_FORMAT } from '../index.ts';
 import { type ImageOptions, makeImage } from './create-options.ts';
+import { knownFormat } from './formats.ts';
 import { printUsage } from './help.ts';
-import { type Images, knownFormat, requireCreatable, withImages } from './images.ts';
+import { type Images, requireCreatable, withImages } from './images.ts';
 import { askSecrets, takeObjects } from './objects.ts';
 import { parseOptions } from './options.ts';
 import { readSize, sizeArgument, wholeSectors } from './sizes.ts';
@@ -39,7 +40,7 @@ export async function run(terminal: Terminal, args: readonly string[]): Promise<
       readOnly: true,
       forceShare: options.has('U'),
     });
-    const format = knownFormat(options.last('O') ?? 'raw');
+    const format = knownFormat(options.last('O') ?? PLAIN_FORMAT);
     if (format === undefined) throw new Failure('Unknown file format');
     requireCreatable(output);
     const end = Math.min(wholeSectors(disk.size), count * block);

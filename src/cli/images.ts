@@ -4,7 +4,6 @@
  */
 import { existsSync, statSync } from 'node:fs';
 import {
-  allFormats,
   BackingFailure,
   beside,
   type CacheMode,
@@ -13,6 +12,7 @@ import {
   DiskError,
   type OptionSet,
   openGraph,
+  PLAIN_FORMAT,
   parseCacheMode,
   parseOptionList,
   protocolOf,
@@ -26,7 +26,7 @@ import { type Locking, NOTHING, nodeFileStorage, type Permissions } from '../sto
 import { systemPath } from '../storage/system-path.ts';
 import { nodeInflate } from './compression.ts';
 import { objectOptions } from './objects.ts';
-import { complain, Failure, Halt, notYet, type Terminal } from './terminal.ts';
+import { complain, Failure, Halt, type Terminal } from './terminal.ts';
 import { faultText, fileText, imageText, systemText } from './words.ts';
 
 export interface OpenRequest {
@@ -181,7 +181,7 @@ export class Images {
       ).catch((error: unknown) => {
         throw cannotOpen(error);
       });
-      return { storage: disk.storage, format: 'raw' };
+      return { storage: disk.storage, format: PLAIN_FORMAT };
     };
     return { resolve, files };
   }
@@ -244,7 +244,7 @@ export class Images {
     this.terminal.err(
       `WARNING: Image format was not specified for '${path}' and probing guessed raw.\n` +
         '         Automatically detecting the format is dangerous for raw images, write operations on block 0 will be restricted.\n' +
-        "         Specify the 'raw' format explicitly to remove the restrictions.\n",
+        `         Specify the '${PLAIN_FORMAT}' format explicitly to remove the restrictions.\n`,
     );
   }
 }
@@ -274,16 +274,6 @@ export async function withImages(
   }
   await images.close();
   return status;
-}
-
-/** Formats that qemu-img 7.2 can open and tabdisk cannot yet: named apart from typing errors. */
-const ELSEWHERE = ['bochs', 'cloop', 'dmg', 'luks', 'parallels', 'qcow', 'qed', 'vdi', 'vhdx', 'vmdk', 'vpc', 'vvfat'];
-
-/** The format's own name, for a name of the command line; nothing if there is no such format. Throws if it is QEMU's alone. */
-export function knownFormat(name: string): string | undefined {
-  const found = allFormats.find((format) => format.name === name && format.open);
-  if (!found && ELSEWHERE.includes(name)) throw notYet(`The format '${name}'`);
-  return found?.name;
 }
 
 /** The cache mode of `-t` and `-T`; `what` names the option in the error. */

@@ -1,6 +1,7 @@
 /** The commands of `io` about the image as a whole, and the table of them all. */
 import { setTimeout as sleepFor } from 'node:timers/promises';
 import { DiskError } from '../index.ts';
+import { PREALLOCATION_MODES } from './formats.ts';
 import { specificText } from './info.ts';
 import { attempt, type Command, Complaint, integer, Misused, numberArgument, usageLine } from './io-command.ts';
 import { debugCommands } from './io-debug.ts';
@@ -170,7 +171,7 @@ const truncate: Command = {
     const mode = options.last('m') ?? 'off';
     const { terminal, disk } = session;
     try {
-      if (!['off', 'metadata', 'falloc', 'full'].includes(mode)) throw new Failure(`Invalid preallocation mode '${mode}'`);
+      if (!PREALLOCATION_MODES.includes(mode)) throw new Failure(`Invalid preallocation mode '${mode}'`);
       const [text] = options.rest;
       if (text === undefined || options.rest.length > 1) throw new Misused();
       const size = numberArgument(text);

@@ -1,8 +1,8 @@
 /** `measure`: what a file would take if an image, or an empty one of a size, were converted to a format. */
-import { type Disk, DiskError, type Measured, measure } from '../index.ts';
+import { type Disk, DiskError, type Measured, measure, PLAIN_FORMAT } from '../index.ts';
 import { openSnapshot, snapshotArgument } from './convert.ts';
-import { requireFormat } from './create.ts';
-import { type ImageOptions, parseImageOptions, requireOptionLists } from './create-options.ts';
+import { type ImageOptions, isEncrypting, parseImageOptions, requireOptionLists } from './create-options.ts';
+import { formatNamed, PREALLOCATION_MODES, requireFormat } from './formats.ts';
 import { printUsage } from './help.ts';
 import { withImages } from './images.ts';
 import { outputFormat } from './info.ts';
@@ -46,7 +46,7 @@ export async function run(terminal: Terminal, args: readonly string[]): Promise<
       });
       source = snapshot === undefined ? disk : await openSnapshot(images, disk, path, snapshot);
     }
-    const format = requireFormat(options.last('O') ?? 'raw');
+    const format = requireFormat(options.last('O') ?? PLAIN_FORMAT);
     const image = formatOptions(terminal, format, lists);
     requireKey(terminal, format, image);
     const measured = await attempt(source ?? size ?? 0, format, image);
@@ -57,8 +57,9 @@ export async function run(terminal: Terminal, args: readonly string[]): Promise<
 
 /** QEMU measures a LUKS header by making one, and so asks for the passphrase. */
 function requireKey(terminal: Terminal, format: string, image: ImageOptions): void {
-  if (format !== 'luks' && image.get('encrypt.format') !== 'luks') return;
-  const name = format === 'luks' ? 'key-secret' : 'encrypt.key-secret';
+  const { encryption } = formatNamed(format);
+  if (!encryption || !isEncrypting(encryption, image)) return;
+  const name = encryption.key;
   const id = image.get(name);
   if (id === undefined) throw new Failure(`Parameter '${name}' is required for cipher`);
   requireSecret(terminal, String(id));
@@ -81,12 +82,9 @@ function formatOptions(terminal: Terminal, format: string, lists: readonly strin
   }
 }
 
-/** What `preallocation` may be. */
-const PREALLOCATIONS = ['off', 'metadata', 'falloc', 'full'];
-
 async function attempt(source: Disk | number, format: string, image: ImageOptions): Promise<Measured> {
   const mode = image.get('preallocation');
-  if (mode !== undefined && !PREALLOCATIONS.includes(String(mode))) throw new Failure(`invalid parameter value: ${mode}`);
+  if (mode !== undefined && !PREALLOCATION_MODES.includes(String(mode))) throw new Failure(`invalid parameter value: ${mode}`);
   const { size: _, backing_file: backing, backing_fmt: __, ...options } = Object.fromEntries(image);
   try {
     return await measure(source, { format, options, ...(backing === undefined ? {} : { backing: { name: String(backing) } }) });

@@ -1,7 +1,8 @@
 /** `rebase`: another backing file. Safe mode keeps what the image reads as; -u only changes the name. */
 import { type BackingReference, beside, DiskError, rebase } from '../index.ts';
 import { printUsage } from './help.ts';
-import { CannotOpen, cacheMode, type Images, knownFormat, refusal, withImages } from './images.ts';
+import { formatNamed, knownFormat } from './formats.ts';
+import { CannotOpen, cacheMode, type Images, refusal, withImages } from './images.ts';
 import { takeObjects } from './objects.ts';
 import { type Options, parseOptions } from './options.ts';
 import { Progress } from './progress.ts';
@@ -51,7 +52,7 @@ async function change(images: Images, path: string, options: Options, progress: 
   if (to && !unsafe) await requireNewBacking(images, path, to, forceShare);
   const failed = `Could not change the backing file to '${name}'`;
   // QEMU finds this out only when it has copied everything.
-  if (to && format === undefined && disk.format === 'qcow2') throw new Failure(`${failed}: backing format must be specified`);
+  if (to && format === undefined && formatNamed(disk.format).capabilities.backing) throw new Failure(`${failed}: backing format must be specified`);
   const { resolve } = images.chain(path, { forceShare });
   try {
     await rebase(disk, { unsafe, resolve, onProgress: progress.update, ...(to ? { to } : {}) });

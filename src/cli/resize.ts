@@ -1,6 +1,7 @@
 /** `resize`: another virtual size, absolute or relative. Shrinking must be asked for. */
 import { type Disk, DiskError } from '../index.ts';
 import { ALL, CONSISTENT_READ, type Permissions, RESIZE, WRITE } from '../storage/node-file.ts';
+import { PREALLOCATION_MODES } from './formats.ts';
 import { printUsage } from './help.ts';
 import { withImages } from './images.ts';
 import { takeObjects } from './objects.ts';
@@ -23,7 +24,7 @@ export async function run(terminal: Terminal, args: readonly string[]): Promise<
   });
   takeObjects(terminal, options);
   const preallocation = options.last('preallocation') ?? 'off';
-  if (!['off', 'metadata', 'falloc', 'full'].includes(preallocation)) throw new Failure(`Invalid preallocation mode '${preallocation}'`);
+  if (!PREALLOCATION_MODES.includes(preallocation)) throw new Failure(`Invalid preallocation mode '${preallocation}'`);
   const [path] = options.rest;
   if (path === undefined || options.rest.length > 1) throw misuse('Expecting image file name and size');
   const sign = text[0] === '+' || text[0] === '-' ? text[0] : '';

@@ -48,10 +48,10 @@ export function sizeParameter(text: string, name: string): number {
   );
 }
 
-/** Refuses to make an image larger than any can be here, in QEMU's words for one that its format cannot hold. */
-export function requireDiskSize(size: number, format: string): void {
+/** Refuses to make an image larger than any can be here, in QEMU's words for one that its format, which may have clusters, cannot hold. */
+export function requireDiskSize(size: number, format: string, clusters: boolean): void {
   if (size <= LARGEST) return;
-  const hint = format === 'qcow2' ? ' (try using a larger cluster size)' : '';
+  const hint = clusters ? ' (try using a larger cluster size)' : '';
   throw new Failure(`The image size is too large for file format '${format}'${hint}`);
 }
 

@@ -81,5 +81,5 @@ function* erase(luks: Luks, change: LuksChange): Io<void> {
   for (const slot of matching) yield* luks.erase(slot);
 }
 
-const secretOf = (luks: Luks, { options, secret, format }: LuksChange, name: 'new-secret' | 'old-secret'): Io<Uint8Array> =>
-  passphraseFor(secret, { image: luks.area.storage.name, format, encryption: 'luks', id: String(options[name]) });
+const secretOf = (luks: Luks, { options, prefix, secret, format }: LuksChange, name: 'new-secret' | 'old-secret'): Io<Uint8Array> =>
+  passphraseFor(secret, { image: luks.area.storage.name, format, encryption: 'luks', id: String(options[name]) }, prefix + name);

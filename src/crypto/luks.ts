@@ -70,10 +70,10 @@ export class Luks {
     return this.#header.payloadOffset;
   }
 
-  /** Finds the slot that this passphrase opens and makes the cipher. Throws `refused` if there is none. */
-  *unlock(passphrase: Uint8Array): Io<SectorCipher> {
+  /** Finds the slot that this passphrase opens and makes the cipher. Throws `refused` if there is none, naming the option `field`. */
+  *unlock(passphrase: Uint8Array, field: string): Io<SectorCipher> {
     yield* loadPrimitives();
-    this.#key = yield* this.#find(passphrase);
+    this.#key = yield* this.#find(passphrase, field);
     return sectorCipher(this.#header.cipher, this.#key);
   }
 
@@ -110,7 +110,7 @@ export class Luks {
     };
   }
 
-  *#find(passphrase: Uint8Array): Io<Uint8Array> {
+  *#find(passphrase: Uint8Array, field: string): Io<Uint8Array> {
     let tried = 0;
     for (const slot of this.#header.slots) {
       if (!slot.active) continue;
@@ -123,7 +123,6 @@ export class Luks {
       const key = yield* this.#tryKey(slot, passphrase);
       if (key) return key;
     }
-    const field = this.#format === 'luks' ? 'key-secret' : 'encrypt.key-secret';
     throw new DiskError('refused', `${this.#format}: Invalid password, cannot unlock any keyslot`, { format: this.#format, field });
   }
 

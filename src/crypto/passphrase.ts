@@ -6,7 +6,7 @@ import type { Io } from '../base/io.ts';
 export interface SecretRequest {
   /** Name of the image's storage. */
   readonly image: string;
-  /** The image's format: `qcow2` or `luks`. */
+  /** The image's format, by QEMU's name. */
   readonly format: string;
   /** LUKS, or the AES encryption of old qcow2 images. */
   readonly encryption: 'luks' | 'aes';
@@ -17,28 +17,24 @@ export interface SecretRequest {
 /** Answers with the passphrase in UTF-8, or nothing if there is none for the image. */
 export type AskSecret = (request: SecretRequest) => Io<Uint8Array | undefined>;
 
-/** The passphrase. Throws `refused` if nobody has one, naming the option that is missing. */
-export function* passphraseFor(ask: AskSecret | undefined, request: SecretRequest): Io<Uint8Array> {
+/** The passphrase. Throws `refused` if nobody has one, naming the option `field` that the format has for it. */
+export function* passphraseFor(ask: AskSecret | undefined, request: SecretRequest, field: string): Io<Uint8Array> {
   const { format } = request;
-  const field = format === 'luks' ? 'key-secret' : 'encrypt.key-secret';
-  const secret = yield* passphraseIfAny(ask, request);
+  const secret = yield* passphraseIfAny(ask, request, field);
   if (!secret && request.id !== undefined) throw new DiskError('refused', `${format}: No secret with id '${request.id}'`, { format, field });
   if (!secret) throw new DiskError('refused', `${format}: Parameter '${field}' is required for cipher`, { format, field });
   return secret;
 }
 
 /** The passphrase, or nothing if nobody has one. Throws `refused` if it is no text. */
-export function* passphraseIfAny(ask: AskSecret | undefined, request: SecretRequest): Io<Uint8Array | undefined> {
+export function* passphraseIfAny(ask: AskSecret | undefined, request: SecretRequest, field: string): Io<Uint8Array | undefined> {
   const { format } = request;
   const secret = ask ? yield* ask(request) : undefined;
   if (!secret) return undefined;
   try {
     new TextDecoder('utf-8', { fatal: true }).decode(secret);
   } catch {
-    throw new DiskError('refused', `${format}: Data from secret ${request.id ?? request.image} is not valid UTF-8`, {
-      format,
-      field: format === 'luks' ? 'key-secret' : 'encrypt.key-secret',
-    });
+    throw new DiskError('refused', `${format}: Data from secret ${request.id ?? request.image} is not valid UTF-8`, { format, field });
   }
   return secret;
 }

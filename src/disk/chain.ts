@@ -12,6 +12,7 @@ import type { FormatDescriptor } from '../formats/descriptor.ts';
 import type { BackingReference, ImageDriver } from '../formats/driver.ts';
 import { everyFormat } from '../formats/every.ts';
 import { findFormat, probeFormat, probeStorage } from '../formats/registry.ts';
+import { PLAIN_FORMAT } from '../formats/roles.ts';
 import { anyAlignment } from '../layers/align.ts';
 import { type CacheFlags, type CacheMode, cacheFlags } from '../node/cache-mode.ts';
 import { BlockNode } from '../node/node.ts';
@@ -167,7 +168,7 @@ export function* openChain(given: Storage, options: ChainOptions, above: ChainFi
       ...(backing ? { backing } : {}),
       readOnly,
       cache,
-      ...(probed && descriptor.name === 'raw' ? { guard: refuseNewFormat(formats) } : {}),
+      ...(probed && descriptor.plain ? { guard: refuseNewFormat(formats) } : {}),
       owned: true,
       detectZeroes: options.detectZeroes,
       ...options.node,
@@ -252,10 +253,10 @@ function refuseNewFormat(formats: readonly FormatDescriptor[]) {
     const head = yield* readBytes(node.driver.storage, 0, Math.min(512, node.size));
     head.set(bytes.subarray(0, head.length - offset), offset);
     const looksLike = probeFormat(formats, head, node);
-    if (looksLike.name !== 'raw')
+    if (!looksLike.plain)
       throw new DiskError(
         'refused',
-        `This write would make the raw disk look like ${looksLike.name}, and its format was guessed: open it with format: 'raw' to allow it`,
+        `This write would make the raw disk look like ${looksLike.name}, and its format was guessed: open it with format: '${PLAIN_FORMAT}' to allow it`,
         { field: 'format', offset },
       );
   };

@@ -5,6 +5,7 @@
 import { asDiskError, DiskError } from '../base/errors.ts';
 import { wait } from '../base/io.ts';
 import type { OpenFile } from '../formats/driver.ts';
+import { PLAIN_FORMAT } from '../formats/roles.ts';
 import { AlignStorage, anyAlignment } from '../layers/align.ts';
 import { FailStopStorage } from '../layers/fail-stop.ts';
 import { NoFlushStorage } from '../layers/no-flush.ts';
@@ -58,7 +59,7 @@ async function ask(name: string, { resolve, from, readOnly, create, guessed }: D
     ...(readOnly ? {} : { writable: true }),
     ...(create ? { create: true } : {}),
     name,
-    format: 'raw',
+    format: PLAIN_FORMAT,
     from,
   };
   try {

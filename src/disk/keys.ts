@@ -46,9 +46,8 @@ export function* setKeys(top: BlockNode, secret: Secret | SecretCallback): Io<vo
   const ask = askSecret(secret);
   for (const { node, key } of images) {
     const { format } = node.driver;
-    const encryption = node.driver.info().specific?.['encrypt'] as { format?: unknown } | undefined;
-    const request = { image: node.name, format, encryption: encryption?.format === 'aes' ? 'aes' : 'luks' } as const;
-    const passphrase = yield* passphraseFor(ask, request);
+    const request = { image: node.name, format, encryption: key.method };
+    const passphrase = yield* passphraseFor(ask, request, key.option);
     yield* node.unchanging(() => key.set(passphrase));
   }
 }

@@ -2,9 +2,11 @@
 
 import { check, needed, optionsOf, SIZE, TEXT } from '../base/arguments.ts';
 import { roundUp } from '../base/bytes.ts';
+import { namedOptions } from '../base/declared-options.ts';
 import { DiskError } from '../base/errors.ts';
 import { type Io, runAsync, wait } from '../base/io.ts';
 import { SECTOR } from '../base/units.ts';
+import type { FormatName, FormatOptions } from '../formats/all.ts';
 import type { FormatDescriptor } from '../formats/descriptor.ts';
 import type { BackingReference } from '../formats/driver.ts';
 import { everyFormat } from '../formats/every.ts';
@@ -52,25 +54,33 @@ function* openNode(storage: Storage, { snapshot, ...options }: OpenOptions): Io<
   });
 }
 
-/** What `createDisk` takes besides the format's own options (QEMU's names, `cluster_size`, or camel case, `clusterSize`). */
-export interface CreateOptions extends Omit<OpenOptions, 'format' | 'readOnly' | 'noBacking' | 'noData' | 'dataStorage' | 'repair' | 'snapshot'> {
-  readonly format: string;
+/** What `createDisk` takes whatever the format. */
+export interface CreateBasics extends Omit<OpenOptions, 'format' | 'readOnly' | 'noBacking' | 'noData' | 'dataStorage' | 'repair' | 'snapshot'> {
   /** Bytes. May be left out with a backing file: its size is taken. */
   readonly size?: number;
   /** Stored in the image and opened through `resolve`, like the data file of the option `data_file`, which must be empty. */
   readonly backing?: BackingReference;
-  readonly [option: string]: unknown;
 }
+
+/**
+ * What `createDisk` takes: the format, and its own options under QEMU's names (`cluster_size`) or in camel case (`clusterSize`). Of a format that is
+ * known by name only when the program runs, or that the caller brings in `formats`, the compiler knows no options; they are looked at all the same.
+ */
+export type CreateOptions<Format extends string = FormatName> = CreateBasics & { readonly format: Format } & (string extends Format
+    ? { readonly [option: string]: unknown }
+    : Format extends FormatName
+      ? FormatOptions<Format>
+      : { readonly [option: string]: unknown });
 
 const { readOnly: _, noBacking: __, noData: ___, dataStorage: ____, repair: _____, snapshot: ______, ...SHARED } = OPEN_OPTIONS;
-const CREATE = optionsOf<CreateOptions>({ ...SHARED, format: needed(TEXT), size: SIZE, backing: BACKING }, FORMAT_OPTION);
+const CREATE = optionsOf<CreateBasics & { readonly format: string }>({ ...SHARED, format: needed(TEXT), size: SIZE, backing: BACKING }, FORMAT_OPTION);
 
 /** Writes a new image into an empty storage and opens it. Throws `refused` for unknown options and bad values, by name. */
-export function createDisk(storage: Storage | PromiseLike<Storage>, options: CreateOptions): Promise<Disk> {
-  return runAsync(create(storage, options));
+export function createDisk<const Format extends string>(storage: Storage | PromiseLike<Storage>, options: CreateOptions<Format>): Promise<Disk> {
+  return runAsync(create(storage, options as CreateOptions<string>));
 }
 
-function* create(storage: Storage | PromiseLike<Storage>, all: CreateOptions): Io<Disk> {
+function* create(storage: Storage | PromiseLike<Storage>, all: CreateOptions<string>): Io<Disk> {
   check('createDisk', 'storage', storage, STORAGE_TO_BE);
   const given = 'then' in storage ? yield* wait(storage) : storage;
   check('createDisk', 'storage', given, STORAGE);
@@ -83,7 +93,7 @@ function* create(storage: Storage | PromiseLike<Storage>, all: CreateOptions): I
   return yield* createOn(given, all);
 }
 
-function* createOn(storage: Storage, all: CreateOptions): Io<Disk> {
+function* createOn(storage: Storage, all: CreateOptions<string>): Io<Disk> {
   const { format, size, backing, resolve, cache, secret: given, detectZeroes, formats: list, ...rest } = all;
   const formats = list ?? (yield* everyFormat());
   const opened = anyAlignment(storage);
@@ -100,7 +110,7 @@ function* createOn(storage: Storage, all: CreateOptions): Io<Disk> {
     if (bytes === undefined) throw new DiskError('refused', 'Image creation needs a size parameter', { field: 'size' });
     const ask = askSecret(secret);
     const dataFile = dataFileOpener({ resolve, from: opened.name, readOnly: false, create: true, taken: [opened] }, files);
-    const named = { ...(backing ? { backing } : {}), options: formatOptions(rest) };
+    const named = { ...(backing ? { backing } : {}), options: namedOptions(descriptor.createOptions, rest) };
     yield* descriptor.create(cacheFlags(cache).noFlush ? new NoFlushStorage(opened) : opened, {
       size: bytes,
       ...named,
@@ -151,14 +161,4 @@ function* backingSize(backing: BackingReference, { resolve, formats }: OpenOptio
   } finally {
     yield* storage.close();
   }
-}
-
-/** Format options under QEMU's names: `clusterSize` becomes `cluster_size`. */
-function formatOptions(options: Record<string, unknown>): Record<string, string | number | boolean> {
-  const named: Record<string, string | number | boolean> = {};
-  for (const [key, value] of Object.entries(options)) {
-    if (value === undefined) continue;
-    named[key.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`)] = value as string | number | boolean;
-  }
-  return named;
 }

@@ -1,5 +1,5 @@
 /**
- * Opening with `snapshot`, after QEMU's snapshot=on: the image is opened read-only and stays byte for byte as it is; writes go to a qcow2
+ * Opening with `snapshot`, after QEMU's snapshot=on: the image is opened read-only and stays byte for byte as it is; writes go to an
  * overlay over it, which the guest sees until the disk is closed. Nothing is flushed and nothing saved at the end: there is nothing to keep.
  */
 import { roundUp } from '../base/bytes.ts';
@@ -8,6 +8,7 @@ import { type Io, wait } from '../base/io.ts';
 import { SECTOR } from '../base/units.ts';
 import type { FormatDescriptor } from '../formats/descriptor.ts';
 import { findFormat } from '../formats/registry.ts';
+import { OVERLAY_FORMAT } from '../formats/roles.ts';
 import type { BlockNode } from '../node/node.ts';
 import type { NodeOptions } from '../node/node-types.ts';
 import { memoryStorage } from '../storage/memory.ts';
@@ -44,9 +45,9 @@ function* openTemporary(
   storage: Storage,
   { formats, keepSpace, detectZeroes }: Parameters<typeof withTemporary>[2],
 ): Io<BlockNode> {
-  const { create } = findFormat(formats, 'qcow2');
+  const { create } = findFormat(formats, OVERLAY_FORMAT);
   if (!create)
-    throw new DiskError('unsupported', 'The temporary overlay of a snapshot needs qcow2, which is not among the formats', { field: 'snapshot' });
+    throw new DiskError('unsupported', `The temporary overlay of a snapshot needs ${OVERLAY_FORMAT}, which is not among the formats`, { field: 'snapshot' });
   if (storage.size !== 0)
     throw new DiskError('refused', `${storage.name} is not empty: the temporary overlay would destroy it`, { field: 'snapshot' });
   // The name is for people: the overlay is opened over the node at hand.
@@ -54,7 +55,7 @@ function* openTemporary(
   const backing = { name: name.length > 0 && name.length < NAME_LIMIT ? name : 'the image', format: below.driver.format };
   yield* create(storage, { size: roundUp(below.size, SECTOR), backing, options: {} });
   return yield* openChain(storage, {
-    format: 'qcow2',
+    format: OVERLAY_FORMAT,
     formats,
     cache: 'unsafe',
     openBacking: function* () {

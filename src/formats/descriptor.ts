@@ -48,6 +48,24 @@ export interface Capabilities {
   readonly zeroes: boolean;
   readonly compressedRead: boolean;
   readonly compressedWrite: boolean;
+  /** Guest data can lie in a second file that the image names. */
+  readonly dataFile: boolean;
+}
+
+/** How images of a format are encrypted with a passphrase, in the format's options. */
+export interface EncryptionFacts {
+  /** Every image of the format is encrypted. */
+  readonly always: boolean;
+  /** The option that names the secret with the passphrase, of a new image and of one that is opened. */
+  readonly key: string;
+  /** The option that states how an image is encrypted, if the format has several ways. */
+  readonly method?: string;
+  /** The options of `create` any of which makes an image encrypted. */
+  readonly turnedOnBy: readonly string[];
+  /** The options of `create` that encrypt an image in the best way there is. */
+  readonly options: GivenOptions;
+  /** With `options`: the option for the milliseconds that trying a passphrase is to take. */
+  readonly iterTime?: string;
 }
 
 export interface OpenParameters {
@@ -110,10 +128,20 @@ export interface FormatDescriptor {
   /** Of a format with its mark at the end: whether `tail`, the last bytes of a file, has it. Probing, as QEMU does it, does not look there. */
   ends?(tail: Uint8Array): boolean;
   readonly capabilities: Capabilities;
+  /** What speaks for the format, in a few words, for people who choose one of those that can be created. */
+  readonly gist?: string;
+  /** The file's bytes are the disk's and nothing marks them: any file can be one, and a guest could write another format's mark. */
+  readonly plain?: true;
+  /** Absent: images are never encrypted. */
+  readonly encryption?: EncryptionFacts;
+  /** The run-time options that change what an image's bytes are, by their whole names. Default: none does. */
+  readonly strongOptions?: RegExp;
   /** The options of `create`, in QEMU's order. All that is said of them anywhere comes from here. */
   readonly createOptions: readonly DeclaredOption[];
   /** Its file holds the guest's bytes and little else: whoever may write them beside others may write the file so. Default: nobody else may. */
   readonly sharesFile?: true;
+  /** The file may be longer than the image: what lies behind its end means nothing. Default: every byte of the file has a meaning. */
+  readonly slack?: true;
   /** The options that `amend` changes. Absent: the format has no `amend`. */
   readonly amendOptions?: readonly DeclaredOption[];
   /** What is refused, one short phrase each, for the README. */

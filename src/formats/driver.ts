@@ -104,6 +104,10 @@ export interface ResizeOptions {
 
 /** The key of an encrypted image. */
 export interface KeyDriver {
+  /** The option that names the secret with the passphrase. */
+  readonly option: string;
+  /** How the image is encrypted: as LUKS has it, or as old qcow2 images are. */
+  readonly method: 'luks' | 'aes';
   /** There is a key: guest bytes can be read and written. */
   readonly valid: boolean;
   /**

@@ -2,7 +2,8 @@
 import { text, view } from '../base/bytes.ts';
 import type { Capabilities, FormatDescriptor, HeaderGeometry, Inspection } from './descriptor.ts';
 
-const NOTHING: Capabilities = {
+/** Of a format that is not opened. */
+export const NO_CAPABILITIES: Capabilities = {
   read: false,
   write: false,
   create: false,
@@ -16,13 +17,15 @@ const NOTHING: Capabilities = {
   zeroes: false,
   compressedRead: false,
   compressedWrite: false,
+  dataFile: false,
 };
 
 /** A descriptor without `open`. `probe` is the format's own. */
-export function recognised(
-  format: Pick<FormatDescriptor, 'name' | 'title' | 'extensions' | 'probe'> & Partial<Pick<FormatDescriptor, 'aliases' | 'ends' | 'inspect'>>,
-): FormatDescriptor {
-  return { aliases: [], ...format, capabilities: NOTHING, createOptions: [], limits: ['not opened yet, only recognised'] };
+export function recognised<const Name extends string>(
+  format: { readonly name: Name } & Pick<FormatDescriptor, 'title' | 'extensions' | 'probe'> &
+    Partial<Pick<FormatDescriptor, 'aliases' | 'ends' | 'inspect'>>,
+): FormatDescriptor & { readonly name: Name } {
+  return { aliases: [], ...format, capabilities: NO_CAPABILITIES, createOptions: [], limits: ['not opened yet, only recognised'] };
 }
 
 /** What is known of an image from its size and geometry alone; of neither if they are 0. */

@@ -10,6 +10,7 @@ import { allFormats } from '../formats/all.ts';
 import type { FormatDescriptor } from '../formats/descriptor.ts';
 import type { ImageDriver } from '../formats/driver.ts';
 import { findFormat } from '../formats/registry.ts';
+import { PLAIN_FORMAT } from '../formats/roles.ts';
 import type { BlockNode } from '../node/node.ts';
 import { memoryStorage } from '../storage/memory.ts';
 import type { Storage } from '../storage/storage.ts';
@@ -17,9 +18,6 @@ import type { OpenedNode } from './block-drivers.ts';
 import { type Description, shownName, strongOptions } from './block-name.ts';
 import type { NodePlace, NodeRequest } from './graph.ts';
 import { unknownReference } from './node-options.ts';
-
-/** Options that change what an image's bytes are. */
-const STRONG: Readonly<Record<string, RegExp>> = { raw: /^(offset|size)$/, qcow2: /^encrypt\./, luks: /^key-secret$/ };
 
 /** A backing file did not open. `inner` says why; it may be another one of these. */
 export class BackingFailure extends DiskError {
@@ -68,7 +66,7 @@ export function* openFormat(descriptor: FormatDescriptor | undefined, request: N
     const driver = node.driver.format;
     takeKeyOptions(node, options);
     node.heldIn = shownName(file.description);
-    const strong = strongOptions(new OptionSet(given), STRONG[driver]);
+    const strong = strongOptions(new OptionSet(given), findFormat(allFormats, driver).strongOptions);
     const description: Description = {
       driver,
       options: strong,
@@ -85,7 +83,7 @@ export function* openFormat(descriptor: FormatDescriptor | undefined, request: N
 
 /** The external data file, if the options say where it is. */
 function* dataChild(descriptor: FormatDescriptor | undefined, { options, place, node }: NodeRequest): Io<Storage | undefined> {
-  if (place.graph.noData || (descriptor && descriptor.name !== 'qcow2')) return undefined;
+  if (place.graph.noData || (descriptor && !descriptor.capabilities.dataFile)) return undefined;
   const reference = options.take('data-file');
   const below = options.child('data-file');
   if (typeof reference === 'string') throw unknownReference(reference, below.empty);
@@ -118,22 +116,19 @@ function* nothing(): Io<undefined> {
   return undefined;
 }
 
-/** What a format calls the id of its secret. */
-const KEY_OPTIONS: Readonly<Record<string, string>> = { qcow2: 'encrypt.key-secret', luks: 'key-secret' };
-
 /** A request for a passphrase, with the id that the options give. */
 function withKey(asked: SecretRequest, options: OptionSet): SecretRequest {
-  const id = asked.id ?? options.get(KEY_OPTIONS[asked.format] ?? '');
+  const id = asked.id ?? options.get(findFormat(allFormats, asked.format).encryption?.key ?? '');
   return typeof id === 'string' ? { ...asked, id } : asked;
 }
 
 /** Options about encryption: taken once the image is open, because they mean something to an image that is not encrypted too. */
 function takeKeyOptions({ driver }: BlockNode, options: OptionSet): void {
-  const key = KEY_OPTIONS[driver.format];
+  const { key, method } = findFormat(allFormats, driver.format).encryption ?? {};
   if (key !== undefined) options.text(key);
-  const stated = driver.format === 'qcow2' ? options.text('encrypt.format') : undefined;
-  if (stated !== undefined && !driver.info().encrypted)
-    throw refusedOption('encrypt.format', `No encryption in image header, but options specified format '${stated}'`);
+  const stated = method === undefined ? undefined : options.text(method);
+  if (method !== undefined && stated !== undefined && !driver.info().encrypted)
+    throw refusedOption(method, `No encryption in image header, but options specified format '${stated}'`);
 }
 
 const isProtocol = ({ description }: OpenedNode): boolean => description.exact !== undefined;
@@ -148,7 +143,7 @@ function* openBacking(driver: ImageDriver, chain: ChainFiles, request: NodeReque
   if (typeof reference !== 'string' && below.empty && !backing) return undefined;
   try {
     if (typeof reference === 'string') throw unknownReference(reference);
-    if (place.graph.emptyBacking) return yield* openChain(memoryStorage(), { format: 'raw', readOnly: true });
+    if (place.graph.emptyBacking) return yield* openChain(memoryStorage(), { format: PLAIN_FORMAT, readOnly: true });
     if (guessed && chain.length > 1)
       throw refusedOption('driver', `The format of ${driver.storage.name} was guessed, so its backing file is not opened: state the format`);
     if (chain.length >= MAX_CHAIN_DEPTH) throw refusedOption('backing_file', `The backing chain is deeper than ${MAX_CHAIN_DEPTH} images`);

@@ -182,7 +182,7 @@ export function* openNode(name: string | undefined, given: OptionSet, inherited:
     if (readOnly && !inherited.readOnly) throw refusedOption('read-only', 'Block node is read-only');
     if (place.role === 'file' && !opened.node) return opened;
     const node = opened.node ?? layerNode(opened, place);
-    if (!place.readOnly && (!opened.node || node.driver.format === 'raw')) requireWholeBlocks(node.driver.storage);
+    if (!place.readOnly && (!opened.node || isPlain(node.driver.format))) requireWholeBlocks(node.driver.storage);
     node.fileName = shownName(opened.description);
     return { ...opened, storage: node, node };
   } catch (error) {
@@ -190,6 +190,9 @@ export function* openNode(name: string | undefined, given: OptionSet, inherited:
     throw error;
   }
 }
+
+/** A layer, which is no format, is not plain either. */
+const isPlain = (driver: string): boolean => allFormats.some(({ name, plain }) => plain && name === driver);
 
 /** Without a file of its own to grow, an image cannot be written where its last block is cut off. */
 function requireWholeBlocks(storage: Storage): void {

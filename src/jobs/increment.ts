@@ -17,6 +17,7 @@ import { askedOnce, askSecret, type Secret, type SecretCallback } from '../disk/
 import { allFormats } from '../formats/all.ts';
 import type { BackingReference } from '../formats/driver.ts';
 import { findFormat } from '../formats/registry.ts';
+import { OVERLAY_FORMAT } from '../formats/roles.ts';
 import type { DirtyRun, DirtyRuns } from '../formats/tools.ts';
 import type { BlockNode } from '../node/node.ts';
 import { STORAGE, type Storage } from '../storage/storage.ts';
@@ -25,7 +26,6 @@ import { STORAGE, type Storage } from '../storage/storage.ts';
 const BUFFER = 2 * MiB;
 /** Of a qcow2 image whose options do not say. */
 const CLUSTER = 64 * KiB;
-const FORMAT = 'qcow2';
 
 /** From when on changes count: a snapshot by id or name, a persistent bitmap by name, or ranges that somebody tracked (`Drive.trackDirty`). */
 export type Since = { readonly snapshot: string } | { readonly bitmap: string } | { readonly ranges: Iterable<ByteRange> };
@@ -104,12 +104,12 @@ function* newOverlay(source: Disk, storage: Storage, { backing, options = {}, se
   const own = finer ? { cluster_size: driver.clusterSize } : {};
   const size = roundUp(source.size, SECTOR);
   yield* findCreate()(storage, { size, backing, options: { ...own, ...options }, ...(ask ? { secret: ask } : {}) });
-  return yield* openChain(storage, { format: FORMAT, openBacking: nothing, ...(secret ? { secret } : {}) });
+  return yield* openChain(storage, { format: OVERLAY_FORMAT, openBacking: nothing, ...(secret ? { secret } : {}) });
 }
 
 function findCreate(): NonNullable<ReturnType<typeof findFormat>['create']> {
-  const { create } = findFormat(allFormats, FORMAT);
-  if (!create) throw new DiskError('unsupported', `${FORMAT}: images of this format cannot be created`, { format: FORMAT });
+  const { create } = findFormat(allFormats, OVERLAY_FORMAT);
+  if (!create) throw new DiskError('unsupported', `${OVERLAY_FORMAT}: images of this format cannot be created`, { format: OVERLAY_FORMAT });
   return create;
 }
 

@@ -5,14 +5,12 @@
  */
 import { DiskError } from '../base/errors.ts';
 import { browserError } from '../storage/browser-errors.ts';
+import type { ImageFormat } from './image-formats.ts';
 import type { Notes } from './notes.ts';
 import type { RecordStore } from './records.ts';
 
 /** Where an image is kept; `memory` is that of the engine, and ends with it. */
 export type Place = 'opfs' | 'indexeddb' | 'memory';
-
-/** The formats of images that are kept. */
-export type ImageFormat = 'qcow2' | 'raw' | 'luks';
 
 /** What the library knows of an image without opening it. */
 export interface ImageRecord {

@@ -1,9 +1,12 @@
 /** What callers of the library give and get. */
 
+import type { CreatedFormat, FormatOptions } from '../formats/all.ts';
+import type { Capabilities } from '../formats/descriptor.ts';
 import type { ConvertOptions } from '../jobs/convert.ts';
 import type { CacheMode } from '../node/cache-mode.ts';
 import type { DetectZeroes } from '../node/node-types.ts';
-import type { ImageFormat, Place } from './catalogue.ts';
+import type { Place } from './catalogue.ts';
+import type { ImageFormat } from './image-formats.ts';
 
 /** An image of the library. */
 export interface ImageEntry {
@@ -12,6 +15,8 @@ export interface ImageEntry {
   /** For people; unique in the library. */
   readonly name: string;
   readonly format: ImageFormat;
+  /** What can be done with images of its format. */
+  readonly capabilities: Capabilities;
   /** It takes a passphrase to open it. Not known (false) of qcow2 images that an earlier version of this program brought in. */
   readonly encrypted: boolean;
   readonly place: Place;
@@ -51,21 +56,25 @@ export interface StorageReport {
   readonly lacks: readonly Lack[];
 }
 
-/** What a new image is to be. */
-export interface CreateImageOptions {
+/** What a new image is to be, whatever its format. */
+export interface CreateImageBasics {
   readonly name: string;
-  readonly format: 'qcow2' | 'raw';
   /** Bytes. */
   readonly size: number;
   /** Default: OPFS where there is one, else IndexedDB. */
   readonly place?: Place;
-  /** Bytes; qcow2 only. */
-  readonly clusterSize?: number;
-  /** Encrypts the image (LUKS) with this passphrase, which is kept nowhere; qcow2 only. */
+  /** Encrypts the image with this passphrase, which is kept nowhere; of a format that has encryption. */
   readonly secret?: string;
   /** Milliseconds that trying a passphrase is to take; default 2000. */
   readonly iterTime?: number;
 }
+
+/** What a new image is to be: the format, and its own options as `createDisk` takes them, such as `clusterSize`. */
+export type CreateImageOptions<Format extends string = CreatedFormat> = CreateImageBasics & { readonly format: Format } & (string extends Format
+    ? { readonly [option: string]: unknown }
+    : Format extends CreatedFormat
+      ? FormatOptions<Format>
+      : never);
 
 /** How an imported file is kept. */
 export interface ImportOptions {

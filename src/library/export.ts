@@ -5,6 +5,7 @@
  * What comes from an encrypted image is encrypted with the same passphrase, unless it is raw: then it is plain, and nothing is written meanwhile.
  */
 import { roundUp } from '../base/bytes.ts';
+import type { GivenOptions } from '../base/declared-options.ts';
 import { DiskError } from '../base/errors.ts';
 import { type Io, runAsync } from '../base/io.ts';
 import { type JobOptions, throwIfAborted } from '../base/job.ts';
@@ -14,15 +15,20 @@ import { MiB, SECTOR } from '../base/units.ts';
 import type { Resolve } from '../disk/chain.ts';
 import { Disk } from '../disk/disk.ts';
 import { createDisk, openDisk } from '../disk/open.ts';
+import { allFormats } from '../formats/all.ts';
+import type { EncryptionFacts } from '../formats/descriptor.ts';
+import { findFormat } from '../formats/registry.ts';
+import { OVERLAY_FORMAT } from '../formats/roles.ts';
 import { type ConvertOptions, convert } from '../jobs/convert.ts';
 import { increment } from '../jobs/increment.ts';
 import { filesOf, salvaging } from '../node/loss.ts';
 import { BlockNode } from '../node/node.ts';
 import type { HeldLock } from '../storage/image-lock.ts';
 import { readBytes, type Storage } from '../storage/storage.ts';
-import type { ImageFormat, ImageRecord } from './catalogue.ts';
+import type { ImageRecord } from './catalogue.ts';
 import { copyBytes } from './copy.ts';
 import { exportProblem } from './export-limits.ts';
+import { fileName, type ImageFormat, isEncrypted } from './image-formats.ts';
 import type { Scratch } from './scratch.ts';
 
 /** Bytes in a chunk of the stream. */
@@ -32,16 +38,16 @@ const PROGRESS_INTERVAL = 100;
 
 /** What an exported file is to be. */
 export interface ExportOptions {
-  /** An image in the format `luks` leaves as `luks`, `qcow2` or `raw`. */
+  /** The image's own, or one that images can be made in; one all of whose images are encrypted only if the image has it. */
   readonly format: ImageFormat;
   /**
-   * Compressed clusters, of qcow2 only: then the disk as it is now leaves, without the image's snapshots and bitmaps. Not of an encrypted image,
+   * Compressed clusters, of a format that has them: then the disk as it is now leaves, without the image's snapshots and bitmaps. Not of an encrypted image,
    * and not with `since`.
    */
   readonly compressed?: boolean;
-  /** Only what changed since then, as a qcow2 overlay over the export of that time. */
+  /** Only what changed since then, as an overlay over the export of that time. */
   readonly since?: ExportSince;
-  /** The name that an overlay gives its backing file, which is qcow2; default the name of a full export. */
+  /** The name that an overlay gives its backing file, which has the same format; default the name of a full export. */
   readonly backing?: string;
   /** Of an image that is lost: what can no longer be read leaves as zeros, in a new image without snapshots; `ExportedImage.missing` tells of it. */
   readonly salvage?: boolean;
@@ -93,17 +99,18 @@ export async function exportImage(
   const { record } = source;
   const cleanup: Cleanup = 'lock' in source ? [() => source.lock.release()] : [];
   const same = format === record.format && !source.resolve && !compressed;
-  const toTemporary = format === 'qcow2' && !same;
+  const plain = findFormat(allFormats, format).plain ?? false;
+  const toTemporary = !plain && !same;
   // Progress counts guest or file bytes; a conversion counts as the first half of the work.
   const progress = (part: number, parts: number) => (done: number, total: number) => onProgress?.(Math.round((total * part + done) / parts), total);
   try {
     throwIfAborted(signal);
-    requireExportable(record, record.encrypted ?? record.format === 'luks', options);
+    requireExportable(record, isEncrypted(record), options);
     if (options.since) {
       const bytes = await incremental(source, cleanup, scratch, { ...options, since: options.since, onProgress: progress(0, 2) });
       const job: JobOptions = { ...(signal ? { signal } : {}), onProgress: progress(1, 2) };
       return {
-        name: fileName(`${record.name} since ${nameOf(options.since)}`, format),
+        name: exportName(`${record.name} since ${nameOf(options.since)}`, format),
         size: bytes.size,
         stream: byteStream(bytes, job, () => undo(cleanup)),
       };
@@ -114,14 +121,14 @@ export async function exportImage(
     if (lost && !whole) {
       const { bytes, missing } = await remains(lost, cleanup, scratch, { ...options, onProgress: progress(0, 2) });
       const job: JobOptions = { ...(signal ? { signal } : {}), onProgress: progress(1, 2) };
-      return { name: fileName(record.name, format), size: bytes.size, stream: byteStream(bytes, job, () => undo(cleanup)), missing };
+      return { name: exportName(record.name, format), size: bytes.size, stream: byteStream(bytes, job, () => undo(cleanup)), missing };
     }
     let storage = whole as Storage;
     if (toTemporary) storage = await converted(storage, source, cleanup, scratch, { ...options, onProgress: progress(0, 2) });
     let bytes = storage;
-    if (!same && format === 'raw') bytes = (await opened(storage, source, cleanup, options)).storage;
+    if (!same && plain) bytes = (await opened(storage, source, cleanup, options)).storage;
     const job: JobOptions = { ...(signal ? { signal } : {}), onProgress: toTemporary ? progress(1, 2) : progress(0, 1) };
-    return { name: fileName(record.name, format), size: bytes.size, stream: byteStream(bytes, job, () => undo(cleanup)) };
+    return { name: exportName(record.name, format), size: bytes.size, stream: byteStream(bytes, job, () => undo(cleanup)) };
   } catch (error) {
     await undo(cleanup);
     throw error;
@@ -129,7 +136,7 @@ export async function exportImage(
 }
 
 function requireExportable({ format }: ImageRecord, encrypted: boolean, options: ExportOptions): void {
-  const problem = exportProblem({ format, encrypted }, options);
+  const problem = exportProblem({ format, encrypted }, options, allFormats);
   if (problem) throw problem;
 }
 
@@ -179,7 +186,7 @@ async function remains(
   job: ExportOptions & ExportMeans,
 ): Promise<{ bytes: Storage; missing: number }> {
   const from = still(open.node);
-  if (from.encrypted && job.format !== 'raw' && job.secret === undefined) throw needsPassphrase(record);
+  if (from.encrypted && encryptionOf(job.format) && job.secret === undefined) throw needsPassphrase(record);
   const above = open.keepers.unsaved();
   const newer = new RangeSet();
   for (const { offset, bytes } of above) newer.add(offset, offset + bytes.length);
@@ -247,8 +254,9 @@ async function convertInto(
   job: ExportOptions & ExportMeans & Pick<ConvertOptions, 'onUnreadable'>,
   newer: readonly KeptBytes[] = [],
 ): Promise<void> {
-  const encryption = job.format !== 'raw' && job.secret !== undefined && from.encrypted ? encryptedWith(job.secret, job.iterTime, job.format) : {};
-  const disk = await createDisk(target, { format: job.format, size: roundUp(from.size, SECTOR), ...encryption });
+  const encryption = encryptionOf(job.format);
+  const own = encryption && job.secret !== undefined && from.encrypted ? { secret: job.secret, ...encryptionOptions(encryption, job.iterTime) } : {};
+  const disk = await createDisk<string>(target, { format: job.format, size: roundUp(from.size, SECTOR), ...own });
   const { compressed = false, compressor, signal, control, onProgress, onUnreadable } = job;
   const watched = { ...(signal ? { signal } : {}), ...(control ? { control } : {}), ...(onProgress ? { onProgress } : {}) };
   await convert(from, disk, { ...watched, targetIsNew: true, compressed, compressor, ...(onUnreadable ? { salvage: true, onUnreadable } : {}) });
@@ -273,12 +281,13 @@ async function incremental(
   const { record } = source;
   const { since, secret, iterTime, signal, onProgress } = options;
   const job: JobOptions = { ...(signal ? { signal } : {}), ...(onProgress ? { onProgress } : {}) };
-  const backing = { name: options.backing ?? fileName(record.name, 'qcow2'), format: 'qcow2' };
+  const backing = { name: options.backing ?? exportName(record.name, OVERLAY_FORMAT), format: OVERLAY_FORMAT };
   const overlay = function* (disk: Disk, target: Storage): Io<void> {
     const { encrypted } = disk;
     if (encrypted && secret === undefined) throw needsPassphrase(record);
-    const encryption = encrypted && secret !== undefined ? { options: encryptionOptions(iterTime), secret } : {};
-    yield* increment(disk, target, { since, backing, ...encryption, ...job });
+    const encryption = encryptionOf(OVERLAY_FORMAT);
+    const own = encrypted && encryption && secret !== undefined ? { options: encryptionOptions(encryption, iterTime), secret } : {};
+    yield* increment(disk, target, { since, backing, ...own, ...job });
   };
   if ('lock' in source) {
     const disk = await opened(await frozen(source, cleanup, scratch, signal), source, cleanup, options);
@@ -290,15 +299,12 @@ async function incremental(
 const needsPassphrase = ({ name }: ImageRecord): DiskError =>
   new DiskError('refused', `"${name}" is encrypted, and so is what is exported of it: that takes its passphrase`, { field: 'encrypt.key-secret' });
 
-/** Options of a new image that is encrypted; `iterTime`: milliseconds that trying a passphrase is to take. */
-export function encryptedWith(secret: string, iterTime?: number, format: ImageFormat = 'qcow2'): Record<string, string | number> {
-  if (format === 'luks') return { secret, ...(iterTime === undefined ? {} : { 'iter-time': iterTime }) };
-  return { secret, ...encryptionOptions(iterTime) };
-}
+const encryptionOf = (format: string): EncryptionFacts | undefined => findFormat(allFormats, format).encryption;
 
-const encryptionOptions = (iterTime: number | undefined): Record<string, string | number> => ({
-  'encrypt.format': 'luks',
-  ...(iterTime === undefined ? {} : { 'encrypt.iter-time': iterTime }),
+/** Options of a new image that is encrypted; `milliseconds`: what trying a passphrase is to take. */
+export const encryptionOptions = ({ options, iterTime }: EncryptionFacts, milliseconds: number | undefined): GivenOptions => ({
+  ...options,
+  ...(milliseconds === undefined || iterTime === undefined ? {} : { [iterTime]: milliseconds }),
 });
 
 const nameOf = (since: ExportSince): string => ('snapshot' in since ? since.snapshot : since.bitmap);
@@ -346,8 +352,4 @@ function byteStream(storage: Storage, { signal, onProgress }: JobOptions, over: 
 }
 
 /** The image's name with the format's usual ending. */
-function fileName(name: string, format: ImageFormat): string {
-  const ending = format === 'raw' ? '.img' : `.${format}`;
-  const stem = name.replace(/\.(qcow2|img|raw|bin|dd|luks)$/i, '');
-  return `${stem || 'disk'}${ending}`;
-}
+const exportName = (name: string, format: string): string => fileName(name, format, allFormats);

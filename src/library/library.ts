@@ -14,6 +14,9 @@ import type { JobOptions } from '../base/job.ts';
 import { randomUuid } from '../base/uuid.ts';
 import type { OpenOptions } from '../disk/chain.ts';
 import { createDisk, openDisk } from '../disk/open.ts';
+import { allFormats, type CreatedFormat } from '../formats/all.ts';
+import { findFormat } from '../formats/registry.ts';
+import { OVERLAY_FORMAT } from '../formats/roles.ts';
 import type { CommitOptions } from '../jobs/commit.ts';
 import type { StreamOptions } from '../jobs/stream.ts';
 import { temporaryStorage } from '../layers/temporary.ts';
@@ -24,7 +27,8 @@ import { memoryStorage } from '../storage/memory.ts';
 import type { Storage } from '../storage/storage.ts';
 import { Catalogue, type ImageRecord, type Place } from './catalogue.ts';
 import type { CreateImageOptions, ImageEntry, ImportOptions, LibraryOptions, OpenImageOptions, OverlayOptions, StorageReport } from './entries.ts';
-import { type ExportedImage, type ExportOptions, type ExportSource, encryptedWith, exportImage } from './export.ts';
+import { type ExportedImage, type ExportOptions, type ExportSource, encryptionOptions, exportImage } from './export.ts';
+import { capabilitiesOf, type FormatFacts, formatFacts, formatOf, isEncrypted } from './image-formats.ts';
 import { copyIn, type MadeImage, verify } from './import.ts';
 import { Notes } from './notes.ts';
 import { OpenImage } from './open-image.ts';
@@ -38,9 +42,10 @@ import { storageReport } from './storage-report.ts';
 import { sweep } from './sweep.ts';
 import { Tabs } from './tabs.ts';
 
-export type { ImageFormat, Place } from './catalogue.ts';
+export type { Place } from './catalogue.ts';
 export type * from './entries.ts';
 export type { ExportedImage, ExportOptions, ExportSince } from './export.ts';
+export type { FormatFacts, ImageFormat } from './image-formats.ts';
 export type { OpenImage } from './open-image.ts';
 
 /** Milliseconds to wait for an image that somebody has: a page that was reloaded lets go a little late. */
@@ -113,12 +118,20 @@ export class Library {
     return entries.sort((a, b) => a.name.localeCompare(b.name));
   }
 
-  /** Makes an empty image. Throws `refused` for a name that is taken and for bad sizes, `no-space`. */
-  create(options: CreateImageOptions): Promise<ImageEntry> {
-    const { name, format, size, clusterSize, secret } = options;
-    return this.#make({ name, format, place: this.#choose(options.place) }, async (storage) => {
-      const encryption = secret === undefined ? {} : encryptedWith(secret, options.iterTime);
-      const disk = await createDisk(storage, { format, size, ...(clusterSize === undefined ? {} : { clusterSize }), ...encryption });
+  /** The formats there are, and what can be done with each. */
+  formats(): FormatFacts[] {
+    return formatFacts();
+  }
+
+  /** Makes an empty image. Throws `refused` for a name that is taken, for bad sizes and for options that its format does not have, `no-space`. */
+  async create(given: CreateImageOptions<string>): Promise<ImageEntry> {
+    const { name, place, secret, iterTime, ...options } = given;
+    const { name: format, capabilities, encryption } = findFormat(allFormats, options.format);
+    if (!capabilities.create) throw new DiskError('unsupported', `Images of the format ${format} cannot be created`, { format, field: 'format' });
+    if (secret !== undefined && !encryption) throw new DiskError('refused', `Images of the format ${format} cannot be encrypted`, { format, field: 'secret' });
+    return this.#make({ name, format: format as CreatedFormat, place: this.#choose(place) }, async (storage) => {
+      const key = encryption && secret !== undefined ? { secret, ...encryptionOptions(encryption, iterTime) } : {};
+      const disk = await createDisk<string>(storage, { ...options, format, ...key });
       const made = { size: disk.size, encrypted: secret !== undefined };
       await disk.close();
       return made;
@@ -126,13 +139,13 @@ export class Library {
   }
 
   /**
-   * Makes an overlay (qcow2) over an image: it reads as that one does, takes all changes, and from then on that one is not changed. Throws `locked`
+   * Makes an overlay over an image: it reads as that one does, takes all changes, and from then on that one is not changed. Throws `locked`
    * if somebody has the image open for writing, `unsupported` if it is encrypted, `refused` for a name that is taken, `no-space`.
    */
   async overlay(id: string, { name, place }: OverlayOptions): Promise<ImageEntry> {
     const base = await this.#catalogue.ready(id);
     requirePlain(base);
-    const record = { name, format: 'qcow2' as const, place: this.#choose(place ?? base.place), backing: id };
+    const record = { name, format: OVERLAY_FORMAT, place: this.#choose(place ?? base.place), backing: id };
     const chain = await Chain.of(record, this.#keeper);
     await chain.hold();
     try {
@@ -219,7 +232,7 @@ export class Library {
       await this.#reserve.fill();
       // Opening an image that was not closed properly may write.
       const { disk, storage } = await this.#reserve.spend(async () => {
-        const opened = await place.open(id, { readOnly, grows: format === 'qcow2', direct: cacheFlags(options.cache).direct });
+        const opened = await place.open(id, { readOnly, grows: formatOf(record).slack ?? false, direct: cacheFlags(options.cache).direct });
         return { disk: await openDisk(opened, { ...opening, ...chain.resolve('still') }), storage: opened };
       });
       const image = new OpenImage(record, disk, storage, {
@@ -444,9 +457,9 @@ export class Library {
 
   async #entry({ state: _, ...record }: ImageRecord, held: ReadonlySet<string>): Promise<ImageEntry> {
     const storedSize = (await this.#places.get(record.place)?.storedSize(record.id)) ?? 0;
-    const encrypted = record.encrypted ?? record.format === 'luks';
     const lost = this.#open.get(record.id)?.lost ? { lost: true as const } : {};
-    return { ...record, ...lost, encrypted, storedSize, inUse: held.has(this.#lockName(record.id)) && !this.#isBelow(record.id) };
+    const capabilities = capabilitiesOf(record.format);
+    return { ...record, ...lost, capabilities, encrypted: isEncrypted(record), storedSize, inUse: held.has(this.#lockName(record.id)) && !this.#isBelow(record.id) };
   }
 
   #announce(): void {

@@ -13,11 +13,13 @@ import { MAX_CHAIN_DEPTH, type Resolve } from '../disk/chain.ts';
 import type { Disk } from '../disk/disk.ts';
 import { createDisk } from '../disk/open.ts';
 import { reopenBacking } from '../disk/reopen.ts';
+import { OVERLAY_FORMAT } from '../formats/roles.ts';
 import { type CommitOptions, commit } from '../jobs/commit.ts';
 import { type StreamOptions, stream } from '../jobs/stream.ts';
 import type { HeldLock } from '../storage/image-lock.ts';
 import type { Storage } from '../storage/storage.ts';
 import type { Catalogue, ImageRecord } from './catalogue.ts';
+import { formatOf, isEncrypted } from './image-formats.ts';
 import type { MadeImage } from './import.ts';
 import type { ImagePlace } from './places.ts';
 
@@ -38,9 +40,9 @@ export async function requireNothingOver({ id, name }: ImageRecord, catalogue: C
 }
 
 /** Throws `unsupported` for an image that is encrypted. */
-export function requirePlain({ encrypted, format, name }: ImageRecord): void {
-  if (encrypted ?? format === 'luks')
-    throw new DiskError('unsupported', `"${name}" is encrypted, and what is written over it would not be`, { field: 'encrypt.format' });
+export function requirePlain(record: ImageRecord): void {
+  if (isEncrypted(record))
+    throw new DiskError('unsupported', `"${record.name}" is encrypted, and what is written over it would not be`, { field: 'encrypt.format' });
 }
 
 /** The images below an image. */
@@ -110,7 +112,7 @@ export class Chain {
   async makeOverlay(storage: Storage): Promise<MadeImage> {
     const [base] = this.#below as readonly [ImageRecord];
     const backing = { name: base.id, format: base.format };
-    const disk = await createDisk(storage, { format: 'qcow2', size: roundUp(base.size, SECTOR), backing, ...this.resolve('still') });
+    const disk = await createDisk(storage, { format: OVERLAY_FORMAT, size: roundUp(base.size, SECTOR), backing, ...this.resolve('still') });
     const { size } = disk;
     await disk.close();
     return { size, encrypted: false };
@@ -148,7 +150,7 @@ export class Chain {
 
   #open(record: ImageRecord, readOnly: boolean): Promise<Storage> {
     const place = this.#keeper.place(record);
-    return readOnly ? place.still(record.id) : place.open(record.id, { readOnly, grows: record.format === 'qcow2' });
+    return readOnly ? place.still(record.id) : place.open(record.id, { readOnly, grows: formatOf(record).slack ?? false });
   }
 
   /** Another lock in place of the one that is held; `orElse` if that one cannot be had. Nobody can write in between: this overlay is on the list. */

@@ -6,15 +6,15 @@ import { cutShortText, DiskError } from '../base/errors.ts';
 import { runAsync } from '../base/io.ts';
 import { type InspectionReport, inspect } from '../disk/inspect.ts';
 import { allFormats } from '../formats/all.ts';
-import { PROBE_LENGTH, probeFormat } from '../formats/registry.ts';
+import type { FormatDescriptor } from '../formats/descriptor.ts';
+import { findFormat, PROBE_LENGTH, probeFormat } from '../formats/registry.ts';
+import { OVERLAY_FORMAT, PLAIN_FORMAT } from '../formats/roles.ts';
 import { blobStorage } from '../storage/blob.ts';
-import type { ImageFormat } from './catalogue.ts';
 import { diskContents } from './disk-contents.ts';
 import { foreignFile } from './foreign-files.ts';
+import type { ImageFormat } from './image-formats.ts';
 import { type Sample, takeSample } from './sample.ts';
 import { textFile } from './text-files.ts';
-
-type Descriptor = (typeof allFormats)[number];
 
 /** The field of an error that is over when the caller says that the file is raw. */
 const UNKNOWN = 'contents';
@@ -28,30 +28,28 @@ const UNKNOWN = 'contents';
 export async function recognise(file: Blob, stated?: ImageFormat): Promise<ImageFormat> {
   const storage = blobStorage(file);
   try {
-    if (stated === 'raw') return stated;
+    if (stated && findFormat(allFormats, stated).plain) return stated;
     const sample = await runAsync(takeSample(storage));
-    const found = stated ?? formatOf(sample).name;
-    if (found === 'raw') {
-      requireDisk(storage.name, sample);
-      return found;
-    }
-    return requireUsable(storage.name, file.size, await inspect(storage, { format: found }));
+    const found = stated ? findFormat(allFormats, stated) : formatOf(sample);
+    if (found.plain) requireDisk(storage.name, sample);
+    else requireUsable(storage.name, file.size, await inspect(storage, { format: found.name }));
+    return found.name as ImageFormat;
   } finally {
     await runAsync(storage.close());
   }
 }
 
 /** By the bytes alone: nothing is known of the name. */
-function formatOf({ size, head, tail }: Sample): Descriptor {
+function formatOf({ size, head, tail }: Sample): FormatDescriptor {
   const found = probeFormat(allFormats, head.subarray(0, PROBE_LENGTH), { size, name: '' });
-  return (found.name === 'raw' && allFormats.find((format) => format.ends?.(tail))) || found;
+  return (found.plain && allFormats.find((format) => format.ends?.(tail))) || found;
 }
 
-function requireUsable(name: string, size: number, report: InspectionReport): ImageFormat {
+function requireUsable(name: string, size: number, report: InspectionReport): void {
   const { format, title, references, geometry } = report;
   const shape = geometry ? ` of ${geometry.cylinders} cylinders, ${geometry.heads} heads and ${geometry.sectors} sectors` : '';
-  if (!report.supported || (format !== 'qcow2' && format !== 'luks')) {
-    const convert = `qemu-img convert -f ${format} -O qcow2 ${JSON.stringify(name)} disk.qcow2`;
+  if (!report.supported || !findFormat(allFormats, format).capabilities.write) {
+    const convert = `qemu-img convert -f ${format} -O ${OVERLAY_FORMAT} ${JSON.stringify(name)} disk.${OVERLAY_FORMAT}`;
     throw new DiskError(
       'unsupported',
       `${name} is a ${title} (${format})${shape}, which is not supported yet. Convert it with \`${convert}\`, and import what comes out`,
@@ -71,7 +69,6 @@ function requireUsable(name: string, size: number, report: InspectionReport): Im
       `${name}: ${cutShortText(report.neededSize, size)}. Copy or download it anew; what is left of it can be saved with \`tabdisk convert --salvage\``,
       { format, field: 'file size' },
     );
-  return format;
 }
 
 /** Throws unless these are bytes that a disk has. */
@@ -91,14 +88,14 @@ function requireDisk(name: string, sample: Sample): void {
   const named = namedAs(name);
   const but = named ? ` It is named like a ${named.title} (${named.name}) and does not begin like one.` : '';
   throw new DiskError('wrong-format', `No disk format and no file system were recognised in ${name}.${but} Only as a raw disk can it be kept`, {
-    format: named?.name ?? 'raw',
+    format: named?.name ?? PLAIN_FORMAT,
     field: UNKNOWN,
   });
 }
 
 /** The format whose ending a name has, unless raw disks have it too. */
-function namedAs(name: string): Descriptor | undefined {
+function namedAs(name: string): FormatDescriptor | undefined {
   const ending = /\.([^.]+)$/.exec(name)?.[1]?.toLowerCase() ?? '';
   const named = allFormats.filter(({ extensions }) => extensions.includes(ending));
-  return named.some((format) => format.name === 'raw') ? undefined : named[0];
+  return named.some(({ plain }) => plain) ? undefined : named[0];
 }

@@ -14,6 +14,7 @@ import type {
   Engine,
   ExportedImage,
   ExportOptions,
+  FormatFacts,
   ImageEntry,
   ImportOptions,
   JobOptions,
@@ -159,9 +160,13 @@ class WorkerLibrary implements RemoteLibrary {
     return this.#connection.call('list', {});
   }
 
-  async create(options: CreateImageOptions): Promise<ImageEntry> {
+  formats(): Promise<FormatFacts[]> {
+    return this.#connection.call('formats', {});
+  }
+
+  async create<const Format extends string>(options: CreateImageOptions<Format>): Promise<ImageEntry> {
     check('library.create', 'options', options, SOME_OPTIONS);
-    return this.#connection.call('create', options);
+    return this.#connection.call('create', options as CreateImageOptions<string>);
   }
 
   async overlay(imageId: string, options: OverlayOptions): Promise<ImageEntry> {

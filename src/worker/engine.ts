@@ -14,6 +14,7 @@ import type {
   ExportedImage,
   ExportOptions,
   ExportSince,
+  FormatFacts,
   ImageEntry,
   ImportOptions,
   OpenImageOptions,
@@ -27,6 +28,7 @@ export type {
   ExportedImage,
   ExportOptions,
   ExportSince,
+  FormatFacts,
   ImageEntry,
   ImportOptions,
   JobOptions,
@@ -62,9 +64,12 @@ export interface Engine {
 /** Named images kept in this browser. */
 export interface RemoteLibrary {
   list(): Promise<ImageEntry[]>;
-  create(options: CreateImageOptions): Promise<ImageEntry>;
+  /** The formats that this version knows, and what can be done with images of each. */
+  formats(): Promise<FormatFacts[]>;
+  /** Makes an empty image. Throws `refused` for a name that is taken, and for options that the format does not have or values they cannot have. */
+  create<const Format extends string>(options: CreateImageOptions<Format>): Promise<ImageEntry>;
   /**
-   * Makes an overlay (qcow2) over an image, which takes all changes: the one below is not changed while others lie over it. Throws `locked` if
+   * Makes an overlay over an image, which takes all changes: the one below is not changed while others lie over it. Throws `locked` if
    * somebody has that one open for writing, `unsupported` if it is encrypted.
    */
   overlay(imageId: string, options: OverlayOptions): Promise<ImageEntry>;

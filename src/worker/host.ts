@@ -153,6 +153,7 @@ class Host {
       return { disk: number, ...stateOf(opened.disk) };
     },
     list: async () => (await this.#theLibrary()).list(),
+    formats: async () => (await this.#theLibrary()).formats(),
     create: async (options) => (await this.#theLibrary()).create(options),
     overlay: async ({ image, ...options }) => (await this.#theLibrary()).overlay(image, options),
     import: async ({ file, ...options }, job) => (await this.#theLibrary()).import(file, { ...options, ...job }),

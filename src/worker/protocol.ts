@@ -3,7 +3,7 @@
  * and its abort carry the same. Buffers are transferred, never shared. `check` functions look at every field before the host
  * uses a message: a page of another version gets an error, not undefined behaviour.
  */
-import { BYTES, DATE, FLAG, type Kind, listOf, type Members, needed, oneOf, optionsOf, SIZE } from '../base/arguments.ts';
+import { BYTES, DATE, either, FLAG, type Kind, listOf, type Members, NUMBER, needed, oneOf, optionsOf, SIZE } from '../base/arguments.ts';
 import { DiskError, type DiskErrorJson } from '../base/errors.ts';
 import type { KeptBytes } from '../base/keepers.ts';
 import { MiB } from '../base/units.ts';
@@ -11,14 +11,14 @@ import type { DiskInfo } from '../disk/info.ts';
 import type { DriveStatistics } from '../drive/accounting.ts';
 import type { GeometryReport } from '../drive/geometry.ts';
 import type { BitmapInfo, CheckResult, MachineMoment, SnapshotInfo } from '../formats/tools.ts';
-import type { CreateImageOptions, ExportedImage, ExportOptions, ImageEntry, ImageFormat, Place, StorageReport } from '../library/library.ts';
+import type { CreateImageOptions, ExportedImage, ExportOptions, FormatFacts, ImageEntry, ImageFormat, Place, StorageReport } from '../library/library.ts';
 import { CACHE_MODES, type CacheMode } from '../node/cache-mode.ts';
 import type { MapRun } from '../node/node.ts';
 import type { DetectZeroes } from '../node/node-types.ts';
 import type { MapSummary } from './engine.ts';
 
 /** Changed with every change to the messages. */
-export const PROTOCOL_VERSION = 14;
+export const PROTOCOL_VERSION = 15;
 
 /** Machine state crosses in pieces of so many bytes, so that no side holds much of it twice. */
 export const VM_STATE_PIECE = 4 * MiB;
@@ -57,7 +57,8 @@ export interface Calls {
     result: DiskState & { disk: number };
   };
   list: { arguments: Nothing; result: ImageEntry[] };
-  create: { arguments: CreateImageOptions; result: ImageEntry };
+  formats: { arguments: Nothing; result: FormatFacts[] };
+  create: { arguments: CreateImageOptions<string>; result: ImageEntry };
   overlay: { arguments: { image: string; name: string; place?: Place }; result: ImageEntry };
   import: { arguments: { name: string; place?: Place; format?: ImageFormat; file: Blob }; result: ImageEntry };
   /** `unsaved`: what the page keeps above the image's disks where they are lost. */
@@ -171,7 +172,6 @@ const isSince: Kind = {
     (('snapshot' in value && isText.fits(value.snapshot)) || ('bitmap' in value && isText.fits(value.bitmap))),
 };
 const isPlace = oneOf('opfs', 'indexeddb', 'memory');
-const isFormat = oneOf('qcow2', 'raw', 'luks');
 const onDisk = { disk: isSize };
 const onOpening = { cache: oneOf(...CACHE_MODES), snapshot: isPlace };
 const onImage = { image: isText };
@@ -193,21 +193,21 @@ const checks: { readonly [M in Method]: Members<Arguments<M>> } = {
     ...onOpening,
   },
   list: {},
+  formats: {},
   create: {
     name: isText,
-    format: needed(oneOf('qcow2', 'raw')),
+    format: isText,
     size: isSize,
     place: isPlace,
-    clusterSize: optional(isSize),
     secret: optional(isText),
     iterTime: optional(isSize),
   },
   overlay: { ...onImage, name: isText, place: isPlace },
-  import: { name: isText, place: isPlace, format: isFormat, file: needed({ what: 'a Blob or File', fits: (value) => value instanceof Blob }) },
+  import: { name: isText, place: isPlace, format: optional(isText), file: needed({ what: 'a Blob or File', fits: (value) => value instanceof Blob }) },
   export: {
     ...onImage,
     unsaved: needed(listOf(optionsOf<OnDisk<KeptBytes>>({ ...onDisk, offset: isSize, bytes: isBytes }), 'a list of { disk, offset, bytes }')),
-    format: needed(isFormat),
+    format: isText,
     compressed: optional(isFlag),
     since: isSince,
     salvage: optional(isFlag),
@@ -268,7 +268,10 @@ const checks: { readonly [M in Method]: Members<Arguments<M>> } = {
   'bitmaps.merge': { ...onBitmap, source: isText },
 };
 
-const kinds = Object.fromEntries(Object.entries(checks).map(([method, members]) => [method, optionsOf(members)])) as Readonly<Record<Method, Kind>>;
+/** Calls that take further names: options of formats, which the library looks at. */
+const others: { readonly [M in Method]?: Kind } = { create: either(isText, NUMBER, FLAG) };
+
+const kinds = Object.fromEntries(Object.entries(checks).map(([method, members]) => [method, optionsOf(members, others[method as Method])])) as Readonly<Record<Method, Kind>>;
 
 /** The messages in what arrived, each yet to be checked. Throws `refused` for a batch of nothing. */
 export function unpack(data: unknown): readonly unknown[] {

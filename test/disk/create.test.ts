@@ -23,7 +23,7 @@ describe('a new image', () => {
 
   const backing = { name: 'base', format: 'raw' };
   const top = memoryStorage({ name: 'top' });
-  const refused: [string, Partial<CreateOptions>, string][] = [
+  const refused: [string, Partial<CreateOptions<string>>, string][] = [
     ['no size', {}, 'Image creation needs a size parameter'],
     ['no size and nobody to open the backing file', { backing }, 'Image creation needs a size parameter'],
     ['a bad size', { size: -1 }, 'size must be a whole number of bytes'],
@@ -44,10 +44,12 @@ describe('a new image', () => {
       'Cannot open the backing file "base": gone',
     ],
     ['a backing file under raw', { format: 'raw', size: 512, backing, resolve: base }, "Backing file not supported for file format 'raw'"],
-    ['an unknown option', { size: 512, clusterSiz: 512 }, 'cluster_siz'],
+    ['an unknown option', { size: 512, clusterSiz: 512 }, 'did you mean cluster_size?'],
+    ['an option that has an argument of its own', { size: 512, backing_file: 'base' }, 'is said by the argument `backing`'],
+    ['a size that is none', { size: 512, clusterSize: '64x' }, "Parameter 'cluster_size' expects a non-negative number"],
   ];
   it.each(refused)('is refused with %s, and nothing is written', async (_, options, message) => {
-    await expect(createDisk(top, { format: 'qcow2', ...options })).rejects.toThrow(message);
+    await expect(createDisk<string>(top, { format: 'qcow2', ...options })).rejects.toThrow(message);
     expect(top.size).toBe(0);
   });
 });

@@ -261,7 +261,7 @@ describe('QEMU', () => {
   });
 
   it('reads zeros of the state as zeros, over a backing file that reaches further than the disk', async () => {
-    for (const compat of ['1.1', '0.10']) {
+    for (const compat of ['1.1', '0.10'] as const) {
       const base = memoryStorage({ name: `base-${compat}` });
       const below = await createDisk(base, { format: 'qcow2', size: 20 * MiB });
       await below.write(0, new Uint8Array(20 * MiB).fill(0xbb));

@@ -201,7 +201,7 @@ describe('bitmaps in turns with QEMU', () => {
     { cluster_size: 65536 },
     { cluster_size: 2097152 },
     { cluster_size: 16384, extended_l2: 'on', lazy_refcounts: 'on' },
-  ])('%j', async (options) => {
+  ] as const)('%j', async (options) => {
     for (let seed = 1; seed <= (options.cluster_size > 65536 ? 1 : 2); seed++) {
       const random = new Random(seed * 1000 + options.cluster_size);
       const path = join(folder, `${options.cluster_size}-${'refcount_bits' in options}-${seed}.qcow2`);

@@ -21,7 +21,7 @@ const resolve: Resolve = ({ name, from }) => nodeFileStorage(join(dirname(from),
 const open = (path: string, readOnly = false): Promise<Disk> => openDisk(nodeFileStorage(path, { readOnly }), { format: 'qcow2', readOnly, resolve });
 
 it('a new image is byte for byte the one qemu-img makes', async () => {
-  for (const options of [{}, { cluster_size: 512 }, { cluster_size: 2097152, refcount_bits: 1 }, { compat: '0.10' }, { lazy_refcounts: 'on' }]) {
+  for (const options of [{}, { cluster_size: 512 }, { cluster_size: 2097152, refcount_bits: 1 }, { compat: '0.10' }, { lazy_refcounts: 'on' }] as const) {
     for (const size of [0, 512, 8 << 20, 3 * 2 ** 30 + 512]) {
       const path = join(folder, 'new.qcow2');
       const list = Object.entries(options).map(([name, value]) => `${name}=${value}`);
@@ -50,7 +50,7 @@ it.each([
   { cluster_size: 65536 },
   { cluster_size: 16384, extended_l2: 'on' },
   { cluster_size: 65536, extended_l2: 'on', refcount_bits: 8 },
-])('changes land where QEMU puts them: %o', async (options) => {
+] as const)('changes land where QEMU puts them: %o', async (options) => {
   const random = new Random(11);
   const [ours, theirs] = ['ours.qcow2', 'theirs.qcow2'].map((name) => join(folder, name)) as [string, string];
   for (const path of [ours, theirs]) rmSync(path, { force: true });

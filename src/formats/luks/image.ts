@@ -19,15 +19,17 @@ import type { Extent, FormatInfo, ImageDriver, KeyDriver, Placement } from '../d
 import type { AmendParameters, MetadataExtent } from '../tools.ts';
 
 export const FORMAT = 'luks';
+/** The option that names the secret with the passphrase. */
+export const KEY_OPTION = 'key-secret';
 
 /** Opens an image: reads and checks the header, and finds the key unless only facts are wanted. */
 export function* openImage(storage: Storage, parameters: OpenParameters): Io<LuksImage> {
   const luks = yield* Luks.load({ storage, offset: 0, length: storage.size }, FORMAT);
   const image = new LuksImage(storage, luks);
   if (parameters.noData) return image;
-  const id = parameters.options?.get('key-secret');
+  const id = parameters.options?.get(KEY_OPTION);
   const request = { image: storage.name, format: FORMAT, encryption: 'luks', ...(typeof id === 'string' ? { id } : {}) } as const;
-  const passphrase = yield* (parameters.keyLater ? passphraseIfAny : passphraseFor)(parameters.secret, request);
+  const passphrase = yield* (parameters.keyLater ? passphraseIfAny : passphraseFor)(parameters.secret, request, KEY_OPTION);
   if (passphrase) yield* image.key.set(passphrase);
   return image;
 }
@@ -36,6 +38,8 @@ export function* openImage(storage: Storage, parameters: OpenParameters): Io<Luk
 class LuksKey implements KeyDriver {
   readonly #storage: Storage;
   readonly #luks: Luks;
+  readonly option = KEY_OPTION;
+  readonly method = 'luks';
   valid = false;
   /** As it reads through the cipher. */
   payload: EncryptedStorage;
@@ -49,7 +53,7 @@ class LuksKey implements KeyDriver {
   *set(passphrase: Uint8Array): Io<void> {
     this.valid = false;
     this.payload = this.#through(LOCKED_CIPHER);
-    this.payload = this.#through(yield* this.#luks.unlock(passphrase));
+    this.payload = this.#through(yield* this.#luks.unlock(passphrase, this.option));
     this.valid = true;
   }
 

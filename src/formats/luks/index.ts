@@ -12,7 +12,7 @@ import type { Storage } from '../../storage/storage.ts';
 import type { CreateParameters, FormatDescriptor, Inspection } from '../descriptor.ts';
 import { hasU32be } from '../recognised.ts';
 import { SIZE_OPTION } from '../shared-options.ts';
-import { FORMAT, openImage } from './image.ts';
+import { FORMAT, KEY_OPTION, openImage } from './image.ts';
 
 const createOptions = [SIZE_OPTION, ...LUKS_OPTIONS] as const;
 
@@ -38,7 +38,7 @@ function* createImage(storage: Storage, { size, backing, options, secret }: Crea
   const chosen = luksOptions(values, FORMAT);
   const id = values['key-secret'];
   const request = { image: storage.name, format: FORMAT, encryption: 'luks', ...(id === undefined ? {} : { id }) } as const;
-  const passphrase = yield* passphraseFor(secret, request);
+  const passphrase = yield* passphraseFor(secret, request, KEY_OPTION);
   const length = luksLength(chosen);
   yield* storage.truncate(length + size);
   yield* Luks.create({ storage, offset: 0 }, chosen, passphrase, FORMAT);
@@ -46,7 +46,7 @@ function* createImage(storage: Storage, { size, backing, options, secret }: Crea
 }
 
 /** The LUKS format. */
-export const luks: FormatDescriptor = {
+export const luks = {
   name: FORMAT,
   aliases: [],
   title: 'Linux encrypted disk (LUKS)',
@@ -67,7 +67,11 @@ export const luks: FormatDescriptor = {
     zeroes: false,
     compressedRead: false,
     compressedWrite: false,
+    dataFile: false,
   },
+  gist: 'all of it encrypted, as Linux has it',
+  encryption: { always: true, key: KEY_OPTION, turnedOnBy: [], options: {}, iterTime: 'iter-time' },
+  strongOptions: /^key-secret$/,
   createOptions,
   amendOptions: LUKS_AMEND_OPTIONS,
   limits: ['LUKS version 2', 'ciphers other than AES', 'detached headers'],
@@ -77,4 +81,4 @@ export const luks: FormatDescriptor = {
     return { size, metadata: luksLength(luksOptions(readOptions(createOptions, options, FORMAT), FORMAT)), unit: 512, everything: true };
   },
   create: createImage,
-};
+} as const satisfies FormatDescriptor;

@@ -22,7 +22,7 @@ import type { OpenParameters } from '../descriptor.ts';
 import type { KeyDriver } from '../driver.ts';
 import { EXTENSION, encodeHeader, FORMAT, type Header } from './layout.ts';
 import type { Metadata } from './metadata.ts';
-import type { CreateValues } from './options.ts';
+import { type CreateValues, KEY_OPTION } from './options.ts';
 
 /** What options of encryption begin with. */
 const PREFIX = 'encrypt.';
@@ -40,6 +40,7 @@ export interface CryptoPlace {
 
 /** An image's encryption, with its key if it was given. */
 export class Encryption implements KeyDriver {
+  readonly option = KEY_OPTION;
   readonly method: 'aes' | 'luks';
   readonly place: CryptoPlace | undefined;
   readonly luks: Luks | undefined;
@@ -60,7 +61,7 @@ export class Encryption implements KeyDriver {
 
   *set(passphrase: Uint8Array): Io<void> {
     this.#become(LOCKED_CIPHER);
-    this.#become(this.luks ? yield* this.luks.unlock(passphrase) : yield* aesCipher(passphrase));
+    this.#become(this.luks ? yield* this.luks.unlock(passphrase, this.option) : yield* aesCipher(passphrase));
   }
 
   #become(cipher: SectorCipher): void {
@@ -95,10 +96,10 @@ export function* openEncryption(storage: Storage, header: Header, parameters: Op
       format: FORMAT,
       field: 'encrypt.format',
     });
-  const id = parameters.options?.get('encrypt.key-secret');
+  const id = parameters.options?.get(KEY_OPTION);
   const request = { image: storage.name, format: FORMAT, encryption, ...(typeof id === 'string' ? { id } : {}) } as const;
   const opened = new Encryption(luks, LOCKED_CIPHER);
-  const passphrase = yield* (parameters.keyLater ? passphraseIfAny : passphraseFor)(parameters.secret, request);
+  const passphrase = yield* (parameters.keyLater ? passphraseIfAny : passphraseFor)(parameters.secret, request, KEY_OPTION);
   if (passphrase) yield* opened.set(passphrase);
   return opened;
 }
@@ -138,7 +139,7 @@ export function encryptionChoice(values: CreateValues, given: GivenOptions): Enc
   if (flag && format !== undefined) throw refuse('encryption', "'encrypt.format' and its alias 'encryption' can't be used at the same time");
   const choice: EncryptionChoice = format ?? (flag ? 'aes' : undefined);
   const further = Object.keys(given).find((name) => name.startsWith(PREFIX) && !/^encrypt\.(format|key-secret)$/.test(name));
-  if (!choice && (further ?? given['encrypt.key-secret']) !== undefined) throw refuse('encrypt.format', "Parameter 'encrypt.format' is missing");
+  if (!choice && (further ?? given[KEY_OPTION]) !== undefined) throw refuse('encrypt.format', "Parameter 'encrypt.format' is missing");
   if (choice === 'aes' && further !== undefined) throw refuse(further, `Parameter '${further}' is unexpected`);
   if (choice === 'luks') headerOptions(values);
   return choice;
@@ -160,9 +161,9 @@ export function headerBefore(choice: EncryptionChoice): Pick<Header, 'cryptMetho
 export function* encryptNew(meta: Metadata, choice: EncryptionChoice, values: CreateValues, secret: AskSecret | undefined): Io<void> {
   if (!choice) return;
   const { storage, clusterSize } = meta;
-  const id = values['encrypt.key-secret'];
+  const id = values[KEY_OPTION];
   const request = { image: storage.name, format: FORMAT, encryption: choice, ...(id === undefined ? {} : { id }) } as const;
-  const passphrase = yield* passphraseFor(secret, request);
+  const passphrase = yield* passphraseFor(secret, request, KEY_OPTION);
   if (choice === 'aes') return;
   const chosen = headerOptions(values);
   const length = luksLength(chosen);

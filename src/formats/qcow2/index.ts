@@ -4,10 +4,10 @@ import type { FormatDescriptor } from '../descriptor.ts';
 import { openImage } from './image.ts';
 import { MAGIC } from './layout.ts';
 import { theRest } from './loading.ts';
-import { amendOptions, createOptions } from './options.ts';
+import { amendOptions, createOptions, KEY_OPTION } from './options.ts';
 
 /** The qcow2 format. */
-export const qcow2: FormatDescriptor = {
+export const qcow2 = {
   name: 'qcow2',
   aliases: [],
   title: 'QEMU copy-on-write image, version 2 or 3',
@@ -27,7 +27,19 @@ export const qcow2: FormatDescriptor = {
     zeroes: true,
     compressedRead: true,
     compressedWrite: true,
+    dataFile: true,
   },
+  gist: 'grows as it is used, has snapshots',
+  encryption: {
+    always: false,
+    key: KEY_OPTION,
+    method: 'encrypt.format',
+    turnedOnBy: ['encrypt.format', 'encryption'],
+    options: { 'encrypt.format': 'luks' },
+    iterTime: 'encrypt.iter-time',
+  },
+  slack: true,
+  strongOptions: /^encrypt\./,
   createOptions,
   amendOptions,
   limits: ['encryption with ciphers other than AES', 'compressed writes to encrypted images'],
@@ -41,4 +53,4 @@ export const qcow2: FormatDescriptor = {
   *create(storage, parameters) {
     yield* (yield* theRest()).createImage(storage, parameters);
   },
-};
+} as const satisfies FormatDescriptor;

@@ -4,6 +4,9 @@ import { KiB, MiB } from '../../base/units.ts';
 import { LUKS_AMEND_OPTIONS, LUKS_OPTIONS } from '../../crypto/option-lists.ts';
 import { BACKING_OPTIONS, SIZE_OPTION } from '../shared-options.ts';
 
+/** The option that names the secret with the passphrase. */
+export const KEY_OPTION = 'encrypt.key-secret';
+
 const COMPAT = {
   name: 'compat',
   kind: 'choice',

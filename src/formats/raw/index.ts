@@ -141,7 +141,7 @@ function* grow(storage: Storage, size: number, preallocation: string): Io<void> 
 }
 
 /** The raw format. */
-export const raw: FormatDescriptor = {
+export const raw = {
   name: 'raw',
   aliases: ['img', 'dd'],
   title: 'Raw disk image',
@@ -162,7 +162,11 @@ export const raw: FormatDescriptor = {
     zeroes: true,
     compressedRead: false,
     compressedWrite: false,
+    dataFile: false,
   },
+  gist: 'the bytes as they are',
+  plain: true,
+  strongOptions: /^(offset|size)$/,
   createOptions,
   limits: [],
   *inspect(storage) {
@@ -175,4 +179,4 @@ export const raw: FormatDescriptor = {
     return { size: Math.ceil(size / 512) * 512, metadata: 0, unit: 512, everything: true };
   },
   create,
-};
+} as const satisfies FormatDescriptor;

@@ -40,7 +40,7 @@ describe.each([
   { cluster_size: 65536, compat: '0.10' },
   { cluster_size: 512, compression_type: 'zstd' },
   { cluster_size: 65536, compression_type: 'zstd' },
-])('%o', (options) => {
+] as const)('%o', (options) => {
   it.each(options.cluster_size > 1e6 ? [1] : [1, 2])('written over, discarded and read by both (seed %i)', { timeout: 180_000 }, async (seed) => {
     const random = new Random(seed);
     const cluster = options.cluster_size;

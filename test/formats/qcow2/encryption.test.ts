@@ -7,7 +7,7 @@ import { createDisk, openDisk } from '../../../src/disk/open.ts';
 import { memoryStorage } from '../../../src/storage/memory.ts';
 
 const CLUSTER = 4096;
-const LUKS = { 'encrypt.format': 'luks', 'encrypt.iter-time': 1, 'encrypt.cipher-alg': 'aes-128' };
+const LUKS = { 'encrypt.format': 'luks', 'encrypt.iter-time': 1, 'encrypt.cipher-alg': 'aes-128' } as const;
 
 async function image(options: Record<string, unknown> = LUKS): Promise<{ bytes: Uint8Array; data: DataView; extension: number }> {
   const storage = memoryStorage({ name: 'image' });

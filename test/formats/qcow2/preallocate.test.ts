@@ -7,7 +7,7 @@ import { memoryStorage } from '../../../src/storage/memory.ts';
 
 const SIZE = 700_416;
 
-describe.each(['metadata', 'falloc', 'full'])('preallocation=%s', (preallocation) => {
+describe.each(['metadata', 'falloc', 'full'] as const)('preallocation=%s', (preallocation) => {
   it.each([512, 4096, 65536])('cut anywhere, clusters of %i', async (clusterSize) => {
     const recorder = new RecorderStorage(memoryStorage());
     const disk = await createDisk(recorder, { format: 'qcow2', size: SIZE, clusterSize, preallocation });

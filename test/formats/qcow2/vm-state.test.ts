@@ -33,7 +33,7 @@ describe.each([
   { cluster_size: 65536, compat: '1.1' },
   { cluster_size: 4096, compat: '0.10' },
   { cluster_size: 16384, compat: '1.1', extended_l2: true },
-])('%j', (options) => {
+] as const)('%j', (options) => {
   it('QEMU finds what we saved, and we what QEMU has', async () => {
     const path = join(folder, `both-${options.cluster_size}.qcow2`);
     const size = 1024 * 1024;

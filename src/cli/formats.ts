@@ -1,0 +1,29 @@
+/** Formats by their names on the command line. */
+import { allFormats, type FormatDescriptor } from '../index.ts';
+import { Failure, notYet } from './terminal.ts';
+
+/** Formats of qemu-img 7.2 that have no descriptor: named apart from typing errors. */
+const ELSEWHERE = ['vvfat'];
+
+/** What QEMU has for `preallocation`, whatever the format; which of them a format does it says itself. */
+export const PREALLOCATION_MODES = ['off', 'metadata', 'falloc', 'full'];
+
+/** The format's own name, for a name of the command line; nothing if there is no such format. Throws if it is QEMU's alone. */
+export function knownFormat(name: string): string | undefined {
+  const named = allFormats.find((format) => format.name === name);
+  if (named?.open) return named.name;
+  if (named || ELSEWHERE.includes(name)) throw notYet(`The format '${name}'`);
+  return undefined;
+}
+
+/** The format's name; QEMU's message if there is none. */
+export function requireFormat(format: string): string {
+  const found = knownFormat(format);
+  if (found === undefined) throw new Failure(`Unknown file format '${format}'`);
+  return found;
+}
+
+/** The descriptor of a format whose name is known to be one. */
+export function formatNamed(name: string): FormatDescriptor {
+  return allFormats.find((format) => format.name === name) as FormatDescriptor;
+}
