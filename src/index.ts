@@ -1,7 +1,14 @@
 /** tabdisk's public surface. Node's file storage is `tabdisk/node`, the v86 adapter `tabdisk/v86`, the engine's worker `tabdisk/worker`. */
 
 export { text as decodeText, utf8 as encodeText } from './base/bytes.ts';
-export { type DeclaredOption, defaultText, type GivenOptions, type GivenValue, offeredValues, parseOption, rangeText } from './base/declared-options.ts';
+export {
+  type DeclaredOption,
+  describeOption,
+  type GivenOptions,
+  type GivenValue,
+  type OptionDescription,
+  parseOption,
+} from './base/declared-options.ts';
 export { SystemError, strerror } from './base/errno.ts';
 export { DiskError, type DiskErrorJson, type ErrorKind } from './base/errors.ts';
 export { type Io, runAsync, runSync } from './base/io.ts';
@@ -61,8 +68,8 @@ export type { Capabilities, EncryptionFacts, FormatDescriptor } from './formats/
 export type { BackingReference } from './formats/driver.ts';
 export { qcow2 } from './formats/qcow2/index.ts';
 export { raw } from './formats/raw/index.ts';
-export { OVERLAY_FORMAT, PLAIN_FORMAT } from './formats/roles.ts';
 export { type Whitelist, whitelisted } from './formats/registry.ts';
+export { OVERLAY_FORMAT, PLAIN_FORMAT } from './formats/roles.ts';
 export type { BitmapInfo, CheckOptions, CheckResult, DirtyRun, SnapshotInfo } from './formats/tools.ts';
 export { findDebugger } from './graph/debug-node.ts';
 export { BackingFailure } from './graph/format-node.ts';

@@ -1,16 +1,27 @@
-/** The dialog for a new, empty image: name, format, size (presets or free text), cluster size, place, and a password if it is to be encrypted. */
-import { type CreateImageOptions, formatSize, type ImageEntry, type Place, type RemoteLibrary } from '../index.ts';
+/**
+ * The dialog for a new, empty image: name, format, size (presets or free text), place, the options that the format offers to people, and a password if it
+ * is to be encrypted. Formats and their options are those that the engine tells of.
+ */
+import {
+  type CreateImageOptions,
+  describeOption,
+  type FormatFacts,
+  formatSize,
+  type ImageEntry,
+  OVERLAY_FORMAT,
+  type Place,
+  type RemoteLibrary,
+} from '../index.ts';
 import { closeDialog, LONGEST_NAME, selectWhenFocused, showDialog } from './dialogs.ts';
 import { button, element } from './dom.ts';
 import { NewPassword } from './password.ts';
-import { CLUSTER_SIZES, DISK_SIZES, FLOPPY_SIZES, type SizePreset, writtenSize } from './sizes.ts';
+import { DISK_SIZES, FLOPPY_SIZES, type SizePreset, writtenSize } from './sizes.ts';
 import { failure, placeName, sizeWithBytes } from './words.ts';
 
 const FORM = 'create-form';
 const DEFAULT_SIZE = '2G';
-const DEFAULT_CLUSTER = '65536';
-/** From here on a raw image is dear: browsers charge its whole size at once. */
-const RAW_WARNING = 64 * 1024 * 1024;
+/** From here on a file as large as its disk is dear: browsers charge its whole size at once. */
+const WHOLE_WARNING = 64 * 1024 * 1024;
 
 /** An image that was made, and its password if it has one. */
 export interface Created {
@@ -19,8 +30,17 @@ export interface Created {
 }
 
 /** Asks and creates. Resolves to undefined if the user calls it off. */
-export async function createImage(library: RemoteLibrary, places: readonly Place[], taken: readonly string[]): Promise<Created | undefined> {
-  const form = new CreateForm(places, freeName(taken));
+export async function createImage(
+  library: RemoteLibrary,
+  formats: readonly FormatFacts[],
+  places: readonly Place[],
+  taken: readonly string[],
+): Promise<Created | undefined> {
+  const form = new CreateForm(
+    formats.filter(({ capabilities }) => capabilities.create),
+    places,
+    freeName(taken),
+  );
   let created: Created | undefined;
   let over = false;
   const submit = async (): Promise<void> => {
@@ -65,17 +85,13 @@ class CreateForm {
     testId: 'create-name',
     attributes: { label: 'Name', required: true, autofocus: true, autocomplete: 'off', maxlength: LONGEST_NAME },
   });
-  readonly #format = select('create-format', 'Format', [
-    { label: 'qcow2 – grows as it is used, has snapshots', value: 'qcow2' },
-    { label: 'raw – the bytes as they are', value: 'raw' },
-  ]);
+  readonly #format: HTMLElementTagNameMap['wa-select'];
   readonly #preset = select('create-preset', 'Usual sizes', [...FLOPPY_SIZES, ...DISK_SIZES]);
   readonly #size = element('wa-input', { testId: 'create-size', attributes: { label: 'Size', required: true, autocomplete: 'off' } });
-  readonly #cluster = select('create-cluster', 'Cluster size', CLUSTER_SIZES);
   readonly #place: HTMLElementTagNameMap['wa-select'];
   readonly #encryption = select('create-encryption', 'Encryption', [
     { label: 'none', value: 'none' },
-    { label: 'with a password (LUKS)', value: 'luks' },
+    { label: 'with a password (LUKS)', value: 'password' },
   ]);
   readonly #password = new NewPassword();
   readonly #remark = element('p', { class: 'remark', testId: 'create-remark', attributes: { 'aria-live': 'polite' } });
@@ -88,20 +104,28 @@ class CreateForm {
   });
   readonly element: HTMLFormElement;
 
+  readonly #formats: readonly FormatFacts[];
   readonly #places: readonly Place[];
+  readonly #fields: readonly OptionField[];
 
-  constructor(places: readonly Place[], name: string) {
+  constructor(formats: readonly FormatFacts[], places: readonly Place[], name: string) {
+    this.#formats = formats;
     this.#places = places;
+    this.#fields = formats.flatMap(fieldsOf);
+    this.#format = select(
+      'create-format',
+      'Format',
+      formats.map(({ name: value, title, gist = title }) => ({ label: `${value} – ${gist}`, value })),
+    );
     this.#place = select(
       'create-place',
       'Kept in',
       places.map((place) => ({ label: placeName(place), value: place })),
     );
     this.#name.value = name;
-    this.#format.value = 'qcow2';
+    this.#format.value = OVERLAY_FORMAT;
     this.#size.value = DEFAULT_SIZE;
     this.#preset.value = DEFAULT_SIZE;
-    this.#cluster.value = DEFAULT_CLUSTER;
     this.#place.value = places[0] ?? 'indexeddb';
     this.#encryption.value = 'none';
     selectWhenFocused(this.#name);
@@ -116,7 +140,7 @@ class CreateForm {
     this.#format.addEventListener('change', () => this.#describe());
     this.#encryption.addEventListener('change', () => this.#describe());
     const sizes = element('div', { class: 'pair' }, this.#size, this.#preset);
-    const details = element('div', { class: 'pair' }, this.#cluster, this.#place);
+    const details = element('div', { class: 'pair' }, ...this.#fields.map(({ field }) => field), this.#place);
     this.element = element(
       'form',
       { class: 'stack', attributes: { id: FORM, novalidate: true } },
@@ -147,7 +171,7 @@ class CreateForm {
   }
 
   /** What was filled in; undefined, with the problem shown, if it cannot be. */
-  options(): CreateImageOptions | undefined {
+  options(): CreateImageOptions<string> | undefined {
     this.problem('');
     const name = (this.#name.value ?? '').trim();
     if (name === '') return this.#refuse('Give the image a name.');
@@ -158,10 +182,10 @@ class CreateForm {
       return this.#refuse(failure(error));
     }
     if (size === 0) return this.#refuse('A disk of no bytes is of no use: give a size.');
-    const format = this.#format.value === 'raw' ? 'raw' : 'qcow2';
+    const { name: format } = this.#facts;
     const place = this.#places.find((known) => known === this.#place.value) ?? 'indexeddb';
-    if (format === 'raw') return { name, format, size, place };
-    const options = { name, format, size, place, clusterSize: Number(this.#cluster.value) } as const;
+    const own = this.#fields.filter((one) => one.format === format).map(({ name: option, field }) => [option, String(field.value)] as const);
+    const options = { name, format, size, place, ...Object.fromEntries(own) };
     if (!this.#encrypts) return options;
     try {
       return { ...options, secret: this.#password.value };
@@ -170,8 +194,15 @@ class CreateForm {
     }
   }
 
+  /** The format that is chosen. */
+  get #facts(): FormatFacts {
+    const { value } = this.#format;
+    return (this.#formats.find(({ name }) => name === value) ?? this.#formats[0]) as FormatFacts;
+  }
+
   get #encrypts(): boolean {
-    return this.#encryption.value === 'luks' && this.#format.value !== 'raw';
+    const { encryption } = this.#facts;
+    return encryption !== undefined && (encryption.always || this.#encryption.value === 'password');
   }
 
   #refuse(text: string): undefined {
@@ -180,16 +211,16 @@ class CreateForm {
   }
 
   #describe(): void {
-    const raw = this.#format.value === 'raw';
-    this.#cluster.disabled = raw;
-    this.#encryption.disabled = raw;
+    const { name, encryption, sharesFile = false } = this.#facts;
+    for (const { field, format } of this.#fields) field.hidden = format !== name;
+    this.#encryption.hidden = encryption === undefined || encryption.always;
     this.#password.hidden = !this.#encrypts;
     let text = '';
     try {
       const size = writtenSize(this.#size.value ?? '');
       text = sizeWithBytes(size);
-      if (raw && size >= RAW_WARNING)
-        text += `. A raw image takes up to ${formatSize(size)} of this browser's storage; qcow2 takes only what is used.`;
+      if (sharesFile && size >= WHOLE_WARNING)
+        text += `. A ${name} image takes up to ${formatSize(size)} of this browser's storage; ${OVERLAY_FORMAT} takes only what is used.`;
       this.problem('');
     } catch {
       text = 'Give bytes, or a number with k, M, G or T: 2G, 1.5T, 1440k. Units are powers of 1024.';
@@ -197,6 +228,27 @@ class CreateForm {
     if (this.#encrypts) text += '. Without its password nobody reads what is on it, you neither: it is kept nowhere.';
     this.#remark.textContent = text;
   }
+}
+
+/** A field for an option of a format. */
+interface OptionField {
+  readonly format: string;
+  /** QEMU's name of the option. */
+  readonly name: string;
+  readonly field: HTMLElementTagNameMap['wa-select'];
+}
+
+/** Fields for the options that a format offers to people and that have a few values. */
+function fieldsOf({ name: format, createOptions }: FormatFacts): OptionField[] {
+  return createOptions.flatMap((option) => {
+    const { values } = describeOption(option);
+    if (option.label === undefined || values === undefined) return [];
+    const { name, label, kind } = option;
+    const choices = values.map((value) => ({ label: kind === 'size' ? formatSize(Number(value)) : String(value), value: String(value) }));
+    const field = select(`create-${format}-${name}`, label, choices);
+    field.value = String(option.kind === 'flag' ? (option.default ? 'on' : 'off') : (option.default ?? values[0]));
+    return [{ format, name, field }];
+  });
 }
 
 /** The value of the usual size that was typed, whatever it was written like; empty if it is none. */

@@ -1,5 +1,5 @@
 /** The engine in its worker; on this thread where the browser starts no such worker. */
-import { connectEngine, connectEngineHere, DiskError, type Engine } from '../index.ts';
+import { connectEngine, connectEngineHere, DiskError, type Engine, type FormatFacts } from '../index.ts';
 import workerAddress from '../worker/index.ts?worker&url';
 
 /** The page says where images are, and that they are gone with the tab. */
@@ -9,20 +9,24 @@ const OPTIONS = { memoryIfBlocked: true };
 export interface StartedEngine {
   readonly engine: Engine;
   readonly here: boolean;
+  /** What it can make of images. */
+  readonly formats: readonly FormatFacts[];
 }
 
 /** Rejects with `io` of the field `module` if the engine's files cannot be had. */
 export async function startEngine(): Promise<StartedEngine> {
   try {
     const worker = new Worker(workerAddress, { type: 'module', name: 'tabdisk' });
-    return { engine: await connectEngine(worker, OPTIONS), here: false };
+    return await started(await connectEngine(worker, OPTIONS), false);
   } catch (error) {
     // What the engine itself refuses it would refuse here too.
     if (error instanceof DiskError && !(error.kind === 'io' && (error.field === 'script' || error.field === 'worker'))) throw error;
     await requireScript(error);
-    return { engine: await connectEngineHere(OPTIONS), here: true };
+    return started(await connectEngineHere(OPTIONS), true);
   }
 }
+
+const started = async (engine: Engine, here: boolean): Promise<StartedEngine> => ({ engine, here, formats: await engine.library.formats() });
 
 /** Tells a worker that the browser does not start from one whose file is not there. */
 async function requireScript(cause: unknown): Promise<void> {

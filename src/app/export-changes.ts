@@ -1,5 +1,5 @@
 /** The dialog for an incremental export: since which snapshot, and what the file with the state of that time is called. */
-import type { SnapshotInfo } from '../index.ts';
+import { type FormatFacts, OVERLAY_FORMAT, type SnapshotInfo } from '../index.ts';
 import { closeDialog, showDialog } from './dialogs.ts';
 import { button, element } from './dom.ts';
 import { fileName, type Outcome } from './export.ts';
@@ -9,12 +9,16 @@ import { dateTime } from './words.ts';
 const FORM = 'changes-form';
 
 /** Asks; undefined if the user calls it off. Throws if the image's snapshots cannot be read. */
-export async function askIncrement({ session, left }: Pick<Chosen, 'session' | 'left'>): Promise<Omit<Outcome, 'format'> | undefined> {
+export async function askIncrement(
+  { session, left }: Pick<Chosen, 'session' | 'left'>,
+  formats: readonly FormatFacts[],
+): Promise<Omit<Outcome, 'format'> | undefined> {
   const { entry } = session;
   const list = await session.use((disk) => disk.snapshots.list());
   const latest = list.at(-1);
-  const stem = fileName(entry.name, 'qcow2').replace(/\.qcow2$/, '');
-  const nameAt = ({ name }: SnapshotInfo): string => fileName(`${stem} at ${name}`, 'qcow2');
+  const ending = `.${OVERLAY_FORMAT}`;
+  const stem = fileName(entry.name, OVERLAY_FORMAT, formats).slice(0, -ending.length);
+  const nameAt = ({ name }: SnapshotInfo): string => fileName(`${stem} at ${name}${ending}`, OVERLAY_FORMAT, formats);
   const options = list.map((snapshot) => element('wa-option', { attributes: { value: snapshot.id } }, label(snapshot)));
   const since = element('wa-select', { testId: 'changes-since', attributes: { label: 'Changed since' } }, ...options);
   const backing = element('wa-input', {
@@ -31,7 +35,7 @@ export async function askIncrement({ session, left }: Pick<Chosen, 'session' | '
   const text =
     latest === undefined
       ? 'There is no snapshot to compare with. Take one, export the whole image, and from then on the changes alone will do.'
-      : 'The export holds only the clusters that differ from the snapshot. It is a qcow2 overlay: QEMU reads it together with a full export of that time, ' +
+      : 'The export holds only the clusters that differ from the snapshot. It is an overlay: QEMU reads it together with a full export of that time, ' +
         'which must lie beside it under the name given here (or tell it another with qemu-img rebase -u).';
   const problem = element('p', { class: 'problem', testId: 'changes-problem', attributes: { role: 'alert' } });
   let answer: Omit<Outcome, 'format'> | undefined;
@@ -44,7 +48,7 @@ export async function askIncrement({ session, left }: Pick<Chosen, 'session' | '
       problem.textContent = 'Give the file a name.';
       return backing.focus();
     }
-    answer = { since: { snapshot: snapshot.id }, backing: name, name: fileName(`${stem} since ${snapshot.name}`, 'qcow2') };
+    answer = { since: { snapshot: snapshot.id }, backing: name, name: fileName(`${stem} since ${snapshot.name}${ending}`, OVERLAY_FORMAT, formats) };
     close();
   };
   const form = element('form', { class: 'stack', attributes: { id: FORM, novalidate: true } }, element('p', { class: 'question' }, text));

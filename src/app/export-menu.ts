@@ -1,28 +1,42 @@
 /** The Export button with its menu: every way an image can leave. What this one cannot do is greyed out, and says why. */
-import { type ExportFacts, type ExportOptions, exportProblem } from '../index.ts';
+import { type DiskError, type ExportFacts, exportProblem, type FormatFacts, OVERLAY_FORMAT } from '../index.ts';
 import { button, element } from './dom.ts';
-import type { ExportWish } from './export.ts';
+import type { ExportWay } from './export.ts';
 import type { ImageSession } from './session.ts';
 import { sentence } from './words.ts';
 
 type Item = HTMLElementTagNameMap['wa-dropdown-item'];
 
-const WAYS: readonly { wish: ExportWish; text: string; options: Pick<ExportOptions, 'format' | 'compressed' | 'since'> }[] = [
-  { wish: 'qcow2', text: 'as qcow2, for QEMU', options: { format: 'qcow2' } },
-  { wish: 'compressed', text: 'as qcow2, compressed, without snapshots', options: { format: 'qcow2', compressed: true } },
-  { wish: 'raw', text: 'as raw, for everything else', options: { format: 'raw' } },
-  { wish: 'luks', text: 'as it is, encrypted (LUKS)', options: { format: 'luks' } },
-  { wish: 'changes', text: 'only what changed since a snapshot', options: { format: 'qcow2', since: { snapshot: '' } } },
-];
+/** The ways out, from the formats that there are. */
+function waysOut(formats: readonly FormatFacts[]): ExportWay[] {
+  const made = formats.filter(({ capabilities }) => capabilities.create);
+  const open = made.filter(({ encryption }) => !encryption?.always);
+  const same = made.filter(({ encryption }) => encryption?.always);
+  return [
+    ...open.flatMap(({ name: format, gist, capabilities }) => [
+      { id: format, text: `as ${format}: ${gist}`, options: { format } },
+      ...(capabilities.compressedWrite
+        ? [{ id: `${format}-compressed`, text: `as ${format}, compressed, without snapshots`, options: { format, compressed: true } }]
+        : []),
+    ]),
+    ...same.map(({ name: format, gist }) => ({ id: format, text: `as it is, ${format}: ${gist}`, options: { format }, rare: true })),
+    { id: 'changes', text: 'only what changed since a snapshot', options: { format: OVERLAY_FORMAT, since: { snapshot: '' } } },
+  ] as ExportWay[];
+}
 
 /** The button with its menu for one image. `chosen` is called with the way that the user takes. */
-export function exportMenu(session: ImageSession, chosen: (wish: ExportWish) => void): HTMLElementTagNameMap['wa-dropdown'] {
+export function exportMenu(
+  session: ImageSession,
+  formats: readonly FormatFacts[],
+  chosen: (way: ExportWay) => void,
+): HTMLElementTagNameMap['wa-dropdown'] {
   const trigger = button('Export', { testId: 'export', icon: 'export', attributes: { slot: 'trigger', 'with-caret': true }, press: () => undefined });
-  const items = WAYS.map(({ wish, text }) => {
-    const reason = element('span', { class: 'item-reason', testId: `export-${wish}-reason`, attributes: { hidden: true } });
+  const ways = waysOut(formats);
+  const items = ways.map(({ id, text }) => {
+    const reason = element('span', { class: 'item-reason', testId: `export-${id}-reason`, attributes: { hidden: true } });
     const item = element(
       'wa-dropdown-item',
-      { testId: `export-${wish}`, attributes: { value: wish } },
+      { testId: `export-${id}`, attributes: { value: id } },
       element('span', { class: 'item-title' }, text),
       reason,
     );
@@ -30,8 +44,8 @@ export function exportMenu(session: ImageSession, chosen: (wish: ExportWish) => 
   });
   const offer = (facts: ExportFacts): void => {
     for (const [index, { item, reason }] of items.entries()) {
-      const way = WAYS[index];
-      if (way) offerWay(item, reason, facts, way.options);
+      const way = ways[index];
+      if (way) offerWay(item, reason, way, exportProblem(facts, way.options, formats));
     }
   };
   const menu = element('wa-dropdown', {}, trigger, ...items.map(({ item }) => item));
@@ -43,25 +57,24 @@ export function exportMenu(session: ImageSession, chosen: (wish: ExportWish) => 
   });
   menu.addEventListener('wa-select', (event) => {
     const value = event.detail.item.getAttribute('value');
-    const way = WAYS.find(({ wish }) => wish === value);
-    if (way) chosen(way.wish);
+    const way = ways.find(({ id }) => id === value);
+    if (way) chosen(way);
   });
   return menu;
 }
 
-function offerWay(item: Item, reason: HTMLElement, facts: ExportFacts, options: Pick<ExportOptions, 'format' | 'compressed' | 'since'>): void {
-  const problem = exportProblem(facts, options);
+function offerWay(item: Item, reason: HTMLElement, { rare }: ExportWay, problem: DiskError | undefined): void {
   item.disabled = problem !== undefined;
   // A format that few images have is not shown to the others at all.
-  item.hidden = options.format === 'luks' && problem !== undefined;
+  item.hidden = rare === true && problem !== undefined;
   reason.textContent = problem === undefined ? '' : sentence(problem.message);
   reason.hidden = problem === undefined;
 }
 
 /** Undefined where nobody can tell without asking for a password. */
 async function countSnapshots(session: ImageSession): Promise<number | undefined> {
-  const { format, encrypted } = session.entry;
-  if (format !== 'qcow2' || (encrypted && !session.unlocked)) return undefined;
+  const { capabilities, encrypted } = session.entry;
+  if (!capabilities.snapshots || (encrypted && !session.unlocked)) return undefined;
   return session
     .use((disk) => disk.snapshots.list())
     .then(

@@ -2,15 +2,21 @@
  * An image as a file: streamed into a place that the user picks where the browser has a save dialog, else collected into a Blob
  * (which the browser may keep on disk) and downloaded.
  */
-import { type ExportOptions, formatSize, type ImageEntry, type ImageFormat, type RemoteLibrary } from '../index.ts';
+import { type ExportOptions, type FormatFacts, formatSize, type ImageEntry, type ImageFormat, OVERLAY_FORMAT, type RemoteLibrary } from '../index.ts';
 import { confirmed } from './dialogs.ts';
 import { element } from './dom.ts';
 import type { JobsList } from './jobs-list.ts';
 import type { Messages } from './messages.ts';
 import { isAbort, unlessLost } from './words.ts';
 
-/** What the user can ask for. */
-export type ExportWish = 'qcow2' | 'compressed' | 'raw' | 'luks' | 'changes';
+/** A way out that the menu offers. */
+export interface ExportWay {
+  readonly id: string;
+  readonly text: string;
+  readonly options: Pick<ExportOptions, 'format' | 'compressed' | 'since'>;
+  /** Shown only for images that can leave so. */
+  readonly rare?: true;
+}
 
 /** How an image leaves. */
 export interface Outcome extends Pick<ExportOptions, 'compressed' | 'since' | 'backing' | 'secret'> {
@@ -31,20 +37,21 @@ type SavePicker = (options: { suggestedName: string }) => Promise<SaveHandle>;
 
 export interface ExportSurroundings {
   readonly library: RemoteLibrary;
+  readonly formats: readonly FormatFacts[];
   readonly jobs: JobsList;
   readonly messages: Messages;
 }
 
 /** Whether an image may leave so; asks where it leaves as what everybody can read. Once `left` is aborted it may not. */
-export async function mayLeave({ name, encrypted }: ImageEntry, wish: ExportWish, left: AbortSignal): Promise<boolean> {
-  if (!encrypted || wish !== 'raw') return true;
-  const text = `“${name}” is encrypted, and a raw file is not: anybody who gets the file can read all that is on the disk. As qcow2 it stays encrypted.`;
+export async function mayLeave({ name, encrypted }: ImageEntry, to: FormatFacts | undefined, left: AbortSignal): Promise<boolean> {
+  if (!encrypted || !to || to.encryption) return true;
+  const text = `“${name}” is encrypted, and a ${to.name} file is not: anybody who gets the file can read all that is on the disk. As ${OVERLAY_FORMAT} it stays encrypted.`;
   return confirmed({ title: 'Export it without encryption?', text, deed: 'Export unencrypted', danger: true, left });
 }
 
 /** Exports `entry`. Call it straight from a click: a save dialog needs one. */
-export async function exportImage(entry: ImageEntry, outcome: Outcome, { library, jobs, messages }: ExportSurroundings): Promise<void> {
-  const { name = fileName(entry.name, outcome.format), ...options } = outcome;
+export async function exportImage(entry: ImageEntry, outcome: Outcome, { library, formats, jobs, messages }: ExportSurroundings): Promise<void> {
+  const { name = fileName(entry.name, outcome.format, formats), ...options } = outcome;
   try {
     const target = await pick(name);
     if (target === undefined) return;
@@ -66,9 +73,11 @@ export async function exportImage(entry: ImageEntry, outcome: Outcome, { library
 }
 
 /** `name` with the ending that the format usually has. */
-export function fileName(name: string, format: ImageFormat): string {
-  const stem = name.replace(/\.(qcow2?|img|raw|iso|ima|dd|bin|luks)$/i, '').replace(/[\\/:*?"<>|]/g, '_');
-  return `${stem}.${format === 'raw' ? 'img' : format}`;
+export function fileName(name: string, format: string, formats: readonly FormatFacts[]): string {
+  const endings = formats.flatMap((one) => [one.name, ...one.aliases, ...one.extensions]);
+  const ending = endings.find((one) => name.toLowerCase().endsWith(`.${one}`));
+  const stem = (ending === undefined ? name : name.slice(0, -ending.length - 1)).replace(/[\\/:*?"<>|]/g, '_');
+  return `${stem}.${formats.find((one) => one.name === format)?.extensions[0] ?? format}`;
 }
 
 /** Asks where to. Undefined if the user calls it off. */

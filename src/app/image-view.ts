@@ -3,9 +3,9 @@
  * only while it is open. The view is made when the image is chosen, and taken off the page for good when another is.
  */
 import type {} from '@awesome.me/webawesome/dist/events/events.js';
-import type { ImageEntry } from '../index.ts';
+import type { FormatFacts, ImageEntry } from '../index.ts';
 import { button, element, icon } from './dom.ts';
-import type { ExportWish } from './export.ts';
+import type { ExportWay } from './export.ts';
 import { exportMenu } from './export-menu.ts';
 import type { Messages } from './messages.ts';
 import type { Chosen, Panel, PanelKind } from './panel.ts';
@@ -13,7 +13,8 @@ import type { ImageSession } from './session.ts';
 import { failure, readingAdvice } from './words.ts';
 
 export interface ImageActions {
-  readonly export: (image: Chosen, wish: ExportWish) => void;
+  readonly formats: readonly FormatFacts[];
+  readonly export: (image: Chosen, way: ExportWay) => void;
   readonly rename: (image: Chosen) => void;
   readonly delete: (image: Chosen) => void;
   /** Asks the tab that has the image to let go. Resolves to whether it has heard. */
@@ -54,7 +55,7 @@ export class ImageView {
       'abort',
       session.changed.listen(() => this.update()),
     );
-    this.#export = exportMenu(session, (wish) => actions.export(chosen, wish));
+    this.#export = exportMenu(session, actions.formats, (way) => actions.export(chosen, way));
     this.#lock = button('Lock', { testId: 'lock', icon: 'lock', press: () => void session.lock() });
     this.#rename = button('Rename', { testId: 'rename', icon: 'pencil', press: () => actions.rename(chosen) });
     this.#delete = button('Delete', { testId: 'delete', icon: 'trash', press: () => actions.delete(chosen) });

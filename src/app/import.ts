@@ -3,7 +3,7 @@
  * the engine's words; one of which nothing is known becomes a raw disk if the user says so. Questions come one at a time, and the rest is copied meanwhile;
  * once all is done, one message tells what came of it. The page goes on showing what it shows, unless one file alone was brought in.
  */
-import { DiskError, type ImageEntry, type RemoteLibrary } from '../index.ts';
+import { DiskError, type ImageEntry, PLAIN_FORMAT, type RemoteLibrary } from '../index.ts';
 import { confirmed } from './dialogs.ts';
 import { element } from './dom.ts';
 import type { JobsList } from './jobs-list.ts';
@@ -82,7 +82,7 @@ export class Importer {
     const rest = length === 0 ? '' : `, ${length} more ${length === 1 ? 'waits' : 'wait'}`;
     try {
       const taken = (await library.list()).map(({ name }) => name);
-      const wish = { name: freeName(file.name, taken), ...(raw ? { format: 'raw' as const } : {}) };
+      const wish = { name: freeName(file.name, taken), ...(raw ? { format: PLAIN_FORMAT } : {}) };
       const entry = await jobs.run(`Importing ${file.name}${rest}`, ({ onProgress, signal }) =>
         library.import(file, { ...wish, onProgress, signal }),
       );

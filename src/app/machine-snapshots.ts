@@ -58,7 +58,7 @@ export function sameMachine(one: MachineSettings, other: MachineSettings): boole
 export async function deleteEverywhere(session: ImageSession, snapshot: SnapshotInfo, find: Find): Promise<void> {
   const saved = await readSaved(session, snapshot);
   const others = SLOTS.filter((slot) => slot !== 'cdrom').flatMap((slot) => find(saved?.images[slot] ?? '') ?? []);
-  const sessions = [...new Set([session, ...others])].filter(({ entry }) => entry.format === 'qcow2');
+  const sessions = [...new Set([session, ...others])].filter(({ entry }) => entry.capabilities.snapshots);
   await withDisks(sessions, [], (disks) => deleteMachine(disks.map(driveOf), machineMoment(snapshot)));
 }
 

@@ -28,7 +28,7 @@ export class MapSince {
 
   /** The summary of a disk, with what changed. */
   async summary(session: ImageSession, disk: RemoteDisk, buckets: number, job: JobOptions): Promise<MapSummary> {
-    const list = session.entry.format === 'qcow2' ? await disk.snapshots.list() : [];
+    const list = session.entry.capabilities.snapshots ? await disk.snapshots.list() : [];
     const since = this.#offer(session, list);
     if (since !== MACHINE) return disk.mapSummary(buckets, since === NOTHING ? job : { ...job, since });
     const summary = await disk.mapSummary(buckets, job);

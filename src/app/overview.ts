@@ -53,8 +53,9 @@ export class OverviewPanel implements Panel {
     this.#facts.replaceChildren(list);
     this.#layers.show();
     this.#json.textContent = JSON.stringify(info, null, 2);
-    this.#check.disabled = session.entry.format !== 'qcow2';
-    if (session.entry.format !== 'qcow2') this.#result.textContent = `A ${session.entry.format} image has no tables, so there is nothing to check.`;
+    const { capabilities, format } = session.entry;
+    this.#check.disabled = !capabilities.check;
+    if (!capabilities.check) this.#result.textContent = `A ${format} image has no tables, so there is nothing to check.`;
   }
 
   async #run(): Promise<void> {

@@ -2,13 +2,13 @@
  * The whole page: the images on the left, the chosen one on the right, and what ties them together. The address names the chosen
  * image (`#image=<id>`), so a reload or a bookmark comes back to it.
  */
-import type { Engine, ImageEntry, StorageReport } from '../index.ts';
+import { type Engine, type FormatFacts, type ImageEntry, OVERLAY_FORMAT, type StorageReport } from '../index.ts';
 import { createImage } from './create-dialog.ts';
 import { asked, confirmed } from './dialogs.ts';
 import { button, element, icon } from './dom.ts';
 import { dropAnywhere } from './drop.ts';
 import type { StartedEngine } from './engine.ts';
-import { type ExportWish, exportImage, mayLeave } from './export.ts';
+import { type ExportWay, exportImage, mayLeave } from './export.ts';
 import { askIncrement } from './export-changes.ts';
 import { GeometryPanel } from './geometry.ts';
 import { GuestFiles } from './guest-files.ts';
@@ -34,6 +34,7 @@ const FOLLOW_MS = 2000;
 
 export class Page {
   readonly #engine: Engine;
+  readonly #formats: readonly FormatFacts[];
   readonly #messages: Messages;
   readonly #jobs = new JobsList();
   readonly #sessions: Sessions;
@@ -67,8 +68,9 @@ export class Page {
   readonly #lacks = new LacksNotice();
   readonly #here: boolean;
 
-  constructor({ engine, here }: StartedEngine, messages: Messages) {
+  constructor({ engine, here, formats }: StartedEngine, messages: Messages) {
     this.#engine = engine;
+    this.#formats = formats;
     this.#here = here;
     this.#messages = messages;
     this.#sessions = new Sessions(engine, askPassword, (session) => this.#lost(session));
@@ -103,7 +105,8 @@ export class Page {
       { name: 'run', title: 'Run', make: (chosen) => this.#run.of(chosen) },
     ];
     this.#actions = {
-      export: (image, wish) => void this.#export(image, wish),
+      formats,
+      export: (image, way) => void this.#export(image, way),
       rename: (image) => void this.#rename(image),
       delete: (image) => void this.#delete(image),
       ask: (entry) => engine.requestRelease(entry.id),
@@ -252,6 +255,7 @@ export class Page {
     const places = this.#report?.places ?? [];
     const created = await createImage(
       this.#engine.library,
+      this.#formats,
       places,
       this.#entries.map(({ name }) => name),
     );
@@ -261,17 +265,19 @@ export class Page {
     this.#choose(created.entry.id);
   }
 
-  async #export({ session, left }: Pick<Chosen, 'session' | 'left'>, wish: ExportWish): Promise<void> {
+  async #export({ session, left }: Pick<Chosen, 'session' | 'left'>, { options }: Pick<ExportWay, 'options'>): Promise<void> {
     const { entry } = session;
     try {
-      const increment = wish === 'changes' ? await askIncrement({ session, left }) : undefined;
-      if (wish === 'changes' && increment === undefined) return;
-      if (!(await mayLeave(entry, wish, left))) return;
+      const formats = this.#formats;
+      const increment = options.since ? await askIncrement({ session, left }, formats) : undefined;
+      if (options.since && increment === undefined) return;
+      const to = formats.find(({ name }) => name === options.format);
+      if (!(await mayLeave(entry, to, left))) return;
       // As it is kept it needs no password, unless an image below it must be read for it: then this one is open.
-      const secret = wish === entry.format && !session.unlocked ? undefined : await session.password();
-      const around = { library: this.#engine.library, jobs: this.#jobs, messages: this.#messages };
-      const how = { format: wish === 'raw' || wish === 'luks' ? wish : 'qcow2', compressed: wish === 'compressed' } as const;
-      await exportImage(entry, { ...how, ...increment, ...(secret === undefined ? {} : { secret }) }, around);
+      const asIs = options.format === entry.format && !options.compressed && !options.since;
+      const secret = asIs && !session.unlocked ? undefined : await session.password();
+      const around = { library: this.#engine.library, formats, jobs: this.#jobs, messages: this.#messages };
+      await exportImage(entry, { compressed: false, ...options, ...increment, ...(secret === undefined ? {} : { secret }) }, around);
     } catch (error) {
       if (!isKeyProblem(error)) this.#messages.error(`${entry.name} was not exported`, error);
     }
@@ -280,12 +286,15 @@ export class Page {
   /** The browser has removed an image that is open here. */
   #lost(session: ImageSession): void {
     const { name, format } = session.entry;
+    const own = this.#formats.find((one) => one.name === format);
+    // What is left of it becomes a new image, and may not be encrypted already.
+    const to = own?.capabilities.create && !own.encryption?.always ? format : OVERLAY_FORMAT;
     const image = { session, left: new AbortController().signal };
     const takeAway = this.#messages.request(
       `${name} is no longer in this browser`,
       'The data of this site was cleared while the image was open. Nothing more can be saved in it, but what it holds can still be exported, as long as it is open here: until you stop the machine, choose another image or close the page.',
       'Export',
-      () => void this.#export(image, format === 'raw' ? 'raw' : 'qcow2'),
+      () => void this.#export(image, { options: { format: to } }),
     );
     const stopListening = session.closed.listen(() => {
       takeAway();

@@ -2,7 +2,7 @@
  * The sizes that the create dialog offers, floppies by the names on their labels and disks by powers of two; and sizes as people write them. Units are
  * powers of 1024 however they are written, as QEMU counts: "2 GB", "2 GiB" and "2g" are the same, and the dialog shows the bytes.
  */
-import { formatSize, parseSize } from '../index.ts';
+import { parseSize } from '../index.ts';
 
 const KiB = 1024;
 const MiB = 1024 * KiB;
@@ -32,12 +32,6 @@ export const DISK_SIZES: readonly SizePreset[] = Array.from({ length: 15 }, (_, 
   const bytes = 64 * MiB * 2 ** power;
   const mebibytes = bytes / MiB;
   return { label: tidy(bytes), value: mebibytes < 1024 ? `${mebibytes}M` : tidy(bytes).replace(/ ([GT])iB/, '$1'), bytes };
-});
-
-/** Cluster sizes of qcow2. */
-export const CLUSTER_SIZES: readonly SizePreset[] = Array.from({ length: 13 }, (_, power) => {
-  const bytes = 512 * 2 ** power;
-  return { label: formatSize(bytes), value: String(bytes), bytes };
 });
 
 /** What floppies are called that does not say their size: "1.44M" is 1440 KiB. */

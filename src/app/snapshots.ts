@@ -3,7 +3,7 @@
  * takes, and brings what the adapter still holds to the disk first; reverting stops the machine before anything changes. With machine state
  * all drives of the machine are kept with its memory, and reverting makes the machine go on from there.
  */
-import { formatSize, machineMoment, type SnapshotInfo } from '../index.ts';
+import { formatSize, machineMoment, OVERLAY_FORMAT, type SnapshotInfo } from '../index.ts';
 import { confirmed } from './dialogs.ts';
 import { button, element, Rows } from './dom.ts';
 import { deleteEverywhere, sameMachine, settingsOf } from './machine-snapshots.ts';
@@ -67,11 +67,11 @@ export class SnapshotsPanel implements Panel {
 
   async show(): Promise<void> {
     const { session } = this.#chosen;
-    const possible = session.entry.format === 'qcow2';
+    const possible = session.entry.capabilities.snapshots;
     this.#form.hidden = !possible;
     if (!possible) {
       this.#table.hidden = true;
-      this.#remark.textContent = `A ${session.entry.format} image has no place for snapshots. Export it as qcow2, or start anew with a qcow2 image, to have them.`;
+      this.#remark.textContent = `A ${session.entry.format} image has no place for snapshots. Export it as ${OVERLAY_FORMAT}, or start anew with a ${OVERLAY_FORMAT} image, to have them.`;
       return;
     }
     const list = await session.use((disk) => disk.snapshots.list());
@@ -99,7 +99,7 @@ export class SnapshotsPanel implements Panel {
     if (typed !== '' && typed !== this.#suggested) return;
     const names = new Set(this.#list.map(({ name }) => name));
     for (const { session } of this.#state.hidden ? [] : this.#around.machine.drives) {
-      if (session === undefined || session === this.#chosen.session || session.entry.format !== 'qcow2') continue;
+      if (session === undefined || session === this.#chosen.session || !session.entry.capabilities.snapshots) continue;
       const others = await session.use((disk) => disk.snapshots.list()).catch(() => []);
       for (const { name } of others) names.add(name);
     }

@@ -3,7 +3,7 @@
  * see, the values that a format reads, the command line's parsing and help, the fields of a dialog and the README's tables. A list is data only, so
  * that it can be sent to another thread. Refusals are in QEMU's words.
  */
-import { unknownOption } from './arguments.ts';
+import { check, objectWith, TEXT, unknownOption } from './arguments.ts';
 import { DiskError } from './errors.ts';
 import { sizeValue } from './units.ts';
 
@@ -11,6 +11,8 @@ import { sizeValue } from './units.ts';
 export type GivenValue = string | number | boolean;
 /** Options under QEMU's names, as yet unread. */
 export type GivenOptions = Readonly<Record<string, GivenValue>>;
+
+const OPTION = objectWith('an option of a format, as its createOptions list it', ['name', 'kind', 'help']);
 
 interface Common {
   /** QEMU's name. */
@@ -168,6 +170,8 @@ function readValue(option: DeclaredOption, given: GivenValue, format: string): G
 
 /** Reads the text of one value by the option's kind; its range is not looked at. Above 2^53 numbers are not exact. Throws `refused` in QEMU's words. */
 export function parseOption(option: DeclaredOption, text: string): GivenValue {
+  check('parseOption', 'option', option, OPTION);
+  check('parseOption', 'text', text, TEXT);
   const { name, kind } = option;
   if (kind === 'flag') {
     if (/^(on|yes|true|y)$/.test(text)) return true;
@@ -219,34 +223,51 @@ const shortName = (name: string): string => name.slice(name.indexOf('.') + 1).re
 
 const refused = (field: string, message: string): DiskError => new DiskError('refused', message, { field });
 
-/** What an option takes, in words: "512 to 2M, a power of two", "on or off", "zlib or zstd". Empty for any text. */
-export function rangeText(option: DeclaredOption): string {
+/** An option in words, and what a dialog can offer. */
+export interface OptionDescription {
+  /** What it takes: "512 to 2M, a power of two", "on or off", "zlib or zstd". Empty for any text. */
+  readonly range: string;
+  /** As people write it: "64k", "off". */
+  readonly default?: string;
+  /** The words, or the powers of two in the range. Absent where there are too many to be offered. */
+  readonly values?: readonly (string | number)[];
+}
+
+/** Describes an option of a format's list. */
+export function describeOption(option: DeclaredOption): OptionDescription {
+  check('describeOption', 'option', option, OPTION);
+  const { default: value } = option;
+  const values = offeredValues(option);
+  return {
+    range: rangeText(option),
+    ...(value === undefined ? {} : { default: valueText(option, value) }),
+    ...(values === undefined ? {} : { values }),
+  };
+}
+
+/** A value as people write it: sizes with a suffix. */
+function valueText({ kind }: DeclaredOption, value: GivenValue): string {
+  if (typeof value === 'boolean') return value ? 'on' : 'off';
+  return kind === 'size' ? sizeText(Number(value)) : String(value);
+}
+
+function rangeText(option: DeclaredOption): string {
   const { kind } = option;
   if (kind === 'flag') return 'on or off';
-  if (kind === 'choice')
-    return option.values.length < 3 ? option.values.join(' or ') : `${option.values.slice(0, -1).join(', ')} or ${option.values.at(-1)}`;
+  if (kind === 'choice') return [option.values.slice(0, -1).join(', '), ...option.values.slice(-1)].filter((text) => text !== '').join(' or ');
   if (kind !== 'size' && kind !== 'count') return '';
   const { least = 0, most, powerOfTwo } = option;
-  const show = (value: number): string => (kind === 'size' ? sizeText(value) : String(value));
-  const range =
-    most === undefined ? (least === 0 ? (kind === 'size' ? 'bytes' : 'a number') : `${show(least)} or more`) : `${show(least)} to ${show(most)}`;
-  return powerOfTwo ? `${range}, a power of two` : range;
+  const [from, to] = [least, most ?? 0].map((value) => valueText(option, value));
+  const open = least === 0 ? 'a number' : `${from} or more`;
+  const range = most === undefined ? open : `${from} to ${to}`;
+  return `${kind === 'size' && most === undefined && least === 0 ? 'bytes' : range}${powerOfTwo ? ', a power of two' : ''}`;
 }
 
-/** A default in words; undefined without one. */
-export function defaultText(option: DeclaredOption): string | undefined {
-  const value = option.default;
-  if (value === undefined) return undefined;
-  if (typeof value === 'boolean') return value ? 'on' : 'off';
-  return option.kind === 'size' ? sizeText(Number(value)) : String(value);
-}
-
-/** The values that a dialog can offer: the words, or the powers of two in the range. Undefined where there are too many to be offered. */
-export function offeredValues(option: DeclaredOption): readonly (string | number)[] | undefined {
+function offeredValues(option: DeclaredOption): readonly (string | number)[] | undefined {
   if (option.kind === 'choice') return option.values;
   if (option.kind === 'flag') return ['off', 'on'];
   if ((option.kind !== 'size' && option.kind !== 'count') || !option.powerOfTwo || option.most === undefined) return undefined;
-  const [from, to] = [Math.ceil(Math.log2(option.least ?? 1)), Math.floor(Math.log2(option.most))];
+  const [from, to] = [Math.ceil(Math.log2(Math.max(1, option.least ?? 1))), Math.floor(Math.log2(option.most))];
   return Array.from({ length: to - from + 1 }, (_, index) => 2 ** (from + index));
 }
 

@@ -311,7 +311,8 @@ function targetOptions(plan: Plan, total: number): ImageOptions {
 function requireCompression(format: string, image: ImageOptions): void {
   const { capabilities, encryption } = formatNamed(format);
   if (!capabilities.compressedWrite) throw new Failure('Compression not supported for this file format');
-  if (encryption?.turnedOnBy.some((name) => (image.get(name) ?? false) !== false)) throw new Failure('Compression and encryption not supported at the same time');
+  if (encryption?.turnedOnBy.some((name) => (image.get(name) ?? false) !== false))
+    throw new Failure('Compression and encryption not supported at the same time');
   if ((image.get('preallocation') ?? 'off') !== 'off') throw new Failure('Compression and preallocation not supported at the same time');
 }
 

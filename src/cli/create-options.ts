@@ -7,9 +7,10 @@ import { existsSync, rmSync } from 'node:fs';
 import {
   type CreateOptions,
   createDisk,
+  type DeclaredOption,
   type Disk,
   DiskError,
-  type DeclaredOption,
+  describeOption,
   type EncryptionFacts,
   type GivenValue,
   memoryStorage,
@@ -17,7 +18,6 @@ import {
   parseOption,
   protocolOf,
   type Resolve,
-  rangeText,
   type SecretCallback,
 } from '../index.ts';
 import { LockedError, nodeFileStorage, SHARED_WRITING } from '../storage/node-file.ts';
@@ -35,7 +35,11 @@ const ELSEWHERE = /^(nocow|extent_size_hint)$/;
 export type ImageOptions = Map<string, GivenValue>;
 
 /** Reads all `-o` arguments; of the options for `create` unless told otherwise. Throws a `Failure` with QEMU's words. */
-export function parseImageOptions(format: string, lists: readonly string[], table: readonly DeclaredOption[] = formatNamed(format).createOptions): ImageOptions {
+export function parseImageOptions(
+  format: string,
+  lists: readonly string[],
+  table: readonly DeclaredOption[] = formatNamed(format).createOptions,
+): ImageOptions {
   const options: ImageOptions = new Map();
   for (const { name, value } of lists.flatMap(splitList)) {
     const find = (wanted: string) => table.find((option) => option.name === wanted);
@@ -76,7 +80,7 @@ export function printOptions(terminal: Terminal, options: readonly DeclaredOptio
   const sorted = [...options].sort((a, b) => (a.name < b.name ? -1 : 1));
   for (const option of sorted) {
     const type = TYPES[option.kind] ?? '<str>';
-    const range = option.kind === 'flag' ? '' : rangeText(option);
+    const range = option.kind === 'flag' ? '' : describeOption(option).range;
     terminal.out(`  ${`${option.name}=${type}`.padEnd(22)} - ${option.help}${range && `: ${range}`}\n`);
   }
 }

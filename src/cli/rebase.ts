@@ -1,7 +1,7 @@
 /** `rebase`: another backing file. Safe mode keeps what the image reads as; -u only changes the name. */
 import { type BackingReference, beside, DiskError, rebase } from '../index.ts';
-import { printUsage } from './help.ts';
 import { formatNamed, knownFormat } from './formats.ts';
+import { printUsage } from './help.ts';
 import { CannotOpen, cacheMode, type Images, refusal, withImages } from './images.ts';
 import { takeObjects } from './objects.ts';
 import { type Options, parseOptions } from './options.ts';

@@ -73,7 +73,10 @@ export type CreateOptions<Format extends string = FormatName> = CreateBasics & {
       : { readonly [option: string]: unknown });
 
 const { readOnly: _, noBacking: __, noData: ___, dataStorage: ____, repair: _____, snapshot: ______, ...SHARED } = OPEN_OPTIONS;
-const CREATE = optionsOf<CreateBasics & { readonly format: string }>({ ...SHARED, format: needed(TEXT), size: SIZE, backing: BACKING }, FORMAT_OPTION);
+const CREATE = optionsOf<CreateBasics & { readonly format: string }>(
+  { ...SHARED, format: needed(TEXT), size: SIZE, backing: BACKING },
+  FORMAT_OPTION,
+);
 
 /** Writes a new image into an empty storage and opens it. Throws `refused` for unknown options and bad values, by name. */
 export function createDisk<const Format extends string>(storage: Storage | PromiseLike<Storage>, options: CreateOptions<Format>): Promise<Disk> {

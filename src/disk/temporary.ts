@@ -47,7 +47,9 @@ function* openTemporary(
 ): Io<BlockNode> {
   const { create } = findFormat(formats, OVERLAY_FORMAT);
   if (!create)
-    throw new DiskError('unsupported', `The temporary overlay of a snapshot needs ${OVERLAY_FORMAT}, which is not among the formats`, { field: 'snapshot' });
+    throw new DiskError('unsupported', `The temporary overlay of a snapshot needs ${OVERLAY_FORMAT}, which is not among the formats`, {
+      field: 'snapshot',
+    });
   if (storage.size !== 0)
     throw new DiskError('refused', `${storage.name} is not empty: the temporary overlay would destroy it`, { field: 'snapshot' });
   // The name is for people: the overlay is opened over the node at hand.

@@ -3,37 +3,39 @@ import { DiskError } from '../base/errors.ts';
 import { allFormats, type OpenedFormat } from '../formats/all.ts';
 import type { Capabilities, FormatDescriptor } from '../formats/descriptor.ts';
 import { NO_CAPABILITIES } from '../formats/recognised.ts';
-import type { ImageRecord } from './catalogue.ts';
 
 /** The formats of images that are kept. */
 export type ImageFormat = OpenedFormat;
 
 /** A format as other threads may know it: the part of its descriptor that is data. */
 export interface FormatFacts
-  extends Pick<FormatDescriptor, 'name' | 'aliases' | 'title' | 'gist' | 'extensions' | 'capabilities' | 'plain' | 'encryption' | 'createOptions'> {}
+  extends Pick<
+    FormatDescriptor,
+    'name' | 'aliases' | 'title' | 'gist' | 'extensions' | 'capabilities' | 'plain' | 'sharesFile' | 'encryption' | 'createOptions'
+  > {}
 
 /** Every format there is, those that are only recognised too. */
 export const formatFacts = (): FormatFacts[] =>
-  allFormats.map(({ name, aliases, title, gist, extensions, capabilities, plain, encryption, createOptions }) => ({
+  allFormats.map(({ name, aliases, title, gist, extensions, capabilities, plain, sharesFile, encryption, createOptions }) => ({
     ...{ name, aliases, title, extensions, capabilities, createOptions },
     ...(gist === undefined ? {} : { gist }),
     ...(plain ? { plain } : {}),
+    ...(sharesFile ? { sharesFile } : {}),
     ...(encryption ? { encryption } : {}),
   }));
 
 /** The descriptor of an image's format. Throws `unsupported` for an image that a later version of this program brought in. */
-export function formatOf({ name, format }: Pick<ImageRecord, 'name' | 'format'>): FormatDescriptor {
+export function formatOf({ name, format }: { readonly name: string; readonly format: string }): FormatDescriptor {
   const found = allFormats.find((one) => one.name === format);
   if (found) return found;
   throw new DiskError('unsupported', `"${name}" has the format ${format}, which this version does not know`, { format });
 }
 
 /** What can be done with images of a format: nothing if this version does not know it. */
-export const capabilitiesOf = (format: string): Capabilities =>
-  allFormats.find(({ name }) => name === format)?.capabilities ?? NO_CAPABILITIES;
+export const capabilitiesOf = (format: string): Capabilities => allFormats.find(({ name }) => name === format)?.capabilities ?? NO_CAPABILITIES;
 
 /** True for an image that takes a passphrase. Not known (false) of images that an earlier version of this program brought in. */
-export const isEncrypted = ({ encrypted, format }: Pick<ImageRecord, 'encrypted' | 'format'>): boolean =>
+export const isEncrypted = ({ encrypted, format }: { readonly encrypted?: boolean; readonly format: string }): boolean =>
   encrypted ?? allFormats.some(({ name, encryption }) => name === format && encryption?.always === true);
 
 /** A file name with the format's usual ending in place of any format's. */

@@ -128,7 +128,8 @@ export class Library {
     const { name, place, secret, iterTime, ...options } = given;
     const { name: format, capabilities, encryption } = findFormat(allFormats, options.format);
     if (!capabilities.create) throw new DiskError('unsupported', `Images of the format ${format} cannot be created`, { format, field: 'format' });
-    if (secret !== undefined && !encryption) throw new DiskError('refused', `Images of the format ${format} cannot be encrypted`, { format, field: 'secret' });
+    if (secret !== undefined && !encryption)
+      throw new DiskError('refused', `Images of the format ${format} cannot be encrypted`, { format, field: 'secret' });
     return this.#make({ name, format: format as CreatedFormat, place: this.#choose(place) }, async (storage) => {
       const key = encryption && secret !== undefined ? { secret, ...encryptionOptions(encryption, iterTime) } : {};
       const disk = await createDisk<string>(storage, { ...options, format, ...key });
@@ -459,7 +460,14 @@ export class Library {
     const storedSize = (await this.#places.get(record.place)?.storedSize(record.id)) ?? 0;
     const lost = this.#open.get(record.id)?.lost ? { lost: true as const } : {};
     const capabilities = capabilitiesOf(record.format);
-    return { ...record, ...lost, capabilities, encrypted: isEncrypted(record), storedSize, inUse: held.has(this.#lockName(record.id)) && !this.#isBelow(record.id) };
+    return {
+      ...record,
+      ...lost,
+      capabilities,
+      encrypted: isEncrypted(record),
+      storedSize,
+      inUse: held.has(this.#lockName(record.id)) && !this.#isBelow(record.id),
+    };
   }
 
   #announce(): void {

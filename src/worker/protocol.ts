@@ -11,7 +11,16 @@ import type { DiskInfo } from '../disk/info.ts';
 import type { DriveStatistics } from '../drive/accounting.ts';
 import type { GeometryReport } from '../drive/geometry.ts';
 import type { BitmapInfo, CheckResult, MachineMoment, SnapshotInfo } from '../formats/tools.ts';
-import type { CreateImageOptions, ExportedImage, ExportOptions, FormatFacts, ImageEntry, ImageFormat, Place, StorageReport } from '../library/library.ts';
+import type {
+  CreateImageOptions,
+  ExportedImage,
+  ExportOptions,
+  FormatFacts,
+  ImageEntry,
+  ImageFormat,
+  Place,
+  StorageReport,
+} from '../library/library.ts';
 import { CACHE_MODES, type CacheMode } from '../node/cache-mode.ts';
 import type { MapRun } from '../node/node.ts';
 import type { DetectZeroes } from '../node/node-types.ts';
@@ -203,7 +212,12 @@ const checks: { readonly [M in Method]: Members<Arguments<M>> } = {
     iterTime: optional(isSize),
   },
   overlay: { ...onImage, name: isText, place: isPlace },
-  import: { name: isText, place: isPlace, format: optional(isText), file: needed({ what: 'a Blob or File', fits: (value) => value instanceof Blob }) },
+  import: {
+    name: isText,
+    place: isPlace,
+    format: optional(isText),
+    file: needed({ what: 'a Blob or File', fits: (value) => value instanceof Blob }),
+  },
   export: {
     ...onImage,
     unsaved: needed(listOf(optionsOf<OnDisk<KeptBytes>>({ ...onDisk, offset: isSize, bytes: isBytes }), 'a list of { disk, offset, bytes }')),
@@ -271,7 +285,9 @@ const checks: { readonly [M in Method]: Members<Arguments<M>> } = {
 /** Calls that take further names: options of formats, which the library looks at. */
 const others: { readonly [M in Method]?: Kind } = { create: either(isText, NUMBER, FLAG) };
 
-const kinds = Object.fromEntries(Object.entries(checks).map(([method, members]) => [method, optionsOf(members, others[method as Method])])) as Readonly<Record<Method, Kind>>;
+const kinds = Object.fromEntries(
+  Object.entries(checks).map(([method, members]) => [method, optionsOf(members, others[method as Method])]),
+) as Readonly<Record<Method, Kind>>;
 
 /** The messages in what arrived, each yet to be checked. Throws `refused` for a batch of nothing. */
 export function unpack(data: unknown): readonly unknown[] {

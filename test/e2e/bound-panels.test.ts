@@ -121,7 +121,7 @@ test('the question for a password does not come over another image, and comes ag
   await page.getByTestId('create').click();
   await page.getByTestId('create-name').locator('input:focus').waitFor();
   await fill(page, 'create-name', 'private');
-  await choose(page, 'create-encryption', 'luks');
+  await choose(page, 'create-encryption', 'password');
   for (const field of ['create-password', 'create-password-again']) await fill(page, field, 'open sesame');
   await page.getByTestId('create-deed').click();
   await page.getByTestId('create-dialog').waitFor({ state: 'detached' });

@@ -162,9 +162,9 @@ export async function confirm(page: Tab): Promise<void> {
 }
 
 /** Exports the chosen image into `path`. */
-export async function exportTo(page: Tab, format: 'qcow2' | 'compressed' | 'raw', path: string): Promise<SavedFile> {
+export async function exportTo(page: Tab, way: 'qcow2' | 'qcow2-compressed' | 'raw', path: string): Promise<SavedFile> {
   await page.getByTestId('export').click();
-  return downloadOf(page, `export-${format}`, path);
+  return downloadOf(page, `export-${way}`, path);
 }
 
 /** Saves at `path` what a click downloads. */

@@ -184,7 +184,7 @@ test('calling an export off is no failure: by its button, and in the save dialog
     await page.getByTestId('export').click();
     await page.getByTestId(testId).click();
   };
-  for (const way of ['export-raw', 'export-compressed']) {
+  for (const way of ['export-raw', 'export-qcow2-compressed']) {
     await start(way);
     await page.getByTestId('job-cancel').click();
     await page.getByTestId('job').waitFor({ state: 'detached' });
@@ -284,10 +284,10 @@ test('what an export cannot do is greyed out with the reason, and an encrypted d
   await picked(secret);
   await page.getByTestId('password-cancel').click();
   await page.getByTestId('unlock').waitFor();
-  expect(await reasons()).toEqual({ compressed: expect.stringContaining('An encrypted image cannot be exported compressed') });
+  expect(await reasons()).toEqual({ 'qcow2-compressed': expect.stringContaining('An encrypted image cannot be exported compressed') });
   // Greyed out is not to be pressed.
   await page.getByTestId('export').click();
-  await page.getByTestId('export-compressed').click({ force: true });
+  await page.getByTestId('export-qcow2-compressed').click({ force: true });
   await closeMenu();
 
   await page.getByTestId('export').click();

@@ -107,7 +107,7 @@ export const STATES: readonly State[] = [
     async enter({ page }) {
       await page.getByTestId('create').click();
       await page.getByTestId('create-name').locator('input:focus').waitFor();
-      await choose(page, 'create-encryption', 'luks');
+      await choose(page, 'create-encryption', 'password');
       await fill(page, 'create-name', ' ');
       await page.getByTestId('create-deed').click();
       await page.getByTestId('create-problem').getByText('name').waitFor();
@@ -228,7 +228,7 @@ export const STATES: readonly State[] = [
       await page.getByTestId('create').click();
       await page.getByTestId('create-name').locator('input:focus').waitFor();
       await fill(page, 'create-name', 'private');
-      await choose(page, 'create-encryption', 'luks');
+      await choose(page, 'create-encryption', 'password');
       for (const field of ['create-password', 'create-password-again']) await fill(page, field, PASSWORD);
       await page.getByTestId('create-deed').click();
       await closed(page, 'create-dialog');

@@ -21,7 +21,13 @@ const resolve: Resolve = ({ name, from }) => nodeFileStorage(join(dirname(from),
 const open = (path: string, readOnly = false): Promise<Disk> => openDisk(nodeFileStorage(path, { readOnly }), { format: 'qcow2', readOnly, resolve });
 
 it('a new image is byte for byte the one qemu-img makes', async () => {
-  for (const options of [{}, { cluster_size: 512 }, { cluster_size: 2097152, refcount_bits: 1 }, { compat: '0.10' }, { lazy_refcounts: 'on' }] as const) {
+  for (const options of [
+    {},
+    { cluster_size: 512 },
+    { cluster_size: 2097152, refcount_bits: 1 },
+    { compat: '0.10' },
+    { lazy_refcounts: 'on' },
+  ] as const) {
     for (const size of [0, 512, 8 << 20, 3 * 2 ** 30 + 512]) {
       const path = join(folder, 'new.qcow2');
       const list = Object.entries(options).map(([name, value]) => `${name}=${value}`);

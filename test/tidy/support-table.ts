@@ -5,6 +5,7 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
+import { type DeclaredOption, describeOption } from '../../src/base/declared-options.ts';
 import { allFormats } from '../../src/formats/all.ts';
 import type { Capabilities, FormatDescriptor } from '../../src/formats/descriptor.ts';
 import { TOP } from './project.ts';
@@ -26,7 +27,10 @@ const COLUMNS: readonly (readonly [title: string, key: keyof Capabilities])[] = 
   ['repair', 'repair'],
   ['compressed: read', 'compressedRead'],
   ['compressed: write', 'compressedWrite'],
+  ['data in a second file', 'dataFile'],
 ];
+
+const OPTIONS_HEAD = '| option | takes | default | |\n| --- | --- | --- | --- |';
 
 /** The README as it is, and as it should be. */
 export function supportTable(): { readonly written: string; readonly current: string } {
@@ -41,18 +45,26 @@ function tableText(): string {
   const head = [cells(['', ...opened.map(named)]), cells(['---', ...opened.map(() => '---')])];
   const endings = cells(['file endings', ...opened.map(({ extensions }) => extensions.map((one) => `.${one}`).join(' '))]);
   const rows = COLUMNS.map(([title, key]) => cells([title, ...opened.map(({ capabilities }) => (capabilities[key] ? 'yes' : '-'))]));
+  const encryption = cells(['encryption', ...opened.map((format) => (format.encryption?.always ? 'always' : format.encryption ? 'yes' : '-'))]);
   const paragraphs = opened.map(formatDetails).filter((text) => text !== '');
   if (recognised.length > 0) paragraphs.push(`Recognised and named, but not opened yet: ${recognised.map(named).join(', ')}.`);
-  return [...head, endings, ...rows, ...paragraphs.flatMap((text) => ['', text]), ''].join('\n');
+  return [...head, endings, ...rows, encryption, ...paragraphs.flatMap((text) => ['', text]), ''].join('\n');
 }
 
 const named = ({ name, title }: FormatDescriptor): string => `${title} (\`${name}\`)`;
 const cells = (texts: readonly string[]): string => `| ${texts.join(' | ')} |`;
 
+/** Name, kind with its range, default, help. */
+function optionLine(option: DeclaredOption): string {
+  const { range, default: value } = describeOption(option);
+  const kind = range || (option.kind === 'secret' ? 'text' : option.kind);
+  return `| \`${option.name}\` | ${kind} | ${value ?? ''} | ${option.help} |`;
+}
+
 function formatDetails({ name, createOptions, limits }: FormatDescriptor): string {
-  const options = createOptions.map((one) => `- \`${one.name}\`${one.default === undefined ? '' : ` (${one.default})`}: ${one.help}`);
+  const options = createOptions.filter(({ said }) => !said).map(optionLine);
   const parts: string[] = [];
-  if (options.length > 0) parts.push(`Options of \`${name}\` when an image is created, with their defaults:\n\n${options.join('\n')}`);
+  if (options.length > 0) parts.push(`Options of \`${name}\` when an image is created:\n\n${[OPTIONS_HEAD, ...options].join('\n')}`);
   if (limits.length > 0) parts.push(`Refused by name in \`${name}\` for now: ${limits.join('; ')}.`);
   return parts.join('\n\n');
 }
