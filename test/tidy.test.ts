@@ -3,6 +3,7 @@
  * Types and lint are checked by `npm run check` beside this.
  */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { allFormats } from '../src/formats/all.ts';
 import { forgottenYields } from './tidy/coroutines.ts';
 import { openProject, projectFiles, type SourceText, type TypedProject, textOf } from './tidy/project.ts';
 import { answerFindings, deadPaths, mapFindings } from './tidy/readmes.ts';
@@ -26,6 +27,10 @@ afterAll(() => {
 
 describe('rooms', () => {
   test('import only what the table allows', () => expect(strayImports(sources)).toEqual([]));
+  test('name no format outside its folder', () => {
+    const names = new Set(allFormats.map(({ name }) => name));
+    expect(sources.flatMap((file) => shape.formatNames(file, names))).toEqual([]);
+  });
   test('have no import cycles', () => expect(importCycles(sources)).toEqual([]));
 });
 

@@ -67,11 +67,11 @@ export type DeclaredOption = NumberOption | FlagOption | ChoiceOption | TextOpti
 
 /** A name in camel case: `cluster_size` is `clusterSize`, `encrypt.iter-time` is `encryptIterTime`. */
 export type CamelCase<Name extends string> = Name extends `${infer Head}_${infer Tail}`
-  ? `${Head}${Capitalize<CamelCase<Tail>>}`
+  ? `${CamelCase<Head>}${Capitalize<CamelCase<Tail>>}`
   : Name extends `${infer Head}-${infer Tail}`
-    ? `${Head}${Capitalize<CamelCase<Tail>>}`
+    ? `${CamelCase<Head>}${Capitalize<CamelCase<Tail>>}`
     : Name extends `${infer Head}.${infer Tail}`
-      ? `${Head}${Capitalize<CamelCase<Tail>>}`
+      ? `${CamelCase<Head>}${Capitalize<CamelCase<Tail>>}`
       : Name;
 
 type Input<Option extends DeclaredOption> = Option extends { readonly kind: 'size' }

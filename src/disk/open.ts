@@ -66,11 +66,9 @@ export interface CreateBasics extends Omit<OpenOptions, 'format' | 'readOnly' | 
  * What `createDisk` takes: the format, and its own options under QEMU's names (`cluster_size`) or in camel case (`clusterSize`). Of a format that is
  * known by name only when the program runs, or that the caller brings in `formats`, the compiler knows no options; they are looked at all the same.
  */
-export type CreateOptions<Format extends string = FormatName> = CreateBasics & { readonly format: Format } & (string extends Format
-    ? { readonly [option: string]: unknown }
-    : Format extends FormatName
-      ? FormatOptions<Format>
-      : { readonly [option: string]: unknown });
+export type CreateOptions<Format extends string = FormatName> = Format extends unknown
+  ? CreateBasics & { readonly format: Format } & (Format extends FormatName ? FormatOptions<Format> : { readonly [option: string]: unknown })
+  : never;
 
 const { readOnly: _, noBacking: __, noData: ___, dataStorage: ____, repair: _____, snapshot: ______, ...SHARED } = OPEN_OPTIONS;
 const CREATE = optionsOf<CreateBasics & { readonly format: string }>(
@@ -79,7 +77,10 @@ const CREATE = optionsOf<CreateBasics & { readonly format: string }>(
 );
 
 /** Writes a new image into an empty storage and opens it. Throws `refused` for unknown options and bad values, by name. */
-export function createDisk<const Format extends string>(storage: Storage | PromiseLike<Storage>, options: CreateOptions<Format>): Promise<Disk> {
+export function createDisk<const Format extends string>(
+  storage: Storage | PromiseLike<Storage>,
+  options: { readonly format: Format } & CreateOptions<Format>,
+): Promise<Disk> {
   return runAsync(create(storage, options as CreateOptions<string>));
 }
 

@@ -70,11 +70,11 @@ export interface CreateImageBasics {
 }
 
 /** What a new image is to be: the format, and its own options as `createDisk` takes them, such as `clusterSize`. */
-export type CreateImageOptions<Format extends string = CreatedFormat> = CreateImageBasics & { readonly format: Format } & (string extends Format
-    ? { readonly [option: string]: unknown }
-    : Format extends CreatedFormat
-      ? FormatOptions<Format>
-      : never);
+export type CreateImageOptions<Format extends string = CreatedFormat> = Format extends CreatedFormat
+  ? CreateImageBasics & { readonly format: Format } & FormatOptions<Format>
+  : string extends Format
+    ? CreateImageBasics & { readonly format: Format; readonly [option: string]: unknown }
+    : never;
 
 /** How an imported file is kept. */
 export interface ImportOptions {

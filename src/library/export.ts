@@ -5,7 +5,6 @@
  * What comes from an encrypted image is encrypted with the same passphrase, unless it is raw: then it is plain, and nothing is written meanwhile.
  */
 import { roundUp } from '../base/bytes.ts';
-import type { GivenOptions } from '../base/declared-options.ts';
 import { DiskError } from '../base/errors.ts';
 import { type Io, runAsync } from '../base/io.ts';
 import { type JobOptions, throwIfAborted } from '../base/job.ts';
@@ -27,6 +26,7 @@ import type { HeldLock } from '../storage/image-lock.ts';
 import { readBytes, type Storage } from '../storage/storage.ts';
 import type { ImageRecord } from './catalogue.ts';
 import { copyBytes } from './copy.ts';
+import { encryptionOptions } from './create.ts';
 import { exportProblem } from './export-limits.ts';
 import { fileName, type ImageFormat, isEncrypted } from './image-formats.ts';
 import type { Scratch } from './scratch.ts';
@@ -300,12 +300,6 @@ const needsPassphrase = ({ name }: ImageRecord): DiskError =>
   new DiskError('refused', `"${name}" is encrypted, and so is what is exported of it: that takes its passphrase`, { field: 'encrypt.key-secret' });
 
 const encryptionOf = (format: string): EncryptionFacts | undefined => findFormat(allFormats, format).encryption;
-
-/** Options of a new image that is encrypted; `milliseconds`: what trying a passphrase is to take. */
-export const encryptionOptions = ({ options, iterTime }: EncryptionFacts, milliseconds: number | undefined): GivenOptions => ({
-  ...options,
-  ...(milliseconds === undefined || iterTime === undefined ? {} : { [iterTime]: milliseconds }),
-});
 
 const nameOf = (since: ExportSince): string => ('snapshot' in since ? since.snapshot : since.bitmap);
 

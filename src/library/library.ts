@@ -13,9 +13,7 @@ import { DiskError } from '../base/errors.ts';
 import type { JobOptions } from '../base/job.ts';
 import { randomUuid } from '../base/uuid.ts';
 import type { OpenOptions } from '../disk/chain.ts';
-import { createDisk, openDisk } from '../disk/open.ts';
-import { allFormats, type CreatedFormat } from '../formats/all.ts';
-import { findFormat } from '../formats/registry.ts';
+import { openDisk } from '../disk/open.ts';
 import { OVERLAY_FORMAT } from '../formats/roles.ts';
 import type { CommitOptions } from '../jobs/commit.ts';
 import type { StreamOptions } from '../jobs/stream.ts';
@@ -26,8 +24,9 @@ import { mendIndexedDb } from '../storage/indexed-db-renewal.ts';
 import { memoryStorage } from '../storage/memory.ts';
 import type { Storage } from '../storage/storage.ts';
 import { Catalogue, type ImageRecord, type Place } from './catalogue.ts';
+import { creatableFormat, makeImage } from './create.ts';
 import type { CreateImageOptions, ImageEntry, ImportOptions, LibraryOptions, OpenImageOptions, OverlayOptions, StorageReport } from './entries.ts';
-import { type ExportedImage, type ExportOptions, type ExportSource, encryptionOptions, exportImage } from './export.ts';
+import { type ExportedImage, type ExportOptions, type ExportSource, exportImage } from './export.ts';
 import { capabilitiesOf, type FormatFacts, formatFacts, formatOf, isEncrypted } from './image-formats.ts';
 import { copyIn, type MadeImage, verify } from './import.ts';
 import { Notes } from './notes.ts';
@@ -124,19 +123,9 @@ export class Library {
   }
 
   /** Makes an empty image. Throws `refused` for a name that is taken, for bad sizes and for options that its format does not have, `no-space`. */
-  async create(given: CreateImageOptions<string>): Promise<ImageEntry> {
-    const { name, place, secret, iterTime, ...options } = given;
-    const { name: format, capabilities, encryption } = findFormat(allFormats, options.format);
-    if (!capabilities.create) throw new DiskError('unsupported', `Images of the format ${format} cannot be created`, { format, field: 'format' });
-    if (secret !== undefined && !encryption)
-      throw new DiskError('refused', `Images of the format ${format} cannot be encrypted`, { format, field: 'secret' });
-    return this.#make({ name, format: format as CreatedFormat, place: this.#choose(place) }, async (storage) => {
-      const key = encryption && secret !== undefined ? { secret, ...encryptionOptions(encryption, iterTime) } : {};
-      const disk = await createDisk<string>(storage, { ...options, format, ...key });
-      const made = { size: disk.size, encrypted: secret !== undefined };
-      await disk.close();
-      return made;
-    });
+  async create(options: CreateImageOptions<string>): Promise<ImageEntry> {
+    const record = { name: options.name, format: creatableFormat(options), place: this.#choose(options.place) };
+    return this.#make(record, (storage) => makeImage(storage, options));
   }
 
   /**

@@ -164,7 +164,7 @@ class WorkerLibrary implements RemoteLibrary {
     return this.#connection.call('formats', {});
   }
 
-  async create<const Format extends string>(options: CreateImageOptions<Format>): Promise<ImageEntry> {
+  async create<const Format extends string>(options: { readonly format: Format } & CreateImageOptions<Format>): Promise<ImageEntry> {
     check('library.create', 'options', options, SOME_OPTIONS);
     return this.#connection.call('create', options as CreateImageOptions<string>);
   }

@@ -67,7 +67,7 @@ export interface RemoteLibrary {
   /** The formats that this version knows, and what can be done with images of each. */
   formats(): Promise<FormatFacts[]>;
   /** Makes an empty image. Throws `refused` for a name that is taken, and for options that the format does not have or values they cannot have. */
-  create<const Format extends string>(options: CreateImageOptions<Format>): Promise<ImageEntry>;
+  create<const Format extends string>(options: { readonly format: Format } & CreateImageOptions<Format>): Promise<ImageEntry>;
   /**
    * Makes an overlay over an image, which takes all changes: the one below is not changed while others lie over it. Throws `locked` if
    * somebody has that one open for writing, `unsupported` if it is encrypted.

@@ -14,6 +14,8 @@ const PLANTED = {
     "/** Imports itself and what it may. */\nimport { second as mine } from './layout.ts';\nexport const second = mine;\n",
   'src/formats/second/layout.ts':
     "/** Waits. */\nimport type { Io } from '../../base/io.ts';\nexport const second = 2;\nexport function* load(): Io<void> {}\n",
+  'src/formats/first/names.ts': "/** A format may say its own name. */\nexport const mine = 'first';\n",
+  'src/jobs/names.ts': "/** Another room may not. */\nexport const theirs = (name: string) => name === 'first';\n",
   'src/jobs/foreign.ts': "/** Uses a package of another room. */\nimport { get } from 'idb-keyval';\nvoid get;\n",
   'src/disk/circle-a.ts': "/** One half. */\nimport { b } from './circle-b.ts';\nexport const a = (): unknown => b;\n",
   'src/disk/circle-b.ts': "/** The other half. */\nimport { a } from './circle-a.ts';\n/** Documented. */\nexport const b = (): unknown => a;\n",
@@ -57,6 +59,9 @@ describe('the rule', () => {
 
   test('for file names', () => expect(paths(shape.badNames(sources))).toEqual(['src/drive/utils.ts']));
   test('for headers', () => expect(paths(shape.missingHeaders(sources))).toEqual(['src/drive/utils.ts']));
+
+  test('for names of formats', () =>
+    expect(paths(sources.flatMap((file) => shape.formatNames(file, new Set(['first']))))).toEqual(['src/jobs/names.ts']));
 
   test('for doc comments', () => {
     expect(paths(sources.flatMap(shape.undocumented))).toEqual(['src/formats/second/layout.ts', 'src/disk/circle-a.ts']);

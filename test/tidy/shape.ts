@@ -93,6 +93,25 @@ const holdsFunction = (node: Node): node is VariableStatement =>
 const hasDoc = (node: Node): boolean => (node.jsDoc?.length ?? 0) > 0;
 const firstLine = (node: Node): string => node.getText().split('\n')[0]?.slice(0, 80) ?? '';
 
+/** Words that are a format's name and mean something else there. */
+const OTHER_MEANINGS: readonly (readonly [path: string, word: string, meaning: string])[] = [
+  ['src/graph/block-drivers.ts', 'raw', 'the child of blkverify'],
+  ['src/cli/secrets.ts', 'raw', 'how the text of a secret is spelt'],
+];
+
+/** A format is asked what it can do; its name stands in its folder and in formats/roles.ts. `names`: those of all formats. */
+export function formatNames(file: SourceText, names: ReadonlySet<string>): string[] {
+  // The room crypto is about LUKS itself, whatever format it is in.
+  if (!file.path.startsWith('src/') || /^src\/(formats|crypto)\//.test(file.path)) return [];
+  const findings: string[] = [];
+  walk(file.tree, (node) => {
+    if (!isStringLiteral(node) || !names.has(node.text)) return;
+    if (OTHER_MEANINGS.some(([path, word]) => path === file.path && word === node.text)) return;
+    findings.push(`${place(file, node)}: "${node.text}" is a format's name: ask its descriptor, or name the part it plays in formats/roles.ts`);
+  });
+  return findings;
+}
+
 /** `layout.ts` is pure: it never waits and never sees a storage. */
 export function waitingLayouts(file: SourceText): string[] {
   if (!file.path.endsWith('/layout.ts')) return [];
