@@ -137,14 +137,27 @@ export function namedOptions(list: readonly DeclaredOption[], given: Readonly<Re
   return named;
 }
 
-/** Reads options by their list, for a format. Throws `refused` or `unsupported`, naming the option: for a name that is unknown, and for a bad value. */
-export function readOptions<const List extends readonly DeclaredOption[]>(list: List, given: GivenOptions, format: string): OptionValues<List> {
+/**
+ * Reads options by their list, for a format. Throws `refused` or `unsupported`, naming the option: for a name that is unknown, and for a bad value.
+ * Numbers are read before any is looked at whether it is in range: `between`, if there is one, sees them then, and refuses what QEMU refuses first.
+ */
+export function readOptions<const List extends readonly DeclaredOption[]>(
+  list: List,
+  given: GivenOptions,
+  format: string,
+  between?: (values: OptionValues<List>) => void,
+): OptionValues<List> {
   const known = list.filter((option) => !option.said);
   for (const name of Object.keys(given)) if (!known.some((option) => option.name === name)) throw unknown(name, list, format);
   const values: Record<string, GivenValue> = {};
   for (const option of known) {
     const value = given[option.name] ?? option.default;
-    if (value !== undefined) values[option.name] = readValue(option, value, format);
+    if (value !== undefined) values[option.name] = named(option, format, () => readValue(option, value));
+  }
+  between?.(values as OptionValues<List>);
+  for (const option of known) {
+    const value = values[option.name];
+    if (value !== undefined) named(option, format, () => requireInRange(option, value));
   }
   return values as OptionValues<List>;
 }
@@ -157,14 +170,20 @@ function unknown(name: string, list: readonly DeclaredOption[], format: string):
   return unknownOption(format, name, names, { format });
 }
 
-function readValue(option: DeclaredOption, given: GivenValue, format: string): GivenValue {
+/** The value in the option's kind, and one of its words if it has some. */
+function readValue(option: DeclaredOption, given: GivenValue): GivenValue {
+  const value = typeof given === 'string' ? parseOption(option, given) : requireKind(option, given);
+  if (option.kind === 'choice') requireWord(option, String(value));
+  return value;
+}
+
+/** Runs `work`, whose errors get the names of the format and of the option. */
+function named<T>({ name }: DeclaredOption, format: string, work: () => T): T {
   try {
-    const value = typeof given === 'string' ? parseOption(option, given) : requireKind(option, given);
-    requireInRange(option, value);
-    return value;
+    return work();
   } catch (error) {
     if (!(error instanceof DiskError)) throw error;
-    throw new DiskError(error.kind, `${format}: ${error.message}`, { format, field: option.name });
+    throw new DiskError(error.kind, `${format}: ${error.message}`, { format, field: name });
   }
 }
 
@@ -202,21 +221,21 @@ function requireKind(option: DeclaredOption, value: number | boolean): GivenValu
   return kind === 'choice' || kind === 'text' || kind === 'secret' ? String(value) : value;
 }
 
+function requireWord({ name, values, elsewhere, refusal }: ChoiceOption, value: string): void {
+  if (values.includes(value)) return;
+  if (elsewhere?.values.includes(value)) throw new DiskError('unsupported', inWords(elsewhere.refusal, value), { field: name });
+  throw refused(name, inWords(refusal ?? `Parameter '${shortName(name)}' does not accept value '{value}'`, value));
+}
+
 function requireInRange(option: DeclaredOption, value: GivenValue): void {
-  const { name, kind, refusal } = option;
-  const words = (template: string): string => template.replaceAll('{value}', () => String(value));
-  if (kind === 'choice') {
-    const { values, elsewhere } = option;
-    if (values.includes(String(value))) return;
-    if (elsewhere?.values.includes(String(value))) throw new DiskError('unsupported', words(elsewhere.refusal), { field: name });
-    throw refused(name, words(refusal ?? `Parameter '${shortName(name)}' does not accept value '{value}'`));
-  }
-  if (kind !== 'size' && kind !== 'count') return;
-  const { least = 0, most = Number.MAX_SAFE_INTEGER, powerOfTwo = false } = option;
+  if (option.kind !== 'size' && option.kind !== 'count') return;
+  const { name, least = 0, most = Number.MAX_SAFE_INTEGER, powerOfTwo = false, refusal } = option;
   const number = Number(value);
   if (Number.isInteger(number) && number >= least && number <= most && (!powerOfTwo || Number.isInteger(Math.log2(number)))) return;
-  throw refused(name, words(refusal ?? `Parameter '${name}' takes ${rangeText(option)}, not {value}`));
+  throw refused(name, inWords(refusal ?? `Parameter '${name}' takes ${rangeText(option)}, not {value}`, value));
 }
+
+const inWords = (template: string, value: GivenValue): string => template.replaceAll('{value}', () => String(value));
 
 /** QEMU's name of an option where it complains of a value: a member of a structure. */
 const shortName = (name: string): string => name.slice(name.indexOf('.') + 1).replaceAll('_', '-');

@@ -36,7 +36,7 @@ import { type Preallocation, preallocate } from './preallocate.ts';
 
 /** Writes an empty image. Throws `refused` or `unsupported`, naming the option. */
 export function* createImage(storage: Storage, parameters: CreateParameters): Io<void> {
-  const values = readOptions(createOptions, parameters.options, FORMAT);
+  const values = readOptions(createOptions, parameters.options, FORMAT, requireVersion);
   const encryption = encryptionChoice(values, parameters.options);
   const header = plan(parameters, values, encryption);
   const preallocation = preallocationOf(parameters, values);
@@ -73,9 +73,8 @@ function plan({ size, backing }: CreateParameters, values: CreateValues, encrypt
   const { extended_l2: extended, cluster_size: clusterSize, refcount_bits: refcountBits, lazy_refcounts: lazy } = values;
   const { data_file: dataFile, data_file_raw: raw } = values;
   const version = versionOf(values.compat);
-  const compressionType = compressionTypeOf(values, version);
-  if (version === 2 && extended)
-    throw refused('extended_l2', 'Extended L2 entries are only supported with compatibility level 1.1 and above (use version=v3 or greater)');
+  // As the header has it: 0 deflate, 1 zstd.
+  const compressionType = values.compression_type === 'zlib' ? 0 : 1;
   const clusterBits = Math.log2(clusterSize);
   if (extended && clusterBits < MIN_EXTENDED_CLUSTER_BITS)
     throw refused('cluster_size', 'Extended L2 entries are only supported with cluster sizes of at least 16384 bytes');
@@ -144,11 +143,13 @@ function preallocationOf({ backing }: CreateParameters, { preallocation, extende
   return preallocation === 'off' && data_file_raw ? 'metadata' : preallocation;
 }
 
-/** As the header has it: 0 deflate, 1 zstd. */
-function compressionTypeOf({ compression_type: type }: CreateValues, version: 2 | 3): 0 | 1 {
-  if (type === 'zlib') return 0;
-  if (version === 3) return 1;
-  throw refused('compression_type', 'Non-zlib compression type is only supported with compatibility level 1.1 and above (use version=v3 or greater)');
+/** Refuses what version 2 has not. QEMU looks at this before it looks at numbers. */
+function requireVersion({ compat, compression_type, extended_l2 }: CreateValues): void {
+  if (versionOf(compat) === 3) return;
+  if (compression_type !== 'zlib')
+    throw refused('compression_type', 'Non-zlib compression type is only supported with compatibility level 1.1 and above (use version=v3 or greater)');
+  if (extended_l2)
+    throw refused('extended_l2', 'Extended L2 entries are only supported with compatibility level 1.1 and above (use version=v3 or greater)');
 }
 
 const refused = (field: string, message: string): DiskError => new DiskError('refused', `${FORMAT}: ${message}`, { format: FORMAT, field });
