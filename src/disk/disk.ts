@@ -9,7 +9,7 @@ import { type JobOptions, noteRequest, Pace, throwIfAborted } from '../base/job.
 import type { Keepers } from '../base/keepers.ts';
 import { type LostListener, unlessLost } from '../base/loss.ts';
 import type { BackingReference, ResizeOptions } from '../formats/driver.ts';
-import type { CheckOptions, CheckResult, MetadataExtent } from '../formats/tools.ts';
+import { type CheckOptions, type CheckResult, type MetadataExtent, toolsOf } from '../formats/tools.ts';
 import { filesOf, onFirstLost } from '../node/loss.ts';
 import type { BlockNode, MapRun } from '../node/node.ts';
 import type { ZeroOptions } from '../node/node-types.ts';
@@ -370,17 +370,18 @@ export class Disk implements AsyncDisk {
 
   *#check(options: CheckOptions): Io<CheckResult> {
     check('disk.check', 'options', options, CHECK);
-    const { driver } = this.node;
-    if (!driver.check) throw new DiskError('unsupported', `${driver.format}: this image format does not support checks`, { format: driver.format });
+    const inspectAll = yield* this.node.tool('check', 'this image format does not support checks');
     throwIfAborted(options.signal);
     yield* this.keepers.drain();
-    const look = driver.check.bind(driver, options);
+    const look = function* () {
+      return yield* inspectAll(options);
+    };
     return options.repair ? yield* this.node.exclusive(look) : yield* this.node.unchanging(look);
   }
 
   *#metadata(): Io<MetadataExtent[]> {
-    const { driver } = this.node;
-    return driver.metadata ? yield* driver.metadata() : [];
+    const { metadata } = yield* toolsOf(this.node.driver);
+    return metadata ? yield* metadata() : [];
   }
 
   #requireInside(where: string, offset: number, length: number): void {

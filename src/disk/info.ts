@@ -1,6 +1,6 @@
 /** Facts about an opened image, in the shape of `qemu-img info --output=json` (QEMU 7.2). */
 import type { Io } from '../base/io.ts';
-import type { SnapshotInfo } from '../formats/tools.ts';
+import type { SnapshotInfo } from '../formats/driver.ts';
 import type { BlockNode } from '../node/node.ts';
 
 /** A snapshot as qemu-img's JSON has it. */
@@ -36,7 +36,7 @@ export interface DiskInfo {
 export function* diskInfo(node: BlockNode): Io<DiskInfo> {
   const { driver } = node;
   const facts = driver.info();
-  const snapshots = driver.snapshots?.list() ?? [];
+  const snapshots = driver.snapshots ?? [];
   return {
     filename: node.fileName ?? node.name,
     format: driver.format,

@@ -4,8 +4,8 @@ import type { Io } from '../base/io.ts';
 import type { OptionSet } from '../base/options.ts';
 import type { AskSecret } from '../crypto/passphrase.ts';
 import type { Storage } from '../storage/storage.ts';
-import type { BackingReference, ImageDriver, OpenFile } from './driver.ts';
-import type { BitmapInfo } from './tools.ts';
+import type { BackingReference, BitmapInfo, OpenFile } from './driver.ts';
+import type { ToolImage } from './tools.ts';
 
 export interface CreateParameters {
   /** Bytes. */
@@ -149,7 +149,7 @@ export interface FormatDescriptor {
   /** Reads headers, and a bounded part of the tables; throws only what reading them throws: damage becomes a warning. */
   inspect?(storage: Storage): Io<Inspection>;
   /** Absent: the format is recognised and named, nothing more. */
-  open?(storage: Storage, parameters: OpenParameters): Io<ImageDriver>;
+  open?(storage: Storage, parameters: OpenParameters): Io<ToolImage>;
   /**
    * What an image would take. `parameters.size` and the options are as for `create`; `bitmaps` are those that would be copied, if the source
    * can have any. Throws `refused`, naming the option.

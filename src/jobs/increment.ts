@@ -120,7 +120,7 @@ function* nothing(): Io<undefined> {
 /** Calls `work` with what changed on a disk. */
 export function* changesOf<T>(disk: Disk, since: Since, work: (changes: DirtyRuns) => Io<T>): Io<T> {
   if ('snapshot' in since) return yield* disk.snapshots.comparing(since.snapshot, work);
-  if ('bitmap' in since) return yield* work(bitmapsOf(disk.node).runs(since.bitmap));
+  if ('bitmap' in since) return yield* work((yield* bitmapsOf(disk.node)).runs(since.bitmap));
   return yield* work(new GivenRuns(since.ranges, disk.size));
 }
 

@@ -54,7 +54,7 @@ export function* readsZero(node: { status(offset: number, length: number): Io<Ma
 }
 
 /** Tells a debugger what is read next. Compressed clusters are told of by the driver, which knows how many there are. */
-export function* tellOfRead(debug: DebugHook, kind: Extent['kind'], backing: Storage | undefined): Io<void> {
+export function* tellOfRead(debug: DebugHook, kind: Extent['kind'], backing: boolean): Io<void> {
   if (kind === 'data') yield* debug('read_aio');
   else if (kind === 'backing' && backing) yield* debug('read_backing_aio');
 }

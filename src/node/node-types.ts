@@ -1,7 +1,7 @@
 /** What a block node takes, and what it says about its bytes. */
 import type { Io } from '../base/io.ts';
 import type { Permissions } from '../base/permissions.ts';
-import type { ImageDriver } from '../formats/driver.ts';
+import type { ToolImage } from '../formats/tools.ts';
 import type { CacheFlags } from './cache-mode.ts';
 import type { BlockNode } from './node.ts';
 
@@ -17,7 +17,7 @@ export interface ZeroOptions {
 export type DetectZeroes = 'on' | 'unmap';
 
 export interface NodeOptions {
-  readonly driver: ImageDriver;
+  readonly driver: ToolImage;
   readonly backing?: BlockNode;
   readonly readOnly: boolean;
   /** Default: writeback. */

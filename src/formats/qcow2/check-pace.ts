@@ -43,5 +43,5 @@ export class CheckPace {
 
 /** Indices of the L1 entries of the disk that name an L2 table. */
 export function* l2Tables(meta: Metadata): Generator<number> {
-  for (let index = 0; index < meta.l1Size; index++) if (meta.l1Offset(index) !== 0) yield index;
+  for (let index = 0; index < meta.l1.size; index++) if (meta.l1.offset(index) !== 0) yield index;
 }

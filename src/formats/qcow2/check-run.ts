@@ -14,8 +14,8 @@ import { l1Fault } from './layout-snapshots.ts';
 import { COPIED_HIGH, entryOffset, l1Reserved, l2Reserved, maxRefcount } from './layout-tables.ts';
 import type { Metadata } from './metadata.ts';
 import { readL1 } from './shadow.ts';
+import type { Locked, Table } from './table-cache.ts';
 import { TableWalk } from './table-walk.ts';
-import type { Locked, Table } from './tables.ts';
 
 const MAX_MESSAGES = 1000;
 /** Clusters past the end of the file that are worth remembering as named: no rebuilt structure is larger. */
@@ -93,10 +93,10 @@ export class CheckRun {
     const { header, clusterSize } = meta;
     this.#refer(0, clusterSize);
     for (const { found, count } of meta.snapshotTable.faults) this.#corruption(found, count);
-    this.#refer(header.l1Offset, meta.l1Known * 8);
-    const lost = meta.l1Fault(meta.l1Known);
+    this.#refer(header.l1Offset, meta.l1.known * 8);
+    const lost = meta.l1.fault(meta.l1.known);
     if (lost) this.#corruption(`ERROR: ${lost.message}`);
-    yield* this.#countTree(meta.copyL1(), true);
+    yield* this.#countTree(meta.l1.copy(), true);
     for (const snapshot of meta.snapshots) {
       // What is wrong with its place was told of already.
       if (l1Fault(snapshot, { header, fileSize: meta.storage.size }) !== undefined) continue;
@@ -185,10 +185,10 @@ export class CheckRun {
   *compareFlags(repair: boolean): Io<void> {
     const meta = this.#meta;
     const { locked, pace } = this.work;
-    const present = [...l2Tables(meta)].filter((index) => meta.l1Offset(index) + meta.clusterSize <= meta.storage.size);
+    const present = [...l2Tables(meta)].filter((index) => meta.l1.offset(index) + meta.clusterSize <= meta.storage.size);
     const walk = new TableWalk(
       meta.l2,
-      present.map((index) => meta.l1Offset(index)),
+      present.map((index) => meta.l1.offset(index)),
       locked,
     );
     pace.begin();
@@ -206,12 +206,12 @@ export class CheckRun {
   /** The same for L1 entry `index`, which is the one `at` of the walk. */
   *#compareFlagsAt(walk: TableWalk, { at, index }: { at: number; index: number }, repair: boolean): Io<void> {
     const meta = this.#meta;
-    const { offset, copied, high, low } = meta.l1(index);
+    const { offset, copied, high, low } = meta.l1.entry(index);
     const [count] = yield* this.#countsOf(Math.floor(offset / meta.clusterSize), 1);
     if (count === undefined) return;
     if ((count === 1) !== copied) {
       this.#flag(`OFLAG_COPIED L2 cluster: l1_index=${index} l1_entry=${hex64(high, low)} refcount=${count}`, repair);
-      if (repair) meta.setL1Copied(index, count === 1);
+      if (repair) meta.l1.put(index, offset, count === 1);
     }
     yield* this.#compareTableFlags(yield* this.#lookAt(walk, at, offset), repair);
   }

@@ -18,7 +18,7 @@ import { AUTOCLEAR, EXTENSION, FORMAT, INCOMPATIBLE } from './layout.ts';
 import { mendSnapshots } from './mend-snapshots.ts';
 import type { Metadata } from './metadata.ts';
 import { rebuildRefcounts } from './rebuild.ts';
-import type { Locked } from './tables.ts';
+import type { Locked } from './table-cache.ts';
 
 type Repair = CheckOptions['repair'];
 
@@ -34,7 +34,7 @@ export function* check(meta: Metadata, options: CheckOptions): Io<CheckResult> {
 function* checkHeld(meta: Metadata, options: CheckOptions, locked: Locked): Io<CheckResult> {
   if (!meta.storage.readOnly) yield* locked(() => meta.flush());
   // An L1 table that is cut off names clusters that nothing else refers to: they are all that is left of the disk, and stay as they are.
-  const lost = meta.l1Known < meta.l1Size;
+  const lost = meta.l1.known < meta.l1.size;
   const { repair: asked, ...looking } = options;
   const repair = lost ? undefined : asked;
   const run = new CheckRun(meta, lost ? looking : options, { locked, pace: new CheckPace(meta, options) });

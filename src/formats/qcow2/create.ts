@@ -147,7 +147,10 @@ function preallocationOf({ backing }: CreateParameters, { preallocation, extende
 function requireVersion({ compat, compression_type, extended_l2 }: CreateValues): void {
   if (versionOf(compat) === 3) return;
   if (compression_type !== 'zlib')
-    throw refused('compression_type', 'Non-zlib compression type is only supported with compatibility level 1.1 and above (use version=v3 or greater)');
+    throw refused(
+      'compression_type',
+      'Non-zlib compression type is only supported with compatibility level 1.1 and above (use version=v3 or greater)',
+    );
   if (extended_l2)
     throw refused('extended_l2', 'Extended L2 entries are only supported with compatibility level 1.1 and above (use version=v3 or greater)');
 }

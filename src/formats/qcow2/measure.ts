@@ -7,7 +7,7 @@ import { readOptions } from '../../base/declared-options.ts';
 import { DiskError } from '../../base/errors.ts';
 import { luksLength } from '../../crypto/luks-options.ts';
 import type { CreateParameters, Measurement } from '../descriptor.ts';
-import type { BitmapInfo } from '../tools.ts';
+import type { BitmapInfo } from '../driver.ts';
 import { measureBitmaps } from './bitmaps.ts';
 import { encryptionChoice, headerOptions } from './encryption.ts';
 import { FORMAT, MAX_L1_BYTES } from './layout.ts';

@@ -3,7 +3,7 @@
  * request for each costs more than what lies between them (`TableCache.readEarly`). Nobody else waits for such a read longer than for one request.
  */
 import type { Io } from '../../base/io.ts';
-import type { Locked, Table, TableCache } from './tables.ts';
+import type { Locked, Table, TableCache } from './table-cache.ts';
 
 /** Tables whose order is known from the start. */
 export class TableWalk {

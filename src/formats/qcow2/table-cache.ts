@@ -1,6 +1,7 @@
 /**
  * Metadata tables of one cluster (L2 tables, refcount blocks) in memory, under their host offsets. Changed tables stay until
- * the flush in metadata.ts writes them in its order; only unchanged ones are forgotten when the budget is used up.
+ * the flush in metadata.ts writes them in its order; only unchanged ones are forgotten when the budget is used up. A flush writes them as they were when
+ * it began (`seal`): a change that comes while it waits needs another barrier before it.
  *
  * Who only looks something up gets by with a slice of a table, so that looking all over a large image reads and keeps little. A slice is as
  * the file is: a table is either in memory as a whole, which is where changes are, or in slices. Both share the budget,
@@ -32,6 +33,16 @@ export interface Table {
   fresh: boolean;
   /** Asked for since it was last passed over as one to forget. */
   used: boolean;
+  /** Changes to it are on their way: it stays in memory. */
+  pins: number;
+}
+
+/** What is to be written of a table: its changed bytes [from, to), as they were when it was sealed. */
+interface Seal {
+  readonly table: Table;
+  readonly from: number;
+  readonly to: number;
+  readonly bytes: Uint8Array;
 }
 
 interface Slice {
@@ -86,6 +97,8 @@ export class TableCache {
    */
   #spare: Slice | undefined;
   readonly #dirty = new Set<Table>();
+  /** What `seal` took and `write` has not written yet. */
+  readonly #sealed = new Map<Table, Seal>();
   /** Tables that were read early, by offset. */
   readonly #early = new Map<number, Uint8Array>();
   /** Bytes that the storage's memory knows of. */
@@ -129,7 +142,7 @@ export class TableCache {
     const { load } = EVENTS[this.#what];
     if (load && this.#storage.debugEvent) yield* this.#storage.debugEvent(load);
     if (!early) yield* this.#storage.read(offset, bytes);
-    return this.#keep({ offset, bytes, data: view(bytes), dirtyFrom: 0, dirtyTo: 0, fresh: false, used: false });
+    return this.#keep({ offset, bytes, data: view(bytes), dirtyFrom: 0, dirtyTo: 0, fresh: false, used: false, pins: 0 });
   }
 
   /** The slice at byte `within` of a table, if it is in memory by itself; look for the table with `get` first. */
@@ -235,7 +248,7 @@ export class TableCache {
   /** A new table at a place just allocated; its bytes are copied from `contents` or zero. */
   add(offset: number, contents?: Uint8Array): Table {
     const bytes = contents ? contents.slice() : new Uint8Array(this.#tableSize);
-    const table = this.#keep({ offset, bytes, data: view(bytes), dirtyFrom: 0, dirtyTo: 0, fresh: true, used: false });
+    const table = this.#keep({ offset, bytes, data: view(bytes), dirtyFrom: 0, dirtyTo: 0, fresh: true, used: false, pins: 0 });
     this.touch(table, 0, bytes.length);
     return table;
   }
@@ -255,6 +268,7 @@ export class TableCache {
     const table = this.#tables.peek(offset);
     if (!table) return;
     this.#dirty.delete(table);
+    this.#sealed.delete(table);
     this.#tables.delete(offset);
     this.#charge();
   }
@@ -262,6 +276,7 @@ export class TableCache {
   /** Forgets everything, changed or not. */
   clear(): void {
     this.#dirty.clear();
+    this.#sealed.clear();
     this.#tables.clear();
     this.#slices.clear();
     this.#early.clear();
@@ -269,21 +284,53 @@ export class TableCache {
     this.#charge();
   }
 
-  /** True if some changed table is already pointed at on disk. */
+  /** True if some changed table, sealed or not, is already pointed at on disk. */
   get hasDirtyLinked(): boolean {
     for (const table of this.#dirty) if (!table.fresh) return true;
+    for (const table of this.#sealed.keys()) if (!table.fresh) return true;
     return false;
   }
 
-  /** Writes changed tables in file order: all, or only those nothing points at yet. */
-  *write(which: 'all' | 'fresh'): Io<void> {
-    const due = [...this.#dirty].filter((table) => which === 'all' || table.fresh).sort((a, b) => a.offset - b.offset);
-    for (const table of due) {
+  /** Takes the changed tables as they are now, for `write`. Where writing waits they may change meanwhile: that is for the next time. */
+  seal(): void {
+    const still = this.#storage.synchronous;
+    for (const table of this.#dirty) {
       // Whole sectors, so that no storage has to read in order to write.
       const from = roundDown(table.dirtyFrom, SECTOR);
+      const to = roundUp(table.dirtyTo, SECTOR);
+      this.#sealed.set(table, { table, from, to, bytes: still ? table.bytes.subarray(from, to) : table.bytes.slice(from, to) });
+    }
+    this.#dirty.clear();
+  }
+
+  /** Some of what was sealed is not written yet. */
+  get hasSealed(): boolean {
+    return this.#sealed.size > 0;
+  }
+
+  /** What was sealed and not written is as any changed table again. */
+  unseal(): void {
+    for (const { table, from, to } of this.#sealed.values()) this.touch(table, from, to);
+    this.#sealed.clear();
+  }
+
+  /** Writes sealed tables in file order: all, or only those nothing points at yet. */
+  *write(which: 'all' | 'fresh'): Io<void> {
+    const due = [...this.#sealed.values()].filter(({ table }) => which === 'all' || table.fresh).sort((a, b) => a.table.offset - b.table.offset);
+    for (const { table, from, bytes } of due) {
       if (this.#storage.debugEvent) yield* this.#storage.debugEvent(EVENTS[this.#what].update);
-      yield* this.#storage.write(table.offset + from, table.bytes.subarray(from, roundUp(table.dirtyTo, SECTOR)));
-      this.#dirty.delete(table);
+      yield* this.#storage.write(table.offset + from, bytes);
+      this.#sealed.delete(table);
+    }
+  }
+
+  /** Seals and writes everything, for tables of which no order is kept. */
+  *writeAll(): Io<void> {
+    this.seal();
+    try {
+      yield* this.write('all');
+    } finally {
+      this.unseal();
     }
   }
 
@@ -317,7 +364,7 @@ export class TableCache {
       const tables = this.#tables.size * this.#tableSize;
       if (tables + this.#slices.size * this.sliceSize + bytes <= this.#budget) return;
       // A fresh table that was written must stay recognisable as fresh until it is linked.
-      const spare = () => unused(this.#tables, (table) => !this.#dirty.has(table) && !table.fresh);
+      const spare = () => unused(this.#tables, (table) => !this.#dirty.has(table) && !this.#sealed.has(table) && !table.fresh && table.pins === 0);
       const table = tables * 2 > this.#budget ? spare() : undefined;
       const slice = table ? undefined : unused(this.#slices, () => true);
       const last = table ?? (slice ? undefined : spare());
