@@ -4,7 +4,8 @@
  */
 import { setImmediate, setTimeout } from 'node:timers/promises';
 import { type Debugger, DiskError } from '../index.ts';
-import { type Command, Complaint, numberArgument } from './io-command.ts';
+import { Complaint } from './complaint.ts';
+import { type Command, numberArgument } from './io-command.ts';
 import type { Session } from './io-session.ts';
 import { readSize } from './sizes.ts';
 

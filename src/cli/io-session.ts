@@ -4,8 +4,8 @@
  */
 import { setImmediate, setTimeout } from 'node:timers/promises';
 import { type CacheMode, type Debugger, type Disk, DiskError, findDebugger, OptionSet } from '../index.ts';
+import { Complaint } from './complaint.ts';
 import { CannotOpen, Images, type OpenRequest } from './images.ts';
-import { Complaint } from './io-command.ts';
 import { wholeSectors } from './sizes.ts';
 import { complain, type Terminal } from './terminal.ts';
 

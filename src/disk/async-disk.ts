@@ -18,10 +18,9 @@ import { DiskError } from '../base/errors.ts';
 import { JOB_OPTIONS, type JobOptions } from '../base/job.ts';
 import type { Keepers } from '../base/keepers.ts';
 import type { LostListener } from '../base/loss.ts';
-import type { BitmapInfo, CheckOptions, CheckResult, SnapshotInfo } from '../formats/tools.ts';
+import type { BitmapInfo, CheckOptions, CheckResult, MachineMoment, SnapshotInfo } from '../formats/tools.ts';
 import type { MapRun } from '../node/node.ts';
 import type { DiskInfo } from './info.ts';
-import type { SnapshotOptions } from './snapshots.ts';
 
 /** A disk by promises: a `Disk` in this thread, or a `RemoteDisk` whose engine runs in a worker. Meanings are `Disk`'s. */
 export interface AsyncDisk {
@@ -84,6 +83,15 @@ export interface AsyncSnapshots {
   rename(idOrName: string, name: string): Promise<void>;
   apply(idOrName: string): Promise<void>;
   delete(idOrName: string): Promise<void>;
+}
+
+/** What a new snapshot is to have. `vmStateSize` is given instead of `vmState` where that was written piece by piece (`Disk.writeVmState`). */
+export interface SnapshotOptions extends MachineMoment {
+  readonly name: string;
+  /** Now, if it is left out. */
+  readonly date?: Date;
+  /** The machine's state, kept with the snapshot. */
+  readonly vmState?: Uint8Array;
 }
 
 /** A new array, or the caller's, for machine state from `offset` on. */

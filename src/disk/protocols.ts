@@ -7,7 +7,7 @@ import { check, listOf, objectWith } from '../base/arguments.ts';
 import { DiskError } from '../base/errors.ts';
 import { beside, combineNames, isAbsolute, protocolOf } from '../base/names.ts';
 import type { Storage } from '../storage/storage.ts';
-import type { Reference, Resolve } from './chain.ts';
+import type { Reference, Resolve } from './reference.ts';
 
 /** How a name is to be opened. */
 export interface ProtocolRequest {

@@ -2,19 +2,10 @@
 import { check, TEXT } from '../base/arguments.ts';
 import { DiskError } from '../base/errors.ts';
 import { type Io, runAsync } from '../base/io.ts';
-import type { DirtyRun, DirtyRuns, MachineMoment, SnapshotDriver, SnapshotInfo } from '../formats/tools.ts';
+import type { DirtyRun, DirtyRuns, SnapshotDriver, SnapshotInfo } from '../formats/tools.ts';
 import { BlockNode } from '../node/node.ts';
-import { SNAPSHOT, VM_STATE_RANGE } from './async-disk.ts';
+import { SNAPSHOT, type SnapshotOptions, VM_STATE_RANGE } from './async-disk.ts';
 import { clearVmState, readStored, replaceVmState } from './vm-state.ts';
-
-/** What a new snapshot is to have. `vmStateSize` is given instead of `vmState` where that was written piece by piece (`Disk.writeVmState`). */
-export interface SnapshotOptions extends MachineMoment {
-  readonly name: string;
-  /** Now, if it is left out. */
-  readonly date?: Date;
-  /** The machine's state, kept with the snapshot. */
-  readonly vmState?: Uint8Array;
-}
 
 /** `disk.snapshots`. An argument `idOrName` matches an id first, then a name, as QEMU does. */
 export class Snapshots<D = unknown> {

@@ -13,23 +13,9 @@ import { SECTOR } from '../base/units.ts';
 import { SECRET } from '../disk/kinds.ts';
 import type { Secret, SecretCallback } from '../disk/secrets.ts';
 import type { DriveDevice } from './device.ts';
+import type { DriveEvent } from './drive-events.ts';
 import { DEVICE, FORCE, KEEP, MEDIUM } from './kinds.ts';
 import { type Medium, type MediumIo, mediumIo } from './medium.ts';
-import type { HandledError } from './requests.ts';
-
-/** What happens to a drive. */
-export type DriveEvent =
-  | { readonly type: 'change'; readonly device: string; readonly loaded: boolean }
-  | { readonly type: 'tray'; readonly device: string; readonly open: boolean }
-  | { readonly type: 'resize'; readonly device: string; readonly size: number }
-  | DriveErrorEvent;
-
-/** A request failed, and this was done about it. */
-export interface DriveErrorEvent extends HandledError {
-  readonly type: 'error';
-  /** The drive's name. */
-  readonly device: string;
-}
 
 /** A medium in a drive. */
 export interface InsertedMedium {

@@ -16,9 +16,11 @@ import { SECTOR } from '../base/units.ts';
 import { type AllocatedRun, allocatedRun } from '../disk/allocation.ts';
 import { ThrottleGroup, type ThrottleLimits } from '../layers/throttle-group.ts';
 import { type AccountedOperation, Accounting, type DriveStatistics } from './accounting.ts';
-import { DriveBay, type DriveErrorEvent, type InsertedMedium } from './bay.ts';
+import { DriveBay, type InsertedMedium } from './bay.ts';
 import { type BlockConfiguration, blockConfiguration } from './block-configuration.ts';
 import { DirtyBitmap } from './dirty-bitmap.ts';
+import type { DriveErrorEvent } from './drive-events.ts';
+import type { BatchedWrite, DriveOptions, RequestOptions } from './drive-options.ts';
 import {
   DEFAULT_ERROR_POLICY,
   type ErrorAction,
@@ -30,46 +32,8 @@ import {
 import { describeGeometry, GEOMETRY_HINTS, type GeometryHints, type GeometryReport } from './geometry.ts';
 import { ARRAYS, DRIVE_TO_BE, HANDLING, REQUEST, WRITES, ZERO } from './kinds.ts';
 import type { Medium, MediumIo } from './medium.ts';
-import { concatenate, mergeWrites, type PlacedBytes } from './multiwrite.ts';
+import { concatenate, mergeWrites } from './multiwrite.ts';
 import { type HandledError, Requests } from './requests.ts';
-
-/** What `Drive` takes. */
-export interface DriveOptions {
-  /** A drive without a name is on no list. */
-  readonly name?: string;
-  readonly readErrors?: ReadErrorPolicy;
-  readonly writeErrors?: WriteErrorPolicy;
-  /** Refuses writes to whatever medium is in the drive. */
-  readonly readOnly?: boolean;
-  readonly configuration?: Partial<BlockConfiguration>;
-  /** The user's word on the geometry. */
-  readonly geometry?: GeometryHints;
-  /**
-   * Stops the emulator: a request failed, and is repeated by `resume`. Called for each such request; must not throw. Where there is neither this nor a
-   * listener the console hears of it.
-   */
-  readonly pause?: (event: DriveErrorEvent) => void;
-  /** See `Drive.throttle`. */
-  readonly throttle?: ThrottleLimits | ThrottleGroup;
-  /** Nanoseconds, for the accounting. */
-  readonly clock?: () => number;
-}
-
-/** Options of one request. */
-export interface RequestOptions {
-  /** Cancels a request that has not begun or that is kept; one that runs completes. Either way it completes once. */
-  readonly signal?: AbortSignal;
-  /** For writes: durable when the promise resolves, as if a flush followed. */
-  readonly durable?: boolean;
-  /** For a device that keeps what failed itself: errors are thrown, and it asks `handleError` what to do. */
-  readonly unmanaged?: boolean;
-}
-
-/** One write of `multiwrite`. */
-export interface BatchedWrite extends PlacedBytes {
-  /** Called once when the whole batch is done, with the first error of it, never before `multiwrite` returned. */
-  readonly done?: (error: DiskError | undefined) => void;
-}
 
 /** Of a request without any; not looked at again for each. */
 const NO_OPTIONS: RequestOptions = {};

@@ -10,14 +10,8 @@ import { DiskError } from '../base/errors.ts';
 import type { Io } from '../base/io.ts';
 import { SECTOR } from '../base/units.ts';
 import { readBytes, type Storage } from '../storage/storage.ts';
+import type { Chs } from './chs.ts';
 import { exactFloppyFormat, FLOPPY_LIMIT_SECTORS, type FloppyDriveType, formatChs } from './floppy.ts';
-
-/** Cylinders, heads and sectors per track. */
-export interface Chs {
-  readonly cylinders: number;
-  readonly heads: number;
-  readonly sectors: number;
-}
 
 /** How a BIOS turns the disk's geometry into the one that programs see through INT 13h. */
 export type Translation = 'auto' | 'none' | 'lba' | 'large' | 'rechs';

@@ -12,9 +12,8 @@ import { type DebugRule, parseRules, takeRules } from '../layers/blkdebug-rules.
 import { FilterStorage } from '../layers/filter.ts';
 import type { BlockNode } from '../node/node.ts';
 import { readBytes, type Storage } from '../storage/storage.ts';
-import type { OpenedNode } from './block-drivers.ts';
 import { type Description, strongOptions } from './block-name.ts';
-import type { NodePlace, NodeRequest } from './graph.ts';
+import type { NodePlace, NodeRequest, OpenedNode } from './graph-node.ts';
 
 /** Rules files are short. */
 const MAX_CONFIG = 1024 * 1024;

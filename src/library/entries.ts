@@ -3,7 +3,9 @@
 import type { ConvertOptions } from '../jobs/convert.ts';
 import type { CacheMode } from '../node/cache-mode.ts';
 import type { DetectZeroes } from '../node/node-types.ts';
-import type { ImageFormat, Place } from './catalogue.ts';
+import type { ImageFormat, Place } from './image-record.ts';
+
+export type { ImageFormat, Place } from './image-record.ts';
 
 /** An image of the library. */
 export interface ImageEntry {
@@ -113,4 +115,39 @@ export interface LibraryOptions {
   readonly memoryIfBlocked?: boolean;
   /** Threads that compress what is exported so. Without them the library's own does it. */
   readonly compressor?: ConvertOptions['compressor'];
+}
+
+/** What an exported file is to be. */
+export interface ExportOptions {
+  /** An image in the format `luks` leaves as `luks`, `qcow2` or `raw`. */
+  readonly format: ImageFormat;
+  /**
+   * Compressed clusters, of qcow2 only: then the disk as it is now leaves, without the image's snapshots and bitmaps. Not of an encrypted image,
+   * and not with `since`.
+   */
+  readonly compressed?: boolean;
+  /** Only what changed since then, as a qcow2 overlay over the export of that time. */
+  readonly since?: ExportSince;
+  /** The name that an overlay gives its backing file, which is qcow2; default the name of a full export. */
+  readonly backing?: string;
+  /** Of an image that is lost: what can no longer be read leaves as zeros, in a new image without snapshots; `ExportedImage.missing` tells of it. */
+  readonly salvage?: boolean;
+  /** The image's passphrase. An encrypted image that leaves as it is needs none. */
+  readonly secret?: string;
+  /** Where a new image is encrypted: milliseconds that trying its passphrase is to take; default 2000. */
+  readonly iterTime?: number;
+}
+
+/** A snapshot by id or name, or a persistent dirty bitmap that was begun then. */
+export type ExportSince = { readonly snapshot: string } | { readonly bitmap: string };
+
+/** An image on its way out. */
+export interface ExportedImage {
+  /** Suggested file name. */
+  readonly name: string;
+  /** Bytes if known beforehand. */
+  readonly size: number | undefined;
+  readonly stream: ReadableStream<Uint8Array>;
+  /** Bytes that could not be read and are zeros, with `salvage`. */
+  readonly missing?: number;
 }

@@ -14,11 +14,14 @@ const PLANTED = {
     "/** Imports itself and what it may. */\nimport { second as mine } from './layout.ts';\nexport const second = mine;\n",
   'src/formats/second/layout.ts':
     "/** Waits. */\nimport type { Io } from '../../base/io.ts';\nexport const second = 2;\nexport function* load(): Io<void> {}\n",
+  'src/formats/second/layout-map.ts': '/** Waits. */\nexport const map = async (): Promise<number> => 3;\n',
+  'src/formats/second/layouts.ts': '/** No layout, but a list of them, which may wait. */\nexport const list = async (): Promise<number> => 3;\n',
+  'src/crypto/key-layout.ts': "/** Sees a storage. */\nimport type { Storage } from '../storage/storage.ts';\nexport type Kept = Storage;\n",
   'src/jobs/foreign.ts': "/** Uses a package of another room. */\nimport { get } from 'idb-keyval';\nvoid get;\n",
   'src/disk/circle-a.ts': "/** One half. */\nimport { b } from './circle-b.ts';\nexport const a = (): unknown => b;\n",
   'src/disk/circle-b.ts': "/** The other half. */\nimport { a } from './circle-a.ts';\n/** Documented. */\nexport const b = (): unknown => a;\n",
-  'src/disk/types-only.ts': "/** No circle: a type. */\nimport { type Late } from './types-late.ts';\nexport type Early = Late;\n",
-  'src/disk/types-late.ts': "/** No circle: a type. */\nimport type { Early } from './types-only.ts';\nexport type Late = Early[];\n",
+  'src/disk/types-only.ts': "/** A circle of types. */\nimport { type Late } from './types-late.ts';\nexport type Early = Late;\n",
+  'src/disk/types-late.ts': "/** Its other half. */\nimport type { Early } from './types-only.ts';\nexport type Late = Early[];\n",
   'src/drive/utils.ts': 'export const nothing = 0;\n',
   'src/drive/long.ts': `/** Long. */\n/** Documented. */\nexport function long(): void {\n${lines(68, '  void 0;')}}\n${lines(440, '// more')}`,
   'src/drive/fits.ts': `/** Fits. */\n/** Documented. */\nexport function fits(): void {\n${lines(67, '  void 0;')}}\n${lines(428, '// more')}`,
@@ -43,11 +46,18 @@ describe('the rule', () => {
   });
 
   test('for cycles', () => {
-    expect(importCycles(sources)).toEqual(['import cycle: src/disk/circle-a.ts -> src/disk/circle-b.ts -> src/disk/circle-a.ts']);
+    expect(importCycles(sources)).toEqual([
+      'import cycle: src/disk/circle-a.ts -> src/disk/circle-b.ts -> src/disk/circle-a.ts',
+      'import cycle: src/disk/types-only.ts -> src/disk/types-late.ts -> src/disk/types-only.ts',
+    ]);
   });
 
-  test('for layout.ts', () => {
-    expect(paths(sources.flatMap(shape.waitingLayouts))).toEqual(['src/formats/second/layout.ts']);
+  test('for layouts', () => {
+    expect(paths(sources.flatMap(shape.waitingLayouts))).toEqual([
+      'src/formats/second/layout.ts',
+      'src/formats/second/layout-map.ts',
+      'src/crypto/key-layout.ts',
+    ]);
   });
 
   test('for the length of files and functions', () => {

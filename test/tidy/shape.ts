@@ -1,6 +1,6 @@
 /**
  * The shape of source files: how long they and their functions are, what they are called, that each says at its top what it is
- * and each public declaration what it does, and that `layout.ts` only computes.
+ * and each public declaration what it does, and that files of layouts only compute.
  */
 import {
   isClassDeclaration,
@@ -93,14 +93,15 @@ const holdsFunction = (node: Node): node is VariableStatement =>
 const hasDoc = (node: Node): boolean => (node.jsDoc?.length ?? 0) > 0;
 const firstLine = (node: Node): string => node.getText().split('\n')[0]?.slice(0, 80) ?? '';
 
-/** `layout.ts` is pure: it never waits and never sees a storage. */
+/** What lies where in a file is pure arithmetic: a file that has `layout` in its name never waits and never sees a storage. */
 export function waitingLayouts(file: SourceText): string[] {
-  if (!file.path.endsWith('/layout.ts')) return [];
+  if (!/\blayout\b[^/]*\.ts$/.test(file.path)) return [];
   const findings: string[] = [];
   walk(file.tree, (node) => {
     const waits = [SyntaxKind.YieldExpression, SyntaxKind.AwaitExpression, SyntaxKind.AsyncKeyword].includes(node.kind);
     const specifier = isImportDeclaration(node) && isStringLiteral(node.moduleSpecifier) ? node.moduleSpecifier.text : '';
-    if (waits || /\/(io|storage)\.ts$/.test(specifier)) findings.push(`${place(file, node)}: layout.ts only computes: no storage, no waiting`);
+    if (waits || /\/(io|storage)\.ts$/.test(specifier))
+      findings.push(`${place(file, node)}: a file of layouts only computes: no storage, no waiting`);
   });
   return findings;
 }
