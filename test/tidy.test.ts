@@ -8,6 +8,7 @@ import { openProject, projectFiles, type SourceText, type TypedProject, textOf }
 import { answerFindings, deadPaths, mapFindings } from './tidy/readmes.ts';
 import { importCycles, MAP, strayImports } from './tidy/rooms.ts';
 import * as shape from './tidy/shape.ts';
+import * as surface from './tidy/surface.ts';
 import { strayWords } from './tidy/words.ts';
 
 /** Rooms whose files are being cut anew, with cycles of types among them. */
@@ -43,7 +44,8 @@ describe('source files', () => {
   test('are called by what is in them', () => expect(shape.badNames(project.files)).toEqual([]));
   test('say what they are', () => expect(shape.missingHeaders(sources)).toEqual([]));
   test('document what they export', () => expect(sources.flatMap(shape.undocumented)).toEqual([]));
-  test('document the public surface', () => expect(shape.undocumentedSurface(project)).toEqual([]));
+  test('document the public surface', () => expect(surface.undocumentedSurface(project)).toEqual([]));
+  test('export every type that the public surface names', () => expect(surface.unexportedTypes(project)).toEqual([]));
 });
 
 describe('words', () => {

@@ -30,6 +30,7 @@ export const MAX_CHAIN_DEPTH = 128;
 export interface OpenOptions {
   /** QEMU name of the format. Without it the format is probed, and a probed raw disk refuses to turn into another format. */
   readonly format?: string;
+  /** Refuses every change; default: whether the storage does. */
   readonly readOnly?: boolean;
   /** Opens backing and data files. Without it an image that names one is refused, and the error names the file. */
   readonly resolve?: Resolve;

@@ -3,6 +3,7 @@ import type { Storage } from '../storage/storage.ts';
 
 /** What an image asks for by name. */
 export interface Reference {
+  /** What the file is to the image. */
   readonly kind: 'backing' | 'data';
   /** True if the storage must take writes; see `OpenOptions.writableBacking`. */
   readonly writable?: true;

@@ -31,6 +31,7 @@ export class Snapshots<D = unknown> {
     return snapshots !== undefined && vmState !== undefined && files.length === 0;
   }
 
+  /** All snapshots, in the order of the image's table; none where the format has no such thing. */
   async list(): Promise<SnapshotInfo[]> {
     return this.#node.driver.snapshots?.list() ?? [];
   }

@@ -61,6 +61,7 @@ export abstract class DriveBay {
     return this.#insertions;
   }
 
+  /** There is a medium, and something in the drive behind it. */
   get isInserted(): boolean {
     const { medium } = this;
     return medium !== undefined && (medium.isInserted?.() ?? true);
@@ -76,6 +77,7 @@ export abstract class DriveBay {
     return Math.floor(this.size / SECTOR);
   }
 
+  /** True where the drive was made so, and with a medium that takes no writes. */
   get readOnly(): boolean {
     return this.#forceReadOnly || (this.medium?.readOnly ?? false);
   }
@@ -102,10 +104,12 @@ export abstract class DriveBay {
     return this.#device === undefined || this.#device.mediumChanged !== undefined;
   }
 
+  /** What the device says of its tray; false without one. */
   get trayOpen(): boolean {
     return this.#device?.trayOpen?.() ?? false;
   }
 
+  /** What the device says; false without one. */
   get mediumLocked(): boolean {
     return this.#device?.mediumLocked?.() ?? false;
   }
@@ -255,6 +259,7 @@ export abstract class DriveBay {
     if (open !== before) this.emit({ type: 'tray', device: this.#name, open });
   }
 
+  /** What uses the drive. */
   get device(): DriveDevice | undefined {
     return this.#device;
   }

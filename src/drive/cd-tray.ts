@@ -40,6 +40,7 @@ export class CdTray implements DriveDevice {
     if (force) this.#locked = false;
   }
 
+  /** Whether the tray is open. */
   trayOpen(): boolean {
     return this.#open;
   }

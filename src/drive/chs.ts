@@ -2,7 +2,10 @@
 
 /** Cylinders, heads and sectors per track. */
 export interface Chs {
+  /** Tracks of one surface. */
   readonly cylinders: number;
+  /** Surfaces. */
   readonly heads: number;
+  /** Sectors of one track. */
   readonly sectors: number;
 }

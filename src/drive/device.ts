@@ -16,6 +16,7 @@ export interface DriveDevice {
   mediumLeaving?(): Promise<void>;
   /** The user wants the medium, which is locked. With `force` it is taken away next, whatever the guest does. */
   ejectRequested?(force: boolean): void;
+  /** Whether the tray is open. */
   trayOpen?(): boolean;
   /** The guest does not let the medium go. */
   mediumLocked?(): boolean;

@@ -10,6 +10,7 @@ export type DriveEvent =
 
 /** A request failed, and this was done about it. */
 export interface DriveErrorEvent extends HandledError {
+  /** Tells it from other events. */
   readonly type: 'error';
   /** The drive's name. */
   readonly device: string;

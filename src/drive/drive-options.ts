@@ -11,10 +11,13 @@ import type { PlacedBytes } from './multiwrite.ts';
 export interface DriveOptions {
   /** A drive without a name is on no list. */
   readonly name?: string;
+  /** What to do when a read fails; default `report`. */
   readonly readErrors?: ReadErrorPolicy;
+  /** What to do when a write fails; default `enospc`. */
   readonly writeErrors?: WriteErrorPolicy;
   /** Refuses writes to whatever medium is in the drive. */
   readonly readOnly?: boolean;
+  /** What the drive tells its guest about blocks; what is left out is QEMU's default. */
   readonly configuration?: Partial<BlockConfiguration>;
   /** The user's word on the geometry. */
   readonly geometry?: GeometryHints;

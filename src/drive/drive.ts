@@ -40,9 +40,13 @@ const NO_OPTIONS: RequestOptions = {};
 
 /** One drive. */
 export class Drive extends DriveBay {
+  /** What is done when a read fails. */
   readonly readErrors: ReadErrorPolicy;
+  /** What is done when a write fails. */
   readonly writeErrors: WriteErrorPolicy;
+  /** What the drive tells its guest about blocks. */
   readonly configuration: BlockConfiguration;
+  /** Counts requests; a device that serves some without the drive notes them here. */
   readonly accounting: Accounting;
   readonly #pause: DriveOptions['pause'];
   readonly #requests: Requests;
@@ -96,6 +100,7 @@ export class Drive extends DriveBay {
     this.#requests.enableStatus();
   }
 
+  /** The status is `ok` again; nothing is repeated. */
   resetIoStatus(): void {
     this.#requests.resetStatus();
   }
@@ -136,14 +141,17 @@ export class Drive extends DriveBay {
     return runAsync(this.#read(offset, lengthOrInto, options));
   }
 
+  /** As `read`, at once. Throws `would-wait` where the medium waits. */
   readSync(offset: number, lengthOrInto: number | Uint8Array, options: RequestOptions = NO_OPTIONS): Uint8Array {
     return runSync(this.#read(offset, lengthOrInto, options));
   }
 
+  /** Writes bytes. Durable after `flush`, or with `durable`. Throws `no-medium`, `read-only`, `out-of-bounds`, and by policy what the medium throws. */
   write(offset: number, bytes: Uint8Array, options: RequestOptions = NO_OPTIONS): Promise<void> {
     return runAsync(this.#write(offset, bytes, options));
   }
 
+  /** As `write`, at once. */
   writeSync(offset: number, bytes: Uint8Array, options: RequestOptions = NO_OPTIONS): void {
     runSync(this.#write(offset, bytes, options));
   }
@@ -181,12 +189,14 @@ export class Drive extends DriveBay {
     if (failure) throw failure;
   }
 
+  /** Makes a range read as zero; with `unmap` its space is given back where that can be done. Throws as `write`. */
   async zero(offset: number, length: number, given: RequestOptions & { unmap?: boolean } = {}): Promise<void> {
     check('drive.zero', 'options', given, ZERO);
     const { unmap = false, ...options } = given;
     return runAsync(this.#change('drive.zero', offset, length, options, (io) => io.zero(offset, length, { unmap })));
   }
 
+  /** Gives a range up: it may read as before or as zero. Throws as `write`. */
   discard(offset: number, length: number, options: RequestOptions = NO_OPTIONS): Promise<void> {
     return runAsync(this.#change('drive.discard', offset, length, options, (io) => io.discard(offset, length)));
   }
@@ -228,6 +238,7 @@ export class Drive extends DriveBay {
     return runAsync(this.#flush(options));
   }
 
+  /** As `flush`, at once. */
   flushSync(options: RequestOptions = NO_OPTIONS): void {
     runSync(this.#flush(options));
   }
@@ -392,6 +403,7 @@ export class Drive extends DriveBay {
     this.#inUse = inUse;
   }
 
+  /** Requests of the drive since it was made. */
   get statistics(): DriveStatistics {
     return this.accounting.statistics;
   }
@@ -404,10 +416,12 @@ export class Drive extends DriveBay {
     return bitmap;
   }
 
+  /** The bitmap notes nothing any more. */
   stopTracking(bitmap: DirtyBitmap): void {
     this.#dirty.delete(bitmap);
   }
 
+  /** The user's word on the geometry. */
   get geometryHints(): GeometryHints {
     return this.#geometryHints;
   }

@@ -21,6 +21,7 @@ const OPTIONS = optionsOf<DrivesOptions>({ pause: FUNCTION });
 
 /** An encrypted image that waits for its key. */
 export interface MissingKey {
+  /** The drive's name. */
   readonly device: string;
   /** Name of the image: the drive's medium or one below it. */
   readonly file: string;

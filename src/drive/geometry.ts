@@ -21,9 +21,13 @@ export const TRANSLATION_CODES: Readonly<Record<Translation, number>> = { auto: 
 
 /** What a user may state. Give all three of cylinders, heads and sectors or none; `auto` translation means "choose". */
 export interface GeometryHints {
+  /** 1 to 16383. */
   readonly cylinders?: number;
+  /** 1 to 16. */
   readonly heads?: number;
+  /** Sectors per track, 1 to 63. */
   readonly sectors?: number;
+  /** Default `auto`. */
   readonly translation?: Translation;
 }
 
@@ -33,9 +37,13 @@ const CHS = optionsOf<Chs>({ cylinders: needed(COUNT), heads: needed(COUNT), sec
 
 /** What the page's Geometry tab shows. */
 export interface GeometryReport {
+  /** Sectors of 512 bytes. */
   readonly totalSectors: number;
+  /** The disk's own geometry. */
   readonly chs: Chs;
+  /** How a BIOS should translate it. */
   readonly translation: Translation;
+  /** Where the geometry is from. */
   readonly source: 'hint' | 'partition-table' | 'default';
   /** The geometry that the partition table was written for, if it tells; more than 16 heads mean a translating BIOS. */
   readonly partitionTable?: Chs;
@@ -187,7 +195,9 @@ function revised({ cylinders, heads, sectors }: Chs): Chs {
 
 /** A drive's geometry and translation, as the CMOS describes them. */
 export interface CmosDrive {
+  /** The disk's own geometry. */
   readonly chs: Chs;
+  /** How the BIOS turns it into what programs see. */
   readonly translation: Translation;
 }
 

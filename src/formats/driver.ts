@@ -43,8 +43,11 @@ export interface StatusOptions {
 
 /** Where a write may go. `length` bytes from the guest offset asked for go to `hostOffset` of `storage`. */
 export interface Placement {
+  /** Guest bytes, at least 1. */
   readonly length: number;
+  /** The file of the image that has the place. */
   readonly storage: Storage;
+  /** Bytes in that file. */
   readonly hostOffset: number;
   /** Set if the place is new: nothing points at it before `commit`. */
   readonly fresh?: FreshPlacement;
@@ -52,7 +55,9 @@ export interface Placement {
 
 /** A new place that is had and linked without waiting; see `ImageDriver.newPlace`. */
 export interface NewPlace {
+  /** The file of the image that has the place. */
   readonly storage: Storage;
+  /** Bytes in that file. */
   readonly hostOffset: number;
   /** Points the mapping at the place, once the bytes were written. */
   commit(): void;
@@ -67,6 +72,7 @@ export interface FreshPlacement {
    * contents: byte `start` belongs at `hostOffset - (offset - start)`.
    */
   readonly start: number;
+  /** See `start`. */
   readonly end: number;
   /** All of the place lies past the end of a sparse file and was never given to anybody: what is not written there reads as zero. */
   readonly untouched?: boolean;
@@ -78,9 +84,13 @@ export interface FreshPlacement {
 
 /** Format facts for `info`, in the shape of qemu-img's JSON. */
 export interface FormatInfo {
+  /** Bytes, if the format has clusters. */
   readonly clusterSize?: number;
+  /** The image was not closed properly. */
   readonly dirty?: boolean;
+  /** Guest bytes are enciphered. */
   readonly encrypted?: boolean;
+  /** Some clusters are compressed, or the format compresses all. */
   readonly compressed?: boolean;
   /** Guest offset at which machine state begins, past the disk's end, if the format keeps any. */
   readonly vmStateOffset?: number;
@@ -90,7 +100,9 @@ export interface FormatInfo {
 
 /** The name of a backing file as stored in an image. */
 export interface BackingReference {
+  /** As stored in the image: untrusted text. */
   readonly name: string;
+  /** QEMU's name of the backing file's format, if the image says it. */
   readonly format?: string;
 }
 
@@ -123,6 +135,7 @@ export interface ImageDriver {
   readonly clusterSize: number;
   /** Guest bytes that come alive, or read as zero, as one, where that is less than a cluster. */
   readonly subclusterSize?: number;
+  /** The backing file that the image names. */
   readonly backing?: BackingReference | undefined;
   /** False if an image that was just created may read as anything: its sectors are deciphered, whatever lies there. Default true. */
   readonly newReadsZero?: boolean;
@@ -137,6 +150,7 @@ export interface ImageDriver {
    * debugs, and fixed while the image is open.
    */
   readonly debug?: DebugHook | undefined;
+  /** Where guest bytes from `offset` on are. May read tables. */
   map(offset: number, length: number): Io<Extent>;
   /** What `map` answers, if it can be told from what is in memory and nothing is wrong. Never waits; absent: ask `map`. */
   resident?(offset: number, length: number): Extent | undefined;
@@ -186,8 +200,11 @@ export interface ImageDriver {
    * begins; a cut leaves the image as before or after one of them. Throws `refused`, naming the option.
    */
   amend?(parameters: AmendParameters): Io<void>;
+  /** Looks for leaks and corruptions, and mends them if that is asked for. Absent: the format has no check. */
   check?(options: CheckOptions): Io<CheckResult>;
+  /** Absent: the format has no internal snapshots. */
   readonly snapshots?: SnapshotDriver | undefined;
+  /** Absent: the format keeps no bitmaps. */
   readonly bitmaps?: BitmapDriver;
   /** Absent: the image is not encrypted. */
   readonly key?: KeyDriver | undefined;
@@ -196,7 +213,9 @@ export interface ImageDriver {
    * shares this driver's tables, so changes to it run with nothing else in flight. Absent: the image has no room for such state.
    */
   vmState?(): Io<VmStateDriver>;
+  /** Where the image file holds metadata, in any order. Absent: nobody knows. */
   metadata?(): Io<MetadataExtent[]>;
+  /** Facts for `info`, from what is in memory. */
   info(): FormatInfo;
   /** Makes everything before it durable, in an order that survives a power cut at any point. */
   flush(): Io<void>;

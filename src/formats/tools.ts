@@ -6,24 +6,29 @@ import type { ImageDriver } from './driver.ts';
 
 /** An internal snapshot as `qemu-img info` lists it. */
 export interface SnapshotInfo {
+  /** Unique in the image; given by the format. */
   readonly id: string;
+  /** As the user called it; names may repeat. */
   readonly name: string;
   /** Bytes of saved machine state. */
   readonly vmStateSize: number;
   /** Seconds and nanoseconds since 1970-01-01 UTC. */
   readonly dateSeconds: number;
+  /** Nanoseconds beyond `dateSeconds`. */
   readonly dateNanoseconds: number;
   /** Guest clock in nanoseconds since power-on. */
   readonly vmClockNanoseconds: number;
+  /** Instructions that the guest had executed, if the emulator counts them. */
   readonly icount?: number;
   /** Bytes of the disk when the snapshot was taken. */
   readonly diskSize: number;
 }
 
 /** What is noted of a machine when a snapshot is made. */
-export interface MachineMoment {
+export interface SnapshotMoment {
   /** Bytes of the machine's state, which `ImageDriver.vmState` holds and the snapshot takes over; 0: none. */
   readonly vmStateSize?: number;
+  /** Guest clock in nanoseconds since power-on; default 0. */
   readonly vmClockNanoseconds?: number;
   /** Instructions executed, where the emulator counts them. */
   readonly icount?: number;
@@ -31,10 +36,13 @@ export interface MachineMoment {
 
 /** Snapshots inside an image. Every verb leaves the image flushed. */
 export interface SnapshotDriver {
+  /** All snapshots, in the order of the image's table. */
   list(): SnapshotInfo[];
-  create(options: MachineMoment & { name: string; date: Date }): Io<SnapshotInfo>;
+  /** Freezes the disk as it is now, and takes over the machine's state that `SnapshotMoment` tells of. */
+  create(options: SnapshotMoment & { name: string; date: Date }): Io<SnapshotInfo>;
   /** Makes the disk read as it did; may change `ImageDriver.size`. */
   apply(id: string): Io<void>;
+  /** Gives back what only this snapshot held. */
   delete(id: string): Io<void>;
   /** Gives it another name; a cut leaves the old one or the new one. */
   rename(id: string, name: string): Io<void>;
@@ -46,6 +54,7 @@ export interface SnapshotDriver {
 
 /** A persistent dirty bitmap. */
 export interface BitmapInfo {
+  /** Unique in the image. */
   readonly name: string;
   /** Guest bytes for each bit: a power of 2. */
   readonly granularity: number;
@@ -57,7 +66,9 @@ export interface BitmapInfo {
 
 /** Guest bytes that changed: that a bitmap calls dirty, or that differ from a snapshot. */
 export interface DirtyRun {
+  /** Guest bytes from the beginning of the disk. */
   readonly start: number;
+  /** Guest bytes, at least 1. */
   readonly length: number;
 }
 
@@ -76,11 +87,15 @@ export interface DirtyRuns {
 export interface BitmapDriver {
   /** False if this image can hold none. */
   readonly storable: boolean;
+  /** All bitmaps of the image. */
   list(): BitmapInfo[];
   /** `granularity` is a power of 2 from 512 to 2 GiB. */
   add(options: { name: string; granularity: number; enabled: boolean }): Io<void>;
+  /** Removes a bitmap. Durable when it returns. */
   remove(name: string): Io<void>;
+  /** Makes everything clean in a bitmap. */
   clear(name: string): Io<void>;
+  /** Whether a bitmap notes changes from now on. */
   setEnabled(name: string, enabled: boolean): Io<void>;
   /** Adds what another bitmap, perhaps of another image of the same size, calls dirty. */
   merge(name: string, source: DirtyRuns): Io<void>;
@@ -108,11 +123,17 @@ export interface CheckResult {
   leaks: number;
   /** Structures that could not be looked at. */
   checkErrors: number;
+  /** How many of the corruptions were mended. */
   corruptionsFixed: number;
+  /** How many of the leaks were given back. */
   leaksFixed: number;
+  /** Clusters of the guest's disk. */
   totalClusters: number;
+  /** Clusters of the guest's disk that have a place in the image. */
   allocatedClusters: number;
+  /** Allocated clusters that do not lie right behind the one before. */
   fragmentedClusters: number;
+  /** Allocated clusters that are compressed. */
   compressedClusters: number;
   /** Bytes: where the last used cluster ends. */
   imageEndOffset: number;
@@ -128,8 +149,11 @@ export interface VmStateDriver extends ImageDriver {
 
 /** A run of the image file that holds metadata, for the allocation map. */
 export interface MetadataExtent {
+  /** Bytes in the image file. */
   readonly hostOffset: number;
+  /** Bytes, at least 1. */
   readonly length: number;
+  /** The kind of metadata, in a few words: `L2 tables`. */
   readonly what: string;
 }
 

@@ -23,6 +23,7 @@ const STRONG: Readonly<Record<string, RegExp>> = { raw: /^(offset|size)$/, qcow2
 
 /** A backing file did not open. `inner` says why; it may be another one of these. */
 export class BackingFailure extends DiskError {
+  /** Why it did not open. */
   readonly inner: unknown;
 
   constructor(inner: unknown) {

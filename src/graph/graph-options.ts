@@ -8,6 +8,7 @@ import type { Storage } from '../storage/storage.ts';
 
 /** How a file is opened. Nothing is locked yet: `Storage.permit` says what is needed. */
 export interface OpenFileOptions {
+  /** The file is to be written. */
   readonly writable: boolean;
   /** Whether it is locked at all; QEMU's option. */
   readonly locking?: 'auto' | 'on' | 'off' | undefined;

@@ -6,7 +6,9 @@ import type { ImageFormat } from './image-record.ts';
 
 /** What has to be known of an image; an `ImageEntry` will do. */
 export interface ExportFacts {
+  /** The image's format. */
   readonly format: ImageFormat;
+  /** It takes a passphrase to open it. */
   readonly encrypted: boolean;
   /** How many snapshots are in it, if that is known. */
   readonly snapshots?: number;

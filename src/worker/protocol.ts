@@ -10,7 +10,7 @@ import { MiB } from '../base/units.ts';
 import type { DiskInfo } from '../disk/info.ts';
 import type { DriveStatistics } from '../drive/accounting.ts';
 import type { GeometryReport } from '../drive/geometry.ts';
-import type { BitmapInfo, CheckResult, MachineMoment, SnapshotInfo } from '../formats/tools.ts';
+import type { BitmapInfo, CheckResult, SnapshotInfo, SnapshotMoment } from '../formats/tools.ts';
 import type { CreateImageOptions, ExportedImage, ExportOptions, ImageEntry, ImageFormat, Place, StorageReport } from '../library/library.ts';
 import { CACHE_MODES, type CacheMode } from '../node/cache-mode.ts';
 import type { MapRun } from '../node/node.ts';
@@ -93,7 +93,7 @@ export interface Calls {
   /** Requests come through this memory too, from then on (shared-channel.ts). */
   'disk.share': { arguments: OnDisk<{ buffer: SharedArrayBuffer }>; result: undefined };
   'snapshots.list': { arguments: OnDisk<Nothing>; result: SnapshotInfo[] };
-  'snapshots.create': { arguments: OnDisk<{ name: string; date: Date } & MachineMoment>; result: SnapshotInfo };
+  'snapshots.create': { arguments: OnDisk<{ name: string; date: Date } & SnapshotMoment>; result: SnapshotInfo };
   'snapshots.rename': { arguments: OnDisk<{ snapshot: string; name: string }>; result: undefined };
   'snapshots.apply': { arguments: OnDisk<{ snapshot: string }>; result: DiskState };
   'snapshots.delete': { arguments: OnDisk<{ snapshot: string }>; result: undefined };

@@ -12,8 +12,7 @@ import {
   SyntaxKind,
   type VariableStatement,
 } from 'typescript/unstable/ast';
-import { SymbolFlags } from 'typescript/unstable/sync';
-import { lineOf, place, type SourceText, type TypedProject, walk } from './project.ts';
+import { lineOf, place, type SourceText, walk } from './project.ts';
 
 const FILE_LIMIT = 500;
 const FUNCTION_LIMIT = 70;
@@ -69,22 +68,6 @@ export function undocumented(file: SourceText): string[] {
     .filter((one) => isFunctionDeclaration(one) || isClassDeclaration(one) || holdsFunction(one))
     .filter((one) => isExported(one) && !hasDoc(one) && !(isClassDeclaration(one) && classes.length === 1))
     .map((one) => `${place(file, one)}: exported without a doc comment: ${firstLine(one)}`);
-}
-
-/** What embedders import: the package's entries. */
-const ENTRIES = ['src/index.ts', 'src/storage/node-file.ts', 'src/adapters/v86.ts', 'src/worker/index.ts'];
-
-/** Everything that the package's entries export has a doc comment, types too. */
-export function undocumentedSurface({ files, checker }: TypedProject): string[] {
-  return ENTRIES.flatMap((path) => {
-    const entry = files.find((file) => file.path === path);
-    const module = entry && checker.getSymbolAtLocation(entry.tree);
-    if (!module) return [`${path} is missing, or exports nothing`];
-    return checker.getExportsOfModule(module).flatMap((exported) => {
-      const declared = exported.flags & SymbolFlags.Alias ? checker.getAliasedSymbol(exported) : exported;
-      return checker.getDocumentationCommentOfSymbol(declared) ? [] : [`${path} exports ${exported.name}, which has no doc comment`];
-    });
-  });
 }
 
 const holdsFunction = (node: Node): node is VariableStatement =>

@@ -5,7 +5,7 @@
  */
 import type { Io } from '../../base/io.ts';
 import type { ImageDriver } from '../driver.ts';
-import type { BitmapDriver, BitmapInfo, DirtyRuns, MachineMoment, SnapshotDriver, SnapshotInfo } from '../tools.ts';
+import type { BitmapDriver, BitmapInfo, DirtyRuns, SnapshotDriver, SnapshotInfo, SnapshotMoment } from '../tools.ts';
 import type { Qcow2Bitmaps } from './bitmaps.ts';
 import { noBitmap, snapshotInfo } from './file-tables.ts';
 import { mayHaveBitmaps } from './layout.ts';
@@ -27,7 +27,7 @@ export class SnapshotsOnDemand implements SnapshotDriver {
     return this.#meta.snapshots.map((entry) => snapshotInfo(entry, this.#meta.header.size));
   }
 
-  *create(options: MachineMoment & { name: string; date: Date }): Io<SnapshotInfo> {
+  *create(options: SnapshotMoment & { name: string; date: Date }): Io<SnapshotInfo> {
     return yield* (yield* this.#verbs()).create(options);
   }
 

@@ -7,7 +7,7 @@ import { utf8, view } from '../../base/bytes.ts';
 import { corrupt, DiskError, unsupported } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
 import type { ImageDriver } from '../driver.ts';
-import type { DirtyRuns, MachineMoment, SnapshotDriver, SnapshotInfo } from '../tools.ts';
+import type { DirtyRuns, SnapshotDriver, SnapshotInfo, SnapshotMoment } from '../tools.ts';
 import { snapshotInfo } from './file-tables.ts';
 import { FORMAT, l1EntriesFor, MAX_SNAPSHOTS } from './layout.ts';
 import { encodeSnapshotExtra, encodeSnapshots, nextId, type SnapshotEntry, soundSnapshots } from './layout-snapshots.ts';
@@ -30,7 +30,7 @@ export class Qcow2Snapshots implements Required<Omit<SnapshotDriver, 'list'>> {
     this.#open = open;
   }
 
-  *create({ name, date, vmStateSize = 0, vmClockNanoseconds = 0, icount = 0 }: MachineMoment & { name: string; date: Date }): Io<SnapshotInfo> {
+  *create({ name, date, vmStateSize = 0, vmClockNanoseconds = 0, icount = 0 }: SnapshotMoment & { name: string; date: Date }): Io<SnapshotInfo> {
     const meta = this.#meta;
     requireName(name);
     if (meta.snapshots.length >= MAX_SNAPSHOTS)
