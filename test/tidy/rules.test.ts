@@ -4,6 +4,7 @@ import { openPlanted, type SourceText, type TypedProject } from './project.ts';
 import { answerFindings } from './readmes.ts';
 import { importCycles, strayImports } from './rooms.ts';
 import * as shape from './shape.ts';
+import { undocumentedSurface, unexportedTypes } from './surface.ts';
 
 const lines = (count: number, line: string) => `${line}\n`.repeat(count);
 
@@ -25,6 +26,57 @@ const PLANTED = {
   'src/drive/utils.ts': 'export const nothing = 0;\n',
   'src/drive/long.ts': `/** Long. */\n/** Documented. */\nexport function long(): void {\n${lines(68, '  void 0;')}}\n${lines(440, '// more')}`,
   'src/drive/fits.ts': `/** Fits. */\n/** Documented. */\nexport function fits(): void {\n${lines(67, '  void 0;')}}\n${lines(428, '// more')}`,
+  'src/index.ts': `/** An entry. */
+export { Lamp, type Socket } from './drive/lamp.ts';
+export type { Plug } from './drive/plug.ts';
+`,
+  'src/adapters/v86.ts': "/** An entry that leans on the first. */\nexport { plugIn } from './plug-in.ts';\n",
+  'src/adapters/plug-in.ts': `/** Names what the first entry exports, and what none does. */
+import type { Plug } from '../drive/plug.ts';
+import type { Wire } from '../drive/wire.ts';
+/** Documented. */
+export const plugIn = (plug: Plug, wires: readonly Wire[]): void => void [plug, wires];
+`,
+  'src/drive/plug.ts': '/** Exported. */\n/** Documented. */\nexport type Plug = { readonly pins: number };\n',
+  'src/drive/wire.ts':
+    '/** Exported by no entry. */\n/** Documented. */\nexport interface Wire {\n  /** Documented. */\n  readonly ends: readonly [End, End];\n}\ntype End = string;\n',
+  'src/drive/fuse.ts': `/** A type that nobody writes down. */
+/** Documented. */
+class Fuse {}
+/** Documented. */
+export const melted = () => new Fuse();
+`,
+  'src/drive/lamp.ts': `/** Members of all sorts. */
+import { melted } from './fuse.ts';
+import type { Wire } from './wire.ts';
+/** Documented. */
+export interface Socket {
+  /** Documented. */
+  switchOn(): void;
+  readonly volts: number;
+}
+/** Documented. */
+export class Lamp implements Socket {
+  /** Documented where it is promised. */
+  readonly volts = 230;
+  readonly #wires: readonly Wire[] = [];
+  /** @internal */
+  readonly wires = this.#wires;
+  switchOn(): void {
+    const wire: Wire | undefined = this.#wires[0];
+    void wire;
+  }
+  get watts(): number {
+    return 0;
+  }
+  set watts(_: number) {}
+  protected blow(_: Wire): void {}
+  /** Documented. */
+  fuses() {
+    return [melted()];
+  }
+}
+`,
 };
 
 let project: TypedProject;
@@ -70,6 +122,21 @@ describe('the rule', () => {
 
   test('for doc comments', () => {
     expect(paths(sources.flatMap(shape.undocumented))).toEqual(['src/formats/second/layout.ts', 'src/disk/circle-a.ts']);
+  });
+
+  test('for members of the surface', () => {
+    expect(undocumentedSurface(project, ['src/index.ts', 'src/adapters/v86.ts'])).toEqual([
+      'src/drive/lamp.ts:21: Lamp.watts has no doc comment',
+      'src/drive/lamp.ts:8: Socket.volts has no doc comment',
+    ]);
+  });
+
+  test('for types of the surface', () => {
+    expect(unexportedTypes(project, ['src/index.ts', 'src/adapters/v86.ts'])).toEqual([
+      'src/index.ts does not export Fuse, which Lamp names',
+      'src/adapters/v86.ts does not export Wire, which plugIn names',
+      'src/adapters/v86.ts does not export End, which Wire names',
+    ]);
   });
 
   test('for answers', () => {

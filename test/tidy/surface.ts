@@ -2,8 +2,8 @@
  * The package's surface: what its entries export, and what an embedder meets from there in signatures. Every type on the way is exported, so that it can be
  * named, and everything has a doc comment: what is exported, and each member of it. Left out is what is `@internal`, private or protected.
  */
-import { isClassDeclaration, isInterfaceDeclaration, isVariableDeclaration, type Node, SyntaxKind } from 'typescript/unstable/ast';
-import { type Checker, type Symbol as CheckerSymbol, SymbolFlags } from 'typescript/unstable/sync';
+import { isClassDeclaration, isInterfaceDeclaration, type Node, SyntaxKind } from 'typescript/unstable/ast';
+import { type Checker, type Symbol as CheckerSymbol, ObjectFlags, SymbolFlags, type Type, type TypeReference } from 'typescript/unstable/sync';
 import { place, type SourceText, type TypedProject } from './project.ts';
 
 /** What embedders import: the package's entries. Those after the first may lean on it: its types are named with `import … from 'tabdisk'`. */
@@ -21,11 +21,11 @@ interface Met {
 /** What entries export without a doc comment, members included. */
 export function undocumentedSurface({ files, checker }: TypedProject, entries: readonly string[] = ENTRIES): string[] {
   const surface = exportsOf(files, checker, entries);
-  const texts = new Set(
-    surface
-      .filter(({ symbol }) => !checker.getDocumentationCommentOfSymbol(symbol))
-      .map(({ name, from }) => `${from} exports ${name}, which has no doc comment`),
-  );
+  const missing = entries.filter((path) => !files.some((file) => file.path === path)).map((path) => `${path} is missing`);
+  const bare = surface
+    .filter(({ symbol }) => !checker.getDocumentationCommentOfSymbol(symbol))
+    .map(({ name, from }) => `${from} exports ${name}, which has no doc comment`);
+  const texts = new Set([...missing, ...bare]);
   for (const { name, declarations } of surface)
     for (const declaration of declarations)
       for (const member of membersOf(declaration)) {
@@ -78,29 +78,53 @@ const resolved = (symbol: CheckerSymbol, checker: Checker): CheckerSymbol =>
 /** Types of the project that a declaration names, or has by inference. */
 function namedBy({ name, declarations }: Met, checker: Checker): Met[] {
   const names: Node[] = [];
-  for (const declaration of declarations) collectNames(declaration, names);
+  const inferred: Node[] = [];
+  for (const declaration of declarations) collect(declaration, names, inferred);
   const symbols = checker.getSymbolAtLocation(names).flatMap((symbol) => (symbol ? [resolved(symbol, checker)] : []));
-  for (const declaration of declarations) {
-    if (!isVariableDeclaration(declaration) || declaration.type || isFunction(declaration.initializer)) continue;
-    const inferred = checker.getTypeAtLocation(declaration)?.getSymbol();
-    if (inferred && inferred.name !== '__type' && inferred.name !== '__object') symbols.push(inferred);
-  }
+  for (const node of inferred) symbols.push(...symbolsOf(inferredType(node, checker), checker));
   return symbols.filter(({ flags }) => flags & NAMED_TYPES).map((symbol) => met(symbol, name));
+}
+
+/** The type of a value, or of what a function returns. */
+function inferredType(node: Node, checker: Checker): Type | undefined {
+  if (!isFunction(node)) return checker.getTypeAtLocation(node);
+  const signature = checker.getSignatureFromDeclaration(node);
+  return signature && checker.getReturnTypeOfSignature(signature);
+}
+
+/** The names of a type and of its arguments, however deep. */
+function symbolsOf(type: Type | undefined, checker: Checker): CheckerSymbol[] {
+  if (!type) return [];
+  const { objectFlags = 0 } = type as { objectFlags?: ObjectFlags };
+  const inside = objectFlags & ObjectFlags.Reference ? checker.getTypeArguments(type as TypeReference) : type.getAliasTypeArguments();
+  const symbol = type.getSymbol();
+  return [...(symbol ? [symbol] : []), ...inside.flatMap((one) => (one.id === type.id ? [] : symbolsOf(one, checker)))];
 }
 
 const NAMED_TYPES = SymbolFlags.Interface | SymbolFlags.Class | SymbolFlags.TypeAlias | SymbolFlags.Enum;
 
-const isFunction = (node: Node | undefined): boolean => node?.kind === SyntaxKind.ArrowFunction || node?.kind === SyntaxKind.FunctionExpression;
+const FUNCTIONS: readonly SyntaxKind[] = [
+  SyntaxKind.ArrowFunction,
+  SyntaxKind.FunctionExpression,
+  SyntaxKind.FunctionDeclaration,
+  SyntaxKind.MethodDeclaration,
+  SyntaxKind.GetAccessor,
+];
+const isFunction = ({ kind }: Node): boolean => FUNCTIONS.includes(kind);
+const isValue = ({ kind }: Node): boolean => kind === SyntaxKind.VariableDeclaration || kind === SyntaxKind.PropertyDeclaration;
 
-/** Identifiers in what others see of a declaration: not in bodies and values, nor in members that are nobody else's. */
-function collectNames(node: Node, names: Node[]): void {
+/**
+ * Identifiers in what others see of a declaration, and what in it has a type that is not written: not in bodies and values, nor in members that are
+ * nobody else's.
+ */
+function collect(node: Node, names: Node[], inferred: Node[]): void {
   if (isHidden(node)) return;
   if (node.kind === SyntaxKind.Identifier) names.push(node);
-  const { body, initializer } = node as { body?: Node; initializer?: Node };
+  const { body, initializer, type } = node as { body?: Node; initializer?: Node; type?: Node };
+  const shown = initializer && isFunction(initializer) ? initializer : undefined;
+  if (!type && !shown && (isFunction(node) || isValue(node))) inferred.push(node);
   node.forEachChild((child) => {
-    if (child === body || child.kind === SyntaxKind.JSDoc) return;
-    if (child === initializer && !isFunction(child)) return;
-    collectNames(child, names);
+    if (child !== body && child.kind !== SyntaxKind.JSDoc && (child !== initializer || child === shown)) collect(child, names, inferred);
   });
 }
 
