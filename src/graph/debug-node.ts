@@ -102,7 +102,7 @@ function permissionList(options: OptionSet, name: string): number {
 }
 
 /** The debugging layer that an image lies on, if there is one: the first on the way down through the files, not through backing files. */
-export function findDebugger(disk: Pick<Disk, 'node'>): Debugger | undefined {
+export function findDebugger(disk: Disk): Debugger | undefined {
   check('findDebugger', 'disk', disk, DISK);
   for (let storage: Storage | undefined = disk.node; storage; storage = below(storage)) if (storage instanceof BlkdebugStorage) return storage;
   return undefined;
