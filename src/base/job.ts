@@ -30,14 +30,17 @@ export class JobControl {
   #paused = false;
   readonly #listeners = new Set<() => void>();
 
+  /** True from `pause` until `resume`. */
   get paused(): boolean {
     return this.#paused;
   }
 
+  /** The job stops before its next step. Nothing happens if it is paused. */
   pause(): void {
     this.#set(true);
   }
 
+  /** The job goes on. Nothing happens if it is not paused. */
   resume(): void {
     this.#set(false);
   }

@@ -64,6 +64,7 @@ export class Disk implements AsyncDisk {
     return this.node.driver.format;
   }
 
+  /** True if every change is refused. */
   get readOnly(): boolean {
     return this.node.readOnly;
   }
@@ -130,6 +131,7 @@ export class Disk implements AsyncDisk {
     return runAsync(this.#read(offset, lengthOrInto));
   }
 
+  /** As `read`, at once. Throws `would-wait` where the storage waits. */
   readSync(offset: number, lengthOrInto: number | Uint8Array): Uint8Array {
     const into = this.#target('disk.readSync', offset, lengthOrInto);
     if (!this.node.readNow(offset, into)) runSync(this.node.read(offset, into));
@@ -141,6 +143,7 @@ export class Disk implements AsyncDisk {
     return runAsync(this.#write(offset, bytes));
   }
 
+  /** As `write`, at once. */
   writeSync(offset: number, bytes: Uint8Array): void {
     requireBytes('disk.writeSync', 'bytes', bytes);
     this.#requireInside('disk.writeSync', offset, bytes.length);
@@ -163,6 +166,7 @@ export class Disk implements AsyncDisk {
     return runAsync(this.#zero(offset, length, options));
   }
 
+  /** As `zero`, at once. */
   zeroSync(offset: number, length: number, options: ZeroOptions = {}): void {
     runSync(this.#zero(offset, length, options));
   }
@@ -172,6 +176,7 @@ export class Disk implements AsyncDisk {
     return runAsync(this.#discard(offset, length));
   }
 
+  /** As `discard`, at once. */
   discardSync(offset: number, length: number): void {
     runSync(this.#discard(offset, length));
   }
@@ -187,6 +192,7 @@ export class Disk implements AsyncDisk {
     return runAsync(this.#flush(options));
   }
 
+  /** As `flush`, at once. */
   flushSync(options?: FlushOptions): void {
     runSync(this.#flush(options));
   }
@@ -208,6 +214,7 @@ export class Disk implements AsyncDisk {
     return runAsync(this.#resize(size, options));
   }
 
+  /** As `resize`, at once. */
   resizeSync(size: number): void {
     runSync(this.#resize(size));
   }
@@ -217,6 +224,7 @@ export class Disk implements AsyncDisk {
     return runAsync(this.#close());
   }
 
+  /** As `close`, at once. */
   closeSync(): void {
     runSync(this.#close());
   }

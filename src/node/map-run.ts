@@ -6,14 +6,19 @@ import type { Storage } from '../storage/storage.ts';
 
 /** What a run of guest bytes is, across the backing chain, in the terms of `qemu-img map`. */
 export interface MapRun {
+  /** Guest bytes from the beginning of the disk. */
   readonly start: number;
+  /** Guest bytes, at least 1. */
   readonly length: number;
   /** 0 for this image, 1 for its backing file, and so on. */
   readonly depth: number;
   /** Some layer has the run allocated. */
   readonly present: boolean;
+  /** The run reads as zero. */
   readonly zero: boolean;
+  /** Some file holds bytes for it. */
   readonly data: boolean;
+  /** Those are compressed. */
   readonly compressed: boolean;
   /** Bytes in the file that holds it, if the bytes lie there as they are. */
   readonly offset?: number;
