@@ -90,7 +90,7 @@ export { type ExportFacts, exportProblem } from './library/export-limits.ts';
 export type { ImageFormat, Lack, Place } from './library/library.ts';
 export type { CacheFlags, CacheMode } from './node/cache-mode.ts';
 export type { MapRun } from './node/map-run.ts';
-export type { DetectZeroes, ZeroOptions } from './node/node-types.ts';
+export type { DetectZeroes, ZeroOptions } from './node/zero-range.ts';
 export { type BlobStorage, type BlobStorageOptions, blobStorage } from './storage/blob.ts';
 export type { WriterOptions } from './storage/image-lock.ts';
 export { type IndexedDbStorage, indexedDbStorage } from './storage/indexed-db.ts';

@@ -12,7 +12,7 @@ import type { BackingReference, ResizeOptions } from '../formats/driver.ts';
 import { type CheckOptions, type CheckResult, type MetadataExtent, toolsOf } from '../formats/tools.ts';
 import { filesOf, onFirstLost } from '../node/loss.ts';
 import type { BlockNode, MapRun } from '../node/node.ts';
-import type { ZeroOptions } from '../node/node-types.ts';
+import type { ZeroOptions } from '../node/zero-range.ts';
 import type { Storage } from '../storage/storage.ts';
 import { type AllocatedRun, allocatedRun } from './allocation.ts';
 import { type AsyncDisk, CHECK, FLUSH, type FlushOptions, MAP, vmStateTarget } from './async-disk.ts';

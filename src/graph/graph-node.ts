@@ -4,7 +4,7 @@ import type { OptionSet } from '../base/options.ts';
 import type { ChainFiles } from '../disk/chain.ts';
 import type { CacheFlags } from '../node/cache-mode.ts';
 import type { BlockNode } from '../node/node.ts';
-import type { DetectZeroes } from '../node/node-types.ts';
+import type { DetectZeroes } from '../node/zero-range.ts';
 import type { Storage } from '../storage/storage.ts';
 import type { Description } from './block-name.ts';
 import type { GraphOptions } from './graph-options.ts';

@@ -2,7 +2,7 @@
 
 import type { ConvertOptions } from '../jobs/convert.ts';
 import type { CacheMode } from '../node/cache-mode.ts';
-import type { DetectZeroes } from '../node/node-types.ts';
+import type { DetectZeroes } from '../node/zero-range.ts';
 import type { ImageFormat, Place } from './image-record.ts';
 
 export type { ImageFormat, Place } from './image-record.ts';
