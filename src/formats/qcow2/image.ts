@@ -221,7 +221,7 @@ export class Qcow2Image implements ImageDriver {
     const l1Index = Math.floor(offset / meta.l2Coverage);
     const offsetAt = (index: number) => (index < meta.l1Size ? meta.l1Offset(index) : 0);
     const load = function* (): Io<void> {
-      if (offsetAt(l1Index) !== 0) yield* meta.loadL2(l1Index);
+      if (offsetAt(l1Index) !== 0) yield* meta.l2.pass(offsetAt(l1Index));
     };
     if (offsetAt(l1Index) !== 0) yield* this.#inOrder.reach(l1Index, meta.l1Size, offsetAt);
     if (offsetAt(l1Index) !== 0 && !meta.l2.get(offsetAt(l1Index))) yield* meta.guarded(() => meta.lock.run(load));
@@ -426,8 +426,9 @@ export class Qcow2Image implements ImageDriver {
   #emptyRun(l1Index: number, offset: number, length: number): number {
     const meta = this.#metadata;
     let next = l1Index + 1;
+    const { l1Size } = meta;
     const last = Math.ceil((offset + length) / meta.l2Coverage);
-    while (next < last && (next >= meta.l1Size || meta.l1Offset(next) === 0) && !meta.l1Fault(next)) next++;
+    while (next < last && (next >= l1Size || meta.l1Offset(next) === 0) && !meta.l1Fault(next)) next++;
     return Math.min(length, next * meta.l2Coverage - offset);
   }
 }

@@ -25,12 +25,11 @@ export class TableWalk {
   *table(at: number): Io<Table> {
     if (at >= this.#end) {
       this.end();
-      this.#end = Math.min(this.#offsets.length, at + this.#cache.earlyTables);
-      this.#window = this.#offsets.slice(at, this.#end);
-      yield* this.#cache.readEarly(this.#window, this.#locked);
+      this.#window = this.#offsets.slice(at, at + this.#cache.earlyTables);
+      this.#end = at + (yield* this.#cache.readEarly(this.#window, this.#locked));
     }
     const offset = this.#offsets[at] as number;
-    return this.#cache.get(offset) ?? (yield* this.#locked(() => this.#cache.load(offset)));
+    return this.#cache.get(offset) ?? (yield* this.#locked(() => this.#cache.pass(offset)));
   }
 
   /** Gives up what is left in memory for tables that were not asked for. */
@@ -40,8 +39,8 @@ export class TableWalk {
   }
 }
 
-/** After the first table in order, so many are read early, and each time so many times more. */
-const GROWTH = 32;
+/** After the second table in order so many are read early, and then as many as there is room for. */
+const FIRST_DEPTH = 32;
 
 /** Tables that may be asked for in order, or not. */
 export class TablesInOrder {
@@ -67,7 +66,7 @@ export class TablesInOrder {
     const here = this.#cache.has(offsetAt(index));
     if (here && index === this.#last) return;
     if (!here) {
-      this.#depth = index === this.#next ? Math.min(this.#cache.earlyTables, Math.max(1, this.#depth) * GROWTH) : 0;
+      this.#depth = this.#depthAt(index);
       this.#cache.forgetEarly(this.#window);
       this.#window = this.#depth === 0 ? [] : offsetsFrom(index, this.#depth, count, offsetAt);
       if (this.#window.length > 0) yield* this.#cache.readEarly(this.#window, this.#locked);
@@ -76,6 +75,13 @@ export class TablesInOrder {
     while (next < count && offsetAt(next) === 0) next++;
     this.#last = index;
     this.#next = next;
+  }
+
+  /** How many tables to read early from `index` on, which is not in memory. */
+  #depthAt(index: number): number {
+    if (index !== this.#next) return 0;
+    const { earlyTables } = this.#cache;
+    return this.#depth === 0 ? Math.min(FIRST_DEPTH, earlyTables) : earlyTables;
   }
 }
 
