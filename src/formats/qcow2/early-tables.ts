@@ -15,13 +15,18 @@ import type { Storage } from '../../storage/storage.ts';
 /** Runs a step that reads tables in, while nobody changes any. */
 export type Locked = <T>(step: () => Io<T>) => Io<T>;
 
-/** A caller that looks at tables as they come by. */
-export interface Scan {
+/** How tables are read early. */
+export interface EarlyReading {
   /** How requests are made. */
   readonly locked: Locked;
+  /** Between requests: the part of the tables, 0 to 1, that was read. Default: others come first where they ask for bytes. */
+  readonly step?: (part: number) => Io<void>;
+}
+
+/** A caller that looks at tables as they come by. */
+export interface Scan extends EarlyReading {
   /** Is given what lies between the first entry and the last that is not zero. */
   readonly look: (offset: number, entries: DataView) => void;
-  /** Between requests: the part of the tables, 0 to 1, that has come by. */
   readonly step: (part: number) => Io<void>;
 }
 
@@ -31,6 +36,9 @@ interface Span {
   end: number;
   readonly offsets: number[];
 }
+
+/** Is given the bytes of a request, which are others once it has returned. */
+type Take = (span: Span, bytes: Uint8Array) => void;
 
 /** A table that is kept: `bytes` are those from its byte `from` on, up to the last that is not zero. */
 interface Kept {
@@ -67,6 +75,8 @@ export class EarlyTables {
   readonly #onChange: () => void;
   readonly #kept = new Map<number, Kept>();
   #bytes = 0;
+  /** The table that `peek` has shown last. */
+  #shown: { readonly kept: Kept; readonly data: DataView } | undefined;
   /** Bytes that a table took, in the mean of those that were read last. */
   #each: number;
 
@@ -106,6 +116,21 @@ export class EarlyTables {
     return table;
   }
 
+  /** A whole table, to be looked at before the next one is. */
+  peek(offset: number): DataView | undefined {
+    const kept = this.#kept.get(offset);
+    if (!kept) return undefined;
+    if (this.#shown?.kept !== kept) {
+      const data = this.#shown?.data ?? view(new Uint8Array(this.#tableSize));
+      const bytes = new Uint8Array(data.buffer);
+      const { from = 0, bytes: before = bytes } = this.#shown?.kept ?? {};
+      bytes.fill(0, from, from + before.length);
+      bytes.set(kept.bytes, kept.from);
+      this.#shown = { kept, data };
+    }
+    return this.#shown.data;
+  }
+
   forget(offset: number): void {
     const kept = this.#kept.get(offset);
     if (!kept) return;
@@ -120,26 +145,28 @@ export class EarlyTables {
 
   /**
    * Reads the tables at `offsets`, which are places for tables, and keeps them: returns of how many, from the first on, as many as there is room for.
-   * Tables that cannot be read are left out.
+   * Tables that cannot be read are left out; where `step` throws, those that were read are kept.
    */
-  *read(offsets: readonly number[], locked: Locked): Io<number> {
+  *read(offsets: readonly number[], { locked, step }: EarlyReading): Io<number> {
     let reach = offsets.length;
     const places = new Map(offsets.map((offset, at) => [offset, at]));
     const wanted = (offset: number) => (places.get(offset) as number) < reach;
     const before = this.#bytes;
-    for (const spans of this.#batches(
-      offsets.toSorted((a, b) => a - b).filter((offset) => !this.has(offset) && !this.#resident(offset)),
-      wanted,
-    )) {
+    const requests = new Requests(this.#storage, (span, bytes) => this.#keep(span, bytes));
+    const due = offsets.filter((offset) => !this.has(offset) && !this.#resident(offset)).sort((a, b) => a - b);
+    let done = 0;
+    for (const spans of this.#batches(due, wanted)) {
       const begun = performance.now();
-      yield* locked(() => together(spans.map((span) => this.#readSpan(span, (bytes) => this.#keep(span, bytes)))));
+      yield* requests.make(spans, locked);
       // Those that the caller comes to last would be in the way of others.
-      while (this.#bytes > this.#budget && reach > 1) {
+      while (this.#bytes - before > this.#budget && reach > 1) {
         reach = divideUp(reach, 2);
         for (const [offset, at] of places) if (at >= reach) this.forget(offset);
       }
       this.#onChange();
-      yield* giveWay(begun);
+      for (const span of spans) done += span.offsets.length;
+      if (step) yield* step(done / due.length);
+      else yield* giveWay(begun);
     }
     if (reach > 0) this.#each = Math.max(OVERHEAD, (this.#bytes - before) / reach);
     return reach;
@@ -148,27 +175,17 @@ export class EarlyTables {
   /** Reads the tables at `offsets`, which are places for tables, and shows each; those that cannot be read are left out. */
   *scan(offsets: readonly number[], { locked, look, step }: Scan): Io<void> {
     let done = 0;
+    const requests = new Requests(this.#storage, ({ start, offsets: inside }, bytes) => {
+      for (const offset of inside) look(offset, view(this.#entriesOf(bytes, offset - start).bytes));
+    });
     for (const spans of this.#batches(
       offsets.toSorted((a, b) => a - b),
       () => true,
     )) {
-      const show = ({ start, offsets: inside }: Span, bytes: Uint8Array) => {
-        for (const offset of inside) look(offset, view(this.#entriesOf(bytes, offset - start).bytes));
-      };
-      yield* locked(() => together(spans.map((span) => this.#readSpan(span, (bytes) => show(span, bytes)))));
+      yield* requests.make(spans, locked);
       for (const span of spans) done += span.offsets.length;
       yield* step(done / offsets.length);
     }
-  }
-
-  *#readSpan({ start, end }: Span, take: (bytes: Uint8Array) => void): Io<void> {
-    const bytes = new Uint8Array(end - start);
-    try {
-      yield* this.#storage.read(start, bytes);
-    } catch {
-      return;
-    }
-    take(bytes);
   }
 
   #keep({ start, offsets }: Span, bytes: Uint8Array): void {
@@ -211,12 +228,48 @@ export class EarlyTables {
         last.offsets.push(offset);
         continue;
       }
-      if (last && (batch.length === SPANS_TOGETHER || batch.reduce((all, span) => all + span.end - span.start, 0) >= SPAN_LIMIT)) {
+      if (last && (batch.length === SPANS_TOGETHER || bytesOf(batch) >= SPAN_LIMIT)) {
         yield batch;
         batch = [];
       }
       batch.push({ start: offset, end, offsets: [offset] });
     }
     if (batch.length > 0) yield batch;
+  }
+}
+
+const bytesOf = (spans: readonly Span[]): number => spans.reduce((all, { start, end }) => all + end - start, 0);
+
+/** Requests for spans; those that fail bring nothing. Bytes are read into the same memory each time. */
+class Requests {
+  readonly #storage: Storage;
+  readonly #take: Take;
+  #memory = new Uint8Array(0);
+
+  constructor(storage: Storage, take: Take) {
+    this.#storage = storage;
+    this.#take = take;
+  }
+
+  /** At the same time. */
+  *make(spans: readonly Span[], locked: Locked): Io<void> {
+    const length = bytesOf(spans);
+    if (length > this.#memory.length) this.#memory = new Uint8Array(length);
+    let at = 0;
+    const ios = spans.map((span) => {
+      const bytes = this.#memory.subarray(at, at + span.end - span.start);
+      at += bytes.length;
+      return () => this.#read(span, bytes);
+    });
+    yield* locked(() => together(ios.map((io) => io())));
+  }
+
+  *#read(span: Span, bytes: Uint8Array): Io<void> {
+    try {
+      yield* this.#storage.read(span.start, bytes);
+    } catch {
+      return;
+    }
+    this.#take(span, bytes);
   }
 }

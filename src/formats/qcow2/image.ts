@@ -23,6 +23,7 @@ import type {
   Placement,
   ResizeOptions,
   SnapshotDriver,
+  StatusOptions,
   VmStateDriver,
 } from '../driver.ts';
 import { allocate, discard, mayWriteOver, newPlace, writeEncoded, zero } from './allocate.ts';
@@ -216,29 +217,32 @@ export class Qcow2Image implements ImageDriver {
   }
 
   /** As `map`, but by whole tables, in order: who asks goes over more than a slice, and QEMU's runs end with the table too. */
-  *status(offset: number, length: number): Io<Extent> {
+  *status(offset: number, length: number, { step }: StatusOptions = {}): Io<Extent> {
     const meta = this.#metadata;
     const l1Index = Math.floor(offset / meta.l2Coverage);
     const offsetAt = (index: number) => (index < meta.l1Size ? meta.l1Offset(index) : 0);
-    const load = function* (): Io<void> {
-      if (offsetAt(l1Index) !== 0) yield* meta.l2.pass(offsetAt(l1Index));
-    };
-    if (offsetAt(l1Index) !== 0) yield* this.#inOrder.reach(l1Index, meta.l1Size, offsetAt);
-    if (offsetAt(l1Index) !== 0 && !meta.l2.get(offsetAt(l1Index))) yield* meta.guarded(() => meta.lock.run(load));
-    return yield* this.map(offset, length);
+    if (offsetAt(l1Index) !== 0) {
+      yield* this.#inOrder.reach(l1Index, meta.l1Size, offsetAt, step);
+      const load = function* (): Io<void> {
+        if (offsetAt(l1Index) !== 0) yield* meta.l2.pass(offsetAt(l1Index));
+      };
+      if (!meta.l2.has(offsetAt(l1Index))) yield* meta.guarded(() => meta.lock.run(load));
+    }
+    const found = this.#lookUp(offset, length, meta.l2.peek(offsetAt(l1Index)));
+    return found && !(found instanceof DiskError) ? found : yield* this.map(offset, length);
   }
 
   /**
-   * What `map` answers if the tables it takes are in memory, or the inconsistency it meets. Without the lock: changes to tables never wait in
-   * the middle.
+   * What `map` answers if the tables it takes are in memory, or its L2 table is given, or the inconsistency it meets. Without the lock: changes to tables
+   * never wait in the middle.
    */
-  #lookUp(offset: number, length: number): Extent | DiskError | undefined {
+  #lookUp(offset: number, length: number, table?: DataView): Extent | DiskError | undefined {
     const meta = this.#metadata;
     const { clusterSize, shape } = meta;
     const l1Index = Math.floor(offset / meta.l2Coverage);
     const tableOffset = l1Index < meta.l1Size ? meta.l1Offset(l1Index) : 0;
     if (tableOffset === 0) return meta.l1Fault(l1Index) ?? { kind: 'backing', length: this.#emptyRun(l1Index, offset, length) };
-    const entries = meta.entriesAt(offset, l1Index, tableOffset);
+    const entries = table ?? meta.entriesAt(offset, l1Index, tableOffset);
     if (!entries) return undefined;
     const plain = this.#plainData(entries, offset, length);
     if (plain) return plain;

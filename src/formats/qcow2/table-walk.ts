@@ -3,6 +3,7 @@
  * request for each costs more than what lies between them (`TableCache.readEarly`). Nobody else waits for such a read longer than for one request.
  */
 import type { Io } from '../../base/io.ts';
+import type { EarlyReading } from './early-tables.ts';
 import type { Locked, Table, TableCache } from './tables.ts';
 
 /** Tables whose order is known from the start. */
@@ -26,7 +27,7 @@ export class TableWalk {
     if (at >= this.#end) {
       this.end();
       this.#window = this.#offsets.slice(at, at + this.#cache.earlyTables);
-      this.#end = at + (yield* this.#cache.readEarly(this.#window, this.#locked));
+      this.#end = at + (yield* this.#cache.readEarly(this.#window, { locked: this.#locked }));
     }
     const offset = this.#offsets[at] as number;
     return this.#cache.get(offset) ?? (yield* this.#locked(() => this.#cache.pass(offset)));
@@ -51,6 +52,8 @@ export class TablesInOrder {
   #next: number | undefined;
   #depth = 0;
   #window: readonly number[] = [];
+  /** Where the table asked for last is. */
+  #passed: number | undefined;
 
   constructor(cache: TableCache, locked: Locked) {
     this.#cache = cache;
@@ -59,17 +62,20 @@ export class TablesInOrder {
 
   /**
    * To be called before table `index` is looked at. `offsetAt`: the place of a table, 0 where there is none; there are `count`. Tables
-   * behind it are read early if the one before it was asked for last.
+   * behind it are read early if the one before it was asked for last, with `step` between requests.
    */
-  *reach(index: number, count: number, offsetAt: (index: number) => number): Io<void> {
+  *reach(index: number, count: number, offsetAt: (index: number) => number, step?: EarlyReading['step']): Io<void> {
     if (offsetAt(index) === 0) return;
     const here = this.#cache.has(offsetAt(index));
     if (here && index === this.#last) return;
+    // What is behind the walk need not be kept up to its end.
+    if (this.#passed !== undefined) this.#cache.forgetEarly([this.#passed]);
+    this.#passed = offsetAt(index);
     if (!here) {
       this.#depth = this.#depthAt(index);
       this.#cache.forgetEarly(this.#window);
       this.#window = this.#depth === 0 ? [] : offsetsFrom(index, this.#depth, count, offsetAt);
-      if (this.#window.length > 0) yield* this.#cache.readEarly(this.#window, this.#locked);
+      if (this.#window.length > 0) yield* this.#cache.readEarly(this.#window, { locked: this.#locked, ...(step ? { step } : {}) });
     }
     let next = index + 1;
     while (next < count && offsetAt(next) === 0) next++;

@@ -16,7 +16,7 @@ import type { Io } from '../../base/io.ts';
 import { Lru } from '../../base/lru.ts';
 import { SECTOR } from '../../base/units.ts';
 import type { Storage } from '../../storage/storage.ts';
-import { EarlyTables, type Locked, type Scan } from './early-tables.ts';
+import { type EarlyReading, EarlyTables, type Scan } from './early-tables.ts';
 import { fatal } from './fatal.ts';
 import { FORMAT } from './layout.ts';
 
@@ -119,6 +119,11 @@ export class TableCache {
     return this.#keep({ offset, bytes, data: view(bytes), dirtyFrom: 0, dirtyTo: 0, fresh: false, used: false });
   }
 
+  /** The entries of a table that is in memory or was read early, to be looked at before the next ones are. */
+  peek(offset: number): DataView | undefined {
+    return this.#tables.peek(offset)?.data ?? this.#early.peek(offset);
+  }
+
   /** As `load`, for a caller that goes over all tables: where memory is full, the table before it in the walk makes room, not those that others use. */
   *pass(offset: number): Io<Table> {
     const resident = this.get(offset);
@@ -164,11 +169,11 @@ export class TableCache {
    * Reads tables that are not in memory early, in steps that are short enough for others to wait for; returns of how many, from the first on. Tables that lie
    * where none can, or that cannot be read, are left to `load`, which says why.
    */
-  *readEarly(offsets: readonly number[], locked: Locked): Io<number> {
+  *readEarly(offsets: readonly number[], how: EarlyReading): Io<number> {
     // Who debugs hears of each table when it is needed.
     if (this.#storage.debugEvent) return offsets.length;
     const places = offsets.filter((offset) => this.#fault(offset) === undefined);
-    const read = yield* this.#early.read(places, locked);
+    const read = yield* this.#early.read(places, how);
     return read === places.length ? offsets.length : Math.max(1, offsets.indexOf(places[read] as number));
   }
 
