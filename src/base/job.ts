@@ -79,8 +79,8 @@ const SLICE = 20;
 const SHARED_SLICE = 4;
 const LEFT_TIMES = 3;
 const MOST_LEFT = 200;
-/** Milliseconds after a request for which more are expected. */
-const EXPECTED = 50;
+/** Milliseconds after a request for which more are expected: on a busy machine the next may be long on its way. */
+const EXPECTED = 200;
 /** Milliseconds between two progress calls. */
 const PROGRESS_INTERVAL = 100;
 

@@ -175,6 +175,8 @@ class FlagWalk {
   }
 }
 
+/** Digits as QEMU shows them. */
 export const hex = (value: number): string => value.toString(16);
 
+/** The same of a number of 64 bits, by its halves. */
 export const hex64 = (high: number, low: number): string => (high === 0 ? hex(low) : hex(high) + low.toString(16).padStart(8, '0'));
