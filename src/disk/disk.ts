@@ -274,9 +274,11 @@ export class Disk implements AsyncDisk {
     const end = offset + length;
     const pace = new Pace(options, length);
     let open: MapRun | undefined;
-    for (let at = offset; at < end; ) {
+    let at = offset;
+    const step = (part: number): Io<void> => pace.ahead(part, at - offset, length);
+    while (at < end) {
       await runAsync(pace.step(at - offset));
-      const next = await runAsync(this.node.status(at, end - at));
+      const next = await runAsync(this.node.status(at, end - at, { step }));
       at += next.length;
       if (open && continues(open, next)) open = { ...open, length: open.length + next.length };
       else {

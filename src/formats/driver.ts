@@ -40,6 +40,8 @@ export interface StatusOptions {
   readonly reading?: boolean;
   /** Layers hear of it, and may fail; else only the images are asked. */
   readonly layers?: boolean;
+  /** Between requests where much is read ahead, with the part of that, 0 to 1, that is there: whoever is asked stops with what it throws. */
+  readonly step?: (part: number) => Io<void>;
 }
 
 /** Where a write may go. `length` bytes from the guest offset asked for go to `hostOffset` of `storage`. */
