@@ -390,8 +390,8 @@ export class Disk implements AsyncDisk {
   }
 
   *#metadata(): Io<MetadataExtent[]> {
-    const { metadata } = yield* toolsOf(this.node.driver);
-    return metadata ? yield* metadata() : [];
+    const tools = yield* toolsOf(this.node.driver);
+    return tools.metadata ? yield* tools.metadata() : [];
   }
 
   #requireInside(where: string, offset: number, length: number): void {
