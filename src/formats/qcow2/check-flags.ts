@@ -6,11 +6,11 @@
 import { view } from '../../base/bytes.ts';
 import type { Io } from '../../base/io.ts';
 import { readBytes } from '../../storage/storage.ts';
+import type { Table } from '../../tables/table-cache.ts';
+import { TableWalk } from '../../tables/table-walk.ts';
 import { type CheckWork, l2Tables } from './check-pace.ts';
 import { COPIED_HIGH } from './layout-tables.ts';
 import type { Metadata } from './metadata.ts';
-import type { Table } from './table-cache.ts';
-import { TableWalk } from './table-walk.ts';
 
 const CHUNK = 65536;
 /** Bits of a cluster: an entry names it with the flag set; one names it without. */

@@ -1,9 +1,9 @@
 /** How far a check has come, by the tables that it has looked at and still will; and its turns of the thread (base/job.ts). */
 import type { Io } from '../../base/io.ts';
 import { Pace } from '../../base/job.ts';
+import type { Locked } from '../../tables/table-cache.ts';
 import type { CheckOptions } from '../tools.ts';
 import type { Metadata } from './metadata.ts';
-import type { Locked } from './table-cache.ts';
 
 /** How a check goes about it. */
 export interface CheckWork {

@@ -5,6 +5,7 @@
 import { view } from '../../base/bytes.ts';
 import { asDiskError } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
+import { TableWalk } from '../../tables/table-walk.ts';
 import type { CheckOptions, CheckResult } from '../tools.ts';
 import { CopiedFlags, hex, hex64, type LookedAt, lookAt } from './check-flags.ts';
 import type { CheckWork } from './check-pace.ts';
@@ -14,7 +15,6 @@ import { l1Fault } from './layout-snapshots.ts';
 import { COPIED_HIGH, entryOffset, l1Reserved, l2Reserved, maxRefcount } from './layout-tables.ts';
 import type { Metadata } from './metadata.ts';
 import { readL1 } from './shadow.ts';
-import { TableWalk } from './table-walk.ts';
 
 const MAX_MESSAGES = 1000;
 /** Clusters past the end of the file that are worth remembering as named: no rebuilt structure is larger. */
@@ -353,8 +353,8 @@ export class CheckRun {
 
   #countRefcountBlocks(): void {
     const { refcounts, clusterSize, storage } = this.#meta;
-    for (const i of refcounts.entriesInUse()) {
-      const { offset, reserved } = refcounts.rawBlockOffset(i);
+    for (const i of refcounts.table.inUse()) {
+      const [offset, reserved] = [refcounts.table.blockOffset(i), refcounts.table.reserved(i)];
       const unsound = (message: string) => {
         this.#corruption(message);
         this.#structureSound = false;
@@ -424,7 +424,7 @@ export class CheckRun {
     const { refcounts, clusterSize, storage } = this.#meta;
     const from = first % refcounts.blockEntries;
     const index = (first - from) / refcounts.blockEntries;
-    const { offset } = index < refcounts.reftableEntries ? refcounts.rawBlockOffset(index) : { offset: 0 };
+    const offset = refcounts.table.blockOffset(index);
     if (offset % clusterSize === 0 && offset + clusterSize > storage.size) return new Float64Array(Math.min(most, refcounts.blockEntries - from));
     return yield* this.work.locked(() => refcounts.countsOf(index, most, from));
   }

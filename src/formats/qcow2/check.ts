@@ -9,6 +9,7 @@
  */
 import { corrupt } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
+import type { Locked } from '../../tables/table-cache.ts';
 import type { CheckOptions, CheckResult } from '../tools.ts';
 import { compareFlags } from './check-flags.ts';
 import { CheckPace } from './check-pace.ts';
@@ -19,7 +20,6 @@ import { AUTOCLEAR, EXTENSION, FORMAT, INCOMPATIBLE } from './layout.ts';
 import { mendSnapshots } from './mend-snapshots.ts';
 import type { Metadata } from './metadata.ts';
 import { rebuildRefcounts } from './rebuild.ts';
-import type { Locked } from './table-cache.ts';
 
 type Repair = CheckOptions['repair'];
 

@@ -8,6 +8,7 @@ import type { Io } from '../../base/io.ts';
 import { lazily } from '../../base/loading.ts';
 import type { Compression } from '../../compression/compressor.ts';
 import { type Storage } from '../../storage/storage.ts';
+import { TablesInOrder } from '../../tables/table-walk.ts';
 import type {
   BackingReference,
   BitmapFacts,
@@ -32,7 +33,6 @@ import { AUTOCLEAR, COMPATIBLE, EXTENSION, extensionText, FORMAT, hasSubclusters
 import { onesFrom } from './layout-l2.ts';
 import { Metadata } from './metadata.ts';
 import { resize } from './resize.ts';
-import { TablesInOrder } from './table-walk.ts';
 import type { Qcow2Tools, ToolHost } from './tools.ts';
 
 /** All that opening most images, reading and writing do without. */

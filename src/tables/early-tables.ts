@@ -6,11 +6,11 @@
  *
  * What is here is as the file is: a table that is loaded or changed is to be forgotten here.
  */
-import { divideUp, roundDown, roundUp, view } from '../../base/bytes.ts';
-import { type Io, together } from '../../base/io.ts';
-import { giveWay } from '../../base/job.ts';
-import { KiB, MiB } from '../../base/units.ts';
-import type { Storage } from '../../storage/storage.ts';
+import { divideUp, roundDown, roundUp, view } from '../base/bytes.ts';
+import { type Io, together } from '../base/io.ts';
+import { giveWay } from '../base/job.ts';
+import { KiB, MiB } from '../base/units.ts';
+import type { Storage } from '../storage/storage.ts';
 
 /** Runs a step that reads tables in, while nobody changes any. */
 export type Locked = <T>(step: () => Io<T>) => Io<T>;

@@ -1,6 +1,6 @@
 /**
- * Metadata tables of one cluster (L2 tables, refcount blocks) in memory, under their host offsets. Changed tables stay until
- * the flush in metadata.ts writes them in its order; only unchanged ones are forgotten when the budget is used up. A flush writes them as they were when
+ * Metadata tables of one size (qcow2's L2 tables and refcount blocks) in memory, under their host offsets. Changed tables stay until
+ * the driver's flush writes them in its order; only unchanged ones are forgotten when the budget is used up. A flush writes them as they were when
  * it began (`seal`): a change that comes while it waits needs another barrier before it.
  *
  * Who only looks something up gets by with a slice of a table, so that looking all over a large image reads and keeps little. A slice is as
@@ -10,16 +10,14 @@
  * Who goes over many tables has them read early (early-tables.ts, by table-walk.ts). Such a table is as the file is, like a slice: it goes when the table comes
  * into memory, by `load`, which then takes its bytes, or by a change.
  */
-import { roundDown, roundUp, view } from '../../base/bytes.ts';
-import type { DebugEvent } from '../../base/debug-events.ts';
-import { corrupt, type DiskError } from '../../base/errors.ts';
-import type { Io } from '../../base/io.ts';
-import { Lru } from '../../base/lru.ts';
-import { SECTOR } from '../../base/units.ts';
-import type { Storage } from '../../storage/storage.ts';
+import { roundDown, roundUp, view } from '../base/bytes.ts';
+import type { DebugEvent } from '../base/debug-events.ts';
+import { corrupt, type DiskError, type ErrorPlace } from '../base/errors.ts';
+import type { Io } from '../base/io.ts';
+import { Lru } from '../base/lru.ts';
+import { SECTOR } from '../base/units.ts';
+import type { Storage } from '../storage/storage.ts';
 import { type EarlyReading, EarlyTables, type Scan } from './early-tables.ts';
-import { fatal } from './fatal.ts';
-import { FORMAT } from './layout.ts';
 
 /** One table. Change `data` and then call `TableCache.touch`. */
 export interface Table {
@@ -60,18 +58,28 @@ export type { Locked } from './early-tables.ts';
 
 /** Bytes of a slice: QEMU's default too. */
 const SLICE = 4096;
-/** What a debugger is told of; that a refcount block is used, Refcounts tells. */
-const EVENTS: Readonly<Record<'L2 table' | 'refcount block', { readonly load?: DebugEvent; readonly update: DebugEvent }>> = {
-  'L2 table': { load: 'l2_load', update: 'l2_update' },
-  'refcount block': { update: 'refblock_update_part' },
-};
+/** What tables a cache is for. */
+export interface TableOptions {
+  /** Bytes of a table, and what its place is a multiple of. */
+  readonly tableSize: number;
+  /** The format's name and the table's, for errors. */
+  readonly format: string;
+  readonly what: string;
+  /** Bytes of memory. */
+  readonly budget: number;
+  /** What a debugger is told of. */
+  readonly events?: { readonly load?: DebugEvent; readonly update?: DebugEvent };
+  /** Makes the error for a place that is not on a multiple of the tables' size; default: `corrupt`. */
+  readonly misplaced?: (message: string, place: ErrorPlace) => DiskError;
+}
 
+/** See the top of this file. */
 export class TableCache {
   readonly #storage: Storage;
   readonly #tableSize: number;
   /** Bytes of a slice; a small table is one. */
   readonly sliceSize: number;
-  readonly #what: keyof typeof EVENTS;
+  readonly #options: TableOptions;
   readonly #budget: number;
   readonly #tables: Lru<number, Table>;
   readonly #slices: Lru<number, Slice>;
@@ -89,12 +97,12 @@ export class TableCache {
   /** Bytes that the storage's memory knows of. */
   #charged = 0;
 
-  /** `what` names the table in errors; `budget` is bytes. */
-  constructor(storage: Storage, { tableSize, what, budget }: { tableSize: number; what: keyof typeof EVENTS; budget: number }) {
+  constructor(storage: Storage, options: TableOptions) {
+    const { tableSize, budget } = options;
     this.#storage = storage;
     this.#tableSize = tableSize;
     this.sliceSize = Math.min(SLICE, tableSize);
-    this.#what = what;
+    this.#options = options;
     this.#budget = Math.max(4 * tableSize, budget);
     this.#tables = new Lru(Math.floor(this.#budget / tableSize));
     this.#slices = new Lru(Math.floor(this.#budget / this.sliceSize));
@@ -126,8 +134,7 @@ export class TableCache {
     this.#requirePlace(offset);
     const early = this.#early.get(offset);
     const bytes = early ?? new Uint8Array(this.#tableSize);
-    const { load } = EVENTS[this.#what];
-    if (load && this.#storage.debugEvent) yield* this.#storage.debugEvent(load);
+    yield* this.#tell('load');
     if (!early) yield* this.#storage.read(offset, bytes);
     return this.#keep({ offset, bytes, data: view(bytes), dirtyFrom: 0, dirtyTo: 0, fresh: false, used: false, pins: 0 });
   }
@@ -210,11 +217,17 @@ export class TableCache {
 
   /** What is wrong with a table's place. */
   #fault(offset: number): DiskError | undefined {
-    const field = this.#what;
+    const { format, what, misplaced = (message, place) => corrupt(format, message, place) } = this.#options;
+    const place = { field: what, offset };
     const hex = `0x${offset.toString(16)}`;
-    if (offset % this.#tableSize !== 0) return fatal(`${field} offset ${hex} is not on a cluster`, { field, offset });
-    if (offset + this.#tableSize > this.#storage.size) return corrupt(FORMAT, `${field} at ${hex} lies past the end of the file`, { field, offset });
+    if (offset % this.#tableSize !== 0) return misplaced(`${what} offset ${hex} is not on a cluster`, place);
+    if (offset + this.#tableSize > this.#storage.size) return corrupt(format, `${what} at ${hex} lies past the end of the file`, place);
     return undefined;
+  }
+
+  *#tell(what: 'load' | 'update'): Io<void> {
+    const event = this.#options.events?.[what];
+    if (event && this.#storage.debugEvent) yield* this.#storage.debugEvent(event);
   }
 
   /** A new table at a place just allocated; its bytes are copied from `contents` or zero. */
@@ -291,7 +304,7 @@ export class TableCache {
   *write(which: 'all' | 'fresh'): Io<void> {
     const due = [...this.#sealed.values()].filter(({ table }) => which === 'all' || table.fresh).sort((a, b) => a.table.offset - b.table.offset);
     for (const { table, from, bytes } of due) {
-      if (this.#storage.debugEvent) yield* this.#storage.debugEvent(EVENTS[this.#what].update);
+      yield* this.#tell('update');
       yield* this.#storage.write(table.offset + from, bytes);
       this.#sealed.delete(table);
     }

@@ -2,7 +2,7 @@
  * Going over many tables of an image: they are read some time before they are looked at, in the order of the file and not in the order of the walk, since a
  * request for each costs more than what lies between them (`TableCache.readEarly`). Nobody else waits for such a read longer than for one request.
  */
-import type { Io } from '../../base/io.ts';
+import type { Io } from '../base/io.ts';
 import type { EarlyReading } from './early-tables.ts';
 import type { Locked, Table, TableCache } from './table-cache.ts';
 
