@@ -9,6 +9,7 @@ import { openProject, projectFiles, type SourceText, type TypedProject, textOf }
 import { answerFindings, deadPaths, mapFindings } from './tidy/readmes.ts';
 import { importCycles, MAP, strayImports } from './tidy/rooms.ts';
 import * as shape from './tidy/shape.ts';
+import * as surface from './tidy/surface.ts';
 import { strayWords } from './tidy/words.ts';
 
 let project: TypedProject;
@@ -36,7 +37,7 @@ describe('rooms', () => {
 
 describe('coroutines', () => {
   test('are called under yield*', () => expect(project.files.flatMap((file) => forgottenYields(file, project.checker))).toEqual([]));
-  test('are not in layout.ts', () => expect(sources.flatMap(shape.waitingLayouts)).toEqual([]));
+  test('are not in files of layouts', () => expect(sources.flatMap(shape.waitingLayouts)).toEqual([]));
 });
 
 describe('source files', () => {
@@ -45,7 +46,8 @@ describe('source files', () => {
   test('are called by what is in them', () => expect(shape.badNames(project.files)).toEqual([]));
   test('say what they are', () => expect(shape.missingHeaders(sources)).toEqual([]));
   test('document what they export', () => expect(sources.flatMap(shape.undocumented)).toEqual([]));
-  test('document the public surface', () => expect(shape.undocumentedSurface(project)).toEqual([]));
+  test('document the public surface', () => expect(surface.undocumentedSurface(project)).toEqual([]));
+  test('export every type that the public surface names', () => expect(surface.unexportedTypes(project)).toEqual([]));
 });
 
 describe('words', () => {

@@ -14,9 +14,11 @@ export type GivenOptions = Readonly<Record<string, GivenValue>>;
 
 const OPTION = objectWith('an option of a format, as its createOptions list it', ['name', 'kind', 'help']);
 
-interface Common {
+/** What every option says of itself. */
+export interface OptionBasics {
   /** QEMU's name. */
   readonly name: string;
+  /** What it does, in one line. */
   readonly help: string;
   /** What QEMU says of a value out of range; `{value}` stands for the value. */
   readonly refusal?: string;
@@ -29,36 +31,46 @@ interface Common {
 }
 
 /** A number of bytes (`size`) or of anything else (`count`): a whole number. */
-export interface NumberOption extends Common {
+export interface NumberOption extends OptionBasics {
+  /** Bytes, or anything else that is counted. */
   readonly kind: 'size' | 'count';
   /** Default 0. */
   readonly least?: number;
   /** Default 2^53-1. */
   readonly most?: number;
+  /** Only powers of two are taken. */
   readonly powerOfTwo?: true;
+  /** Its value where nobody gives one; absent: none. */
   readonly default?: number;
 }
 
 /** On or off. */
-export interface FlagOption extends Common {
+export interface FlagOption extends OptionBasics {
+  /** On or off. */
   readonly kind: 'flag';
+  /** Its value where nobody gives one; absent: none. */
   readonly default?: boolean;
 }
 
 /** One of several words. */
-export interface ChoiceOption extends Common {
+export interface ChoiceOption extends OptionBasics {
+  /** One of several words. */
   readonly kind: 'choice';
+  /** The words. */
   readonly values: readonly string[];
   /** Words that QEMU has besides, and what is said of them: thrown as `unsupported`. */
   readonly elsewhere?: { readonly values: readonly string[]; readonly refusal: string };
   /** For a value that is slow or takes much room: a value that costs little and is refused in the same cases. */
   readonly rehearsal?: Readonly<Record<string, string>>;
+  /** Its value where nobody gives one; absent: none. */
   readonly default?: string;
 }
 
 /** Any text; of kind `secret` the name of a passphrase, which the caller is asked for by that name. */
-export interface TextOption extends Common {
+export interface TextOption extends OptionBasics {
+  /** Text, or the name of a secret. */
   readonly kind: 'text' | 'secret';
+  /** Its value where nobody gives one; absent: none. */
   readonly default?: string;
 }
 
@@ -74,7 +86,8 @@ export type CamelCase<Name extends string> = Name extends `${infer Head}_${infer
       ? `${CamelCase<Head>}${Capitalize<CamelCase<Tail>>}`
       : Name;
 
-type Input<Option extends DeclaredOption> = Option extends { readonly kind: 'size' }
+/** What callers may write as the value of an option. */
+export type OptionInput<Option extends DeclaredOption> = Option extends { readonly kind: 'size' }
   ? number | string
   : Option extends { readonly kind: 'count' }
     ? number
@@ -84,22 +97,25 @@ type Input<Option extends DeclaredOption> = Option extends { readonly kind: 'siz
         ? Word
         : string;
 
-type Output<Option extends DeclaredOption> = Option extends { readonly kind: 'size' | 'count' }
+/** What a format reads as the value of an option. */
+export type OptionOutput<Option extends DeclaredOption> = Option extends { readonly kind: 'size' | 'count' }
   ? number
   : Option extends { readonly kind: 'flag' }
     ? boolean
-    : Input<Option>;
+    : OptionInput<Option>;
 
 /** The options of a list as callers write them, each under QEMU's name or its camel case. Sizes may be text with a suffix. */
 export type OptionInputs<List extends readonly DeclaredOption[]> = {
-  readonly [Option in Exclude<List[number], { readonly said: string }> as Option['name'] | CamelCase<Option['name']>]?: Input<Option> | undefined;
+  readonly [Option in Exclude<List[number], { readonly said: string }> as Option['name'] | CamelCase<Option['name']>]?:
+    | OptionInput<Option>
+    | undefined;
 };
 
 /** The options of a list as they are read: those with a default are always there. */
 export type OptionValues<List extends readonly DeclaredOption[]> = {
-  readonly [Option in Extract<List[number], { readonly default: GivenValue }> as Option['name']]: Output<Option>;
+  readonly [Option in Extract<List[number], { readonly default: GivenValue }> as Option['name']]: OptionOutput<Option>;
 } & {
-  readonly [Option in Exclude<List[number], { readonly default: GivenValue }> as Option['name']]?: Output<Option>;
+  readonly [Option in Exclude<List[number], { readonly default: GivenValue }> as Option['name']]?: OptionOutput<Option>;
 };
 
 /** A list whose names begin with `prefix`: of a part of a format that has options of its own. */

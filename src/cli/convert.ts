@@ -2,7 +2,8 @@
  * `convert`: one or more images into a new one, or with -n into one that is there. The sources are opened first; a target file that one
  * of them (or a backing file of theirs) lies in is refused before it is touched.
  */
-import { type ConvertOptions, convert, countData, type Disk, DiskError, PLAIN_FORMAT } from '../index.ts';
+import { type ConvertOptions, convert, type Disk, DiskError, PLAIN_FORMAT } from '../index.ts';
+import { countData } from '../qemu.ts';
 import { READING } from '../storage/node-file.ts';
 import { copyBitmaps, requireBitmaps } from './bitmap.ts';
 import { nodeCompressor } from './compression.ts';

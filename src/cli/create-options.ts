@@ -16,10 +16,10 @@ import {
   memoryStorage,
   PLAIN_FORMAT,
   parseOption,
-  protocolOf,
   type Resolve,
   type SecretCallback,
 } from '../index.ts';
+import { protocolOf } from '../qemu.ts';
 import { LockedError, nodeFileStorage, SHARED_WRITING } from '../storage/node-file.ts';
 import { systemPath } from '../storage/system-path.ts';
 import { formatNamed } from './formats.ts';

@@ -1,5 +1,6 @@
 /** `create`: a new image. */
-import { beside, DiskError, PLAIN_FORMAT } from '../index.ts';
+import { DiskError, PLAIN_FORMAT } from '../index.ts';
+import { beside } from '../qemu.ts';
 import {
   asksForHelp,
   formattingLine,

@@ -30,6 +30,7 @@ export class Bitmaps implements AsyncBitmaps {
     return this.#node.driver.bitmaps?.storable ?? false;
   }
 
+  /** All bitmaps of the image. */
   async list(): Promise<BitmapInfo[]> {
     return this.#node.driver.bitmaps?.list() ?? [];
   }
@@ -47,14 +48,17 @@ export class Bitmaps implements AsyncBitmaps {
     );
   }
 
+  /** Makes everything clean. */
   clear(name: string): Promise<void> {
     return this.#change((bitmaps) => bitmaps.clear(name), ['name', name, TEXT]);
   }
 
+  /** Notes writes from now on. */
   enable(name: string): Promise<void> {
     return this.#change((bitmaps) => bitmaps.setEnabled(name, true), ['name', name, TEXT]);
   }
 
+  /** Notes no more writes. */
   disable(name: string): Promise<void> {
     return this.#change((bitmaps) => bitmaps.setEnabled(name, false), ['name', name, TEXT]);
   }

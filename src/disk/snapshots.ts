@@ -3,19 +3,10 @@ import { check, TEXT } from '../base/arguments.ts';
 import { DiskError } from '../base/errors.ts';
 import { type Io, runAsync } from '../base/io.ts';
 import type { SnapshotInfo } from '../formats/driver.ts';
-import { type DirtyRun, type DirtyRuns, type SnapshotMoment, type SnapshotTools, toolsOf } from '../formats/tools.ts';
+import { type DirtyRun, type DirtyRuns, type SnapshotTools, toolsOf } from '../formats/tools.ts';
 import { BlockNode } from '../node/node.ts';
-import { SNAPSHOT, VM_STATE_RANGE } from './async-disk.ts';
+import { SNAPSHOT, type SnapshotOptions, VM_STATE_RANGE } from './async-disk.ts';
 import { clearVmState, readStored, replaceVmState } from './vm-state.ts';
-
-/** What a new snapshot is to have. `vmStateSize` is given instead of `vmState` where that was written piece by piece (`Disk.writeVmState`). */
-export interface SnapshotOptions extends SnapshotMoment {
-  readonly name: string;
-  /** Now, if it is left out. */
-  readonly date?: Date;
-  /** The machine's state, kept with the snapshot. */
-  readonly vmState?: Uint8Array;
-}
 
 /** `disk.snapshots`. An argument `idOrName` matches an id first, then a name, as QEMU does. */
 export class Snapshots<D = unknown> {
@@ -41,6 +32,7 @@ export class Snapshots<D = unknown> {
     return driver.snapshots !== undefined && driver.info().vmStateOffset !== undefined && (driver.files ?? []).length === 0;
   }
 
+  /** All snapshots, in the order of the image's table; none where the format has no such thing. */
   async list(): Promise<SnapshotInfo[]> {
     return [...(this.#node.driver.snapshots ?? [])];
   }

@@ -7,9 +7,11 @@ import type { Storage } from '../storage/storage.ts';
 import type { BackingReference, BitmapInfo, OpenFile } from './driver.ts';
 import type { ToolImage } from './tools.ts';
 
+/** What a new image is to have. */
 export interface CreateParameters {
   /** Bytes. */
   readonly size: number;
+  /** The backing file that the new image names. */
   readonly backing?: BackingReference;
   /** Options of the format under QEMU's names, unread: the format reads them by its `createOptions`. */
   readonly options: GivenOptions;
@@ -35,18 +37,31 @@ export interface Measurement {
 
 /** What a format can do, for the support table and for a page that hides what is not there. */
 export interface Capabilities {
+  /** Images can be opened. */
   readonly read: boolean;
+  /** Images can be written. */
   readonly write: boolean;
+  /** New images can be made. */
   readonly create: boolean;
+  /** The disk's size can be changed. */
   readonly resize: boolean;
+  /** Images keep internal snapshots. */
   readonly snapshots: boolean;
+  /** Images keep dirty bitmaps. */
   readonly bitmaps: boolean;
+  /** Images can be checked. */
   readonly check: boolean;
+  /** A check can mend what it finds. */
   readonly repair: boolean;
+  /** Images can name a backing file. */
   readonly backing: boolean;
+  /** Space can be given back. */
   readonly discard: boolean;
+  /** A range can be made to read as zero without writing zeros. */
   readonly zeroes: boolean;
+  /** Compressed clusters can be read. */
   readonly compressedRead: boolean;
+  /** Compressed clusters can be written. */
   readonly compressedWrite: boolean;
   /** Guest data can lie in a second file that the image names. */
   readonly dataFile: boolean;
@@ -68,7 +83,9 @@ export interface EncryptionFacts {
   readonly iterTime?: string;
 }
 
+/** How an image is opened. */
 export interface OpenParameters {
+  /** Nothing is written, not even to repair an image that was not closed properly. */
   readonly readOnly: boolean;
   /** Opens the file that an image keeps guest data in. */
   readonly dataFile?: OpenFile;
@@ -109,8 +126,11 @@ export interface Inspection {
 
 /** Cylinders, heads and sectors per track that a header states. They need not fit the size. */
 export interface HeaderGeometry {
+  /** As the header states it. */
   readonly cylinders: number;
+  /** As the header states it. */
   readonly heads: number;
+  /** Sectors per track, as the header states it. */
   readonly sectors: number;
 }
 
@@ -118,6 +138,7 @@ export interface HeaderGeometry {
 export interface FormatDescriptor {
   /** QEMU's name for the format. */
   readonly name: string;
+  /** Other names that are taken for it. */
   readonly aliases: readonly string[];
   /** For people: "QEMU copy-on-write 2". */
   readonly title: string;
@@ -127,6 +148,7 @@ export interface FormatDescriptor {
   probe(head: Uint8Array, file: { size: number; name: string }): number;
   /** Of a format with its mark at the end: whether `tail`, the last bytes of a file, has it. Probing, as QEMU does it, does not look there. */
   ends?(tail: Uint8Array): boolean;
+  /** What can be done with its images. */
   readonly capabilities: Capabilities;
   /** What speaks for the format, in a few words, for people who choose one of those that can be created. */
   readonly gist?: string;

@@ -40,12 +40,17 @@ export interface StatusOptions {
   readonly reading?: boolean;
   /** Layers hear of it, and may fail; else only the images are asked. */
   readonly layers?: boolean;
+  /** Between requests where much is read ahead, with the part of that, 0 to 1, that is there: whoever is asked stops with what it throws. */
+  readonly step?: (part: number) => Io<void>;
 }
 
 /** Where a write may go. `length` bytes from the guest offset asked for go to `hostOffset` of `storage`. */
 export interface Placement {
+  /** Guest bytes, at least 1. */
   readonly length: number;
+  /** The file of the image that has the place. */
   readonly storage: Storage;
+  /** Bytes in that file. */
   readonly hostOffset: number;
   /** Set if the place is new: nothing points at it before `commit`. */
   readonly fresh?: FreshPlacement;
@@ -58,6 +63,7 @@ export interface FreshPlacement {
    * contents: byte `start` belongs at `hostOffset - (offset - start)`.
    */
   readonly start: number;
+  /** See `start`. */
   readonly end: number;
   /** All of the place lies past the end of a sparse file and was never given to anybody: what is not written there reads as zero. */
   readonly untouched?: boolean;
@@ -71,9 +77,13 @@ export interface FreshPlacement {
 
 /** Format facts for `info`, in the shape of qemu-img's JSON. */
 export interface FormatInfo {
+  /** Bytes, if the format has clusters. */
   readonly clusterSize?: number;
+  /** The image was not closed properly. */
   readonly dirty?: boolean;
+  /** Guest bytes are enciphered. */
   readonly encrypted?: boolean;
+  /** Some clusters are compressed, or the format compresses all. */
   readonly compressed?: boolean;
   /** Guest offset at which machine state begins, past the disk's end, if the format keeps any. */
   readonly vmStateOffset?: number;
@@ -83,7 +93,9 @@ export interface FormatInfo {
 
 /** The name of a backing file as stored in an image. */
 export interface BackingReference {
+  /** As stored in the image: untrusted text. */
   readonly name: string;
+  /** QEMU's name of the backing file's format, if the image says it. */
   readonly format?: string;
 }
 
@@ -112,15 +124,19 @@ export interface KeyDriver {
 
 /** An internal snapshot as `qemu-img info` lists it. */
 export interface SnapshotInfo {
+  /** Unique in the image; given by the format. */
   readonly id: string;
+  /** As the user called it; names may repeat. */
   readonly name: string;
   /** Bytes of saved machine state. */
   readonly vmStateSize: number;
   /** Seconds and nanoseconds since 1970-01-01 UTC. */
   readonly dateSeconds: number;
+  /** Nanoseconds beyond `dateSeconds`. */
   readonly dateNanoseconds: number;
   /** Guest clock in nanoseconds since power-on. */
   readonly vmClockNanoseconds: number;
+  /** Instructions that the guest had executed, if the emulator counts them. */
   readonly icount?: number;
   /** Bytes of the disk when the snapshot was taken. */
   readonly diskSize: number;
@@ -128,6 +144,7 @@ export interface SnapshotInfo {
 
 /** A persistent dirty bitmap. */
 export interface BitmapInfo {
+  /** Unique in the image. */
   readonly name: string;
   /** Guest bytes for each bit: a power of 2. */
   readonly granularity: number;
@@ -141,6 +158,7 @@ export interface BitmapInfo {
 export interface BitmapFacts {
   /** False if this image can hold none. */
   readonly storable: boolean;
+  /** All bitmaps of the image. */
   list(): BitmapInfo[];
   /** True if some bitmap notes changes. */
   readonly recording: boolean;
@@ -158,6 +176,7 @@ export interface ImageDriver {
   readonly clusterSize: number;
   /** Guest bytes that come alive, or read as zero, as one, where that is less than a cluster. */
   readonly subclusterSize?: number;
+  /** The backing file that the image names. */
   readonly backing?: BackingReference | undefined;
   /** False if an image that was just created may read as anything: its sectors are deciphered, whatever lies there. Default true. */
   readonly newReadsZero?: boolean;
@@ -207,6 +226,7 @@ export interface ImageDriver {
   readonly bitmaps?: BitmapFacts;
   /** Absent: the image is not encrypted. */
   readonly key?: KeyDriver | undefined;
+  /** Facts for `info`, from what is in memory. */
   info(): FormatInfo;
   /** Makes everything before it durable, in an order that survives a power cut at any point. */
   flush(): Io<void>;

@@ -8,6 +8,7 @@ import type { BackingReference, ImageDriver, SnapshotInfo } from './driver.ts';
 export interface SnapshotMoment {
   /** Bytes of the machine's state, which `ImageTools.vmState` holds and the snapshot takes over; 0: none. */
   readonly vmStateSize?: number;
+  /** Guest clock in nanoseconds since power-on; default 0. */
   readonly vmClockNanoseconds?: number;
   /** Instructions executed, where the emulator counts them. */
   readonly icount?: number;
@@ -15,9 +16,11 @@ export interface SnapshotMoment {
 
 /** Changes to the snapshots of an image (`ImageDriver.snapshots`). Every verb leaves the image flushed. */
 export interface SnapshotTools {
+  /** Freezes the disk as it is now, and takes over the machine's state that `SnapshotMoment` tells of. */
   create(options: SnapshotMoment & { name: string; date: Date }): Io<SnapshotInfo>;
   /** Makes the disk read as it did; may change `ImageDriver.size`. */
   apply(id: string): Io<void>;
+  /** Gives back what only this snapshot held. */
   delete(id: string): Io<void>;
   /** Gives it another name; a cut leaves the old one or the new one. */
   rename(id: string, name: string): Io<void>;
@@ -29,7 +32,9 @@ export interface SnapshotTools {
 
 /** Guest bytes that changed: that a bitmap calls dirty, or that differ from a snapshot. */
 export interface DirtyRun {
+  /** Guest bytes from the beginning of the disk. */
   readonly start: number;
+  /** Guest bytes, at least 1. */
   readonly length: number;
 }
 
@@ -48,8 +53,11 @@ export interface DirtyRuns {
 export interface BitmapTools {
   /** `granularity` is a power of 2 from 512 to 2 GiB. */
   add(options: { name: string; granularity: number; enabled: boolean }): Io<void>;
+  /** Removes a bitmap. Durable when it returns. */
   remove(name: string): Io<void>;
+  /** Makes everything clean in a bitmap. */
   clear(name: string): Io<void>;
+  /** Whether a bitmap notes changes from now on. */
   setEnabled(name: string, enabled: boolean): Io<void>;
   /** Adds what another bitmap, perhaps of another image of the same size, calls dirty. */
   merge(name: string, source: DirtyRuns): Io<void>;
@@ -73,11 +81,17 @@ export interface CheckResult {
   leaks: number;
   /** Structures that could not be looked at. */
   checkErrors: number;
+  /** How many of the corruptions were mended. */
   corruptionsFixed: number;
+  /** How many of the leaks were given back. */
   leaksFixed: number;
+  /** Clusters of the guest's disk. */
   totalClusters: number;
+  /** Clusters of the guest's disk that have a place in the image. */
   allocatedClusters: number;
+  /** Allocated clusters that do not lie right behind the one before. */
   fragmentedClusters: number;
+  /** Allocated clusters that are compressed. */
   compressedClusters: number;
   /** Bytes: where the last used cluster ends. */
   imageEndOffset: number;
@@ -93,8 +107,11 @@ export interface VmStateDriver extends ImageDriver {
 
 /** A run of the image file that holds metadata, for the allocation map. */
 export interface MetadataExtent {
+  /** Bytes in the image file. */
   readonly hostOffset: number;
+  /** Bytes, at least 1. */
   readonly length: number;
+  /** The kind of metadata, in a few words: `L2 tables`. */
   readonly what: string;
 }
 
@@ -114,8 +131,11 @@ export interface AmendParameters {
 
 /** What an image offers besides its bytes. Each member is absent where the format has nothing of the kind. */
 export interface ImageTools {
+  /** Looks for leaks and corruptions, and mends them if that is asked for. */
   check?(options: CheckOptions): Io<CheckResult>;
+  /** Changes to the internal snapshots. */
   readonly snapshots?: SnapshotTools | undefined;
+  /** Changes to the persistent dirty bitmaps. */
   readonly bitmaps?: BitmapTools;
   /**
    * Changes `ImageDriver.backing`: the name in the image, nothing else. Durable when it returns; a cut leaves the old name or the new one. Throws
@@ -134,6 +154,7 @@ export interface ImageTools {
    * shares this driver's tables, so changes to it run with nothing else in flight. Absent: the image has no room for such state.
    */
   vmState?(): Io<VmStateDriver>;
+  /** Where the image file holds metadata, in any order. */
   metadata?(): Io<MetadataExtent[]>;
 }
 

@@ -32,6 +32,7 @@ export type Since = { readonly snapshot: string } | { readonly bitmap: string } 
 
 /** What `writeIncrement` takes. */
 export interface IncrementOptions extends CopyJobOptions {
+  /** From when on changes count. */
   readonly since: Since;
   /** What the new file names as its backing file: the export that was made at that time. */
   readonly backing: BackingReference & { readonly format: string };

@@ -2,12 +2,15 @@
 import { check, listOf, objectWith } from '../base/arguments.ts';
 import { DiskError } from '../base/errors.ts';
 import { OVERLAY_FORMAT } from '../formats/roles.ts';
-import type { ExportOptions } from './export.ts';
-import type { FormatFacts, ImageFormat } from './image-formats.ts';
+import type { ExportOptions } from './entries.ts';
+import type { FormatFacts } from './image-formats.ts';
+import type { ImageFormat } from './image-record.ts';
 
 /** What has to be known of an image; an `ImageEntry` will do. */
 export interface ExportFacts {
+  /** The image's format. */
   readonly format: ImageFormat;
+  /** It takes a passphrase to open it. */
   readonly encrypted: boolean;
   /** How many snapshots are in it, if that is known. */
   readonly snapshots?: number;

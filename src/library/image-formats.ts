@@ -1,11 +1,8 @@
 /** What the library asks of formats, by the names that its records have. */
 import { DiskError } from '../base/errors.ts';
-import { allFormats, type OpenedFormat } from '../formats/all.ts';
+import { allFormats } from '../formats/all.ts';
 import type { Capabilities, FormatDescriptor } from '../formats/descriptor.ts';
 import { NO_CAPABILITIES } from '../formats/recognised.ts';
-
-/** The formats of images that are kept. */
-export type ImageFormat = OpenedFormat;
 
 /** A format as other threads may know it: the part of its descriptor that is data. */
 export interface FormatFacts

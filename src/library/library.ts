@@ -23,16 +23,28 @@ import { type HeldLock, heldLocks, imageLockName, takeLock } from '../storage/im
 import { mendIndexedDb } from '../storage/indexed-db-renewal.ts';
 import { memoryStorage } from '../storage/memory.ts';
 import type { Storage } from '../storage/storage.ts';
-import { Catalogue, type ImageRecord, type Place } from './catalogue.ts';
+import { Catalogue } from './catalogue.ts';
 import { creatableFormat, makeImage } from './create.ts';
-import type { CreateImageOptions, ImageEntry, ImportOptions, LibraryOptions, OpenImageOptions, OverlayOptions, StorageReport } from './entries.ts';
-import { type ExportedImage, type ExportOptions, type ExportSource, exportImage } from './export.ts';
-import { capabilitiesOf, type FormatFacts, formatFacts, formatOf, isEncrypted } from './image-formats.ts';
+import type {
+  CreateImageOptions,
+  ExportedImage,
+  ExportOptions,
+  ImageEntry,
+  ImportOptions,
+  LibraryOptions,
+  OpenImageOptions,
+  OverlayOptions,
+  StorageReport,
+} from './entries.ts';
+import { type ExportSource, exportImage } from './export.ts';
+import { capabilitiesOf, formatOf, isEncrypted } from './image-formats.ts';
+import type { ImagePlace } from './image-place.ts';
+import type { ImageRecord, Place } from './image-record.ts';
 import { copyIn, type MadeImage, verify } from './import.ts';
 import { Notes } from './notes.ts';
 import { OpenImage } from './open-image.ts';
 import { Chain, type ChainKeeper, requireNothingOver, requirePlain } from './overlays.ts';
-import { availablePlaces, type ImagePlace, placeName } from './places.ts';
+import { availablePlaces, requirePlace } from './places.ts';
 import { recognise } from './recognise.ts';
 import { indexedDbRecords, noteRecords } from './records.ts';
 import { Reserve } from './reserve.ts';
@@ -41,10 +53,8 @@ import { storageReport } from './storage-report.ts';
 import { sweep } from './sweep.ts';
 import { Tabs } from './tabs.ts';
 
-export type { Place } from './catalogue.ts';
 export type * from './entries.ts';
-export type { ExportedImage, ExportOptions, ExportSince } from './export.ts';
-export type { FormatFacts, ImageFormat } from './image-formats.ts';
+export type { FormatFacts } from './image-formats.ts';
 export type { OpenImage } from './open-image.ts';
 
 /** Milliseconds to wait for an image that somebody has: a page that was reloaded lets go a little late. */
@@ -115,11 +125,6 @@ export class Library {
     const ready = [...records, ...missing].filter(({ state }) => state === 'ready');
     const entries = await Promise.all(ready.map((record) => this.#entry(record, held)));
     return entries.sort((a, b) => a.name.localeCompare(b.name));
-  }
-
-  /** The formats there are, and what can be done with each. */
-  formats(): FormatFacts[] {
-    return formatFacts();
   }
 
   /** Makes an empty image. Throws `refused` for a name that is taken, for bad sizes and for options that its format does not have, `no-space`. */
@@ -437,12 +442,7 @@ export class Library {
   }
 
   #place(place: Place): ImagePlace {
-    const found = this.#places.get(place);
-    if (!found)
-      throw new DiskError('unsupported', `Images cannot be kept in ${placeName(place)} in this browser or window`, {
-        field: 'place',
-      });
-    return found;
+    return requirePlace(this.#places, place);
   }
 
   async #entry({ state: _, ...record }: ImageRecord, held: ReadonlySet<string>): Promise<ImageEntry> {

@@ -12,7 +12,7 @@ import { OVERLAY_FORMAT, PLAIN_FORMAT } from '../formats/roles.ts';
 import { blobStorage } from '../storage/blob.ts';
 import { diskContents } from './disk-contents.ts';
 import { foreignFile } from './foreign-files.ts';
-import type { ImageFormat } from './image-formats.ts';
+import type { ImageFormat } from './image-record.ts';
 import { type Sample, takeSample } from './sample.ts';
 import { textFile } from './text-files.ts';
 

@@ -19,16 +19,39 @@ import { lookUp } from './look-up.ts';
 import { confirm, heardLoss } from './loss.ts';
 import { absentRun, type MapRun, ownRun } from './map-run.ts';
 import { NodeJobs } from './node-jobs.ts';
-import type { NodeOptions, ZeroOptions } from './node-types.ts';
 import { permitNode } from './permissions.ts';
 import { readRange, readResident } from './read-loop.ts';
 import { writeAtOnce, writeRange } from './write-loop.ts';
-import { clearPastEnd, type ZeroTarget, zeroRange } from './zero-range.ts';
+import { clearPastEnd, type DetectZeroes, type ZeroOptions, type ZeroTarget, zeroRange } from './zero-range.ts';
 
 export type { MapRun } from './map-run.ts';
 
 /** What `ImageTools` has as verbs. */
 type ToolVerb = 'check' | 'setBacking' | 'makeEmpty' | 'amend' | 'vmState' | 'metadata';
+
+/** What a node is made of. */
+export interface NodeOptions {
+  readonly driver: ToolImage;
+  readonly backing?: BlockNode;
+  readonly readOnly: boolean;
+  /** Default: writeback. */
+  readonly cache?: CacheFlags;
+  /** Refuses to let a write through; for raw images whose format was guessed. */
+  readonly guard?: (offset: number, bytes: Uint8Array, node: BlockNode) => Io<void>;
+  /** Closing the node closes its storage and its backing file too. */
+  readonly owned: boolean;
+  readonly onClose?: () => void;
+  /** The image that a layer of this node passes requests on to: where the bytes are is for that image to say. */
+  readonly filtered?: BlockNode;
+  /** Closing saves nothing: nobody will open the image again. */
+  readonly forgotten?: boolean;
+  /** What the image takes of its file by itself; default: nothing. */
+  readonly permissions?: Permissions;
+  /** Discards do nothing, and zeros are written without giving space back. */
+  readonly keepSpace?: boolean;
+  /** Zeros that are written as data are turned into a request for zeros; `unmap` gives the space back too. */
+  readonly detectZeroes?: DetectZeroes | undefined;
+}
 
 export class BlockNode implements Storage {
   readonly driver: ToolImage;

@@ -9,7 +9,17 @@ import type { ImageDriver } from '../formats/driver.ts';
 import { writeZeroes } from '../storage/storage.ts';
 import { lookUp } from './look-up.ts';
 import { type MapRun, readsZero } from './map-run.ts';
-import type { ZeroOptions } from './node-types.ts';
+
+/** How a range is made to read as zero. */
+export interface ZeroOptions {
+  /** Give the space back where the format can. */
+  readonly unmap?: boolean;
+  /** Write zeros as data where the format has nothing better; default true. */
+  readonly fallback?: boolean;
+}
+
+/** What becomes of zeros that are written as data, after QEMU's `detect-zeroes`. */
+export type DetectZeroes = 'on' | 'unmap';
 
 /** The image, and the node's own verbs for a range that is held. */
 export interface ZeroTarget {

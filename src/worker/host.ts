@@ -11,6 +11,7 @@ import type { Disk } from '../disk/disk.ts';
 import { Accounting } from '../drive/accounting.ts';
 import { diskGeometry } from '../drive/geometry.ts';
 import { check } from '../jobs/check.ts';
+import { formatFacts } from '../library/image-formats.ts';
 import { Library, type OpenImage } from '../library/library.ts';
 import type { MapRun } from '../node/node.ts';
 import { holdForLife } from './alive.ts';
@@ -153,7 +154,7 @@ class Host {
       return { disk: number, ...stateOf(opened.disk) };
     },
     list: async () => (await this.#theLibrary()).list(),
-    formats: async () => (await this.#theLibrary()).formats(),
+    formats: async () => formatFacts(),
     create: async (options) => (await this.#theLibrary()).create(options),
     overlay: async ({ image, ...options }) => (await this.#theLibrary()).overlay(image, options),
     import: async ({ file, ...options }, job) => (await this.#theLibrary()).import(file, { ...options, ...job }),

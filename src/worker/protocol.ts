@@ -24,7 +24,7 @@ import type {
 } from '../library/library.ts';
 import { CACHE_MODES, type CacheMode } from '../node/cache-mode.ts';
 import type { MapRun } from '../node/node.ts';
-import type { DetectZeroes } from '../node/node-types.ts';
+import type { DetectZeroes } from '../node/zero-range.ts';
 import type { MapSummary } from './engine.ts';
 
 /** Changed with every change to the messages. */

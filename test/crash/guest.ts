@@ -4,8 +4,8 @@
  */
 import { type Io, runAsync } from '../../src/base/io.ts';
 import type { PaceOptions } from '../../src/base/job.ts';
-import type { Resolve } from '../../src/disk/chain.ts';
 import type { Disk } from '../../src/disk/disk.ts';
+import type { Resolve } from '../../src/disk/reference.ts';
 import type { BackingReference } from '../../src/formats/driver.ts';
 import { amend } from '../../src/jobs/amend.ts';
 import { commitNodes } from '../../src/jobs/commit.ts';

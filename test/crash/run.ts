@@ -1,7 +1,7 @@
 /** Records a workload and explores what a cut can leave of it. */
 
-import type { Resolve } from '../../src/disk/chain.ts';
 import { createDisk, openDisk } from '../../src/disk/open.ts';
+import type { Resolve } from '../../src/disk/reference.ts';
 import { CacheStorage } from '../../src/layers/cache.ts';
 import { CacheMemory } from '../../src/layers/cache-lines.ts';
 import { type LogEntry, RecorderStorage } from '../../src/layers/recorder.ts';

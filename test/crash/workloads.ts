@@ -1,5 +1,5 @@
 /** What disks are put through before the power is cut. Adding one is a name, a set of options and a few lines. */
-import type { Resolve } from '../../src/disk/chain.ts';
+import type { Resolve } from '../../src/disk/reference.ts';
 import type { Random } from '../random.ts';
 import { amendments, besides, bitmaps, changes, compressed, machines, mixture, range, several, snapshots, subclusters, writes } from './actions.ts';
 import type { Guest } from './guest.ts';

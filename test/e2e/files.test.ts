@@ -314,7 +314,10 @@ test('what an export cannot do is greyed out with the reason, and an encrypted d
   execFileSync('qemu-img', ['create', '-q', '-f', 'luks', '--object', 'secret,id=s,data=key', '-o', 'key-secret=s,iter-time=10', luks, '1M']);
   await picked(luks);
   await page.getByTestId('password-cancel').click();
-  expect(await reasons()).toMatchObject({ changes: expect.stringContaining('A luks image keeps no snapshots'), 'qcow2-compressed': expect.any(String) });
+  expect(await reasons()).toMatchObject({
+    changes: expect.stringContaining('A luks image keeps no snapshots'),
+    'qcow2-compressed': expect.any(String),
+  });
   await page.getByTestId('export').click();
   const same = join(folder, 'same.luks');
   const { suggestedFilename } = await downloadOf(page, 'export-luks', same).then((download) => ({ suggestedFilename: download.suggestedFilename() }));

@@ -13,12 +13,12 @@
  */
 import { divideUp } from '../../base/bytes.ts';
 import type { Io } from '../../base/io.ts';
+import type { Table } from '../../tables/table-cache.ts';
 import type { Placement } from '../driver.ts';
 import { fatal } from './fatal.ts';
 import { bitRange, type EntryValue } from './layout-l2.ts';
 import { COMPRESSED_HIGH, type CompressedPlace, compressedPlace, entryOffset } from './layout-tables.ts';
 import type { Metadata } from './metadata.ts';
-import type { Table } from './table-cache.ts';
 
 /** QEMU looks at no more than 64 KiB of an L2 table at a time, so its allocations stop there; ours then lie the same way. */
 const SLICE_BYTES = 65536;

@@ -1,8 +1,16 @@
 /** How far a check has come, by the tables that it has looked at and still will; and its turns of the thread (base/job.ts). */
 import type { Io } from '../../base/io.ts';
 import { Pace } from '../../base/job.ts';
+import type { Locked } from '../../tables/table-cache.ts';
 import type { CheckOptions } from '../tools.ts';
 import type { Metadata } from './metadata.ts';
+
+/** How a check goes about it. */
+export interface CheckWork {
+  /** How tables are read in. */
+  readonly locked: Locked;
+  readonly pace: CheckPace;
+}
 
 /** See the top of this file. */
 export class CheckPace {
@@ -18,8 +26,8 @@ export class CheckPace {
     this.#tables = [...l2Tables(meta)].length;
     const trees = this.#tables * (1 + meta.snapshots.length);
     const blocks = Math.ceil(meta.storage.size / meta.clusterSize / meta.refcounts.blockEntries);
-    // A repair counts twice, and goes over the stored counts once more to mend them.
-    this.#total = (repair ? 2 : 1) * (trees + blocks) + this.#tables + 1;
+    // A repair counts twice, and goes over the stored counts once more to mend them. That flags are gone over is the exception.
+    this.#total = (repair ? 2 : 1) * (trees + blocks) + 1;
     const whileLooking = repair ? {} : { ...(signal ? { signal } : {}), ...(control ? { control } : {}) };
     this.#pace = new Pace({ ...(onProgress ? { onProgress } : {}), ...whileLooking }, this.#total);
   }

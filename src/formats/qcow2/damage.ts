@@ -18,8 +18,8 @@ export function damageOf(meta: Metadata): DiskError | undefined {
 
 /** A refcount table entry that names no block. */
 function blockDamage({ refcounts, clusterSize, storage }: Metadata): DiskError | undefined {
-  for (const index of refcounts.entriesInUse()) {
-    const { offset, reserved } = refcounts.rawBlockOffset(index);
+  for (const index of refcounts.table.inUse()) {
+    const [offset, reserved] = [refcounts.table.blockOffset(index), refcounts.table.reserved(index)];
     const past = offset + clusterSize > storage.size;
     if (!reserved && !past && offset % clusterSize === 0) continue;
     const wrong = reserved ? 'has reserved bits set' : past ? 'ends past the end of the file' : 'is not on a cluster';

@@ -21,7 +21,6 @@ import { type Storage, writeZeroes } from '../../storage/storage.ts';
 import type { OpenParameters } from '../descriptor.ts';
 import type { KeyDriver } from '../driver.ts';
 import { EXTENSION, encodeHeader, FORMAT, type Header } from './layout.ts';
-import type { Metadata } from './metadata.ts';
 import { type CreateValues, KEY_OPTION } from './options.ts';
 
 /** What options of encryption begin with. */
@@ -154,11 +153,21 @@ export function headerBefore(choice: EncryptionChoice): Pick<Header, 'cryptMetho
   return { cryptMethod: choice === 'aes' ? AES : 0, extensions };
 }
 
+/** A new image, as far as it takes a header for encryption. */
+interface NewImage {
+  readonly storage: Storage;
+  readonly clusterSize: number;
+  readonly header: Header;
+  readonly refcounts: { allocate(clusters: number): Io<number> };
+  flush(): Io<void>;
+  putFirstSector(bytes: Uint8Array, header: Header): Io<void>;
+}
+
 /**
  * Encrypts a new image that holds nothing yet. The LUKS header and its counts are durable before the image's first sector names it, in a header
  * extension that was there from the start, so that nothing after the sector changes.
  */
-export function* encryptNew(meta: Metadata, choice: EncryptionChoice, values: CreateValues, secret: AskSecret | undefined): Io<void> {
+export function* encryptNew(meta: NewImage, choice: EncryptionChoice, values: CreateValues, secret: AskSecret | undefined): Io<void> {
   if (!choice) return;
   const { storage, clusterSize } = meta;
   const id = values[KEY_OPTION];

@@ -8,6 +8,7 @@ import type { Io } from '../../base/io.ts';
 import { lazily } from '../../base/loading.ts';
 import type { Compression } from '../../compression/compressor.ts';
 import { type Storage } from '../../storage/storage.ts';
+import { TablesInOrder } from '../../tables/table-walk.ts';
 import type {
   BackingReference,
   BitmapFacts,
@@ -19,6 +20,7 @@ import type {
   Placement,
   ResizeOptions,
   SnapshotInfo,
+  StatusOptions,
 } from '../driver.ts';
 import type { ToolImage } from '../tools.ts';
 import { allocate, discard, mayWriteOver, placeNow, writeEncoded, zero } from './allocate.ts';
@@ -31,7 +33,6 @@ import { AUTOCLEAR, COMPATIBLE, EXTENSION, extensionText, FORMAT, hasSubclusters
 import { onesFrom } from './layout-l2.ts';
 import { Metadata } from './metadata.ts';
 import { resize } from './resize.ts';
-import { TablesInOrder } from './table-walk.ts';
 import type { Qcow2Tools, ToolHost } from './tools.ts';
 
 /** All that opening most images, reading and writing do without. */
@@ -142,33 +143,36 @@ export class Qcow2Image implements ToolImage, ToolHost {
   }
 
   /** As `look`, but by whole tables, in order: who asks goes over more than a slice, and QEMU's runs end with the table too. */
-  *status(offset: number, length: number): Io<Extent> {
+  *status(offset: number, length: number, { step }: StatusOptions = {}): Io<Extent> {
     const meta = this.#metadata;
     const l1Index = Math.floor(offset / meta.l2Coverage);
-    const offsetAt = (index: number) => (index < meta.l1.size ? meta.l1.offset(index) : 0);
-    const load = function* (): Io<void> {
-      if (offsetAt(l1Index) !== 0) yield* meta.loadL2(l1Index);
-    };
-    if (offsetAt(l1Index) !== 0) yield* this.#inOrder.reach(l1Index, meta.l1.size, offsetAt);
-    if (offsetAt(l1Index) !== 0 && !meta.l2.get(offsetAt(l1Index))) yield* meta.guarded(() => meta.lock.run(load));
-    for (;;) {
-      const found = this.look(offset, length);
-      if (found) return found;
-      yield* this.load(offset, length);
+    const offsetAt = (index: number) => meta.l1.offset(index);
+    if (offsetAt(l1Index) !== 0) {
+      yield* this.#inOrder.reach(l1Index, meta.l1.size, offsetAt, step);
+      const load = function* (): Io<void> {
+        if (offsetAt(l1Index) !== 0) yield* meta.l2.pass(offsetAt(l1Index));
+      };
+      if (!meta.l2.has(offsetAt(l1Index))) yield* meta.guarded(() => meta.lock.run(load));
     }
+    let found = this.#lookUp(offset, length, meta.l2.peek(offsetAt(l1Index)));
+    while (!found || found instanceof DiskError) {
+      yield* this.load(offset, length);
+      found = this.#lookUp(offset, length);
+    }
+    return found;
   }
 
   /**
-   * What `look` answers, or the inconsistency it meets. Without the lock: changes to tables never wait in
-   * the middle.
+   * What `look` answers, or what it would if it had this L2 table, or the inconsistency it meets. Without the lock: changes to tables
+   * never wait in the middle.
    */
-  #lookUp(offset: number, length: number): Extent | DiskError | undefined {
+  #lookUp(offset: number, length: number, table?: DataView): Extent | DiskError | undefined {
     const meta = this.#metadata;
     const { clusterSize, shape } = meta;
     const l1Index = Math.floor(offset / meta.l2Coverage);
-    const tableOffset = l1Index < meta.l1.size ? meta.l1.offset(l1Index) : 0;
+    const tableOffset = meta.l1.offset(l1Index);
     if (tableOffset === 0) return meta.l1.fault(l1Index) ?? { kind: 'backing', length: this.#emptyRun(l1Index, offset, length) };
-    const entries = meta.entriesAt(offset, l1Index, tableOffset);
+    const entries = table ?? meta.entriesAt(offset, l1Index, tableOffset);
     if (!entries) return undefined;
     const plain = this.#plainData(entries, offset, length);
     if (plain) return plain;
@@ -332,7 +336,7 @@ export class Qcow2Image implements ToolImage, ToolHost {
     const meta = this.#metadata;
     let next = l1Index + 1;
     const last = Math.ceil((offset + length) / meta.l2Coverage);
-    while (next < last && (next >= meta.l1.size || meta.l1.offset(next) === 0) && !meta.l1.fault(next)) next++;
+    while (next < last && meta.l1.offset(next) === 0 && !meta.l1.fault(next)) next++;
     return Math.min(length, next * meta.l2Coverage - offset);
   }
 }

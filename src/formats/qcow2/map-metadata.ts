@@ -11,7 +11,7 @@ export function* listMetadata(meta: Metadata): Io<MetadataExtent[]> {
     if (hostOffset !== 0 && length > 0) list.push({ hostOffset, length, what });
   };
   add('refcount table', header.reftableOffset, header.reftableClusters * clusterSize);
-  for (let i = 0; i < refcounts.reftableEntries; i++) add('refcount block', refcounts.rawBlockOffset(i).offset, clusterSize);
+  for (let i = 0; i < refcounts.table.entries; i++) add('refcount block', refcounts.table.blockOffset(i), clusterSize);
   add('L1 table', header.l1Offset, header.l1Size * 8);
   for (let i = 0; i < meta.l1.size; i++) add('L2 table', meta.l1.offset(i), clusterSize);
   if (meta.encryption?.place) add('encryption header', meta.encryption.place.offset, meta.encryption.place.length);

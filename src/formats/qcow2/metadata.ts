@@ -26,6 +26,7 @@ import type { Io } from '../../base/io.ts';
 import { Mutex } from '../../base/locks.ts';
 import { SECTOR } from '../../base/units.ts';
 import { readBytes, type Storage } from '../../storage/storage.ts';
+import { type Table, TableCache } from '../../tables/table-cache.ts';
 import type { Encryption } from './encryption.ts';
 import { fatal, isFatal } from './fatal.ts';
 import { type FileBitmaps, NO_SNAPSHOTS, readTables, type Tables } from './file-tables.ts';
@@ -49,7 +50,6 @@ import type { SnapshotEntry, SnapshotTable } from './layout-snapshots.ts';
 import { mapOverlaps, type OverlapMap } from './overlap.ts';
 import { Refcounts } from './refcounts.ts';
 import type { RuntimeOptions } from './runtime.ts';
-import { type Table, TableCache } from './table-cache.ts';
 
 const L2_CACHE_BYTES = 32 * 1024 * 1024;
 
@@ -126,7 +126,14 @@ export class Metadata {
     this.reftableFault = tables.reftableFault;
     this.bitmaps = tables.bitmaps;
     this.debug = storage.debugEvent;
-    this.l2 = new TableCache(storage, { tableSize: this.clusterSize, what: 'L2 table', budget: runtime.l2CacheBytes ?? L2_CACHE_BYTES });
+    this.l2 = new TableCache(storage, {
+      tableSize: this.clusterSize,
+      format: FORMAT,
+      what: 'L2 table',
+      budget: runtime.l2CacheBytes ?? L2_CACHE_BYTES,
+      events: { load: 'l2_load', update: 'l2_update' },
+      misplaced: fatal,
+    });
     this.#sliceCoverage = (this.l2.sliceSize / this.shape.bytes) * this.clusterSize;
     this.refcounts = new Refcounts({
       storage,
@@ -163,7 +170,7 @@ export class Metadata {
   viewOf({ size, l1, l1Offset }: { size: number; l1: Uint8Array; l1Offset: number }): Metadata {
     const incompatible = this.header.incompatible & ~INCOMPATIBLE.dirty;
     const header = { ...this.header, incompatible, size, l1Offset, l1Size: l1.length / 8, snapshotCount: 0, snapshotsOffset: 0 };
-    const tables = { l1, reftable: this.refcounts.copyReftable(), snapshots: NO_SNAPSHOTS, bitmaps: this.bitmaps };
+    const tables = { l1, reftable: this.refcounts.table.copy(), snapshots: NO_SNAPSHOTS, bitmaps: this.bitmaps };
     const view = new Metadata(this, header, tables, this.#runtime);
     view.encryption = this.encryption;
     return view;

@@ -9,7 +9,7 @@ export function* countsPastEnd(refcounts: Refcounts, { fileSize, clusterSize }: 
   const { blockEntries } = refcounts;
   const end = divideUp(fileSize, clusterSize);
   const index = Math.floor(end / blockEntries);
-  for (const used of refcounts.entriesInUse()) if (used > index) return true;
+  for (const used of refcounts.table.inUse()) if (used > index) return true;
   try {
     const block = yield* refcounts.loadBlock(index);
     // A count that is narrower than a byte shares it with others.

@@ -59,8 +59,8 @@ export function* changeRefcountWidth(meta: Metadata, order: number, onProgress: 
   yield* meta.flushCounts();
   const counts = new ClusterCounts();
   const max = Math.min(maxRefcount(order), 2 ** 32 - 1);
-  for (let index = 0; index < refcounts.reftableEntries; index++) {
-    onProgress(index, refcounts.reftableEntries);
+  for (let index = 0; index < refcounts.table.entries; index++) {
+    onProgress(index, refcounts.table.entries);
     if (!(yield* refcounts.loadBlock(index))) continue;
     for (const [within, count] of (yield* refcounts.countsOf(index, refcounts.blockEntries)).entries()) {
       if (count === 0) continue;
@@ -77,7 +77,7 @@ export function* changeRefcountWidth(meta: Metadata, order: number, onProgress: 
   }
   // The structure that is left behind is not counted in the new one.
   for (const offset of refcounts.blockOffsets()) uncount(counts, offset / clusterSize, 1);
-  uncount(counts, refcounts.reftableOffset / clusterSize, divideUp(refcounts.reftableEntries * 8, clusterSize));
+  uncount(counts, refcounts.table.offset / clusterSize, divideUp(refcounts.table.entries * 8, clusterSize));
   yield* rebuildRefcounts(meta, counts, { order });
 }
 

@@ -13,12 +13,13 @@ import type { DebugHook } from '../../base/debug-events.ts';
 import { corrupt, DiskError } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
 import type { Storage } from '../../storage/storage.ts';
-import { FreedClusters } from './freed-clusters.ts';
+import { FreedClusters } from '../../tables/freed-clusters.ts';
+import { type Locked, type Table, TableCache } from '../../tables/table-cache.ts';
+import { TablesInOrder } from '../../tables/table-walk.ts';
+import { fatal } from './fatal.ts';
 import { FORMAT, MAX_REFTABLE_BYTES } from './layout.ts';
 import { getRefcount, getRefcounts, maxRefcount, setRefcount } from './layout-tables.ts';
 import { planGrowth, RefcountTable } from './refcount-table.ts';
-import { type Locked, type Table, TableCache } from './table-cache.ts';
-import { TablesInOrder } from './table-walk.ts';
 
 const CACHE_BYTES = 8 * 1024 * 1024;
 /** Clusters past the end of the file that a search for free ones looks through. */
@@ -48,7 +49,7 @@ export class Refcounts {
   readonly #switchTable: RefcountOptions['switchTable'];
   readonly #writePointer: RefcountOptions['writePointer'];
   readonly #onNewBlock: RefcountOptions['onNewBlock'];
-  #table: RefcountTable;
+  table: RefcountTable;
   /** Where the next search starts: no cluster below is free, as far as is known. */
   #freeIndex = 0;
   /** Behind the compressed bytes written last, where the next may go; 0 if they are to begin with a new cluster. */
@@ -61,8 +62,16 @@ export class Refcounts {
     this.#debug = storage.debugEvent;
     this.#clusterSize = clusterSize;
     this.#order = order;
-    this.#blocks = new TableCache(storage, { tableSize: clusterSize, what: 'refcount block', budget: CACHE_BYTES });
-    this.#table = new RefcountTable(options.reftable, options.reftableOffset);
+    this.#blocks = new TableCache(storage, {
+      tableSize: clusterSize,
+      format: FORMAT,
+      what: 'refcount block',
+      budget: CACHE_BYTES,
+      // That a block is used is told where it is.
+      events: { update: 'refblock_update_part' },
+      misplaced: fatal,
+    });
+    this.table = new RefcountTable(options.reftable, options.reftableOffset);
     this.#switchTable = options.switchTable;
     this.#writePointer = options.writePointer;
     this.#onNewBlock = options.onNewBlock;
@@ -71,14 +80,6 @@ export class Refcounts {
   /** Clusters that a refcount block counts. */
   get blockEntries(): number {
     return (this.#clusterSize * 8) >> this.#order;
-  }
-
-  get reftableEntries(): number {
-    return this.#table.entries;
-  }
-
-  get reftableOffset(): number {
-    return this.#table.offset;
   }
 
   /** The largest count this width holds. */
@@ -95,27 +96,12 @@ export class Refcounts {
     return this.#blocks.dirtyBytes > 0;
   }
 
-  /** Host offset of refcount block `index`, 0 if there is none; low bits that should be 0 included. */
-  rawBlockOffset(index: number): { readonly offset: number; readonly reserved: boolean } {
-    return { offset: this.#table.blockOffset(index), reserved: this.#table.reserved(index) };
-  }
-
   /** Host offsets of all refcount blocks. */
   *blockOffsets(): Generator<number> {
-    for (const index of this.entriesInUse()) {
-      const offset = this.#table.blockOffset(index);
+    for (const index of this.table.inUse()) {
+      const offset = this.table.blockOffset(index);
       if (offset !== 0) yield offset;
     }
-  }
-
-  /** Entries of the refcount table that are not 0. */
-  entriesInUse(): Generator<number> {
-    return this.#table.inUse();
-  }
-
-  /** The refcount table's bytes, for a copy. */
-  copyReftable(): Uint8Array {
-    return this.#table.copy();
   }
 
   /** The stored count of a cluster. */
@@ -126,14 +112,14 @@ export class Refcounts {
 
   /** Refcount block `index`, or `undefined` where there is none and all counts are 0. */
   *loadBlock(index: number): Io<Table | undefined> {
-    const offset = this.#table.blockOffset(index);
+    const offset = this.table.blockOffset(index);
     return offset === 0 ? undefined : (this.#blocks.get(offset) ?? (yield* this.#blocks.load(offset)));
   }
 
   /** For who goes over the blocks in order: is told of each before it is looked at, and reads early what comes next. */
   blocksInOrder(locked: Locked): (index: number) => Io<void> {
     const tables = new TablesInOrder(this.#blocks, locked);
-    return (index) => tables.reach(index, this.reftableEntries, (at) => this.#table.blockOffset(at));
+    return (index) => tables.reach(index, this.table.entries, (at) => this.table.blockOffset(at));
   }
 
   /** The stored counts of the clusters that refcount block `index` counts, from its entry `from` on, at most `most`. */
@@ -159,7 +145,7 @@ export class Refcounts {
    */
   *clearFrom(first: number, kept: ReadonlySet<number>): Io<number> {
     let cleared = 0;
-    for (const index of [...this.entriesInUse()]) {
+    for (const index of [...this.table.inUse()]) {
       const start = index * this.blockEntries;
       if (start + this.blockEntries <= first) continue;
       const block = yield* this.loadBlock(index);
@@ -290,7 +276,7 @@ export class Refcounts {
 
   /** Goes over to another refcount table whose header switch is durable; blocks in memory are read again. */
   adopt(reftable: Uint8Array, reftableOffset: number): void {
-    this.#table = new RefcountTable(reftable, reftableOffset);
+    this.table = new RefcountTable(reftable, reftableOffset);
     this.#blocks.clear();
     this.#freeByte = 0;
   }
@@ -348,7 +334,7 @@ export class Refcounts {
   }
 
   #blockOffsetFor(clusterIndex: number): number {
-    return this.#table.blockOffset(Math.floor(clusterIndex / this.blockEntries));
+    return this.table.blockOffset(Math.floor(clusterIndex / this.blockEntries));
   }
 
   /** A refcount block is about to be changed; if it is not there, it is made first. */
@@ -430,7 +416,7 @@ export class Refcounts {
       this.#blocks.add(offset);
     }
     try {
-      if (index < this.reftableEntries) yield* this.#hook(index, offset);
+      if (index < this.table.entries) yield* this.#hook(index, offset);
       else yield* this.#growTable(index, offset, clusterIndex);
     } catch (error) {
       // Nothing points at the block: it must not be written over whatever its cluster is used for next.
@@ -448,8 +434,8 @@ export class Refcounts {
     if (this.#debug) yield* this.#debug('refblock_alloc_hookup');
     const entry = new Uint8Array(8);
     setU64be(view(entry), 0, offset);
-    yield* this.#writePointer(this.#table.offset + index * 8, entry);
-    this.#table.put(index, offset);
+    yield* this.#writePointer(this.table.offset + index * 8, entry);
+    this.table.put(index, offset);
     this.#onNewBlock();
   }
 
@@ -466,7 +452,7 @@ export class Refcounts {
     if (tableClusters * this.#clusterSize > MAX_REFTABLE_BYTES)
       throw new DiskError('no-space', `${FORMAT}: the refcount table would exceed 8 MiB: the file cannot grow further`, { format: FORMAT });
     const table = new Uint8Array(tableClusters * this.#clusterSize);
-    table.set(this.copyReftable());
+    table.set(this.table.copy());
     const entries = view(table);
     setU64be(entries, newIndex * 8, newOffset);
     for (let i = 0; i < blocks; i++) {
@@ -489,8 +475,8 @@ export class Refcounts {
       for (let i = 0; i < blocks; i++) this.#blocks.drop((start + i) * this.#clusterSize);
       throw error;
     }
-    const old = this.#table;
-    this.#table = new RefcountTable(table, tableOffset);
+    const old = this.table;
+    this.table = new RefcountTable(table, tableOffset);
     this.#onNewBlock();
     this.free(old.offset, old.length);
   }

@@ -11,13 +11,13 @@ import { divideUp, setU64be, view } from '../../base/bytes.ts';
 import { corrupt, DiskError } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
 import { readBytes } from '../../storage/storage.ts';
+import type { Table } from '../../tables/table-cache.ts';
+import { TableWalk } from '../../tables/table-walk.ts';
 import { fatal } from './fatal.ts';
 import { FORMAT, type SwitchFields } from './layout.ts';
 import type { SnapshotTable } from './layout-snapshots.ts';
 import { entryOffset, getRefcount, setRefcount } from './layout-tables.ts';
 import type { Metadata } from './metadata.ts';
-import type { Table } from './table-cache.ts';
-import { TableWalk } from './table-walk.ts';
 
 export class Shadow {
   readonly #meta: Metadata;
@@ -153,23 +153,23 @@ export class Shadow {
       places.set(index, yield* this.#take(1));
     }
     // Taking space for the table may itself make the table grow, so that it needs more.
-    let length = refcounts.reftableEntries * 8;
+    let length = refcounts.table.entries * 8;
     let reftableOffset = yield* this.#take(length / clusterSize);
-    while (refcounts.reftableEntries * 8 > length) {
+    while (refcounts.table.entries * 8 > length) {
       this.#taken.pop();
       yield* refcounts.release(reftableOffset, length);
-      length = refcounts.reftableEntries * 8;
+      length = refcounts.table.entries * 8;
       reftableOffset = yield* this.#take(length / clusterSize);
     }
-    const reftable = refcounts.copyReftable();
+    const reftable = refcounts.table.copy();
     for (const [index, offset] of places) {
       yield* this.#writeBlock(index, offset);
-      this.replace(refcounts.rawBlockOffset(index).offset, clusterSize);
+      this.replace(refcounts.table.blockOffset(index), clusterSize);
       setU64be(view(reftable), index * 8, offset);
     }
     if (this.#meta.debug) yield* this.#meta.debug('reftable_update');
     yield* this.#meta.storage.write(reftableOffset, reftable);
-    this.replace(refcounts.reftableOffset, reftable.length);
+    this.replace(refcounts.table.offset, reftable.length);
     return { change: { reftableOffset, reftableClusters: reftable.length / 2 ** header.clusterBits }, reftable };
   }
 

@@ -4,9 +4,9 @@
  * nothing need be tracked, a revert counts as no change, and bytes that were written over with the same bytes count as changed.
  */
 import type { Io } from '../../base/io.ts';
+import { TablesInOrder } from '../../tables/table-walk.ts';
 import type { DirtyRun, DirtyRuns } from '../tools.ts';
 import type { Metadata } from './metadata.ts';
-import { TablesInOrder } from './table-walk.ts';
 
 /** Clusters in one state, up to the end of an L2 table at most. */
 interface Stretch {

@@ -1,25 +1,23 @@
 /**
- * Metadata tables of one cluster (L2 tables, refcount blocks) in memory, under their host offsets. Changed tables stay until
- * the flush in metadata.ts writes them in its order; only unchanged ones are forgotten when the budget is used up. A flush writes them as they were when
+ * Metadata tables of one size (qcow2's L2 tables and refcount blocks) in memory, under their host offsets. Changed tables stay until
+ * the driver's flush writes them in its order; only unchanged ones are forgotten when the budget is used up. A flush writes them as they were when
  * it began (`seal`): a change that comes while it waits needs another barrier before it.
  *
  * Who only looks something up gets by with a slice of a table, so that looking all over a large image reads and keeps little. A slice is as
  * the file is: a table is either in memory as a whole, which is where changes are, or in slices. Both share the budget,
  * and are charged to the memory that the storage below shares with others, if it does.
  *
- * Who goes over many tables has them read early (`readEarly`, for table-walk.ts): in the order of the file, in few requests. What is read early is as the
- * file is, like a slice: it goes when the table comes into memory, by `load`, which then takes it over, or by a change.
+ * Who goes over many tables has them read early (early-tables.ts, by table-walk.ts). Such a table is as the file is, like a slice: it goes when the table comes
+ * into memory, by `load`, which then takes its bytes, or by a change.
  */
-import { roundDown, roundUp, view } from '../../base/bytes.ts';
-import type { DebugEvent } from '../../base/debug-events.ts';
-import { corrupt, type DiskError } from '../../base/errors.ts';
-import { type Io, together } from '../../base/io.ts';
-import { giveWay } from '../../base/job.ts';
-import { Lru } from '../../base/lru.ts';
-import { KiB, MiB, SECTOR } from '../../base/units.ts';
-import type { Storage } from '../../storage/storage.ts';
-import { fatal } from './fatal.ts';
-import { FORMAT } from './layout.ts';
+import { roundDown, roundUp, view } from '../base/bytes.ts';
+import type { DebugEvent } from '../base/debug-events.ts';
+import { corrupt, type DiskError, type ErrorPlace } from '../base/errors.ts';
+import type { Io } from '../base/io.ts';
+import { Lru } from '../base/lru.ts';
+import { SECTOR } from '../base/units.ts';
+import type { Storage } from '../storage/storage.ts';
+import { type EarlyReading, EarlyTables, type Scan } from './early-tables.ts';
 
 /** One table. Change `data` and then call `TableCache.touch`. */
 export interface Table {
@@ -56,38 +54,32 @@ function newSlice(length: number): Slice {
   return { bytes, data: view(bytes), used: false };
 }
 
-/** Runs a step that reads tables in, while nobody changes any. */
-export type Locked = <T>(step: () => Io<T>) => Io<T>;
-
-/** Tables of one request, and where the bytes of that begin and end. */
-interface Span {
-  readonly start: number;
-  end: number;
-  readonly offsets: number[];
-}
-
-/** Tables this far apart are read in one request, with what lies between: where requests wait, they cost as much as so many bytes. */
-const GAP_WAITING = 256 * KiB;
-const GAP = 8 * KiB;
-/** The most bytes of one request, and of several at the same time. */
-const SPAN_LIMIT = MiB;
-/** Requests at the same time. */
-const SPANS_TOGETHER = 32;
+export type { Locked } from './early-tables.ts';
 
 /** Bytes of a slice: QEMU's default too. */
 const SLICE = 4096;
-/** What a debugger is told of; that a refcount block is used, Refcounts tells. */
-const EVENTS: Readonly<Record<'L2 table' | 'refcount block', { readonly load?: DebugEvent; readonly update: DebugEvent }>> = {
-  'L2 table': { load: 'l2_load', update: 'l2_update' },
-  'refcount block': { update: 'refblock_update_part' },
-};
+/** What tables a cache is for. */
+export interface TableOptions {
+  /** Bytes of a table, and what its place is a multiple of. */
+  readonly tableSize: number;
+  /** The format's name and the table's, for errors. */
+  readonly format: string;
+  readonly what: string;
+  /** Bytes of memory. */
+  readonly budget: number;
+  /** What a debugger is told of. */
+  readonly events?: { readonly load?: DebugEvent; readonly update?: DebugEvent };
+  /** Makes the error for a place that is not on a multiple of the tables' size; default: `corrupt`. */
+  readonly misplaced?: (message: string, place: ErrorPlace) => DiskError;
+}
 
+/** See the top of this file. */
 export class TableCache {
   readonly #storage: Storage;
   readonly #tableSize: number;
   /** Bytes of a slice; a small table is one. */
   readonly sliceSize: number;
-  readonly #what: keyof typeof EVENTS;
+  readonly #options: TableOptions;
   readonly #budget: number;
   readonly #tables: Lru<number, Table>;
   readonly #slices: Lru<number, Slice>;
@@ -99,20 +91,23 @@ export class TableCache {
   readonly #dirty = new Set<Table>();
   /** What `seal` took and `write` has not written yet. */
   readonly #sealed = new Map<Table, Seal>();
-  /** Tables that were read early, by offset. */
-  readonly #early = new Map<number, Uint8Array>();
+  readonly #early: EarlyTables;
+  /** The last table that was asked for in passing. */
+  #passing: Table | undefined;
   /** Bytes that the storage's memory knows of. */
   #charged = 0;
 
-  /** `what` names the table in errors; `budget` is bytes. */
-  constructor(storage: Storage, { tableSize, what, budget }: { tableSize: number; what: keyof typeof EVENTS; budget: number }) {
+  constructor(storage: Storage, options: TableOptions) {
+    const { tableSize, budget } = options;
     this.#storage = storage;
     this.#tableSize = tableSize;
     this.sliceSize = Math.min(SLICE, tableSize);
-    this.#what = what;
+    this.#options = options;
     this.#budget = Math.max(4 * tableSize, budget);
     this.#tables = new Lru(Math.floor(this.#budget / tableSize));
     this.#slices = new Lru(Math.floor(this.#budget / this.sliceSize));
+    const resident = (offset: number) => this.#tables.peek(offset) !== undefined;
+    this.#early = new EarlyTables(storage, { tableSize, budget: this.#budget, resident, onChange: () => this.#charge() });
   }
 
   /** Bytes of changed tables. */
@@ -139,10 +134,25 @@ export class TableCache {
     this.#requirePlace(offset);
     const early = this.#early.get(offset);
     const bytes = early ?? new Uint8Array(this.#tableSize);
-    const { load } = EVENTS[this.#what];
-    if (load && this.#storage.debugEvent) yield* this.#storage.debugEvent(load);
+    yield* this.#tell('load');
     if (!early) yield* this.#storage.read(offset, bytes);
     return this.#keep({ offset, bytes, data: view(bytes), dirtyFrom: 0, dirtyTo: 0, fresh: false, used: false, pins: 0 });
+  }
+
+  /** The entries of a table that is in memory or was read early, to be looked at before the next ones are. */
+  peek(offset: number): DataView | undefined {
+    return this.#tables.peek(offset)?.data ?? this.#early.peek(offset);
+  }
+
+  /** As `load`, for a caller that goes over all tables: where memory is full, the table before it in the walk makes room, not those that others use. */
+  *pass(offset: number): Io<Table> {
+    const resident = this.get(offset);
+    if (resident) return resident;
+    const before = this.#passing;
+    if (before && !this.#hasRoom(this.#tableSize) && this.#spareable(before)) this.#tables.delete(before.offset);
+    const table = yield* this.load(offset);
+    this.#passing = table;
+    return table;
   }
 
   /** The slice at byte `within` of a table, if it is in memory by itself; look for the table with `get` first. */
@@ -165,9 +175,9 @@ export class TableCache {
     this.#charge();
   }
 
-  /** How many tables are worth reading early at a time: where requests do not wait, little is gained by many. */
+  /** How many tables are worth reading early at a time. */
   get earlyTables(): number {
-    return Math.max(4, Math.floor((this.#storage.synchronous ? MiB : this.#budget) / this.#tableSize));
+    return this.#early.depth;
   }
 
   /** The table is in memory, or was read early. */
@@ -176,59 +186,28 @@ export class TableCache {
   }
 
   /**
-   * Reads tables that are not in memory early, in steps that are short enough for others to wait for. Tables that lie where none can, or that cannot be
-   * read, are left to `load`, which says why.
+   * Reads tables that are not in memory early, in steps that are short enough for others to wait for; returns of how many, from the first on. Tables that lie
+   * where none can, or that cannot be read, are left to `load`, which says why.
    */
-  *readEarly(offsets: readonly number[], locked: Locked): Io<void> {
+  *readEarly(offsets: readonly number[], how: EarlyReading): Io<number> {
     // Who debugs hears of each table when it is needed.
+    if (this.#storage.debugEvent) return offsets.length;
+    const places = offsets.filter((offset) => this.#fault(offset) === undefined);
+    const read = yield* this.#early.read(places, how);
+    return read === places.length ? offsets.length : Math.max(1, offsets.indexOf(places[read] as number));
+  }
+
+  /** Shows tables as they come by in the order of the file, each once; those that can be read, and where nobody debugs. */
+  *scan(offsets: readonly number[], { look, ...how }: Scan): Io<void> {
     if (this.#storage.debugEvent) return;
-    const due = offsets.filter((offset) => !this.has(offset) && this.#fault(offset) === undefined).sort((a, b) => a - b);
-    for (const spans of this.#batches(due)) {
-      const begun = performance.now();
-      yield* locked(() => together(spans.map((span) => this.#readSpan(span))));
-      yield* giveWay(begun);
-    }
+    const places = offsets.filter((offset) => this.#fault(offset) === undefined);
+    yield* this.#early.scan(places, { ...how, look: (offset, entries) => look(offset, this.#tables.peek(offset)?.data ?? entries) });
   }
 
   /** Gives up what was read early of tables that nobody has loaded since. */
   forgetEarly(offsets: readonly number[]): void {
-    for (const offset of offsets) this.#early.delete(offset);
+    for (const offset of offsets) this.#early.forget(offset);
     this.#charge();
-  }
-
-  *#readSpan({ start, end, offsets }: Span): Io<void> {
-    const bytes = new Uint8Array(end - start);
-    try {
-      yield* this.#storage.read(start, bytes);
-    } catch {
-      return;
-    }
-    // Copies, since one that is kept would keep all that lies around it.
-    for (const offset of offsets)
-      if (!this.#tables.peek(offset)) this.#early.set(offset, bytes.slice(offset - start, offset - start + this.#tableSize));
-    this.#charge();
-  }
-
-  /** Tables in the order of the file as requests, and these as many as are made at the same time. */
-  *#batches(offsets: readonly number[]): Generator<Span[]> {
-    const gap = this.#storage.synchronous ? GAP : GAP_WAITING;
-    let batch: Span[] = [];
-    for (const offset of offsets) {
-      const last = batch.at(-1);
-      const end = offset + this.#tableSize;
-      if (last && offset === last.offsets.at(-1)) continue;
-      if (last && offset - last.end <= gap && end - last.start <= SPAN_LIMIT) {
-        last.end = end;
-        last.offsets.push(offset);
-        continue;
-      }
-      if (last && (batch.length === SPANS_TOGETHER || batch.reduce((all, span) => all + span.end - span.start, 0) >= SPAN_LIMIT)) {
-        yield batch;
-        batch = [];
-      }
-      batch.push({ start: offset, end, offsets: [offset] });
-    }
-    if (batch.length > 0) yield batch;
   }
 
   #requirePlace(offset: number): void {
@@ -238,11 +217,17 @@ export class TableCache {
 
   /** What is wrong with a table's place. */
   #fault(offset: number): DiskError | undefined {
-    const field = this.#what;
+    const { format, what, misplaced = (message, place) => corrupt(format, message, place) } = this.#options;
+    const place = { field: what, offset };
     const hex = `0x${offset.toString(16)}`;
-    if (offset % this.#tableSize !== 0) return fatal(`${field} offset ${hex} is not on a cluster`, { field, offset });
-    if (offset + this.#tableSize > this.#storage.size) return corrupt(FORMAT, `${field} at ${hex} lies past the end of the file`, { field, offset });
+    if (offset % this.#tableSize !== 0) return misplaced(`${what} offset ${hex} is not on a cluster`, place);
+    if (offset + this.#tableSize > this.#storage.size) return corrupt(format, `${what} at ${hex} lies past the end of the file`, place);
     return undefined;
+  }
+
+  *#tell(what: 'load' | 'update'): Io<void> {
+    const event = this.#options.events?.[what];
+    if (event && this.#storage.debugEvent) yield* this.#storage.debugEvent(event);
   }
 
   /** A new table at a place just allocated; its bytes are copied from `contents` or zero. */
@@ -264,7 +249,7 @@ export class TableCache {
   /** Forgets a table whose cluster is no longer one. */
   drop(offset: number): void {
     this.#dropSlices(offset);
-    this.#early.delete(offset);
+    this.#early.forget(offset);
     const table = this.#tables.peek(offset);
     if (!table) return;
     this.#dirty.delete(table);
@@ -280,6 +265,7 @@ export class TableCache {
     this.#tables.clear();
     this.#slices.clear();
     this.#early.clear();
+    this.#passing = undefined;
     this.#spare = undefined;
     this.#charge();
   }
@@ -318,7 +304,7 @@ export class TableCache {
   *write(which: 'all' | 'fresh'): Io<void> {
     const due = [...this.#sealed.values()].filter(({ table }) => which === 'all' || table.fresh).sort((a, b) => a.table.offset - b.table.offset);
     for (const { table, from, bytes } of due) {
-      if (this.#storage.debugEvent) yield* this.#storage.debugEvent(EVENTS[this.#what].update);
+      yield* this.#tell('update');
       yield* this.#storage.write(table.offset + from, bytes);
       this.#sealed.delete(table);
     }
@@ -341,7 +327,7 @@ export class TableCache {
 
   #keep(table: Table): Table {
     this.#dropSlices(table.offset);
-    this.#early.delete(table.offset);
+    this.#early.forget(table.offset);
     this.#makeRoom(this.#tableSize);
     this.#tables.set(table.offset, table);
     this.#charge();
@@ -349,7 +335,7 @@ export class TableCache {
   }
 
   #charge(): void {
-    const bytes = (this.#tables.size + this.#early.size) * this.#tableSize + this.#slices.size * this.sliceSize;
+    const bytes = this.#tables.size * this.#tableSize + this.#early.bytes + this.#slices.size * this.sliceSize;
     if (bytes !== this.#charged) this.#storage.memory?.charge(bytes - this.#charged);
     this.#charged = bytes;
   }
@@ -358,13 +344,21 @@ export class TableCache {
     if (this.#slices.size > 0) for (let within = 0; within < this.#tableSize; within += this.sliceSize) this.#slices.delete(offset + within);
   }
 
+  #hasRoom(bytes: number): boolean {
+    return this.#tables.size * this.#tableSize + this.#slices.size * this.sliceSize + bytes <= this.#budget;
+  }
+
+  /** The file has all of it, and nobody is about to change it. A fresh table that was written must stay recognisable as fresh until it is linked. */
+  #spareable(table: Table): boolean {
+    return !this.#dirty.has(table) && !this.#sealed.has(table) && !table.fresh && table.pins === 0;
+  }
+
   /** Forgets what can be spared until `bytes` more fit: slices while tables have no more than half of the budget, else tables. */
   #makeRoom(bytes: number): void {
     for (;;) {
+      if (this.#hasRoom(bytes)) return;
       const tables = this.#tables.size * this.#tableSize;
-      if (tables + this.#slices.size * this.sliceSize + bytes <= this.#budget) return;
-      // A fresh table that was written must stay recognisable as fresh until it is linked.
-      const spare = () => unused(this.#tables, (table) => !this.#dirty.has(table) && !this.#sealed.has(table) && !table.fresh && table.pins === 0);
+      const spare = () => unused(this.#tables, (table) => this.#spareable(table));
       const table = tables * 2 > this.#budget ? spare() : undefined;
       const slice = table ? undefined : unused(this.#slices, () => true);
       const last = table ?? (slice ? undefined : spare());
