@@ -95,7 +95,8 @@ export { indexedDbStorage } from './storage/indexed-db.ts';
 export { memoryStorage } from './storage/memory.ts';
 export { opfsStorage } from './storage/opfs.ts';
 export type { Storage } from './storage/storage.ts';
-export { type ConnectOptions, connectEngine } from './worker/client.ts';
+export { connectEngine } from './worker/client.ts';
+export type { ConnectOptions } from './worker/connect-options.ts';
 export type {
   CreateImageOptions,
   Engine,
