@@ -129,17 +129,16 @@ export class WorkerDisk implements RemoteDisk {
   readVmState(offset: number, lengthOrInto: number | Uint8Array): Promise<Uint8Array> {
     const into = areBytes(lengthOrInto) ? lengthOrInto : undefined;
     const length = into ? into.length : (lengthOrInto as number);
-    return inPieces({ offset, length }, into, (range) => this.#call('disk.readVmState', range));
+    return inPieces({ offset, length }, into, ({ offset, length }) => this.#call('disk.readVmState', { offset, lengthOrInto: length }));
   }
 
   async writeVmState(offset: number, bytes: Uint8Array): Promise<void> {
     if (!areBytes(bytes)) return this.#call('disk.writeVmState', { offset, bytes });
-    let done = 0;
-    do {
-      const piece = bytes.slice(done, done + VM_STATE_PIECE);
-      await this.#call('disk.writeVmState', { offset: done === 0 ? offset : offset + done, bytes: piece }, [piece.buffer]);
-      done += piece.length;
-    } while (done < bytes.length);
+    // One message for no bytes too: the engine looks at the offset.
+    for (let at = 0; at === 0 || at < bytes.length; at += VM_STATE_PIECE) {
+      const piece = bytes.slice(at, at + VM_STATE_PIECE);
+      await this.#call('disk.writeVmState', { offset: at === 0 ? offset : offset + at, bytes: piece }, [piece.buffer]);
+    }
   }
 
   clearVmState(): Promise<void> {

@@ -41,7 +41,7 @@ const newSnapshot = {
 };
 
 /** Some of the machine state that was asked for, from its beginning on, and how many bytes that is. */
-interface VmStatePiece {
+export interface VmStatePiece {
   readonly bytes: Uint8Array;
   readonly length: number;
 }
@@ -97,7 +97,8 @@ export const DISK_VERBS = {
     const { size, format, readOnly } = served.disk;
     return { buffer: channel.buffer, size, format, readOnly };
   }),
-  'disk.readVmState': diskVerb(range, async ({ disk }, { offset, length }): Promise<VmStatePiece> => {
+  'disk.readVmState': diskVerb({ offset: size, lengthOrInto }, async ({ disk }, { offset, lengthOrInto }): Promise<VmStatePiece> => {
+    const length = typeof lengthOrInto === 'number' ? lengthOrInto : lengthOrInto.length;
     requireReadable(Number.MAX_SAFE_INTEGER, offset, length);
     return { bytes: await disk.readVmState(offset, Math.min(length, VM_STATE_PIECE)), length };
   }),
@@ -130,7 +131,7 @@ export const DISK_VERBS = {
 };
 
 /** A part of a map, in bytes. */
-interface MapPart {
+export interface MapPart {
   readonly offset: number;
   readonly length: number;
   readonly done: number;

@@ -24,12 +24,13 @@ export const ENGINE_VERBS = {
   /** The answer names the lock that the engine holds while it lives (alive.ts), if it does. */
   hello: verb(
     { version: size, options: CONNECT_OPTIONS as KindOf<ConnectOptions> },
-    async (served, { version, options: { library: name, memoryIfBlocked } = {} }) => {
+    async (served, { version, options = {} }) => {
       if (version !== PROTOCOL_VERSION)
         throw new DiskError(
           'unsupported',
           `The page speaks version ${version} of the engine's protocol, the worker ${PROTOCOL_VERSION}: load both from the same build`,
         );
+      const { library: name, memoryIfBlocked } = options;
       const library = await served.openLibrary({
         ...(name === undefined ? {} : { name }),
         ...(memoryIfBlocked === undefined ? {} : { memoryIfBlocked }),
