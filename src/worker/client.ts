@@ -1,5 +1,6 @@
 /**
- * The page's side: `connectEngine` makes an `Engine` out of a worker that runs `tabdisk/worker`: its library here, its disks in remote-disk.ts.
+ * The page's side: `connectEngine` makes an `Engine` out of a worker that runs `tabdisk/worker`: its library in
+ * remote-library.ts, its disks in remote-disk.ts.
  * When the page is hidden for good (`pagehide`) the engine is asked to flush. Browsers may end the worker before it has
  * done so: durable is what a flush that resolved has covered, so adapters flush on a timer as well.
  */

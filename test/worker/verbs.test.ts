@@ -10,6 +10,7 @@ import { build, type Rolldown } from 'vite';
 import { describe, expect, expectTypeOf, test } from 'vitest';
 import type { ImageEntry } from '../../src/library/library.ts';
 import type { Connection } from '../../src/worker/connection.ts';
+import type { Engine, RemoteDisk, RemoteLibrary } from '../../src/worker/engine.ts';
 import type { DiskState } from '../../src/worker/protocol.ts';
 import { optional, size, text, verb } from '../../src/worker/verb.ts';
 import { type Arguments, type Method, type Result, VERBS } from '../../src/worker/verbs.ts';
@@ -24,6 +25,17 @@ describe('types that follow from the tables', () => {
     expectTypeOf<Arguments<'disk.write'>>().toExtend<{ disk: number; offset: number; bytes: Uint8Array; back?: boolean | undefined }>();
     const made = verb({ name: text, count: optional(size) }, async (_, { name, count }) => ({ name, count }));
     expectTypeOf(made.run).returns.resolves.toEqualTypeOf<{ name: string; count: number | undefined }>();
+  });
+
+  test('a public method without its verb, and a verb without its method, do not compile', () => {
+    type Named<Of extends string> = Method extends infer M ? (M extends `${Of}.${infer Name}` ? Name : never) : never;
+    type OnThePage = 'imageId' | 'size' | 'format' | 'readOnly' | 'synchronous' | 'keepers' | 'snapshots' | 'bitmaps' | 'onLost';
+    expectTypeOf<Named<'engine'>>().toEqualTypeOf<Exclude<keyof Engine, 'library' | 'onReleaseRequest'>>();
+    expectTypeOf<Named<'library'>>().toEqualTypeOf<Exclude<keyof RemoteLibrary, 'persist' | 'onChange'>>();
+    expectTypeOf<Named<'disk'>>().toEqualTypeOf<Exclude<keyof RemoteDisk, OnThePage>>();
+    expectTypeOf<Exclude<Named<'snapshots'>, 'prepare'>>().toEqualTypeOf<Exclude<keyof RemoteDisk['snapshots'], 'possible'>>();
+    type Changes = Arguments<'bitmaps.change'>['change'];
+    expectTypeOf<Exclude<Named<'bitmaps'>, 'change'> | Changes>().toEqualTypeOf<keyof RemoteDisk['bitmaps']>();
   });
 
   test('a call of what is not there, without an argument, or with another, does not compile', () => {
