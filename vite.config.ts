@@ -29,9 +29,10 @@ const DEPENDENCIES = [
   'pako',
 ];
 
-/** What the package exports, by the name in dist/. */
+/** What the package exports, by the name in dist/. Every other module is there too, under its own name: bundlers take of the package what is used. */
 const ENTRIES = {
   index: 'src/index.ts',
+  qemu: 'src/qemu.ts',
   node: 'src/storage/node-file.ts',
   v86: 'src/adapters/v86.ts',
   worker: 'src/worker/index.ts',
@@ -59,7 +60,7 @@ const library: UserConfig = {
     lib: { entry: ENTRIES, formats: ['es'] },
     rolldownOptions: {
       external: [/^node:/, ...DEPENDENCIES],
-      output: { entryFileNames: '[name].js', chunkFileNames: 'chunks/[name].js' },
+      output: { preserveModules: true, preserveModulesRoot: 'src', entryFileNames: '[name].js', chunkFileNames: '[name].js' },
     },
   },
 };
@@ -208,7 +209,14 @@ function declarations(): Plugin {
       mkdirSync(cache, { recursive: true });
       const project = join(cache, 'tsconfig.types.json');
       const files = Object.values(ENTRIES).map((file) => join(top, file));
-      const compilerOptions = { noEmit: false, declaration: true, emitDeclarationOnly: true, rootDir: join(top, 'src'), outDir: types };
+      const compilerOptions = {
+        noEmit: false,
+        declaration: true,
+        emitDeclarationOnly: true,
+        stripInternal: true,
+        rootDir: join(top, 'src'),
+        outDir: types,
+      };
       writeFileSync(project, JSON.stringify({ extends: join(top, 'tsconfig.json'), compilerOptions, include: [], files }));
       const tsc = join(top, 'node_modules/.bin/tsc');
       if (spawnSync(tsc, ['-p', project], { stdio: 'inherit' }).status !== 0) throw new Error('tsc could not write the declarations');

@@ -224,6 +224,7 @@ export class V86Disk {
     this.#changes = 0;
   }
 
+  /** Requests since the disk was attached, and what is in memory. */
   get statistics(): V86DiskStatistics {
     return {
       reads: this.#reads,

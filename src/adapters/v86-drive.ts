@@ -10,7 +10,8 @@ import { asDiskError, DiskError } from '../base/errors.ts';
 import { Listeners, unheard } from '../base/listeners.ts';
 import type { DiskIo } from '../disk/async-disk.ts';
 import type { DriveDevice } from '../drive/device.ts';
-import type { Drive, RequestOptions } from '../drive/drive.ts';
+import type { Drive } from '../drive/drive.ts';
+import type { RequestOptions } from '../drive/drive-options.ts';
 import type { ErrorOperation } from '../drive/error-policy.ts';
 import { DRIVE } from '../drive/kinds.ts';
 import type { Medium } from '../drive/medium.ts';
@@ -23,6 +24,7 @@ export type V86Slot = 'hda' | 'hdb' | 'cdrom' | 'fda' | 'fdb';
 
 /** The parts of a running v86 that exchange media. Its module builds keep these names; they are not in its types. */
 export interface V86Machine {
+  /** The processor and its devices. */
   readonly v86: {
     readonly cpu: {
       readonly devices: {
@@ -35,8 +37,11 @@ export interface V86Machine {
 
 /** A floppy drive of v86. */
 export interface V86FloppyDrive {
+  /** The disk in it. */
   readonly buffer: unknown;
+  /** Puts a disk in. */
   insert_disk(disk: V86Disk, readOnly?: boolean): boolean;
+  /** Takes the disk out. */
   eject_disk(): void;
 }
 
@@ -54,6 +59,7 @@ const RESUME = optionsOf<{ unreadable?: 'retry' | 'zero'; medium?: Medium }>({
 /** A slot of v86 that uses a drive. */
 export class V86Drive implements DriveDevice {
   readonly name: V86Slot;
+  /** The drive whose media the slot shows. */
   readonly drive: Drive;
   /** Missing for hard disks, which v86 cannot exchange. */
   readonly mediumChanged: DriveDevice['mediumChanged'];

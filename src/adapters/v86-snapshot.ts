@@ -18,10 +18,15 @@ import type { V86Drive } from './v86-drive.ts';
 
 /** What is asked of v86. */
 export interface V86Emulator {
+  /** Whether the guest runs. */
   is_running(): boolean;
+  /** The guest stands still once it resolves. */
   stop(): Promise<void>;
+  /** The guest goes on. */
   run(): Promise<void>;
+  /** The machine's state, the disks' included as far as they hand some in. */
   save_state(): Promise<ArrayBuffer>;
+  /** Makes the machine what it was. */
   restore_state(state: ArrayBuffer): Promise<void>;
 }
 

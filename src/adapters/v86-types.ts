@@ -21,7 +21,9 @@ export type V86DiskEvent =
 
 /** One thing the disk did, for a busy light. */
 export interface V86DiskActivity {
+  /** `save` writes to the disk what the guest wrote before. */
   readonly operation: 'read' | 'write' | 'save';
+  /** Bytes moved. */
   readonly bytes: number;
   /** For reads: answered from memory. */
   readonly hit?: boolean;
@@ -31,7 +33,9 @@ export interface V86DiskActivity {
 export interface V86StateMismatch {
   /** `image`: another disk. `generation`: this disk, with other contents. `unreadable`: not a state of ours. */
   readonly what: 'image' | 'generation' | 'unreadable';
+  /** What the state says it was made with. */
   readonly saved: unknown;
+  /** What the disk is now. */
   readonly present: readonly [imageId: string, generation: string];
 }
 
@@ -64,6 +68,7 @@ export interface V86DiskOptions {
   readonly saveRetry?: number;
   /** Whether the browser asks the user before the page is left while something is unsaved; default true. */
   readonly warnBeforeUnload?: boolean;
+  /** Called with each thing the disk does. */
   readonly onActivity?: (activity: V86DiskActivity) => void;
   /** An emulator state was restored that does not belong to this disk as it is: stop, or the guest will damage it. */
   readonly onStateMismatch?: (mismatch: V86StateMismatch) => void;
@@ -90,19 +95,25 @@ export const V86_DISK_OPTIONS: Kind = optionsOf<V86DiskOptions>({
 });
 /** Requests of the emulator since the disk was attached, and what is in memory. */
 export interface V86DiskStatistics {
+  /** Reads of the guest. */
   readonly reads: number;
+  /** Bytes that they asked for. */
   readonly readBytes: number;
   /** Reads that were answered from memory. */
   readonly hits: number;
+  /** Writes of the guest. */
   readonly writes: number;
+  /** Bytes that they had. */
   readonly writtenBytes: number;
   /** Written and not known to be durable. */
   readonly dirtyBytes: number;
   /** Saves that ended well, and the bytes they wrote. */
   readonly saves: number;
+  /** Bytes that saves wrote. */
   readonly savedBytes: number;
   /** Reads the guest waits for. */
   readonly waitingReads: number;
+  /** A save is under way. */
   readonly saving: boolean;
   /** Why the latest save failed, if it did. */
   readonly failure: DiskError | undefined;

@@ -142,7 +142,7 @@ export class ImageView {
           element(
             'div',
             { class: 'row' },
-            button(seen ? 'Read again' : 'Open read-only', { testId: 'open-read-only', press: look }),
+            button(looking ? 'Read again' : 'Open read-only', { testId: 'open-read-only', press: look }),
             button('Ask the other tab to let go', { testId: 'ask-release', press: () => void ask() }),
           ),
         ),

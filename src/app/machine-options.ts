@@ -2,7 +2,7 @@
 import type { V86Image, V86Options } from 'v86';
 import type { Attached } from './drives.ts';
 import type { GuestFiles, GuestParts } from './guest-files.ts';
-import type { Boot, MachineSettings } from './machine.ts';
+import type { Boot, MachineSettings } from './machine-settings.ts';
 import { loadV86, type V86Code } from './v86-code.ts';
 
 const MiB = 1024 * 1024;

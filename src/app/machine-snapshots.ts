@@ -5,7 +5,7 @@
 import { readV86Settings } from '../adapters/v86.ts';
 import { DiskError, Drive, deleteMachine, machineMoment, type RemoteDisk, type SnapshotInfo } from '../index.ts';
 import type { Slot } from './drives.ts';
-import type { Boot, MachineSettings } from './machine.ts';
+import type { Boot, MachineSettings } from './machine-settings.ts';
 import type { ImageSession } from './session.ts';
 
 /** What a snapshot says of its machine. */

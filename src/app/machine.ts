@@ -14,23 +14,10 @@ import { Attached, isRemovable, type RemovableSlot, type Slot } from './drives.t
 import { Emulator } from './emulator.ts';
 import type { GuestFiles } from './guest-files.ts';
 import { loadParts, type MachineParts, v86Options } from './machine-options.ts';
+import type { MachineSettings } from './machine-settings.ts';
 import { savedSettings } from './machine-snapshots.ts';
 import type { ImageSession } from './session.ts';
 import { settledWithin, unless } from './waiting.ts';
-
-/** What is started: the Linux that comes with the page, or what the BIOS finds on a disk, on this one first. */
-export type Boot = 'guest' | 'disk' | 'cdrom' | 'fda';
-
-export interface MachineSettings {
-  readonly boot: Boot;
-  /** MiB. */
-  readonly memory: number;
-  readonly images: Readonly<Partial<Record<Slot, ImageSession>>>;
-  /** The one of them that shows the machine; the first disk unless it is said. */
-  readonly main?: ImageSession;
-  /** What the guest writes is thrown away when the machine stops. */
-  readonly temporary: boolean;
-}
 
 /** `still`: it stands still while a snapshot is taken or brought back. */
 export type MachineState = 'off' | 'starting' | 'running' | 'paused' | 'still' | 'restarting' | 'stopping';

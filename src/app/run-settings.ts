@@ -6,7 +6,7 @@ import { V86_FLOPPY_SIZES } from '../adapters/v86.ts';
 import { formatSize } from '../index.ts';
 import { button, element } from './dom.ts';
 import type { Slot } from './drives.ts';
-import type { Boot, MachineSettings } from './machine.ts';
+import type { Boot, MachineSettings } from './machine-settings.ts';
 import { type MediumKind, mediumKind } from './medium-kind.ts';
 import type { ImageSession } from './session.ts';
 

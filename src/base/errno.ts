@@ -67,6 +67,7 @@ export function strerror(code: string): string | undefined {
 
 /** What the system would say: the cause of an injected failure. `message` is the system's text. */
 export class SystemError extends Error {
+  /** The system's name for it, `ENOSPC`. */
   readonly code: string;
 
   constructor(code: string, text: string) {

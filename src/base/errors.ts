@@ -27,28 +27,41 @@ export type ErrorKind =
 
 /** Where a failure happened: the image format, the on-disk field (specification's name) and a byte offset. */
 export interface ErrorPlace {
+  /** QEMU's name of the image format. */
   readonly format?: string;
+  /** The on-disk field, option or argument. */
   readonly field?: string;
   /** Bytes: in the file for metadata, in the guest's address space for requests. */
   readonly offset?: number;
+  /** What was thrown below. */
   readonly cause?: unknown;
 }
 
 /** The JSON form of a `DiskError`, as it crosses a worker boundary. */
 export interface DiskErrorJson {
+  /** See `DiskError.kind`. */
   readonly kind: ErrorKind;
+  /** For people. */
   readonly message: string;
+  /** See `DiskError.format`. */
   readonly format?: string;
+  /** See `DiskError.field`. */
   readonly field?: string;
+  /** See `DiskError.offset`. */
   readonly offset?: number;
+  /** The cause in words, if there was one. */
   readonly cause?: string;
 }
 
 /** A failure that a user, an image or a storage caused. */
 export class DiskError extends Error {
+  /** What to switch on. */
   readonly kind: ErrorKind;
+  /** QEMU's name of the image format, where one is concerned. */
   readonly format: string | undefined;
+  /** The on-disk field, option or argument that is concerned; the specification's name of a field. */
   readonly field: string | undefined;
+  /** Bytes: in the file for metadata, in the guest's address space for requests. */
   readonly offset: number | undefined;
 
   constructor(kind: ErrorKind, message: string, place: ErrorPlace = {}) {
@@ -60,6 +73,7 @@ export class DiskError extends Error {
     this.offset = place.offset;
   }
 
+  /** Plain data that crosses a worker boundary, and comes back by `DiskError.from`. */
   toJSON(): DiskErrorJson {
     const { kind, message, format, field, offset, cause } = this;
     return {

@@ -13,6 +13,7 @@ import { finished, type Io } from './io.ts';
 export interface KeptBytes {
   /** Where on the disk, in bytes. */
   readonly offset: number;
+  /** What belongs there, a copy. */
   readonly bytes: Uint8Array;
 }
 

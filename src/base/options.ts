@@ -33,6 +33,7 @@ export class OptionSet {
     }
   }
 
+  /** The options that an object with objects and lists in it says: `{ file: { driver: 'file' } }` is `file.driver=file`. Throws `refused`. */
   static fromTree(tree: OptionTree): OptionSet {
     check('OptionSet', 'tree', tree, TREE);
     const set = new OptionSet();
@@ -48,10 +49,12 @@ export class OptionSet {
     }
   }
 
+  /** True if no option is left. */
   get empty(): boolean {
     return this.#values.size === 0;
   }
 
+  /** Whether an option is there under exactly this name. */
   has(name: string): boolean {
     return this.#values.has(name);
   }
@@ -89,6 +92,7 @@ export class OptionSet {
     return typeof value === 'boolean' ? (value ? 'on' : 'off') : value === undefined ? undefined : String(value);
   }
 
+  /** Takes an option as a truth value, of QEMU's words for them. Throws `refused`. */
   flag(name: string): boolean | undefined {
     const value = this.text(name);
     if (value === undefined) return undefined;

@@ -20,7 +20,9 @@ export const PERMISSION_NAMES = ['consistent read', 'write', 'write unchanged', 
 
 /** What a user takes and what it shares: sums of the constants above. */
 export interface Permissions {
+  /** What this user does with the bytes. */
   readonly take: number;
+  /** What others may do with them meanwhile. */
   readonly share: number;
 }
 

@@ -5,7 +5,9 @@
 
 /** Bytes `start` to `end` (exclusive). */
 export interface ByteRange {
+  /** The first byte. */
   readonly start: number;
+  /** The byte behind the last. */
   readonly end: number;
 }
 

@@ -1,6 +1,7 @@
 /** `commit`: copies an image into its backing file and empties it, or with -b into one of the images below, and leaves it as it is. */
 import { realpathSync } from 'node:fs';
-import { beside, commit, type Disk, DiskError, protocolOf } from '../index.ts';
+import { commit, type Disk, DiskError } from '../index.ts';
+import { beside, protocolOf } from '../qemu.ts';
 import { LockedError } from '../storage/node-file.ts';
 import { systemPath } from '../storage/system-path.ts';
 import { printUsage } from './help.ts';

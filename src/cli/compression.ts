@@ -6,7 +6,8 @@
 import { availableParallelism } from 'node:os';
 import { type MessagePort, parentPort, Worker } from 'node:worker_threads';
 import { constants, deflateRaw, inflateRawSync } from 'node:zlib';
-import { type Compression, type CompressionWorker, type Compressor, DiskError, type Inflate, serveCompression, workerPool } from '../index.ts';
+import { type Compression, type CompressionWorker, type Compressor, DiskError, serveCompression, workerPool } from '../index.ts';
+import type { Inflate } from '../qemu.ts';
 
 /** Threads that Node has for this; more would wait for each other. */
 const MOST_THREADS = 4;

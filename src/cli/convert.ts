@@ -2,7 +2,8 @@
  * `convert`: one or more images into a new one, or with -n into one that is there. The sources are opened first; a target file that one
  * of them (or a backing file of theirs) lies in is refused before it is touched.
  */
-import { allFormats, type ConvertOptions, convert, countData, type Disk, DiskError } from '../index.ts';
+import { allFormats, type ConvertOptions, convert, type Disk, DiskError } from '../index.ts';
+import { countData } from '../qemu.ts';
 import { READING } from '../storage/node-file.ts';
 import { copyBitmaps, requireBitmaps } from './bitmap.ts';
 import { nodeCompressor } from './compression.ts';

@@ -4,17 +4,8 @@
  * so that a wrong option costs nothing.
  */
 import { existsSync, rmSync } from 'node:fs';
-import {
-  allFormats,
-  type CreateOptions,
-  createDisk,
-  type Disk,
-  DiskError,
-  memoryStorage,
-  protocolOf,
-  type Resolve,
-  type SecretCallback,
-} from '../index.ts';
+import { allFormats, type CreateOptions, createDisk, type Disk, DiskError, memoryStorage, type Resolve, type SecretCallback } from '../index.ts';
+import { protocolOf } from '../qemu.ts';
 import { LockedError, nodeFileStorage, SHARED_WRITING } from '../storage/node-file.ts';
 import { systemPath } from '../storage/system-path.ts';
 import { CannotOpen, cannotOpenText, localPath, refusal } from './images.ts';

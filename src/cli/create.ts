@@ -1,5 +1,6 @@
 /** `create`: a new image. */
-import { beside, DiskError } from '../index.ts';
+import { DiskError } from '../index.ts';
+import { beside } from '../qemu.ts';
 import {
   asksForHelp,
   formattingLine,

@@ -3,25 +3,18 @@
  * the file of every layer. Failures to open read `Could not open 'x': …` with the reason that QEMU gives.
  */
 import { existsSync, statSync } from 'node:fs';
+import { allFormats, type CacheMode, type Disk, DiskError, type Reference, type Resolve, type Resolved, type Storage } from '../index.ts';
 import {
-  allFormats,
   BackingFailure,
   beside,
-  type CacheMode,
   combineNames,
-  type Disk,
-  DiskError,
   type OptionSet,
   openGraph,
   parseCacheMode,
   parseOptionList,
   protocolOf,
   provideInflate,
-  type Reference,
-  type Resolve,
-  type Resolved,
-  type Storage,
-} from '../index.ts';
+} from '../qemu.ts';
 import { type Locking, NOTHING, nodeFileStorage, type Permissions } from '../storage/node-file.ts';
 import { systemPath } from '../storage/system-path.ts';
 import { nodeInflate } from './compression.ts';

@@ -1,5 +1,6 @@
 /** `info`: what an image is, for people or as JSON, for one image or its whole chain. Backing files are named, not opened. */
-import { beside, DiskError, type DiskInfo, formatSize, inspect, protocolOf, runSync } from '../index.ts';
+import { DiskError, type DiskInfo, formatSize, inspect, runSync } from '../index.ts';
+import { beside, protocolOf } from '../qemu.ts';
 import { type NodeFileStorage, nodeFileStorage } from '../storage/node-file.ts';
 import { printUsage } from './help.ts';
 import { type OpenRequest, withImages } from './images.ts';

@@ -1,5 +1,6 @@
 /** What a command of `io` is, and how its arguments are counted and read. Each returns true if it did what was asked. */
 import { DiskError } from '../index.ts';
+import { Complaint } from './complaint.ts';
 import type { Session } from './io-session.ts';
 import { Options, scanOptions } from './options.ts';
 import { readSize } from './sizes.ts';
@@ -30,9 +31,6 @@ export interface Command {
   readonly refused?: string;
   run(session: Session, options: Options): Promise<boolean>;
 }
-
-/** Ends a command: the text goes to standard output, as qemu-io prints its complaints. */
-export class Complaint extends Error {}
 
 /** Ends a command with its usage line. */
 export class Misused extends Error {}

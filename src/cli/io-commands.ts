@@ -1,8 +1,9 @@
 /** The commands of `io` about the image as a whole, and the table of them all. */
 import { setTimeout as sleepFor } from 'node:timers/promises';
 import { DiskError } from '../index.ts';
+import { Complaint } from './complaint.ts';
 import { specificText } from './info.ts';
-import { attempt, type Command, Complaint, integer, Misused, numberArgument, usageLine } from './io-command.ts';
+import { attempt, type Command, integer, Misused, numberArgument, usageLine } from './io-command.ts';
 import { debugCommands } from './io-debug.ts';
 import { openCommands } from './io-open.ts';
 import { sizeText } from './io-report.ts';

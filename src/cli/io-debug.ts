@@ -3,8 +3,10 @@
  * business of a debugging layer (driver blkdebug); an image without one answers as QEMU's do, also `wait_break`, which would wait for ever there.
  */
 import { setImmediate, setTimeout } from 'node:timers/promises';
-import { type Debugger, DiskError } from '../index.ts';
-import { type Command, Complaint, numberArgument } from './io-command.ts';
+import { DiskError } from '../index.ts';
+import type { Debugger } from '../qemu.ts';
+import { Complaint } from './complaint.ts';
+import { type Command, numberArgument } from './io-command.ts';
 import type { Session } from './io-session.ts';
 import { readSize } from './sizes.ts';
 

@@ -1,5 +1,6 @@
 /** How `io` opens its image: the options that the command line and the command `open` share, and `reopen`. */
-import { type CacheMode, OptionSet } from '../index.ts';
+import { type CacheMode } from '../index.ts';
+import { OptionSet } from '../qemu.ts';
 import { CannotOpen, cacheMode, type OpenRequest, readOptions } from './images.ts';
 import { type Command, Misused } from './io-command.ts';
 import type { Session } from './io-session.ts';

@@ -1,6 +1,7 @@
 /** The commands of `io` that move or change guest bytes: read, write, their vector and asynchronous forms, discard, flush. */
 import { DiskError } from '../index.ts';
-import { attempt, type Command, Complaint, MAX_REQUEST, Misused, numberArgument, patternArgument } from './io-command.ts';
+import { Complaint } from './complaint.ts';
+import { attempt, type Command, MAX_REQUEST, Misused, numberArgument, patternArgument } from './io-command.ts';
 import { dumpText, type RequestReport, requestReport } from './io-report.ts';
 import type { Session } from './io-session.ts';
 import type { Options } from './options.ts';

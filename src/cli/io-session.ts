@@ -3,9 +3,10 @@
  * file up to a sector, so reads see zeros there and writes extend the file.
  */
 import { setImmediate, setTimeout } from 'node:timers/promises';
-import { type CacheMode, type Debugger, type Disk, DiskError, findDebugger, OptionSet } from '../index.ts';
+import { type CacheMode, type Disk, DiskError } from '../index.ts';
+import { type Debugger, findDebugger, OptionSet } from '../qemu.ts';
+import { Complaint } from './complaint.ts';
 import { CannotOpen, Images, type OpenRequest } from './images.ts';
-import { Complaint } from './io-command.ts';
 import { wholeSectors } from './sizes.ts';
 import { complain, type Terminal } from './terminal.ts';
 

@@ -2,7 +2,7 @@
  * Standard input line by line, as qemu-io reads it: a line ends at a line feed and nowhere else, what stands behind a NUL byte is not seen, and
  * input that cannot be read (a folder, a terminal that hung up) has ended.
  */
-import { decodeText } from '../index.ts';
+import { decodeText } from '../qemu.ts';
 
 /** Bytes after which a line is taken to have ended, so that a device full of zeros fills no memory. */
 const LONGEST = 1024 * 1024;

@@ -9,7 +9,7 @@
 import { readFileSync } from 'node:fs';
 import { basename } from 'node:path';
 import { isMainThread } from 'node:worker_threads';
-import { decodeText, encodeText } from '../index.ts';
+import { decodeText, encodeText } from '../qemu.ts';
 import { serveAsThread } from './compression.ts';
 import { linesOf } from './lines.ts';
 import { run } from './program.ts';

@@ -2,7 +2,8 @@
  * `--object KIND,id=…`: what the options of images refer to by id. Secrets are passphrases (`encrypt.key-secret=ID`), throttle groups limit how
  * fast images are used (`throttle-group=ID`). Each is made when its option is read, as QEMU does it.
  */
-import { type GraphOptions, OptionSet, type SecretCallback, ThrottleGroup } from '../index.ts';
+import { type SecretCallback, ThrottleGroup } from '../index.ts';
+import { type GraphOptions, OptionSet } from '../qemu.ts';
 import type { Options } from './options.ts';
 import { secretOf } from './secrets.ts';
 import { Failure, notYet, type Terminal } from './terminal.ts';

@@ -1,5 +1,6 @@
 /** `rebase`: another backing file. Safe mode keeps what the image reads as; -u only changes the name. */
-import { type BackingReference, beside, DiskError, rebase } from '../index.ts';
+import { type BackingReference, DiskError, rebase } from '../index.ts';
+import { beside } from '../qemu.ts';
 import { printUsage } from './help.ts';
 import { CannotOpen, cacheMode, type Images, knownFormat, refusal, withImages } from './images.ts';
 import { takeObjects } from './objects.ts';

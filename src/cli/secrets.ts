@@ -1,5 +1,5 @@
 /** `--object secret,…`: a passphrase. It never appears in output or in an error. */
-import { decodeText, encodeText, type OptionSet } from '../index.ts';
+import { decodeText, encodeText, type OptionSet } from '../qemu.ts';
 import { readWhole } from './small-file.ts';
 import { Failure, notYet } from './terminal.ts';
 import { fileText } from './words.ts';

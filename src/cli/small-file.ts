@@ -1,6 +1,7 @@
 /** Files that a command reads whole: passphrases, lists of events, patterns. They may be pipes, and devices that never end. */
 import { closeSync, openSync, readSync } from 'node:fs';
-import { DiskError, SystemError } from '../index.ts';
+import { DiskError } from '../index.ts';
+import { SystemError } from '../qemu.ts';
 import { systemPath } from '../storage/system-path.ts';
 
 /** Reads a file from its beginning, `most` bytes of it if it has more. Throws what `fileText` has words for. */

@@ -1,5 +1,6 @@
 /** `--object throttle-group,…`: limits as `limits.bps-total=…`, or under their older names, `x-bps-total=…`. */
-import { DiskError, type OptionSet, THROTTLE_LIMITS, ThrottleGroup, type ThrottleLimits } from '../index.ts';
+import { DiskError, ThrottleGroup, type ThrottleLimits } from '../index.ts';
+import { type OptionSet, THROTTLE_LIMITS } from '../qemu.ts';
 import { Failure } from './terminal.ts';
 
 type LimitName = keyof ThrottleLimits;

@@ -2,7 +2,7 @@
  * `-T`/`--trace`, which scripts written for QEMU may pass. tabdisk has no trace events: each one named is warned of, as QEMU warns of a name it
  * does not know, and the command goes on. A log file (`file=`) would stay empty and is not made.
  */
-import { decodeText } from '../index.ts';
+import { decodeText } from '../qemu.ts';
 import { readWhole } from './small-file.ts';
 import { Failure, type Terminal } from './terminal.ts';
 import { fileText } from './words.ts';

@@ -2,7 +2,8 @@
  * Errors in QEMU's words, so that scripts written for qemu-img understand them. System errors become their usual text; format
  * drivers' messages lose the format's name, which QEMU does not print.
  */
-import { DiskError, type ErrorKind, SystemError, strerror } from '../index.ts';
+import { DiskError, type ErrorKind } from '../index.ts';
+import { SystemError, strerror } from '../qemu.ts';
 import { LockedError } from '../storage/node-file.ts';
 
 const KINDS: Readonly<Partial<Record<ErrorKind, string>>> = {

@@ -11,15 +11,19 @@ import { encoder } from './encode.ts';
 
 /** What a pool needs of a worker. */
 export interface CompressionWorker {
+  /** Sends a message to the worker, copied. */
   postMessage(message: unknown): void;
   /** Calls back with each message, and once if the worker fails. */
   listen(onMessage: (data: unknown) => void, onFailure: (error: Error) => void): void;
+  /** Ends the worker at once. */
   terminate(): void;
 }
 
 /** The other end: the worker's own scope, or its port. */
 export interface CompressionPort {
+  /** Sends a message to the pool's side. */
   postMessage(message: unknown, transfer: ArrayBuffer[]): void;
+  /** Calls back with each message from there. */
   listen(onMessage: (data: unknown) => void): void;
 }
 
@@ -49,6 +53,7 @@ async function answer(port: CompressionPort, { id, how, bytes }: Question): Prom
 
 /** Milliseconds after which a worker that answers nothing is given up; default 10,000. Its clusters are compressed all the same. */
 export interface PoolOptions {
+  /** Milliseconds. */
   readonly patience?: number;
 }
 

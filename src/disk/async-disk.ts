@@ -18,36 +18,56 @@ import { DiskError } from '../base/errors.ts';
 import { JOB_OPTIONS, type JobOptions } from '../base/job.ts';
 import type { Keepers } from '../base/keepers.ts';
 import type { LostListener } from '../base/loss.ts';
-import type { BitmapInfo, CheckOptions, CheckResult, SnapshotInfo } from '../formats/tools.ts';
+import type { BitmapInfo, SnapshotInfo } from '../formats/driver.ts';
+import type { CheckOptions, CheckResult, SnapshotMoment } from '../formats/tools.ts';
 import type { MapRun } from '../node/node.ts';
 import type { DiskInfo } from './info.ts';
-import type { SnapshotOptions } from './snapshots.ts';
+
+export type { SnapshotInfo };
 
 /** A disk by promises: a `Disk` in this thread, or a `RemoteDisk` whose engine runs in a worker. Meanings are `Disk`'s. */
 export interface AsyncDisk {
+  /** Bytes that the guest sees. */
   readonly size: number;
+  /** QEMU's name of the image's format. */
   readonly format: string;
+  /** True if every change is refused. */
   readonly readOnly: boolean;
   /** True if the `…Sync` verbs of `SyncDisk` exist and work. */
   readonly synchronous: boolean;
   /** What holds bytes above the disk. Verbs about its contents, other than `read`, bring those to it first, and fail with why that cannot be. */
   readonly keepers?: Keepers | undefined;
+  /** Reads bytes into a new array or into yours; resolves to the array. Throws `out-of-bounds`, `io`, `corrupt`. */
   read(offset: number, lengthOrInto: number | Uint8Array): Promise<Uint8Array>;
+  /** Writes bytes. They are durable after `flush`, or at once under `writethrough`. Throws `out-of-bounds`, `read-only`, `no-space`, `io`. */
   write(offset: number, bytes: Uint8Array): Promise<void>;
+  /** Makes a range read as zero; with `unmap` its space is given back where that can be done. Throws as `write`. */
   zero(offset: number, length: number, options?: { unmap?: boolean }): Promise<void>;
+  /** Gives a range up: it may read as before or as zero. Throws as `write`. */
   discard(offset: number, length: number): Promise<void>;
+  /** Makes everything durable that was written before. */
   flush(options?: FlushOptions): Promise<void>;
   /** Calls back once if the disk is `lost`, and takes nothing any more. Returns a function that stops it. */
   onLost(listener: LostListener): () => void;
+  /** Changes the size, in bytes; growth reads as zero. Durable when it resolves. Throws `in-use` during jobs, `unsupported` by format. */
   resize(size: number): Promise<void>;
+  /** Flushes and lets go of the image. May be called twice. */
   close(): Promise<void>;
+  /** What a range is made of, run by run, default all of the disk. Throws `aborted` if cancelled. */
   map(offset?: number, length?: number, options?: JobOptions): AsyncIterableIterator<MapRun>;
+  /** What `qemu-img info` tells. */
   info(): Promise<DiskInfo>;
+  /** Checks the image, and repairs it if that is asked for. Throws `unsupported` where the format has no check, `aborted` if cancelled. */
   check(options?: CheckOptions): Promise<CheckResult>;
+  /** Reads machine state that lies beside the disk, as `read` does; what was never written reads as zero. Throws `unsupported` by format. */
   readVmState(offset: number, lengthOrInto: number | Uint8Array): Promise<Uint8Array>;
+  /** Writes machine state beside the disk, for the next snapshot to take over. Throws `unsupported` by format. */
   writeVmState(offset: number, bytes: Uint8Array): Promise<void>;
+  /** Gives back the space of machine state that no snapshot has. Durable when it resolves. */
   clearVmState(): Promise<void>;
+  /** Internal snapshots. */
   readonly snapshots: AsyncSnapshots;
+  /** Dirty bitmaps that the image keeps. */
   readonly bitmaps: AsyncBitmaps;
 }
 
@@ -61,11 +81,17 @@ export const FLUSH: Kind = optionsOf<FlushOptions>({ below: FLAG });
 
 /** `disk.bitmaps`. What they note reaches the file when the disk is closed; until then the file calls them inconsistent. */
 export interface AsyncBitmaps {
+  /** All bitmaps of the image. */
   list(): Promise<BitmapInfo[]>;
+  /** Makes a bitmap that notes writes, with a bit for `granularity` bytes. Throws `refused` if there is one of that name, `unsupported` by format. */
   add(options: { name: string; granularity?: number; enabled?: boolean }): Promise<void>;
+  /** Removes a bitmap, an inconsistent one too. Durable when it resolves. */
   remove(name: string): Promise<void>;
+  /** Makes everything clean. */
   clear(name: string): Promise<void>;
+  /** Notes writes from now on. */
   enable(name: string): Promise<void>;
+  /** Notes no more writes. */
   disable(name: string): Promise<void>;
   /** Adds what the bitmap `source` of the same disk calls dirty. */
   merge(name: string, source: string): Promise<void>;
@@ -77,13 +103,30 @@ export type DiskIo = Pick<AsyncDisk, 'size' | 'readOnly' | 'synchronous' | 'read
 
 /** `disk.snapshots`, without `open` (which differs by side). */
 export interface AsyncSnapshots {
+  /** True if this image can take snapshots with machine state. */
   readonly possible: boolean;
+  /** All snapshots, in the order of the image's table. */
   list(): Promise<SnapshotInfo[]>;
+  /** Freezes the disk as it is now. Names may repeat, as in QEMU; the id is unique. Durable when it resolves. Throws `unsupported` by format. */
   create(options: SnapshotOptions): Promise<SnapshotInfo>;
+  /** The machine state of a snapshot, or a part of it. Throws `refused` for more than 1 GiB at once, `not-found`. */
   readVmState(idOrName: string, range?: { offset?: number; length?: number }): Promise<Uint8Array>;
+  /** Gives a snapshot another name. Durable when it resolves. Throws `not-found`. */
   rename(idOrName: string, name: string): Promise<void>;
+  /** Makes the disk what it was; everything since is lost unless another snapshot has it. Throws `not-found`, `in-use`. */
   apply(idOrName: string): Promise<void>;
+  /** Deletes a snapshot, and gives back what only it held. Throws `not-found`, `in-use` while it is open. */
   delete(idOrName: string): Promise<void>;
+}
+
+/** What a new snapshot is to have. `vmStateSize` is given instead of `vmState` where that was written piece by piece (`Disk.writeVmState`). */
+export interface SnapshotOptions extends SnapshotMoment {
+  /** For people; names may repeat. */
+  readonly name: string;
+  /** Now, if it is left out. */
+  readonly date?: Date;
+  /** The machine's state, kept with the snapshot. */
+  readonly vmState?: Uint8Array;
 }
 
 /** A new array, or the caller's, for machine state from `offset` on. */

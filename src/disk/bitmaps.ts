@@ -2,7 +2,8 @@
 import { check, type Kind, maybe, TEXT } from '../base/arguments.ts';
 import { DiskError } from '../base/errors.ts';
 import { type Io, runAsync } from '../base/io.ts';
-import type { BitmapDriver, BitmapInfo } from '../formats/tools.ts';
+import type { BitmapInfo } from '../formats/driver.ts';
+import { type BitmapTools, toolsOf } from '../formats/tools.ts';
 import type { BlockNode } from '../node/node.ts';
 import type { AsyncBitmaps } from './async-disk.ts';
 import { BITMAP } from './async-disk.ts';
@@ -15,7 +16,7 @@ const MAX_DEFAULT_GRANULARITY = 65536;
 /** Something the caller passed, to be looked at. */
 type Given = readonly [name: string, value: unknown, kind: Kind];
 
-/** `disk.bitmaps`. What bitmaps note reaches the file when the disk is closed; see `BitmapDriver`. */
+/** `disk.bitmaps`. What bitmaps note reaches the file when the disk is closed; see `BitmapTools`. */
 export class Bitmaps implements AsyncBitmaps {
   readonly #node: BlockNode;
 
@@ -29,6 +30,7 @@ export class Bitmaps implements AsyncBitmaps {
     return this.#node.driver.bitmaps?.storable ?? false;
   }
 
+  /** All bitmaps of the image. */
   async list(): Promise<BitmapInfo[]> {
     return this.#node.driver.bitmaps?.list() ?? [];
   }
@@ -41,19 +43,22 @@ export class Bitmaps implements AsyncBitmaps {
   /** Durable when it resolves. */
   remove(name: string): Promise<void> {
     return this.#run(
-      this.#node.exclusive(() => this.#driver().remove(name)),
+      this.#changing((bitmaps) => bitmaps.remove(name)),
       ['name', name, TEXT],
     );
   }
 
+  /** Makes everything clean. */
   clear(name: string): Promise<void> {
     return this.#change((bitmaps) => bitmaps.clear(name), ['name', name, TEXT]);
   }
 
+  /** Notes writes from now on. */
   enable(name: string): Promise<void> {
     return this.#change((bitmaps) => bitmaps.setEnabled(name, true), ['name', name, TEXT]);
   }
 
+  /** Notes no more writes. */
   disable(name: string): Promise<void> {
     return this.#change((bitmaps) => bitmaps.setEnabled(name, false), ['name', name, TEXT]);
   }
@@ -61,18 +66,14 @@ export class Bitmaps implements AsyncBitmaps {
   /** Adds what another bitmap calls dirty: of this disk, or of another (`from`) of the same size. */
   merge(name: string, source: string, from?: { readonly bitmaps: Bitmaps }): Promise<void> {
     return this.#change(
-      (bitmaps) => {
-        // A missing target is told before a missing source, as in QEMU.
-        bitmaps.runs(name);
-        return bitmaps.merge(name, (from?.bitmaps ?? this).#driver().runs(source));
-      },
+      (bitmaps) => this.#merge(bitmaps, name, { source, from: from?.bitmaps ?? this }),
       ['name', name, TEXT],
       ['source', source, TEXT],
       ['from', from, maybe(DISK)],
     );
   }
 
-  #change(body: (bitmaps: BitmapDriver) => Io<void>, ...given: readonly Given[]): Promise<void> {
+  #change(body: (bitmaps: BitmapTools) => Io<void>, ...given: readonly Given[]): Promise<void> {
     return this.#run(this.#afterDrain(body), ...given);
   }
 
@@ -82,13 +83,22 @@ export class Bitmaps implements AsyncBitmaps {
   }
 
   /** What was written above the disk before the call is noted as such. */
-  *#afterDrain(body: (bitmaps: BitmapDriver) => Io<void>): Io<void> {
+  *#afterDrain(body: (bitmaps: BitmapTools) => Io<void>): Io<void> {
     yield* this.#node.keepers.drain();
-    yield* this.#node.exclusive(() => body(this.#driver()));
+    yield* this.#changing(body);
   }
 
-  #driver(): BitmapDriver {
-    return bitmapsOf(this.#node);
+  *#changing(body: (bitmaps: BitmapTools) => Io<void>): Io<void> {
+    const node = this.#node;
+    yield* node.exclusive(function* () {
+      yield* body(yield* bitmapsOf(node));
+    });
+  }
+
+  *#merge(bitmaps: BitmapTools, name: string, { source, from }: { source: string; from: Bitmaps }): Io<void> {
+    // A missing target is told before a missing source, as in QEMU.
+    bitmaps.runs(name);
+    yield* bitmaps.merge(name, (yield* bitmapsOf(from.#node)).runs(source));
   }
 }
 
@@ -96,12 +106,12 @@ export class Bitmaps implements AsyncBitmaps {
 export function* addBitmap(node: BlockNode, options: { name: string; granularity?: number; enabled?: boolean }): Io<void> {
   const usual = Math.min(MAX_DEFAULT_GRANULARITY, Math.max(MIN_DEFAULT_GRANULARITY, node.driver.clusterSize));
   const { name, granularity = usual, enabled = true } = options;
-  yield* bitmapsOf(node).add({ name, granularity, enabled });
+  yield* (yield* bitmapsOf(node)).add({ name, granularity, enabled });
 }
 
-/** The bitmaps of a node. Throws `unsupported` if its format has none. */
-export function bitmapsOf(node: BlockNode): BitmapDriver {
-  const { driver } = node;
-  if (!driver.bitmaps) throw new DiskError('unsupported', `${driver.format}: this format has no persistent bitmaps`, { format: driver.format });
-  return driver.bitmaps;
+/** What changes the bitmaps of a node. Throws `unsupported` if its format has none. */
+export function* bitmapsOf({ driver }: BlockNode): Io<BitmapTools> {
+  const { bitmaps } = yield* toolsOf(driver);
+  if (!bitmaps) throw new DiskError('unsupported', `${driver.format}: this format has no persistent bitmaps`, { format: driver.format });
+  return bitmaps;
 }

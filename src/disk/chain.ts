@@ -14,42 +14,23 @@ import { everyFormat } from '../formats/every.ts';
 import { findFormat, probeFormat, probeStorage } from '../formats/registry.ts';
 import { anyAlignment } from '../layers/align.ts';
 import { type CacheFlags, type CacheMode, cacheFlags } from '../node/cache-mode.ts';
-import { BlockNode } from '../node/node.ts';
-import type { DetectZeroes, NodeOptions } from '../node/node-types.ts';
+import { BlockNode, type NodeOptions } from '../node/node.ts';
 import { ofItself, permitBacking } from '../node/permissions.ts';
+import type { DetectZeroes } from '../node/zero-range.ts';
 import { closeAll, readBytes, STORAGE, type Storage } from '../storage/storage.ts';
 import { bare, dataFileOpener, forWriting, sameBytes } from './data-file.ts';
 import { CACHE, FORMATS, SECRET, STORAGE_TO_BE } from './kinds.ts';
+import type { Reference, Resolve, Resolved } from './reference.ts';
 import { askSecret, type Secret, type SecretCallback } from './secrets.ts';
 
 /** Images in one chain, the active one included. */
 export const MAX_CHAIN_DEPTH = 128;
 
-/** What an image asks for by name. */
-export interface Reference {
-  readonly kind: 'backing' | 'data';
-  /** True if the storage must take writes; see `OpenOptions.writableBacking`. */
-  readonly writable?: true;
-  /** True if the storage is to be made, or emptied: the data file of a new image. */
-  readonly create?: true;
-  /** As stored in the image: untrusted text. That of a data file is a plain file name, whatever it looks like: no `json:`, no protocol. */
-  readonly name: string;
-  /** As stored in the image, if it is. */
-  readonly format?: string;
-  /** Name of the storage whose image asks. */
-  readonly from: string;
-}
-
-/** What a reference resolves to: a storage, with its format where the image does not say. */
-export type Resolved = Storage | { readonly storage: Storage; readonly format?: string };
-
-/** Opens what an image names, or throws. */
-export type Resolve = (reference: Reference) => Resolved | PromiseLike<Resolved>;
-
 /** What `openDisk` takes. */
 export interface OpenOptions {
   /** QEMU name of the format. Without it the format is probed, and a probed raw disk refuses to turn into another format. */
   readonly format?: string;
+  /** Refuses every change; default: whether the storage does. */
   readonly readOnly?: boolean;
   /** Opens backing and data files. Without it an image that names one is refused, and the error names the file. */
   readonly resolve?: Resolve;

@@ -9,7 +9,7 @@ import { AlignStorage, anyAlignment } from '../layers/align.ts';
 import { FailStopStorage } from '../layers/fail-stop.ts';
 import { NoFlushStorage } from '../layers/no-flush.ts';
 import type { Storage } from '../storage/storage.ts';
-import type { Reference, Resolve } from './chain.ts';
+import type { Reference, Resolve } from './reference.ts';
 
 /** Who opens the data file of an image, and how. */
 export interface DataFileRequest {

@@ -9,10 +9,10 @@ import { type JobOptions, noteRequest, Pace, throwIfAborted } from '../base/job.
 import type { Keepers } from '../base/keepers.ts';
 import { type LostListener, unlessLost } from '../base/loss.ts';
 import type { BackingReference, ResizeOptions } from '../formats/driver.ts';
-import type { CheckOptions, CheckResult, MetadataExtent } from '../formats/tools.ts';
+import { type CheckOptions, type CheckResult, type MetadataExtent, toolsOf } from '../formats/tools.ts';
 import { filesOf, onFirstLost } from '../node/loss.ts';
 import type { BlockNode, MapRun } from '../node/node.ts';
-import type { ZeroOptions } from '../node/node-types.ts';
+import type { ZeroOptions } from '../node/zero-range.ts';
 import type { Storage } from '../storage/storage.ts';
 import { type AllocatedRun, allocatedRun } from './allocation.ts';
 import { type AsyncDisk, CHECK, FLUSH, type FlushOptions, MAP, vmStateTarget } from './async-disk.ts';
@@ -64,6 +64,7 @@ export class Disk implements AsyncDisk {
     return this.node.driver.format;
   }
 
+  /** True if every change is refused. */
   get readOnly(): boolean {
     return this.node.readOnly;
   }
@@ -130,6 +131,7 @@ export class Disk implements AsyncDisk {
     return runAsync(this.#read(offset, lengthOrInto));
   }
 
+  /** As `read`, at once. Throws `would-wait` where the storage waits. */
   readSync(offset: number, lengthOrInto: number | Uint8Array): Uint8Array {
     const into = this.#target('disk.readSync', offset, lengthOrInto);
     if (!this.node.readNow(offset, into)) runSync(this.node.read(offset, into));
@@ -141,6 +143,7 @@ export class Disk implements AsyncDisk {
     return runAsync(this.#write(offset, bytes));
   }
 
+  /** As `write`, at once. */
   writeSync(offset: number, bytes: Uint8Array): void {
     requireBytes('disk.writeSync', 'bytes', bytes);
     this.#requireInside('disk.writeSync', offset, bytes.length);
@@ -163,6 +166,7 @@ export class Disk implements AsyncDisk {
     return runAsync(this.#zero(offset, length, options));
   }
 
+  /** As `zero`, at once. */
   zeroSync(offset: number, length: number, options: ZeroOptions = {}): void {
     runSync(this.#zero(offset, length, options));
   }
@@ -172,6 +176,7 @@ export class Disk implements AsyncDisk {
     return runAsync(this.#discard(offset, length));
   }
 
+  /** As `discard`, at once. */
   discardSync(offset: number, length: number): void {
     runSync(this.#discard(offset, length));
   }
@@ -187,6 +192,7 @@ export class Disk implements AsyncDisk {
     return runAsync(this.#flush(options));
   }
 
+  /** As `flush`, at once. */
   flushSync(options?: FlushOptions): void {
     runSync(this.#flush(options));
   }
@@ -208,6 +214,7 @@ export class Disk implements AsyncDisk {
     return runAsync(this.#resize(size, options));
   }
 
+  /** As `resize`, at once. */
   resizeSync(size: number): void {
     runSync(this.#resize(size));
   }
@@ -217,6 +224,7 @@ export class Disk implements AsyncDisk {
     return runAsync(this.#close());
   }
 
+  /** As `close`, at once. */
   closeSync(): void {
     runSync(this.#close());
   }
@@ -266,9 +274,11 @@ export class Disk implements AsyncDisk {
     const end = offset + length;
     const pace = new Pace(options, length);
     let open: MapRun | undefined;
-    for (let at = offset; at < end; ) {
+    let at = offset;
+    const step = (part: number): Io<void> => pace.ahead(part, at - offset, length);
+    while (at < end) {
       await runAsync(pace.step(at - offset));
-      const next = await runAsync(this.node.status(at, end - at));
+      const next = await runAsync(this.node.status(at, end - at, { step }));
       at += next.length;
       if (open && continues(open, next)) open = { ...open, length: open.length + next.length };
       else {
@@ -370,17 +380,18 @@ export class Disk implements AsyncDisk {
 
   *#check(options: CheckOptions): Io<CheckResult> {
     check('disk.check', 'options', options, CHECK);
-    const { driver } = this.node;
-    if (!driver.check) throw new DiskError('unsupported', `${driver.format}: this image format does not support checks`, { format: driver.format });
+    const inspectAll = yield* this.node.tool('check', 'this image format does not support checks');
     throwIfAborted(options.signal);
     yield* this.keepers.drain();
-    const look = driver.check.bind(driver, options);
+    const look = function* () {
+      return yield* inspectAll(options);
+    };
     return options.repair ? yield* this.node.exclusive(look) : yield* this.node.unchanging(look);
   }
 
   *#metadata(): Io<MetadataExtent[]> {
-    const { driver } = this.node;
-    return driver.metadata ? yield* driver.metadata() : [];
+    const tools = yield* toolsOf(this.node.driver);
+    return tools.metadata ? yield* tools.metadata() : [];
   }
 
   #requireInside(where: string, offset: number, length: number): void {

@@ -1,34 +1,55 @@
 /** Facts about an opened image, in the shape of `qemu-img info --output=json` (QEMU 7.2). */
 import type { Io } from '../base/io.ts';
-import type { SnapshotInfo } from '../formats/tools.ts';
+import type { SnapshotInfo } from '../formats/driver.ts';
 import type { BlockNode } from '../node/node.ts';
 
 /** A snapshot as qemu-img's JSON has it. */
 export interface DiskInfoSnapshot {
+  /** Unique in the image. */
   readonly id: string;
+  /** As the user called it. */
   readonly name: string;
+  /** Bytes of machine state. */
   readonly 'vm-state-size': number;
+  /** Seconds since 1970-01-01 UTC. */
   readonly 'date-sec': number;
+  /** Nanoseconds beyond. */
   readonly 'date-nsec': number;
+  /** Guest clock: seconds since power-on. */
   readonly 'vm-clock-sec': number;
+  /** Nanoseconds beyond. */
   readonly 'vm-clock-nsec': number;
+  /** Instructions executed, if they were counted. */
   readonly icount?: number;
 }
 
 /** `qemu-img info --output=json`, key by key. Sizes are bytes. */
 export interface DiskInfo {
+  /** Name of the storage. */
   readonly filename: string;
+  /** QEMU's name of the format. */
   readonly format: string;
+  /** Bytes that the guest sees. */
   readonly 'virtual-size': number;
+  /** Bytes that the storage really occupies. */
   readonly 'actual-size': number;
+  /** The image was not closed properly. */
   readonly 'dirty-flag': boolean;
+  /** Bytes, if the format has clusters. */
   readonly 'cluster-size'?: number;
+  /** There if the image is. */
   readonly encrypted?: boolean;
+  /** There if the format compresses all. */
   readonly compressed?: boolean;
+  /** As stored in the image. */
   readonly 'backing-filename'?: string;
+  /** The name under which the backing file was opened, if it was. */
   readonly 'full-backing-filename'?: string;
+  /** Its format, as stored in the image. */
   readonly 'backing-filename-format'?: string;
+  /** There if the image has some. */
   readonly snapshots?: readonly DiskInfoSnapshot[];
+  /** What QEMU tells of this format alone. */
   readonly 'format-specific'?: { readonly type: string; readonly data: Readonly<Record<string, unknown>> };
 }
 
@@ -36,7 +57,7 @@ export interface DiskInfo {
 export function* diskInfo(node: BlockNode): Io<DiskInfo> {
   const { driver } = node;
   const facts = driver.info();
-  const snapshots = driver.snapshots?.list() ?? [];
+  const snapshots = driver.snapshots ?? [];
   return {
     filename: node.fileName ?? node.name,
     format: driver.format,

@@ -54,6 +54,7 @@ function* openNode(storage: Storage, { snapshot, ...options }: OpenOptions): Io<
 
 /** What `createDisk` takes besides the format's own options (QEMU's names, `cluster_size`, or camel case, `clusterSize`). */
 export interface CreateOptions extends Omit<OpenOptions, 'format' | 'readOnly' | 'noBacking' | 'noData' | 'dataStorage' | 'repair' | 'snapshot'> {
+  /** QEMU's name of the format. */
   readonly format: string;
   /** Bytes. May be left out with a backing file: its size is taken. */
   readonly size?: number;

@@ -7,7 +7,7 @@ import { check, listOf, objectWith } from '../base/arguments.ts';
 import { DiskError } from '../base/errors.ts';
 import { beside, combineNames, isAbsolute, protocolOf } from '../base/names.ts';
 import type { Storage } from '../storage/storage.ts';
-import type { Reference, Resolve } from './chain.ts';
+import type { Reference, Resolve } from './reference.ts';
 
 /** How a name is to be opened. */
 export interface ProtocolRequest {
@@ -15,6 +15,7 @@ export interface ProtocolRequest {
   readonly name: string;
   /** Behind the protocol: `images/base.qcow2`. Relative names may hold `..`. */
   readonly path: string;
+  /** The storage must take writes. */
   readonly writable: boolean;
   /** It is to be made, or emptied. */
   readonly create: boolean;
@@ -24,6 +25,7 @@ export interface ProtocolRequest {
 export interface Protocol {
   /** What stands before the colon. */
   readonly names: readonly string[];
+  /** Opens what a name says, or throws. */
   open(request: ProtocolRequest): Storage | PromiseLike<Storage>;
 }
 

@@ -2,19 +2,11 @@
 import { check, TEXT } from '../base/arguments.ts';
 import { DiskError } from '../base/errors.ts';
 import { type Io, runAsync } from '../base/io.ts';
-import type { DirtyRun, DirtyRuns, MachineMoment, SnapshotDriver, SnapshotInfo } from '../formats/tools.ts';
+import type { SnapshotInfo } from '../formats/driver.ts';
+import { type DirtyRun, type DirtyRuns, type SnapshotTools, toolsOf } from '../formats/tools.ts';
 import { BlockNode } from '../node/node.ts';
-import { SNAPSHOT, VM_STATE_RANGE } from './async-disk.ts';
+import { SNAPSHOT, type SnapshotOptions, VM_STATE_RANGE } from './async-disk.ts';
 import { clearVmState, readStored, replaceVmState } from './vm-state.ts';
-
-/** What a new snapshot is to have. `vmStateSize` is given instead of `vmState` where that was written piece by piece (`Disk.writeVmState`). */
-export interface SnapshotOptions extends MachineMoment {
-  readonly name: string;
-  /** Now, if it is left out. */
-  readonly date?: Date;
-  /** The machine's state, kept with the snapshot. */
-  readonly vmState?: Uint8Array;
-}
 
 /** `disk.snapshots`. An argument `idOrName` matches an id first, then a name, as QEMU does. */
 export class Snapshots<D = unknown> {
@@ -36,18 +28,27 @@ export class Snapshots<D = unknown> {
 
   /** True if this image can take snapshots with machine state: its format can, and all of it lies in one file. */
   get possible(): boolean {
-    const { snapshots, vmState, files = [] } = this.#node.driver;
-    return snapshots !== undefined && vmState !== undefined && files.length === 0;
+    const { driver } = this.#node;
+    return driver.snapshots !== undefined && driver.info().vmStateOffset !== undefined && (driver.files ?? []).length === 0;
   }
 
+  /** All snapshots, in the order of the image's table; none where the format has no such thing. */
   async list(): Promise<SnapshotInfo[]> {
-    return this.#node.driver.snapshots?.list() ?? [];
+    return [...(this.#node.driver.snapshots ?? [])];
   }
 
   /** Freezes the disk as it is now. Names may repeat, as in QEMU; the id is unique. Durable when it resolves. */
   async create(options: SnapshotOptions): Promise<SnapshotInfo> {
     check('snapshots.create', 'options', options, SNAPSHOT);
-    return runAsync(this.#drained(() => this.#node.exclusive(() => this.#create(options))));
+    return runAsync(this.#drained(() => this.#changing((tools) => this.#create(tools, options))));
+  }
+
+  /** Runs a change with nothing else in flight. */
+  *#changing<T>(body: (tools: SnapshotTools) => Io<T>): Io<T> {
+    const node = this.#node;
+    return yield* node.exclusive(function* () {
+      return yield* body(yield* snapshotsOf(node));
+    });
   }
 
   /** Runs `body` when all that was written above the disk is in it. */
@@ -67,18 +68,18 @@ export class Snapshots<D = unknown> {
 
   /** Makes the disk what it was; everything since is lost unless another snapshot has it, saved or not. The size may change. */
   apply(idOrName: string): Promise<void> {
-    return runAsync(this.#node.keepers.replacing(() => this.#node.exclusive(() => this.#driver().apply(this.#find(idOrName).id))));
+    return runAsync(this.#node.keepers.replacing(() => this.#changing((tools) => tools.apply(this.#find(idOrName).id))));
   }
 
   /** Durable when it resolves. */
   async rename(idOrName: string, name: string): Promise<void> {
     check('snapshots.rename', 'name', name, TEXT);
-    return runAsync(this.#node.exclusive(() => this.#driver().rename(this.#find(idOrName).id, name)));
+    return runAsync(this.#changing((tools) => tools.rename(this.#find(idOrName).id, name)));
   }
 
   /** What is kept above the disk stays there: no snapshot has it, and deleting must work where there is no room to save it. */
   delete(idOrName: string): Promise<void> {
-    return runAsync(this.#node.exclusive(() => this.#delete(this.#find(idOrName))));
+    return runAsync(this.#changing((tools) => this.#delete(tools, this.#find(idOrName))));
   }
 
   /** The snapshot's contents as a read-only disk. It must be closed before the disk is. */
@@ -116,12 +117,14 @@ export class Snapshots<D = unknown> {
     }
   }
 
-  *#create({ name, date = new Date(), vmState, vmStateSize = vmState?.length ?? 0, ...moment }: SnapshotOptions): Io<SnapshotInfo> {
-    const driver = this.#driver();
-    if (!vmState) return yield* driver.create({ name, date, vmStateSize, ...moment });
+  *#create(
+    tools: SnapshotTools,
+    { name, date = new Date(), vmState, vmStateSize = vmState?.length ?? 0, ...moment }: SnapshotOptions,
+  ): Io<SnapshotInfo> {
+    if (!vmState) return yield* tools.create({ name, date, vmStateSize, ...moment });
     try {
       yield* replaceVmState(this.#node, vmState);
-      return yield* driver.create({ name, date, vmStateSize, ...moment });
+      return yield* tools.create({ name, date, vmStateSize, ...moment });
     } catch (error) {
       yield* clearVmState(this.#node);
       throw error;
@@ -130,28 +133,28 @@ export class Snapshots<D = unknown> {
 
   *#readVmState(idOrName: string, range: { offset?: number; length?: number }): Io<Uint8Array> {
     const { id, vmStateSize } = this.#find(idOrName);
-    const driver = yield* this.#driver().view(id);
+    const driver = yield* (yield* snapshotsOf(this.#node)).view(id);
     return yield* readStored(new BlockNode({ driver, readOnly: true, owned: false }), vmStateSize, range);
   }
 
-  #delete({ id, name }: SnapshotInfo): Io<void> {
+  #delete(tools: SnapshotTools, { id, name }: SnapshotInfo): Io<void> {
     if (this.#opened.get(id)) throw new DiskError('in-use', `The snapshot "${name}" is open: close it before deleting it`, { field: 'snapshot' });
-    return this.#driver().delete(id);
+    return tools.delete(id);
   }
 
   *#open(idOrName: string): Io<D> {
     const { id } = this.#find(idOrName);
-    const driver = yield* this.#driver().view(id);
+    const driver = yield* (yield* snapshotsOf(this.#node)).view(id);
     const { backing } = this.#node;
     this.#hold(id);
     const onClose = () => this.#letGo(id);
     return this.#wrap(new BlockNode({ driver, ...(backing ? { backing } : {}), readOnly: true, owned: false, onClose }));
   }
 
-  #changes(id: string): Io<DirtyRuns> {
-    const driver = this.#driver();
-    if (!driver.changes) throw new DiskError('unsupported', `${this.#node.driver.format}: this format cannot tell what changed since a snapshot`);
-    return driver.changes(id);
+  *#changes(id: string): Io<DirtyRuns> {
+    const tools = yield* snapshotsOf(this.#node);
+    if (!tools.changes) throw new DiskError('unsupported', `${this.#node.driver.format}: this format cannot tell what changed since a snapshot`);
+    return yield* tools.changes(id);
   }
 
   /** A snapshot that somebody reads is not deleted. */
@@ -163,17 +166,23 @@ export class Snapshots<D = unknown> {
     this.#opened.set(id, (this.#opened.get(id) ?? 1) - 1);
   }
 
-  #driver(): SnapshotDriver {
-    const { driver } = this.#node;
-    if (!driver.snapshots) throw new DiskError('unsupported', `${driver.format}: this format has no internal snapshots`, { format: driver.format });
-    return driver.snapshots;
-  }
-
   #find(idOrName: string): SnapshotInfo {
     check('disk.snapshots', 'idOrName', idOrName, TEXT);
-    const list = this.#driver().list();
+    const list = this.#node.driver.snapshots;
+    if (!list) throw unsupported(this.#node);
     const found = list.find(({ id }) => id === idOrName) ?? list.find(({ name }) => name === idOrName);
     if (!found) throw new DiskError('not-found', `There is no snapshot "${idOrName}"`, { field: 'snapshot' });
     return found;
   }
+}
+
+/** What changes the snapshots of a node. Throws `unsupported` if its format has none. */
+function* snapshotsOf(node: BlockNode): Io<SnapshotTools> {
+  const { snapshots } = yield* toolsOf(node.driver);
+  if (!snapshots) throw unsupported(node);
+  return snapshots;
+}
+
+function unsupported({ driver: { format } }: BlockNode): DiskError {
+  return new DiskError('unsupported', `${format}: this format has no internal snapshots`, { format });
 }

@@ -5,7 +5,6 @@
 import { isZero } from '../base/bytes.ts';
 import { DiskError } from '../base/errors.ts';
 import type { Io } from '../base/io.ts';
-import type { ImageDriver } from '../formats/driver.ts';
 import type { VmStateDriver } from '../formats/tools.ts';
 import { BlockNode } from '../node/node.ts';
 import { requireReadable } from './async-disk.ts';
@@ -56,8 +55,8 @@ export function* forgetVmState(node: BlockNode): Io<void> {
 }
 
 /** Gives the space of the state back. The caller has the node for itself. */
-export function* clearVmState({ driver }: BlockNode): Io<void> {
-  const state = yield* stateOf(driver);
+export function* clearVmState(node: BlockNode): Io<void> {
+  const state = yield* stateOf(node);
   yield* state.clear();
 }
 
@@ -76,12 +75,11 @@ function* writeSparse(area: BlockNode, offset: number, bytes: Uint8Array): Io<vo
 }
 
 function* areaOf(node: BlockNode): Io<BlockNode> {
-  return new BlockNode({ driver: yield* stateOf(node.driver), readOnly: node.readOnly, owned: false });
+  return new BlockNode({ driver: yield* stateOf(node), readOnly: node.readOnly, owned: false });
 }
 
-function* stateOf(driver: ImageDriver): Io<VmStateDriver> {
-  if (!driver.vmState) throw new DiskError('unsupported', `${driver.format}: this format keeps no machine state`, { format: driver.format });
-  return yield* driver.vmState();
+function* stateOf(node: BlockNode): Io<VmStateDriver> {
+  return yield* (yield* node.tool('vmState', 'this format keeps no machine state'))();
 }
 
 function requireInside(area: BlockNode, offset: number, length: number): void {

@@ -10,16 +10,21 @@ export type AccountedOperation = 'read' | 'write' | 'flush';
 
 /** Operations of one kind. */
 export interface OperationStatistics {
+  /** Bytes moved by those that ended well. */
   readonly bytes: number;
+  /** How many ended well. */
   readonly operations: number;
+  /** How many failed. */
   readonly failedOperations: number;
   /** Sum over all operations, in nanoseconds. */
   readonly totalTime: number;
+  /** How long those took that ended well. */
   readonly latency: LatencyHistogram;
 }
 
 /** How many operations took how long: `counts[i]` took less than `boundaries[i]` nanoseconds, and not less than the boundary before. */
 export interface LatencyHistogram {
+  /** Nanoseconds, rising. */
   readonly boundaries: readonly number[];
   /** One more than there are boundaries: the last counts all that took longer. */
   readonly counts: readonly number[];
@@ -27,8 +32,11 @@ export interface LatencyHistogram {
 
 /** A drive's statistics; plain data, as it crosses a worker. */
 export interface DriveStatistics {
+  /** Reads. */
   readonly read: OperationStatistics;
+  /** Writes; zeros and discards are not among them. */
   readonly write: OperationStatistics;
+  /** Flushes; their `bytes` are 0. */
   readonly flush: OperationStatistics;
   /** Writes that became part of another by `multiwrite`. */
   readonly mergedWrites: number;
@@ -38,8 +46,11 @@ export interface DriveStatistics {
 
 /** A request under way. */
 export interface AccountedRequest {
+  /** What it counts as. */
   readonly operation: AccountedOperation;
+  /** Bytes that it moves. */
   readonly bytes: number;
+  /** Nanoseconds, by the clock of the accounting. */
   readonly startedAt: number;
 }
 
@@ -64,14 +75,17 @@ export class Accounting {
     this.#operations = { read: new OperationCount(), write: new OperationCount(), flush: new OperationCount() };
   }
 
+  /** A request begins. `done` or `failed` follows. */
   start(operation: AccountedOperation, bytes: number): AccountedRequest {
     return { operation, bytes, startedAt: this.#clock() };
   }
 
+  /** It ended well: bytes, the operation and its time are counted. */
   done({ operation, bytes, startedAt }: AccountedRequest): void {
     this.#operations[operation].add(bytes, this.#clock() - startedAt);
   }
 
+  /** It failed: nothing else of it is counted. */
   failed({ operation }: AccountedRequest): void {
     this.#operations[operation].failed++;
   }
@@ -89,11 +103,13 @@ export class Accounting {
     }
   }
 
+  /** A write was made, wherever it came from. */
   noteWritten(offset: number, length: number): void {
     const last = Math.floor((offset + length - 1) / SECTOR) * SECTOR;
     this.#highestWriteOffset = Math.max(this.#highestWriteOffset, last);
   }
 
+  /** So many writes became part of others. */
   noteMerged(writes: number): void {
     this.#mergedWrites += writes;
   }
@@ -107,6 +123,7 @@ export class Accounting {
     this.#operations[operation].histogram(boundaries);
   }
 
+  /** What was counted so far. */
   get statistics(): DriveStatistics {
     const { read, write, flush } = this.#operations;
     return {

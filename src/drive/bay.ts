@@ -13,23 +13,9 @@ import { SECTOR } from '../base/units.ts';
 import { SECRET } from '../disk/kinds.ts';
 import type { Secret, SecretCallback } from '../disk/secrets.ts';
 import type { DriveDevice } from './device.ts';
+import type { DriveEvent } from './drive-events.ts';
 import { DEVICE, FORCE, KEEP, MEDIUM } from './kinds.ts';
 import { type Medium, type MediumIo, mediumIo } from './medium.ts';
-import type { HandledError } from './requests.ts';
-
-/** What happens to a drive. */
-export type DriveEvent =
-  | { readonly type: 'change'; readonly device: string; readonly loaded: boolean }
-  | { readonly type: 'tray'; readonly device: string; readonly open: boolean }
-  | { readonly type: 'resize'; readonly device: string; readonly size: number }
-  | DriveErrorEvent;
-
-/** A request failed, and this was done about it. */
-export interface DriveErrorEvent extends HandledError {
-  readonly type: 'error';
-  /** The drive's name. */
-  readonly device: string;
-}
 
 /** A medium in a drive. */
 export interface InsertedMedium {
@@ -75,6 +61,7 @@ export abstract class DriveBay {
     return this.#insertions;
   }
 
+  /** There is a medium, and something in the drive behind it. */
   get isInserted(): boolean {
     const { medium } = this;
     return medium !== undefined && (medium.isInserted?.() ?? true);
@@ -90,6 +77,7 @@ export abstract class DriveBay {
     return Math.floor(this.size / SECTOR);
   }
 
+  /** True where the drive was made so, and with a medium that takes no writes. */
   get readOnly(): boolean {
     return this.#forceReadOnly || (this.medium?.readOnly ?? false);
   }
@@ -116,10 +104,12 @@ export abstract class DriveBay {
     return this.#device === undefined || this.#device.mediumChanged !== undefined;
   }
 
+  /** What the device says of its tray; false without one. */
   get trayOpen(): boolean {
     return this.#device?.trayOpen?.() ?? false;
   }
 
+  /** What the device says; false without one. */
   get mediumLocked(): boolean {
     return this.#device?.mediumLocked?.() ?? false;
   }
@@ -269,6 +259,7 @@ export abstract class DriveBay {
     if (open !== before) this.emit({ type: 'tray', device: this.#name, open });
   }
 
+  /** What uses the drive. */
   get device(): DriveDevice | undefined {
     return this.#device;
   }

@@ -16,9 +16,11 @@ import { SECTOR } from '../base/units.ts';
 import { type AllocatedRun, allocatedRun } from '../disk/allocation.ts';
 import { ThrottleGroup, type ThrottleLimits } from '../layers/throttle-group.ts';
 import { type AccountedOperation, Accounting, type DriveStatistics } from './accounting.ts';
-import { DriveBay, type DriveErrorEvent, type InsertedMedium } from './bay.ts';
+import { DriveBay, type InsertedMedium } from './bay.ts';
 import { type BlockConfiguration, blockConfiguration } from './block-configuration.ts';
 import { DirtyBitmap } from './dirty-bitmap.ts';
+import type { DriveErrorEvent } from './drive-events.ts';
+import type { BatchedWrite, DriveOptions, RequestOptions } from './drive-options.ts';
 import {
   DEFAULT_ERROR_POLICY,
   type ErrorAction,
@@ -30,55 +32,21 @@ import {
 import { describeGeometry, GEOMETRY_HINTS, type GeometryHints, type GeometryReport } from './geometry.ts';
 import { ARRAYS, DRIVE_TO_BE, HANDLING, REQUEST, WRITES, ZERO } from './kinds.ts';
 import type { Medium, MediumIo } from './medium.ts';
-import { concatenate, mergeWrites, type PlacedBytes } from './multiwrite.ts';
+import { concatenate, mergeWrites } from './multiwrite.ts';
 import { type HandledError, Requests } from './requests.ts';
-
-/** What `Drive` takes. */
-export interface DriveOptions {
-  /** A drive without a name is on no list. */
-  readonly name?: string;
-  readonly readErrors?: ReadErrorPolicy;
-  readonly writeErrors?: WriteErrorPolicy;
-  /** Refuses writes to whatever medium is in the drive. */
-  readonly readOnly?: boolean;
-  readonly configuration?: Partial<BlockConfiguration>;
-  /** The user's word on the geometry. */
-  readonly geometry?: GeometryHints;
-  /**
-   * Stops the emulator: a request failed, and is repeated by `resume`. Called for each such request; must not throw. Where there is neither this nor a
-   * listener the console hears of it.
-   */
-  readonly pause?: (event: DriveErrorEvent) => void;
-  /** See `Drive.throttle`. */
-  readonly throttle?: ThrottleLimits | ThrottleGroup;
-  /** Nanoseconds, for the accounting. */
-  readonly clock?: () => number;
-}
-
-/** Options of one request. */
-export interface RequestOptions {
-  /** Cancels a request that has not begun or that is kept; one that runs completes. Either way it completes once. */
-  readonly signal?: AbortSignal;
-  /** For writes: durable when the promise resolves, as if a flush followed. */
-  readonly durable?: boolean;
-  /** For a device that keeps what failed itself: errors are thrown, and it asks `handleError` what to do. */
-  readonly unmanaged?: boolean;
-}
-
-/** One write of `multiwrite`. */
-export interface BatchedWrite extends PlacedBytes {
-  /** Called once when the whole batch is done, with the first error of it, never before `multiwrite` returned. */
-  readonly done?: (error: DiskError | undefined) => void;
-}
 
 /** Of a request without any; not looked at again for each. */
 const NO_OPTIONS: RequestOptions = {};
 
 /** One drive. */
 export class Drive extends DriveBay {
+  /** What is done when a read fails. */
   readonly readErrors: ReadErrorPolicy;
+  /** What is done when a write fails. */
   readonly writeErrors: WriteErrorPolicy;
+  /** What the drive tells its guest about blocks. */
   readonly configuration: BlockConfiguration;
+  /** Counts requests; a device that serves some without the drive notes them here. */
   readonly accounting: Accounting;
   readonly #pause: DriveOptions['pause'];
   readonly #requests: Requests;
@@ -132,6 +100,7 @@ export class Drive extends DriveBay {
     this.#requests.enableStatus();
   }
 
+  /** The status is `ok` again; nothing is repeated. */
   resetIoStatus(): void {
     this.#requests.resetStatus();
   }
@@ -172,14 +141,17 @@ export class Drive extends DriveBay {
     return runAsync(this.#read(offset, lengthOrInto, options));
   }
 
+  /** As `read`, at once. Throws `would-wait` where the medium waits. */
   readSync(offset: number, lengthOrInto: number | Uint8Array, options: RequestOptions = NO_OPTIONS): Uint8Array {
     return runSync(this.#read(offset, lengthOrInto, options));
   }
 
+  /** Writes bytes. Durable after `flush`, or with `durable`. Throws `no-medium`, `read-only`, `out-of-bounds`, and by policy what the medium throws. */
   write(offset: number, bytes: Uint8Array, options: RequestOptions = NO_OPTIONS): Promise<void> {
     return runAsync(this.#write(offset, bytes, options));
   }
 
+  /** As `write`, at once. */
   writeSync(offset: number, bytes: Uint8Array, options: RequestOptions = NO_OPTIONS): void {
     runSync(this.#write(offset, bytes, options));
   }
@@ -217,12 +189,14 @@ export class Drive extends DriveBay {
     if (failure) throw failure;
   }
 
+  /** Makes a range read as zero; with `unmap` its space is given back where that can be done. Throws as `write`. */
   async zero(offset: number, length: number, given: RequestOptions & { unmap?: boolean } = {}): Promise<void> {
     check('drive.zero', 'options', given, ZERO);
     const { unmap = false, ...options } = given;
     return runAsync(this.#change('drive.zero', offset, length, options, (io) => io.zero(offset, length, { unmap })));
   }
 
+  /** Gives a range up: it may read as before or as zero. Throws as `write`. */
   discard(offset: number, length: number, options: RequestOptions = NO_OPTIONS): Promise<void> {
     return runAsync(this.#change('drive.discard', offset, length, options, (io) => io.discard(offset, length)));
   }
@@ -264,6 +238,7 @@ export class Drive extends DriveBay {
     return runAsync(this.#flush(options));
   }
 
+  /** As `flush`, at once. */
   flushSync(options: RequestOptions = NO_OPTIONS): void {
     runSync(this.#flush(options));
   }
@@ -428,6 +403,7 @@ export class Drive extends DriveBay {
     this.#inUse = inUse;
   }
 
+  /** Requests of the drive since it was made. */
   get statistics(): DriveStatistics {
     return this.accounting.statistics;
   }
@@ -440,10 +416,12 @@ export class Drive extends DriveBay {
     return bitmap;
   }
 
+  /** The bitmap notes nothing any more. */
   stopTracking(bitmap: DirtyBitmap): void {
     this.#dirty.delete(bitmap);
   }
 
+  /** The user's word on the geometry. */
   get geometryHints(): GeometryHints {
     return this.#geometryHints;
   }

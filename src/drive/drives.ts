@@ -5,8 +5,9 @@
 import { check, FUNCTION, maybe, optionsOf, TEXT } from '../base/arguments.ts';
 import { callBack } from '../base/callbacks.ts';
 import { DiskError } from '../base/errors.ts';
-import type { DriveEvent } from './bay.ts';
-import { Drive, type DriveOptions } from './drive.ts';
+import { Drive } from './drive.ts';
+import type { DriveEvent } from './drive-events.ts';
+import type { DriveOptions } from './drive-options.ts';
 import { DRIVE, DRIVE_TO_BE } from './kinds.ts';
 import { type BlockInfo, type BlockStats, blockInfo, blockStats } from './report.ts';
 
@@ -20,6 +21,7 @@ const OPTIONS = optionsOf<DrivesOptions>({ pause: FUNCTION });
 
 /** An encrypted image that waits for its key. */
 export interface MissingKey {
+  /** The drive's name. */
   readonly device: string;
   /** Name of the image: the drive's medium or one below it. */
   readonly file: string;

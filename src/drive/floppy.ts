@@ -5,7 +5,7 @@
  */
 
 import { assert } from '../base/errors.ts';
-import type { Chs } from './geometry.ts';
+import type { Chs } from './chs.ts';
 
 /** Drive types by QEMU's names: 1.44 MB and 2.88 MB (3.5 inch), 1.2 MB (5.25 inch). */
 export type FloppyDriveType = '144' | '288' | '120';

@@ -10,14 +10,8 @@ import { DiskError } from '../base/errors.ts';
 import type { Io } from '../base/io.ts';
 import { SECTOR } from '../base/units.ts';
 import { readBytes, type Storage } from '../storage/storage.ts';
+import type { Chs } from './chs.ts';
 import { exactFloppyFormat, FLOPPY_LIMIT_SECTORS, type FloppyDriveType, formatChs } from './floppy.ts';
-
-/** Cylinders, heads and sectors per track. */
-export interface Chs {
-  readonly cylinders: number;
-  readonly heads: number;
-  readonly sectors: number;
-}
 
 /** How a BIOS turns the disk's geometry into the one that programs see through INT 13h. */
 export type Translation = 'auto' | 'none' | 'lba' | 'large' | 'rechs';
@@ -27,9 +21,13 @@ export const TRANSLATION_CODES: Readonly<Record<Translation, number>> = { auto: 
 
 /** What a user may state. Give all three of cylinders, heads and sectors or none; `auto` translation means "choose". */
 export interface GeometryHints {
+  /** 1 to 16383. */
   readonly cylinders?: number;
+  /** 1 to 16. */
   readonly heads?: number;
+  /** Sectors per track, 1 to 63. */
   readonly sectors?: number;
+  /** Default `auto`. */
   readonly translation?: Translation;
 }
 
@@ -39,9 +37,13 @@ const CHS = optionsOf<Chs>({ cylinders: needed(COUNT), heads: needed(COUNT), sec
 
 /** What the page's Geometry tab shows. */
 export interface GeometryReport {
+  /** Sectors of 512 bytes. */
   readonly totalSectors: number;
+  /** The disk's own geometry. */
   readonly chs: Chs;
+  /** How a BIOS should translate it. */
   readonly translation: Translation;
+  /** Where the geometry is from. */
   readonly source: 'hint' | 'partition-table' | 'default';
   /** The geometry that the partition table was written for, if it tells; more than 16 heads mean a translating BIOS. */
   readonly partitionTable?: Chs;
@@ -193,7 +195,9 @@ function revised({ cylinders, heads, sectors }: Chs): Chs {
 
 /** A drive's geometry and translation, as the CMOS describes them. */
 export interface CmosDrive {
+  /** The disk's own geometry. */
   readonly chs: Chs;
+  /** How the BIOS turns it into what programs see. */
   readonly translation: Translation;
 }
 

@@ -15,7 +15,7 @@ import {
   TEXT,
 } from '../base/arguments.ts';
 import { BLOCK_CONFIGURATION } from './block-configuration.ts';
-import type { BatchedWrite, DriveOptions, RequestOptions } from './drive.ts';
+import type { BatchedWrite, DriveOptions, RequestOptions } from './drive-options.ts';
 import { GEOMETRY_HINTS } from './geometry.ts';
 
 export const DRIVE: Kind = objectWith('a Drive', ['insert', 'eject', 'accounting']);

@@ -26,15 +26,16 @@ import {
 import { callBack } from '../base/callbacks.ts';
 import { DiskError } from '../base/errors.ts';
 import { MiB } from '../base/units.ts';
-import type { AsyncSnapshots } from '../disk/async-disk.ts';
-import { VM_STATE_RANGE } from '../disk/async-disk.ts';
+import { type SnapshotInfo, VM_STATE_RANGE } from '../disk/async-disk.ts';
 import type { Drive } from './drive.ts';
 import { DRIVE, DRIVES } from './kinds.ts';
 import type { Medium } from './medium.ts';
 
 /** What tells one set of snapshots from another. */
 export interface MachineMoment {
+  /** The name that all snapshots of the set have. */
   readonly name: string;
+  /** When the set was made. */
   readonly date: Date;
   /** Guest clock in nanoseconds since power-on. */
   readonly vmClockNanoseconds: number;
@@ -70,6 +71,7 @@ export type MachineState = Uint8Array | Iterable<Uint8Array> | AsyncIterable<Uin
 export interface SaveMachineOptions {
   /** Default `vm-YYYYMMDDHHMMSS`. A complete set of this name is replaced. */
   readonly name?: string;
+  /** What the emulator needs to go on from there. */
   readonly state: MachineState;
   /** Default now. */
   readonly date?: Date;
@@ -104,7 +106,6 @@ const REPLACING = '.tabdisk-new';
 /** Bytes that move at a time. */
 const PIECE = 4 * MiB;
 
-type SnapshotInfo = Awaited<ReturnType<AsyncSnapshots['list']>>[number];
 type MachineDisk = Required<Pick<Medium, 'snapshots' | 'writeVmState' | 'clearVmState'>> & Pick<Medium, 'bitmaps'>;
 
 interface Member {

@@ -11,7 +11,10 @@ import { RequestAligner } from '../layers/align.ts';
 
 /** A disk that a drive takes. The hooks are for media with a life of their own; image files have none of them. */
 export interface Medium
-  extends Pick<AsyncDisk, 'size' | 'format' | 'readOnly' | 'synchronous' | 'info' | 'close' | MediumVerb>,
+  extends Pick<
+      AsyncDisk,
+      'size' | 'format' | 'readOnly' | 'synchronous' | 'info' | 'close' | 'read' | 'write' | 'zero' | 'discard' | 'flush' | 'resize'
+    >,
     Partial<Pick<AsyncDisk, 'keepers' | 'onLost' | 'map' | 'snapshots' | 'bitmaps' | 'writeVmState' | 'clearVmState'>> {
   /** Bytes: the only requests it takes begin and end at multiples. Missing for image files, which take any. */
   readonly requestAlignment?: number;
@@ -27,14 +30,17 @@ export interface Medium
   lock?(locked: boolean): void;
   /** Keys of encrypted images; see `Disk`. */
   readonly encrypted?: boolean;
+  /** Images whose passphrase is missing; see `Disk.missingKeys`. */
   readonly missingKeys?: readonly string[];
+  /** The image to ask a person about; see `Disk.encryptedFile`. */
   readonly encryptedFile?: string | undefined;
+  /** Takes a passphrase for them; see `Disk.setKey`. */
   setKey?(secret: Secret | SecretCallback): Promise<void>;
+  /** See `Disk.writeCompressed`. */
   writeCompressed?(offset: number, bytes: Uint8Array): Promise<void>;
+  /** See `Disk.layout`. */
   readonly layout?: { readonly clusterSize: number; readonly vmStateOffset: number };
 }
-
-type MediumVerb = 'read' | 'write' | 'zero' | 'discard' | 'flush' | 'resize';
 
 /** The verbs of a medium, under `yield*`. Meanings and errors are `AsyncDisk`'s. */
 export interface MediumIo {

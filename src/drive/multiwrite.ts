@@ -7,7 +7,9 @@ import { type ByteRange, RangeSet } from '../base/ranges.ts';
 
 /** Bytes for a place on the disk. */
 export interface PlacedBytes {
+  /** Bytes from the beginning of the disk. */
   readonly offset: number;
+  /** What belongs there. */
   readonly bytes: Uint8Array;
 }
 

@@ -9,27 +9,39 @@ import { DRIVE } from './kinds.ts';
 
 /** A medium in a drive, as `query-block` has it. */
 export interface InsertedInfo {
+  /** Name of the image. */
   readonly file: string;
+  /** Every change is refused. */
   readonly ro: boolean;
+  /** QEMU's name of the format. */
   readonly drv: string;
+  /** Guest bytes are enciphered. */
   readonly encrypted: boolean;
+  /** The backing file that the image names. */
   readonly backing_file?: string;
 }
 
 /** A drive, as `query-block` has it. */
 export interface BlockInfo {
+  /** The drive's name. */
   readonly device: string;
+  /** The medium can be exchanged. */
   readonly removable: boolean;
+  /** The guest does not let the medium go. */
   readonly locked: boolean;
   /** For removable media. */
   readonly tray_open?: boolean;
+  /** There if the device asked for one. */
   readonly 'io-status'?: IoStatus;
+  /** The medium, if there is one. */
   readonly inserted?: InsertedInfo;
 }
 
 /** What a drive did, as `query-blockstats` has it. */
 export interface BlockStats {
+  /** The drive's name. */
   readonly device: string;
+  /** Bytes, requests and nanoseconds since the drive was made. */
   readonly stats: {
     readonly rd_bytes: number;
     readonly wr_bytes: number;

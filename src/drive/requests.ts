@@ -41,8 +41,11 @@ export interface DriveRequest {
 
 /** Why and how a request was stopped, reported or ignored. */
 export interface HandledError {
+  /** What was done about it. */
   readonly action: ErrorAction;
+  /** What failed; a flush counts as a write. */
   readonly operation: ErrorOperation;
+  /** Why it failed. */
   readonly error: DiskError;
 }
 

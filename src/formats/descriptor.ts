@@ -3,19 +3,24 @@ import type { Io } from '../base/io.ts';
 import type { OptionSet } from '../base/options.ts';
 import type { AskSecret } from '../crypto/passphrase.ts';
 import type { Storage } from '../storage/storage.ts';
-import type { BackingReference, ImageDriver, OpenFile } from './driver.ts';
-import type { BitmapInfo } from './tools.ts';
+import type { BackingReference, BitmapInfo, OpenFile } from './driver.ts';
+import type { ToolImage } from './tools.ts';
 
 /** An option of `create`, as the README's table and `tabdisk create -o help` show it. */
 export interface CreateOption {
+  /** QEMU's name, `cluster_size`. */
   readonly name: string;
+  /** What it does and takes, in one line. */
   readonly help: string;
+  /** Its value where nobody gives one, as text; absent: none. */
   readonly default?: string;
 }
 
+/** What a new image is to have. */
 export interface CreateParameters {
   /** Bytes. */
   readonly size: number;
+  /** The backing file that the new image names. */
   readonly backing?: BackingReference;
   /** Format options under their QEMU names (`cluster_size`, `refcount_bits`, …); unknown ones are refused. */
   readonly options: Readonly<Record<string, string | number | boolean>>;
@@ -41,22 +46,37 @@ export interface Measurement {
 
 /** What a format can do, for the support table and for a page that hides what is not there. */
 export interface Capabilities {
+  /** Images can be opened. */
   readonly read: boolean;
+  /** Images can be written. */
   readonly write: boolean;
+  /** New images can be made. */
   readonly create: boolean;
+  /** The disk's size can be changed. */
   readonly resize: boolean;
+  /** Images keep internal snapshots. */
   readonly snapshots: boolean;
+  /** Images keep dirty bitmaps. */
   readonly bitmaps: boolean;
+  /** Images can be checked. */
   readonly check: boolean;
+  /** A check can mend what it finds. */
   readonly repair: boolean;
+  /** Images can name a backing file. */
   readonly backing: boolean;
+  /** Space can be given back. */
   readonly discard: boolean;
+  /** A range can be made to read as zero without writing zeros. */
   readonly zeroes: boolean;
+  /** Compressed clusters can be read. */
   readonly compressedRead: boolean;
+  /** Compressed clusters can be written. */
   readonly compressedWrite: boolean;
 }
 
+/** How an image is opened. */
 export interface OpenParameters {
+  /** Nothing is written, not even to repair an image that was not closed properly. */
   readonly readOnly: boolean;
   /** Opens the file that an image keeps guest data in. */
   readonly dataFile?: OpenFile;
@@ -97,8 +117,11 @@ export interface Inspection {
 
 /** Cylinders, heads and sectors per track that a header states. They need not fit the size. */
 export interface HeaderGeometry {
+  /** As the header states it. */
   readonly cylinders: number;
+  /** As the header states it. */
   readonly heads: number;
+  /** Sectors per track, as the header states it. */
   readonly sectors: number;
 }
 
@@ -106,6 +129,7 @@ export interface HeaderGeometry {
 export interface FormatDescriptor {
   /** QEMU's name for the format. */
   readonly name: string;
+  /** Other names that are taken for it. */
   readonly aliases: readonly string[];
   /** For people: "QEMU copy-on-write 2". */
   readonly title: string;
@@ -115,7 +139,9 @@ export interface FormatDescriptor {
   probe(head: Uint8Array, file: { size: number; name: string }): number;
   /** Of a format with its mark at the end: whether `tail`, the last bytes of a file, has it. Probing, as QEMU does it, does not look there. */
   ends?(tail: Uint8Array): boolean;
+  /** What can be done with its images. */
   readonly capabilities: Capabilities;
+  /** What `create` takes besides size and backing file. */
   readonly createOptions: readonly CreateOption[];
   /** Its file holds the guest's bytes and little else: whoever may write them beside others may write the file so. Default: nobody else may. */
   readonly sharesFile?: true;
@@ -126,7 +152,7 @@ export interface FormatDescriptor {
   /** Reads headers, and a bounded part of the tables; throws only what reading them throws: damage becomes a warning. */
   inspect?(storage: Storage): Io<Inspection>;
   /** Absent: the format is recognised and named, nothing more. */
-  open?(storage: Storage, parameters: OpenParameters): Io<ImageDriver>;
+  open?(storage: Storage, parameters: OpenParameters): Io<ToolImage>;
   /**
    * What an image would take. `parameters.size` and the options are as for `create`; `bitmaps` are those that would be copied, if the source
    * can have any. Throws `refused`, naming the option.

@@ -1,19 +1,20 @@
 /**
- * What a format driver owes. A driver maps; it does not move guest bytes: `map` says where guest bytes are, `allocate` where
- * a write may go, and the one loop in node/node.ts splits requests, reads, writes, fills and copies.
+ * What a format driver owes. A driver maps; it does not move guest bytes: `look` says where guest bytes are, `place` where
+ * a write may go, and the two loops of node/ split requests, read, write, fill and copy. Neither of the two ever waits; `load` and `prepare` bring
+ * what they need, so that one loop each way serves storages that wait and storages that do not.
  *
- * The loop guarantees, for every call on a driver:
+ * The loops guarantee, for every call on a driver:
  * - offsets and lengths lie inside `size` (past it only in `ResizeOptions.beforeGrowth`), lengths are positive;
- * - no two calls of `allocate … commit`, `zero`, `discard` overlap in guest clusters, and no `map` result is used while one of
+ * - no two of `place … commit`, `zero`, `discard` overlap in guest clusters, and no answer of `look` is used while one of
  *   those changes its range (the node's range lock); `resize` and snapshot changes run with nothing else in flight.
- * The driver guards its own tables against calls for different ranges that interleave where the storage waits.
+ * The driver guards its own tables against calls for different ranges that interleave where the storage waits; `commit` and `abort` may come at any
+ * time, also while a flush of the same driver waits.
  */
 import type { DebugHook } from '../base/debug-events.ts';
 import type { Io } from '../base/io.ts';
 import type { Permissions } from '../base/permissions.ts';
 import type { Compression } from '../compression/compressor.ts';
 import type { Storage } from '../storage/storage.ts';
-import type { AmendParameters, BitmapDriver, CheckOptions, CheckResult, MetadataExtent, SnapshotDriver, VmStateDriver } from './tools.ts';
 
 /** Where a run of guest bytes is. `length` counts from the offset asked for, at least 1, at most what was asked. */
 export type Extent =
@@ -39,48 +40,50 @@ export interface StatusOptions {
   readonly reading?: boolean;
   /** Layers hear of it, and may fail; else only the images are asked. */
   readonly layers?: boolean;
+  /** Between requests where much is read ahead, with the part of that, 0 to 1, that is there: whoever is asked stops with what it throws. */
+  readonly step?: (part: number) => Io<void>;
 }
 
 /** Where a write may go. `length` bytes from the guest offset asked for go to `hostOffset` of `storage`. */
 export interface Placement {
+  /** Guest bytes, at least 1. */
   readonly length: number;
+  /** The file of the image that has the place. */
   readonly storage: Storage;
+  /** Bytes in that file. */
   readonly hostOffset: number;
   /** Set if the place is new: nothing points at it before `commit`. */
   readonly fresh?: FreshPlacement;
 }
 
-/** A new place that is had and linked without waiting; see `ImageDriver.newPlace`. */
-export interface NewPlace {
-  readonly storage: Storage;
-  readonly hostOffset: number;
-  /** Points the mapping at the place, once the bytes were written. */
-  commit(): void;
-  /** The write failed: gives the place back. */
-  abort(): void;
-}
-
-/** The obligations of a write to a new place. */
+/** The obligations of a write to a new place. `commit` or `abort` follows, exactly once. */
 export interface FreshPlacement {
   /**
    * Guest bytes [start, end) come alive with the commit. The loop writes what the request does not cover from the old
    * contents: byte `start` belongs at `hostOffset - (offset - start)`.
    */
   readonly start: number;
+  /** See `start`. */
   readonly end: number;
   /** All of the place lies past the end of a sparse file and was never given to anybody: what is not written there reads as zero. */
   readonly untouched?: boolean;
-  /** Points the mapping at the new place; called once the bytes were written. All or nothing. */
-  commit(): Io<void>;
-  /** The write or the commit failed: gives the place back. */
-  abort(): Io<void>;
+  /** The image had nothing at the ends of [start, end): the bytes around the request are the backing file's, or zero. */
+  readonly wasEmpty?: boolean;
+  /** Points the mapping at the new place; called once the bytes were written. Never fails. */
+  commit(): void;
+  /** Gives the place back; called if the write failed, or (`unused`) was not begun. */
+  abort(unused?: boolean): void;
 }
 
 /** Format facts for `info`, in the shape of qemu-img's JSON. */
 export interface FormatInfo {
+  /** Bytes, if the format has clusters. */
   readonly clusterSize?: number;
+  /** The image was not closed properly. */
   readonly dirty?: boolean;
+  /** Guest bytes are enciphered. */
   readonly encrypted?: boolean;
+  /** Some clusters are compressed, or the format compresses all. */
   readonly compressed?: boolean;
   /** Guest offset at which machine state begins, past the disk's end, if the format keeps any. */
   readonly vmStateOffset?: number;
@@ -90,7 +93,9 @@ export interface FormatInfo {
 
 /** The name of a backing file as stored in an image. */
 export interface BackingReference {
+  /** As stored in the image: untrusted text. */
   readonly name: string;
+  /** QEMU's name of the backing file's format, if the image says it. */
   readonly format?: string;
 }
 
@@ -113,7 +118,51 @@ export interface KeyDriver {
   set(passphrase: Uint8Array): Io<void>;
 }
 
-/** An opened image of one format. See the guarantees at the top of this file. */
+/** An internal snapshot as `qemu-img info` lists it. */
+export interface SnapshotInfo {
+  /** Unique in the image; given by the format. */
+  readonly id: string;
+  /** As the user called it; names may repeat. */
+  readonly name: string;
+  /** Bytes of saved machine state. */
+  readonly vmStateSize: number;
+  /** Seconds and nanoseconds since 1970-01-01 UTC. */
+  readonly dateSeconds: number;
+  /** Nanoseconds beyond `dateSeconds`. */
+  readonly dateNanoseconds: number;
+  /** Guest clock in nanoseconds since power-on. */
+  readonly vmClockNanoseconds: number;
+  /** Instructions that the guest had executed, if the emulator counts them. */
+  readonly icount?: number;
+  /** Bytes of the disk when the snapshot was taken. */
+  readonly diskSize: number;
+}
+
+/** A persistent dirty bitmap. */
+export interface BitmapInfo {
+  /** Unique in the image. */
+  readonly name: string;
+  /** Guest bytes for each bit: a power of 2. */
+  readonly granularity: number;
+  /** It notes what is written while the image is open for writing. */
+  readonly enabled: boolean;
+  /** It was not saved when the image was used last, or could not be kept: it can only be removed. */
+  readonly inconsistent: boolean;
+}
+
+/** What can be told of an image's bitmaps at any time, and what writing needs of them; the rest is `BitmapTools`. */
+export interface BitmapFacts {
+  /** False if this image can hold none. */
+  readonly storable: boolean;
+  /** All bitmaps of the image. */
+  list(): BitmapInfo[];
+  /** True if some bitmap notes changes. */
+  readonly recording: boolean;
+  /** Notes that guest bytes may have changed. Does not fail: a bitmap that cannot note it becomes inconsistent. */
+  record(offset: number, length: number): Io<void>;
+}
+
+/** An opened image of one format: the half that every request needs. See the guarantees at the top of this file, and `tools.ts` for the other half. */
 export interface ImageDriver {
   /** Registry name. */
   readonly format: string;
@@ -123,6 +172,7 @@ export interface ImageDriver {
   readonly clusterSize: number;
   /** Guest bytes that come alive, or read as zero, as one, where that is less than a cluster. */
   readonly subclusterSize?: number;
+  /** The backing file that the image names. */
   readonly backing?: BackingReference | undefined;
   /** False if an image that was just created may read as anything: its sectors are deciphered, whatever lies there. Default true. */
   readonly newReadsZero?: boolean;
@@ -137,29 +187,21 @@ export interface ImageDriver {
    * debugs, and fixed while the image is open.
    */
   readonly debug?: DebugHook | undefined;
-  map(offset: number, length: number): Io<Extent>;
-  /** What `map` answers, if it can be told from what is in memory and nothing is wrong. Never waits; absent: ask `map`. */
-  resident?(offset: number, length: number): Extent | undefined;
-  /** As `map`, for those who want to know what reads as zero rather than to read: it may take longer. Absent: `map` knows. */
+  /** Where guest bytes are, answered from memory; never waits. Nothing: `load`, then ask again. Also where something is wrong, which `load` says. */
+  look(offset: number, length: number): Extent | undefined;
+  /** Brings what `look` wanted: asked right after it, `look` answers. Throws what is wrong there. Absent: `look` always answers. */
+  load?(offset: number, length: number): Io<void>;
+  /** As `look`, for those who want to know what reads as zero rather than to read: it may take longer. Absent: `look` knows. */
   status?(offset: number, length: number, options?: StatusOptions): Io<Extent>;
-  /** Reads guest bytes that `map` called encoded; the range lies inside that extent. */
+  /** Reads guest bytes that `look` called encoded; the range lies inside that extent. */
   decode?(offset: number, into: Uint8Array): Io<void>;
   /**
-   * Where a write may go. Absent in a driver that only reads. `after` is the host offset right behind the piece of the same request
-   * that ends at `offset`: a hint for keeping a request in one run.
+   * Where the first bytes of a write may go; never waits. Nothing: `prepare`, then ask again. Absent in a driver that only reads. `after` is the
+   * host offset right behind the piece of the same request that ends at `offset`: a hint for keeping a request in one run.
    */
-  allocate?(offset: number, length: number, after?: number): Io<Placement>;
-  /**
-   * Where the first bytes of a write may go if they are in a place that can be written over, and no table has to be read or changed for that.
-   * Never waits; nothing, or absent: ask `allocate`.
-   */
-  inPlace?(offset: number, length: number): Placement | undefined;
-  /**
-   * A new place for all of a small write, if it can be had and linked without waiting, nothing below the image shows there, and nothing has to be
-   * written around it: what the write leaves of the place reads as zero. `commit` or `abort` follows before anything else is asked. Nothing, or
-   * absent: ask `allocate`.
-   */
-  newPlace?(offset: number, length: number): NewPlace | undefined;
+  place?(offset: number, length: number, after?: number): Placement | undefined;
+  /** Makes `place` possible: asked right after it, for the same, `place` answers. Throws what stands in the way. Absent: `place` always answers. */
+  prepare?(offset: number, length: number, after?: number): Io<void>;
   /**
    * Writes one cluster compressed, wherever it was before; `bytes` is the whole cluster, or what the disk's last one has. False if it must be
    * written as it is, because it gets no smaller. `encoded`: the cluster compressed already, as `compression` says and filled up with zeros.
@@ -174,29 +216,13 @@ export interface ImageDriver {
   discard?(offset: number, length: number): Io<number>;
   /** Sets `size`. Durable when it returns; a cut leaves the old size or the new one. */
   resize?(size: number, options: ResizeOptions): Io<void>;
-  /**
-   * Changes `backing`: the name in the image, nothing else. Durable when it returns; a cut leaves the old name or the new one. Throws
-   * `no-space` if the header has no room for the name.
-   */
-  setBacking?(backing: BackingReference | undefined): Io<void>;
-  /** Gives up everything the image holds, so that it shows its backing file; a cut leaves some of it. Snapshots stay. */
-  makeEmpty?(): Io<void>;
-  /**
-   * Changes options of an image that exists, in QEMU's order and up to the first that is refused. Each change is durable when the next
-   * begins; a cut leaves the image as before or after one of them. Throws `refused`, naming the option.
-   */
-  amend?(parameters: AmendParameters): Io<void>;
-  check?(options: CheckOptions): Io<CheckResult>;
-  readonly snapshots?: SnapshotDriver | undefined;
-  readonly bitmaps?: BitmapDriver;
+  /** The internal snapshots. Absent: the format has none. */
+  readonly snapshots?: readonly SnapshotInfo[] | undefined;
+  /** The persistent dirty bitmaps. Absent: the format has none. */
+  readonly bitmaps?: BitmapFacts;
   /** Absent: the image is not encrypted. */
   readonly key?: KeyDriver | undefined;
-  /**
-   * The machine's state as an image of its own: bytes that lie in the image, but not on the disk. Its `size` is what may be there at most. It
-   * shares this driver's tables, so changes to it run with nothing else in flight. Absent: the image has no room for such state.
-   */
-  vmState?(): Io<VmStateDriver>;
-  metadata?(): Io<MetadataExtent[]>;
+  /** Facts for `info`, from what is in memory. */
   info(): FormatInfo;
   /** Makes everything before it durable, in an order that survives a power cut at any point. */
   flush(): Io<void>;

@@ -44,6 +44,7 @@ export const FORMAT_LIST: Kind = listOf(objectWith('a format, such as qcow2 or r
 
 /** What may be opened, by the formats' own names. */
 export interface Whitelist {
+  /** Formats by name that may be read and written. */
   readonly readWrite: readonly string[];
   /** May be opened, but only for reading. */
   readonly readOnly?: readonly string[];

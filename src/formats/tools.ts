@@ -2,39 +2,25 @@
 import type { Io } from '../base/io.ts';
 import type { JobOptions } from '../base/job.ts';
 import type { AskSecret } from '../crypto/passphrase.ts';
-import type { ImageDriver } from './driver.ts';
-
-/** An internal snapshot as `qemu-img info` lists it. */
-export interface SnapshotInfo {
-  readonly id: string;
-  readonly name: string;
-  /** Bytes of saved machine state. */
-  readonly vmStateSize: number;
-  /** Seconds and nanoseconds since 1970-01-01 UTC. */
-  readonly dateSeconds: number;
-  readonly dateNanoseconds: number;
-  /** Guest clock in nanoseconds since power-on. */
-  readonly vmClockNanoseconds: number;
-  readonly icount?: number;
-  /** Bytes of the disk when the snapshot was taken. */
-  readonly diskSize: number;
-}
+import type { BackingReference, ImageDriver, SnapshotInfo } from './driver.ts';
 
 /** What is noted of a machine when a snapshot is made. */
-export interface MachineMoment {
-  /** Bytes of the machine's state, which `ImageDriver.vmState` holds and the snapshot takes over; 0: none. */
+export interface SnapshotMoment {
+  /** Bytes of the machine's state, which `ImageTools.vmState` holds and the snapshot takes over; 0: none. */
   readonly vmStateSize?: number;
+  /** Guest clock in nanoseconds since power-on; default 0. */
   readonly vmClockNanoseconds?: number;
   /** Instructions executed, where the emulator counts them. */
   readonly icount?: number;
 }
 
-/** Snapshots inside an image. Every verb leaves the image flushed. */
-export interface SnapshotDriver {
-  list(): SnapshotInfo[];
-  create(options: MachineMoment & { name: string; date: Date }): Io<SnapshotInfo>;
+/** Changes to the snapshots of an image (`ImageDriver.snapshots`). Every verb leaves the image flushed. */
+export interface SnapshotTools {
+  /** Freezes the disk as it is now, and takes over the machine's state that `SnapshotMoment` tells of. */
+  create(options: SnapshotMoment & { name: string; date: Date }): Io<SnapshotInfo>;
   /** Makes the disk read as it did; may change `ImageDriver.size`. */
   apply(id: string): Io<void>;
+  /** Gives back what only this snapshot held. */
   delete(id: string): Io<void>;
   /** Gives it another name; a cut leaves the old one or the new one. */
   rename(id: string, name: string): Io<void>;
@@ -44,20 +30,11 @@ export interface SnapshotDriver {
   changes?(id: string): Io<DirtyRuns>;
 }
 
-/** A persistent dirty bitmap. */
-export interface BitmapInfo {
-  readonly name: string;
-  /** Guest bytes for each bit: a power of 2. */
-  readonly granularity: number;
-  /** It notes what is written while the image is open for writing. */
-  readonly enabled: boolean;
-  /** It was not saved when the image was used last, or could not be kept: it can only be removed. */
-  readonly inconsistent: boolean;
-}
-
 /** Guest bytes that changed: that a bitmap calls dirty, or that differ from a snapshot. */
 export interface DirtyRun {
+  /** Guest bytes from the beginning of the disk. */
   readonly start: number;
+  /** Guest bytes, at least 1. */
   readonly length: number;
 }
 
@@ -73,23 +50,19 @@ export interface DirtyRuns {
  * Bitmaps kept in an image. What they note and what changes in them is in memory until the image is closed, except that a removal is
  * durable when it returns; a bitmap whose image was not closed is inconsistent. Changes run with nothing else in flight.
  */
-export interface BitmapDriver {
-  /** False if this image can hold none. */
-  readonly storable: boolean;
-  list(): BitmapInfo[];
+export interface BitmapTools {
   /** `granularity` is a power of 2 from 512 to 2 GiB. */
   add(options: { name: string; granularity: number; enabled: boolean }): Io<void>;
+  /** Removes a bitmap. Durable when it returns. */
   remove(name: string): Io<void>;
+  /** Makes everything clean in a bitmap. */
   clear(name: string): Io<void>;
+  /** Whether a bitmap notes changes from now on. */
   setEnabled(name: string, enabled: boolean): Io<void>;
   /** Adds what another bitmap, perhaps of another image of the same size, calls dirty. */
   merge(name: string, source: DirtyRuns): Io<void>;
   /** The contents of a bitmap; reading them throws `refused` if it is inconsistent. */
   runs(name: string): DirtyRuns;
-  /** True if some bitmap notes changes. */
-  readonly recording: boolean;
-  /** Notes that guest bytes may have changed. Does not fail: a bitmap that cannot note it becomes inconsistent. */
-  record(offset: number, length: number): Io<void>;
 }
 
 /** What `check` takes. A check that repairs is neither stopped nor paused once it has begun. */
@@ -108,11 +81,17 @@ export interface CheckResult {
   leaks: number;
   /** Structures that could not be looked at. */
   checkErrors: number;
+  /** How many of the corruptions were mended. */
   corruptionsFixed: number;
+  /** How many of the leaks were given back. */
   leaksFixed: number;
+  /** Clusters of the guest's disk. */
   totalClusters: number;
+  /** Clusters of the guest's disk that have a place in the image. */
   allocatedClusters: number;
+  /** Allocated clusters that do not lie right behind the one before. */
   fragmentedClusters: number;
+  /** Allocated clusters that are compressed. */
   compressedClusters: number;
   /** Bytes: where the last used cluster ends. */
   imageEndOffset: number;
@@ -120,7 +99,7 @@ export interface CheckResult {
   messages: string[];
 }
 
-/** See `ImageDriver.vmState`. */
+/** See `ImageTools.vmState`. */
 export interface VmStateDriver extends ImageDriver {
   /** Gives the space of all of it back. Durable when it returns. */
   clear(): Io<void>;
@@ -128,8 +107,11 @@ export interface VmStateDriver extends ImageDriver {
 
 /** A run of the image file that holds metadata, for the allocation map. */
 export interface MetadataExtent {
+  /** Bytes in the image file. */
   readonly hostOffset: number;
+  /** Bytes, at least 1. */
   readonly length: number;
+  /** The kind of metadata, in a few words: `L2 tables`. */
   readonly what: string;
 }
 
@@ -145,4 +127,44 @@ export interface AmendParameters {
   readonly resize: (size: number) => Io<void>;
   /** Called with steps done and the total, as far as they are known. */
   readonly onProgress: (done: number, total: number) => void;
+}
+
+/** What an image offers besides its bytes. Each member is absent where the format has nothing of the kind. */
+export interface ImageTools {
+  /** Looks for leaks and corruptions, and mends them if that is asked for. */
+  check?(options: CheckOptions): Io<CheckResult>;
+  /** Changes to the internal snapshots. */
+  readonly snapshots?: SnapshotTools | undefined;
+  /** Changes to the persistent dirty bitmaps. */
+  readonly bitmaps?: BitmapTools;
+  /**
+   * Changes `ImageDriver.backing`: the name in the image, nothing else. Durable when it returns; a cut leaves the old name or the new one. Throws
+   * `no-space` if the header has no room for the name.
+   */
+  setBacking?(backing: BackingReference | undefined): Io<void>;
+  /** Gives up everything the image holds, so that it shows its backing file; a cut leaves some of it. Snapshots stay. */
+  makeEmpty?(): Io<void>;
+  /**
+   * Changes options of an image that exists, in QEMU's order and up to the first that is refused. Each change is durable when the next
+   * begins; a cut leaves the image as before or after one of them. Throws `refused`, naming the option.
+   */
+  amend?(parameters: AmendParameters): Io<void>;
+  /**
+   * The machine's state as an image of its own: bytes that lie in the image, but not on the disk. Its `size` is what may be there at most. It
+   * shares this driver's tables, so changes to it run with nothing else in flight. Absent: the image has no room for such state.
+   */
+  vmState?(): Io<VmStateDriver>;
+  /** Where the image file holds metadata, in any order. */
+  metadata?(): Io<MetadataExtent[]>;
+}
+
+/** An opened image with its other half. The code of that is loaded when it is first asked for, so it is for verbs that may wait. */
+export interface ToolImage extends ImageDriver {
+  /** Absent: there are none. */
+  tools?(): Io<ImageTools>;
+}
+
+/** The tools of an image. */
+export function* toolsOf(driver: ToolImage): Io<ImageTools> {
+  return driver.tools ? yield* driver.tools() : {};
 }

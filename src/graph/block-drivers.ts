@@ -17,25 +17,12 @@ import { NullStorage } from '../layers/null.ts';
 import { PreallocateStorage } from '../layers/preallocate.ts';
 import { ThrottleStorage } from '../layers/throttle.ts';
 import { VerifyStorage } from '../layers/verify.ts';
-import type { BlockNode } from '../node/node.ts';
 import type { Storage } from '../storage/storage.ts';
 import { type Description, strongOptions } from './block-name.ts';
 import { openDebug } from './debug-node.ts';
 import { openFormat } from './format-node.ts';
-import type { NodeRequest } from './graph.ts';
+import type { NodeRequest, OpenedNode } from './graph-node.ts';
 import { openQuorum } from './quorum-node.ts';
-
-/** An opened node. The storage owns what is below it. */
-export interface OpenedNode {
-  readonly storage: Storage;
-  /** The image, if the storage is one. */
-  readonly node?: BlockNode;
-  /** The image that the storage passes requests on to. */
-  readonly filtered?: BlockNode | undefined;
-  /** The bytes are not at one place that could be shown. */
-  readonly scattered?: boolean;
-  readonly description: Description;
-}
 
 interface BlockDriver {
   /** Holds bytes by itself; its name may stand before a colon. */

@@ -12,9 +12,8 @@ import { type DebugRule, parseRules, takeRules } from '../layers/blkdebug-rules.
 import { FilterStorage } from '../layers/filter.ts';
 import type { BlockNode } from '../node/node.ts';
 import { readBytes, type Storage } from '../storage/storage.ts';
-import type { OpenedNode } from './block-drivers.ts';
 import { type Description, strongOptions } from './block-name.ts';
-import type { NodePlace, NodeRequest } from './graph.ts';
+import type { NodePlace, NodeRequest, OpenedNode } from './graph-node.ts';
 
 /** Rules files are short. */
 const MAX_CONFIG = 1024 * 1024;
@@ -103,7 +102,7 @@ function permissionList(options: OptionSet, name: string): number {
 }
 
 /** The debugging layer that an image lies on, if there is one: the first on the way down through the files, not through backing files. */
-export function findDebugger(disk: Pick<Disk, 'node'>): Debugger | undefined {
+export function findDebugger(disk: Disk): Debugger | undefined {
   check('findDebugger', 'disk', disk, DISK);
   for (let storage: Storage | undefined = disk.node; storage; storage = below(storage)) if (storage instanceof BlkdebugStorage) return storage;
   return undefined;

@@ -4,8 +4,9 @@ import { type Io, runAsync } from '../base/io.ts';
 import { beside, combineNames } from '../base/names.ts';
 import { OptionSet, refusedOption } from '../base/options.ts';
 import type { SecretRequest } from '../crypto/passphrase.ts';
-import { type ChainFiles, MAX_CHAIN_DEPTH, openChain, type Reference } from '../disk/chain.ts';
+import { type ChainFiles, MAX_CHAIN_DEPTH, openChain } from '../disk/chain.ts';
 import { sameBytes } from '../disk/data-file.ts';
+import type { Reference } from '../disk/reference.ts';
 import { allFormats } from '../formats/all.ts';
 import type { FormatDescriptor } from '../formats/descriptor.ts';
 import type { ImageDriver } from '../formats/driver.ts';
@@ -13,9 +14,8 @@ import { findFormat } from '../formats/registry.ts';
 import type { BlockNode } from '../node/node.ts';
 import { memoryStorage } from '../storage/memory.ts';
 import type { Storage } from '../storage/storage.ts';
-import type { OpenedNode } from './block-drivers.ts';
 import { type Description, shownName, strongOptions } from './block-name.ts';
-import type { NodePlace, NodeRequest } from './graph.ts';
+import type { NodePlace, NodeRequest, OpenedNode } from './graph-node.ts';
 import { unknownReference } from './node-options.ts';
 
 /** Options that change what an image's bytes are. */
@@ -23,6 +23,7 @@ const STRONG: Readonly<Record<string, RegExp>> = { raw: /^(offset|size)$/, qcow2
 
 /** A backing file did not open. `inner` says why; it may be another one of these. */
 export class BackingFailure extends DiskError {
+  /** Why it did not open. */
   readonly inner: unknown;
 
   constructor(inner: unknown) {

@@ -3,83 +3,28 @@
  * A node takes the options it understands and opens its children; what is left over is refused. Which drivers there are, and what they do
  * with options and children, is in block-drivers.ts. Files are opened only through the caller's `openFile`.
  */
-import { check, FLAG, FUNCTION, needed, objectWith, optionsOf, TEXT } from '../base/arguments.ts';
+import { check, objectWith, optionsOf, TEXT } from '../base/arguments.ts';
 import { roundUp } from '../base/bytes.ts';
 import { type Io, runAsync } from '../base/io.ts';
 import { OptionSet, refusedOption } from '../base/options.ts';
-import { PERMISSIONS, type Permissions } from '../base/permissions.ts';
 import { SECTOR } from '../base/units.ts';
-import { type ChainFiles, OPEN_OPTIONS, type OpenOptions } from '../disk/chain.ts';
 import { Disk } from '../disk/disk.ts';
 import { withTemporary } from '../disk/temporary.ts';
 import { allFormats } from '../formats/all.ts';
 import { AlignStorage, anyAlignment } from '../layers/align.ts';
 import { FilterStorage } from '../layers/filter.ts';
-import type { QuorumReport } from '../layers/quorum.ts';
-import type { ThrottleGroup } from '../layers/throttle-group.ts';
 import { cacheFlags } from '../node/cache-mode.ts';
 import { BlockNode } from '../node/node.ts';
 import { ofUser } from '../node/permissions.ts';
 import type { Storage } from '../storage/storage.ts';
-import { findDriver, type OpenedNode, protocolDriver } from './block-drivers.ts';
+import { findDriver, protocolDriver } from './block-drivers.ts';
 import { shownName } from './block-name.ts';
+import type { NodePlace, OpenedNode } from './graph-node.ts';
+import { GRAPH_OPTIONS, type GraphOptions } from './graph-options.ts';
 import { LayerImage } from './layer-image.ts';
-import { type CommonOptions, takeCommonOptions, unknownReference } from './node-options.ts';
+import { takeCommonOptions, unknownReference } from './node-options.ts';
 import { parseJsonName } from './option-text.ts';
 
-/** How a file is opened. Nothing is locked yet: `Storage.permit` says what is needed. */
-export interface OpenFileOptions {
-  readonly writable: boolean;
-  /** Whether it is locked at all; QEMU's option. */
-  readonly locking?: 'auto' | 'on' | 'off' | undefined;
-  /** Others may write it meanwhile. */
-  readonly forceShare?: boolean;
-}
-
-/** What `openGraph` takes. */
-export interface GraphOptions extends Omit<OpenOptions, 'resolve' | 'format' | 'formats' | 'dataStorage'> {
-  /** Overrides the option `driver` of the top node. */
-  readonly format?: string;
-  /** Opens a file by its name, which has no protocol. */
-  readonly openFile: (name: string, how: OpenFileOptions) => Storage | PromiseLike<Storage>;
-  /** What the user of the image takes and shares; default: what is needed to read, or to write, beside others who do so. */
-  readonly permissions?: Permissions;
-  /** -U: files are read beside others who write them, unless the options say otherwise. */
-  readonly forceShare?: boolean;
-  /** The name under which `openFile` finds the data file that an image names, by a plain file name; default: beside the image. */
-  readonly dataFileName?: (from: string, name: string) => string;
-  /** Put an empty disk in place of the backing file, which need not exist. */
-  readonly emptyBacking?: boolean;
-  /** Discards do nothing, unless the options say otherwise. */
-  readonly keepSpace?: boolean;
-  /** The throttle group of this id, for the driver `throttle`. */
-  readonly throttleGroup?: (id: string) => ThrottleGroup | undefined;
-  /** Hears of it when an image and its copy differ (blkverify, and quorum's option of that name), before it is thrown; may throw something else. */
-  readonly onMismatch?: (message: string) => void;
-  /** Hears of what the children of a quorum do wrong. */
-  readonly onQuorumReport?: (report: QuorumReport) => void;
-  /** Hears of requests that are stopped and resumed (blkdebug). */
-  readonly onDebug?: (message: string) => void;
-  /** Hears about what QEMU wants to be written differently. */
-  readonly warn?: (message: string) => void;
-}
-
-const { resolve: _, format, formats: __, dataStorage: ___, ...SHARED } = OPEN_OPTIONS;
-const OPTIONS = optionsOf<GraphOptions>({
-  ...SHARED,
-  format,
-  openFile: needed(FUNCTION),
-  permissions: PERMISSIONS,
-  forceShare: FLAG,
-  dataFileName: FUNCTION,
-  emptyBacking: FLAG,
-  keepSpace: FLAG,
-  throttleGroup: FUNCTION,
-  onMismatch: FUNCTION,
-  onQuorumReport: FUNCTION,
-  onDebug: FUNCTION,
-  warn: FUNCTION,
-});
 const WHAT = optionsOf<Partial<Parameters<typeof openGraph>[0]>>({ name: TEXT, options: objectWith('an OptionSet', ['entries', 'take']) });
 
 /** Opens the image that a name or options describe. Throws `refused` with QEMU's words for what is wrong with them. */
@@ -92,7 +37,7 @@ export function openGraph(
 
 function* open(what: Parameters<typeof openGraph>[0], options: GraphOptions): Io<Disk> {
   check('openGraph', 'what', what, WHAT);
-  check('openGraph', 'options', options, OPTIONS);
+  check('openGraph', 'options', options, GRAPH_OPTIONS);
   const { name, options: given } = what;
   const place: NodePlace = {
     graph: options,
@@ -118,35 +63,6 @@ function* open(what: Parameters<typeof openGraph>[0], options: GraphOptions): Io
   };
   const { snapshot, keepSpace = false } = options;
   return new Disk(snapshot ? yield* withTemporary(opening, snapshot, { formats: allFormats, keepSpace }) : yield* opening());
-}
-
-/** Where in the graph a node is. */
-export interface NodePlace {
-  readonly graph: GraphOptions;
-  readonly readOnly: boolean;
-  /** An image is probed if its driver is not given; a file is what its name's protocol says. */
-  readonly role: 'image' | 'file';
-  /** Files of the images that have this one in their chain of backing files. */
-  readonly above: ChainFiles;
-  /** Nodes of the whole graph so far. */
-  readonly count: { nodes: number };
-  /** Decides over the option `driver`. */
-  readonly driver?: string | undefined;
-  /** From the node above, where this one does not say otherwise. */
-  readonly common: CommonOptions;
-}
-
-/** What a driver is given to open a node. */
-export interface NodeRequest {
-  readonly driver: string;
-  /** A name to open, besides the options. */
-  readonly name: string | undefined;
-  readonly options: OptionSet;
-  readonly place: NodePlace;
-  /** Opens the child that stands under `key` in the options, or under a name. */
-  child(key: string, role: NodePlace['role'], name?: string): Io<OpenedNode>;
-  /** Opens any other node. */
-  node(name: string | undefined, options: OptionSet, place: NodePlace): Io<OpenedNode>;
 }
 
 /** Nodes in one graph: names in images may stand for several nodes each, and double with every image of a chain. */

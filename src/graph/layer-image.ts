@@ -4,12 +4,12 @@
  */
 import { DiskError } from '../base/errors.ts';
 import type { Io } from '../base/io.ts';
-import type { Extent, FormatInfo, ImageDriver, Placement, ResizeOptions } from '../formats/driver.ts';
-import type { SnapshotDriver } from '../formats/tools.ts';
+import type { Extent, FormatInfo, Placement, ResizeOptions, SnapshotInfo } from '../formats/driver.ts';
+import { type ImageTools, type ToolImage, toolsOf } from '../formats/tools.ts';
 import type { BlockNode } from '../node/node.ts';
 import type { Storage } from '../storage/storage.ts';
 
-export class LayerImage implements ImageDriver {
+export class LayerImage implements ToolImage {
   /** The layer's name. */
   readonly format: string;
   readonly clusterSize = 0;
@@ -33,16 +33,17 @@ export class LayerImage implements ImageDriver {
     return this.#below !== undefined && !this.#below.backing && this.#below.driver.newReadsZero !== false;
   }
 
-  get snapshots(): SnapshotDriver | undefined {
+  get snapshots(): readonly SnapshotInfo[] | undefined {
     return this.#below?.driver.snapshots;
   }
 
-  /** Reads need not know what reads as zero, nor fail where that cannot be told. */
-  *map(offset: number, length: number): Io<Extent> {
-    return this.resident(offset, length);
+  *tools(): Io<ImageTools> {
+    const { snapshots } = this.#below ? yield* toolsOf(this.#below.driver) : {};
+    return snapshots ? { snapshots } : {};
   }
 
-  resident(offset: number, length: number): Extent {
+  /** Reads need not know what reads as zero, nor fail where that cannot be told. */
+  look(offset: number, length: number): Extent {
     const { storage } = this;
     return { kind: 'data', length, storage, hostOffset: offset, ...(this.#scattered ? { placeless: true } : {}) };
   }
@@ -51,10 +52,10 @@ export class LayerImage implements ImageDriver {
     const { storage } = this;
     const run = yield* storage.map(offset, length);
     if (run.zero) return { kind: 'zero', length: run.length, ...(this.#scattered ? {} : { hostOffset: offset }) };
-    return this.resident(offset, run.length);
+    return this.look(offset, run.length);
   }
 
-  *allocate(offset: number, length: number): Io<Placement> {
+  place(offset: number, length: number): Placement {
     return { length, storage: this.storage, hostOffset: offset };
   }
 

@@ -1,18 +1,7 @@
 /** Options that every block node has, whatever its driver. */
 import type { DiskError } from '../base/errors.ts';
 import { type OptionSet, refusedOption } from '../base/options.ts';
-import type { CacheFlags } from '../node/cache-mode.ts';
-import type { DetectZeroes } from '../node/node-types.ts';
-import type { NodePlace } from './graph.ts';
-
-/** What a node hands on to its children, unless they say otherwise. */
-export interface CommonOptions {
-  readonly cache: CacheFlags;
-  readonly keepSpace: boolean;
-  /** Files are read beside others who write them. */
-  readonly forceShare: boolean;
-  readonly detectZeroes?: DetectZeroes | undefined;
-}
+import type { CommonOptions, NodePlace } from './graph-node.ts';
 
 const NODE_NAME = /^[a-z][-a-z0-9._]{0,30}$/i;
 

@@ -3,9 +3,8 @@ import type { Io } from '../base/io.ts';
 import { type OptionSet, refusedOption } from '../base/options.ts';
 import { SECTOR } from '../base/units.ts';
 import { type QuorumOptions, QuorumStorage } from '../layers/quorum.ts';
-import type { OpenedNode } from './block-drivers.ts';
 import { strongOptions } from './block-name.ts';
-import type { NodeRequest } from './graph.ts';
+import type { NodeRequest, OpenedNode } from './graph-node.ts';
 
 const STRONG = /^(vote-threshold|blkverify|rewrite-corrupted|read-pattern)$/;
 

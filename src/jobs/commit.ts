@@ -109,18 +109,17 @@ class Commit {
     yield* this.#copy(0, top.size);
     for (let round = 0; round < ROUNDS && this.#changes.bytes > REST; round++)
       for (const { start, end } of this.#changes.take()) yield* this.#copy(start, end);
-    if (!top.driver.makeEmpty && this.#empties)
-      throw new DiskError('unsupported', `${top.driver.format}: images of this format cannot be emptied`, { format: top.driver.format });
+    const makeEmpty = this.#empties ? yield* top.tool('makeEmpty', 'images of this format cannot be emptied') : undefined;
     // Makes durable what it can before the guest has to wait for it.
     yield* this.#base.flush();
-    yield* top.exclusive((held) => this.#finish(held), JOB);
+    yield* top.exclusive((held) => this.#finish(held, makeEmpty), JOB);
   }
 
   /** The guest is held. */
-  *#finish(held: CopyVerbs): Io<void> {
+  *#finish(held: CopyVerbs, makeEmpty: (() => Io<void>) | undefined): Io<void> {
     for (const { start, end } of this.#changes.take()) for (let at = start; at < end; ) at = yield* this.#dealWith(yield* this.#step(at, end, held));
     yield* this.#base.flush();
-    if (this.#empties) yield* (this.#top.driver.makeEmpty as () => Io<void>).call(this.#top.driver);
+    if (makeEmpty) yield* makeEmpty();
   }
 
   *#copy(start: number, end: number): Io<void> {

@@ -32,6 +32,7 @@ export interface CompareOptions extends JobOptions {
 
 /** What `compare` found. */
 export interface CompareResult {
+  /** The two are the same, by what was asked. */
   readonly identical: boolean;
   /** Why not: the sizes differ or a run's state differs (strict mode only), or the contents do. */
   readonly reason?: 'size' | 'status' | 'content';

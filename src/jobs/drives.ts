@@ -37,6 +37,7 @@ export async function streamDrive(drive: Drive, options: StreamOptions = {}): Pr
 
 /** What `commitAll` takes: options for each drive, whose progress is told by its name. */
 export interface CommitAllOptions extends Omit<CommitOptions, 'onProgress' | 'depth'> {
+  /** Called with the drive's name, bytes done and the total. */
   readonly onProgress?: (drive: string, done: number, total: number) => void;
 }
 

@@ -32,6 +32,7 @@ export type Since = { readonly snapshot: string } | { readonly bitmap: string } 
 
 /** What `writeIncrement` takes. */
 export interface IncrementOptions extends CopyJobOptions {
+  /** From when on changes count. */
   readonly since: Since;
   /** What the new file names as its backing file: the export that was made at that time. */
   readonly backing: BackingReference & { readonly format: string };
@@ -120,7 +121,7 @@ function* nothing(): Io<undefined> {
 /** Calls `work` with what changed on a disk. */
 export function* changesOf<T>(disk: Disk, since: Since, work: (changes: DirtyRuns) => Io<T>): Io<T> {
   if ('snapshot' in since) return yield* disk.snapshots.comparing(since.snapshot, work);
-  if ('bitmap' in since) return yield* work(bitmapsOf(disk.node).runs(since.bitmap));
+  if ('bitmap' in since) return yield* work((yield* bitmapsOf(disk.node)).runs(since.bitmap));
   return yield* work(new GivenRuns(since.ranges, disk.size));
 }
 

@@ -18,9 +18,11 @@ import { openSource } from './source.ts';
 
 /** What `measure` takes besides the format's own options, under QEMU's names (`cluster_size`, …). */
 export interface MeasureOptions extends JobOptions {
+  /** QEMU's name of the format that the file would have. */
   readonly format: string;
   /** The image would have a backing file: everything is counted then, as in QEMU. */
   readonly backing?: BackingReference;
+  /** Options of that format, under QEMU's names. */
   readonly options?: Readonly<Record<string, string | number | boolean>>;
 }
 

@@ -14,10 +14,12 @@ import { DiskError } from '../base/errors.ts';
 import { type Io, runAsync } from '../base/io.ts';
 import { JOB_OPTIONS, type JobOptions, Pace, placed } from '../base/job.ts';
 import { MiB, SECTOR } from '../base/units.ts';
-import { openReference, type Resolve } from '../disk/chain.ts';
+import { openReference } from '../disk/chain.ts';
 import type { Disk } from '../disk/disk.ts';
 import { BACKING, DISK } from '../disk/kinds.ts';
+import type { Resolve } from '../disk/reference.ts';
 import type { BackingReference } from '../formats/driver.ts';
+import { lookUp } from '../node/look-up.ts';
 import type { BlockNode } from '../node/node.ts';
 import { chainOf, closeAbove } from './chain.ts';
 
@@ -105,7 +107,7 @@ function* copyDifferences(top: BlockNode, next: BlockNode | undefined, options: 
   const comparison = new Comparison(top, next);
   for (let at = 0; at < top.size; ) {
     yield* pace.step(at);
-    const extent = yield* placed({ field: 'status', offset: at }, top.driver.map(at, top.size - at));
+    const extent = yield* placed({ field: 'status', offset: at }, lookUp(top.driver, at, top.size - at));
     at += extent.kind === 'backing' ? yield* comparison.step(at, extent.length) : extent.length;
   }
   pace.finish();

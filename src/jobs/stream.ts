@@ -93,7 +93,7 @@ class Stream {
     const { driver, filtered, name, readOnly } = this.#top;
     if (filtered) throw new DiskError('unsupported', `${name} is behind a layer (${driver.format}): stream it when it is opened without`);
     if (readOnly) throw new DiskError('read-only', `${name} is open read-only`);
-    if (driver.snapshots && driver.snapshots.list().length > 0)
+    if (driver.snapshots && driver.snapshots.length > 0)
       throw new DiskError('refused', `${name} has snapshots, which show the images below too: delete them first`, { field: 'snapshots' });
   }
 

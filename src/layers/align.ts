@@ -20,6 +20,7 @@ export type AlignEvent = 'pwritev_rmw_head' | 'pwritev_rmw_after_head' | 'pwrite
 /** What is asked in whole blocks. */
 export type AlignTarget = Pick<Storage, 'size' | 'read' | 'write' | 'zero' | 'discard'>;
 
+/** What `anyAlignment` and `AlignStorage` take. */
 export interface AlignOptions {
   /** Runs before and after the reads of a change. */
   readonly onEvent?: (event: AlignEvent) => Io<void>;

@@ -178,6 +178,7 @@ export class CacheStorage extends FilterStorage {
     this.next.abandon?.();
   }
 
+  /** Passed on to the storage below. */
   spendReserve(allowed: boolean): void {
     this.next.spendReserve?.(allowed);
   }

@@ -30,10 +30,13 @@ const OPTIONS = optionsOf<LogOptions>({ sectorSize: SIZE, append: FLAG, updateIn
 
 /** An entry of a log. Sectors are the log's. */
 export interface LoggedRequest {
+  /** Where the request begins. */
   readonly sector: number;
   /** With bytes in the log, unless `discard` is set. */
   readonly sectors: number;
+  /** The disk was flushed. */
   readonly flush: boolean;
+  /** The range was given up. */
   readonly discard: boolean;
   /** Where its bytes are in the log. */
   readonly position: number;
@@ -61,6 +64,7 @@ const refused = (field: string, message: string) => new DiskError('refused', mes
 
 /** Logs every change and flush, and passes it on to `next`. Discards are logged and passed on in whole sectors. */
 export class LogWritesStorage extends FilterStorage {
+  /** Where the log goes. */
   readonly log: Storage;
   readonly #sectorSize: number;
   readonly #interval: number;

@@ -40,6 +40,7 @@ export interface QuorumOptions {
   readonly rewriteCorrupted?: boolean;
   /** Two children must be equal: a difference is told as `blkverify` tells it. */
   readonly verify?: boolean;
+  /** Hears of children that fail or are outvoted. */
   readonly onReport?: ((report: QuorumReport) => void) | undefined;
   /** With `verify`: hears of a difference before it is thrown, and may throw something else. */
   readonly onMismatch?: ((message: string) => void) | undefined;
@@ -71,6 +72,7 @@ interface Asked {
 
 /** Writes to all children, reads what enough of them agree on. Its size is fixed. */
 export class QuorumStorage implements Storage {
+  /** The copies, in order. */
   readonly children: readonly Storage[];
   readonly #options: QuorumOptions;
   readonly #ranges = new RangeLock();

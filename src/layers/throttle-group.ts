@@ -10,7 +10,8 @@ import { type Io, wait } from '../base/io.ts';
 /** What a request counts as. */
 export type ThrottleDirection = 'read' | 'write';
 
-type RateName = `${'bps' | 'iops'}-${'total' | ThrottleDirection}`;
+/** What is limited: bytes or requests a second, of one direction or of both. */
+export type RateName = `${'bps' | 'iops'}-${'total' | ThrottleDirection}`;
 
 /**
  * Limits under QEMU's names; 0 or missing: none. `bps-…` are bytes a second, `iops-…` requests a second. With `…-max` that rate is allowed for

@@ -10,6 +10,7 @@ import type { ThrottleGroup } from './throttle-group.ts';
 
 /** Passes everything on to `next` when the group lets it. */
 export class ThrottleStorage extends FilterStorage {
+  /** The limits, which other storages and drives may share. */
   readonly group: ThrottleGroup;
 
   constructor(next: Storage, group: ThrottleGroup) {

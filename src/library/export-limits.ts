@@ -1,12 +1,14 @@
 /** What no export can do: asked before one begins, and by pages that offer what can be done. */
 import { check, objectWith } from '../base/arguments.ts';
 import { DiskError } from '../base/errors.ts';
-import type { ImageFormat } from './catalogue.ts';
-import type { ExportOptions } from './export.ts';
+import type { ExportOptions } from './entries.ts';
+import type { ImageFormat } from './image-record.ts';
 
 /** What has to be known of an image; an `ImageEntry` will do. */
 export interface ExportFacts {
+  /** The image's format. */
   readonly format: ImageFormat;
+  /** It takes a passphrase to open it. */
   readonly encrypted: boolean;
   /** How many snapshots are in it, if that is known. */
   readonly snapshots?: number;

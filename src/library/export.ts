@@ -11,18 +11,19 @@ import { type JobOptions, throwIfAborted } from '../base/job.ts';
 import type { KeptBytes } from '../base/keepers.ts';
 import { RangeSet } from '../base/ranges.ts';
 import { MiB, SECTOR } from '../base/units.ts';
-import type { Resolve } from '../disk/chain.ts';
 import { Disk } from '../disk/disk.ts';
 import { createDisk, openDisk } from '../disk/open.ts';
+import type { Resolve } from '../disk/reference.ts';
 import { type ConvertOptions, convert } from '../jobs/convert.ts';
 import { increment } from '../jobs/increment.ts';
 import { filesOf, salvaging } from '../node/loss.ts';
 import { BlockNode } from '../node/node.ts';
 import type { HeldLock } from '../storage/image-lock.ts';
 import { readBytes, type Storage } from '../storage/storage.ts';
-import type { ImageFormat, ImageRecord } from './catalogue.ts';
 import { copyBytes } from './copy.ts';
+import type { ExportedImage, ExportOptions, ExportSince } from './entries.ts';
 import { exportProblem } from './export-limits.ts';
+import type { ImageFormat, ImageRecord } from './image-record.ts';
 import type { Scratch } from './scratch.ts';
 
 /** Bytes in a chunk of the stream. */
@@ -30,43 +31,8 @@ const CHUNK = MiB;
 /** Milliseconds between two progress calls. */
 const PROGRESS_INTERVAL = 100;
 
-/** What an exported file is to be. */
-export interface ExportOptions {
-  /** An image in the format `luks` leaves as `luks`, `qcow2` or `raw`. */
-  readonly format: ImageFormat;
-  /**
-   * Compressed clusters, of qcow2 only: then the disk as it is now leaves, without the image's snapshots and bitmaps. Not of an encrypted image,
-   * and not with `since`.
-   */
-  readonly compressed?: boolean;
-  /** Only what changed since then, as a qcow2 overlay over the export of that time. */
-  readonly since?: ExportSince;
-  /** The name that an overlay gives its backing file, which is qcow2; default the name of a full export. */
-  readonly backing?: string;
-  /** Of an image that is lost: what can no longer be read leaves as zeros, in a new image without snapshots; `ExportedImage.missing` tells of it. */
-  readonly salvage?: boolean;
-  /** The image's passphrase. An encrypted image that leaves as it is needs none. */
-  readonly secret?: string;
-  /** Where a new image is encrypted: milliseconds that trying its passphrase is to take; default 2000. */
-  readonly iterTime?: number;
-}
-
-/** A snapshot by id or name, or a persistent dirty bitmap that was begun then. */
-export type ExportSince = { readonly snapshot: string } | { readonly bitmap: string };
-
 /** What an export is given besides. */
 export type ExportMeans = JobOptions & Pick<ConvertOptions, 'compressor'>;
-
-/** An image on its way out. */
-export interface ExportedImage {
-  /** Suggested file name. */
-  readonly name: string;
-  /** Bytes if known beforehand. */
-  readonly size: number | undefined;
-  readonly stream: ReadableStream<Uint8Array>;
-  /** Bytes that could not be read and are zeros, with `salvage`. */
-  readonly missing?: number;
-}
 
 /** Where an export reads from: an image that is open for writing here, or one that nobody has, with its lock. */
 export type ExportSource = { readonly record: ImageRecord } & Below &

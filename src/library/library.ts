@@ -22,14 +22,26 @@ import { type HeldLock, heldLocks, imageLockName, takeLock } from '../storage/im
 import { mendIndexedDb } from '../storage/indexed-db-renewal.ts';
 import { memoryStorage } from '../storage/memory.ts';
 import type { Storage } from '../storage/storage.ts';
-import { Catalogue, type ImageRecord, type Place } from './catalogue.ts';
-import type { CreateImageOptions, ImageEntry, ImportOptions, LibraryOptions, OpenImageOptions, OverlayOptions, StorageReport } from './entries.ts';
-import { type ExportedImage, type ExportOptions, type ExportSource, encryptedWith, exportImage } from './export.ts';
+import { Catalogue } from './catalogue.ts';
+import type {
+  CreateImageOptions,
+  ExportedImage,
+  ExportOptions,
+  ImageEntry,
+  ImportOptions,
+  LibraryOptions,
+  OpenImageOptions,
+  OverlayOptions,
+  StorageReport,
+} from './entries.ts';
+import { type ExportSource, encryptedWith, exportImage } from './export.ts';
+import type { ImagePlace } from './image-place.ts';
+import type { ImageRecord, Place } from './image-record.ts';
 import { copyIn, type MadeImage, verify } from './import.ts';
 import { Notes } from './notes.ts';
 import { OpenImage } from './open-image.ts';
 import { Chain, type ChainKeeper, requireNothingOver, requirePlain } from './overlays.ts';
-import { availablePlaces, type ImagePlace, placeName } from './places.ts';
+import { availablePlaces, placeName } from './places.ts';
 import { recognise } from './recognise.ts';
 import { indexedDbRecords, noteRecords } from './records.ts';
 import { Reserve } from './reserve.ts';
@@ -38,9 +50,7 @@ import { storageReport } from './storage-report.ts';
 import { sweep } from './sweep.ts';
 import { Tabs } from './tabs.ts';
 
-export type { ImageFormat, Place } from './catalogue.ts';
 export type * from './entries.ts';
-export type { ExportedImage, ExportOptions, ExportSince } from './export.ts';
 export type { OpenImage } from './open-image.ts';
 
 /** Milliseconds to wait for an image that somebody has: a page that was reloaded lets go a little late. */

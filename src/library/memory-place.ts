@@ -4,7 +4,7 @@ import type { Io } from '../base/io.ts';
 import { FilterStorage } from '../layers/filter.ts';
 import { changed } from '../storage/browser-errors.ts';
 import { type MemoryStorage, memoryStorage } from '../storage/memory.ts';
-import type { ImagePlace } from './places.ts';
+import type { ImagePlace } from './image-place.ts';
 
 interface KeptImage {
   readonly storage: MemoryStorage;

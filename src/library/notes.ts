@@ -6,7 +6,7 @@
  */
 import { runAsync } from '../base/io.ts';
 import { deleteOpfsFile, opfsFile, opfsFileNames, opfsStorage } from '../storage/opfs.ts';
-import type { ImageRecord } from './catalogue.ts';
+import type { ImageRecord } from './image-record.ts';
 
 const ENDING = '.json';
 

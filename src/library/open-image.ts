@@ -4,7 +4,7 @@ import { runAsync } from '../base/io.ts';
 import type { JobOptions } from '../base/job.ts';
 import type { Disk } from '../disk/disk.ts';
 import { closeAll, type Storage } from '../storage/storage.ts';
-import type { ImageRecord } from './catalogue.ts';
+import type { ImageRecord } from './image-record.ts';
 
 /** What the library does for an image that is open. */
 export interface ImageKeeper {

@@ -9,17 +9,19 @@ import { roundUp } from '../base/bytes.ts';
 import { DiskError } from '../base/errors.ts';
 import { runAsync } from '../base/io.ts';
 import { SECTOR } from '../base/units.ts';
-import { MAX_CHAIN_DEPTH, type Resolve } from '../disk/chain.ts';
+import { MAX_CHAIN_DEPTH } from '../disk/chain.ts';
 import type { Disk } from '../disk/disk.ts';
 import { createDisk } from '../disk/open.ts';
+import type { Resolve } from '../disk/reference.ts';
 import { reopenBacking } from '../disk/reopen.ts';
 import { type CommitOptions, commit } from '../jobs/commit.ts';
 import { type StreamOptions, stream } from '../jobs/stream.ts';
 import type { HeldLock } from '../storage/image-lock.ts';
 import type { Storage } from '../storage/storage.ts';
-import type { Catalogue, ImageRecord } from './catalogue.ts';
+import type { Catalogue } from './catalogue.ts';
+import type { ImagePlace } from './image-place.ts';
+import type { ImageRecord } from './image-record.ts';
 import type { MadeImage } from './import.ts';
-import type { ImagePlace } from './places.ts';
 
 /** What the library does for chains. */
 export interface ChainKeeper {

@@ -11,27 +11,9 @@ import { blobStorage } from '../storage/blob.ts';
 import { indexedDbStorage } from '../storage/indexed-db.ts';
 import { deleteIndexedDbStorage, indexedDbNames, indexedDbSize, indexedDbWorks } from '../storage/indexed-db-blocks.ts';
 import { deleteOpfsFile, opfsFile, opfsFileNames, opfsStorage, opfsView, opfsWorks } from '../storage/opfs.ts';
-import type { Storage } from '../storage/storage.ts';
-import type { Place } from './catalogue.ts';
+import type { ImagePlace } from './image-place.ts';
+import type { Place } from './image-record.ts';
 import { memoryPlace } from './memory-place.ts';
-
-/** Where the bytes of images are, by image id. Whoever makes, writes or removes one holds its lock, which has the storages' own name (`imageLockName`). */
-export interface ImagePlace {
-  /** A new, empty storage. */
-  create(id: string): Promise<Storage>;
-  /** For the holder of the image's lock. `grows`: its end of file means nothing, so that it may have a reserve. `direct`: without a block cache. */
-  open(id: string, options: { readOnly: boolean; grows?: boolean; direct?: boolean }): Promise<Storage>;
-  /** Read-only and without a lock: one state of the image. Reads fail once somebody has changed it. */
-  view(id: string): Promise<Storage>;
-  /** Read-only, for who has a lock that keeps others from changing it. */
-  still(id: string): Promise<Storage>;
-  /** Nothing happens if it is not there. */
-  remove(id: string): Promise<void>;
-  /** Bytes it takes; 0 if it is not there. */
-  storedSize(id: string): Promise<number>;
-  /** Ids of all images, half-made ones included. */
-  ids(): Promise<string[]>;
-}
 
 const ENDING = '.img';
 /** Bytes that an image in OPFS can still grow by when guest writes are refused. */

@@ -8,9 +8,9 @@ import { type InspectionReport, inspect } from '../disk/inspect.ts';
 import { allFormats } from '../formats/all.ts';
 import { PROBE_LENGTH, probeFormat } from '../formats/registry.ts';
 import { blobStorage } from '../storage/blob.ts';
-import type { ImageFormat } from './catalogue.ts';
 import { diskContents } from './disk-contents.ts';
 import { foreignFile } from './foreign-files.ts';
+import type { ImageFormat } from './image-record.ts';
 import { type Sample, takeSample } from './sample.ts';
 import { textFile } from './text-files.ts';
 

@@ -3,7 +3,7 @@ import { DiskError } from '../base/errors.ts';
 import { randomUuid } from '../base/uuid.ts';
 import { takeLock } from '../storage/image-lock.ts';
 import type { Storage } from '../storage/storage.ts';
-import type { ImagePlace } from './places.ts';
+import type { ImagePlace } from './image-place.ts';
 
 /** One of them, under a lock of its own until it is removed. */
 export interface Scratch {

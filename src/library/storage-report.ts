@@ -1,7 +1,7 @@
 /** What the browser says about its storage, and what it does not give. Any of it may be missing, or throw: on insecure pages, in private windows. */
 import { locksReachTabs } from '../storage/image-lock.ts';
-import type { Place } from './catalogue.ts';
 import type { Lack, StorageReport } from './entries.ts';
+import type { Place } from './image-record.ts';
 
 /** The part of the quota above which the storage counts as nearly full. */
 const NEARLY_FULL = 0.9;

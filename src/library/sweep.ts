@@ -2,7 +2,7 @@
 import { DiskError } from '../base/errors.ts';
 import { locksReachTabs, takeLock } from '../storage/image-lock.ts';
 import type { Catalogue } from './catalogue.ts';
-import type { ImagePlace } from './places.ts';
+import type { ImagePlace } from './image-place.ts';
 import { scratchTime } from './scratch.ts';
 
 /** Milliseconds after which nobody can still be making an image, where locks do not tell. */

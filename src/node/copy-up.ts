@@ -2,6 +2,7 @@
 import { isZero } from '../base/bytes.ts';
 import type { Io } from '../base/io.ts';
 import type { ImageDriver } from '../formats/driver.ts';
+import { lookUp } from './look-up.ts';
 
 /** Bytes that are copied at a time: a multiple of every format's unit. */
 const COPY_LIMIT = 4 * 1024 * 1024;
@@ -16,7 +17,7 @@ export interface CopyVerbs {
 /** Whether anything in a range is left to the backing file. */
 export function* showsBacking(driver: ImageDriver, start: number, end: number): Io<boolean> {
   for (let at = start; at < end; ) {
-    const extent = yield* driver.map(at, end - at);
+    const extent = yield* lookUp(driver, at, end - at);
     if (extent.kind === 'backing') return true;
     at += extent.length;
   }
@@ -26,7 +27,7 @@ export function* showsBacking(driver: ImageDriver, start: number, end: number): 
 /** Copies what a range leaves to the backing file, run by run; zeros as zeros. */
 export function* copyUpRange(driver: ImageDriver, start: number, end: number, { read, write, zero }: CopyVerbs): Io<void> {
   for (let at = start; at < end; ) {
-    const extent = yield* driver.map(at, Math.min(end - at, COPY_LIMIT));
+    const extent = yield* lookUp(driver, at, Math.min(end - at, COPY_LIMIT));
     if (extent.kind === 'backing') {
       const bytes = new Uint8Array(extent.length);
       yield* read(at, bytes);

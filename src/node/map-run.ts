@@ -6,14 +6,19 @@ import type { Storage } from '../storage/storage.ts';
 
 /** What a run of guest bytes is, across the backing chain, in the terms of `qemu-img map`. */
 export interface MapRun {
+  /** Guest bytes from the beginning of the disk. */
   readonly start: number;
+  /** Guest bytes, at least 1. */
   readonly length: number;
   /** 0 for this image, 1 for its backing file, and so on. */
   readonly depth: number;
   /** Some layer has the run allocated. */
   readonly present: boolean;
+  /** The run reads as zero. */
   readonly zero: boolean;
+  /** Some file holds bytes for it. */
   readonly data: boolean;
+  /** Those are compressed. */
   readonly compressed: boolean;
   /** Bytes in the file that holds it, if the bytes lie there as they are. */
   readonly offset?: number;
@@ -21,26 +26,31 @@ export interface MapRun {
   readonly file?: string;
 }
 
-const at = (start: number, length: number): Pick<MapRun, 'start' | 'length' | 'depth' | 'compressed'> => ({
-  start,
-  length,
-  depth: 0,
-  compressed: false,
-});
-
 /** A run that no image holds; `offset` if space is set aside for it all the same. */
 export function absentRun(start: number, length: number, offset?: number): MapRun {
-  const run = { start, length, depth: 0, compressed: false, present: false, zero: true, data: false };
-  return offset === undefined ? run : { ...run, offset };
+  if (offset === undefined) return { start, length, depth: 0, compressed: false, present: false, zero: true, data: false };
+  return { start, length, depth: 0, compressed: false, present: false, zero: true, data: false, offset };
 }
 
 /** The run of an extent that an image holds itself; `files`: where its data lies, if that is not its own file. */
 export function ownRun(start: number, extent: Exclude<Extent, { kind: 'backing' }>, files: readonly Storage[]): MapRun {
-  const run = { ...at(start, extent.length), present: true };
-  if (extent.kind === 'encoded') return { ...run, zero: false, data: true, compressed: extent.compressed };
-  if (extent.kind === 'zero') return { ...run, zero: true, data: false, ...(extent.hostOffset === undefined ? {} : { offset: extent.hostOffset }) };
-  if (extent.encrypted || extent.placeless) return { ...run, zero: false, data: true };
-  return { ...run, zero: false, data: true, offset: extent.hostOffset, ...(files.includes(extent.storage) ? { file: extent.storage.name } : {}) };
+  const { kind, length } = extent;
+  // Written out: maps of scattered images are made of very many.
+  const run = {
+    start,
+    length,
+    depth: 0,
+    compressed: kind === 'encoded' && extent.compressed,
+    present: true,
+    zero: kind === 'zero',
+    data: kind !== 'zero',
+  };
+  if (kind === 'encoded') return run;
+  if (kind === 'zero') return extent.hostOffset === undefined ? run : { ...run, offset: extent.hostOffset };
+  if (extent.encrypted || extent.placeless) return run;
+  const { hostOffset: offset, storage } = extent;
+  if (files.includes(storage)) return { ...run, offset, file: storage.name };
+  return { start, length, depth: 0, compressed: false, present: true, zero: false, data: true, offset };
 }
 
 /** True if a range is known to read as zero. */
@@ -54,7 +64,7 @@ export function* readsZero(node: { status(offset: number, length: number): Io<Ma
 }
 
 /** Tells a debugger what is read next. Compressed clusters are told of by the driver, which knows how many there are. */
-export function* tellOfRead(debug: DebugHook, kind: Extent['kind'], backing: Storage | undefined): Io<void> {
+export function* tellOfRead(debug: DebugHook, kind: Extent['kind'], backing: boolean): Io<void> {
   if (kind === 'data') yield* debug('read_aio');
   else if (kind === 'backing' && backing) yield* debug('read_backing_aio');
 }

@@ -1,10 +1,7 @@
 /**
- * `BlockNode`: one opened image as a storage of guest bytes, over its driver and its backing file. THE loop is here (its reading half in
- * read-loop.ts): it splits a request by what the driver says, reads, fills, copies on write, and commits. Requests hold their guest range: reads share
- * it, changes have it alone (rounded out to clusters where the driver allocates), so no mapping goes stale in between.
- *
- * Crash argument of a write to a new place: the bytes go to space that nothing points at, then `commit` changes the mapping in
- * memory, and the driver's flush writes that mapping only behind a barrier. A cut before it leaves the old contents.
+ * `BlockNode`: one opened image as a storage of guest bytes, over its driver and its backing file. The two loops (read-loop.ts, write-loop.ts) move
+ * the bytes; here is what stands around them. Requests hold their guest range: reads share it, changes have it alone (rounded out to clusters
+ * where the driver allocates), so no mapping goes stale in between.
  */
 import { isZero, roundDown, roundUp } from '../base/bytes.ts';
 import { DiskError } from '../base/errors.ts';
@@ -13,30 +10,51 @@ import { Keepers } from '../base/keepers.ts';
 import { RangeLock } from '../base/locks.ts';
 import type { Loss } from '../base/loss.ts';
 import type { Permissions } from '../base/permissions.ts';
-import { SECTOR } from '../base/units.ts';
-import type { BackingReference, FreshPlacement, ImageDriver, Placement, ResizeOptions, StatusOptions } from '../formats/driver.ts';
-import type { AmendParameters } from '../formats/tools.ts';
+import type { BackingReference, ImageDriver, ResizeOptions, StatusOptions } from '../formats/driver.ts';
+import { type AmendParameters, type ImageTools, type ToolImage, toolsOf } from '../formats/tools.ts';
 import { closeAll, type Storage, type StorageExtent } from '../storage/storage.ts';
 import { type CacheFlags, cacheFlags } from './cache-mode.ts';
 import { type CopyVerbs, copyUpRange, showsBacking } from './copy-up.ts';
+import { lookUp } from './look-up.ts';
 import { confirm, heardLoss } from './loss.ts';
-import { absentRun, type MapRun, ownRun, readsZero } from './map-run.ts';
+import { absentRun, type MapRun, ownRun } from './map-run.ts';
 import { NodeJobs } from './node-jobs.ts';
-import type { NodeOptions, ZeroOptions } from './node-types.ts';
 import { permitNode } from './permissions.ts';
 import { readRange, readResident } from './read-loop.ts';
-import { writeResident } from './write-loop.ts';
-import { clearPastEnd, type ZeroTarget, zeroRange } from './zero-range.ts';
-
-/** A fresh run up to this size is filled in memory and written in one call; more is written around the request's bytes. */
-const MERGE_LIMIT = 512 * 1024;
-/** The old bytes on both sides of a write up to this size are read in one call with what lies between. */
-const READ_OVER = 16 * 1024;
+import { writeAtOnce, writeRange } from './write-loop.ts';
+import { clearPastEnd, type DetectZeroes, type ZeroOptions, type ZeroTarget, zeroRange } from './zero-range.ts';
 
 export type { MapRun } from './map-run.ts';
 
+/** What `ImageTools` has as verbs. */
+type ToolVerb = 'check' | 'setBacking' | 'makeEmpty' | 'amend' | 'vmState' | 'metadata';
+
+/** What a node is made of. */
+export interface NodeOptions {
+  readonly driver: ToolImage;
+  readonly backing?: BlockNode;
+  readonly readOnly: boolean;
+  /** Default: writeback. */
+  readonly cache?: CacheFlags;
+  /** Refuses to let a write through; for raw images whose format was guessed. */
+  readonly guard?: (offset: number, bytes: Uint8Array, node: BlockNode) => Io<void>;
+  /** Closing the node closes its storage and its backing file too. */
+  readonly owned: boolean;
+  readonly onClose?: () => void;
+  /** The image that a layer of this node passes requests on to: where the bytes are is for that image to say. */
+  readonly filtered?: BlockNode;
+  /** Closing saves nothing: nobody will open the image again. */
+  readonly forgotten?: boolean;
+  /** What the image takes of its file by itself; default: nothing. */
+  readonly permissions?: Permissions;
+  /** Discards do nothing, and zeros are written without giving space back. */
+  readonly keepSpace?: boolean;
+  /** Zeros that are written as data are turned into a request for zeros; `unmap` gives the space back too. */
+  readonly detectZeroes?: DetectZeroes | undefined;
+}
+
 export class BlockNode implements Storage {
-  readonly driver: ImageDriver;
+  readonly driver: ToolImage;
   readonly readOnly: boolean;
   readonly cache: CacheFlags;
   /** The job that works on this image, if one does. */
@@ -133,7 +151,7 @@ export class BlockNode implements Storage {
     const unit = driver.clusterSize || 1;
     if (!this.#ranges.free(roundDown(offset, unit), roundUp(end, unit), true)) return false;
     try {
-      return writeResident(this, offset, bytes);
+      return writeAtOnce(this, offset, bytes);
     } finally {
       this.jobs.changed(offset, bytes.length);
     }
@@ -289,19 +307,24 @@ export class BlockNode implements Storage {
   }
 
   *#setBacking(reference: BackingReference | undefined, node: BlockNode | undefined): Io<void> {
-    const { driver } = this;
-    if (!driver.setBacking)
-      throw new DiskError('unsupported', `${driver.format}: the backing file of this format cannot be changed`, { format: driver.format });
-    yield* driver.setBacking(reference);
+    yield* (yield* this.tool('setBacking', 'the backing file of this format cannot be changed'))(reference);
     this.#backing = node;
   }
 
-  /** Changes options of the image; see `ImageDriver.amend`. */
-  *amend(parameters: Omit<AmendParameters, 'resize'>): Io<void> {
+  /** A verb of the image's tools, bound to them. Throws `unsupported`, saying what `lacks`, where the format has not got it. */
+  *tool<V extends ToolVerb>(verb: V, lacks: string): Io<NonNullable<ImageTools[V]>> {
     const { driver } = this;
+    const tools = yield* toolsOf(driver);
+    const found = tools[verb];
+    if (!found) throw new DiskError('unsupported', `${driver.format}: ${lacks}`, { format: driver.format });
+    return found.bind(tools) as NonNullable<ImageTools[V]>;
+  }
+
+  /** Changes options of the image; see `ImageTools.amend`. */
+  *amend(parameters: Omit<AmendParameters, 'resize'>): Io<void> {
     const resize = this.#resize.bind(this);
-    if (!driver.amend) throw new DiskError('unsupported', `${driver.format}: options of this format cannot be amended`, { format: driver.format });
-    yield* this.exclusive(() => (driver.amend as NonNullable<ImageDriver['amend']>).call(driver, { ...parameters, resize }));
+    const amend = yield* this.tool('amend', 'options of this format cannot be amended');
+    yield* this.exclusive(() => amend({ ...parameters, resize }));
   }
 
   /** Puts what `reopen` makes of it in place of the image below, over the same bytes, with nothing in flight. */
@@ -361,7 +384,7 @@ export class BlockNode implements Storage {
       return yield* this.filtered.status(offset, inside, options);
     }
     const { driver } = this;
-    const extent = driver.status ? yield* driver.status(offset, inside, options) : yield* driver.map(offset, inside);
+    const extent = yield* driver.status ? driver.status(offset, inside, options) : lookUp(driver, offset, inside);
     if (extent.kind !== 'backing') return ownRun(offset, extent, this.driver.files ?? []);
     // Past the end of a shorter backing file there is nothing either.
     const shared = this.backing ? Math.min(extent.length, this.backing.size - offset) : 0;
@@ -392,81 +415,7 @@ export class BlockNode implements Storage {
 
   *#writeRange(offset: number, bytes: Uint8Array): Io<void> {
     if (this.#guard) yield* this.#guard(offset, bytes, this);
-    let after: number | undefined;
-    for (let done = 0; done < bytes.length; ) {
-      const placement =
-        this.driver.inPlace?.(offset + done, bytes.length - done) ?? (yield* this.#allocate(offset + done, bytes.length - done, after));
-      after = placement.hostOffset + placement.length;
-      const piece = bytes.subarray(done, done + placement.length);
-      if (placement.fresh) yield* this.#writeFresh(offset + done, piece, placement, placement.fresh);
-      else {
-        if (this.#debug) yield* this.#debug('write_aio');
-        yield* placement.storage.write(placement.hostOffset, piece);
-      }
-      done += placement.length;
-    }
-  }
-
-  #allocate(offset: number, length: number, after: number | undefined): Io<Placement> {
-    if (!this.driver.allocate) throw new DiskError('read-only', `${this.driver.format}: this format can only be read`);
-    return this.driver.allocate(offset, length, after);
-  }
-
-  /** Writes to a new place, with the bytes around the request that come alive with it. */
-  *#writeFresh(offset: number, bytes: Uint8Array, { storage, hostOffset }: Placement, fresh: FreshPlacement): Io<void> {
-    const head = offset - fresh.start;
-    const tail = fresh.end - offset - bytes.length;
-    try {
-      if (yield* this.#standsAlone(offset, bytes.length, hostOffset, fresh)) {
-        if (this.#debug) yield* this.#debug('write_aio');
-        yield* storage.write(hostOffset, bytes);
-      } else if (fresh.end - fresh.start <= MERGE_LIMIT) {
-        const whole = new Uint8Array(fresh.end - fresh.start);
-        if (head > 0 && tail > 0 && bytes.length <= READ_OVER) yield* this.#readOld(fresh.start, whole);
-        else {
-          yield* this.#readOld(fresh.start, whole.subarray(0, head));
-          yield* this.#readOld(offset + bytes.length, whole.subarray(head + bytes.length));
-        }
-        whole.set(bytes, head);
-        if (this.#debug) yield* this.#debug('write_aio');
-        if (this.#debug) yield* this.#debug('cow_write');
-        yield* storage.write(hostOffset - head, whole);
-      } else {
-        yield* this.#copyOld(fresh.start, head, storage, hostOffset - head);
-        if (this.#debug) yield* this.#debug('write_aio');
-        yield* storage.write(hostOffset, bytes);
-        yield* this.#copyOld(offset + bytes.length, tail, storage, hostOffset + bytes.length);
-      }
-      yield* fresh.commit();
-    } catch (error) {
-      yield* fresh.abort();
-      throw error;
-    }
-  }
-
-  /**
-   * Nothing must be written around the request: nothing comes alive with it, or zeros that the hole it leaves reads as. The file then may end
-   * in the middle of a cluster, but on a whole sector.
-   */
-  *#standsAlone(offset: number, length: number, hostOffset: number, { start, end, untouched }: FreshPlacement): Io<boolean> {
-    if (start === offset && end === offset + length) return true;
-    // Who debugs hears of copying where QEMU copies.
-    if (!untouched || this.#debug || (hostOffset + length) % SECTOR !== 0) return false;
-    return (yield* readsZero(this, start, offset - start)) && (yield* readsZero(this, offset + length, end - offset - length));
-  }
-
-  *#copyOld(offset: number, length: number, storage: Storage, hostOffset: number): Io<void> {
-    for (let done = 0; done < length; done += MERGE_LIMIT) {
-      const part = new Uint8Array(Math.min(MERGE_LIMIT, length - done));
-      yield* this.#readOld(offset + done, part);
-      if (this.#debug) yield* this.#debug('cow_write');
-      yield* storage.write(hostOffset + done, part);
-    }
-  }
-
-  *#readOld(offset: number, into: Uint8Array): Io<void> {
-    if (this.#debug && into.length > 0) yield* this.#debug('cow_read');
-    yield* readRange(this, offset, into);
+    yield* writeRange(this, offset, bytes);
   }
 
   #zeroRange(offset: number, length: number, options: ZeroOptions): Io<void> {

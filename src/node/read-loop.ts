@@ -1,44 +1,46 @@
 /**
- * The loop that reads: splits a request by what the driver says, and fills, decodes or asks the image below. It is here twice. `readResident`
- * goes as far as nothing has to be waited for, without a coroutine: with tables in memory and synchronous storages that is nearly always all of
- * a request. `readRange` goes on from there. The caller holds the range, or knows that nobody changes it.
+ * The loop that reads: splits a request by what the driver says, and fills, decodes or asks the image below. It runs as far as nothing has to be
+ * waited for, without a coroutine: with tables in memory and synchronous storages that is nearly always all of a request. Where it stops, `readRange`
+ * waits for one step, and lets it go on. The caller holds the range, or knows that nobody changes it.
  */
 import { roundDown, roundUp } from '../base/bytes.ts';
 import { DiskError } from '../base/errors.ts';
 import { type Io, runSync } from '../base/io.ts';
 import { SECTOR } from '../base/units.ts';
-import type { Extent } from '../formats/driver.ts';
+import type { Extent, ImageDriver } from '../formats/driver.ts';
+import { lookUp } from './look-up.ts';
 import { tellOfRead } from './map-run.ts';
-import type { BlockNode } from './node.ts';
 
-type ReadNode = Pick<BlockNode, 'name' | 'driver' | 'backing'>;
+/** An open image, as far as the loop reads it. */
+export interface ReadNode {
+  readonly name: string;
+  readonly driver: ImageDriver;
+  readonly backing: ReadBacking | undefined;
+}
+
+/** The image below. */
+interface ReadBacking {
+  readNow(offset: number, into: Uint8Array): boolean;
+  read(offset: number, into: Uint8Array): Io<void>;
+}
 
 /** Reads guest bytes; those past the end of the image are zero. */
 export function* readRange(node: ReadNode, offset: number, into: Uint8Array): Io<void> {
-  const { driver, backing } = node;
-  const end = Math.min(offset + into.length, driver.size);
-  let at = readResident(node, offset, into);
-  while (at < end) {
-    const extent = yield* driver.map(at, end - at);
-    const piece = into.subarray(at - offset, at - offset + extent.length);
-    if (driver.debug) yield* tellOfRead(driver.debug, extent.kind, backing);
-    if (extent.kind === 'data') yield* readData(node, at, extent, piece);
-    else if (extent.kind === 'backing' && backing) yield* backing.read(at, piece);
-    else if (extent.kind === 'encoded') yield* decode(node, at, piece);
-    else piece.fill(0);
-    at += extent.length;
+  const end = offset + into.length;
+  for (let at = readResident(node, offset, into); at < end; ) {
+    at += yield* readWaiting(node, at, into.subarray(at - offset));
+    at = readResident(node, at, into.subarray(at - offset));
   }
-  if (at < offset + into.length) into.fill(0, Math.max(0, at - offset));
 }
 
-/** The same as far as nothing has to be waited for, or decoded. Returns the guest offset of what is left, or the end of the request. */
+/** Reads as far as nothing has to be waited for, or decoded, and nobody debugs. Returns the guest offset of what is left, or the end of the request. */
 export function readResident(node: ReadNode, offset: number, into: Uint8Array): number {
   const { driver } = node;
   const end = Math.min(offset + into.length, driver.size);
-  if (driver.debug) return offset;
   let at = offset;
   while (at < end) {
-    const extent = driver.resident?.(at, end - at);
+    if (driver.debug) return at;
+    const extent = driver.look(at, end - at);
     if (!extent || extent.kind === 'encoded') return at;
     const { kind, length } = extent;
     const piece = length === into.length ? into : into.subarray(at - offset, at - offset + length);
@@ -52,6 +54,19 @@ export function readResident(node: ReadNode, offset: number, into: Uint8Array): 
   }
   if (at < offset + into.length) into.fill(0, Math.max(0, at - offset));
   return offset + into.length;
+}
+
+/** The extent that the loop stopped at. Returns its length. */
+function* readWaiting(node: ReadNode, at: number, into: Uint8Array): Io<number> {
+  const { driver, backing } = node;
+  const extent = yield* lookUp(driver, at, Math.min(into.length, driver.size - at));
+  const piece = into.subarray(0, extent.length);
+  if (driver.debug) yield* tellOfRead(driver.debug, extent.kind, backing !== undefined);
+  if (extent.kind === 'data') yield* readData(node, at, extent, piece);
+  else if (extent.kind === 'backing' && backing) yield* backing.read(at, piece);
+  else if (extent.kind === 'encoded') yield* decode(node, at, piece);
+  else piece.fill(0);
+  return extent.length;
 }
 
 /** Bytes as they lie in the file. */

@@ -7,8 +7,19 @@ import { DiskError } from '../base/errors.ts';
 import type { Io } from '../base/io.ts';
 import type { ImageDriver } from '../formats/driver.ts';
 import { writeZeroes } from '../storage/storage.ts';
+import { lookUp } from './look-up.ts';
 import { type MapRun, readsZero } from './map-run.ts';
-import type { ZeroOptions } from './node-types.ts';
+
+/** How a range is made to read as zero. */
+export interface ZeroOptions {
+  /** Give the space back where the format can. */
+  readonly unmap?: boolean;
+  /** Write zeros as data where the format has nothing better; default true. */
+  readonly fallback?: boolean;
+}
+
+/** What becomes of zeros that are written as data, after QEMU's `detect-zeroes`. */
+export type DetectZeroes = 'on' | 'unmap';
 
 /** The image, and the node's own verbs for a range that is held. */
 export interface ZeroTarget {
@@ -54,7 +65,7 @@ export function* clearPastEnd(target: ZeroTarget, old: number, { size, below }: 
   const uncovered = Math.min(size, below);
   const tailEnd = Math.min(size, roundUp(old, driver.clusterSize || 1));
   for (let at = old; at < tailEnd; ) {
-    const { kind, length } = yield* driver.map(at, Math.min(tailEnd, roundUp(at + 1, zeroUnit(driver))) - at);
+    const { kind, length } = yield* lookUp(driver, at, Math.min(tailEnd, roundUp(at + 1, zeroUnit(driver))) - at);
     const alive = kind === 'data' || kind === 'encoded' || (kind === 'backing' && at < uncovered);
     at += alive ? yield* clear(target, at, length) : length;
   }
@@ -78,7 +89,7 @@ function* zeroPart(target: ZeroTarget, offset: number, length: number, { unmap, 
   const unit = zeroUnit(driver);
   const start = roundDown(offset, unit);
   const whole = Math.min(driver.size, roundUp(offset + length, unit)) - start;
-  const { kind } = yield* driver.map(start, whole);
+  const { kind } = yield* lookUp(driver, start, whole);
   const empty = kind === 'zero' || kind === 'backing';
   if (
     driver.zero &&

@@ -18,6 +18,7 @@ const AHEAD = 3 * BATCH;
 /** Pieces kept (8 MiB). */
 const PIECES_KEPT = 32;
 
+/** What `blobStorage` takes besides the file. */
 export interface BlobStorageOptions {
   /** For messages; default: the file's name. */
   readonly name?: string;

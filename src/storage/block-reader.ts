@@ -5,6 +5,9 @@
  * A request to IndexedDB, or for a part of a file, takes half a millisecond and more, most of it waiting. So blocks are asked for in batches, and a reader
  * in order has several batches under way while it uses what came before.
  *
+ * Long requests, as of jobs that go over a whole file, do not take the place of what others use: the blocks that they bring are kept apart and for a short
+ * while, until a short request wants one.
+ *
  * A block that is changed while it is being loaded is forgotten by `forget`: who waits for it already gets the old contents (those requests overlap),
  * but nobody later, and they are not kept.
  */
@@ -43,27 +46,35 @@ interface Stream {
 export class BlockReader<B> {
   readonly #options: BlockReaderOptions<B>;
   readonly #clean: Lru<number, B>;
+  /** Brought by long requests. */
+  readonly #passing: Lru<number, B>;
+  /** Blocks of the shortest request that is long. */
+  readonly #long: number;
   readonly #loading = new Map<number, Batch<B>>();
   readonly #streams: Stream[] = [];
 
   constructor(options: BlockReaderOptions<B>) {
     this.#options = options;
     this.#clean = new Lru(options.kept);
+    this.#passing = new Lru(options.ahead + 2 * options.batch);
+    this.#long = Math.max(3, options.batch / 4);
   }
 
   /** Blocks [first, last], waiting for those that are not in memory. `known` has newer ones, and `end` is the end of the storage; both as indices. */
   *read(first: number, last: number, end: number, known: (index: number) => B | undefined = (index) => this.get(index)): Io<B[]> {
     const blocks: (B | undefined)[] = [];
     const wanted: number[] = [];
+    const passing = last - first >= this.#long;
     for (let index = first; index <= last; index++) {
       const block = known(index);
+      if (!passing) this.#stay(index);
       blocks.push(block);
       if (block === undefined) wanted.push(index);
     }
     const missing = wanted.slice();
     const { from, to } = this.#ahead(first, last, end);
     for (let index = from; index < to; index++) if (known(index) === undefined) wanted.push(index);
-    const batches = this.#ask(wanted);
+    const batches = this.#ask(wanted, passing);
     let loaded: { readonly batch: Batch<B>; readonly blocks: ReadonlyMap<number, B> } | undefined;
     for (const [i, index] of missing.entries()) {
       const batch = batches[i] as Batch<B>;
@@ -75,20 +86,24 @@ export class BlockReader<B> {
 
   /** The block, if it is in memory. */
   get(index: number): B | undefined {
-    return this.#clean.get(index);
+    return this.#clean.get(index) ?? this.#passing.peek(index);
   }
 
   /** Keeps a block that was not loaded but is what IndexedDB holds. */
   keep(index: number, block: B): void {
-    this.#clean.set(index, block);
-    if (this.#clean.size <= this.#clean.capacity) return;
-    const victim = this.#clean.victim(() => true);
-    if (victim) this.#clean.delete(victim[0]);
+    this.#passing.delete(index);
+    hold(this.#clean, index, block);
+  }
+
+  /** A short request wants the block. */
+  #stay(index: number): void {
+    const block = this.#passing.peek(index);
+    if (block !== undefined) this.keep(index, block);
   }
 
   /** Blocks [from, to) are about to change: what is here or under way is of the past. */
   forget(from: number, to: number): void {
-    for (const blocks of [this.#clean, this.#loading]) {
+    for (const blocks of [this.#clean, this.#passing, this.#loading]) {
       if (to - from === 1) blocks.delete(from);
       else for (const [index] of blocks) if (index >= from && index < to) blocks.delete(index);
     }
@@ -96,6 +111,7 @@ export class BlockReader<B> {
 
   clear(): void {
     this.#clean.clear();
+    this.#passing.clear();
     this.#loading.clear();
   }
 
@@ -121,14 +137,14 @@ export class BlockReader<B> {
    * Asks for blocks that are not in memory, in order, and returns the batch that each comes in. A batch that fails rejects, and its blocks are asked
    * for anew by the next who wants them; nobody has to listen.
    */
-  #ask(indices: readonly number[]): Batch<B>[] {
+  #ask(indices: readonly number[], passing: boolean): Batch<B>[] {
     const fresh = indices.filter((index) => !this.#loading.has(index));
     const { batch } = this.#options;
-    for (let at = 0; at < fresh.length; at += batch) this.#load(fresh.slice(at, at + batch));
+    for (let at = 0; at < fresh.length; at += batch) this.#load(fresh.slice(at, at + batch), passing);
     return indices.map((index) => this.#loading.get(index) as Batch<B>);
   }
 
-  #load(indices: readonly number[]): void {
+  #load(indices: readonly number[], passing: boolean): void {
     const batch = this.#options.fetch(indices);
     for (const index of indices) this.#loading.set(index, batch);
     const settle = (loaded?: ReadonlyMap<number, B>) => {
@@ -136,9 +152,19 @@ export class BlockReader<B> {
         if (this.#loading.get(index) !== batch) continue;
         this.#loading.delete(index);
         const block = loaded?.get(index);
-        if (block !== undefined) this.keep(index, block);
+        if (block === undefined) continue;
+        if (passing) hold(this.#passing, index, block);
+        else this.keep(index, block);
       }
     };
     batch.then(settle, () => settle());
   }
+}
+
+/** Adds a block; the one that was not used for longest makes room. */
+function hold<B>(blocks: Lru<number, B>, index: number, block: B): void {
+  blocks.set(index, block);
+  if (blocks.size <= blocks.capacity) return;
+  const victim = blocks.victim(() => true);
+  if (victim) blocks.delete(victim[0]);
 }

@@ -9,6 +9,7 @@ import { requireWritable, STORAGE_OPTIONS, type Storage, type StorageExtent, typ
 
 const CHUNK = 64 * 1024;
 
+/** What `memoryStorage` takes, if not the bytes alone. */
 export interface MemoryStorageOptions extends StorageOptions {
   /** For messages. */
   readonly name?: string;
@@ -24,6 +25,7 @@ export function memoryStorage(options: MemoryStorageOptions | Uint8Array = {}): 
   return new MemoryStorage(BYTES.fits(options) ? { bytes: options as Uint8Array } : (options as MemoryStorageOptions));
 }
 
+/** Bytes in memory, sparse. */
 export class MemoryStorage implements Storage {
   readonly name: string;
   readonly readOnly: boolean;

@@ -25,6 +25,7 @@ import { attempt, browserError } from './browser-errors.ts';
 import { FilePresence } from './opfs-presence.ts';
 import { requireWritable, STORAGE_OPTIONS, type Storage, type StorageExtent, type StorageOptions, writeZeroes } from './storage.ts';
 
+/** What `opfsStorage` takes besides the path. */
 export interface OpfsStorageOptions extends StorageOptions {
   /** `must-not-exist` makes a new file, `truncate` empties one; default: the file must be there. */
   readonly create?: 'must-not-exist' | 'truncate' | 'if-missing';

@@ -45,6 +45,7 @@ export interface Storage {
   readonly identity?: string;
   /** Bytes; changes with writes past the end and `truncate`. */
   readonly size: number;
+  /** True if every change is refused, with `read-only`. */
   readonly readOnly: boolean;
   /** True if no verb ever waits, so that `runSync` works. */
   readonly synchronous: boolean;
@@ -57,10 +58,13 @@ export interface Storage {
   readonly sparse?: boolean;
   /** True if `map` has to read what it tells of: whoever is about to read it, and looks for zeros there, need not ask. */
   readonly mapReads?: boolean;
+  /** Fills `into` with the bytes from `offset` on; zeros past the end. */
   read(offset: number, into: Uint8Array): Io<void>;
+  /** Writes `bytes` at `offset`, growing the storage if they end past it. */
   write(offset: number, bytes: Uint8Array): Io<void>;
   /** With `unmap` the space is given back where that can be done; layers pass it on to whoever knows. */
   zero(offset: number, length: number, options?: { readonly unmap?: boolean }): Io<void>;
+  /** The contents of the range no longer matter: it reads as before or as zero. */
   discard(offset: number, length: number): Io<void>;
   /** Sets `size`; growth reads as zero. */
   truncate(size: number): Io<void>;
@@ -68,8 +72,11 @@ export interface Storage {
   map(offset: number, length: number): Io<StorageExtent>;
   /** Is told that somebody asks for the state of a range who does not use `map`; may throw. Missing where nobody wants to know. */
   statusAsked?(offset: number, length: number): void;
+  /** After a power cut nothing that is written from now on is found unless all is that was written before. */
   barrier(): Io<void>;
+  /** Makes everything durable that returned before. */
   flush(): Io<void>;
+  /** Flushes, and lets go of what is held. May be called twice. */
   close(): Io<void>;
   /** Lets go without the flush: what no flush has covered is given up. Missing where `close` never needs space. */
   abandon?(): void;
@@ -110,6 +117,7 @@ export interface MemoryBudget {
 
 /** Options shared by the storage constructors. */
 export interface StorageOptions {
+  /** Refuses every change; default false. */
   readonly readOnly?: boolean;
 }
 

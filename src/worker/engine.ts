@@ -37,6 +37,7 @@ export type {
 
 /** The engine, running elsewhere. Every call rejects with a `DiskError`. */
 export interface Engine {
+  /** The images of this browser. */
   readonly library: RemoteLibrary;
   /**
    * Opens an image of the library; `secret` is the passphrase of an encrypted one. Throws `locked` if somebody has it open for writing, unless
@@ -61,7 +62,9 @@ export interface Engine {
 
 /** Named images kept in this browser. */
 export interface RemoteLibrary {
+  /** All images that are complete. */
   list(): Promise<ImageEntry[]>;
+  /** Makes an empty image. Throws `refused` if the name is taken or an option does not go, `no-space`. */
   create(options: CreateImageOptions): Promise<ImageEntry>;
   /**
    * Makes an overlay (qcow2) over an image, which takes all changes: the one below is not changed while others lie over it. Throws `locked` if
@@ -75,8 +78,11 @@ export interface RemoteLibrary {
   import(file: Blob, options: ImportOptions & JobOptions): Promise<ImageEntry>;
   /** The image as a file, streamed: as it is kept if the formats agree, else converted. */
   export(imageId: string, options: ExportOptions & JobOptions): Promise<ExportedImage>;
+  /** Gives an image another name. Throws `refused` if it is taken, `not-found`. */
   rename(imageId: string, name: string): Promise<ImageEntry>;
+  /** Deletes an image for good. Throws `locked` while somebody has it open, `in-use` while others lie over it, `not-found`. */
   delete(imageId: string): Promise<void>;
+  /** What the browser says about its storage, and what it lacks. */
   storage(): Promise<StorageReport>;
   /** Asks the browser to keep this site's data when space runs low; call it from a click. Resolves to whether it will. */
   persist(): Promise<boolean>;
@@ -86,10 +92,15 @@ export interface RemoteLibrary {
 
 /** A bucket of the allocation map: bytes of guest space in each state. */
 export interface MapBucket {
+  /** In this image. */
   readonly data: number;
+  /** Known to read as zero. */
   readonly zero: number;
+  /** In no image of the chain: reads as zero. */
   readonly unallocated: number;
+  /** In an image below. */
   readonly backing: number;
+  /** In this image, compressed. */
   readonly compressed: number;
 }
 
@@ -97,6 +108,7 @@ export interface MapBucket {
 export interface MapSummary {
   /** Guest bytes that a bucket stands for (the last may be shorter). */
   readonly bucketSize: number;
+  /** The disk from its beginning, in buckets of `bucketSize`. */
   readonly buckets: readonly MapBucket[];
   /** Bytes of the image file that hold metadata, and the kinds with their bytes. */
   readonly metadata: readonly { readonly what: string; readonly length: number }[];
@@ -112,6 +124,7 @@ export interface MapSummaryOptions extends JobOptions {
 
 /** A disk in the engine. `read` with an array copies into it; `write` copies the bytes before it returns. */
 export interface RemoteDisk extends AsyncDisk {
+  /** The image's id in the library. */
   readonly imageId: string;
   /**
    * Flushes, closes and lets others have the image. Throws `no-space`, with the disk open as before, if there is no room to flush. With
@@ -125,6 +138,7 @@ export interface RemoteDisk extends AsyncDisk {
   commit(options?: CommitOptions): Promise<void>;
   /** Brings up into an overlay what the images below hold, all or down to a `base`. Requests go on. Closing the disk cancels it. Throws as `stream` does. */
   stream(options?: StreamOptions): Promise<void>;
+  /** Cylinders, heads and sectors, by the partition table or the size. */
   geometry(): Promise<GeometryReport>;
   /** At most `buckets` buckets over the whole disk; cheap for sparse images of any virtual size. Progress is in bytes; throws `aborted` if cancelled. */
   mapSummary(buckets: number, options?: MapSummaryOptions): Promise<MapSummary>;

@@ -63,9 +63,11 @@ function spread(start: number, end: number, bucketSize: number, add: (index: num
 
 function* count(node: BlockNode, counts: Counts[], bucketSize: number, pace: Pace): Io<void> {
   const { size } = node;
-  for (let at = 0; at < size; ) {
+  let at = 0;
+  const step = (part: number): Io<void> => pace.ahead(part, at, size);
+  while (at < size) {
     yield* pace.step(at);
-    const run = yield* node.status(at, size - at);
+    const run = yield* node.status(at, size - at, { step });
     const state = stateOf(run);
     spread(at, at + run.length, bucketSize, (index, bytes) => {
       (counts[index] as Counts)[state] += bytes;

@@ -10,10 +10,13 @@ import { PIECE, SharedChannel, State, type Verb, Word } from './shared-channel.t
 
 /** What passes from the page to the thread that uses the disk. */
 export interface SharedDiskHandle {
+  /** Requests and answers go through it. */
   readonly buffer: SharedArrayBuffer;
   /** Bytes. */
   readonly size: number;
+  /** QEMU's name of the image's format. */
   readonly format: string;
+  /** Every change is refused. */
   readonly readOnly: boolean;
 }
 
@@ -43,7 +46,9 @@ function requireRange(where: string, offset: number, length: number): void {
 export class SharedDisk {
   /** Bytes. */
   readonly size: number;
+  /** QEMU's name of the image's format. */
   readonly format: string;
+  /** True if every change is refused. */
   readonly readOnly: boolean;
   readonly #channel: SharedChannel;
 
@@ -84,11 +89,13 @@ export class SharedDisk {
     }
   }
 
+  /** Makes a range read as zero. Blocks until it is done. */
   zeroSync(offset: number, length: number): void {
     requireRange('disk.zeroSync', offset, length);
     this.#each('zero', offset, length);
   }
 
+  /** Gives a range up. Blocks until it is done. */
   discardSync(offset: number, length: number): void {
     requireRange('disk.discardSync', offset, length);
     this.#each('discard', offset, length);

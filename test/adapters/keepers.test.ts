@@ -59,7 +59,8 @@ async function inFile({ storage }: Case): Promise<Uint8Array> {
 }
 
 /** Where the first byte is that a bitmap calls dirty. */
-const noted = async ({ node }: Disk, name: string): Promise<number | undefined> => (await runAsync(bitmapsOf(node).runs(name).next(0)))?.start;
+const noted = async ({ node }: Disk, name: string): Promise<number | undefined> =>
+  (await runAsync((await runAsync(bitmapsOf(node))).runs(name).next(0)))?.start;
 
 /** Runs over a disk and says what of it was written there, from all that the verb gives. */
 const VERBS: Record<string, (made: Case) => Promise<unknown>> = {

@@ -4,8 +4,9 @@ import { fileURLToPath } from 'node:url';
 import { V86, type V86Image } from 'v86';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { type V86Disk, V86Drive, type V86DriveOptions, type V86Slot } from '../../src/adapters/v86.ts';
-import type { DriveErrorEvent, DriveEvent } from '../../src/drive/bay.ts';
-import { Drive, type DriveOptions } from '../../src/drive/drive.ts';
+import { Drive } from '../../src/drive/drive.ts';
+import type { DriveErrorEvent, DriveEvent } from '../../src/drive/drive-events.ts';
+import type { DriveOptions } from '../../src/drive/drive-options.ts';
 import { expectBytes, get, memoryDisk, noSpace, pattern, SlowDisk, set } from './slow-disk.ts';
 
 const WASM = fileURLToPath(new URL('v86.wasm', import.meta.resolve('v86')));

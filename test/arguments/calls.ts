@@ -4,6 +4,7 @@ import * as v86 from '../../src/adapters/v86.ts';
 import { v86Disk } from '../../src/adapters/v86.ts';
 import { finished } from '../../src/base/io.ts';
 import * as tabdisk from '../../src/index.ts';
+import { blockStats } from '../../src/qemu.ts';
 import { serve } from '../../src/worker/host.ts';
 
 /** A function with good arguments. `options` says which of them are options of names that are all known. */
@@ -75,7 +76,7 @@ const clock = { now: () => 0, after: () => () => undefined };
 const chs = { cylinders: 10, heads: 16, sectors: 63 };
 const protocols = [{ names: ['file'], open: () => tabdisk.memoryStorage() }];
 
-/** Functions and classes, by name: those of `tabdisk`, then those of `tabdisk/v86`. */
+/** Functions and classes, by name: those of `tabdisk` and `tabdisk/qemu`, then those of `tabdisk/v86`. */
 export const FUNCTIONS: Readonly<Record<string, Entry>> = {
   formatSize: () => ({ given: [1000] }),
   parseSize: () => ({ given: ['2G'] }),
@@ -117,7 +118,7 @@ export const FUNCTIONS: Readonly<Record<string, Entry>> = {
   blockInfo: ({ drive }) => ({ given: [drive] }),
   blockInfoText: () => ({ given: [{ device: 'hda', removable: true, locked: false }] }),
   blockStats: ({ drive }) => ({ given: [drive] }),
-  blockStatsText: ({ drive }) => ({ given: [tabdisk.blockStats(drive)] }),
+  blockStatsText: ({ drive }) => ({ given: [blockStats(drive)] }),
   whitelisted: () => ({ given: [tabdisk.allFormats, { readWrite: ['qcow2'] }], options: [1] }),
   amend: ({ disk }) => ({ given: [disk, { options: { lazy_refcounts: true } }], options: [1] }),
   check: ({ disk }) => ({ given: [disk, { repair: 'leaks' }], options: [1] }),

@@ -5,6 +5,7 @@
 import { afterEach, expect, test } from 'vitest';
 import { KiB, MiB } from '../../src/base/units.ts';
 import { connectEngine, connectEngineHere, type Engine } from '../../src/index.ts';
+import { indexedDbNames } from '../../src/storage/indexed-db-blocks.ts';
 import { expectBytes, pattern } from '../storage/contract.ts';
 import { collect, ownLibrary } from './engines.ts';
 
@@ -70,8 +71,12 @@ test('where locks end at the tab, a library that is opened sweeps nothing that a
   const disk = await one.open(id, { snapshot: 'indexeddb' });
   await disk.write(0, pattern(300 * KiB, 1));
   await disk.flush();
+  // The disk would go on with what it has in memory.
+  const kept = await indexedDbNames({ database: own.name });
+  expect(kept).toHaveLength(2);
   const two = await without('opfs', 'locks', 'channel');
   expect(await names(two)).toEqual(['a disk']);
+  expect(await indexedDbNames({ database: own.name })).toEqual(kept);
   // Nobody answers there, and nobody is waited for.
   expect(await two.requestRelease(id)).toBe(true);
   await disk.write(300 * KiB, pattern(300 * KiB, 2));

@@ -4,6 +4,7 @@
  */
 import { runAsync } from '../../src/base/io.ts';
 import type { Disk } from '../../src/disk/disk.ts';
+import { toolsOf } from '../../src/formats/tools.ts';
 
 const INCONSISTENT = 'inconsistent';
 
@@ -95,7 +96,8 @@ function set({ granularity, dirty }: Bits, start: number, end: number): void {
 /** The runs that a bitmap calls dirty, as JSON, or that it is inconsistent. */
 export async function describeBitmap(disk: Disk, name: string): Promise<string> {
   if ((await disk.bitmaps.list()).find((bitmap) => bitmap.name === name)?.inconsistent) return INCONSISTENT;
-  const source = disk.node.driver.bitmaps?.runs(name);
+  const { bitmaps } = await runAsync(toolsOf(disk.node.driver));
+  const source = bitmaps?.runs(name);
   const runs: [number, number][] = [];
   for (let run = source && (await runAsync(source.next(0))); run && source; run = await runAsync(source.next(run.start + run.length)))
     runs.push([run.start, run.start + run.length]);

@@ -8,8 +8,10 @@ import { join } from 'node:path';
 import { afterAll, describe, expect, it, vi } from 'vitest';
 import { runSync } from '../../src/base/io.ts';
 import { Snapshots } from '../../src/disk/snapshots.ts';
+import { FreedClusters } from '../../src/formats/qcow2/freed-clusters.ts';
 import { Metadata } from '../../src/formats/qcow2/metadata.ts';
 import { Refcounts } from '../../src/formats/qcow2/refcounts.ts';
+import { TableCache } from '../../src/formats/qcow2/table-cache.ts';
 import { CacheStorage } from '../../src/layers/cache.ts';
 import { RecorderStorage } from '../../src/layers/recorder.ts';
 import { NodeJobs } from '../../src/node/node-jobs.ts';
@@ -123,6 +125,8 @@ describe('after a power cut, with a block cache', () => {
   });
 });
 
+const { add } = FreedClusters.prototype;
+
 describe('a planted bug is found within 1,000 states', () => {
   const find = (name: string) => workloads.find((workload) => workload.name.startsWith(name)) as (typeof workloads)[number];
   const options = { seed: 1, limit: 1000, subsets: 4 };
@@ -141,6 +145,25 @@ describe('a planted bug is found within 1,000 states', () => {
     });
     const found = runWorkload(find('qcow2 zeroes and discards'), options);
     await expect(found).rejects.toThrow(/after a cut/);
+    early.mockRestore();
+  });
+
+  it('a flush writes what changed while it waited', async () => {
+    const { write } = TableCache.prototype;
+    const late = vi.spyOn(TableCache.prototype, 'write').mockImplementation(function* (this: TableCache, which) {
+      this.seal();
+      yield* write.call(this, which);
+    });
+    await expect(runWorkload(find('qcow2 requests at the same time over'), { ...options, limit: 20_000 })).rejects.toThrow(/after a cut/);
+    late.mockRestore();
+  });
+
+  it('what is freed while a flush waits is used again before the next', async () => {
+    const early = vi.spyOn(FreedClusters.prototype, 'add').mockImplementation(function (this: FreedClusters, first, count) {
+      add.call(this, first, count);
+      this.seal();
+    });
+    await expect(runWorkload(find('qcow2 requests at the same time over'), { ...options, limit: 20_000 })).rejects.toThrow(/after a cut/);
     early.mockRestore();
   });
 

@@ -7,6 +7,7 @@
  */
 import { runAsync } from '../../src/base/io.ts';
 import { openDisk } from '../../src/disk/open.ts';
+import { toolsOf } from '../../src/formats/tools.ts';
 import type { LogEntry } from '../../src/layers/recorder.ts';
 import { memoryStorage } from '../../src/storage/memory.ts';
 import type { Storage } from '../../src/storage/storage.ts';
@@ -126,8 +127,8 @@ export function judgeDisk({ format, top, raw, resolve, random }: CutDisk): Explo
       if (format !== 'raw') await requireSound(disk.check());
     }
     for (let { backing } = disk.node; backing; { backing } = backing) {
-      const { driver } = backing;
-      if (driver.check && files.has(backing.name)) await requireSound(runAsync(driver.check({})));
+      const tools = await runAsync(toolsOf(backing.driver));
+      if (tools.check && files.has(backing.name)) await requireSound(runAsync(tools.check({})));
     }
     await disk.close();
   };

@@ -4,8 +4,8 @@
  */
 import { type Io, runAsync } from '../../src/base/io.ts';
 import type { PaceOptions } from '../../src/base/job.ts';
-import type { Resolve } from '../../src/disk/chain.ts';
 import type { Disk } from '../../src/disk/disk.ts';
+import type { Resolve } from '../../src/disk/reference.ts';
 import type { BackingReference } from '../../src/formats/driver.ts';
 import { amend } from '../../src/jobs/amend.ts';
 import { commitNodes } from '../../src/jobs/commit.ts';
@@ -85,6 +85,34 @@ export class Guest {
     const stamp = ++this.#stamp;
     this.bitmaps.note(sector * SECTOR, count * SECTOR);
     await this.#change(sector, count, stamp, () => this.#disk.write(sector * SECTOR, filled(count, stamp)));
+  }
+
+  /**
+   * Requests that are under way at the same time, the next begun some turns after the one before. What a write had done when a flush was asked for is
+   * durable when that returns; of a later one, nothing is known. Their sectors do not overlap.
+   */
+  async several(requests: readonly (readonly [sector: number, count: number] | 'flush')[], turns: () => number): Promise<void> {
+    const ended = [...this.#now];
+    const write = async (sector: number, count: number): Promise<void> => {
+      const stamp = this.#stamp + 1;
+      await this.write(sector, count);
+      ended.fill(stamp, sector, sector + count);
+    };
+    const flush = async (): Promise<void> => {
+      const durable = [...ended];
+      await this.#disk.flush();
+      this.#right = this.#right.map((set, sector) => {
+        const order = [...set];
+        return new Set(order.slice(order.indexOf(durable[sector] as number)));
+      });
+      this.#mark();
+    };
+    const all: Promise<void>[] = [];
+    for (const request of requests) {
+      all.push(request === 'flush' ? flush() : write(...request));
+      for (let left = turns(); left > 0; left--) await Promise.resolve();
+    }
+    await Promise.all(all);
   }
 
   /** Whole clusters, compressed; the disk's last may be cut off. */

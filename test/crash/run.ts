@@ -1,7 +1,7 @@
 /** Records a workload and explores what a cut can leave of it. */
 
-import type { Resolve } from '../../src/disk/chain.ts';
 import { createDisk, openDisk } from '../../src/disk/open.ts';
+import type { Resolve } from '../../src/disk/reference.ts';
 import { CacheStorage } from '../../src/layers/cache.ts';
 import { CacheMemory } from '../../src/layers/cache-lines.ts';
 import { type LogEntry, RecorderStorage } from '../../src/layers/recorder.ts';
@@ -13,6 +13,7 @@ import { Random } from '../random.ts';
 import { explore, judgeDisk } from './explorer.ts';
 import type { Files } from './files.ts';
 import { filled, Guest, SECRET, SECTOR } from './guest.ts';
+import { WaitingStorage } from './waiting-storage.ts';
 import type { Workload } from './workloads.ts';
 
 export interface RunOptions {
@@ -63,7 +64,8 @@ export async function runWorkload(workload: Workload, options: RunOptions): Prom
   }
   const opened = (name: string): Storage => {
     const recorder = storages.get(name) as Storage;
-    const file = workload.blocks === undefined ? recorder : new BlockMedium(recorder, workload.blocks);
+    const medium = workload.blocks === undefined ? recorder : new BlockMedium(recorder, workload.blocks);
+    const file = workload.waits ? new WaitingStorage(medium, random) : medium;
     // Growth in small steps keeps the states small.
     return options.cache ? new CacheStorage(file, { memory: new CacheMemory(0), growth: 4096 }) : file;
   };

@@ -1,7 +1,7 @@
 /** Backing chains: what opens, what is refused, and what an overlay shows of the layers below. */
 import { describe, expect, it } from 'vitest';
-import type { Resolve } from '../../src/disk/chain.ts';
 import { createDisk, openDisk } from '../../src/disk/open.ts';
+import type { Resolve } from '../../src/disk/reference.ts';
 import { memoryStorage } from '../../src/storage/memory.ts';
 import type { Storage } from '../../src/storage/storage.ts';
 import { LateStorage } from '../model/late-storage.ts';

@@ -2,7 +2,7 @@
 import { expect, test } from 'vitest';
 import { KiB } from '../../src/base/units.ts';
 import { createDisk, openDisk } from '../../src/disk/open.ts';
-import type { DetectZeroes } from '../../src/node/node-types.ts';
+import type { DetectZeroes } from '../../src/node/zero-range.ts';
 import { memoryStorage } from '../../src/storage/memory.ts';
 import { expectBytes } from '../adapters/slow-disk.ts';
 

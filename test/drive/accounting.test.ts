@@ -2,7 +2,7 @@
 import { expect, test } from 'vitest';
 import { KiB, MiB } from '../../src/base/units.ts';
 import { createDisk, openDisk } from '../../src/disk/open.ts';
-import { CdTray } from '../../src/drive/device.ts';
+import { CdTray } from '../../src/drive/cd-tray.ts';
 import { Drive } from '../../src/drive/drive.ts';
 import { Drives } from '../../src/drive/drives.ts';
 import { blockInfo, blockInfoText, blockStats, blockStatsText } from '../../src/drive/report.ts';

@@ -1,7 +1,8 @@
 /** Bytes at any place of a drive whose medium takes whole blocks only, and writes that are durable at once. */
 import { describe, expect, test } from 'vitest';
 import { createDisk, openDisk } from '../../src/disk/open.ts';
-import { Drive, type DriveOptions } from '../../src/drive/drive.ts';
+import { Drive } from '../../src/drive/drive.ts';
+import type { DriveOptions } from '../../src/drive/drive-options.ts';
 import { FaultStorage } from '../../src/layers/faults.ts';
 import { memoryStorage } from '../../src/storage/memory.ts';
 import { SlowDisk } from '../adapters/slow-disk.ts';

@@ -1,8 +1,8 @@
 /** The error policy: every policy with every kind of failure, on both sides of the worker; what is kept, repeated, and told. */
 import { describe, expect, test } from 'vitest';
 import { DiskError } from '../../src/base/errors.ts';
-import type { DriveErrorEvent } from '../../src/drive/bay.ts';
-import type { DriveOptions } from '../../src/drive/drive.ts';
+import type { DriveErrorEvent } from '../../src/drive/drive-events.ts';
+import type { DriveOptions } from '../../src/drive/drive-options.ts';
 import { Drives } from '../../src/drive/drives.ts';
 import { type ErrorAction, type IoStatus, readErrorPolicy, writeErrorPolicy } from '../../src/drive/error-policy.ts';
 import type { FaultKind } from '../../src/layers/faults.ts';

@@ -2,7 +2,8 @@
 import { KiB } from '../../src/base/units.ts';
 import type { Disk } from '../../src/disk/disk.ts';
 import { openDisk } from '../../src/disk/open.ts';
-import { Drive, type DriveOptions } from '../../src/drive/drive.ts';
+import { Drive } from '../../src/drive/drive.ts';
+import type { DriveOptions } from '../../src/drive/drive-options.ts';
 import { type FaultKind, FaultStorage } from '../../src/layers/faults.ts';
 import { type MemoryStorage, memoryStorage } from '../../src/storage/memory.ts';
 import { SlowDisk } from '../adapters/slow-disk.ts';

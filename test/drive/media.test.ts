@@ -2,9 +2,10 @@
 import { describe, expect, test } from 'vitest';
 import { OptionSet } from '../../src/base/options.ts';
 import { KiB } from '../../src/base/units.ts';
-import type { DriveEvent } from '../../src/drive/bay.ts';
-import { CdTray, type DriveDevice } from '../../src/drive/device.ts';
+import { CdTray } from '../../src/drive/cd-tray.ts';
+import { type DriveDevice } from '../../src/drive/device.ts';
 import { Drive } from '../../src/drive/drive.ts';
+import type { DriveEvent } from '../../src/drive/drive-events.ts';
 import type { Medium } from '../../src/drive/medium.ts';
 import { openGraph } from '../../src/graph/graph.ts';
 import { memoryStorage } from '../../src/storage/memory.ts';

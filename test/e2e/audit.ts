@@ -30,9 +30,16 @@ export async function audit(page: Page, tabbing = true): Promise<string[]> {
     await page.setViewportSize({ width, height: HEIGHT });
     for (const problem of await page.evaluate((smallest) => window.audit.hits(smallest), SMALLEST)) found.push(`at ${width} pixels: ${problem}`);
   }
+  let before: ReturnType<Window['audit']['seen']> | undefined;
   for (const { name, media, rules } of SCHEMES) {
     await page.emulateMedia(media);
     for (const problem of await page.evaluate((only) => window.audit.axe(only), rules)) found.push(`in ${name}: ${problem}`);
+    const seen = await page.evaluate(() => window.audit.seen());
+    // So the other rules come out as they did in light colours.
+    if (before && seen.controls !== before.controls) found.push(`in ${name}: there are other controls, ${seen.controls}, than ${before.controls}`);
+    if (before && media.forcedColors === 'active' && seen.legend !== before.legend)
+      found.push(`in ${name}: the colours of a legend are ${seen.legend}`);
+    before = seen;
   }
   await page.emulateMedia({ colorScheme: 'light', forcedColors: 'none' });
   if (tabbing) found.push(...(await keyboard(page)));
@@ -68,6 +75,8 @@ declare global {
     readonly audit: {
       hits(smallest: number): string[];
       axe(only: readonly string[] | undefined): Promise<string[]>;
+      /** The controls by name, and the colours that stand for something. */
+      seen(): { readonly controls: string; readonly legend: string };
       startTabbing(): string[];
       focused(): {
         readonly name: string | undefined;
@@ -224,6 +233,10 @@ function inPage(): void {
       nodes.slice(0, 3).map(({ target, failureSummary = '' }) => `${id}, ${help}: ${JSON.stringify(target)} ${failureSummary.split('\n').at(-1)}`),
     );
   };
+  const seen = (): ReturnType<Window['audit']['seen']> => {
+    const keys = [...document.querySelectorAll('.legend .key, .light')];
+    return { controls: controls().map(nameOf).join(), legend: keys.map((key) => getComputedStyle(key).backgroundColor).join() };
+  };
   let firstFocused: HTMLElement | undefined;
   /** The Tab key starts from here: the top of the page. */
   const top = document.createElement('span');
@@ -258,5 +271,5 @@ function inPage(): void {
     }
     return { name: nameOf(control), ring, first, screen: control.dataset['testid'] === 'screen', inDialog };
   };
-  Object.assign(window, { audit: { hits, axe, startTabbing, focused, endTabbing: () => top.remove() } });
+  Object.assign(window, { audit: { hits, axe, seen, startTabbing, focused, endTabbing: () => top.remove() } });
 }

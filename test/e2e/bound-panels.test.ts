@@ -39,12 +39,15 @@ beforeEach(async () => {
   await page.getByTestId('fact-size').getByText('10,485,760').waitFor();
 });
 
-/** Begins something about the first image, chooses the second, and only then lets the engine answer. */
+/** Begins something about the first image, chooses the second, which the engine answers for, and only then lets it answer for the first. */
 async function leaveBefore(deed: () => Promise<void>, other = SECOND): Promise<void> {
   await page.evaluate(() => window.engineCalls.hold());
   await deed();
+  await page.evaluate(() => window.engineCalls.pass());
   await pick(page, other);
+  await page.evaluate(() => window.engineCalls.quiet());
   await page.evaluate(() => window.engineCalls.letGo());
+  await page.evaluate(() => window.engineCalls.quiet());
 }
 
 /** All that the engine was asked before has been answered. */
@@ -68,6 +71,7 @@ test.each([
   { tab: 'map', late: '[aria-label*="first.qcow2"]', own: '64 MiB' },
 ] as const)('the tab $tab', async ({ tab, late, own }) => {
   await leaveBefore(() => openTab(page, tab));
+  expect(await page.locator(late).count()).toBe(0);
   await page.getByTestId('image-view').getByText(own, { exact: false }).first().waitFor();
   await settled();
   await openTab(page, tab);

@@ -1,7 +1,7 @@
 /**
  * No file of a build imports an entry: the page's script, a worker's script, a file of the package's `exports`. WebKit evaluates the entry of a worker a
  * second time when another module imports it, and then there are two engines, of which one answers and the other was greeted. Looked for in the page
- * as built, in the package (`npm run build` comes before), and in what a bundler makes of the package for an embedder.
+ * as built, in the package (`npm run build` comes before), and in what a bundler makes of the package for an embedder. That build has the guest, too.
  */
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -119,4 +119,11 @@ test('in what a bundler makes of the package', async () => {
   expect([...bundle.workers].filter((name) => bundle.files.includes(name))).toHaveLength(1);
   // The page's own entry is the embedder's; pages evaluate theirs once.
   expect(importsOfEntries(bundle, bundle.workers)).toEqual([]);
+});
+
+test('the page that `npm run build` made has its guest, also in a fresh checkout', () => {
+  // Made before the build, and not after it, by whoever made it.
+  const files = readdirSync(join(TOP, 'public/guest'));
+  expect(files).toContain('manifest.json');
+  for (const name of files) expect(existsSync(join(TOP, 'dist/app/guest', name)), name).toBe(true);
 });

@@ -44,6 +44,8 @@ const state = (page: Page, text: string): Promise<void> =>
   page.getByTestId('run-state').getByText(text, { exact: true }).waitFor({ timeout: START_MS });
 const chosen = (page: Page, testId: string): Promise<string> => page.getByTestId(testId).evaluate((field: HTMLSelectElement) => field.value);
 
+const focused = (page: Page): Promise<string | undefined> => page.evaluate(() => (document.activeElement as HTMLElement | null)?.dataset['testid']);
+
 /** Starts, and waits until the program has said so many times what it says. */
 async function start(page: Page, message: string): Promise<void> {
   await page.getByTestId('run-start').click();
@@ -90,7 +92,7 @@ test('a CD, a floppy and a hard disk that can be started are, from where they be
   await tell(page, 'a');
   await page.getByTestId('run-trouble').getByText('The guest has switched the machine off').waitFor({ timeout: START_MS });
   await state(page, 'Off');
-  await expect.poll(() => page.evaluate(() => (document.activeElement as HTMLElement | null)?.dataset['testid'])).toBe('run-start');
+  await expect.poll(() => focused(page)).toBe('run-start');
   // Its last words stay.
   await page.getByTestId('screen').getByText('Hello from the floppy').waitFor();
 
@@ -140,6 +142,14 @@ test('a restart keeps what was written, and a crash is told and saves it', async
   await start(page, 'Ready');
   await tell(page, 'w');
   await said(page, 'WRITTEN', 1);
+  // Asked, and called off: the keyboard goes on from where it was.
+  for (const control of ['run-reset', 'run-stop']) {
+    await page.getByTestId(control).press('Enter');
+    await page.getByTestId('confirm-deed').waitFor();
+    await page.keyboard.press('Escape');
+    await page.getByTestId('confirm').waitFor({ state: 'detached' });
+    await expect.poll(() => focused(page)).toBe(control);
+  }
   // What it was started with is still there when the network is gone.
   await page.route(/guest|wasm|libv86/, (route) => route.abort());
   await page.getByTestId('run-reset').click();

@@ -10,8 +10,9 @@ import { packedProject, run } from './packed.ts';
 
 const TOP = resolve(import.meta.dirname, '../..');
 const CONSUMER = `
-import { createDisk, DiskError, memoryStorage, openDisk, type Storage } from 'tabdisk';
+import { createDisk, DiskError, type FormatDescriptor, memoryStorage, openDisk, qcow2, type Storage, type StorageExtent } from 'tabdisk';
 import { nodeFileStorage } from 'tabdisk/node';
+import { openGraph, parseOptionList } from 'tabdisk/qemu';
 import { v86Disk } from 'tabdisk/v86';
 
 const storage: Storage = memoryStorage();
@@ -26,6 +27,12 @@ const refused = await again.write(0, new Uint8Array(1)).catch((error: unknown) =
 const luks = { 'encrypt.format': 'luks', 'encrypt.iter-time': 10, 'encrypt.key-secret': 'key' };
 const locked = await createDisk(memoryStorage(), { format: 'qcow2', size: 65536, ...luks, secret: 'open sesame' });
 await locked.write(0, new Uint8Array([7]));
+const format: FormatDescriptor = qcow2;
+const extent: StorageExtent = { length: 1, zero: format.capabilities.zeroes };
+const options = parseOptionList('driver=raw,size=1024,file.filename=made.img');
+const part = await openGraph({ options }, { openFile: (name) => memoryStorage({ name, bytes: new Uint8Array(4096) }) });
+console.log(part.size, extent.zero);
+await part.close();
 console.log(sectors, disk.info === undefined, again.readSync(4095, 1)[0], refused, (await locked.read(0, 1))[0]);
 `;
 
@@ -42,7 +49,7 @@ test('holds the entries, their types and the command, and not the page', () => {
   const installed = join(folder, 'node_modules/tabdisk');
   expect(readdirSync(installed)).toEqual(expect.arrayContaining(['LICENSE', 'README.md', 'dist', 'package.json']));
   const dist = readdirSync(join(installed, 'dist'));
-  expect(dist).toEqual(expect.arrayContaining(['cli.js', 'index.js', 'node.js', 'types', 'v86.js', 'worker.js']));
+  expect(dist).toEqual(expect.arrayContaining(['cli.js', 'index.js', 'node.js', 'qemu.js', 'types', 'v86.js', 'worker.js']));
   expect(dist).not.toContain('app');
 });
 
@@ -64,7 +71,7 @@ test.each([
 });
 
 test('runs in Node without a bundler', () => {
-  expect(run('node', ['main.js'], folder)).toBe('16384 false 2 read-only 7\n');
+  expect(run('node', ['main.js'], folder)).toBe('1024 true\n16384 false 2 read-only 7\n');
 });
 
 test('has a command that runs as it lies', () => {

@@ -2,13 +2,14 @@
  * The first recipe of the README, word for word, with the packed package under real v86 in real Chromium: it type-checks, starts, saves what is written, finds
  * it after a reload, and ends as it says. Needs `npm run build` before.
  */
-import { copyFileSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { copyFileSync, mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { V86Disk } from '../../src/adapters/v86.ts';
 import { startChromium } from '../chromium.ts';
 import { servePage } from '../kill/browsers.ts';
 import { packedProject, run } from './packed.ts';
+import { readmeSamples } from './page-size.ts';
 
 const TOP = resolve(import.meta.dirname, '../..');
 
@@ -23,7 +24,7 @@ let folder: string;
 beforeAll(() => {
   folder = packedProject();
   symlinkSync(join(TOP, 'node_modules/v86'), join(folder, 'node_modules/v86'));
-  const [start = '', end = ''] = [...readFileSync(join(TOP, 'README.md'), 'utf8').matchAll(/```ts\n([\s\S]*?)```/g)].map(([, code]) => code);
+  const [start = '', end = ''] = readmeSamples();
   const ending = `async function end(): Promise<void> {\n${end}}\nObject.assign(window, { recipe: { hda, end } });\n`;
   writeFileSync(join(folder, 'main.ts'), start + ending);
   writeFileSync(join(folder, 'engine.ts'), "import 'tabdisk/worker';\n");

@@ -29,6 +29,7 @@ export interface State {
 export const LONG = `${'w'.repeat(194)}.qcow2`;
 export const RIGHT_TO_LEFT = 'قرص النظام (1).img';
 const PICTURES = '💾🐧👩‍💻🏳️‍🌈';
+const UNREADABLE = 'unreadable';
 const PASSWORD = 'open sesame';
 
 const qemuImg = (...options: string[]): string => execFileSync('qemu-img', options, { encoding: 'utf8' });
@@ -58,6 +59,17 @@ export function damagedImage(folder: string, name = 'damaged.qcow2'): string {
   const clusters = Math.floor(Number(execFileSync('stat', ['-c', '%s', path])) / 65_536);
   writeSync(file, Buffer.alloc(2), 0, 2, offset(offset(48)) + 2 * (clusters - 1));
   return path;
+}
+
+/** Puts the L1 table of an image in OPFS that nobody has open where none can be: the image is refused when it is opened. */
+async function damageHeader(page: Page, name: string): Promise<void> {
+  const id = await page.locator('.image').filter({ hasText: name }).getAttribute('data-image');
+  await page.evaluate(async (file) => {
+    const images = await (await navigator.storage.getDirectory()).getDirectoryHandle('tabdisk');
+    const writer = await (await images.getFileHandle(file)).createWritable({ keepExistingData: true });
+    await writer.write({ type: 'write', position: 40, data: new Uint8Array([0, 0, 0, 0, 0, 0, 0, 1]) });
+    await writer.close();
+  }, `${id}.img`);
 }
 
 async function bring(page: Page, path: string, name: string): Promise<void> {
@@ -153,6 +165,17 @@ export const STATES: readonly State[] = [
       await page.getByTestId('check').click();
       await page.getByTestId('repair').waitFor();
       await dismissAll(page);
+      return page;
+    },
+  },
+  {
+    name: 'an unreadable image',
+    async enter({ page }) {
+      await createImage(page, { name: UNREADABLE, size: '64M' });
+      await pick(page, LONG);
+      await damageHeader(page, UNREADABLE);
+      await pick(page, UNREADABLE);
+      await page.getByTestId('image-problem').getByText('l1_table_offset').waitFor();
       return page;
     },
     leave: ({ page }) => pick(page, LONG),
@@ -283,6 +306,7 @@ export const STATES: readonly State[] = [
       await page.bringToFront();
       await pick(page, RIGHT_TO_LEFT);
       await page.getByTestId('ask-release').waitFor();
+      await page.getByTestId('open-read-only').getByText('Open read-only').waitFor();
       return page;
     },
   },
@@ -290,6 +314,7 @@ export const STATES: readonly State[] = [
     name: 'in use in another tab, looked at',
     async enter({ page }) {
       await page.getByTestId('open-read-only').click();
+      await page.getByTestId('open-read-only').getByText('Read again').waitFor();
       await openTab(page, 'geometry');
       await page.getByTestId('geometry-facts').waitFor();
       return page;

@@ -3,10 +3,11 @@ import { describe, expect, it } from 'vitest';
 import { DiskError } from '../../src/base/errors.ts';
 import { type Io, runAsync, runSync } from '../../src/base/io.ts';
 import { OptionSet } from '../../src/base/options.ts';
-import { findDebugger, memoryStorage, openDisk } from '../../src/index.ts';
+import { memoryStorage, openDisk } from '../../src/index.ts';
 import { BlkdebugStorage, type MediumLimits } from '../../src/layers/blkdebug.ts';
 import { DebugRules, parseRules, takeRules } from '../../src/layers/blkdebug-rules.ts';
 import { FilterStorage } from '../../src/layers/filter.ts';
+import { findDebugger } from '../../src/qemu.ts';
 
 const rulesOf = (text: string) => new DebugRules(parseRules(text));
 const section = (name: string, values: Record<string, string | number>) =>

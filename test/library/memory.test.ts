@@ -80,3 +80,20 @@ test('two libraries have nothing in common, and the second does not sweep the fi
   expect(await two.list()).toEqual([]);
   expect((await one.list()).map((entry) => entry.id)).toEqual([id]);
 });
+
+test('a commit tells that the list has changed, while the overlay is open, and the sizes there are those after it', async () => {
+  const library = await open();
+  const { id } = await library.create({ name: 'base', format: 'qcow2', size: 8 * MiB });
+  const overlay = await library.overlay(id, { name: 'over' });
+  const image = await library.openImage(overlay.id);
+  await image.disk.write(0, pattern(MiB, 1));
+  await image.disk.flush();
+  const sizeOf = async (name: string) => (await library.list()).find((entry) => entry.name === name)?.storedSize ?? 0;
+  const before = await sizeOf('base');
+  let told = 0;
+  library.onChange(() => told++);
+  await library.commit(image, {});
+  expect(told).toBe(1);
+  expect(await sizeOf('base')).toBeGreaterThan(before + MiB);
+  await image.close();
+});

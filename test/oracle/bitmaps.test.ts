@@ -10,6 +10,7 @@ import { afterAll, describe, expect, it } from 'vitest';
 import { runAsync } from '../../src/base/io.ts';
 import type { Disk } from '../../src/disk/disk.ts';
 import { createDisk, openDisk } from '../../src/disk/open.ts';
+import { toolsOf } from '../../src/formats/tools.ts';
 import { nodeFileStorage } from '../../src/storage/node-file.ts';
 import { Random } from '../random.ts';
 import { qemuImg, qemuIo, requireClean } from './qemu.ts';
@@ -94,7 +95,8 @@ function dirtyByQemu(image: string, name: string): Run[] {
 }
 
 async function dirtyByUs(disk: Disk, name: string): Promise<Run[]> {
-  const runs = disk.node.driver.bitmaps?.runs(name);
+  const { bitmaps } = await runAsync(toolsOf(disk.node.driver));
+  const runs = bitmaps?.runs(name);
   const found: Run[] = [];
   for (let at = 0; ; at = (found.at(-1) as Run)[1]) {
     const run = runs ? await runAsync(runs.next(at)) : undefined;

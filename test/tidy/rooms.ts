@@ -1,17 +1,9 @@
 /**
  * Who may import whom. The rule is the import table in src/README.md, read from there: a row for each room, with the rooms or
  * files it may import and the packages it may use. Its own room is always allowed; a format's folder is a room of its own.
- * Imports of types count for the table too; cycles are looked for among imports of values.
+ * Imports of types count like those of values, for the table and for cycles: two files that name each other's types are read as one.
  */
-import {
-  isCallExpression,
-  isExportDeclaration,
-  isImportDeclaration,
-  isNamedImports,
-  isStringLiteral,
-  type Node,
-  SyntaxKind,
-} from 'typescript/unstable/ast';
+import { isCallExpression, isExportDeclaration, isImportDeclaration, isStringLiteral, type Node, SyntaxKind } from 'typescript/unstable/ast';
 import { place, type SourceText, textOf, walk } from './project.ts';
 
 /** The file that has the table. */
@@ -27,7 +19,6 @@ interface Import {
   /** `src/base/io.ts` for a relative import, else the package's specifier. */
   readonly target: string;
   readonly relative: boolean;
-  readonly typeOnly: boolean;
 }
 
 /** Findings against the table, one for each import that no row allows. */
@@ -43,9 +34,9 @@ export function strayImports(files: readonly SourceText[]): string[] {
   });
 }
 
-/** Value imports that lead back to where they started, one finding for each file that closes a circle. */
+/** Imports that lead back to where they started, one finding for each import that closes a circle. */
 export function importCycles(files: readonly SourceText[]): string[] {
-  const edges = new Map(files.map((file) => [file.path, importsOf(file).filter((one) => one.relative && !one.typeOnly)]));
+  const edges = new Map(files.map((file) => [file.path, importsOf(file).filter((one) => one.relative)]));
   const findings: string[] = [];
   const done = new Set<string>();
   const visit = (path: string, above: readonly string[]): void => {
@@ -101,7 +92,7 @@ function importsOf(file: SourceText): Import[] {
     if (!specifier) return;
     const relative = specifier.startsWith('.');
     const target = relative ? new URL(specifier, `file:///${file.path}`).pathname.slice(1) : specifier;
-    imports.push({ node, target, relative, typeOnly: isTypeOnly(node) });
+    imports.push({ node, target, relative });
   });
   return imports;
 }
@@ -112,13 +103,4 @@ function specifierOf(node: Node): string | undefined {
   if (isImportDeclaration(node) || isExportDeclaration(node)) specifier = node.moduleSpecifier;
   else if (isCallExpression(node) && node.expression.kind === SyntaxKind.ImportKeyword) specifier = node.arguments[0];
   return specifier && isStringLiteral(specifier) ? specifier.text : undefined;
-}
-
-function isTypeOnly(node: Node): boolean {
-  if (isExportDeclaration(node)) return node.isTypeOnly;
-  if (!isImportDeclaration(node) || !node.importClause) return false;
-  const { phaseModifier, name, namedBindings } = node.importClause;
-  if (phaseModifier === SyntaxKind.TypeKeyword) return true;
-  if (name || !namedBindings || !isNamedImports(namedBindings)) return false;
-  return namedBindings.elements.length > 0 && namedBindings.elements.every((one) => one.isTypeOnly);
 }

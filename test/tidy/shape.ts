@@ -1,6 +1,6 @@
 /**
  * The shape of source files: how long they and their functions are, what they are called, that each says at its top what it is
- * and each public declaration what it does, and that `layout.ts` only computes.
+ * and each public declaration what it does, and that files of layouts only compute.
  */
 import {
   isClassDeclaration,
@@ -12,8 +12,7 @@ import {
   SyntaxKind,
   type VariableStatement,
 } from 'typescript/unstable/ast';
-import { SymbolFlags } from 'typescript/unstable/sync';
-import { lineOf, place, type SourceText, type TypedProject, walk } from './project.ts';
+import { lineOf, place, type SourceText, walk } from './project.ts';
 
 const FILE_LIMIT = 500;
 const FUNCTION_LIMIT = 70;
@@ -71,36 +70,21 @@ export function undocumented(file: SourceText): string[] {
     .map((one) => `${place(file, one)}: exported without a doc comment: ${firstLine(one)}`);
 }
 
-/** What embedders import: the package's entries. */
-const ENTRIES = ['src/index.ts', 'src/storage/node-file.ts', 'src/adapters/v86.ts', 'src/worker/index.ts'];
-
-/** Everything that the package's entries export has a doc comment, types too. */
-export function undocumentedSurface({ files, checker }: TypedProject): string[] {
-  return ENTRIES.flatMap((path) => {
-    const entry = files.find((file) => file.path === path);
-    const module = entry && checker.getSymbolAtLocation(entry.tree);
-    if (!module) return [`${path} is missing, or exports nothing`];
-    return checker.getExportsOfModule(module).flatMap((exported) => {
-      const declared = exported.flags & SymbolFlags.Alias ? checker.getAliasedSymbol(exported) : exported;
-      return checker.getDocumentationCommentOfSymbol(declared) ? [] : [`${path} exports ${exported.name}, which has no doc comment`];
-    });
-  });
-}
-
 const holdsFunction = (node: Node): node is VariableStatement =>
   isVariableStatement(node) && node.declarationList.declarations.some(({ initializer }) => initializer?.kind === SyntaxKind.ArrowFunction);
 
 const hasDoc = (node: Node): boolean => (node.jsDoc?.length ?? 0) > 0;
 const firstLine = (node: Node): string => node.getText().split('\n')[0]?.slice(0, 80) ?? '';
 
-/** `layout.ts` is pure: it never waits and never sees a storage. */
+/** What lies where in a file is pure arithmetic: a file that has `layout` in its name never waits and never sees a storage. */
 export function waitingLayouts(file: SourceText): string[] {
-  if (!file.path.endsWith('/layout.ts')) return [];
+  if (!/\blayout\b[^/]*\.ts$/.test(file.path)) return [];
   const findings: string[] = [];
   walk(file.tree, (node) => {
     const waits = [SyntaxKind.YieldExpression, SyntaxKind.AwaitExpression, SyntaxKind.AsyncKeyword].includes(node.kind);
     const specifier = isImportDeclaration(node) && isStringLiteral(node.moduleSpecifier) ? node.moduleSpecifier.text : '';
-    if (waits || /\/(io|storage)\.ts$/.test(specifier)) findings.push(`${place(file, node)}: layout.ts only computes: no storage, no waiting`);
+    if (waits || /\/(io|storage)\.ts$/.test(specifier))
+      findings.push(`${place(file, node)}: a file of layouts only computes: no storage, no waiting`);
   });
   return findings;
 }

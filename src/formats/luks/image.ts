@@ -14,8 +14,8 @@ import { passphraseFor, passphraseIfAny } from '../../crypto/passphrase.ts';
 import { EncryptedStorage } from '../../crypto/window.ts';
 import { type Storage, writeZeroes } from '../../storage/storage.ts';
 import type { OpenParameters } from '../descriptor.ts';
-import type { Extent, FormatInfo, ImageDriver, KeyDriver, Placement } from '../driver.ts';
-import type { AmendParameters, MetadataExtent } from '../tools.ts';
+import type { Extent, FormatInfo, KeyDriver, Placement } from '../driver.ts';
+import type { AmendParameters, ImageTools, MetadataExtent, ToolImage } from '../tools.ts';
 
 export const FORMAT = 'luks';
 
@@ -57,7 +57,7 @@ class LuksKey implements KeyDriver {
   }
 }
 
-export class LuksImage implements ImageDriver {
+export class LuksImage implements ToolImage {
   readonly format = FORMAT;
   /** So that a request that changes part of a sector has all of it for itself. */
   readonly clusterSize = SECTOR;
@@ -77,12 +77,12 @@ export class LuksImage implements ImageDriver {
     return Math.max(0, roundUp(this.storage.size, SECTOR) - this.luks.payloadOffset);
   }
 
-  *map(offset: number, length: number): Io<Extent> {
+  look(offset: number, length: number): Extent & Placement {
     return { kind: 'data', length, storage: this.key.payload, hostOffset: this.luks.payloadOffset + offset, encrypted: true };
   }
 
-  *allocate(offset: number, length: number): Io<Placement> {
-    return { length, storage: this.key.payload, hostOffset: this.luks.payloadOffset + offset };
+  place(offset: number, length: number): Placement {
+    return this.look(offset, length);
   }
 
   *zero(offset: number, length: number): Io<number> {
@@ -95,14 +95,18 @@ export class LuksImage implements ImageDriver {
     yield* this.storage.truncate(this.luks.payloadOffset + size);
   }
 
-  *amend({ options, force, secret }: AmendParameters): Io<void> {
+  *tools(): Io<ImageTools> {
+    return { amend: (parameters) => this.#amend(parameters), metadata: () => this.#metadata() };
+  }
+
+  *#amend({ options, force, secret }: AmendParameters): Io<void> {
     const known = new Set<string>(LUKS_AMEND_OPTIONS.map(({ name }) => name));
     for (const name of Object.keys(options))
       if (!known.has(name)) throw new DiskError('refused', `${FORMAT}: Invalid parameter '${name}'`, { format: FORMAT, field: name });
     yield* amendLuks(this.luks, { format: FORMAT, prefix: '', options, secret, force });
   }
 
-  *metadata(): Io<MetadataExtent[]> {
+  *#metadata(): Io<MetadataExtent[]> {
     return [{ hostOffset: 0, length: this.luks.payloadOffset, what: 'encryption header' }];
   }
 

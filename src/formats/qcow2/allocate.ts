@@ -1,6 +1,7 @@
 /**
  * Where writes go: in place where a cluster has exactly one reference, else to new clusters, whose L2 entries are filled in by
- * `commit` once the loop has written the data. Also write-zeroes and discard. Callers hold `Metadata.lock`.
+ * `commit` once the loop has written the data. Also write-zeroes and discard. What waits is called under `Metadata.lock`; `commit` and `abort` need
+ * none, for they change tables that are in memory, and a flush writes what it has sealed before.
  *
  * Crash argument. New clusters come from free space that nothing durable points at. Commit changes the L2 table in memory
  * after the data was handed to the storage; the flush puts a barrier between the two, so no durable L2 entry points at bytes
@@ -12,13 +13,12 @@
  */
 import { divideUp } from '../../base/bytes.ts';
 import type { Io } from '../../base/io.ts';
-import { SECTOR } from '../../base/units.ts';
-import type { NewPlace, Placement } from '../driver.ts';
+import type { Placement } from '../driver.ts';
 import { fatal } from './fatal.ts';
 import { bitRange, type EntryValue } from './layout-l2.ts';
 import { COMPRESSED_HIGH, type CompressedPlace, compressedPlace, entryOffset } from './layout-tables.ts';
 import type { Metadata } from './metadata.ts';
-import type { Table } from './tables.ts';
+import type { Table } from './table-cache.ts';
 
 /** QEMU looks at no more than 64 KiB of an L2 table at a time, so its allocations stop there; ours then lie the same way. */
 const SLICE_BYTES = 65536;
@@ -35,40 +35,97 @@ interface Run {
   readonly hostOffset: number;
 }
 
+/** A write, and which clusters of which table it concerns. */
+interface Target {
+  readonly offset: number;
+  readonly length: number;
+  /** See `ImageDriver.place`. */
+  readonly after?: number | undefined;
+  /**
+   * The clusters get a place only, and read as before where the image can say so (extended L2 entries): for setting space aside.
+   */
+  readonly empty?: boolean;
+}
+
 /**
- * See `ImageDriver.allocate`. With `empty` the clusters get a place only, and read as before where the image can say so (extended L2
- * entries): for setting space aside.
+ * See `ImageDriver.prepare`: a place for the first bytes of a write, whatever it takes. The caller holds `Metadata.lock`; what comes of the placement
+ * needs no lock.
  */
-export function* allocate(meta: Metadata, offset: number, length: number, after?: number, { empty = false } = {}): Io<Placement> {
+export function* allocate(meta: Metadata, target: Target): Io<Placement> {
   yield* meta.makeRoom();
-  const { clusterSize, subclusterSize } = meta;
-  const l1Index = Math.floor(offset / meta.l2Coverage);
+  const { clusterSize } = meta;
+  const { offset } = target;
+  const table = yield* meta.l2ForWrite(Math.floor(offset / meta.l2Coverage));
+  const run = runFor(meta, table, target);
+  if (run.keep) yield* meta.requireWritable(run.hostOffset, run.clusters * clusterSize, offset - (offset % clusterSize));
+  return placementIn(meta, table, run.keep ? run : { ...run, ...(yield* newClusters(meta, run.clusters, target)) }, target);
+}
+
+/**
+ * See `ImageDriver.place`: the same as far as tables in memory tell. Nothing where anything is the matter with them: `allocate` finds out what.
+ */
+export function placeNow(meta: Metadata, target: Target): Placement | undefined {
+  if (!atHand(meta)) return undefined;
+  const { clusterSize, refcounts, external } = meta;
+  const { offset, after } = target;
   const within = offset % clusterSize;
-  const start = offset - within;
+  const l1Index = Math.floor(offset / meta.l2Coverage);
+  const l1 = l1Index < meta.l1.size ? meta.l1.entry(l1Index) : undefined;
+  const table = l1?.copied ? meta.l2.get(l1.offset) : undefined;
+  if (!table) return undefined;
+  const run = runFor(meta, table, target);
+  if (run.keep) return meta.writable(run.hostOffset, run.clusters * clusterSize, offset - within) ? placementIn(meta, table, run, target) : undefined;
+  if (external) return placementIn(meta, table, { ...run, hostOffset: offset - within }, target);
+  const taken = refcounts.take(run.clusters, after !== undefined && after % clusterSize === 0 ? after : undefined);
+  if (!taken) return undefined;
+  const placed = { ...run, hostOffset: taken.offset, clusters: taken.clusters };
+  if (meta.overlaps().find(taken.offset, taken.clusters * clusterSize) === undefined) return placementIn(meta, table, placed, target);
+  refcounts.giveBack(taken.offset, taken.clusters * clusterSize);
+  return undefined;
+}
+
+/** The clusters that a write concerns first. */
+function runFor(meta: Metadata, table: Table, { offset, length }: Target): Run {
+  const { clusterSize } = meta;
   const index = Math.floor((offset % meta.l2Coverage) / clusterSize);
-  const table = yield* meta.l2ForWrite(l1Index);
   const slice = SLICE_BYTES / meta.shape.bytes;
   const sliceEnd = Math.min(meta.l2Entries, (Math.floor(index / slice) + 1) * slice);
-  const run = runAt(meta, table.data, index, Math.min(divideUp(within + length, clusterSize), sliceEnd - index));
-  if (run.keep) yield* meta.requireWritable(run.hostOffset, run.clusters * clusterSize, start);
-  const { place, clusters } = run.keep ? { place: run.hostOffset, clusters: run.clusters } : yield* newClusters(meta, run.clusters, { after, start });
-  // Deciphered, a hole is not zero.
-  const untouched = !run.keep && !meta.external && meta.handOut(place, clusters * clusterSize) && !meta.encryption;
-  const done = Math.min(length, clusters * clusterSize - within);
-  const placement = { length: done, storage: meta.dataStorage(start, place), hostOffset: place + within };
-  const { from, to } = aliveAfter(meta, table.data, { ...run, clusters }, { start: within, end: within + done });
+  return runAt(meta, table.data, index, Math.min(divideUp((offset % clusterSize) + length, clusterSize), sliceEnd - index));
+}
+
+/** The placement in clusters that are kept, or that were just taken: `run.hostOffset` is where they are. */
+function placementIn(meta: Metadata, table: Table, run: Run, { offset, length, empty = false }: Target): Placement {
+  const { clusterSize, subclusterSize, shape } = meta;
+  const within = offset % clusterSize;
+  const start = offset - within;
+  const size = run.clusters * clusterSize;
+  const done = Math.min(length, size - within);
+  const placement = { length: done, storage: meta.dataStorage(start, run.hostOffset), hostOffset: run.hostOffset + within };
+  const { from, to } = aliveAfter(meta, table.data, run, { start: within, end: within + done });
   if (run.keep && from === to) return placement;
-  const alive =
-    empty && meta.shape.subclusters > 1 ? { from: 0, to: 0 } : { from: Math.floor(from / subclusterSize), to: divideUp(to, subclusterSize) };
+  const alive = empty && shape.subclusters > 1 ? { from: 0, to: 0 } : { from: Math.floor(from / subclusterSize), to: divideUp(to, subclusterSize) };
+  const handedOut = meta.handedOut;
+  // Deciphered, a hole is not zero.
+  const untouched = !run.keep && !meta.external && meta.handOut(run.hostOffset, size) && !meta.encryption;
+  const last = run.index + run.clusters - 1;
+  // Until the commit the table is wanted in memory, whatever comes between.
+  table.pins++;
   return {
     ...placement,
     fresh: {
       start: start + from,
       end: start + to,
       ...(untouched ? { untouched } : {}),
-      commit: () => meta.lock.run(() => link(meta, l1Index, { ...run, clusters, hostOffset: place }, alive)),
-      *abort() {
-        if (!run.keep && !meta.external) yield* meta.lock.run(() => meta.refcounts.release(place, clusters * clusterSize));
+      ...(untouched && shape.empty(table.data, run.index) && shape.empty(table.data, last) ? { wasEmpty: true } : {}),
+      commit() {
+        table.pins--;
+        link(meta, table, run, alive);
+      },
+      abort(unused = false) {
+        table.pins--;
+        if (run.keep || meta.external) return;
+        meta.refcounts.giveBack(run.hostOffset, size);
+        if (unused) meta.handedOut = handedOut;
       },
     },
   };
@@ -84,41 +141,7 @@ export function mayWriteOver(meta: Metadata, guestOffset: number, hostOffset: nu
   if (!entries) return false;
   const first = (guestOffset / clusterSize) % (entries.byteLength / shape.bytes);
   for (let i = 0; i < clusters; i++) if (!shape.copied(entries, first + i)) return false;
-  const length = clusters * clusterSize;
-  return meta.external || (hostOffset + length < meta.storage.size + clusterSize && meta.overlaps().find(hostOffset, length) === undefined);
-}
-
-/**
- * See `ImageDriver.newPlace`: `allocate` and its commit for a write inside one cluster of which the image has nothing, with the tables it takes
- * in memory. Where anything else is the matter, `allocate` finds out what.
- *
- * Crash argument. It is `allocate`'s: the cluster is one that no durable entry points at, the entry changes in memory after the bytes went to the
- * storage, and the flush has its barrier between the two. What the bytes leave of the cluster lies past the end of a sparse file and was never
- * given to anybody, so that it reads as zero, as it did before.
- */
-export function newPlace(meta: Metadata, offset: number, length: number): NewPlace | undefined {
-  const { clusterSize, subclusterSize, refcounts, shape } = meta;
-  const within = offset % clusterSize;
-  if (within + length > clusterSize || meta.external || meta.encryption || !atHand(meta)) return undefined;
-  const l1 = meta.l1(Math.floor(offset / meta.l2Coverage));
-  const table = l1.copied ? meta.l2.get(l1.offset) : undefined;
-  const index = Math.floor((offset % meta.l2Coverage) / clusterSize);
-  if (!table || !shape.empty(table.data, index)) return undefined;
-  const place = refcounts.nextFree();
-  if (place === undefined || meta.overlaps().find(place, clusterSize) !== undefined) return undefined;
-  // A file that ends inside a cluster ends on a whole sector.
-  if (length < clusterSize && ((within + length) % SECTOR !== 0 || !meta.handOut(place, clusterSize))) return undefined;
-  refcounts.takeNext(place);
-  return {
-    storage: meta.dataStorage(offset - within, place),
-    hostOffset: place + within,
-    commit() {
-      const allocated = bitRange(Math.floor(within / subclusterSize), divideUp(within + length, subclusterSize));
-      shape.put(table.data, index, { offset: place, copied: true, allocated, zero: 0 });
-      meta.l2.touch(table, index * shape.bytes, (index + 1) * shape.bytes);
-    },
-    abort: () => refcounts.giveBack(place),
-  };
+  return meta.writable(hostOffset, clusters * clusterSize, guestOffset);
 }
 
 /** Tables in memory may be changed at once: nobody else is at it, there is room for more changes, and nobody wants to hear of them. */
@@ -130,22 +153,19 @@ function atHand({ storage, lock, debug, sound, l2, refcounts }: Metadata): boole
  * Up to `count` new clusters, contiguous: behind the request's last piece if there is room, as QEMU does, else all of them first fit. In an
  * external data file they have their place.
  */
-function* newClusters(
-  meta: Metadata,
-  count: number,
-  { after, start }: { after: number | undefined; start: number },
-): Io<{ place: number; clusters: number }> {
-  if (meta.external) return { place: start, clusters: count };
-  if (after !== undefined && after % meta.clusterSize === 0) {
+function* newClusters(meta: Metadata, count: number, { offset, after }: Target): Io<Pick<Run, 'hostOffset' | 'clusters'>> {
+  const { clusterSize } = meta;
+  if (meta.external) return { hostOffset: offset - (offset % clusterSize), clusters: count };
+  if (after !== undefined && after % clusterSize === 0) {
     const clusters = yield* meta.refcounts.allocateAt(after, count);
     if (clusters > 0) {
-      yield* meta.requireNoMetadata(after, clusters * meta.clusterSize);
-      return { place: after, clusters };
+      yield* meta.requireNoMetadata(after, clusters * clusterSize);
+      return { hostOffset: after, clusters };
     }
   }
-  const place = yield* meta.refcounts.allocate(count);
-  yield* meta.requireNoMetadata(place, count * meta.clusterSize);
-  return { place, clusters: count };
+  const hostOffset = yield* meta.refcounts.allocate(count);
+  yield* meta.requireNoMetadata(hostOffset, count * clusterSize);
+  return { hostOffset, clusters: count };
 }
 
 /** How the clusters from `index` on can be written, and how many of the next `most` alike (contiguous where they have a place). */
@@ -191,9 +211,8 @@ function aliveAfter({ shape, clusterSize, subclusterSize }: Metadata, table: Dat
 }
 
 /** Points L2 entries at clusters whose data was written: in the run's subclusters [from, to), counted from its start. */
-function* link(meta: Metadata, l1Index: number, run: Run, { from, to }: { from: number; to: number }): Io<void> {
+function link(meta: Metadata, table: Table, run: Run, { from, to }: { from: number; to: number }): void {
   const { shape } = meta;
-  const table = yield* meta.l2ForWrite(l1Index);
   for (let i = 0; i < run.clusters; i++) {
     const at = run.index + i;
     const offset = run.hostOffset + i * meta.clusterSize;
@@ -324,7 +343,7 @@ export function* discard(meta: Metadata, offset: number, length: number, hasBack
   const done = start - offset + Math.min(end - start, clusters * clusterSize);
   const rest = end - offset <= done ? length : done;
   // Without a table and a backing file the range reads as zero already.
-  if (meta.l1Offset(l1Index) === 0 && !hasBacking) return rest;
+  if (meta.l1.offset(l1Index) === 0 && !hasBacking) return rest;
   const table = yield* meta.l2ForWrite(l1Index);
   yield* discardData(meta, table, { start, index, clusters });
   for (let i = index; i < index + clusters; i++) {
@@ -359,7 +378,7 @@ export function* unmap(meta: Metadata, offset: number, length: number): Io<numbe
   const l1Index = Math.floor(offset / meta.l2Coverage);
   const { index, clusters } = clustersAt(meta, offset, length);
   const done = Math.min(length, clusters * meta.clusterSize);
-  if (meta.l1Offset(l1Index) === 0) return done;
+  if (meta.l1.offset(l1Index) === 0) return done;
   const table = yield* meta.l2ForWrite(l1Index);
   for (let i = index; i < index + clusters; i++) replaceEntry(meta, table, i, NOTHING);
   return done;

@@ -11,7 +11,8 @@
 import { divideUp, utf8 } from '../../base/bytes.ts';
 import { DiskError, unsupported } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
-import type { BitmapDriver, BitmapInfo, DirtyRuns } from '../tools.ts';
+import type { BitmapFacts, BitmapInfo } from '../driver.ts';
+import type { BitmapTools, DirtyRuns } from '../tools.ts';
 import { DirtyBitmap } from './dirty-bitmap.ts';
 import { damageOnly, readBitmapTable } from './file-bitmaps.ts';
 import { NO_BITMAPS, noBitmap } from './file-tables.ts';
@@ -41,7 +42,7 @@ const VOID = {
 } as const;
 const LEAKS = "Some clusters may be leaked, run 'qemu-img check -r' on the image file to fix.";
 
-export class Qcow2Bitmaps implements BitmapDriver {
+export class Qcow2Bitmaps implements BitmapFacts, BitmapTools {
   readonly #meta: Metadata;
   #bitmaps: DirtyBitmap[];
   /** The bitmaps are marked in use and note changes. */

@@ -3,6 +3,14 @@ import type { Io } from '../../base/io.ts';
 import { Pace } from '../../base/job.ts';
 import type { CheckOptions } from '../tools.ts';
 import type { Metadata } from './metadata.ts';
+import type { Locked } from './table-cache.ts';
+
+/** How a check goes about it. */
+export interface CheckWork {
+  /** How tables are read in. */
+  readonly locked: Locked;
+  readonly pace: CheckPace;
+}
 
 /** See the top of this file. */
 export class CheckPace {
@@ -18,8 +26,8 @@ export class CheckPace {
     this.#tables = [...l2Tables(meta)].length;
     const trees = this.#tables * (1 + meta.snapshots.length);
     const blocks = Math.ceil(meta.storage.size / meta.clusterSize / meta.refcounts.blockEntries);
-    // A repair counts twice, and goes over the stored counts once more to mend them.
-    this.#total = (repair ? 2 : 1) * (trees + blocks) + this.#tables + 1;
+    // A repair counts twice, and goes over the stored counts once more to mend them. That flags are gone over is the exception.
+    this.#total = (repair ? 2 : 1) * (trees + blocks) + 1;
     const whileLooking = repair ? {} : { ...(signal ? { signal } : {}), ...(control ? { control } : {}) };
     this.#pace = new Pace({ ...(onProgress ? { onProgress } : {}), ...whileLooking }, this.#total);
   }
@@ -43,5 +51,5 @@ export class CheckPace {
 
 /** Indices of the L1 entries of the disk that name an L2 table. */
 export function* l2Tables(meta: Metadata): Generator<number> {
-  for (let index = 0; index < meta.l1Size; index++) if (meta.l1Offset(index) !== 0) yield index;
+  for (let index = 0; index < meta.l1.size; index++) if (meta.l1.offset(index) !== 0) yield index;
 }

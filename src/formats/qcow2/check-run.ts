@@ -5,9 +5,9 @@
 import { view } from '../../base/bytes.ts';
 import { asDiskError } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
-import { readBytes } from '../../storage/storage.ts';
 import type { CheckOptions, CheckResult } from '../tools.ts';
-import { type CheckPace, l2Tables } from './check-pace.ts';
+import { CopiedFlags, hex, hex64, type LookedAt, lookAt } from './check-flags.ts';
+import type { CheckWork } from './check-pace.ts';
 import { ClusterCounts } from './cluster-counts.ts';
 import { readBitmapTable } from './file-bitmaps.ts';
 import { l1Fault } from './layout-snapshots.ts';
@@ -15,7 +15,6 @@ import { COPIED_HIGH, entryOffset, l1Reserved, l2Reserved, maxRefcount } from '.
 import type { Metadata } from './metadata.ts';
 import { readL1 } from './shadow.ts';
 import { TableWalk } from './table-walk.ts';
-import type { Locked, Table } from './tables.ts';
 
 const MAX_MESSAGES = 1000;
 /** Clusters past the end of the file that are worth remembering as named: no rebuilt structure is larger. */
@@ -30,19 +29,6 @@ interface Fix {
   readonly missing?: boolean;
 }
 
-/** How a run goes about it. */
-export interface CheckWork {
-  /** How tables are read in. */
-  readonly locked: Locked;
-  readonly pace: CheckPace;
-}
-
-/** An L2 table, in memory to stay if it is `resident`. */
-interface LookedAt {
-  readonly data: DataView;
-  readonly resident?: Table;
-}
-
 export class CheckRun {
   readonly result: CheckResult;
   readonly work: CheckWork;
@@ -50,6 +36,7 @@ export class CheckRun {
   readonly #options: CheckOptions;
   readonly #fileClusters: number;
   readonly references = new ClusterCounts();
+  readonly flags = new CopiedFlags();
   /** Clusters not far past the end of the file that something names all the same. */
   readonly #pastEnd = new Set<number>();
   /** False once a refcount block is misplaced, shared or not where the table says. */
@@ -93,10 +80,13 @@ export class CheckRun {
     const { header, clusterSize } = meta;
     this.#refer(0, clusterSize);
     for (const { found, count } of meta.snapshotTable.faults) this.#corruption(found, count);
-    this.#refer(header.l1Offset, meta.l1Known * 8);
-    const lost = meta.l1Fault(meta.l1Known);
-    if (lost) this.#corruption(`ERROR: ${lost.message}`);
-    yield* this.#countTree(meta.copyL1(), true);
+    this.#refer(header.l1Offset, meta.l1.known * 8);
+    const lost = meta.l1.fault(meta.l1.known);
+    if (lost) {
+      this.#corruption(`ERROR: ${lost.message}`);
+      this.flags.doubt();
+    }
+    yield* this.#countTree(meta.l1.copy(), true);
     for (const snapshot of meta.snapshots) {
       // What is wrong with its place was told of already.
       if (l1Fault(snapshot, { header, fileSize: meta.storage.size }) !== undefined) continue;
@@ -161,6 +151,7 @@ export class CheckRun {
         cluster = counts.length > 0 ? cluster + counts.length : blockEnd;
       }
     }
+    this.flags.end();
     result.imageEndOffset = (highest + 1) * clusterSize;
     return this.#structureSound;
   }
@@ -172,8 +163,9 @@ export class CheckRun {
     return cluster < first ? 0 : cluster;
   }
 
-  /** Compares stored counts of the clusters from `first` on with references. */
+  /** Compares stored counts of the clusters from `first` on with references, and with copied flags. */
   *#compareRange(first: number, counts: Float64Array, fix: Fix): Io<void> {
+    this.flags.compare(first, counts);
     for (let i = 0; ; i++) {
       i += this.references.alike(first + i, counts, i);
       if (i >= counts.length) return;
@@ -181,82 +173,8 @@ export class CheckRun {
     }
   }
 
-  /** Compares copied flags of the active tables with the stored counts. */
-  *compareFlags(repair: boolean): Io<void> {
-    const meta = this.#meta;
-    const { locked, pace } = this.work;
-    const present = [...l2Tables(meta)].filter((index) => meta.l1Offset(index) + meta.clusterSize <= meta.storage.size);
-    const walk = new TableWalk(
-      meta.l2,
-      present.map((index) => meta.l1Offset(index)),
-      locked,
-    );
-    pace.begin();
-    try {
-      for (const [at, index] of present.entries()) {
-        yield* pace.step(at / present.length);
-        yield* this.#compareFlagsAt(walk, { at, index }, repair);
-      }
-    } finally {
-      walk.end();
-    }
-    if (repair) yield* meta.flush();
-  }
-
-  /** The same for L1 entry `index`, which is the one `at` of the walk. */
-  *#compareFlagsAt(walk: TableWalk, { at, index }: { at: number; index: number }, repair: boolean): Io<void> {
-    const meta = this.#meta;
-    const { offset, copied, high, low } = meta.l1(index);
-    const [count] = yield* this.#countsOf(Math.floor(offset / meta.clusterSize), 1);
-    if (count === undefined) return;
-    if ((count === 1) !== copied) {
-      this.#flag(`OFLAG_COPIED L2 cluster: l1_index=${index} l1_entry=${hex64(high, low)} refcount=${count}`, repair);
-      if (repair) meta.setL1Copied(index, count === 1);
-    }
-    yield* this.#compareTableFlags(yield* this.#lookAt(walk, at, offset), repair);
-  }
-
-  *#compareTableFlags(table: LookedAt, repair: boolean): Io<void> {
-    const { shape, l2Entries: end, clusterSize } = this.#meta;
-    for (let index = 0; index < end; ) {
-      const next = index + shape.run(table.data, { index, end, clusterSize });
-      if (!shape.compressed(table.data, index) && shape.placed(table.data, index))
-        for (let at = index; at < next; ) at += yield* this.#compareFlagsOfRun(table, at, next - at, repair);
-      index = next;
-    }
-  }
-
-  /** The same for entries of a run; returns how many it has compared. */
-  *#compareFlagsOfRun({ data, resident }: LookedAt, index: number, length: number, repair: boolean): Io<number> {
-    const { shape, external, clusterSize, l2 } = this.#meta;
-    const copied = shape.copied(data, index);
-    const first = Math.floor(shape.offset(data, index) / clusterSize);
-    // What is in an external data file is not counted, and never shared.
-    const counts = external ? new Float64Array(length).fill(1) : yield* this.#countsOf(first, length);
-    for (let i = 0; i < counts.length; i++) {
-      const count = counts[i] as number;
-      if ((count === 1) === copied) continue;
-      const mend = repair && resident !== undefined;
-      const high = shape.high(data, index + i);
-      this.#flag(`OFLAG_COPIED data cluster: l2_entry=${hex64(high, shape.low(data, index + i))} refcount=${count}`, mend);
-      if (!mend) continue;
-      const at = (index + i) * shape.bytes;
-      data.setUint32(at, (count === 1 ? high | COPIED_HIGH : high & ~COPIED_HIGH) >>> 0);
-      l2.touch(resident, at, at + shape.bytes);
-    }
-    return counts.length || 1;
-  }
-
-  /** The table `at` of a walk, which is at `offset`; as QEMU does, one that is off its cluster too, but that is not kept. */
-  *#lookAt(walk: TableWalk, at: number, offset: number): Io<LookedAt> {
-    const { storage, clusterSize } = this.#meta;
-    if (offset % clusterSize !== 0 && offset + clusterSize <= storage.size) return { data: view(yield* readBytes(storage, offset, clusterSize)) };
-    const resident = yield* walk.table(at);
-    return { data: resident.data, resident };
-  }
-
   /** The stored counts of clusters from `first` on, at most `most`; none if the block cannot be read, which was said already. */
-  *#countsOf(first: number, most: number): Io<Float64Array> {
+  *countsOf(first: number, most: number): Io<Float64Array> {
     try {
       return yield* this.#countsFrom(first, most);
     } catch {
@@ -268,30 +186,83 @@ export class CheckRun {
     const meta = this.#meta;
     const { locked, pace } = this.work;
     const entries = namedEntries(l1);
+    pace.begin();
+    const counted = yield* this.#countQuiet(entries, active);
+    const rest = entries.filter(({ offset }) => !counted.has(offset));
     const walk = new TableWalk(
       meta.l2,
-      entries.map(({ offset }) => offset),
+      rest.map(({ offset }) => offset),
       locked,
     );
-    pace.begin();
+    if (active && rest.length > 0) this.flags.doubt();
+    let at = 0;
     try {
-      for (const [at, { high, low, offset }] of entries.entries()) {
-        yield* pace.step(at / entries.length);
-        if (l1Reserved(high, low)) this.#corruption(`ERROR found L1 entry with reserved bits set: ${hex64(high, low)}`);
-        if (offset === 0) continue;
-        this.#refer(offset, meta.clusterSize);
-        if (offset % meta.clusterSize !== 0) this.#corruption(`ERROR l2_offset=${hex(offset)}: Table is not cluster aligned; L1 entry corrupted`);
-        // That a table is past the end was told of.
-        if (offset < meta.storage.size) yield* this.#countTableAt(walk, at, { offset, active });
+      for (const { high, low, offset } of entries) {
+        const quiet = counted.has(offset);
+        if (!quiet) yield* pace.step(1);
+        if (l1Reserved(high, low)) {
+          this.#corruption(`ERROR found L1 entry with reserved bits set: ${hex64(high, low)}`);
+          this.flags.doubt();
+        }
+        if (offset !== 0) {
+          this.#refer(offset, meta.clusterSize);
+          if (offset % meta.clusterSize !== 0) this.#corruption(`ERROR l2_offset=${hex(offset)}: Table is not cluster aligned; L1 entry corrupted`);
+          // That a table is past the end was told of.
+          if (!quiet && offset < meta.storage.size) yield* this.#countTableAt(walk, at, { offset, active });
+        }
+        if (!quiet) at++;
       }
     } finally {
       walk.end();
     }
   }
 
+  /**
+   * Counts what tables lead to of which nothing has to be said, in the order of the file; returns the places of those tables. What has to be said is said in
+   * the order of the L1 table. One that is named twice counts twice, and is left out here.
+   */
+  *#countQuiet(entries: readonly NamedEntry[], active: boolean): Io<ReadonlySet<number>> {
+    const { locked, pace } = this.work;
+    const { clusterSize, l2 } = this.#meta;
+    const once = new Map<number, NamedEntry>();
+    const twice = new Set<number>();
+    for (const entry of entries) {
+      if (once.has(entry.offset)) twice.add(entry.offset);
+      once.set(entry.offset, entry);
+    }
+    for (const offset of [0, ...twice]) once.delete(offset);
+    const counted = new Set<number>();
+    const look = (offset: number, table: DataView): void => {
+      if (!this.#isQuiet(table)) return;
+      this.#countTable({ data: table }, active);
+      counted.add(offset);
+      if (active) this.flags.note(offset / clusterSize, 1, ((once.get(offset) as NamedEntry).high & COPIED_HIGH) !== 0);
+    };
+    yield* l2.scan([...once.keys()], { locked, look, step: (part) => pace.step(part) });
+    return counted;
+  }
+
+  /** Nothing has to be said of a table, or of some of its entries: they are as the specification has them and lie in the file. */
+  #isQuiet(table: DataView): boolean {
+    const { shape, clusterSize, clusterBits, external } = this.#meta;
+    const end = table.byteLength / shape.bytes;
+    for (let index = 0; index < end; ) {
+      const length = shape.run(table, { index, end, clusterSize });
+      if (shape.compressed(table, index)) {
+        const place = shape.compressedAt(table, index, clusterBits);
+        if (external || shape.copied(table, index) || shape.marked(table, index) || this.#isPastEnd(place.hostOffset, place.length)) return false;
+      } else if (!shape.empty(table, index)) {
+        if (!this.#sound(table, index)) return false;
+        if (!external && shape.placed(table, index) && this.#isPastEnd(shape.offset(table, index), length * clusterSize)) return false;
+      }
+      index += length;
+    }
+    return true;
+  }
+
   *#countTableAt(walk: TableWalk, at: number, { offset, active }: { offset: number; active: boolean }): Io<void> {
     try {
-      const table = yield* this.#lookAt(walk, at, offset);
+      const table = yield* lookAt(this.#meta, walk, at, offset);
       this.#countTable(table, active);
     } catch (error) {
       this.result.checkErrors++;
@@ -300,7 +271,8 @@ export class CheckRun {
   }
 
   #countTable(table: LookedAt, active: boolean): void {
-    const { shape, l2Entries: end, clusterSize } = this.#meta;
+    const { shape, clusterSize } = this.#meta;
+    const end = table.data.byteLength / shape.bytes;
     /** Where the cluster that was counted last ends, if the next one that is counted should begin there. */
     let next = 0;
     for (let index = 0; index < end; ) {
@@ -339,7 +311,7 @@ export class CheckRun {
       const empty = shape.allocated(table, index) === 0;
       const mend = empty && resident !== undefined && this.#options.repair === 'all';
       const what = `offset=${hex(offset)}: ${empty ? 'Preallocated' : 'Data'} cluster is not properly aligned; L2 entry corrupted.`;
-      this.#flag(what, mend);
+      this.flag(what, mend);
       if (mend) {
         shape.put(table, index, { offset: 0, copied: false, allocated: 0, zero: shape.zero(table, index) });
         meta.l2.touch(resident, index * shape.bytes, (index + 1) * shape.bytes);
@@ -348,6 +320,10 @@ export class CheckRun {
     }
     if (!meta.external) this.#referEach(offset, length);
     if (!active) return next;
+    const copied = shape.copied(table, index);
+    // What is in an external data file is not counted, and never shared.
+    if (!meta.external) this.flags.note(Math.floor(offset / clusterSize), length, copied);
+    else if (!copied) this.flags.doubt();
     this.result.allocatedClusters += length;
     if (next !== 0 && offset !== next) this.result.fragmentedClusters++;
     return offset + length * clusterSize;
@@ -397,9 +373,8 @@ export class CheckRun {
   /** One reference to every cluster that a range touches. */
   #refer(offset: number, length: number): void {
     if (length === 0) return;
-    const { clusterSize, storage } = this.#meta;
-    // The file's last cluster may be cut off, so less than a cluster may lie past the end.
-    if (offset + length - storage.size >= clusterSize) {
+    const { clusterSize } = this.#meta;
+    if (this.#isPastEnd(offset, length)) {
       this.#corruption(
         `ERROR: counting reference for region exceeding the end of the file by one cluster or more: offset 0x${hex(offset)} size 0x${hex(length)}`,
       );
@@ -409,6 +384,11 @@ export class CheckRun {
     const last = Math.floor((offset + length - 1) / clusterSize);
     const first = Math.floor(offset / clusterSize);
     this.references.addRange(first, last + 1 - first);
+  }
+
+  /** A range lies past the end by a cluster or more: the file's last cluster may be cut off. */
+  #isPastEnd(offset: number, length: number): boolean {
+    return offset + length - this.#meta.storage.size >= this.#meta.clusterSize;
   }
 
   /** The same for clusters one by one, so that each that lies past the end is told of. */
@@ -458,6 +438,7 @@ export class CheckRun {
       (stored > 0 || fix.missing === true) && (low ? fix.errors : fix.leaks) && references <= maxRefcount(this.#meta.header.refcountOrder);
     this.say(`${repair ? 'Repairing' : low ? 'ERROR' : 'Leaked'} cluster ${cluster} refcount=${stored} reference=${references}`);
     if (repair) {
+      this.flags.doubt();
       yield* this.#meta.refcounts.repair(cluster, references, this.#fileClusters);
       if (low) result.corruptionsFixed++;
       else result.leaksFixed++;
@@ -465,7 +446,7 @@ export class CheckRun {
     else result.leaks++;
   }
 
-  #flag(message: string, repair: boolean): void {
+  flag(message: string, repair: boolean): void {
     this.say(`${repair ? 'Repairing' : 'ERROR'} ${message}`);
     if (repair) this.result.corruptionsFixed++;
     else this.result.corruptions++;
@@ -483,17 +464,19 @@ export class CheckRun {
   }
 }
 
-/** The entries of an L1 table that are not 0, with the places that they name. */
-function namedEntries(l1: Uint8Array): { high: number; low: number; offset: number }[] {
+/** An entry of an L1 table that is not 0, with the place that it names. */
+interface NamedEntry {
+  readonly high: number;
+  readonly low: number;
+  readonly offset: number;
+}
+
+function namedEntries(l1: Uint8Array): NamedEntry[] {
   const entries = view(l1);
-  const named: { high: number; low: number; offset: number }[] = [];
+  const named: NamedEntry[] = [];
   for (let at = 0; at < l1.length; at += 8) {
     const [high, low] = [entries.getUint32(at), entries.getUint32(at + 4)];
     if (high !== 0 || low !== 0) named.push({ high, low, offset: entryOffset(high, low) });
   }
   return named;
 }
-
-const hex = (value: number): string => value.toString(16);
-
-const hex64 = (high: number, low: number): string => (high === 0 ? hex(low) : hex(high) + low.toString(16).padStart(8, '0'));

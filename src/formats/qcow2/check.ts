@@ -10,6 +10,7 @@
 import { corrupt } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
 import type { CheckOptions, CheckResult } from '../tools.ts';
+import { compareFlags } from './check-flags.ts';
 import { CheckPace } from './check-pace.ts';
 import { CheckRun } from './check-run.ts';
 import { NO_BITMAPS } from './file-tables.ts';
@@ -18,7 +19,7 @@ import { AUTOCLEAR, EXTENSION, FORMAT, INCOMPATIBLE } from './layout.ts';
 import { mendSnapshots } from './mend-snapshots.ts';
 import type { Metadata } from './metadata.ts';
 import { rebuildRefcounts } from './rebuild.ts';
-import type { Locked } from './tables.ts';
+import type { Locked } from './table-cache.ts';
 
 type Repair = CheckOptions['repair'];
 
@@ -34,7 +35,7 @@ export function* check(meta: Metadata, options: CheckOptions): Io<CheckResult> {
 function* checkHeld(meta: Metadata, options: CheckOptions, locked: Locked): Io<CheckResult> {
   if (!meta.storage.readOnly) yield* locked(() => meta.flush());
   // An L1 table that is cut off names clusters that nothing else refers to: they are all that is left of the disk, and stay as they are.
-  const lost = meta.l1Known < meta.l1Size;
+  const lost = meta.l1.known < meta.l1.size;
   const { repair: asked, ...looking } = options;
   const repair = lost ? undefined : asked;
   const run = new CheckRun(meta, lost ? looking : options, { locked, pace: new CheckPace(meta, options) });
@@ -124,7 +125,7 @@ function* finish(meta: Metadata, run: CheckRun, repair: Repair): Io<CheckResult>
   const { result } = run;
   // Flags follow the counts, so these must be right; as in QEMU, a repair of everything does not wait for that.
   const sure = result.corruptions === 0 && result.leaks === 0 && result.checkErrors === 0;
-  yield* run.compareFlags(repair === 'all' || (repair === 'leaks' && sure));
+  yield* compareFlags(meta, run, repair === 'all' || (repair === 'leaks' && sure));
   if (repair === 'all' && result.corruptions === 0 && result.checkErrors === 0) yield* clearMarks(meta);
   run.work.pace.finish();
   return result;

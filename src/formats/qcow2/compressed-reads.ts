@@ -58,7 +58,7 @@ export class CompressedReads {
     for (;;) {
       const entries = meta.entriesAt(offset);
       if (entries) return entries;
-      assert(meta.l1Offset(Math.floor(offset / meta.l2Coverage)) !== 0, 'a cluster that is mapped has an L2 table');
+      assert(meta.l1.offset(Math.floor(offset / meta.l2Coverage)) !== 0, 'a cluster that is mapped has an L2 table');
       yield* meta.lock.run(() => meta.loadSlice(offset));
     }
   }

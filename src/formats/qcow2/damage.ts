@@ -10,7 +10,7 @@ import type { Metadata } from './metadata.ts';
 /** What keeps an image from being written, if anything. */
 export function damageOf(meta: Metadata): DiskError | undefined {
   const fault = meta.snapshotTable.faults.find(({ harmless }) => !harmless);
-  const lost = meta.l1Fault(meta.l1Known) ?? meta.reftableFault ?? meta.bitmapFault;
+  const lost = meta.l1.fault(meta.l1.known) ?? meta.reftableFault ?? meta.bitmapFault;
   if (lost) return lost;
   if (fault) return corrupt(FORMAT, fault.found.replace('ERROR ', ''), { field: 'snapshot_table', offset: meta.header.snapshotsOffset });
   return blockDamage(meta);

@@ -19,7 +19,6 @@ import { type Storage, writeZeroes } from '../../storage/storage.ts';
 import type { CreateParameters, OpenParameters } from '../descriptor.ts';
 import type { KeyDriver } from '../driver.ts';
 import { EXTENSION, encodeHeader, FORMAT, type Header } from './layout.ts';
-import type { Metadata } from './metadata.ts';
 
 const AES = 1;
 const LUKS = 2;
@@ -146,11 +145,21 @@ export function headerBefore(choice: EncryptionChoice): Pick<Header, 'cryptMetho
   return { cryptMethod: choice === 'aes' ? AES : 0, extensions };
 }
 
+/** A new image, as far as it takes a header for encryption. */
+interface NewImage {
+  readonly storage: Storage;
+  readonly clusterSize: number;
+  readonly header: Header;
+  readonly refcounts: { allocate(clusters: number): Io<number> };
+  flush(): Io<void>;
+  putFirstSector(bytes: Uint8Array, header: Header): Io<void>;
+}
+
 /**
  * Encrypts a new image that holds nothing yet. The LUKS header and its counts are durable before the image's first sector names it, in a header
  * extension that was there from the start, so that nothing after the sector changes.
  */
-export function* encryptNew(meta: Metadata, choice: EncryptionChoice, { secret, options }: CreateParameters): Io<void> {
+export function* encryptNew(meta: NewImage, choice: EncryptionChoice, { secret, options }: CreateParameters): Io<void> {
   if (!choice) return;
   const { storage, clusterSize } = meta;
   const id = options['encrypt.key-secret'];

@@ -6,7 +6,7 @@ import { roundUp } from '../../base/bytes.ts';
 import { corrupt, DiskError } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
 import { readBytes, type Storage } from '../../storage/storage.ts';
-import type { SnapshotInfo } from '../tools.ts';
+import type { SnapshotInfo } from '../driver.ts';
 import { FIELD, FORMAT, type Header, MAX_REFTABLE_BYTES, parseHeader } from './layout.ts';
 import type { BitmapDirectory, BitmapEntry } from './layout-bitmaps.ts';
 import type { SnapshotEntry, SnapshotTable } from './layout-snapshots.ts';

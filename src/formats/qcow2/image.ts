@@ -1,137 +1,55 @@
 /**
- * An open qcow2 image: the open sequence, where guest bytes are, flush and close. Writing is in allocate.ts, the order of
- * metadata writes in metadata.ts; snapshots, bitmaps and check in their own files.
+ * An open qcow2 image: where guest bytes are, flush and close. Opening is in open.ts, writing in allocate.ts, the order of
+ * metadata writes in metadata.ts; snapshots, bitmaps and check are behind tools.ts.
  */
 import { divideUp } from '../../base/bytes.ts';
-import { corrupt, cutShortText, DiskError, unsupported } from '../../base/errors.ts';
+import { DiskError, unsupported } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
 import { lazily } from '../../base/loading.ts';
 import type { Compression } from '../../compression/compressor.ts';
 import { type Storage } from '../../storage/storage.ts';
-import type { OpenParameters } from '../descriptor.ts';
-import type { BackingReference, Extent, FormatInfo, ImageDriver, KeyDriver, NewPlace, Placement, ResizeOptions } from '../driver.ts';
-import type { AmendParameters, CheckOptions, CheckResult, MetadataExtent, SnapshotDriver, VmStateDriver } from '../tools.ts';
-import { allocate, discard, mayWriteOver, newPlace, writeEncoded, zero } from './allocate.ts';
-import { compressionOf, encodeCluster, loadCompression } from './compressed.ts';
+import type {
+  BackingReference,
+  BitmapFacts,
+  BitmapInfo,
+  Extent,
+  FormatInfo,
+  ImageDriver,
+  KeyDriver,
+  Placement,
+  ResizeOptions,
+  SnapshotInfo,
+  StatusOptions,
+} from '../driver.ts';
+import type { ToolImage } from '../tools.ts';
+import { allocate, discard, mayWriteOver, placeNow, writeEncoded, zero } from './allocate.ts';
+import type { Qcow2Bitmaps } from './bitmaps.ts';
+import { compressionOf, encodeCluster } from './compressed.ts';
 import { CompressedReads } from './compressed-reads.ts';
-import { damageOf, tellDamage } from './damage.ts';
 import { fatal } from './fatal.ts';
-import { readHeader } from './file-tables.ts';
-import {
-  AUTOCLEAR,
-  COMPATIBLE,
-  EXTENSION,
-  extensionText,
-  FORMAT,
-  type Header,
-  hasDataFile,
-  hasSubclusters,
-  INCOMPATIBLE,
-  mayHaveBitmaps,
-} from './layout.ts';
+import { snapshotInfo } from './file-tables.ts';
+import { AUTOCLEAR, COMPATIBLE, EXTENSION, extensionText, FORMAT, hasSubclusters, INCOMPATIBLE, mayHaveBitmaps } from './layout.ts';
 import { onesFrom } from './layout-l2.ts';
-import { theRest } from './loading.ts';
 import { Metadata } from './metadata.ts';
-import { BitmapsOnDemand, SnapshotsOnDemand } from './on-demand.ts';
-import { countsPastEnd } from './past-end.ts';
-import { makeEmpty, resize } from './resize.ts';
+import { resize } from './resize.ts';
 import { TablesInOrder } from './table-walk.ts';
+import type { Qcow2Tools, ToolHost } from './tools.ts';
 
-const encrypting = lazily(() => import('./encryption.ts'));
+/** All that opening most images, reading and writing do without. */
+export const theRest = lazily(() => import('./tools.ts'));
 
-/** Opens an image: reads and checks the header, the L1, refcount and snapshot tables, and readies it for writing if asked. */
-export function* openImage(storage: Storage, parameters: OpenParameters): Io<Qcow2Image> {
-  const { readOnly, repair = false, onDamage } = parameters;
-  const header = yield* readHeader(storage);
-  refuseUnsupported(header);
-  const data = yield* openData(header, parameters);
-  const runtime = parameters.options ? (yield* theRest()).readRuntimeOptions(parameters.options, header) : {};
-  const metadata = yield* Metadata.load({ storage, ...(data ? { data } : {}) }, header, runtime);
-  if (header.snapshotCount > 0) metadata.snapshotTable = yield* (yield* theRest()).readSnapshots(storage, header);
-  if (mayHaveBitmaps(header)) yield* (yield* theRest()).takeBitmaps(metadata);
-  if (header.cryptMethod !== 0) metadata.encryption = yield* (yield* encrypting()).openEncryption(storage, header, parameters);
-  yield* loadCompression(header.compressionType);
-  metadata.writable = !readOnly;
-  metadata.onDamage = onDamage;
-  const image = yield* imageOver(metadata);
-  yield* image.bitmaps.verify(onDamage);
-  if (readOnly && onDamage) tellDamage(metadata, onDamage);
-  if (repair) metadata.forRepair = true;
-  else if (!readOnly) yield* prepareForWriting(image, metadata, onDamage);
-  return image;
-}
-
-function* imageOver(metadata: Metadata): Io<Qcow2Image> {
-  const image = new Qcow2Image(metadata);
-  yield* image.bitmaps.open();
-  return image;
-}
-
-/** The external data file of an image that has one. */
-function* openData(header: Header, { dataFile, noData = false }: OpenParameters): Io<Storage | undefined> {
-  if (!hasDataFile(header) || noData) return undefined;
-  const place = { format: FORMAT, field: 'data_file' };
-  if (!dataFile) throw new DiskError('refused', `${FORMAT}: nobody opens the external data file of this image`, place);
-  return yield* dataFile(extensionText(header, EXTENSION.dataFile) ?? '');
-}
-
-function refuseUnsupported(header: Header): void {
-  if (header.unknownFeatures.length > 0)
-    throw unsupported(FORMAT, `unknown incompatible feature: ${header.unknownFeatures.join(', ')}`, { field: 'incompatible_features', offset: 72 });
-}
-
-/** What an image needs before its first write: sound refcounts and snapshots, and no claims about what we do not maintain. */
-function* prepareForWriting(image: Qcow2Image, metadata: Metadata, onMessage?: (message: string) => void): Io<void> {
-  const { header } = metadata;
-  const damage = damageOf(metadata);
-  if (damage)
-    throw new DiskError(damage.kind, `${damage.message}: open it read-only, or check and repair it`, {
-      format: FORMAT,
-      ...(damage.field === undefined ? {} : { field: damage.field }),
-      ...(damage.offset === undefined ? {} : { offset: damage.offset }),
-    });
-  if ((header.incompatible & INCOMPATIBLE.corrupt) !== 0)
-    throw corrupt(FORMAT, 'the image is marked corrupt: open it read-only, or check and repair it', { field: 'incompatible_features', offset: 72 });
-  yield* requireWhole(metadata);
-  if ((header.incompatible & INCOMPATIBLE.dirty) !== 0) {
-    const result = yield* image.check({ repair: 'all', ...(onMessage ? { onMessage } : {}) });
-    if (result.corruptions > 0 || result.checkErrors > 0)
-      throw corrupt(FORMAT, `the image was not closed properly and ${result.corruptions} errors cannot be repaired: open it read-only`, {
-        field: 'incompatible_features',
-      });
-  }
-  metadata.overlaps();
-  yield* keepPromises(image, metadata);
-}
-
-/**
- * Refuses an image whose file lacks guest data, or tables that lead to some: the first cluster that is written past the file's end would make
- * what is missing read as zeros, and nobody could tell from then on. A power cut leaves counts of such clusters, never entries.
- */
-function* requireWhole({ refcounts, storage, header }: Metadata): Io<void> {
-  if (!(yield* countsPastEnd(refcounts, { fileSize: storage.size, clusterSize: 2 ** header.clusterBits }))) return;
-  const { cutShort } = yield* theRest();
-  const missing = yield* cutShort(storage, header);
-  if (missing?.contents)
-    throw corrupt(FORMAT, `${storage.name}: ${cutShortText(missing.needed, storage.size)}. Open it read-only, or convert it with \`salvage\``, {
-      field: 'file size',
-    });
-}
-
-/** Clears the auto-clear bits of what is not maintained here, and readies what is. */
-function* keepPromises(image: Qcow2Image, metadata: Metadata): Io<void> {
-  const { header, bitmaps } = metadata;
-  const maintained = header.autoclear & ((metadata.external ? AUTOCLEAR.rawDataFile : 0) | (bitmaps.directory ? AUTOCLEAR.bitmaps : 0));
-  if (header.autoclear !== maintained || header.autoclearHigh) yield* metadata.setFeatures({ autoclear: maintained });
-  yield* image.bitmaps.prepareForWriting();
-}
-
-export class Qcow2Image implements ImageDriver {
+export class Qcow2Image implements ToolImage, ToolHost {
   readonly format = FORMAT;
-  readonly snapshots: SnapshotDriver;
-  readonly bitmaps: BitmapsOnDemand;
+  /** What keeps the bitmaps. Absent only while there are none. */
+  recorder: Qcow2Bitmaps | undefined;
+  /** The image may be written to. */
+  prepared = false;
+  readonly bitmaps: BitmapFacts;
   readonly #metadata: Metadata;
+  #tools: Qcow2Tools | undefined;
   readonly #compressed: CompressedReads;
+  /** Placements that `prepare` made and `place` has not given yet, by guest offset. */
+  readonly #prepared = new Map<number, Placement>();
   /** The tables that `status` goes over. */
   readonly #inOrder: TablesInOrder;
 
@@ -139,9 +57,32 @@ export class Qcow2Image implements ImageDriver {
     this.#metadata = metadata;
     this.#compressed = new CompressedReads(metadata);
     this.#inOrder = new TablesInOrder(metadata.l2, (step) => metadata.lock.run(step));
-    this.bitmaps = new BitmapsOnDemand(metadata);
-    const hasBitmaps = () => this.bitmaps.list().length > 0;
-    this.snapshots = new SnapshotsOnDemand(metadata, ({ Qcow2Snapshots }) => new Qcow2Snapshots(metadata, imageOver, hasBitmaps));
+    this.bitmaps = new RecorderFacts(metadata, () => this.recorder);
+  }
+
+  get snapshots(): readonly SnapshotInfo[] {
+    const { snapshots, header } = this.#metadata;
+    return snapshots.map((entry) => snapshotInfo(entry, header.size));
+  }
+
+  *view(meta: Metadata): Io<ImageDriver> {
+    return yield* imageOver(meta);
+  }
+
+  /** Clears the auto-clear bits of what is not maintained here, and readies what is. From then on the image may be written to. */
+  *prepareForWriting(): Io<void> {
+    const meta = this.#metadata;
+    const { header, bitmaps } = meta;
+    const maintained = header.autoclear & ((meta.external ? AUTOCLEAR.rawDataFile : 0) | (bitmaps.directory ? AUTOCLEAR.bitmaps : 0));
+    if (header.autoclear !== maintained || header.autoclearHigh) yield* meta.setFeatures({ autoclear: maintained });
+    if (this.recorder) yield* this.recorder.prepareForWriting();
+    this.prepared = true;
+  }
+
+  *tools(): Io<Qcow2Tools> {
+    const { Qcow2Tools } = yield* theRest();
+    this.#tools ??= new Qcow2Tools(this.#metadata, this);
+    return this.#tools;
   }
 
   get key(): KeyDriver | undefined {
@@ -167,8 +108,8 @@ export class Qcow2Image implements ImageDriver {
 
   /** Clusters that were set aside are deciphered. */
   get newReadsZero(): boolean {
-    const { encryption, l1Size } = this.#metadata;
-    return !encryption || l1Size === 0 || this.#metadata.l1Offset(0) === 0;
+    const { encryption, l1 } = this.#metadata;
+    return !encryption || l1.offset(0) === 0;
   }
 
   get clusterSize(): number {
@@ -186,45 +127,52 @@ export class Qcow2Image implements ImageDriver {
     return { name: header.backingName, ...(format ? { format } : {}) };
   }
 
-  resident(offset: number, length: number): Extent | undefined {
+  look(offset: number, length: number): Extent | undefined {
     const found = this.#lookUp(offset, length);
     return found instanceof DiskError ? undefined : found;
   }
 
-  *map(offset: number, length: number): Io<Extent> {
+  *load(offset: number, length: number): Io<void> {
     const meta = this.#metadata;
     for (;;) {
       const found = this.#lookUp(offset, length);
-      if (found instanceof DiskError) return yield* meta.fail(found);
-      if (found) return found;
+      if (found instanceof DiskError) yield* meta.fail(found);
+      if (found) return;
       yield* meta.guarded(() => meta.lock.run(() => meta.loadSlice(offset)));
     }
   }
 
-  /** As `map`, but by whole tables, in order: who asks goes over more than a slice, and QEMU's runs end with the table too. */
-  *status(offset: number, length: number): Io<Extent> {
+  /** As `look`, but by whole tables, in order: who asks goes over more than a slice, and QEMU's runs end with the table too. */
+  *status(offset: number, length: number, { step }: StatusOptions = {}): Io<Extent> {
     const meta = this.#metadata;
     const l1Index = Math.floor(offset / meta.l2Coverage);
-    const offsetAt = (index: number) => (index < meta.l1Size ? meta.l1Offset(index) : 0);
-    const load = function* (): Io<void> {
-      if (offsetAt(l1Index) !== 0) yield* meta.loadL2(l1Index);
-    };
-    if (offsetAt(l1Index) !== 0) yield* this.#inOrder.reach(l1Index, meta.l1Size, offsetAt);
-    if (offsetAt(l1Index) !== 0 && !meta.l2.get(offsetAt(l1Index))) yield* meta.guarded(() => meta.lock.run(load));
-    return yield* this.map(offset, length);
+    const offsetAt = (index: number) => meta.l1.offset(index);
+    if (offsetAt(l1Index) !== 0) {
+      yield* this.#inOrder.reach(l1Index, meta.l1.size, offsetAt, step);
+      const load = function* (): Io<void> {
+        if (offsetAt(l1Index) !== 0) yield* meta.l2.pass(offsetAt(l1Index));
+      };
+      if (!meta.l2.has(offsetAt(l1Index))) yield* meta.guarded(() => meta.lock.run(load));
+    }
+    let found = this.#lookUp(offset, length, meta.l2.peek(offsetAt(l1Index)));
+    while (!found || found instanceof DiskError) {
+      yield* this.load(offset, length);
+      found = this.#lookUp(offset, length);
+    }
+    return found;
   }
 
   /**
-   * What `map` answers if the tables it takes are in memory, or the inconsistency it meets. Without the lock: changes to tables never wait in
-   * the middle.
+   * What `look` answers, or what it would if it had this L2 table, or the inconsistency it meets. Without the lock: changes to tables
+   * never wait in the middle.
    */
-  #lookUp(offset: number, length: number): Extent | DiskError | undefined {
+  #lookUp(offset: number, length: number, table?: DataView): Extent | DiskError | undefined {
     const meta = this.#metadata;
     const { clusterSize, shape } = meta;
     const l1Index = Math.floor(offset / meta.l2Coverage);
-    const tableOffset = l1Index < meta.l1Size ? meta.l1Offset(l1Index) : 0;
-    if (tableOffset === 0) return meta.l1Fault(l1Index) ?? { kind: 'backing', length: this.#emptyRun(l1Index, offset, length) };
-    const entries = meta.entriesAt(offset, l1Index, tableOffset);
+    const tableOffset = meta.l1.offset(l1Index);
+    if (tableOffset === 0) return meta.l1.fault(l1Index) ?? { kind: 'backing', length: this.#emptyRun(l1Index, offset, length) };
+    const entries = table ?? meta.entriesAt(offset, l1Index, tableOffset);
     if (!entries) return undefined;
     const plain = this.#plainData(entries, offset, length);
     if (plain) return plain;
@@ -268,25 +216,36 @@ export class Qcow2Image implements ImageDriver {
     return this.#compressed.read(offset, into);
   }
 
-  /**
-   * Clusters that are read as they lie and have one reference are written over: no table changes, so nothing is ordered. What `allocate` would
-   * refuse is left to it.
-   */
-  inPlace(offset: number, length: number): Placement | undefined {
+  /** Clusters that are read as they lie and have one reference are written over: no table changes, so nothing is ordered. */
+  place(offset: number, length: number, after?: number): Placement | undefined {
     const meta = this.#metadata;
-    const extent = meta.sound ? this.resident(offset, length) : undefined;
-    if (extent?.kind !== 'data') return undefined;
-    const before = offset % meta.clusterSize;
-    const clusters = divideUp(before + extent.length, meta.clusterSize);
-    return mayWriteOver(meta, offset - before, extent.hostOffset - before, clusters) ? extent : undefined;
+    const prepared = this.#prepared.size > 0 ? this.#prepared.get(offset) : undefined;
+    if (prepared) {
+      this.#prepared.delete(offset);
+      return prepared;
+    }
+    if (!meta.sound) return undefined;
+    const extent = this.look(offset, length);
+    if (extent?.kind === 'data') {
+      const before = offset % meta.clusterSize;
+      const clusters = divideUp(before + extent.length, meta.clusterSize);
+      if (mayWriteOver(meta, offset - before, extent.hostOffset - before, clusters)) return extent;
+    }
+    return extent ? this.#placeNew(offset, length, after) : undefined;
   }
 
-  newPlace(offset: number, length: number): NewPlace | undefined {
-    return this.#metadata.header.backingName ? undefined : newPlace(this.#metadata, offset, length);
+  #placeNew(offset: number, length: number, after: number | undefined): Placement | undefined {
+    try {
+      return placeNow(this.#metadata, { offset, length, after });
+    } catch (error) {
+      // What is wrong with the image, `prepare` says.
+      if (error instanceof DiskError) return undefined;
+      throw error;
+    }
   }
 
-  *allocate(offset: number, length: number, after?: number): Io<Placement> {
-    return yield* this.#changing(() => allocate(this.#metadata, offset, length, after));
+  *prepare(offset: number, length: number, after?: number): Io<void> {
+    this.#prepared.set(offset, yield* this.#changing(() => allocate(this.#metadata, { offset, length, after })));
   }
 
   get compression(): Compression {
@@ -323,54 +282,18 @@ export class Qcow2Image implements ImageDriver {
   }
 
   *resize(size: number, options: ResizeOptions): Io<void> {
-    this.bitmaps.requireResizable(size);
+    this.recorder?.requireResizable(size);
     try {
       yield* this.#metadata.guarded(() => resize(this.#metadata, size, options));
     } finally {
-      yield* this.bitmaps.follow();
+      if (this.recorder) yield* this.recorder.follow();
     }
-  }
-
-  *makeEmpty(): Io<void> {
-    yield* this.#metadata.guarded(() => makeEmpty(this.#metadata));
-  }
-
-  *vmState(): Io<VmStateDriver> {
-    const { VmStateArea } = yield* theRest();
-    return new VmStateArea(this.#metadata, this);
-  }
-
-  *setBacking(backing: BackingReference | undefined): Io<void> {
-    const { setBacking } = yield* theRest();
-    yield* this.#metadata.lock.run(() => setBacking(this.#metadata, backing));
-  }
-
-  *amend(parameters: AmendParameters): Io<void> {
-    const { amend } = yield* theRest();
-    yield* amend(this.#metadata, this.backing, parameters);
-    yield* this.bitmaps.dropUnlessStorable();
-  }
-
-  *check(options: CheckOptions): Io<CheckResult> {
-    const meta = this.#metadata;
-    const { forRepair, bitmapFault } = meta;
-    const { check } = yield* theRest();
-    const result = yield* check(meta, options);
-    if (bitmapFault && !meta.bitmapFault) yield* this.bitmaps.reopen();
-    // From here on it may be written to.
-    if (forRepair && !meta.forRepair) yield* keepPromises(this, meta);
-    return result;
-  }
-
-  *metadata(): Io<MetadataExtent[]> {
-    const { listMetadata } = yield* theRest();
-    return yield* this.#metadata.lock.run(() => listMetadata(this.#metadata));
   }
 
   info(): FormatInfo {
     const { header, clusterSize, encryption, external, rawData } = this.#metadata;
     const dataFile = extensionText(header, EXTENSION.dataFile);
-    const bitmaps = this.bitmaps.info();
+    const bitmaps = this.recorder?.info() ?? [];
     const flags = { lazy: (header.compatible & COMPATIBLE.lazyRefcounts) !== 0, corrupt: (header.incompatible & INCOMPATIBLE.corrupt) !== 0 };
     return {
       clusterSize,
@@ -398,7 +321,7 @@ export class Qcow2Image implements ImageDriver {
   *close(): Io<void> {
     if (this.storage.readOnly) return;
     const meta = this.#metadata;
-    if (!meta.forRepair) yield* this.bitmaps.save();
+    if (!meta.forRepair && this.recorder) yield* this.recorder.save();
     // An image opened for a repair that did not happen is left as it was.
     yield* meta.lock.run(() => (meta.forRepair ? meta.flush() : meta.flushCounts()));
   }
@@ -413,8 +336,44 @@ export class Qcow2Image implements ImageDriver {
     const meta = this.#metadata;
     let next = l1Index + 1;
     const last = Math.ceil((offset + length) / meta.l2Coverage);
-    while (next < last && (next >= meta.l1Size || meta.l1Offset(next) === 0) && !meta.l1Fault(next)) next++;
+    while (next < last && meta.l1.offset(next) === 0 && !meta.l1.fault(next)) next++;
     return Math.min(length, next * meta.l2Coverage - offset);
+  }
+}
+
+/** An image over its tables, with its bitmaps, whose code nobody else loads. */
+export function* imageOver(metadata: Metadata): Io<Qcow2Image> {
+  const image = new Qcow2Image(metadata);
+  if (metadata.bitmaps.entries.length > 0 || mayHaveBitmaps(metadata.header)) image.recorder = new (yield* theRest()).Qcow2Bitmaps(metadata);
+  return image;
+}
+
+/** The bitmaps of an image, whether or not it has some. */
+class RecorderFacts implements BitmapFacts {
+  readonly #meta: Metadata;
+  readonly #recorder: () => Qcow2Bitmaps | undefined;
+
+  constructor(meta: Metadata, recorder: () => Qcow2Bitmaps | undefined) {
+    this.#meta = meta;
+    this.#recorder = recorder;
+  }
+
+  get storable(): boolean {
+    return this.#meta.header.version >= 3;
+  }
+
+  list(): BitmapInfo[] {
+    if (this.#meta.bitmapFault) throw this.#meta.bitmapFault;
+    return this.#recorder()?.list() ?? [];
+  }
+
+  get recording(): boolean {
+    return this.#recorder()?.recording ?? false;
+  }
+
+  *record(offset: number, length: number): Io<void> {
+    const recorder = this.#recorder();
+    if (recorder) yield* recorder.record(offset, length);
   }
 }
 

@@ -1,9 +1,9 @@
 /** qcow2, versions 2 and 3: QEMU's copy-on-write format. */
 import { view } from '../../base/bytes.ts';
 import type { FormatDescriptor } from '../descriptor.ts';
-import { openImage } from './image.ts';
+import { theRest } from './image.ts';
 import { MAGIC } from './layout.ts';
-import { theRest } from './loading.ts';
+import { openImage } from './open.ts';
 import { amendOptions, createOptions } from './options.ts';
 
 /** The qcow2 format. */

@@ -16,21 +16,21 @@ export function* growL1(meta: Metadata, size: number): Io<void> {
 /** The same with room to spare, for what grows piece by piece: half as large again, as QEMU does it. */
 export function* growL1Ahead(meta: Metadata, size: number): Io<void> {
   const needed = l1EntriesFor(size, meta.header);
-  let entries = Math.max(1, meta.l1Size);
+  let entries = Math.max(1, meta.l1.size);
   while (entries < needed) entries = Math.ceil((entries * 3) / 2);
   yield* growTo(meta, size, needed * 8 <= MAX_L1_BYTES ? Math.min(entries, MAX_L1_BYTES / 8) : needed);
 }
 
 function* growTo(meta: Metadata, size: number, entries: number): Io<void> {
-  if (entries <= meta.l1Size) return;
+  if (entries <= meta.l1.size) return;
   if (entries * 8 > MAX_L1_BYTES)
     throw corrupt(FORMAT, `a disk of ${size} bytes needs an L1 table over 32 MiB with clusters of ${meta.clusterSize}: use larger clusters`, {
       field: 'size',
     });
   yield* meta.flush();
-  const old = { offset: meta.header.l1Offset, length: meta.l1Size * 8 };
+  const old = { offset: meta.header.l1Offset, length: meta.l1.size * 8 };
   const table = new Uint8Array(entries * 8);
-  table.set(meta.copyL1());
+  table.set(meta.l1.copy());
   const length = roundUp(table.length, meta.clusterSize);
   if (meta.debug) yield* meta.debug('l1_grow_alloc_table');
   const l1Offset = yield* meta.refcounts.allocate(length / meta.clusterSize);

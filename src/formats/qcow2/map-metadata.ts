@@ -13,7 +13,7 @@ export function* listMetadata(meta: Metadata): Io<MetadataExtent[]> {
   add('refcount table', header.reftableOffset, header.reftableClusters * clusterSize);
   for (let i = 0; i < refcounts.reftableEntries; i++) add('refcount block', refcounts.rawBlockOffset(i).offset, clusterSize);
   add('L1 table', header.l1Offset, header.l1Size * 8);
-  for (let i = 0; i < meta.l1Size; i++) add('L2 table', meta.l1Offset(i), clusterSize);
+  for (let i = 0; i < meta.l1.size; i++) add('L2 table', meta.l1.offset(i), clusterSize);
   if (meta.encryption?.place) add('encryption header', meta.encryption.place.offset, meta.encryption.place.length);
   add('snapshot table', header.snapshotsOffset, meta.snapshotTable.length);
   for (const snapshot of meta.snapshots) add('snapshot L1 table', snapshot.l1Offset, snapshot.l1Size * 8);

@@ -7,7 +7,7 @@ import { DiskError } from '../../base/errors.ts';
 import { parseSize } from '../../base/units.ts';
 import { luksLength, luksOptions } from '../../crypto/luks-options.ts';
 import type { CreateParameters, Measurement } from '../descriptor.ts';
-import type { BitmapInfo } from '../tools.ts';
+import type { BitmapInfo } from '../driver.ts';
 import { measureBitmaps } from './bitmaps.ts';
 import { encryptionChoice } from './encryption.ts';
 import { FORMAT, MAX_L1_BYTES } from './layout.ts';

@@ -9,6 +9,9 @@
  * more than one table at once (snapshots, L1 growth) build the new tables in unused space and switch with `switchTo`: one
  * write of header fields that share the file's first sector, so a cut finds either all of the old or all of the new.
  *
+ * What is written is what had changed when the flush began (`TableCache.seal`, `FreedClusters.seal`). A write of a guest that ends while the flush
+ * waits changes tables too, by `commit`, and gives up what they pointed at; its data may have come behind a barrier, so the next flush is for that.
+ *
  * Guest data in an external file is flushed before all of this: a barrier in one file says nothing about another. Such clusters are not
  * counted, and never move.
  *
@@ -25,7 +28,8 @@ import { SECTOR } from '../../base/units.ts';
 import { readBytes, type Storage } from '../../storage/storage.ts';
 import type { Encryption } from './encryption.ts';
 import { fatal, isFatal } from './fatal.ts';
-import { type FileBitmaps, l1EntriesIn, lostL1Entry, NO_SNAPSHOTS, readTables, type Tables } from './file-tables.ts';
+import { type FileBitmaps, NO_SNAPSHOTS, readTables, type Tables } from './file-tables.ts';
+import { L1Table } from './l1-table.ts';
 import {
   AUTOCLEAR,
   COMPATIBLE,
@@ -42,11 +46,10 @@ import {
 } from './layout.ts';
 import { EntryShape } from './layout-l2.ts';
 import type { SnapshotEntry, SnapshotTable } from './layout-snapshots.ts';
-import { COPIED_HIGH, entryOffset, putEntry } from './layout-tables.ts';
 import { mapOverlaps, type OverlapMap } from './overlap.ts';
 import { Refcounts } from './refcounts.ts';
 import type { RuntimeOptions } from './runtime.ts';
-import { type Table, TableCache } from './tables.ts';
+import { type Table, TableCache } from './table-cache.ts';
 
 const L2_CACHE_BYTES = 32 * 1024 * 1024;
 
@@ -87,7 +90,7 @@ export class Metadata {
   /** Why the bitmaps that the header vouches for cannot be read, if they cannot. */
   bitmapFault: DiskError | undefined;
   /** Open for writing: a fatal inconsistency is marked in the header, unless the image is open for repair. */
-  writable = false;
+  forWriting = false;
   /** Is told when the image is marked corrupt. */
   onDamage: ((message: string) => void) | undefined;
   /** Opened for check and repair: no other change before a repair succeeds. */
@@ -97,11 +100,8 @@ export class Metadata {
   /** Guest bytes that a slice of an L2 table maps. */
   readonly #sliceCoverage: number;
   /** Where the new clusters handed out so far end. */
-  #handedOut = 0;
-  #l1: DataView;
-  /** Entries of the L1 table that lie in the file. */
-  #l1Known: number;
-  readonly #l1Dirty = new Set<number>();
+  handedOut = 0;
+  l1: L1Table;
   /** Made when first needed and after every switch of tables. */
   #overlaps: OverlapMap | undefined;
   /** Set when a switch failed half-way: the file may be in either state, so nothing more is written. */
@@ -121,8 +121,7 @@ export class Metadata {
     this.subclusterSize = this.clusterSize / this.shape.subclusters;
     this.l2Entries = this.clusterSize / this.shape.bytes;
     this.l2Coverage = this.l2Entries * this.clusterSize;
-    this.#l1 = view(tables.l1);
-    this.#l1Known = l1EntriesIn(header, storage.size);
+    this.l1 = new L1Table(header, tables.l1, storage.size);
     this.snapshotTable = tables.snapshots;
     this.reftableFault = tables.reftableFault;
     this.bitmaps = tables.bitmaps;
@@ -155,20 +154,9 @@ export class Metadata {
     return this.snapshotTable.entries;
   }
 
-  get l1Size(): number {
-    return this.#l1.byteLength / 8;
-  }
-
   /** Guest offset of the machine state's first byte: the first past the disk that an L2 table of its own maps (vm-state.ts). */
   get vmStateStart(): number {
     return l1EntriesFor(this.header.size, this.header) * this.l2Coverage;
-  }
-
-  /** Host offset in L1 entry `index`, 0 where there is no L2 table; and whether the table is ours alone. */
-  l1(index: number): { offset: number; copied: boolean; high: number; low: number } {
-    const high = this.#l1.getUint32(index * 8);
-    const low = this.#l1.getUint32(index * 8 + 4);
-    return { offset: entryOffset(high, low), copied: (high & COPIED_HIGH) !== 0, high, low };
   }
 
   /** The tables of a snapshot, for reading: what they name never changes in place while the snapshot exists. */
@@ -195,6 +183,12 @@ export class Metadata {
     return this.#overlaps;
   }
 
+  /** False if `requireWritable` would refuse. */
+  writable(offset: number, length: number, guestOffset: number): boolean {
+    if (this.external) return this.strayed(offset, guestOffset) === undefined;
+    return offset + length < this.storage.size + this.clusterSize && this.overlaps().find(offset, length) === undefined;
+  }
+
   /** Refuses a place that an L2 entry gives for the data at `guestOffset` unless it is in the file and free of metadata. */
   *requireWritable(offset: number, length: number, guestOffset: number): Io<void> {
     const stray = this.strayed(offset, guestOffset);
@@ -210,8 +204,8 @@ export class Metadata {
    * What a write that failed has left of itself lies in clusters that were given out.
    */
   handOut(hostOffset: number, length: number): boolean {
-    const untouched = this.storage.sparse === true && hostOffset >= this.storage.size && hostOffset >= this.#handedOut;
-    this.#handedOut = Math.max(this.#handedOut, hostOffset + length);
+    const untouched = this.storage.sparse === true && hostOffset >= this.storage.size && hostOffset >= this.handedOut;
+    this.handedOut = Math.max(this.handedOut, hostOffset + length);
     return untouched;
   }
 
@@ -244,7 +238,7 @@ export class Metadata {
 
   /** Throws what `guarded` would let through. */
   *fail(error: unknown): Io<never> {
-    if (this.writable && !this.forRepair && isFatal(error)) yield* this.lock.run(() => this.#condemn(error));
+    if (this.forWriting && !this.forRepair && isFatal(error)) yield* this.lock.run(() => this.#condemn(error));
     throw error;
   }
 
@@ -257,57 +251,29 @@ export class Metadata {
     if (this.header.version >= 3) yield* this.setFeatures({ incompatible });
   }
 
-  /** Entries of the L1 table that could be read: all, unless the file was cut off in it. */
-  get l1Known(): number {
-    return this.#l1Known;
-  }
-
-  /** The error of an L1 entry that lies past the end of the file: what it names is lost, and so is what the guest has there. */
-  l1Fault(index: number): DiskError | undefined {
-    if (index < this.#l1Known || index >= this.l1Size) return undefined;
-    return lostL1Entry(this.header, index);
-  }
-
-  /** Just the offset, for the read path. */
-  l1Offset(index: number): number {
-    return entryOffset(this.#l1.getUint32(index * 8), this.#l1.getUint32(index * 8 + 4));
-  }
-
   /** Points an L1 entry at a table that is ours alone, or (offset 0) at none. Written by the next flush. */
   setL1(index: number, offset: number): void {
-    const old = this.l1Offset(index);
+    const old = this.l1.offset(index);
     if (old !== 0) this.#overlaps?.remove(old);
     if (offset !== 0) this.#overlaps?.add('L2 table', offset, this.clusterSize);
-    putEntry(this.#l1, index, offset, offset !== 0);
-    this.#l1Dirty.add(index);
-  }
-
-  /** Corrects the copied flag of an L1 entry. Written by the next flush. */
-  setL1Copied(index: number, copied: boolean): void {
-    putEntry(this.#l1, index, this.l1Offset(index), copied);
-    this.#l1Dirty.add(index);
-  }
-
-  /** The L1 table's bytes, for a copy. */
-  copyL1(): Uint8Array {
-    return new Uint8Array(this.#l1.buffer, this.#l1.byteOffset, this.#l1.byteLength).slice();
+    this.l1.put(index, offset, offset !== 0);
   }
 
   /** The L2 table for L1 entry `index`, which must have one. */
   *loadL2(index: number): Io<Table> {
-    const offset = this.l1Offset(index);
+    const offset = this.l1.offset(index);
     return this.l2.get(offset) ?? (yield* this.l2.load(offset));
   }
 
   /** The entries about a guest offset, if they are in memory: those of the whole L2 table, or of the slice of it that has the offset's. */
-  entriesAt(guestOffset: number, l1Index = Math.floor(guestOffset / this.l2Coverage), offset = this.l1Offset(l1Index)): DataView | undefined {
+  entriesAt(guestOffset: number, l1Index = Math.floor(guestOffset / this.l2Coverage), offset = this.l1.offset(l1Index)): DataView | undefined {
     return this.l2.get(offset)?.data ?? this.l2.slice(offset, this.#sliceAt(guestOffset, l1Index));
   }
 
   /** Reads the slice with the entries about a guest offset in, where there is an L2 table for it. */
   *loadSlice(guestOffset: number): Io<void> {
     const l1Index = Math.floor(guestOffset / this.l2Coverage);
-    const offset = this.l1Offset(l1Index);
+    const offset = this.l1.offset(l1Index);
     if (offset === 0 || this.entriesAt(guestOffset)) return;
     // Who debugs hears of tables once, as from QEMU.
     if (this.debug) yield* this.l2.load(offset);
@@ -320,7 +286,7 @@ export class Metadata {
 
   /** The L2 table for L1 entry `index` as one that may be changed: made if there is none, copied if it is shared. */
   *l2ForWrite(index: number): Io<Table> {
-    const { offset, copied } = this.l1(index);
+    const { offset, copied } = this.l1.entry(index);
     if (offset !== 0 && copied) return yield* this.loadL2(index);
     if (offset !== 0 && this.debug) yield* this.debug('l2_alloc_cow_read');
     const shared = offset === 0 ? undefined : yield* this.loadL2(index);
@@ -353,17 +319,27 @@ export class Metadata {
   /** See the top of this file. The caller holds `lock`. `told` hears before everything is made durable. */
   *flush(told?: DebugHook): Io<void> {
     if (this.#failed) throw this.#failed;
+    this.l2.seal();
+    this.refcounts.freed.seal();
+    try {
+      yield* this.#writeSealed(told);
+    } finally {
+      this.l2.unseal();
+    }
+  }
+
+  *#writeSealed(told?: DebugHook): Io<void> {
     if (this.external) yield* this.data.flush();
     const lazy = this.#lazy && !this.refcounts.crowded;
     if (!lazy) yield* this.refcounts.write();
     else if (this.refcounts.hasChanges) yield* this.#markDirty();
     yield* this.l2.write('fresh');
-    if (this.l2.hasDirtyLinked || this.#l1Dirty.size > 0) {
+    if (this.l2.hasSealed || this.l1.hasChanges) {
       yield* this.storage.barrier();
       yield* this.l2.write('all');
-      yield* this.#writeL1();
+      yield* this.l1.write(this.storage, this.header.l1Offset, this.debug);
     }
-    if (this.refcounts.hasFrees && !lazy) {
+    if (this.refcounts.freed.due && !lazy) {
       yield* this.storage.barrier();
       yield* this.refcounts.applyFrees();
       yield* this.refcounts.write();
@@ -404,14 +380,13 @@ export class Metadata {
    * change is complete when this returns; the clusters of replaced tables are the caller's to free.
    */
   *switchTo(change: Partial<SwitchFields>, tables: { l1?: Uint8Array; reftable?: Uint8Array; snapshots?: SnapshotTable }): Io<void> {
-    assert(this.#l1Dirty.size === 0 && !this.l2.hasDirtyLinked, 'tables are switched while others wait to be written');
+    assert(!this.l1.hasChanges && !this.l2.hasDirtyLinked, 'tables are switched while others wait to be written');
     // A flush, not a barrier: a storage that buffers runs out of space here, where everything can still be taken back.
     yield* this.storage.flush();
     yield* this.#writeSwitch({ ...this.header, ...change });
     this.#overlaps = undefined;
     if (tables.l1) {
-      this.#l1 = view(tables.l1);
-      this.#l1Known = this.l1Size;
+      this.l1 = new L1Table(this.header, tables.l1);
       this.l2.clear();
     }
     if (tables.reftable) this.reftableFault = undefined;
@@ -446,7 +421,7 @@ export class Metadata {
    * once. What it names was written, nothing is changed in memory but not in the file; the clusters of the old one are no longer counted.
    */
   *switchRefcounts(change: Pick<Header, 'reftableOffset' | 'reftableClusters' | 'refcountOrder'>, reftable: Uint8Array): Io<void> {
-    assert(this.#l1Dirty.size === 0 && !this.l2.hasDirtyLinked, 'the refcounts are switched while tables wait to be written');
+    assert(!this.l1.hasChanges && !this.l2.hasDirtyLinked, 'the refcounts are switched while tables wait to be written');
     const header = { ...this.header, ...change };
     const sector = yield* readBytes(this.storage, 0, SECTOR);
     patchFixedHeader(sector.subarray(0, Math.min(header.headerLength, SECTOR)), header);
@@ -461,21 +436,6 @@ export class Metadata {
     this.bitmaps = bitmaps;
     this.bitmapFault = undefined;
     this.#overlaps = undefined;
-  }
-
-  /** Changed L1 entries, neighbours in one write. */
-  *#writeL1(): Io<void> {
-    const dirty = [...this.#l1Dirty].sort((a, b) => a - b);
-    for (let i = 0; i < dirty.length; ) {
-      const first = dirty[i] as number;
-      let count = 1;
-      while (dirty[i + count] === first + count) count++;
-      const bytes = new Uint8Array(this.#l1.buffer, this.#l1.byteOffset + first * 8, count * 8);
-      if (this.debug) yield* this.debug('l1_update');
-      yield* this.storage.write(this.header.l1Offset + first * 8, bytes);
-      i += count;
-    }
-    this.#l1Dirty.clear();
   }
 
   *#writeSwitch(header: Header): Io<void> {

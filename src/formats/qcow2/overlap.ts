@@ -16,13 +16,12 @@ interface Places {
   readonly snapshotTable: SnapshotTable;
   readonly bitmaps: FileBitmaps;
   readonly refcounts: { blockOffsets(): Iterable<number> };
-  readonly l1Size: number;
-  l1Offset(index: number): number;
+  readonly l1: { readonly size: number; offset(index: number): number };
 }
 
 /** Where metadata is. Throws `corrupt` if tables lie over one another. */
 export function mapOverlaps(places: Places): OverlapMap {
-  const { header, clusterSize, encryption, snapshotTable, l1Size } = places;
+  const { header, clusterSize, encryption, snapshotTable, l1 } = places;
   const map = new OverlapMap(clusterSize);
   map.add('header', 0, clusterSize);
   map.add('refcount table', header.reftableOffset, header.reftableClusters * clusterSize);
@@ -34,7 +33,7 @@ export function mapOverlaps(places: Places): OverlapMap {
   if (directory) map.add('bitmap directory', directory.offset, directory.length);
   for (const { tableOffset, tableSize } of entries) map.add('bitmap table', tableOffset, tableSize * 8);
   for (const offset of places.refcounts.blockOffsets()) map.add('refcount block', offset, clusterSize);
-  for (let i = 0; i < l1Size; i++) if (places.l1Offset(i) !== 0) map.add('L2 table', places.l1Offset(i), clusterSize);
+  for (let i = 0; i < l1.size; i++) if (l1.offset(i) !== 0) map.add('L2 table', l1.offset(i), clusterSize);
   return map;
 }
 

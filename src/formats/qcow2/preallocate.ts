@@ -22,10 +22,10 @@ export function* preallocate(meta: Metadata, { from, to }: { from: number; to: n
   const known = meta.external ? 0 : storage.size;
   let after: number | undefined;
   for (let at = from; at < total; ) {
-    const { hostOffset, length, fresh } = yield* allocate(meta, at, total - at, after, { empty: true });
+    const { hostOffset, length, fresh } = yield* allocate(meta, { offset: at, length: total - at, after, empty: true });
     const stale = Math.max(0, Math.min(length, known - hostOffset));
     yield* writeZeroes(storage, hostOffset, mode === 'metadata' ? stale : length);
-    if (fresh) yield* fresh.commit();
+    fresh?.commit();
     at += length;
     after = hostOffset + length;
   }

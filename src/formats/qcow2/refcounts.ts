@@ -3,21 +3,22 @@
  * write look like QEMU's.
  *
  * Crash argument. A count is raised in memory at once and written by the flush before anything that points at the cluster.
- * A count is lowered only after the pointer's removal is durable: `free` puts the cluster in quarantine, `applyFrees` (called by
+ * A count is lowered only after the pointer's removal is durable: `free` puts the cluster aside (freed-clusters.ts), `applyFrees` (called by
  * the flush, behind its barrier) takes it out; until then it cannot be allocated again. So a cut leaves counts too high: leaks.
  * A new refcount block, and the block that counts it, are durable before the refcount table points at it; a grown refcount
  * table is durable, with the blocks that count it, before the one header write that switches to it.
  */
-import { divideUp, isZero, roundUp, setU64be, view } from '../../base/bytes.ts';
+import { divideUp, setU64be, view } from '../../base/bytes.ts';
 import type { DebugHook } from '../../base/debug-events.ts';
-import { assert, corrupt, DiskError } from '../../base/errors.ts';
+import { corrupt, DiskError } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
-import { SECTOR } from '../../base/units.ts';
 import type { Storage } from '../../storage/storage.ts';
+import { FreedClusters } from './freed-clusters.ts';
 import { FORMAT, MAX_REFTABLE_BYTES } from './layout.ts';
-import { entryOffset, getRefcount, getRefcounts, maxRefcount, setRefcount } from './layout-tables.ts';
+import { getRefcount, getRefcounts, maxRefcount, setRefcount } from './layout-tables.ts';
+import { planGrowth, RefcountTable } from './refcount-table.ts';
+import { type Locked, type Table, TableCache } from './table-cache.ts';
 import { TablesInOrder } from './table-walk.ts';
-import { type Locked, type Table, TableCache } from './tables.ts';
 
 const CACHE_BYTES = 8 * 1024 * 1024;
 /** Clusters past the end of the file that a search for free ones looks through. */
@@ -47,14 +48,12 @@ export class Refcounts {
   readonly #switchTable: RefcountOptions['switchTable'];
   readonly #writePointer: RefcountOptions['writePointer'];
   readonly #onNewBlock: RefcountOptions['onNewBlock'];
-  #reftable: DataView;
-  #reftableOffset: number;
+  #table: RefcountTable;
   /** Where the next search starts: no cluster below is free, as far as is known. */
   #freeIndex = 0;
   /** Behind the compressed bytes written last, where the next may go; 0 if they are to begin with a new cluster. */
   #freeByte = 0;
-  /** Clusters to be given back once nothing durable points at them: [first, count]. */
-  #quarantine: [number, number][] = [];
+  readonly freed = new FreedClusters();
 
   constructor(options: RefcountOptions) {
     const { storage, clusterSize, order } = options;
@@ -63,8 +62,7 @@ export class Refcounts {
     this.#clusterSize = clusterSize;
     this.#order = order;
     this.#blocks = new TableCache(storage, { tableSize: clusterSize, what: 'refcount block', budget: CACHE_BYTES });
-    this.#reftable = view(options.reftable);
-    this.#reftableOffset = options.reftableOffset;
+    this.#table = new RefcountTable(options.reftable, options.reftableOffset);
     this.#switchTable = options.switchTable;
     this.#writePointer = options.writePointer;
     this.#onNewBlock = options.onNewBlock;
@@ -76,11 +74,11 @@ export class Refcounts {
   }
 
   get reftableEntries(): number {
-    return this.#reftable.byteLength / 8;
+    return this.#table.entries;
   }
 
   get reftableOffset(): number {
-    return this.#reftableOffset;
+    return this.#table.offset;
   }
 
   /** The largest count this width holds. */
@@ -97,38 +95,27 @@ export class Refcounts {
     return this.#blocks.dirtyBytes > 0;
   }
 
-  get hasFrees(): boolean {
-    return this.#quarantine.length > 0;
-  }
-
   /** Host offset of refcount block `index`, 0 if there is none; low bits that should be 0 included. */
   rawBlockOffset(index: number): { readonly offset: number; readonly reserved: boolean } {
-    const low = this.#reftable.getUint32(index * 8 + 4);
-    return { offset: this.#blockOffset(index), reserved: (low & 0x1ff) !== 0 };
+    return { offset: this.#table.blockOffset(index), reserved: this.#table.reserved(index) };
   }
 
   /** Host offsets of all refcount blocks. */
   *blockOffsets(): Generator<number> {
     for (const index of this.entriesInUse()) {
-      const offset = this.#blockOffset(index);
+      const offset = this.#table.blockOffset(index);
       if (offset !== 0) yield offset;
     }
   }
 
   /** Entries of the refcount table that are not 0. */
-  *entriesInUse(): Generator<number> {
-    const table = this.#reftable;
-    for (let start = 0; start < table.byteLength; start += SECTOR) {
-      // Nearly all of a table is empty.
-      const part = new DataView(table.buffer, table.byteOffset + start, SECTOR);
-      if (isZero(new Uint8Array(part.buffer, part.byteOffset, SECTOR))) continue;
-      for (let at = 0; at < SECTOR; at += 8) if (part.getUint32(at + 4) !== 0 || part.getUint32(at) !== 0) yield (start + at) / 8;
-    }
+  entriesInUse(): Generator<number> {
+    return this.#table.inUse();
   }
 
   /** The refcount table's bytes, for a copy. */
   copyReftable(): Uint8Array {
-    return new Uint8Array(this.#reftable.buffer, this.#reftable.byteOffset, this.#reftable.byteLength).slice();
+    return this.#table.copy();
   }
 
   /** The stored count of a cluster. */
@@ -139,15 +126,14 @@ export class Refcounts {
 
   /** Refcount block `index`, or `undefined` where there is none and all counts are 0. */
   *loadBlock(index: number): Io<Table | undefined> {
-    if (index >= this.reftableEntries) return undefined;
-    const offset = this.#blockOffset(index);
+    const offset = this.#table.blockOffset(index);
     return offset === 0 ? undefined : (this.#blocks.get(offset) ?? (yield* this.#blocks.load(offset)));
   }
 
   /** For who goes over the blocks in order: is told of each before it is looked at, and reads early what comes next. */
   blocksInOrder(locked: Locked): (index: number) => Io<void> {
     const tables = new TablesInOrder(this.#blocks, locked);
-    return (index) => tables.reach(index, this.reftableEntries, (at) => (at < this.reftableEntries ? this.#blockOffset(at) : 0));
+    return (index) => tables.reach(index, this.reftableEntries, (at) => this.#table.blockOffset(at));
   }
 
   /** The stored counts of the clusters that refcount block `index` counts, from its entry `from` on, at most `most`. */
@@ -196,50 +182,50 @@ export class Refcounts {
     }
   }
 
-  /** Host offset of the free cluster that `allocate` would take, if the block that counts it is in memory. Never waits. */
-  nextFree(): number | undefined {
-    const within = this.#freeIndex % this.blockEntries;
-    const block = this.#residentBlock(this.#freeIndex);
-    if (!block) return undefined;
-    for (let i = within; i < this.blockEntries; i++) {
-      if (getRefcount(block.data, i, this.#order) !== 0) continue;
-      this.#freeIndex += i - within;
-      return this.#freeIndex * this.#clusterSize;
-    }
-    return undefined;
-  }
-
-  /** Takes the cluster that `nextFree` has just named. */
-  takeNext(offset: number): void {
-    const block = this.#residentBlock(this.#freeIndex);
-    assert(block !== undefined && offset === this.#freeIndex * this.#clusterSize, 'a cluster is taken that was not offered');
-    this.#set(block, this.#freeIndex, 1);
-    this.#freeIndex++;
-  }
-
-  /** Gives a cluster back that `takeNext` took, and nothing has happened since. */
-  giveBack(offset: number): void {
-    const cluster = offset / this.#clusterSize;
-    const block = this.#residentBlock(cluster);
-    assert(block !== undefined, 'the block of a cluster just taken is gone');
-    this.#set(block, cluster, 0);
-    this.#freeIndex = Math.min(this.#freeIndex, cluster);
-  }
-
-  #residentBlock(clusterIndex: number): Table | undefined {
-    const index = Math.floor(clusterIndex / this.blockEntries);
-    const offset = index < this.reftableEntries ? this.#blockOffset(index) : 0;
-    return offset === 0 ? undefined : this.#blocks.get(offset);
-  }
-
   /** Takes as many of the `count` clusters at `offset` as are free, up to the first that is not. Returns how many. */
   *allocateAt(offset: number, count: number): Io<number> {
     const first = offset / this.#clusterSize;
     for (;;) {
-      let free = 0;
-      while (free < count && (yield* this.get(first + free)) === 0) free++;
-      if (free === 0 || (yield* this.#claim(first, free))) return free;
+      const free = this.#freeAt(first, count);
+      if (free === undefined) yield* this.#loadBlocks(first, count);
+      else if (free === 0 || (yield* this.#claim(first, free))) return free;
     }
+  }
+
+  /**
+   * What `allocateAt` (given `after`, a host offset) or else `allocate` would take, if the blocks that count it are in memory. Never waits; nothing:
+   * ask those.
+   */
+  take(count: number, after?: number): { readonly offset: number; readonly clusters: number } | undefined {
+    const next = after === undefined ? 0 : this.#freeAt(after / this.#clusterSize, count);
+    if (next === undefined) return undefined;
+    const clusters = next > 0 ? next : count;
+    const first = next > 0 ? (after as number) / this.#clusterSize : this.#seek(count);
+    if (typeof first !== 'number') return undefined;
+    if (this.#raise(first, clusters)) return { offset: first * this.#clusterSize, clusters };
+    if (next === 0) this.#freeIndex = Math.min(this.#freeIndex, first);
+    return undefined;
+  }
+
+  /** Gives clusters back that `take` or `allocate` took and nothing points at: at once if the blocks are in memory, else with the next flush. */
+  giveBack(offset: number, length: number): void {
+    const [first, count] = this.#touched(offset, length);
+    for (let cluster = first; cluster < first + count; cluster++) {
+      const block = this.#residentBlock(cluster);
+      if (block) this.#lowerOne(block, cluster);
+      else this.free(cluster * this.#clusterSize, this.#clusterSize);
+    }
+  }
+
+  /** How many of `count` clusters from `first` on are free, up to the first that is not; nothing if a block would have to be read to tell. */
+  #freeAt(first: number, count: number): number | undefined {
+    for (let free = 0; free < count; free++) {
+      const cluster = first + free;
+      const block = this.#residentBlock(cluster);
+      if (!block && this.#blockOffsetFor(cluster) !== 0) return undefined;
+      if (block && getRefcount(block.data, cluster % this.blockEntries, this.#order) !== 0) return free;
+    }
+    return count;
   }
 
   /**
@@ -282,32 +268,29 @@ export class Refcounts {
     // No more is put where the last reference may be going.
     const open = Math.floor(this.#freeByte / this.#clusterSize);
     if (open >= first && open < first + count) this.#freeByte = 0;
-    const last = this.#quarantine.at(-1);
-    if (last && last[0] + last[1] === first) last[1] += count;
-    else this.#quarantine.push([first, count]);
+    this.freed.add(first, count);
   }
 
-  /** Lowers the counts of what `free` collected. Only after the removal of the pointers is durable. */
+  /** Lowers the counts of what was freed before `FreedClusters.seal`. Only after the removal of the pointers is durable. */
   *applyFrees(): Io<void> {
-    while (this.#quarantine.length > 0) {
-      const [first, count] = this.#quarantine[0] as [number, number];
+    for (let { due } = this.freed; due; { due } = this.freed) {
+      const [first, count] = due;
       if (this.#debug) yield* this.#debug('cluster_free');
       yield* this.#loadBlocks(first, count);
       yield* this.#lower(first, count);
-      this.#quarantine.shift();
+      this.freed.done();
     }
   }
 
   /** Writes changed blocks, in file order. */
   *write(): Io<void> {
-    yield* this.#blocks.write('all');
+    yield* this.#blocks.writeAll();
     this.#blocks.settle();
   }
 
   /** Goes over to another refcount table whose header switch is durable; blocks in memory are read again. */
   adopt(reftable: Uint8Array, reftableOffset: number): void {
-    this.#reftable = view(reftable);
-    this.#reftableOffset = reftableOffset;
+    this.#table = new RefcountTable(reftable, reftableOffset);
     this.#blocks.clear();
     this.#freeByte = 0;
   }
@@ -325,29 +308,47 @@ export class Refcounts {
     return [first, Math.floor((offset + length - 1) / this.#clusterSize) - first + 1];
   }
 
-  #blockOffset(index: number): number {
-    const high = this.#reftable.getUint32(index * 8);
-    // Bits 56-63 would lie past any file we can open; keep them, so that the bounds check names them.
-    return entryOffset(high & 0x00ff_ffff, this.#reftable.getUint32(index * 8 + 4)) + (high >>> 24) * 2 ** 56;
+  *#findFree(count: number): Io<number> {
+    for (;;) {
+      const found = this.#seek(count);
+      if (typeof found === 'number') return found;
+      yield* this.loadBlock(found.unread);
+    }
   }
 
-  *#findFree(count: number): Io<number> {
-    let run = 0;
+  /** The first of `count` free clusters, behind which the next search starts; or the block that has to be read to tell. */
+  #seek(count: number): number | { readonly unread: number } {
     // Few clusters past the end of the file can be counted as used. A table that says otherwise without end is not believed.
-    const limit = divideUp(this.#storage.size, this.#clusterSize) + MAX_COUNTED_PAST_END;
-    for (;;) {
-      if (this.#freeIndex > limit + count)
+    const limit = divideUp(this.#storage.size, this.#clusterSize) + MAX_COUNTED_PAST_END + count;
+    let run = 0;
+    for (let cluster = this.#freeIndex; ; ) {
+      if (cluster > limit)
         throw corrupt(FORMAT, 'the refcount blocks count clusters far past the end of the file as used', { field: 'refcount block' });
-      const within = this.#freeIndex % this.blockEntries;
-      const block = yield* this.loadBlock((this.#freeIndex - within) / this.blockEntries);
-      for (let i = within; i < this.blockEntries; i++) {
-        run = block && getRefcount(block.data, i, this.#order) !== 0 ? 0 : run + 1;
-        this.#freeIndex++;
-        if (run === count) return this.#freeIndex - count;
-      }
-      if (this.#freeIndex * this.#clusterSize > Number.MAX_SAFE_INTEGER)
+      if (cluster * this.#clusterSize > Number.MAX_SAFE_INTEGER)
         throw new DiskError('no-space', `${FORMAT}: no free cluster below 2^53`, { format: FORMAT });
+      const block = this.#residentBlock(cluster);
+      if (!block && this.#blockOffsetFor(cluster) !== 0) {
+        this.#freeIndex = cluster - run;
+        return { unread: Math.floor(cluster / this.blockEntries) };
+      }
+      for (let i = cluster % this.blockEntries; i < this.blockEntries; i++) {
+        run = block && getRefcount(block.data, i, this.#order) !== 0 ? 0 : run + 1;
+        cluster++;
+        if (run < count) continue;
+        this.#freeIndex = cluster;
+        return cluster - count;
+      }
     }
+  }
+
+  /** The block that counts a cluster, if it is in memory. */
+  #residentBlock(clusterIndex: number): Table | undefined {
+    const offset = this.#blockOffsetFor(clusterIndex);
+    return offset === 0 ? undefined : this.#blocks.get(offset);
+  }
+
+  #blockOffsetFor(clusterIndex: number): number {
+    return this.#table.blockOffset(Math.floor(clusterIndex / this.blockEntries));
   }
 
   /** A refcount block is about to be changed; if it is not there, it is made first. */
@@ -356,7 +357,14 @@ export class Refcounts {
     if (there) yield* debug('refblock_load');
   }
 
-  /** Raises the counts of free clusters to 1. False if a missing refcount block had to be made: then none is raised. */
+  /** Raises the counts of free clusters to 1 if the blocks that count them are in memory. */
+  #raise(first: number, count: number): boolean {
+    for (let cluster = first; cluster < first + count; cluster++) if (!this.#residentBlock(cluster)) return false;
+    for (let cluster = first; cluster < first + count; cluster++) this.#set(this.#residentBlock(cluster) as Table, cluster, 1);
+    return true;
+  }
+
+  /** The same, the blocks being read in. False if a missing refcount block had to be made: then none is raised. */
   *#claim(first: number, count: number): Io<boolean> {
     const end = first + count;
     for (let cluster = first; cluster < end; ) {
@@ -396,13 +404,16 @@ export class Refcounts {
     for (let cluster = first; cluster < first + count; cluster++) {
       if (this.#debug && (cluster === first || cluster % this.blockEntries === 0)) yield* this.#tellOfBlock(this.#debug, true);
       const block = yield* this.loadBlock(Math.floor(cluster / this.blockEntries));
-      const stored = block ? getRefcount(block.data, cluster % this.blockEntries, this.#order) : 0;
-      // A count that was too low already (a damaged image) stays: check reports it.
-      if (!block || stored === 0) continue;
-      this.#set(block, cluster, stored - 1);
-      if (stored > 1) continue;
-      this.#freeIndex = Math.min(this.#freeIndex, cluster);
+      if (block) this.#lowerOne(block, cluster);
     }
+  }
+
+  #lowerOne(block: Table, cluster: number): void {
+    const stored = getRefcount(block.data, cluster % this.blockEntries, this.#order);
+    // A count that was too low already (a damaged image) stays: check reports it.
+    if (stored === 0) return;
+    this.#set(block, cluster, stored - 1);
+    if (stored === 1) this.#freeIndex = Math.min(this.#freeIndex, cluster);
   }
 
   /** Makes the refcount block that counts `clusterIndex`. */
@@ -437,8 +448,8 @@ export class Refcounts {
     if (this.#debug) yield* this.#debug('refblock_alloc_hookup');
     const entry = new Uint8Array(8);
     setU64be(view(entry), 0, offset);
-    yield* this.#writePointer(this.#reftableOffset + index * 8, entry);
-    setU64be(this.#reftable, index * 8, offset);
+    yield* this.#writePointer(this.#table.offset + index * 8, entry);
+    this.#table.put(index, offset);
     this.#onNewBlock();
   }
 
@@ -451,7 +462,7 @@ export class Refcounts {
     const n = this.blockEntries;
     const firstBlock = divideUp(Math.max(clusterIndex + 1, newOffset / this.#clusterSize), n);
     const start = firstBlock * n;
-    const { blocks, tableClusters } = this.#planTable(firstBlock);
+    const { blocks, tableClusters } = planGrowth(firstBlock, { blockEntries: n, clusterSize: this.#clusterSize });
     if (tableClusters * this.#clusterSize > MAX_REFTABLE_BYTES)
       throw new DiskError('no-space', `${FORMAT}: the refcount table would exceed 8 MiB: the file cannot grow further`, { format: FORMAT });
     const table = new Uint8Array(tableClusters * this.#clusterSize);
@@ -478,22 +489,9 @@ export class Refcounts {
       for (let i = 0; i < blocks; i++) this.#blocks.drop((start + i) * this.#clusterSize);
       throw error;
     }
-    const old = { offset: this.#reftableOffset, length: this.#reftable.byteLength };
-    this.#reftable = entries;
-    this.#reftableOffset = tableOffset;
+    const old = this.#table;
+    this.#table = new RefcountTable(table, tableOffset);
     this.#onNewBlock();
     this.free(old.offset, old.length);
-  }
-
-  /** How many new blocks and table clusters an area that starts where block `firstBlock` counts needs to count itself: the least that fits. */
-  #planTable(firstBlock: number): { blocks: number; tableClusters: number } {
-    let blocks = 1;
-    for (;;) {
-      const total = firstBlock + blocks;
-      const entries = roundUp(total + divideUp(total, 2), this.#clusterSize / 8);
-      const tableClusters = (entries * 8) / this.#clusterSize;
-      if (blocks * this.blockEntries >= blocks + tableClusters) return { blocks, tableClusters };
-      blocks++;
-    }
   }
 }

@@ -72,17 +72,17 @@ function* setSize(meta: Metadata, size: number): Io<void> {
 
 /** Gives up every cluster and L2 table that lies wholly past `size`. Durable when it returns. */
 export function* dropPast(meta: Metadata, size: number): Io<void> {
-  const end = meta.l1Size * meta.l2Coverage;
+  const end = meta.l1.size * meta.l2Coverage;
   for (let at = roundUp(size, meta.clusterSize); at < end; ) {
     const l1Index = Math.floor(at / meta.l2Coverage);
     const next = (l1Index + 1) * meta.l2Coverage;
-    if (meta.l1Offset(l1Index) !== 0) yield* unmap(meta, at, next - at);
+    if (meta.l1.offset(l1Index) !== 0) yield* unmap(meta, at, next - at);
     at = next;
   }
   yield* meta.flush();
   let dropped = 0;
-  for (let index = l1EntriesFor(size, meta.header); index < meta.l1Size; index++) {
-    const { offset } = meta.l1(index);
+  for (let index = l1EntriesFor(size, meta.header); index < meta.l1.size; index++) {
+    const { offset } = meta.l1.entry(index);
     if (offset === 0) continue;
     if (meta.debug && dropped++ === 0) yield* meta.debug('l1_shrink_write_table');
     meta.setL1(index, 0);

@@ -16,8 +16,8 @@ import { FORMAT, type SwitchFields } from './layout.ts';
 import type { SnapshotTable } from './layout-snapshots.ts';
 import { entryOffset, getRefcount, setRefcount } from './layout-tables.ts';
 import type { Metadata } from './metadata.ts';
+import type { Table } from './table-cache.ts';
 import { TableWalk } from './table-walk.ts';
-import type { Table } from './tables.ts';
 
 export class Shadow {
   readonly #meta: Metadata;

@@ -47,7 +47,7 @@ export class SnapshotChanges implements DirtyRuns {
   *#stretch(offset: number): Io<Stretch> {
     const now = this.#now;
     const l1Index = Math.floor(offset / now.l2Coverage);
-    for (const [meta, tables] of this.#inOrder) yield* tables.reach(l1Index, meta.l1Size, (index) => this.#differing(meta, index));
+    for (const [meta, tables] of this.#inOrder) yield* tables.reach(l1Index, meta.l1.size, (index) => this.#differing(meta, index));
     return yield* now.guarded(() => now.lock.run(() => this.#compare(offset)));
   }
 
@@ -99,4 +99,4 @@ export class SnapshotChanges implements DirtyRuns {
   }
 }
 
-const l2Offset = (meta: Metadata, l1Index: number): number => (l1Index < meta.l1Size ? meta.l1Offset(l1Index) : 0);
+const l2Offset = (meta: Metadata, l1Index: number): number => (l1Index < meta.l1.size ? meta.l1.offset(l1Index) : 0);

@@ -6,8 +6,8 @@
 import { utf8, view } from '../../base/bytes.ts';
 import { corrupt, DiskError, unsupported } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
-import type { ImageDriver } from '../driver.ts';
-import type { DirtyRuns, MachineMoment, SnapshotDriver, SnapshotInfo } from '../tools.ts';
+import type { ImageDriver, SnapshotInfo } from '../driver.ts';
+import type { DirtyRuns, SnapshotMoment, SnapshotTools } from '../tools.ts';
 import { snapshotInfo } from './file-tables.ts';
 import { FORMAT, l1EntriesFor, MAX_SNAPSHOTS } from './layout.ts';
 import { encodeSnapshotExtra, encodeSnapshots, nextId, type SnapshotEntry, soundSnapshots } from './layout-snapshots.ts';
@@ -18,7 +18,7 @@ import { SnapshotChanges } from './snapshot-changes.ts';
 
 const NAME_LIMIT = 65535;
 
-export class Qcow2Snapshots implements Required<Omit<SnapshotDriver, 'list'>> {
+export class Qcow2Snapshots implements Required<SnapshotTools> {
   readonly #meta: Metadata;
   readonly #open: (view: Metadata) => Io<ImageDriver>;
   readonly #hasBitmaps: () => boolean;
@@ -30,15 +30,15 @@ export class Qcow2Snapshots implements Required<Omit<SnapshotDriver, 'list'>> {
     this.#open = open;
   }
 
-  *create({ name, date, vmStateSize = 0, vmClockNanoseconds = 0, icount = 0 }: MachineMoment & { name: string; date: Date }): Io<SnapshotInfo> {
+  *create({ name, date, vmStateSize = 0, vmClockNanoseconds = 0, icount = 0 }: SnapshotMoment & { name: string; date: Date }): Io<SnapshotInfo> {
     const meta = this.#meta;
     requireName(name);
     if (meta.snapshots.length >= MAX_SNAPSHOTS)
       throw new DiskError('refused', `${FORMAT}: an image has at most ${MAX_SNAPSHOTS} snapshots`, { format: FORMAT, field: 'nb_snapshots' });
     return yield* this.#change(function* (shadow) {
       // The machine's state goes to the snapshot alone: the active tables would only have to copy it at the next.
-      const kept = vmStateSize > 0 ? l1EntriesFor(meta.header.size, meta.header) * 8 : meta.l1Size * 8;
-      const active = meta.copyL1();
+      const kept = vmStateSize > 0 ? l1EntriesFor(meta.header.size, meta.header) * 8 : meta.l1.size * 8;
+      const active = meta.l1.copy();
       const state = active.slice(kept);
       active.fill(0, kept);
       yield* shadow.countTree(active, 1);
@@ -50,7 +50,7 @@ export class Qcow2Snapshots implements Required<Omit<SnapshotDriver, 'list'>> {
       const milliseconds = date.getTime();
       const entry: SnapshotEntry = {
         l1Offset: l1.length > 0 ? yield* shadow.place(stored) : 0,
-        l1Size: meta.l1Size,
+        l1Size: meta.l1.size,
         id: nextId(meta.snapshots),
         name,
         dateSeconds: Math.floor(milliseconds / 1000),
@@ -74,7 +74,7 @@ export class Qcow2Snapshots implements Required<Omit<SnapshotDriver, 'list'>> {
       const size = entry.diskSize ?? meta.header.size;
       const stored = yield* loadSnapshotL1(meta, entry, size);
       yield* shadow.countTree(stored, 1);
-      yield* shadow.countTree(meta.copyL1(), -1);
+      yield* shadow.countTree(meta.l1.copy(), -1);
       yield* shadow.requireFits();
       const l1 = yield* refreshed(meta, shadow, stored, 1);
       yield* switchTables(meta, shadow, { l1, size });
@@ -88,7 +88,7 @@ export class Qcow2Snapshots implements Required<Omit<SnapshotDriver, 'list'>> {
       const stored = yield* loadSnapshotL1(meta, entry, 0);
       yield* shadow.countTree(stored, -1);
       shadow.replace(entry.l1Offset, entry.l1Size * 8);
-      const l1 = yield* refreshed(meta, shadow, meta.copyL1(), 1);
+      const l1 = yield* refreshed(meta, shadow, meta.l1.copy(), 1);
       yield* switchTables(meta, shadow, { l1, snapshots: meta.snapshots.filter((other) => other !== entry) });
     });
   }
@@ -99,7 +99,7 @@ export class Qcow2Snapshots implements Required<Omit<SnapshotDriver, 'list'>> {
     requireName(name);
     yield* this.#change(function* (shadow) {
       const snapshots = meta.snapshots.map((other) => (other === entry ? renamed(entry, name) : other));
-      yield* switchTables(meta, shadow, { l1: meta.copyL1(), snapshots });
+      yield* switchTables(meta, shadow, { l1: meta.l1.copy(), snapshots });
     });
   }
 

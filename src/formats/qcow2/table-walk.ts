@@ -3,7 +3,8 @@
  * request for each costs more than what lies between them (`TableCache.readEarly`). Nobody else waits for such a read longer than for one request.
  */
 import type { Io } from '../../base/io.ts';
-import type { Locked, Table, TableCache } from './tables.ts';
+import type { EarlyReading } from './early-tables.ts';
+import type { Locked, Table, TableCache } from './table-cache.ts';
 
 /** Tables whose order is known from the start. */
 export class TableWalk {
@@ -25,12 +26,11 @@ export class TableWalk {
   *table(at: number): Io<Table> {
     if (at >= this.#end) {
       this.end();
-      this.#end = Math.min(this.#offsets.length, at + this.#cache.earlyTables);
-      this.#window = this.#offsets.slice(at, this.#end);
-      yield* this.#cache.readEarly(this.#window, this.#locked);
+      this.#window = this.#offsets.slice(at, at + this.#cache.earlyTables);
+      this.#end = at + (yield* this.#cache.readEarly(this.#window, { locked: this.#locked }));
     }
     const offset = this.#offsets[at] as number;
-    return this.#cache.get(offset) ?? (yield* this.#locked(() => this.#cache.load(offset)));
+    return this.#cache.get(offset) ?? (yield* this.#locked(() => this.#cache.pass(offset)));
   }
 
   /** Gives up what is left in memory for tables that were not asked for. */
@@ -40,8 +40,8 @@ export class TableWalk {
   }
 }
 
-/** After the first table in order, so many are read early, and each time so many times more. */
-const GROWTH = 32;
+/** After the second table in order so many are read early, and then as many as there is room for. */
+const FIRST_DEPTH = 32;
 
 /** Tables that may be asked for in order, or not. */
 export class TablesInOrder {
@@ -52,6 +52,8 @@ export class TablesInOrder {
   #next: number | undefined;
   #depth = 0;
   #window: readonly number[] = [];
+  /** Where the table asked for last is. */
+  #passed: number | undefined;
 
   constructor(cache: TableCache, locked: Locked) {
     this.#cache = cache;
@@ -60,22 +62,32 @@ export class TablesInOrder {
 
   /**
    * To be called before table `index` is looked at. `offsetAt`: the place of a table, 0 where there is none; there are `count`. Tables
-   * behind it are read early if the one before it was asked for last.
+   * behind it are read early if the one before it was asked for last, with `step` between requests.
    */
-  *reach(index: number, count: number, offsetAt: (index: number) => number): Io<void> {
+  *reach(index: number, count: number, offsetAt: (index: number) => number, step?: EarlyReading['step']): Io<void> {
     if (offsetAt(index) === 0) return;
     const here = this.#cache.has(offsetAt(index));
     if (here && index === this.#last) return;
+    // What is behind the walk need not be kept up to its end.
+    if (this.#passed !== undefined) this.#cache.forgetEarly([this.#passed]);
+    this.#passed = offsetAt(index);
     if (!here) {
-      this.#depth = index === this.#next ? Math.min(this.#cache.earlyTables, Math.max(1, this.#depth) * GROWTH) : 0;
+      this.#depth = this.#depthAt(index);
       this.#cache.forgetEarly(this.#window);
       this.#window = this.#depth === 0 ? [] : offsetsFrom(index, this.#depth, count, offsetAt);
-      if (this.#window.length > 0) yield* this.#cache.readEarly(this.#window, this.#locked);
+      if (this.#window.length > 0) yield* this.#cache.readEarly(this.#window, { locked: this.#locked, ...(step ? { step } : {}) });
     }
     let next = index + 1;
     while (next < count && offsetAt(next) === 0) next++;
     this.#last = index;
     this.#next = next;
+  }
+
+  /** How many tables to read early from `index` on, which is not in memory. */
+  #depthAt(index: number): number {
+    if (index !== this.#next) return 0;
+    const { earlyTables } = this.#cache;
+    return this.#depth === 0 ? Math.min(FIRST_DEPTH, earlyTables) : earlyTables;
   }
 }
 

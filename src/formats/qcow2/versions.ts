@@ -28,7 +28,7 @@ export function* upgrade(meta: Metadata): Io<void> {
   const completed = meta.snapshots.map((entry) => completeSnapshot(entry, meta.header.size));
   if (completed.some((entry, index) => entry !== meta.snapshots[index])) {
     yield* changeAtOnce(meta, function* (shadow) {
-      yield* switchTables(meta, shadow, { l1: meta.copyL1(), snapshots: completed });
+      yield* switchTables(meta, shadow, { l1: meta.l1.copy(), snapshots: completed });
     });
   }
   yield* rewriteHeader(meta, { version: 3, headerLength: HEADER_LENGTH_V3 });
@@ -66,7 +66,7 @@ function l2Offsets(l1: Uint8Array): number[] {
 
 function* hasCompressed(meta: Metadata): Io<boolean> {
   const tables = yield* snapshotTables(meta);
-  for (const offset of l2Offsets(meta.copyL1())) tables.set(offset, 1);
+  for (const offset of l2Offsets(meta.l1.copy())) tables.set(offset, 1);
   for (const offset of tables.keys()) {
     if (offset === 0) continue;
     const { data } = yield* meta.l2.load(offset);
@@ -94,9 +94,9 @@ function zeroEntries(meta: Metadata, table: DataView): number[] {
 /** Rids the disk's own tables of zero clusters: a place of their own is filled with zeros and kept, without one it takes a backing file to need one. */
 function* expandDisk(meta: Metadata, hasBacking: boolean, onProgress: OnProgress): Io<void> {
   const { clusterSize, storage } = meta;
-  for (let l1Index = 0; l1Index < meta.l1Size; l1Index++) {
-    onProgress(l1Index, meta.l1Size);
-    if (meta.l1Offset(l1Index) === 0) continue;
+  for (let l1Index = 0; l1Index < meta.l1.size; l1Index++) {
+    onProgress(l1Index, meta.l1.size);
+    if (meta.l1.offset(l1Index) === 0) continue;
     const zeroes = zeroEntries(meta, (yield* meta.loadL2(l1Index)).data);
     for (const index of zeroes) {
       yield* meta.makeRoom();
@@ -139,7 +139,7 @@ function* expandSnapshots(meta: Metadata, hasBacking: boolean): Io<void> {
     const snapshots: SnapshotEntry[] = [];
     for (const entry of meta.snapshots) snapshots.push(yield* moveTables(shadow, entry, yield* loadSnapshotL1(meta, entry, 0), moved));
     // A cluster that a snapshot gave up may now be the disk's alone.
-    const l1 = yield* refreshed(meta, shadow, meta.copyL1(), 1);
+    const l1 = yield* refreshed(meta, shadow, meta.l1.copy(), 1);
     yield* switchTables(meta, shadow, { l1, snapshots });
   });
 }

@@ -15,15 +15,16 @@ import { FORMAT, MAX_L1_BYTES } from './layout.ts';
 import type { Metadata } from './metadata.ts';
 import { dropPast } from './resize.ts';
 
-type Below = Required<Pick<ImageDriver, 'map' | 'decode' | 'allocate' | 'zero'>> & Pick<ImageDriver, 'flush'>;
+/** What machine state needs of its image. */
+export type StateBelow = Required<Pick<ImageDriver, 'look' | 'load' | 'decode' | 'place' | 'prepare' | 'zero'>> & Pick<ImageDriver, 'flush'>;
 
 export class VmStateArea implements VmStateDriver {
   readonly format = FORMAT;
   readonly #meta: Metadata;
-  readonly #image: Below;
+  readonly #image: StateBelow;
 
   /** `image` is asked for guest offsets past its size. */
-  constructor(meta: Metadata, image: Below) {
+  constructor(meta: Metadata, image: StateBelow) {
     this.#meta = meta;
     this.#image = image;
   }
@@ -49,33 +50,32 @@ export class VmStateArea implements VmStateDriver {
     return this.#meta.vmStateStart;
   }
 
-  *map(offset: number, length: number): Io<Extent> {
-    return yield* this.#image.map(this.#start + offset, length);
+  look(offset: number, length: number): Extent | undefined {
+    return this.#image.look(this.#start + offset, length);
+  }
+
+  *load(offset: number, length: number): Io<void> {
+    yield* this.#image.load(this.#start + offset, length);
   }
 
   *decode(offset: number, into: Uint8Array): Io<void> {
     yield* this.#image.decode(this.#start + offset, into);
   }
 
-  *allocate(offset: number, length: number, after?: number): Io<Placement> {
+  place(offset: number, length: number, after?: number): Placement | undefined {
+    // Which `prepare` refuses.
+    if (this.#meta.external) return undefined;
     const start = this.#start;
-    yield* this.#reach(start + offset + length);
-    const placement = yield* this.#image.allocate(start + offset, length, after);
-    const { fresh } = placement;
-    if (!fresh) return placement;
-    return {
-      ...placement,
-      fresh: {
-        start: fresh.start - start,
-        end: fresh.end - start,
-        *commit() {
-          yield* fresh.commit();
-        },
-        *abort() {
-          yield* fresh.abort();
-        },
-      },
-    };
+    const placement = this.#image.place(start + offset, length, after);
+    const { fresh } = placement ?? {};
+    if (!placement || !fresh) return placement;
+    return { ...placement, fresh: { ...fresh, start: fresh.start - start, end: fresh.end - start } };
+  }
+
+  *prepare(offset: number, length: number, after?: number): Io<void> {
+    const start = this.#start + offset;
+    yield* this.#reach(start + length);
+    yield* this.#image.prepare(start, length, after);
   }
 
   /** For whole clusters: zeros must be said where an image has a backing file, which may reach further than the disk. */

@@ -42,11 +42,7 @@ class RawImage implements ImageDriver {
     return this.#window.size ?? Math.max(0, this.storage.size - this.#window.start);
   }
 
-  *map(offset: number, length: number): Io<Extent> {
-    return this.resident(offset, length);
-  }
-
-  resident(offset: number, length: number): Extent {
+  look(offset: number, length: number): Extent & Placement {
     return { kind: 'data', length, storage: this.storage, hostOffset: this.#window.start + offset };
   }
 
@@ -54,15 +50,15 @@ class RawImage implements ImageDriver {
     const hostOffset = this.#window.start + offset;
     if (reading && this.storage.mapReads) {
       this.storage.statusAsked?.(hostOffset, length);
-      return this.resident(offset, length);
+      return this.look(offset, length);
     }
     const run = yield* this.storage.map(hostOffset, length);
     if (run.zero) return { kind: 'zero', length: run.length, hostOffset };
     return { kind: 'data', length: run.length, storage: this.storage, hostOffset };
   }
 
-  *allocate(offset: number, length: number): Io<Placement> {
-    return { length, storage: this.storage, hostOffset: this.#window.start + offset };
+  place(offset: number, length: number): Placement {
+    return this.look(offset, length);
   }
 
   *zero(offset: number, length: number, options: { unmap: boolean }): Io<number> {

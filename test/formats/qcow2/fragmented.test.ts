@@ -6,6 +6,7 @@ import { beforeAll, describe, expect, it } from 'vitest';
 import { type Io, runAsync, wait } from '../../../src/base/io.ts';
 import { createDisk, type Disk, JobControl, type MapRun, memoryStorage, openDisk, type Storage } from '../../../src/index.ts';
 import { FilterStorage } from '../../../src/layers/filter.ts';
+import { OptionSet, openGraph } from '../../../src/qemu.ts';
 import { mapSummary } from '../../../src/worker/map-summary.ts';
 import { Random } from '../../random.ts';
 
@@ -13,21 +14,28 @@ const CLUSTER = 4096;
 const CLUSTERS = 1500;
 const TiB = 2 ** 40;
 
-/** Waits at each read, as browsers' storages do, and counts the reads. */
+/** Waits at each read, as browsers' storages do, and counts the reads and their bytes. */
 class WaitingStorage extends FilterStorage {
   reads = 0;
+  bytes = 0;
+  /** Told of each read. */
+  onRead: (length: number) => void = () => undefined;
   override get synchronous(): boolean {
     return false;
   }
 
   override *read(offset: number, into: Uint8Array): Io<void> {
     this.reads++;
+    this.bytes += into.length;
+    this.onRead(into.length);
     yield* wait(Promise.resolve());
     yield* super.read(offset, into);
   }
 }
 
 let image: Storage;
+/** The same before it had a snapshot. */
+let plain: Storage;
 let places: number[];
 
 beforeAll(async () => {
@@ -37,6 +45,8 @@ beforeAll(async () => {
   places = Array.from({ length: CLUSTERS }, () => random.between(0, TiB / CLUSTER - 1) * CLUSTER);
   // In no order, so that the file's order is not the disk's.
   for (const place of places) await disk.write(place, new Uint8Array(CLUSTER).fill(1 + ((place / CLUSTER) % 255)));
+  await disk.flush();
+  plain = memoryStorage(await everything(image));
   await disk.snapshots.create({ name: 'first' });
   await disk.flush();
   image = memoryStorage(await everything(image));
@@ -48,10 +58,12 @@ async function everything(storage: Storage): Promise<Uint8Array> {
   return bytes;
 }
 
-async function opened(): Promise<{ storage: WaitingStorage; disk: Disk }> {
-  const storage = new WaitingStorage(memoryStorage(await everything(image)));
-  const disk = await openDisk(storage, { format: 'qcow2' });
-  storage.reads = 0;
+/** Opens a copy; `options` are QEMU's of the driver. */
+async function opened(of: Storage = image, options: Record<string, string> = {}): Promise<{ storage: WaitingStorage; disk: Disk }> {
+  const storage = new WaitingStorage(memoryStorage(await everything(of)));
+  const set = new OptionSet(Object.entries({ driver: 'qcow2', 'file.filename': 'disk', ...options }));
+  const disk = await openGraph({ options: set }, { openFile: () => storage, readOnly: false });
+  Object.assign(storage, { reads: 0, bytes: 0 });
   return { storage, disk };
 }
 
@@ -76,6 +88,73 @@ describe('an image whose clusters lie all over it', () => {
     again.storage.reads = 0;
     const summary = await mapSummary((await opened()).disk, 64);
     expect(summary.buckets.reduce((all, { data }) => all + data, 0)).toBe(new Set(places).size * CLUSTER);
+  });
+
+  it('is gone over once, however many of its tables fit into memory', async () => {
+    // Room for 128 of 1500 tables.
+    const { storage, disk } = await opened(plain, { 'l2-cache-size': '512k' });
+    for (const look of [() => disk.check(), () => mapSummary(disk, 64), () => runsOf(disk)]) {
+      Object.assign(storage, { reads: 0, bytes: 0 });
+      await look();
+      expect(storage.bytes).toBeLessThan(1.5 * plain.size);
+      // A request for a MiB, and those for the first tables of a walk.
+      expect(storage.reads).toBeLessThan((1.5 * plain.size) / 2 ** 20 + 80);
+    }
+    expect(await runsOf(disk)).toEqual(await runsOf((await opened(plain)).disk));
+  });
+
+  it('keeps the tables of the guest in memory', async () => {
+    const { storage, disk } = await opened(plain, { 'l2-cache-size': '512k' });
+    const read = async () => {
+      storage.reads = 0;
+      for (const place of places.slice(0, 40)) await disk.read(place, 1);
+      return storage.reads;
+    };
+    await read();
+    const data = await read();
+    for (const look of [() => disk.check(), () => mapSummary(disk, 64)]) {
+      await look();
+      expect(await read()).toBe(data);
+    }
+  });
+
+  it('is told of flags that are wrong in the order of the disk', async () => {
+    const { disk } = await opened(plain);
+    const runs = (await runsOf(disk)).filter(({ data }) => data);
+    const bytes = await everything(plain);
+    const data = new DataView(bytes.buffer);
+    const l1 = Number(data.getBigUint64(40));
+    // The entries of the first cluster, one in the middle and the last lose their flag: the file's order is another.
+    const wrong = [0, runs.length >> 1, runs.length - 1].map((at) => {
+      const { start, offset } = runs[at] as MapRun;
+      const table = Number(data.getBigUint64(l1 + Math.floor(start / (512 * CLUSTER)) * 8) & 0xff_ffff_ffff_fe00n);
+      data.setUint32(table + ((start / CLUSTER) % 512) * 8, 0);
+      return `ERROR OFLAG_COPIED data cluster: l2_entry=${(offset as number).toString(16)} refcount=1`;
+    });
+    const damaged = await opened(memoryStorage(bytes));
+    expect(await damaged.disk.check()).toMatchObject({ corruptions: 3, leaks: 0, checkErrors: 0, messages: wrong });
+    expect(await damaged.disk.check({ repair: 'all' })).toMatchObject({ corruptionsFixed: 3 });
+    expect(await damaged.disk.check()).toMatchObject({ corruptions: 0, messages: [] });
+  });
+
+  it('is not read any further once a map was called off', async () => {
+    for (const look of [
+      (disk: Disk, signal: AbortSignal) => mapSummary(disk, 64, { signal }),
+      (disk: Disk, signal: AbortSignal) => disk.check({ signal }),
+      async (disk: Disk, signal: AbortSignal) => {
+        for await (const run of disk.map(0, TiB, { signal })) expect(run.length).toBeGreaterThan(0);
+      },
+    ]) {
+      const { storage, disk } = await opened(plain);
+      const controller = new AbortController();
+      let after = 0;
+      storage.onRead = (length) => {
+        if (controller.signal.aborted) after++;
+        else if (length > CLUSTER * 64) controller.abort();
+      };
+      await expect(look(disk, controller.signal)).rejects.toMatchObject({ kind: 'aborted' });
+      expect(after).toBeLessThan(4);
+    }
   });
 
   it('tells how far it has come, up to the end', async () => {

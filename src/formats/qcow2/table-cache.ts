@@ -1,22 +1,23 @@
 /**
  * Metadata tables of one cluster (L2 tables, refcount blocks) in memory, under their host offsets. Changed tables stay until
- * the flush in metadata.ts writes them in its order; only unchanged ones are forgotten when the budget is used up.
+ * the flush in metadata.ts writes them in its order; only unchanged ones are forgotten when the budget is used up. A flush writes them as they were when
+ * it began (`seal`): a change that comes while it waits needs another barrier before it.
  *
  * Who only looks something up gets by with a slice of a table, so that looking all over a large image reads and keeps little. A slice is as
  * the file is: a table is either in memory as a whole, which is where changes are, or in slices. Both share the budget,
  * and are charged to the memory that the storage below shares with others, if it does.
  *
- * Who goes over many tables has them read early (`readEarly`, for table-walk.ts): in the order of the file, in few requests. What is read early is as the
- * file is, like a slice: it goes when the table comes into memory, by `load`, which then takes it over, or by a change.
+ * Who goes over many tables has them read early (early-tables.ts, by table-walk.ts). Such a table is as the file is, like a slice: it goes when the table comes
+ * into memory, by `load`, which then takes its bytes, or by a change.
  */
 import { roundDown, roundUp, view } from '../../base/bytes.ts';
 import type { DebugEvent } from '../../base/debug-events.ts';
 import { corrupt, type DiskError } from '../../base/errors.ts';
-import { type Io, together } from '../../base/io.ts';
-import { giveWay } from '../../base/job.ts';
+import type { Io } from '../../base/io.ts';
 import { Lru } from '../../base/lru.ts';
-import { KiB, MiB, SECTOR } from '../../base/units.ts';
+import { SECTOR } from '../../base/units.ts';
 import type { Storage } from '../../storage/storage.ts';
+import { type EarlyReading, EarlyTables, type Scan } from './early-tables.ts';
 import { fatal } from './fatal.ts';
 import { FORMAT } from './layout.ts';
 
@@ -32,6 +33,16 @@ export interface Table {
   fresh: boolean;
   /** Asked for since it was last passed over as one to forget. */
   used: boolean;
+  /** Changes to it are on their way: it stays in memory. */
+  pins: number;
+}
+
+/** What is to be written of a table: its changed bytes [from, to), as they were when it was sealed. */
+interface Seal {
+  readonly table: Table;
+  readonly from: number;
+  readonly to: number;
+  readonly bytes: Uint8Array;
 }
 
 interface Slice {
@@ -45,23 +56,7 @@ function newSlice(length: number): Slice {
   return { bytes, data: view(bytes), used: false };
 }
 
-/** Runs a step that reads tables in, while nobody changes any. */
-export type Locked = <T>(step: () => Io<T>) => Io<T>;
-
-/** Tables of one request, and where the bytes of that begin and end. */
-interface Span {
-  readonly start: number;
-  end: number;
-  readonly offsets: number[];
-}
-
-/** Tables this far apart are read in one request, with what lies between: where requests wait, they cost as much as so many bytes. */
-const GAP_WAITING = 256 * KiB;
-const GAP = 8 * KiB;
-/** The most bytes of one request, and of several at the same time. */
-const SPAN_LIMIT = MiB;
-/** Requests at the same time. */
-const SPANS_TOGETHER = 32;
+export type { Locked } from './early-tables.ts';
 
 /** Bytes of a slice: QEMU's default too. */
 const SLICE = 4096;
@@ -86,8 +81,11 @@ export class TableCache {
    */
   #spare: Slice | undefined;
   readonly #dirty = new Set<Table>();
-  /** Tables that were read early, by offset. */
-  readonly #early = new Map<number, Uint8Array>();
+  /** What `seal` took and `write` has not written yet. */
+  readonly #sealed = new Map<Table, Seal>();
+  readonly #early: EarlyTables;
+  /** The last table that was asked for in passing. */
+  #passing: Table | undefined;
   /** Bytes that the storage's memory knows of. */
   #charged = 0;
 
@@ -100,6 +98,8 @@ export class TableCache {
     this.#budget = Math.max(4 * tableSize, budget);
     this.#tables = new Lru(Math.floor(this.#budget / tableSize));
     this.#slices = new Lru(Math.floor(this.#budget / this.sliceSize));
+    const resident = (offset: number) => this.#tables.peek(offset) !== undefined;
+    this.#early = new EarlyTables(storage, { tableSize, budget: this.#budget, resident, onChange: () => this.#charge() });
   }
 
   /** Bytes of changed tables. */
@@ -129,7 +129,23 @@ export class TableCache {
     const { load } = EVENTS[this.#what];
     if (load && this.#storage.debugEvent) yield* this.#storage.debugEvent(load);
     if (!early) yield* this.#storage.read(offset, bytes);
-    return this.#keep({ offset, bytes, data: view(bytes), dirtyFrom: 0, dirtyTo: 0, fresh: false, used: false });
+    return this.#keep({ offset, bytes, data: view(bytes), dirtyFrom: 0, dirtyTo: 0, fresh: false, used: false, pins: 0 });
+  }
+
+  /** The entries of a table that is in memory or was read early, to be looked at before the next ones are. */
+  peek(offset: number): DataView | undefined {
+    return this.#tables.peek(offset)?.data ?? this.#early.peek(offset);
+  }
+
+  /** As `load`, for a caller that goes over all tables: where memory is full, the table before it in the walk makes room, not those that others use. */
+  *pass(offset: number): Io<Table> {
+    const resident = this.get(offset);
+    if (resident) return resident;
+    const before = this.#passing;
+    if (before && !this.#hasRoom(this.#tableSize) && this.#spareable(before)) this.#tables.delete(before.offset);
+    const table = yield* this.load(offset);
+    this.#passing = table;
+    return table;
   }
 
   /** The slice at byte `within` of a table, if it is in memory by itself; look for the table with `get` first. */
@@ -152,9 +168,9 @@ export class TableCache {
     this.#charge();
   }
 
-  /** How many tables are worth reading early at a time: where requests do not wait, little is gained by many. */
+  /** How many tables are worth reading early at a time. */
   get earlyTables(): number {
-    return Math.max(4, Math.floor((this.#storage.synchronous ? MiB : this.#budget) / this.#tableSize));
+    return this.#early.depth;
   }
 
   /** The table is in memory, or was read early. */
@@ -163,59 +179,28 @@ export class TableCache {
   }
 
   /**
-   * Reads tables that are not in memory early, in steps that are short enough for others to wait for. Tables that lie where none can, or that cannot be
-   * read, are left to `load`, which says why.
+   * Reads tables that are not in memory early, in steps that are short enough for others to wait for; returns of how many, from the first on. Tables that lie
+   * where none can, or that cannot be read, are left to `load`, which says why.
    */
-  *readEarly(offsets: readonly number[], locked: Locked): Io<void> {
+  *readEarly(offsets: readonly number[], how: EarlyReading): Io<number> {
     // Who debugs hears of each table when it is needed.
+    if (this.#storage.debugEvent) return offsets.length;
+    const places = offsets.filter((offset) => this.#fault(offset) === undefined);
+    const read = yield* this.#early.read(places, how);
+    return read === places.length ? offsets.length : Math.max(1, offsets.indexOf(places[read] as number));
+  }
+
+  /** Shows tables as they come by in the order of the file, each once; those that can be read, and where nobody debugs. */
+  *scan(offsets: readonly number[], { look, ...how }: Scan): Io<void> {
     if (this.#storage.debugEvent) return;
-    const due = offsets.filter((offset) => !this.has(offset) && this.#fault(offset) === undefined).sort((a, b) => a - b);
-    for (const spans of this.#batches(due)) {
-      const begun = performance.now();
-      yield* locked(() => together(spans.map((span) => this.#readSpan(span))));
-      yield* giveWay(begun);
-    }
+    const places = offsets.filter((offset) => this.#fault(offset) === undefined);
+    yield* this.#early.scan(places, { ...how, look: (offset, entries) => look(offset, this.#tables.peek(offset)?.data ?? entries) });
   }
 
   /** Gives up what was read early of tables that nobody has loaded since. */
   forgetEarly(offsets: readonly number[]): void {
-    for (const offset of offsets) this.#early.delete(offset);
+    for (const offset of offsets) this.#early.forget(offset);
     this.#charge();
-  }
-
-  *#readSpan({ start, end, offsets }: Span): Io<void> {
-    const bytes = new Uint8Array(end - start);
-    try {
-      yield* this.#storage.read(start, bytes);
-    } catch {
-      return;
-    }
-    // Copies, since one that is kept would keep all that lies around it.
-    for (const offset of offsets)
-      if (!this.#tables.peek(offset)) this.#early.set(offset, bytes.slice(offset - start, offset - start + this.#tableSize));
-    this.#charge();
-  }
-
-  /** Tables in the order of the file as requests, and these as many as are made at the same time. */
-  *#batches(offsets: readonly number[]): Generator<Span[]> {
-    const gap = this.#storage.synchronous ? GAP : GAP_WAITING;
-    let batch: Span[] = [];
-    for (const offset of offsets) {
-      const last = batch.at(-1);
-      const end = offset + this.#tableSize;
-      if (last && offset === last.offsets.at(-1)) continue;
-      if (last && offset - last.end <= gap && end - last.start <= SPAN_LIMIT) {
-        last.end = end;
-        last.offsets.push(offset);
-        continue;
-      }
-      if (last && (batch.length === SPANS_TOGETHER || batch.reduce((all, span) => all + span.end - span.start, 0) >= SPAN_LIMIT)) {
-        yield batch;
-        batch = [];
-      }
-      batch.push({ start: offset, end, offsets: [offset] });
-    }
-    if (batch.length > 0) yield batch;
   }
 
   #requirePlace(offset: number): void {
@@ -235,7 +220,7 @@ export class TableCache {
   /** A new table at a place just allocated; its bytes are copied from `contents` or zero. */
   add(offset: number, contents?: Uint8Array): Table {
     const bytes = contents ? contents.slice() : new Uint8Array(this.#tableSize);
-    const table = this.#keep({ offset, bytes, data: view(bytes), dirtyFrom: 0, dirtyTo: 0, fresh: true, used: false });
+    const table = this.#keep({ offset, bytes, data: view(bytes), dirtyFrom: 0, dirtyTo: 0, fresh: true, used: false, pins: 0 });
     this.touch(table, 0, bytes.length);
     return table;
   }
@@ -251,10 +236,11 @@ export class TableCache {
   /** Forgets a table whose cluster is no longer one. */
   drop(offset: number): void {
     this.#dropSlices(offset);
-    this.#early.delete(offset);
+    this.#early.forget(offset);
     const table = this.#tables.peek(offset);
     if (!table) return;
     this.#dirty.delete(table);
+    this.#sealed.delete(table);
     this.#tables.delete(offset);
     this.#charge();
   }
@@ -262,28 +248,62 @@ export class TableCache {
   /** Forgets everything, changed or not. */
   clear(): void {
     this.#dirty.clear();
+    this.#sealed.clear();
     this.#tables.clear();
     this.#slices.clear();
     this.#early.clear();
+    this.#passing = undefined;
     this.#spare = undefined;
     this.#charge();
   }
 
-  /** True if some changed table is already pointed at on disk. */
+  /** True if some changed table, sealed or not, is already pointed at on disk. */
   get hasDirtyLinked(): boolean {
     for (const table of this.#dirty) if (!table.fresh) return true;
+    for (const table of this.#sealed.keys()) if (!table.fresh) return true;
     return false;
   }
 
-  /** Writes changed tables in file order: all, or only those nothing points at yet. */
-  *write(which: 'all' | 'fresh'): Io<void> {
-    const due = [...this.#dirty].filter((table) => which === 'all' || table.fresh).sort((a, b) => a.offset - b.offset);
-    for (const table of due) {
+  /** Takes the changed tables as they are now, for `write`. Where writing waits they may change meanwhile: that is for the next time. */
+  seal(): void {
+    const still = this.#storage.synchronous;
+    for (const table of this.#dirty) {
       // Whole sectors, so that no storage has to read in order to write.
       const from = roundDown(table.dirtyFrom, SECTOR);
+      const to = roundUp(table.dirtyTo, SECTOR);
+      this.#sealed.set(table, { table, from, to, bytes: still ? table.bytes.subarray(from, to) : table.bytes.slice(from, to) });
+    }
+    this.#dirty.clear();
+  }
+
+  /** Some of what was sealed is not written yet. */
+  get hasSealed(): boolean {
+    return this.#sealed.size > 0;
+  }
+
+  /** What was sealed and not written is as any changed table again. */
+  unseal(): void {
+    for (const { table, from, to } of this.#sealed.values()) this.touch(table, from, to);
+    this.#sealed.clear();
+  }
+
+  /** Writes sealed tables in file order: all, or only those nothing points at yet. */
+  *write(which: 'all' | 'fresh'): Io<void> {
+    const due = [...this.#sealed.values()].filter(({ table }) => which === 'all' || table.fresh).sort((a, b) => a.table.offset - b.table.offset);
+    for (const { table, from, bytes } of due) {
       if (this.#storage.debugEvent) yield* this.#storage.debugEvent(EVENTS[this.#what].update);
-      yield* this.#storage.write(table.offset + from, table.bytes.subarray(from, roundUp(table.dirtyTo, SECTOR)));
-      this.#dirty.delete(table);
+      yield* this.#storage.write(table.offset + from, bytes);
+      this.#sealed.delete(table);
+    }
+  }
+
+  /** Seals and writes everything, for tables of which no order is kept. */
+  *writeAll(): Io<void> {
+    this.seal();
+    try {
+      yield* this.write('all');
+    } finally {
+      this.unseal();
     }
   }
 
@@ -294,7 +314,7 @@ export class TableCache {
 
   #keep(table: Table): Table {
     this.#dropSlices(table.offset);
-    this.#early.delete(table.offset);
+    this.#early.forget(table.offset);
     this.#makeRoom(this.#tableSize);
     this.#tables.set(table.offset, table);
     this.#charge();
@@ -302,7 +322,7 @@ export class TableCache {
   }
 
   #charge(): void {
-    const bytes = (this.#tables.size + this.#early.size) * this.#tableSize + this.#slices.size * this.sliceSize;
+    const bytes = this.#tables.size * this.#tableSize + this.#early.bytes + this.#slices.size * this.sliceSize;
     if (bytes !== this.#charged) this.#storage.memory?.charge(bytes - this.#charged);
     this.#charged = bytes;
   }
@@ -311,13 +331,21 @@ export class TableCache {
     if (this.#slices.size > 0) for (let within = 0; within < this.#tableSize; within += this.sliceSize) this.#slices.delete(offset + within);
   }
 
+  #hasRoom(bytes: number): boolean {
+    return this.#tables.size * this.#tableSize + this.#slices.size * this.sliceSize + bytes <= this.#budget;
+  }
+
+  /** The file has all of it, and nobody is about to change it. A fresh table that was written must stay recognisable as fresh until it is linked. */
+  #spareable(table: Table): boolean {
+    return !this.#dirty.has(table) && !this.#sealed.has(table) && !table.fresh && table.pins === 0;
+  }
+
   /** Forgets what can be spared until `bytes` more fit: slices while tables have no more than half of the budget, else tables. */
   #makeRoom(bytes: number): void {
     for (;;) {
+      if (this.#hasRoom(bytes)) return;
       const tables = this.#tables.size * this.#tableSize;
-      if (tables + this.#slices.size * this.sliceSize + bytes <= this.#budget) return;
-      // A fresh table that was written must stay recognisable as fresh until it is linked.
-      const spare = () => unused(this.#tables, (table) => !this.#dirty.has(table) && !table.fresh);
+      const spare = () => unused(this.#tables, (table) => this.#spareable(table));
       const table = tables * 2 > this.#budget ? spare() : undefined;
       const slice = table ? undefined : unused(this.#slices, () => true);
       const last = table ?? (slice ? undefined : spare());
