@@ -101,7 +101,8 @@ export type { IndexedDbStorageOptions } from './storage/indexed-db-opening.ts';
 export { type MemoryStorage, type MemoryStorageOptions, memoryStorage } from './storage/memory.ts';
 export { type OpfsStorage, type OpfsStorageOptions, opfsStorage } from './storage/opfs.ts';
 export type { MemoryBudget, Storage, StorageExtent, StorageOptions } from './storage/storage.ts';
-export { type ConnectOptions, connectEngine } from './worker/client.ts';
+export { connectEngine } from './worker/client.ts';
+export type { ConnectOptions } from './worker/connect-options.ts';
 export type {
   CreateImageOptions,
   Engine,

@@ -100,6 +100,10 @@ export const corrupt = (format: string, message: string, place: ErrorPlace = {})
 export const unsupported = (format: string, message: string, place: ErrorPlace = {}): DiskError =>
   new DiskError('unsupported', `${format}: ${message}`, { ...place, format });
 
+/** Something a caller passed is not what it must be, in words that complete "must be …". For what loads no more than it has to; `check` says what it is instead. */
+export const mustBe = (where: string, name: string, what: string): DiskError =>
+  new DiskError('refused', `${where}: ${name} must be ${what}`, { field: name });
+
 /** The words for a file that is known to be cut short. Both in bytes. */
 export const cutShortText = (needed: number, size: number): string => `this file is cut short: it should have ${needed} bytes, it has ${size}`;
 

@@ -3,14 +3,11 @@
  * promise only when the storage below really is asynchronous, so over synchronous storage the same code runs
  * start to end without a microtask. `runAsync` is the public promise API; `runSync` returns at once or throws `would-wait`.
  */
-import { check, objectWith } from './arguments.ts';
-import { DiskError } from './errors.ts';
+import { DiskError, mustBe } from './errors.ts';
 
 /** A coroutine that yields promises and returns a `T`. */
 // biome-ignore lint/suspicious/noExplicitAny: what `next` receives is whatever the yielded promise resolved to
 export type Io<T> = Generator<PromiseLike<unknown>, T, any>;
-
-const COROUTINE = objectWith('a coroutine, such as a verb of a Storage gives', ['next', 'throw']);
 
 /** Waits for a promise: the only place a value comes in from outside. Throws what the promise rejects with. */
 export function* wait<T>(promise: PromiseLike<T>): Io<T> {
@@ -20,6 +17,10 @@ export function* wait<T>(promise: PromiseLike<T>): Io<T> {
 /** A coroutine that has ended: for a verb whose work was done when it was called. */
 export const finished: Io<void> = (function* (): Io<void> {})();
 finished.next();
+
+function requireCoroutine(where: string, io: unknown): void {
+  if (!(io as { next?: unknown } | undefined)?.next) throw mustBe(where, 'io', 'a coroutine, such as a verb of a Storage gives');
+}
 
 /** How many `runSync` are on the stack. */
 let blocking = 0;
@@ -31,7 +32,7 @@ export const mayWait = (): boolean => blocking === 0;
 export function runAsync<T>(io: Io<T>): Promise<T> {
   let step: IteratorResult<PromiseLike<unknown>, T>;
   try {
-    if (!(io as { next?: unknown } | undefined)?.next) check('runAsync', 'io', io, COROUTINE);
+    requireCoroutine('runAsync', io);
     step = io.next();
   } catch (error) {
     return Promise.reject(error);
@@ -62,7 +63,7 @@ async function resume<T>(io: Io<T>, first: PromiseLike<unknown>): Promise<T> {
 export function runSync<T>(io: Io<T>): T {
   // Of a verb that was done when it was called there is nothing left, and nothing to make on the way to that.
   if ((io as Io<unknown>) === finished) return undefined as T;
-  if (!(io as { next?: unknown } | undefined)?.next) check('runSync', 'io', io, COROUTINE);
+  requireCoroutine('runSync', io);
   blocking++;
   try {
     const step = io.next();

@@ -3,6 +3,7 @@ import { DiskError } from '../base/errors.ts';
 import { allFormats } from '../formats/all.ts';
 import type { Capabilities, FormatDescriptor } from '../formats/descriptor.ts';
 import { NO_CAPABILITIES } from '../formats/recognised.ts';
+import type { ImageFormat } from './image-record.ts';
 
 /** A format as other threads may know it: the part of its descriptor that is data. */
 export interface FormatFacts
@@ -20,6 +21,10 @@ export const formatFacts = (): FormatFacts[] =>
     ...(sharesFile ? { sharesFile } : {}),
     ...(encryption ? { encryption } : {}),
   }));
+
+/** The names of the formats that can do something. */
+export const formatNames = (can: (format: FormatDescriptor) => boolean): ImageFormat[] =>
+  allFormats.filter(can).map(({ name }) => name as ImageFormat);
 
 /** The descriptor of an image's format. Throws `unsupported` for an image that a later version of this program brought in. */
 export function formatOf({ name, format }: { readonly name: string; readonly format: string }): FormatDescriptor {

@@ -4,29 +4,27 @@
  * as long as it lives, and the page that waits for the same lock gets it at the engine's death and never before.
  */
 
-/** A name for the lock that nobody else has. */
-export const lifeLock = (): string => `tabdisk engine ${crypto.getRandomValues(new Uint32Array(4)).join('-')}`;
-
 /**
- * Holds the lock until this worker ends. Resolves to whether it does, once it does: not where the browser has no Web Locks (on insecure pages) or refuses
- * them.
+ * Holds a lock that nobody else has until this worker ends. Resolves to its name, once it is held; to nothing where the browser has no Web Locks (on
+ * insecure pages) or refuses them.
  */
-export function holdForLife(name: string): Promise<boolean> {
+export function holdForLife(): Promise<string | undefined> {
+  const name = `tabdisk engine ${crypto.getRandomValues(new Uint32Array(4)).join('-')}`;
   return new Promise((resolve) => {
     const hold = async (): Promise<void> =>
       navigator.locks.request(name, { ifAvailable: true }, (lock) => {
-        resolve(lock !== null);
+        resolve(lock ? name : undefined);
         return lock ? new Promise<never>(() => undefined) : undefined;
       });
-    hold().catch(() => resolve(false));
+    hold().catch(() => resolve(undefined));
   });
 }
 
-/** Calls back when the worker that holds the lock has ended. Returns a function that stops it. */
-export function onDeath(name: string, died: () => void): () => void {
-  const stop = new AbortController();
-  const wait = async (): Promise<void> => navigator.locks.request(name, { signal: stop.signal }, died);
-  // Where this page has no Web Locks nobody tells.
-  wait().catch(() => undefined);
-  return () => stop.abort();
+/** Calls back when the worker that holds the lock has ended, unless the signal fires before. */
+export async function onDeath(name: string, died: () => void, signal: AbortSignal): Promise<void> {
+  try {
+    await navigator.locks.request(name, { signal }, died);
+  } catch {
+    // Where this page has no Web Locks nobody tells.
+  }
 }

@@ -18,14 +18,10 @@ export class BufferPool {
   readonly #free: ArrayBuffer[] = [];
   #bytes = 0;
 
-  /** Whether memory for so many bytes is lent. */
-  lends(length: number): boolean {
-    return length >= SMALLEST && length <= LARGEST;
-  }
-
-  /** So many bytes, whatever they hold: in a buffer that is nobody else's, and may be larger. */
-  take(length: number): Uint8Array<ArrayBuffer> {
-    const size = SMALLEST * 2 ** Math.max(0, Math.ceil(Math.log2(length / SMALLEST)));
+  /** So many bytes, whatever they hold, in a buffer that is nobody else's and may be larger. Undefined where it does not pay to lend them. */
+  take(length: number): Uint8Array<ArrayBuffer> | undefined {
+    if (length < SMALLEST || length > LARGEST) return undefined;
+    const size = SMALLEST * 2 ** Math.ceil(Math.log2(length / SMALLEST));
     const at = this.#free.findLastIndex(({ byteLength }) => byteLength === size);
     const [found] = at < 0 ? [] : this.#free.splice(at, 1);
     if (found) this.#bytes -= size;

@@ -4,16 +4,13 @@
  * and the host answers in kind: a message costs each side more than a small request does (four reads of 4 KiB asked for together take half as long
  * so). Buffers cross by transfer.
  */
-import { check, optionsOf } from '../base/arguments.ts';
 import { callBack } from '../base/callbacks.ts';
-import { asDiskError, DiskError } from '../base/errors.ts';
-import { JOB_OPTIONS } from '../base/job.ts';
+import { DiskError, mustBe } from '../base/errors.ts';
+import type { JobOptions } from '../base/job.ts';
 import { Loss } from '../base/loss.ts';
-import { onDeath } from './alive.ts';
 import { BufferPool } from './buffers.ts';
-import type { JobOptions } from './engine.ts';
-import { type Arguments, type Batch, type CallMessage, checkCall, type FromEngine, type Method, type Result, type ToEngine } from './protocol.ts';
-import { type SharedChannel, State } from './shared-channel.ts';
+import type { Batch, FromEngine, ToEngine, Unsendable } from './protocol.ts';
+import type { Arguments, Method, Result } from './verbs.ts';
 
 interface Waiting {
   readonly resolve: (value: unknown) => void;
@@ -24,12 +21,13 @@ interface Waiting {
 }
 
 /** Calls that begin as soon as the host sees them, so that many in one message begin in the order of that message. */
-const TOGETHER: ReadonlySet<Method> = new Set<Method>(['disk.read', 'disk.write']);
+const TOGETHER: readonly string[] = ['disk.read', 'disk.write'] satisfies Method[];
+
+/** Options of a job, with a function that each of them has if it is what it should be. */
+const STAYS: Readonly<Record<keyof JobOptions, string>> = { onProgress: 'call', signal: 'addEventListener', control: 'onChange' };
 
 /** Milliseconds that are left to a worker in which something has failed before it answered. */
 const HURRY = 5000;
-
-const JOB = optionsOf<JobOptions>(JOB_OPTIONS);
 
 interface Outgoing {
   readonly message: ToEngine;
@@ -38,6 +36,13 @@ interface Outgoing {
 
 /** What is needed of the worker, or of a port to the engine in this thread. */
 export type EnginePort = Pick<Worker, 'postMessage' | 'terminate' | 'addEventListener'>;
+
+/** The options of a verb. */
+export type OptionsOf<M extends Method> = Arguments<M> extends { readonly options?: infer O } ? O : never;
+/** Options of a job that stay on this side. */
+type Job = { readonly [K in keyof JobOptions]: JobOptions[K] | undefined };
+/** Verbs that take long: their options are those of a job too. */
+export type JobMethod = { [M in Method]: keyof JobOptions extends keyof NonNullable<OptionsOf<M>> ? M : never }[Method];
 
 /** See the top of this file. */
 export class Connection {
@@ -51,16 +56,15 @@ export class Connection {
   #outbox: Outgoing[] = [];
   #lastId = 0;
   #dead: DiskError | undefined;
-  /** Ends what the constructor and `watch` began. */
+  /** Ends what was begun for the connection. */
   readonly #over = new AbortController();
-  readonly #channels = new Set<SharedChannel>();
-  /** What went wrong in the worker before it answered anything. */
-  #heard = '';
-  #greeting: { resolve(): void; reject(error: DiskError): void; hurry(): void } | undefined;
+  /** Fires when the connection has ended. */
+  readonly over = this.#over.signal;
+  #greeting: { resolve(): void; reject(error: DiskError): void; hurry(message: string): void } | undefined;
 
   constructor(worker: EnginePort) {
     this.#worker = worker;
-    const { signal } = this.#over;
+    const { over: signal } = this;
     worker.addEventListener('message', ({ data }: MessageEvent<unknown>) => this.#arrived(data), { signal });
     worker.addEventListener('error', (event) => this.#failed(event), { signal });
     worker.addEventListener('messageerror', () => this.#ping(), { signal });
@@ -72,47 +76,32 @@ export class Connection {
    */
   greet(timeout: number): Promise<void> {
     return new Promise<void>((resolve, reject) => {
-      const silent = () => {
-        const errors = this.#heard === '' ? '' : ` It reported: ${this.#heard}.`;
-        const advice = "Its script must import 'tabdisk/worker' before anything that can fail; connectEngine's option timeout says how long to wait";
-        reject(new DiskError('io', `The worker does not answer as tabdisk's engine.${errors} ${advice}`, { field: 'worker' }));
+      let timer: ReturnType<typeof setTimeout> | undefined;
+      let errors = '';
+      const wait = (milliseconds: number) => {
+        clearTimeout(timer);
+        timer = setTimeout(() => {
+          const advice =
+            "Its script must import 'tabdisk/worker' before anything that can fail; connectEngine's option timeout says how long to wait";
+          reject(new DiskError('io', `The worker does not answer as tabdisk's engine.${errors} ${advice}`, { field: 'worker' }));
+        }, milliseconds);
       };
-      let timer = setTimeout(silent, timeout);
-      this.#greeting = {
-        resolve,
-        reject,
-        hurry: () => {
-          clearTimeout(timer);
-          timer = setTimeout(silent, Math.min(timeout, HURRY));
-        },
+      wait(timeout);
+      const hurry = (message: string) => {
+        errors = ` It reported: ${message}.`;
+        wait(Math.min(timeout, HURRY));
       };
-      this.#over.signal.addEventListener('abort', () => clearTimeout(timer));
+      this.#greeting = { resolve, reject, hurry };
+      this.over.addEventListener('abort', () => clearTimeout(timer));
       this.#ping();
     }).finally(() => {
       this.#greeting = undefined;
     });
   }
 
-  /** Ends the connection when the worker that holds this lock ends. */
-  watch(lock: string): void {
-    const ended = "The engine's worker has ended. What was flushed is kept: start a new worker and connect to that";
-    const stop = onDeath(lock, () => this.end(new DiskError('io', ended, { field: 'engine' })));
-    this.#over.signal.addEventListener('abort', stop);
-  }
-
-  /** A thread that sleeps until its request in this memory is answered is woken when the connection ends. */
-  share(channel: SharedChannel): void {
-    this.#channels.add(channel);
-  }
-
-  call<M extends Method>(method: M, args: Arguments<M>, job: JobOptions = {}, transfer: Transferable[] = []): Promise<Result<M>> {
+  /** Has a verb done, without looking at its arguments: the engine refuses what is not as it should be, by name. */
+  call<M extends Method>(method: M, args: Arguments<M>, transfer: Transferable[] = [], job: Partial<Job> = {}): Promise<Result<M>> {
     if (this.#dead) return Promise.reject(this.#dead);
-    try {
-      checkCall(method, args);
-      check(method, 'options', job, JOB);
-    } catch (error) {
-      return Promise.reject(error);
-    }
     const { signal, control, onProgress } = job;
     if (signal?.aborted) return Promise.reject(new DiskError('aborted', 'The job was cancelled', { cause: signal.reason }));
     const id = ++this.#lastId;
@@ -130,9 +119,24 @@ export class Connection {
           stopTelling?.();
         },
       });
-      const message: CallMessage<M> = { type: 'call', id, method, arguments: args, ...(control?.paused ? { paused: true } : {}) };
-      this.#post(message, transfer);
+      this.#post({ type: 'call', id, method, arguments: args, ...(control?.paused ? { paused: true } : {}) }, transfer);
     });
+  }
+
+  /**
+   * `call` of a verb that takes long. What its options have of a job's stays on this side; what is none, and options that are no object, cross for the engine to
+   * refuse.
+   */
+  job<M extends JobMethod>(method: M, args: Omit<Arguments<M>, 'options'>, options: OptionsOf<M>): Promise<Result<M>> {
+    const job: Record<string, unknown> = {};
+    let crosses = options as Record<string, Record<string, unknown>> | undefined;
+    for (const [name, verb] of Object.entries(STAYS)) {
+      const value = crosses?.[name];
+      if (typeof value?.[verb] !== 'function') continue;
+      job[name] = value;
+      crosses = { ...crosses, [name]: undefined as never };
+    }
+    return this.call(method, { ...args, options: crosses } as Arguments<M>, [], job);
   }
 
   /** Whether and why a disk, by its number, is lost. */
@@ -157,7 +161,6 @@ export class Connection {
     this.#outbox = [];
     this.#greeting?.reject(reason);
     this.#over.abort();
-    for (const channel of this.#channels) channel.turn(State.closed);
     for (const { reject, settled } of this.#waiting.values()) {
       settled();
       reject(reason);
@@ -166,7 +169,7 @@ export class Connection {
   }
 
   #post(message: ToEngine, transfer: readonly Transferable[] = []): void {
-    const waits = message.type === 'call' && TOGETHER.has(message.method);
+    const waits = message.type === 'call' && TOGETHER.includes(message.method);
     // Two messages, so that all that can begin without waiting has begun: a flush finds the writes that were sent before it.
     if (!waits) this.#send();
     this.#outbox.push({ message, transfer });
@@ -185,7 +188,10 @@ export class Connection {
     } catch (error) {
       // One that cannot be copied must not take the others along.
       if (outgoing.length > 1) for (const one of outgoing) this.#send([one]);
-      else if ('id' in first.message) this.#settle(first.message.id)?.reject(asDiskError(error, 'This cannot be sent to the engine'));
+      else if (first.message.type === 'call' && !first.message.spoilt)
+        this.#send([{ message: { ...first.message, arguments: sendable(first.message.arguments) as object, spoilt: true }, transfer: [] }]);
+      else if ('id' in first.message)
+        this.#settle(first.message.id)?.reject(new DiskError('io', `This cannot be sent to the engine: ${error}`, { cause: error }));
     }
   }
 
@@ -198,25 +204,21 @@ export class Connection {
 
   /** Other code in the worker may send messages of its own. */
   #arrived(data: unknown): void {
-    if (typeof data !== 'object' || data === null || !('type' in data)) return;
-    const message = data as FromEngine | Batch<FromEngine>;
-    if (message.type !== 'batch') this.#receive(message);
+    const message = data as FromEngine | Batch<FromEngine> | null | undefined;
+    if (message?.type !== 'batch') this.#receive(message);
     else if (Array.isArray(message.messages)) for (const each of message.messages) this.#receive(each);
   }
 
   /** A script that cannot be loaded is told by a bare event, an exception in it by an `ErrorEvent`: that is for the page to hear, and ends nothing. */
   #failed(event: Event): void {
     const message = 'message' in event ? String(event.message) : '';
-    const greeting = this.#greeting;
-    if (!greeting) return;
-    if (message === '')
-      return greeting.reject(
+    if (message !== '') this.#greeting?.hurry(message);
+    else
+      this.#greeting?.reject(
         new DiskError('io', "The engine's worker could not be loaded: look for its script's address, and for a content security policy", {
           field: 'script',
         }),
       );
-    this.#heard = message;
-    greeting.hurry();
   }
 
   /** Asks which calls are under way. */
@@ -226,28 +228,62 @@ export class Connection {
 
   /** A call that was made before the ping and is over without an answer here has lost its message. */
   #findLost(ping: number, running: readonly number[]): void {
-    const still = new Set(running);
-    const lost = [...this.#waiting.keys()].filter((id) => id < ping && !still.has(id));
-    for (const id of lost)
-      this.#settle(id)?.reject(new DiskError('io', 'The message of this call, or its answer, could not be read on the other side'));
+    for (const id of this.#waiting.keys())
+      if (id < ping && !running.includes(id))
+        this.#settle(id)?.reject(new DiskError('io', 'The message of this call, or its answer, could not be read on the other side'));
   }
 
-  #receive(message: FromEngine): void {
-    if (message.type === 'pong') {
+  #receive(message: FromEngine | null | undefined): void {
+    if (message?.type === 'pong') {
       this.#greeting?.resolve();
       this.#findLost(message.id, message.running);
-    } else if (message.type === 'unreadable') this.#ping();
-    else if (message.type === 'library-changed') for (const listener of [...this.libraryListeners]) callBack(listener);
-    else if (message.type === 'release-request') for (const listener of [...this.releaseListeners]) callBack(listener, message.image);
-    else if (message.type === 'disk-lost') this.lossOf(message.disk).happened(DiskError.from(message.error));
-    else if (message.type === 'progress') {
+    } else if (message?.type === 'unreadable') this.#ping();
+    else if (message?.type === 'library-changed') for (const listener of [...this.libraryListeners]) callBack(listener);
+    else if (message?.type === 'release-request') for (const listener of [...this.releaseListeners]) callBack(listener, message.image);
+    else if (message?.type === 'disk-lost') this.lossOf(message.disk).happened(DiskError.from(message.error));
+    else if (message?.type === 'progress') {
       const onProgress = this.#waiting.get(message.id)?.onProgress;
       if (onProgress) callBack(onProgress, message.done, message.total);
-    } else if (message.type === 'result') this.#settle(message.id)?.resolve(message.value);
-    else if (message.type === 'error') {
+    } else if (message?.type === 'result') this.#settle(message.id)?.resolve(message.value);
+    else if (message?.type === 'error') {
       // An engine of another version, which knows no ping, says so when it is called.
       this.#greeting?.resolve();
       this.#settle(message.id)?.reject(DiskError.from(message.error));
     }
+  }
+}
+
+/** Whether these are bytes whose memory is there. The engine says what is wrong with what is not: it is sent as it is. */
+export function areBytes(value: unknown): value is Uint8Array {
+  try {
+    // Of any realm. Throws where the memory was transferred elsewhere.
+    (value as Uint8Array).set([]);
+    return ArrayBuffer.isView(value) && (value as Uint8Array)[Symbol.toStringTag] === 'Uint8Array';
+  } catch {
+    return false;
+  }
+}
+
+/** Throws `refused` for what is no listener. */
+export function requireListener(where: string, listener: unknown): void {
+  if (typeof listener !== 'function') throw mustBe(where, 'listener', 'a function');
+}
+
+/** Adds a listener. Returns the function that takes it off. */
+export function listen<L>(where: string, listeners: Set<L>, listener: L): () => void {
+  requireListener(where, listener);
+  listeners.add(listener);
+  return () => listeners.delete(listener);
+}
+
+/** A value with `Unsendable` in the place of what browsers do not send. */
+function sendable(value: unknown): unknown {
+  try {
+    structuredClone(value);
+    return value;
+  } catch {
+    const name = typeof value === 'object' ? value?.constructor?.name : typeof value;
+    if (name !== 'Object') return { unsendable: String(name) } satisfies Unsendable;
+    return Object.fromEntries(Object.entries(value as object).map(([member, each]) => [member, sendable(each)]));
   }
 }

@@ -1,34 +1,29 @@
 /**
  * An open disk of the engine, as the page has it. `write` copies its bytes before it returns. Requests start in the order in which they were made, for
- * all go the same way (connection.ts).
+ * all go the same way (connection.ts). Arguments are looked at by the engine (verbs-disk.ts), but for what is used on this side.
  */
 
-import { check, FLAG, FUNCTION, optionsOf, requireBytes, requireNumbers, TEXT } from '../base/arguments.ts';
 import { callBack } from '../base/callbacks.ts';
 import { DiskError } from '../base/errors.ts';
-import { type Io, runAsync, wait } from '../base/io.ts';
-import { JOB_OPTIONS } from '../base/job.ts';
+import { runAsync, wait } from '../base/io.ts';
 import { Keepers } from '../base/keepers.ts';
 import { type LostListener, unlessLost } from '../base/loss.ts';
-import type { SnapshotOptions } from '../disk/async-disk.ts';
-import { BITMAP, CHECK, FLUSH, type FlushOptions, MAP, requireReadable, SNAPSHOT, VM_STATE_RANGE, vmStateTarget } from '../disk/async-disk.ts';
+import type { FlushOptions, SnapshotOptions } from '../disk/async-disk.ts';
 import type { DiskInfo } from '../disk/info.ts';
 import type { DriveStatistics } from '../drive/accounting.ts';
 import type { GeometryReport } from '../drive/geometry.ts';
-import type { BitmapInfo, SnapshotInfo } from '../formats/driver.ts';
+import type { SnapshotInfo } from '../formats/driver.ts';
 import type { CheckOptions, CheckResult } from '../formats/tools.ts';
-import { COMMIT, type CommitOptions } from '../jobs/commit.ts';
-import { STREAM, type StreamOptions } from '../jobs/stream.ts';
+import type { CommitOptions } from '../jobs/commit.ts';
+import type { StreamOptions } from '../jobs/stream.ts';
 import type { MapRun } from '../node/node.ts';
-import type { Connection } from './connection.ts';
+import { areBytes, type Connection, type JobMethod, type OptionsOf, requireListener } from './connection.ts';
 import type { JobOptions, MapSummary, MapSummaryOptions, RemoteDisk } from './engine.ts';
-import { type Arguments, type BitmapChange, type DiskState, type Method, type Result, VM_STATE_PIECE } from './protocol.ts';
-import { SharedChannel } from './shared-channel.ts';
+import { type DiskState, VM_STATE_PIECE } from './protocol.ts';
+import type { KeptOnPage } from './served.ts';
+import { closeChannel } from './shared-channel.ts';
 import type { SharedDiskHandle } from './shared-disk.ts';
-
-const ZERO = optionsOf<{ unmap?: boolean }>({ unmap: FLAG });
-const CLOSE = optionsOf<{ discard?: boolean }>({ discard: FLAG });
-const SUMMARY = optionsOf<MapSummaryOptions>({ ...JOB_OPTIONS, since: TEXT });
+import type { Arguments, DiskMethod, Result } from './verbs.ts';
 
 /** Made by `Engine.open`. */
 export class WorkerDisk implements RemoteDisk {
@@ -53,36 +48,22 @@ export class WorkerDisk implements RemoteDisk {
       get possible() {
         return possible();
       },
-      list: (): Promise<SnapshotInfo[]> => this.#call('snapshots.list', {}),
+      list: () => this.#call('snapshots.list', {}),
       create: (options) => this.#createSnapshot(options),
-      readVmState: (snapshot, range) => this.#readStored(snapshot, range),
-      rename: async (snapshot, name) => {
-        await this.#call('snapshots.rename', { snapshot, name });
-      },
-      apply: (snapshot) => runAsync(this.keepers.replacing(() => this.#apply(snapshot))),
-      delete: async (snapshot) => {
-        await this.#call('snapshots.delete', { snapshot });
-      },
+      readVmState: (idOrName, given) => inPieces(given, undefined, (range) => this.#call('snapshots.readVmState', { idOrName, range })),
+      rename: (idOrName, name) => this.#call('snapshots.rename', { idOrName, name }),
+      apply: (idOrName) => runAsync(this.keepers.replacing(() => wait(this.#sized(this.#call('snapshots.apply', { idOrName }))))),
+      delete: (idOrName) => this.#call('snapshots.delete', { idOrName }),
     };
-    const change = (change: BitmapChange) => async (name: string) => {
-      if (change !== 'remove') await this.drain();
-      await this.#call('bitmaps.change', { name, change });
-    };
+    const change = (change: 'clear' | 'enable' | 'disable') => (name: string) => this.#drained('bitmaps.change', { name, change });
     this.bitmaps = {
-      list: (): Promise<BitmapInfo[]> => this.#call('bitmaps.list', {}),
-      add: async (options) => {
-        check('bitmaps.add', 'options', options, BITMAP);
-        await this.drain();
-        await this.#call('bitmaps.add', options);
-      },
-      remove: change('remove'),
+      list: () => this.#call('bitmaps.list', {}),
+      add: (options) => this.#drained('bitmaps.add', { options }),
+      remove: (name) => this.#call('bitmaps.change', { name, change: 'remove' }),
       clear: change('clear'),
       enable: change('enable'),
       disable: change('disable'),
-      merge: async (name, source) => {
-        await this.drain();
-        await this.#call('bitmaps.merge', { name, source });
-      },
+      merge: (name, source) => this.#drained('bitmaps.merge', { name, source }),
     };
   }
 
@@ -99,37 +80,31 @@ export class WorkerDisk implements RemoteDisk {
   }
 
   async read(offset: number, lengthOrInto: number | Uint8Array): Promise<Uint8Array> {
-    if (typeof lengthOrInto === 'number') return this.#call('disk.read', { offset, length: lengthOrInto });
-    requireBytes('disk.read', 'lengthOrInto', lengthOrInto);
+    if (!areBytes(lengthOrInto)) return this.#call('disk.read', { offset, lengthOrInto });
     const { buffers } = this.#connection;
-    const { length } = lengthOrInto;
-    if (!buffers.lends(length)) lengthOrInto.set(await this.#call('disk.read', { offset, length }));
-    else {
-      const lent = buffers.take(length);
-      const into = (await this.#call('disk.read', { offset, length, into: lent }, {}, [lent.buffer])) as Uint8Array<ArrayBuffer>;
-      lengthOrInto.set(into);
-      buffers.give(into);
-    }
+    const lent = buffers.take(lengthOrInto.length);
+    const bytes = await this.#call('disk.read', { offset, lengthOrInto: lent ?? lengthOrInto.length }, lent && [lent.buffer]);
+    lengthOrInto.set(bytes);
+    if (lent) buffers.give(bytes as Uint8Array<ArrayBuffer>);
     return lengthOrInto;
   }
 
   async write(offset: number, bytes: Uint8Array): Promise<void> {
-    requireBytes('disk.write', 'bytes', bytes);
+    if (!areBytes(bytes)) return void (await this.#call('disk.write', { offset, bytes }));
     const { buffers } = this.#connection;
-    const back = buffers.lends(bytes.length);
-    const copy = back ? buffers.take(bytes.length) : new Uint8Array(bytes.length);
+    const lent = buffers.take(bytes.length);
+    const copy = lent ?? new Uint8Array(bytes.length);
     copy.set(bytes);
-    const returned = await this.#call('disk.write', { offset, bytes: copy, back }, {}, [copy.buffer]);
+    const returned = await this.#call('disk.write', { offset, bytes: copy, back: lent !== undefined }, [copy.buffer]);
     if (returned) buffers.give(returned as Uint8Array<ArrayBuffer>);
   }
 
-  async zero(offset: number, length: number, options: { unmap?: boolean } = {}): Promise<void> {
-    check('disk.zero', 'options', options, ZERO);
-    await this.#call('disk.zero', { offset, length, unmap: options.unmap ?? false });
+  zero(offset: number, length: number, options?: { unmap?: boolean }): Promise<void> {
+    return this.#call('disk.zero', { offset, length, options });
   }
 
-  async discard(offset: number, length: number): Promise<void> {
-    await this.#call('disk.discard', { offset, length });
+  discard(offset: number, length: number): Promise<void> {
+    return this.#call('disk.discard', { offset, length });
   }
 
   /** Brings here what is kept above. */
@@ -138,86 +113,65 @@ export class WorkerDisk implements RemoteDisk {
   }
 
   /** Copies of what is kept above. */
-  unsaved(): Arguments<'export'>['unsaved'] {
+  unsaved(): KeptOnPage[] {
     return this.keepers.unsaved().map((kept) => ({ disk: this.#disk, ...kept }));
   }
 
-  async flush(options: FlushOptions = {}): Promise<void> {
-    check('disk.flush', 'options', options, FLUSH);
-    const { below = false } = options;
-    if (!below) await this.drain();
-    await this.#call('disk.flush', {});
+  flush(options?: FlushOptions): Promise<void> {
+    return options?.below ? this.#call('disk.flush', { options }) : this.#drained('disk.flush', { options });
   }
 
   onLost(listener: LostListener): () => void {
-    check('disk.onLost', 'listener', listener, FUNCTION);
+    requireListener('disk.onLost', listener);
     return this.#connection.lossOf(this.#disk).listen(listener);
   }
 
-  async readVmState(offset: number, lengthOrInto: number | Uint8Array): Promise<Uint8Array> {
-    const into = vmStateTarget(offset, lengthOrInto);
-    await inPieces(into.length, async (at, length) => into.set(await this.#call('vmState.read', { offset: offset + at, length }), at));
-    return into;
+  readVmState(offset: number, lengthOrInto: number | Uint8Array): Promise<Uint8Array> {
+    const into = areBytes(lengthOrInto) ? lengthOrInto : undefined;
+    const length = into ? into.length : (lengthOrInto as number);
+    return inPieces({ offset, length }, into, ({ offset, length }) => this.#call('disk.readVmState', { offset, lengthOrInto: length }));
   }
 
   async writeVmState(offset: number, bytes: Uint8Array): Promise<void> {
-    requireBytes('disk.writeVmState', 'bytes', bytes);
-    requireNumbers('disk.writeVmState', offset, bytes.length);
-    await inPieces(bytes.length, async (at, length) => {
-      const piece = bytes.slice(at, at + length);
-      await this.#call('vmState.write', { offset: offset + at, bytes: piece }, {}, [piece.buffer]);
-    });
+    if (!areBytes(bytes)) return this.#call('disk.writeVmState', { offset, bytes });
+    // One message for no bytes too: the engine looks at the offset.
+    for (let at = 0; at === 0 || at < bytes.length; at += VM_STATE_PIECE) {
+      const piece = bytes.slice(at, at + VM_STATE_PIECE);
+      await this.#call('disk.writeVmState', { offset: at === 0 ? offset : offset + at, bytes: piece }, [piece.buffer]);
+    }
   }
 
-  async clearVmState(): Promise<void> {
-    await this.#call('vmState.clear', {});
+  clearVmState(): Promise<void> {
+    return this.#call('disk.clearVmState', {});
   }
 
-  *#apply(snapshot: string): Io<void> {
-    this.#state = yield* wait(this.#call('snapshots.apply', { snapshot }));
+  /** After what may have changed the size. */
+  async #sized(change: Promise<DiskState>): Promise<void> {
+    this.#state = await change;
   }
 
   async #createSnapshot(options: SnapshotOptions): Promise<SnapshotInfo> {
-    check('snapshots.create', 'options', options, SNAPSHOT);
-    const { name, date = new Date(), vmState, ...moment } = options;
-    await this.drain();
-    if (!vmState) return this.#call('snapshots.create', { name, date, ...moment });
-    await this.clearVmState();
+    const vmState = options?.vmState;
+    if (!areBytes(vmState)) return this.#drained('snapshots.create', { options });
+    const given = { options: { vmStateSize: vmState.length, ...options, vmState: undefined } as object as SnapshotOptions };
+    await this.#drained('snapshots.prepare', given);
     try {
       await this.writeVmState(0, vmState);
-      return await this.#call('snapshots.create', { name, date, vmStateSize: vmState.length, ...moment });
+      return await this.#call('snapshots.create', given);
     } catch (error) {
       await this.clearVmState().catch(() => undefined);
       throw error;
     }
   }
 
-  async #readStored(snapshot: string, range: { offset?: number; length?: number } = {}): Promise<Uint8Array> {
-    check('snapshots.readVmState', 'idOrName', snapshot, TEXT);
-    check('snapshots.readVmState', 'range', range, VM_STATE_RANGE);
-    const list = await this.snapshots.list();
-    const stored = list.find(({ id }) => id === snapshot) ?? list.find(({ name }) => name === snapshot);
-    if (!stored) throw new DiskError('not-found', `There is no snapshot "${snapshot}"`, { field: 'snapshot' });
-    const { offset = 0, length = stored.vmStateSize - offset } = range;
-    requireReadable(stored.vmStateSize, offset, length);
-    const into = new Uint8Array(length);
-    await inPieces(into.length, async (at, pieceLength) =>
-      into.set(await this.#call('vmState.read', { snapshot, offset: offset + at, length: pieceLength }), at),
-    );
-    return into;
+  resize(size: number): Promise<void> {
+    return this.#sized(this.#drained('disk.resize', { size }));
   }
 
-  async resize(size: number): Promise<void> {
-    await this.drain();
-    this.#state = await this.#call('disk.resize', { size });
-  }
-
-  async close(options: { discard?: boolean } = {}): Promise<void> {
-    check('disk.close', 'options', options, CLOSE);
-    const { discard = false } = options;
+  async close(options?: { discard?: boolean }): Promise<void> {
     if (this.#closed) return;
-    if (!discard) await this.drain().catch(unlessLost);
-    await this.#call('disk.close', { discard });
+    if (!options?.discard) await this.drain().catch(unlessLost);
+    await this.#call('disk.close', { options });
     this.ended();
   }
 
@@ -231,63 +185,43 @@ export class WorkerDisk implements RemoteDisk {
     return this.#closed;
   }
 
-  async *map(offset = 0, length = this.size - offset, options: JobOptions = {}): AsyncIterableIterator<MapRun> {
-    requireNumbers('disk.map', offset, length);
-    check('disk.map', 'options', options, MAP);
-    const { onProgress, ...job } = options;
+  async *map(offset?: number, length?: number, options?: JobOptions): AsyncIterableIterator<MapRun> {
     await this.drain();
-    const end = offset + length;
-    for (let at = offset; at < end; ) {
-      const before = at - offset;
-      // Each call tells of what is left. Its end is not the end, unless it is the last.
-      const tell = onProgress && ((done: number, rest: number) => (done < rest ? onProgress(before + done, length) : undefined));
-      const { runs, next } = await this.#call('disk.map', { offset: at, length: end - at }, { ...job, ...(tell ? { onProgress: tell } : {}) });
+    let part: Result<'disk.map'>['next'] | { offset: number | undefined; length: number | undefined } = { offset, length };
+    while (part) {
+      const { runs, next }: Result<'disk.map'> = await this.#connection.job('disk.map', { disk: this.#disk, ...part }, options);
       yield* runs;
-      at = next;
+      part = next;
     }
-    if (onProgress) callBack(onProgress, length, length);
   }
 
   info(): Promise<DiskInfo> {
     return this.#call('disk.info', {});
   }
 
-  async check(options: CheckOptions = {}): Promise<CheckResult> {
-    check('disk.check', 'options', options, CHECK);
-    const { repair, onMessage, ...job } = options;
-    await this.drain();
-    const result = await this.#call('disk.check', repair ? { repair } : {}, job);
+  async check(options?: CheckOptions): Promise<CheckResult> {
+    const onMessage = options?.onMessage;
+    if (typeof onMessage !== 'function') return this.#job('disk.check', {}, options);
+    const result = await this.#job('disk.check', {}, { ...options, onMessage: undefined } as JobOptions);
     // The engine tells them all at the end.
-    if (onMessage) for (const message of result.messages) callBack(onMessage, message);
+    for (const message of result.messages) callBack(onMessage, message);
     return result;
   }
 
-  async commit(options: CommitOptions = {}): Promise<void> {
-    check('disk.commit', 'options', options, COMMIT);
-    const { depth = 1, keep, rate, ...job } = options;
-    if (depth !== 1) throw new DiskError('unsupported', 'An image of the library is committed into the one right below it', { field: 'depth' });
-    await this.drain();
-    await this.#call('disk.commit', { ...(keep === undefined ? {} : { keep }), ...(rate === undefined ? {} : { rate }) }, job);
+  commit(options?: CommitOptions): Promise<void> {
+    return this.#job('disk.commit', {}, options);
   }
 
-  async stream(options: StreamOptions = {}): Promise<void> {
-    check('disk.stream', 'options', options, STREAM);
-    const { base, rate, backingFile, ...job } = options;
-    if (backingFile) throw new DiskError('unsupported', 'Images of the library name each other by themselves', { field: 'backing_file' });
-    await this.drain();
-    await this.#call('disk.stream', { ...(base === undefined ? {} : { base }), ...(rate === undefined ? {} : { rate }) }, job);
+  stream(options?: StreamOptions): Promise<void> {
+    return this.#job('disk.stream', {}, options);
   }
 
-  async geometry(): Promise<GeometryReport> {
-    await this.drain();
-    return this.#call('disk.geometry', {});
+  geometry(): Promise<GeometryReport> {
+    return this.#drained('disk.geometry', {});
   }
 
-  async mapSummary(buckets: number, options: MapSummaryOptions = {}): Promise<MapSummary> {
-    check('disk.mapSummary', 'options', options, SUMMARY);
-    const { since, ...job } = options;
-    await this.drain();
-    return this.#call('disk.mapSummary', { buckets, ...(since === undefined ? {} : { since }) }, job);
+  mapSummary(buckets: number, options?: MapSummaryOptions): Promise<MapSummary> {
+    return this.#job('disk.mapSummary', { buckets }, options);
   }
 
   statistics(): Promise<DriveStatistics> {
@@ -295,25 +229,40 @@ export class WorkerDisk implements RemoteDisk {
   }
 
   async share(): Promise<SharedDiskHandle> {
-    const channel = SharedChannel.make();
-    const { buffer } = channel;
-    await this.#call('disk.share', { buffer });
-    this.#connection.share(channel);
-    const { size, format, readOnly } = this;
-    return { buffer, size, format, readOnly };
+    const handle = await this.#call('disk.share', {});
+    // A thread that sleeps until its request is answered is woken when the connection ends.
+    this.#connection.over.addEventListener('abort', () => closeChannel(handle.buffer));
+    return handle;
   }
 
-  #call<M extends Extract<Method, `${'disk' | 'snapshots' | 'vmState' | 'bitmaps'}.${string}`>>(
-    method: M,
-    args: Omit<Arguments<M>, 'disk'>,
-    job: JobOptions = {},
-    transfer: Transferable[] = [],
-  ): Promise<Result<M>> {
-    return this.#connection.call(method, { disk: this.#disk, ...args } as Arguments<M>, job, transfer);
+  #call<M extends DiskMethod>(method: M, args: Omit<Arguments<M>, 'disk'>, transfer?: Transferable[]): Promise<Result<M>> {
+    return this.#connection.call(method, { disk: this.#disk, ...args } as Arguments<M>, transfer);
+  }
+
+  /** A verb about the disk's contents. */
+  async #drained<M extends DiskMethod>(method: M, args: Omit<Arguments<M>, 'disk'>): Promise<Result<M>> {
+    await this.drain();
+    return this.#call(method, args);
+  }
+
+  /** One that takes long. */
+  async #job<M extends JobMethod & DiskMethod>(method: M, args: Omit<Arguments<M>, 'disk' | 'options'>, options: OptionsOf<M>): Promise<Result<M>> {
+    await this.drain();
+    return this.#connection.job(method, { disk: this.#disk, ...args } as Arguments<M>, options);
   }
 }
 
-/** Runs `work` for one piece of machine state after the other: where it begins, and its length. */
-async function inPieces(length: number, work: (at: number, length: number) => Promise<void>): Promise<void> {
-  for (let at = 0; at < length; at += VM_STATE_PIECE) await work(at, Math.min(VM_STATE_PIECE, length - at));
+/** Machine state in the range, piece by piece, in `into` or a new array; the engine looks at the range before there is one. */
+async function inPieces<R extends { readonly offset?: number; readonly length?: number } | undefined>(
+  range: R,
+  into: Uint8Array | undefined,
+  read: (range: R) => Promise<Result<'disk.readVmState'>>,
+): Promise<Uint8Array> {
+  let piece = await read(range);
+  const all = into ?? new Uint8Array(piece.length);
+  for (let done = 0; ; piece = await read({ offset: (range?.offset ?? 0) + done, length: all.length - done } as R)) {
+    all.set(piece.bytes, done);
+    done += piece.bytes.length;
+    if (done >= all.length) return all;
+  }
 }

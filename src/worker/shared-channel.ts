@@ -22,10 +22,12 @@
 import { DiskError } from '../base/errors.ts';
 import { MiB } from '../base/units.ts';
 
+const STATE = 0;
+const CLOSED = 3;
 /** What the words say, by index. */
-export const Word = { state: 0, verb: 1, offsetLow: 2, offsetHigh: 3, length: 4, failed: 5 } as const;
+export const Word = { state: STATE, verb: 1, offsetLow: 2, offsetHigh: 3, length: 4, failed: 5 } as const;
 /** Values of `Word.state`. */
-export const State = { idle: 0, asked: 1, answered: 2, closed: 3 } as const;
+export const State = { idle: 0, asked: 1, answered: 2, closed: CLOSED } as const;
 /** Values of `Word.verb`. */
 export const VERBS = ['read', 'write', 'zero', 'discard', 'flush'] as const;
 /** What is asked for. */
@@ -37,6 +39,13 @@ export const PIECE = MiB;
 const TWO_32 = 2 ** 32;
 /** How often a side looks at the state before it sleeps. */
 const LOOKS = 5000;
+
+/** Wakes the threads that sleep on a memory: it serves nobody any more. */
+export function closeChannel(memory: SharedArrayBuffer): void {
+  const words = new Int32Array(memory);
+  Atomics.store(words, STATE, CLOSED);
+  Atomics.notify(words, STATE);
+}
 
 /** The memory, as both sides see it. */
 export class SharedChannel {

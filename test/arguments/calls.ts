@@ -5,6 +5,7 @@ import { v86Disk } from '../../src/adapters/v86.ts';
 import { finished } from '../../src/base/io.ts';
 import * as tabdisk from '../../src/index.ts';
 import { blockStats } from '../../src/qemu.ts';
+import { serve } from '../../src/worker/host.ts';
 
 /** A function with good arguments. `options` says which of them are options of names that are all known. */
 export interface Call {
@@ -59,17 +60,15 @@ const emulator = {
   restore_state: async () => undefined,
 };
 
-/** A worker whose engine refuses everything at once. */
-function refusingWorker(): object {
-  let hear: (event: { data: unknown }) => void = () => undefined;
-  return {
-    postMessage: ({ id }: { id: number }) =>
-      queueMicrotask(() => hear({ data: { type: 'error', id, error: { kind: 'unsupported', message: 'no engine here' } } })),
-    terminate: () => undefined,
-    addEventListener: (type: string, listener: typeof hear) => {
-      if (type === 'message') hear = listener;
-    },
-  };
+/** A worker, as it looks from the page, with the engine in this thread behind it. */
+function engineWorker(): object {
+  const { port1, port2 } = new MessageChannel();
+  serve(port2);
+  for (const port of [port1, port2] as unknown as { start(): void; unref(): void }[]) {
+    port.start();
+    port.unref();
+  }
+  return Object.assign(port1, { terminate: () => port1.close() });
 }
 
 const pool = { postMessage: () => undefined, listen: () => undefined, terminate: () => undefined };
@@ -151,7 +150,7 @@ export const FUNCTIONS: Readonly<Record<string, Entry>> = {
   indexedDbStorage: () => ({ given: ['x', { readOnly: true }], options: [1] }),
   memoryStorage: () => ({ given: [{ name: 'x' }], options: [0] }),
   opfsStorage: () => ({ given: ['x', { readOnly: true }], options: [1] }),
-  connectEngine: () => ({ given: [refusingWorker(), { timeout: 10 }], options: [1] }),
+  connectEngine: () => ({ given: [engineWorker(), { timeout: 1000 }], options: [1] }),
   connectEngineHere: () => ({ given: [{ timeout: 10 }], options: [0] }),
   parseOption: () => ({ given: [tabdisk.qcow2.createOptions[0], 'on'] }),
   describeOption: () => ({ given: [tabdisk.qcow2.createOptions[0]] }),

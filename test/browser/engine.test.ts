@@ -303,7 +303,7 @@ describe('an engine', () => {
       id: 1,
       error: { kind: 'refused', field: 'method' },
     });
-    expect(await ask({ type: 'call', id: 2, method: 'list', arguments: {} })).toMatchObject({ id: 2, error: { kind: 'refused' } });
+    expect(await ask({ type: 'call', id: 2, method: 'library.list', arguments: {} })).toMatchObject({ id: 2, error: { kind: 'refused' } });
     expect(await ask('hello')).toMatchObject({ id: -1, error: { kind: 'refused' } });
     expect(await ask({ type: 'call', id: 3, method: 'hello', arguments: { version: 99, library: own.name } })).toMatchObject({
       id: 3,

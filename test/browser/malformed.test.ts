@@ -17,23 +17,23 @@ const FIRST_ID = 1_000_000;
 /** Calls as they should be, but for the disk and the image, which are real ones so that only the check stands before them. */
 const calls = (disk: number, image: string): readonly [string, Readonly<Record<string, unknown>>][] => [
   ['hello', { version: 2, library: 'x' }],
-  ['open', { image, readOnly: false }],
-  ['create', { name: 'a', format: 'raw', size: 512 }],
-  ['import', { name: 'a', file: new Blob(['x']) }],
-  ['export', { image, format: 'raw' }],
+  ['engine.open', { image, options: { readOnly: false } }],
+  ['library.create', { options: { name: 'a', format: 'raw', size: 512 } }],
+  ['library.import', { file: new Blob(['x']), options: { name: 'a' } }],
+  ['library.export', { image, options: { format: 'raw' }, unsaved: [] }],
   ['export.next', { export: 1 }],
-  ['rename', { image, name: 'b' }],
-  ['delete', { image }],
-  ['requestRelease', { image }],
-  ['disk.read', { disk, offset: 0, length: 512 }],
+  ['library.rename', { image, name: 'b' }],
+  ['library.delete', { image }],
+  ['engine.requestRelease', { image }],
+  ['disk.read', { disk, offset: 0, lengthOrInto: 512 }],
   ['disk.write', { disk, offset: 0, bytes: new Uint8Array(512) }],
-  ['disk.zero', { disk, offset: 0, length: 512, unmap: true }],
+  ['disk.zero', { disk, offset: 0, length: 512, options: { unmap: true } }],
   ['disk.discard', { disk, offset: 0, length: 512 }],
   ['disk.resize', { disk, size: 512 }],
-  ['disk.close', { disk, discard: true }],
-  ['disk.check', { disk, repair: 'all' }],
-  ['snapshots.create', { disk, name: 's', date: new Date() }],
-  ['snapshots.delete', { disk, snapshot: '1' }],
+  ['disk.close', { disk, options: { discard: true } }],
+  ['disk.check', { disk, options: { repair: 'all' } }],
+  ['snapshots.create', { disk, options: { name: 's', date: new Date() } }],
+  ['snapshots.delete', { disk, idOrName: '1' }],
 ];
 
 /** Values that no field of any call may have. */
@@ -61,6 +61,9 @@ function malformed(random: Random, id: number, [method, args]: readonly [string,
   const good = { type: 'call', id, method, arguments: args };
   const [first] = Object.keys(args);
   const field = random.pick(Object.keys(args));
+  const options = args[field] as Readonly<Record<string, unknown>>;
+  // An object of nothing may be options; one of its members that is wrong may not.
+  const spoilt = field === 'options' ? { ...options, [random.pick(Object.keys(options))]: random.pick(JUNK) } : random.pick(JUNK);
   switch (random.between(0, 7)) {
     case 0:
       return random.pick([...JUNK, undefined, '', 'hide', 0, true]);
@@ -73,10 +76,9 @@ function malformed(random: Random, id: number, [method, args]: readonly [string,
     case 4:
       return { ...good, arguments: random.pick([null, undefined, 5, 'x', true]) };
     case 5:
-      // The one field that may be missing stays.
-      return { ...good, arguments: Object.fromEntries(Object.entries(args).filter(([name]) => name === 'repair' || name !== first)) };
+      return { ...good, arguments: Object.fromEntries(Object.entries(args).filter(([name]) => name !== first)) };
     default:
-      return { ...good, arguments: { ...args, [field]: random.pick(JUNK) } };
+      return { ...good, arguments: { ...args, [field]: spoilt } };
   }
 }
 

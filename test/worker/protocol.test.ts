@@ -1,70 +1,81 @@
 /** The host's look at messages: what a page of the same build sends passes, anything else is refused by field. */
 import { describe, expect, test } from 'vitest';
 import { DiskError } from '../../src/base/errors.ts';
-import { checkMessage, unpack } from '../../src/worker/protocol.ts';
+import { checkMessage, unpack } from '../../src/worker/incoming.ts';
+import { PROTOCOL_VERSION } from '../../src/worker/protocol.ts';
 
 const call = (method: string, args: unknown) => ({ type: 'call', id: 7, method, arguments: args });
 
 const good: readonly [string, Record<string, unknown>][] = [
   ['hello', { version: 1, library: 'tabdisk', life: 'a lock' }],
-  ['open', { image: 'x', readOnly: true }],
-  ['open', { image: 'x', readOnly: true, secret: 'y' }],
-  ['create', { name: 'a', format: 'raw', size: 512 }],
-  ['create', { name: 'a', format: 'qcow2', size: 512, place: 'indexeddb', clusterSize: 512 }],
-  ['import', { name: 'a', file: new Blob(['x']), place: 'opfs' }],
-  ['create', { name: 'a', format: 'qcow2', size: 512, secret: 's', iterTime: 100 }],
-  ['export', { image: 'x', format: 'raw', unsaved: [] }],
+  ['hello', { version: PROTOCOL_VERSION, options: { library: 'tabdisk', timeout: 5 } }],
+  ['hello', { version: PROTOCOL_VERSION }],
+  ['engine.open', { image: 'x', options: { readOnly: true } }],
+  ['engine.open', { image: 'x', options: { readOnly: true, secret: 'y' } }],
+  ['library.create', { options: { name: 'a', format: 'raw', size: 512 } }],
+  ['library.create', { options: { name: 'a', format: 'qcow2', size: 512, place: 'indexeddb', clusterSize: 512 } }],
+  ['library.import', { file: new Blob(['x']), options: { name: 'a', place: 'opfs' } }],
+  ['library.create', { options: { name: 'a', format: 'qcow2', size: 512, secret: 's', iterTime: 100 } }],
+  ['library.export', { image: 'x', options: { format: 'raw' }, unsaved: [] }],
   [
-    'export',
-    { image: 'x', format: 'qcow2', since: { snapshot: 's' }, backing: 'y', secret: 'z', unsaved: [{ disk: 1, offset: 0, bytes: new Uint8Array(3) }] },
+    'library.export',
+    {
+      image: 'x',
+      options: { format: 'qcow2', since: { snapshot: 's' }, backing: 'y', secret: 'z' },
+      unsaved: [{ disk: 1, offset: 0, bytes: new Uint8Array(3) }],
+    },
   ],
-  ['disk.mapSummary', { disk: 1, buckets: 5, since: '1' }],
+  ['disk.mapSummary', { disk: 1, buckets: 5, options: { since: '1' } }],
   ['export.next', { export: 3 }],
-  ['disk.read', { disk: 1, offset: 2 ** 53 - 1, length: 0 }],
-  ['disk.read', { disk: 1, offset: 0, length: 3, into: new Uint8Array(3) }],
+  ['disk.read', { disk: 1, offset: 2 ** 53 - 1, lengthOrInto: 0 }],
+  ['disk.read', { disk: 1, offset: 0, lengthOrInto: new Uint8Array(3) }],
   ['disk.write', { disk: 1, offset: 0, bytes: new Uint8Array(3) }],
   ['disk.write', { disk: 1, offset: 0, bytes: new Uint8Array(3), back: true }],
-  ['disk.zero', { disk: 1, offset: 0, length: 5, unmap: false }],
+  ['disk.zero', { disk: 1, offset: 0, length: 5, options: { unmap: false } }],
   ['disk.check', { disk: 1 }],
-  ['disk.check', { disk: 1, repair: 'leaks' }],
-  ['overlay', { image: 'x', name: 'a', place: 'opfs' }],
-  ['disk.commit', { disk: 1, keep: true, rate: 5 }],
-  ['disk.stream', { disk: 1, base: 2 }],
-  ['snapshots.create', { disk: 1, name: 's', date: new Date(0) }],
-  ['snapshots.apply', { disk: 1, snapshot: '1' }],
-  ['bitmaps.add', { disk: 1, name: 'b' }],
-  ['bitmaps.add', { disk: 1, name: 'b', granularity: 512, enabled: false }],
+  ['disk.check', { disk: 1, options: { repair: 'leaks' } }],
+  ['library.overlay', { image: 'x', options: { name: 'a', place: 'opfs' } }],
+  ['disk.commit', { disk: 1, options: { keep: true, rate: 5 } }],
+  ['disk.stream', { disk: 1, options: { base: 2 } }],
+  ['snapshots.create', { disk: 1, options: { name: 's', date: new Date(0) } }],
+  ['snapshots.apply', { disk: 1, idOrName: '1' }],
+  ['bitmaps.add', { disk: 1, options: { name: 'b' } }],
+  ['bitmaps.add', { disk: 1, options: { name: 'b', granularity: 512, enabled: false } }],
   ['bitmaps.change', { disk: 1, name: 'b', change: 'clear' }],
   ['bitmaps.merge', { disk: 1, name: 'b', source: 'c' }],
 ];
 
 const bad: readonly [string, Record<string, unknown>, string][] = [
-  ['hello', { library: 'tabdisk', life: 'x' }, 'version'],
-  ['open', { image: 5, readOnly: true }, 'image'],
-  ['open', { image: 'x' }, 'readOnly'],
-  ['open', { image: 'x', readOnly: true, secret: 5 }, 'secret'],
-  ['create', { name: 'a', format: 'vhd', size: 512 }, 'format'],
-  ['create', { name: 'a', format: 'qcow2', size: 512, secret: 7 }, 'secret'],
-  ['export', { image: 'x', format: 'qcow2', since: { moment: 's' } }, 'since'],
-  ['export', { image: 'x', format: 'raw', unsaved: [{ disk: 1, offset: -1, bytes: new Uint8Array(3) }] }, 'offset'],
-  ['create', { name: 'a', format: 'raw', size: -1 }, 'size'],
-  ['create', { name: 'a', format: 'raw', size: 2 ** 53 }, 'size'],
-  ['create', { name: 'a', format: 'raw', size: 512, place: 'cloud' }, 'place'],
-  ['create', { name: 'x'.repeat(5000), format: 'raw', size: 512 }, 'name'],
-  ['import', { name: 'a', file: new Uint8Array(3) }, 'file'],
-  ['disk.read', { disk: 1, offset: 0.5, length: 1 }, 'offset'],
-  ['disk.read', { disk: 1, offset: 0, length: Number.NaN }, 'length'],
-  ['disk.read', { disk: '1', offset: 0, length: 1 }, 'disk'],
-  ['disk.read', { disk: 1, offset: 0, length: 3, into: new ArrayBuffer(3) }, 'into'],
+  ['hello', { options: {} }, 'version'],
+  ['hello', { version: PROTOCOL_VERSION, options: { library: 5 } }, 'library'],
+  ['hello', { version: PROTOCOL_VERSION, options: { libary: 'x' } }, 'libary'],
+  ['engine.open', { image: 5 }, 'image'],
+  ['engine.open', { image: 'x', readOnly: true }, 'readOnly'],
+  ['engine.open', { image: 'x', options: { readOnly: 1 } }, 'readOnly'],
+  ['engine.open', { image: 'x', options: [] }, 'options'],
+  ['engine.open', { image: 'x', options: { readOnly: true, secret: 5 } }, 'secret'],
+  ['library.create', { options: { name: 'a', format: 'vhd', size: 512 } }, 'format'],
+  ['library.create', { options: { name: 'a', format: 'qcow2', size: 512, secret: 7 } }, 'secret'],
+  ['library.export', { image: 'x', options: { format: 'qcow2', since: { moment: 's' } }, unsaved: [] }, 'since'],
+  ['library.export', { image: 'x', options: { format: 'raw' }, unsaved: [{ disk: 1, offset: -1, bytes: new Uint8Array(3) }] }, 'offset'],
+  ['library.create', { options: { name: 'a', format: 'raw', size: -1 } }, 'size'],
+  ['library.create', { options: { name: 'a', format: 'raw', size: 2 ** 53 } }, 'size'],
+  ['library.create', { options: { name: 'a', format: 'raw', size: 512, place: 'cloud' } }, 'place'],
+  ['library.create', { options: { name: 'x'.repeat(5000), format: 'raw', size: 512 } }, 'name'],
+  ['library.import', { file: new Uint8Array(3), options: { name: 'a' } }, 'file'],
+  ['disk.read', { disk: 1, offset: 0.5, lengthOrInto: 1 }, 'offset'],
+  ['disk.read', { disk: 1, offset: 0, lengthOrInto: Number.NaN }, 'lengthOrInto'],
+  ['disk.read', { disk: '1', offset: 0, lengthOrInto: 1 }, 'disk'],
+  ['disk.read', { disk: 1, offset: 0, lengthOrInto: new ArrayBuffer(3) }, 'lengthOrInto'],
   ['disk.write', { disk: 1, offset: 0, bytes: new ArrayBuffer(3) }, 'bytes'],
   ['disk.write', { disk: 1, offset: 0, bytes: new Uint8Array(3), back: 1 }, 'back'],
-  ['disk.zero', { disk: 1, offset: 0, length: 5 }, 'unmap'],
-  ['disk.check', { disk: 1, repair: 'some' }, 'repair'],
-  ['overlay', { image: 'x', name: 5 }, 'name'],
-  ['disk.commit', { disk: 1, keep: 1 }, 'keep'],
-  ['disk.stream', { disk: 1, base: -1 }, 'base'],
-  ['snapshots.create', { disk: 1, name: 's', date: new Date(Number.NaN) }, 'date'],
-  ['bitmaps.add', { disk: 1, name: 'b', granularity: -1 }, 'granularity'],
+  ['disk.zero', { disk: 1, offset: 0, length: 5, options: { unmap: 1 } }, 'unmap'],
+  ['disk.check', { disk: 1, options: { repair: 'some' } }, 'repair'],
+  ['library.overlay', { image: 'x', options: { name: 5 } }, 'name'],
+  ['disk.commit', { disk: 1, options: { keep: 1 } }, 'keep'],
+  ['disk.stream', { disk: 1, options: { base: -1 } }, 'base'],
+  ['snapshots.create', { disk: 1, options: { name: 's', date: new Date(Number.NaN) } }, 'date'],
+  ['bitmaps.add', { disk: 1, options: { name: 'b', granularity: -1 } }, 'granularity'],
   ['bitmaps.change', { disk: 1, name: 'b', change: 'toString' }, 'change'],
   ['bitmaps.merge', { disk: 1, name: 'b' }, 'source'],
 ];
@@ -100,7 +111,7 @@ describe('messages to the engine', () => {
       [{ type: 'shout', id: 1 }, 'type'],
       [call('toString', {}), 'method'],
       [call('disk.explode', {}), 'method'],
-      [{ type: 'call', id: 1, method: 'list' }, 'arguments'],
+      [{ type: 'call', id: 1, method: 'library.list' }, 'arguments'],
     ] as const)
       expect(refusedField(data)).toBe(field);
   });
@@ -108,7 +119,7 @@ describe('messages to the engine', () => {
 
 describe('several messages in one', () => {
   test('come out in order, each to be checked by itself', () => {
-    const messages = [call('disk.read', { disk: 1, offset: 0, length: 5 }), { type: 'hide' }, 'junk'];
+    const messages = [call('disk.read', { disk: 1, offset: 0, lengthOrInto: 5 }), { type: 'hide' }, 'junk'];
     expect(unpack({ type: 'batch', messages })).toEqual(messages);
     const nested = { type: 'batch', messages: [{ type: 'batch', messages }] };
     expect(() => unpack(nested).map(checkMessage)).toThrow(DiskError);

@@ -1,0 +1,56 @@
+/** The library of the engine, as the page has it. Arguments are looked at by the engine (verbs-library.ts). */
+import { DiskError } from '../base/errors.ts';
+import { type Connection, listen } from './connection.ts';
+import type { CreateImageOptions, RemoteLibrary } from './engine.ts';
+import type { KeptOnPage } from './served.ts';
+
+/**
+ * Made by `connectEngine`. `drain` brings to the engine what is kept on this page above the disks of an image, and resolves to what stays there because they are
+ * lost.
+ */
+export function remoteLibrary(connection: Connection, drain: (imageId: string) => Promise<KeptOnPage[]>): RemoteLibrary {
+  return {
+    formats: () => connection.call('library.formats', {}),
+    list: () => connection.call('library.list', {}),
+    create: (options) => connection.call('library.create', { options: options as CreateImageOptions<string> }),
+    async overlay(image, options) {
+      await drain(image);
+      return connection.call('library.overlay', { image, options });
+    },
+    import: (file, options) => connection.job('library.import', { file }, options),
+    async export(image, options) {
+      const unsaved = await drain(image);
+      const { export: number, ...exported } = await connection.job('library.export', { image, unsaved }, options);
+      const { signal, onProgress } = options;
+      const cancel = () => connection.call('export.cancel', { export: number });
+      const stream = new ReadableStream<Uint8Array>(
+        {
+          async pull(controller) {
+            if (signal?.aborted) {
+              await cancel();
+              throw new DiskError('aborted', 'The export was cancelled', { cause: signal.reason });
+            }
+            const bytes = await connection.call('export.next', { export: number }, [], { onProgress });
+            if (bytes) controller.enqueue(bytes);
+            else controller.close();
+          },
+          cancel,
+        },
+        { highWaterMark: 2 },
+      );
+      return { ...exported, stream };
+    },
+    rename: (image, name) => connection.call('library.rename', { image, name }),
+    delete: (image) => connection.call('library.delete', { image }),
+    storage: () => connection.call('library.storage', {}),
+    /** Asked here: workers cannot ask. */
+    async persist() {
+      try {
+        return await navigator.storage.persist();
+      } catch {
+        return false;
+      }
+    },
+    onChange: (listener) => listen('library.onChange', connection.libraryListeners, listener),
+  };
+}
