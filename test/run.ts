@@ -44,7 +44,7 @@ const TOOLS: readonly Tool[] = [
 ];
 
 /** Those of the page's tests that run after the browser's, so that both ends come at about the same time. */
-const BESIDE_BROWSER = ['webpack', 'package', 'entries', 'integrity'].map((name) => `test/e2e/${name}.test.ts`);
+const BESIDE_BROWSER = ['webpack', 'package', 'size', 'entries', 'integrity', 'handover', 'recipe', 'two-tabs'].map((name) => `test/e2e/${name}.test.ts`);
 
 const totals = { passed: 0, failed: 0, skipped: 0 };
 const summary: string[] = [];
@@ -66,7 +66,6 @@ async function main(): Promise<void> {
   const all = readdirSync(join(TOP, 'test/e2e')).flatMap((name) => (name.endsWith('.test.ts') ? [`test/e2e/${name}`] : []));
   const others = all.filter((file) => !BESIDE_BROWSER.includes(file));
   await Promise.all([inBrowsers(chromium, missing), chromium && vitest('e2e', { speak: 'at the end', words: others })]);
-  if (chromium) await vitest('kill', { env: { TABDISK_KILLS: process.env['TABDISK_KILLS'] ?? '5' } });
   rmSync(reports, { recursive: true, force: true });
   if (failures.length > 0) console.log(`\n=== what failed ===\n\n${failures.join('\n\n')}`);
   console.log(`\n${summary.join('\n')}\n`);
@@ -75,7 +74,7 @@ async function main(): Promise<void> {
   process.exitCode = totals.failed > 0 || totals.passed === 0 ? 1 : 0;
 }
 
-/** The tests of the browser; what of them the other engines share; and the page's story there. */
+/** The tests of the browser; what of them the other engines share; the page's story there; and what else runs beside most tests of the page. */
 async function inBrowsers(chromium: boolean, missing: readonly string[]): Promise<void> {
   if (chromium) await vitest('browser');
   const stories: string[] = [];
@@ -92,7 +91,9 @@ async function inBrowsers(chromium: boolean, missing: readonly string[]): Promis
     stories.push(`test/e2e/story-${engine}.test.ts`);
   }
   if (stories.length > 0) await vitest('engines', { words: stories });
-  if (chromium) await vitest('e2e', { name: 'e2e, more of the', words: BESIDE_BROWSER });
+  if (!chromium) return;
+  await vitest('e2e', { name: 'e2e, more of the', words: BESIDE_BROWSER });
+  await vitest('kill', { env: { TABDISK_KILLS: process.env['TABDISK_KILLS'] ?? '5' } });
 }
 
 /** Returns the names of tools that are still missing. */
