@@ -44,7 +44,9 @@ const TOOLS: readonly Tool[] = [
 ];
 
 /** Those of the page's tests that run after the browser's, so that both ends come at about the same time. */
-const BESIDE_BROWSER = ['webpack', 'package', 'size', 'entries', 'integrity', 'handover', 'recipe', 'two-tabs'].map((name) => `test/e2e/${name}.test.ts`);
+const BESIDE_BROWSER = ['webpack', 'package', 'size', 'entries', 'integrity', 'handover', 'recipe', 'two-tabs'].map(
+  (name) => `test/e2e/${name}.test.ts`,
+);
 
 const totals = { passed: 0, failed: 0, skipped: 0 };
 const summary: string[] = [];
