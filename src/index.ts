@@ -31,7 +31,6 @@ export type { Reference, Resolve, Resolved } from './disk/reference.ts';
 export type { Secret, SecretCallback } from './disk/secrets.ts';
 export type { Snapshots } from './disk/snapshots.ts';
 export type { AccountedOperation, AccountedRequest, Accounting, DriveStatistics, LatencyHistogram, OperationStatistics } from './drive/accounting.ts';
-export type { DriveBay } from './drive/bay.ts';
 export type { BlockConfiguration } from './drive/block-configuration.ts';
 export { CdTray, type MediumSense, type TrayEvent } from './drive/cd-tray.ts';
 export type { Chs } from './drive/chs.ts';
@@ -57,6 +56,7 @@ export {
   type SaveMachineOptions,
   saveMachine,
 } from './drive/machine.ts';
+export type { DriveBay } from './drive/media-change.ts';
 export type { Medium } from './drive/medium.ts';
 export type { PlacedBytes } from './drive/multiwrite.ts';
 export type { BlockInfo, BlockStats, InsertedInfo } from './drive/report.ts';

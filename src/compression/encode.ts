@@ -1,7 +1,7 @@
 /** Compressing clusters in this thread: raw deflate (pako), or zstd frames (zstd.ts), whose code is loaded when it is first asked for. */
 import { deflateRaw } from 'pako';
 import type { Io } from '../base/io.ts';
-import { lazily } from '../base/loading.ts';
+import { lazily } from '../base/load-part.ts';
 import type { Compression } from './compressor.ts';
 
 const zstd = lazily(() => import('./zstd.ts'));

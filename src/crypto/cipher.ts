@@ -8,7 +8,7 @@ import { DiskError } from '../base/errors.ts';
 import { SECTOR } from '../base/units.ts';
 import { digest } from './hash.ts';
 import type { HashName } from './hash-names.ts';
-import { primitives } from './loading.ts';
+import { primitives } from './load-primitives.ts';
 
 export const CIPHER_MODES = ['xts', 'cbc', 'ctr', 'ecb'] as const;
 export type CipherMode = (typeof CIPHER_MODES)[number];

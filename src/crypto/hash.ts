@@ -4,7 +4,7 @@
  */
 import { type Io, wait } from '../base/io.ts';
 import { HASH_LENGTHS, type HashName } from './hash-names.ts';
-import { loadPrimitives, primitives } from './loading.ts';
+import { loadPrimitives, primitives } from './load-primitives.ts';
 
 /** Names that the platform's crypto knows. */
 const PLATFORM: Readonly<Partial<Record<HashName, string>>> = { sha1: 'SHA-1', sha256: 'SHA-256', sha384: 'SHA-384', sha512: 'SHA-512' };

@@ -13,7 +13,7 @@ import { readBytes, type Storage } from '../storage/storage.ts';
 import { afMerge, afSplit } from './anti-forensic.ts';
 import { type SectorCipher, sectorCipher } from './cipher.ts';
 import { iterationsFor, MAX_ITERATIONS, pbkdf2 } from './hash.ts';
-import { loadPrimitives } from './loading.ts';
+import { loadPrimitives } from './load-primitives.ts';
 import {
   cipherName,
   DIGEST_LENGTH,

@@ -16,7 +16,6 @@ import { SECTOR } from '../base/units.ts';
 import { type AllocatedRun, allocatedRun } from '../disk/allocation.ts';
 import { ThrottleGroup, type ThrottleLimits } from '../layers/throttle-group.ts';
 import { type AccountedOperation, Accounting, type DriveStatistics } from './accounting.ts';
-import { DriveBay, type InsertedMedium } from './bay.ts';
 import { type BlockConfiguration, blockConfiguration } from './block-configuration.ts';
 import { DirtyBitmap } from './dirty-bitmap.ts';
 import type { DriveErrorEvent } from './drive-events.ts';
@@ -31,6 +30,7 @@ import {
 } from './error-policy.ts';
 import { describeGeometry, GEOMETRY_HINTS, type GeometryHints, type GeometryReport } from './geometry.ts';
 import { ARRAYS, DRIVE_TO_BE, HANDLING, REQUEST, WRITES, ZERO } from './kinds.ts';
+import { DriveBay, type InsertedMedium } from './media-change.ts';
 import type { Medium, MediumIo } from './medium.ts';
 import { concatenate, mergeWrites } from './multiwrite.ts';
 import { type HandledError, Requests } from './requests.ts';

@@ -1,12 +1,12 @@
 /**
  * The list of images: one record an image, wherever the browser keeps them (records.ts).
  * A record is `making` until its image is complete and `deleting` from before its bytes go: whatever is not `ready`, when
- * nobody holds its lock, is a leftover of a tab that died, and is swept. Each record that is ready has a copy elsewhere (notes.ts).
+ * nobody holds its lock, is a leftover of a tab that died, and is swept. Each record that is ready has a copy elsewhere (list-copy.ts).
  */
 import { DiskError } from '../base/errors.ts';
 import { browserError } from '../storage/browser-errors.ts';
 import type { ImageRecord } from './image-record.ts';
-import type { Notes } from './notes.ts';
+import type { Notes } from './list-copy.ts';
 import type { RecordStore } from './records.ts';
 
 const NAME_LIMIT = 200;

@@ -41,7 +41,7 @@ import { capabilitiesOf, formatOf, isEncrypted } from './image-formats.ts';
 import type { ImagePlace } from './image-place.ts';
 import type { ImageRecord, Place } from './image-record.ts';
 import { copyIn, type MadeImage, verify } from './import.ts';
-import { Notes } from './notes.ts';
+import { Notes } from './list-copy.ts';
 import { OpenImage } from './open-image.ts';
 import { Chain, type ChainKeeper, requireNothingOver, requirePlain } from './overlays.ts';
 import { availablePlaces, requirePlace } from './places.ts';

@@ -5,7 +5,7 @@
 import { del, get, promisifyRequest, update, values } from 'idb-keyval';
 import { keyStore } from '../storage/key-store.ts';
 import type { ImageRecord } from './image-record.ts';
-import type { Notes } from './notes.ts';
+import type { Notes } from './list-copy.ts';
 
 /** The records of a library, by id. */
 export interface RecordStore {

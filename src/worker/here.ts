@@ -1,6 +1,6 @@
 /** The engine on the thread that asks, for browsers that start no worker for it. */
 import { check } from '../base/arguments.ts';
-import { loadPart } from '../base/loading.ts';
+import { loadPart } from '../base/load-part.ts';
 import { connect } from './client.ts';
 import { CONNECT_OPTIONS, type ConnectOptions } from './connect-options.ts';
 import type { Engine } from './engine.ts';

@@ -37,7 +37,7 @@ import('./start.ts').then(
   },
 );
 
-/** The answer to every call where the engine's file cannot be had (as `loadPart` in base/loading.ts has it). */
+/** The answer to every call where the engine's file cannot be had (as `loadPart` in base/load-part.ts has it). */
 function refuse({ data }: MessageEvent): void {
   const message = 'The engine could not be loaded: look at the network, and load the page anew, there may be a newer version of it';
   if (typeof data?.id === 'number') scope.postMessage({ type: 'error', id: data.id, error: { kind: 'io', field: 'module', message } }, []);

@@ -33,7 +33,7 @@ import {
   MIN_GRANULARITY_BITS,
 } from './layout-bitmaps.ts';
 import type { Metadata } from './metadata.ts';
-import { Shadow } from './shadow.ts';
+import { TableSwitch } from './table-switch.ts';
 
 /** What QEMU says of bitmaps whose image another writer has had, by version. */
 const VOID = {
@@ -128,8 +128,8 @@ export class Qcow2Bitmaps implements BitmapFacts, BitmapTools {
     const { entry } = bitmap;
     const meta = this.#meta;
     if (entry)
-      yield* this.#store(function* (shadow) {
-        yield* replaceBitmap(meta, shadow, entry);
+      yield* this.#store(function* (tableSwitch) {
+        yield* replaceBitmap(meta, tableSwitch, entry);
         return meta.bitmaps.entries.filter((other) => other !== entry);
       });
     this.#bitmaps = this.#bitmaps.filter((other) => other !== bitmap);
@@ -189,11 +189,11 @@ export class Qcow2Bitmaps implements BitmapFacts, BitmapTools {
     if (!this.#writable || this.#bitmaps.every(({ inconsistent }) => inconsistent)) return;
     const meta = this.#meta;
     const bitmaps = this.#bitmaps;
-    yield* this.#store(function* (shadow) {
+    yield* this.#store(function* (tableSwitch) {
       const entries: BitmapEntry[] = [];
       for (const bitmap of bitmaps) {
         if (bitmap.inconsistent && bitmap.entry) entries.push(bitmap.entry);
-        else if (!bitmap.inconsistent) entries.push(yield* saved(meta, shadow, bitmap));
+        else if (!bitmap.inconsistent) entries.push(yield* saved(meta, tableSwitch, bitmap));
       }
       return entries;
     });
@@ -205,35 +205,35 @@ export class Qcow2Bitmaps implements BitmapFacts, BitmapTools {
     const meta = this.#meta;
     if (this.storable) return;
     if (meta.bitmaps.directory)
-      yield* this.#store(function* (shadow) {
-        for (const entry of meta.bitmaps.entries) yield* replaceBitmap(meta, shadow, entry);
+      yield* this.#store(function* (tableSwitch) {
+        for (const entry of meta.bitmaps.entries) yield* replaceBitmap(meta, tableSwitch, entry);
         return [];
       });
     this.#bitmaps = [];
   }
 
   /** Switches to another directory. `body` places what the entries it returns refer to. */
-  *#store(body: (shadow: Shadow) => Io<BitmapEntry[]>): Io<void> {
+  *#store(body: (tableSwitch: TableSwitch) => Io<BitmapEntry[]>): Io<void> {
     const meta = this.#meta;
     yield* meta.lock.run(function* () {
       meta.requireSound();
       yield* meta.flush();
-      const shadow = new Shadow(meta);
+      const tableSwitch = new TableSwitch(meta);
       const before = meta.header;
       try {
-        const entries = yield* body(shadow);
+        const entries = yield* body(tableSwitch);
         const bytes = encodeBitmapDirectory(entries);
         const { directory: old } = meta.bitmaps;
-        const directory = entries.length > 0 ? { offset: yield* shadow.place(bytes), length: bytes.length, count: entries.length } : undefined;
-        if (old) shadow.replace(old.offset, old.length);
-        yield* shadow.switchOver(function* () {
+        const directory = entries.length > 0 ? { offset: yield* tableSwitch.place(bytes), length: bytes.length, count: entries.length } : undefined;
+        if (old) tableSwitch.replace(old.offset, old.length);
+        yield* tableSwitch.switchOver(function* () {
           const autoclear = directory ? meta.header.autoclear | AUTOCLEAR.bitmaps : meta.header.autoclear & ~AUTOCLEAR.bitmaps;
           const extensions = [...otherExtensions(meta), ...(directory ? [encodeBitmapExtension(directory)] : [])];
           yield* rewriteHeader(meta, { extensions, autoclear });
           meta.adoptBitmaps(directory ? { directory, entries } : NO_BITMAPS);
         });
       } catch (error) {
-        if (meta.header === before) yield* shadow.abandon();
+        if (meta.header === before) yield* tableSwitch.abandon();
         throw error;
       }
     });
@@ -283,20 +283,20 @@ export class Qcow2Bitmaps implements BitmapFacts, BitmapTools {
 const otherExtensions = ({ header }: Metadata): HeaderExtension[] => header.extensions.filter(({ type }) => type !== EXTENSION.bitmaps);
 
 /** Places what has changed of a bitmap; returns the entry for it. */
-function* saved(meta: Metadata, shadow: Shadow, bitmap: DirtyBitmap): Io<BitmapEntry> {
+function* saved(meta: Metadata, tableSwitch: TableSwitch, bitmap: DirtyBitmap): Io<BitmapEntry> {
   const { entry } = bitmap;
   const flags = ((entry?.flags ?? 0) & BITMAP_FLAG.extraDataCompatible) | (bitmap.enabled ? BITMAP_FLAG.auto : 0);
   if (entry && !bitmap.changed) return { ...entry, flags };
-  const table = yield* bitmap.tableFor((page) => shadow.place(page));
-  const tableOffset = yield* shadow.place(encodeBitmapTable(table));
-  if (entry) yield* replaceBitmap(meta, shadow, entry, new Set(table));
+  const table = yield* bitmap.tableFor((page) => tableSwitch.place(page));
+  const tableOffset = yield* tableSwitch.place(encodeBitmapTable(table));
+  if (entry) yield* replaceBitmap(meta, tableSwitch, entry, new Set(table));
   return { ...(entry ?? newEntry(bitmap)), flags, tableOffset, tableSize: table.length };
 }
 
 /** Gives up the table of a bitmap and its clusters but those that are `kept`. What a damaged table names instead is left alone. */
-function* replaceBitmap(meta: Metadata, shadow: Shadow, entry: BitmapEntry, kept: ReadonlySet<number> = new Set()): Io<void> {
+function* replaceBitmap(meta: Metadata, tableSwitch: TableSwitch, entry: BitmapEntry, kept: ReadonlySet<number> = new Set()): Io<void> {
   const { clusterSize, storage } = meta;
-  shadow.replace(entry.tableOffset, entry.tableSize * 8);
+  tableSwitch.replace(entry.tableOffset, entry.tableSize * 8);
   let table: Float64Array;
   try {
     table = yield* readBitmapTable(storage, entry, clusterSize);
@@ -305,7 +305,7 @@ function* replaceBitmap(meta: Metadata, shadow: Shadow, entry: BitmapEntry, kept
     throw error;
   }
   for (const place of new Set(table))
-    if (place >= clusterSize && !kept.has(place) && meta.overlaps().find(place, clusterSize) === undefined) shadow.replace(place, clusterSize);
+    if (place >= clusterSize && !kept.has(place) && meta.overlaps().find(place, clusterSize) === undefined) tableSwitch.replace(place, clusterSize);
 }
 
 const newEntry = ({ name, granularityBits }: { name: string; granularityBits: number }): BitmapEntry => ({

@@ -14,7 +14,7 @@ import { readBitmapTable } from './file-bitmaps.ts';
 import { l1Fault } from './layout-snapshots.ts';
 import { COPIED_HIGH, entryOffset, l1Reserved, l2Reserved, maxRefcount } from './layout-tables.ts';
 import type { Metadata } from './metadata.ts';
-import { readL1 } from './shadow.ts';
+import { readL1 } from './table-switch.ts';
 
 const MAX_MESSAGES = 1000;
 /** Clusters past the end of the file that are worth remembering as named: no rebuilt structure is larger. */

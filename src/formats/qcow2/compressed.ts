@@ -6,7 +6,7 @@
 import { Inflate } from 'pako';
 import { corrupt } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
-import { lazily } from '../../base/loading.ts';
+import { lazily } from '../../base/load-part.ts';
 import { type Compression, inflateFast } from '../../compression/compressor.ts';
 import { encoder } from '../../compression/encode.ts';
 import { FORMAT } from './layout.ts';

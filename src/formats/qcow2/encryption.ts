@@ -11,7 +11,7 @@ import { corrupt, DiskError, unsupported } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
 import { SECTOR } from '../../base/units.ts';
 import { LOCKED_CIPHER, type SectorCipher, sectorCipher } from '../../crypto/cipher.ts';
-import { loadPrimitives } from '../../crypto/loading.ts';
+import { loadPrimitives } from '../../crypto/load-primitives.ts';
 import { Luks } from '../../crypto/luks.ts';
 import { type LuksOptions, luksLength, luksOptions } from '../../crypto/luks-options.ts';
 import { LUKS_OPTIONS } from '../../crypto/option-lists.ts';

@@ -5,7 +5,7 @@
 import { divideUp } from '../../base/bytes.ts';
 import { DiskError, unsupported } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
-import { lazily } from '../../base/loading.ts';
+import { lazily } from '../../base/load-part.ts';
 import type { Compression } from '../../compression/compressor.ts';
 import { type Storage } from '../../storage/storage.ts';
 import { TablesInOrder } from '../../tables/table-walk.ts';

@@ -1,7 +1,7 @@
 /** Opening a qcow2 image: what is read and checked, what is refused, and what an image needs before its first write. */
 import { corrupt, cutShortText, DiskError, unsupported } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
-import { lazily } from '../../base/loading.ts';
+import { lazily } from '../../base/load-part.ts';
 import type { Storage } from '../../storage/storage.ts';
 import type { OpenParameters } from '../descriptor.ts';
 import { loadCompression } from './compressed.ts';

@@ -19,7 +19,7 @@ import type { SnapshotTable } from './layout-snapshots.ts';
 import { entryOffset, getRefcount, setRefcount } from './layout-tables.ts';
 import type { Metadata } from './metadata.ts';
 
-export class Shadow {
+export class TableSwitch {
   readonly #meta: Metadata;
   /** By refcount block index: what each count is to be raised by. */
   readonly #deltas = new Map<number, Int32Array>();
