@@ -1,4 +1,4 @@
-/** Loads the cryptographic libraries when the first image needs them; whoever computes calls `loadPrimitives` at some time before. */
+/** Loads the cryptographic libraries when the first image needs them; code that computes calls `loadPrimitives` before. */
 import { assert } from '../base/errors.ts';
 import { type Io, wait } from '../base/io.ts';
 import { loadPart } from '../base/load-part.ts';

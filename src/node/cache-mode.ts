@@ -1,5 +1,5 @@
 /**
- * Cache modes, with QEMU's names and meaning, translated to what a browser has. This is the only place that says what a name stands for.
+ * Cache modes, with QEMU's names and meaning, translated to the means of a browser. This is the only place that says what a name stands for.
  *
  * | mode | a write resolves | `flush` | caches of guest data |
  * | --- | --- | --- | --- |
@@ -7,10 +7,7 @@
  * | none | as writeback | as writeback | bypassed |
  * | writethrough | when it is durable, with the tables that point at it | has nothing left to do | used for reading |
  * | directsync | as writethrough | as writethrough | bypassed |
- * | unsafe
- * as writeback
- * does nothing: bytes in memory are written when the disk is closed, or when memory is short
- * used |
+ * | unsafe | as writeback | does nothing: bytes in memory are written when the disk is closed, or when memory is short | used |
  *
  * Durable means `Storage.flush`: in OPFS the file handle's flush, in IndexedDB a strict transaction that has completed, in Node fsync. No platform
  * here has a way past the host's own cache, so `direct` is about our own caches; tables of the image's format stay in memory in every mode, as
