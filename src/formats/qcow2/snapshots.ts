@@ -23,7 +23,7 @@ export class Qcow2Snapshots implements Required<SnapshotTools> {
   readonly #open: (view: Metadata) => Io<ImageDriver>;
   readonly #hasBitmaps: () => boolean;
 
-  /** `hasBitmaps`: a bitmap could not say what applying a snapshot changes. */
+  /** `hasBitmaps`: a bitmap could not record the changes of applying a snapshot. */
   constructor(meta: Metadata, open: (view: Metadata) => Io<ImageDriver>, hasBitmaps: () => boolean) {
     this.#meta = meta;
     this.#hasBitmaps = hasBitmaps;
@@ -36,7 +36,7 @@ export class Qcow2Snapshots implements Required<SnapshotTools> {
     if (meta.snapshots.length >= MAX_SNAPSHOTS)
       throw new DiskError('refused', `${FORMAT}: an image has at most ${MAX_SNAPSHOTS} snapshots`, { format: FORMAT, field: 'nb_snapshots' });
     return yield* this.#change(function* (tableSwitch) {
-      // The machine's state goes to the snapshot alone: the active tables would only have to copy it at the next.
+      // Only the snapshot gets the machine's state: the active tables would have to copy it at the next one.
       const kept = vmStateSize > 0 ? l1EntriesFor(meta.header.size, meta.header) * 8 : meta.l1.size * 8;
       const active = meta.l1.copy();
       const state = active.slice(kept);
@@ -132,7 +132,7 @@ export class Qcow2Snapshots implements Required<SnapshotTools> {
   }
 }
 
-/** The entry with another name; an id that is no UTF-8 stays as it is. */
+/** The entry with another name; an id that is not UTF-8 stays as it is. */
 const renamed = (entry: SnapshotEntry, name: string): SnapshotEntry => ({
   ...entry,
   name,
@@ -144,7 +144,7 @@ function requireName(name: string): void {
     throw new DiskError('refused', `${FORMAT}: a snapshot name has at most ${NAME_LIMIT} bytes`, { format: FORMAT, field: 'name' });
 }
 
-/** Runs a change with everything before it in the file; gives its space back if it fails. The caller holds `Metadata.lock`. */
+/** Runs a change after everything before it is in the file; gives its space back if it fails. The caller holds `Metadata.lock`. */
 export function* changeAtOnce<T>(meta: Metadata, body: (tableSwitch: TableSwitch) => Io<T>): Io<T> {
   meta.requireSound();
   yield* meta.flush();
@@ -169,8 +169,8 @@ export function* loadSnapshotL1(meta: Metadata, entry: SnapshotEntry, size: numb
 }
 
 /**
- * An L1 table whose copied flags, and those of its L2 tables, say what the counts will be; to be written to `copies` places. A table
- * that must change for that is written anew for these copies only: other snapshots keep the old one.
+ * An L1 table whose copied flags, and those of its L2 tables, match the future counts; to be written to `copies` places. A table
+ * that must change for this is written anew for these copies only: other snapshots keep the old one.
  */
 export function* refreshed(meta: Metadata, tableSwitch: TableSwitch, l1: Uint8Array, copies: 1 | 2): Io<Uint8Array> {
   const table = l1.slice();
@@ -192,7 +192,7 @@ export function* refreshed(meta: Metadata, tableSwitch: TableSwitch, l1: Uint8Ar
   return table;
 }
 
-/** Sets copied flags of L2 entries. A table that is shared has none: its clusters are counted once for each tree. */
+/** Sets copied flags of L2 entries. A shared table has none: its clusters are counted once for each tree. */
 function* refreshTable(meta: Metadata, tableSwitch: TableSwitch, table: DataView, own: boolean): Io<boolean> {
   let changed = false;
   for (let i = 0; i < meta.l2Entries; i++) {

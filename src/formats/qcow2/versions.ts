@@ -1,8 +1,8 @@
 /**
- * Another version of the format. Version 3 wants more of the snapshot table than version 2 has; version 2 has no clusters that read as
- * zero without being written, so they become something else first, in the disk and in its snapshots.
+ * Another version of the format. Version 3 demands more of the snapshot table than version 2 has; version 2 has no clusters that read as
+ * zero without being written, so such clusters are replaced first, in the disk and in its snapshots.
  *
- * Crash argument. Nothing that prepares the change alters what the image reads as in its present version. The disk's own zero clusters
+ * Crash argument. Nothing that prepares the change alters the contents of the image in its present version. The disk's own zero clusters
  * change like any write: zeros are written (over bytes that no entry shows, or to new space) before the entry that shows them. The
  * snapshots' tables are made anew and switched to at once (table-switch.ts). Last, one write of the first sector changes the version (header.ts).
  */
@@ -35,7 +35,7 @@ export function* upgrade(meta: Metadata): Io<void> {
 }
 
 /**
- * From version 3 to 2. Throws `refused` where the image has what version 2 cannot say; the disk reads the same then, but may already have
+ * From version 3 to 2. Throws `refused` where the image has features that version 2 cannot store; the disk reads the same then, but may already have
  * given up zero clusters. The caller holds `Metadata.lock`.
  */
 export function* downgrade(meta: Metadata, { hasBacking, onProgress }: { hasBacking: boolean; onProgress: OnProgress }): Io<void> {
@@ -91,7 +91,10 @@ function zeroEntries(meta: Metadata, table: DataView): number[] {
   return found;
 }
 
-/** Rids the disk's own tables of zero clusters: a place of their own is filled with zeros and kept, without one it takes a backing file to need one. */
+/**
+ * Removes zero clusters from the disk's own tables. A cluster with its own place is filled with zeros and keeps it; one without needs a place only over a
+ * backing file.
+ */
 function* expandDisk(meta: Metadata, hasBacking: boolean, onProgress: OnProgress): Io<void> {
   const { clusterSize, storage } = meta;
   for (let l1Index = 0; l1Index < meta.l1.size; l1Index++) {
@@ -138,13 +141,13 @@ function* expandSnapshots(meta: Metadata, hasBacking: boolean): Io<void> {
     for (const offset of due) moved.set(offset, yield* expandTable(meta, tableSwitch, { offset, users: users.get(offset) as number, hasBacking }));
     const snapshots: SnapshotEntry[] = [];
     for (const entry of meta.snapshots) snapshots.push(yield* moveTables(tableSwitch, entry, yield* loadSnapshotL1(meta, entry, 0), moved));
-    // A cluster that a snapshot gave up may now be the disk's alone.
+    // A cluster that a snapshot gave up may now belong to the disk alone.
     const l1 = yield* refreshed(meta, tableSwitch, meta.l1.copy(), 1);
     yield* switchTables(meta, tableSwitch, { l1, snapshots });
   });
 }
 
-/** Writes an L2 table of `users` snapshots anew, without zero clusters; returns where. The disk itself does not use it. */
+/** Writes an L2 table of `users` snapshots anew, without zero clusters; returns its place. The disk itself does not use it. */
 function* expandTable(
   meta: Metadata,
   tableSwitch: TableSwitch,
@@ -167,7 +170,7 @@ function* expandTable(
   return to;
 }
 
-/** A snapshot with an L1 table that points at the new tables; its own stays where nothing moved. */
+/** A snapshot with an L1 table that points at the new tables; its own table stays if nothing moved. */
 function* moveTables(tableSwitch: TableSwitch, entry: SnapshotEntry, l1: Uint8Array, moved: ReadonlyMap<number, number>): Io<SnapshotEntry> {
   const entries = view(l1);
   let changed = false;
