@@ -1,6 +1,6 @@
 /**
  * The entry `tabdisk`: disks, drives, jobs and the engine, for pages and programs. Node's file storage is `tabdisk/node`, the v86 adapter `tabdisk/v86`, the
- * engine's worker `tabdisk/worker`; what programs need that speak to people as QEMU's tools do is `tabdisk/qemu`.
+ * engine's worker `tabdisk/worker`; programs that speak to people as QEMU's tools do also need `tabdisk/qemu`.
  */
 
 export type { DebugEvent, DebugHook } from './base/debug-events.ts';
