@@ -1,11 +1,11 @@
 /**
- * Looking at what callers pass. A `Kind` says in words what an argument or option must be, and tests a value; `check` throws `refused` that names the
+ * Checking the arguments of callers. A `Kind` says in words what an argument or option must be, and tests a value; `check` throws `refused` that names the
  * argument and what to pass. The kinds of options objects list every name they take, which the compiler compares with the interface:
  * an option that is missing from its list does not compile, and one that is misspelt by a caller is never ignored.
  */
 import { DiskError, type ErrorPlace } from './errors.ts';
 
-/** What a value must be. Undefined is taken for every option that is not `needed`. */
+/** The kind of a value. Undefined is accepted for every option that is not `needed`. */
 export interface Kind {
   /** Completes "must be …". */
   readonly what: string;

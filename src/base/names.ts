@@ -1,7 +1,7 @@
 /**
  * Names of files as QEMU reads them, without looking at any file: the protocol a name begins with, whether it is absolute, and what a relative
  * name means in the image that contains it. A colon makes a protocol only before the first slash. `windows` reads names as QEMU does on Windows:
- * a drive letter is no protocol and a backslash parts folders, for images that were made there.
+ * a drive letter is not a protocol and a backslash separates folders, for images that were made there.
  */
 import { check, oneOf, TEXT } from './arguments.ts';
 import { DiskError } from './errors.ts';

@@ -226,7 +226,7 @@ export interface ImageDriver {
   readonly bitmaps?: BitmapFacts;
   /** Absent: the image is not encrypted. */
   readonly key?: KeyDriver | undefined;
-  /** Facts for `info`, from what is in memory. */
+  /** Facts for `info`, from memory. */
   info(): FormatInfo;
   /** Makes everything before it durable, in an order that survives a power cut at any point. */
   flush(): Io<void>;

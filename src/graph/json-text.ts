@@ -36,7 +36,7 @@ class Reader {
     this.#text = text;
   }
 
-  /** The next character that is no white space; empty at the end. */
+  /** The next character that is not white space; empty at the end. */
   peek(): string {
     this.#match(SPACE);
     return this.#text[this.#at] ?? '';

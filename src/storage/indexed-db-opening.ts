@@ -30,7 +30,7 @@ export const INDEXED_DB_OPTIONS: Kind = optionsOf<IndexedDbStorageOptions>({
   mend: FLAG,
 });
 
-/** Makes a new writer the only one who may write, and returns the header as it is then. Takes in the last words of the writer before. */
+/** Makes a new writer the only one, and returns the header as it is then. Takes in the last words of the writer before. */
 export async function openForWriting(
   store: KeyStore,
   words: LastWordsStore | undefined,

@@ -141,7 +141,7 @@ class Look {
     return view(yield* readBytes(this.#storage, offset, length));
   }
 
-  /** True if the file has all of a table. Else notes that it should. */
+  /** True if the file has all of a table. Otherwise notes the end that the file should have. */
   #whole(offset: number, length: number, contents = true): boolean {
     if (offset + length <= this.#storage.size) return true;
     // If the tables that lead to guest data are lost, counts show how far the file went.

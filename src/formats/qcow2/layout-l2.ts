@@ -136,7 +136,7 @@ export class EntryShape {
     return this.compressed(table, index) || this.allocated(table, index) !== 0;
   }
 
-  /** Two tables have the same entry for a cluster, apart from the flag about other references. */
+  /** Two tables have the same entry for a cluster, apart from the copied flag. */
   same(table: DataView, other: DataView, index: number): boolean {
     if ((this.high(table, index) & ~COPIED_HIGH) !== (this.high(other, index) & ~COPIED_HIGH)) return false;
     if (this.low(table, index) !== this.low(other, index)) return false;

@@ -62,7 +62,7 @@ export class OverlapMap {
     this.#tables.delete(offset / this.#clusterSize);
   }
 
-  /** The kind of metadata in a range, if there is any. */
+  /** The name of the metadata in a range, if there is any. */
   find(offset: number, length: number): string | undefined {
     const end = offset + length;
     for (const range of this.#ranges) if (range.start < end && offset < range.end) return range.what;
