@@ -10,7 +10,8 @@
  * write of header fields that share the file's first sector, so a cut finds either all of the old or all of the new.
  *
  * The flush writes the changes that existed when it began (`TableCache.seal`, `FreedClusters.seal`). A write of a guest that ends while the flush
- * waits changes tables too, by `commit`, and gives up the clusters they pointed at; its data may have come after a barrier, so the next flush writes them.
+ * waits changes tables too, by `commit`, and gives up the clusters they pointed at; its data may have come after a barrier, so only the next flush
+ * writes these changes.
  *
  * Guest data in an external file is flushed before all of this: a barrier in one file says nothing about another. Such clusters are not
  * counted, and never move.
