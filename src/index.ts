@@ -1,6 +1,6 @@
 /**
  * The entry `tabdisk`: disks, drives, jobs and the engine, for pages and programs. Node's file storage is `tabdisk/node`, the v86 adapter `tabdisk/v86`, the
- * engine's worker `tabdisk/worker`; what programs need that speak to people as QEMU's tools do is `tabdisk/qemu`.
+ * engine's worker `tabdisk/worker`; programs that speak to people as QEMU's tools do also need `tabdisk/qemu`.
  */
 
 export type { DebugEvent, DebugHook } from './base/debug-events.ts';
@@ -31,7 +31,6 @@ export type { Reference, Resolve, Resolved } from './disk/reference.ts';
 export type { Secret, SecretCallback } from './disk/secrets.ts';
 export type { Snapshots } from './disk/snapshots.ts';
 export type { AccountedOperation, AccountedRequest, Accounting, DriveStatistics, LatencyHistogram, OperationStatistics } from './drive/accounting.ts';
-export type { DriveBay } from './drive/bay.ts';
 export type { BlockConfiguration } from './drive/block-configuration.ts';
 export { CdTray, type MediumSense, type TrayEvent } from './drive/cd-tray.ts';
 export type { Chs } from './drive/chs.ts';
@@ -57,6 +56,7 @@ export {
   type SaveMachineOptions,
   saveMachine,
 } from './drive/machine.ts';
+export type { DriveBay } from './drive/media-change.ts';
 export type { Medium } from './drive/medium.ts';
 export type { PlacedBytes } from './drive/multiwrite.ts';
 export type { BlockInfo, BlockStats, InsertedInfo } from './drive/report.ts';

@@ -1,6 +1,6 @@
 /**
  * The entry `tabdisk/qemu`: QEMU's own words, for programs that take its options and names or answer as its tools and its monitor do. The command line
- * is made of it. Everything else is in the entry `tabdisk`.
+ * is built on it. Everything else is in the entry `tabdisk`.
  */
 
 export { text as decodeText, utf8 as encodeText } from './base/bytes.ts';

@@ -2,8 +2,8 @@
  * Blocks of a disk in memory, for an emulator that asks in small pieces and must be answered at once: reads with read-ahead and
  * shared loads, writes that stay here until `WriteBack` takes them.
  *
- * - A read sees every write made before it, saved or not. It is answered inside the call if all its bytes are here.
- * - A block that was written before it was loaded holds what was written; a load fills only the rest.
+ * - A read sees every write made before it, saved or not. It is answered inside the call if all its bytes are in memory.
+ * - A block that was written before it was loaded holds the written bytes; a load fills only the rest.
  * - Bytes that are not saved never leave: `dirty` were written since the last save began, `saving` are part of a save
  *   that has not reached its flush. Everything else is forgotten, least recently used first, above the capacity.
  * - A load that fails leaves its reads waiting; `retry` loads again.
@@ -21,7 +21,7 @@ export type LoadBytes = (offset: number, into: Uint8Array) => Promise<unknown> |
 export interface BlockCacheOptions {
   /** Bytes that the emulator may address. */
   readonly size: number;
-  /** Bytes of the disk; what lies between it and `size` reads as zero and is never saved. */
+  /** Bytes of the disk; bytes between it and `size` read as zero and are never saved. */
   readonly diskSize: number;
   readonly blockSize: number;
   /** Bytes of blocks to keep. Unsaved ones may exceed it. */
@@ -35,13 +35,13 @@ export interface BlockCacheOptions {
 }
 
 const NONE: readonly number[] = [];
-/** The most that one load asks of the disk. */
+/** The most bytes that one load requests from the disk. */
 const LOAD_LIMIT = 1024 * 1024;
-/** Loads ahead of a reader that goes on and on are of this size, so that it uses one while others are under way. */
+/** Loads ahead of a reader that keeps on reading are of this size, so that it uses one while others are under way. */
 const AHEAD_PIECE = LOAD_LIMIT / 2;
-/** Sequential readers that are told apart. */
+/** Sequential readers that are kept track of. */
 const STREAMS = 4;
-/** Bytes of forgotten blocks, and of loads that have ended, that are kept to be used again. */
+/** Bytes of forgotten blocks, and of loads that have ended, that are kept for new ones. */
 const SPARE = 2 * LOAD_LIMIT;
 
 interface Piece {
@@ -58,7 +58,7 @@ export class BlockCache {
   #blocks: Lru<number, Block>;
   /** Blocks with `dirty` or `saving` bytes. */
   readonly #unsaved = new Set<Block>();
-  /** Of the latest readers: where each would go on, the bytes that it has read in sequence, and how far it was read ahead of. */
+  /** About the latest readers: the next offset of each, the bytes that it has read in sequence, and how far the cache has read ahead of it. */
   readonly #nexts = new Float64Array(STREAMS).fill(-1);
   readonly #sequences = new Float64Array(STREAMS);
   readonly #asked = new Float64Array(STREAMS);
@@ -67,11 +67,11 @@ export class BlockCache {
   readonly #spareBlocks: Uint8Array[] = [];
   /** Memory of loads that have ended, `LOAD_LIMIT` bytes each. */
   readonly #spareLoads: Uint8Array[] = [];
-  /** What the latest answer from more than one block was put together in. */
+  /** The memory in which the latest answer from more than one block was put together. */
   #spareRoom: Uint8Array | undefined;
-  /** The block that was asked for last. */
+  /** The block that was used last. */
   #recent: Block | undefined;
-  /** Answers that somebody is looking at in their blocks. */
+  /** Answers whose users read them directly in their blocks. */
   #lent = 0;
 
   constructor(options: BlockCacheOptions) {
@@ -79,7 +79,7 @@ export class BlockCache {
     this.#blocks = this.#newMap();
   }
 
-  /** Bytes in blocks that hold something unsaved: what cannot be forgotten. */
+  /** Bytes in blocks that hold something unsaved: these cannot be forgotten. */
   get unsavedMemory(): number {
     return this.#unsaved.size * this.#options.blockSize;
   }
@@ -95,8 +95,8 @@ export class BlockCache {
   }
 
   /**
-   * Calls `done` with the bytes, which are only valid during the call, if all of them are here and in one block; returns whether they were. This
-   * is what a guest waits for most often: nothing is made for it but the view.
+   * Calls `done` with the bytes, which are only valid during the call, if all of them are in memory and in one block; returns whether they were. A guest
+   * waits for this most often: so only the view is made for it.
    */
   here(offset: number, length: number, done: (bytes: Uint8Array) => void): boolean {
     const { blockSize } = this.#options;
@@ -116,8 +116,8 @@ export class BlockCache {
   }
 
   /**
-   * Calls `done` once with `length` bytes, which are only valid during the call: at once if they are here, else when they have been
-   * loaded. Bytes past the end are zero. Returns whether it was at once without a load.
+   * Calls `done` once with `length` bytes, which are only valid during the call: at once if they are in memory, else after they have been
+   * loaded. Bytes past the end are zero. Returns whether it was called at once without a load.
    */
   read(offset: number, length: number, done: (bytes: Uint8Array) => void): boolean {
     const pieces = this.#pieces(offset, length);
@@ -143,7 +143,7 @@ export class BlockCache {
         if (left === 0) answer();
       });
     }
-    // What was read ahead for it is not here any more.
+    // The bytes that were read ahead for it are not in memory any more.
     if (missing.some(({ index }) => !this.#blocks.peek(index)?.loading)) this.#asked[stream] = 0;
     this.#readAhead(
       stream,
@@ -152,20 +152,20 @@ export class BlockCache {
     return false;
   }
 
-  /** Memory for an answer: what the last one needed, if nobody has it. Zeros where the disk ends before the answer does. */
+  /** Memory for an answer: that of the last answer, if it is not in use. Zeros where the disk ends before the answer does. */
   #room(offset: number, length: number): Uint8Array {
     const known = this.#spareRoom;
     this.#spareRoom = undefined;
     return known && known.length >= length && offset + length <= this.#options.size ? known : new Uint8Array(length);
   }
 
-  /** The bytes if all of them are here, without counting as a read. */
+  /** The bytes if all of them are in memory, without counting as a read. */
   peek(offset: number, length: number): Uint8Array | undefined {
     const out = new Uint8Array(length);
     return this.#pieces(offset, length).every((piece) => this.#copyIfThere(piece, out)) ? out : undefined;
   }
 
-  /** Takes a copy of the bytes, unsaved. What reaches past `size` is ignored. */
+  /** Takes a copy of the bytes, unsaved. Bytes past `size` are ignored. */
   write(offset: number, bytes: Uint8Array, { keepOnly = false } = {}): void {
     const { diskSize, blockSize } = this.#options;
     for (const { index, start, end, at } of this.#pieces(offset, bytes.length)) {
@@ -195,8 +195,8 @@ export class BlockCache {
   }
 
   /**
-   * What was written since the last save began, as disk ranges in order, merged across blocks and at most `limit` bytes each. Whole blocks of zeros are
-   * merged with each other only: a disk that looks out for zeros sees them as the guest wrote them.
+   * The bytes written since the last save began, as disk ranges in order, merged across blocks and at most `limit` bytes each. Whole blocks of zeros are
+   * merged with each other only: a disk that looks for zeros sees them as the guest wrote them.
    */
   dirtyRuns(limit: number, rangesOf = ({ dirty }: Block) => dirty): ByteRange[] {
     const runs: { start: number; end: number; zero: boolean }[] = [];
@@ -212,7 +212,7 @@ export class BlockCache {
     return runs;
   }
 
-  /** The bytes of a range of `dirtyRuns`, as they are now. */
+  /** The present bytes of a range of `dirtyRuns`. */
   gather({ start, end }: ByteRange): Uint8Array {
     const out = new Uint8Array(end - start);
     for (const piece of this.#pieces(start, end - start)) this.#copyIfThere(piece, out);
@@ -225,7 +225,7 @@ export class BlockCache {
     return runs.map((run) => ({ offset: run.start, bytes: this.gather(run) }));
   }
 
-  /** Ends a save. After a failure all that it was to save is unsaved still: nobody knows how much of it arrived. */
+  /** Ends a save. After a failure all of its bytes still count as unsaved: it is unknown how many of them arrived. */
   endSave(durable: boolean): void {
     for (const block of [...this.#unsaved]) {
       if (!durable) for (const { start, end } of block.saving) block.dirty.add(start, end);
@@ -235,14 +235,14 @@ export class BlockCache {
     this.#trim();
   }
 
-  /** Loads again what reads wait for after a failure. */
+  /** Loads again the blocks that reads wait for after a failure. */
   retry(): void {
     const waiting: number[] = [];
     for (const [index, block] of this.#blocks) if (block.waiters.length > 0 && !block.loading) waiting.push(index);
     this.#loadMissing(waiting.sort((a, b) => a - b));
   }
 
-  /** Answers the reads that wait after a failed load with zeros where nothing is known. Those blocks are not kept. */
+  /** Answers the reads that wait after a failed load, with zeros for unknown bytes. Those blocks are not kept. */
   giveUp(): void {
     for (const [index, block] of [...this.#blocks]) {
       if (block.waiters.length === 0 || block.loading) continue;
@@ -262,7 +262,7 @@ export class BlockCache {
     const waiting: number[] = [];
     for (const [index, block] of old) {
       if (block.waiters.length === 0) continue;
-      // Waiters copy from the old block's bytes: let the new one fill them first.
+      // Waiting reads copy from the old block's bytes: the new block must fill these first.
       const { waiters } = block;
       block.waiters = [];
       const fresh = this.#block(index);
@@ -275,7 +275,7 @@ export class BlockCache {
     this.#loadMissing(waiting.sort((a, b) => a - b));
   }
 
-  /** Makes sure that a range is here. `undefined` if it is, or came without waiting. Throws or rejects if it cannot be loaded. */
+  /** Makes sure that a range is in memory. `undefined` if it is, or was loaded without waiting. Throws or rejects if it cannot be loaded. */
   preload(offset: number, length: number): Promise<void> | undefined {
     const indices = this.#pieces(offset, length).map(({ index }) => index);
     this.#loadMissing(indices);
@@ -294,7 +294,7 @@ export class BlockCache {
     return new Lru(whole ? Number.POSITIVE_INFINITY : Math.max(1, Math.floor(capacity / blockSize)));
   }
 
-  /** Where a request lies in blocks; what is past the end is left out. */
+  /** The parts of a request by blocks; bytes past the end are left out. */
   #pieces(offset: number, length: number): Piece[] {
     const { size, blockSize } = this.#options;
     const stop = Math.min(offset + length, size);
@@ -315,7 +315,7 @@ export class BlockCache {
     return true;
   }
 
-  /** The block, made if need be. */
+  /** The block, made if needed. */
   #block(index: number): Block {
     const known = this.#blocks.get(index);
     if (known) return known;
@@ -364,7 +364,7 @@ export class BlockCache {
     };
     const filled = () => {
       over();
-      // Dropped in the meantime: these bytes are of the past.
+      // The block was dropped meanwhile: these bytes are out of date.
       if (this.#blocks !== map) return;
       for (const block of run) {
         block.loading = undefined;
@@ -380,7 +380,7 @@ export class BlockCache {
         block.loading = undefined;
         block.failure = { error };
       }
-      // Read-ahead may fail silently: whoever needs those bytes asks again.
+      // Read-ahead may fail silently: a guest that needs those bytes requests them again.
       if (run.some(({ waiters }) => waiters.length > 0)) onLoadError(error, { offset, length });
       this.#trim();
     };
@@ -404,7 +404,7 @@ export class BlockCache {
     while (stream < STREAMS && nexts[stream] !== offset) stream++;
     if (stream < STREAMS) this.#sequences[stream] = (this.#sequences[stream] as number) + length;
     else {
-      // A new reader takes the place of another than the latest.
+      // A new reader replaces another one, but not the latest.
       stream = (this.#latest + 1) % STREAMS;
       this.#sequences[stream] = 0;
       this.#asked[stream] = 0;
@@ -415,8 +415,8 @@ export class BlockCache {
   }
 
   /**
-   * Loads what is missing, and keeps a reader in order supplied: twice as far ahead as it has come, and in large pieces only, each time that half
-   * of what it was read ahead is used up.
+   * Loads missing blocks, and reads ahead of a reader in order: twice as far as it has come, and in large pieces only, each time that it has used half
+   * of the bytes read ahead.
    */
   #readAhead(stream: number, missing: readonly number[] = NONE): void {
     const { blockSize, size, readAhead, whole } = this.#options;

@@ -11,7 +11,7 @@ export class Block {
   loading: Promise<void> | undefined;
   /** Why the latest load failed. */
   failure: { readonly error: unknown } | undefined;
-  /** Asked for since it was last looked at for forgetting. */
+  /** Used since the last search for a block to forget. */
   used = false;
   /** Written past the end of the disk: those bytes exist nowhere else. */
   pinned = false;
@@ -26,7 +26,7 @@ export class Block {
     this.bytes = bytes;
   }
 
-  /** Calls who waits with zeros for what is not known. */
+  /** Calls the waiting reads, with zeros for unknown bytes. */
   giveUp(): void {
     if (!this.loaded) for (const { start, end } of this.written.gaps(0, this.bytes.length)) this.bytes.fill(0, start, end);
     this.#answer();
@@ -51,7 +51,7 @@ export class Block {
     return this.loaded || this.written.covers(start, end);
   }
 
-  /** Takes what the disk holds, except where something newer was written. */
+  /** Takes the disk's bytes, except where newer ones were written. */
   fill(bytes: Uint8Array): void {
     for (const { start, end } of this.written.gaps(0, this.bytes.length)) this.bytes.set(bytes.subarray(start, end), start);
     this.complete();

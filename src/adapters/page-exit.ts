@@ -1,16 +1,16 @@
 /**
- * The end of a page, as an adapter hears of it: the last chances to save. A page that is hidden, frozen or left gets no answer to what it sends in that
- * turn, but what it has sent arrives. `beforeunload` comes earlier, while answers still come, and is where the browser can ask the user to stay; it is
- * listened for only while something is unsaved, since some browsers keep no page for "back" that listens for it.
+ * The end of a page, for an adapter: the last chances to save. A page that is hidden, frozen or left gets no answer to messages that it sends in that
+ * turn, but these arrive. `beforeunload` comes earlier, while answers still come, and lets the browser ask the user to stay; an adapter
+ * listens for it only while something is unsaved, since some browsers keep no page for "back" that listens for it.
  *
  * In a worker there are no such events.
  */
 
-/** What hears of them. */
+/** The callbacks for these events. */
 export interface PageExitOptions {
   /** The page may end with this turn: send everything. */
   readonly save: () => void;
-  /** Whether the user is to be asked; called after `save`. */
+  /** Whether the user has to be asked; called after `save`. */
   readonly warn: () => boolean;
 }
 
@@ -30,7 +30,7 @@ export class PageExit {
     if (typeof globalThis.addEventListener === 'function') this.#listen(globalThis, 'pagehide', save);
   }
 
-  /** Whether there is something that the page should not be left with. */
+  /** Sets whether the page holds something that would be lost if the user leaves it. */
   guard(unsaved: boolean): void {
     if (unsaved === this.#guarding || typeof document === 'undefined') return;
     this.#guarding = unsaved;
@@ -38,14 +38,14 @@ export class PageExit {
     else globalThis.removeEventListener?.('beforeunload', this.#beforeUnload);
   }
 
-  /** Hears nothing any more. */
+  /** Ends listening. */
   close(): void {
     this.guard(false);
     for (const stop of this.#stop.splice(0)) stop();
   }
 
   #listen(target: Pick<EventTarget, 'addEventListener' | 'removeEventListener'>, type: string, heard: () => void): void {
-    // Before what lies below hears of it and keeps what it has by then.
+    // Before the storage below gets the event and keeps the bytes that it has by then.
     target.addEventListener(type, heard, { capture: true });
     this.#stop.push(() => target.removeEventListener(type, heard, { capture: true }));
   }

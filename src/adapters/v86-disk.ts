@@ -1,10 +1,10 @@
 /**
- * `v86Disk`: a disk as v86 takes it for `hda`, `hdb`, `cdrom`, `fda` and `fdb`. Types are structural; v86 is not imported. v86 has no way to
- * hear of an error, so nothing here throws at it: reads that fail wait, writes that cannot be saved stay in memory, and the page
- * is told by events (`on`) so that it can stop the emulator and ask the user.
+ * `v86Disk`: a disk as v86 takes it for `hda`, `hdb`, `cdrom`, `fda` and `fdb`. Types are structural; v86 is not imported. v86 cannot
+ * receive an error, so nothing here throws at it: reads that fail wait, writes that cannot be saved stay in memory, and the page
+ * gets events (`on`) so that it can stop the emulator and ask the user.
  *
- * The disk below knows the adapter as a keeper (base/keepers.ts): its snapshots, exports and so on have what the guest wrote before them, and a revert
- * makes the adapter forget what it knows. With the emulator's state, disks and memory go back together: v86-snapshot.ts.
+ * The disk below knows the adapter as a keeper (base/keepers.ts): its snapshots, exports and so on have everything that the guest wrote before them, and a
+ * revert makes the adapter forget its bytes. With the emulator's state, disks and memory are restored together: v86-snapshot.ts.
  */
 import { check, FLAG, objectWith, oneOf, optionsOf, TEXT } from '../base/arguments.ts';
 import { asDiskError, DiskError } from '../base/errors.ts';
@@ -29,22 +29,22 @@ const PRELOAD_LIMIT = 1024 * MiB;
 const PRELOAD_STEP = 4 * MiB;
 const READ_RETRY = 1000;
 
-/** A disk for `new V86({ hda })`. The disk stays yours: close this first, then the disk. Throws `unsupported` for a size that v86 cannot attach. */
+/** A disk for `new V86({ hda })`. The caller keeps the disk: close this first, then the disk. Throws `unsupported` for a size that v86 cannot attach. */
 export function v86Disk(disk: DiskIo, options: V86DiskOptions = {}): V86Disk {
   return new V86Disk(disk, options);
 }
 
-/** What v86 calls, in v86's names; and below that, what the page calls. */
+/** The functions that v86 calls, by v86's names; below them, those that the page calls. */
 export class V86Disk {
   /** Bytes that v86 sees: the disk's, rounded up to sectors or to a floppy format. */
   readonly byteLength: number;
-  /** The whole image, if it was preloaded. Look, do not write. */
+  /** The whole image, if it was preloaded. Only for reading. */
   readonly buffer: ArrayBuffer | undefined;
   /** Set by v86. */
   onload: ((event: { buffer?: ArrayBuffer }) => void) | undefined;
   /** Set by v86, if ever. */
   onprogress: ((event: { loaded: number; total: number; lengthComputable: boolean }) => void) | undefined;
-  /** The whole image as a file; only there if it was preloaded, as v86's own page asks. */
+  /** The whole image as a file; only present if it was preloaded, as v86's own page expects. */
   readonly get_as_file: ((name: string) => File) | undefined;
 
   readonly #options: V86DiskOptions;
@@ -55,13 +55,13 @@ export class V86Disk {
   readonly #listeners = new Listeners<V86DiskEvent>();
   readonly #exit: PageExit;
   #disk: DiskIo;
-  /** Takes this off the keepers of the disk, and off those who hear that it is lost. */
+  /** Removes this from the keepers of the disk, and from the listeners to its loss. */
   #leaveDisk = (): void => undefined;
-  /** Why nothing can be saved any more. */
+  /** The reason why nothing can be saved any more. */
   #gone: DiskError | undefined;
-  /** The loss that was told. */
+  /** The loss that was reported. */
   #lossTold: DiskError | undefined;
-  /** Why a read failed that the guest waits for. */
+  /** The failure of a read that the guest waits for. */
   #readFailure: DiskError | undefined;
   #generation: string;
   /** Writes since the contents had the name `#generation`. */
@@ -77,7 +77,7 @@ export class V86Disk {
   #savedBytes = 0;
   /** Each answers a read that the guest waits for with zeros. */
   readonly #waitingReads = new Set<() => void>();
-  /** Those who wait until there is none. */
+  /** Callers that wait until no read waits. */
   #idle: { readonly resolve: () => void; readonly reject: (error: unknown) => void }[] = [];
 
   /** Use `v86Disk`. */
@@ -101,7 +101,7 @@ export class V86Disk {
       diskSize: disk.size,
       blockSize,
       capacity: cacheSize,
-      // A small cache must not be swept by its own read-ahead.
+      // The read-ahead must not fill a small cache by itself.
       readAhead: Math.min(readAhead, cacheSize / 4),
       ...(whole ? { whole } : {}),
       load: (offset, into) => this.#load(offset, into),
@@ -128,7 +128,7 @@ export class V86Disk {
     return this.#listeners.on(listener);
   }
 
-  /** Loads what v86 wants at once, then calls `onload`: v86 hangs without it, so a failure is reported and `onload` called all the same. */
+  /** Loads the bytes that v86 wants at once, then calls `onload`: v86 hangs without it, so a failure is reported and `onload` called all the same. */
   load(): void | Promise<void> {
     const loaded = () => this.onload?.({});
     try {
@@ -140,7 +140,7 @@ export class V86Disk {
     loaded();
   }
 
-  /** Calls `fn` once with `length` bytes at `start`, before returning if they are in memory. They are v86's until `fn` returns. */
+  /** Calls `fn` once with `length` bytes at `start`, before returning if they are in memory. v86 may use them until `fn` returns. */
   get(start: number, length: number, fn: (bytes: Uint8Array) => void, options?: { signal?: AbortSignal }): void {
     this.#reads++;
     this.#readBytes += length;
@@ -149,7 +149,7 @@ export class V86Disk {
     this.#options.onActivity?.({ operation: 'read', bytes: length, hit: true });
   }
 
-  /** What takes more than a look at one block. */
+  /** Reads that need more than one block in memory. */
   #getLater(start: number, length: number, fn: (bytes: Uint8Array) => void, options?: { signal?: AbortSignal }): void {
     const zeros = () => answer(new Uint8Array(length));
     this.#waitingReads.add(zeros);
@@ -162,12 +162,12 @@ export class V86Disk {
     };
     const hit = this.#cache.read(start, length, answer);
     if (hit) this.#hits++;
-    // The drive was reset: v86 ignores the bytes, but wants the call. Not while it is still going through its requests.
+    // The drive was reset: v86 ignores the bytes, but needs the call. Not while v86 is still working through its requests.
     if (this.#waitingReads.has(zeros)) options?.signal?.addEventListener('abort', () => queueMicrotask(zeros), { once: true });
     this.#options.onActivity?.({ operation: 'read', bytes: length, hit });
   }
 
-  /** As `get`: what was read stays in memory anyway. v86 reads the first sector of hard disks this way before it starts. */
+  /** As `get`: bytes that were read stay in memory anyway. v86 reads the first sector of hard disks this way before it starts. */
   get_and_cache(start: number, length: number, fn: (bytes: Uint8Array) => void, options?: { signal?: AbortSignal }): void {
     this.get(start, length, fn, options);
   }
@@ -192,18 +192,18 @@ export class V86Disk {
     this.#options.onActivity?.({ operation: 'write', bytes: bytes.length });
   }
 
-  /** The whole image if it was preloaded, else nothing. */
+  /** The whole image if it was preloaded, else undefined. */
   get_buffer(fn: (buffer?: ArrayBuffer) => void): void {
     if (this.buffer) fn(this.buffer);
     else fn();
   }
 
-  /** Names of the disk and of its contents; the bytes are the disk's business. */
+  /** Names of the disk and of its contents; the disk itself keeps the bytes. */
   get_state(): [imageId: string, generation: string] {
     return [this.#options.imageId ?? '', this.generation];
   }
 
-  /** Compares with the disk as it is; a difference goes to `onStateMismatch`. */
+  /** Compares the names with the present disk; a difference goes to `onStateMismatch`. */
   set_state(state: readonly unknown[] | null): void {
     if (state === null) return;
     const present = this.get_state();
@@ -214,7 +214,7 @@ export class V86Disk {
     this.#options.onStateMismatch?.({ what, saved: state, present });
   }
 
-  /** Names the contents as they are; changes with every write. Set it after taking or applying a snapshot. */
+  /** The name of the present contents; changes with every write. Set it after taking or applying a snapshot. */
   get generation(): string {
     return this.#changes === 0 ? this.#generation : `${this.#generation}+${this.#changes}`;
   }
@@ -224,7 +224,7 @@ export class V86Disk {
     this.#changes = 0;
   }
 
-  /** Requests since the disk was attached, and what is in memory. */
+  /** Requests since the disk was attached, and the bytes in memory. */
   get statistics(): V86DiskStatistics {
     return {
       reads: this.#reads,
@@ -241,19 +241,19 @@ export class V86Disk {
     };
   }
 
-  /** Does before `new V86` what `load` would do, so that a failure can still be shown: rejects with it. */
+  /** Does before `new V86` the work of `load`, so that a failure can still be shown: rejects with it. */
   async prepare(): Promise<void> {
     await this.#prepare();
   }
 
-  /** "Save now": resolves when everything the guest has written is durable, rejects with why it is not (it stays in memory). */
+  /** "Save now": resolves when everything the guest has written is durable; rejects with the reason if that fails (the bytes stay in memory). */
   async save(): Promise<void> {
     if (!this.#temporary) await this.#writeBack.save();
     else if (this.#changes > 0) throw new DiskError('read-only', 'This disk keeps its changes in memory only: they cannot be saved');
   }
 
   /**
-   * Goes on after an error: repeats reads that failed (or answers them with zeros, if the user would rather lose those bytes), then saves.
+   * Goes on after an error: repeats reads that failed (or answers them with zeros, if the user prefers to lose those bytes), then saves.
    * `disk` is the same image opened again, for errors after which a disk refuses to write. Rejects as `save` does.
    */
   async resume(options: { unreadable?: 'retry' | 'zero'; disk?: DiskIo } = {}): Promise<void> {
@@ -271,8 +271,8 @@ export class V86Disk {
   }
 
   /**
-   * Forgets all that is in memory: the disk has other contents now. Throws `in-use` if something is unsaved, unless told to discard
-   * it (a save under way ends first, and may have written a part), and `refused` if the disk has another size.
+   * Forgets all bytes in memory: the disk has other contents now. Throws `in-use` if something is unsaved, unless `discard` is set
+   * (a save under way ends first, and may have written a part), and `refused` if the disk has another size.
    */
   async invalidate(options: { discard?: boolean; generation?: string } = {}): Promise<void> {
     check('v86Disk.invalidate', 'options', options, INVALIDATE);
@@ -294,18 +294,18 @@ export class V86Disk {
 
   /**
    * For a stopped emulator whose state is about to be saved: resolves when the guest waits for no read and everything it wrote is durable. Rejects as
-   * `save` does, or with why a read failed.
+   * `save` does, or with the failure of a read.
    */
   async settle(): Promise<void> {
     await this.save();
     if (this.#waitingReads.size > 0) await new Promise<void>((resolve, reject) => this.#idle.push({ resolve, reject }));
-    // Who was answered may have written.
+    // A read that was answered may have made the guest write.
     await this.save();
   }
 
   /**
-   * For a stopped emulator whose disk is about to be reverted: gives up what is not saved (a save under way ends first) and answers the reads that
-   * wait with zeros. Then revert the disk, and `invalidate`.
+   * For a stopped emulator whose disk is about to be reverted: gives up unsaved bytes (a save under way ends first) and answers the waiting reads
+   * with zeros. Then revert the disk, and call `invalidate`.
    */
   async abandon(): Promise<void> {
     await this.#writeBack.settled();
@@ -329,7 +329,7 @@ export class V86Disk {
     this.#writeBack.stop(this.#gone);
   }
 
-  /** Makes itself known to the disk. */
+  /** Registers with the disk. */
   #attach(): void {
     this.#leaveDisk();
     this.#gone = undefined;
@@ -370,7 +370,7 @@ export class V86Disk {
       const waiting = this.#prepare();
       if (waiting) yield* wait(waiting);
     } catch (error) {
-      // The disk was reverted all the same; the guest asks again for what could not be read.
+      // The disk was reverted all the same; the guest requests the unreadable bytes again.
       this.#readFailed(error, 0);
     }
   }
@@ -386,7 +386,7 @@ export class V86Disk {
       });
   }
 
-  /** The whole image if it is to be preloaded, else the first sector: `undefined` if that took no waiting. */
+  /** Loads the whole image if it is to be preloaded, else the first sector: `undefined` if that needed no waiting. */
   #prepare(): Promise<void> | undefined {
     return this.buffer ? this.#preloadFrom(0) : this.#cache.preload(0, Math.min(512, this.byteLength));
   }
@@ -440,7 +440,7 @@ export class V86Disk {
     else this.#tell({ type: 'error', operation: 'write', error });
   }
 
-  /** The disk takes nothing any more. */
+  /** The disk accepts nothing any more. */
   #lose(reason: DiskError): void {
     if (this.#gone) return;
     this.#gone = reason;
@@ -449,7 +449,7 @@ export class V86Disk {
     if (this.#cache.dirtyBytes > 0) this.#tellLost();
   }
 
-  /** Once, until there is a disk again. */
+  /** Reports the loss once, until there is a disk again. */
   #tellLost(): void {
     if (!this.#gone || this.#lossTold === this.#gone) return;
     this.#lossTold = this.#gone;
@@ -480,6 +480,6 @@ function preloads(disk: DiskIo, { kind, preload }: V86DiskOptions): boolean {
   return preload ?? (kind === 'cdrom' && syncFace(disk) === undefined && disk.size <= PRELOAD_LIMIT);
 }
 
-/** A name for contents that nobody has named. */
+/** A name for contents without one. */
 export const newGeneration = (): string =>
   Array.from(crypto.getRandomValues(new Uint8Array(8)), (byte) => byte.toString(16).padStart(2, '0')).join('');

@@ -1,9 +1,9 @@
 /**
- * `V86Drive`: a slot of v86 as the device of a `Drive`. The CD and floppy slots follow the drive: what is ejected from it leaves the running guest, what is
- * inserted appears there, each behind a `V86Disk` of its own. Hard disks stay what they were at the start.
+ * `V86Drive`: a slot of v86 as the device of a `Drive`. The CD and floppy slots follow the drive: a medium ejected from the drive leaves the running guest,
+ * and an inserted medium appears there, each behind a `V86Disk` of its own. Hard disks stay as they were at the start.
  *
- * v86 cannot tell its guest of an error, so where the drive's policy says `report` the machine is paused instead. What failed is kept here, not in
- * the drive: reads wait, and what was written stays in memory until `resume` has saved it.
+ * v86 cannot report an error to its guest, so where the drive's policy says `report` the machine is paused instead. Failed requests are kept here, not in
+ * the drive: reads wait, and written bytes stay in memory until `resume` has saved them.
  */
 import { check, FUNCTION, objectWith, oneOf, optionsOf } from '../base/arguments.ts';
 import { asDiskError, DiskError } from '../base/errors.ts';
@@ -45,7 +45,7 @@ export interface V86FloppyDrive {
   eject_disk(): void;
 }
 
-/** Options for the `V86Disk` of each medium; asked for anew at each. `kind` follows from the slot. */
+/** Options for the `V86Disk` of each medium; the function is called for each. `kind` follows from the slot. */
 export type V86DriveOptions = () => Omit<V86DiskOptions, 'kind'>;
 
 const KINDS = { hda: 'hd', hdb: 'hd', cdrom: 'cdrom', fda: 'floppy', fdb: 'floppy' } as const;
@@ -82,30 +82,30 @@ export class V86Drive implements DriveDevice {
     drive.attach(this);
     drive.enableIoStatus();
     if (slot === 'cdrom') drive.guestBlockSize = CD_SECTOR;
-    // A hard disk may still come before the machine starts.
+    // A hard disk may still be inserted before the machine starts.
     else if (!this.mediumChanged) this.#stopListening = drive.on((event) => event.type === 'change' && this.#changed(event.loaded));
     if (drive.isInserted) this.#load();
   }
 
-  /** What `new V86` takes for this slot; `undefined` while the drive is empty. `save` and `statistics` are there. */
+  /** The image for this slot of `new V86`; `undefined` while the drive is empty. It has `save` and `statistics`. */
   get image(): V86Disk | undefined {
     return this.#image;
   }
 
   /**
-   * Calls back after each event of the medium: see `V86DiskEvent`. The drive's own `on` tells of errors as well, with what its policy makes of them.
+   * Calls back after each event of the medium: see `V86DiskEvent`. The drive's own `on` also reports errors, with the action of its policy.
    * Returns a function that stops it.
    */
   on(listener: (event: V86DiskEvent) => void): () => void {
     return this.#listeners.on(listener);
   }
 
-  /** Resolves when the medium is there for the guest; rejects with why it is not. */
+  /** Resolves when the medium is there for the guest; rejects with the reason if it cannot be. */
   get ready(): Promise<void> {
     return this.#ready;
   }
 
-  /** Tells which machine the slot is in, once v86 is ready. From then on the guest sees media come and go. */
+  /** Tells the slot its machine, once v86 is ready. From then on media are inserted and ejected in the running guest. */
   connect(machine: unknown): void {
     this.#machine = machine as V86Machine;
     if (this.#image) this.#show(this.#image);
@@ -122,7 +122,7 @@ export class V86Drive implements DriveDevice {
     }
   }
 
-  /** Throws `refused` unless a disk of so many bytes would be the one that v86 was given. */
+  /** Throws `refused` unless a disk of so many bytes has the size that v86 was given. */
   requireSize(size: number = this.drive.size): void {
     if (this.#image && size !== this.drive.size)
       throw new DiskError('refused', `${this.name}: the disk had ${size} bytes and has ${this.drive.size} now: revert it while the machine is off`, {
@@ -138,8 +138,8 @@ export class V86Drive implements DriveDevice {
   }
 
   /**
-   * After a pause, before the emulator runs: repeats the reads that failed and saves what could not be saved. Rejects if that fails again. `medium` is
-   * the same image opened again, for errors after which a disk refuses to write.
+   * After a pause, before the emulator runs: repeats the reads that failed and saves the bytes that could not be saved. Rejects if that fails again.
+   * `medium` is the same image opened again, for errors after which a disk refuses to write.
    */
   async resume(given: { unreadable?: 'retry' | 'zero'; medium?: Medium } = {}): Promise<void> {
     check('V86Drive.resume', 'options', given, RESUME);
@@ -149,13 +149,13 @@ export class V86Drive implements DriveDevice {
     try {
       await this.#image?.resume(options);
     } catch (error) {
-      // The cache tells of a failure once; the drive of each that stops the emulator.
+      // The cache reports a failure once; each drive that stops the emulator must report it.
       if (this.drive.ioStatus === 'ok') this.#failed('write', asDiskError(error, 'The disk cannot be saved'));
       throw error;
     }
   }
 
-  /** The machine is gone: lets go of the drive. What is unsaved is given up, so `save` first. */
+  /** The machine is gone: lets go of the drive. Unsaved bytes are given up, so `save` first. */
   async detach(): Promise<void> {
     this.#machine = undefined;
     this.#stopListening();
@@ -168,16 +168,16 @@ export class V86Drive implements DriveDevice {
     else void this.#unload();
   }
 
-  /** Gives the medium to the guest, when what v86 wants at once is there. */
+  /** Gives the medium to the guest, after the bytes that v86 wants at once were loaded. */
   #load(): void {
-    // It was about to leave, and stays.
+    // The medium was about to leave, but stays.
     if (this.#image) return this.#show(this.#image);
     const image = this.#newImage();
     this.#image = image;
     this.#ready = image.prepare().then(() => {
       if (this.#image === image) this.#show(image);
     });
-    // Whoever awaits `ready` hears of it too.
+    // Callers that await `ready` get the error too.
     this.#ready.catch((error: DiskError) => {
       if (this.#image === image) this.#failed('read', error);
     });
@@ -192,7 +192,7 @@ export class V86Drive implements DriveDevice {
       if (event.type === 'lost' && this.#listeners.none)
         unheard(`${this.name}: ${event.bytes} bytes that the guest wrote are lost: ${event.error.message}`);
       const operation = event.type === 'error' ? event.operation : 'write';
-      // Zeros for what cannot be read where that is to be ignored, and for whoever still waits for a medium that is gone.
+      // Zeros for unreadable bytes if the policy ignores the error, and for reads that still wait for a medium that is gone.
       const action = this.#image === image ? this.#failed(operation, event.error) : 'ignore';
       if (operation === 'read' && action === 'ignore') queueMicrotask(() => void image.resume({ unreadable: 'zero' }).catch(() => undefined));
     });
@@ -227,7 +227,7 @@ export class V86Drive implements DriveDevice {
   }
 }
 
-/** The medium that is in a drive now, by requests whose errors all come to the caller; none of them ever reaches the next medium. */
+/** The present medium of a drive, by requests whose errors all come to the caller; none of them ever reaches the next medium. */
 function mediumOf(drive: Drive): DiskIo & SyncDisk {
   const options: RequestOptions = { unmanaged: true };
   const insertion = drive.insertions;

@@ -1,13 +1,13 @@
 /**
  * The size that v86 must see for an image of a given size: whole sectors for hard disks and CDs, exactly the size of a format
- * for floppies (v86 pads others itself, into a copy that would be cut off from the disk).
+ * for floppies (v86 itself pads others, into a copy without a connection to the disk).
  */
 import { roundUp } from '../base/bytes.ts';
 import { DiskError } from '../base/errors.ts';
 import { formatSize, SECTOR } from '../base/units.ts';
 import { FLOPPY_FORMATS, formatSectors } from '../drive/floppy.ts';
 
-/** Where a disk is attached: `hda`/`hdb`, `cdrom`, or `fda`/`fdb`. */
+/** The slot to which a disk is attached: `hda`/`hdb`, `cdrom`, or `fda`/`fdb`. */
 export type V86DiskKind = 'hd' | 'cdrom' | 'floppy';
 
 const CD_SECTOR = 2048;

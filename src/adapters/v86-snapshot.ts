@@ -1,10 +1,10 @@
 /**
- * Snapshots of a machine in v86: its disks and its memory at one moment. Saving stops the emulator, brings what the adapter holds to the disks,
- * takes v86's state (in which the disks are but names: `V86Disk.get_state`), and lets the guest go on. Loading gives up what is not saved, reverts
- * the disks, forgets what is in memory of them and restores the state.
+ * Snapshots of a machine in v86: its disks and its memory at one moment. Saving stops the emulator, writes the adapter's unsaved bytes to the disks,
+ * takes v86's state (which has only the disks' names: `V86Disk.get_state`), and lets the guest go on. Loading gives up unsaved bytes, reverts
+ * the disks, forgets their bytes in memory and restores the state.
  *
- * In the image v86's state comes after a head: a line that says what it is, how long it is, and in JSON what the embedder wants to know before
- * it makes the machine that the state is for (its memory, say), and the name that the disks' contents have in the state.
+ * In the image v86's state comes after a head: a line with its kind and its length, and in JSON the settings that the embedder needs before
+ * it makes the machine for the state (its memory, for example), and the name that the disks' contents have in the state.
  */
 import { ANYTHING, check, FUNCTION, objectWith, optionsOf, TEXT } from '../base/arguments.ts';
 import { roundUp } from '../base/bytes.ts';
@@ -16,7 +16,7 @@ import { loadMachine, type MachineMoment, type MachineSnapshot, readMachineState
 import { newGeneration } from './v86-disk.ts';
 import type { V86Drive } from './v86-drive.ts';
 
-/** What is asked of v86. */
+/** The functions of v86 that are used. */
 export interface V86Emulator {
   /** Whether the guest runs. */
   is_running(): boolean;
@@ -24,17 +24,17 @@ export interface V86Emulator {
   stop(): Promise<void>;
   /** The guest goes on. */
   run(): Promise<void>;
-  /** The machine's state, the disks' included as far as they hand some in. */
+  /** The machine's state, including the parts that the disks give. */
   save_state(): Promise<ArrayBuffer>;
-  /** Makes the machine what it was. */
+  /** Restores the machine's state. */
   restore_state(state: ArrayBuffer): Promise<void>;
 }
 
-/** What `saveV86Machine` takes. */
+/** The options of `saveV86Machine`. */
 export interface SaveV86Options {
   /** Default `vm-YYYYMMDDHHMMSS`. A snapshot of this name is replaced. */
   readonly name?: string;
-  /** Anything that JSON holds: `readV86Settings` gives it back. */
+  /** Any JSON value: `readV86Settings` returns it. */
   readonly settings?: unknown;
   /** Called with the bytes of the state that are written. */
   readonly onProgress?: (done: number) => void;
@@ -59,8 +59,8 @@ const SAVE = optionsOf<SaveV86Options>({ name: TEXT, settings: ANYTHING, onProgr
 const LOAD = optionsOf<{ onRevert?: () => void }>({ onRevert: FUNCTION });
 
 /**
- * Takes a snapshot of all that the guest can write, and of its memory. The guest stands still meanwhile and goes on afterwards if it was running. Throws as
- * `saveMachine` does; `read-only` for a disk whose changes are kept in memory only; or why a disk cannot be saved.
+ * Takes a snapshot of all disks that the guest can write, and of its memory. The guest stands still meanwhile and goes on afterwards if it was running.
+ * Throws as `saveMachine` does; `read-only` for a disk whose changes are kept in memory only; or the reason why a disk cannot be saved.
  */
 export async function saveV86Machine(emulator: V86Emulator, slots: Iterable<V86Drive>, options: SaveV86Options = {}): Promise<MachineSnapshot> {
   check('saveV86Machine', 'emulator', emulator, EMULATOR);
@@ -79,9 +79,9 @@ export async function saveV86Machine(emulator: V86Emulator, slots: Iterable<V86D
 }
 
 /**
- * Brings the disks and the guest's memory back to a snapshot. The guest goes on from there if it was running. What was not saved is lost; if the
- * snapshot cannot be loaded (see `loadMachine`) nothing is, and the guest goes on as it was. After a later failure the emulator is left stopped: its
- * disks are no longer what the guest knows. `onRevert` is called in between.
+ * Brings the disks and the guest's memory back to a snapshot. The guest goes on from there if it was running. Unsaved bytes are lost; if the
+ * snapshot cannot be loaded (see `loadMachine`) nothing is lost, and the guest goes on as before. After a later failure the emulator is left stopped: its
+ * disks are no longer those that the guest knows. `onRevert` is called in between.
  */
 export async function loadV86Machine(
   emulator: V86Emulator,
@@ -119,7 +119,7 @@ export async function loadV86Machine(
 
 /**
  * The settings that a snapshot of v86 was saved with, from the disk that keeps the state. Throws `not-found`, or `wrong-format` if there is no state or it
- * is another emulator's.
+ * belongs to another emulator.
  */
 export async function readV86Settings(disk: Pick<AsyncDisk, 'snapshots'>, idOrName: string): Promise<unknown> {
   check('readV86Settings', 'disk', disk, objectWith('an open disk', ['snapshots']));
@@ -129,7 +129,7 @@ export async function readV86Settings(disk: Pick<AsyncDisk, 'snapshots'>, idOrNa
 
 const drivesOf = (slots: readonly V86Drive[]): Drive[] => slots.map(({ drive }) => drive);
 
-/** Runs `work` with the emulator stopped; it goes on afterwards unless `work` failed and `recoverable` says no. */
+/** Runs `work` with the emulator stopped; it goes on afterwards unless `work` failed and `recoverable` returns false. */
 async function whileStopped<T>(emulator: V86Emulator, work: () => Promise<T>, recoverable = () => true): Promise<T> {
   const running = emulator.is_running();
   if (running) await emulator.stop();
@@ -172,7 +172,7 @@ async function readHead(read: (range: { length: number }) => Promise<Uint8Array>
     const { generation, settings } = JSON.parse(text) as { generation: unknown; settings: unknown };
     if (typeof generation === 'string') return { length, generation, settings };
   } catch {
-    // Said below.
+    // The error below says it.
   }
   throw foreign('its head is damaged');
 }

@@ -1,4 +1,4 @@
-/** What `v86Disk` takes and tells. */
+/** The options and events of `v86Disk`. */
 import { FLAG, FUNCTION, type Kind, NUMBER, oneOf, optionsOf, SIZE, TEXT } from '../base/arguments.ts';
 import type { DiskError } from '../base/errors.ts';
 import type { V86DiskKind } from './v86-size.ts';
@@ -6,22 +6,22 @@ import type { V86DiskKind } from './v86-size.ts';
 export type { V86DiskKind } from './v86-size.ts';
 
 /**
- * What happens to the disk. v86 cannot hear of it, so the page must: where nobody listens, failures go to the console.
+ * An event of the disk. v86 cannot receive it, so the page must: without a listener, failures go to the console.
  *
- * - `error`: a read or a save failed; told once for a series of failures of one kind. The guest waits for the read, which is repeated every second;
- *   what could not be saved is in memory, and saving it is tried again. Stop the emulator, tell the user, then `resume()`.
+ * - `error`: a read or a save failed; reported once for a series of failures of one kind. The guest waits for the read, which is repeated every second;
+ *   bytes that could not be saved are in memory, and saving them is tried again. Stop the emulator, tell the user, then `resume()`.
  * - `saved`: everything written so far is durable, perhaps after a failure; `bytes` that the last save wrote.
- * - `lost`: what the guest wrote, `bytes` of it so far, cannot be saved any more: the disk was closed or given up below, another tab took it over, or
- *   the site's data was cleared. It is in memory until the adapter is closed: `resume({ disk })` saves it to a disk that is opened anew.
+ * - `lost`: the guest's writes, `bytes` of them so far, cannot be saved any more: the disk was closed or given up below, another tab took it over, or
+ *   the site's data was cleared. They are in memory until the adapter is closed: `resume({ disk })` saves them to a disk that is opened anew.
  */
 export type V86DiskEvent =
   | { readonly type: 'error'; readonly operation: 'read' | 'write'; readonly error: DiskError }
   | { readonly type: 'saved'; readonly bytes: number }
   | { readonly type: 'lost'; readonly bytes: number; readonly error: DiskError };
 
-/** One thing the disk did, for a busy light. */
+/** One action of the disk, for a busy light. */
 export interface V86DiskActivity {
-  /** `save` writes to the disk what the guest wrote before. */
+  /** `save` writes to the disk the bytes that the guest wrote before. */
   readonly operation: 'read' | 'write' | 'save';
   /** Bytes moved. */
   readonly bytes: number;
@@ -29,23 +29,23 @@ export interface V86DiskActivity {
   readonly hit?: boolean;
 }
 
-/** What `set_state` found instead of what the saved state was made with. */
+/** A difference that `set_state` found between the saved state and the disk. */
 export interface V86StateMismatch {
   /** `image`: another disk. `generation`: this disk, with other contents. `unreadable`: not a state of ours. */
   readonly what: 'image' | 'generation' | 'unreadable';
-  /** What the state says it was made with. */
+  /** The names in the saved state. */
   readonly saved: unknown;
-  /** What the disk is now. */
+  /** The names of the present disk. */
   readonly present: readonly [imageId: string, generation: string];
 }
 
-/** What `v86Disk` takes. */
+/** The options of `v86Disk`. */
 export interface V86DiskOptions {
   /** Default `hd`. */
   readonly kind?: V86DiskKind;
   /** Stored in emulator states to recognise the disk. */
   readonly imageId?: string;
-  /** Names the contents as they are now, for emulator states: a snapshot's id, say. Default: unlike any other. */
+  /** The name of the present contents, for emulator states: a snapshot's id, for example. Default: a unique name. */
   readonly generation?: string;
   /** Bytes of blocks to keep in memory; default 32 MiB. */
   readonly cacheSize?: number;
@@ -56,8 +56,8 @@ export interface V86DiskOptions {
   /** Bytes to read ahead of a sequential reader at most; default 2 MiB, 0 for none. */
   readonly readAhead?: number;
   /**
-   * Loads the whole image before the emulator starts, so that every answer is synchronous: Windows 9x needs that of CDs. Floppies
-   * always are. Default for CDs: yes if the disk is asynchronous and has at most 1 GiB.
+   * Loads the whole image before the emulator starts, so that every answer is synchronous: Windows 9x needs that for CDs. Floppies
+   * always are preloaded. Default for CDs: yes if the disk is asynchronous and has at most 1 GiB.
    */
   readonly preload?: boolean;
   /** Keeps writes in memory and forgets them at the end. Default: if the disk is read-only. */
@@ -68,11 +68,11 @@ export interface V86DiskOptions {
   readonly saveRetry?: number;
   /** Whether the browser asks the user before the page is left while something is unsaved; default true. */
   readonly warnBeforeUnload?: boolean;
-  /** Called with each thing the disk does. */
+  /** Called with each action of the disk. */
   readonly onActivity?: (activity: V86DiskActivity) => void;
-  /** An emulator state was restored that does not belong to this disk as it is: stop, or the guest will damage it. */
+  /** Called when an emulator state was restored that does not belong to the present disk: stop, or the guest will damage it. */
   readonly onStateMismatch?: (mismatch: V86StateMismatch) => void;
-  /** Bytes preloaded, of how many. */
+  /** Bytes preloaded, and their total. */
   readonly onProgress?: (done: number, total: number) => void;
 }
 
@@ -93,21 +93,21 @@ export const V86_DISK_OPTIONS: Kind = optionsOf<V86DiskOptions>({
   onStateMismatch: FUNCTION,
   onProgress: FUNCTION,
 });
-/** Requests of the emulator since the disk was attached, and what is in memory. */
+/** Requests of the emulator since the disk was attached, and the bytes in memory. */
 export interface V86DiskStatistics {
   /** Reads of the guest. */
   readonly reads: number;
-  /** Bytes that they asked for. */
+  /** Bytes that they requested. */
   readonly readBytes: number;
   /** Reads that were answered from memory. */
   readonly hits: number;
   /** Writes of the guest. */
   readonly writes: number;
-  /** Bytes that they had. */
+  /** Bytes of these writes. */
   readonly writtenBytes: number;
   /** Written and not known to be durable. */
   readonly dirtyBytes: number;
-  /** Saves that ended well, and the bytes they wrote. */
+  /** Saves that succeeded. */
   readonly saves: number;
   /** Bytes that saves wrote. */
   readonly savedBytes: number;
@@ -115,6 +115,6 @@ export interface V86DiskStatistics {
   readonly waitingReads: number;
   /** A save is under way. */
   readonly saving: boolean;
-  /** Why the latest save failed, if it did. */
+  /** The reason of the latest save's failure, if it failed. */
   readonly failure: DiskError | undefined;
 }

@@ -1,11 +1,11 @@
 /**
- * Saving what an emulator wrote: when, in which pieces, and what happens when it fails.
+ * Saving an emulator's writes: when, in which pieces, and the handling of failures.
  *
  * - A save writes everything unsaved in merged runs and flushes the disk; only then does the cache let go of it. It begins a moment after the first
  *   unsaved write, so that a page that is reloaded or closed has little to lose, when half of the allowed memory is unsaved, when the page is hidden
- *   or left, and when `save` asks. Where saves take long the next one waits several times as long, so that a guest that writes on and on is not held up.
+ *   or left, and when `save` asks. Where saves take long the next one waits several times as long, so that a guest that keeps on writing is not held up.
  * - Above the allowed memory, `admit` makes writers wait until a save has made room.
- * - After a failure nothing is lost: what was written counts as unsaved, even if only the flush failed. `save` tries again, and so does
+ * - After a failure nothing is lost: all written bytes count as unsaved, even if only the flush failed. `save` tries again, and so does
  *   a timer. The error is reported when it is new, not at each attempt of the timer.
  */
 import { asDiskError, type DiskError } from '../base/errors.ts';
@@ -21,7 +21,7 @@ export interface SyncDisk {
   flushSync(options?: FlushOptions): void;
 }
 
-/** The disk's synchronous face, if it has one that works. */
+/** The disk's synchronous verbs, if it has some that work. */
 export function syncFace(disk: DiskIo): SyncDisk | undefined {
   const face = disk as DiskIo & Partial<SyncDisk>;
   return disk.synchronous && face.readSync && face.writeSync && face.flushSync ? (disk as DiskIo & SyncDisk) : undefined;
@@ -29,7 +29,7 @@ export function syncFace(disk: DiskIo): SyncDisk | undefined {
 
 export interface WriteBackOptions {
   readonly cache: BlockCache;
-  /** The disk to save to; asked for at each save. */
+  /** The disk to save to; called at each save. */
   readonly disk: () => DiskIo;
   /** Milliseconds after a write at which to save. */
   readonly delay: number;
@@ -45,11 +45,11 @@ export interface WriteBackOptions {
 const RUN_LIMIT = 1024 * 1024;
 /** Writes to the disk under way at a time. */
 const IN_FLIGHT = 4;
-/** After a save the next one begins no sooner than so many times what that one took. */
+/** After a save the next one begins no sooner than so many times the length of that save. */
 const REST = 4;
 /** Milliseconds between two saves at most, however long they take. */
 const LONGEST_REST = 5000;
-/** For the disk itself: what is kept above it is what is being saved. */
+/** For the flush of the disk itself: the bytes kept above it are those being saved. */
 const BELOW: FlushOptions = { below: true };
 
 export class WriteBack {
@@ -61,12 +61,12 @@ export class WriteBack {
   #held: Promise<void> | undefined;
   /** The save under way. */
   #saving: Promise<void> | undefined;
-  /** The save that starts when that one ends; those who ask meanwhile share it. */
+  /** The save that starts when that one ends; callers that ask meanwhile share it. */
   #next: Promise<void> | undefined;
   /** Sends the rest of the save under way at once. */
   #hurry: (() => void) | undefined;
   #failure: DiskError | undefined;
-  /** Why there is nothing to save to. */
+  /** The reason why there is no disk to save to. */
   #stopped: DiskError | undefined;
   readonly #waiting: (() => void)[] = [];
 
@@ -74,7 +74,7 @@ export class WriteBack {
     this.#options = options;
   }
 
-  /** Why the latest save failed; `undefined` if it did not. */
+  /** The reason of the latest save's failure; `undefined` if it succeeded. */
   get failure(): DiskError | undefined {
     return this.#failure;
   }
@@ -94,12 +94,12 @@ export class WriteBack {
     else this.#waiting.push(done);
   }
 
-  /** Saves everything that was written before this call. Resolves when it is durable; rejects with why it is not. */
+  /** Saves everything that was written before this call. Resolves when it is durable; rejects with the reason if that fails. */
   save(): Promise<void> {
     return this.#begin() ?? Promise.resolve();
   }
 
-  /** The same where there is something, and without a promise where the disk does not wait. */
+  /** The same if something is unsaved, and without a promise where the disk does not wait. */
   *drain(): Io<void> {
     if (!this.#saving && this.#options.cache.unsavedMemory === 0) return;
     const waiting = this.#begin();
@@ -110,7 +110,7 @@ export class WriteBack {
     if (this.#stopped) return this.#options.cache.unsavedMemory > 0 ? Promise.reject(this.#stopped) : undefined;
     if (this.#held) return this.#held.then(() => this.save());
     if (!this.#saving) return this.#run(false);
-    // The save under way may have passed by the latest writes.
+    // The save under way may not include the latest writes.
     this.#next ??= this.#saving
       .catch(() => undefined)
       .then(() => {
@@ -120,7 +120,7 @@ export class WriteBack {
     return this.#next;
   }
 
-  /** Ends the save under way and begins none until the function that it returns is called. */
+  /** Ends the save under way and begins none until the returned function is called. */
   *hold(): Io<() => void> {
     let end = (): void => undefined;
     const before = this.#held;
@@ -138,8 +138,8 @@ export class WriteBack {
   }
 
   /**
-   * Saves with everything sent at once: the page may not live to see the answers. What was written since the save under way began is sent as well, and
-   * counts as unsaved until a save has ended for it; the disk keeps the order where they overlap. Errors are reported, not thrown.
+   * Saves with everything sent at once: the page may end before the answers. Bytes written since the save under way began are sent as well, and
+   * count as unsaved until a save has ended for them; the disk keeps the order where they overlap. Errors are reported, not thrown.
    */
   saveUrgently(): void {
     const { cache, disk } = this.#options;
@@ -168,7 +168,7 @@ export class WriteBack {
     this.#release();
   }
 
-  /** There is nothing to save to any more: writers do not wait, and saving fails. What is unsaved stays unsaved. */
+  /** There is no disk to save to any more: writers do not wait, and saving fails. Unsaved bytes stay unsaved. */
   stop(reason: DiskError): void {
     this.#stopped = reason;
     this.#stopTimer();
@@ -245,12 +245,12 @@ export class WriteBack {
     };
     this.#hurry = () => {
       for (let count = 0; count < runs.length; count++) requests.push(writer());
-      // A worker serves messages in order, so this flush comes after those writes even if nobody hears the answers.
+      // A worker serves messages in order, so this flush comes after those writes even if no code receives the answers.
       requests.push(disk.flush(BELOW).catch(failed));
     };
     for (let count = 0; count < IN_FLIGHT; count++) requests.push(writer());
     if (urgent) this.#hurry();
-    // Every writer has ended before anything is written again: an old write must not land on a newer one.
+    // All writes have ended before anything is written again: an old write must not overwrite a newer one.
     for (const request of requests) await request;
     this.#hurry = undefined;
     if (failure) throw failure.error;
@@ -264,7 +264,7 @@ export class WriteBack {
     cache.endSave(true);
     if (cache.unsavedMemory <= limit) this.#release();
     else this.#start();
-    // Written meanwhile.
+    // Bytes were written meanwhile.
     if (cache.unsavedMemory > 0) this.#schedule();
     this.#options.onSaved(runs.reduce((sum, { start, end }) => sum + end - start, 0));
   }

@@ -21,7 +21,7 @@ import '@awesome.me/webawesome/dist/components/tab/tab.js';
 import { registerIconLibrary } from '@awesome.me/webawesome/dist/components/icon/library.js';
 import { iconAddress } from './dom.ts';
 
-/** Without the sprite's view box an icon would be as wide as browsers make pictures of unknown size: 300 pixels, over other controls. */
+/** Without the sprite's view box an icon would be as wide as pictures of unknown size, 300 pixels, and would cover other controls. */
 const fit = (svg: SVGElement): void => svg.setAttribute('viewBox', '0 0 24 24');
 
 for (const library of ['default', 'system']) {

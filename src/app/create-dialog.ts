@@ -1,6 +1,6 @@
 /**
  * The dialog for a new, empty image: name, format, size (presets or free text), place, the options that the format offers to people, and a password if it
- * is to be encrypted. Formats and their options are those that the engine tells of.
+ * is to be encrypted. The engine reports the formats and their options.
  */
 import {
   type CreateImageOptions,
@@ -20,7 +20,7 @@ import { failure, placeName, sizeWithBytes } from './words.ts';
 
 const FORM = 'create-form';
 const DEFAULT_SIZE = '2G';
-/** From here on a file as large as its disk is dear: browsers charge its whole size at once. */
+/** From this size on a file as large as its disk is expensive: browsers charge its whole size at once. */
 const WHOLE_WARNING = 64 * 1024 * 1024;
 
 /** An image that was made, and its password if it has one. */
@@ -29,7 +29,7 @@ export interface Created {
   readonly password: string | undefined;
 }
 
-/** Asks and creates. Resolves to undefined if the user calls it off. */
+/** Asks and creates. Resolves to undefined if the user cancels. */
 export async function createImage(
   library: RemoteLibrary,
   formats: readonly FormatFacts[],
@@ -49,7 +49,7 @@ export async function createImage(
     form.setBusy(true);
     try {
       const entry = await library.create(options);
-      // Called off meanwhile: then nobody wanted it.
+      // The user cancelled meanwhile, and does not want the image.
       if (over) return await library.delete(entry.id);
       created = { entry, password: options.secret };
       closeDialog(dialog);
@@ -98,7 +98,7 @@ class CreateForm {
   readonly #problem = element('p', { class: 'problem', testId: 'create-problem', attributes: { role: 'alert' } });
   readonly deed = button('Create', {
     testId: 'create-deed',
-    // In the dialog's footer and yet of the form: so Enter in any field submits.
+    // In the dialog's footer, but part of the form: so Enter in any field submits.
     attributes: { slot: 'footer', size: 'm', appearance: 'accent', variant: 'brand', type: 'submit', form: FORM },
     press: () => undefined,
   });
@@ -165,12 +165,12 @@ class CreateForm {
     this.#problem.textContent = text;
   }
 
-  /** Takes out of the fields what nobody else should see. */
+  /** Clears fields with text that no other person should see. */
   forget(): void {
     this.#password.clear();
   }
 
-  /** What was filled in; undefined, with the problem shown, if it cannot be. */
+  /** The filled-in values; undefined, with the problem shown, if they are not valid. */
   options(): CreateImageOptions<string> | undefined {
     this.problem('');
     const name = (this.#name.value ?? '').trim();
@@ -194,7 +194,7 @@ class CreateForm {
     }
   }
 
-  /** The format that is chosen. */
+  /** The chosen format. */
   get #facts(): FormatFacts {
     const { value } = this.#format;
     return (this.#formats.find(({ name }) => name === value) ?? this.#formats[0]) as FormatFacts;
@@ -251,7 +251,7 @@ function fieldsOf({ name: format, createOptions }: FormatFacts): OptionField[] {
   });
 }
 
-/** The value of the usual size that was typed, whatever it was written like; empty if it is none. */
+/** The option's usual value that equals the typed one, in any spelling; empty if there is none. */
 function usual(typed: string): string {
   try {
     const size = writtenSize(typed);

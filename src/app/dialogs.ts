@@ -5,16 +5,16 @@ import { isolated } from './words.ts';
 export interface Question {
   readonly title: string;
   readonly text: string;
-  /** What the button that goes ahead says: the deed, not "OK". */
+  /** The text of the button that goes ahead: the action, not "OK". */
   readonly deed: string;
-  /** What the other button says, if not "Cancel". */
+  /** The text of the other button, if not "Cancel". */
   readonly refusal?: string;
   readonly danger?: boolean;
-  /** Once aborted, the question is called off, or not even shown. */
+  /** Once aborted, the question is closed, or not even shown. */
   readonly left?: AbortSignal;
 }
 
-/** Shows a dialog. Resolves when it has closed, however it did; at once if `left` is aborted, which also closes it. */
+/** Shows a dialog. Resolves when it has closed in any way; at once if `left` is aborted, which also closes it. */
 export function showDialog(dialog: HTMLElementTagNameMap['wa-dialog'], left?: AbortSignal): Promise<void> {
   if (left?.aborted) return Promise.resolve();
   document.body.append(dialog);
@@ -39,16 +39,16 @@ export function showDialog(dialog: HTMLElementTagNameMap['wa-dialog'], left?: Ab
   });
 }
 
-/** Dialogs that are to close whatever was filled in: their own buttons said so. */
+/** Dialogs that close without a question, even if fields were filled in: their own buttons closed them. */
 const settled = new WeakSet<HTMLElement>();
 
-/** Closes a dialog without asking, for its buttons. The × and Escape may be slips: they ask where something was filled in. */
+/** Closes a dialog without asking, for its buttons. The × and Escape may be pressed by mistake: they ask if something was filled in. */
 export function closeDialog(dialog: HTMLElementTagNameMap['wa-dialog']): void {
   settled.add(dialog);
   dialog.open = false;
 }
 
-/** What is in the fields of a dialog. */
+/** The values in the fields of a dialog. */
 function filledIn(dialog: HTMLElement): string {
   return JSON.stringify([...dialog.querySelectorAll('wa-input, wa-select')].map((field) => ('value' in field ? (field.value ?? '') : '')));
 }
@@ -63,7 +63,7 @@ export function selectWhenFocused(input: HTMLElementTagNameMap['wa-input']): voi
   input.addEventListener('focus', () => input.select(), { once: true });
 }
 
-/** Asks before a deed that cannot be undone. Resolves to true if the user goes ahead. */
+/** Asks before an action that cannot be undone. Resolves to true if the user goes ahead. */
 export async function confirmed(question: Question): Promise<boolean> {
   let answer = false;
   const choose = (value: boolean): void => {
@@ -97,7 +97,7 @@ export interface TextQuestion extends Pick<Question, 'title' | 'deed' | 'left'> 
   readonly value: string;
 }
 
-/** Asks for a line of text, which must not be empty. Resolves to it, or to undefined if the user calls it off. */
+/** Asks for a line of text, which must not be empty. Resolves to it, or to undefined if the user cancels. */
 export async function asked(question: TextQuestion): Promise<string | undefined> {
   let answer: string | undefined;
   const problem = element('p', { class: 'problem', testId: 'prompt-problem', attributes: { role: 'alert' } });

@@ -1,11 +1,11 @@
 /**
  * Building elements without markup: text always goes in as text, so nothing from an image or a file name is ever parsed.
- * Every control gets a `data-testid`, which the end-to-end tests hold on to.
+ * Every control gets a `data-testid`, by which the end-to-end tests find it.
  */
 import sprite from './icons.svg?no-inline';
 import drawings from './icons.svg?raw';
 
-/** What `element` sets: `on` adds listeners, `set` assigns properties, the rest are attributes. */
+/** The options of `element`: `on` adds listeners, `set` assigns properties, the rest are attributes. */
 export interface ElementOptions<E> {
   readonly testId?: string;
   readonly class?: string;
@@ -35,7 +35,7 @@ export function element<K extends keyof HTMLElementTagNameMap>(
   return made;
 }
 
-/** The icons, in the document itself: a picture from another file comes a moment late, and everything that is made anew would blink. */
+/** The icons, in the document itself: a picture from another file comes a moment late, so every new element would flicker. */
 const sheet = document.adoptNode(new DOMParser().parseFromString(drawings, 'image/svg+xml').documentElement);
 sheet.setAttribute('hidden', '');
 
@@ -53,7 +53,7 @@ export function icon(name: string, slot?: string): SVGSVGElement {
   return svg;
 }
 
-/** Where an icon is in this page's own files, for the components: what is in the document cannot be seen from inside them. */
+/** The address of an icon in this page's own files, for the components: they cannot see the icons in the document. */
 export function iconAddress(name: string): string {
   return `${sprite}#${name}`;
 }
@@ -77,7 +77,7 @@ export function facts(rows: readonly (readonly [string, Child, string?])[], test
   return list;
 }
 
-/** What is shown for one key. */
+/** The child that is shown for one key. */
 interface Keyed {
   readonly element: HTMLElement;
 }

@@ -1,12 +1,12 @@
 /**
- * The drives of a machine, each with the image that is in it: open for as long as it is there, behind a `Drive` and its v86 slot. The CD and the
+ * The drives of a machine, each with its image: open for as long as it is in the drive, behind a `Drive` and its v86 slot. The CD and the
  * floppy drive may be empty, and their images exchanged while the machine runs.
  */
 import { type V86Disk, V86Drive } from '../adapters/v86.ts';
 import { Drive, type RemoteDisk } from '../index.ts';
 import type { ImageSession } from './session.ts';
 
-/** Bytes in a chunk that counts as written as one, for the map. */
+/** Bytes in a chunk that counts as written as a whole, for the map. */
 const TRACKED = 65_536;
 
 export type Slot = 'hda' | 'hdb' | 'cdrom' | 'fda';
@@ -14,11 +14,11 @@ export type Slot = 'hda' | 'hdb' | 'cdrom' | 'fda';
 /** The slots whose media can be exchanged. */
 export type RemovableSlot = 'cdrom' | 'fda';
 
-/** True for those. */
+/** True for those slots. */
 export const isRemovable = (slot: Slot): slot is RemovableSlot => slot === 'cdrom' || slot === 'fda';
 
 export interface DriveEvents {
-  /** What is written is thrown away when the image leaves the drive. */
+  /** The guest's writes are thrown away when the image leaves the drive. */
   readonly temporary: boolean;
   readonly onSaved: () => void;
   /** A read or a write failed: stop the emulator, tell the user, then `recover`. */
@@ -28,7 +28,7 @@ export interface DriveEvents {
 /** One drive of the machine. */
 export class Attached {
   readonly slot: Slot;
-  /** What the guest asks of the image, counted. */
+  /** Counts the guest's requests to the image. */
   readonly drive: Drive;
   /** Its slot of v86. */
   readonly device: V86Drive;
@@ -40,13 +40,13 @@ export class Attached {
   constructor(slot: Slot, { temporary, onSaved, onProblem }: DriveEvents) {
     this.slot = slot;
     this.#temporary = temporary;
-    // QEMU's policy. v86 has no way to tell its guest of an error, so what would be reported stops the machine, too.
+    // QEMU's policy. v86 has no way to report an error to its guest, so errors that would be reported stop the machine, too.
     this.drive = new Drive({ name: slot, readErrors: 'report', writeErrors: 'enospc', pause: ({ error }) => onProblem(error) });
     this.device = new V86Drive(this.drive, slot, () => ({ imageId: this.#session?.entry.id ?? '' }));
     this.device.on(({ type }) => type === 'saved' && onSaved());
   }
 
-  /** What v86 takes at its start; `undefined` if the drive is empty. */
+  /** The disk that v86 gets at its start; `undefined` if the drive is empty. */
   get image(): V86Disk | undefined {
     return this.device.image;
   }
@@ -56,7 +56,7 @@ export class Attached {
     return this.#session;
   }
 
-  /** Bytes the guest wrote that are not safe yet. */
+  /** Bytes that the guest wrote and that are not saved yet. */
   get unsavedBytes(): number {
     return this.#readOnly || this.#temporary ? 0 : (this.image?.statistics.dirtyBytes ?? 0);
   }
@@ -82,7 +82,7 @@ export class Attached {
     }
   }
 
-  /** Takes the image out, for machines that run: what the guest wrote is saved first. */
+  /** Takes the image out of a running machine: the guest's writes are saved first. */
   async eject(): Promise<void> {
     await this.drive.eject();
     await this.#empty();
@@ -97,7 +97,7 @@ export class Attached {
     if (!this.#readOnly) await this.image?.save();
   }
 
-  /** After a problem: repeats what failed, on the image opened anew if the old one no longer works. Rejects if it fails again. */
+  /** After a problem: repeats the failed requests, on the image opened anew if the old one no longer works. Rejects if they fail again. */
   async recover(): Promise<void> {
     try {
       await this.device.resume();
@@ -109,7 +109,7 @@ export class Attached {
     }
   }
 
-  /** Lets go; what is unsaved is given up, so `save` first. */
+  /** Lets go; unsaved bytes are given up, so `save` first. */
   async detach(): Promise<void> {
     this.#detached = true;
     await this.device.detach();

@@ -1,8 +1,8 @@
-/** Files that are dragged over the page: they may be dropped anywhere, and no drop makes the browser leave the page. */
+/** Files that are dragged over the page: the user may drop them anywhere, and no drop makes the browser leave the page. */
 import { element } from './dom.ts';
 import type { Dropped } from './import.ts';
 
-/** Takes files dropped anywhere on the page, and shows that they may be. A panel that handles a drop itself stops the event. */
+/** Takes files dropped anywhere on the page, and shows that this is possible. A panel that handles a drop itself stops the event. */
 export function dropAnywhere(dropped: (dropped: Dropped) => void): HTMLElement {
   const veil = element(
     'div',
@@ -29,14 +29,14 @@ export function dropAnywhere(dropped: (dropped: Dropped) => void): HTMLElement {
 
 const carriesFiles = (event: DragEvent): boolean => event.dataTransfer?.types.includes('Files') ?? false;
 
-/** A link that is dropped on a page takes it away, with the machine that runs on it. Into a field it may be put. */
+/** A link that is dropped on a page replaces the page, and ends its machine. It may be dropped into a field. */
 function refuseLink(event: DragEvent): void {
   if (!event.dataTransfer?.types.includes('text/uri-list') || event.composedPath().some((node) => node instanceof HTMLInputElement)) return;
   event.preventDefault();
   event.dataTransfer.dropEffect = 'none';
 }
 
-/** A folder comes as a file that cannot be read. Its name is only to be had while the drop is being told. */
+/** A folder comes as a file that cannot be read. Its name is only available during the drop event. */
 function contents(transfer: DataTransfer | null): Dropped {
   const files: File[] = [];
   const folders: string[] = [];

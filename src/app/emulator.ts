@@ -1,23 +1,23 @@
 /**
- * v86 with what it does not tell by itself: that its loop has died (an exception in it, a trap of its WebAssembly, which is also what becomes of a
- * triple fault), that the guest has halted its processor for good, as it does at the end of `poweroff`, and that the guest wants to restart. v86's own
- * restart keeps the memory and forgets the kernel that it was started with, so restarting is left to the machine, which makes another emulator.
+ * v86, with events that it does not report by itself: that its loop has died (an exception in it, a trap of its WebAssembly, which a
+ * triple fault also becomes), that the guest has halted its processor for good, as it does at the end of `poweroff`, and that the guest wants to restart.
+ * v86's own restart keeps the memory and forgets the kernel that it was started with, so the machine does the restart, and makes another emulator.
  *
  * v86's `stop` and `destroy` wait for its next tick, which never comes once the loop is dead: those of this class end in any case.
  */
 import type { V86 } from 'v86';
 
-/** What befalls the emulator. Each is told while v86 is at work: the listener returns at once, and acts later. */
+/** The events of the emulator. Each is reported while v86 is at work: the listener returns at once, and acts later. */
 export interface EmulatorEvents {
   /** The processor waits for an interrupt and has interrupts off. The guest stands still from now on. */
   readonly halted: () => void;
-  /** The guest wants to start over. It stands still from now on. */
+  /** The guest wants to restart. It stands still from now on. */
   readonly restarting: () => void;
-  /** Nothing goes on, and the emulator is good for nothing more. */
+  /** The emulator has stopped for good and cannot be used any more. */
   readonly died: (error: unknown) => void;
 }
 
-/** The parts of a running v86 that this class holds on to. Its module builds keep these names; they are not in its types. */
+/** The parts of a running v86 that this class uses. Its module builds keep these names; they are not in its types. */
 interface Core {
   running: boolean;
   stopping: boolean;
@@ -28,7 +28,7 @@ interface Core {
   readonly cpu: { reboot_internal(): void };
 }
 
-/** Milliseconds in which a loop that is alive comes to its next tick, however busy the computer is. */
+/** Milliseconds in which a loop that is alive reaches its next tick, even on a busy computer. */
 const TICK_LIMIT = 10_000;
 
 /** See the top of this file. */
@@ -42,7 +42,7 @@ export class Emulator {
     this.#events = events;
   }
 
-  /** Waits until a new v86 is ready to run. Rejects once `calledOff` is aborted, as the user may do: v86 tells of no failure on its way here. */
+  /** Waits until a new v86 is ready to run. Rejects once `calledOff` is aborted, for example by the user: v86 reports no failure while it starts. */
   static async make(v86: V86, events: EmulatorEvents, calledOff: AbortSignal): Promise<Emulator> {
     const made = new Emulator(v86, events);
     await new Promise<void>((ready, reject) => {
@@ -56,7 +56,7 @@ export class Emulator {
     return made;
   }
 
-  /** Whether it is good for something. */
+  /** Whether it can still be used. */
   get alive(): boolean {
     return !this.#dead;
   }
@@ -77,15 +77,15 @@ export class Emulator {
     if (this.v86.is_running()) this.#die(new Error('The emulator does not answer any more.'));
   }
 
-  /** Stops for good and lets go of the page. Does not reject: nothing is lost with an emulator but the guest's memory. */
+  /** Stops for good and lets go of the page. Does not reject: only the guest's memory is lost with an emulator. */
   async destroy(): Promise<void> {
     await this.stop();
-    // A disk that answers late wakes nobody.
+    // A disk that answers late must not start the loop again.
     if (this.#core) this.#core.next_tick = () => undefined;
     try {
       await this.v86.destroy();
     } catch {
-      // It was made only in part.
+      // The emulator was made only in part.
     }
   }
 
@@ -106,7 +106,7 @@ export class Emulator {
     };
     const restart = core.cpu.reboot_internal.bind(core.cpu);
     core.cpu.reboot_internal = () => {
-      // The guest is not to go on where it asked for it: until v86 stops, at its next tick, it runs the BIOS from the start.
+      // The guest must not go on at the place where it asked for the restart: until v86 stops, at its next tick, it runs the BIOS from the start.
       restart();
       core.stop();
       this.#events.restarting();
@@ -118,7 +118,7 @@ export class Emulator {
     });
   }
 
-  /** Does what v86 would have done at its last tick, so that all who wait for that go on. */
+  /** Does the work of v86's last tick, so that all callers waiting for it go on. */
   #die(error: unknown): void {
     if (this.#dead) return;
     this.#dead = true;

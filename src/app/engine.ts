@@ -1,25 +1,25 @@
-/** The engine in its worker; on this thread where the browser starts no such worker. */
+/** The engine in its worker; on this thread if the browser does not start such a worker. */
 import { connectEngine, connectEngineHere, DiskError, type Engine, type FormatFacts } from '../index.ts';
 import workerAddress from '../worker/index.ts?worker&url';
 
-/** The page says where images are, and that they are gone with the tab. */
+/** The page tells the user where images are, and that they are lost with the tab. */
 const OPTIONS = { memoryIfBlocked: true };
 
 /** An engine, and whether it runs on the page's own thread. */
 export interface StartedEngine {
   readonly engine: Engine;
   readonly here: boolean;
-  /** What it can make of images. */
+  /** The facts about the formats it knows. */
   readonly formats: readonly FormatFacts[];
 }
 
-/** Rejects with `io` of the field `module` if the engine's files cannot be had. */
+/** Rejects with `io` of the field `module` if the engine's files cannot be loaded. */
 export async function startEngine(): Promise<StartedEngine> {
   try {
     const worker = new Worker(workerAddress, { type: 'module', name: 'tabdisk' });
     return await started(await connectEngine(worker, OPTIONS), false);
   } catch (error) {
-    // What the engine itself refuses it would refuse here too.
+    // Errors that the engine itself reports would be the same on this thread.
     if (error instanceof DiskError && !(error.kind === 'io' && (error.field === 'script' || error.field === 'worker'))) throw error;
     await requireScript(error);
     return started(await connectEngineHere(OPTIONS), true);
@@ -28,7 +28,7 @@ export async function startEngine(): Promise<StartedEngine> {
 
 const started = async (engine: Engine, here: boolean): Promise<StartedEngine> => ({ engine, here, formats: await engine.library.formats() });
 
-/** Tells a worker that the browser does not start from one whose file is not there. */
+/** Distinguishes a worker that the browser does not start from one whose file is missing. */
 async function requireScript(cause: unknown): Promise<void> {
   const answer = await fetch(workerAddress).catch(() => undefined);
   if (answer?.ok && /javascript/.test(answer.headers.get('content-type') ?? '')) return;

@@ -1,4 +1,4 @@
-/** The dialog for an incremental export: since which snapshot, and what the file with the state of that time is called. */
+/** The dialog for an incremental export: the snapshot that it starts from, and the name of the file with the state of that time. */
 import { type FormatFacts, OVERLAY_FORMAT, type SnapshotInfo } from '../index.ts';
 import { closeDialog, showDialog } from './dialogs.ts';
 import { button, element } from './dom.ts';
@@ -8,7 +8,7 @@ import { dateTime } from './words.ts';
 
 const FORM = 'changes-form';
 
-/** Asks; undefined if the user calls it off. Throws if the image's snapshots cannot be read. */
+/** Asks; undefined if the user cancels. Throws if the image's snapshots cannot be read. */
 export async function askIncrement(
   { session, left }: Pick<Chosen, 'session' | 'left'>,
   formats: readonly FormatFacts[],

@@ -1,4 +1,4 @@
-/** The Export button with its menu: every way an image can leave. What this one cannot do is greyed out, and says why. */
+/** The Export button with its menu: every form in which an image can be exported. Forms that are impossible for this image are greyed out, with the reason. */
 import { type DiskError, type ExportFacts, exportProblem, type FormatFacts, OVERLAY_FORMAT } from '../index.ts';
 import { button, element } from './dom.ts';
 import type { ExportWay } from './export.ts';
@@ -7,7 +7,7 @@ import { sentence } from './words.ts';
 
 type Item = HTMLElementTagNameMap['wa-dropdown-item'];
 
-/** The ways out, from the formats that there are. */
+/** The forms of export, from the list of formats. */
 function waysOut(formats: readonly FormatFacts[]): ExportWay[] {
   const made = formats.filter(({ capabilities }) => capabilities.create);
   const open = made.filter(({ encryption }) => !encryption?.always);
@@ -24,7 +24,7 @@ function waysOut(formats: readonly FormatFacts[]): ExportWay[] {
   ] as ExportWay[];
 }
 
-/** The button with its menu for one image. `chosen` is called with the way that the user takes. */
+/** The button with its menu for one image. `chosen` is called with the form that the user chooses. */
 export function exportMenu(
   session: ImageSession,
   formats: readonly FormatFacts[],
@@ -65,13 +65,13 @@ export function exportMenu(
 
 function offerWay(item: Item, reason: HTMLElement, { rare }: ExportWay, problem: DiskError | undefined): void {
   item.disabled = problem !== undefined;
-  // A format that few images have is not shown to the others at all.
+  // A format of few images is not shown at all for the other images.
   item.hidden = rare === true && problem !== undefined;
   reason.textContent = problem === undefined ? '' : sentence(problem.message);
   reason.hidden = problem === undefined;
 }
 
-/** Undefined where nobody can tell without asking for a password. */
+/** Undefined if the number is not known without a password. */
 async function countSnapshots(session: ImageSession): Promise<number | undefined> {
   const { capabilities, encrypted } = session.entry;
   if (!capabilities.snapshots || (encrypted && !session.unlocked)) return undefined;

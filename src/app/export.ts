@@ -1,5 +1,5 @@
 /**
- * An image as a file: streamed into a place that the user picks where the browser has a save dialog, else collected into a Blob
+ * An image as a file: streamed to a place that the user picks if the browser has a save dialog, else collected into a Blob
  * (which the browser may keep on disk) and downloaded.
  */
 import { type ExportOptions, type FormatFacts, formatSize, type ImageEntry, type ImageFormat, OVERLAY_FORMAT, type RemoteLibrary } from '../index.ts';
@@ -9,16 +9,16 @@ import type { JobsList } from './jobs-list.ts';
 import type { Messages } from './messages.ts';
 import { isAbort, unlessLost } from './words.ts';
 
-/** A way out that the menu offers. */
+/** A form of export that the menu offers. */
 export interface ExportWay {
   readonly id: string;
   readonly text: string;
   readonly options: Pick<ExportOptions, 'format' | 'compressed' | 'since'>;
-  /** Shown only for images that can leave so. */
+  /** Shown only for images that can be exported so. */
   readonly rare?: true;
 }
 
-/** How an image leaves. */
+/** The form in which an image is exported. */
 export interface Outcome extends Pick<ExportOptions, 'compressed' | 'since' | 'backing' | 'secret'> {
   readonly format: ImageFormat;
   /** The suggested file name, in place of the image's own. */
@@ -28,10 +28,10 @@ export interface Outcome extends Pick<ExportOptions, 'compressed' | 'since' | 'b
 interface SaveHandle {
   createWritable(): Promise<WritableStream<Uint8Array>>;
   getFile(): Promise<File>;
-  /** Not in every browser. */
+  /** Not available in every browser. */
   remove?(): Promise<void>;
 }
-/** Where a file goes to. */
+/** The place for a file. */
 type Target = { readonly handle: SaveHandle } | 'download';
 type SavePicker = (options: { suggestedName: string }) => Promise<SaveHandle>;
 
@@ -42,7 +42,7 @@ export interface ExportSurroundings {
   readonly messages: Messages;
 }
 
-/** Whether an image may leave so; asks where it leaves as what everybody can read. Once `left` is aborted it may not. */
+/** Whether an image may be exported so; asks if the file will be readable by everybody. Once `left` is aborted it may not. */
 export async function mayLeave({ name, encrypted }: ImageEntry, to: FormatFacts | undefined, left: AbortSignal): Promise<boolean> {
   if (!encrypted || !to || to.encryption) return true;
   const text = `“${name}” is encrypted, and a ${to.name} file is not: anybody who gets the file can read all that is on the disk. As ${OVERLAY_FORMAT} it stays encrypted.`;
@@ -80,19 +80,19 @@ export function fileName(name: string, format: string, formats: readonly FormatF
   return `${stem}.${formats.find((one) => one.name === format)?.extensions[0] ?? format}`;
 }
 
-/** Asks where to. Undefined if the user calls it off. */
+/** Asks for a place. Undefined if the user cancels. */
 async function pick(suggestedName: string): Promise<Target | undefined> {
   const picker = (window as { showSaveFilePicker?: SavePicker }).showSaveFilePicker;
   if (picker === undefined) return 'download';
   try {
     return { handle: await picker.call(window, { suggestedName }) };
   } catch (error) {
-    // Frames of other origins, and clicks that were too long ago, get no dialog: a download does as well.
+    // Frames of other origins, and clicks that were too long ago, get no dialog: a download works as well.
     return error instanceof DOMException && error.name === 'AbortError' ? undefined : 'download';
   }
 }
 
-/** Writes the file; the image is free again whatever happens. The save dialog has made an empty file, which does not stay. */
+/** Writes the file; the image is free again in any case. The save dialog has made an empty file, which is removed after a failure. */
 async function save(stream: ReadableStream<Uint8Array>, handle: SaveHandle, signal: AbortSignal): Promise<void> {
   try {
     const file = await handle.createWritable().catch(async (error) => {

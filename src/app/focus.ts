@@ -1,19 +1,19 @@
 /**
  * The keyboard's focus stays where the user is. A control that has the focus may be taken away (its row is deleted, its view is left), hidden or disabled;
- * browsers then forget the focus, and whoever goes by keyboard starts over at the top of the page. Here it goes to the control itself as soon as
- * that can be used again, else to what took its place: in the nearest surroundings that are still there, at the same position.
+ * browsers then forget the focus, and a keyboard user starts over at the top of the page. This module moves it to the control itself as soon as
+ * that can be used again, else to the control in its place: in the nearest surroundings that are still there, at the same position.
  */
 
-/** What can have the focus, as the page makes it. */
+/** The elements of the page that can have the focus. */
 const CONTROLS = 'wa-button, wa-input, wa-select, wa-checkbox, wa-tab, button, a[href], input, [tabindex]';
 /** Milliseconds after a change: a dialog that has closed gives the focus back by itself first. */
 const PATIENCE_MS = 100;
 
-/** Where the control with the focus is: among the controls, and among those of its name, of everything around it, from the inside out. */
+/** The place of the control with the focus: among the controls, and among those of its name, of everything around it, from the inside out. */
 interface Place {
   readonly control: HTMLElement;
   readonly around: readonly { readonly element: Element; readonly index: number; readonly among: number }[];
-  /** It was taken away, if only for a moment. A focus that is lost otherwise was given up by the user. */
+  /** The control was taken away, if only for a moment. If the focus is lost in another way, the user gave it up. */
   gone: boolean;
 }
 
@@ -30,7 +30,7 @@ export function keepFocus(): void {
     if (target instanceof HTMLElement && target.closest('wa-dialog') === null) place = placeOf(target);
   });
   document.addEventListener('pointerdown', ({ target }) => {
-    // A press beside all controls takes the focus away because the user wants so.
+    // A press beside all controls removes the focus, as the user wants.
     if (target instanceof Element && target.closest(CONTROLS) === null) place = undefined;
   });
   const watched = { subtree: true, childList: true, attributes: true, attributeFilter: ['hidden', 'disabled', 'open'] };

@@ -1,4 +1,4 @@
-/** The Geometry tab: cylinders, heads and sectors, where they come from, and what the emulator will make of the image. */
+/** The Geometry tab: cylinders, heads and sectors, their source, and the size of the image as the emulator will see it. */
 import type { GeometryReport } from '../index.ts';
 import { element, facts } from './dom.ts';
 import type { Chosen, Panel } from './panel.ts';

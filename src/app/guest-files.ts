@@ -1,6 +1,6 @@
 /**
- * What a machine needs besides disks: BIOS, VGA BIOS, and for the built-in guest a Linux kernel with its first file system. They
- * come with the page (public/guest, made by `npm run guest`) or, where they are missing, from files that the user drops here.
+ * The files that a machine needs besides disks: BIOS, VGA BIOS, and for the built-in guest a Linux kernel with its first file system. They
+ * come with the page (public/guest, made by `npm run guest`) or, if they are missing there, from files that the user drops here.
  */
 import { button, element, icon, Signal } from './dom.ts';
 import { loadServed } from './served.ts';
@@ -18,7 +18,7 @@ const HINTS: Record<PartName, string> = {
   kernel: 'A bzImage (vmlinuz) for 32-bit PCs.',
   initrd: 'The initramfs that goes with the kernel, if it needs one.',
 };
-/** What boots without a kernel from outside, and the folder of v86's project that has it: the package `v86` of npm comes without. */
+/** The files that boot without a kernel from outside, and the folder of v86's project that has them: the npm package `v86` does not have them. */
 const FIRMWARE: readonly PartName[] = ['bios', 'vgaBios'];
 const FIRMWARE_ADDRESS = 'https://github.com/copy/v86/tree/master/bios';
 const PARTS = Object.keys(SERVED) as PartName[];
@@ -31,7 +31,7 @@ interface Manifest {
 }
 
 export class GuestFiles {
-  /** Something came in. */
+  /** A file was added. */
   readonly changed = new Signal<void>();
   readonly element = element('div', { class: 'guest-files', testId: 'guest-files', attributes: { hidden: true, 'data-own-drop': true } });
   readonly #own = new Map<PartName, File>();
@@ -44,7 +44,7 @@ export class GuestFiles {
     });
   }
 
-  /** Looks whether the page came with a guest, and asks for files if not. */
+  /** Checks whether the page came with a guest, and asks for files if not. */
   async look(): Promise<void> {
     this.#manifest = await readManifest();
     this.element.hidden = this.#manifest !== undefined;
@@ -62,7 +62,7 @@ export class GuestFiles {
     return this.#manifest?.cmdline ?? FALLBACK_CMDLINE;
   }
 
-  /** Loads the parts for this way to boot. The user's own files go before those of the page. */
+  /** Loads the parts for this way to boot. The user's own files are preferred to those of the page. */
   async load(boot: 'guest' | 'disk'): Promise<GuestParts> {
     const wanted = PARTS.filter((part) => boot === 'guest' || part === 'bios' || part === 'vgaBios');
     const found: Partial<Record<PartName, ArrayBuffer>> = {};
@@ -127,7 +127,7 @@ function guess(name: string): PartName {
 async function readManifest(): Promise<Manifest | undefined> {
   try {
     const answer = await fetch('./guest/manifest.json');
-    // A server that answers every address with the page itself must not pass for a guest.
+    // A server that answers every address with the page itself must not count as a guest.
     const manifest = (answer.ok ? await answer.json() : undefined) as { cmdline?: unknown; files?: unknown } | undefined;
     if (typeof manifest?.cmdline !== 'string') return undefined;
     const files = Array.isArray(manifest.files) ? (manifest.files as { name?: unknown; size?: unknown }[]) : [];
@@ -143,7 +143,7 @@ function served(part: PartName, { sizes }: Manifest): Promise<ArrayBuffer> {
   return loadServed({ label: `${LABELS[part]} (guest/${name})`, address: `./guest/${name}`, size: sizes.get(name) });
 }
 
-/** What is packed with gzip is unpacked here, at once, and not by the guest, in seconds (unless the browser cannot). */
+/** Files packed with gzip are unpacked here, at once, and not by the guest, in seconds (unless the browser cannot). */
 async function unpacked(file: ArrayBuffer): Promise<ArrayBuffer> {
   const [first, second] = new Uint8Array(file, 0, Math.min(2, file.byteLength));
   if (first !== 0x1f || second !== 0x8b || typeof DecompressionStream === 'undefined') return file;

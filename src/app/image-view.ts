@@ -1,6 +1,6 @@
 /**
  * The right side of the page, for one image: its name and actions, a notice if another tab has it, and its tabs. Only the open tab reads the image, and
- * only while it is open. The view is made when the image is chosen, and taken off the page for good when another is.
+ * only while it is open. The view is made when the image is chosen, and removed from the page for good when another image is chosen.
  */
 import type {} from '@awesome.me/webawesome/dist/events/events.js';
 import type { FormatFacts, ImageEntry } from '../index.ts';
@@ -17,15 +17,15 @@ export interface ImageActions {
   readonly export: (image: Chosen, way: ExportWay) => void;
   readonly rename: (image: Chosen) => void;
   readonly delete: (image: Chosen) => void;
-  /** Asks the tab that has the image to let go. Resolves to whether it has heard. */
+  /** Asks the tab that has the image to let go. Resolves to whether that tab has got the message. */
   readonly ask: (entry: ImageEntry) => Promise<boolean>;
   /** The name of the tab that is open; it stays so from image to image. */
   openTab: string;
 }
 
-/** Images of other tabs that the user has asked to see all the same. */
+/** Images of other tabs that the user wants to see all the same. */
 const seen = new WeakSet<ImageSession>();
-/** Images of other tabs that were asked for, and whether the other tab has heard. */
+/** Images that were requested from other tabs, and whether the other tab has got the message. */
 const heard = new WeakMap<ImageSession, boolean>();
 
 export class ImageView {
@@ -41,7 +41,7 @@ export class ImageView {
   readonly #panels: ReadonlyMap<string, Panel>;
   readonly element: HTMLElement;
   readonly #leaving = new AbortController();
-  /** What the notice says now. */
+  /** The present text of the notice. */
   #told: string | undefined;
   readonly #actions: ImageActions;
 
@@ -85,7 +85,7 @@ export class ImageView {
   leave(): void {
     this.#leaving.abort();
     this.element.remove();
-    // What could not be flushed stays open and is told of elsewhere.
+    // A disk that could not be flushed stays open and is reported elsewhere.
     this.session.close().catch(() => undefined);
   }
 
@@ -115,7 +115,7 @@ export class ImageView {
       return;
     }
     const looking = seen.has(session);
-    // What is shown already stays, with the focus on its buttons.
+    // A notice that is already shown stays, with the focus on its buttons.
     const told = JSON.stringify([looking, heard.get(session)]);
     if (this.#told === told) return;
     this.#told = told;
@@ -183,7 +183,7 @@ export class ImageView {
   }
 }
 
-/** What came of asking. */
+/** The result of the request. */
 function askedFor(heard: boolean | undefined): HTMLElement | undefined {
   if (heard === undefined) return undefined;
   const text = heard

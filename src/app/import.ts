@@ -1,7 +1,7 @@
 /**
  * Images from files: dropped anywhere on the page or picked, streamed into the library one after another. A file that is not a disk image is refused with
- * the engine's words; one of which nothing is known becomes a raw disk if the user says so. Questions come one at a time, and the rest is copied meanwhile;
- * once all is done, one message tells what came of it. The page goes on showing what it shows, unless one file alone was brought in.
+ * the engine's words; a file without known contents becomes a raw disk if the user says so. Questions come one at a time, and the rest is copied meanwhile;
+ * at the end one message reports all results. The page keeps its view, unless only one file was imported.
  */
 import { DiskError, type ImageEntry, PLAIN_FORMAT, type RemoteLibrary } from '../index.ts';
 import { confirmed } from './dialogs.ts';
@@ -14,13 +14,13 @@ export interface ImportSurroundings {
   readonly library: RemoteLibrary;
   readonly jobs: JobsList;
   readonly messages: Messages;
-  /** What the page shows. */
+  /** The view that the page shows. */
   readonly shown: () => string | undefined;
-  /** Called with an image that came in alone, if the page still shows what it did. */
+  /** Called with an image that was imported alone, if the page still shows the same view. */
   readonly imported: (entry: ImageEntry) => void;
 }
 
-/** What was dropped or picked. */
+/** The files that were dropped or picked. */
 export interface Dropped {
   readonly files: readonly File[];
   /** Names of folders among them. */
@@ -33,11 +33,11 @@ interface Waiting {
   readonly raw?: true;
 }
 
-/** What came of a file. */
+/** The result for a file. */
 type Outcome =
   | { readonly name: string; readonly entry: ImageEntry }
   | { readonly name: string; readonly error: unknown }
-  /** The user called it off, or did not want it. */
+  /** The user cancelled it, or did not want it. */
   | { readonly name: string; readonly left: string };
 
 /** Characters in the name of an image. */
@@ -57,7 +57,7 @@ export class Importer {
     this.#around = around;
   }
 
-  /** Brings these in, after those that are waiting. */
+  /** Imports these files, after those that are waiting. */
   take({ files, folders = [] }: Dropped): void {
     const idle = !this.#working && this.#unanswered === 0;
     if (idle) this.#shown = this.#around.shown();
@@ -93,7 +93,7 @@ export class Importer {
     }
   }
 
-  /** Asks whether it is a raw disk, once the questions before are answered. */
+  /** Asks whether the file is a raw disk, after the questions before are answered. */
   #ask(file: File, { message }: DiskError): void {
     this.#unanswered++;
     this.#questions = this.#questions.then(async () => {
@@ -112,7 +112,7 @@ export class Importer {
     if (only === undefined) return;
     if (outcomes.length > 1) {
       const good = outcomes.every((outcome) => 'entry' in outcome);
-      // What the user may have to do something about comes first.
+      // Results that may need an action of the user come first.
       const sorted = [...outcomes].sort((one, other) => rank(one) - rank(other));
       return messages.summary(summaryOf(outcomes), sorted.map(line), good);
     }

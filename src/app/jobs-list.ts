@@ -1,5 +1,5 @@
 /**
- * What is being copied right now: a card per import, export, commit and the like, with its progress and ways to pause it and to call it off. As long as
+ * The jobs under way: a card for each import, export, commit and the like, with its progress and buttons to pause and to cancel it. As long as
  * there is one, the browser asks before the page is left.
  */
 import { DiskError, formatSize, JobControl, type JobOptions } from '../index.ts';
@@ -12,8 +12,8 @@ export class JobsList {
   #running = 0;
 
   /**
-   * Runs `work`, shown as `title` while it runs. What it throws, the caller gets; once it is called off that is kind `aborted`, whatever broke in
-   * it for that: browsers have many names for a stream that was stopped.
+   * Runs `work`, shown as `title` while it runs. The caller gets its errors; once it is cancelled the error has kind `aborted`, whatever failed in it
+   * because of that: browsers have many names for a stream that was stopped.
    */
   async run<T>(title: string, work: (options: Required<JobOptions>) => Promise<T>, { pausable = false } = {}): Promise<T> {
     const controller = new AbortController();
@@ -59,7 +59,7 @@ export class JobsList {
     }
   }
 
-  /** Listened for only while something runs: some browsers keep no page for "back" that listens for it. */
+  /** Listens for the event only while a job runs: some browsers keep no page for "back" that listens for it. */
   #count(change: 1 | -1): void {
     this.#running += change;
     if (this.#running > 0) window.addEventListener('beforeunload', askFirst);

@@ -1,21 +1,21 @@
 /**
- * What this browser, or this window of it, does not give the page: one sentence for each lack that the user would miss, which says what there is instead and
- * what to do. Nothing is said of SharedArrayBuffer, of `estimate` or of a save dialog: the page does as well without.
+ * The features that this browser, or this window of it, does not give the page: one sentence for each lack that the user would notice, with the replacement and
+ * some advice. SharedArrayBuffer, `estimate` and a save dialog are not mentioned: the page works as well without them.
  */
 import type { Lack, StorageReport } from '../index.ts';
 import { button, element, icon } from './dom.ts';
 
-/** The library's own, and what the page sees. `stores`: OPFS and IndexedDB both. */
+/** The library's lacks, and those that the page finds. `stores`: OPFS and IndexedDB both. */
 export type PageLack = Lack | 'stores' | 'secure-context' | 'module-workers' | 'persist' | 'webassembly';
 
 interface Sentence {
   readonly lack: PageLack;
   readonly text: string;
-  /** Lacks that have this one as their cause, or whose advice is the same: nothing is said of them besides. */
+  /** Lacks that have this one as their cause, or need the same advice: they get no sentence of their own. */
   readonly covers?: readonly PageLack[];
 }
 
-/** In the order in which they are said. */
+/** In the order in which they are shown. */
 const SENTENCES: readonly Sentence[] = [
   {
     lack: 'stores',
@@ -59,7 +59,7 @@ const SENTENCES: readonly Sentence[] = [
   },
 ];
 
-/** Everything that is missing. `here`: the engine runs on this thread. */
+/** All features that are missing. `here`: the engine runs on this thread. */
 export function lacksOf({ lacks, places }: StorageReport, here: boolean): Set<PageLack> {
   const found = new Set<PageLack>(lacks);
   if (places.includes('memory')) found.add('stores');
@@ -70,7 +70,7 @@ export function lacksOf({ lacks, places }: StorageReport, here: boolean): Set<Pa
   return found;
 }
 
-/** What to say of it. */
+/** The sentences about the lacks. */
 export function sentencesOf(lacks: ReadonlySet<PageLack>): string[] {
   const covered = new Set<PageLack>();
   const said: string[] = [];
@@ -82,12 +82,12 @@ export function sentencesOf(lacks: ReadonlySet<PageLack>): string[] {
   return said;
 }
 
-/** Says it at the top of the page, until it is dismissed. Empty where nothing is missing. */
+/** Shows them at the top of the page, until dismissed. Empty if nothing is missing. */
 export class LacksNotice {
   readonly element = element('div', { class: 'lacks', testId: 'lacks', attributes: { role: 'status', hidden: true } });
   #shown = false;
 
-  /** Once: what is missing stays so until the page is loaded anew. */
+  /** Called once: a missing feature stays so until the page is loaded anew. */
   show(lacks: ReadonlySet<PageLack>): void {
     const sentences = sentencesOf(lacks);
     if (this.#shown || sentences.length === 0) return;

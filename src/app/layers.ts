@@ -1,6 +1,6 @@
 /**
- * What an image lies over, in the Overview tab: making an overlay of it, committing an overlay into the image below, making it stand alone. The two
- * jobs go on beside a machine that runs on the image; they are paused and called off in the list of jobs.
+ * The images below an image, in the Overview tab: making an overlay of it, committing an overlay into the image below, making it stand alone. The two
+ * jobs go on beside a machine that runs on the image; the list of jobs has buttons to pause and to cancel them.
  */
 import type { JobOptions, RemoteDisk } from '../index.ts';
 import { asked, confirmed, LONGEST_NAME } from './dialogs.ts';
@@ -9,7 +9,7 @@ import type { Chosen, Surroundings } from './panel.ts';
 import type { ImageSession } from './session.ts';
 import { isAbort } from './words.ts';
 
-/** Images that a job of this section goes on in, whichever image is looked at. */
+/** Images in which a job of this section runs, also while the page shows another image. */
 const busy = new WeakSet<ImageSession>();
 
 export class LayersSection {
@@ -82,7 +82,7 @@ export class LayersSection {
     await this.#run(words, (disk, job) => disk.stream(job));
   }
 
-  /** Holds the image as long as the job takes; others may go on with it. */
+  /** Holds the image as long as the job takes; other users may go on with it. */
   async #run(
     { title, done, problem }: { readonly title: string; readonly done: string; readonly problem: string },
     work: (disk: RemoteDisk, job: JobOptions) => Promise<void>,

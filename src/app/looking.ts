@@ -1,12 +1,12 @@
 /**
- * A look over an image that may take a while, a check or a map: how far it has come, where its answer will be, and a way to call it off. Nothing is
- * shown of one that is over in a moment.
+ * A check or a map of an image, which may take a while: its progress, the place for its result, and a button to cancel it. Nothing
+ * is shown of one that ends in a moment.
  */
 import type { JobOptions } from '../index.ts';
 import { button, element } from './dom.ts';
 import { isAbort } from './words.ts';
 
-/** Milliseconds before it is shown. */
+/** Milliseconds before progress is shown. */
 const SHOWN_AFTER = 300;
 
 export class Looking {
@@ -14,7 +14,7 @@ export class Looking {
   readonly element: HTMLElement;
   #running: AbortController | undefined;
 
-  /** `name` begins the test ids; `title` says what goes on. */
+  /** `name` begins the test ids; `title` names the activity. */
   constructor(name: string, title: string) {
     this.#bar = element('wa-progress-bar', { testId: `${name}-progress`, attributes: { label: title } });
     const cancel = button('Cancel', { testId: `${name}-cancel`, attributes: { appearance: 'plain' }, press: () => this.#running?.abort() });
@@ -23,8 +23,8 @@ export class Looking {
   }
 
   /**
-   * Runs `work`; one that is still running is called off first. Undefined if this one is, by the user, by the next, or because the image was `left`.
-   * Throws what `work` throws.
+   * Runs `work`; an earlier one that still runs is cancelled first. Undefined if this one is cancelled, by the user, by the next, or because the image was
+   * `left`. Throws the errors of `work`.
    */
   async run<T>(left: AbortSignal, work: (options: JobOptions) => Promise<T>): Promise<T | undefined> {
     this.#running?.abort();

@@ -1,8 +1,8 @@
-/** What a machine of this page is started with. */
+/** The settings with which a machine of this page is started. */
 import type { Slot } from './drives.ts';
 import type { ImageSession } from './session.ts';
 
-/** What is started: the Linux that comes with the page, or what the BIOS finds on a disk, on this one first. */
+/** The system to start: the Linux that comes with the page, or the one that the BIOS finds on a disk, on this one first. */
 export type Boot = 'guest' | 'disk' | 'cdrom' | 'fda';
 
 export interface MachineSettings {
@@ -10,8 +10,8 @@ export interface MachineSettings {
   /** MiB. */
   readonly memory: number;
   readonly images: Readonly<Partial<Record<Slot, ImageSession>>>;
-  /** The one of them that shows the machine; the first disk unless it is said. */
+  /** The session that shows the machine; default: that of the first disk. */
   readonly main?: ImageSession;
-  /** What the guest writes is thrown away when the machine stops. */
+  /** The guest's writes are thrown away when the machine stops. */
   readonly temporary: boolean;
 }

@@ -1,6 +1,6 @@
 /**
- * Snapshots with machine state, while no machine runs: the settings that one was taken with, so that a machine can be started from it, and deleting
- * it from all of its images.
+ * Snapshots with machine state, while no machine runs: the settings of the machine at that time, so that a machine can be started from it, and deleting
+ * such a snapshot from all of its images.
  */
 import { readV86Settings } from '../adapters/v86.ts';
 import { DiskError, Drive, deleteMachine, machineMoment, type RemoteDisk, type SnapshotInfo } from '../index.ts';
@@ -8,7 +8,7 @@ import type { Slot } from './drives.ts';
 import type { Boot, MachineSettings } from './machine-settings.ts';
 import type { ImageSession } from './session.ts';
 
-/** What a snapshot says of its machine. */
+/** The facts about its machine in a snapshot. */
 interface SavedSettings {
   readonly boot: Boot;
   /** MiB. */
@@ -30,7 +30,7 @@ export function savedSettings({ boot, memory, images }: MachineSettings): SavedS
 
 /**
  * The settings for a machine that goes on from a snapshot of this image. `undefined` if its state is not of a machine of this page. Throws if an
- * image that the machine had is not there; the one that is looked at is itself, wherever it came from.
+ * image that the machine had is missing; this image itself counts as there, also under another id.
  */
 export async function settingsOf(session: ImageSession, snapshot: SnapshotInfo, find: Find): Promise<MachineSettings | undefined> {
   const saved = await readSaved(session, snapshot);
@@ -43,7 +43,7 @@ export async function settingsOf(session: ImageSession, snapshot: SnapshotInfo, 
   for (const slot of slots) {
     const image = slot === own ? session : find(saved.images[slot] ?? '');
     if (image !== undefined) here[slot] = image;
-    // A CD may be missing as if it had been taken out.
+    // A missing CD counts as taken out.
     else if (slot !== 'cdrom') throw new Error('An image that the machine had in another drive is not in this browser any more.');
   }
   return { boot: saved.boot, memory: saved.memory, images: here, main: here.hda ?? session, temporary: false };
@@ -79,7 +79,7 @@ function checked(value: unknown): SavedSettings | undefined {
   return { boot: known, memory: memory as number, images: Object.fromEntries(entries) };
 }
 
-/** A drive for a moment. */
+/** A drive for a short use. */
 function driveOf(disk: RemoteDisk): Drive {
   const drive = new Drive();
   drive.insert(disk, { keepOpen: true });

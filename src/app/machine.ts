@@ -1,9 +1,9 @@
 /**
  * The one machine of this page: v86 with disks of the library. It holds its images for writing from start to stop. When a disk
- * cannot be written the machine pauses and says why; the adapter keeps what it could not save until a retry works.
+ * cannot be written the machine pauses and says why; the adapter keeps unsaved bytes until a retry works.
  *
- * A restart, by the reset button or by the guest, makes the emulator anew with the same settings and disks: what is unsaved stays in the adapter above the
- * disks. A guest that halts its processor for good, or whose emulator dies, is switched off as if the user had pressed Stop: what it wrote is
+ * A restart, by the reset button or by the guest, makes the emulator anew with the same settings and disks: unsaved bytes stay in the adapter above the
+ * disks. A guest that halts its processor for good, or whose emulator dies, is switched off as if the user had pressed Stop: its writes are
  * saved, its images are free, and `end` says how it ended.
  */
 import type { V86 } from 'v86';
@@ -19,22 +19,22 @@ import { savedSettings } from './machine-snapshots.ts';
 import type { ImageSession } from './session.ts';
 import { settledWithin, unless } from './waiting.ts';
 
-/** `still`: it stands still while a snapshot is taken or brought back. */
+/** `still`: it stands still while a snapshot is taken or restored. */
 export type MachineState = 'off' | 'starting' | 'running' | 'paused' | 'still' | 'restarting' | 'stopping';
 
-/** How a machine ended, unless it was stopped and all is well. */
+/** How a machine ended, unless the user stopped it without a problem. */
 export interface MachineEnd {
   /** The image that it was started on. */
   readonly image: ImageEntry | undefined;
-  /** The guest halted its processor for good; nothing went on; or it was given up with disks that did not answer, and may still be in use. */
+  /** The guest halted its processor for good; the emulator died; or the machine was given up with disks that did not answer, and may still be in use. */
   readonly how: 'halt' | 'crash' | 'left';
-  /** Of a crash. */
+  /** The error of a crash. */
   readonly error?: unknown;
-  /** What the guest wrote was thrown away; else it is saved. */
+  /** The guest's writes were thrown away; else they are saved. */
   readonly temporary: boolean;
 }
 
-/** What is to become of the machine, as soon as nobody else is at its controls. */
+/** The next step of the machine, as soon as no other operation runs on it. */
 type Fate = { readonly how: 'restart' | 'halt' } | { readonly how: 'crash'; readonly error: unknown };
 
 /** Milliseconds in which the disks of a machine that is given up must be closed. */
@@ -43,11 +43,11 @@ const LAST_WAIT = 5000;
 export class Machine {
   readonly changed = new Signal<void>();
   readonly serial = new Signal<number>();
-  /** What the guest wrote is in its images now. */
+  /** The guest's writes are in its images now. */
   readonly saved = new Signal<void>();
   /** Bytes moved by an IDE request; the busy light. */
   readonly activity = new Signal<void>();
-  /** Where v86 draws. A new child for each start. */
+  /** The element in which v86 draws. A new child for each start. */
   readonly screen: HTMLElement;
   readonly #files: GuestFiles;
   #state: MachineState = 'off';
@@ -62,7 +62,7 @@ export class Machine {
   #end: MachineEnd | undefined;
   /** Calls off the start or the restart under way. */
   #calledOff = new AbortController();
-  /** Gives up what is not saved, and waiting for disks that do not answer. */
+  /** Gives up unsaved bytes, and waiting for disks that do not answer. */
   #givenUp = new AbortController();
   /** The stop under way. */
   #stopping: Promise<void> | undefined;
@@ -85,12 +85,12 @@ export class Machine {
     return this.#main;
   }
 
-  /** Why the machine paused by itself; undefined if it did not. */
+  /** The reason why the machine paused by itself; undefined if it did not. */
   get problem(): unknown {
     return this.#problem;
   }
 
-  /** How the latest machine ended, if not as it should, while there is no other. */
+  /** How the latest machine ended, if there was a problem and no other machine runs. */
   get end(): MachineEnd | undefined {
     return this.#end;
   }
@@ -100,12 +100,12 @@ export class Machine {
     return { read: this.#readBytes, written: this.#writtenBytes };
   }
 
-  /** Bytes that the guest wrote and no disk has safely yet. */
+  /** Bytes that the guest wrote and that are not saved on any disk yet. */
   get unsavedBytes(): number {
     return this.#drives.reduce((total, drive) => total + drive.unsavedBytes, 0);
   }
 
-  /** What the guest writes is thrown away when it stops. */
+  /** The guest's writes are thrown away when it stops. */
   get temporary(): boolean {
     return this.#temporary;
   }
@@ -115,7 +115,7 @@ export class Machine {
     return this.#drives;
   }
 
-  /** Puts another medium into a drive of a running machine, or none. What the guest wrote to the old one is saved first; if the new one fails the drive is empty. */
+  /** Puts another medium into a drive of a running machine, or none. Writes to the old one are saved first; if the new one fails the drive is empty. */
   async change(removable: RemovableSlot, session: ImageSession | undefined): Promise<void> {
     const drive = this.#drives.find(({ slot }) => slot === removable);
     if (drive === undefined || drive.session === session || this.#state !== 'running') return;
@@ -153,7 +153,7 @@ export class Machine {
       }
       await this.#boot(settings, signal, snapshot);
     } catch (error) {
-      // The stop that called it off lets go of everything.
+      // The `stop` that cancelled it lets go of everything.
       if (!signal.aborted) await this.#letGo();
       throw error;
     }
@@ -169,7 +169,7 @@ export class Machine {
     await this.save();
   }
 
-  /** Saves what a failure left behind, then goes on. Throws if it still cannot be saved. */
+  /** Saves the bytes that a failure left unsaved, then goes on. Throws if they still cannot be saved. */
   async resume(): Promise<void> {
     if (this.#state !== 'paused') return;
     await this.#recover();
@@ -181,13 +181,13 @@ export class Machine {
 
   /**
    * The reset button: the guest starts over without shutting down, with the disks that are in the drives now. Throws, and leaves the machine paused, if
-   * what the guest wrote cannot be saved.
+   * the guest's writes cannot be saved.
    */
   async reset(): Promise<void> {
     if (this.#state === 'running' || this.#state === 'paused') await this.#restart();
   }
 
-  /** Brings everything the guest wrote to the images. */
+  /** Saves all writes of the guest in the images. */
   async save(): Promise<void> {
     await Promise.all(this.#drives.map((drive) => drive.save()));
     this.changed.emit();
@@ -201,7 +201,7 @@ export class Machine {
     try {
       return await work();
     } finally {
-      // Unless it was stopped or restarted meanwhile.
+      // Goes on unless it was stopped or restarted meanwhile.
       if (running && this.#state === 'running' && this.#emulator === emulator) {
         if (this.#problem === undefined) await emulator?.run();
         else this.#become('paused');
@@ -209,7 +209,7 @@ export class Machine {
     }
   }
 
-  /** The settings of the machine that is on, with what is in its drives now. */
+  /** The settings of the machine that is on, with the present images of its drives. */
   get settings(): MachineSettings | undefined {
     const images = Object.fromEntries(this.#drives.flatMap(({ slot, session }) => (session ? [[slot, session]] : [])));
     return this.#settings && { ...this.#settings, images };
@@ -220,14 +220,14 @@ export class Machine {
     return !this.#temporary && (this.#state === 'running' || this.#state === 'paused') && this.#fate === undefined;
   }
 
-  /** Keeps all disks and the memory under a name, in place of what has it. */
+  /** Saves all disks and the memory under a name, in place of a snapshot of that name. */
   async takeSnapshot(name: string): Promise<void> {
     await this.#still(async (emulator, settings) => {
       await saveV86Machine(emulator, this.#devices(), { name, settings: savedSettings(settings) });
     });
   }
 
-  /** Brings the disks and the memory back. If that fails half-way the machine is switched off. */
+  /** Restores the disks and the memory. If that fails half-way the machine is switched off. */
   async revert(snapshot: MachineMoment): Promise<void> {
     await this.#still(async (emulator) => {
       let begun = false;
@@ -246,7 +246,7 @@ export class Machine {
     });
   }
 
-  /** Runs `work` with the guest standing still and nobody else at the controls. */
+  /** Runs `work` with the guest standing still and no other operation on the machine. */
   async #still(work: (emulator: V86, settings: MachineSettings) => Promise<void>): Promise<void> {
     const emulator = this.#emulator;
     const { settings } = this;
@@ -258,7 +258,7 @@ export class Machine {
       if (!emulator.alive) throw new Error('The machine has just crashed.');
       await work(emulator.v86, settings);
     } finally {
-      // Switched off after a failure, else as before; unless a disk failed meanwhile.
+      // The machine is off after a failure, else as before; unless a disk failed meanwhile.
       if (this.#emulator === emulator) {
         const goesOn = before === 'running' && this.#problem === undefined;
         if (goesOn && this.#fate === undefined) await emulator.run();
@@ -274,8 +274,8 @@ export class Machine {
   }
 
   /**
-   * Switches off: saves, then closes the images; a start or restart under way is called off. Throws, and leaves the machine paused, if something cannot be
-   * saved. With `abandon`, also of a stop under way, what cannot be saved is given up, and disks that do not answer are left behind.
+   * Switches off: saves, then closes the images; a start or restart under way is cancelled. Throws, and leaves the machine paused, if something cannot be
+   * saved. With `abandon`, also of a stop under way, unsaved bytes are given up, and disks that do not answer are left behind.
    */
   async stop({ abandon = false }: { abandon?: boolean } = {}): Promise<void> {
     if (this.#state === 'off') return;
@@ -340,14 +340,14 @@ export class Machine {
     else this.changed.emit();
   }
 
-  /** Repeats what failed, if something did. */
+  /** Repeats failed requests, if there are any. */
   async #recover(): Promise<void> {
     if (this.#problem === undefined) return;
     await Promise.all(this.#drives.map((drive) => drive.recover()));
     this.#problem = undefined;
   }
 
-  /** The emulator tells of what the guest did, or of its own death: dealt with at once, or by whoever is at the controls. */
+  /** The emulator reports an action of the guest, or its own death: handled at once, or by the operation that runs on the machine. */
   #befall(fate: Fate): void {
     this.#fate ??= fate;
     void this.#meetFate();
@@ -358,11 +358,11 @@ export class Machine {
     try {
       await (this.#fate.how === 'restart' ? this.#restart() : this.stop());
     } catch {
-      // The machine is paused because a disk fails, and says so. The fate waits until that is over.
+      // The machine is paused because a disk fails, and shows that. The step waits until that is over.
     }
   }
 
-  /** Makes the emulator anew. The old one is there until nothing of what it asked of the disks is left: it may wait for reads. */
+  /** Makes the emulator anew. The old one is kept until all its requests to the disks have ended: it may wait for reads. */
   async #restart(): Promise<void> {
     const emulator = this.#emulator;
     this.#calledOff = new AbortController();
@@ -434,7 +434,7 @@ export class Machine {
     return frame;
   }
 
-  /** Lets go of everything. Waits for the disks until they are closed; once they are given up, not for long. */
+  /** Lets go of everything. Waits for the disks until they are closed; once they are given up, only for a short time. */
   async #letGo(): Promise<void> {
     const emulator = this.#emulator;
     const abandoned = this.#givenUp.signal;

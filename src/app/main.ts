@@ -1,6 +1,6 @@
 /**
- * The page's entry: looks, and the rest on demand. Nothing imports this module, since WebKit would evaluate it twice; and where the rest cannot be had, it is
- * here to say so.
+ * The page's entry: styles, and the rest on demand. Nothing imports this module, since WebKit would evaluate it twice; and if the rest cannot be loaded,
+ * this module tells the user.
  */
 import '@awesome.me/webawesome/dist/styles/webawesome.css';
 import './style.css';
@@ -17,7 +17,7 @@ async function begin(): Promise<void> {
   await code.start().catch((error: unknown) => tell(`${error instanceof Error ? error.message : String(error)}.`));
 }
 
-/** In place of the line that index.html begins with. The way on is a link, and needs no component. */
+/** Replaces the first line of index.html. The link to go on needs no component. */
 function tell(reason: string): void {
   const title = document.createElement('h1');
   title.textContent = 'tabdisk could not start';

@@ -14,12 +14,12 @@ export const STATE_NAMES: Record<State, string> = {
   unallocated: 'unallocated',
 };
 
-/** A cell of the picture: a run of guest bytes and what is in it. */
+/** A cell of the picture: a run of guest bytes and the states of its bytes. */
 export interface Cell {
   readonly start: number;
   readonly end: number;
   readonly bytes: MapBucket;
-  /** Bytes that changed, by what the disk is compared with. */
+  /** Bytes that changed, by the chosen comparison. */
   readonly changed: number;
 }
 
@@ -65,10 +65,10 @@ export interface Stretch {
   readonly to: number;
 }
 
-/** What there is gets at least this much of a cell, however little it is. */
+/** A state that occurs gets at least this much of a cell. */
 const LEAST_PIXELS = 2;
 
-/** Shares of a cell `width` pixels wide by state: in proportion, but nothing that is there goes unseen. */
+/** Shares of a cell `width` pixels wide by state: in proportion, but every state that occurs is visible. */
 export function stretches(bytes: MapBucket, width: number): Stretch[] {
   const whole = total(STATES.map((state) => bytes[state]));
   if (whole === 0) return [];

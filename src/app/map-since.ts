@@ -1,6 +1,6 @@
 /**
- * What the allocation map compares the disk with: a snapshot (by the image's own tables, so it counts what anybody changed, at any time), or
- * the moment when the machine that runs on it was started (what its drive noted, since raw images have no snapshots).
+ * The state with which the allocation map compares the disk: a snapshot (by the image's own tables, so changes by any program at any time count), or
+ * the start of the machine that runs on it (recorded by its drive, since raw images have no snapshots).
  */
 import type { JobOptions, MapSummary, RemoteDisk, SnapshotInfo } from '../index.ts';
 import { element } from './dom.ts';
@@ -11,12 +11,12 @@ import { dateTime } from './words.ts';
 const NOTHING = 'nothing';
 const MACHINE = 'machine';
 
-/** The field that chooses. */
+/** The field for the choice. */
 export class MapSince {
   readonly element = element('wa-select', { testId: 'map-since', attributes: { label: 'Mark what changed since', size: 's' } });
   #offered = '';
   #snapshots: readonly SnapshotInfo[] = [];
-  /** What the user chose; before that, the latest snapshot. */
+  /** The user's choice; before that, the latest snapshot. */
   #choice: string | undefined;
 
   constructor(chosen: () => void) {
@@ -26,7 +26,7 @@ export class MapSince {
     });
   }
 
-  /** The summary of a disk, with what changed. */
+  /** The summary of a disk, with its changes. */
   async summary(session: ImageSession, disk: RemoteDisk, buckets: number, job: JobOptions): Promise<MapSummary> {
     const list = session.entry.capabilities.snapshots ? await disk.snapshots.list() : [];
     const since = this.#offer(session, list);

@@ -1,6 +1,6 @@
 /**
  * The Allocation map tab: the whole disk in a fixed number of buckets on a canvas. Pointing at a cell, or moving over them with
- * the arrow keys, tells its offsets and what is in it; a table says the same in numbers. Resizing only regroups the buckets. Cells with
+ * the arrow keys, shows its offsets and contents; a table shows the same in numbers. Resizing only regroups the buckets. Cells with
  * clusters that changed (map-since.ts: since when) have a bar along their lower edge.
  */
 import { formatSize, type MapSummary } from '../index.ts';
@@ -13,11 +13,11 @@ import { THEME_CHANGE } from './theme.ts';
 import { count, hex, share, sizeWithBytes } from './words.ts';
 
 const BUCKETS = 2048;
-/** Pixels, at least; cells are as much wider as fills the row. */
+/** Pixels, at least; cells are made wider so that they fill the row. */
 const CELL_WIDTH = 16;
 const CELL_HEIGHT = 16;
 const GAP = 2;
-/** Of the bar that marks what changed. */
+/** Height of the bar that marks changes. */
 const BAR = 4;
 const ROWS = 16;
 
@@ -79,7 +79,7 @@ export class MapPanel implements Panel {
     this.#refresh.loading = false;
   }
 
-  /** The tables, and the picture's description. */
+  /** Shows the tables, and the picture's description. */
   #tell(name: string): void {
     const summary = this.#summary;
     if (summary === undefined) return;

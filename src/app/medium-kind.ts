@@ -1,5 +1,5 @@
 /**
- * What an image holds, as a medium of a PC: a CD, a floppy or a hard disk, and whether a BIOS finds something on it to start. Told from the guest's bytes alone:
+ * The kind of an image, as a medium of a PC: a CD, a floppy or a hard disk, and whether a BIOS can start from it. Found from the guest's bytes alone:
  * the volume descriptors of ISO 9660 (ECMA-119, clause 8), the boot record and catalogue of El Torito (1.0, sections 2 and 3), and the first
  * sector, which PCs load and run if it ends in 55 AA.
  */
@@ -8,30 +8,30 @@ import type { AsyncDisk } from '../index.ts';
 import type { Slot } from './drives.ts';
 
 export interface MediumKind {
-  /** Where in a PC it belongs. */
+  /** The slot of a PC where it belongs. */
   readonly slot: Exclude<Slot, 'hdb'>;
-  /** Whether a BIOS that comes to it would start something. */
+  /** Whether a BIOS that reaches it would start something. */
   readonly starts: boolean;
 }
 
-/** What is read of an image. */
+/** The part of a disk that this reads. */
 type Readable = Pick<AsyncDisk, 'size' | 'read'>;
 
 const SECTOR = 512;
 const CD_SECTOR = 2048;
 /** Sectors of a CD before its volume descriptors. */
 const SYSTEM_AREA = 16;
-/** Volume descriptors that are looked at: few CDs have more than five. */
+/** Volume descriptors that are read: few CDs have more than five. */
 const MOST_DESCRIPTORS = 32;
 const TERMINATOR = 255;
 const EL_TORITO = 'EL TORITO SPECIFICATION';
 /** Bytes of a boot sector before its partition table. */
 const CODE = 440;
-/** In the sector that mkfs.fat writes, whose code only says this. */
+/** In the sector that mkfs.fat writes, whose code only prints this. */
 const NOT_BOOTABLE = 'This is not a bootable disk';
 /**
- * Looks at an image: a few small reads. What has the size of a floppy is one if it starts; else it is more use as a small hard disk, which
- * takes no floppy drive's time.
+ * Reads an image's kind: a few small reads. An image with the size of a floppy is a floppy if it starts; else it is more useful as a small hard disk,
+ * which does not need the time of a floppy drive.
  */
 export async function mediumKind(disk: Readable): Promise<MediumKind> {
   const boot = await cdBoot(disk);
@@ -43,13 +43,13 @@ export async function mediumKind(disk: Readable): Promise<MediumKind> {
 /** Whether a first sector is one that a BIOS would run, and more than a stand-in. */
 export function hasBootCode(sector: Uint8Array): boolean {
   if (sector[510] !== 0x55 || sector[511] !== 0xaa) return false;
-  // A table of partitions alone has zeros before it, and a formatted floppy may have one byte all over.
+  // A table of partitions alone has zeros before it, and a formatted floppy may have the same byte everywhere.
   const code = sector.subarray(0, CODE);
   if (code[0] === 0 && code[1] === 0) return false;
   return code.some((byte) => byte !== code[0]) && !latin(sector).includes(NOT_BOOTABLE);
 }
 
-/** `undefined` if it is no CD, else whether a BIOS can start it. */
+/** `undefined` if it is not a CD, else whether a BIOS can start it. */
 async function cdBoot(disk: Readable): Promise<boolean | undefined> {
   const start = SYSTEM_AREA * CD_SECTOR;
   const length = Math.min(MOST_DESCRIPTORS * CD_SECTOR, Math.floor(disk.size / CD_SECTOR) * CD_SECTOR - start);

@@ -1,8 +1,8 @@
-/** Notices to the user, in a live region over a corner of the page: errors stay until dismissed, good news leaves by itself. */
+/** Notices to the user, in a live region over a corner of the page: errors stay until dismissed, good news disappears by itself. */
 import { button, element, icon } from './dom.ts';
 import { failure, isAbort, isolated, missingPart } from './words.ts';
 
-/** What can be said. */
+/** The kinds of notices. */
 export type Notices = Pick<Messages, 'error' | 'warning' | 'success'>;
 
 const GOOD_NEWS_MS = 6000;
@@ -12,8 +12,8 @@ export class Messages {
   readonly element = element('div', { class: 'messages', testId: 'messages', attributes: { role: 'status', 'aria-live': 'polite' } });
 
   /**
-   * Something failed: `what` was attempted, and why it did not work. Says nothing if the user called it off. Where a part of the page could not be had there
-   * is a way on: loading the page anew, or, for what may come at another attempt, `again`.
+   * Something failed: `what` was attempted, and the reason. Shows nothing if the user cancelled it. If a part of the page could not be loaded there
+   * is a button: loading the page anew, or, for a part that another attempt may load, `again`.
    */
   error(what: string, error: unknown, again?: () => void): void {
     if (isAbort(error)) return;
@@ -33,20 +33,20 @@ export class Messages {
     this.#show('warning', 'warning', title, text, 'message-warning');
   }
 
-  /** A request that stays until it is met or dismissed; `deed` is what the button that meets it says. Returns a function that takes it away. */
+  /** A request that stays until it is met or dismissed; `deed` is the text of the button that meets it. Returns a function that takes it away. */
   request(title: string, text: string, deed: string, press: () => void): () => void {
     const act = button(deed, { testId: 'message-deed', attributes: { appearance: 'accent' }, press });
     const shown = this.#show('warning', 'lock', title, text, 'message-request', act);
     return () => shown.remove();
   }
 
-  /** It worked. */
+  /** Reports a success. */
   success(title: string, text = ''): void {
     const shown = this.#show('success', 'check', title, text, 'message-success');
     setTimeout(() => shown.remove(), GOOD_NEWS_MS);
   }
 
-  /** The same for what is about one image: after `left` is aborted the titles begin with its name. */
+  /** The same for notices about one image: after `left` is aborted the titles begin with its name. */
   about(name: () => string, left: AbortSignal): Notices {
     const titled = (title: string): string => (left.aborted ? `${name()}: ${title}` : title);
     return {
@@ -56,7 +56,7 @@ export class Messages {
     };
   }
 
-  /** What came of several things at once, a line each. Stays if one of them did not work. */
+  /** The results of several things at once, a line each. Stays if one of them failed. */
   summary(title: string, lines: readonly string[], good: boolean): void {
     const list = element('ul', { class: 'message-lines' }, ...lines.map((line) => element('li', {}, line)));
     const shown = this.#show(good ? 'success' : 'warning', good ? 'check' : 'warning', title, list, 'message-summary');

@@ -1,4 +1,4 @@
-/** The Overview tab: what `qemu-img info` says of the image, its JSON twin, and `check` with its result in words. */
+/** The Overview tab: the facts of `qemu-img info` about the image, the same as JSON, and `check` with its result in words. */
 import { type CheckResult, type DiskInfo, formatSize, type ImageEntry } from '../index.ts';
 import { confirmed } from './dialogs.ts';
 import { button, type Child, element, facts } from './dom.ts';

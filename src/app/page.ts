@@ -1,5 +1,5 @@
 /**
- * The whole page: the images on the left, the chosen one on the right, and what ties them together. The address names the chosen
+ * The whole page: the images on the left, the chosen one on the right, and the connections between them. The address names the chosen
  * image (`#image=<id>`), so a reload or a bookmark comes back to it.
  */
 import { type Engine, type FormatFacts, type ImageEntry, OVERLAY_FORMAT, type StorageReport } from '../index.ts';
@@ -54,7 +54,7 @@ export class Page {
   readonly #actions: ImageActions;
   /** Of the chosen image. */
   #view: ImageView | undefined;
-  /** What the address names and is not here. */
+  /** The image that the address names, if it does not exist. */
   readonly #gone = element('wa-callout', { testId: 'image-gone', attributes: { variant: 'warning', size: 's', hidden: true } });
   #entries: readonly ImageEntry[] = [];
   #report: StorageReport | undefined;
@@ -152,7 +152,7 @@ export class Page {
     await Promise.all([this.#files.look(), this.#refresh()]);
   }
 
-  /** Where tabs do not hear each other the list is read anew when the user comes back; images in memory are not left without a question. */
+  /** If messages do not reach other tabs, the list is read anew when the user comes back; for images in memory the browser asks before the page is left. */
   #mindTheTab(): void {
     document.addEventListener('visibilitychange', () => {
       if (document.visibilityState === 'visible' && this.#report?.lacks.includes('broadcast-channel')) void this.#refresh();
@@ -178,7 +178,7 @@ export class Page {
     this.#show();
   }
 
-  /** Reads the library anew; while it is being read, one more time is enough for all who ask. */
+  /** Reads the library anew; further calls during a reading share one more reading. */
   async #refresh(): Promise<void> {
     if (this.#refreshing !== undefined) {
       this.#again = true;
@@ -196,7 +196,7 @@ export class Page {
     await this.#refresh();
   }
 
-  /** Sizes change with every save of a running machine, and with all else that is done to an image: the list follows at its leisure. */
+  /** Sizes change with every save of a running machine, and with every other change of an image: the list follows after a short while. */
   #soon(): void {
     this.#later ??= setTimeout(() => {
       this.#later = undefined;
@@ -218,7 +218,7 @@ export class Page {
     this.#watch();
   }
 
-  /** A tab that writes, dies, or is reloaded, tells nobody of sizes and that its images are free: this one looks while any is in use elsewhere. */
+  /** A tab that writes, dies, or is reloaded does not report sizes, or that its images are free: this tab checks while any is in use elsewhere. */
   #watch(): void {
     if (this.#watching !== undefined || !this.#entries.some((entry) => this.#sessions.of(entry).elsewhere)) return;
     const uses = (entries: readonly ImageEntry[]): string => JSON.stringify(entries.map(({ id, inUse, storedSize }) => [id, inUse, storedSize]));
@@ -273,7 +273,7 @@ export class Page {
       if (options.since && increment === undefined) return;
       const to = formats.find(({ name }) => name === options.format);
       if (!(await mayLeave(entry, to, left))) return;
-      // As it is kept it needs no password, unless an image below it must be read for it: then this one is open.
+      // An unchanged export needs no password, unless an image below must be read for it: then this one is open.
       const asIs = options.format === entry.format && !options.compressed && !options.since;
       const secret = asIs && !session.unlocked ? undefined : await session.password();
       const around = { library: this.#engine.library, formats, jobs: this.#jobs, messages: this.#messages };
@@ -287,7 +287,7 @@ export class Page {
   #lost(session: ImageSession): void {
     const { name, format } = session.entry;
     const own = this.#formats.find((one) => one.name === format);
-    // What is left of it becomes a new image, and may not be encrypted already.
+    // The rest of it becomes a new image, and may not be encrypted already.
     const to = own?.capabilities.create && !own.encryption?.always ? format : OVERLAY_FORMAT;
     const image = { session, left: new AbortController().signal };
     const takeAway = this.#messages.request(
@@ -329,7 +329,7 @@ export class Page {
     }
   }
 
-  /** Another tab wants an image. What only takes a moment here is over by itself; a machine is stopped only if the user says so. */
+  /** Another tab wants an image. A short use here ends by itself; a machine is stopped only if the user says so. */
   #asked(id: string): void {
     const entry = this.#entries.find((candidate) => candidate.id === id);
     if (entry === undefined || !this.#sessions.of(entry).held) return;

@@ -1,6 +1,6 @@
 /**
- * What the tabs of the chosen image have in common. A panel is made for one image and is taken off the page with it, so an answer that comes late
- * goes into elements that nobody sees: it cannot be shown under another image.
+ * The common parts of the tabs of the chosen image. A panel is made for one image and is removed from the page with it, so an answer that comes late
+ * goes into elements that are not visible: it cannot be shown under another image.
  */
 import type { ImageEntry, RemoteLibrary } from '../index.ts';
 import type { JobsList } from './jobs-list.ts';
@@ -8,16 +8,16 @@ import type { Machine } from './machine.ts';
 import type { Messages, Notices } from './messages.ts';
 import type { ImageSession } from './session.ts';
 
-/** An image for as long as it is the chosen one. */
+/** The chosen image, as long as it is chosen. */
 export interface Chosen {
   readonly session: ImageSession;
-  /** Aborted when another image is chosen, or none: questions about this one are called off, and listeners outside of its panels end. */
+  /** Aborted when another image is chosen, or none: questions about this one are closed, and listeners outside of its panels end. */
   readonly left: AbortSignal;
-  /** Says of which image it is, once another is chosen. */
+  /** The notices name the image, once another is chosen. */
   readonly messages: Notices;
 }
 
-/** What one tab shows of one image. It reads when it is shown, not before. */
+/** One tab's view of one image. It reads when it is shown, not before. */
 export interface Panel {
   readonly element: HTMLElement;
   /** Reads the image anew and shows it. Called when the tab is opened, and after changes while it is open. */
@@ -31,7 +31,7 @@ export interface PanelKind {
   make(chosen: Chosen): Panel;
 }
 
-/** What panels share. */
+/** The parts of the page that panels share. */
 export interface Surroundings {
   readonly messages: Messages;
   readonly jobs: JobsList;

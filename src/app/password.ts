@@ -1,6 +1,6 @@
 /**
- * Passwords of encrypted images: asking for one that must fit, and the two fields of a new one. What was typed is taken out of the fields before the
- * dialog is taken off the page, and goes nowhere but to the engine.
+ * Passwords of encrypted images: asking for one that must fit, and the two fields of a new one. The typed text is removed from the fields before the
+ * dialog is removed from the page, and is sent only to the engine.
  */
 import type { ImageEntry } from '../index.ts';
 import { closeDialog, showDialog } from './dialogs.ts';
@@ -16,7 +16,7 @@ function passwordField(testId: string, label: string, attributes: Record<string,
   return element('wa-input', { testId, attributes: { label, type: 'password', autocomplete: 'new-password', ...attributes } });
 }
 
-/** Asks for the password of `entry` until `attempt` takes one, the user calls it off or `left` is aborted. Throws what `attempt` throws of other kinds. */
+/** Asks for the password of `entry` until `attempt` accepts one, the user cancels or `left` is aborted. Throws other errors of `attempt`. */
 export async function askPassword(entry: ImageEntry, attempt: (password: string) => Promise<void>, left: AbortSignal): Promise<void> {
   const field = passwordField('password', `Password of ${entry.name}`, { autofocus: true });
   const problem = element('p', { class: 'problem', testId: 'password-problem', attributes: { role: 'alert' } });
@@ -55,7 +55,7 @@ export async function askPassword(entry: ImageEntry, attempt: (password: string)
   const dialog = element('wa-dialog', { testId: 'password-dialog', attributes: { label: 'This image is encrypted' } }, form, cancel, deed);
   await showDialog(dialog, left);
   field.value = '';
-  // Closed while a password is being tried: it counts if it fits.
+  // The dialog was closed while a password is being tried: the password counts if it fits.
   await trying;
   if (other) throw other.error;
 }

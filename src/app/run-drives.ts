@@ -1,4 +1,4 @@
-/** The drives of a running machine: what the guest asked of each so far, how long that took, whether it works, and the CD and floppy that can be exchanged. */
+/** The drives of a running machine: the guest's requests to each, how long they took, whether it works, and fields to exchange the CD and the floppy. */
 import { type DriveStatistics, formatSize, type IoStatus } from '../index.ts';
 import { element } from './dom.ts';
 import type { Attached, RemovableSlot, Slot } from './drives.ts';
@@ -31,13 +31,13 @@ export class RunDrives {
     this.element = element('section', { class: 'stack' }, table, element('div', { class: 'settings' }, ...fields));
   }
 
-  /** The images that can be put into the drives, and those that are. */
+  /** The images that can be put into the drives, and the present ones. */
   update(drives: readonly Attached[], images: readonly ImageSession[], running: boolean): void {
     for (const field of this.#media) field.update(drives, images, running);
     this.count(drives);
   }
 
-  /** What the drives did so far. */
+  /** Shows the work of the drives so far. */
   count(drives: readonly Attached[]): void {
     // A row that is replaced loses the pointer's tooltip.
     const shown = JSON.stringify(drives.map(({ slot, drive }) => [slot, drive.ioStatus, drive.statistics]));
@@ -58,13 +58,13 @@ export class RunDrives {
   }
 }
 
-/** What is in a removable drive, and can be put there. */
+/** The present medium of a removable drive, and the images for it. */
 class MediumField {
   readonly slot: RemovableSlot;
   readonly element: HTMLElementTagNameMap['wa-select'];
   #images: readonly ImageSession[] = [];
   #changing = false;
-  /** What to show when the change under way has ended. */
+  /** Shows the latest state after the change under way has ended. */
   #later = (): void => undefined;
 
   constructor(slot: RemovableSlot, label: string, change: (image: ImageSession | undefined) => Promise<void>) {

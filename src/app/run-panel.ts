@@ -1,6 +1,6 @@
 /**
- * The Run tab: settings of a machine with the chosen image in its first drive; and once it runs, its screen, its serial console, what
- * it reads and writes, and whether that is saved.
+ * The Run tab: settings of a machine with the chosen image in its first drive; and once it runs, its screen, its serial console, its
+ * reads and writes, and whether these are saved.
  */
 import { formatSize } from '../index.ts';
 import { confirmed } from './dialogs.ts';
@@ -17,7 +17,7 @@ import { failure } from './words.ts';
 
 const TICK_MS = 250;
 const LIGHT_MS = 120;
-/** Milliseconds after which a stop that is still under way can be cut short. */
+/** Milliseconds after which the user can cut short a stop that is still under way. */
 const PATIENCE_MS = 5000;
 
 const STATE_WORDS: Record<MachineState, string> = {
@@ -30,7 +30,7 @@ const STATE_WORDS: Record<MachineState, string> = {
   stopping: 'Stopping…',
 };
 
-/** The one panel that goes from image to image, since there is one machine: what it reads of an image is kept by image. */
+/** The one panel that all images share, since there is one machine: the facts it reads about an image are kept by image. */
 export class RunPanel {
   readonly #around: Surroundings;
   readonly #files: GuestFiles;
@@ -53,13 +53,13 @@ export class RunPanel {
   readonly element: HTMLElement;
   #session: ImageSession | undefined;
   #lightTimer: ReturnType<typeof setTimeout> | undefined;
-  /** What is told of the machine in place of its settings. */
+  /** The report about the machine that is shown in place of its settings. */
   #shownTrouble: unknown;
-  /** When the stop under way began. */
+  /** The time when the stop under way began. */
   #stopping: number | undefined;
   /** Whether the user was typing into the machine when it began to stop. */
   #typing = false;
-  /** The look at the chosen image's bytes. */
+  /** The reading of the chosen image's bytes. */
   #looking: Promise<void> = Promise.resolve();
 
   constructor(around: Surroundings, files: GuestFiles) {
@@ -107,7 +107,7 @@ export class RunPanel {
     };
   }
 
-  /** The images that the other drives may take. */
+  /** The images that the other drives can take. */
   offer(sessions: readonly ImageSession[]): void {
     this.#settings.offer(sessions);
     this.#update();
@@ -138,14 +138,14 @@ export class RunPanel {
     if (state === 'stopping' && this.#stage.contains(document.activeElement)) this.#typing = true;
     this.#serial.setEnabled(state === 'running');
     this.#figures();
-    // A guest that switched off took the place of the keyboard's focus away; what is next to that place is no matter of the machine.
+    // The element with the keyboard's focus was removed when the guest switched off; the control next to it has nothing to do with the machine.
     if (off && this.#typing && !this.#start.disabled) {
       this.#typing = false;
       void this.#start.updateComplete.then(() => this.#start.focus());
     }
   }
 
-  /** How the machine of the chosen image ended, if by itself, and none was started since. */
+  /** How the machine of the chosen image ended, if it ended by itself and no other was started since. */
   get #ended(): MachineEnd | undefined {
     const { end } = this.#around.machine;
     return end !== undefined && end.image?.id === this.#session?.entry.id ? end : undefined;
@@ -163,7 +163,7 @@ export class RunPanel {
     this.#read.textContent = `${formatSize(read)} read`;
     this.#written.textContent = `${formatSize(written)} written`;
     const saved = unsavedBytes === 0 ? 'all saved' : `${formatSize(unsavedBytes)} not saved yet`;
-    // What was given up is not known to be saved.
+    // Bytes that were given up are not known to be saved.
     this.#saved.hidden = this.#ended?.how === 'left';
     this.#saved.textContent = machine.temporary ? 'changes are thrown away at the end' : saved;
     this.#saved.dataset.unsaved = String(unsavedBytes > 0 || machine.temporary);
@@ -178,7 +178,7 @@ export class RunPanel {
     }, LIGHT_MS);
   }
 
-  /** What the machine did by itself, or does not do: why, and what can be done. */
+  /** Something that the machine did by itself, or does not do: the reason, and advice. */
   #tellTrouble(): void {
     const { machine } = this.#around;
     this.#stopping = machine.state === 'stopping' ? (this.#stopping ?? Date.now()) : undefined;
@@ -219,7 +219,7 @@ export class RunPanel {
     if (session === undefined) return;
     this.#serial.clear();
     const started = async (): Promise<void> => {
-      // What it boots follows from the image's bytes; if they cannot be read, opening it for the machine says why.
+      // The boot choice follows from the image's bytes; if they cannot be read, opening the image for the machine throws the reason.
       await this.#looking.catch(() => undefined);
       const { machine } = this.#around;
       if (machine.state === 'off') await machine.start(this.#settings.read(session));
@@ -301,13 +301,13 @@ function howItEnded({ how, error, temporary }: MachineEnd): HTMLElement {
   return callout('danger', 'The machine has crashed', `${crashWords(error)} ${kept} Start it again, or look at the disk first.`);
 }
 
-/** v86's processor ends in a trap where a PC would restart itself: WebAssembly tells of no other reason. */
+/** v86's processor ends in a trap where a PC would restart itself: WebAssembly gives no other reason. */
 function crashWords(error: unknown): string {
   if (!(error instanceof WebAssembly.RuntimeError)) return failure(error);
   return `The guest brought its processor into a state that it cannot go on from (${error.message}).`;
 }
 
-/** The screen: it takes keys and mouse while it has the focus, and Ctrl+Alt+G gives them back. */
+/** The screen: it gets keys and mouse while it has the focus, and Ctrl+Alt+G releases them. */
 function screenFrame({ machine }: Surroundings): HTMLElement {
   const { screen } = machine;
   screen.addEventListener('focus', () => machine.capture(true));

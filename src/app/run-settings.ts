@@ -1,6 +1,6 @@
 /**
- * The settings of a machine before it starts: what it boots, its memory, and what is in its drives. They are the image's, not the page's: each image
- * begins with what its bytes suggest (medium-kind.ts), and keeps what the user chose for it as long as the page is there.
+ * The settings of a machine before it starts: its boot choice, its memory, and the images in its drives. They belong to the image, not the page: each image
+ * begins with settings that its bytes suggest (medium-kind.ts), and keeps the user's choice as long as the page is open.
  */
 import { V86_FLOPPY_SIZES } from '../adapters/v86.ts';
 import { formatSize } from '../index.ts';
@@ -38,10 +38,10 @@ const BOOTS: readonly { boot: Boot; slot?: OwnSlot; label: string }[] = [
   { boot: 'cdrom', slot: 'cdrom', label: 'CD' },
   { boot: 'fda', slot: 'fda', label: 'floppy' },
 ];
-/** Where the built-in Linux finds what is in a drive. */
+/** The device under which the built-in Linux finds the image of a drive. */
 const DEVICES: Record<OwnSlot, string> = { hda: '/dev/sda', cdrom: '/dev/sr0', fda: '/dev/fd0' };
 
-/** What was chosen for an image; what is missing follows from its bytes. */
+/** The choices for an image; missing ones follow from its bytes. */
 interface Choice {
   readonly slot?: OwnSlot;
   readonly boot?: Boot;
@@ -71,7 +71,7 @@ export class RunSettings {
   readonly #changed: () => void;
   readonly #choices = new WeakMap<ImageSession, Choice>();
   readonly #kinds = new WeakMap<ImageSession, MediumKind>();
-  /** Whether the built-in Linux is there. */
+  /** Whether the built-in Linux is available. */
   readonly #hasGuest: () => boolean;
   #sessions: readonly ImageSession[] = [];
   #chosen: ImageSession | undefined;
@@ -89,24 +89,24 @@ export class RunSettings {
     for (const { slot, field } of this.#others) field.addEventListener('change', () => void this.#chooseOther(slot, String(field.value)));
   }
 
-  /** What is to be started. */
+  /** The system to start. */
   get boot(): Boot {
     const { boot } = this.#choice;
     if (boot !== undefined && this.#bootable(boot)) return boot;
-    // The image that the user looks at comes before what lies in the other drives.
+    // The image that the page shows comes before those in the other drives.
     const slots = [this.#own, ...OWN_SLOTS.map(({ slot }) => slot)];
     const first = slots.find((slot) => this.#kindIn(slot)?.starts);
     if (first !== undefined) return bootOf(first);
     return this.#hasGuest() ? 'guest' : bootOf(this.#own);
   }
 
-  /** The images there are. */
+  /** Sets the list of images. */
   offer(sessions: readonly ImageSession[]): void {
     this.#sessions = sessions;
     this.#show();
   }
 
-  /** The images there are. */
+  /** The list of images. */
   get images(): readonly ImageSession[] {
     return this.#sessions;
   }
@@ -117,7 +117,7 @@ export class RunSettings {
     this.#show();
   }
 
-  /** Looks at an image's bytes: what it is, and what they suggest. The password of an encrypted one is asked for, as by every tab that shows an image. */
+  /** Reads an image's bytes: its kind, and the settings that they suggest. Asks for the password of an encrypted one, as every tab that shows an image. */
   async look(session: ImageSession): Promise<void> {
     if (!session.held) this.#kinds.set(session, await session.use(mediumKind));
     this.#show();
@@ -160,7 +160,7 @@ export class RunSettings {
     return session && this.#kinds.get(session);
   }
 
-  /** Whether there is something in the drive that this starts from. */
+  /** Whether the drive for this boot choice has something to start. */
   #bootable(boot: Boot): boolean {
     if (boot === 'guest') return this.#hasGuest();
     const { slot } = BOOTS.find((each) => each.boot === boot) ?? {};
@@ -175,7 +175,7 @@ export class RunSettings {
   }
 
   #chooseSlot(slot: OwnSlot): void {
-    // What boots from the image goes on to.
+    // The boot choice for this image follows it to another slot.
     const follows = this.#choice.boot === bootOf(this.#own);
     this.#choose(follows ? { slot, boot: bootOf(slot) } : { slot });
   }
@@ -183,9 +183,9 @@ export class RunSettings {
   async #chooseOther(slot: Slot, id: string): Promise<void> {
     const session = this.#sessions.find(({ entry }) => entry.id === id);
     this.#choose({ others: { ...this.#choice.others, [slot]: id } });
-    // The password of one that is to lie beside the chosen image is asked for when the machine starts.
+    // The password of an image beside the chosen one is asked for when the machine starts.
     if (session === undefined || (session.entry.encrypted && !session.unlocked)) return;
-    // An image that cannot be read says so when the machine starts.
+    // If an image cannot be read, the start of the machine reports it.
     await this.look(session).catch(() => undefined);
   }
 
@@ -217,7 +217,7 @@ export class RunSettings {
     this.#tell();
   }
 
-  /** One sentence: what is started, and why; and a way to change it. */
+  /** One sentence: the system to start, and the reason; and a way to change it. */
   #tell(): void {
     const own = this.#own;
     const noun = OWN_SLOTS.find(({ slot }) => slot === own)?.noun ?? '';
@@ -249,15 +249,15 @@ interface SelectChoice {
   readonly label: string;
 }
 
-/** What a field offers that takes one of these images, or none. */
+/** The choices of a field that takes one of these images, or none. */
 export function imageChoices(sessions: readonly ImageSession[]): SelectChoice[] {
   return [{ value: EMPTY, label: 'none' }, ...sessions.map(({ entry }) => ({ value: entry.id, label: entry.name }))];
 }
 
-/** What each field offers. A list that did not change stays, with the focus in it. */
+/** The choices of each field. An unchanged list stays, with the focus in it. */
 const offered = new WeakMap<Select, string>();
 
-/** Has a field offer these choices, or those it has, and shows one of them. */
+/** Sets the choices of a field, or keeps those it has, and shows one of them. */
 export function fill(field: Select, choices: readonly SelectChoice[] | undefined, value: string): void {
   const key = JSON.stringify(choices);
   if (choices !== undefined && offered.get(field) !== key) {

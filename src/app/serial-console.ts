@@ -1,6 +1,6 @@
 /**
- * The guest's serial port: what it prints, as text, and a line to type into. Escape sequences for colour and cursor are left
- * out; carriage return and backspace work on the last line, which is all that a shell's line editing needs.
+ * The guest's serial port: its output, as text, and a line to type into. Escape sequences for colour and cursor are left
+ * out; carriage return and backspace work on the last line: a shell's line editing needs no more.
  */
 import { button, element } from './dom.ts';
 
@@ -38,7 +38,7 @@ export class SerialConsole {
   readonly #history: string[] = [];
   #recalled = 0;
 
-  /** `send` brings text to the guest. */
+  /** `send` sends text to the guest. */
   constructor(send: (text: string) => void) {
     this.#send = send;
     const form = element('form', { class: 'row serial-form' }, this.#input, this.#interrupt);

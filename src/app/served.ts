@@ -1,4 +1,4 @@
-/** Files that come with the page, looked at before anybody uses them: a server may answer with an error, or with the page itself in their place. */
+/** Files that come with the page, checked before they are used: a server may answer with an error, or with the page itself in their place. */
 import { DiskError } from '../index.ts';
 
 export interface ServedFile {
@@ -7,11 +7,11 @@ export interface ServedFile {
   readonly address: string;
   /** Bytes, if known. */
   readonly size?: number | undefined;
-  /** What its first bytes are, if known. */
+  /** Its first bytes, if known. */
   readonly start?: readonly number[];
 }
 
-/** Loads a file. Throws `io` of the field `file` that says why it cannot be had; the same may work later. */
+/** Loads a file. Throws `io` of the field `file` with the reason if it cannot be loaded; a later attempt may work. */
 export async function loadServed({ label, address, size, start = [] }: ServedFile): Promise<ArrayBuffer> {
   const failed = (why: string, cause?: unknown): DiskError => new DiskError('io', `${label} could not be loaded: ${why}`, { field: 'file', cause });
   let bytes: ArrayBuffer;

@@ -1,9 +1,9 @@
 /**
- * The chosen image as the panels use it. Looking needs no lock: the image is opened read-only. Changes open it for writing just as
+ * The chosen image as the panels use it. Reading needs no lock: the image is opened read-only. Changes open it for writing just as
  * long as they take, and a running machine holds it for writing until it stops; so other tabs are kept out no longer
- * than needed. Steps take turns: no panel ever sees a disk that is being closed.
+ * than needed. Steps take turns: no panel ever uses a disk that is being closed.
  *
- * An encrypted image is opened many times, so its password stays here, in memory, until the user has it forgotten or the page ends. It is
+ * An encrypted image is opened many times, so its password stays here, in memory, until the user makes the page forget it or the page ends. It is
  * written nowhere.
  */
 import { type DirtyBitmap, DiskError, type Engine, type ImageEntry, type OpenImageOptions, type RemoteDisk } from '../index.ts';
@@ -13,13 +13,13 @@ import { isAbort, isKeyProblem } from './words.ts';
 /** How an image is opened for writing: a guest that makes a file system writes mostly zeros. */
 const WRITING: OpenImageOptions = { detectZeroes: 'unmap' };
 
-/** Milliseconds between looks at an image that another tab saves at the same time; two seconds in all. */
+/** Milliseconds between attempts to read an image that another tab saves at the same time; two seconds in all. */
 const LOOK_AGAIN_PAUSES = [20, 50, 100, 250, 500, 1000];
 
-/** True if a read-only view was overtaken by a writer. What else is in use (by a job, by images above) says by what. */
+/** True if a read-only view was overtaken by a writer. Other errors of kind `in-use` (by a job, by images above) name the user. */
 const isOvertaken = (error: unknown): boolean => error instanceof DiskError && error.kind === 'in-use' && error.field === undefined;
 
-/** Asks for an image's password until `attempt` takes one. Resolves also if the user calls it off, or `left` is aborted. */
+/** Asks for an image's password until `attempt` accepts one. Resolves also if the user cancels, or `left` is aborted. */
 export type AskPassword = (entry: ImageEntry, attempt: (password: string) => Promise<void>, left: AbortSignal) => Promise<void>;
 
 /** The chosen image, shared by the panels. Steps take turns. */
@@ -29,9 +29,9 @@ export class ImageSession {
   readonly #lost: (session: ImageSession) => void;
   #entry: ImageEntry;
   #password: string | undefined;
-  /** The user was asked for the password and gave none: looking does not ask again. */
+  /** The user was asked for the password and gave none: reading does not ask again. */
   #declined = false;
-  /** Aborted, and made anew, when the image is left: a question for its password goes with it. */
+  /** Aborted, and made anew, when the image is left: a question for its password is closed then. */
   #leaving = new AbortController();
   #disk: RemoteDisk | undefined;
   #writable = false;
@@ -39,11 +39,11 @@ export class ImageSession {
   /** Disks of this tab whose changes are thrown away. */
   #temporary = 0;
   #turn: Promise<unknown> = Promise.resolve();
-  /** The bytes or the facts changed: panels read anew. */
+  /** The bytes or the facts changed: panels read them again. */
   readonly changed = new Signal<void>();
   /** The image is no longer open here. */
   readonly closed = new Signal<void>();
-  /** What a machine has written since it was started on the image, while it runs. */
+  /** The chunks that a machine has written since it was started on the image, while it runs. */
   tracked: DirtyBitmap | undefined;
 
   constructor(engine: Engine, entry: ImageEntry, ask: AskPassword, lost: (session: ImageSession) => void) {
@@ -72,7 +72,7 @@ export class ImageSession {
     return this.#holders > 0 || this.#temporary > 0;
   }
 
-  /** True if the image cannot be looked at before the user gives its password. */
+  /** True if the image cannot be read before the user gives its password. */
   get locked(): boolean {
     return this.#declined && this.#password === undefined;
   }
@@ -82,7 +82,7 @@ export class ImageSession {
     return this.#password !== undefined;
   }
 
-  /** The password, asked for if it is not known; undefined if the image has none. Throws if the user calls it off. */
+  /** The password, asked for if it is not known; undefined if the image has none. Throws if the user cancels. */
   async password(): Promise<string | undefined> {
     this.#declined = false;
     await this.use(async () => undefined);
@@ -94,7 +94,7 @@ export class ImageSession {
     this.#password = password;
   }
 
-  /** Opens the image for looking, and asks for the password once more. */
+  /** Opens the image for reading, and asks for the password once more. */
   async unlock(): Promise<void> {
     await this.password().catch((error) => {
       if (!isKeyProblem(error) && !isAbort(error)) throw error;
@@ -119,8 +119,8 @@ export class ImageSession {
   }
 
   /**
-   * Reads: `work` gets the disk as it is open, read-only if need be. It may run several times: a read-only view goes stale when another tab saves, and
-   * a tab that saves while this one looks is given a moment. Throws `in-use` if it never leaves one.
+   * Reads: `work` gets the disk as it is open, read-only if necessary. It may run several times: a read-only view becomes stale when another tab saves, and
+   * the session waits a moment for a tab that saves during the reading. Throws `in-use` if that tab never stops saving.
    */
   use<T>(work: (disk: RemoteDisk) => Promise<T>): Promise<T> {
     return this.#inTurn(async (left) => {
@@ -175,17 +175,17 @@ export class ImageSession {
     return disk;
   }
 
-  /** A handle of its own, which the caller closes; for a CD, which nobody writes. */
+  /** A handle of its own, which the caller closes; for a CD, which is never written. */
   openReadOnly(): Promise<RemoteDisk> {
     this.#declined = false;
     return this.#unlocking({ readOnly: true }, this.#leaving.signal);
   }
 
-  /** A handle of its own, for `closeTemporary`: what is written to it is thrown away then. Nobody can change the image meanwhile. */
+  /** A handle of its own, for `closeTemporary`: its writes are thrown away then. The image cannot be changed meanwhile. */
   async openTemporary(): Promise<RemoteDisk> {
     const { place, encrypted } = this.#entry;
     this.#declined = false;
-    // What an encrypted image is changed to would lie in the open.
+    // Otherwise the changes of an encrypted image would be stored unencrypted.
     const disk = await this.#unlocking({ snapshot: encrypted ? 'memory' : place, detectZeroes: 'unmap' }, this.#leaving.signal);
     this.#temporary++;
     this.changed.emit();
@@ -211,7 +211,7 @@ export class ImageSession {
     });
   }
 
-  /** Who lets go has saved, or given up saving: where there is no space to flush, the rest is given up too. */
+  /** The caller has saved, or given up saving: if there is no space to flush, the rest is given up too. */
   async release(): Promise<void> {
     await this.#inTurn(async () => {
       this.#holders--;
@@ -225,7 +225,7 @@ export class ImageSession {
     this.changed.emit();
   }
 
-  /** Forgets what was read, so that the next look sees what another tab saved. */
+  /** Forgets bytes that were read, so that the next reading sees the state that another tab saved. */
   async refresh(): Promise<void> {
     await this.#inTurn(async () => {
       if (this.#holders === 0) await this.#close();
@@ -233,7 +233,7 @@ export class ImageSession {
     this.changed.emit();
   }
 
-  /** Closes, unless a machine still runs on it. A question for the password is called off, and asked again when the image is next looked at. */
+  /** Closes, unless a machine still runs on it. A question for the password is closed, and asked again when the image is next read. */
   close(): Promise<void> {
     this.#leaving.abort();
     this.#leaving = new AbortController();
@@ -277,7 +277,7 @@ export class ImageSession {
     try {
       await this.#disk?.close();
     } catch (error) {
-      // Without space to flush, or with nothing left to flush to, the engine keeps the disk open and what is in it: so does this.
+      // Without space to flush, or without a storage to flush to, the engine keeps the disk open with its unsaved bytes: so does this session.
       if (error instanceof DiskError && (error.kind === 'no-space' || error.kind === 'lost')) throw error;
       this.#forget();
       throw error;
@@ -292,7 +292,7 @@ export class ImageSession {
     this.closed.emit();
   }
 
-  /** `step` gets the signal that is aborted if the image is left from now on, also before its turn has come. */
+  /** `step` gets the signal that is aborted if the image is left from now on, also before its turn. */
   #inTurn<T>(step: (left: AbortSignal) => Promise<T>): Promise<T> {
     const { signal } = this.#leaving;
     const result = this.#turn.then(() => step(signal));
@@ -329,7 +329,7 @@ export class Sessions {
     return made;
   }
 
-  /** Brings the library's newer facts to the sessions; those of images that are gone are forgotten. */
+  /** Gives the library's newer facts to the sessions; sessions of images that are gone are forgotten. */
   update(entries: readonly ImageEntry[]): void {
     for (const [id, session] of this.#open) {
       const entry = entries.find((candidate) => candidate.id === id);

@@ -1,6 +1,6 @@
 /**
  * The sizes that the create dialog offers, floppies by the names on their labels and disks by powers of two; and sizes as people write them. Units are
- * powers of 1024 however they are written, as QEMU counts: "2 GB", "2 GiB" and "2g" are the same, and the dialog shows the bytes.
+ * powers of 1024 in every spelling, as QEMU counts: "2 GB", "2 GiB" and "2g" are the same, and the dialog shows the bytes.
  */
 import { parseSize } from '../index.ts';
 
@@ -10,7 +10,7 @@ const SECTOR = 512;
 
 export interface SizePreset {
   readonly label: string;
-  /** What `parseSize` takes. */
+  /** A value for `parseSize`. */
   readonly value: string;
   readonly bytes: number;
 }
@@ -34,11 +34,11 @@ export const DISK_SIZES: readonly SizePreset[] = Array.from({ length: 15 }, (_, 
   return { label: tidy(bytes), value: mebibytes < 1024 ? `${mebibytes}M` : tidy(bytes).replace(/ ([GT])iB/, '$1'), bytes };
 });
 
-/** What floppies are called that does not say their size: "1.44M" is 1440 KiB. */
+/** Names of floppies that do not state their size: "1.44M" is 1440 KiB. */
 const FLOPPY_NAMES = new Map(FLOPPY_SIZES.map(({ label, bytes }) => [label.replace(' floppy', ''), bytes]));
 
 /**
- * Bytes of a size as people write it: "2 GB", "2GiB", "1.44M", "737,280 bytes"; whole sectors of 512 bytes, rounded up. Throws `refused` for what is none.
+ * Bytes of a size as people write it: "2 GB", "2GiB", "1.44M", "737,280 bytes"; whole sectors of 512 bytes, rounded up. Throws `refused` for other text.
  */
 export function writtenSize(text: string): number {
   const compact = text.replace(/\s/g, '');
@@ -47,7 +47,7 @@ export function writtenSize(text: string): number {
   try {
     return FLOPPY_NAMES.get(value.toUpperCase()) ?? Math.ceil(parseSize(value) / SECTOR) * SECTOR;
   } catch {
-    // Refused with the words that the user typed.
+    // The refusal quotes the user's own text.
     return parseSize(text);
   }
 }

@@ -1,7 +1,7 @@
 /**
  * The Snapshots tab: the snapshots inside the image. Taking one while a machine runs stops the guest's clock for as long as it
- * takes, and brings what the adapter still holds to the disk first; reverting stops the machine before anything changes. With machine state
- * all drives of the machine are kept with its memory, and reverting makes the machine go on from there.
+ * takes, and first writes the adapter's unsaved bytes to the disk; reverting stops the machine before anything changes. With machine state
+ * all drives of the machine are saved with its memory, and reverting makes the machine go on from there.
  */
 import { formatSize, machineMoment, OVERLAY_FORMAT, type SnapshotInfo } from '../index.ts';
 import { confirmed } from './dialogs.ts';
@@ -47,7 +47,7 @@ export class SnapshotsPanel implements Panel {
   readonly #around: Surroundings;
   readonly #chosen: Chosen;
   #list: readonly SnapshotInfo[] = [];
-  /** What the name field was filled with. */
+  /** The suggestion in the name field. */
   #suggested = '';
   #busy = false;
 
@@ -88,12 +88,12 @@ export class SnapshotsPanel implements Panel {
     await this.#suggest();
   }
 
-  /** The memory of a machine can be kept while there is one. */
+  /** The memory of a machine can be saved while there is one. */
   #offerState(): void {
     this.#state.hidden = !(this.#chosen.session.held && this.#around.machine.alive);
   }
 
-  /** A new name, unless the user has typed one: new in all drives of the machine, since memory is kept under the same name in all of them. */
+  /** A new name, unless the user has typed one: new in all drives of the machine, since memory is saved under the same name in all of them. */
   async #suggest(): Promise<void> {
     const typed = this.#name.value ?? '';
     if (typed !== '' && typed !== this.#suggested) return;
@@ -156,7 +156,7 @@ export class SnapshotsPanel implements Panel {
     await this.#revertDisk(session, snapshot);
   }
 
-  /** Disks and memory: in the machine that is on if it is the same, else in one that starts from there. */
+  /** Reverts disks and memory: in the machine that is on if it is the same, else in one that starts from there. */
   async #revertMachine(session: ImageSession, snapshot: SnapshotInfo): Promise<void> {
     const { machine, find } = this.#around;
     let settings: Awaited<ReturnType<typeof settingsOf>>;
@@ -165,7 +165,7 @@ export class SnapshotsPanel implements Panel {
     } catch (error) {
       return this.#chosen.messages.error('The machine cannot go back to this snapshot', error);
     }
-    // Of another emulator: the disk is of use all the same.
+    // The state is of another emulator: the disk is useful all the same.
     if (settings === undefined) return this.#revertDisk(session, snapshot);
     const on = machine.settings;
     const inPlace = machine.alive && on !== undefined && sameMachine(on, settings);

@@ -1,4 +1,4 @@
-/** What the header says about keeping: nothing is uploaded, how much is stored, and whether the browser may clear it. */
+/** The header's facts about storage: nothing is uploaded, how much is stored, and whether the browser may clear it. */
 import { formatSize, type StorageReport } from '../index.ts';
 import { button, element, icon } from './dom.ts';
 

@@ -7,7 +7,7 @@ const KEY = 'tabdisk-theme';
 const ICONS: Record<Choice, string> = { system: 'system', light: 'sun', dark: 'moon' };
 
 const darkSystem = matchMedia('(prefers-color-scheme: dark)');
-/** Dispatched on the document when colours change, for what is drawn rather than styled. */
+/** Dispatched on the document when colours change, for elements that are drawn rather than styled. */
 export const THEME_CHANGE = 'tabdisk-theme';
 
 function stored(): Choice {

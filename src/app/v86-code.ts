@@ -1,4 +1,4 @@
-/** v86: its code, and its WebAssembly, which is loaded and compiled here, since v86 waits for ever for one that cannot be had. */
+/** v86: its code, and its WebAssembly, which is loaded and compiled here, since v86 waits for ever if that cannot be loaded. */
 import type { V86Options } from 'v86';
 import wasmAddress from 'v86/build/v86.wasm?url';
 import { DiskError } from '../index.ts';
@@ -6,13 +6,13 @@ import { loadServed } from './served.ts';
 
 const MAGIC = [0x00, 0x61, 0x73, 0x6d];
 
-/** What a machine is made with. */
+/** The code for a machine. */
 export interface V86Code {
   readonly V86: typeof import('v86').V86;
   readonly wasm: NonNullable<V86Options['wasm_fn']>;
 }
 
-/** Loads both. Throws `io` of the field `module` or `file` if one cannot be had, `unsupported` in a browser that runs no WebAssembly. */
+/** Loads both. Throws `io` of the field `module` or `file` if one cannot be loaded, `unsupported` in a browser that runs no WebAssembly. */
 export async function loadV86(): Promise<V86Code> {
   if (typeof WebAssembly === 'undefined')
     throw new DiskError(

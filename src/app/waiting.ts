@@ -1,6 +1,6 @@
-/** Waiting for what may never answer. */
+/** Waiting for work that may never end. */
 
-/** What `work` comes to, unless the signal is aborted first: then rejects with its reason. The work goes on, and nobody hears of how it ends. */
+/** The result of `work`, unless the signal is aborted first: then rejects with its reason. The work goes on, and its result is ignored. */
 export function unless<T>(signal: AbortSignal, work: Promise<T>): Promise<T> {
   return new Promise<T>((resolve, reject) => {
     const abort = (): void => reject(signal.reason);
@@ -10,7 +10,7 @@ export function unless<T>(signal: AbortSignal, work: Promise<T>): Promise<T> {
   });
 }
 
-/** Resolves to true once `work` has ended, however it did; to false if `signal` was aborted and so many milliseconds have passed since. */
+/** Resolves to true once `work` has ended in any way; to false if `signal` was aborted and so many milliseconds have passed since. */
 export async function settledWithin(work: Promise<unknown>, milliseconds: number, signal: AbortSignal): Promise<boolean> {
   const ended = work.then(
     () => true,

@@ -1,14 +1,14 @@
-/** Facts and failures in words, for every panel: sizes, dates, shares, and what a reader can do about an error. */
+/** Facts and failures in words, for every panel: sizes, dates, shares, and advice to the reader of an error. */
 import { DiskError, type ErrorKind, formatSize, type Place } from '../index.ts';
 
-/** What to do about a failure of each kind, where the message alone does not say. */
+/** Advice about a failure of each kind, if the message alone gives none. */
 const ADVICE: Partial<Record<ErrorKind, string>> = {
   'no-space':
     'The browser gives this page no more room. Everything saved before is kept. Delete or export images you no longer need, then try again.',
   lost: 'Export the image now: what it holds is gone once it is closed.',
 };
 
-/** A failure in words: what went wrong, and what to do. */
+/** A failure in words: the fault, and advice. */
 export function failure(error: unknown): string {
   if (!(error instanceof DiskError)) return error instanceof Error ? error.message : String(error);
   if (error.field === 'engine') return 'The part of this page that keeps the disks has ended. What was saved is kept: reload the page.';
@@ -17,17 +17,17 @@ export function failure(error: unknown): string {
   return advice === undefined ? sentence(error.message) : `${sentence(error.message)} ${advice}`;
 }
 
-/** What to do, after `failure`, about an image of this browser that could not be read. */
+/** Advice, after `failure`, about an image of this browser that could not be read. */
 export function readingAdvice(error: unknown): string {
   return error instanceof DiskError && error.kind === 'corrupt' ? ' The image is damaged. Run a check, and export what you can still read.' : '';
 }
 
-/** True if the user called it off: nothing to report. */
+/** True if the user cancelled it: nothing has to be reported. */
 export function isAbort(error: unknown): boolean {
   return error instanceof DiskError && error.kind === 'aborted';
 }
 
-/** Whether a part of the page could not be had, and which kind: code, which takes a new page to load, or a file. */
+/** Whether a part of the page could not be loaded, and its kind: code, which needs a reload of the page, or a file. */
 export function missingPart(error: unknown): 'module' | 'file' | undefined {
   if (!(error instanceof DiskError) || error.kind !== 'io') return undefined;
   return error.field === 'module' || error.field === 'file' ? error.field : undefined;
@@ -38,12 +38,12 @@ export function isKeyProblem(error: unknown): boolean {
   return error instanceof DiskError && error.kind === 'refused' && /(^|\.)key-secret$/.test(error.field ?? '');
 }
 
-/** Throws all errors but that an image is lost. */
+/** Throws all errors except the loss of an image. */
 export function unlessLost(error: unknown): void {
   if (!(error instanceof DiskError) || error.kind !== 'lost') throw error;
 }
 
-/** `text` with each quoted name kept together: one that is written from right to left would else move what stands around it. */
+/** `text` with each quoted name isolated: a name that is written from right to left would otherwise move the text around it. */
 export function isolated(text: string): string {
   return /[\u0590-\u08ff]/.test(text) ? text.replace(/(["“])([^"”]+)(["”])/g, '$1\u2068$2\u2069$3') : text;
 }
@@ -68,7 +68,7 @@ export function counted(value: number, noun: string): string {
   return `${count(value)} ${noun}${value === 1 ? '' : 's'}`;
 }
 
-/** A share as a percentage; what is there is never shown as none. */
+/** A share as a percentage; a share above zero is never shown as zero. */
 export function share(part: number, whole: number): string {
   if (part === 0 || whole === 0) return '0 %';
   const percent = (part / whole) * 100;
@@ -82,7 +82,7 @@ export function dateTime(milliseconds: number): string {
   return new Date(milliseconds).toLocaleString(undefined, { dateStyle: 'medium', timeStyle: 'medium' });
 }
 
-/** Where an image is kept, for people. */
+/** The place of an image, for people. */
 export function placeName(place: Place): string {
   return { opfs: 'private file (OPFS)', indexeddb: 'IndexedDB', memory: 'memory of this tab' }[place];
 }

@@ -1,18 +1,18 @@
 /**
- * Looking at what callers pass. A `Kind` says in words what an argument or option must be, and tests a value; `check` throws `refused` that names the
+ * Checking the arguments of callers. A `Kind` says in words what an argument or option must be, and tests a value; `check` throws `refused` that names the
  * argument and what to pass. The kinds of options objects list every name they take, which the compiler compares with the interface:
  * an option that is missing from its list does not compile, and one that is misspelt by a caller is never ignored.
  */
 import { DiskError, type ErrorPlace } from './errors.ts';
 
-/** What a value must be. Undefined is taken for every option that is not `needed`. */
+/** The kind of a value. Undefined is accepted for every option that is not `needed`. */
 export interface Kind {
   /** Completes "must be …". */
   readonly what: string;
   fits(value: unknown): boolean;
-  /** What to do about a value that many pass by mistake. */
+  /** Advice about a value that many callers pass by mistake. */
   hint?(value: unknown): string | undefined;
-  /** Looks at what is inside a value that fits. */
+  /** Checks the inside of a value that fits. */
   inside?(where: string, value: unknown): void;
   readonly needed?: true;
 }
@@ -40,13 +40,13 @@ export function maybe(of: Kind): Kind {
 }
 
 const isObject = (value: unknown): value is Record<string, unknown> => typeof value === 'object' && value !== null;
-/** Of any realm, like what `{}` makes: something else in the place of options would pass as none. */
+/** Whether a value is an object like `{}`, of any realm: any other object in the place of options would pass as empty options. */
 function isPlain(value: unknown): boolean {
   if (!isObject(value)) return false;
   const prototype: unknown = Object.getPrototypeOf(value);
   return prototype === null || Object.getPrototypeOf(prototype) === null;
 }
-/** Of any realm: the arrays of a frame or a test environment are as good. */
+/** Byte arrays of any realm: those of a frame or a test environment are as good. */
 const isBytes = (value: unknown): value is Uint8Array =>
   value instanceof Uint8Array || (ArrayBuffer.isView(value) && value[Symbol.toStringTag as never] === 'Uint8Array');
 
@@ -54,7 +54,7 @@ export const TEXT = kind('a string', (value) => typeof value === 'string');
 export const FLAG = kind('true or false', (value) => typeof value === 'boolean');
 export const NUMBER = kind('a number', (value) => typeof value === 'number' && Number.isFinite(value));
 export const COUNT = kind('a whole number from 0 to 2^53-1', (value) => Number.isSafeInteger(value) && (value as number) >= 0);
-/** Of anything that has a size: strings are for `parseSize`. */
+/** The size of anything, as a number: strings are for `parseSize`. */
 export const SIZE = kind(
   'a whole number of bytes from 0 to 2^53-1',
   (value) => COUNT.fits(value),
@@ -68,7 +68,7 @@ export const BYTES = kind('a Uint8Array', isBytes, (value) => {
 });
 export const SIGNAL = kind('an AbortSignal', (value) => isObject(value) && typeof value['addEventListener'] === 'function' && 'aborted' in value);
 export const DATE = kind('a valid Date', (value) => value instanceof Date && !Number.isNaN(value.getTime()));
-/** Any value: somebody else looks at it. */
+/** Any value: other code checks it. */
 export const ANYTHING = kind('anything', () => true);
 
 /** One of several words. */
@@ -95,13 +95,13 @@ export function listOf(of: Kind, what: string): Kind {
     what,
     fits: Array.isArray,
     inside: (where, value) => {
-      // Holes too.
+      // Holes of the array are checked too.
       for (const [index, each] of (value as unknown[]).entries()) check(where, `item ${index}`, each, of);
     },
   };
 }
 
-/** An object with certain functions and properties: somebody's implementation of an interface, whatever else it has. */
+/** An object with certain functions and properties: an embedder's implementation of an interface, which may have others too. */
 /* @__NO_SIDE_EFFECTS__ */
 export function objectWith(what: string, members: readonly PropertyKey[], hint?: (value: unknown) => string | undefined): Kind {
   return kind(what, (value) => isObject(value) && members.every((name) => name in value), hint);
@@ -138,7 +138,7 @@ export function check(where: string, name: string, value: unknown, of: Kind): vo
   throw refused(name, `${where}: ${name} ${found} must be ${of.what}${but}${hint ? `; ${hint}` : ''}`.replace('  ', ' '));
 }
 
-/** Throws `refused` unless `value` is a Uint8Array whose memory is there: what verbs that move bytes ask of each request. */
+/** Throws `refused` unless `value` is a Uint8Array whose memory is there. Verbs that move bytes check each request with it. */
 export function requireBytes(where: string, name: string, value: unknown): asserts value is Uint8Array {
   if (!isBytes(value)) return check(where, name, value, BYTES);
   if (value.length === 0 && isGone(value.buffer))
@@ -155,7 +155,7 @@ function isGone(buffer: ArrayBufferLike): boolean {
   }
 }
 
-/** Where a range is refused that does not lie inside: throws `refused` if its numbers are none, else returns. */
+/** For a range that does not lie inside: throws `refused` if an offset or length is not a whole number, else returns, and the caller refuses the range. */
 export function requireNumbers(where: string, offset: unknown, length: unknown): void {
   for (const [name, value] of [
     ['offset', offset],
@@ -166,7 +166,7 @@ export function requireNumbers(where: string, offset: unknown, length: unknown):
 
 const refused = (field: string, message: string): DiskError => new DiskError('refused', message, { field });
 
-/** What is thrown for the name of an option that there is not, with the one that was meant if that can be told. */
+/** The error for the name of an option that does not exist. It names the option that was meant, if that can be told. */
 export function unknownOption(where: string, name: string, known: readonly string[], place: ErrorPlace = {}): DiskError {
   const near = known.find((one) => plain(one) === plain(name)) ?? known.find((one) => distance(plain(one), plain(name)) <= 2);
   const advice = near === undefined ? (known.length === 0 ? 'it takes none' : `it takes ${known.join(', ')}`) : `did you mean ${near}?`;

@@ -37,16 +37,16 @@ export function setU64le(data: DataView, at: number, value: number): void {
   data.setUint32(at, value % TWO_32, true);
 }
 
-/** Node's comparison, which is the C library's; elsewhere there is none, and words are compared. */
+/** Node's comparison, which is the C library's; other platforms have none, and words are compared there. */
 const nativeCompare = (globalThis as { Buffer?: { compare?(a: Uint8Array, b: Uint8Array): number } }).Buffer?.compare;
-/** Calling it costs as much as looking at so many bytes. */
+/** A call of it costs as much as looking at so many bytes. */
 const WORTH_A_CALL = 512;
 const ZEROS = new Uint8Array(nativeCompare ? 64 * 1024 : 0);
 
 /** True if every byte is zero. */
 export function isZero(bytes: Uint8Array): boolean {
   const { length } = bytes;
-  // Most that is not zero says so early.
+  // Most arrays that are not zero show it in their first or last byte.
   if (length > 0 && (bytes[0] !== 0 || bytes[length - 1] !== 0)) return false;
   if (!nativeCompare || length < WORTH_A_CALL) return wordsAreZero(bytes);
   for (let at = 0; at < length; at += ZEROS.length) {
@@ -64,7 +64,7 @@ export function equalBytes(a: Uint8Array, b: Uint8Array): boolean {
   let at = 0;
   if (length >= 64 && a.byteOffset % 4 === 0 && b.byteOffset % 4 === 0) {
     const [left, right] = [wordsOf(a), wordsOf(b)];
-    // As many at a time as the bounds are worth checking for.
+    // So many at a time that checking the bounds costs little.
     for (let i = 0; i < left.length; i += 4, at += 16) {
       const differ = (get(left, i) ^ get(right, i)) | (get(left, i + 1) ^ get(right, i + 1));
       if ((differ | (get(left, i + 2) ^ get(right, i + 2)) | (get(left, i + 3) ^ get(right, i + 3))) !== 0) return false;
@@ -111,7 +111,7 @@ function decoded(bytes: Uint8Array): string | undefined {
   }
 }
 
-/** Runs of what is UTF-8 are decoded at once: a name that is none may be long, and the decoder takes long to refuse. */
+/** Decodes runs of valid UTF-8 at once: a name that is not UTF-8 may be long, and the decoder takes long to refuse. */
 function withEscapes(bytes: Uint8Array): string {
   let value = '';
   let run = 0;
@@ -140,7 +140,7 @@ function letterLength(bytes: Uint8Array, at: number): number {
   return length;
 }
 
-/** Text as UTF-8 bytes, but for what `text` could not read as such. */
+/** Text as UTF-8 bytes. The surrogates that `text` made of other bytes become those bytes again. */
 export function utf8(value: string): Uint8Array {
   check('encodeText', 'value', value, TEXT);
   const encoder = new TextEncoder();

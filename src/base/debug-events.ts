@@ -1,6 +1,6 @@
 /**
- * The points in a request at which a debugging layer (layers/blkdebug.ts) may inject an error or stop: QEMU 7.2's names, in its order. Whoever
- * owns such a point calls the hook of the storage below, which is undefined unless somebody debugs:
+ * The points in a request at which a debugging layer (layers/blkdebug.ts) may inject an error or stop: QEMU 7.2's names, in its order. The driver
+ * that has such a point calls the hook of the storage below, which is undefined unless a debugging layer is there:
  * `if (debug) yield* debug('l2_load')`, before the thing happens.
  */
 import type { Io } from './io.ts';

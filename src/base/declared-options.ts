@@ -14,19 +14,19 @@ export type GivenOptions = Readonly<Record<string, GivenValue>>;
 
 const OPTION = objectWith('an option of a format, as its createOptions list it', ['name', 'kind', 'help']);
 
-/** What every option says of itself. */
+/** The facts that every option declares. */
 export interface OptionBasics {
   /** QEMU's name. */
   readonly name: string;
-  /** What it does, in one line. */
+  /** The effect of the option, in one line. */
   readonly help: string;
-  /** What QEMU says of a value out of range; `{value}` stands for the value. */
+  /** QEMU's message about a value out of range; `{value}` stands for the value. */
   readonly refusal?: string;
   /** `create` prints the default of the option too, as QEMU does. */
   readonly printed?: true;
-  /** Library callers say it by this argument, not among the options. The list has it for the command line. */
+  /** Library callers give it by this argument, not among the options. The list has it for the command line. */
   readonly said?: 'size' | 'backing';
-  /** What a dialog calls the option; only options that have a label are offered to people. */
+  /** A dialog's name for the option; a dialog offers only options that have a label. */
   readonly label?: string;
 }
 
@@ -40,7 +40,7 @@ export interface NumberOption extends OptionBasics {
   readonly most?: number;
   /** Only powers of two are taken. */
   readonly powerOfTwo?: true;
-  /** Its value where nobody gives one; absent: none. */
+  /** Its value where the caller gives none; absent: none. */
   readonly default?: number;
 }
 
@@ -48,7 +48,7 @@ export interface NumberOption extends OptionBasics {
 export interface FlagOption extends OptionBasics {
   /** On or off. */
   readonly kind: 'flag';
-  /** Its value where nobody gives one; absent: none. */
+  /** Its value where the caller gives none; absent: none. */
   readonly default?: boolean;
 }
 
@@ -58,11 +58,11 @@ export interface ChoiceOption extends OptionBasics {
   readonly kind: 'choice';
   /** The words. */
   readonly values: readonly string[];
-  /** Words that QEMU has besides, and what is said of them: thrown as `unsupported`. */
+  /** Words that QEMU has besides, and the message about them, which is thrown as `unsupported`. */
   readonly elsewhere?: { readonly values: readonly string[]; readonly refusal: string };
   /** For a value that is slow or takes much room: a value that costs little and is refused in the same cases. */
   readonly rehearsal?: Readonly<Record<string, string>>;
-  /** Its value where nobody gives one; absent: none. */
+  /** Its value where the caller gives none; absent: none. */
   readonly default?: string;
 }
 
@@ -70,7 +70,7 @@ export interface ChoiceOption extends OptionBasics {
 export interface TextOption extends OptionBasics {
   /** Text, or the name of a secret. */
   readonly kind: 'text' | 'secret';
-  /** Its value where nobody gives one; absent: none. */
+  /** Its value where the caller gives none; absent: none. */
   readonly default?: string;
 }
 
@@ -86,7 +86,7 @@ export type CamelCase<Name extends string> = Name extends `${infer Head}_${infer
       ? `${CamelCase<Head>}${Capitalize<CamelCase<Tail>>}`
       : Name;
 
-/** What callers may write as the value of an option. */
+/** The type of an option's value as callers write it. */
 export type OptionInput<Option extends DeclaredOption> = Option extends { readonly kind: 'size' }
   ? number | string
   : Option extends { readonly kind: 'count' }
@@ -97,7 +97,7 @@ export type OptionInput<Option extends DeclaredOption> = Option extends { readon
         ? Word
         : string;
 
-/** What a format reads as the value of an option. */
+/** The type of an option's value as a format reads it. */
 export type OptionOutput<Option extends DeclaredOption> = Option extends { readonly kind: 'size' | 'count' }
   ? number
   : Option extends { readonly kind: 'flag' }
@@ -118,7 +118,7 @@ export type OptionValues<List extends readonly DeclaredOption[]> = {
   readonly [Option in Exclude<List[number], { readonly default: GivenValue }> as Option['name']]?: OptionOutput<Option>;
 };
 
-/** A list whose names begin with `prefix`: of a part of a format that has options of its own. */
+/** A list whose names begin with `prefix`: the list of a part of a format that has options of its own. */
 export type Prefixed<Prefix extends string, List extends readonly DeclaredOption[]> = {
   readonly [Place in keyof List]: Omit<List[Place], 'name'> & { readonly name: `${Prefix}${List[Place]['name']}` };
 };
@@ -145,7 +145,7 @@ export function unprefixed<const List extends readonly DeclaredOption[]>(
 /** An option's name in camel case. */
 export const camelCase = (name: string): string => name.replace(/[-_.]+(\w)/g, (_, letter: string) => letter.toUpperCase());
 
-/** What callers gave, under QEMU's names: each may be in camel case. Names that are not in the list stay as they are; undefined counts as not given. */
+/** The given options under QEMU's names: each may be in camel case. Names that are not in the list stay as they are; undefined counts as not given. */
 export function namedOptions(list: readonly DeclaredOption[], given: Readonly<Record<string, unknown>>): GivenOptions {
   const names = new Map(list.map(({ name }) => [camelCase(name), name]));
   const named: Record<string, GivenValue> = {};
@@ -155,7 +155,7 @@ export function namedOptions(list: readonly DeclaredOption[], given: Readonly<Re
 
 /**
  * Reads options by their list, for a format. Throws `refused` or `unsupported`, naming the option: for a name that is unknown, and for a bad value.
- * Numbers are read before any is looked at whether it is in range: `between`, if there is one, sees them then, and refuses what QEMU refuses first.
+ * All numbers are read before their ranges are checked. Between these steps the function `between`, if given, sees them, and refuses what QEMU refuses first.
  */
 export function readOptions<const List extends readonly DeclaredOption[]>(
   list: List,
@@ -186,7 +186,7 @@ function unknown(name: string, list: readonly DeclaredOption[], format: string):
   return unknownOption(format, name, names, { format });
 }
 
-/** The value in the option's kind, and one of its words if it has some. */
+/** The value, converted to the option's kind; of an option with words it is one of them. */
 function readValue(option: DeclaredOption, given: GivenValue): GivenValue {
   const value = typeof given === 'string' ? parseOption(option, given) : requireKind(option, given);
   if (option.kind === 'choice') requireWord(option, String(value));
@@ -203,7 +203,7 @@ function named<T>({ name }: DeclaredOption, format: string, work: () => T): T {
   }
 }
 
-/** Reads the text of one value by the option's kind; its range is not looked at. Above 2^53 numbers are not exact. Throws `refused` in QEMU's words. */
+/** Reads the text of one value by the option's kind; does not check its range. Above 2^53 numbers are not exact. Throws `refused` in QEMU's words. */
 export function parseOption(option: DeclaredOption, text: string): GivenValue {
   check('parseOption', 'option', option, OPTION);
   check('parseOption', 'text', text, TEXT);
@@ -228,7 +228,7 @@ export function parseOption(option: DeclaredOption, text: string): GivenValue {
 const notASize = (name: string): string =>
   `Parameter '${name}' expects a non-negative number below 2^64\nOptional suffix k, M, G, T, P or E means kilo-, mega-, giga-, tera-, peta-\nand exabytes, respectively.`;
 
-/** A value that is no text. */
+/** Checks the kind of a value that is not text. */
 function requireKind(option: DeclaredOption, value: number | boolean): GivenValue {
   const { name, kind } = option;
   if (kind === 'flag' && typeof value !== 'boolean') throw refused(name, `Parameter '${name}' expects 'on' or 'off'`);
@@ -253,14 +253,14 @@ function requireInRange(option: DeclaredOption, value: GivenValue): void {
 
 const inWords = (template: string, value: GivenValue): string => template.replaceAll('{value}', () => String(value));
 
-/** QEMU's name of an option where it complains of a value: a member of a structure. */
+/** QEMU's name of an option in its messages about a value: the member of a structure. */
 const shortName = (name: string): string => name.slice(name.indexOf('.') + 1).replaceAll('_', '-');
 
 const refused = (field: string, message: string): DiskError => new DiskError('refused', message, { field });
 
-/** An option in words, and what a dialog can offer. */
+/** An option in words, with the values that a dialog can offer. */
 export interface OptionDescription {
-  /** What it takes: "512 to 2M, a power of two", "on or off", "zlib or zstd". Empty for any text. */
+  /** The values it takes, in words: "512 to 2M, a power of two", "on or off", "zlib or zstd". Empty for any text. */
   readonly range: string;
   /** As people write it: "64k", "off". */
   readonly default?: string;

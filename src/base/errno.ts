@@ -1,6 +1,6 @@
 /**
- * Errors of an operating system: their codes, with their numbers on Linux (for errors that somebody wants to be injected) and the C library's
- * words for them. What Node says of a failed call is in its own words, which no message repeats: it is known by its code.
+ * Errors of an operating system: their codes, with their numbers on Linux (for errors that a debugging layer injects) and the C library's
+ * words for them. Node describes a failed call in words of its own. No message repeats these: the code identifies the error.
  */
 import { check, TEXT } from './arguments.ts';
 import { DiskError, type ErrorKind } from './errors.ts';
@@ -59,13 +59,13 @@ const NAMES: Readonly<Record<number, readonly [code: string, text: string, kind?
 
 const TEXTS: ReadonlyMap<string, string> = new Map(Object.values(NAMES).map(([code, text]) => [code, text]));
 
-/** The C library's words for a code such as `ENOENT`; nothing for a code that is none of the system's. */
+/** The C library's words for a code such as `ENOENT`; undefined for a code that is not one of the system's. */
 export function strerror(code: string): string | undefined {
   check('strerror', 'code', code, TEXT);
   return TEXTS.get(code === 'ENOTSUP' ? 'EOPNOTSUPP' : code);
 }
 
-/** What the system would say: the cause of an injected failure. `message` is the system's text. */
+/** The error that the system would report: the cause of an injected failure. `message` is the system's text. */
 export class SystemError extends Error {
   /** The system's name for it, `ENOSPC`. */
   readonly code: string;

@@ -5,8 +5,8 @@
  */
 
 /**
- * What kind of failure this is; the set is closed so that callers can switch on it. `lost`: what was open is no longer there, or no longer ours: the
- * browser cleared the site's data, somebody deleted the image, another writer took it over. Nothing more is saved; what can still be read can be copied.
+ * The kind of a failure; the set is closed so that callers can switch on it. `lost`: an open disk or file is no longer there, or no longer ours: the
+ * browser cleared the site's data, the image was deleted, another writer took it over. Nothing more is saved; what can still be read can be copied.
  */
 export type ErrorKind =
   | 'io'
@@ -33,7 +33,7 @@ export interface ErrorPlace {
   readonly field?: string;
   /** Bytes: in the file for metadata, in the guest's address space for requests. */
   readonly offset?: number;
-  /** What was thrown below. */
+  /** The error that the layer below threw. */
   readonly cause?: unknown;
 }
 
@@ -55,7 +55,7 @@ export interface DiskErrorJson {
 
 /** A failure that a user, an image or a storage caused. */
 export class DiskError extends Error {
-  /** What to switch on. */
+  /** The kind, for callers to switch on. */
   readonly kind: ErrorKind;
   /** QEMU's name of the image format, where one is concerned. */
   readonly format: string | undefined;
@@ -92,7 +92,7 @@ export class DiskError extends Error {
   }
 }
 
-/** An image structure contradicts its specification. `field` is the specification's name for what is wrong. */
+/** An image structure contradicts its specification. `field` is the specification's name of the wrong field. */
 export const corrupt = (format: string, message: string, place: ErrorPlace = {}): DiskError =>
   new DiskError('corrupt', `${format}: ${message}`, { ...place, format });
 
@@ -100,11 +100,11 @@ export const corrupt = (format: string, message: string, place: ErrorPlace = {})
 export const unsupported = (format: string, message: string, place: ErrorPlace = {}): DiskError =>
   new DiskError('unsupported', `${format}: ${message}`, { ...place, format });
 
-/** Something a caller passed is not what it must be, in words that complete "must be …". For what loads no more than it has to; `check` says what it is instead. */
+/** An argument of a caller is not valid; `what` completes "must be …". For modules that must load little; `check` also says what the argument is. */
 export const mustBe = (where: string, name: string, what: string): DiskError =>
   new DiskError('refused', `${where}: ${name} must be ${what}`, { field: name });
 
-/** The words for a file that is known to be cut short. Both in bytes. */
+/** The words for a file that is known to be cut short. Both numbers are bytes. */
 export const cutShortText = (needed: number, size: number): string => `this file is cut short: it should have ${needed} bytes, it has ${size}`;
 
 /** Any error as a `DiskError`, keeping one that already is. */

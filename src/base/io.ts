@@ -6,7 +6,7 @@
 import { DiskError, mustBe } from './errors.ts';
 
 /** A coroutine that yields promises and returns a `T`. */
-// biome-ignore lint/suspicious/noExplicitAny: what `next` receives is whatever the yielded promise resolved to
+// biome-ignore lint/suspicious/noExplicitAny: `next` receives the value that the yielded promise resolved to
 export type Io<T> = Generator<PromiseLike<unknown>, T, any>;
 
 /** Waits for a promise: the only place a value comes in from outside. Throws what the promise rejects with. */
@@ -25,7 +25,7 @@ function requireCoroutine(where: string, io: unknown): void {
 /** How many `runSync` are on the stack. */
 let blocking = 0;
 
-/** Whether a coroutine that asks may wait: not under `runSync`. For what is worth a wait where there can be one, and else goes on by itself. */
+/** Whether the running coroutine may wait: not under `runSync`. For waits that are useful but not needed: the code goes on without them. */
 export const mayWait = (): boolean => blocking === 0;
 
 /** Runs a coroutine, awaiting each promise it yields. */
@@ -61,14 +61,14 @@ async function resume<T>(io: Io<T>, first: PromiseLike<unknown>): Promise<T> {
  * that its `finally` blocks release what it holds.
  */
 export function runSync<T>(io: Io<T>): T {
-  // Of a verb that was done when it was called there is nothing left, and nothing to make on the way to that.
+  // The verb did its work when it was called. So nothing is left to run, and nothing need be made for it.
   if ((io as Io<unknown>) === finished) return undefined as T;
   requireCoroutine('runSync', io);
   blocking++;
   try {
     const step = io.next();
     if (step.done) return step.value;
-    // The abandoned promise may reject later; nobody is left to hear it.
+    // The abandoned promise may reject later; no code waits for it any more.
     Promise.resolve(step.value).catch(() => undefined);
     const error = new DiskError('would-wait', 'The storage below is asynchronous: use the promise form of this call.');
     let next = io.throw(error);
@@ -81,7 +81,7 @@ export function runSync<T>(io: Io<T>): T {
 
 /** A coroutine that goes on by itself. */
 export interface Task<T> {
-  /** Waits for its end: returns or throws what it does. May be asked any number of times, or never. */
+  /** Waits for the task's end: returns its result or throws its error. May be called any number of times, or never. */
   join(): Io<T>;
 }
 

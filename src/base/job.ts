@@ -1,18 +1,18 @@
 /**
- * What everything that takes long shares: progress, pausing, cancelling, and giving the thread back. A job over synchronous storage never waits by
- * itself, so `Pace` lets other work of the thread in from time to time; without it no message could arrive that fires the signal. It is called between
- * steps, where stopping leaves nothing half done.
+ * The parts that all long jobs share: progress, pausing, cancelling, and giving the thread back. A job over synchronous storage never waits by
+ * itself, so `Pace` lets other work of the thread run from time to time; without it no message could arrive that fires the signal. `Pace` is called
+ * between steps, where stopping leaves nothing half done.
  */
 import { COUNT, check, FUNCTION, type Members, objectWith, SIGNAL } from './arguments.ts';
 import { callBack } from './callbacks.ts';
 import { DiskError } from './errors.ts';
 import { type Io, mayWait, wait } from './io.ts';
 
-/** Options of everything that takes long. */
+/** Options of every job that takes long. */
 export interface JobOptions {
   /** Bytes done and in all (for `check`: tables). Called at most some ten times a second, and once at the end. */
   readonly onProgress?: (done: number, total: number) => void;
-  /** Stops the job between two steps; it then throws kind `aborted`. What was written by then stays written. */
+  /** Stops the job between two steps; it then throws kind `aborted`. The bytes that were written by then stay written. */
   readonly signal?: AbortSignal;
   /** Pauses the job between two steps, and lets it go on. */
   readonly control?: JobControl;
@@ -25,7 +25,7 @@ export const JOB_OPTIONS: Members<JobOptions> = {
   control: objectWith('a JobControl', ['paused', 'onChange']),
 };
 
-/** Pauses jobs and lets them go on: one that was given it waits before its next step, holding nothing, while it is paused. */
+/** Pauses jobs and lets them go on: while it is paused, a job that was given it waits before its next step, holding nothing. */
 export class JobControl {
   #paused = false;
   readonly #listeners = new Set<() => void>();
@@ -67,22 +67,22 @@ export interface CopyJobOptions extends JobOptions {
 
 export const COPY_JOB_OPTIONS: Members<CopyJobOptions> = { ...JOB_OPTIONS, rate: COUNT };
 
-/** What sets a job's pace. */
+/** The options of a job's pace. */
 export interface PaceOptions extends CopyJobOptions {
   /** Report after every step, however soon. */
   readonly everyStep?: boolean;
 }
 
-/** Milliseconds of work before the thread is given back: whoever asks for something else meanwhile waits no longer than this. */
+/** Milliseconds of work before the thread is given back: other requests to the thread wait no longer than this meanwhile. */
 const SLICE = 20;
 /**
- * The same while somebody asks for bytes; so many times as long as the slice really was, and at most so long, the thread is then left to them. One who asks for a
- * piece at a time has no request waiting when the last was answered, and would be served one a slice.
+ * The slice while other code requests bytes. The job then leaves the thread to the others for LEFT_TIMES the real length of the slice, and at most for
+ * MOST_LEFT ms. A reader that requests one piece at a time has no request waiting after an answer, and would get one answer a slice otherwise.
  */
 const SHARED_SLICE = 4;
 const LEFT_TIMES = 3;
 const MOST_LEFT = 200;
-/** Milliseconds after a request for which more are expected: on a busy machine the next may be long on its way. */
+/** Milliseconds after a request in which more requests are expected: on a busy machine the next may take long to arrive. */
 const EXPECTED = 200;
 /** Milliseconds between two progress calls. */
 const PROGRESS_INTERVAL = 100;
@@ -91,14 +91,14 @@ let requestedAt = Number.NEGATIVE_INFINITY;
 /** When the thread was last left to others. */
 let leftAt = Number.NEGATIVE_INFINITY;
 
-/** Notes a request for bytes that is not a job's: jobs of this thread leave more of it to others for a while. */
+/** Notes a request for bytes that does not come from a job: the jobs of this thread leave more of it to others for a while. */
 export function noteRequest(): void {
   requestedAt = performance.now();
 }
 
 const isShared = (): boolean => performance.now() - requestedAt < EXPECTED;
 
-/** Within a step of a job, between requests that were begun at `since`: where others ask for bytes they come first for a while. Returns whether it waited. */
+/** Within a step of a job, whose requests began at `since`: if other code requests bytes, the job waits for a while. Returns whether it waited. */
 export function* giveWay(since: number): Io<boolean> {
   const took = performance.now() - since;
   if (took < SHARED_SLICE || !isShared() || !mayWait()) return false;
@@ -114,7 +114,7 @@ export class Pace {
   #sliceStart = performance.now();
   #told = 0;
   #reportedAt = Number.NEGATIVE_INFINITY;
-  /** When the bytes copied so far may have been copied. */
+  /** The time at which the rate allows the bytes copied so far. */
   #paidUntil = performance.now();
 
   constructor(options: PaceOptions, total: number) {
@@ -122,7 +122,7 @@ export class Pace {
     this.#total = total;
   }
 
-  /** As `step`, while what is needed for [`from`, `to`) is read ahead and `part` of it, 0 to 1, is there: that is about half of the work for it. */
+  /** As `step`, while the bytes needed for [`from`, `to`) are read ahead and `part` of them, 0 to 1, are there: reading is about half of the work. */
   ahead(part: number, from: number, to: number): Io<void> {
     return this.step(Math.floor(from + (part * (to - from)) / 2));
   }
@@ -169,7 +169,7 @@ export class Pace {
 
   #report(done: number, now: number): void {
     this.#reportedAt = now;
-    // It may have been told of what was read ahead.
+    // The listener may have been told already of bytes that were read ahead.
     this.#told = Math.max(this.#told, done);
     const { onProgress } = this.#options;
     if (onProgress) callBack(onProgress, this.#told, this.#total);
@@ -190,14 +190,14 @@ export function* placed<T>({ field, offset }: { field: string; offset: number },
   }
 }
 
-/** The error of a step that has failed, with what `placed` says. */
+/** The error of a step that has failed, with the place that `placed` adds. */
 export function placedError({ field, offset }: { field: string; offset: number }, error: unknown): unknown {
   if (!(error instanceof DiskError) || error.kind === 'aborted') return error;
   const { kind, message, format } = error;
   return new DiskError(kind, message, { ...(format === undefined ? {} : { format }), field, offset, cause: error });
 }
 
-/** Resolves when a job is to look again: its control was changed, or its signal has fired. */
+/** Resolves when a job has to look again: its control was changed, or its signal has fired. */
 function changeOf(control: JobControl, signal: AbortSignal | undefined): Promise<void> {
   return new Promise((resolve) => {
     const changed = (): void => {
@@ -210,7 +210,7 @@ function changeOf(control: JobControl, signal: AbortSignal | undefined): Promise
   });
 }
 
-/** Resolves when what waits for the thread has had its turn. By a message, since browsers hold back a timer that follows on another for 4 ms. */
+/** Resolves when all work that waits for the thread has had its turn. Uses a message, since browsers delay a timer that follows another by 4 ms. */
 function turn(): Promise<void> {
   return new Promise((resolve) => {
     const { port1, port2 } = new MessageChannel();

@@ -1,37 +1,37 @@
 /**
- * What holds bytes of a disk above it: an adapter that answers a guest at once and saves a moment later, a write-back cache. The disk knows them,
- * so that a snapshot, an export or a close has what was written, not what happens to have arrived.
+ * Code above a disk that holds bytes of it: an adapter that answers a guest at once and saves a moment later, a write-back cache. The disk knows them,
+ * so that a snapshot, an export or a close has everything that was written, not only the bytes that have reached the disk.
  *
  * A verb of the disk that is about its contents drains its keepers BEFORE it takes a lock: draining writes to the disk, and so needs its locks. A
- * keeper reaches the disk by verbs that drain nobody (`flush` with `below`), so that two keepers of one disk cannot wait for each other. What is
- * written while the verb runs is ordered by the disk's own locks, as any request is.
+ * keeper reaches the disk by verbs that drain no keeper (`flush` with `below`), so that two keepers of one disk cannot wait for each other. Writes
+ * during the verb are ordered by the disk's own locks, as all requests are.
  */
 import { DiskError } from './errors.ts';
 import { finished, type Io } from './io.ts';
 
 /** Bytes of a disk that are kept above it. */
 export interface KeptBytes {
-  /** Where on the disk, in bytes. */
+  /** The place on the disk, in bytes. */
   readonly offset: number;
-  /** What belongs there, a copy. */
+  /** The bytes that belong there, a copy. */
   readonly bytes: Uint8Array;
 }
 
-/** One of them. */
+/** Code that keeps bytes above a disk. */
 export interface Keeper {
-  /** Brings to the disk all that it took before the call. Throws why that cannot be: nothing is forgotten then. */
+  /** Brings to the disk all bytes that it took before the call. Throws the reason if that is impossible: the keeper forgets nothing then. */
   drain(): Io<void>;
   /**
-   * Brings nothing to the disk from when this returns until the function that it returns is called: with true if the disk has other contents by then,
-   * and what is in memory of it is to be forgotten, unsaved bytes included.
+   * From its return the keeper brings nothing to the disk, until the returned function is called. The argument of that is true if the disk has other contents
+   * by then: the keeper then forgets all its bytes of the disk, unsaved ones included.
    */
   hold(): Io<(changed: boolean) => Io<void>>;
   /**
-   * Copies of all that `drain` would bring, in memory of their own, for the export of a disk that is lost. That is no saving: everything stays unsaved, and
-   * nobody is told that it was saved.
+   * Copies of all bytes that `drain` would bring, in memory of their own, for the export of a disk that is lost. This is not saving: all bytes stay unsaved,
+   * and no listener is told that they were saved.
    */
   unsaved(): readonly KeptBytes[];
-  /** The disk takes nothing any more. */
+  /** The disk accepts nothing any more. */
   gone(reason: DiskError): void;
 }
 
@@ -60,14 +60,14 @@ export class Keepers {
     if (failure) throw failure.error;
   }
 
-  /** What all of them keep, copied: where two have the same bytes, the later counts. */
+  /** Copies of the bytes that all of them keep: where two have the same bytes, the later one counts. */
   unsaved(): KeptBytes[] {
     return [...this.#keepers].reverse().flatMap((keeper) => keeper.unsaved());
   }
 
   /**
-   * Runs a change that gives the disk other contents from below, a revert: holds all keepers meanwhile and has them forget what they know of the old
-   * contents. What they have not saved is given up with what they have; where the change fails they go on as they were.
+   * Runs a change that gives the disk other contents from below, a revert: holds all keepers meanwhile and has them forget their copies of the old
+   * contents. Their unsaved bytes are forgotten too; if the change fails, the keepers go on as they were.
    */
   *replacing<T>(change: () => Io<T>): Io<T> {
     const held: ((changed: boolean) => Io<void>)[] = [];
@@ -90,7 +90,7 @@ export class Keepers {
   }
 }
 
-/** What was kept above a disk that is lost, in another thread, for as long as it is exported: as a keeper which has only that. */
+/** The bytes that were kept, in another thread, above a disk that is lost, for as long as it is exported: a keeper that has only these. */
 export function keptElsewhere(bytes: readonly KeptBytes[]): Keeper {
   return {
     *drain() {

@@ -1,11 +1,11 @@
-/** Who listens to the events of one thing. A listener that throws disturbs neither the others nor the thing itself: the page hears of it as uncaught. */
+/** The listeners to the events of one thing. A listener that throws disturbs neither the others nor the thing itself: the error is reported as uncaught. */
 import { callBack } from './callbacks.ts';
 
 /** See the top of this file. */
 export class Listeners<E> {
   #listeners: readonly ((event: E) => void)[] = [];
 
-  /** Whether nobody listens. */
+  /** Whether there are no listeners. */
   get none(): boolean {
     return this.#listeners.length === 0;
   }
@@ -24,8 +24,8 @@ export class Listeners<E> {
   }
 }
 
-/** Tells the console of a failure that nobody listens for: better there than nowhere. */
+/** Reports in the console a failure for which there is no listener. */
 export function unheard(message: string): void {
-  // biome-ignore lint/suspicious/noConsole: the only place where an embedder looks who listens to nothing
+  // biome-ignore lint/suspicious/noConsole: the only place where an embedder without listeners looks
   console.error(`tabdisk: ${message}`);
 }

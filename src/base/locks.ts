@@ -9,7 +9,7 @@ export class Mutex {
   #held = false;
   readonly #queue: (() => void)[] = [];
 
-  /** True while somebody holds it. */
+  /** True while the lock is taken. */
   get held(): boolean {
     return this.#held;
   }
@@ -61,13 +61,13 @@ interface WaitingRange extends HeldRange {
 
 /**
  * Byte ranges, shared or exclusive. A request waits for every earlier one, held or waiting, that overlaps it unless both
- * are shared; so nobody starves and writes to one range happen in the order they were made.
+ * are shared; so no request waits forever, and writes to one range happen in the order they were made.
  */
 export class RangeLock {
   readonly #held = new Set<HeldRange>();
   #waiting: WaitingRange[] = [];
 
-  /** Whether `acquire` would not wait. What then runs to its end without waiting needs to take nothing. */
+  /** Whether `acquire` would not wait. Code that then runs to its end without waiting need not take the range. */
   free(start: number, end: number, exclusive: boolean): boolean {
     return (this.#held.size === 0 && this.#waiting.length === 0) || this.#free({ start, end, exclusive }, this.#waiting.length);
   }
@@ -105,7 +105,7 @@ export class RangeLock {
     if (this.#waiting.length > 0) this.#admitWaiting();
   }
 
-  /** Nothing that is held, or waits before position `before`, conflicts. */
+  /** True if no range conflicts that is held, or that waits before position `before`. */
   #free(range: HeldRange, before: number): boolean {
     for (const held of this.#held) if (conflict(held, range)) return false;
     for (let i = 0; i < before; i++) if (conflict(this.#waiting[i] as WaitingRange, range)) return false;

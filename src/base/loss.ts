@@ -1,7 +1,7 @@
-/** Who is to hear that something open is `lost`, and why it is: at most once, and also those who ask late. */
+/** The listeners who are told that an open disk or file is `lost`, and the reason: each at most once, and late listeners too. */
 import { DiskError } from './errors.ts';
 
-/** Hears why what was open is `lost`. */
+/** Is called with the reason when an open disk or file is `lost`. */
 export type LostListener = (error: DiskError) => void;
 
 /** The loss of one thing. */
@@ -9,12 +9,12 @@ export class Loss {
   readonly #listeners = new Set<LostListener>();
   #error: DiskError | undefined;
 
-  /** Why it is lost, if it is. */
+  /** The reason of the loss; undefined if there was none. */
   get error(): DiskError | undefined {
     return this.#error;
   }
 
-  /** It is lost from now on. The first reason counts. Returns that. */
+  /** Marks the thing as lost. The first reason counts, and is returned. */
   happened(error: DiskError): DiskError {
     if (this.#error) return this.#error;
     this.#error = error;
@@ -31,7 +31,7 @@ export class Loss {
   }
 }
 
-/** Throws all failures but that something is lost: whoever closes or copies a lost disk goes on, though nothing more can be brought to it. */
+/** Throws all errors except `lost`: closing or copying a lost disk goes on, although nothing more can be saved to it. */
 export function unlessLost(error: unknown): void {
   if (!(error instanceof DiskError) || error.kind !== 'lost') throw error;
 }

@@ -1,5 +1,5 @@
 /**
- * A bounded map that forgets the least recently used entry first. What may be forgotten is the caller's business: `victim`
+ * A bounded map that forgets the least recently used entry first. The caller decides which entries may be forgotten: `victim`
  * skips entries that are still needed (dirty tables, for example).
  */
 

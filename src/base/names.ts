@@ -1,12 +1,12 @@
 /**
  * Names of files as QEMU reads them, without looking at any file: the protocol a name begins with, whether it is absolute, and what a relative
- * name means to the image that says it. A colon makes a protocol only before the first slash. `windows` reads names as QEMU does on Windows:
- * a drive letter is no protocol and a backslash parts folders, for images that were made there.
+ * name means in the image that contains it. A colon makes a protocol only before the first slash. `windows` reads names as QEMU does on Windows:
+ * a drive letter is not a protocol and a backslash separates folders, for images that were made there.
  */
 import { check, oneOf, TEXT } from './arguments.ts';
 import { DiskError } from './errors.ts';
 
-/** Where a name was written. */
+/** The system on which a name was written. */
 export type NameStyle = 'posix' | 'windows';
 
 const SEPARATORS: Readonly<Record<NameStyle, string>> = { posix: '/', windows: '/\\' };
@@ -25,18 +25,18 @@ export function protocolOf(name: string, style: NameStyle = 'posix'): string | u
   return name[end] === ':' ? name.slice(0, end) : undefined;
 }
 
-/** True if a name means the same wherever it is said. Names with a protocol are another matter: see `isRelative`. */
+/** True if a name means the same in every image. Names with a protocol are another matter: see `isRelative`. */
 export function isAbsolute(name: string, style: NameStyle = 'posix'): boolean {
   if (style === 'windows' && WINDOWS_DRIVE.test(name)) return true;
   return name !== '' && SEPARATORS[style].includes(name.charAt(0));
 }
 
-/** True if what a name means depends on who says it. */
+/** True if the meaning of a name depends on the image that contains it. */
 export function isRelative(name: string, style: NameStyle = 'posix'): boolean {
   return !isAbsolute(name, style) && protocolOf(name, style) === undefined;
 }
 
-/** The folder of a file, as far as what follows can be put behind it: with its protocol, and a slash at its end; empty for none. */
+/** The folder of a file, so that a name can be put behind it: with its protocol, and a slash at its end; empty for none. */
 export function folderOf(name: string, style: NameStyle = 'posix'): string {
   const protocol = protocolOf(name, style);
   const start = protocol !== undefined ? protocol.length + 1 : style === 'windows' && /^[a-z]:/i.test(name) ? 2 : 0;
@@ -53,8 +53,8 @@ export function combineNames(base: string, name: string, style: NameStyle = 'pos
 }
 
 /**
- * The full name of what the image `from` names: a relative name counts from the image's folder. Throws `refused` if the image has none: it is
- * built from options (`json:`), or has no name.
+ * The full name of the file that the image `from` names: a relative name counts from the image's folder. Throws `refused` if the image has no folder: the
+ * image is built from options (`json:`), or has no name.
  */
 export function beside(from: string, name: string, style: NameStyle = 'posix'): string {
   check('beside', 'from', from, TEXT);

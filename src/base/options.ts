@@ -1,6 +1,6 @@
 /**
- * Options of a block node, by name: what `driver=qcow2,file.filename=x` and `json:{...}` say. Nested objects are kept under joined names
- * (`file.filename`), as QEMU keeps them. Whoever understands an option takes it out; what is left at the end is an option that nobody knows.
+ * Options of a block node, by name, as `driver=qcow2,file.filename=x` and `json:{...}` give them. Nested objects are kept under joined names
+ * (`file.filename`), as QEMU keeps them. The code that understands an option takes it out; an option that is left at the end is unknown to all.
  * Wrong values throw `refused` in QEMU's words, with the option as `field`.
  */
 import { check, objectWith } from './arguments.ts';
@@ -13,7 +13,7 @@ export type OptionValue = string | number | boolean | null;
 /** Options as nested objects. */
 export type OptionTree = { readonly [name: string]: OptionValue | OptionTree | readonly (OptionValue | OptionTree)[] };
 
-/** Thrown for an option or a name that is refused: `message` is what QEMU says. */
+/** The error for an option or a name that is refused: `message` is QEMU's. */
 export const refusedOption = (field: string, message: string): DiskError => new DiskError('refused', message, { field });
 
 const PAIR = objectWith('a pair of a name and a value', [Symbol.iterator, 0, 1]);
@@ -33,7 +33,7 @@ export class OptionSet {
     }
   }
 
-  /** The options that an object with objects and lists in it says: `{ file: { driver: 'file' } }` is `file.driver=file`. Throws `refused`. */
+  /** The options of an object with objects and lists in it: `{ file: { driver: 'file' } }` is `file.driver=file`. Throws `refused`. */
   static fromTree(tree: OptionTree): OptionSet {
     check('OptionSet', 'tree', tree, TREE);
     const set = new OptionSet();
@@ -43,7 +43,7 @@ export class OptionSet {
 
   #flatten(prefix: string, tree: OptionTree | readonly (OptionValue | OptionTree)[]): void {
     for (const [name, value] of Object.entries(tree)) {
-      // An object or a list of nothing stays, as an option without a value.
+      // An empty object or list stays, as an option without a value.
       if (typeof value === 'object' && value !== null && Object.keys(value).length > 0) this.#flatten(`${prefix}${name}.`, value);
       else if (!this.#values.has(prefix + name)) this.#values.set(prefix + name, typeof value === 'object' ? null : value);
     }
@@ -59,7 +59,7 @@ export class OptionSet {
     return this.#values.has(name);
   }
 
-  /** The value as it was given; it stays. */
+  /** The value as it was given; the option stays. */
   get(name: string): OptionValue | undefined {
     return this.#values.get(name);
   }
@@ -69,7 +69,7 @@ export class OptionSet {
     if (!this.#values.has(name)) this.#values.set(name, value);
   }
 
-  /** Sets an option, whatever it was. */
+  /** Sets an option, whether it was given or not. */
   replace(name: string, value: OptionValue): void {
     this.#values.set(name, value);
   }
@@ -92,7 +92,7 @@ export class OptionSet {
     return typeof value === 'boolean' ? (value ? 'on' : 'off') : value === undefined ? undefined : String(value);
   }
 
-  /** Takes an option as a truth value, of QEMU's words for them. Throws `refused`. */
+  /** Takes an option as a truth value, in QEMU's words for it. Throws `refused`. */
   flag(name: string): boolean | undefined {
     const value = this.text(name);
     if (value === undefined) return undefined;
@@ -115,7 +115,7 @@ export class OptionSet {
     return Math.min(Math.floor(bytes), Number.MAX_SAFE_INTEGER);
   }
 
-  /** A whole number, decimal, 0x or with a leading 0 octal. A negative one stands for what it leaves to 2^64, which is huge. */
+  /** A whole number, decimal, 0x or with a leading 0 octal. A negative number -n stands for 2^64 - n, which is huge. */
   number(name: string): number | undefined {
     const value = this.text(name);
     if (value === undefined) return undefined;
@@ -133,7 +133,7 @@ export class OptionSet {
     return found;
   }
 
-  /** Takes out all that begins with `name.`, without that. */
+  /** Takes out all options whose names begin with `name.`, and returns them without that prefix. */
   child(name: string): OptionSet {
     const prefix = `${name}.`;
     const found = new OptionSet();
@@ -145,7 +145,7 @@ export class OptionSet {
     return found;
   }
 
-  /** The names that nobody took, in QEMU's order. */
+  /** The names that no code took, in QEMU's order. */
   rest(): string[] {
     return inTableOrder([...this.#values.keys()]);
   }

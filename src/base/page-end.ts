@@ -1,6 +1,6 @@
 /**
- * The last turn of a page, as what keeps data in it hears of it. Nothing that is sent then is answered, but it arrives. Workers hear nothing: they end
- * in the middle of whatever they do.
+ * The last turn of a page, for code that keeps data in it. Messages and requests sent in that turn get no answer, but they arrive. A worker gets no such
+ * event: it ends in the middle of its work.
  */
 
 /** Calls back with true when the page is left, with false if it comes back after all. Returns a function that stops it. */

@@ -1,10 +1,10 @@
 /**
- * Permissions over the bytes of an image, after QEMU's block layer: each user says what it takes, and what it lets all others have meanwhile.
- * Two users get on with each other if neither takes what the other does not share. A file's locks carry this from process to process.
+ * Permissions over the bytes of an image, after QEMU's block layer: each user says which it takes, and which it lets all others have meanwhile.
+ * Two users can go together if neither takes what the other does not share. A file's locks carry this from process to process.
  */
 import { COUNT, type Kind, needed, optionsOf } from './arguments.ts';
 
-/** What is read may be relied upon: nobody changes it half-way. */
+/** The bytes read may be relied upon: no other user changes them half-way. */
 export const CONSISTENT_READ = 1;
 /** Guest bytes may change. */
 export const WRITE = 2;
@@ -18,11 +18,11 @@ export const ALL = 15;
 /** QEMU's names, in the order of the bits. */
 export const PERMISSION_NAMES = ['consistent read', 'write', 'write unchanged', 'resize'] as const;
 
-/** What a user takes and what it shares: sums of the constants above. */
+/** The permissions a user takes and those it shares: sums of the constants above. */
 export interface Permissions {
-  /** What this user does with the bytes. */
+  /** The uses that this user makes of the bytes. */
   readonly take: number;
-  /** What others may do with them meanwhile. */
+  /** The uses that others may make of them meanwhile. */
   readonly share: number;
 }
 
@@ -30,20 +30,20 @@ export const PERMISSIONS: Kind = optionsOf<Permissions>({ take: needed(COUNT), s
 
 /** Nothing is taken, and everything is shared. */
 export const NOTHING: Permissions = { take: 0, share: ALL };
-/** Reading what nobody may change. */
+/** Reading bytes that no user may change. */
 export const READING: Permissions = { take: CONSISTENT_READ, share: CONSISTENT_READ | WRITE_UNCHANGED };
-/** Writing what nobody else may change. */
+/** Writing bytes that no other user may change. */
 export const WRITING: Permissions = { take: CONSISTENT_READ | WRITE | RESIZE, share: CONSISTENT_READ | WRITE_UNCHANGED };
 /** Writing guest bytes and nothing else, which others may do too. */
 export const SHARED_WRITING: Permissions = { take: CONSISTENT_READ | WRITE | RESIZE, share: ALL & ~RESIZE };
 
-/** What two users need who are one to all others. */
+/** The permissions of two users together, as one user to all others. */
 export const joined = (one: Permissions, other: Permissions): Permissions => ({ take: one.take | other.take, share: one.share & other.share });
 
-/** What is needed of a file that guest bytes are in, and nothing else: it may have to grow, and nobody else may make it shorter. */
+/** The permissions needed for a file that holds guest bytes and nothing else: the file may have to grow, and no other user may make it shorter. */
 export const forData = ({ take, share }: Permissions): Permissions => ({ take: take & WRITE ? take | RESIZE : take, share: share & ~RESIZE });
 
-/** What stands between a user and another: the first permission that the other does not share, else the first that it takes and should not. */
+/** The conflict between two users: the first permission that the other does not share, else the first that it takes and should not. */
 export function conflict(wanted: Permissions, held: Permissions): { readonly shared: boolean; readonly name: string } | undefined {
   const first = (bits: number) => PERMISSION_NAMES.findIndex((_, bit) => (bits >> bit) & 1);
   const kept = first(wanted.take & ~held.share);

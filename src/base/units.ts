@@ -11,12 +11,12 @@ export const SECTOR = 512;
 
 const SUFFIXES = 'bkmgtpe';
 
-/** Bytes of a size as qemu-img accepts it, not rounded; NaN if the text is none. See `parseSize`. */
+/** Bytes of a size as qemu-img accepts it, not rounded; NaN if the text is not a size. See `parseSize`. */
 export function sizeValue(text: string): number {
   const match = /^\s*(0x[0-9a-f]+|\d+(?:\.\d*)?|\.\d+)([bkmgtpe])?\s*$/i.exec(text);
   if (!match) return Number.NaN;
   const power = match[2] ? SUFFIXES.indexOf(match[2].toLowerCase()) : 0;
-  // A fraction of a byte is a slip of the pen.
+  // A fraction of a byte is a typing error.
   return match[1]?.includes('.') && power === 0 ? Number.NaN : Number(match[1]) * 1024 ** power;
 }
 

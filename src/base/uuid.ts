@@ -1,4 +1,4 @@
-/** Names that nobody else has. */
+/** Names that are unique. */
 
 /** A random UUID (version 4 of RFC 9562). `crypto.randomUUID` is for secure pages only. */
 export function randomUuid(): string {

@@ -10,7 +10,7 @@ import { Progress } from './progress.ts';
 import { Failure, misuse, type Terminal } from './terminal.ts';
 import { imageText } from './words.ts';
 
-/** The options that a format's images can be given later, as its descriptor lists them; none if there is no such format or it has none. */
+/** The options that can be changed later in a format's images, as its descriptor lists them; undefined if there is no such format or it has none. */
 const optionsOf = (format: string): readonly DeclaredOption[] | undefined => allFormats.find(({ name }) => name === format)?.amendOptions;
 
 /** Runs `amend`; returns the exit status. */
@@ -69,7 +69,7 @@ function amendable(format: string): readonly DeclaredOption[] {
   return known;
 }
 
-/** The options as `amend` takes them. One that only `create` knows is told apart from one that nobody knows. */
+/** The options as `amend` takes them. An option that only `create` knows gets another error than an unknown one. */
 function read(format: string, lists: readonly string[]): ReturnType<typeof parseImageOptions> {
   try {
     return parseImageOptions(format, lists, amendable(format));

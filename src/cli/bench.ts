@@ -1,4 +1,4 @@
-/** `bench`: sends requests of one size at a regular distance, several at once, and tells how long they took. */
+/** `bench`: sends requests of one size at a regular distance, several at once, and prints how long they took. */
 import { type Disk, DiskError } from '../index.ts';
 import { printUsage } from './help.ts';
 import { cacheMode, withImages } from './images.ts';
@@ -71,7 +71,7 @@ export async function run(terminal: Terminal, args: readonly string[]): Promise<
 }
 
 function readPlan(options: Options): Plan {
-  // How requests reach the system makes no difference here.
+  // The way in which requests reach the system makes no difference here.
   const mode = options.last('i');
   if (mode !== undefined && !['threads', 'native', 'io_uring'].includes(mode)) throw new Failure(`Invalid aio option: ${mode}`);
   const length = intSize(options.last('s') ?? '4k', 'buffer size');

@@ -1,4 +1,4 @@
-/** `bitmap`: changes to one persistent dirty bitmap of an image, in the order in which they are given; the first that fails ends it. */
+/** `bitmap`: changes to one persistent dirty bitmap of an image, in the order in which they are given; the first failure ends it. */
 import { type Disk, DiskError } from '../index.ts';
 import { printUsage } from './help.ts';
 import { type Images, withImages } from './images.ts';
@@ -42,7 +42,7 @@ export async function run(terminal: Terminal, args: readonly string[]): Promise<
   const [path, bitmap, extra] = options.rest;
   if (path === undefined || bitmap === undefined || extra !== undefined) throw new Failure('Expecting filename and bitmap name');
   return withImages(terminal, async (images) => {
-    // No guest byte is written, so nothing is missed of a backing file that is not opened.
+    // No guest byte is written, so the backing file is not needed and stays closed.
     const { disk } = await images.open({
       path,
       format: options.last('f'),
@@ -69,7 +69,7 @@ async function openSource(images: Images, path: string, format: string | undefin
 
 interface Operands {
   readonly bitmap: string;
-  /** 0: the usual one. */
+  /** 0: the default. */
   readonly granularity: number;
   readonly source: Disk;
   /** The bitmap that `merge` takes from the source. */
@@ -82,13 +82,13 @@ function act({ bitmaps }: Disk, action: Action, { bitmap, granularity, source, m
   return bitmaps[action](bitmap);
 }
 
-/** Why it failed. A format without bitmaps has none of any name. */
+/** The reason of the failure. A format without bitmaps has none of any name. */
 function reason(error: DiskError, action: Action, name: string, path: string): string {
   if (error.kind !== 'unsupported') return imageText(error);
   return action === 'add' ? `Can't store persistent bitmaps to ${path}: Operation not supported` : `Dirty bitmap '${name}' not found`;
 }
 
-/** Refuses to copy bitmaps (`convert --bitmaps`) from an image that has none to give, or damaged ones. */
+/** Refuses to copy bitmaps (`convert --bitmaps`) from an image that cannot have any, or has damaged ones. */
 export async function requireBitmaps({ bitmaps }: Disk, { skipBroken }: { skipBroken: boolean }): Promise<void> {
   if (!bitmaps.supported) throw new Failure('Source lacks bitmap support');
   const broken = (await bitmaps.list()).findLast(({ inconsistent }) => inconsistent);
@@ -96,7 +96,7 @@ export async function requireBitmaps({ bitmaps }: Disk, { skipBroken }: { skipBr
     throw new Failure(`Cannot copy inconsistent bitmap '${broken.name}'\nTry --skip-broken-bitmaps, or use 'qemu-img bitmap --remove' to delete it`);
 }
 
-/** Copies every bitmap that can be used. From the last on, as QEMU does: what is new in an image is stored newest first. */
+/** Copies every usable bitmap. From the last on, as QEMU does: an image stores new bitmaps with the newest first. */
 export async function copyBitmaps(terminal: Terminal, source: Disk, target: Disk): Promise<void> {
   for (const { name, granularity, enabled, inconsistent } of (await source.bitmaps.list()).reverse()) {
     if (inconsistent) {

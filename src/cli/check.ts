@@ -43,7 +43,7 @@ export async function run(terminal: Terminal, args: readonly string[]): Promise<
   });
 }
 
-/** After a repair the image is looked at again, and that decides. */
+/** After a repair the image is checked again, and the second result decides. */
 async function checkTwice(terminal: Terminal, disk: Disk, repair: Repair | undefined, say: (text: string) => void): Promise<CheckResult> {
   const first = await checkOnce(terminal, disk, repair);
   if (first.corruptionsFixed === 0 && first.leaksFixed === 0) return first;

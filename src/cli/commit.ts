@@ -1,4 +1,4 @@
-/** `commit`: copies an image into its backing file and empties it, or with -b into one of the images below, and leaves it as it is. */
+/** `commit`: copies an image into its backing file and empties it; or with -b copies it into one of the images below, and leaves it as it is. */
 import { realpathSync } from 'node:fs';
 import { commit, type Disk, DiskError } from '../index.ts';
 import { beside, protocolOf } from '../qemu.ts';
@@ -34,7 +34,7 @@ export async function run(terminal: Terminal, args: readonly string[]): Promise<
     try {
       const depth = base === undefined ? 1 : findBase(looked, path, base);
       if (files.length <= depth) throw new Failure('Image does not have a backing file');
-      // Now it is known which of the images below is to be written.
+      // Now the image below that has to be written is known.
       await looked.close();
       const disk = await openForWriting(images, { ...request, writableBacking: depth });
       await commit(disk, { depth, keep: options.has('d') || base !== undefined, rate, onProgress: progress.update });
@@ -49,7 +49,7 @@ export async function run(terminal: Terminal, args: readonly string[]): Promise<
   });
 }
 
-/** Opens an image again, so that one below it can be written. That another program uses that one is told as QEMU does, which changes how it is open. */
+/** Opens an image again, so that one below it can be written. If another program uses that one, the error is QEMU's about changing how an image is open. */
 async function openForWriting(images: Images, request: OpenRequest): Promise<Disk> {
   try {
     return (await images.tryOpen({ ...request, again: true })).disk;
@@ -60,8 +60,8 @@ async function openForWriting(images: Images, request: OpenRequest): Promise<Dis
 }
 
 /**
- * How many images down `name` is. A plain name counts from the folder of each image that names one, as what that image has stored does, and both
- * must be the same file. Where one of the two has a protocol (`json:` is one too), they are compared as text.
+ * How many images down `name` is. A plain name is relative to the folder of each image that names one, like the name that the image has stored, and both
+ * must be the same file. If one of the two has a protocol (`json:` is one too), they are compared as text.
  */
 function findBase(disk: Disk, path: string, name: string): number {
   for (let [node, depth] = [disk.node, 1]; node.backing; node = node.backing, depth++) {
@@ -73,7 +73,7 @@ function findBase(disk: Disk, path: string, name: string): number {
   throw new Failure(`Did not find '${name}' in the backing chain of '${path}'`);
 }
 
-/** `below` is what was opened: where that is not what the image has stored, options have said so, and its name is compared. */
+/** `below` is the file that was opened: if it differs from the stored name, the options have named it, and its name is compared. */
 function isNamed(name: string, { image, stored, below }: { image: string; stored: string | undefined; below: string }): boolean {
   const full = stored === undefined ? undefined : fullName(image, stored);
   if (stored === undefined || (!stored.startsWith('json:') && full?.replace(/^file:/, '') !== below)) return name === below;
@@ -82,7 +82,7 @@ function isNamed(name: string, { image, stored, below }: { image: string; stored
   return meant !== undefined && full !== undefined && sameFile(meant, full);
 }
 
-/** The name as seen from where the command runs; nothing for an image that has no folder, and for no name. */
+/** The name as seen from the command's folder; undefined for an image without a folder, and without a name. */
 function fullName(image: string, name: string): string | undefined {
   try {
     return name === '' ? undefined : beside(image, name);
@@ -94,7 +94,7 @@ function fullName(image: string, name: string): string | undefined {
 
 function sameFile(one: string, other: string): boolean {
   try {
-    // The system's own way: it knows that what ends in a slash is a folder.
+    // The system resolves names: it knows that a name that ends in a slash is a folder.
     return realpathSync.native(systemPath(one), 'buffer').equals(realpathSync.native(systemPath(other), 'buffer'));
   } catch {
     return false;

@@ -49,7 +49,7 @@ async function comparison(a: OpenImage, b: OpenImage, strict: boolean, progress:
   const [one, other] = [wholeSectors(a.disk.size), wholeSectors(b.disk.size)];
   try {
     const result = await compare(a.disk, b.disk, { strict, everyStep: true, onProgress: progress.update });
-    // The warning comes once the common part was found equal, so not before a difference in it.
+    // The warning comes after the common part was found equal, so not if that differs.
     const sizesDiffer = one !== other && (result.reason !== 'content' || (result.offset ?? 0) >= Math.min(one, other));
     return { ...result, sizesDiffer };
   } catch (error) {

@@ -1,6 +1,6 @@
 /**
- * Compression as Node does it: its zlib, on Node's own threads, which are there anyway and do nothing between two jobs. What it makes of a
- * cluster is not what QEMU's zlib makes of it byte for byte, but is read by every inflate that keeps 4 KiB in mind. Zstd is ours, in threads of
+ * Compression by Node's zlib, on Node's own threads, which exist anyway and have nothing to do between two jobs. Its result for a
+ * cluster is not the same, byte for byte, as that of QEMU's zlib, but every inflate with a window of 4 KiB reads it. Zstd is ours, in threads of
  * the command's script that end with the job.
  */
 import { availableParallelism } from 'node:os';
@@ -12,7 +12,7 @@ import type { Inflate } from '../qemu.ts';
 /** Threads that Node has for this; more would wait for each other. */
 const MOST_THREADS = 4;
 
-/** Threads as a job's compressor. What Node cannot compress is compressed by `script`, in threads; nothing without it. */
+/** Threads as a job's compressor. `script` compresses, in threads, the kinds that Node cannot; without it the result is undefined for those. */
 export function nodeCompressor(how: Compression, script: URL | undefined): Compressor | undefined {
   const width = Math.min(MOST_THREADS, availableParallelism());
   if (how !== 'deflate') return script && workerPool(() => startThread(script), width);
@@ -25,7 +25,7 @@ export function nodeCompressor(how: Compression, script: URL | undefined): Compr
           else resolve(encoded);
         });
       }),
-    // The threads are Node's, and what they were given comes to an end by itself.
+    // The threads are Node's, and their work comes to an end by itself.
     close: () => undefined,
   };
 }
@@ -42,7 +42,7 @@ function startThread(script: URL): CompressionWorker {
   };
 }
 
-/** What the script does in a thread: it compresses. */
+/** The work of the script in a thread: it compresses. */
 export function serveAsThread(): void {
   const port = parentPort as MessagePort;
   serveCompression({
@@ -57,7 +57,7 @@ export const nodeInflate: Inflate = (bytes, length) => {
     const out = inflateRawSync(bytes, { chunkSize: Math.max(64, length), maxOutputLength: length, finishFlush: constants.Z_SYNC_FLUSH });
     return out.length === length ? out : undefined;
   } catch {
-    // Looked at again more closely, by what tells why.
+    // The caller decodes again with a slower decoder, which reports the reason.
     return undefined;
   }
 };

@@ -1,6 +1,6 @@
 /**
- * `convert`: one or more images into a new one, or with -n into one that is there. The sources are opened first; a target file that one
- * of them (or a backing file of theirs) lies in is refused before it is touched.
+ * `convert`: one or more images into a new one, or with -n into an existing one. The sources are opened first; a target file that is part
+ * of one of them (or of a backing file of theirs) is refused before it is touched.
  */
 import { type ConvertOptions, convert, type Disk, DiskError, PLAIN_FORMAT } from '../index.ts';
 import { countData } from '../qemu.ts';
@@ -55,7 +55,7 @@ export async function run(terminal: Terminal, args: readonly string[]): Promise<
   }
 }
 
-/** What was asked for, checked as far as the words go. */
+/** The wanted conversion, checked as far as the command line's text allows. */
 interface Plan {
   readonly options: Options;
   readonly lists: readonly string[];
@@ -101,7 +101,7 @@ function readPlan(options: Options): Plan {
   };
 }
 
-/** What does not go with -C. */
+/** Refuses options that contradict -C. */
 function refuseWithOffloading(options: Options): void {
   if (options.has('S')) throw new Failure('Cannot enable copy offloading when -S is used');
   if (options.has('c')) throw new Failure('Cannot enable copy offloading when -c is used');
@@ -143,7 +143,7 @@ async function convertImages(images: Images, plan: Plan, progress: Progress): Pr
   const { options } = plan;
   const { cache, sourceCache } = cacheModes(options);
   const sources: Disk[] = [];
-  // A snapshot has no bitmaps of its own: its image's are meant.
+  // A snapshot has no bitmaps of its own: those of its image are meant.
   let withBitmaps: Disk | undefined;
   for (const path of plan.sources) {
     const { disk } = await images.open({
@@ -165,7 +165,7 @@ async function convertImages(images: Images, plan: Plan, progress: Progress): Pr
   const total = sources.reduce((sum, disk) => sum + wholeSectors(disk.size), 0);
   const target = plan.existing ? await openTarget(images, plan, total, cache) : await newTarget(images, plan, total, cache);
   if (withBitmaps && !target.bitmaps.supported) throw new Failure(`Format driver '${target.format}' does not support bitmaps`);
-  // A new target has a backing file only if one was asked for: what the source leaves to its own then comes from there.
+  // A new target has a backing file only if the command names one: it then gives the bytes that the source leaves to its own.
   const overBacking = plan.backing !== undefined || (!plan.existing && (await target.info())['backing-filename'] !== undefined);
   await copyAll(images.terminal, plan, { sources, target, overBacking, progress, total });
   if (withBitmaps) await copyBitmaps(images.terminal, withBitmaps, target);
@@ -195,7 +195,7 @@ async function copyAll(terminal: Terminal, plan: Plan, { sources, target, overBa
   };
   let targetOffset = 0;
   try {
-    // Progress counts data, so it is known beforehand how much there is.
+    // Progress counts data, so the amount must be known beforehand.
     let [done, all] = [0, 0];
     for (const source of sources) all += await countData(source, how);
     const onData = (bytes: number) => {
@@ -221,7 +221,7 @@ function salvaging(terminal: Terminal, options: Options): Pick<ConvertOptions, '
   };
 }
 
-/** In QEMU's words what failed, and where. */
+/** The failed step and its place, in QEMU's words. */
 function copyFailure(error: unknown, target: string, sourceStart: number): unknown {
   if (!(error instanceof DiskError)) return error;
   const { field, offset = 0 } = error;
@@ -253,7 +253,7 @@ export async function openSnapshot(images: Images, disk: Disk, path: string, cho
 
 type Cache = ReturnType<typeof cacheMode>;
 
-/** -t and -T. A target is worth nothing before it is whole, so by default nobody waits for its flushes, as in QEMU. */
+/** -t and -T. A target is of no use before it is complete, so by default no flush of it is waited for, as in QEMU. */
 function cacheModes(options: Options): { cache: Cache; sourceCache: Cache } {
   const sourceCache = cacheMode(options.last('T'), 'source cache option');
   return { cache: cacheMode(options.last('t')) ?? 'unsafe', sourceCache };
@@ -308,7 +308,7 @@ function targetOptions(plan: Plan, total: number): ImageOptions {
   return image;
 }
 
-/** `-c` needs a format that can, and nothing allocated beforehand. */
+/** `-c` needs a format that can compress, and nothing allocated beforehand. */
 function requireCompression(format: string, image: ImageOptions): void {
   const { capabilities, encryption } = formatNamed(format);
   if (!capabilities.compressedWrite) throw new Failure('Compression not supported for this file format');
@@ -317,7 +317,7 @@ function requireCompression(format: string, image: ImageOptions): void {
   if ((image.get('preallocation') ?? 'off') !== 'off') throw new Failure('Compression and preallocation not supported at the same time');
 }
 
-/** Locks stop this where there are any, and in the same words; without them the source would be emptied. */
+/** If there are locks, they prevent this, with the same words; without them the source would be emptied. */
 function refuseOverwriting(images: Images, { target, format }: Plan, path = target): void {
   if (images.uses(path))
     throw new Failure(`${target}: error while converting ${format}: Failed to get "write" lock\nIs another process using the image [${path}]?`);

@@ -34,7 +34,7 @@ const ELSEWHERE = /^(nocow|extent_size_hint)$/;
 /** The options of one image, with values of the right type. */
 export type ImageOptions = Map<string, GivenValue>;
 
-/** Reads all `-o` arguments; of the options for `create` unless told otherwise. Throws a `Failure` with QEMU's words. */
+/** Reads all `-o` arguments; those for `create` by default. Throws a `Failure` with QEMU's words. */
 export function parseImageOptions(
   format: string,
   lists: readonly string[],
@@ -54,7 +54,7 @@ export function parseImageOptions(
   return options;
 }
 
-/** Refuses a list that QEMU cannot read, before anything else is looked at. */
+/** Refuses a list that QEMU cannot read, before anything else is checked. */
 export function requireOptionLists(lists: readonly string[]): void {
   for (const list of lists) {
     const trailing = /,*$/.exec(list)?.[0].length ?? 0;
@@ -66,13 +66,13 @@ export function requireOptionLists(lists: readonly string[]): void {
 export const asksForHelp = (lists: readonly string[]): boolean =>
   lists.flatMap(splitList).some(({ name, value }) => value === undefined && (name === 'help' || name === '?'));
 
-/** Prints what `-o` understands for a format. */
+/** Prints the options that `-o` takes for a format. */
 export function printOptionHelp(terminal: Terminal, format: string): void {
   terminal.out(`Supported ${format} options:\n`);
   printOptions(terminal, formatNamed(format).createOptions);
 }
 
-/** What QEMU calls the kinds that are no plain text. */
+/** QEMU's names for the kinds that are not plain text. */
 const TYPES: Partial<Record<DeclaredOption['kind'], string>> = { size: '<size>', count: '<num>', flag: '<bool (on/off)>' };
 
 /** A line for each option, by name. */
@@ -95,7 +95,7 @@ function splitList(list: string): { name: string; value: string | undefined }[] 
   });
 }
 
-/** A value of the option's kind. Its range is looked at later, by the format. */
+/** A value of the option's kind. The format checks its range later. */
 function parsed(option: DeclaredOption, text: string): GivenValue {
   try {
     return parseOption(option, text);
@@ -119,7 +119,7 @@ export interface MakeRequest {
   readonly path: string;
   readonly format: string;
   readonly options: ImageOptions;
-  /** Opens the backing file. Without it (`-u`) nobody looks whether there is one. */
+  /** Opens the backing file. Without it (`-u`) the backing file need not exist. */
   readonly resolve?: Resolve;
   readonly cache?: CreateOptions<string>['cache'];
   /** Answers with passphrases. */
@@ -128,7 +128,7 @@ export interface MakeRequest {
   readonly background?: boolean;
 }
 
-/** Makes an image file, emptying one that is there, and opens it. Throws a `Failure` whose message `place` completes. */
+/** Makes an image file, emptying an existing one, and opens it. Throws a `Failure` whose message `place` completes. */
 export async function makeImage(request: MakeRequest): Promise<Disk> {
   const { path: name, format, options, cache } = request;
   const path = filePath(name);
@@ -150,7 +150,7 @@ export async function makeImage(request: MakeRequest): Promise<Disk> {
     ...(cache ? { cache } : {}),
     ...(request.secret ? { secret: request.secret } : {}),
   };
-  // Whole images of zeros are not made in memory, and keys are not derived for long.
+  // The rehearsal makes no whole images of zeros in memory, and derives keys quickly.
   const rehearsal = {
     ...all,
     ...rehearsed(format, options),
@@ -158,7 +158,7 @@ export async function makeImage(request: MakeRequest): Promise<Disk> {
   const nothing: Resolve = () => ({ storage: memoryStorage(), format: PLAIN_FORMAT });
   const { resolve = nothing } = request;
   try {
-    // The backing file is looked for in earnest: without it the image would not open, and what is in its place would be gone.
+    // The rehearsal really opens the backing file: without it the new image would not open, and the old file would be lost.
     const withoutData: Resolve = (reference) => (reference.kind === 'data' ? nothing(reference) : resolve(reference));
     await (await createDisk(memoryStorage({ name }), { ...rehearsal, resolve: withoutData })).close();
   } catch (error) {
@@ -178,14 +178,14 @@ export async function makeImage(request: MakeRequest): Promise<Disk> {
     return await createDisk(storage, { ...all, resolve: makingDataFiles(resolve) });
   } catch (error) {
     if (!(error instanceof DiskError)) throw error;
-    // One that was there before stays, empty.
+    // A file that existed before stays, empty.
     if (made) rmSync(systemPath(path), { force: true });
     const ofTheFile = error.field === 'file type' || systemText(error) !== undefined;
     throw new Failure(refusal(error) ?? (ofTheFile ? cannotOpenText(path, error, 'create') : imageText(error)));
   }
 }
 
-/** Cheaper values of options, with which the format refuses the same. */
+/** Cheaper values of options, which the format refuses in the same cases. */
 function rehearsed(format: string, options: ImageOptions): Record<string, GivenValue> {
   const { createOptions, encryption } = formatNamed(format);
   const cheaper: Record<string, GivenValue> = {};
@@ -201,7 +201,7 @@ function rehearsed(format: string, options: ImageOptions): Record<string, GivenV
 export const isEncrypting = (encryption: EncryptionFacts, options: ImageOptions): boolean =>
   Object.entries(encryption.options).every(([name, value]) => options.get(name) === value);
 
-/** A new image's data file is made where its name says, as QEMU does it, not beside the image. */
+/** A new image's data file is made in the place that its name gives, as in QEMU, not beside the image. */
 function makingDataFiles(resolve: Resolve): Resolve {
   return (reference) => {
     if (!reference.create) return resolve(reference);
@@ -215,7 +215,7 @@ function makingDataFiles(resolve: Resolve): Resolve {
   };
 }
 
-/** A name as an image has it for its data file, which is no place for a protocol. */
+/** The name that an image stores for its data file; it cannot have a protocol. */
 const plainName = (name: string): string => (protocolOf(name) === 'file' ? name.slice('file:'.length) : name);
 
 function filePath(name: string): string {

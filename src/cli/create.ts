@@ -52,7 +52,7 @@ export async function run(terminal: Terminal, args: readonly string[]): Promise<
   );
 }
 
-/** Puts the image's name before whatever goes wrong. */
+/** Puts the image's name before any error. */
 async function inFile(path: string, body: () => Promise<number>): Promise<number> {
   try {
     return await body();
@@ -82,7 +82,7 @@ function takeBacking(image: ImageOptions, path: string, format: string, name: st
   if (backing === path) throw new Failure('Error: Trying to create an image with the same filename as the backing file');
 }
 
-/** Opens the backing file as it will be opened, for its size; unless `unsafe`, it must be there. */
+/** Opens the backing file as it will be opened later, for its size; unless `unsafe`, it must exist. */
 async function lookAtBacking(images: Images, path: string, image: ImageOptions, unsafe: boolean): Promise<void> {
   const name = image.get('backing_file');
   const format = image.get('backing_fmt');

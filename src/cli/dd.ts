@@ -1,4 +1,4 @@
-/** `dd`: a part of an image into a new one. `count` is measured from the source's start, not from where `skip` leads to. */
+/** `dd`: a part of an image into a new one. `count` is measured from the source's start, not from the place that `skip` gives. */
 import { type Disk, DiskError, PLAIN_FORMAT } from '../index.ts';
 import { type ImageOptions, makeImage } from './create-options.ts';
 import { knownFormat } from './formats.ts';
@@ -10,7 +10,7 @@ import { readSize, sizeArgument, wholeSectors } from './sizes.ts';
 import { complain, Failure, type Terminal } from './terminal.ts';
 import { requestText } from './words.ts';
 
-/** Bytes copied at a time, whatever the block size: the result is the same. */
+/** Bytes copied at a time, independent of the block size: the result is the same. */
 const BUFFER = 2 * 1024 * 1024;
 const MAX_BLOCK = 2 ** 31 - 1;
 

@@ -2,13 +2,13 @@
 import { allFormats, type FormatDescriptor } from '../index.ts';
 import { Failure, notYet } from './terminal.ts';
 
-/** Formats of qemu-img 7.2 that have no descriptor: named apart from typing errors. */
+/** Formats of qemu-img 7.2 that have no descriptor: they get another error than typing errors. */
 const ELSEWHERE = ['vvfat'];
 
-/** What QEMU has for `preallocation`, whatever the format; which of them a format does it says itself. */
+/** QEMU's values of `preallocation` for all formats; each format itself refuses those it does not have. */
 export const PREALLOCATION_MODES = ['off', 'metadata', 'falloc', 'full'];
 
-/** The format's own name, for a name of the command line; nothing if there is no such format. Throws if it is QEMU's alone. */
+/** The format's own name, for a name of the command line; undefined if there is no such format. Throws if only QEMU has it. */
 export function knownFormat(name: string): string | undefined {
   const named = allFormats.find((format) => format.name === name);
   if (named?.open) return named.name;

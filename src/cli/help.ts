@@ -1,4 +1,4 @@
-/** `--help`: what the program understands, on one screen. */
+/** `--help`: the program's verbs and options, on one screen. */
 import { allFormats } from '../index.ts';
 import type { Terminal } from './terminal.ts';
 
@@ -44,7 +44,7 @@ export function printUsage(terminal: Terminal, verb?: string): number {
   return 0;
 }
 
-/** As in package.json. */
+/** The same as in package.json. */
 export const VERSION = '0.1.0';
 
 /** Prints the program's name and version; returns exit status 0. */

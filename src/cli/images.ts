@@ -1,5 +1,5 @@
 /**
- * Opening image files. Backing files are looked for beside the image that names them, as QEMU does it; each open image remembers
+ * Opening image files. Backing files are looked up beside the image that names them, as in QEMU; each open image remembers
  * the file of every layer. Failures to open read `Could not open 'x': …` with the reason that QEMU gives.
  */
 import { existsSync, statSync } from 'node:fs';
@@ -28,7 +28,7 @@ export interface OpenRequest {
   readonly imageOpts?: boolean | undefined;
   /** Options of the image, read already. */
   readonly options?: OptionSet | undefined;
-  /** The options say all; `path` is for messages only. */
+  /** The options describe the image completely; `path` is for messages only. */
   readonly nameless?: boolean | undefined;
   /** Discards do nothing, unless the image's options say otherwise. */
   readonly keepSpace?: boolean | undefined;
@@ -37,19 +37,19 @@ export interface OpenRequest {
   readonly cache?: CacheMode | undefined;
   /** Writes go to memory and are forgotten; the image is only read. */
   readonly snapshot?: boolean | undefined;
-  /** Do not open backing files. */
+  /** Leaves backing files closed. */
   readonly noBacking?: boolean;
-  /** Put an empty disk in place of the backing file, which need not exist. */
+  /** Puts an empty disk in place of the backing file, which need not exist. */
   readonly unsafeBacking?: boolean;
   /** How many images down one may be written too. */
   readonly writableBacking?: number;
-  /** Open for check and repair, whatever the damage. */
+  /** Opens for check and repair, in spite of any damage. */
   readonly repair?: boolean;
-  /** -U: open beside other programs; only for reading. */
+  /** -U: opens beside other programs; only for reading. */
   readonly forceShare?: boolean;
-  /** What the command takes of the image and shares, where that is more than to read or to write it. */
+  /** The permissions that the command takes of the image and shares, if it needs more than to read or to write it. */
   readonly permissions?: Permissions;
-  /** It was open before: what was to be warned of has been. */
+  /** The image was open before: its warnings were printed then. */
   readonly again?: boolean;
 }
 
@@ -66,12 +66,12 @@ export interface OpenImage {
   readonly files: readonly string[];
 }
 
-/** Why an image did not open, without its name. */
+/** The reason why an image did not open, without its name. */
 export class CannotOpen extends Error {}
 
 provideInflate(nodeInflate);
 
-/** The images a command has open. */
+/** The images that a command has open. */
 export class Images {
   readonly terminal: Terminal;
   readonly #open: OpenImage[] = [];
@@ -161,7 +161,7 @@ export class Images {
       const full = beside(from, name);
       files.push(full);
       if (protocolOf(full) === undefined) return this.#file(full, { ...shared, readOnly: !writable });
-      // A name that says more than a file does is opened with all it says: what comes out are guest bytes.
+      // A name that describes more than a file is opened as an image: the result is its guest bytes.
       const disk = await openGraph(
         { name: full },
         {
@@ -203,14 +203,14 @@ export class Images {
       try {
         await image.disk.close();
       } catch (error) {
-        // An image that was found damaged refuses to be flushed; that it is, has been said.
+        // A damaged image refuses to be flushed; the damage was reported before.
         if (!this.#damaged || !(error instanceof DiskError) || error.kind !== 'corrupt') failure ??= { error };
       }
     }
     if (failure) throw failure.error;
   }
 
-  /** Opens a file without locking it: what is needed becomes known when its format is. */
+  /** Opens a file without locking it: the needed permissions are known only with its format. */
   #file(path: string, { readOnly, locking = 'auto', forceShare = false }: FileOptions): Storage {
     try {
       const storage = nodeFileStorage(path, {
@@ -277,13 +277,13 @@ export function cacheMode(text: string | undefined, what = 'cache option', statu
   return mode;
 }
 
-/** The data file that an image names, by a plain name: as QEMU finds it, which is from where the command runs; or else beside the image. */
+/** The data file that an image names by a plain name: relative to the command's folder, as in QEMU; or else beside the image. */
 function dataFilePath(image: string, name: string): string {
   const path = combineNames(image, name);
   return !existsSync(systemPath(name)) && existsSync(systemPath(path)) ? path : name;
 }
 
-/** Protocols under which nothing is made, with what QEMU calls their drivers. */
+/** Protocols under which no file can be made, with QEMU's names of their drivers. */
 const FIXED: Readonly<Record<string, string>> = {
   'null-co': 'null-co',
   'null-aio': 'null-aio',
@@ -292,7 +292,7 @@ const FIXED: Readonly<Record<string, string>> = {
   fat: 'vvfat',
 };
 
-/** Refuses a name under which nothing can be made. */
+/** Refuses a name under which no file can be made. */
 export function requireCreatable(name: string): void {
   const protocol = protocolOf(name) ?? 'file';
   if (protocol === 'file') return;
@@ -309,7 +309,7 @@ export function localPath(name: string): string {
   return path;
 }
 
-/** Why a file could not be opened, or created. */
+/** The reason why a file could not be opened, or created. */
 export function cannotOpenText(path: string, error: unknown, verb: 'open' | 'create' = 'open'): string {
   const special = error instanceof DiskError && error.field === 'file type';
   if (special && systemText(error) !== undefined) return `Could not refresh total sector count: ${systemText(error)}`;
@@ -321,7 +321,7 @@ function cannotOpen(error: unknown): unknown {
   return reason === undefined ? error : new CannotOpen(reason, { cause: error });
 }
 
-/** Why an image did not open; one of its backing files may be the reason. */
+/** The reason why an image did not open; one of its backing files may be the reason. */
 function openingText(error: unknown): string | undefined {
   if (error instanceof BackingFailure) {
     const inner = openingText(error.inner);
@@ -330,7 +330,7 @@ function openingText(error: unknown): string | undefined {
   return refusal(error) ?? (error instanceof DiskError ? imageText(error) : undefined);
 }
 
-/** The words of a file that did not open, also where the library has wrapped them. */
+/** The words about a file that did not open, also if the library has wrapped them. */
 export function refusal(error: unknown): string | undefined {
   if (error instanceof CannotOpen) return error.message;
   return error instanceof DiskError && error.cause instanceof CannotOpen ? error.cause.message : undefined;

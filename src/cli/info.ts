@@ -1,4 +1,4 @@
-/** `info`: what an image is, for people or as JSON, for one image or its whole chain. Backing files are named, not opened. */
+/** `info`: the facts about an image, for people or as JSON, for one image or its whole chain. Backing files are named, not opened. */
 import { DiskError, type DiskInfo, formatSize, inspect, runSync } from '../index.ts';
 import { beside, protocolOf } from '../qemu.ts';
 import { type NodeFileStorage, nodeFileStorage } from '../storage/node-file.ts';
@@ -73,7 +73,7 @@ async function collect(terminal: Terminal, first: Named, wholeChain: boolean): P
   return infos;
 }
 
-/** What the headers say, before anything is opened as an image; undefined where opening it will say what is wrong. */
+/** The format according to the headers, before anything is opened as an image; undefined if opening it will report the fault. */
 async function formatOf(path: string): Promise<string | undefined> {
   let storage: NodeFileStorage;
   try {
@@ -92,7 +92,7 @@ async function formatOf(path: string): Promise<string | undefined> {
   }
 }
 
-/** With the full name of the backing file, as seen from the image's own file, and the size in whole sectors as QEMU counts. */
+/** Adds the full name of the backing file, as seen from the image's own file, and the size in whole sectors as QEMU counts. */
 function completed(info: DiskInfo, path: string): DiskInfo {
   const backing = info['backing-filename'];
   return {

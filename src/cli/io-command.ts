@@ -1,4 +1,4 @@
-/** What a command of `io` is, and how its arguments are counted and read. Each returns true if it did what was asked. */
+/** The type of the commands of `io`, and how their arguments are counted and read. Each command returns true if it succeeded. */
 import { DiskError } from '../index.ts';
 import { Complaint } from './complaint.ts';
 import type { Session } from './io-session.ts';
@@ -6,7 +6,7 @@ import { Options, scanOptions } from './options.ts';
 import { readSize } from './sizes.ts';
 import { requestText } from './words.ts';
 
-/** The largest request, in bytes: 2 GiB less a sector. */
+/** The largest request, in bytes: 2 GiB minus a sector. */
 export const MAX_REQUEST = 2147483136;
 
 export interface Command {
@@ -23,7 +23,7 @@ export interface Command {
   readonly withoutFile?: boolean;
   /** Needs an image that is open for writing. */
   readonly writes?: boolean;
-  /** Does not wait for the image: what requests beside it have to report is shown later. */
+  /** Does not wait for the image: reports of requests beside it are shown later. */
   readonly beside?: boolean;
   /** getopt's short options. */
   readonly options?: string;
@@ -104,7 +104,7 @@ export function integer(text: string): number | undefined {
   return /^[1-9]\d*$/.test(text) ? Number(text) : undefined;
 }
 
-/** Runs a request; false, after saying what failed, if the image refuses it. */
+/** Runs a request; if the image refuses it, prints the failure and returns false. */
 export async function attempt(session: Session, what: string, request: () => Promise<void>, out = session.terminal.out): Promise<boolean> {
   try {
     await request();

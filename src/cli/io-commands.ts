@@ -37,7 +37,7 @@ const alloc: Command = {
 interface Run {
   readonly start: number;
   readonly length: number;
-  /** In this image, not only in a backing file. */
+  /** The bytes are in this image, not only in a backing file. */
   readonly allocated: boolean;
 }
 
@@ -57,7 +57,7 @@ async function* runs(session: Session, offset: number, length: number): AsyncIte
   if (inside > 0)
     for await (const { start, length: part, depth, present } of disk.map(offset, inside))
       yield* add({ start, length: part, allocated: depth === 0 && present });
-  // What a raw file lacks of its last sector.
+  // The part of its last sector that a raw file does not have.
   if (inside < length) yield* add({ start: offset + inside, length: length - inside, allocated: true });
   if (open) yield open;
 }
@@ -93,7 +93,7 @@ const info: Command = {
   },
 };
 
-/** Where saved machine state begins: behind the disk, where the next L2 table would. */
+/** The place where saved machine state begins: behind the disk, where the next L2 table would map. */
 function stateOffset(size: number, clusterSize: number, extended: boolean): number {
   if (clusterSize === 0) return 0;
   const covered = clusterSize * (clusterSize / (extended ? 16 : 8));
@@ -141,7 +141,7 @@ const quit: Command = {
   min: 0,
   max: Number.POSITIVE_INFINITY,
   withoutFile: true,
-  // The loop that reads the commands ends there; nothing is left to do.
+  // The loop that reads the commands ends there; this command does nothing.
   run: () => Promise.resolve(true),
 };
 

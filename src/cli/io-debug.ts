@@ -1,6 +1,6 @@
 /**
- * The commands of `io` for debugging: stopping requests at an event of the image, and ending the program by a signal. Breakpoints are the
- * business of a debugging layer (driver blkdebug); an image without one answers as QEMU's do, also `wait_break`, which would wait for ever there.
+ * The commands of `io` for debugging: stopping requests at an event of the image, and ending the program by a signal. A debugging layer
+ * (driver blkdebug) has the breakpoints; without one the commands answer as QEMU's do, also `wait_break`, which would wait for ever there.
  */
 import { setImmediate, setTimeout } from 'node:timers/promises';
 import { DiskError } from '../index.ts';
@@ -13,7 +13,7 @@ import { readSize } from './sizes.ts';
 /** One more than the largest number a signal can have, as QEMU takes it. */
 const MAX_SIGNAL = 65;
 
-/** A command about breakpoints. `act` throws `not-found`; `failed` says what then could not be done. */
+/** A command about breakpoints. `act` throws `not-found`; `failed` is the error in that case. */
 const breakpoint = (
   command: Pick<Command, 'name' | 'usage' | 'summary' | 'min'>,
   failed: (tag: string) => string,
@@ -96,7 +96,7 @@ export const debugCommands: readonly Command[] = [
   ),
 ];
 
-/** Lets what was resumed run as far as it comes without waiting. */
+/** Lets a resumed request run as far as it can without waiting. */
 async function goOn(resume: () => void): Promise<void> {
   try {
     resume();
@@ -105,7 +105,7 @@ async function goOn(resume: () => void): Promise<void> {
   }
 }
 
-/** Unlike QEMU, does not wait where no request is under way that could come to the breakpoint. */
+/** Unlike QEMU, does not wait if no request is under way that could reach the breakpoint. */
 async function waitForBreak(session: Session, breakpoints: Debugger, [tag = '']: readonly string[]): Promise<void> {
   let there = false;
   breakpoints.suspended(tag).then(() => {

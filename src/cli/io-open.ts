@@ -7,7 +7,7 @@ import type { Session } from './io-session.ts';
 import type { Options } from './options.ts';
 import { complain, Failure } from './terminal.ts';
 
-/** Opens what the command line or `open` names; the options -n, -s, -t, -d, -i and -k mean the same in both. */
+/** Opens the image that the command line or `open` names; the options -n, -s, -t, -d, -i and -k mean the same in both. */
 export async function openFile(
   session: Session,
   path: string | undefined,
@@ -28,7 +28,7 @@ export async function openFile(
     ...how,
     path: path ?? 'the image',
     nameless: path === undefined,
-    // What the options say of it decides.
+    // The image's options decide, if they say it.
     readOnly: options.has('r') && how.options?.get('read-only') !== 'off',
     cache,
     keepSpace: discardMode === 'ignore' || discardMode === 'off',
@@ -38,7 +38,7 @@ export async function openFile(
   });
 }
 
-/** Checks -i and -k, which say how requests reach the system: there is one way here, whatever they say. True for QEMU's "native". */
+/** Checks -i and -k, the ways in which requests reach the system: there is only one way here. True for QEMU's "native". */
 function needsDirect(options: Options): boolean {
   const mode = options.last('i') ?? (options.has('k') ? 'native' : 'threads');
   if (!['threads', 'native', 'io_uring'].includes(mode)) throw new Failure(`Invalid aio option: ${mode}`);
@@ -124,7 +124,7 @@ const reopen: Command = {
 const CHANGEABLE =
   /^(read-only|cache\.direct|cache\.no-flush|discard|detect-zeroes|lazy-refcounts|pass-discard-.*|overlap-check.*|(l2-|refcount-)?cache-size|l2-cache-entry-size|cache-clean-interval)$/;
 
-/** What `reopen` may change of an image that is open. */
+/** The changes that `reopen` can make to an open image. */
 function reopenOptions(options: Options, cache: CacheMode | undefined): { readOnly?: boolean; cache?: CacheMode; options: OptionSet } {
   const given = new Map(pairs(options));
   const byLetter = options.has('r') || options.has('w');

@@ -21,7 +21,7 @@ function dropZeros(text: string): string {
   return at < 0 ? text : text.slice(0, at);
 }
 
-/** What a request did. */
+/** The result of a request. */
 export interface RequestReport {
   readonly what: 'read' | 'wrote' | 'discard';
   readonly offset: number;

@@ -33,7 +33,7 @@ function tell(out: Out, options: Options, done: Pick<RequestReport, 'what' | 'of
   if (!options.has('q')) out(requestReport({ ...done, terse: options.has('C') }));
 }
 
-/** Offset and length, and nothing else; `limit` says what is wrong with a length above the largest request, if anything. */
+/** Offset and length, and nothing else; `limit` returns the fault of a length above the largest request, if there is one. */
 function rangeArguments(options: Options, limit: (text: string) => string | undefined): { offset: number; length: number } {
   const [offsetText, lengthText] = options.rest;
   if (offsetText === undefined || lengthText === undefined || options.rest.length > 2) throw new Misused();
@@ -63,7 +63,7 @@ interface ReadRequest {
   readonly length: number;
   /** The part to verify, from the request's start. */
   readonly verify: { readonly byte: number; readonly start: number; readonly length: number } | undefined;
-  /** From the machine state beside the disk. */
+  /** Reads from the machine state beside the disk. */
   readonly state?: boolean;
 }
 
@@ -140,7 +140,7 @@ const readv: Command = {
   },
 };
 
-/** -i: a request that only the statistics would show, which nobody can ask for here. */
+/** -i: a request that would appear only in the statistics, which no command here can show. */
 async function injectInvalid(session: Session, what: 'read' | 'write'): Promise<boolean> {
   session.terminal.out(`injecting invalid ${what} request\n`);
   return true;
@@ -168,10 +168,10 @@ const aioRead: Command = {
 interface WriteRequest {
   readonly offset: number;
   readonly length: number;
-  /** What to write; without it, zeros by the image's own means. */
+  /** The bytes to write; without them, zeros by the image's own means. */
   readonly bytes?: Uint8Array;
   readonly compressed?: boolean;
-  /** To the machine state beside the disk. */
+  /** Writes to the machine state beside the disk. */
   readonly state?: boolean;
 }
 

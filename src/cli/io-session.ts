@@ -1,5 +1,5 @@
 /**
- * What the commands of `io` share: the open image, requests under way, and guest bytes in whole sectors: QEMU rounds the size of a raw
+ * The state that the commands of `io` share: the open image, requests under way, and guest bytes in whole sectors: QEMU rounds the size of a raw
  * file up to a sector, so reads see zeros there and writes extend the file.
  */
 import { setImmediate, setTimeout } from 'node:timers/promises';
@@ -11,7 +11,7 @@ import { wholeSectors } from './sizes.ts';
 import { complain, type Terminal } from './terminal.ts';
 
 export interface SessionOpen extends OpenRequest {
-  /** -C: what is read is copied from the backing file. */
+  /** -C: bytes that are read are copied from the backing file. */
   readonly copyOnRead?: boolean;
 }
 
@@ -19,10 +19,10 @@ export class Session {
   readonly terminal: Terminal;
   #images: Images;
   #disk: Disk | undefined;
-  /** How it was opened. */
+  /** How the image was opened. */
   #how: SessionOpen | undefined;
   #pending: Promise<void>[] = [];
-  /** Reports of requests that ran beside commands, kept until a command waits for the image: QEMU looks at what is done only then. */
+  /** Reports of requests that ran beside commands, kept until a command waits for the image: only then QEMU looks for finished requests. */
   #reports: string[] = [];
 
   constructor(terminal: Terminal) {
@@ -44,7 +44,7 @@ export class Session {
     return wholeSectors(this.#disk?.size ?? 0);
   }
 
-  /** Opens an image; returns false, after saying why, if it does not open. */
+  /** Opens an image; if it does not open, prints the reason and returns false. */
   async open(request: SessionOpen): Promise<boolean> {
     if (this.#disk) {
       complain(this.terminal, "file open already, try 'help close'");
@@ -69,13 +69,13 @@ export class Session {
   }
 
   /**
-   * Opens the image again, otherwise than before. If that fails it is opened again as it was, and the reason is thrown as `CannotOpen`. An
-   * overlay in memory stays: nothing but whether it may be written changes.
+   * Opens the image again, in another way. If that fails it is opened again as it was, and the reason is thrown as `CannotOpen`. An
+   * overlay in memory stays: only its being writable can change.
    */
   async reopen({ options, ...changes }: { readOnly?: boolean; cache?: CacheMode; options: OptionSet }): Promise<void> {
     const before = this.#how;
     if (!before) return;
-    // A mode says all that the earlier options said of caches.
+    // A mode overrides all earlier options about caches.
     const kept = [...(before.options?.entries() ?? [])].filter(([name]) => !changes.cache || !name.startsWith('cache.'));
     const merged = new OptionSet([...kept, ...options.entries()]);
     const after: SessionOpen = { ...before, ...changes, options: merged, again: true };
@@ -108,28 +108,28 @@ export class Session {
     return this.#disk && findDebugger(this.#disk);
   }
 
-  /** How many requests that were started are not done. */
+  /** How many started requests are not done. */
   get started(): number {
     return this.#pending.length;
   }
 
-  /** Lets a request run beside the next commands, as far as it comes without waiting. What it says is shown by `deliver`. */
+  /** Lets a request run beside the next commands, as far as it can without waiting. `deliver` shows its output. */
   async start(request: (out: (text: string) => void) => Promise<unknown>): Promise<void> {
     const running: Promise<void> = request((text) => this.#reports.push(text)).then(() => {
       this.#pending = this.#pending.filter((one) => one !== running);
     });
-    // Who waits for all of them hears of the failure.
+    // The code that waits for all of them gets the failure.
     running.catch(() => undefined);
     this.#pending.push(running);
     await setImmediate();
   }
 
-  /** Shows what requests that were started have said since. */
+  /** Shows the output that started requests have made since. */
   deliver(): void {
     for (const text of this.#reports.splice(0)) this.terminal.out(text);
   }
 
-  /** Waits for all that were started. Throws a `Complaint` if one of them waits at a breakpoint. */
+  /** Waits for all started requests. Throws a `Complaint` if one of them waits at a breakpoint. */
   async settle(): Promise<void> {
     while (this.started > 0) {
       const breakpoints = this.debugger;
@@ -165,12 +165,12 @@ export class Session {
     await this.#require().write(offset, bytes);
   }
 
-  /** Whole clusters (the disk's last may be cut off) that hold nothing yet, as in QEMU. */
+  /** Whole clusters (the disk's last may be cut off) without data, as in QEMU. */
   async writeCompressed(offset: number, bytes: Uint8Array): Promise<void> {
     const disk = this.#require();
     const unit = (await disk.info())['cluster-size'];
     const whole = unit !== undefined && offset % unit === 0 && (bytes.length % unit === 0 || offset + bytes.length === disk.size);
-    // What is not of whole clusters the disk refuses itself.
+    // The disk itself refuses a range that is not of whole clusters.
     if (!whole || offset + bytes.length > disk.size) return disk.writeCompressed(offset, bytes);
     for (let at = 0; at < bytes.length; at += unit) {
       const cluster = bytes.subarray(at, at + unit);

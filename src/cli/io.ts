@@ -63,7 +63,7 @@ export async function run(terminal: Terminal, args: readonly string[]): Promise<
   }
 }
 
-/** Opens what the command line names: a file, or with --image-opts options. */
+/** Opens the image that the command line names: a file, or with --image-opts options. */
 function openNamed(session: Session, path: string, options: Options): Promise<boolean> {
   const format = options.last('f');
   if (!options.has('image-opts')) return openFile(session, path, options, { format });

@@ -1,14 +1,14 @@
 /**
- * Standard input line by line, as qemu-io reads it: a line ends at a line feed and nowhere else, what stands behind a NUL byte is not seen, and
+ * Standard input line by line, as qemu-io reads it: a line ends at a line feed and nowhere else, bytes behind a NUL byte are ignored, and
  * input that cannot be read (a folder, a terminal that hung up) has ended.
  */
 import { decodeText } from '../qemu.ts';
 
-/** Bytes after which a line is taken to have ended, so that a device full of zeros fills no memory. */
+/** After so many bytes a line counts as ended, so that a device full of zeros does not fill the memory. */
 const LONGEST = 1024 * 1024;
 const LINE_FEED = 10;
 
-/** The lines of a stream of bytes, without their ends. Its failure is its end. */
+/** The lines of a stream of bytes, without their ends. A failure of the stream counts as its end. */
 export async function* linesOf(input: AsyncIterable<Uint8Array>): AsyncIterableIterator<string> {
   let parts: Uint8Array[] = [];
   let length = 0;
@@ -37,6 +37,6 @@ async function* unlessItFails(input: AsyncIterable<Uint8Array>): AsyncIterableIt
   try {
     yield* input;
   } catch {
-    // The end of what can be read.
+    // The readable part has ended.
   }
 }

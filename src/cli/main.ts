@@ -1,10 +1,10 @@
 /**
- * The `tabdisk` command: program.ts over this process. The build adds the first line that makes it run by itself. In a thread of the command
- * it compresses.
+ * The `tabdisk` command: program.ts over this process. The build adds the first line that makes it run by itself. A thread of the command runs this file
+ * too, and then it compresses.
  *
- * A reader that goes away, a full disk under the output, a terminal that hangs up: the work is done all the same and the status is the work's, as
- * QEMU's tools have it. A signal ends the process at once, as it ends them: what images then look like is what a power cut may leave. Failures that
- * no code waits for are said once, the command goes on as far as it comes and closes its images, and the status tells of them.
+ * If the reader of the output goes away, the disk under it is full, or the terminal hangs up, the work is done all the same and the status is that of the work,
+ * as in QEMU's tools. A signal ends the process at once, as it ends those tools: the images are then in a state that a power cut may leave. Failures that
+ * no code waits for are printed once, the command goes on as far as it can and closes its images, and the status reports them.
  */
 import { readFileSync } from 'node:fs';
 import { basename } from 'node:path';
@@ -25,7 +25,7 @@ else serveAsThread();
 function main(): void {
   for (const stream of [process.stdout, process.stderr]) stream.on('error', () => undefined);
   let statusListener: (() => void) | undefined;
-  // Also where no command answers: Node would wait for a debugger.
+  // Also if no command handles it: Node would wait for a debugger.
   process.on('SIGUSR1', () => statusListener?.());
 
   const terminal: Terminal = {
@@ -36,11 +36,11 @@ function main(): void {
       statusListener = answer;
     },
     raise,
-    // Sources, which a loader runs, do not run in threads.
+    // Source files, which a loader runs, do not run in threads.
     ...(import.meta.url.endsWith('.js') ? { threadScript: new URL(import.meta.url) } : {}),
     lines: { [Symbol.asyncIterator]: () => linesOf(process.stdin)[Symbol.asyncIterator]() },
   };
-  // Until the command has come to its end: one that never does has failed too.
+  // The status until the command has ended: a command that never ends has failed too.
   process.exitCode = FAULT;
   let faulty = false;
   const tellFault = (error: unknown) => {
@@ -58,7 +58,7 @@ function main(): void {
     });
 }
 
-/** The words behind the program's name. Node replaces what is no UTF-8 in them; a file's name may be such, and Linux knows the bytes. */
+/** The words behind the program's name. Node replaces bytes that are not UTF-8; a file's name may have such bytes, and Linux knows them. */
 function commandWords(): string[] {
   const words = process.argv.slice(2);
   if (process.platform !== 'linux' || !words.some((word) => word.includes('\ufffd'))) return words;
@@ -75,6 +75,6 @@ function raise(signal: number | 'SIGABRT'): void {
   try {
     process.kill(process.pid, signal);
   } catch {
-    // No such signal: nothing happens, as when raise fails.
+    // There is no such signal: nothing happens, as when raise fails.
   }
 }

@@ -1,4 +1,4 @@
-/** `map`: where the guest's bytes are, run by run: as a table of the data that lies in files as it is, or all of it as JSON. */
+/** `map`: where the guest's bytes are, run by run: as a table of the data that is stored in files unchanged, or all of it as JSON. */
 import { DiskError, type MapRun } from '../index.ts';
 import { printUsage } from './help.ts';
 import { type OpenImage, withImages } from './images.ts';
@@ -92,7 +92,7 @@ class Lines {
 async function printJson(lines: Lines, image: OpenImage, start: number, length: number): Promise<void> {
   lines.add('[');
   const end = Math.min(start + length, wholeSectors(image.disk.size));
-  // A disk of no bytes still has one entry, as QEMU prints it.
+  // A disk without bytes still has one entry, as in QEMU.
   if (end <= start) lines.add(`${jsonEntry({ start, length: 0, depth: 0, present: false, zero: false, data: false })}]\n`);
   for await (const entry of entries(image, start, length)) lines.add(`${jsonEntry(entry)}${entry.start + entry.length < end ? ',' : ']'}\n`);
 }

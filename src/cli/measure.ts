@@ -1,4 +1,4 @@
-/** `measure`: what a file would take if an image, or an empty one of a size, were converted to a format. */
+/** `measure`: the space that a file would take if an image, or an empty one of a size, were converted to a format. */
 import { type Disk, DiskError, type Measured, measure, PLAIN_FORMAT } from '../index.ts';
 import { openSnapshot, snapshotArgument } from './convert.ts';
 import { type ImageOptions, isEncrypting, parseImageOptions, requireOptionLists } from './create-options.ts';
@@ -20,7 +20,7 @@ export async function run(terminal: Terminal, args: readonly string[]): Promise<
     long: { help: 'h', object: 'object:', 'image-opts': 'image-opts', output: 'output:', size: 'size:', 'force-share': 'U' },
   });
   if (!(options instanceof Options)) {
-    // Here qemu-img leaves the complaint to the C library, and prints its help.
+    // Here qemu-img leaves the error to the C library, and prints its help.
     terminal.err(`measure: ${getoptText(options)}\n`);
     return printUsage(terminal);
   }

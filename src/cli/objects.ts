@@ -1,5 +1,5 @@
 /**
- * `--object KIND,id=…`: what the options of images refer to by id. Secrets are passphrases (`encrypt.key-secret=ID`), throttle groups limit how
+ * `--object KIND,id=…`: objects that the options of images refer to by id. Secrets are passphrases (`encrypt.key-secret=ID`), throttle groups limit how
  * fast images are used (`throttle-group=ID`). Each is made when its option is read, as QEMU does it.
  */
 import { type SecretCallback, ThrottleGroup } from '../index.ts';
@@ -14,25 +14,25 @@ const OTHER_OBJECTS = /^(iothread|main-loop|authz-|colo-|cryptodev-|dbus-|filter
 
 type NamedObject = Uint8Array | ThrottleGroup;
 
-/** By the terminal of the command that named them: every command has one of its own. */
+/** By the terminal of the command that named them: every command has its own terminal. */
 const known = new WeakMap<Terminal, Map<string, NamedObject>>();
 
-/** Reads what `--object` names, for the images that the command opens. Throws a `Failure` in QEMU's words. */
+/** Makes the objects that `--object` names, for the images that the command opens. Throws a `Failure` in QEMU's words. */
 export function takeObjects(terminal: Terminal, options: Options): void {
   for (const object of options.all('object')) add(objectsOf(terminal), object);
 }
 
-/** What images are opened with: the objects that the command was given. */
+/** The objects of the command, for opening images. */
 export function objectOptions(terminal: Terminal): Required<Pick<GraphOptions, 'throttleGroup'>> & { readonly secret: SecretCallback } {
   return { secret: askSecrets(terminal), throttleGroup: (id) => found(terminal, id, ThrottleGroup) };
 }
 
-/** Answers with the secrets that the command was given. An image whose options name none has none. */
+/** Answers with the secrets of the command. An image whose options name no secret has none. */
 export function askSecrets(terminal: Terminal): SecretCallback {
   return ({ id }) => (id === undefined ? undefined : found(terminal, id, Uint8Array));
 }
 
-/** Throws a `Failure` if the command was given no secret of this id. */
+/** Throws a `Failure` if the command has no secret of this id. */
 export function requireSecret(terminal: Terminal, id: string): void {
   if (!found(terminal, id, Uint8Array)) throw new Failure(`No secret with id '${id}'`);
 }

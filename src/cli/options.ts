@@ -4,7 +4,7 @@
  */
 import { misuse, notYet } from './terminal.ts';
 
-/** What a command understands. */
+/** The options of a command. */
 export interface OptionTable {
   /** Short options as getopt writes them: a letter, with a colon if it takes a value. */
   readonly short: string;
@@ -35,7 +35,7 @@ export class Options {
     return this.#values.has(name);
   }
 
-  /** The last value given, as for an option that may be repeated and overrides itself. */
+  /** The last value given, for an option that may be repeated and overrides itself. */
   last(name: string): string | undefined {
     return this.#values.get(name)?.at(-1);
   }
@@ -48,13 +48,13 @@ export class Options {
 /** A wrong option, before it is put into words. */
 export interface OptionError {
   readonly kind: 'unknown' | 'missing-value';
-  /** As it was typed. */
+  /** The word as it was typed. */
   readonly word: string;
   /** The letter, for a short option. */
   readonly letter?: string;
 }
 
-/** Parses arguments. Throws a `Failure` with QEMU's words for what is wrong. */
+/** Parses arguments. Throws a `Failure` with QEMU's words about an error. */
 export function parseOptions(args: readonly string[], table: OptionTable): Options {
   const result = scanOptions(args, table);
   if (!(result instanceof Options))
@@ -63,7 +63,7 @@ export function parseOptions(args: readonly string[], table: OptionTable): Optio
   return result;
 }
 
-/** Refuses options that are known by name only. */
+/** Refuses options that are only known by name. */
 export function refuseOptions(options: Options, names: readonly string[]): void {
   for (const name of names) if (options.has(name)) throw notYet(`The option ${name.length === 1 ? '-' : '--'}${name}`);
 }
@@ -74,7 +74,7 @@ export function getoptText({ kind, word, letter }: OptionError): string {
   return kind === 'unknown' ? `unrecognized option '${word}'` : `option '${word}' requires an argument`;
 }
 
-/** Parses arguments; returns what is wrong instead of throwing. */
+/** Parses arguments; returns an error instead of throwing it. */
 export function scanOptions(args: readonly string[], table: OptionTable): Options | OptionError {
   const options = new Options();
   for (let i = 0; i < args.length; i++) {
@@ -120,7 +120,7 @@ function takeLong(word: string, next: string | undefined, table: Readonly<Record
   return equals < 0 ? 1 : 0;
 }
 
-/** `before`: the word that getopt has behind itself while it is inside this one, and blames for an unknown letter. */
+/** `before`: the word that getopt has behind itself while it is inside this one, and that it names for an unknown letter. */
 function takeShort(
   { word, before }: { word: string; before: string },
   next: string | undefined,

@@ -7,7 +7,7 @@ export function fixed(value: number, decimals: number): string {
   return tie ? kept : value.toFixed(decimals);
 }
 
-/** JSON in ASCII, indented by four; what is no text becomes U+FFFD. */
+/** JSON in ASCII, indented by four; parts that are not text become U+FFFD. */
 export function jsonText(value: unknown): string {
   const wellFormed = (_key: string, one: unknown) => (typeof one === 'string' ? asText(one) : one);
   return JSON.stringify(value, wellFormed, 4).replace(
@@ -16,5 +16,5 @@ export function jsonText(value: unknown): string {
   );
 }
 
-/** A lone surrogate is no text. */
+/** A lone surrogate is not text. */
 const asText = (value: string): string => value.replace(/\p{Surrogate}/gu, '\ufffd');

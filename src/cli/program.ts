@@ -1,5 +1,5 @@
 /**
- * The command line as a function: verbs, and what comes back when one fails. A verb's code is loaded when it is called. Verbs that only
+ * The command line as a function: verbs, and the handling of their failures. A verb's code is loaded when it is called. Verbs that only
  * qemu-img has are refused by name.
  */
 import { DiskError } from '../index.ts';
@@ -30,7 +30,7 @@ const VERBS: Readonly<Record<string, () => Promise<{ run: Verb }>>> = {
   snapshot: () => import('./snapshot.ts'),
 };
 
-/** Runs a command line (without the program's name); resolves to the exit status. What it throws is a fault of tabdisk. */
+/** Runs a command line (without the program's name); resolves to the exit status. An error that it throws is a fault of tabdisk. */
 export async function run(terminal: Terminal, args: readonly string[]): Promise<number> {
   try {
     return await dispatch(terminal, args);
@@ -59,7 +59,7 @@ async function dispatch(terminal: Terminal, args: readonly string[]): Promise<nu
   if (options.has('V')) return printVersion(terminal);
   const [name, ...rest] = options.rest;
   if (name === undefined) {
-    // QEMU is content with -T alone.
+    // QEMU accepts -T alone.
     if (options.has('T')) return 0;
     throw misuse('Not enough arguments');
   }

@@ -21,7 +21,7 @@ export class Progress {
     if (!this.#shown) this.#terminal.onStatusRequest?.(() => this.#terminal.err(this.#line('\n')));
   }
 
-  /** What jobs call. */
+  /** Jobs call this. */
   readonly update = (done: number, total: number): void => {
     if (done > 0) this.#show(Math.min(100, (done * 100) / total));
   };
@@ -30,7 +30,7 @@ export class Progress {
     this.#show(100);
   }
 
-  /** Leaves the line. */
+  /** Ends the line. */
   end(): void {
     if (this.#shown) this.#terminal.out('\n');
     else this.#terminal.onStatusRequest?.(undefined);

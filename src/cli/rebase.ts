@@ -1,4 +1,4 @@
-/** `rebase`: another backing file. Safe mode keeps what the image reads as; -u only changes the name. */
+/** `rebase`: another backing file. In safe mode the image reads the same afterwards; -u only changes the name. */
 import { type BackingReference, DiskError, rebase } from '../index.ts';
 import { beside } from '../qemu.ts';
 import { formatNamed, knownFormat } from './formats.ts';
@@ -34,7 +34,7 @@ export async function run(terminal: Terminal, args: readonly string[]): Promise<
 
 async function change(images: Images, path: string, options: Options, progress: Progress): Promise<number> {
   const unsafe = options.has('u');
-  // Of the images that are read; this one is written.
+  // For the images that are read; this one is written.
   const forceShare = options.has('U');
   const cache = cacheMode(options.last('t'));
   cacheMode(options.last('T'), 'source cache option');
@@ -52,7 +52,7 @@ async function change(images: Images, path: string, options: Options, progress: 
   const to: BackingReference | undefined = name === '' ? undefined : { name, ...(format === undefined ? {} : { format }) };
   if (to && !unsafe) await requireNewBacking(images, path, to, forceShare);
   const failed = `Could not change the backing file to '${name}'`;
-  // QEMU finds this out only when it has copied everything.
+  // QEMU finds this out only after it has copied everything.
   if (to && format === undefined && formatNamed(disk.format).capabilities.backing) throw new Failure(`${failed}: backing format must be specified`);
   const { resolve } = images.chain(path, { forceShare });
   try {
@@ -67,14 +67,14 @@ async function change(images: Images, path: string, options: Options, progress: 
   return 0;
 }
 
-/** What failed while it copied, if that did. */
+/** The failed step, if copying failed. */
 function stepText(error: DiskError): string | undefined {
   if (error.field === 'status') return `error while reading image metadata: ${requestText(error)}`;
   if (error.field?.endsWith(' backing file')) return `error while reading from ${error.field}`;
   return error.field === 'image' ? `Error while writing to COW image: ${requestText(error)}` : undefined;
 }
 
-/** Opens the new backing file once beforehand, for QEMU's words where it does not open. */
+/** Opens the new backing file once beforehand, so that the error has QEMU's words. */
 async function requireNewBacking(images: Images, path: string, to: BackingReference, forceShare: boolean): Promise<void> {
   try {
     const { disk } = await images.tryOpen({ path: beside(path, to.name), format: to.format, readOnly: true, forceShare });

@@ -1,4 +1,4 @@
-/** `resize`: another virtual size, absolute or relative. Shrinking must be asked for. */
+/** `resize`: another virtual size, absolute or relative. Shrinking needs an option. */
 import { type Disk, DiskError } from '../index.ts';
 import { ALL, CONSISTENT_READ, type Permissions, RESIZE, WRITE } from '../storage/node-file.ts';
 import { PREALLOCATION_MODES } from './formats.ts';
@@ -56,7 +56,7 @@ export async function run(terminal: Terminal, args: readonly string[]): Promise<
   });
 }
 
-/** Resizes, with QEMU's words for what is wrong. */
+/** Resizes, with QEMU's words about errors. */
 export async function resizeTo(disk: Disk, size: number, preallocation = 'off'): Promise<void> {
   try {
     await disk.resize(size, { preallocation });

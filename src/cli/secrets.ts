@@ -9,7 +9,7 @@ const LONGEST_SECRET = 1024 * 1024;
 
 const PROPERTIES = ['data', 'file', 'format', 'iv', 'keyid'];
 
-/** Checks a secret's properties; what comes back reads the bytes that they stand for. Both throw a `Failure` in QEMU's words. */
+/** Checks a secret's properties; the returned function reads the secret's bytes. Both throw a `Failure` in QEMU's words. */
 export function secretOf(properties: OptionSet): () => Uint8Array {
   const [data, file, format, iv, keyId] = PROPERTIES.map((name) => properties.text(name));
   const [unknown] = properties.rest();

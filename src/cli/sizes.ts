@@ -1,4 +1,4 @@
-/** Sizes on the command line: QEMU's spelling, and its words where they are wrong. */
+/** Sizes on the command line: QEMU's spelling, and its words about errors. */
 import { Failure } from './terminal.ts';
 
 const SUFFIXES = 'bkmgtpe';
@@ -7,19 +7,19 @@ const SIZE = /^\s*(0x[0-9a-f]+|(\d+(?:\.\d*)?|\.\d+)([bkmgtpe])?)$/i;
 /** The largest number of bytes a disk can have here. */
 const LARGEST = Number.MAX_SAFE_INTEGER;
 
-/** Bytes; or why not: not a size, or 2^64 and more. Above 2^53 they are not exact. */
+/** Bytes; or the fault: not a size, or 2^64 and more. Above 2^53 they are not exact. */
 function parse(text: string): number | 'not-a-size' | 'out-of-range' {
   const match = SIZE.exec(text);
   if (!match) return 'not-a-size';
   const [, whole, decimal, suffix] = match;
   const power = suffix ? SUFFIXES.indexOf(suffix.toLowerCase()) : 0;
-  // A fraction of a byte is a slip of the pen.
+  // A fraction of a byte is a typing error.
   if (decimal?.includes('.') && power === 0) return 'not-a-size';
   const bytes = Math.floor(Number(decimal ?? whole) * 1024 ** power);
   return bytes < 2 ** 64 ? bytes : 'out-of-range';
 }
 
-/** Bytes; or why not: not a size, or more than a disk can have (2^53-1). */
+/** Bytes; or the fault: not a size, or more than a disk can have (2^53-1). */
 export function readSize(text: string): number | 'not-a-size' | 'too-large' {
   const size = parse(text);
   return size === 'out-of-range' || (typeof size === 'number' && size > LARGEST) ? 'too-large' : size;
@@ -48,7 +48,7 @@ export function sizeParameter(text: string, name: string): number {
   );
 }
 
-/** Refuses to make an image larger than any can be here, in QEMU's words for one that its format, which may have clusters, cannot hold. */
+/** Refuses to make an image larger than any can be here, in QEMU's words for a size that its format, which may have clusters, cannot hold. */
 export function requireDiskSize(size: number, format: string, clusters: boolean): void {
   if (size <= LARGEST) return;
   const hint = clusters ? ' (try using a larger cluster size)' : '';

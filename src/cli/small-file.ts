@@ -4,7 +4,7 @@ import { DiskError } from '../index.ts';
 import { SystemError } from '../qemu.ts';
 import { systemPath } from '../storage/system-path.ts';
 
-/** Reads a file from its beginning, `most` bytes of it if it has more. Throws what `fileText` has words for. */
+/** Reads a file from its beginning, at most `most` bytes. Throws errors that `fileText` has words for. */
 export function readUpTo(path: string, most: number): Uint8Array {
   if (path.includes('\0')) throw new SystemError('ENOENT', 'No such file or directory');
   const descriptor = openSync(systemPath(path), 'r');

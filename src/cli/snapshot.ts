@@ -46,7 +46,7 @@ export async function run(terminal: Terminal, args: readonly string[]): Promise<
         unsupported: 'Failed to load snapshot: Operation not supported',
       });
     } else if (action === 'd') {
-      // By name only: an id that looks like a name must not delete something else.
+      // By name only: an id that looks like a name must not delete another snapshot.
       const failed = `Could not delete snapshot '${name}'`;
       const found = (await snapshots.list()).find((snapshot) => snapshot.name === name);
       if (!found) throw new Failure(`${failed}: snapshot not found`);

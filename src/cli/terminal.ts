@@ -1,18 +1,18 @@
 /**
- * Where a command reads and writes, and how it fails. Commands get a `Terminal` instead of the process, so that they run in
- * tests and in any host. A `Failure` ends a command with lines on standard error and an exit status; anything else that is
+ * The input, the output and the failures of a command. Commands get a `Terminal` instead of the process, so that they run in
+ * tests and in any host. A `Failure` ends a command with lines on standard error and an exit status; any other error that is
  * thrown, except a DiskError, is a bug and keeps its stack.
  */
 
-/** The outside of a command. */
+/** The connections of a command to the outside. */
 export interface Terminal {
-  /** Stands before every message; the name that the user typed. */
+  /** The text before every message; the name that the user typed. */
   readonly program: string;
   out(text: string): void;
   err(text: string): void;
   /** Standard input, line by line, without line ends. */
   readonly lines: AsyncIterable<string>;
-  /** Sets what is called when somebody asks a running command how far it is (SIGUSR1), or nothing. Missing where nobody can ask. */
+  /** Sets the function that is called when the user asks a running command for its progress (SIGUSR1), or none. Missing where the user cannot ask. */
   onStatusRequest?(answer: (() => void) | undefined): void;
   /** The command's own script, to be started in threads. Missing where there is none. */
   readonly threadScript?: URL;
@@ -24,11 +24,11 @@ export interface Terminal {
 export class Failure extends Error {
   /** The process's exit status. */
   readonly status: number;
-  /** Add the hint where help is. */
+  /** Adds the hint where help is. */
   readonly hint: boolean;
-  /** Put the program's name before every line, not only the first. */
+  /** Puts the program's name before every line, not only the first. */
   readonly everyLine: boolean;
-  /** The file that was read when it happened, to stand behind the program's name. */
+  /** The file that was being read at the failure; it is printed behind the program's name. */
   readonly place: string;
 
   constructor(message: string, { status = 1, hint = false, everyLine = false, place = '' } = {}) {
@@ -41,13 +41,13 @@ export class Failure extends Error {
   }
 }
 
-/** Ends the program at once, with a line of its own: what follows could not be trusted. */
+/** Ends the program at once, with a line of its own: later results could not be trusted. */
 export class Halt extends Error {}
 
 /** A wrong invocation: the message, and where help is. */
 export const misuse = (message: string): Failure => new Failure(message, { hint: true });
 
-/** Something QEMU has and tabdisk does not have yet. */
+/** A feature that QEMU has and tabdisk does not have yet. */
 export const notYet = (what: string): Failure => new Failure(`${what} is not supported yet`);
 
 /** A message on standard error, under the program's name. */
@@ -60,7 +60,7 @@ export function warn(terminal: Terminal, message: string): void {
   complain(terminal, `warning: ${message}`);
 }
 
-/** Prints a failure as it is seen. */
+/** Prints a failure in the form for users. */
 export function report(terminal: Terminal, failure: Failure): void {
   for (const part of failure.everyLine ? failure.message.split('\n') : [failure.message])
     terminal.err(`${terminal.program}:${failure.place === '' ? '' : `${failure.place}:`} ${part}\n`);

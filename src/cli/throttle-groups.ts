@@ -7,7 +7,7 @@ type LimitName = keyof ThrottleLimits;
 
 const LONGEST_BURST = 2 ** 32 - 1;
 
-/** Reads a group's properties, which have types if they were JSON; what comes back makes the group. Both throw a `Failure` in QEMU's words. */
+/** Reads a group's properties, which have types if they were JSON; the returned function makes the group. Both throw a `Failure` in QEMU's words. */
 export function throttleGroupOf(properties: OptionSet, typed: boolean): () => ThrottleGroup {
   if (properties.has('limits')) throw new Failure("Invalid parameter type for 'limits', expected: object");
   if (properties.has('limits.')) throw new Failure("Invalid parameter 'limits.'");

@@ -1,6 +1,6 @@
 /**
- * `-T`/`--trace`, which scripts written for QEMU may pass. tabdisk has no trace events: each one named is warned of, as QEMU warns of a name it
- * does not know, and the command goes on. A log file (`file=`) would stay empty and is not made.
+ * `-T`/`--trace`, which scripts written for QEMU may pass. tabdisk has no trace events: for each named event it prints the warning that QEMU prints for
+ * an unknown name, and the command goes on. A log file (`file=`) would stay empty and is not made.
  */
 import { decodeText } from '../qemu.ts';
 import { readWhole } from './small-file.ts';
@@ -37,7 +37,7 @@ function traceOptions(text: string): ReadonlyMap<string, string> {
 /** One pattern; `place` stands between the program's name and the warning. */
 function warnOfEvent(terminal: Terminal, pattern: string, place: string): void {
   const name = pattern.replace(/^-/, '');
-  // A pattern that matches nothing is no mistake.
+  // A pattern without a match is not an error.
   if (name !== '' && !name.includes('*')) terminal.err(`${terminal.program}:${place}warning: trace event '${name}' does not exist\n`);
 }
 

@@ -17,31 +17,31 @@ const KINDS: Readonly<Partial<Record<ErrorKind, string>>> = {
   unsupported: 'Operation not supported',
 };
 
-/** The system's text for an error that came from a system call; otherwise nothing. */
+/** The system's text for an error that came from a system call; otherwise undefined. */
 export function systemText(error: unknown): string | undefined {
   for (let cause = error; cause instanceof Error; cause = cause.cause) {
     const { code } = cause as NodeJS.ErrnoException;
     const text = typeof code === 'string' ? strerror(code) : undefined;
-    // An injected error says itself what the system would.
+    // An injected error has the system's text itself.
     if (text !== undefined || cause instanceof SystemError) return text ?? cause.message;
   }
   return undefined;
 }
 
-/** Why a file could not be used: the system's text, or our own words. Throws what is neither. */
+/** The reason why a file could not be used: the system's text, or our own words. Throws other errors. */
 export function fileText(error: unknown): string {
   const text = systemText(error) ?? (error instanceof DiskError ? error.message : undefined);
   if (text === undefined) throw error;
   return text;
 }
 
-/** What went wrong with a request, as short as strerror: for the report lines of `io`. */
+/** The failure of a request, as short as strerror: for the report lines of `io`. */
 export function requestText(error: DiskError): string {
   if (error.field === 'whole clusters') return 'Invalid argument';
   return systemText(error) ?? KINDS[error.kind] ?? error.message;
 }
 
-/** What went wrong with an image. */
+/** The failure of an image. */
 export function imageText(error: DiskError): string {
   const system = systemText(error);
   if (system) return system;
@@ -53,15 +53,15 @@ export function imageText(error: DiskError): string {
   return unnamed(error);
 }
 
-/** Of the runtime's messages about sizes that are no sizes, or more than there is memory for. */
+/** The runtime's messages about invalid sizes, or about more memory than there is. */
 const TOO_MUCH_MEMORY = /allocation failed|Invalid (typed array|array buffer|array|string) length|longer than/i;
 
-/** True where something asked for more memory than there is. */
+/** True if more memory was requested than there is. */
 export const isOutOfMemory = (error: unknown): boolean => error instanceof RangeError && TOO_MUCH_MEMORY.test(error.message);
 
 /**
- * Anything that was thrown, for the user. A fault of tabdisk itself is called that, without the runtime's words for it; the stack is for those
- * who mend it and ask for it.
+ * Any error, in words for the user. A fault of tabdisk itself is called that, without the runtime's words for it; the stack is for developers who
+ * ask for it.
  */
 export function faultText(error: unknown, { stack = false } = {}): string {
   if (error instanceof DiskError) return imageText(error);

@@ -1,6 +1,6 @@
 /**
- * What compresses clusters other than the code in this thread: threads that a job is given for as long as it runs, and the platform's own
- * inflate where it has one. Formats and jobs know these interfaces; who runs them (Node's zlib, Web Workers) hands them in.
+ * Compression by other code than that of this thread: threads that a job is given for as long as it runs, and the platform's own
+ * inflate where it has one. Formats and jobs know these interfaces; the code that runs them (Node's zlib, Web Workers) hands them in.
  */
 import { check, FUNCTION } from '../base/arguments.ts';
 
@@ -11,9 +11,9 @@ export type Compression = 'deflate' | 'zstd';
 export interface Compressor {
   /** Clusters that are compressed at the same time; some more should be waiting. */
   readonly width: number;
-  /** The bytes compressed, or any number of bytes no shorter if they get no smaller. `bytes` must not change meanwhile. Throws kind `io`. */
+  /** The bytes compressed; if they get no smaller, any bytes that are not shorter. `bytes` must not change meanwhile. Throws kind `io`. */
   compress(bytes: Uint8Array, how: Compression): PromiseLike<Uint8Array>;
-  /** Ends the threads; what is under way is given up. */
+  /** Ends the threads; clusters under way are given up. */
   close(): void;
 }
 
@@ -22,11 +22,11 @@ export type Inflate = (bytes: Uint8Array, length: number) => Uint8Array | undefi
 
 let platformInflate: Inflate | undefined;
 
-/** From now on images are inflated with this where it can, for all of the program. */
+/** Sets the function that inflates images from now on where it can, for all of the program. */
 export function provideInflate(inflate: Inflate): void {
   check('provideInflate', 'inflate', inflate, FUNCTION);
   platformInflate = inflate;
 }
 
-/** What `provideInflate` provided; undefined as long as nothing was, or where it cannot. */
+/** The result of the provided function; undefined if none was provided, or where it cannot. */
 export const inflateFast = (bytes: Uint8Array, length: number): Uint8Array | undefined => platformInflate?.(bytes, length);

@@ -1,7 +1,7 @@
-/** Compressing clusters in this thread: raw deflate (pako), or zstd frames (zstd.ts), whose code is loaded when it is first asked for. */
+/** Compressing clusters in this thread: raw deflate (pako), or zstd frames (zstd.ts), whose code is loaded when it is first needed. */
 import { deflateRaw } from 'pako';
 import type { Io } from '../base/io.ts';
-import { lazily } from '../base/loading.ts';
+import { lazily } from '../base/load-part.ts';
 import type { Compression } from './compressor.ts';
 
 const zstd = lazily(() => import('./zstd.ts'));
@@ -9,7 +9,7 @@ const zstd = lazily(() => import('./zstd.ts'));
 /** Distances stay below 4096: readers need no more memory than that. */
 const deflate = (bytes: Uint8Array): Uint8Array => deflateRaw(bytes, { windowBits: 12, memLevel: 9 });
 
-/** What compresses a cluster this way; the outcome may be longer. */
+/** A function that compresses a cluster this way; the result may be longer. */
 export function* encoder(how: Compression): Io<(bytes: Uint8Array) => Uint8Array> {
   return how === 'zstd' ? (yield* zstd()).encodeZstd : deflate;
 }

@@ -1,7 +1,7 @@
 /**
- * Compressing in workers: a `Compressor` over as many of them as it is told, and what answers in each. Workers are started by whoever
- * knows how (Web Workers, Node's worker threads) and end with the pool. Outcomes depend on nothing but the bytes, so neither the number of workers nor
- * who is faster shows in an image; and what a worker does not do, because it did not start, failed or is silent, this thread does.
+ * Compressing in workers: a `Compressor` over as many of them as it is told, and the code that answers in each. The caller's function
+ * starts the workers (Web Workers, Node's worker threads); they end with the pool. Results depend on nothing but the bytes, so neither the number nor
+ * the speed of workers shows in an image; and this thread does the work of a worker that did not start, failed or is silent.
  */
 import { COUNT, check, FUNCTION, objectWith, optionsOf } from '../base/arguments.ts';
 import { asDiskError, DiskError } from '../base/errors.ts';
@@ -9,7 +9,7 @@ import { runAsync } from '../base/io.ts';
 import type { Compression, Compressor } from './compressor.ts';
 import { encoder } from './encode.ts';
 
-/** What a pool needs of a worker. */
+/** The functions of a worker that a pool needs. */
 export interface CompressionWorker {
   /** Sends a message to the worker, copied. */
   postMessage(message: unknown): void;
@@ -34,7 +34,7 @@ interface Question {
 }
 type Answer = { readonly id: number; readonly encoded: Uint8Array } | { readonly id: number; readonly error: string };
 
-/** Answers questions that come in at `port`, for as long as the worker lives. */
+/** Answers questions that arrive at `port`, for as long as the worker lives. */
 export function serveCompression(port: CompressionPort): void {
   check('serveCompression', 'port', port, objectWith('a port, { postMessage, listen }', ['postMessage', 'listen']));
   port.listen((data) => void answer(port, data as Question));
@@ -43,7 +43,7 @@ export function serveCompression(port: CompressionPort): void {
 async function answer(port: CompressionPort, { id, how, bytes }: Question): Promise<void> {
   try {
     const found = (await runAsync(encoder(how)))(bytes);
-    // Encoders may give a part of a larger array.
+    // Encoders may return a part of a larger array.
     const encoded = found.slice();
     port.postMessage({ id, encoded } satisfies Answer, [encoded.buffer]);
   } catch (error) {
@@ -73,7 +73,7 @@ interface Waiting {
 interface Member {
   readonly worker: CompressionWorker;
   readonly asked: Set<number>;
-  /** When it last answered, or was given something to do while it had nothing. */
+  /** When the worker last answered, or got a cluster while it had none. */
   since: number;
 }
 
@@ -85,7 +85,7 @@ class WorkerPool implements Compressor {
   #next = 0;
   #closed = false;
   #timer: ReturnType<typeof setTimeout> | undefined;
-  /** What this thread compresses itself, one cluster after the other. */
+  /** The clusters that this thread compresses itself, one after the other. */
   #here: Promise<void> = Promise.resolve();
   #sliceStart = 0;
 
@@ -95,7 +95,7 @@ class WorkerPool implements Compressor {
     try {
       while (this.#members.length < width) this.#add(start());
     } catch {
-      // Those that did start have more to do.
+      // The workers that did start have more to do.
     }
   }
 
@@ -104,7 +104,7 @@ class WorkerPool implements Compressor {
       const id = this.#next++;
       this.#waiting.set(id, { bytes, how, resolve, reject });
       if (this.#closed) return this.close();
-      // In turn: clusters are alike, and a worker always has the next one at hand.
+      // In turn: clusters are alike, and each worker always has its next one.
       const member = this.#members[id % this.#members.length];
       if (member) this.#ask(member, id, bytes, how);
       else this.#compressHere(id);
@@ -139,7 +139,7 @@ class WorkerPool implements Compressor {
     }
   }
 
-  /** A message may be anything: the worker's script may be another one than it should be. */
+  /** A message may be anything: the worker may run a wrong script. */
   #hear(member: Member, data: unknown): void {
     if (typeof data !== 'object' || data === null || !('id' in data) || typeof data.id !== 'number' || !member.asked.delete(data.id)) return;
     member.since = performance.now();
@@ -147,7 +147,7 @@ class WorkerPool implements Compressor {
     else this.#compressHere(data.id);
   }
 
-  /** Gives up workers that have had something to do for too long. */
+  /** Gives up workers that have had a cluster for too long. */
   #look(): void {
     this.#timer = undefined;
     const now = performance.now();
@@ -155,7 +155,7 @@ class WorkerPool implements Compressor {
     if (this.#members.some(({ asked }) => asked.size > 0)) this.#timer = setTimeout(() => this.#look(), this.#patience / 4);
   }
 
-  /** What a worker leaves undone is done here: it comes out the same, even if the worker should be done with it too. */
+  /** Clusters that a worker leaves undone are compressed here: the result is the same, even if the worker should finish them too. */
   #drop(member: Member): void {
     const at = this.#members.indexOf(member);
     if (at < 0) return;
@@ -189,8 +189,8 @@ class WorkerPool implements Compressor {
 }
 
 /**
- * Starts `width` workers that compress. Where one does not start, fails, or does not answer, the others and this thread do its work: nothing fails
- * but by `close`.
+ * Starts `width` workers that compress. If one does not start, fails, or does not answer, the others and this thread do its work: only `close`
+ * makes compressing fail.
  */
 export function workerPool(start: () => CompressionWorker, width: number, options: PoolOptions = {}): Compressor {
   check('workerPool', 'start', start, FUNCTION);

@@ -1,6 +1,6 @@
 /**
  * The two entropy coders of Zstandard (RFC 8878 §4), writing side: FSE tables with their descriptions, and Huffman codes with theirs.
- * Both write bit streams that are read from the end, so whoever encodes starts with the last symbol. Pure.
+ * Both write bit streams that are read from the end, so an encoder starts with the last symbol. Pure.
  */
 import { assert } from '../base/errors.ts';
 
@@ -15,7 +15,7 @@ export class BitWriter {
     this.#bytes = new Uint8Array(capacity);
   }
 
-  /** Appends the `count` (at most 24) low bits of `value`, which has no others. */
+  /** Appends the `count` (at most 24) low bits of `value`; its other bits are zero. */
   add(value: number, count: number): void {
     this.#word |= value << this.#bits;
     this.#bits += count;
@@ -28,7 +28,7 @@ export class BitWriter {
     return this.whole();
   }
 
-  /** The bits so far, filled up to whole bytes, for what is read forwards. */
+  /** The bits so far, filled up to whole bytes, for streams that are read forwards. */
   whole(): Uint8Array {
     if (this.#bits > 0) this.#byte();
     return this.#bytes.subarray(0, this.#length);
@@ -62,7 +62,7 @@ export function normalise(counts: Uint32Array, log: number): Distribution {
   const norm = Array.from(counts, (count) => (count === 0 ? 0 : Math.max(1, Math.floor((count * size) / total))));
   while (norm.at(-1) === 0) norm.pop();
   let left = size - norm.reduce((sum, places) => sum + places, 0);
-  // What rounding left over, or took too much, is the most frequent symbols' matter.
+  // The most frequent symbols take the difference that rounding left.
   while (left !== 0) {
     let best = 0;
     for (let i = 1; i < norm.length; i++) if ((norm[i] as number) > (norm[best] as number)) best = i;
@@ -85,7 +85,7 @@ export function fseCost(counts: Uint32Array, { log, norm }: Distribution): numbe
   return bits;
 }
 
-/** Encodes symbols under one distribution; the state is the caller's. */
+/** Encodes symbols under one distribution; the caller keeps the state. */
 export class FseEncoder {
   readonly log: number;
   /** By symbol: how many places it has, and where its places start in `#places`. */
@@ -109,12 +109,12 @@ export class FseEncoder {
     }
   }
 
-  /** The state of a decoder that yields `symbol` and then needs no more. It is one that would still read a bit. */
+  /** The state of a decoder that yields `symbol` and then needs no more. In this state the decoder would still read a bit. */
   first(symbol: number): number {
     return this.#places[this.#start[symbol] as number] as number;
   }
 
-  /** Writes what leads a decoder from the state that yields `symbol` to `state`; returns that former state. */
+  /** Writes the bits that lead a decoder from the state that yields `symbol` to `state`; returns that former state. */
   encode(bits: BitWriter, state: number, symbol: number): number {
     const places = this.#norm[symbol] as number;
     const whole = state + (1 << this.log);
@@ -125,7 +125,7 @@ export class FseEncoder {
   }
 }
 
-/** Which symbol each state stands for. */
+/** The symbol of each state. */
 function spread(norm: readonly number[], size: number): Uint8Array {
   const symbols = new Uint8Array(size);
   let high = size - 1;
@@ -151,7 +151,7 @@ export function describeFse({ log, norm }: Distribution): Uint8Array {
   for (let symbol = 0; left > 0; ) {
     const places = norm[symbol++] as number;
     const width = highBit(left + 1) + 1;
-    // Values below the gap take one bit less; the others make room for that.
+    // Values below the gap take one bit less; the others make this possible.
     const gap = (1 << width) - 2 - left;
     const value = places + 1;
     if (value < gap) bits.add(value, width - 1);
@@ -180,7 +180,7 @@ export interface HuffmanCode {
   readonly description: Uint8Array;
 }
 
-/** A code for bytes with these counts (256 of them); nothing if at most one occurs or the code cannot be described. */
+/** A code for bytes with these counts (256 of them); undefined if at most one occurs or the code cannot be described. */
 export function huffmanCode(counts: Uint32Array): HuffmanCode | undefined {
   const lengths = codeLengths(counts);
   if (!lengths) return undefined;
@@ -204,14 +204,14 @@ function codeLengths(counts: Uint32Array): Uint8Array | undefined {
   const lengths = new Uint8Array(256);
   for (const [rank, depth] of treeDepths(symbols.map((symbol) => counts[symbol] as number)).entries())
     lengths[symbols[rank] as number] = Math.min(depth, MAX_CODE_BITS);
-  // Codes cut short take more room than there is, in units of the longest: the rarest that can, grow by a bit.
+  // Codes that were shortened take more room than there is, in units of the longest: the rarest symbols whose codes can grow, grow by a bit.
   let over = symbols.reduce((sum, symbol) => sum + 2 ** (MAX_CODE_BITS - (lengths[symbol] as number)), 0) - 2 ** MAX_CODE_BITS;
   while (over > 0) {
     const symbol = symbols.find((each) => (lengths[each] as number) < MAX_CODE_BITS) as number;
     over -= 2 ** (MAX_CODE_BITS - 1 - (lengths[symbol] as number));
     lengths[symbol] = (lengths[symbol] as number) + 1;
   }
-  // What that gave up too much goes to the most frequent that can take it.
+  // The room that is then left over goes to the most frequent symbols that can use it.
   for (let i = symbols.length - 1; i >= 0 && over < 0; ) {
     const symbol = symbols[i] as number;
     const gain = 2 ** (MAX_CODE_BITS - (lengths[symbol] as number));
@@ -259,7 +259,7 @@ function describeTree(lengths: Uint8Array, longest: number): Uint8Array | undefi
   return Uint8Array.of(127 + last, ...plain);
 }
 
-/** Weights under FSE, by two states in turn; nothing if they are too few or all the same. */
+/** Weights under FSE, by two states in turn; undefined if they are too few or all the same. */
 function fseWeights(weights: readonly number[]): Uint8Array | undefined {
   const counts = new Uint32Array(MAX_CODE_BITS + 1);
   for (const weight of weights) counts[weight] = (counts[weight] as number) + 1;

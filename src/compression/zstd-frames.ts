@@ -1,6 +1,6 @@
 /**
- * Reading zstd frames out of a compressed cluster. What frames claim is looked at here (RFC 8878 §3.1.1) and bounded by the cluster, whatever
- * window they ask for; the blocks are decoded by fzstd, which would believe them. Dictionaries are refused: no image carries any.
+ * Reading zstd frames out of a compressed cluster. The claims of frames are checked here (RFC 8878 §3.1.1) and bounded by the cluster, whatever
+ * window they ask for; fzstd decodes the blocks and would believe the claims. Dictionaries are refused: no image carries any.
  */
 import { Decompress } from 'fzstd';
 import { view } from '../base/bytes.ts';
@@ -11,7 +11,7 @@ const MAX_WINDOW = 2 ** 27;
 const MAX_BLOCK = 128 * 1024;
 const BLOCK_TYPE = { raw: 0, repeated: 1, compressed: 2 } as const;
 
-/** A frame: where its blocks are, where it ends, and what it says it holds. */
+/** A frame: the place of its blocks, its end, and the size of its content as it claims. */
 interface Frame {
   readonly blocks: number;
   readonly blocksEnd: number;
@@ -20,7 +20,7 @@ interface Frame {
   readonly content: number | undefined;
 }
 
-/** Decodes frame after frame until `out` is full; returns how much of it is. Throws any error for what is not sound. */
+/** Decodes frame after frame until `out` is full; returns how much of it is. Throws any error for unsound frames. */
 export function decodeZstd(bytes: Uint8Array, out: Uint8Array): number {
   let filled = 0;
   for (let at = 0; filled < out.length && at < bytes.length; ) {
@@ -34,7 +34,7 @@ export function decodeZstd(bytes: Uint8Array, out: Uint8Array): number {
   return filled;
 }
 
-/** Decodes blocks under a header of our own, whose window is no larger than what can be referred to. */
+/** Decodes blocks under a header of our own, whose window is no larger than the bytes that can be referred to. */
 function decodeBlocks(blocks: Uint8Array, out: Uint8Array, window: number): number {
   const frame = new Uint8Array(6 + blocks.length);
   view(frame).setUint32(0, MAGIC, true);
@@ -75,7 +75,7 @@ function frameAt(bytes: Uint8Array, at: number): Frame {
 
 const windowSize = (descriptor: number): number => 2 ** (10 + (descriptor >> 3)) * (1 + (descriptor & 7) / 8);
 
-/** Where the last of the blocks ends. None may yield or take more than `most` bytes. */
+/** The end of the last block. No block may yield or take more than `most` bytes. */
 function endOfBlocks(data: DataView, start: number, most: number): number {
   let at = start;
   for (let last = false; !last; ) {

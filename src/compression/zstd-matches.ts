@@ -3,7 +3,7 @@
  * used last tried first, because they cost next to nothing. Pure; one search goes over the input once, block by block.
  */
 
-/** What a block consists of: runs of literals, each followed by a match; literals after the last match are the rest. */
+/** The parts of a block: runs of literals, each followed by a match; the literals after the last match are the rest. */
 export interface Sequences {
   readonly count: number;
   /** By sequence: literals before the match, the match's length (at least 3), and the offset as the format codes it (1-3: a recent one). */
@@ -18,10 +18,10 @@ const MAX_HASH_BITS = 16;
 const MIN_MATCH = 4;
 /** Candidates looked at for one place. */
 const DEPTH = 16;
-/** A match this long is taken without looking further. */
+/** A match this long is taken without further search. */
 const GOOD = 64;
 
-/** Begins a search in `bytes`. Call what it returns for block after block, with the recent offsets the reader will know. */
+/** Begins a search in `bytes`. Call the returned function for block after block, with the recent offsets that the reader will know. */
 export function findSequences(bytes: Uint8Array, block: number): (from: number, to: number, recent: readonly number[]) => Sequences {
   const search = new Search(bytes, block);
   return (from, to, recent) => search.run(from, to, recent);
@@ -43,7 +43,7 @@ class Search {
   readonly #literals: Uint32Array;
   readonly #lengths: Uint32Array;
   readonly #offsets: Uint32Array;
-  /** Places below have been entered. */
+  /** All places below have been entered. */
   #entered = 0;
 
   constructor(bytes: Uint8Array, block: number) {
@@ -65,7 +65,7 @@ class Search {
     for (let at = from; at + MIN_MATCH <= to; ) {
       let match = this.#best(at, to, recent);
       if (match.length === 0) {
-        // Where nothing has matched for long, nothing will: steps get longer.
+        // Where nothing has matched for long, a match is unlikely: steps get longer.
         at += 1 + Math.min(64, (at - start) >> 9);
         continue;
       }
@@ -106,7 +106,7 @@ class Search {
     let candidate = (this.#previous[at] as number) - 1;
     const bytes = this.#bytes;
     for (let depth = DEPTH; candidate >= 0 && depth > 0 && best.length < GOOD; depth--) {
-      // What is no longer than the best so far is no better: one byte tells, mostly.
+      // A match that is no longer than the best so far is no better: mostly one byte shows that.
       if (bytes[candidate + best.length] === bytes[at + best.length]) {
         const length = this.#common(at, candidate, to);
         const offset = at - candidate;
@@ -134,7 +134,7 @@ class Search {
     this.#entered = Math.max(this.#entered, end);
   }
 
-  /** How many bytes from `at` on, up to `to`, are as those from `from` on. */
+  /** How many bytes from `at` on, up to `to`, equal those from `from` on. */
   #common(at: number, from: number, to: number): number {
     const bytes = this.#bytes;
     let length = 0;
@@ -142,7 +142,7 @@ class Search {
     return length;
   }
 
-  /** How many bytes before `at`, down to `least`, are as those before `from`. */
+  /** How many bytes before `at`, down to `least`, equal those before `from`. */
   #commonBefore(at: number, from: number, least: number): number {
     const bytes = this.#bytes;
     let length = 0;
@@ -159,7 +159,7 @@ const worth = ({ length, offset }: Match, recent: readonly number[]): number => 
 /** An offset as the format codes it, and the recent ones afterwards (RFC 8878 §3.1.1.5). */
 function code(offset: number, literals: number, recent: readonly number[]): { value: number; recent: readonly number[] } {
   const [first, second, third] = recent as [number, number, number];
-  // Without literals the first stands for what the last sequence cannot have used again.
+  // Without literals the first recent offset cannot repeat, so the numbers have other meanings.
   const names = literals > 0 ? [first, second, third] : [second, third, first - 1];
   const found = names.indexOf(offset);
   const value = found < 0 ? offset + 3 : found + 1;

@@ -12,13 +12,13 @@ const MAGIC = 0xfd2fb528;
 const BLOCK = 128 * 1024;
 const BLOCK_TYPE = { raw: 0, repeated: 1, compressed: 2 } as const;
 
-/** Which code stands for a value, and which extra bits go with it: by code, the least value and the number of bits. */
+/** The code of each value, and the extra bits that go with it: by code, the least value and the number of bits. */
 interface Codes {
   readonly base: readonly number[];
   readonly extra: readonly number[];
-  /** How probable codes are if nothing else is said. */
+  /** The probabilities of codes, unless the block gives its own. */
   readonly usual: Distribution;
-  /** Most that a table of their own may have. */
+  /** The largest table that a block may give. */
   readonly maxLog: number;
 }
 
@@ -70,7 +70,7 @@ export function encodeZstd(bytes: Uint8Array): Uint8Array {
     else if (!body || body.length >= piece.length) parts.push(blockHeader(BLOCK_TYPE.raw, piece.length, last), piece);
     else {
       parts.push(blockHeader(BLOCK_TYPE.compressed, body.length, last), body);
-      // A block that is stored otherwise tells its reader of no offsets.
+      // A block that is stored in another way gives its reader no offsets.
       offsets = sequences.recent;
     }
   }
@@ -163,7 +163,7 @@ interface Coding {
   readonly mode: 0 | 1 | 2;
   readonly header: Uint8Array;
   readonly codes: Uint8Array;
-  /** Absent where one code stands for all. */
+  /** Absent if one code stands for all. */
   readonly encoder?: FseEncoder;
 }
 
@@ -202,7 +202,7 @@ function sequencesSection({ count, literals, lengths, offsets }: Sequences): Uin
   return [number, modes, runs.header, places.header, matches.header, bits.finish()];
 }
 
-/** The shortest of: one code for all, the usual probabilities, or their own, which must be described. */
+/** The shortest of: one code for all, the usual probabilities, or the block's own, which must be described. */
 function codingOf(table: Codes, values: Uint32Array): Coding {
   const numbers = new Uint8Array(values.length);
   const counts = new Uint32Array(table.base.length);

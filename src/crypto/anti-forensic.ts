@@ -30,7 +30,7 @@ export function afMerge(material: Uint8Array, { stripes, hash }: Splitting): Uin
   return key;
 }
 
-/** All but the last stripe, each mixed in and diffused. */
+/** All stripes but the last, each mixed in and diffused. */
 function mixture(material: Uint8Array, length: number, stripes: number, hash: HashName): Uint8Array {
   const mixed = new Uint8Array(length);
   for (let stripe = 0; stripe < stripes; stripe++) {

@@ -1,21 +1,21 @@
 /**
  * Sector ciphers: AES in the modes of dm-crypt and QEMU (xts, cbc, ctr, ecb), with the initialisation vector made from the sector's number
  * (plain, plain64, essiv). Sectors have 512 bytes. Pure; a run of sectors is encrypted at once, because the block cipher is fastest on runs.
- * `loadPrimitives` comes before all of it. XTS is IEEE 1619 over the library's block cipher; ESSIV hashes the key and encrypts the sector's number with that.
+ * `loadPrimitives` must be called before. XTS is IEEE 1619 over the library's block cipher; ESSIV hashes the key and encrypts the sector's number with it.
  */
 import { divideUp, setU64le, view } from '../base/bytes.ts';
 import { DiskError } from '../base/errors.ts';
 import { SECTOR } from '../base/units.ts';
 import { digest } from './hash.ts';
 import type { HashName } from './hash-names.ts';
-import { primitives } from './loading.ts';
+import { primitives } from './load-primitives.ts';
 
 export const CIPHER_MODES = ['xts', 'cbc', 'ctr', 'ecb'] as const;
 export type CipherMode = (typeof CIPHER_MODES)[number];
 export const IV_GENERATORS = ['plain', 'plain64', 'essiv'] as const;
 export type IvGenerator = (typeof IV_GENERATORS)[number];
 
-/** How the sectors of an image are encrypted. The key's length says which AES it is; XTS takes two keys of one length in a row. */
+/** How the sectors of an image are encrypted. The key's length determines which AES it is; XTS takes two keys of one length in a row. */
 export interface CipherSpec {
   readonly mode: CipherMode;
   readonly ivGenerator: IvGenerator;
@@ -23,7 +23,7 @@ export interface CipherSpec {
   readonly ivHash?: HashName;
 }
 
-/** Encrypts and decrypts in place. `bytes` are whole sectors (the last may end after any 16 bytes), the first has this number. */
+/** Encrypts and decrypts in place. `bytes` are whole sectors (the last may end after any 16 bytes); the number is that of the first. */
 export interface SectorCipher {
   encrypt(bytes: Uint8Array, firstSector: number): void;
   decrypt(bytes: Uint8Array, firstSector: number): void;
@@ -32,11 +32,11 @@ export interface SectorCipher {
 const refuse = (): never => {
   throw new DiskError('refused', 'The image is encrypted and was opened without its key', { field: 'key-secret' });
 };
-/** In place of a cipher whose key nobody gave. */
+/** In place of a cipher whose key was not given. */
 export const LOCKED_CIPHER: SectorCipher = { encrypt: refuse, decrypt: refuse };
 
 const BLOCK = 16;
-/** Sectors that are dealt with at a time. */
+/** Sectors that are processed at a time. */
 const RUN = 128;
 
 /** The cipher for a key. The key is used as it is and must not change. */
@@ -59,7 +59,7 @@ type RunCipher = Record<'encrypt' | 'decrypt', (run: Uint8Array, firstSector: nu
 
 const block = (key: Uint8Array) => primitives().ecb(key, { disablePadding: true });
 
-/** Cuts a request into runs and puts each where words are aligned. */
+/** Cuts a request into runs and copies each to memory that is aligned for words. */
 function inRuns(cipher: RunCipher): SectorCipher {
   const buffer = new Uint8Array(RUN * SECTOR);
   const over = (direction: 'encrypt' | 'decrypt') => (bytes: Uint8Array, firstSector: number) => {
@@ -102,7 +102,7 @@ function xts(dataKey: Uint8Array, tweakKey: Uint8Array, ivs: Vectors): RunCipher
   return { encrypt: through('encrypt'), decrypt: through('decrypt') };
 }
 
-/** Tweaks of all blocks: those of each sector's first block, doubled again and again in GF(2^128). */
+/** Tweaks of all blocks: the tweak of each sector's first block, doubled again and again in GF(2^128). */
 function tweaksOf(firsts: Uint8Array, length: number): Uint8Array {
   const tweaks = new Uint8Array(length);
   const from = view(firsts);
@@ -127,7 +127,7 @@ function tweaksOf(firsts: Uint8Array, length: number): Uint8Array {
   return tweaks;
 }
 
-/** Both are aligned and whole blocks. */
+/** Both arrays are aligned and consist of whole blocks. */
 function xor(bytes: Uint8Array, other: Uint8Array): void {
   const to = new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4);
   const from = new Uint32Array(other.buffer, other.byteOffset, other.length / 4);
@@ -146,7 +146,7 @@ function chained(key: Uint8Array, ivs: Vectors): RunCipher {
       }
     },
     decrypt: (run, firstSector) => {
-      // What each block was mixed with: the block before it, or the vector at the start of a sector.
+      // The bytes that each block was mixed with: the block before it, or the vector at the start of a sector.
       const mixed = new Uint8Array(run.length);
       mixed.set(run.subarray(0, run.length - BLOCK), BLOCK);
       const starts = ivs(firstSector, divideUp(run.length, SECTOR));

@@ -1,17 +1,17 @@
 /**
- * Hashes by QEMU's names, and PBKDF2 (RFC 8018). Long derivations go to the platform's own crypto, which is some ten times faster and blocks
- * nothing; short ones, and hashes it has not got, are computed here. Iteration counts come from files: callers bound them (`MAX_ITERATIONS`).
+ * Hashes by QEMU's names, and PBKDF2 (RFC 8018). The platform's own crypto, which is some ten times faster and blocks no other work, computes long
+ * derivations; short ones, and hashes the platform does not have, are computed here. Iteration counts come from files: callers bound them (`MAX_ITERATIONS`).
  */
 import { type Io, wait } from '../base/io.ts';
 import { HASH_LENGTHS, type HashName } from './hash-names.ts';
-import { loadPrimitives, primitives } from './loading.ts';
+import { loadPrimitives, primitives } from './load-primitives.ts';
 
 /** Names that the platform's crypto knows. */
 const PLATFORM: Readonly<Partial<Record<HashName, string>>> = { sha1: 'SHA-1', sha256: 'SHA-256', sha384: 'SHA-384', sha512: 'SHA-512' };
 
 /** Iterations up to this are computed at once. */
 const SHORT = 4000;
-/** More than this is not computed: ten times what cryptsetup chooses on a fast machine, and minutes on a slow one. */
+/** Larger counts are refused: this is ten times the count that cryptsetup chooses on a fast machine, and takes minutes on a slow one. */
 export const MAX_ITERATIONS = 2 ** 26;
 
 /** Bytes of a hash. */
@@ -41,7 +41,7 @@ export function* pbkdf2(derivation: Derivation): Io<Uint8Array> {
 
 async function deriveByPlatform({ hash, password, salt, iterations, length }: Derivation): Promise<Uint8Array | undefined> {
   const name = PLATFORM[hash];
-  // Pages without HTTPS have none.
+  // Pages without HTTPS do not have it.
   const subtle = (globalThis.crypto as Crypto | undefined)?.subtle;
   if (!name || !subtle) return undefined;
   try {
@@ -52,13 +52,13 @@ async function deriveByPlatform({ hash, password, salt, iterations, length }: De
   }
 }
 
-/** A measurement shorter than this says too little. */
+/** A shorter measurement is too inexact. */
 const MEASURE_MS = 40;
 
 /** How many iterations take this many milliseconds here, measured. At least 1, at most `MAX_ITERATIONS`. */
 export function* iterationsFor(hash: HashName, length: number, milliseconds: number): Io<number> {
   const salt = new Uint8Array(32);
-  // The first derivation of a program pays for more than itself.
+  // The first derivation of a program is slower than later ones.
   yield* pbkdf2({ hash, password: salt, salt, iterations: SHORT + 1, length });
   for (let iterations = 2 * SHORT; ; iterations *= 4) {
     const start = performance.now();

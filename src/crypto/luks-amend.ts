@@ -1,6 +1,6 @@
 /**
  * Changing key slots of a LUKS image as QEMU's `amend` does: a further passphrase into a free slot, or slots erased by number or by the
- * passphrase that opens them. What would make the image unreadable is refused unless it is forced. Words are QEMU's.
+ * passphrase that opens them. Changes that would make the image unreadable are refused unless they are forced. Words are QEMU's.
  *
  * Crash argument. Other slots are not touched, so a cut leaves every passphrase that is neither added nor erased. A slot that is in use and is
  * written over by force is erased first, as in QEMU: if it is the only one, a cut in between loses the image.

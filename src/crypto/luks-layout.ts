@@ -1,7 +1,7 @@
 /**
  * The LUKS1 header on disk (cryptsetup's LUKS On-Disk Format Specification, version 1.2.3). Pure: bytes in, values out; integers are
- * big-endian, offsets count from the header's start and are in bytes here. Every field is bounded before anybody uses it: lengths by the
- * ciphers known, places by the room before the payload, iterations by what a machine can compute.
+ * big-endian, offsets count from the header's start and are in bytes here. Every field is bounded before it is used: lengths by the
+ * known ciphers, places by the room before the payload, iterations by the speed of a machine.
  */
 import { roundUp, text, utf8, view } from '../base/bytes.ts';
 import { corrupt, type DiskError, unsupported } from '../base/errors.ts';
@@ -13,11 +13,11 @@ import { HASH_NAMES, type HashName } from './hash-names.ts';
 export const LUKS_MAGIC = [0x4c, 0x55, 0x4b, 0x53, 0xba, 0xbe] as const;
 export const HEADER_LENGTH = 592;
 export const SLOTS = 8;
-/** What everybody writes, and QEMU insists on. */
+/** All programs write this number, and QEMU insists on it. */
 export const STRIPES = 4000;
 export const SALT_LENGTH = 32;
 export const DIGEST_LENGTH = 20;
-/** Key material starts here, each slot's on a multiple of it. */
+/** The first key material starts here, and each slot's on a multiple of it. */
 const SLOT_ALIGNMENT = 4096;
 const SLOT_AT = 208;
 const SLOT_LENGTH = 48;
@@ -55,7 +55,7 @@ export function cipherName({ cipher, keyLength }: Pick<LuksHeader, 'cipher' | 'k
   return `aes-${(cipher.mode === 'xts' ? keyLength / 2 : keyLength) * 8}`;
 }
 
-/** Reads a header. `room`: bytes there are for it, its key material and what follows. `format` names the image in errors. */
+/** Reads a header. `room`: bytes available for it, its key material and the rest. `format` names the image in errors. */
 export function parseLuks(bytes: Uint8Array, room: number, format: string): LuksHeader {
   const parser = new Parser(bytes, format);
   if (bytes.length < HEADER_LENGTH || LUKS_MAGIC.some((byte, i) => bytes[i] !== byte)) throw parser.wrong('magic', 0, 'there is no LUKS header');
@@ -77,7 +77,7 @@ export function parseLuks(bytes: Uint8Array, room: number, format: string): Luks
   return header;
 }
 
-/** Key material lies between header and payload, nowhere twice; the payload starts in the file. */
+/** Checks that key material lies between header and payload, without overlaps, and that the payload starts in the file. */
 function requirePlaces(header: LuksHeader, room: number, parser: Parser): void {
   const { payloadOffset, slots } = header;
   if (payloadOffset > room || payloadOffset < SLOT_ALIGNMENT)
@@ -168,7 +168,7 @@ class Parser {
   }
 }
 
-/** Why a cipher cannot be used with keys of this length, if it cannot. */
+/** The reason why a cipher cannot be used with keys of this length, if there is one. */
 export function refuseCipher({ mode, ivGenerator, ivHash }: CipherSpec, keyLength: number): { field: string; message: string } | undefined {
   const lengths: number[] = Object.values(KEY_LENGTHS);
   if (!lengths.includes(mode === 'xts' ? keyLength / 2 : keyLength))
@@ -209,7 +209,7 @@ export function encodeLuks(header: LuksHeader): Uint8Array {
   return bytes;
 }
 
-/** Where slots and payload lie in a header that is written now: as in QEMU. */
+/** The places of slots and payload in a new header: as in QEMU. */
 export function placesFor(keyLength: number): { slots: number[]; payloadOffset: number } {
   const step = roundUp(keyLength * STRIPES, SLOT_ALIGNMENT);
   const slots = Array.from({ length: SLOTS }, (_, index) => SLOT_ALIGNMENT + index * step);

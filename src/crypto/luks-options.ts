@@ -1,4 +1,4 @@
-/** What a new LUKS header is made with: QEMU's options, their defaults and refusals, and what it will measure. Pure. */
+/** The options of a new LUKS header: QEMU's names, defaults and refusals, and the header's length. Pure. */
 import type { OptionValues } from '../base/declared-options.ts';
 import { DiskError } from '../base/errors.ts';
 import type { CipherSpec } from './cipher.ts';
@@ -11,14 +11,14 @@ export interface LuksOptions {
   readonly hash: HashName;
   /** Bytes. */
   readonly keyLength: number;
-  /** Milliseconds that deriving a slot's key is to take. */
+  /** Milliseconds that the derivation of a slot's key is to take. */
   readonly iterTime: number;
 }
 
-/** What the list of options gives, read. */
+/** The values of the list of options, as they are read. */
 export type LuksValues = OptionValues<typeof LUKS_OPTIONS>;
 
-/** Makes a plan of the options. Throws `refused` for what does not go together; `prefix` is what the format puts before their names. */
+/** Makes a plan of the options. Throws `refused` for options that contradict each other; `prefix` is the format's prefix of their names. */
 export function luksOptions(values: LuksValues, format: string, prefix = ''): LuksOptions {
   const { 'cipher-mode': mode, 'ivgen-alg': ivGenerator, 'ivgen-hash-alg': ivHash, 'hash-alg': hash } = values;
   const keyLength = KEY_LENGTHS[values['cipher-alg']] * (mode === 'xts' ? 2 : 1);

@@ -3,8 +3,8 @@
  * qcow2 image keeps it in clusters of its own), so everything counts from its start. Passphrases and keys never reach a message.
  *
  * Crash argument of slot changes. A new key's material, salt and iteration count are durable in a slot that is still marked free before the
- * mark changes; that is one word, in one sector. To erase, the mark and the salt go first, then the material is overwritten: what a cut leaves
- * is unusable already. The other slots' bytes are written again as they were.
+ * mark changes; that is one word, in one sector. To erase, the mark and the salt go first, then the material is overwritten: the rest that a cut
+ * leaves is unusable already. The other slots' bytes are written again as they were.
  */
 import { assert, DiskError } from '../base/errors.ts';
 import type { Io } from '../base/io.ts';
@@ -13,7 +13,7 @@ import { readBytes, type Storage } from '../storage/storage.ts';
 import { afMerge, afSplit } from './anti-forensic.ts';
 import { type SectorCipher, sectorCipher } from './cipher.ts';
 import { iterationsFor, MAX_ITERATIONS, pbkdf2 } from './hash.ts';
-import { loadPrimitives } from './loading.ts';
+import { loadPrimitives } from './load-primitives.ts';
 import {
   cipherName,
   DIGEST_LENGTH,
@@ -29,28 +29,28 @@ import {
 } from './luks-layout.ts';
 import type { LuksOptions } from './luks-options.ts';
 
-/** Where a header lies: `length` bytes of a storage, with all key slots. */
+/** The place of a header: `length` bytes of a storage, with all key slots. */
 export interface LuksArea {
   readonly storage: Storage;
   readonly offset: number;
-  /** Bytes; for an image of its own all there are. */
+  /** Bytes; for an image of its own, the whole image. */
   readonly length: number;
 }
 
-/** No slot is derived with fewer; QEMU's. */
+/** No slot is derived with fewer iterations; QEMU's limit. */
 const LEAST_ITERATIONS = 1000;
-/** All key slots that a passphrase is tried on together may ask for no more than this. */
+/** The iterations of all key slots that a passphrase is tried on may not exceed this in sum. */
 const MAX_TRIED = 2 * MAX_ITERATIONS;
 
-/** Times erased key material is overwritten. Files below may move what is written, so more would promise no more. */
+/** How often erased key material is overwritten. Files below may move written bytes, so more times would not be safer. */
 const WIPES = 2;
 
-/** A header that was read, before anybody has its key. */
+/** A header that was read, before its key is known. */
 export class Luks {
   readonly area: LuksArea;
   readonly #format: string;
   #header: LuksHeader;
-  /** Once somebody has unlocked it. */
+  /** The master key, after the header was unlocked. */
   #key: Uint8Array | undefined;
 
   private constructor(area: LuksArea, header: LuksHeader, format: string) {
@@ -145,7 +145,7 @@ export class Luks {
     return pbkdf2({ hash, password: passphrase, salt, iterations, length: keyLength });
   }
 
-  /** Writes a new header with one active slot. Nothing of an image may be there yet. */
+  /** Writes a new header with one active slot. No part of an image may be there yet. */
   static *create(area: Omit<LuksArea, 'length'>, options: LuksOptions, passphrase: Uint8Array, format: string): Io<Luks> {
     const { cipher, hash, keyLength, iterTime } = options;
     yield* loadPrimitives();
@@ -158,7 +158,7 @@ export class Luks {
       payloadOffset: places.payloadOffset,
       digest: new Uint8Array(DIGEST_LENGTH),
       digestSalt: random(SALT_LENGTH),
-      // As in QEMU: an eighth of the slot's.
+      // As in QEMU: an eighth of the slot's iterations.
       digestIterations: Math.max(LEAST_ITERATIONS, Math.floor((yield* iterationsFor(hash, DIGEST_LENGTH, iterTime)) / 8)),
       uuid: randomUuid(),
       slots: places.slots.map((offset) => ({ active: false, iterations: 0, salt: new Uint8Array(SALT_LENGTH), offset })),
@@ -169,7 +169,7 @@ export class Luks {
     return luks;
   }
 
-  /** Puts the master key under a passphrase into a slot, over what it held. The image was unlocked. Durable when it returns. */
+  /** Puts the master key under a passphrase into a slot, over the slot's old contents. The image was unlocked. Durable when it returns. */
   *fill(index: number, passphrase: Uint8Array, iterTime: number): Io<void> {
     const header = this.#header;
     assert(this.#key, 'a key slot is filled before the image was unlocked');

@@ -1,4 +1,4 @@
-/** What LUKS headers are made with and amended by: lists apart from the code that does it, which few images need. */
+/** The options with which LUKS headers are made and amended. The lists are apart from the code that uses them, which few images need. */
 import type { DeclaredOption } from '../base/declared-options.ts';
 import { HASH_NAMES } from './hash-names.ts';
 
@@ -31,7 +31,7 @@ export const LUKS_OPTIONS = [
   { ...ITER_TIME, default: 2000 },
 ] as const satisfies readonly DeclaredOption[];
 
-/** What `amend` changes of a header. */
+/** The options of `amend` for a header. */
 export const LUKS_AMEND_OPTIONS = [
   { name: 'state', kind: 'choice', values: ['active', 'inactive'], help: 'active: adds a passphrase; inactive: erases key slots' },
   { name: 'new-secret', kind: 'secret', help: 'names the secret with the passphrase to add' },

@@ -1,8 +1,8 @@
-/** Asking for the passphrase of an encrypted image. Whoever opens the image answers; nothing else knows where secrets come from. */
+/** Asking for the passphrase of an encrypted image. The code that opens the image answers; no other code knows where secrets come from. */
 import { DiskError } from '../base/errors.ts';
 import type { Io } from '../base/io.ts';
 
-/** Which image needs a passphrase. */
+/** The image that needs a passphrase. */
 export interface SecretRequest {
   /** Name of the image's storage. */
   readonly image: string;
@@ -10,14 +10,14 @@ export interface SecretRequest {
   readonly format: string;
   /** LUKS, or the AES encryption of old qcow2 images. */
   readonly encryption: 'luks' | 'aes';
-  /** What the options call the secret, if they do: the value of `key-secret`, or of `amend`'s `new-secret` and `old-secret`. */
+  /** The secret's name in the options, if they have one: the value of `key-secret`, or of `amend`'s `new-secret` and `old-secret`. */
   readonly id?: string;
 }
 
-/** Answers with the passphrase in UTF-8, or nothing if there is none for the image. */
+/** Answers with the passphrase in UTF-8, or undefined if there is none for the image. */
 export type AskSecret = (request: SecretRequest) => Io<Uint8Array | undefined>;
 
-/** The passphrase. Throws `refused` if nobody has one, naming the option `field` that the format has for it. */
+/** The passphrase. Throws `refused` if there is none, naming the option `field` that the format has for it. */
 export function* passphraseFor(ask: AskSecret | undefined, request: SecretRequest, field: string): Io<Uint8Array> {
   const { format } = request;
   const secret = yield* passphraseIfAny(ask, request, field);
@@ -26,7 +26,7 @@ export function* passphraseFor(ask: AskSecret | undefined, request: SecretReques
   return secret;
 }
 
-/** The passphrase, or nothing if nobody has one. Throws `refused` if it is no text. */
+/** The passphrase, or undefined if there is none. Throws `refused` if it is not text. */
 export function* passphraseIfAny(ask: AskSecret | undefined, request: SecretRequest, field: string): Io<Uint8Array | undefined> {
   const { format } = request;
   const secret = ask ? yield* ask(request) : undefined;

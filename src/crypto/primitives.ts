@@ -1,4 +1,4 @@
-/** What of the cryptographic libraries is used. Imported only by loading.ts, when it is needed: most programs never open an encrypted image. */
+/** The parts of the cryptographic libraries that are used. Only load-primitives.ts imports this, when it is needed: most programs open no encrypted image. */
 export { cbc, ctr, ecb } from '@noble/ciphers/aes.js';
 export { md5, ripemd160, sha1 } from '@noble/hashes/legacy.js';
 export { pbkdf2, pbkdf2Async } from '@noble/hashes/pbkdf2.js';

@@ -1,5 +1,5 @@
 /**
- * A storage as it reads through a sector cipher: bytes at the same offsets, plain above and encrypted below. Whole sectors are encrypted; a
+ * A storage seen through a sector cipher: bytes at the same offsets, plain above and encrypted below. Whole sectors are encrypted; a
  * request that begins or ends inside one reads the rest of it first, so callers hold the sectors they change (a node's range lock covers
  * whole clusters, of which sectors are parts). A sector reaches the file in one write: a power cut leaves its old contents or its new ones.
  */
@@ -82,7 +82,7 @@ export class EncryptedStorage extends FilterStorage {
     yield* writeZeroes(this, offset, length);
   }
 
-  /** Bytes that are zero below are something else above. */
+  /** Bytes that are zero below are different above. */
   override *map(_offset: number, length: number): Io<StorageExtent> {
     return { length, zero: false };
   }

@@ -1,10 +1,10 @@
-/** Which bytes an image holds itself, whatever its backing file has: QEMU's `is_allocated`. */
+/** The bytes that an image holds itself, whatever its backing file has: QEMU's `is_allocated`. */
 import { assert } from '../base/errors.ts';
 import type { AsyncDisk } from './async-disk.ts';
 
 /** A run in one state. */
 export interface AllocatedRun {
-  /** The image itself says what the run reads as. */
+  /** The image itself determines the contents of the run. */
   readonly allocated: boolean;
   /** Bytes. */
   readonly length: number;

@@ -1,4 +1,4 @@
-/** The part of `Disk` that also exists across a worker: what adapters and pages may rely on. */
+/** The part of `Disk` that also exists across a worker: adapters and pages may rely on it. */
 import {
   BYTES,
   COUNT,
@@ -35,7 +35,7 @@ export interface AsyncDisk {
   readonly readOnly: boolean;
   /** True if the `…Sync` verbs of `SyncDisk` exist and work. */
   readonly synchronous: boolean;
-  /** What holds bytes above the disk. Verbs about its contents, other than `read`, bring those to it first, and fail with why that cannot be. */
+  /** Code that holds bytes above the disk. Verbs about its contents, except `read`, first bring those bytes to it, and throw the reason if that fails. */
   readonly keepers?: Keepers | undefined;
   /** Reads bytes into a new array or into yours; resolves to the array. Throws `out-of-bounds`, `io`, `corrupt`. */
   read(offset: number, lengthOrInto: number | Uint8Array): Promise<Uint8Array>;
@@ -45,25 +45,25 @@ export interface AsyncDisk {
   zero(offset: number, length: number, options?: { unmap?: boolean }): Promise<void>;
   /** Gives a range up: it may read as before or as zero. Throws as `write`. */
   discard(offset: number, length: number): Promise<void>;
-  /** Makes everything durable that was written before. */
+  /** Makes every change durable that was written before. */
   flush(options?: FlushOptions): Promise<void>;
-  /** Calls back once if the disk is `lost`, and takes nothing any more. Returns a function that stops it. */
+  /** Calls back once if the disk is `lost`, and accepts nothing any more. Returns a function that stops it. */
   onLost(listener: LostListener): () => void;
   /** Changes the size, in bytes; growth reads as zero. Durable when it resolves. Throws `in-use` during jobs, `unsupported` by format. */
   resize(size: number): Promise<void>;
   /** Flushes and lets go of the image. May be called twice. */
   close(): Promise<void>;
-  /** What a range is made of, run by run, default all of the disk. Throws `aborted` if cancelled. */
+  /** The state of a range, run by run; default: of the whole disk. Throws `aborted` if cancelled. */
   map(offset?: number, length?: number, options?: JobOptions): AsyncIterableIterator<MapRun>;
-  /** What `qemu-img info` tells. */
+  /** The facts of `qemu-img info`. */
   info(): Promise<DiskInfo>;
-  /** Checks the image, and repairs it if that is asked for. Throws `unsupported` where the format has no check, `aborted` if cancelled. */
+  /** Checks the image, and repairs it if asked to. Throws `unsupported` where the format has no check, `aborted` if cancelled. */
   check(options?: CheckOptions): Promise<CheckResult>;
-  /** Reads machine state that lies beside the disk, as `read` does; what was never written reads as zero. Throws `unsupported` by format. */
+  /** Reads machine state that the image keeps beside the disk, as `read` does; bytes that were never written read as zero. Throws `unsupported` by format. */
   readVmState(offset: number, lengthOrInto: number | Uint8Array): Promise<Uint8Array>;
   /** Writes machine state beside the disk, for the next snapshot to take over. Throws `unsupported` by format. */
   writeVmState(offset: number, bytes: Uint8Array): Promise<void>;
-  /** Gives back the space of machine state that no snapshot has. Durable when it resolves. */
+  /** Gives back the space of machine state that belongs to no snapshot. Durable when it resolves. */
   clearVmState(): Promise<void>;
   /** Internal snapshots. */
   readonly snapshots: AsyncSnapshots;
@@ -71,33 +71,33 @@ export interface AsyncDisk {
   readonly bitmaps: AsyncBitmaps;
 }
 
-/** What `flush` takes. */
+/** The options of `flush`. */
 export interface FlushOptions {
-  /** Only what has reached the disk: for what keeps bytes above it, and asks because it saves them. */
+  /** Flushes only bytes that have reached the disk: for code that keeps bytes above the disk, and calls this because it saves them. */
   readonly below?: boolean;
 }
 
 export const FLUSH: Kind = optionsOf<FlushOptions>({ below: FLAG });
 
-/** `disk.bitmaps`. What they note reaches the file when the disk is closed; until then the file calls them inconsistent. */
+/** `disk.bitmaps`. Their records reach the file when the disk is closed; until then the file calls them inconsistent. */
 export interface AsyncBitmaps {
   /** All bitmaps of the image. */
   list(): Promise<BitmapInfo[]>;
-  /** Makes a bitmap that notes writes, with a bit for `granularity` bytes. Throws `refused` if there is one of that name, `unsupported` by format. */
+  /** Makes a bitmap that records writes, with a bit for `granularity` bytes. Throws `refused` if there is one of that name, `unsupported` by format. */
   add(options: { name: string; granularity?: number; enabled?: boolean }): Promise<void>;
   /** Removes a bitmap, an inconsistent one too. Durable when it resolves. */
   remove(name: string): Promise<void>;
   /** Makes everything clean. */
   clear(name: string): Promise<void>;
-  /** Notes writes from now on. */
+  /** Records writes from now on. */
   enable(name: string): Promise<void>;
-  /** Notes no more writes. */
+  /** Records no more writes. */
   disable(name: string): Promise<void>;
-  /** Adds what the bitmap `source` of the same disk calls dirty. */
+  /** Adds the dirty bytes of the bitmap `source` of the same disk. */
   merge(name: string, source: string): Promise<void>;
 }
 
-/** Bytes to read and write: what an emulator's adapter needs of a disk, or of a drive. */
+/** Bytes to read and write: the part of a disk, or of a drive, that an emulator's adapter needs. */
 export type DiskIo = Pick<AsyncDisk, 'size' | 'readOnly' | 'synchronous' | 'read' | 'write' | 'flush'> &
   Partial<Pick<AsyncDisk, 'keepers' | 'onLost'>>;
 
@@ -113,17 +113,17 @@ export interface AsyncSnapshots {
   readVmState(idOrName: string, range?: { offset?: number; length?: number }): Promise<Uint8Array>;
   /** Gives a snapshot another name. Durable when it resolves. Throws `not-found`. */
   rename(idOrName: string, name: string): Promise<void>;
-  /** Makes the disk what it was; everything since is lost unless another snapshot has it. Throws `not-found`, `in-use`. */
+  /** Restores the disk's contents from a snapshot; everything since is lost unless another snapshot has it. Throws `not-found`, `in-use`. */
   apply(idOrName: string): Promise<void>;
-  /** Deletes a snapshot, and gives back what only it held. Throws `not-found`, `in-use` while it is open. */
+  /** Deletes a snapshot, and gives back the space that only it used. Throws `not-found`, `in-use` while it is open. */
   delete(idOrName: string): Promise<void>;
 }
 
-/** What a new snapshot is to have. `vmStateSize` is given instead of `vmState` where that was written piece by piece (`Disk.writeVmState`). */
+/** The parts of a new snapshot. `vmStateSize` is given instead of `vmState` if the state was written piece by piece (`Disk.writeVmState`). */
 export interface SnapshotOptions extends SnapshotMoment {
   /** For people; names may repeat. */
   readonly name: string;
-  /** Now, if it is left out. */
+  /** Default: now. */
   readonly date?: Date;
   /** The machine's state, kept with the snapshot. */
   readonly vmState?: Uint8Array;
@@ -139,7 +139,7 @@ export function vmStateTarget(offset: number, lengthOrInto: number | Uint8Array)
   return typeof lengthOrInto === 'number' ? new Uint8Array(lengthOrInto) : lengthOrInto;
 }
 
-/** Kinds of the arguments that both sides of the worker look at. */
+/** Kinds of the arguments that both sides of the worker check. */
 export const VM_STATE_RANGE = optionsOf<{ offset?: number; length?: number }>({ offset: SIZE, length: SIZE });
 export const SNAPSHOT = optionsOf<SnapshotOptions>({
   name: needed(TEXT),
@@ -153,7 +153,7 @@ export const CHECK = optionsOf<CheckOptions>({ ...JOB_OPTIONS, repair: oneOf('le
 export const MAP = optionsOf<JobOptions>(JOB_OPTIONS);
 export const BITMAP = optionsOf<{ name: string; granularity?: number; enabled?: boolean }>({ name: needed(TEXT), granularity: SIZE, enabled: FLAG });
 
-/** Machine state that is read at once has at most so many bytes: its size is what the image claims. */
+/** At most so many bytes of machine state are read at once: its size is only a claim of the image. */
 const MOST_AT_ONCE = 2 ** 30;
 
 /** Throws unless `length` bytes from `offset` on can be read at once of machine state of `size` bytes. */

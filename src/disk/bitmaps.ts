@@ -13,10 +13,10 @@ import { DISK } from './kinds.ts';
 const MIN_DEFAULT_GRANULARITY = 4096;
 const MAX_DEFAULT_GRANULARITY = 65536;
 
-/** Something the caller passed, to be looked at. */
+/** An argument of the caller, to be checked. */
 type Given = readonly [name: string, value: unknown, kind: Kind];
 
-/** `disk.bitmaps`. What bitmaps note reaches the file when the disk is closed; see `BitmapTools`. */
+/** `disk.bitmaps`. The records of bitmaps reach the file when the disk is closed; see `BitmapTools`. */
 export class Bitmaps implements AsyncBitmaps {
   readonly #node: BlockNode;
 
@@ -35,7 +35,7 @@ export class Bitmaps implements AsyncBitmaps {
     return this.#node.driver.bitmaps?.list() ?? [];
   }
 
-  /** Makes a bitmap that calls nothing dirty. Throws `refused` for a name that is taken and a granularity that cannot be. */
+  /** Makes a bitmap with nothing dirty. Throws `refused` for a name that is taken and a granularity that is impossible. */
   add(options: { name: string; granularity?: number; enabled?: boolean }): Promise<void> {
     return this.#change(() => addBitmap(this.#node, options), ['options', options, BITMAP]);
   }
@@ -53,17 +53,17 @@ export class Bitmaps implements AsyncBitmaps {
     return this.#change((bitmaps) => bitmaps.clear(name), ['name', name, TEXT]);
   }
 
-  /** Notes writes from now on. */
+  /** Records writes from now on. */
   enable(name: string): Promise<void> {
     return this.#change((bitmaps) => bitmaps.setEnabled(name, true), ['name', name, TEXT]);
   }
 
-  /** Notes no more writes. */
+  /** Records no more writes. */
   disable(name: string): Promise<void> {
     return this.#change((bitmaps) => bitmaps.setEnabled(name, false), ['name', name, TEXT]);
   }
 
-  /** Adds what another bitmap calls dirty: of this disk, or of another (`from`) of the same size. */
+  /** Adds the dirty bytes of another bitmap: of this disk, or of another (`from`) of the same size. */
   merge(name: string, source: string, from?: { readonly bitmaps: Bitmaps }): Promise<void> {
     return this.#change(
       (bitmaps) => this.#merge(bitmaps, name, { source, from: from?.bitmaps ?? this }),
@@ -82,7 +82,7 @@ export class Bitmaps implements AsyncBitmaps {
     return runAsync(work);
   }
 
-  /** What was written above the disk before the call is noted as such. */
+  /** Bytes written above the disk before the call are recorded as such: they are drained first. */
   *#afterDrain(body: (bitmaps: BitmapTools) => Io<void>): Io<void> {
     yield* this.#node.keepers.drain();
     yield* this.#changing(body);
@@ -96,7 +96,7 @@ export class Bitmaps implements AsyncBitmaps {
   }
 
   *#merge(bitmaps: BitmapTools, name: string, { source, from }: { source: string; from: Bitmaps }): Io<void> {
-    // A missing target is told before a missing source, as in QEMU.
+    // A missing target is reported before a missing source, as in QEMU.
     bitmaps.runs(name);
     yield* bitmaps.merge(name, (yield* bitmapsOf(from.#node)).runs(source));
   }
@@ -109,7 +109,7 @@ export function* addBitmap(node: BlockNode, options: { name: string; granularity
   yield* (yield* bitmapsOf(node)).add({ name, granularity, enabled });
 }
 
-/** What changes the bitmaps of a node. Throws `unsupported` if its format has none. */
+/** The verbs that change the bitmaps of a node. Throws `unsupported` if its format has none. */
 export function* bitmapsOf({ driver }: BlockNode): Io<BitmapTools> {
   const { bitmaps } = yield* toolsOf(driver);
   if (!bitmaps) throw new DiskError('unsupported', `${driver.format}: this format has no persistent bitmaps`, { format: driver.format });

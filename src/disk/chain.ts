@@ -8,9 +8,9 @@ import { asDiskError, DiskError } from '../base/errors.ts';
 import { type Io, wait } from '../base/io.ts';
 import type { OptionSet } from '../base/options.ts';
 import { joined, NOTHING } from '../base/permissions.ts';
+import { everyFormat } from '../formats/all-on-demand.ts';
 import type { FormatDescriptor } from '../formats/descriptor.ts';
 import type { BackingReference, ImageDriver } from '../formats/driver.ts';
-import { everyFormat } from '../formats/every.ts';
 import { findFormat, probeFormat, probeStorage } from '../formats/registry.ts';
 import { PLAIN_FORMAT } from '../formats/roles.ts';
 import { anyAlignment } from '../layers/align.ts';
@@ -27,38 +27,38 @@ import { askSecret, type Secret, type SecretCallback } from './secrets.ts';
 /** Images in one chain, the active one included. */
 export const MAX_CHAIN_DEPTH = 128;
 
-/** What `openDisk` takes. */
+/** The options of `openDisk`. */
 export interface OpenOptions {
   /** QEMU name of the format. Without it the format is probed, and a probed raw disk refuses to turn into another format. */
   readonly format?: string;
   /** Refuses every change; default: whether the storage does. */
   readonly readOnly?: boolean;
-  /** Opens backing and data files. Without it an image that names one is refused, and the error names the file. */
+  /** Opens backing and data files. Without it an image that names such a file is refused, and the error names the file. */
   readonly resolve?: Resolve;
-  /** The image's external data file, in place of what `resolve` would give for it. Belongs to the disk like the image itself. */
+  /** The image's external data file, in place of the one that `resolve` would give. Belongs to the disk like the image itself. */
   readonly dataStorage?: Storage;
-  /** Leave the backing file closed: what is not in this image reads as zero. Only with `readOnly`. */
+  /** Leaves the backing file closed: bytes that are not in this image read as zero. Only with `readOnly`. */
   readonly noBacking?: boolean;
-  /** Opens for `check` with repair, whatever the damage; other changes are refused until a repair has succeeded. */
+  /** Opens for `check` with repair, in spite of any damage; other changes are refused until a repair has succeeded. */
   readonly repair?: boolean;
-  /** Called with what is found in an image that was not closed properly, which is repaired when it is opened for writing, and if one is marked corrupt. */
+  /** Called with the damage found in an image that was not closed properly (opening for writing repairs it), and if an image is marked corrupt. */
   readonly onDamage?: (message: string) => void;
   /** How many images down one may be written too: 1 for the backing file. For `commit`, whose base it is; default none. */
   readonly writableBacking?: number;
   /** The passphrase of encrypted images: one for all of the chain, or a function that is asked for each. */
   readonly secret?: Secret | SecretCallback;
   /**
-   * Only facts are wanted: an encrypted image opens without its passphrase, a data file stays closed, and guest data cannot be read. Only with
+   * Opens for facts only: an encrypted image opens without its passphrase, a data file stays closed, and guest data cannot be read. Only with
    * `readOnly`.
    */
   readonly noData?: boolean;
   /** An encrypted image whose passphrase is missing opens all the same; guest bytes are refused until `Disk.setKey`. */
   readonly keyLater?: boolean;
-  /** When writes become durable, and what is cached (node/cache-mode.ts); default `writeback`: at `flush`. */
+  /** When writes become durable, and which caches are used (node/cache-mode.ts); default `writeback`: at `flush`. */
   readonly cache?: CacheMode | CacheFlags;
   /**
-   * A write of nothing but zeros becomes a request for zeros, which takes no space where the format has a way to say so; `unmap` gives up the
-   * space that was taken, too. Default: zeros are data like any other. Backing files are never concerned.
+   * Turns a write of nothing but zeros into a request for zeros, which takes no space if the format can store it so; `unmap` also gives back the
+   * space used before. Default: zeros are data like any other. Backing files are never concerned.
    */
   readonly detectZeroes?: DetectZeroes;
   /**
@@ -92,11 +92,11 @@ export const OPEN_OPTIONS: Members<OpenOptions> = {
 /** Each image of a chain, the active one first: its own file, then its data file. */
 export type ChainFiles = readonly (readonly Storage[])[];
 
-/** What `graph/graph.ts` says besides. */
+/** Further options, given by `graph/graph.ts`. */
 export interface ChainOptions extends OpenOptions {
   /** Options of the format; see `OpenParameters`. */
   readonly options?: OptionSet;
-  /** Opens what is below an image in place of `resolve`. `chain` are the files of the images above, those of the one that asks being the last. */
+  /** Opens the image below in place of `resolve`. `chain` are the files of the images above; the last are those of the image that names the one below. */
   readonly openBacking?: (driver: ImageDriver, chain: ChainFiles) => Io<BlockNode | undefined>;
   readonly node?: Pick<NodeOptions, 'keepSpace' | 'forgotten'>;
 }
@@ -120,7 +120,7 @@ export function* openChain(given: Storage, options: ChainOptions, above: ChainFi
     });
   if (!readOnly && !descriptor.capabilities.write)
     throw new DiskError('read-only', `${descriptor.name}: this format can only be read`, { format: descriptor.name });
-  // Before the header is read: what it says may change while somebody writes.
+  // Before the header is read: while another program writes, its contents may change.
   const permissions = ofItself(descriptor, { readOnly, noData: options.noData });
   if (storage.permit) yield* storage.permit(permissions);
   const files: Storage[] = [];
@@ -178,12 +178,12 @@ function* openBacking(driver: ImageDriver, options: OpenOptions, chain: ChainFil
   return yield* openReference(backing, { ...options, resolve: options.resolve, from: driver.storage.name, above: chain });
 }
 
-/** An image that is named, and who names it. */
+/** The image that names another, and the chain it belongs to. */
 export interface ReferenceOptions extends Omit<OpenOptions, 'format' | 'readOnly' | 'noBacking'> {
   readonly resolve: Resolve;
-  /** Name of the storage whose image asks. */
+  /** Name of the storage of the image that names the file. */
   readonly from: string;
-  /** The images above, in which it may not be. */
+  /** The images above; the file must not be one of them. */
   readonly above: ChainFiles;
   /** Open images: if one of them is over the same storage, it is returned and nothing is opened. */
   readonly known?: readonly BlockNode[];
@@ -207,7 +207,7 @@ export function* openReference(backing: BackingReference, options: ReferenceOpti
         field: 'backing_file',
       });
     const { format: _, noBacking: __, dataStorage: ___, detectZeroes: ____, snapshot: _____, ...rest }: OpenOptions = options;
-    // Writing through is the business of the top image, as in QEMU.
+    // Write-through is the task of the top image, as in QEMU.
     const cache = { ...cacheFlags(options.cache), writeback: true };
     const node = yield* openChain(storage, { ...rest, cache, readOnly: !writable, ...(format ? { format } : {}) }, above);
     yield* permitBacking(node, NOTHING);
@@ -218,7 +218,7 @@ export function* openReference(backing: BackingReference, options: ReferenceOpti
   }
 }
 
-/** What `resolve` gives for a backing file, or a `DiskError` that names it. */
+/** The storage that `resolve` gives for a backing file, or a `DiskError` that names the file. */
 export async function askFor(reference: Reference, resolve: Resolve): Promise<Resolved> {
   try {
     return await resolve(reference);
@@ -227,7 +227,7 @@ export async function askFor(reference: Reference, resolve: Resolve): Promise<Re
   }
 }
 
-/** The guard of a probed raw disk: its first sector may not start to look like another format (QEMU refuses this too). */
+/** The guard of a probed raw disk: its first sector may not begin to look like another format (QEMU refuses this too). */
 function refuseNewFormat(formats: readonly FormatDescriptor[]) {
   return function* guard(offset: number, bytes: Uint8Array, node: BlockNode): Io<void> {
     if (offset >= 512) return;

@@ -1,6 +1,6 @@
 /**
- * External data files: a second file, named in an image, that guest data lies in. Like backing files they are opened only through the
- * caller's `resolve` (or handed in open), and a file that the chain has in use already is refused.
+ * External data files: a second file, named in an image, that holds guest data. Like backing files they are opened only through the
+ * caller's `resolve` (or handed in open), and a file that the chain uses already is refused.
  */
 import { asDiskError, DiskError } from '../base/errors.ts';
 import { wait } from '../base/io.ts';
@@ -12,25 +12,25 @@ import { NoFlushStorage } from '../layers/no-flush.ts';
 import type { Storage } from '../storage/storage.ts';
 import type { Reference, Resolve } from './reference.ts';
 
-/** Who opens the data file of an image, and how. */
+/** How the data file of an image is opened. */
 export interface DataFileRequest {
   /** The data file itself, whatever name the image has for it. */
   readonly dataStorage?: Storage | undefined;
   readonly resolve?: Resolve | undefined;
-  /** Name of the storage whose image asks. */
+  /** Name of the storage of the image. */
   readonly from: string;
   readonly readOnly: boolean;
   /** Flushes do nothing. */
   readonly noFlush?: boolean;
-  /** The format of the image was guessed, in a chain: it names nothing. */
+  /** The format of the image was guessed, in a chain: such an image may name no file. */
   readonly guessed?: boolean;
-  /** It is to be made, or emptied. */
+  /** The file is to be made, or emptied. */
   readonly create?: boolean;
   /** The files of the image and of those above it. */
   readonly taken: readonly Storage[];
 }
 
-/** For an image's driver: opens its data file and notes it in `opened`. Throws `refused` if nobody does. */
+/** For an image's driver: opens its data file and adds it to `opened`. Throws `refused` if it cannot be opened in any way. */
 export function dataFileOpener(request: DataFileRequest, opened: Storage[]): OpenFile {
   return function* open(name) {
     const storage = request.dataStorage ?? (yield* wait(ask(name, request)));
@@ -80,7 +80,7 @@ export function sameBytes(a: Storage, b: Storage): boolean {
 export const bare = (storage: Storage): Storage =>
   storage instanceof FailStopStorage || storage instanceof NoFlushStorage || storage instanceof AlignStorage ? bare(storage.next) : storage;
 
-/** The storage as the driver of an image writes to it. */
+/** The storage in the form in which an image's driver writes to it. */
 export function forWriting(storage: Storage, { noFlush = false }: { readonly noFlush?: boolean }): Storage {
   return new FailStopStorage(noFlush ? new NoFlushStorage(storage) : storage);
 }

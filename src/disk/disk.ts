@@ -1,6 +1,6 @@
 /**
- * `Disk`: an opened image as embedders use it. Promises for everyone; the same verbs with `Sync` appended when the storage below
- * is synchronous. Requests are checked here; the work is done by the node (node/node.ts) and the driver.
+ * `Disk`: an opened image as embedders use it. Promises for all callers; the same verbs with `Sync` appended when the storage below
+ * is synchronous. Requests are checked here; the node (node/node.ts) and the driver do the work.
  */
 import { check, FLAG, FUNCTION, optionsOf, requireBytes, requireNumbers, SIZE, TEXT } from '../base/arguments.ts';
 import { DiskError } from '../base/errors.ts';
@@ -32,7 +32,7 @@ const ZERO = optionsOf<ZeroOptions>({ unmap: FLAG, fallback: FLAG });
 
 /** An opened disk image. Offsets and lengths are bytes of the guest's address space; any alignment is legal. */
 export class Disk implements AsyncDisk {
-  /** The guest bytes as a storage: what layers, jobs and overlays take. */
+  /** The guest bytes as a storage: layers, jobs and overlays take it. */
   readonly storage: Storage;
   /** Internal snapshots; every verb throws `unsupported` if the format has none. */
   readonly snapshots: Snapshots<Disk>;
@@ -54,7 +54,7 @@ export class Disk implements AsyncDisk {
     return this.node.size;
   }
 
-  /** What holds bytes above the disk: verbs about its contents, other than `read`, bring those to it first, and fail with why that cannot be. */
+  /** Code that holds bytes above the disk. Verbs about its contents, except `read`, first bring those bytes to it, and throw the reason if that fails. */
   get keepers(): Keepers {
     return this.node.keepers;
   }
@@ -74,7 +74,7 @@ export class Disk implements AsyncDisk {
     return this.node.guessed;
   }
 
-  /** The backing file as the image names it; relative to what, the image does not say. */
+  /** The backing file as the image names it. The image does not say which folder a relative name belongs to. */
   get backingFile(): BackingReference | undefined {
     return this.node.driver.backing;
   }
@@ -84,7 +84,7 @@ export class Disk implements AsyncDisk {
     return chainOf(this.node).map((node) => node.name);
   }
 
-  /** The same as QEMU shows them: with what stands between a file and its image. */
+  /** The same as QEMU shows them: with the layers between a file and its image. */
   get shownFiles(): readonly string[] {
     return chainOf(this.node).map((node) => node.heldIn ?? node.name);
   }
@@ -94,7 +94,7 @@ export class Disk implements AsyncDisk {
     return isEncrypted(this.node);
   }
 
-  /** True if guest bytes cannot be had before `setKey`: the image was opened with `keyLater`. */
+  /** True if guest bytes cannot be read before `setKey`: the image was opened with `keyLater`. */
   get keyRequired(): boolean {
     return this.missingKeys.length > 0;
   }
@@ -152,15 +152,15 @@ export class Disk implements AsyncDisk {
 
   /**
    * Writes whole clusters (the disk's last may be cut off), compressed where that makes them smaller. Throws `unsupported` if the format or the
-   * image cannot hold compressed clusters, `refused` for a range that is not of whole clusters.
+   * image cannot hold compressed clusters, `refused` for a range that does not consist of whole clusters.
    */
   writeCompressed(offset: number, bytes: Uint8Array): Promise<void> {
     return runAsync(this.#writeCompressed(offset, bytes));
   }
 
   /**
-   * Makes a range read as zero; with `unmap` its space is given back where the format can. With `fallback: false` it throws `unsupported` where
-   * only zeros written as data would do it.
+   * Makes a range read as zero; with `unmap` its space is given back where the format can. With `fallback: false` it throws `unsupported` if
+   * zeros would have to be written as data.
    */
   zero(offset: number, length: number, options: ZeroOptions = {}): Promise<void> {
     return runAsync(this.#zero(offset, length, options));
@@ -171,7 +171,7 @@ export class Disk implements AsyncDisk {
     runSync(this.#zero(offset, length, options));
   }
 
-  /** Gives the space of whole clusters in a range back. The rest is left alone; see the format for what it reads as. */
+  /** Gives the space of whole clusters in a range back. The rest is left alone; the format determines what the range reads as then. */
   discard(offset: number, length: number): Promise<void> {
     return runAsync(this.#discard(offset, length));
   }
@@ -181,13 +181,13 @@ export class Disk implements AsyncDisk {
     runSync(this.#discard(offset, length));
   }
 
-  /** Brings what a range shows of the backing file into this image, which then needs the backing file no more for it. */
+  /** Copies the bytes that a range shows of the backing file into this image, which then does not need the backing file for them. */
   async copyUp(offset: number, length: number): Promise<void> {
     this.#requireInside('disk.copyUp', offset, length);
     return runAsync(this.node.copyUp(offset, length));
   }
 
-  /** Resolves when everything written before is durable. */
+  /** Resolves when every earlier write is durable. */
   flush(options?: FlushOptions): Promise<void> {
     return runAsync(this.#flush(options));
   }
@@ -199,7 +199,7 @@ export class Disk implements AsyncDisk {
 
   /**
    * Calls back once if the image's file is `lost`: the browser cleared the site's data, the image was deleted, another writer took it over. Changes
-   * are refused from then on; what can still be read can be copied. Returns a function that stops it.
+   * are refused from then on; all that can still be read can be copied. Returns a function that stops it.
    */
   onLost(listener: LostListener): () => void {
     check('disk.onLost', 'listener', listener, FUNCTION);
@@ -207,7 +207,7 @@ export class Disk implements AsyncDisk {
   }
 
   /**
-   * Changes the guest-visible size, in bytes. Shrinking drops what lies past the new end. With `preallocation` (QEMU's modes) what is added
+   * Changes the guest-visible size, in bytes. Shrinking drops the bytes past the new end. With `preallocation` (QEMU's modes) the added part
    * gets its space at once; `unsupported` or `refused` where the format cannot.
    */
   resize(size: number, options: GrowthOptions = {}): Promise<void> {
@@ -219,7 +219,7 @@ export class Disk implements AsyncDisk {
     runSync(this.#resize(size));
   }
 
-  /** Flushes and closes the disk, its backing files and their storages. May be called twice. Stays open if what its keepers hold cannot be saved. */
+  /** Flushes and closes the disk, its backing files and their storages. May be called twice. Stays open if the bytes of its keepers cannot be saved. */
   close(): Promise<void> {
     return runAsync(this.#close());
   }
@@ -230,7 +230,7 @@ export class Disk implements AsyncDisk {
   }
 
   /**
-   * Reads machine state that lies in the image beside the disk, as `writeVmState` left it or `snapshots.apply` brought it back. Throws
+   * Reads machine state that the image keeps beside the disk, as `writeVmState` left it or `snapshots.apply` brought it back. Throws
    * `unsupported` if the format keeps none.
    */
   async readVmState(offset: number, lengthOrInto: number | Uint8Array): Promise<Uint8Array> {
@@ -246,17 +246,17 @@ export class Disk implements AsyncDisk {
     return runAsync(writeVmState(this.node, offset, bytes));
   }
 
-  /** Forgets machine state that was written, or brought back, beside the disk, and gives its space back. What snapshots have stays theirs. */
+  /** Forgets machine state beside the disk that was written, or brought back, and gives its space back. The state of snapshots stays. */
   clearVmState(): Promise<void> {
     return runAsync(forgetVmState(this.node));
   }
 
-  /** Whether a new disk of this kind reads as zero all over, so that zeros need not be written to it. False with a backing file. */
+  /** Whether a new disk of this kind reads as zero everywhere, so that zeros need not be written to it. False with a backing file. */
   get hasZeroInit(): boolean {
     return !this.node.backing && this.node.driver.newReadsZero !== false;
   }
 
-  /** Whether this image itself, not a backing file, says what `offset` reads as, and how far that is so within `length`. 0 bytes past the end. */
+  /** Whether this image itself, not a backing file, determines the contents at `offset`, and how far within `length`. 0 bytes past the end. */
   async isAllocated(offset: number, length: number): Promise<AllocatedRun> {
     check('disk.isAllocated', 'offset', offset, SIZE);
     check('disk.isAllocated', 'length', length, SIZE);
@@ -295,14 +295,14 @@ export class Disk implements AsyncDisk {
     return runAsync(diskInfo(this.node));
   }
 
-  /** What `qemu-io`'s `info` shows, in bytes; 0 where the format has no such thing. */
+  /** The facts of `qemu-io`'s `info`, in bytes; 0 for a fact that the format does not have. */
   get layout(): { readonly clusterSize: number; readonly vmStateOffset: number } {
     const { clusterSize = 0, vmStateOffset = 0 } = this.node.driver.info();
     return { clusterSize, vmStateOffset };
   }
 
   /**
-   * Looks for inconsistencies as `qemu-img check` does, and repairs what was asked. Throws `unsupported` if the format cannot, `aborted` if cancelled, which
+   * Looks for inconsistencies as `qemu-img check` does, and repairs them if asked to. Throws `unsupported` if the format cannot, `aborted` if cancelled, which
    * leaves the disk as it was. Progress is in tables.
    */
   check(options: CheckOptions = {}): Promise<CheckResult> {
@@ -321,7 +321,7 @@ export class Disk implements AsyncDisk {
     return into;
   }
 
-  /** What is to be read into: the caller's array, or a new one once it is known that there are so many bytes. */
+  /** The array to read into: the caller's, or a new one after a check that there are so many bytes. */
   #target(where: string, offset: number, lengthOrInto: number | Uint8Array): Uint8Array {
     if (typeof lengthOrInto !== 'number') requireBytes(where, 'lengthOrInto', lengthOrInto);
     this.#requireInside(where, offset, typeof lengthOrInto === 'number' ? lengthOrInto : lengthOrInto.length);
@@ -401,7 +401,7 @@ export class Disk implements AsyncDisk {
   }
 }
 
-/** The images of a chain, without what only passes requests on. */
+/** The images of a chain, without the nodes that only pass requests on. */
 function chainOf(top: BlockNode): BlockNode[] {
   const nodes: BlockNode[] = [];
   for (let node: BlockNode | undefined = top; node; node = node.backing) {

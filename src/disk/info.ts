@@ -7,7 +7,7 @@ import type { BlockNode } from '../node/node.ts';
 export interface DiskInfoSnapshot {
   /** Unique in the image. */
   readonly id: string;
-  /** As the user called it. */
+  /** The name that the user gave. */
   readonly name: string;
   /** Bytes of machine state. */
   readonly 'vm-state-size': number;
@@ -19,7 +19,7 @@ export interface DiskInfoSnapshot {
   readonly 'vm-clock-sec': number;
   /** Nanoseconds beyond. */
   readonly 'vm-clock-nsec': number;
-  /** Instructions executed, if they were counted. */
+  /** Instructions executed, if the emulator counted them. */
   readonly icount?: number;
 }
 
@@ -37,9 +37,9 @@ export interface DiskInfo {
   readonly 'dirty-flag': boolean;
   /** Bytes, if the format has clusters. */
   readonly 'cluster-size'?: number;
-  /** There if the image is. */
+  /** Present if the image is encrypted. */
   readonly encrypted?: boolean;
-  /** There if the format compresses all. */
+  /** Present if the format compresses all data. */
   readonly compressed?: boolean;
   /** As stored in the image. */
   readonly 'backing-filename'?: string;
@@ -47,9 +47,9 @@ export interface DiskInfo {
   readonly 'full-backing-filename'?: string;
   /** Its format, as stored in the image. */
   readonly 'backing-filename-format'?: string;
-  /** There if the image has some. */
+  /** Present if the image has some. */
   readonly snapshots?: readonly DiskInfoSnapshot[];
-  /** What QEMU tells of this format alone. */
+  /** The facts that QEMU shows for this format alone. */
   readonly 'format-specific'?: { readonly type: string; readonly data: Readonly<Record<string, unknown>> };
 }
 

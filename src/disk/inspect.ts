@@ -1,6 +1,6 @@
 /**
- * `inspect`: what a file is and what it would open, before anything is opened. Reads headers, and tables as far as they tell whether the file is
- * whole; follows no reference and fails on none; made for deciding whether to open a file from strangers.
+ * `inspect`: a file's format, and the files it would open, found out before anything is opened. Reads headers, and tables as far as they show whether the
+ * file is whole; follows no reference and fails on none; made for deciding whether to open a file from strangers.
  */
 import { check, optionsOf, TEXT } from '../base/arguments.ts';
 import { type Io, runAsync, wait } from '../base/io.ts';
@@ -11,7 +11,7 @@ import { anyAlignment } from '../layers/align.ts';
 import { STORAGE, type Storage } from '../storage/storage.ts';
 import { FORMATS, STORAGE_TO_BE } from './kinds.ts';
 
-/** What `inspect` found. */
+/** The findings of `inspect`. */
 export interface InspectionReport extends Inspection {
   /** QEMU's name of the format. */
   readonly format: string;

@@ -1,6 +1,6 @@
 /**
- * Keys of encrypted images that were opened without (`OpenOptions.keyLater`), for a chain as a whole. QEMU's 2011 functions looked at an image and the
- * one right below it; reads go to the chain's end, and so do these.
+ * Keys of encrypted images that were opened without them (`OpenOptions.keyLater`), for a chain as a whole. QEMU's 2011 functions looked at an image and
+ * the one right below it; reads go to the chain's end, and so do these functions.
  */
 import { DiskError } from '../base/errors.ts';
 import type { Io } from '../base/io.ts';
@@ -31,7 +31,7 @@ export const isEncrypted = (top: BlockNode): boolean => encryptedNodes(top).leng
 /** Names of the images whose key is missing, the deepest first. */
 export const missingKeys = (top: BlockNode): string[] => encryptedNodes(top).flatMap(({ node, key }) => (key.valid ? [] : [node.name]));
 
-/** Which image a person is to be asked about: the backing file if that is encrypted, else the image itself. */
+/** The image that a person has to be asked about: the backing file if that is encrypted, else the image itself. */
 export function encryptedFile(top: BlockNode): string | undefined {
   return encryptedNodes(top)[0]?.node.name;
 }

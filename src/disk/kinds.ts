@@ -1,4 +1,4 @@
-/** What the functions of this room and of those above it are given, as kinds of arguments. */
+/** The arguments of the functions in this room and in those above it, as kinds. */
 import { BYTES, either, FLAG, FUNCTION, type Kind, NUMBER, needed, objectWith, oneOf, optionsOf, TEXT } from '../base/arguments.ts';
 import type { BackingReference } from '../formats/driver.ts';
 import { FORMAT_LIST } from '../formats/registry.ts';
@@ -24,7 +24,7 @@ export const BACKING: Kind = optionsOf<BackingReference>({ name: needed(TEXT), f
 
 export const FORMATS: Kind = FORMAT_LIST;
 
-/** Options of formats under QEMU's names; the formats look at the names. */
+/** Options of formats under QEMU's names; the formats check the names. */
 export const FORMAT_OPTION: Kind = either(TEXT, NUMBER, FLAG);
 export const FORMAT_OPTIONS: Kind = optionsOf<Record<never, never>>({}, FORMAT_OPTION);
 

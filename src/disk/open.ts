@@ -7,9 +7,9 @@ import { DiskError } from '../base/errors.ts';
 import { type Io, runAsync, wait } from '../base/io.ts';
 import { SECTOR } from '../base/units.ts';
 import type { FormatName, FormatOptions } from '../formats/all.ts';
+import { everyFormat } from '../formats/all-on-demand.ts';
 import type { FormatDescriptor } from '../formats/descriptor.ts';
 import type { BackingReference } from '../formats/driver.ts';
-import { everyFormat } from '../formats/every.ts';
 import { findFormat, isDriverName } from '../formats/registry.ts';
 import { anyAlignment } from '../layers/align.ts';
 import { NoFlushStorage } from '../layers/no-flush.ts';
@@ -54,7 +54,7 @@ function* openNode(storage: Storage, { snapshot, ...options }: OpenOptions): Io<
   });
 }
 
-/** What `createDisk` takes whatever the format. */
+/** The options of `createDisk` that all formats share. */
 export interface CreateBasics extends Omit<OpenOptions, 'format' | 'readOnly' | 'noBacking' | 'noData' | 'dataStorage' | 'repair' | 'snapshot'> {
   /** Bytes. May be left out with a backing file: its size is taken. */
   readonly size?: number;
@@ -63,8 +63,8 @@ export interface CreateBasics extends Omit<OpenOptions, 'format' | 'readOnly' | 
 }
 
 /**
- * What `createDisk` takes: the format, and its own options under QEMU's names (`cluster_size`) or in camel case (`clusterSize`). Of a format that is
- * known by name only when the program runs, or that the caller brings in `formats`, the compiler knows no options; they are looked at all the same.
+ * The options of `createDisk`: the format, and its own options under QEMU's names (`cluster_size`) or in camel case (`clusterSize`). If the format is
+ * known by name only when the program runs, or the caller brings it in `formats`, the compiler knows no options; they are checked all the same.
  */
 export type CreateOptions<Format extends string = FormatName> = Format extends unknown
   ? CreateBasics & { readonly format: Format } & (Format extends FormatName ? FormatOptions<Format> : { readonly [option: string]: unknown })
@@ -146,7 +146,7 @@ function requireBacking({ name, format }: BackingReference, descriptor: FormatDe
   if (format !== undefined && !isDriverName(format)) throw refused(`Parameter 'backing-fmt' does not accept value '${format}'`, 'backing_fmt');
 }
 
-/** Opens the backing file as it will be opened, to see that it can be, and for its size in whole sectors. */
+/** Opens the backing file as it will be opened later, to check that it can be, and for its size in whole sectors. */
 function* backingSize(backing: BackingReference, { resolve, formats }: OpenOptions, image: Storage): Io<number | undefined> {
   if (!resolve) return undefined;
   const resolved = yield* wait(askFor({ kind: 'backing', ...backing, from: image.name }, resolve));

@@ -1,7 +1,7 @@
 /**
  * Names with protocols for embedders: a list of protocols is a value, and `resolveNames` makes of it the `resolve` function of `openDisk`. A name's
- * protocol is what stands before its first colon, if that comes before any slash; a name without one is opened by the protocol `file`, or by the
- * first of the list. What an image names without a protocol counts from the image's own name, which is its storage's.
+ * protocol is the text before its first colon, if that comes before any slash; a name without one is opened by the protocol `file`, or by the
+ * first of the list. A name without a protocol in an image is relative to the image's own name, which is its storage's.
  */
 import { check, listOf, objectWith } from '../base/arguments.ts';
 import { DiskError } from '../base/errors.ts';
@@ -11,27 +11,27 @@ import type { Reference, Resolve } from './reference.ts';
 
 /** How a name is to be opened. */
 export interface ProtocolRequest {
-  /** In full: `opfs:images/base.qcow2`. */
+  /** The full name: `opfs:images/base.qcow2`. */
   readonly name: string;
-  /** Behind the protocol: `images/base.qcow2`. Relative names may hold `..`. */
+  /** The part behind the protocol: `images/base.qcow2`. Relative names may hold `..`. */
   readonly path: string;
   /** The storage must take writes. */
   readonly writable: boolean;
-  /** It is to be made, or emptied. */
+  /** The file is to be made, or emptied. */
   readonly create: boolean;
 }
 
-/** What opens names of one kind. The storage should be called by the full name, so that what its image names can be found. */
+/** Opens names of one kind. The storage's name should be the full name, so that files named in its image can be found. */
 export interface Protocol {
-  /** What stands before the colon. */
+  /** The text before the colon. */
   readonly names: readonly string[];
-  /** Opens what a name says, or throws. */
+  /** Opens a name, or throws. */
   open(request: ProtocolRequest): Storage | PromiseLike<Storage>;
 }
 
 const PROTOCOLS = listOf(objectWith('a protocol, { names, open }', ['names', 'open']), 'an array of protocols');
 
-/** The protocol for a name. Throws `unsupported` and lists what there is. */
+/** The protocol for a name. Throws `unsupported` with a list of the known ones. */
 export function findProtocol(protocols: readonly Protocol[], name: string): Protocol {
   check('findProtocol', 'protocols', protocols, PROTOCOLS);
   return protocolFor(protocols, protocolOf(name), name);
@@ -47,8 +47,8 @@ function protocolFor(protocols: readonly Protocol[], wanted: string | undefined,
 }
 
 /**
- * Opens what images name, for `openDisk({ resolve })`: only through these protocols. The name of a data file is plain: it is opened by the protocol
- * of the image that has it, and what looks like a protocol in it is part of the name.
+ * Opens the files that images name, for `openDisk({ resolve })`: only through these protocols. The name of a data file is plain: it is opened by the protocol
+ * of its image, and text that looks like a protocol in it is part of the name.
  */
 export function resolveNames(protocols: readonly Protocol[]): Resolve {
   check('resolveNames', 'protocols', protocols, PROTOCOLS);

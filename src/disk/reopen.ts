@@ -9,8 +9,8 @@ import type { Storage } from '../storage/storage.ts';
 import { openChain } from './chain.ts';
 
 /**
- * Closes the backing file and opens it again over the storage that `open` gives, with the same images below it. If it does not open so, it is
- * opened as it was, and the error thrown; also if closing it failed, which loses what no flush had covered. Throws `refused` without a backing
+ * Closes the backing file and opens it again over the storage that `open` gives, with the same images below it. If it cannot be opened so, it is
+ * opened as it was, and the error thrown; also if closing it failed, which loses the changes that no flush had covered. Throws `refused` without a backing
  * file.
  */
 export function* reopenBacking(top: BlockNode, readOnly: boolean, open: (readOnly: boolean) => Promise<Storage>): Io<void> {
@@ -22,7 +22,7 @@ export function* reopenBacking(top: BlockNode, readOnly: boolean, open: (readOnl
     try {
       yield* old.close();
     } catch (error) {
-      // Closed it is all the same, and the disk must go on reading what it can.
+      // It is closed all the same, and the disk must go on reading all it can.
       failure = { error };
     }
     try {

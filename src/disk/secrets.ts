@@ -7,10 +7,10 @@ import type { AskSecret, SecretRequest } from '../crypto/passphrase.ts';
 /** A passphrase: text, or its bytes in UTF-8. */
 export type Secret = string | Uint8Array;
 
-/** Answers with an image's passphrase, or nothing if there is none; may ask a person and so take its time. */
+/** Answers with an image's passphrase, or undefined if there is none; it may ask a person and so take its time. */
 export type SecretCallback = (request: SecretRequest) => Secret | undefined | PromiseLike<Secret | undefined>;
 
-/** The form in which drivers ask. */
+/** The form in which drivers ask for a passphrase. */
 export function askSecret(secret: Secret | SecretCallback | undefined): AskSecret | undefined {
   if (secret === undefined) return undefined;
   return function* ask(request) {
@@ -19,7 +19,7 @@ export function askSecret(secret: Secret | SecretCallback | undefined): AskSecre
   };
 }
 
-/** For an image that is made and then opened: what was answered for the new one is the answer for the one that is opened. */
+/** For an image that is made and then opened: the answer for the new image is used again for opening it. */
 export function askedOnce(image: string, secret: Secret | SecretCallback): SecretCallback {
   let answer: Secret | undefined;
   return async (request) => {

@@ -32,7 +32,7 @@ export class Snapshots<D = unknown> {
     return driver.snapshots !== undefined && driver.info().vmStateOffset !== undefined && (driver.files ?? []).length === 0;
   }
 
-  /** All snapshots, in the order of the image's table; none where the format has no such thing. */
+  /** All snapshots, in the order of the image's table; none where the format has no snapshots. */
   async list(): Promise<SnapshotInfo[]> {
     return [...(this.#node.driver.snapshots ?? [])];
   }
@@ -51,14 +51,14 @@ export class Snapshots<D = unknown> {
     });
   }
 
-  /** Runs `body` when all that was written above the disk is in it. */
+  /** Runs `body` when all bytes written above the disk are in it. */
   *#drained<T>(body: () => Io<T>): Io<T> {
     yield* this.#node.keepers.drain();
     return yield* body();
   }
 
   /**
-   * The machine state of a snapshot, or a part of it, in a new array; what the image does not have reads as zero. Throws `refused` for more than
+   * The machine state of a snapshot, or a part of it, in a new array; bytes that the image does not have read as zero. Throws `refused` for more than
    * 1 GiB at once.
    */
   async readVmState(idOrName: string, range: { offset?: number; length?: number } = {}): Promise<Uint8Array> {
@@ -66,7 +66,7 @@ export class Snapshots<D = unknown> {
     return runAsync(this.#readVmState(idOrName, range));
   }
 
-  /** Makes the disk what it was; everything since is lost unless another snapshot has it, saved or not. The size may change. */
+  /** Restores the disk's contents; everything since is lost unless another snapshot has it, saved or not. The size may change. */
   apply(idOrName: string): Promise<void> {
     return runAsync(this.#node.keepers.replacing(() => this.#changing((tools) => tools.apply(this.#find(idOrName).id))));
   }
@@ -77,7 +77,7 @@ export class Snapshots<D = unknown> {
     return runAsync(this.#changing((tools) => tools.rename(this.#find(idOrName).id, name)));
   }
 
-  /** What is kept above the disk stays there: no snapshot has it, and deleting must work where there is no room to save it. */
+  /** Bytes kept above the disk stay there: no snapshot has them, and deleting must work where there is no room to save them. */
   delete(idOrName: string): Promise<void> {
     return runAsync(this.#changing((tools) => this.#delete(tools, this.#find(idOrName))));
   }
@@ -88,8 +88,8 @@ export class Snapshots<D = unknown> {
   }
 
   /**
-   * Guest bytes that may read otherwise than in the snapshot, by whole clusters and in order; found by comparing the image's own tables, so it
-   * tells of all changes since, whoever made them. What is written meanwhile may be in it or not. Throws `unsupported` if the format cannot tell.
+   * Guest bytes that may read differently than in the snapshot, by whole clusters and in order; found by comparing the image's own tables, so all
+   * changes since are included, by any program. Bytes written meanwhile may be included or not. Throws `unsupported` if the format cannot tell.
    */
   async *changes(idOrName: string): AsyncIterableIterator<DirtyRun> {
     const { id } = this.#find(idOrName);
@@ -157,7 +157,7 @@ export class Snapshots<D = unknown> {
     return yield* tools.changes(id);
   }
 
-  /** A snapshot that somebody reads is not deleted. */
+  /** Keeps a snapshot that is being read from being deleted. */
   #hold(id: string): void {
     this.#opened.set(id, (this.#opened.get(id) ?? 0) + 1);
   }
@@ -176,7 +176,7 @@ export class Snapshots<D = unknown> {
   }
 }
 
-/** What changes the snapshots of a node. Throws `unsupported` if its format has none. */
+/** The verbs that change the snapshots of a node. Throws `unsupported` if its format has none. */
 function* snapshotsOf(node: BlockNode): Io<SnapshotTools> {
   const { snapshots } = yield* toolsOf(node.driver);
   if (!snapshots) throw unsupported(node);

@@ -1,6 +1,6 @@
 /**
- * Opening with `snapshot`, after QEMU's snapshot=on: the image is opened read-only and stays byte for byte as it is; writes go to an
- * overlay over it, which the guest sees until the disk is closed. Nothing is flushed and nothing saved at the end: there is nothing to keep.
+ * Opening with `snapshot`, after QEMU's snapshot=on: the image is opened read-only and does not change by a byte; writes go to an
+ * overlay over it, which the guest sees until the disk is closed. Nothing is flushed, and nothing is saved at the end: the overlay is not kept.
  */
 import { roundUp } from '../base/bytes.ts';
 import { DiskError } from '../base/errors.ts';
@@ -14,13 +14,13 @@ import { memoryStorage } from '../storage/memory.ts';
 import type { Storage } from '../storage/storage.ts';
 import { openChain } from './chain.ts';
 
-/** Where the overlay of a disk opened with `snapshot` goes: memory, or an empty storage. */
+/** The place of the overlay of a disk opened with `snapshot`: memory, or an empty storage. */
 export type TemporaryPlace = true | Storage | PromiseLike<Storage>;
 
 /** Bytes of a name that fit into an image's header. */
 const NAME_LIMIT = 1000;
 
-/** An overlay over what `open` opens, in whole sectors, that owns it. If that fails both are closed. */
+/** An overlay over the image that `open` opens, in whole sectors; it owns the image. If this fails both are closed. */
 export function* withTemporary(
   open: () => Io<BlockNode>,
   place: TemporaryPlace,
@@ -51,7 +51,7 @@ function* openTemporary(
     });
   if (storage.size !== 0)
     throw new DiskError('refused', `${storage.name} is not empty: the temporary overlay would destroy it`, { field: 'snapshot' });
-  // The name is for people: the overlay is opened over the node at hand.
+  // The name is for people: the overlay is opened over the present node.
   const name = below.fileName ?? below.name;
   const backing = { name: name.length > 0 && name.length < NAME_LIMIT ? name : 'the image', format: below.driver.format };
   yield* create(storage, { size: roundUp(below.size, SECTOR), backing, options: {} });

@@ -1,6 +1,6 @@
 /**
  * Machine state that an image keeps for its emulator, beside the disk: bytes that can be written and read at any offset, and that the
- * next internal snapshot may take over. Reads of what was never written are zero.
+ * next internal snapshot may take over. Bytes that were never written read as zero.
  */
 import { isZero } from '../base/bytes.ts';
 import { DiskError } from '../base/errors.ts';
@@ -41,7 +41,7 @@ export function* readStored(
   return into;
 }
 
-/** Writes the whole of a new state in place of what there was. The caller has the node for itself. */
+/** Writes a whole new state in place of the old one. The caller has the node exclusively. */
 export function* replaceVmState(node: BlockNode, bytes: Uint8Array): Io<void> {
   const area = yield* areaOf(node);
   requireInside(area, 0, bytes.length);
@@ -49,12 +49,12 @@ export function* replaceVmState(node: BlockNode, bytes: Uint8Array): Io<void> {
   yield* writeSparse(area, 0, bytes);
 }
 
-/** Forgets what was written and no snapshot has taken over. */
+/** Forgets state that was written and that no snapshot has taken over. */
 export function* forgetVmState(node: BlockNode): Io<void> {
   yield* node.exclusive(() => clearVmState(node));
 }
 
-/** Gives the space of the state back. The caller has the node for itself. */
+/** Gives the space of the state back. The caller has the node exclusively. */
 export function* clearVmState(node: BlockNode): Io<void> {
   const state = yield* stateOf(node);
   yield* state.clear();

@@ -1,28 +1,28 @@
 /**
- * What a drive did: bytes, operations and time for reads, writes and flushes, with a small histogram of how long each took, and the highest
+ * The work of a drive: bytes, operations and time for reads, writes and flushes, with a small histogram of how long each took, and the highest
  * place written. A request is counted when it is done; one that failed counts as failed only. Times are nanoseconds.
  */
 import { assert } from '../base/errors.ts';
 import { SECTOR } from '../base/units.ts';
 
-/** What is counted apart. */
+/** The kinds of operations that are counted apart. */
 export type AccountedOperation = 'read' | 'write' | 'flush';
 
 /** Operations of one kind. */
 export interface OperationStatistics {
-  /** Bytes moved by those that ended well. */
+  /** Bytes moved by successful operations. */
   readonly bytes: number;
-  /** How many ended well. */
+  /** How many operations succeeded. */
   readonly operations: number;
   /** How many failed. */
   readonly failedOperations: number;
   /** Sum over all operations, in nanoseconds. */
   readonly totalTime: number;
-  /** How long those took that ended well. */
+  /** How long the successful operations took. */
   readonly latency: LatencyHistogram;
 }
 
-/** How many operations took how long: `counts[i]` took less than `boundaries[i]` nanoseconds, and not less than the boundary before. */
+/** How long operations took: `counts[i]` of them took less than `boundaries[i]` nanoseconds, and not less than the boundary before. */
 export interface LatencyHistogram {
   /** Nanoseconds, rising. */
   readonly boundaries: readonly number[];
@@ -40,13 +40,13 @@ export interface DriveStatistics {
   readonly flush: OperationStatistics;
   /** Writes that became part of another by `multiwrite`. */
   readonly mergedWrites: number;
-  /** Where the last sector begins that any write reached, in bytes. */
+  /** The start of the highest sector that any write reached, in bytes. */
   readonly highestWriteOffset: number;
 }
 
 /** A request under way. */
 export interface AccountedRequest {
-  /** What it counts as. */
+  /** The kind that it counts as. */
   readonly operation: AccountedOperation;
   /** Bytes that it moves. */
   readonly bytes: number;
@@ -75,17 +75,17 @@ export class Accounting {
     this.#operations = { read: new OperationCount(), write: new OperationCount(), flush: new OperationCount() };
   }
 
-  /** A request begins. `done` or `failed` follows. */
+  /** A request begins. The caller calls `done` or `failed` afterwards. */
   start(operation: AccountedOperation, bytes: number): AccountedRequest {
     return { operation, bytes, startedAt: this.#clock() };
   }
 
-  /** It ended well: bytes, the operation and its time are counted. */
+  /** The request succeeded: its bytes, its operation and its time are counted. */
   done({ operation, bytes, startedAt }: AccountedRequest): void {
     this.#operations[operation].add(bytes, this.#clock() - startedAt);
   }
 
-  /** It failed: nothing else of it is counted. */
+  /** The request failed: only the failure is counted. */
   failed({ operation }: AccountedRequest): void {
     this.#operations[operation].failed++;
   }
@@ -103,7 +103,7 @@ export class Accounting {
     }
   }
 
-  /** A write was made, wherever it came from. */
+  /** A write was made, by whichever way. */
   noteWritten(offset: number, length: number): void {
     const last = Math.floor((offset + length - 1) / SECTOR) * SECTOR;
     this.#highestWriteOffset = Math.max(this.#highestWriteOffset, last);
@@ -123,7 +123,7 @@ export class Accounting {
     this.#operations[operation].histogram(boundaries);
   }
 
-  /** What was counted so far. */
+  /** The counts so far. */
   get statistics(): DriveStatistics {
     const { read, write, flush } = this.#operations;
     return {

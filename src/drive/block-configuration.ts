@@ -1,4 +1,4 @@
-/** What a drive tells its guest about blocks: QEMU's block properties of a device, with its defaults and its checks. Sizes are bytes. */
+/** The facts about blocks that a drive tells its guest: QEMU's block properties of a device, with its defaults and its checks. Sizes are bytes. */
 import { type Kind, NUMBER, optionsOf, SIZE } from '../base/arguments.ts';
 import { DiskError } from '../base/errors.ts';
 import { MiB, SECTOR } from '../base/units.ts';
@@ -41,7 +41,7 @@ export const DEFAULT_BLOCK_CONFIGURATION: BlockConfiguration = {
 
 const LARGEST_BLOCK = 2 * MiB;
 
-/** The defaults with what is given. Throws `refused`, naming the field, for what no device can state. */
+/** The defaults with the given values. Throws `refused`, naming the field, for values that no device can state. */
 export function blockConfiguration(given: Partial<BlockConfiguration> = {}): BlockConfiguration {
   const all = { ...DEFAULT_BLOCK_CONFIGURATION, ...given };
   const require = (field: keyof BlockConfiguration, ok: boolean, rule: string): void => {

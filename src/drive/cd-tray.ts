@@ -4,10 +4,10 @@ import type { DriveDevice } from './device.ts';
 import type { Drive } from './drive.ts';
 import { DRIVE } from './kinds.ts';
 
-/** What a command that needs a medium finds: see `CdTray.sense`. */
+/** The result for a command that needs a medium: see `CdTray.sense`. */
 export type MediumSense = 'ready' | 'no-medium' | 'changed';
 
-/** Something that the guest is told once when it asks. */
+/** An event that the guest is told once when it asks. */
 export type TrayEvent = 'eject-request' | 'new-medium';
 
 /** The removable side of a CD drive, between the user (the drive) and the guest. */
@@ -16,7 +16,7 @@ export class CdTray implements DriveDevice {
   readonly #drive: Drive;
   #open = false;
   #locked = false;
-  /** What the guest has yet to hear about a change: first that there was no medium, then that there may be another. */
+  /** Parts of a change that the guest has not been told yet: first that there was no medium, then that there may be another. */
   #untold: readonly Exclude<MediumSense, 'ready'>[] = [];
   #event: TrayEvent | undefined;
 

@@ -1,5 +1,5 @@
 /**
- * Which chunks of a drive were written since the tracking began: for incremental exports and for showing what changed. Sparse, so
+ * The chunks of a drive that were written since the tracking began: for incremental exports and for showing changes. Sparse, so
  * that a large disk costs nothing until it is written. A write marks every chunk that it touches, also if it fails: some of its bytes may have
  * arrived.
  */

@@ -1,4 +1,4 @@
-/** What a drive and its requests are given. */
+/** The options of a drive and of its requests. */
 import type { DiskError } from '../base/errors.ts';
 import type { ThrottleGroup, ThrottleLimits } from '../layers/throttle-group.ts';
 import type { BlockConfiguration } from './block-configuration.ts';
@@ -7,7 +7,7 @@ import type { ReadErrorPolicy, WriteErrorPolicy } from './error-policy.ts';
 import type { GeometryHints } from './geometry.ts';
 import type { PlacedBytes } from './multiwrite.ts';
 
-/** What `Drive` takes. */
+/** The options of `Drive`. */
 export interface DriveOptions {
   /** A drive without a name is on no list. */
   readonly name?: string;
@@ -15,15 +15,15 @@ export interface DriveOptions {
   readonly readErrors?: ReadErrorPolicy;
   /** What to do when a write fails; default `enospc`. */
   readonly writeErrors?: WriteErrorPolicy;
-  /** Refuses writes to whatever medium is in the drive. */
+  /** Refuses writes to any medium in the drive. */
   readonly readOnly?: boolean;
-  /** What the drive tells its guest about blocks; what is left out is QEMU's default. */
+  /** The block properties that the drive tells its guest; missing ones get QEMU's defaults. */
   readonly configuration?: Partial<BlockConfiguration>;
-  /** The user's word on the geometry. */
+  /** The geometry that the user states. */
   readonly geometry?: GeometryHints;
   /**
-   * Stops the emulator: a request failed, and is repeated by `resume`. Called for each such request; must not throw. Where there is neither this nor a
-   * listener the console hears of it.
+   * Stops the emulator: a request failed, and `resume` repeats it. Called for each such request; must not throw. If there is neither this nor a
+   * listener, the failure is reported in the console.
    */
   readonly pause?: (event: DriveErrorEvent) => void;
   /** See `Drive.throttle`. */
@@ -38,7 +38,7 @@ export interface RequestOptions {
   readonly signal?: AbortSignal;
   /** For writes: durable when the promise resolves, as if a flush followed. */
   readonly durable?: boolean;
-  /** For a device that keeps what failed itself: errors are thrown, and it asks `handleError` what to do. */
+  /** For a device that keeps failed requests itself: errors are thrown, and the device asks `handleError` what to do. */
   readonly unmanaged?: boolean;
 }
 

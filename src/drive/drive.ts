@@ -1,11 +1,11 @@
 /**
- * `Drive`: what a guest sees of a disk, and what stays when the medium goes: a name, an error policy, accounting, the device that uses it. It works over
- * a `Disk` of this thread and over one in a worker alike.
+ * `Drive`: a disk as a guest sees it, with everything that stays when the medium leaves: a name, an error policy, accounting, the device that uses it. It
+ * works over a `Disk` of this thread and over one in a worker alike.
  *
- * - Requests may have any alignment. What they write must not change until they complete.
- * - Without a medium every request throws `no-medium`, but for `flush`, which has nothing to do.
- * - A request belongs to the medium it was made for: if that goes while the request is kept, the request fails with `no-medium` and
- *   never reaches the next one.
+ * - Requests may have any alignment. The bytes of a write must not change until it completes.
+ * - Without a medium every request throws `no-medium`, except `flush`, which has nothing to do.
+ * - A request belongs to the medium it was made for: if that leaves while the request is kept, the request fails with `no-medium` and
+ *   never reaches the next medium.
  */
 
 import { COUNT, check, maybe, objectWith, oneOf, requireBytes, requireNumbers, SIZE } from '../base/arguments.ts';
@@ -16,7 +16,6 @@ import { SECTOR } from '../base/units.ts';
 import { type AllocatedRun, allocatedRun } from '../disk/allocation.ts';
 import { ThrottleGroup, type ThrottleLimits } from '../layers/throttle-group.ts';
 import { type AccountedOperation, Accounting, type DriveStatistics } from './accounting.ts';
-import { DriveBay, type InsertedMedium } from './bay.ts';
 import { type BlockConfiguration, blockConfiguration } from './block-configuration.ts';
 import { DirtyBitmap } from './dirty-bitmap.ts';
 import type { DriveErrorEvent } from './drive-events.ts';
@@ -31,20 +30,21 @@ import {
 } from './error-policy.ts';
 import { describeGeometry, GEOMETRY_HINTS, type GeometryHints, type GeometryReport } from './geometry.ts';
 import { ARRAYS, DRIVE_TO_BE, HANDLING, REQUEST, WRITES, ZERO } from './kinds.ts';
+import { DriveBay, type InsertedMedium } from './media-change.ts';
 import type { Medium, MediumIo } from './medium.ts';
 import { concatenate, mergeWrites } from './multiwrite.ts';
 import { type HandledError, Requests } from './requests.ts';
 
-/** Of a request without any; not looked at again for each. */
+/** The options of a request without any; they are not checked again for each request. */
 const NO_OPTIONS: RequestOptions = {};
 
 /** One drive. */
 export class Drive extends DriveBay {
-  /** What is done when a read fails. */
+  /** The action when a read fails. */
   readonly readErrors: ReadErrorPolicy;
-  /** What is done when a write fails. */
+  /** The action when a write fails. */
   readonly writeErrors: WriteErrorPolicy;
-  /** What the drive tells its guest about blocks. */
+  /** The block properties that the drive tells its guest. */
   readonly configuration: BlockConfiguration;
   /** Counts requests; a device that serves some without the drive notes them here. */
   readonly accounting: Accounting;
@@ -79,7 +79,7 @@ export class Drive extends DriveBay {
     return this.#throttle;
   }
 
-  /** Other limits, or another group, from now on: what waits under the old ones goes at once. Throws `refused` as `checkThrottleLimits` does. */
+  /** Sets other limits, or another group: requests that wait under the old ones start at once. Throws `refused` as `checkThrottleLimits` does. */
   set throttle(throttle: ThrottleLimits | ThrottleGroup) {
     const old = this.#throttle;
     this.#throttle = throttleGroup(throttle);
@@ -115,8 +115,8 @@ export class Drive extends DriveBay {
   }
 
   /**
-   * What the policy says about a request that failed under a device which keeps it: a cache that writes back, say. Sends the event, sets the
-   * status and pauses the emulator as for a request of the drive. For a guest that cannot be told of errors (`reportable: false`) it is `stop`
+   * The policy's decision about a request that failed under a device that keeps it, a write-back cache for example. Sends the event, sets the
+   * status and pauses the emulator as for a request of the drive. For a guest that cannot be told of errors (`reportable: false`) the decision is `stop`
    * where it would be `report`.
    */
   handleError(operation: ErrorOperation, error: DiskError, options: { reportable?: boolean } = {}): ErrorAction {
@@ -131,7 +131,7 @@ export class Drive extends DriveBay {
     this.emit(event);
     if (handled.action !== 'stop') return;
     this.#pause?.(event);
-    // Once: the requests that fail after it have the same end.
+    // Reported once: the requests that fail after it end in the same way.
     if (!this.#pause && this.unheard && this.keptRequests === 0)
       unheard(`${this.called}: a ${handled.operation} failed and waits for resume(): ${handled.error.message}`);
   }
@@ -146,7 +146,7 @@ export class Drive extends DriveBay {
     return runSync(this.#read(offset, lengthOrInto, options));
   }
 
-  /** Writes bytes. Durable after `flush`, or with `durable`. Throws `no-medium`, `read-only`, `out-of-bounds`, and by policy what the medium throws. */
+  /** Writes bytes. Durable after `flush`, or with `durable`. Throws `no-medium`, `read-only`, `out-of-bounds`, and by policy the errors of the medium. */
   write(offset: number, bytes: Uint8Array, options: RequestOptions = NO_OPTIONS): Promise<void> {
     return runAsync(this.#write(offset, bytes, options));
   }
@@ -175,7 +175,7 @@ export class Drive extends DriveBay {
 
   /**
    * Several writes at once, sorted and merged. Where they overlap, the one given later wins. Settles when all are done; if one fails, all
-   * report the first error. If one lies outside the disk, nothing is written.
+   * report the first error. If one is outside the disk, nothing is written.
    */
   async multiwrite(writes: readonly BatchedWrite[], options: RequestOptions = NO_OPTIONS): Promise<void> {
     check('drive.multiwrite', 'writes', writes, WRITES);
@@ -203,7 +203,7 @@ export class Drive extends DriveBay {
 
   /**
    * Writes whole clusters compressed, as `Disk.writeCompressed`; they count as dirty before they are written. Throws `unsupported` for a medium that
-   * cannot, and what it throws: no error policy applies.
+   * cannot, and the errors of the medium: no error policy applies.
    */
   async writeCompressed(offset: number, bytes: Uint8Array): Promise<void> {
     const { medium } = this.#requireMedium();
@@ -216,12 +216,12 @@ export class Drive extends DriveBay {
     await medium.writeCompressed(offset, bytes);
   }
 
-  /** The medium's cluster size and where machine state begins, in bytes; 0 where it has no such thing. Throws `no-medium`. */
+  /** The medium's cluster size and the start of machine state, in bytes; 0 where the medium does not have it. Throws `no-medium`. */
   get layout(): { readonly clusterSize: number; readonly vmStateOffset: number } {
     return this.#requireMedium().medium.layout ?? { clusterSize: 0, vmStateOffset: 0 };
   }
 
-  /** See `Disk.isAllocated`. A medium that cannot tell has everything. Throws `no-medium`. */
+  /** See `Disk.isAllocated`. If the medium cannot tell, everything counts as allocated. Throws `no-medium`. */
   async isAllocated(offset: number, length: number): Promise<AllocatedRun> {
     check('drive.isAllocated', 'offset', offset, SIZE);
     check('drive.isAllocated', 'length', length, SIZE);
@@ -233,7 +233,7 @@ export class Drive extends DriveBay {
     return this.#requireMedium().medium.hasZeroInit ?? false;
   }
 
-  /** Makes durable what was written before, by the guest too. Nothing to do without a medium. */
+  /** Makes all earlier writes durable, those of the guest too. Nothing to do without a medium. */
   flush(options: RequestOptions = NO_OPTIONS): Promise<void> {
     return runAsync(this.#flush(options));
   }
@@ -328,12 +328,12 @@ export class Drive extends DriveBay {
     yield* this.#requests.submit(this.#present(), { accounted: 'flush', operation: 'write', bytes: 0, ...options, run: (io) => io.flush() });
   }
 
-  /** Brings to the medium what is kept above it; requests of the drive hold nothing back, for whoever made them has not been told that they are done. */
+  /** Brings bytes kept above the medium to it. The drive's own requests hold nothing back: their callers have not been told that they are done. */
   *#drain(): Io<void> {
     yield* this.medium?.keepers?.drain() ?? noWait();
   }
 
-  /** The medium as it is now, for as long as it is in the drive. */
+  /** Returns the present medium, as long as it is in the drive. */
   #present(): () => MediumIo {
     const inserted = this.#requireMedium();
     return () => {
@@ -376,7 +376,7 @@ export class Drive extends DriveBay {
     this.noteSize();
   }
 
-  /** Tells of a size that changed behind the drive, by reverting to a snapshot for instance. */
+  /** Tells the drive that the size changed without it, by reverting to a snapshot for instance. */
   noteSize(): void {
     const inserted = this.inserted;
     if (!inserted || inserted.medium.size === inserted.size) return;
@@ -387,7 +387,7 @@ export class Drive extends DriveBay {
     this.emit({ type: 'resize', device: this.name, size });
   }
 
-  /** Tells that the medium has other contents now, behind the drive's back: everything counts as written. */
+  /** Tells the drive that the medium has other contents now, not written through the drive: everything counts as written. */
   noteContents(): void {
     this.noteSize();
     for (const bitmap of this.#dirty) bitmap.mark(0, this.size);
@@ -416,12 +416,12 @@ export class Drive extends DriveBay {
     return bitmap;
   }
 
-  /** The bitmap notes nothing any more. */
+  /** The bitmap records nothing any more. */
   stopTracking(bitmap: DirtyBitmap): void {
     this.#dirty.delete(bitmap);
   }
 
-  /** The user's word on the geometry. */
+  /** The geometry that the user states. */
   get geometryHints(): GeometryHints {
     return this.#geometryHints;
   }

@@ -1,6 +1,6 @@
 /**
- * `Drives`: the drives of a machine. Those with a name are listed in the order in which they came and found by exactly that name; anonymous ones are
- * on no list, but are flushed, resumed and closed with the others.
+ * `Drives`: the drives of a machine. Drives with a name are listed in the order in which they were added and found by exactly that name; anonymous drives
+ * are on no list, but are flushed, resumed and closed with the others.
  */
 import { check, FUNCTION, maybe, optionsOf, TEXT } from '../base/arguments.ts';
 import { callBack } from '../base/callbacks.ts';
@@ -11,9 +11,9 @@ import type { DriveOptions } from './drive-options.ts';
 import { DRIVE, DRIVE_TO_BE } from './kinds.ts';
 import { type BlockInfo, type BlockStats, blockInfo, blockStats } from './report.ts';
 
-/** What all drives of a machine share. */
+/** The options that all drives of a machine share. */
 export interface DrivesOptions {
-  /** Stops the emulator when a drive cannot go on. Default: nobody does. */
+  /** Stops the emulator when a drive cannot go on. Default: the emulator is not stopped. */
   readonly pause?: NonNullable<DriveOptions['pause']>;
 }
 
@@ -89,7 +89,7 @@ export class Drives implements Iterable<Drive> {
     await every([...this.#all].filter((drive) => drive.isInserted && !drive.readOnly).map((drive) => drive.flush()));
   }
 
-  /** The emulator runs again: every drive repeats what stopped it. */
+  /** The emulator runs again: every drive repeats the requests that stopped it. */
   resume(): void {
     for (const drive of this.#all) drive.resume();
   }
@@ -106,7 +106,7 @@ export class Drives implements Iterable<Drive> {
     return () => this.#listeners.delete(listener);
   }
 
-  /** What the monitor's `info block` shows, for each named drive. */
+  /** The facts of the monitor's `info block`, for each named drive. */
   info(): Promise<BlockInfo[]> {
     return Promise.all([...this].map(blockInfo));
   }
@@ -116,7 +116,7 @@ export class Drives implements Iterable<Drive> {
     return [...this].flatMap(({ name, missingKeys }) => missingKeys.map((file) => ({ device: name, file })));
   }
 
-  /** What the monitor's `info blockstats` shows, for each named drive. */
+  /** The facts of the monitor's `info blockstats`, for each named drive. */
   statistics(): BlockStats[] {
     return [...this].map(blockStats);
   }

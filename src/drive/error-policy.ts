@@ -1,7 +1,7 @@
 /**
- * What happens when a request of the guest fails: QEMU's `rerror` and `werror`. Pure decisions; requests.ts carries them out.
+ * The actions when a request of the guest fails: QEMU's `rerror` and `werror`. Pure decisions; requests.ts carries them out.
  * - `report`: the guest sees the error.
- * - `ignore`: the guest is told that all went well. Only for disks that nobody will miss.
+ * - `ignore`: the guest is told that all went well. Only for disks whose contents do not matter.
  * - `stop`: the emulator is paused and the request kept; it is repeated when the emulator resumes. The guest notices nothing.
  * - `enospc` (writes only): `stop` if there is no space, else `report`.
  */
@@ -14,16 +14,16 @@ export type WriteErrorPolicy = 'report' | 'ignore' | 'stop' | 'enospc';
 /** What to do when a read fails. */
 export type ReadErrorPolicy = Exclude<WriteErrorPolicy, 'enospc'>;
 
-/** What was done about one error. */
+/** The action that was taken about one error. */
 export type ErrorAction = 'report' | 'ignore' | 'stop';
 
-/** How errors see a request: everything that changes something, and a flush, is a write. */
+/** The kind of a request for errors: everything that changes something, and a flush, is a write. */
 export type ErrorOperation = 'read' | 'write';
 
 /** The first error that stopped the emulator, until it is reset. */
 export type IoStatus = 'ok' | 'failed' | 'nospace';
 
-/** Used where an embedder states none. */
+/** Used if an embedder states none. */
 export const DEFAULT_ERROR_POLICY: { readonly read: ReadErrorPolicy; readonly write: WriteErrorPolicy } = { read: 'report', write: 'enospc' };
 
 const READ_POLICIES: readonly ReadErrorPolicy[] = ['report', 'ignore', 'stop'];
@@ -43,7 +43,7 @@ function named<P extends string>(name: string, policies: readonly P[], operation
   return found;
 }
 
-/** What a policy says to an error of this kind. */
+/** The action of a policy for an error of this kind. */
 export function errorAction(policy: WriteErrorPolicy, kind: ErrorKind): ErrorAction {
   if (policy === 'enospc') return kind === 'no-space' ? 'stop' : 'report';
   return policy;
@@ -55,7 +55,7 @@ const OF_THE_CALLER: ReadonlySet<ErrorKind> = new Set(['out-of-bounds', 'read-on
 /** True if the policy decides about an error of this kind; else the caller gets it, and no event is sent. */
 export const policyApplies = (kind: ErrorKind): boolean => !OF_THE_CALLER.has(kind);
 
-/** True if a drive with these policies can stop the emulator, which is what gives it an I/O status. */
+/** True if a drive with these policies can stop the emulator: such a drive has an I/O status. */
 export const mayStop = (read: ReadErrorPolicy, write: WriteErrorPolicy): boolean => write === 'enospc' || write === 'stop' || read === 'stop';
 
 /** The status that an error of this kind sets. */

@@ -84,7 +84,7 @@ export const FLOPPY_FORMATS: readonly FloppyFormat[] = [
   ...rows('144', 250, [[9, 80, 1]]),
 ];
 
-/** What an `auto` drive becomes when its medium matches no format. */
+/** The type that an `auto` drive gets when its medium matches no format. */
 const FALLBACK_DRIVE: FloppyDriveType = '288';
 
 /** Sectors that a format holds. */
@@ -112,8 +112,8 @@ export interface FloppyChoice {
 }
 
 /**
- * The format of a medium in a drive: one of its size for this drive, else one of its size for this drive's size of disk, else the first for the
- * drive. An `auto` drive takes any of its size, else the first for a 2.88 MB drive.
+ * The format of a medium in a drive: a format of its size for this drive, else one of its size for this drive's size of disk, else the first for the
+ * drive. An `auto` drive takes any format of its size, else the first for a 2.88 MB drive.
  */
 export function chooseFloppyFormat(sectors: number, drive: FloppyDriveChoice = 'auto'): FloppyChoice {
   const fitting = floppyFormatsOfSize(sectors);
@@ -131,14 +131,14 @@ export function chooseFloppyDrive(drive: FloppyDriveChoice, sectors?: number): F
   return sectors === undefined ? FALLBACK_DRIVE : chooseFloppyFormat(sectors).format.drive;
 }
 
-/** What a user may state about a floppy. It counts only if all three are there and not zero. */
+/** The geometry that a user may state for a floppy. It counts only if all three are there and not zero. */
 export interface FloppyHints {
   readonly cylinders?: number;
   readonly heads?: number;
   readonly sectors?: number;
 }
 
-/** A floppy's geometry and drive, for whoever must present one. */
+/** A floppy's geometry and drive, for an emulator that presents one. */
 export interface FloppyGeometry {
   readonly chs: Chs;
   readonly drive: FloppyDriveType;

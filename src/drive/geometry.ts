@@ -1,6 +1,6 @@
 /**
  * Hard-disk geometry as a PC sees it: the guess from the partition table, the default for a size, the BIOS translation, the CMOS
- * bytes, and what v86 will present. The rules are QEMU 7.2's, so that a disk keeps its geometry when it moves to QEMU
+ * bytes, and the geometry that v86 will present. The rules are QEMU 7.2's, so that a disk keeps its geometry when it moves to QEMU
  * and back. Pure functions over the first sector and the number of sectors; only `diskGeometry` reads.
  */
 
@@ -19,7 +19,7 @@ export type Translation = 'auto' | 'none' | 'lba' | 'large' | 'rechs';
 /** The numbers QEMU and the CMOS use for translations. */
 export const TRANSLATION_CODES: Readonly<Record<Translation, number>> = { auto: 0, none: 1, lba: 2, large: 3, rechs: 4 };
 
-/** What a user may state. Give all three of cylinders, heads and sectors or none; `auto` translation means "choose". */
+/** The geometry that a user may state. Give all three of cylinders, heads and sectors or none; `auto` translation means "choose". */
 export interface GeometryHints {
   /** 1 to 16383. */
   readonly cylinders?: number;
@@ -35,7 +35,7 @@ const TRANSLATION = oneOf('auto', 'none', 'lba', 'large', 'rechs');
 export const GEOMETRY_HINTS: Kind = optionsOf<GeometryHints>({ cylinders: COUNT, heads: COUNT, sectors: COUNT, translation: TRANSLATION });
 const CHS = optionsOf<Chs>({ cylinders: needed(COUNT), heads: needed(COUNT), sectors: needed(COUNT) });
 
-/** What the page's Geometry tab shows. */
+/** The facts that the page's Geometry tab shows. */
 export interface GeometryReport {
   /** Sectors of 512 bytes. */
   readonly totalSectors: number;
@@ -43,19 +43,19 @@ export interface GeometryReport {
   readonly chs: Chs;
   /** How a BIOS should translate it. */
   readonly translation: Translation;
-  /** Where the geometry is from. */
+  /** The source of the geometry. */
   readonly source: 'hint' | 'partition-table' | 'default';
-  /** The geometry that the partition table was written for, if it tells; more than 16 heads mean a translating BIOS. */
+  /** The geometry that the partition table was written for, if it shows one; more than 16 heads mean a translating BIOS. */
   readonly partitionTable?: Chs;
-  /** What v86 presents for a hard disk: the partition table's geometry up to 16 heads, else n/16/63. */
+  /** The geometry that v86 presents for a hard disk: the partition table's up to 16 heads, else n/16/63. */
   readonly v86: Chs;
-  /** What a guest that addresses by cylinder, head and sector should know, in whole sentences. */
+  /** Facts that a guest needs to know if it addresses by cylinder, head and sector, in whole sentences. */
   readonly warnings: readonly string[];
   /** Set if the size is that of a floppy. */
   readonly floppy?: { readonly chs: Chs; readonly drive: FloppyDriveType; readonly exact: boolean };
 }
 
-/** The most that a hint may state, and that an ATA disk can report. */
+/** The largest values that a hint may state, and that an ATA disk can report. */
 export const GEOMETRY_LIMITS: Chs = { cylinders: 16383, heads: 16, sectors: 63 };
 
 const PARTITION_TABLE = 0x1be;
@@ -63,7 +63,7 @@ const PARTITION_ENTRY_SIZE = 16;
 const PARTITION_ENTRIES = 4;
 const SIGNATURE_AT = 510;
 
-/** Up to here INT 13h reaches a disk of 16 heads and 63 sectors without translation. */
+/** Up to so many cylinders INT 13h reaches a disk of 16 heads and 63 sectors without translation. */
 const INT13_CYLINDERS = 1024;
 /** Cylinders x heads that the LARGE translation can fold into 1024 cylinders of at most 128 heads. */
 const LARGE_TRACKS = 131072;
@@ -96,11 +96,11 @@ export function partitionTableGeometry(firstSector: Uint8Array, totalSectors: nu
   return undefined;
 }
 
-/** What `auto` stands for when only the geometry is known. */
+/** The meaning of `auto` when only the geometry is known. */
 export const automaticTranslation = ({ cylinders, heads, sectors }: Chs): Translation =>
   cylinders <= INT13_CYLINDERS && heads <= 16 && sectors <= 63 ? 'none' : 'lba';
 
-/** Geometry and translation of a disk, and where they came from. */
+/** Geometry and translation of a disk, and their source. */
 export interface GeometryGuess {
   readonly chs: Chs;
   readonly translation: Translation;
@@ -143,8 +143,8 @@ function checkedHints({ cylinders = 0, heads = 0, sectors = 0 }: GeometryHints):
 }
 
 /**
- * The geometry that v86 (0.5.462) gives a hard disk: it looks at the partition table itself and takes it up to 16 heads.
- * Earlier versions, and v86 when sector 0 is not at hand, present n/16/63 whatever the disk holds.
+ * The geometry that v86 (0.5.462) gives a hard disk: it reads the partition table itself and uses it up to 16 heads.
+ * Earlier versions, and v86 without access to sector 0, present n/16/63 for every disk.
  */
 export function v86Geometry(firstSector: Uint8Array, totalSectors: number): Chs {
   return guessGeometry(firstSector, totalSectors).chs;
@@ -160,7 +160,7 @@ const CMOS_DRIVE: Kind = {
 };
 
 /**
- * What programs see through INT 13h after a PC BIOS has translated: at most 1024 cylinders and 255 heads. `totalSectors` counts for LBA only.
+ * The geometry that programs see through INT 13h after a PC BIOS has translated: at most 1024 cylinders and 255 heads. `totalSectors` counts for LBA only.
  */
 export function biosGeometry(drive: CmosDrive, totalSectors: number): Chs {
   check('biosGeometry', 'drive', drive, CMOS_DRIVE);
@@ -197,14 +197,14 @@ function revised({ cylinders, heads, sectors }: Chs): Chs {
 export interface CmosDrive {
   /** The disk's own geometry. */
   readonly chs: Chs;
-  /** How the BIOS turns it into what programs see. */
+  /** How the BIOS translates it for programs. */
   readonly translation: Translation;
 }
 
 const CMOS_DISK_TYPES = 0x12;
 const CMOS_TRANSLATION = 0x39;
 const USER_TYPE = 47;
-/** Where the type byte and the geometry of the first two disks are. */
+/** The places of the type byte and the geometry of the first two disks. */
 const CMOS_DISKS = [
   { nibble: 0xf0, type: 0x19, geometry: 0x1b },
   { nibble: 0x0f, type: 0x1a, geometry: 0x24 },
@@ -240,21 +240,21 @@ export function cmosBytes(drives: readonly (CmosDrive | undefined)[]): ReadonlyM
 const translationBits = ({ chs, translation }: CmosDrive): number =>
   TRANSLATION_CODES[translation === 'auto' ? automaticTranslation(chs) : translation] - 1;
 
-/** How often the logical block (bytes) doubles to reach the physical one; what ATA and virtio report. */
+/** How often the logical block (bytes) doubles to reach the physical one; ATA and virtio report this number. */
 export function physicalBlockExponent(logical: number, physical: number): number {
   let exponent = 0;
   for (let size = physical; size > logical; size /= 2) exponent++;
   return exponent;
 }
 
-/** Reads the first sector of a disk and reports its geometry. Throws `refused` for a bad hint, and what the storage throws. */
+/** Reads the first sector of a disk and reports its geometry. Throws `refused` for a bad hint, and the errors of the storage. */
 export function* diskGeometry(storage: Storage, hints: GeometryHints = {}): Io<GeometryReport> {
   const totalSectors = divideUp(storage.size, SECTOR);
   const firstSector = yield* readBytes(storage, 0, SECTOR);
   return describeGeometry(firstSector, totalSectors, hints);
 }
 
-/** `diskGeometry` for a first sector that is at hand already. */
+/** `diskGeometry` for a first sector that was read already. */
 export function describeGeometry(firstSector: Uint8Array, totalSectors: number, hints: GeometryHints = {}): GeometryReport {
   const guess = guessGeometry(firstSector, totalSectors, hints);
   const v86 = v86Geometry(firstSector, totalSectors);

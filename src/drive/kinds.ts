@@ -1,4 +1,4 @@
-/** What the functions of this room are given, as kinds of arguments. */
+/** The arguments of the functions of this room, as kinds. */
 import {
   BYTES,
   FLAG,
@@ -26,7 +26,7 @@ export const KEEP = optionsOf<{ keepOpen?: boolean }>({ keepOpen: FLAG });
 export const FORCE = optionsOf<{ force?: boolean }>({ force: FLAG });
 export const DEVICE = objectWith('a device, with a name', ['name']);
 
-/** Kinds of what `Drives.add` takes. */
+/** The kinds of the options of `Drives.add`. */
 export const DRIVE_TO_BE: Kind = optionsOf<DriveOptions>({
   name: TEXT,
   readErrors: oneOf('report', 'ignore', 'stop'),

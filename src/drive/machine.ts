@@ -1,11 +1,11 @@
 /**
  * Snapshots of a whole machine: one in each writable drive, all of the same name and moment, and in the first of these drives the machine's state.
- * Those of one set know each other by name, date and clock, as QEMU's savevm writes them, so what is left of two sets never passes for one.
+ * The snapshots of one set have the same name, date and clock, as QEMU's savevm writes them, so the remains of two sets never count as one.
  *
  * Crash argument. Each drive's change is all or nothing (formats/qcow2/snapshots.ts). The drive with the state is the last to get its snapshot and
  * the first to lose it: a set is complete once the state is in its snapshot, and no longer complete once that is gone. A set that replaces another
  * is made beside it, under a name of its own, and takes the name over when the old one is gone from all drives; meanwhile that name stands for both.
- * So a cut leaves the old set complete, or the new one, or both; and whoever goes by names alone, as QEMU does, finds the old set, the new one or
+ * So a cut leaves the old set complete, or the new one, or both; and a program that knows names alone, as QEMU does, finds the old set, the new one or
  * none, never some drives of each.
  */
 import {
@@ -31,7 +31,7 @@ import type { Drive } from './drive.ts';
 import { DRIVE, DRIVES } from './kinds.ts';
 import type { Medium } from './medium.ts';
 
-/** What tells one set of snapshots from another. */
+/** The values that distinguish one set of snapshots from another. */
 export interface MachineMoment {
   /** The name that all snapshots of the set have. */
   readonly name: string;
@@ -41,9 +41,9 @@ export interface MachineMoment {
   readonly vmClockNanoseconds: number;
 }
 
-/** A machine snapshot, or what there is of one. */
+/** A machine snapshot, complete or in part. */
 export interface MachineSnapshot extends MachineMoment {
-  /** Bytes of the machine's state; 0 where there is none. */
+  /** Bytes of the machine's state; 0 if there is none. */
   readonly vmStateSize: number;
   /** The drives that have it, by name. */
   readonly drives: readonly string[];
@@ -53,12 +53,12 @@ export interface MachineSnapshot extends MachineMoment {
   readonly complete: boolean;
 }
 
-/** What `loadMachine` takes besides. */
+/** Further options of `loadMachine`. */
 export interface LoadMachineOptions {
   /** Bytes to leave out at the beginning of the state. */
   readonly offset?: number;
   /**
-   * Called when everything was found in order, before the first drive changes: what is held back for the drives is to be forgotten. With the bytes
+   * Called after all checks have succeeded, before the first drive changes: the caller has to forget bytes held back for the drives. The argument has the bytes
    * that each drive will have. If it throws nothing changes.
    */
   readonly forget?: (sizes: ReadonlyMap<Drive, number>) => Promise<void>;
@@ -67,11 +67,11 @@ export interface LoadMachineOptions {
 /** The state of a machine, whole or in pieces. */
 export type MachineState = Uint8Array | Iterable<Uint8Array> | AsyncIterable<Uint8Array>;
 
-/** What `saveMachine` takes. */
+/** The options of `saveMachine`. */
 export interface SaveMachineOptions {
   /** Default `vm-YYYYMMDDHHMMSS`. A complete set of this name is replaced. */
   readonly name?: string;
-  /** What the emulator needs to go on from there. */
+  /** The state that the emulator needs to go on from there. */
   readonly state: MachineState;
   /** Default now. */
   readonly date?: Date;
@@ -95,13 +95,13 @@ const SAVE = optionsOf<SaveMachineOptions>({
   onProgress: FUNCTION,
 });
 const LOAD = optionsOf<LoadMachineOptions>({ offset: SIZE, forget: FUNCTION });
-/** Which snapshot is meant. */
+/** The snapshot that is meant. */
 export const WHICH: Kind = either(TEXT, {
   ...objectWith('one that listMachines gave', ['name', 'date', 'vmClockNanoseconds']),
   inside: (where, value) => check(where, 'date', (value as MachineMoment).date, DATE),
 });
 
-/** Ends the name of a set that is to replace another. */
+/** The ending of the name of a set that is to replace another. */
 const REPLACING = '.tabdisk-new';
 /** Bytes that move at a time. */
 const PIECE = 4 * MiB;
@@ -119,9 +119,9 @@ interface MachineSet extends MachineSnapshot {
 }
 
 /**
- * Takes a snapshot of every writable drive, with the machine's state in the first. The machine must stand still, and nothing may be held back for
+ * Takes a snapshot of every writable drive, with the machine's state in the first. The machine must stand still, and no bytes may be held back for
  * the drives. Durable when it resolves. Throws before anything changes if a drive cannot have snapshots (`unsupported`, by name), none is writable
- * (`refused`), or requests of one failed and are kept (`in-use`). If it fails later, what was taken is deleted again and a set of that name is
+ * (`refused`), or requests of one failed and are kept (`in-use`). If it fails later, the new snapshots are deleted again and a set of that name is
  * still there.
  */
 export async function saveMachine(drives: Iterable<Drive>, options: SaveMachineOptions): Promise<MachineSnapshot> {
@@ -152,7 +152,7 @@ export async function saveMachine(drives: Iterable<Drive>, options: SaveMachineO
   return { name, date: given.date, vmClockNanoseconds, vmStateSize, drives: names, missing: [], complete: true };
 }
 
-/** The machine snapshots of these drives and what else their writable media keep as snapshots, in the first drive's order. */
+/** The machine snapshots of these drives, and the other snapshots that their writable media keep, in the first drive's order. */
 export async function listMachines(drives: Iterable<Drive>): Promise<MachineSnapshot[]> {
   const sets = setsOf(await membersOf('listMachines', drives, { tolerant: true }));
   return sets.map(({ members: _, ...facts }) => facts);
@@ -173,9 +173,9 @@ export async function readMachineState(
 }
 
 /**
- * Makes every writable drive what it was when the snapshot was taken, and returns the machine's state from `offset` on. The machine must stand still, and forget
- * what it holds of the drives. Throws before anything changes: `not-found`; `refused` if the snapshot is not on every writable drive, has no
- * machine state, or a drive has dirty bitmaps. A failure later says which drives were reverted: load again, for the others are not.
+ * Restores every writable drive's contents from the snapshot, and returns the machine's state from `offset` on. The machine must stand still, and forget
+ * the bytes it holds of the drives. Throws before anything changes: `not-found`; `refused` if the snapshot is not on every writable drive, has no
+ * machine state, or a drive has dirty bitmaps. A later failure says which drives were reverted: load again, since the others are not.
  */
 export async function loadMachine(
   drives: Iterable<Drive>,
@@ -215,20 +215,20 @@ export async function deleteMachine(drives: Iterable<Drive>, which: string | Mac
   for (const set of sets) await deleteSet(set);
 }
 
-/** Which set a snapshot of one drive belongs to. */
+/** The set that a snapshot of one drive belongs to. */
 export function machineMoment(snapshot: SnapshotInfo): MachineMoment {
   check('machineMoment', 'snapshot', snapshot, objectWith('a snapshot that snapshots.list gave', ['name', 'dateSeconds', 'dateNanoseconds']));
   check('machineMoment', 'name', snapshot.name, TEXT);
   return { name: setName(snapshot), date: dateOf(snapshot), vmClockNanoseconds: snapshot.vmClockNanoseconds };
 }
 
-/** The drive with the state first: without it the rest is no set any more. */
+/** Deletes the drive with the state first: without it the rest is no set any more. */
 async function deleteSet({ members }: MachineSet): Promise<void> {
   const stateFirst = members.toSorted((a, b) => b.snapshot.vmStateSize - a.snapshot.vmStateSize);
   for (const { disk, snapshot } of stateFirst) await disk.snapshots.delete(snapshot.id);
 }
 
-/** The writable drives. Throws `unsupported`, naming a drive that cannot have snapshots, unless those are to be left out. */
+/** The writable drives. Throws `unsupported`, naming a drive that cannot have snapshots, unless such drives are to be left out. */
 async function membersOf(where: string, drives: Iterable<Drive>, { tolerant = false } = {}): Promise<Member[]> {
   check(where, 'drives', drives, DRIVES);
   for (const drive of drives) check(where, 'drives', drive, DRIVE);
@@ -320,8 +320,8 @@ async function writeState(disk: MachineDisk, { state, onProgress }: SaveMachineO
 }
 
 /**
- * Deletes every other snapshot of this name and gives it to the new set. That is complete already: what fails here is left for the next time, and
- * until then the new set is found under the name as well.
+ * Deletes every other snapshot of this name and gives the name to the new set. That set is complete already: work that fails here is left for the next
+ * time, and until then the new set is found under the name as well.
  */
 async function takeNameOver(members: readonly Member[], name: string, date: Date): Promise<void> {
   const isNew = (snapshot: SnapshotInfo): boolean => snapshot.name === name + REPLACING && dateOf(snapshot).getTime() === date.getTime();
@@ -352,7 +352,7 @@ function halfway(error: unknown, { name, members }: MachineSet, reverted: readon
   return new DiskError(error.kind, text, { cause: error });
 }
 
-/** As QEMU's savevm names them, in local time. */
+/** The name that QEMU's savevm gives, in local time. */
 function defaultName(date: Date): string {
   const two = (value: number): string => String(value).padStart(2, '0');
   const day = `${date.getFullYear()}${two(date.getMonth() + 1)}${two(date.getDate())}`;

@@ -1,6 +1,6 @@
 /**
- * What lies in a drive: a disk on either side of the worker, with its verbs as coroutines. A `Disk` of this thread runs without a promise
- * where its storage does; any other disk is asked by promises. Bounds are the drive's to check.
+ * The medium in a drive: a disk on either side of the worker, with its verbs as coroutines. A `Disk` of this thread runs without a promise
+ * where its storage does; any other disk is called by promises. The drive checks bounds.
  */
 import { type Io, wait } from '../base/io.ts';
 import { SECTOR } from '../base/units.ts';
@@ -9,20 +9,20 @@ import { Disk } from '../disk/disk.ts';
 import type { Secret, SecretCallback } from '../disk/secrets.ts';
 import { RequestAligner } from '../layers/align.ts';
 
-/** A disk that a drive takes. The hooks are for media with a life of their own; image files have none of them. */
+/** A disk that a drive takes. The hooks are for media that can change by themselves; image files have none of them. */
 export interface Medium
   extends Pick<
       AsyncDisk,
       'size' | 'format' | 'readOnly' | 'synchronous' | 'info' | 'close' | 'read' | 'write' | 'zero' | 'discard' | 'flush' | 'resize'
     >,
     Partial<Pick<AsyncDisk, 'keepers' | 'onLost' | 'map' | 'snapshots' | 'bitmaps' | 'writeVmState' | 'clearVmState'>> {
-  /** Bytes: the only requests it takes begin and end at multiples. Missing for image files, which take any. */
+  /** Bytes: all requests must begin and end at multiples of it. Missing for image files, which take any. */
   readonly requestAlignment?: number;
   /** See `Disk.hasZeroInit`; missing: no. */
   readonly hasZeroInit?: boolean;
-  /** Whether there is really something in the drive behind it. */
+  /** Whether a medium is really inserted in the device behind it. */
   isInserted?(): boolean;
-  /** Whether it was exchanged since it was asked last. */
+  /** Whether the medium was exchanged since the last call. */
   mediaChanged?(): boolean;
   /** The guest moves the tray. */
   moveTray?(open: boolean): void;
@@ -48,12 +48,12 @@ export interface MediumIo {
   write(offset: number, bytes: Uint8Array): Io<void>;
   zero(offset: number, length: number, options: { unmap: boolean }): Io<void>;
   discard(offset: number, length: number): Io<void>;
-  /** What has reached the medium: its keepers are the drive's to drain. */
+  /** Flushes the bytes that have reached the medium: the drive drains the keepers. */
   flush(): Io<void>;
   resize(size: number): Io<void>;
 }
 
-/** The coroutines of a medium, which sees whole blocks only where it asks for them or those of the drive are larger than a sector. */
+/** The coroutines of a medium. The medium gets whole blocks only if it asks for them, or if the drive's blocks are larger than a sector. */
 export function mediumIo(medium: Medium, blockSize: number): MediumIo {
   const io = medium instanceof Disk ? diskIo(medium) : new AskedMedium(medium);
   const unit = Math.max(medium.requestAlignment ?? 1, blockSize > SECTOR ? blockSize : 1);
@@ -94,7 +94,7 @@ function diskIo({ node }: Disk): MediumIo {
   };
 }
 
-/** A medium that is asked by promises. */
+/** A medium that is called by promises. */
 class AskedMedium implements MediumIo {
   readonly #medium: Medium;
 

@@ -9,14 +9,14 @@ import { type ByteRange, RangeSet } from '../base/ranges.ts';
 export interface PlacedBytes {
   /** Bytes from the beginning of the disk. */
   readonly offset: number;
-  /** What belongs there. */
+  /** The bytes that belong there. */
   readonly bytes: Uint8Array;
 }
 
-/** Pieces that one merged write is put together from, at most. */
+/** The most pieces of which one merged write is put together. */
 export const MERGE_LIMIT = 1024;
 
-/** Disjoint writes, in order, that leave what `requests` would leave one after another. */
+/** Disjoint writes, in order, with the same result as `requests` one after another. */
 export function mergeWrites(requests: readonly PlacedBytes[], limit = MERGE_LIMIT): PlacedBytes[] {
   const runs: PlacedBytes[][] = [];
   for (const piece of visiblePieces(requests).sort((a, b) => a.offset - b.offset)) {

@@ -1,5 +1,5 @@
 /**
- * What QEMU's monitor says about drives, as objects in the shape of `query-block` and `query-blockstats`, and as the lines of
+ * The answers of QEMU's monitor about drives, as objects in the shape of `query-block` and `query-blockstats`, and as the lines of
  * `info block` and `info blockstats`.
  */
 import { check, objectWith } from '../base/arguments.ts';
@@ -31,13 +31,13 @@ export interface BlockInfo {
   readonly locked: boolean;
   /** For removable media. */
   readonly tray_open?: boolean;
-  /** There if the device asked for one. */
+  /** Present if the device asked for one. */
   readonly 'io-status'?: IoStatus;
   /** The medium, if there is one. */
   readonly inserted?: InsertedInfo;
 }
 
-/** What a drive did, as `query-blockstats` has it. */
+/** The work of a drive, as `query-blockstats` has it. */
 export interface BlockStats {
   /** The drive's name. */
   readonly device: string;
@@ -99,7 +99,7 @@ export function blockInfoText(info: BlockInfo): string {
   return words.join(' ');
 }
 
-/** What a drive did, by QEMU's names. Times are nanoseconds. */
+/** The work of a drive, by QEMU's names. Times are nanoseconds. */
 export function blockStats(drive: Drive): BlockStats {
   check('blockStats', 'drive', drive, DRIVE);
   const { name, statistics } = drive;
@@ -124,7 +124,7 @@ export function blockStats(drive: Drive): BlockStats {
   };
 }
 
-/** What `info blockstats` shows, in its order. */
+/** The facts of `info blockstats`, in its order. */
 const SHOWN = [
   'rd_bytes',
   'wr_bytes',

@@ -1,8 +1,8 @@
 /**
- * The requests of one drive: carried out, counted, and dealt with by the error policy when they fail.
- * - Each request completes once: with what the medium said, with success under `ignore`, or as `aborted`.
+ * The requests of one drive: carried out, counted, and handled by the error policy when they fail.
+ * - Each request completes once: with the result of the medium, with success under `ignore`, or as `aborted`.
  * - A request that is stopped is kept. `resume` repeats the kept ones in the order in which they failed; `fail` gives them up.
- * - An abort takes effect where nothing is under way: before the request starts, and while it is kept. The medium is never left
+ * - An abort takes effect while nothing is under way: before the request starts, and while it is kept. The medium is never left
  *   in the middle of a request, so one that runs completes with its own result.
  * - Time that a request waits for its throttle group counts as time that it took.
  * - A synchronous caller cannot be kept waiting: it gets the error and repeats the call itself after `resume`.
@@ -23,33 +23,33 @@ import {
 } from './error-policy.ts';
 import type { MediumIo } from './medium.ts';
 
-/** One thing to do with the medium. */
+/** One action on the medium. */
 export interface DriveRequest {
-  /** How it is counted; what is not counted leaves it out. */
+  /** The kind it is counted as; absent if it is not counted. */
   readonly accounted?: AccountedOperation;
   readonly operation: ErrorOperation;
   readonly bytes: number;
   readonly signal?: AbortSignal | undefined;
-  /** Every error is thrown, and no policy asked. */
+  /** Every error is thrown, and no policy is applied. */
   readonly unmanaged?: boolean;
   readonly run: (medium: MediumIo) => Io<void>;
-  /** Called after each attempt, whatever came of it. */
+  /** Called after each attempt, with or without success. */
   readonly attempted?: () => void;
-  /** What success means where the error is ignored. */
+  /** Does the part of a success when the error is ignored. */
   readonly ignored?: () => void;
 }
 
 /** Why and how a request was stopped, reported or ignored. */
 export interface HandledError {
-  /** What was done about it. */
+  /** The action that was taken about the error. */
   readonly action: ErrorAction;
-  /** What failed; a flush counts as a write. */
+  /** The kind of the failed request; a flush counts as a write. */
   readonly operation: ErrorOperation;
-  /** Why it failed. */
+  /** The reason of the failure. */
   readonly error: DiskError;
 }
 
-/** What requests need to know and to tell. */
+/** The functions that requests need from their drive. */
 export interface RequestsOptions {
   readonly accounting: Accounting;
   readonly readErrors: ReadErrorPolicy;
@@ -98,7 +98,7 @@ export class Requests {
     this.#status = 'ok';
   }
 
-  /** Carries a request out. `medium` is asked for at each attempt, and throws if the one of the first attempt is gone. */
+  /** Carries a request out. Each attempt calls `medium`, which throws if the medium of the first attempt is gone. */
   *submit(medium: () => MediumIo, request: DriveRequest): Io<void> {
     const { accounting, admit } = this.#options;
     for (;;) {
@@ -108,7 +108,7 @@ export class Requests {
       throwIfAborted(request.signal);
       const failure = yield* this.#attempt(medium(), request, counted);
       if (!failure) return;
-      // Nobody waits for it any more: no reason to stop the emulator.
+      // No caller waits for it any more: so there is no reason to stop the emulator.
       throwIfAborted(request.signal, failure);
       if (request.unmanaged) throw failure;
       const action = this.decide(request.operation, failure);
@@ -118,18 +118,18 @@ export class Requests {
     }
   }
 
-  /** Repeats what was kept, in order, and forgets the status. */
+  /** Repeats the kept requests, in order, and forgets the status. */
   resume(): void {
     this.#status = 'ok';
     for (const { resume } of this.#kept.splice(0)) resume();
   }
 
-  /** Ends what was kept with an error. */
+  /** Ends the kept requests with an error. */
   fail(error: DiskError): void {
     for (const { fail } of this.#kept.splice(0)) fail(error);
   }
 
-  /** Resolves when the medium is at work for nobody. Kept requests do not count. */
+  /** Resolves when no request uses the medium. Kept requests do not count. */
   async settled(): Promise<void> {
     while (this.#running > 0)
       await new Promise<void>((resolve) => {
@@ -155,7 +155,7 @@ export class Requests {
     }
   }
 
-  /** What the policy says about an error; tells whoever must know. Where the guest cannot be told, `report` becomes `stop`. */
+  /** The policy's decision about an error; tells the listeners. If the guest cannot be told, `report` becomes `stop`. */
   decide(operation: ErrorOperation, error: DiskError, { reportable = true } = {}): ErrorAction {
     if (reportable && !policyApplies(error.kind)) return 'report';
     const { readErrors, writeErrors, onError } = this.#options;

@@ -1,4 +1,4 @@
-/** Every format tabdisk knows: the default list of `openDisk`. An embedder who passes its own list leaves the rest out. */
+/** Every format that tabdisk knows: the default list of `openDisk`. An embedder with a list of its own leaves the others out. */
 import type { OptionInputs } from '../base/declared-options.ts';
 import { bochs } from './bochs/index.ts';
 import { cloop } from './cloop/index.ts';

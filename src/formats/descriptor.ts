@@ -1,4 +1,4 @@
-/** A format as the registry knows it: how it is recognised, what it can do, what its images are made with, and how they are opened. */
+/** A format as the registry knows it: how it is recognised, its abilities, the options of its images, and how they are opened. */
 import type { DeclaredOption, GivenOptions } from '../base/declared-options.ts';
 import type { Io } from '../base/io.ts';
 import type { OptionSet } from '../base/options.ts';
@@ -7,7 +7,7 @@ import type { Storage } from '../storage/storage.ts';
 import type { BackingReference, BitmapInfo, OpenFile } from './driver.ts';
 import type { ToolImage } from './tools.ts';
 
-/** What a new image is to have. */
+/** The parameters of a new image. */
 export interface CreateParameters {
   /** Bytes. */
   readonly size: number;
@@ -21,21 +21,21 @@ export interface CreateParameters {
   readonly dataFile?: OpenFile;
 }
 
-/** What an image of a format would take. All in bytes. */
+/** The space that an image of a format would take. All in bytes. */
 export interface Measurement {
   /** The disk's size, rounded up to whole units. */
   readonly size: number;
   /** Metadata once all of the disk is allocated. */
   readonly metadata: number;
-  /** What is allocated as one. */
+  /** The unit in which space is allocated. */
   readonly unit: number;
-  /** Everything is allocated from the start: a preallocated image, or a format that knows nothing else. */
+  /** Everything is allocated from the start: a preallocated image, or a format that allocates in no other way. */
   readonly everything: boolean;
-  /** What copies of the bitmaps would take; absent if the image could hold none. */
+  /** Bytes for copies of the bitmaps; absent if the image could hold none. */
   readonly bitmaps?: number;
 }
 
-/** What a format can do, for the support table and for a page that hides what is not there. */
+/** The abilities of a format, for the support table and for a page that hides the functions that are missing. */
 export interface Capabilities {
   /** Images can be opened. */
   readonly read: boolean;
@@ -51,7 +51,7 @@ export interface Capabilities {
   readonly bitmaps: boolean;
   /** Images can be checked. */
   readonly check: boolean;
-  /** A check can mend what it finds. */
+  /** A check can repair its findings. */
   readonly repair: boolean;
   /** Images can name a backing file. */
   readonly backing: boolean;
@@ -75,9 +75,9 @@ export interface EncryptionFacts {
   readonly key: string;
   /** The option that states how an image is encrypted, if the format has several ways. */
   readonly method?: string;
-  /** The options of `create` any of which makes an image encrypted. */
+  /** Any of these options of `create` makes an image encrypted. */
   readonly turnedOnBy: readonly string[];
-  /** The options of `create` that encrypt an image in the best way there is. */
+  /** The options of `create` that encrypt an image in the best way. */
   readonly options: GivenOptions;
   /** With `options`: the option for the milliseconds that trying a passphrase is to take. */
   readonly iterTime?: string;
@@ -87,26 +87,26 @@ export interface EncryptionFacts {
 export interface OpenParameters {
   /** Nothing is written, not even to repair an image that was not closed properly. */
   readonly readOnly: boolean;
-  /** Opens the file that an image keeps guest data in. */
+  /** Opens the file in which an image keeps guest data. */
   readonly dataFile?: OpenFile;
-  /** Opened for `check` with repair: damage that would keep the image from being written is no obstacle, and nothing else changes it. */
+  /** Opened for `check` with repair: damage that would forbid writing is no obstacle, and only the repair changes the image. */
   readonly repair?: boolean;
   /**
-   * Called with each line about damage: of an image that was not closed properly and is repaired before it is written, that is marked corrupt,
-   * or (then it begins with "warning: ") that another program has made less of.
+   * Called with each line about damage: an image was not closed properly and is repaired before it is written, an image is marked corrupt,
+   * or (the line then begins with "warning: ") another program has dropped a part of the image's information.
    */
   readonly onDamage?: (message: string) => void;
   /** Asked for the passphrase of an encrypted image. */
   readonly secret?: AskSecret;
-  /** Only the image's facts are wanted: an encrypted one opens without its key, a data file stays closed, and guest data cannot be read. */
+  /** The image is opened for its facts only: an encrypted one opens without its key, a data file stays closed, and guest data cannot be read. */
   readonly noData?: boolean;
   /** An encrypted image for which there is no passphrase opens all the same, and gets its key by `KeyDriver.set`. */
   readonly keyLater?: boolean;
-  /** Options of the format at run time, under QEMU's names: those that are understood are taken out. */
+  /** Options of the format at run time, under QEMU's names: the format takes out those it understands. */
   readonly options?: OptionSet;
 }
 
-/** What the headers of an image say, and its tables of the file's length, without opening anything. */
+/** The facts from the headers of an image, and from its tables about the file's length, found without opening anything. */
 export interface Inspection {
   /** Bytes, if the headers say. */
   readonly size?: number;
@@ -116,11 +116,11 @@ export interface Inspection {
   readonly references: readonly { readonly kind: 'backing' | 'data'; readonly name: string; readonly format?: string }[];
   /** Short phrases: "version 3", "zstd compression", "encrypted (LUKS)". */
   readonly features: readonly string[];
-  /** Bytes that the file should have at least, where its headers and tables prove that it was cut short. */
+  /** Bytes that the file should have at least, if its headers and tables prove that it was cut short. */
   readonly neededSize?: number;
-  /** With `neededSize`: only reference counts are missing, which a check makes anew. All guest data is there, and what leads to it. */
+  /** With `neededSize`: only reference counts are missing, which a check can make anew. All guest data is there, and all tables that lead to it. */
   readonly countsOnly?: boolean;
-  /** What would keep the image from being opened or written, in words. */
+  /** Reasons why the image could not be opened or written, in words. */
   readonly warnings: readonly string[];
 }
 
@@ -138,7 +138,7 @@ export interface HeaderGeometry {
 export interface FormatDescriptor {
   /** QEMU's name for the format. */
   readonly name: string;
-  /** Other names that are taken for it. */
+  /** Other names that are accepted for it. */
   readonly aliases: readonly string[];
   /** For people: "QEMU copy-on-write 2". */
   readonly title: string;
@@ -146,34 +146,34 @@ export interface FormatDescriptor {
   readonly extensions: readonly string[];
   /** How sure the format is that `head` (the first bytes) and the file's size are its own: 0 no, 1 raw, 100 magic. */
   probe(head: Uint8Array, file: { size: number; name: string }): number;
-  /** Of a format with its mark at the end: whether `tail`, the last bytes of a file, has it. Probing, as QEMU does it, does not look there. */
+  /** For a format with its mark at the end: whether `tail`, the last bytes of a file, has it. Probing, as QEMU does it, does not look there. */
   ends?(tail: Uint8Array): boolean;
-  /** What can be done with its images. */
+  /** The abilities of its images. */
   readonly capabilities: Capabilities;
-  /** What speaks for the format, in a few words, for people who choose one of those that can be created. */
+  /** The format's advantages in a few words, for people who choose one of the formats that can be created. */
   readonly gist?: string;
-  /** The file's bytes are the disk's and nothing marks them: any file can be one, and a guest could write another format's mark. */
+  /** The file's bytes are the disk's, without a mark: any file can be an image of this format, and a guest could write another format's mark. */
   readonly plain?: true;
   /** Absent: images are never encrypted. */
   readonly encryption?: EncryptionFacts;
-  /** The run-time options that change what an image's bytes are, by their whole names. Default: none does. */
+  /** The whole names of the run-time options that change the image's contents. Default: none does. */
   readonly strongOptions?: RegExp;
-  /** The options of `create`, in QEMU's order. All that is said of them anywhere comes from here. */
+  /** The options of `create`, in QEMU's order. All texts about them come from here. */
   readonly createOptions: readonly DeclaredOption[];
-  /** Its file holds the guest's bytes and little else: whoever may write them beside others may write the file so. Default: nobody else may. */
+  /** The file holds little but the guest's bytes: users that may write these beside others may write the file so too. Default: no other user may. */
   readonly sharesFile?: true;
-  /** The file may be longer than the image: what lies behind its end means nothing. Default: every byte of the file has a meaning. */
+  /** The file may be longer than the image: bytes behind the image's end have no meaning. Default: every byte of the file has a meaning. */
   readonly slack?: true;
   /** The options that `amend` changes. Absent: the format has no `amend`. */
   readonly amendOptions?: readonly DeclaredOption[];
-  /** What is refused, one short phrase each, for the README. */
+  /** The features that are refused, one short phrase each, for the README. */
   readonly limits: readonly string[];
-  /** Reads headers, and a bounded part of the tables; throws only what reading them throws: damage becomes a warning. */
+  /** Reads headers, and a bounded part of the tables; throws only errors of reading: damage becomes a warning. */
   inspect?(storage: Storage): Io<Inspection>;
   /** Absent: the format is recognised and named, nothing more. */
   open?(storage: Storage, parameters: OpenParameters): Io<ToolImage>;
   /**
-   * What an image would take. `parameters.size` and the options are as for `create`; `bitmaps` are those that would be copied, if the source
+   * The space that an image would take. `parameters.size` and the options are as for `create`; `bitmaps` are those that would be copied, if the source
    * can have any. Throws `refused`, naming the option.
    */
   measure?(parameters: CreateParameters & { readonly bitmaps?: readonly BitmapInfo[] }): Io<Measurement>;

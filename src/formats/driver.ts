@@ -1,7 +1,7 @@
 /**
- * What a format driver owes. A driver maps; it does not move guest bytes: `look` says where guest bytes are, `place` where
- * a write may go, and the two loops of node/ split requests, read, write, fill and copy. Neither of the two ever waits; `load` and `prepare` bring
- * what they need, so that one loop each way serves storages that wait and storages that do not.
+ * The contract of a format driver. A driver maps; it does not move guest bytes: `look` says where guest bytes are, `place` where
+ * a write may go, and the two loops of node/ split requests, read, write, fill and copy. Neither of the two ever waits; `load` and `prepare` read
+ * the tables they need, so that one loop each way serves storages that wait and storages that do not.
  *
  * The loops guarantee, for every call on a driver:
  * - offsets and lengths lie inside `size` (past it only in `ResizeOptions.beforeGrowth`), lengths are positive;
@@ -16,9 +16,9 @@ import type { Permissions } from '../base/permissions.ts';
 import type { Compression } from '../compression/compressor.ts';
 import type { Storage } from '../storage/storage.ts';
 
-/** Where a run of guest bytes is. `length` counts from the offset asked for, at least 1, at most what was asked. */
+/** Where a run of guest bytes is. `length` counts from the requested offset; it is at least 1, and at most the requested length. */
 export type Extent =
-  /** `encrypted`: the bytes lie there in another form, and `storage` deciphers them. `placeless`: `storage` puts them together. */
+  /** `encrypted`: the bytes are stored in another form, and `storage` deciphers them. `placeless`: `storage` puts them together. */
   | {
       readonly kind: 'data';
       readonly length: number;
@@ -34,17 +34,17 @@ export type Extent =
   /** In this layer, in a form that only `ImageDriver.decode` can read. */
   | { readonly kind: 'encoded'; readonly length: number; readonly compressed: boolean };
 
-/** How a status is asked for. */
+/** How a status is requested. */
 export interface StatusOptions {
-  /** What is not known to be zero is read next, and zeros are looked for in it: nothing is read only to tell (`Storage.mapReads`). */
+  /** The caller will read all bytes that are not known to be zero, and look for zeros in them: so no storage need read them to answer (`Storage.mapReads`). */
   readonly reading?: boolean;
-  /** Layers hear of it, and may fail; else only the images are asked. */
+  /** Layers are told of the request, and may fail; else only the images answer. */
   readonly layers?: boolean;
-  /** Between requests where much is read ahead, with the part of that, 0 to 1, that is there: whoever is asked stops with what it throws. */
+  /** Called between requests where much is read ahead, with the part of that, 0 to 1, that is there. If it throws, the driver stops with that error. */
   readonly step?: (part: number) => Io<void>;
 }
 
-/** Where a write may go. `length` bytes from the guest offset asked for go to `hostOffset` of `storage`. */
+/** Where a write may go: `length` bytes from the requested guest offset go to `hostOffset` of `storage`. */
 export interface Placement {
   /** Guest bytes, at least 1. */
   readonly length: number;
@@ -59,17 +59,17 @@ export interface Placement {
 /** The obligations of a write to a new place. `commit` or `abort` follows, exactly once. */
 export interface FreshPlacement {
   /**
-   * Guest bytes [start, end) come alive with the commit. The loop writes what the request does not cover from the old
+   * Guest bytes [start, end) become visible with the commit. The loop writes those of them that the request does not cover from the old
    * contents: byte `start` belongs at `hostOffset - (offset - start)`.
    */
   readonly start: number;
   /** See `start`. */
   readonly end: number;
-  /** All of the place lies past the end of a sparse file and was never given to anybody: what is not written there reads as zero. */
+  /** All of the place lies past the end of a sparse file and was never used: bytes that are not written there read as zero. */
   readonly untouched?: boolean;
   /** The image had nothing at the ends of [start, end): the bytes around the request are the backing file's, or zero. */
   readonly wasEmpty?: boolean;
-  /** Points the mapping at the new place; called once the bytes were written. Never fails. */
+  /** Points the mapping at the new place; called after the bytes were written. Never fails. */
   commit(): void;
   /** Gives the place back; called if the write failed, or (`unused`) was not begun. */
   abort(unused?: boolean): void;
@@ -101,9 +101,9 @@ export interface BackingReference {
 
 /** How a disk is to grow. */
 export interface ResizeOptions {
-  /** Runs when the tables reach the new size but the disk does not show it yet: what must be there first goes here. */
+  /** Runs when the tables reach the new size but the disk does not show it yet: work that must be done before that goes here. */
   readonly beforeGrowth?: () => Io<void>;
-  /** How what is added is set aside: `off` (default), `metadata`, `falloc` or `full`, as far as the format has it. */
+  /** How the added space is set aside: `off` (default), `metadata`, `falloc` or `full`, as far as the format has it. */
   readonly preallocation?: string;
 }
 
@@ -111,13 +111,13 @@ export interface ResizeOptions {
 export interface KeyDriver {
   /** The option that names the secret with the passphrase. */
   readonly option: string;
-  /** How the image is encrypted: as LUKS has it, or as old qcow2 images are. */
+  /** How the image is encrypted: in LUKS's way, or in the way of old qcow2 images. */
   readonly method: 'luks' | 'aes';
   /** There is a key: guest bytes can be read and written. */
   readonly valid: boolean;
   /**
-   * Takes the key that a passphrase opens. Throws `refused` if it opens none; then the image has no key, not even the one it had. The old AES
-   * encryption takes any passphrase for right.
+   * Takes the key that a passphrase opens. Throws `refused` if it opens none; then the image has no key, not even an earlier one. The old AES
+   * encryption accepts any passphrase.
    */
   set(passphrase: Uint8Array): Io<void>;
 }
@@ -126,7 +126,7 @@ export interface KeyDriver {
 export interface SnapshotInfo {
   /** Unique in the image; given by the format. */
   readonly id: string;
-  /** As the user called it; names may repeat. */
+  /** The name that the user gave; names may repeat. */
   readonly name: string;
   /** Bytes of saved machine state. */
   readonly vmStateSize: number;
@@ -154,7 +154,7 @@ export interface BitmapInfo {
   readonly inconsistent: boolean;
 }
 
-/** What can be told of an image's bitmaps at any time, and what writing needs of them; the rest is `BitmapTools`. */
+/** The facts about an image's bitmaps that are always available, and the verbs that writing needs; the rest is `BitmapTools`. */
 export interface BitmapFacts {
   /** False if this image can hold none. */
   readonly storable: boolean;
@@ -174,49 +174,49 @@ export interface ImageDriver {
   readonly size: number;
   /** Guest bytes that are allocated as one; 0 if writes never allocate. */
   readonly clusterSize: number;
-  /** Guest bytes that come alive, or read as zero, as one, where that is less than a cluster. */
+  /** Guest bytes that become visible, or read as zero, as one, where that is less than a cluster. */
   readonly subclusterSize?: number;
   /** The backing file that the image names. */
   readonly backing?: BackingReference | undefined;
-  /** False if an image that was just created may read as anything: its sectors are deciphered, whatever lies there. Default true. */
+  /** False if an image that was just created may read as anything: its sectors are deciphered, whatever the file has there. Default true. */
   readonly newReadsZero?: boolean;
   /** The storage the image was opened on. */
   readonly storage: Storage;
-  /** Further files of the image, opened through `OpenParameters.dataFile`; whoever closes the image closes them behind it. */
+  /** Further files of the image, opened through `OpenParameters.dataFile`; the node that closes the image closes them afterwards. */
   readonly files?: readonly Storage[];
-  /** What the image takes of its file besides what its user does. */
+  /** The permissions that the image takes of its file besides those of its user. */
   readonly permissions?: Permissions;
   /**
-   * The storage's `debugEvent`, for a driver that tells of what it does; the loop then tells of what it does for it. Undefined unless somebody
-   * debugs, and fixed while the image is open.
+   * The storage's `debugEvent`, for a driver that reports its steps; the loop then reports the steps it does for the driver. Undefined unless a debugger
+   * is there, and fixed while the image is open.
    */
   readonly debug?: DebugHook | undefined;
-  /** Where guest bytes are, answered from memory; never waits. Nothing: `load`, then ask again. Also where something is wrong, which `load` says. */
+  /** Where guest bytes are, answered from memory; never waits. Undefined: call `load`, then ask again. Also undefined after an error, which `load` throws. */
   look(offset: number, length: number): Extent | undefined;
-  /** Brings what `look` wanted: asked right after it, `look` answers. Throws what is wrong there. Absent: `look` always answers. */
+  /** Reads the tables that `look` needs: called right after it, `look` answers. Throws the error if one of them is wrong. Absent: `look` always answers. */
   load?(offset: number, length: number): Io<void>;
-  /** As `look`, for those who want to know what reads as zero rather than to read: it may take longer. Absent: `look` knows. */
+  /** As `look`, for callers that want to know which bytes read as zero and do not read: it may take longer. Absent: `look` knows. */
   status?(offset: number, length: number, options?: StatusOptions): Io<Extent>;
   /** Reads guest bytes that `look` called encoded; the range lies inside that extent. */
   decode?(offset: number, into: Uint8Array): Io<void>;
   /**
-   * Where the first bytes of a write may go; never waits. Nothing: `prepare`, then ask again. Absent in a driver that only reads. `after` is the
+   * Where the first bytes of a write may go; never waits. Undefined: call `prepare`, then ask again. Absent in a driver that only reads. `after` is the
    * host offset right behind the piece of the same request that ends at `offset`: a hint for keeping a request in one run.
    */
   place?(offset: number, length: number, after?: number): Placement | undefined;
-  /** Makes `place` possible: asked right after it, for the same, `place` answers. Throws what stands in the way. Absent: `place` always answers. */
+  /** Makes `place` possible: called right after it, for the same bytes, `place` answers. Throws the error if it cannot. Absent: `place` always answers. */
   prepare?(offset: number, length: number, after?: number): Io<void>;
   /**
-   * Writes one cluster compressed, wherever it was before; `bytes` is the whole cluster, or what the disk's last one has. False if it must be
+   * Writes one cluster compressed, wherever it was before; `bytes` is the whole cluster, or the part that the disk's last one has. False if it must be
    * written as it is, because it gets no smaller. `encoded`: the cluster compressed already, as `compression` says and filled up with zeros.
    * Without bytes: nothing more follows, and the file ends on a whole sector. Absent if the image cannot be written so.
    */
   writeCompressed?(offset: number, bytes: Uint8Array, encoded?: Uint8Array): Io<boolean>;
-  /** How `writeCompressed` compresses, for those who do it elsewhere beforehand. */
+  /** How `writeCompressed` compresses, for callers that compress elsewhere beforehand. */
   readonly compression?: Compression;
   /** Makes a range of whole subclusters (or one that ends at `size`) read as zero. Returns bytes done from the start; 0: write zeros. */
   zero?(offset: number, length: number, options: { unmap: boolean }): Io<number>;
-  /** Gives space back. Returns bytes dealt with from the start, at least 1; what is not cluster-aligned is left alone. */
+  /** Gives space back. Returns bytes dealt with from the start, at least 1; parts that are not cluster-aligned are left alone. */
   discard?(offset: number, length: number): Io<number>;
   /** Sets `size`. Durable when it returns; a cut leaves the old size or the new one. */
   resize?(size: number, options: ResizeOptions): Io<void>;
@@ -226,7 +226,7 @@ export interface ImageDriver {
   readonly bitmaps?: BitmapFacts;
   /** Absent: the image is not encrypted. */
   readonly key?: KeyDriver | undefined;
-  /** Facts for `info`, from what is in memory. */
+  /** Facts for `info`, from memory. */
   info(): FormatInfo;
   /** Makes everything before it durable, in an order that survives a power cut at any point. */
   flush(): Io<void>;
@@ -234,5 +234,5 @@ export interface ImageDriver {
   close(): Io<void>;
 }
 
-/** Opens a file that an image names, to be written if the image is. Throws if nobody opens it. */
+/** Opens a file that an image names, for writing if the image is writable. Throws if no file can be opened. */
 export type OpenFile = (name: string) => Io<Storage>;

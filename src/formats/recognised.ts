@@ -1,8 +1,8 @@
-/** Formats that are recognised and named, so that nobody hears "raw" for a VHDX file, but cannot be opened yet. */
+/** Formats that are recognised and named, so that a VHDX file is not called "raw", but that cannot be opened yet. */
 import { text, view } from '../base/bytes.ts';
 import type { Capabilities, FormatDescriptor, HeaderGeometry, Inspection } from './descriptor.ts';
 
-/** Of a format that is not opened. */
+/** The capabilities of a format that is not opened. */
 export const NO_CAPABILITIES: Capabilities = {
   read: false,
   write: false,
@@ -28,7 +28,7 @@ export function recognised<const Name extends string>(
   return { aliases: [], ...format, capabilities: NO_CAPABILITIES, createOptions: [], limits: ['not opened yet, only recognised'] };
 }
 
-/** What is known of an image from its size and geometry alone; of neither if they are 0. */
+/** The facts about an image from its size and geometry alone; a fact that is 0 is left out. */
 export function sizeAndGeometry(size: number, geometry: HeaderGeometry): Inspection {
   const stated = geometry.cylinders > 0 && geometry.heads > 0 && geometry.sectors > 0;
   const known = Number.isSafeInteger(size) && size > 0;

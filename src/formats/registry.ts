@@ -1,6 +1,6 @@
 /**
- * Formats are values: a list of them is the registry. Here is what is done with such a list: finding a format by name, finding it by probing (raw
- * scores lowest, so it is found only where nothing else fits), and narrowing the list. Its order says nothing: scores decide.
+ * Formats are values: a list of them is the registry. The functions here work on such a list: they find a format by name or by probing (raw
+ * scores lowest, so it is found only where no other format fits), and narrow the list. Its order has no meaning: scores decide.
  */
 import { check, type Kind, listOf, needed, objectWith, optionsOf, TEXT } from '../base/arguments.ts';
 import { DiskError } from '../base/errors.ts';
@@ -8,10 +8,10 @@ import type { Io } from '../base/io.ts';
 import { readBytes, type Storage } from '../storage/storage.ts';
 import type { FormatDescriptor } from './descriptor.ts';
 
-/** Bytes from the start of a file that formats are recognised by. */
+/** Bytes from the start of a file by which formats are recognised. */
 export const PROBE_LENGTH = 2048;
 
-/** The descriptor with this name or alias. Throws `unsupported` and lists what there is. */
+/** The descriptor with this name or alias. Throws `unsupported` with a list of the known names. */
 export function findFormat(formats: readonly FormatDescriptor[], name: string): FormatDescriptor {
   const found = formats.find((format) => format.name === name) ?? formats.find((format) => format.aliases.includes(name));
   if (found) return found;
@@ -42,11 +42,11 @@ export function* probeStorage(formats: readonly FormatDescriptor[], storage: Sto
 
 export const FORMAT_LIST: Kind = listOf(objectWith('a format, such as qcow2 or raw', ['name', 'probe']), 'an array of formats');
 
-/** What may be opened, by the formats' own names. */
+/** The formats that may be opened, by their own names. */
 export interface Whitelist {
   /** Formats by name that may be read and written. */
   readonly readWrite: readonly string[];
-  /** May be opened, but only for reading. */
+  /** Formats that may be opened only for reading. */
   readonly readOnly?: readonly string[];
 }
 
@@ -54,8 +54,8 @@ const NAMES = listOf(TEXT, 'an array of names');
 const WHITELIST = optionsOf<Whitelist>({ readWrite: needed(NAMES), readOnly: NAMES });
 
 /**
- * The list with every format in it, so that each is still recognised and nothing is taken for raw, but opening and creating only those that are
- * named: the others throw `unsupported`, or `read-only` where they may be read.
+ * The list with every format in it, so that each is still recognised and none is taken for raw. Only the named formats can be opened and created;
+ * the others throw `unsupported`, or `read-only` where they may be read.
  */
 export function whitelisted(formats: readonly FormatDescriptor[], options: Whitelist): FormatDescriptor[] {
   check('whitelisted', 'formats', formats, FORMAT_LIST);

@@ -1,4 +1,4 @@
-/** Options of `create` that formats have in common: callers of the library say them by arguments of their own, the command line by `-o`. */
+/** Options of `create` that formats share: callers of the library give them by arguments of their own, the command line by `-o`. */
 
 /** The disk's size: in the list of every format that can be created. */
 export const SIZE_OPTION = { name: 'size', kind: 'size', help: 'virtual disk size', said: 'size' } as const;

@@ -1,10 +1,10 @@
-/** What is asked of an image besides its bytes: snapshots, bitmaps, check, other options. What of it a format has, few images need. */
+/** The functions of an image besides its bytes: snapshots, bitmaps, check, other options. A format may lack some, and few images need them. */
 import type { Io } from '../base/io.ts';
 import type { JobOptions } from '../base/job.ts';
 import type { AskSecret } from '../crypto/passphrase.ts';
 import type { BackingReference, ImageDriver, SnapshotInfo } from './driver.ts';
 
-/** What is noted of a machine when a snapshot is made. */
+/** The facts about a machine that a new snapshot records. */
 export interface SnapshotMoment {
   /** Bytes of the machine's state, which `ImageTools.vmState` holds and the snapshot takes over; 0: none. */
   readonly vmStateSize?: number;
@@ -16,21 +16,21 @@ export interface SnapshotMoment {
 
 /** Changes to the snapshots of an image (`ImageDriver.snapshots`). Every verb leaves the image flushed. */
 export interface SnapshotTools {
-  /** Freezes the disk as it is now, and takes over the machine's state that `SnapshotMoment` tells of. */
+  /** Freezes the disk as it is now, and takes over the machine's state that `SnapshotMoment` describes. */
   create(options: SnapshotMoment & { name: string; date: Date }): Io<SnapshotInfo>;
-  /** Makes the disk read as it did; may change `ImageDriver.size`. */
+  /** Makes the disk read as in the snapshot; may change `ImageDriver.size`. */
   apply(id: string): Io<void>;
-  /** Gives back what only this snapshot held. */
+  /** Gives back the space that only this snapshot used. */
   delete(id: string): Io<void>;
   /** Gives it another name; a cut leaves the old one or the new one. */
   rename(id: string, name: string): Io<void>;
   /** A read-only driver for the snapshot's contents; valid until the snapshot is deleted or this driver closed. */
   view(id: string): Io<ImageDriver>;
-  /** Guest bytes that may read otherwise than in the snapshot, by whole clusters; valid until the snapshot is deleted. Absent: nobody knows. */
+  /** Guest bytes that may read differently than in the snapshot, by whole clusters; valid until the snapshot is deleted. Absent: the format cannot tell. */
   changes?(id: string): Io<DirtyRuns>;
 }
 
-/** Guest bytes that changed: that a bitmap calls dirty, or that differ from a snapshot. */
+/** Guest bytes that changed: a bitmap calls them dirty, or they differ from a snapshot. */
 export interface DirtyRun {
   /** Guest bytes from the beginning of the disk. */
   readonly start: number;
@@ -42,13 +42,13 @@ export interface DirtyRun {
 export interface DirtyRuns {
   /** Bytes of the disk. */
   readonly size: number;
-  /** The first run that reaches past `from`, cut off there; nothing if there is none. */
+  /** The first run that reaches past `from`, cut off there; undefined if there is none. */
   next(from: number): Io<DirtyRun | undefined>;
 }
 
 /**
- * Bitmaps kept in an image. What they note and what changes in them is in memory until the image is closed, except that a removal is
- * durable when it returns; a bitmap whose image was not closed is inconsistent. Changes run with nothing else in flight.
+ * Bitmaps kept in an image. Their records and changes are in memory until the image is closed, except that a removal is
+ * durable when it returns; a bitmap whose image was not closed is inconsistent. Changes run with no other request under way.
  */
 export interface BitmapTools {
   /** `granularity` is a power of 2 from 512 to 2 GiB. */
@@ -57,29 +57,29 @@ export interface BitmapTools {
   remove(name: string): Io<void>;
   /** Makes everything clean in a bitmap. */
   clear(name: string): Io<void>;
-  /** Whether a bitmap notes changes from now on. */
+  /** Whether a bitmap records changes from now on. */
   setEnabled(name: string, enabled: boolean): Io<void>;
-  /** Adds what another bitmap, perhaps of another image of the same size, calls dirty. */
+  /** Adds the dirty bytes of another bitmap, perhaps of another image of the same size. */
   merge(name: string, source: DirtyRuns): Io<void>;
   /** The contents of a bitmap; reading them throws `refused` if it is inconsistent. */
   runs(name: string): DirtyRuns;
 }
 
-/** What `check` takes. A check that repairs is neither stopped nor paused once it has begun. */
+/** The options of `check`. A check that repairs is neither stopped nor paused once it has begun. */
 export interface CheckOptions extends JobOptions {
-  /** What to repair: leaked space only, or everything that can be. */
+  /** The kind of repair: leaked space only, or everything that can be repaired. */
   readonly repair?: 'leaks' | 'all';
   /** Called with each line that goes into `CheckResult.messages`, and with those that no longer fit, as they are found. */
   readonly onMessage?: (message: string) => void;
 }
 
-/** What `qemu-img check` counts. */
+/** The counts of `qemu-img check`. */
 export interface CheckResult {
   /** Inconsistencies that lose or mix up data. */
   corruptions: number;
   /** Clusters counted as used that nothing refers to. */
   leaks: number;
-  /** Structures that could not be looked at. */
+  /** Structures that could not be read. */
   checkErrors: number;
   /** How many of the corruptions were mended. */
   corruptionsFixed: number;
@@ -115,23 +115,23 @@ export interface MetadataExtent {
   readonly what: string;
 }
 
-/** What `amend` takes: which of the format's options are to change, and what it needs from the node. */
+/** The parameters of `amend`: the options of the format to change, and the functions it needs from the node. */
 export interface AmendParameters {
-  /** Only what is to change, under QEMU's names (`FormatDescriptor.amendOptions`). */
+  /** Only the options to change, under QEMU's names (`FormatDescriptor.amendOptions`). */
   readonly options: Readonly<Record<string, string | number | boolean>>;
-  /** Does what could make the image unreadable (the last key slot). */
+  /** Allows changes that could make the image unreadable (the last key slot). */
   readonly force: boolean;
   /** Asked for passphrases that options name. */
   readonly secret?: AskSecret;
-  /** Changes the disk's size as `Storage.truncate` of the node does; 0 is never asked for. */
+  /** Changes the disk's size as `Storage.truncate` of the node does; never called with 0. */
   readonly resize: (size: number) => Io<void>;
   /** Called with steps done and the total, as far as they are known. */
   readonly onProgress: (done: number, total: number) => void;
 }
 
-/** What an image offers besides its bytes. Each member is absent where the format has nothing of the kind. */
+/** The functions of an image besides its bytes. Each member is absent where the format has nothing of the kind. */
 export interface ImageTools {
-  /** Looks for leaks and corruptions, and mends them if that is asked for. */
+  /** Looks for leaks and corruptions, and repairs them if asked to. */
   check?(options: CheckOptions): Io<CheckResult>;
   /** Changes to the internal snapshots. */
   readonly snapshots?: SnapshotTools | undefined;
@@ -142,7 +142,7 @@ export interface ImageTools {
    * `no-space` if the header has no room for the name.
    */
   setBacking?(backing: BackingReference | undefined): Io<void>;
-  /** Gives up everything the image holds, so that it shows its backing file; a cut leaves some of it. Snapshots stay. */
+  /** Gives up all clusters of the image, so that it shows its backing file; a cut leaves some of them. Snapshots stay. */
   makeEmpty?(): Io<void>;
   /**
    * Changes options of an image that exists, in QEMU's order and up to the first that is refused. Each change is durable when the next
@@ -150,15 +150,15 @@ export interface ImageTools {
    */
   amend?(parameters: AmendParameters): Io<void>;
   /**
-   * The machine's state as an image of its own: bytes that lie in the image, but not on the disk. Its `size` is what may be there at most. It
-   * shares this driver's tables, so changes to it run with nothing else in flight. Absent: the image has no room for such state.
+   * The machine's state as an image of its own: bytes that are in the image, but not on the disk. Its `size` is the largest possible one. It
+   * shares this driver's tables, so changes to it run with no other request under way. Absent: the image has no room for such state.
    */
   vmState?(): Io<VmStateDriver>;
   /** Where the image file holds metadata, in any order. */
   metadata?(): Io<MetadataExtent[]>;
 }
 
-/** An opened image with its other half. The code of that is loaded when it is first asked for, so it is for verbs that may wait. */
+/** An opened image with its tools. Their code is loaded when it is first needed, so only verbs that may wait use them. */
 export interface ToolImage extends ImageDriver {
   /** Absent: there are none. */
   tools?(): Io<ImageTools>;

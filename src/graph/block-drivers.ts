@@ -1,5 +1,5 @@
 /**
- * What can stand behind `driver=`: protocols, which hold bytes; layers, which pass them on; and formats. Each entry builds a node from its
+ * The drivers for `driver=`: protocols, which hold bytes; layers, which pass them on; and formats. Each entry builds a node from its
  * options and children. A new layer is one more entry here and its file in layers/.
  */
 import { DiskError } from '../base/errors.ts';
@@ -25,7 +25,7 @@ import type { NodeRequest, OpenedNode } from './graph-node.ts';
 import { openQuorum } from './quorum-node.ts';
 
 interface BlockDriver {
-  /** Holds bytes by itself; its name may stand before a colon. */
+  /** Holds bytes by itself; its name may be the prefix before a colon. */
   readonly protocol?: true;
   open(request: NodeRequest): Io<OpenedNode>;
 }
@@ -44,13 +44,13 @@ const DRIVERS: Readonly<Record<string, BlockDriver>> = {
   throttle: { open: openThrottle },
 };
 
-/** Drivers of QEMU that do not exist here: named apart from typing errors. */
+/** Drivers of QEMU that do not exist here: they get another message than typing errors. */
 const ELSEWHERE = /^(copy-before-write|host_cdrom|host_device|nbd|nvme|replication|snapshot-access|vvfat|virtio-blk-.*|nvme-io_uring|io_uring)$/;
 
-/** What a name may begin with, for those protocols whose prefix is not the driver's name. */
+/** Prefixes of names, for those protocols whose prefix is not the driver's name. */
 const PREFIXES: Readonly<Record<string, string>> = { fat: 'vvfat', 'nbd+tcp': 'nbd', 'nbd+unix': 'nbd' };
 
-/** The driver of this name; with an empty name, whatever format is found. Throws `refused` or `unsupported`. */
+/** The driver of this name; an empty name means that the format is probed. Throws `refused` or `unsupported`. */
 export function findDriver(name: string): BlockDriver {
   if (Object.hasOwn(DRIVERS, name)) return DRIVERS[name] as BlockDriver;
   const format = allFormats.find((one) => one.name === name);
@@ -122,7 +122,7 @@ function* openVerify({ driver, name, child, place }: NodeRequest): Io<OpenedNode
   }
 }
 
-/** A layer over the child `file`. `build` may refuse; the child is closed then. `strong`: options that are part of what the node is. */
+/** A layer over the child `file`. `build` may refuse; the child is closed then. `strong`: options that belong to the node's name. */
 function* openLayer({ driver, name, child, options }: NodeRequest, build: (below: OpenedNode) => Storage, strong?: RegExp): Io<OpenedNode> {
   const shown = strongOptions(options, strong);
   const below = yield* child('file', 'file', name);
@@ -181,7 +181,7 @@ function* openLogWrites({ driver, name, options, child }: NodeRequest): Io<Opene
   let log: OpenedNode | undefined;
   try {
     log = yield* child('log', 'file');
-    // It is read, or begun anew, at once.
+    // The log is read, or begun anew, at once.
     if (log.storage.permit) yield* log.storage.permit(log.storage.readOnly ? READING : WRITING);
     const sectorSize = options.size('log-sector-size');
     const interval = options.number('log-super-update-interval');

@@ -2,14 +2,14 @@
 import { inTableOrder, type OptionSet, type OptionValue } from '../base/options.ts';
 import type { Json } from './json-text.ts';
 
-/** How a node is described: what opens the same again. */
+/** The description of a node, by which the same node can be opened again. */
 export interface Description {
   readonly driver: string;
-  /** Options that change what the node's bytes are. */
+  /** Options that change the node's bytes. */
   readonly options: ReadonlyMap<string, OptionValue>;
-  /** Described children, by the option they stand under. */
+  /** Described children, by their option. */
   readonly children: Readonly<Record<string, Description | readonly Description[]>>;
-  /** A name that says all of it, if there is one. */
+  /** A name that describes all of it, if there is one. */
   readonly exact?: string | undefined;
 }
 
@@ -35,7 +35,7 @@ function jsonText(value: Json): string {
     .join(', ')}}`;
 }
 
-/** Those options of a set that change what the bytes are. */
+/** The options of a set that change the bytes. */
 export function strongOptions(options: OptionSet, pattern: RegExp | undefined): ReadonlyMap<string, OptionValue> {
   return new Map([...options.entries()].filter(([name]) => pattern?.test(name)));
 }

@@ -19,7 +19,7 @@ import type { NodePlace, NodeRequest, OpenedNode } from './graph-node.ts';
 const MAX_CONFIG = 1024 * 1024;
 const MAX_LIMIT = 2 ** 31 - 1;
 
-/** What is said of the layer itself. */
+/** The options of the layer itself. */
 const OWN = /^(config|align|max-transfer|(opt|max)-(write-zero|discard))$|^(inject-error|set-state|(take|unshare)-child-perms)\./;
 
 /** `blkdebug:RULES:IMAGE`, or the options `config`, `inject-error.*`, `set-state.*` and the child `image`. */
@@ -65,7 +65,7 @@ function* readConfig(config: string, { graph }: NodePlace): Io<DebugRule[]> {
   }
 }
 
-/** In QEMU's order, each tied to those before it. */
+/** In QEMU's order; each is checked against those before it. */
 function takeLimits(options: OptionSet): MediumLimits {
   const align = options.size('align') ?? 0;
   if (align > MAX_LIMIT || !isPowerOfTwo(align)) throw refusedOption('align', `Cannot meet constraints with align ${align}`);
@@ -85,7 +85,7 @@ function takeLimits(options: OptionSet): MediumLimits {
 /** A power of two, or 0. */
 const isPowerOfTwo = (value: number): boolean => value === 0 || Number.isInteger(Math.log2(value));
 
-/** What the layer takes of the image below and does not share, besides what is asked of it. */
+/** The permissions that the layer takes of the image below, and those it does not share, besides those of its user. */
 function takePermissions(options: OptionSet): Permissions {
   return { take: permissionList(options, 'take-child-perms'), share: ALL & ~permissionList(options, 'unshare-child-perms') };
 }
@@ -101,7 +101,7 @@ function permissionList(options: OptionSet, name: string): number {
   return sum;
 }
 
-/** The debugging layer that an image lies on, if there is one: the first on the way down through the files, not through backing files. */
+/** The debugging layer below an image, if there is one: the first on the way down through the files, not through backing files. */
 export function findDebugger(disk: Disk): Debugger | undefined {
   check('findDebugger', 'disk', disk, DISK);
   for (let storage: Storage | undefined = disk.node; storage; storage = below(storage)) if (storage instanceof BlkdebugStorage) return storage;

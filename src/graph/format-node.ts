@@ -19,9 +19,9 @@ import { type Description, shownName, strongOptions } from './block-name.ts';
 import type { NodePlace, NodeRequest, OpenedNode } from './graph-node.ts';
 import { unknownReference } from './node-options.ts';
 
-/** A backing file did not open. `inner` says why; it may be another one of these. */
+/** A backing file did not open. `inner` is the reason; it may be another error of this kind. */
 export class BackingFailure extends DiskError {
-  /** Why it did not open. */
+  /** The reason why it did not open. */
   readonly inner: unknown;
 
   constructor(inner: unknown) {
@@ -31,7 +31,7 @@ export class BackingFailure extends DiskError {
   }
 }
 
-/** Opens an image of a format, or of the one that is found. */
+/** Opens an image of a format, or of the format that probing finds. */
 export function* openFormat(descriptor: FormatDescriptor | undefined, request: NodeRequest): Io<OpenedNode> {
   const { options, place } = request;
   const file = yield* request.child('file', 'file', request.name);
@@ -72,7 +72,7 @@ export function* openFormat(descriptor: FormatDescriptor | undefined, request: N
       driver,
       options: strong,
       children: { file: file.description },
-      // A name says which file it is in, not what is between that and the image.
+      // A name only says which file an image is in, not which layers are between them.
       exact: strong.size === 0 && !file.node && !file.filtered && isProtocol(file) ? file.description.exact : undefined,
     };
     return { storage: node, node, description };
@@ -82,7 +82,7 @@ export function* openFormat(descriptor: FormatDescriptor | undefined, request: N
   }
 }
 
-/** The external data file, if the options say where it is. */
+/** The external data file, if the options name it. */
 function* dataChild(descriptor: FormatDescriptor | undefined, { options, place, node }: NodeRequest): Io<Storage | undefined> {
   if (place.graph.noData || (descriptor && !descriptor.capabilities.dataFile)) return undefined;
   const reference = options.take('data-file');
@@ -93,8 +93,8 @@ function* dataChild(descriptor: FormatDescriptor | undefined, { options, place, 
 }
 
 /**
- * The data file that an image names itself: a file, whatever its name looks like. An image from a stranger must not have `json:` or a protocol
- * followed for it, which could name any file or device of this machine. Backing files do not come this way.
+ * The data file that an image names itself: a plain file, whatever its name looks like. If tabdisk followed `json:` or a protocol in an image from a
+ * stranger, the image could name any file or device of this machine. Backing files are opened in another way.
  */
 function* openNamed({ from, name }: Reference, place: NodePlace, { node }: NodeRequest): Io<Storage> {
   const { dataFileName = combineNames } = place.graph;
@@ -105,7 +105,7 @@ function* openNamed({ from, name }: Reference, place: NodePlace, { node }: NodeR
   return (yield* node(undefined, options, { ...place, role: 'file', driver: undefined })).storage;
 }
 
-/** True if the options say that there is to be no backing file, whatever the image says. */
+/** True if the options demand that there is no backing file, whatever the image names. */
 function takeAlone({ options, place }: NodeRequest): boolean {
   const said = options.get('backing');
   if (said === '') place.graph.warn?.('warning: Use of "backing": "" is deprecated; use "backing": null instead');
@@ -123,7 +123,7 @@ function withKey(asked: SecretRequest, options: OptionSet): SecretRequest {
   return typeof id === 'string' ? { ...asked, id } : asked;
 }
 
-/** Options about encryption: taken once the image is open, because they mean something to an image that is not encrypted too. */
+/** Options about encryption: taken once the image is open, because they have a meaning for an image that is not encrypted too. */
 function takeKeyOptions({ driver }: BlockNode, options: OptionSet): void {
   const { key, method } = findFormat(allFormats, driver.format).encryption ?? {};
   if (key !== undefined) options.text(key);

@@ -1,4 +1,4 @@
-/** A node of a graph: where it is, what its driver is given to open it, and what comes of it. */
+/** A node of a graph: its place, the request to its driver, and the result. */
 import type { Io } from '../base/io.ts';
 import type { OptionSet } from '../base/options.ts';
 import type { ChainFiles } from '../disk/chain.ts';
@@ -9,52 +9,52 @@ import type { Storage } from '../storage/storage.ts';
 import type { Description } from './block-name.ts';
 import type { GraphOptions } from './graph-options.ts';
 
-/** What a node hands on to its children, unless they say otherwise. */
+/** The options that a node hands on to its children, unless they have their own. */
 export interface CommonOptions {
   readonly cache: CacheFlags;
   readonly keepSpace: boolean;
-  /** Files are read beside others who write them. */
+  /** Files are read beside other users that write them. */
   readonly forceShare: boolean;
   readonly detectZeroes?: DetectZeroes | undefined;
 }
 
-/** Where in the graph a node is. */
+/** The place of a node in the graph. */
 export interface NodePlace {
   readonly graph: GraphOptions;
   readonly readOnly: boolean;
-  /** An image is probed if its driver is not given; a file is what its name's protocol says. */
+  /** An image is probed if its driver is not given; a file is opened by the protocol of its name. */
   readonly role: 'image' | 'file';
   /** Files of the images that have this one in their chain of backing files. */
   readonly above: ChainFiles;
-  /** Nodes of the whole graph so far. */
+  /** Number of nodes of the whole graph so far. */
   readonly count: { nodes: number };
-  /** Decides over the option `driver`. */
+  /** Overrules the option `driver`. */
   readonly driver?: string | undefined;
-  /** From the node above, where this one does not say otherwise. */
+  /** The options of the node above, unless this one has its own. */
   readonly common: CommonOptions;
 }
 
-/** What a driver is given to open a node. */
+/** The request to a driver to open a node. */
 export interface NodeRequest {
   readonly driver: string;
   /** A name to open, besides the options. */
   readonly name: string | undefined;
   readonly options: OptionSet;
   readonly place: NodePlace;
-  /** Opens the child that stands under `key` in the options, or under a name. */
+  /** Opens the child that the options have under `key`, or the child with a name. */
   child(key: string, role: NodePlace['role'], name?: string): Io<OpenedNode>;
   /** Opens any other node. */
   node(name: string | undefined, options: OptionSet, place: NodePlace): Io<OpenedNode>;
 }
 
-/** An opened node. The storage owns what is below it. */
+/** An opened node. The storage owns everything below it. */
 export interface OpenedNode {
   readonly storage: Storage;
   /** The image, if the storage is one. */
   readonly node?: BlockNode;
   /** The image that the storage passes requests on to. */
   readonly filtered?: BlockNode | undefined;
-  /** The bytes are not at one place that could be shown. */
+  /** The bytes have no single place that could be shown. */
   readonly scattered?: boolean;
   readonly description: Description;
 }

@@ -1,7 +1,7 @@
 /**
  * Opening images by name or by options, as QEMU's command lines spell them: `json:{…}`, `driver=qcow2,file.filename=x`, `blkverify:a:b`.
- * A node takes the options it understands and opens its children; what is left over is refused. Which drivers there are, and what they do
- * with options and children, is in block-drivers.ts. Files are opened only through the caller's `openFile`.
+ * A node takes the options it understands and opens its children; the options left over are refused. The drivers, and their use of
+ * options and children, are in block-drivers.ts. Files are opened only through the caller's `openFile`.
  */
 import { check, objectWith, optionsOf, TEXT } from '../base/arguments.ts';
 import { roundUp } from '../base/bytes.ts';
@@ -27,7 +27,7 @@ import { parseJsonName } from './option-text.ts';
 
 const WHAT = optionsOf<Partial<Parameters<typeof openGraph>[0]>>({ name: TEXT, options: objectWith('an OptionSet', ['entries', 'take']) });
 
-/** Opens the image that a name or options describe. Throws `refused` with QEMU's words for what is wrong with them. */
+/** Opens the image that a name or options describe. Throws `refused` with QEMU's words about a fault in them. */
 export function openGraph(
   what: { readonly name?: string | undefined; readonly options?: OptionSet | undefined },
   options: GraphOptions,
@@ -107,20 +107,20 @@ export function* openNode(name: string | undefined, given: OptionSet, inherited:
   }
 }
 
-/** A layer, which is no format, is not plain either. */
+/** A layer is not a format, so it is not plain either. */
 const isPlain = (driver: string): boolean => allFormats.some(({ name, plain }) => plain && name === driver);
 
-/** Without a file of its own to grow, an image cannot be written where its last block is cut off. */
+/** An image cannot be written if its last block is cut off, unless it has a file of its own that can grow. */
 function requireWholeBlocks(storage: Storage): void {
   for (let one = storage; one instanceof FilterStorage; one = one.next)
     if (one instanceof AlignStorage && roundUp(one.size, SECTOR) % one.unit !== 0)
       throw refusedOption('file', "Cannot get 'write' permission without 'resize': Image size is not a multiple of request alignment");
 }
 
-/** Writing through is the business of the top node. */
+/** Write-through is the task of the top node. */
 const below = (place: NodePlace): NodePlace => ({ ...place, common: { ...place.common, cache: { ...place.common.cache, writeback: true } } });
 
-/** The driver of a node whose options do not name one: empty to find the format out. */
+/** The driver of a node whose options do not name one: empty if the format has to be probed. */
 function driverFor(name: string | undefined, options: OptionSet, { role }: NodePlace): string {
   if (role === 'file') {
     if (name !== undefined) return protocolDriver(name);

@@ -1,6 +1,6 @@
 /**
- * JSON as QEMU reads it behind `json:`: strings may stand in single quotes, objects may not name a key twice, and what is wrong is said
- * in QEMU's words. Numbers are JavaScript's.
+ * JSON as QEMU reads it behind `json:`: strings may stand in single quotes, objects may not name a key twice, and errors have
+ * QEMU's words. Numbers are JavaScript's.
  */
 import { refusedOption } from '../base/options.ts';
 
@@ -36,7 +36,7 @@ class Reader {
     this.#text = text;
   }
 
-  /** The next character that is no white space; empty at the end. */
+  /** The next character that is not white space; empty at the end. */
   peek(): string {
     this.#match(SPACE);
     return this.#text[this.#at] ?? '';

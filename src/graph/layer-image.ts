@@ -1,5 +1,5 @@
 /**
- * A layer as a driver: what stands at the top of `driver=compress,file.…`, where an image is opened but a storage is at hand. Every guest
+ * A layer as a driver: for the top of `driver=compress,file.…`, where an image is wanted and the layer is only a storage. Every guest
  * byte is at the same place of the layer. Snapshots and the cluster size are those of the image that the layer passes requests on to.
  */
 import { DiskError } from '../base/errors.ts';
@@ -42,7 +42,7 @@ export class LayerImage implements ToolImage {
     return snapshots ? { snapshots } : {};
   }
 
-  /** Reads need not know what reads as zero, nor fail where that cannot be told. */
+  /** Reads need no facts about zeros, and must not fail where these cannot be found out. */
   look(offset: number, length: number): Extent {
     const { storage } = this;
     return { kind: 'data', length, storage, hostOffset: offset, ...(this.#scattered ? { placeless: true } : {}) };

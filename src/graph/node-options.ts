@@ -5,7 +5,7 @@ import type { CommonOptions, NodePlace } from './graph-node.ts';
 
 const NODE_NAME = /^[a-z][-a-z0-9._]{0,30}$/i;
 
-/** Takes the common options out of a node's options. `readOnly`: the node says so itself. */
+/** Takes the common options out of a node's options. `readOnly`: the node's own value. */
 export function takeCommonOptions(options: OptionSet, { common, readOnly: inherited }: NodePlace): { common: CommonOptions; readOnly: boolean } {
   const nodeName = options.text('node-name');
   if (nodeName !== undefined && !NODE_NAME.test(nodeName)) throw refusedOption('node-name', `Invalid node-name: '${nodeName}'`);
@@ -21,7 +21,7 @@ export function takeCommonOptions(options: OptionSet, { common, readOnly: inheri
   if (discard !== undefined && !/^(ignore|off|unmap|on)$/.test(discard)) throw refusedOption('discard', 'Invalid discard option');
   const keepSpace = discard === undefined ? common.keepSpace : discard === 'ignore' || discard === 'off';
   const detect = options.choice('detect-zeroes', ['off', 'on', 'unmap']);
-  // Not setting `discard` at all is not setting it to unmap, whatever the verb would do.
+  // A missing `discard` option is not `discard=unmap`, whatever the verb would do.
   if (detect === 'unmap' && (discard === undefined || keepSpace))
     throw refusedOption('detect-zeroes', 'setting detect-zeroes to unmap is not allowed without setting discard operation to unmap');
   return {
@@ -35,7 +35,7 @@ export function takeCommonOptions(options: OptionSet, { common, readOnly: inheri
   };
 }
 
-/** A child that is named by the id of another node. There is never one: what a command opens is a tree. */
+/** A child that is given by the id of another node. There is never such a node: a command opens a tree. */
 export function unknownReference(reference: string, alone = true): DiskError {
   return alone
     ? refusedOption('node-name', `Cannot find device='${reference}' nor node-name='${reference}'`)

@@ -10,7 +10,7 @@ const JSON_PREFIX = 'json:';
 export interface ListRules {
   /** The name of a first value that stands without one. */
   readonly implied?: string;
-  /** Hears about what QEMU wants to be written differently. */
+  /** Is called about options that QEMU wants to be written differently. */
   readonly warn?: (message: string) => void;
 }
 
@@ -46,7 +46,7 @@ export function parseOptionList(text: string, rules: ListRules = {}): OptionSet 
   return new OptionSet(values);
 }
 
-/** Reads the options of a name that begins with `json:`; nothing for another name. Throws `refused`. */
+/** Reads the options of a name that begins with `json:`; undefined for another name. Throws `refused`. */
 export function parseJsonName(name: string): OptionSet | undefined {
   if (!name.startsWith(JSON_PREFIX)) return undefined;
   let value: ReturnType<typeof parseJsonText>;

@@ -1,14 +1,14 @@
 /**
- * The steps of a job that goes over a disk in order, made ahead of the one that is being dealt with: reading goes on while the target is
- * written. Each step begins where the one before it ends, so a step waits until that is known, and for nothing else of it.
+ * The steps of a job that reads a disk in order, made ahead of the one in use: reading goes on while the target is
+ * written. Each step begins where the one before it ends, so a step waits until that end is known, and for nothing else.
  */
 import { begin, type Io, type Task } from '../base/io.ts';
 
-/** What a step tells: where the next one begins, and what still goes on for it. */
+/** The result of a step: where the next one begins, and the task that still goes on for it. */
 export interface AheadStep {
   /** Bytes from the start of the disk. */
   readonly end: number;
-  /** Has to end before anything that the step reads from is closed. */
+  /** Must end before anything that the step reads from is closed. */
   readonly underWay?: Task<unknown>;
 }
 
@@ -21,7 +21,7 @@ export class Ahead<T extends AheadStep> {
   readonly #begun: Task<T | undefined>[] = [];
   #last: Task<T | undefined> | undefined;
 
-  /** `make` makes the step at an offset below `size`, the first at `start` (0). With a `depth` of 0 each is made when it is asked for. */
+  /** `make` makes the step at an offset below `size`, the first at `start` (0). With a `depth` of 0 each is made when it is needed. */
   constructor(make: (offset: number) => Io<T>, { start = 0, size, depth }: { start?: number; size: number; depth: number }) {
     this.#make = make;
     this.#start = start;
@@ -29,7 +29,7 @@ export class Ahead<T extends AheadStep> {
     this.#depth = depth;
   }
 
-  /** The next step; nothing behind the last. What making it throws is thrown when its turn has come. */
+  /** The next step; undefined after the last. An error of making it is thrown when its turn has come. */
   *next(): Io<T | undefined> {
     while (this.#begun.length <= this.#depth) {
       this.#last = begin(this.#after(this.#last));
@@ -39,14 +39,14 @@ export class Ahead<T extends AheadStep> {
     return first && (yield* first.join());
   }
 
-  /** Waits until nothing goes on any more. To be called once, also after a failure. */
+  /** Waits until all tasks have ended. To be called once, also after a failure. */
   *settle(): Io<void> {
     for (const task of this.#begun.splice(0)) {
       try {
         const step = yield* task.join();
         if (step?.underWay) yield* step.underWay.join();
       } catch {
-        // Nobody will ask for this step.
+        // This step will not be used.
       }
     }
   }

@@ -8,11 +8,11 @@ import type { Disk } from '../disk/disk.ts';
 import { DISK, FORMAT_OPTIONS, SECRET } from '../disk/kinds.ts';
 import { askSecret, type Secret, type SecretCallback } from '../disk/secrets.ts';
 
-/** What `amend` changes, and how. */
+/** The options of `amend`. */
 export interface AmendOptions extends JobOptions {
-  /** What is to change, under QEMU's names: `compat`, `refcount_bits`, … */
+  /** The options to change, under QEMU's names: `compat`, `refcount_bits`, … */
   readonly options: Readonly<Record<string, string | number | boolean>>;
-  /** Does what could make the image unreadable, such as erasing the last key slot. */
+  /** Allows changes that could make the image unreadable, such as erasing the last key slot. */
   readonly force?: boolean;
   /** Answers with the passphrases that `encrypt.new-secret` and `encrypt.old-secret` name: the name is the request's `id`. */
   readonly secret?: Secret | SecretCallback;
@@ -21,8 +21,8 @@ export interface AmendOptions extends JobOptions {
 const AMEND = optionsOf<AmendOptions>({ ...JOB_OPTIONS, options: needed(FORMAT_OPTIONS), force: FLAG, secret: SECRET });
 
 /**
- * Changes options of a disk's image as `qemu-img amend` does, in QEMU's order and up to the first that is refused: what came before it
- * stays changed. Throws `unsupported` if the format has no such options, `refused` naming the option.
+ * Changes options of a disk's image as `qemu-img amend` does, in QEMU's order and up to the first that is refused: earlier changes
+ * stay. Throws `unsupported` if the format has no such options, `refused` naming the option.
  */
 export async function amend(disk: Disk, given: AmendOptions): Promise<void> {
   check('amend', 'disk', disk, DISK);

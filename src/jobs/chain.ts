@@ -1,4 +1,4 @@
-/** What jobs need of a backing chain: the images below a disk, one of them by its depth, and letting go of those that are no longer needed. */
+/** The functions of a backing chain that jobs need: the images below a disk, one of them by its depth, and closing those that are no longer needed. */
 import { DiskError } from '../base/errors.ts';
 import type { Io } from '../base/io.ts';
 import type { BlockNode } from '../node/node.ts';
@@ -20,7 +20,7 @@ export function nodeBelow(top: BlockNode, depth: number): BlockNode {
   return node;
 }
 
-/** Closes the images of a chain that was below a disk, down to `next`, which is below it now and lives on with what is under it. */
+/** Closes the images of a chain that was below a disk, down to `next`, which is below it now and stays open with the images under it. */
 export function* closeAbove(chain: readonly BlockNode[], next: BlockNode | undefined): Io<void> {
   const kept = next ? chain.indexOf(next) : -1;
   if (kept === 0) return;

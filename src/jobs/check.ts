@@ -1,4 +1,4 @@
-/** `check` as a job: the format's own check (see each driver's check.ts), which gives the thread back and can be cancelled as long as it only looks. */
+/** `check` as a job: the format's own check (see each driver's check.ts), which gives the thread back and can be cancelled unless it repairs. */
 import { check as checkArgument } from '../base/arguments.ts';
 import { CHECK } from '../disk/async-disk.ts';
 import type { Disk } from '../disk/disk.ts';

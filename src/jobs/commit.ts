@@ -1,12 +1,13 @@
 /**
- * `commit`: copies what a chain holds above one of its images into that image, as `qemu-img commit` does. A smaller base grows first.
- * Then the top image is emptied, unless it is to keep its contents or there are images in between, which would show through changed.
+ * `commit`: copies the contents of a chain above one of its images into that image, as `qemu-img commit` does. A smaller base grows first.
+ * Then the top image is emptied, unless it is to keep its contents or there are images in between, which would become visible then.
  *
- * Guest requests go on meanwhile, and where storages wait the chain is read ahead of what is written. What they change is copied again, and in the end, with the guest held for the little that is left, the base
- * holds what the disk reads as. What the guest sees never comes from a part of the base that is being written: the images above hide it.
+ * Guest requests go on meanwhile, and where storages wait the job reads the chain ahead of its writes. Changes of the guest are copied again, and in the
+ * end, with the guest held while the small rest is copied, the base gets the disk's contents. The guest never reads a part of the base that is being
+ * written: the images above hide it.
  *
  * Crash argument: the base is flushed before anything is taken out of the top image, so after a cut at any point the chain reads the same.
- * Before that only such parts of the base change as the top image has of its own, durably or in writes that no flush has covered yet.
+ * Before that only those parts of the base change that the top image has of its own, durably or in writes that no flush has covered yet.
  */
 import { COUNT, check, FLAG, type Kind, optionsOf } from '../base/arguments.ts';
 import { DiskError } from '../base/errors.ts';
@@ -30,14 +31,14 @@ const PARTS = 2 ** 20;
 const PART = 64 * KiB;
 /** Bytes that may be left to copy while the guest is held. */
 const REST = 4 * MiB;
-/** Times that changes are copied again before the guest is held whatever is left. */
+/** How often changes are copied again before the guest is held, even if much is left. */
 const ROUNDS = 8;
 
-/** What `commit` takes. */
+/** The options of `commit`. */
 export interface CommitOptions extends CopyJobOptions {
   /** How many images down the base is: 1, the default, for the backing file. It must have been opened with `writableBacking`. */
   readonly depth?: number;
-  /** Leave the top image as it is. With a `depth` above 1 it always is. */
+  /** Leaves the top image as it is. With a `depth` above 1 it always stays. */
   readonly keep?: boolean;
 }
 
@@ -52,9 +53,9 @@ export interface CommitSteps extends CommitOptions {
 export const COMMIT: Kind = optionsOf<CommitOptions>({ ...COPY_JOB_OPTIONS, depth: COUNT, keep: FLAG });
 
 /**
- * Copies what is above the base into it, while the disk may be in use. Both are flushed. Throws `refused` without a backing file, `read-only` if
+ * Copies the contents above the base into it, while the disk may be in use. Both are flushed. Throws `refused` without a backing file, `read-only` if
  * the base was not opened for writing, `in-use` while another job works on the disk, `aborted` if cancelled (the chain reads the same
- * then), and what reading or writing throws. Snapshots inside the top image, and other images over the base, read otherwise afterwards.
+ * then), and the errors of reading and writing. Snapshots inside the top image, and other images over the base, read differently afterwards.
  */
 export async function commit(disk: Disk, options: CommitOptions = {}): Promise<void> {
   check('commit', 'disk', disk, DISK);
@@ -79,7 +80,7 @@ class Commit {
   readonly #empties: boolean;
   readonly #piece: number;
   readonly #pace: Pace;
-  /** Buffers that nothing is in. */
+  /** Buffers that are not in use. */
   readonly #free: Uint8Array[] = [];
   readonly #changes: Changes;
 
@@ -110,12 +111,12 @@ class Commit {
     for (let round = 0; round < ROUNDS && this.#changes.bytes > REST; round++)
       for (const { start, end } of this.#changes.take()) yield* this.#copy(start, end);
     const makeEmpty = this.#empties ? yield* top.tool('makeEmpty', 'images of this format cannot be emptied') : undefined;
-    // Makes durable what it can before the guest has to wait for it.
+    // Makes as much as possible durable before the guest has to wait for it.
     yield* this.#base.flush();
     yield* top.exclusive((held) => this.#finish(held, makeEmpty), JOB);
   }
 
-  /** The guest is held. */
+  /** Runs while the guest is held. */
   *#finish(held: CopyVerbs, makeEmpty: (() => Io<void>) | undefined): Io<void> {
     for (const { start, end } of this.#changes.take()) for (let at = start; at < end; ) at = yield* this.#dealWith(yield* this.#step(at, end, held));
     yield* this.#base.flush();
@@ -125,7 +126,7 @@ class Commit {
   *#copy(start: number, end: number): Io<void> {
     const reader: Pick<CopyVerbs, 'read'> = { read: (offset, into) => this.#top.read(offset, into) };
     const waits = !this.#top.synchronous || !this.#base.synchronous;
-    // What changes after it was read is noted, and copied again.
+    // A change after the reading is noted, and copied again.
     const steps = new Ahead((offset) => this.#step(offset, end, reader), { start, size: end, depth: waits ? AHEAD : 0 });
     try {
       for (let at = start; at < end; ) {
@@ -140,17 +141,17 @@ class Commit {
     }
   }
 
-  /** What there is to do for the bytes from `at` on, as far as one run or one buffer goes; begins to read them. */
+  /** The step for the bytes from `at` on, up to the end of one run or one buffer; begins to read them. */
   *#step(at: number, end: number, { read }: Pick<CopyVerbs, 'read'>): Io<CommitStep> {
     const run = yield* this.#top.status(at, end - at);
-    // A run in no image, yet not the base's, is past the end of an image in between: it reads as zero whatever the base has there.
+    // A run in no image that still hides the base is past the end of an image in between: it reads as zero, whatever bytes the base has there.
     if (run.depth >= this.#depth || run.zero) return { end: at + run.length, zero: run.depth < this.#depth, start: at };
     const length = Math.min(run.length, this.#piece - (at % this.#piece));
     const buffer = this.#free.pop() ?? new Uint8Array(Math.min(this.#piece, this.#top.size));
     return { end: at + length, zero: false, start: at, buffer, underWay: begin(read(at, buffer.subarray(0, length))) };
   }
 
-  /** Brings a step into the base; returns its end. */
+  /** Writes a step to the base; returns its end. */
   *#dealWith({ start, end, zero, buffer, underWay }: CommitStep): Io<number> {
     if (zero) yield* clear(this.#base, start, end - start);
     if (!buffer || !underWay) return end;
@@ -166,12 +167,12 @@ interface CommitStep {
   readonly start: number;
   readonly end: number;
   readonly zero: boolean;
-  /** What is to be copied, when `underWay` has ended. */
+  /** The bytes to copy, after `underWay` has ended. */
   readonly buffer?: Uint8Array;
   readonly underWay?: Task<void>;
 }
 
-/** Makes a range of the base read as zero, touching only what does not yet. */
+/** Makes a range of the base read as zero, writing only where it does not yet. */
 function* clear(base: BlockNode, start: number, length: number): Io<void> {
   for (let done = 0; done < length; ) {
     const run = yield* base.status(start + done, length - done);
@@ -200,7 +201,7 @@ class Changes {
     for (let part = Math.floor(offset / this.#part); part * this.#part < offset + length; part++) this.#parts.add(part);
   }
 
-  /** What was noted, in order, and forgets it. */
+  /** The noted parts, in order; they are forgotten. */
   take(): { start: number; end: number }[] {
     const parts = [...this.#parts].sort((a, b) => a - b);
     this.#parts = new Set();

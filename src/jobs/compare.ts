@@ -1,7 +1,7 @@
 /**
- * `compare`: whether two disks read the same, as `qemu-img compare` decides it. What both know to be zero is not read. Disks of different
- * sizes are the same if the rest of the longer one is zero; in strict mode sizes and the state of every run must agree too. Where reading takes
- * waiting, it goes on ahead of what is compared (ahead.ts).
+ * `compare`: whether two disks read the same, as `qemu-img compare` decides it. Runs that both know to be zero are not read. Disks of different
+ * sizes are the same if the rest of the longer one is zero; in strict mode sizes and the state of every run must agree too. If storages
+ * wait, reading goes on ahead of comparing (ahead.ts).
  */
 import { check, FLAG, optionsOf } from '../base/arguments.ts';
 import { equalBytes, isZero } from '../base/bytes.ts';
@@ -14,15 +14,15 @@ import type { BlockNode, MapRun } from '../node/node.ts';
 import { Ahead, type AheadStep } from './ahead.ts';
 import { openSource, type Source } from './source.ts';
 
-/** Bytes between two looks at what the disks know of themselves: what cannot be read, and progress, are told of by such steps. */
+/** Bytes between two requests for the state of the disks: read errors and progress are reported by such steps. */
 const STEP = 2 * MiB;
-/** Bytes of each disk in memory, where they can be had at once: few enough that the processor still has them when they are compared. */
+/** Bytes of each disk in memory, if they can be read at once: so few that they are still in the processor's cache when they are compared. */
 const PIECE = 128 * KiB;
 
-/** Steps that are read while one is compared, where reading takes waiting. */
+/** Steps that are read while one is compared, if storages wait. */
 const AHEAD = 2;
 
-/** What `compare` takes. */
+/** The options of `compare`. */
 export interface CompareOptions extends JobOptions {
   /** Also fail on different sizes and on runs that read the same but are stored differently. */
   readonly strict?: boolean;
@@ -30,11 +30,11 @@ export interface CompareOptions extends JobOptions {
   readonly everyStep?: boolean;
 }
 
-/** What `compare` found. */
+/** The result of `compare`. */
 export interface CompareResult {
-  /** The two are the same, by what was asked. */
+  /** The two are the same, by the chosen mode. */
   readonly identical: boolean;
-  /** Why not: the sizes differ or a run's state differs (strict mode only), or the contents do. */
+  /** The reason if they are not: the sizes differ or a run's state differs (strict mode only), or the contents do. */
   readonly reason?: 'size' | 'status' | 'content';
   /** Bytes: the sector that differs, or the start of the run whose state differs. */
   readonly offset?: number;
@@ -45,7 +45,7 @@ export interface CompareResult {
 const COMPARE = optionsOf<CompareOptions>({ ...JOB_OPTIONS, strict: FLAG, everyStep: FLAG });
 
 /**
- * Compares two disks. Throws `aborted` if cancelled, and what reading throws, with `field` "first status", "first", "second status" or "second"
+ * Compares two disks. Throws `aborted` if cancelled, and the errors of reading, with `field` "first status", "first", "second status" or "second"
  * for the disk and the step, and the `offset` where it began.
  */
 export async function compare(a: Disk, b: Disk, options: CompareOptions = {}): Promise<CompareResult> {
@@ -80,7 +80,7 @@ export function* compareNodes(first: BlockNode, second: BlockNode, options: Comp
   return { identical: true, sizesDiffer };
 }
 
-/** Why the disks differ, and where. */
+/** How and where the disks differ. */
 type Finding = Required<Pick<CompareResult, 'reason' | 'offset'>>;
 
 /** A run, or a part of one. Without `finding` it is the same on both disks. */
@@ -88,7 +88,7 @@ interface CompareStep extends AheadStep {
   readonly finding?: () => Io<Finding | undefined>;
 }
 
-/** A disk, and where its bytes go. */
+/** A disk, and the memory for its bytes. */
 interface Part {
   readonly source: Source;
   readonly buffer: Uint8Array;
@@ -96,7 +96,7 @@ interface Part {
 
 /** Two disks, step by step. */
 class Comparison {
-  /** Reading takes waiting: several steps are under way at a time. */
+  /** True if a storage waits: several steps are under way at a time. */
   readonly waits: boolean;
   readonly #sources: readonly [Source, Source];
   readonly #strict: boolean;
@@ -110,7 +110,7 @@ class Comparison {
     this.#piece = Math.min(this.waits ? STEP : PIECE, Math.max(first.size, second.size));
   }
 
-  /** What lies past the end of the shorter disk is compared with zeros. */
+  /** Bytes past the end of the shorter disk are compared with zeros. */
   *step(offset: number): Io<CompareStep> {
     const there = this.#sources.filter(({ size }) => offset < size);
     const rest = Math.min(...there.map(({ size }) => size)) - offset;
@@ -124,7 +124,7 @@ class Comparison {
     return unknown.length === 0 ? { end } : this.#contents(unknown, offset, Math.min(end, offset + STEP));
   }
 
-  /** Compares what one disk has with zeros, or what both have. */
+  /** Compares the bytes of one disk with zeros, or those of both. */
   #contents(sources: readonly Source[], start: number, end: number): CompareStep {
     if (!this.waits) return { end, finding: () => this.#inPieces(sources, start, end) };
     const parts = this.#parts(sources);
@@ -139,7 +139,7 @@ class Comparison {
     return { end, underWay: reading, finding: finding.bind(this) };
   }
 
-  /** The same piece by piece. All of them are read even so: that a disk cannot be is the graver finding. */
+  /** The same piece by piece. All pieces are read in any case: an unreadable disk is the graver finding. */
   *#inPieces(sources: readonly Source[], start: number, end: number): Io<Finding | undefined> {
     const parts = this.#parts(sources);
     let found: Finding | undefined;
@@ -167,7 +167,7 @@ function* told(finding: Finding): Io<Finding> {
 
 const firstOf = (bytes: Uint8Array, length: number): Uint8Array => (length === bytes.length ? bytes : bytes.subarray(0, length));
 
-/** Looks at what was read from `offset` on: at how it differs from what the other disk has, or from zeros. */
+/** Compares the bytes read from `offset` on with those of the other disk, or with zeros. */
 function look([one, other]: readonly Part[], offset: number, length: number): Finding | undefined {
   const bytes = one && firstOf(one.buffer, length);
   const others = other && firstOf(other.buffer, length);
@@ -177,7 +177,7 @@ function look([one, other]: readonly Part[], offset: number, length: number): Fi
   return { reason: 'content', offset: offset + at - (at % SECTOR) };
 }
 
-/** Alike as far as QEMU's strict mode looks: allocated or not, zero or not, readable in place or not, with `rest` bytes the last run or not. */
+/** True if the states are equal in the sense of QEMU's strict mode: allocated, zero, readable in place, and whether the run is the last of `rest` bytes. */
 function sameState(a: MapRun, b: MapRun, rest: number): boolean {
   const sameKind = a.present === b.present && a.zero === b.zero && a.data === b.data;
   return sameKind && (a.offset === undefined) === (b.offset === undefined) && (a.length === rest) === (b.length === rest);

@@ -1,7 +1,7 @@
 /**
  * `convert -c`: a copy cluster by cluster of the target, each compressed on its own. A cluster is written whole unless all of it reads as zero
- * (or, with `topOnly`, none of it is in the source's own image); the disk's last is completed with zeros by the driver. Where source and
- * target do not share cluster borders, what the target holds already is kept. Clusters are read and compressed ahead, by other threads where there
+ * (or, with `topOnly`, none of it is in the source's own image); the driver completes the disk's last cluster with zeros. Where source and
+ * target do not share cluster borders, bytes that the target has already are kept. Clusters are read and compressed ahead, by other threads if there
  * are some, and written in order.
  */
 import { isZero, roundDown } from '../base/bytes.ts';
@@ -29,7 +29,7 @@ export interface CopyRules {
 export interface CopyStep extends AheadStep {
   /** The source has data there. */
   readonly data: boolean;
-  /** Changes the target; absent if there is nothing to change. To be called in order. */
+  /** Changes the target; absent if nothing has to change. To be called in order. */
   readonly write?: () => Io<void>;
 }
 
@@ -53,7 +53,7 @@ export class CompressedCopy {
     this.#unit = driver.clusterSize;
   }
 
-  /** Copies the source's bytes from `offset` on, as far as one cluster of the target or one run without data goes. */
+  /** Copies the source's bytes from `offset` on, up to the end of one cluster of the target or of one run without data. */
   *step(offset: number): Io<CopyStep> {
     const { shift } = this.#rules;
     const { size } = this.#source;
@@ -78,7 +78,7 @@ export class CompressedCopy {
     return { treatment, length: run.length };
   }
 
-  /** True if some of the range is to be copied. */
+  /** True if a part of the range has to be copied. */
   *#anyOwn(offset: number, length: number): Io<boolean> {
     for (let done = 0; done < length; ) {
       const run = yield* this.#runFrom(offset + done);
@@ -88,7 +88,7 @@ export class CompressedCopy {
     return false;
   }
 
-  /** What is to be written for the source's bytes, which lie in one cluster: that cluster, or nothing if all of them are zero. */
+  /** The cluster to write for the source's bytes, which are in one cluster; undefined if all of them are zero. */
   *#read(offset: number, length: number): Io<Cluster | undefined> {
     const start = offset + this.#rules.shift;
     const from = roundDown(start, this.#unit);
@@ -115,17 +115,17 @@ export class CompressedCopy {
   }
 }
 
-/** A cluster of the target, as far as the disk goes. */
+/** A cluster of the target, up to the end of the disk. */
 interface Cluster {
   readonly bytes: Uint8Array;
   /** Compressed already. */
   readonly encoded?: Uint8Array;
 }
 
-/** Runs a step that changes the target; its failures tell where. */
+/** Runs a step that changes the target; its errors state the place. */
 export const writing = <T>(offset: number, step: Io<T>): Io<T> => placed({ field: 'target', offset }, step);
 
-/** Makes a range of the target read as zero, touching only what does not yet. */
+/** Makes a range of the target read as zero, writing only where it does not yet. */
 export function* clearTarget(target: BlockNode, start: number, length: number, { targetIsZero }: CopyRules): Io<void> {
   if (targetIsZero) return;
   for (let done = 0; done < length; ) {

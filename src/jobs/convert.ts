@@ -1,7 +1,7 @@
 /**
- * `convert`: copies one disk's contents to another, whatever their formats. Runs that the source knows to be zero are not read;
+ * `convert`: copies one disk's contents to another, in any two formats. Runs that the source knows to be zero are not read;
  * zeros found in data are not written; both are cleared in the target only where it does not read as zero already, so a fresh
- * target stays sparse. The source is read ahead of what is written where a storage waits (ahead.ts), in a few buffers, cut so that writes end
+ * target stays sparse. If a storage waits, the source is read ahead of the writes (ahead.ts), in a few buffers, cut so that writes end
  * on the target's clusters; the target is written in order.
  */
 
@@ -24,35 +24,35 @@ import { type SparseRule, sectorRuns, sparseRule } from './sparse.ts';
 const BUFFER = 2 * MiB;
 /** Buffers that are filled while one is written. */
 const AHEAD = 6;
-/** Clusters that are compressed, or wait to be, for each thread that does it. */
+/** Clusters that are compressed, or wait to be, for each compressing thread. */
 const QUEUE = 3;
-/** What a hole is found by, where only reading finds it: holes of raw files have borders on multiples of this. */
+/** The unit in which reading finds holes: holes of raw files have borders on multiples of this. */
 const HOLE = 4096;
 /** Bytes cleared in one step. */
 const MOST_ZEROS = 2048 * MiB;
 
-/** What `convert` takes. */
+/** The options of `convert`. */
 export interface ConvertOptions extends CopyJobOptions, SalvageOptions {
   /** Zero runs of at least this many bytes become holes; default 4096, as `qemu-img convert -S`. 0 writes everything, zeros too. */
   readonly sparse?: number;
-  /** The target reads as zero all over (`--target-is-zero`): nothing is cleared. */
+  /** The target reads as zero everywhere (`--target-is-zero`): nothing is cleared. */
   readonly targetIsZero?: boolean;
-  /** The target was just created: nothing is cleared that reads as zero in a new image of its format. */
+  /** The target was just created: parts that read as zero in a new image of its format are not cleared. */
   readonly targetIsNew?: boolean;
-  /** Copy only what the source's own image holds: the rest comes from the target's backing file (`qemu-img convert -B`). */
+  /** Copies only the contents of the source's own image: the rest comes from the target's backing file (`qemu-img convert -B`). */
   readonly topOnly?: boolean;
   /** Write compressed clusters (`qemu-img convert -c`); the target's format must have them. */
   readonly compressed?: boolean;
-  /** Starts threads that compress, for the time of the job. Without it, or if it gives none, compressing is done in this one. */
+  /** Starts threads that compress, for the time of the job. Without it, or if it returns none, this thread compresses. */
   readonly compressor?: ((how: Compression) => Compressor | undefined) | undefined;
-  /** Bytes into the target where the source's first byte goes; default 0. A multiple of 512. */
+  /** The offset in the target, in bytes, of the source's first byte; default 0. A multiple of 512. */
   readonly targetOffset?: number;
   /**
-   * Copy data as it is, without looking for zeros in it, as `qemu-img convert -C` does where it can: up to the first run that is compressed or
+   * Copies data unchanged, without looking for zeros in it, as `qemu-img convert -C` does where it can: up to the first run that is compressed or
    * encrypted.
    */
   readonly asIs?: boolean;
-  /** Called with the number of bytes dealt with, after every step that was about data. */
+  /** Called with the number of bytes done, after every step with data. */
   readonly onData?: (bytes: number) => void;
 }
 
@@ -72,8 +72,8 @@ const CONVERT = optionsOf<ConvertOptions>({
 });
 
 /**
- * Copies `source` into `target`, which must be at least as large; what lies behind the source's size is left alone. Flushes the
- * target. Throws `refused` if the target is too small, `aborted` if cancelled, and what reading or writing throws, with `field` "source
+ * Copies `source` into `target`, which must be at least as large; bytes of the target behind the source's size are left alone. Flushes the
+ * target. Throws `refused` if the target is too small, `aborted` if cancelled, and the errors of reading and writing, with `field` "source
  * status", "source" or "target" and the `offset` of the step that failed.
  */
 export async function convert(source: Disk, target: Disk, options: ConvertOptions = {}): Promise<void> {
@@ -83,7 +83,7 @@ export async function convert(source: Disk, target: Disk, options: ConvertOption
   return runAsync(convertNodes(source.node, target.node, options));
 }
 
-/** Bytes of a disk that `convert` would call data under these options; what cannot be told is reported if it is to be salvaged. */
+/** Bytes of a disk that `convert` would call data under these options; under `salvage`, runs whose state cannot be read are reported. */
 export async function countData(source: Disk, options: ConvertOptions = {}): Promise<number> {
   check('countData', 'source', source, DISK);
   check('countData', 'options', options, CONVERT);
@@ -105,7 +105,7 @@ function* countNode(node: BlockNode, options: ConvertOptions): Io<number> {
   return bytes;
 }
 
-/** Zeros in data are found as closely as holes are, so holes need not be known beforehand where that takes reading. */
+/** True if the job looks for zeros in data as closely as holes would show them: then a storage need not read to find holes beforehand. */
 const findsZeros = ({ sparse = 4096, asIs = false, compressed = false }: ConvertOptions): boolean =>
   !asIs && sparse > 0 && (compressed || sparse <= HOLE);
 
@@ -126,7 +126,7 @@ export function* convertNodes(source: BlockNode, target: BlockNode, options: Con
   try {
     const copy = compressed ? new CompressedCopy(reader, target, rules) : new Copy(reader, target, rules);
     const waits = !source.synchronous || !target.synchronous;
-    // What cannot be read is reported in order.
+    // Read errors must be reported in order.
     const depth = options.salvage ? 0 : compressor ? QUEUE * compressor.width : waits ? AHEAD : 0;
     yield* copyAll(new Ahead((offset) => copy.step(offset), { size, depth }), size, options);
     if (compressed) yield* target.finishCompressed();
@@ -161,10 +161,10 @@ class Copy {
   readonly #target: BlockNode;
   readonly #options: CopyRules;
   readonly #rule: SparseRule | undefined;
-  /** Zeros in data are looked for. */
+  /** The job looks for zeros in data. */
   #scan: boolean;
   readonly #room: number;
-  /** Buffers that nothing is in. */
+  /** Buffers that are not in use. */
   readonly #free: Uint8Array<ArrayBuffer>[] = [];
 
   constructor(source: Source, target: BlockNode, options: CopyRules) {
@@ -176,13 +176,13 @@ class Copy {
     this.#room = Math.min(BUFFER, roundUp(source.size, SECTOR));
   }
 
-  /** Copies the bytes from `offset` on, as far as one buffer or one run of the source goes: begins to read them, and tells how they are written. */
+  /** Copies the bytes from `offset` on, up to the end of one buffer or one run of the source: begins to read them, and returns how to write them. */
   *step(offset: number): Io<CopyStep> {
     const run = yield* this.#source.status(offset, this.#source.size - offset);
     if (this.#options.topOnly && run.depth > 0) return { end: offset + run.length, data: false };
     const start = offset + this.#options.shift;
     if (run.zero && this.#rule) {
-      // A step must end now and then so that the job can be cancelled.
+      // Steps must end now and then so that the job can be cancelled.
       const length = Math.min(run.length, MOST_ZEROS);
       return { end: offset + length, data: false, write: () => writing(start, clearTarget(this.#target, start, length, this.#options)) };
     }
@@ -197,14 +197,14 @@ class Copy {
     return { end: offset + length, data: true, underWay: reading, write: write.bind(this) };
   }
 
-  /** The most data that may be copied at once: a whole buffer, less what keeps its end on a cluster of the target. */
+  /** The most data that may be copied at once: a whole buffer, minus the bytes after its last cluster border in the target. */
   #limit(start: number): number {
     const unit = this.#target.driver.clusterSize || SECTOR;
     const whole = roundDown(start + this.#room, unit) - start;
     return whole > 0 ? whole : this.#room;
   }
 
-  /** Fills a buffer of whole sectors, and tells what is in it. */
+  /** Fills a buffer of whole sectors, and returns its runs. */
   *#read(offset: number, whole: Uint8Array, length: number): Io<Piece[]> {
     const scan = this.#scan;
     yield* this.#source.read(offset, whole.subarray(0, length));

@@ -19,7 +19,7 @@ export interface JobMedium {
 }
 
 /**
- * `commit` of what is in a drive. Throws `no-medium`, `in-use` while another job has the drive, `unsupported` for a medium that cannot, and as
+ * `commit` of the medium in a drive. Throws `no-medium`, `in-use` while another job has the drive, `unsupported` for a medium that cannot, and as
  * `commit` does.
  */
 export async function commitDrive(drive: Drive, options: CommitOptions = {}): Promise<void> {
@@ -28,14 +28,14 @@ export async function commitDrive(drive: Drive, options: CommitOptions = {}): Pr
   return using(drive, (medium) => medium.commit(options));
 }
 
-/** `stream` of what is in a drive. Throws `no-medium`, `in-use` while another job has the drive, `unsupported` for a medium that cannot, and as `stream` does. */
+/** `stream` of the medium in a drive. Throws `no-medium`, `in-use` while another job has the drive, `unsupported` for a medium that cannot, and as `stream`. */
 export async function streamDrive(drive: Drive, options: StreamOptions = {}): Promise<void> {
   check('streamDrive', 'drive', drive, DRIVE);
   check('streamDrive', 'options', options, STREAM);
   return using(drive, (medium) => medium.stream(options));
 }
 
-/** What `commitAll` takes: options for each drive, whose progress is told by its name. */
+/** The options of `commitAll`: options for each drive; progress is reported with the drive's name. */
 export interface CommitAllOptions extends Omit<CommitOptions, 'onProgress' | 'depth'> {
   /** Called with the drive's name, bytes done and the total. */
   readonly onProgress?: (drive: string, done: number, total: number) => void;
@@ -45,7 +45,7 @@ const COMMIT_ALL = optionsOf<CommitAllOptions>({ ...COPY_JOB_OPTIONS, keep: FLAG
 
 /**
  * Commits each drive whose medium has a backing file, one after another in their order: those of a `Drives`, or some of them. Drives without
- * a medium and media without a backing file are passed over. Throws the first error; what was committed by then stays so.
+ * a medium and media without a backing file are skipped. Throws the first error; drives committed by then stay so.
  */
 export async function commitAll(drives: Iterable<Drive>, given: CommitAllOptions = {}): Promise<void> {
   check('commitAll', 'drives', drives, DRIVES);

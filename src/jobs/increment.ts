@@ -1,5 +1,5 @@
 /**
- * Incremental export: what changed on a disk since a snapshot, or since a dirty bitmap began, as a qcow2 overlay over an earlier export. That file
+ * Incremental export: the changes of a disk since a snapshot, or since a dirty bitmap began, as a qcow2 overlay over an earlier export. That export
  * is only named, not opened: whole clusters are written, so nothing of it is ever read. Chains of increments are overlays over overlays.
  */
 import { check, type Kind, needed, objectWith, optionsOf, TEXT } from '../base/arguments.ts';
@@ -24,17 +24,17 @@ import { STORAGE, type Storage } from '../storage/storage.ts';
 
 /** Bytes in memory at once; a multiple of every cluster size. */
 const BUFFER = 2 * MiB;
-/** Of a qcow2 image whose options do not say. */
+/** The cluster size of a qcow2 image whose options do not state it. */
 const CLUSTER = 64 * KiB;
 
-/** From when on changes count: a snapshot by id or name, a persistent bitmap by name, or ranges that somebody tracked (`Drive.trackDirty`). */
+/** The time from which changes count: a snapshot by id or name, a persistent bitmap by name, or ranges that the caller tracked (`Drive.trackDirty`). */
 export type Since = { readonly snapshot: string } | { readonly bitmap: string } | { readonly ranges: Iterable<ByteRange> };
 
-/** What `writeIncrement` takes. */
+/** The options of `writeIncrement`. */
 export interface IncrementOptions extends CopyJobOptions {
-  /** From when on changes count. */
+  /** The time from which changes count. */
   readonly since: Since;
-  /** What the new file names as its backing file: the export that was made at that time. */
+  /** The backing file that the new file names: the export that was made at that time. */
   readonly backing: BackingReference & { readonly format: string };
   /** Options of the new image, under QEMU's names; its clusters are 64 KiB or, if they are smaller, as large as the source's. */
   readonly options?: Readonly<Record<string, string | number | boolean>>;
@@ -42,7 +42,7 @@ export interface IncrementOptions extends CopyJobOptions {
   readonly secret?: Secret | SecretCallback;
 }
 
-/** What became of an increment. All in bytes. */
+/** The result of an increment. All in bytes. */
 export interface Increment {
   /** Clusters copied, zeros included. */
   readonly changed: number;
@@ -68,9 +68,9 @@ const INCREMENT = optionsOf<IncrementOptions>({
 });
 
 /**
- * Writes an overlay into an empty storage, which it closes: what of `source` changed since, over the file named as its backing. Together they read
- * as `source` does. A source that is written meanwhile must be kept still. A disk that was made smaller and larger again needs `since: { snapshot }`:
- * bitmaps know nothing of what was cut off. Throws `not-found`, `refused` for a bitmap that is inconsistent, `aborted`, and what storages throw.
+ * Writes an overlay into an empty storage, which it closes: the changes of `source` since then, over the file named as its backing. Together they read
+ * as `source` does. The caller must keep the source unchanged meanwhile. A disk that was made smaller and larger again needs `since: { snapshot }`:
+ * bitmaps do not record the bytes cut off. Throws `not-found`, `refused` for a bitmap that is inconsistent, `aborted`, and the errors of storages.
  */
 export async function writeIncrement(source: Disk, storage: Storage, options: IncrementOptions): Promise<Increment> {
   check('writeIncrement', 'source', source, DISK);
@@ -100,7 +100,7 @@ function* newOverlay(source: Disk, storage: Storage, { backing, options = {}, se
   const secret = given === undefined ? undefined : askedOnce(storage.name, given);
   const ask = askSecret(secret);
   const { driver } = source.node;
-  // Smaller clusters than the changes come in would be of no use, larger ones would copy more than has changed.
+  // Clusters smaller than the unit of the changes would be of no use; larger ones would copy more than has changed.
   const finer = driver.snapshots && driver.clusterSize < CLUSTER && options.extended_l2 === undefined;
   const own = finer ? { cluster_size: driver.clusterSize } : {};
   const size = roundUp(source.size, SECTOR);
@@ -118,14 +118,14 @@ function* nothing(): Io<undefined> {
   return undefined;
 }
 
-/** Calls `work` with what changed on a disk. */
+/** Calls `work` with the changes of a disk. */
 export function* changesOf<T>(disk: Disk, since: Since, work: (changes: DirtyRuns) => Io<T>): Io<T> {
   if ('snapshot' in since) return yield* disk.snapshots.comparing(since.snapshot, work);
   if ('bitmap' in since) return yield* work((yield* bitmapsOf(disk.node)).runs(since.bitmap));
   return yield* work(new GivenRuns(since.ranges, disk.size));
 }
 
-/** Ranges that somebody tracked. */
+/** Ranges that the caller tracked. */
 class GivenRuns implements DirtyRuns {
   readonly size: number;
   readonly #ranges: readonly ByteRange[];
@@ -180,7 +180,7 @@ class IncrementCopy {
     return changed;
   }
 
-  /** Whole clusters, or up to the end. Zeros are stated: the file below may have something there. */
+  /** Whole clusters, or up to the end. Zeros are written as such: the file below may have other bytes there. */
   *#copy(offset: number, length: number): Io<void> {
     const bytes = this.#buffer.subarray(0, length).fill(0);
     const inside = Math.min(length, this.#source.size - offset);

@@ -1,5 +1,5 @@
 /**
- * `measure`: what a file would take if a disk were converted to a format, as `qemu-img measure` computes it. Nothing is written, and of the
+ * `measure`: the space that a file would take if a disk were converted to a format, as `qemu-img measure` computes it. Nothing is written, and of the
  * disk only its map is read: zeros that its format does not know of count as data.
  */
 import { check, either, needed, optionsOf, SIZE, TEXT } from '../base/arguments.ts';
@@ -16,7 +16,7 @@ import { findFormat } from '../formats/registry.ts';
 import type { BlockNode } from '../node/node.ts';
 import { openSource } from './source.ts';
 
-/** What `measure` takes besides the format's own options, under QEMU's names (`cluster_size`, …). */
+/** The options of `measure`, besides the format's own options under QEMU's names (`cluster_size`, …). */
 export interface MeasureOptions extends JobOptions {
   /** QEMU's name of the format that the file would have. */
   readonly format: string;
@@ -39,8 +39,8 @@ export interface Measured {
 const MEASURE = optionsOf<MeasureOptions>({ ...JOB_OPTIONS, format: needed(TEXT), backing: BACKING, options: FORMAT_OPTIONS });
 
 /**
- * Measures a disk, or an empty disk of this many bytes. Throws `unsupported` if the format has no formula, `refused` for options and sizes
- * that it cannot have, `aborted` if cancelled.
+ * Measures a disk, or an empty disk of this many bytes. Throws `unsupported` if the format has no formula, `refused` for impossible options and
+ * sizes, `aborted` if cancelled.
  */
 export async function measure(source: Disk | number, options: MeasureOptions): Promise<Measured> {
   check('measure', 'source', source, either(SIZE, DISK));

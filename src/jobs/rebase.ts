@@ -1,12 +1,12 @@
 /**
  * `rebase`: puts another image below a disk, as `qemu-img rebase` does. In safe mode the disk reads the same before and after: where it
- * shows its old backing file and the new one differs, the old contents are copied up first. Where the old and the new chain end in the same
- * image, only what lies in between is compared. Unsafe mode changes the name and nothing else.
+ * shows its old backing file and the new one differs, the old contents are copied up first. If the old and the new chain end in the same
+ * image, only the images above it are compared. Unsafe mode changes the name and nothing else.
  *
- * Unlike `stream` it is not for a disk in use: what a guest writes while its range is compared would be lost.
+ * Unlike `stream` it is not for a disk in use: writes of a guest to a range that is being compared would be lost.
  *
- * Crash argument: copies are flushed before the name changes, and what is copied up reads as it did. A cut leaves the old backing file with
- * some of it copied, or the new one with all of it.
+ * Crash argument: copies are flushed before the name changes, and bytes that are copied up read as before. A cut leaves the old backing file with
+ * some of the bytes copied, or the new one with all of them.
  */
 import { check, FLAG, FUNCTION, maybe, optionsOf } from '../base/arguments.ts';
 import { equalBytes, roundDown } from '../base/bytes.ts';
@@ -27,15 +27,15 @@ const JOB = 'rebase';
 /** Bytes of each backing file held in memory; a multiple of every format's largest cluster. */
 const BUFFER = 2 * MiB;
 
-/** What `rebase` takes. */
+/** The options of `rebase`. */
 export interface RebaseOptions extends JobOptions {
   /** The new backing file, as the image is to name it. Without it the image will have none. */
   readonly to?: BackingReference;
   /** Opens the new backing file; needed in safe mode, if there is one. */
   readonly resolve?: Resolve;
   /**
-   * Only changes the name: for a backing file that was moved, or whose contents are known to be the same. What the disk reads as may be
-   * something else then, so it is closed.
+   * Only changes the name: for a backing file that was moved, or whose contents are known to be the same. The contents of the disk may
+   * be different then, so the disk is closed.
    */
   readonly unsafe?: boolean;
 }
@@ -44,8 +44,8 @@ const REBASE = optionsOf<RebaseOptions>({ ...JOB_OPTIONS, to: BACKING, resolve: 
 
 /**
  * Puts another image below the disk, or none. Flushed when it returns. Throws `refused` if the new backing file is the disk itself or cannot
- * be opened for want of `resolve`, `unsupported` if the format has no backing files, `no-space` if the image has no room for the name,
- * `aborted` if cancelled (nothing has changed for a reader then), and what reading or writing throws, with `field` "status", "old backing file",
+ * be opened because there is no `resolve`, `unsupported` if the format has no backing files, `no-space` if the image has no room for the name,
+ * `aborted` if cancelled (nothing has changed for a reader then), and the errors of reading and writing, with `field` "status", "old backing file",
  * "new backing file" or "image" and the `offset` of the step.
  */
 export async function rebase(disk: Disk, options: RebaseOptions = {}): Promise<void> {
@@ -55,8 +55,8 @@ export async function rebase(disk: Disk, options: RebaseOptions = {}): Promise<v
 }
 
 /**
- * Changes what the image calls its backing file, and its format, and nothing else: what is open below the disk stays there until it is closed.
- * Durable when it resolves; a cut leaves the old name or the new one. `Disk.backingFile` tells the name as it is stored. Throws `refused` for a
+ * Changes the name and the format that the image stores for its backing file, and nothing else: the images open below the disk stay there until it is
+ * closed. Durable when it resolves; a cut leaves the old name or the new one. `Disk.backingFile` is the name as it is stored. Throws `refused` for a
  * format without a name, `unsupported` if the format has no backing files, `no-space` if the image has no room for the name, `in-use` while
  * a job works on the disk.
  */
@@ -101,7 +101,7 @@ function openNew(top: BlockNode, to: BackingReference, known: readonly BlockNode
   return openReference(to, { resolve, from: top.name, above: [[top.driver.storage, ...(top.driver.files ?? [])]], known });
 }
 
-/** Copies up what the disk shows of its old backing file and would not of the new one. */
+/** Copies up the bytes that the disk shows of its old backing file and would not show of the new one. */
 function* copyDifferences(top: BlockNode, next: BlockNode | undefined, options: JobOptions): Io<void> {
   const pace = new Pace(options, top.size);
   const comparison = new Comparison(top, next);
@@ -113,11 +113,11 @@ function* copyDifferences(top: BlockNode, next: BlockNode | undefined, options: 
   pace.finish();
 }
 
-/** What a backing file shows somewhere. */
+/** The state of a backing file at some offset. */
 interface Below {
   readonly length: number;
   readonly zero: boolean;
-  /** It is the new backing file that shows. */
+  /** The new backing file itself determines the bytes. */
   readonly shared: boolean;
 }
 
@@ -138,7 +138,7 @@ class Comparison {
     this.#buffers = [new Uint8Array(Math.min(BUFFER, top.size)), new Uint8Array(Math.min(BUFFER, top.size))];
   }
 
-  /** Deals with the start of a range that the top image does not hold; returns how far it came. */
+  /** Handles the start of a range that the top image does not hold; returns the bytes done. */
   *step(offset: number, length: number): Io<number> {
     const before = yield* placed({ field: 'old backing file', offset }, this.#look(this.#old, offset, length));
     if (before.shared) return before.length;
@@ -158,7 +158,7 @@ class Comparison {
     return { length: run.length, zero: run.zero, shared: node === this.#old && run.depth >= this.#sharedDepth };
   }
 
-  /** Writes what differs, in whole clusters or subclusters: the top image would allocate no less. */
+  /** Writes the differences, in whole clusters or subclusters: the top image would allocate no less. */
   *#copy(offset: number, before: Uint8Array, after: Uint8Array): Io<void> {
     const { clusterSize, subclusterSize } = this.#top.driver;
     const unit = (subclusterSize ?? clusterSize) || SECTOR;
@@ -177,7 +177,7 @@ class Comparison {
   }
 }
 
-/** Reads, with zeros where there is nothing or no longer anything. */
+/** Reads, with zeros where there is no image, or past its end. */
 function* readInside(node: BlockNode | undefined, offset: number, into: Uint8Array): Io<void> {
   const inside = Math.max(0, Math.min(into.length, (node?.size ?? 0) - offset));
   if (node && inside > 0) yield* node.read(offset, into.subarray(0, inside));

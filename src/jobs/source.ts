@@ -1,6 +1,6 @@
 /**
- * What jobs read from: a disk, with failures that tell which step failed where, or (to salvage what is left of a damaged image) without
- * failures: what cannot be read is reported sector by sector and taken for zeros.
+ * The source of jobs: a disk whose failures name the step and the place, or (to salvage a damaged image) a disk without
+ * failures: sectors that cannot be read are reported one by one and count as zeros.
  */
 import { DiskError } from '../base/errors.ts';
 import type { Io } from '../base/io.ts';
@@ -11,23 +11,23 @@ import type { BlockNode, MapRun } from '../node/node.ts';
 
 /** How to go on over damage. */
 export interface SalvageOptions {
-  /** Copy zeros where the source cannot be read, as `qemu-img convert --salvage`. */
+  /** Copies zeros where the source cannot be read, as `qemu-img convert --salvage`. */
   readonly salvage?: boolean;
-  /** Called for each sector that could not be read, or of which it could not be told whether it is data. `offset` in bytes. */
+  /** Called for each sector that could not be read, or whose state (data or not) could not be read. `offset` in bytes. */
   readonly onUnreadable?: (what: 'status' | 'content', offset: number, error: DiskError) => void;
 }
 
-/** How to read, and what for. */
+/** How to read, and for which purpose. */
 export type SourceOptions = SalvageOptions & StatusOptions;
 
-/** A disk to read from. Both verbs throw errors whose `field` ("NAME status" or NAME) and `offset` say what failed. */
+/** A disk to read from. Both verbs throw errors whose `field` ("NAME status" or NAME) and `offset` name the failed step. */
 export interface Source {
   readonly size: number;
   /** As `BlockNode.status`, but compressed and encrypted clusters come one by one, as QEMU counts them. */
   status(offset: number, length: number): Io<MapRun>;
-  /** `step`: where the step began that this is a part of, for errors; default `offset`. */
+  /** `step`: the start of the step that this read belongs to, for errors; default `offset`. */
   read(offset: number, into: Uint8Array, step?: number): Io<void>;
-  /** Reads like `read` if nothing has to be waited for; false if it is not so (see `BlockNode.readNow`). */
+  /** Reads like `read` if nothing has to be waited for; otherwise returns false (see `BlockNode.readNow`). */
   readNow(offset: number, into: Uint8Array, step: number): boolean;
 }
 

@@ -11,7 +11,7 @@ export interface SectorRun {
   readonly zero: boolean;
 }
 
-/** How zero runs are told from data. Both in sectors, at least 1. */
+/** How zero runs are distinguished from data. Both in sectors, at least 1. */
 export interface SparseRule {
   /** Zero runs behind data that are shorter than this stay data. */
   readonly minimum: number;
@@ -52,7 +52,7 @@ function nextRun(sectors: Sectors, from: number, base: number, rule: SparseRule)
   return { sectors: used, zero: false };
 }
 
-/** Sectors alike, with the border to what follows aligned in favour of data. */
+/** Sectors in the same state; the border to the next run is aligned in favour of data. */
 function plainRun(sectors: Sectors, from: number, base: number, { alignment }: SparseRule): SectorRun {
   const total = sectors.count;
   const zero = sectors.zeroAt(from);
@@ -65,7 +65,7 @@ function plainRun(sectors: Sectors, from: number, base: number, { alignment }: S
 }
 
 const WORDS = SECTOR / 4;
-/** Sectors that are looked at together for zeros: comparing them costs a call. */
+/** Sectors that are checked for zeros together: each comparison costs a call. */
 const STRIDE = 128;
 
 class Sectors {
@@ -86,7 +86,7 @@ class Sectors {
     return true;
   }
 
-  /** The first border at which zeros may begin: the next one is `first` sectors away, and they are `step` apart. What lies between is data. */
+  /** The first border at which zeros may begin: the next one is `first` sectors away, and they are `step` apart. Sectors before it are data. */
   endOfData(from: number, first: number, step: number): number {
     let end = from + first;
     while (end < this.count && !this.zeroAt(end)) end += step;

@@ -1,14 +1,14 @@
 /**
- * `stream`: brings up into an image what it shows of the images below it, while it is in use, as QEMU's `block-stream` does. At the end it
- * names the image that is left below it as its backing file, or none. One that was cancelled, or whose tab ended, is started anew and finds
- * what it has brought up already.
+ * `stream`: copies up into an image the bytes that it shows of the images below it, while it is in use, as QEMU's `block-stream` does. At the end it
+ * names the image that is left below it as its backing file, or none. A job that was cancelled, or whose tab ended, is started anew and finds
+ * the bytes that it has copied up already.
  *
- * Guest requests go on: each piece is brought up with its range held (`BlockNode.copyUp`), so a guest's write comes before it, and is seen, or
- * after it, and stays. Nothing that is in the image becomes the backing file's again meanwhile: who could do that (snapshots, resizing) has to
- * wait for the job.
+ * Guest requests go on: each piece is copied up with its range held (`BlockNode.copyUp`), so a guest's write comes before it, and is seen, or
+ * after it, and stays. Nothing that is in the image becomes the backing file's again meanwhile: actions that could cause this (snapshots, resizing) have
+ * to wait for the job.
  *
- * Crash argument: what is brought up reads as it did, and is written as any write is. The name of the backing file changes behind a flush of
- * all of it, in one write of the header. A cut leaves the old backing file with some of it brought up, or the new one with all of it.
+ * Crash argument: bytes that are copied up read as before, and are written as any write is. The name of the backing file changes behind a flush of
+ * all of them, in one write of the header. A cut leaves the old backing file with some of them copied up, or the new one with all of them.
  */
 import { COUNT, check, type Kind, optionsOf } from '../base/arguments.ts';
 import { DiskError } from '../base/errors.ts';
@@ -23,20 +23,20 @@ import type { BlockNode, MapRun } from '../node/node.ts';
 import { chainOf, closeAbove, nodeBelow } from './chain.ts';
 
 const JOB = 'stream';
-/** Bytes brought up in one step, as in QEMU. */
+/** Bytes copied up in one step, as in QEMU. */
 const PIECE = 512 * KiB;
 
-/** What `stream` takes. */
+/** The options of `stream`. */
 export interface StreamOptions extends CopyJobOptions {
-  /** How many images down the one is that stays below the disk; only what is above it comes up. Without it all does, and the disk stands alone. */
+  /** How many images down the base is. It stays below the disk; only bytes above it are copied up. Without a base all are, and the disk stands alone. */
   readonly base?: number;
-  /** What the disk is to call the image that stays; default: as the image right above that one does, with its format. */
+  /** The name of the base in the disk; default: the name that the image right above the base has for it, with its format. */
   readonly backingFile?: BackingReference;
 }
 
 /** Options for tests. */
 export interface StreamSteps extends StreamOptions {
-  /** Bytes brought up in one step. */
+  /** Bytes copied up in one step. */
   readonly piece?: number;
   /** Report after every step. */
   readonly everyStep?: boolean;
@@ -45,10 +45,10 @@ export interface StreamSteps extends StreamOptions {
 export const STREAM: Kind = optionsOf<StreamOptions>({ ...COPY_JOB_OPTIONS, base: COUNT, backingFile: BACKING });
 
 /**
- * Brings up what is above the base, which the disk may be in use for. Durable when it returns. A disk without a backing file has nothing to bring
- * up. Throws `refused` if there is no such base, or if snapshots inside the image show the images below as well; `read-only`, `unsupported`,
- * `in-use` while another job works on the disk, `aborted` if cancelled (what came up stays, and the disk reads the same), `no-space` and
- * what else reading or writing throws.
+ * Copies up the bytes above the base, while the disk may be in use. Durable when it returns. For a disk without a backing file there is nothing to do.
+ * Throws `refused` if there is no such base, or if snapshots inside the image show the images below as well; `read-only`, `unsupported`,
+ * `in-use` while another job works on the disk, `aborted` if cancelled (copied bytes stay, and the disk reads the same), `no-space` and
+ * other errors of reading and writing.
  */
 export async function stream(disk: Disk, options: StreamOptions = {}): Promise<void> {
   check('stream', 'disk', disk, DISK);
@@ -66,7 +66,7 @@ export function* streamNode(top: BlockNode, options: StreamSteps): Io<void> {
 class Stream {
   readonly #top: BlockNode;
   readonly #options: StreamSteps;
-  /** How far below the top image the base is; past all of them without one. */
+  /** The depth of the base below the top image; more than all of them without a base. */
   readonly #depth: number;
   readonly #base: BlockNode | undefined;
 
@@ -113,17 +113,17 @@ class Stream {
     pace.finish();
   }
 
-  /** True if a run would read as something else with the base right below the disk. */
+  /** True if a run would read differently with the base right below the disk. */
   #wanted(run: MapRun): boolean {
-    // What reads as zero does so without images below, too.
+    // A run that reads as zero does so without images below, too.
     if (run.zero && !this.#base) return false;
     if (run.present) return run.depth > 0 && run.depth < this.#depth;
-    // Past the end of an image in between, whatever the base has there.
+    // The run is past the end of an image in between, whatever bytes the base has there.
     return run.depth + 1 < this.#depth;
   }
 }
 
-/** The base as the image right above it calls it. Throws `refused` if that name means something else where the disk lies. */
+/** The name that the image right above the base has for it. Throws `refused` if that name means something else at the disk's place. */
 function namedByOverlay(top: BlockNode, base: BlockNode): BackingReference {
   const overlay = chainOf(top).find(({ backing }) => backing === base);
   const name = overlay?.driver.backing?.name ?? base.name;

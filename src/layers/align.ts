@@ -1,6 +1,6 @@
 /**
  * Requests in whole blocks for a storage that takes no others (`Storage.requestAlignment`), after QEMU's request alignment: reads are made
- * longer, and what a change covers of its first and last block only in part is read, filled in and written back. Nothing else of the range
+ * longer, and the parts of its first and last block that a change does not cover are read, filled in and written back. No other request for the range
  * is under way meanwhile, so that two changes in one block do not lose each other. Sizes are not requests: they stay as they are, to the byte.
  *
  * After a power cut, a write that was padded may have left any part of its blocks, as any write may of its range: bytes beside the request are
@@ -17,14 +17,14 @@ import { FilterStorage } from './filter.ts';
 /** When a change reads its first (head) and last (tail) block; the names are those of QEMU's blkdebug. */
 export type AlignEvent = 'pwritev_rmw_head' | 'pwritev_rmw_after_head' | 'pwritev_rmw_tail' | 'pwritev_rmw_after_tail';
 
-/** What is asked in whole blocks. */
+/** The requests in whole blocks. */
 export type AlignTarget = Pick<Storage, 'size' | 'read' | 'write' | 'zero' | 'discard'>;
 
-/** What `anyAlignment` and `AlignStorage` take. */
+/** The options of `anyAlignment` and `AlignStorage`. */
 export interface AlignOptions {
   /** Runs before and after the reads of a change. */
   readonly onEvent?: (event: AlignEvent) => Io<void>;
-  /** The target refuses what reaches past its end: its last block ends there. */
+  /** The target refuses requests past its end: its last block ends there. */
   readonly fixedSize?: boolean;
 }
 
@@ -37,7 +37,7 @@ interface Padded {
   /** Bytes of the first block before the request, and of the last behind it. */
   readonly head: number;
   readonly tail: number;
-  /** Where the last block starts. */
+  /** The offset at which the last block starts. */
   readonly last: number;
   /** All of it is read at once: one block, or two that are both covered in part. */
   readonly merged: boolean;
@@ -82,7 +82,7 @@ export class RequestAligner {
     });
   }
 
-  /** Zeros what lies inside the target; whole blocks as zeros, the rest as bytes. */
+  /** Zeros the part of the range inside the target; whole blocks as zeros, the rest as bytes. */
   *zero(offset: number, length: number, options?: { readonly unmap?: boolean }): Io<void> {
     const inside = Math.min(length, this.#target.size - offset);
     if (inside <= 0) return;
@@ -108,7 +108,7 @@ export class RequestAligner {
     if (end > start) yield* this.alone(start, end, false, () => this.#target.discard(start, end - start));
   }
 
-  /** Runs `body` with a range held, shared with others or (`exclusive`) not. */
+  /** Runs `body` with a range held, shared with others or (`exclusive`) alone. */
   *alone<T>(start: number, end: number, exclusive: boolean, body: () => Io<T>): Io<T> {
     const held = yield* this.#ranges.acquire(start, end, exclusive);
     try {
@@ -157,10 +157,10 @@ function* nothing(): Io<void> {}
 export class AlignStorage extends FilterStorage {
   /** Bytes. */
   readonly unit: number;
-  /** A debugger below hears of what is above this layer, and of the layer's own reads. */
+  /** A debugger below is told of the events of the image above this layer, and of the layer's own reads. */
   readonly debugEvent: DebugHook | undefined;
   readonly #aligner: RequestAligner;
-  /** Where the data ends; the storage below may go on to the end of a block. */
+  /** The end of the data; the storage below may go on to the end of a block. */
   #end: number;
 
   constructor(next: Storage, unit: number, options: AlignOptions = {}) {

@@ -1,6 +1,6 @@
 /**
- * Rules of the debugging layer: what is to happen at which event, as QEMU's blkdebug takes it. A rules file has sections `[inject-error]` and
- * `[set-state]` of lines `key = "value"`; the same stands in options under `inject-error.0.event` and so on. `DebugRules` judges them: it has a
+ * Rules of the debugging layer: which action follows which event, in the form of QEMU's blkdebug. A rules file has sections `[inject-error]` and
+ * `[set-state]` of lines `key = "value"`; options give the same under `inject-error.0.event` and so on. `DebugRules` judges them: it has a
  * state, 1 at the start, and rules with a state other than 0 count in that state only. All rules of one event are judged by the state before it.
  * Rules that inject errors stay in force until the next event that arms any; wrong rules are `refused` in QEMU's words.
  */
@@ -10,19 +10,19 @@ import { SECTOR } from '../base/units.ts';
 
 const IO_TYPES = ['read', 'write', 'write-zeroes', 'discard', 'flush', 'block-status'] as const;
 
-/** What a request does. */
+/** The kind of a request. */
 export type IoType = (typeof IO_TYPES)[number];
 
 interface InjectRule {
   readonly action: 'inject-error';
   readonly event: DebugEvent;
   readonly state: number;
-  /** As Linux numbers errors; 0: the requests it meets go through. */
+  /** The error by Linux's number; 0: the matching requests succeed. */
   readonly errno: number;
   /** Only requests that touch this byte. */
   readonly offset: number | undefined;
   readonly once: boolean;
-  /** Only requests of this kind; otherwise all that do more than ask. */
+  /** Only requests of this kind; default: all except `block-status`. */
   readonly ioType: IoType | undefined;
 }
 
@@ -52,7 +52,7 @@ const SECTIONS = Object.keys(FIELDS) as Section[];
 
 export class DebugRules {
   #rules: DebugRule[];
-  /** Those that inject errors now. */
+  /** The rules that inject errors now. */
   #armed: InjectRule[] = [];
   #state = 1;
 
@@ -83,7 +83,7 @@ export class DebugRules {
     const due = this.#rules.filter((rule) => rule.event === event && (rule.state === 0 || rule.state === this.#state));
     const injected = due.filter((rule) => rule.action === 'inject-error');
     if (injected.length > 0) this.#armed = injected;
-    // Of several, the first one that was given decides.
+    // If several match, the rule that was given first decides.
     const next = due.find((rule) => rule.action === 'set-state');
     if (next) this.#state = next.newState;
     const stops = due.filter((rule) => rule.action === 'suspend');
@@ -150,7 +150,7 @@ export function parseRules(text: string): DebugRule[] {
     open.values.replace(name, value);
   }
   const all = sections.map(({ section, values }) => readSection(section, values, 'Invalid'));
-  // Whatever their order in the file.
+  // In this order, whatever their order in the file.
   return SECTIONS.flatMap((section) => all.filter(({ action }) => action === section));
 }
 
@@ -173,7 +173,7 @@ function injectFields(values: OptionSet): Omit<InjectRule, 'event' | 'state'> {
   const errno = values.number('errno') ?? 5;
   const sector = values.number('sector');
   const once = values.flag('once') ?? false;
-  // An error meets its request at the same point of it either way: there is no queue here that it could be handed back through.
+  // An error meets its request at the same point of it either way: there is no queue here through which the error could be handed back.
   values.flag('immediately');
   const ioType = values.choice('iotype', IO_TYPES);
   return { action: 'inject-error', errno, offset: sector === undefined ? undefined : sector * SECTOR, once, ioType };

@@ -1,7 +1,7 @@
 /**
- * A layer that fails and stops on purpose, after QEMU's blkdebug: the image above it tells of events (base/debug-events.ts), rules say what then
- * happens (blkdebug-rules.ts): requests fail with a system's error, or wait at a breakpoint until they are resumed. It can also impose limits of a
- * medium: an alignment (which layers/align.ts above it keeps) and largest requests.
+ * A layer that fails and stops on purpose, after QEMU's blkdebug: the image above it reports events (base/debug-events.ts), and rules
+ * (blkdebug-rules.ts) decide what happens at each: requests fail with a system's error, or wait at a breakpoint until they are resumed. It can also impose
+ * limits of a medium: an alignment (which layers/align.ts above it keeps) and largest requests.
  */
 import { roundDown, roundUp } from '../base/bytes.ts';
 import type { DebugHook } from '../base/debug-events.ts';
@@ -18,21 +18,21 @@ export interface MediumLimits {
   /** See `Storage.requestAlignment`. A power of two. */
   readonly align?: number;
   readonly maxTransfer?: number;
-  /** What is not of whole units of this size is not zeroed but written. */
+  /** Parts of a zero request that are not whole units of this size are written as data. */
   readonly optWriteZero?: number;
   readonly maxWriteZero?: number;
-  /** What is not of whole units of this size is not discarded. */
+  /** Parts of a discard that are not whole units of this size are ignored. */
   readonly optDiscard?: number;
   readonly maxDiscard?: number;
 }
 
-/** What stops requests and lets them go on. */
+/** The functions that stop requests and let them go on. */
 export interface Debugger {
   /** The next request that reaches the event waits, under this name. Throws `not-found` if there is no such event. */
   breakpoint(event: string, tag: string): void;
-  /** Forgets breakpoints of this name, and lets go of what waits under it. Throws `not-found` if there was no breakpoint. */
+  /** Forgets the breakpoints of this name, and lets the requests that wait under it go on. Throws `not-found` if there was no breakpoint. */
   removeBreakpoint(tag: string): void;
-  /** Lets the request that waits under this name go on. Throws `not-found` if none does. */
+  /** Lets the request that waits under this name go on. Throws `not-found` if no request does. */
   resume(tag: string): void;
   /** The names under which requests wait, the oldest first. */
   readonly waiting: readonly string[];
@@ -55,11 +55,11 @@ export class BlkdebugStorage extends FilterStorage implements Debugger {
   readonly #tell: ((message: string) => void) | undefined;
   readonly #permissions: Permissions;
   #suspended: Suspended[] = [];
-  /** Something was changed since the last flush: without that a flush reaches nobody, as in QEMU. */
+  /** A change was made since the last flush: without one a flush is not passed on, as in QEMU. */
   #changed = false;
   #listeners: { readonly tag: string; readonly hear: () => void }[] = [];
 
-  /** `tell` hears of requests that are stopped and resumed. `permissions`: what the layer takes besides what is above it. */
+  /** `tell` is called for requests that are stopped and resumed. `permissions`: those the layer takes besides those of the image above it. */
   constructor(
     next: Storage,
     rules: readonly DebugRule[] = [],
@@ -135,7 +135,7 @@ export class BlkdebugStorage extends FilterStorage implements Debugger {
     one.goOn();
   }
 
-  /** Waits until what stopped at these breakpoints is resumed, each by itself. */
+  /** Waits until the request is resumed at each of these breakpoints. */
   *#stop(tags: readonly string[]): Io<void> {
     if (tags.length === 0) return;
     const waits = tags.map((tag) => {
@@ -149,7 +149,7 @@ export class BlkdebugStorage extends FilterStorage implements Debugger {
     try {
       yield* wait(Promise.all(waits));
     } finally {
-      // A caller that cannot wait is thrown out here.
+      // Under a caller that cannot wait, `wait` throws here.
       this.#suspended = this.#suspended.filter((one) => !mine.includes(one));
     }
   }
@@ -180,7 +180,7 @@ export class BlkdebugStorage extends FilterStorage implements Debugger {
     }
   }
 
-  /** What is not of whole units of the optimal size is written as data. */
+  /** Parts that are not whole units of the optimal size are written as data. */
   override *zero(offset: number, length: number, options?: { readonly unmap?: boolean }): Io<void> {
     const { optWriteZero, maxWriteZero } = this.#limits;
     const asData = { write: this.#writePieces.bind(this) };
@@ -192,7 +192,7 @@ export class BlkdebugStorage extends FilterStorage implements Debugger {
     yield* this.debugEvent('pwritev_done');
   }
 
-  /** What is not of whole units of the optimal size keeps its bytes. */
+  /** Parts that are not whole units of the optimal size keep their bytes. */
   override *discard(offset: number, length: number): Io<void> {
     const { optDiscard, maxDiscard } = this.#limits;
     for (const { at, count, whole } of pieces(offset, length, this.#unit(optDiscard), this.#most(maxDiscard))) {
@@ -229,7 +229,7 @@ export class BlkdebugStorage extends FilterStorage implements Debugger {
   }
 }
 
-/** A range as what lies before the first whole unit, whole units (at most `most` bytes at a time), and the rest. */
+/** A range in parts: the bytes before the first whole unit, whole units (at most `most` bytes at a time), and the rest. */
 function* pieces(offset: number, length: number, unit: number, most: number): Generator<{ at: number; count: number; whole: boolean }> {
   const end = offset + length;
   const first = Math.min(roundUp(offset, unit), end);

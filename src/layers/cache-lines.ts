@@ -1,8 +1,8 @@
 /**
- * The memory of block caches: lines of 32 KiB with a bit for each page of 4 KiB, which is there or not, and changed or not. One
- * `CacheMemory` serves any number of caches with a bounded number of lines; those with changes stay, of the others the one goes that nobody
- * came back to (SIEVE: a hand goes from the oldest line to the newest, spares those that were asked for again since it last came by,
- * and takes the first that was not). So one pass over a large file does not drive out what is used again and again. Never waits.
+ * The memory of block caches: lines of 32 KiB with two bits for each page of 4 KiB: in memory or not, and changed or not. One
+ * `CacheMemory` serves any number of caches with a bounded number of lines; lines with changes stay. Of the others the first is evicted that was
+ * not used again (SIEVE: a hand goes from the oldest line to the newest, skips the lines that were used again since its last pass,
+ * and takes the first that was not). So one pass over a large file does not evict the lines that are used again and again. Never waits.
  */
 import { check, SIZE } from '../base/arguments.ts';
 import { MiB } from '../base/units.ts';
@@ -11,7 +11,7 @@ import { MiB } from '../base/units.ts';
 export const PAGE = 4096;
 /** Bytes of a line. */
 export const LINE = 32 * 1024;
-/** Lines get their memory by so many bytes at a time: those that are taken one after the other then lie one behind the other. */
+/** Lines get their memory by so many bytes at a time: lines taken one after the other are then neighbours in memory. */
 const SLAB = MiB;
 /** A cache must be able to hold the largest request that it takes, and others at the same time. */
 const LEAST_LINES = 64;
@@ -31,7 +31,7 @@ export class Line {
   dirty = 0;
   /** Bits of dirty pages that are being written, and were not changed since. */
   saving = 0;
-  /** Asked for again since the hand came by. */
+  /** Used again since the hand last passed. */
   visited = false;
   newer: Line | undefined;
   older: Line | undefined;
@@ -50,7 +50,7 @@ export class Line {
 /** Memory of neighbouring lines. */
 class Slab {
   readonly bytes = new ArrayBuffer(SLAB);
-  /** Lines that nobody has; the next to be taken is the last. */
+  /** Unused lines; the last of them is taken next. */
   readonly spare: Line[] = [];
 
   constructor() {
@@ -62,13 +62,13 @@ class Slab {
   }
 }
 
-/** What the block caches of one engine share. */
+/** The memory that the block caches of one engine share. */
 export class CacheMemory {
   readonly #bytes: number;
   #charged = 0;
   #capacity: number;
   #lines = 0;
-  /** Slabs with lines that nobody has, those that were added last in use first. */
+  /** Slabs with unused lines; the slab that was added last is used first. */
   readonly #slabs: Slab[] = [];
   #newest: Line | undefined;
   #oldest: Line | undefined;
@@ -76,29 +76,29 @@ export class CacheMemory {
   /** Lines with changes. @internal */
   dirty = 0;
 
-  /** `bytes`: the most that lines, and what is charged, may take; default 64 MiB. For lines there are always 2 MiB. */
+  /** `bytes`: the most that lines and charged memory may take together; default 64 MiB. Lines always have at least 2 MiB. */
   constructor(bytes: number = 64 * MiB) {
     check('CacheMemory', 'bytes', bytes, SIZE);
     this.#bytes = bytes;
     this.#capacity = this.#room();
   }
 
-  /** Bytes in use, by lines and by what was charged. */
+  /** Bytes in use, by lines and by charges. */
   get used(): number {
     return this.#lines * LINE + this.#charged;
   }
 
-  /** Whether a line can be had. */
+  /** Whether a line can be taken. */
   get hasRoom(): boolean {
     return this.dirty < this.#capacity;
   }
 
-  /** Whether so much is changed that some of it should be written. */
+  /** Whether so many lines are changed that some of them should be written. */
   get crowded(): boolean {
     return this.dirty > this.#capacity / 2;
   }
 
-  /** A line for `owner`, new or taken from whoever has it; none if every line has changes. @internal */
+  /** A line for `owner`, new or taken from another owner; none if every line has changes. @internal */
   take(owner: CacheLines): Line | undefined {
     let line: Line | undefined;
     this.#shrink();
@@ -200,7 +200,7 @@ export class CacheLines {
     this.#memory = memory;
   }
 
-  /** Notes what is kept above of the same bytes. */
+  /** Charges the memory for copies of the same bytes that are kept above. */
   charge(bytes: number): void {
     this.#charged += bytes;
     this.#memory.charge(bytes);
@@ -211,7 +211,7 @@ export class CacheLines {
     return this.#dirty.size > 0;
   }
 
-  /** The line, if it is here. */
+  /** The line, if it is in memory. */
   get(index: number): Line | undefined {
     if (this.#last?.index === index) return this.#last;
     const line = this.#byIndex.get(index);
@@ -233,13 +233,13 @@ export class CacheLines {
     return line;
   }
 
-  /** The memory has given this line away. @internal */
+  /** The memory has given this line to another owner. @internal */
   lost(line: Line): void {
     this.#byIndex.delete(line.index);
     if (this.#last === line) this.#last = undefined;
   }
 
-  /** Gives every line back, changes included, and what was charged. */
+  /** Gives every line back, changes included, and all charges. */
   clear(): void {
     this.charge(-this.#charged);
     for (const line of this.#byIndex.values()) {
@@ -260,7 +260,7 @@ export class CacheLines {
     this.#memory.dirty++;
   }
 
-  /** Notes that pages of a line are as they are below. */
+  /** Notes that pages of a line equal those in the storage below. */
   clean(line: Line, pages: number): void {
     line.dirty &= ~pages;
     line.saving &= ~pages;
@@ -273,7 +273,7 @@ export class CacheLines {
     this.clean(line, pages);
   }
 
-  /** Forgets all pages from this offset on, and what follows them. Bytes; a multiple of a page. */
+  /** Forgets all pages from this offset on. Bytes; a multiple of a page. */
   forgetFrom(offset: number): void {
     for (const line of this.#byIndex.values()) {
       const first = Math.max(0, Math.ceil((offset - line.index * LINE) / PAGE));
@@ -286,7 +286,7 @@ export class CacheLines {
     return [...this.#dirty].sort((a, b) => a.index - b.index);
   }
 
-  /** Calls `visit` for each line that is here and each part of the range in it: its first byte and its end within the line. */
+  /** Calls `visit` for each line in memory and each part of the range in it: its first byte and its end within the line. */
   each(offset: number, length: number, visit: (line: Line, start: number, end: number) => void): void {
     const stop = offset + length;
     const last = Math.floor((stop - 1) / LINE);

@@ -1,16 +1,16 @@
 /**
- * A write-back block cache over a storage: what was read or written lately is answered from memory inside the call; changes are kept until
- * `flush` or `barrier` (or until half of the memory is unsaved) and then written in order of their offsets, neighbours in one call; a
- * reader that goes on in order, or in steps of one size, is read ahead of. Requests of 128 KiB and more pass by: one call serves them well.
+ * A write-back block cache over a storage: bytes read or written lately are answered from memory inside the call; changes are kept until
+ * `flush` or `barrier` (or until half of the memory is unsaved) and then written in order of their offsets, neighbours in one call; for a
+ * reader in order, or in steps of one size, the cache reads ahead. Requests of 128 KiB and more bypass the cache: one call serves them well.
  *
- * Crash argument. A storage may write what no flush or barrier has covered in any order, or not at all (storage.ts), and that is what this
- * layer does. `flush` and `barrier` first write every change that returned before them, then pass on: all of it is below
- * when the platform's own flush begins. Between two changed runs that lie close, the bytes in between are written again as they are, which
- * a cut may leave as they were. Growth reaches the storage below at once, in steps, so that what was accepted has its room: a full disk
- * refuses the write, not the flush. After a cut the file may so be longer, by zeros that nothing refers to (as layers/preallocate.ts).
+ * Crash argument. A storage may write changes that no flush or barrier has covered in any order, or not at all (storage.ts), and this
+ * layer does exactly that. `flush` and `barrier` first write every change that returned before them, then pass on: all of it is below
+ * when the platform's own flush begins. If two changed runs are close together, the bytes in between are written again as they are; a cut
+ * may leave them as they were. Growth reaches the storage below at once, in steps, so that accepted changes have their room: a full
+ * disk refuses the write, not the flush. After a cut the file may therefore be longer, by zeros that nothing refers to (as layers/preallocate.ts).
  *
- * A failed write below keeps its changes here, to be written by the next flush. All that touches the storage below holds one lock, so that
- * requests over asynchronous storage do not overtake each other; what memory can answer does not wait for it.
+ * A failed write below keeps its changes here, to be written by the next flush. Every request to the storage below holds the same lock, so that
+ * requests over asynchronous storage do not overtake each other; requests that memory can answer do not wait for it.
  */
 import { check, objectWith, optionsOf, SIZE } from '../base/arguments.ts';
 import { roundDown, roundUp } from '../base/bytes.ts';
@@ -25,21 +25,21 @@ import { CacheLines, CacheMemory, LINE, type Line, PAGE, pageBits } from './cach
 import { FilterStorage } from './filter.ts';
 import { ReadAhead } from './read-ahead.ts';
 
-/** What `CacheStorage` takes. */
+/** The options of `CacheStorage`. */
 export interface CacheOptions {
-  /** What other caches may share; default one of its own. */
+  /** A memory that other caches may share; default one of its own. */
   readonly memory?: CacheMemory;
-  /** Bytes; the storage below grows in steps of this, of more where it is large already; default 1 MiB. */
+  /** Bytes; the storage below grows in steps of this size, or of more if the storage is large already; default 1 MiB. */
   readonly growth?: number;
-  /** Changed runs this close are written in one call, with what lies between; default 16 KiB, which costs less than a call. Bytes. */
+  /** Changed runs this close are written in one call, with the bytes between them; default 16 KiB, which costs less than a call. Bytes. */
   readonly mergeGap?: number;
 }
 
-/** Requests of this size and more pass by the cache. */
+/** Requests of this size and more bypass the cache. */
 const LARGE = 128 * KiB;
 /** The most that is copied together to be written in one call. */
 const WRITE_LIMIT = MiB;
-/** So much of a run that lies in one piece in memory is written as it lies: a call costs less than copying it beside the rest. */
+/** The least part of a run that is written without a copy if it is in one piece in memory: the extra call costs less than copying. */
 const DIRECT_LEAST = 256 * KiB;
 /** The storage below grows by this part of its size, if that is more than a step, up to the limit. */
 const GROWTH_PART = 1 / 8;
@@ -58,7 +58,7 @@ export class CacheStorage extends FilterStorage {
   readonly #readers = new ReadAhead();
   readonly #leaveKeepers: (() => void) | undefined;
   #scratch = new Uint8Array(LARGE);
-  /** The size as everybody above sees it; the file below may be longer. */
+  /** The size as the layers above see it; the file below may be longer. */
   #size: number;
   #lastEnd = -1;
 
@@ -75,7 +75,7 @@ export class CacheStorage extends FilterStorage {
     this.#leaveKeepers = next.keepers?.attach(this.#keeper);
   }
 
-  /** For a disk below. */
+  /** Known to the disk below, if there is one. */
   readonly #keeper: Keeper = {
     drain: () => this.#below.run(() => this.#save()),
     hold: () => this.#hold(),
@@ -92,7 +92,7 @@ export class CacheStorage extends FilterStorage {
     );
   }
 
-  /** What needs the storage below waits meanwhile; of what is new below nothing is known here. */
+  /** Requests that need the storage below wait meanwhile. The cache does not see contents that become new below. */
   *#hold(): Io<(changed: boolean) => Io<void>> {
     yield* this.#below.acquire();
     return (changed) => this.#letGo(changed);
@@ -110,7 +110,7 @@ export class CacheStorage extends FilterStorage {
     return this.#size;
   }
 
-  /** What others keep of the bytes takes room from the lines: tables and data share the memory. */
+  /** Copies that others keep of the bytes take room from the lines: tables and data share the memory. */
   override get memory(): MemoryBudget {
     return this.#lines;
   }
@@ -158,7 +158,7 @@ export class CacheStorage extends FilterStorage {
     yield* super.flush();
   }
 
-  /** Stays open if what is unsaved cannot be written: `abandon` gives it up. Closes what is lost: the storage below throws that once more. */
+  /** Stays open if unsaved changes cannot be written: `abandon` gives them up. Closes a storage that is lost; the storage below then throws `lost` again. */
   override *close(): Io<void> {
     try {
       yield* this.#below.run(() => this.#save());
@@ -171,7 +171,7 @@ export class CacheStorage extends FilterStorage {
     yield* super.close();
   }
 
-  /** Forgets what is unsaved, and lets the storage below do the same. To be closed afterwards. */
+  /** Forgets unsaved changes, and lets the storage below do the same. The caller closes afterwards. */
   abandon(): void {
     this.#lines.clear();
     this.#leaveKeepers?.();
@@ -183,7 +183,7 @@ export class CacheStorage extends FilterStorage {
     this.next.spendReserve?.(allowed);
   }
 
-  /** Copies the bytes if all of them are in memory. Part of `into` may be filled where they are not. */
+  /** Copies the bytes if all of them are in memory. Otherwise a part of `into` may be filled. */
   #readHere(offset: number, into: Uint8Array): boolean {
     const end = offset + into.length;
     if (end > this.#size) return false;
@@ -194,7 +194,7 @@ export class CacheStorage extends FilterStorage {
       const stop = Math.min(LINE, end - index * LINE);
       if (!line || !hasAll(line, start, stop)) return false;
       into.set(new Uint8Array(line.bytes.buffer, line.bytes.byteOffset + start, stop - start), at - offset);
-      // A reader that goes on in order passes each line once.
+      // A reader in order passes each line once.
       if (at !== this.#lastEnd) line.visited = true;
       at += stop - start;
     }
@@ -212,7 +212,7 @@ export class CacheStorage extends FilterStorage {
     const ahead = this.#readers.beyond(offset, wanted);
     const to = Math.max(wanted, Math.min(wanted + ahead, roundUp(this.#size, PAGE)));
     const loaded = this.#room(to - from);
-    // Over a storage that answers at once, to ask ahead for what lies apart costs what it saves.
+    // If the storage below answers at once, reading separate places ahead costs as much as it saves.
     if (ahead === 0 && !this.synchronous) yield* this.#readPlaces(from, loaded, this.#readers.places(offset, length), length);
     else yield* super.read(from, loaded);
     this.#keep(from, loaded);
@@ -220,7 +220,7 @@ export class CacheStorage extends FilterStorage {
     this.#lastEnd = offset + length;
   }
 
-  /** Reads pages, and at the same time what the reader will ask for next. */
+  /** Reads pages, and at the same time the pages that the reader will want next. */
   *#readPlaces(from: number, into: Uint8Array, places: readonly number[], length: number): Io<void> {
     const found: [number, Uint8Array][] = [];
     const early = places
@@ -230,7 +230,7 @@ export class CacheStorage extends FilterStorage {
     for (const [start, bytes] of found) this.#keep(start, bytes);
   }
 
-  /** Nobody has asked for it yet: where it fails, whoever does will hear why. */
+  /** No caller has requested these bytes yet: if reading fails, a later request for them throws the reason. */
   *#readEarly(start: number, end: number, found: [number, Uint8Array][]): Io<void> {
     const bytes = new Uint8Array(end - start);
     try {
@@ -241,13 +241,13 @@ export class CacheStorage extends FilterStorage {
     }
   }
 
-  /** A large request: from below, with what is newer here. */
+  /** A large request: reads from below, and copies newer bytes of the cache over the result. */
   *#readPast(offset: number, into: Uint8Array): Io<void> {
     yield* super.read(offset, into);
     this.#overlay(offset, into, 'dirty');
   }
 
-  /** Copies what is here of a range over bytes from below. */
+  /** Copies the bytes of a range that are in memory over bytes from below. */
   #overlay(offset: number, bytes: Uint8Array, which: 'valid' | 'dirty'): void {
     this.#lines.each(offset, bytes.length, (line, start, end) => {
       if (line[which] === 0) return;
@@ -258,7 +258,7 @@ export class CacheStorage extends FilterStorage {
     });
   }
 
-  /** Keeps whole pages that were read, as far as there is room, and brings `loaded` up to date with what is newer here. */
+  /** Keeps whole pages that were read, as far as there is room, and brings `loaded` up to date with newer bytes of the cache. */
   #keep(offset: number, loaded: Uint8Array): void {
     for (let at = 0; at < loaded.length; ) {
       const index = Math.floor((offset + at) / LINE);
@@ -274,19 +274,19 @@ export class CacheStorage extends FilterStorage {
     }
   }
 
-  /** Takes the bytes if that needs nothing from below: no growth that it does not know of, and no part of a page that is not here. */
+  /** Takes the bytes if that needs nothing from below: no growth beyond the size below, and no partly written page that is not in memory. */
   #writeHere(offset: number, bytes: Uint8Array): boolean {
     const end = offset + bytes.length;
     if (bytes.length >= LARGE || this.#memory.crowded || this.readOnly) return false;
     const grows = end > this.#size;
-    // Whoever changes the size meanwhile comes first.
+    // A request that holds the lock and may change the size comes first.
     if (grows && (bytes.length === 0 || end > this.next.size || this.#below.held)) return false;
     if (!this.#partsHere(offset, end) || !this.#put(offset, bytes)) return false;
     if (grows) this.#size = end;
     return true;
   }
 
-  /** The first and the last page, if only a part of them is written. */
+  /** True if the first and the last page are in memory, where only a part of them is written. */
   #partsHere(offset: number, end: number): boolean {
     return (offset % PAGE === 0 || this.#pageHere(offset)) && (end % PAGE === 0 || this.#pageHere(end));
   }
@@ -322,7 +322,7 @@ export class CacheStorage extends FilterStorage {
     this.#size = Math.max(before, end);
     if (bytes.length >= LARGE) return yield* this.#replace(offset, bytes.length, () => super.write(offset, bytes), bytes);
     if (this.#memory.crowded) yield* this.#save();
-    // Again where others used the room meanwhile, which can be where the storage below waits.
+    // Again if other requests used the room meanwhile, which can happen if the storage below waits.
     while (!(this.#partsHere(offset, end) && this.#put(offset, bytes))) {
       if (!this.#memory.hasRoom) yield* this.#save();
       if (offset % PAGE !== 0) yield* this.#loadPage(roundDown(offset, PAGE), before);
@@ -330,7 +330,7 @@ export class CacheStorage extends FilterStorage {
     }
   }
 
-  /** Makes sure that a page is here. From the old end of the storage on there was nothing to load. */
+  /** Makes sure that a page is in memory. Pages from the old end of the storage on need no loading. */
   *#loadPage(offset: number, end: number): Io<void> {
     if (this.#pageHere(offset)) return;
     const page = this.#room(PAGE);
@@ -349,7 +349,7 @@ export class CacheStorage extends FilterStorage {
     }
   }
 
-  /** Changes a range below by `act`; what was here of it goes, or becomes `bytes`. Where that fails, changes stay and the rest is read again. */
+  /** Changes a range below by `act`; its bytes in memory are forgotten, or become `bytes`. If that fails, changes stay and the rest is read again. */
   *#replace(offset: number, length: number, act: () => Io<void>, bytes?: Uint8Array): Io<void> {
     try {
       yield* act();
@@ -372,7 +372,7 @@ export class CacheStorage extends FilterStorage {
   }
 
   *#truncate(size: number): Io<void> {
-    // Changes before an end inside a block could not be written any more.
+    // Changes before an end inside a block could not be written later.
     if (size % (this.requestAlignment ?? 1) !== 0) yield* this.#save();
     yield* super.truncate(size);
     if (size < this.#size) {
@@ -385,7 +385,7 @@ export class CacheStorage extends FilterStorage {
     this.#size = size;
   }
 
-  /** Writes all changes, in order. What fails stays changed. */
+  /** Writes all changes, in order. Changes whose write fails stay. */
   *#save(): Io<void> {
     if (!this.#lines.changes) return;
     const lines = this.#lines.changed();
@@ -401,7 +401,7 @@ export class CacheStorage extends FilterStorage {
     }
   }
 
-  /** Notes that a run is below as it was when its saving began, but for pages that were changed since. */
+  /** Notes that the storage below has a run as it was when its saving began, except pages that were changed since. */
   #saved(from: number, to: number): void {
     for (let at = from; at < to; ) {
       const index = Math.floor(at / LINE);
@@ -413,7 +413,7 @@ export class CacheStorage extends FilterStorage {
   }
 
   /**
-   * The start of a run, or all of it, if it is here in one piece: no copy is needed then. Only where the storage below has written it when the
+   * The start of a run, or all of it, if it is in one piece in memory: no copy is needed then. Only if the storage below has written it when the
    * call returns, since the next change may come after that.
    */
   #asItLies(from: number, to: number): Uint8Array | undefined {
@@ -433,7 +433,7 @@ export class CacheStorage extends FilterStorage {
     return new Uint8Array(first.bytes.buffer, first.bytes.byteOffset + from - index * LINE, end - from);
   }
 
-  /** A run in one piece. What lies between changes may have to be read; the rest is newer here. */
+  /** A run in one piece. Bytes between changes may have to be read; the rest is newer in memory. */
   *#gathered(from: number, to: number): Io<Uint8Array> {
     const bytes = this.#room(to - from);
     if (!this.#allHere(from, to)) yield* super.read(from, bytes);
@@ -441,7 +441,7 @@ export class CacheStorage extends FilterStorage {
     return bytes;
   }
 
-  /** What to write in as few calls as there can be, each run by itself. */
+  /** The runs to write, so that few calls are needed. */
   #runs(lines: readonly Line[]): ByteRange[] {
     const runs: { start: number; end: number }[] = [];
     for (const line of lines) {
@@ -469,7 +469,7 @@ export class CacheStorage extends FilterStorage {
   }
 }
 
-/** Whether the pages with bytes [start, end) of a line are here. */
+/** Whether the pages with bytes [start, end) of a line are in memory. */
 function hasAll(line: Line, start: number, end: number): boolean {
   const pages = pageBits(Math.floor(start / PAGE), Math.floor((end - 1) / PAGE));
   return (line.valid & pages) === pages;

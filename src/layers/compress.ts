@@ -37,7 +37,7 @@ export class CompressStorage extends FilterStorage {
     });
   }
 
-  /** Writes whole clusters from `at`: the request's bytes, and what was there around them. */
+  /** Writes whole clusters from `at`: the request's bytes, and the present bytes around them. */
   *#writeChunk(at: number, length: number, offset: number, bytes: Uint8Array): Io<void> {
     const covered = at >= offset && at + length <= offset + bytes.length;
     const whole = covered ? bytes.subarray(at - offset, at - offset + length) : yield* readBytes(this.next, at, length);

@@ -1,15 +1,15 @@
 /**
- * Copies what is read from a backing file into the image itself, after QEMU's copy-on-read: whoever reads an image through this layer once
- * needs the backing file no more for it. The copying is the image's own (`copyUp` of node/node.ts), so that no write comes in between.
+ * Copies bytes that are read from a backing file into the image itself, after QEMU's copy-on-read: after one read through this layer the image
+ * does not need the backing file for these bytes. The image itself copies (`copyUp` of node/node.ts), so that no write comes in between.
  */
 import type { Io } from '../base/io.ts';
 import { type Permissions, WRITE_UNCHANGED } from '../base/permissions.ts';
 import type { Storage, StorageExtent } from '../storage/storage.ts';
 import { FilterStorage } from './filter.ts';
 
-/** An image that can take what it shows of its backing file. */
+/** An image that can copy bytes of its backing file into itself. */
 export interface CopyingStorage extends Storage {
-  /** Brings the units that a range touches into the image; nothing happens to those that are there. */
+  /** Copies the units that a range touches into the image; units that the image has already do not change. */
   copyUp(offset: number, length: number): Io<void>;
 }
 
@@ -29,7 +29,7 @@ export class CopyOnReadStorage extends FilterStorage {
     yield* super.read(offset, into);
   }
 
-  /** Nobody may skip a read because it would give zeros: it is to be copied too. */
+  /** Never tells of zeros: a reader would skip the read, and these bytes are to be copied too. */
   override *map(_offset: number, length: number): Io<StorageExtent> {
     return { length, zero: false };
   }

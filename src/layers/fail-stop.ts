@@ -1,7 +1,7 @@
 /**
- * After a flush or barrier has failed nobody knows what the platform dropped, and the next flush may succeed without having written it.
+ * After a flush or barrier has failed, it is unknown which changes the platform dropped, and the next flush may succeed without having written them.
  * So this layer, below every writable image, refuses all changes from then on with the first error: the image must be opened again,
- * from what is durable. Running out of space is different: nothing was dropped, and the same flush can succeed later. Changes to what is lost are
+ * from its durable state. Running out of space is different: nothing was dropped, and the same flush can succeed later. Changes to a lost storage are
  * refused too, before a cache in between takes them.
  */
 import type { DebugHook } from '../base/debug-events.ts';
@@ -10,12 +10,12 @@ import type { Io } from '../base/io.ts';
 import type { Storage } from '../storage/storage.ts';
 import { FilterStorage } from './filter.ts';
 
-/** Failures of a flush that drop nothing; what is lost says so by itself from then on. */
+/** Failures of a flush that drop no changes; a lost storage reports its loss by itself from then on. */
 const HARMLESS: ReadonlySet<ErrorKind> = new Set(['no-space', 'would-wait', 'lost']);
 
 /** Passes everything on until a flush fails. */
 export class FailStopStorage extends FilterStorage {
-  /** Nobody means this layer when they debug what lies below it. */
+  /** Passed on: a debugger of the storage below is not meant for this layer. */
   readonly debugEvent: DebugHook | undefined;
   #failed: DiskError | undefined;
   #lost: DiskError | undefined;

@@ -1,6 +1,6 @@
 /**
- * A storage that fails on demand, for tests and for trying out what an emulator does then. Calls that change something are counted
- * (write, zero, discard, truncate, barrier, flush), reads apart; a fault names the call it strikes.
+ * A storage that fails on demand, for tests and for trying out what an emulator does after a failure. Calls that change something are counted
+ * (write, zero, discard, truncate, barrier, flush), reads apart; a fault names the call that fails.
  */
 import { DiskError } from '../base/errors.ts';
 import type { Io } from '../base/io.ts';
@@ -13,7 +13,7 @@ import { FilterStorage } from './filter.ts';
  */
 export type FaultKind = 'io' | 'no-space' | 'short' | 'late';
 
-/** What strikes, and when. */
+/** The call that fails, and how. */
 export interface Fault {
   /** Counting from 1: the call that fails. */
   readonly call: number;
@@ -21,13 +21,13 @@ export interface Fault {
   readonly kind: FaultKind;
 }
 
-/** Passes everything on to `next`, but for the calls that `fault` strikes. */
+/** Passes every call on to `next`, except those that `fault` makes fail. */
 export class FaultStorage extends FilterStorage {
   /** The next fault; clear it to let everything through. */
   fault: Fault | undefined;
   /** Calls so far. */
   readonly calls = { changes: 0, reads: 0 };
-  /** Whether the fault has struck. */
+  /** Whether the fault has happened. */
   struck = false;
 
   override *read(offset: number, into: Uint8Array): Io<void> {

@@ -1,4 +1,4 @@
-/** A layer that changes nothing: every verb goes to the storage below. Layers extend it and say only what they do differently. */
+/** A layer that changes nothing: every verb goes to the storage below. Layers extend it and define only the verbs that differ. */
 import type { Io } from '../base/io.ts';
 import type { Keepers } from '../base/keepers.ts';
 import type { LostListener } from '../base/loss.ts';
@@ -46,7 +46,7 @@ export class FilterStorage implements Storage {
     return this.next.keepers;
   }
 
-  /** A layer asks below for what it is asked for; one that does not says so. */
+  /** The alignment of the storage below; a layer that makes other requests overrides it. */
   get requestAlignment(): number | undefined {
     return this.next.requestAlignment;
   }

@@ -1,11 +1,11 @@
 /**
- * A log of requests in a second storage, after QEMU's blklogwrites and in the format of Linux's dm-log-writes, whose tools replay it: what an
- * emulator did to its disk, in the order in which it was done. (`recorder.ts` keeps such a log in memory, as objects, for our own tests.)
+ * A log of requests in a second storage, after QEMU's blklogwrites and in the format of Linux's dm-log-writes, whose tools replay it: the changes that an
+ * emulator made to its disk, in their order. (`recorder.ts` keeps such a log in memory, as objects, for our own tests.)
  * The log is a super block and then entries, each a sector that describes a request, followed by its bytes. Numbers are little-endian.
  *
- * The super block counts the entries, and is written behind a barrier after each flush and every so many entries: after a power cut what it counts
- * is there. A change is logged before it is made, so the log has all that reached the disk, and a flush after it was made, so the disk has all that
- * the log calls durable. One request is logged and carried out at a time: the order of the log is the order of the disk.
+ * The super block counts the entries, and is written behind a barrier after each flush and every so many entries: after a power cut all counted entries
+ * are there. A change is logged before it is made, so the log has all changes that reached the disk, and a flush after it was made, so the disk has all
+ * that the log calls durable. One request is logged and carried out at a time: the order of the log is the order of the disk.
  */
 import { COUNT, check, FLAG, optionsOf, SIZE } from '../base/arguments.ts';
 import { roundUp, setU64le, u64le, view } from '../base/bytes.ts';
@@ -16,11 +16,11 @@ import { SECTOR } from '../base/units.ts';
 import { readBytes, requireWritable, STORAGE, type Storage } from '../storage/storage.ts';
 import { FilterStorage } from './filter.ts';
 
-/** What a log is made with. */
+/** The options of a log. */
 export interface LogOptions {
-  /** Bytes, a power of two: requests are rounded to it. Default 512. Not with `append`, which takes what the log has. */
+  /** Bytes, a power of two: requests are rounded to it. Default 512. Not with `append`, which takes the log's own. */
   readonly sectorSize?: number | undefined;
-  /** Goes on with the log that is there; an empty one is begun. Else it is written over. */
+  /** Goes on with an existing log; an empty one is begun. Otherwise the log is written over. */
   readonly append?: boolean;
   /** Entries after which the super block is written without a flush. Default 4096. */
   readonly updateInterval?: number;
@@ -30,15 +30,15 @@ const OPTIONS = optionsOf<LogOptions>({ sectorSize: SIZE, append: FLAG, updateIn
 
 /** An entry of a log. Sectors are the log's. */
 export interface LoggedRequest {
-  /** Where the request begins. */
+  /** The first sector of the request. */
   readonly sector: number;
   /** With bytes in the log, unless `discard` is set. */
   readonly sectors: number;
   /** The disk was flushed. */
   readonly flush: boolean;
-  /** The range was given up. */
+  /** The range was discarded. */
   readonly discard: boolean;
-  /** Where its bytes are in the log. */
+  /** The place of its bytes in the log. */
   readonly position: number;
 }
 
@@ -64,13 +64,13 @@ const refused = (field: string, message: string) => new DiskError('refused', mes
 
 /** Logs every change and flush, and passes it on to `next`. Discards are logged and passed on in whole sectors. */
 export class LogWritesStorage extends FilterStorage {
-  /** Where the log goes. */
+  /** The storage of the log. */
   readonly log: Storage;
   readonly #sectorSize: number;
   readonly #interval: number;
   readonly #turn = new Mutex();
   #entries: number;
-  /** Where the next entry goes, in the log's sectors. */
+  /** The place of the next entry, in the log's sectors. */
   #end: number;
   /** Changes since the last flush that was logged. */
   #dirty = false;
@@ -88,7 +88,7 @@ export class LogWritesStorage extends FilterStorage {
     this.#end = end;
   }
 
-  /** Begins a log or goes on with one. Throws `refused` for bad options and logs that are none, `corrupt` for one that is cut off. */
+  /** Begins a log or goes on with one. Throws `refused` for bad options and for a storage without a log, `corrupt` for a log that is cut off. */
   static *open(next: Storage, log: Storage, options: LogOptions = {}): Io<LogWritesStorage> {
     check('LogWritesStorage', 'next', next, STORAGE);
     check('LogWritesStorage', 'log', log, STORAGE);
@@ -129,12 +129,12 @@ export class LogWritesStorage extends FilterStorage {
     yield* this.#change(offset, length, { flags: DISCARD }, () => super.discard(offset, length));
   }
 
-  /** The log has no word for a truncation. */
+  /** The log's format has no entry for a truncation. */
   override *truncate(size: number): Io<void> {
     yield* this.#turn.run(() => super.truncate(size));
   }
 
-  /** What the log calls a flush is durable, so it must be one. */
+  /** A flush in the log means durable, so a barrier must be a real flush. */
   override *barrier(): Io<void> {
     yield* this.flush();
   }
@@ -199,7 +199,7 @@ export class LogWritesStorage extends FilterStorage {
   }
 }
 
-/** All entries of a log, in order. Throws `refused` for what is no log, `corrupt` for one that is cut off. */
+/** All entries of a log, in order. Throws `refused` for a storage without a log, `corrupt` for a log that is cut off. */
 export function* readLog(log: Storage): Io<LoggedRequest[]> {
   check('readLog', 'log', log, STORAGE);
   const found: LoggedRequest[] = [];

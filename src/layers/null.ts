@@ -1,6 +1,6 @@
 /**
- * A storage with nothing behind it, after QEMU's null-co: writes vanish, reads are zeros. For measuring what is above it. QEMU leaves
- * open what a read gives unless `read-zeroes` is on; here it is zeros either way. Its size is fixed.
+ * A storage with nothing behind it, after QEMU's null-co: writes vanish, reads are zeros. For measuring the layers above it. QEMU does not
+ * define the result of a read unless `read-zeroes` is on; here it is zeros either way. Its size is fixed.
  */
 import { DiskError } from '../base/errors.ts';
 import type { Io } from '../base/io.ts';
@@ -14,7 +14,7 @@ export class NullStorage implements Storage {
   readonly synchronous: boolean;
   readonly #pause: () => Io<void>;
 
-  /** `pause` runs in every request, for a storage that takes its time. */
+  /** `pause` runs in every request, to simulate a slow storage. */
   constructor(name: string, size: number, { readOnly = false, pause }: { readOnly?: boolean; pause?: () => Io<void> } = {}) {
     this.name = name;
     this.size = size;

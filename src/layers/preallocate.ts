@@ -1,9 +1,9 @@
 /**
  * Grows a file ahead of the writes that reach its end, after QEMU's preallocate filter, so that a growing image changes the file's size
- * rarely. What was grown for nothing is cut off again at close.
+ * rarely. Growth that was not needed is cut off again at close.
  *
  * After a power cut the file may be longer than its data, by zeros that nothing refers to: a leak at worst, in a format that counts its
- * clusters. A raw image below would show them as a longer disk, which is what QEMU's filter does too.
+ * clusters. A raw image would show the zeros as a longer disk, as with QEMU's filter.
  */
 import { roundUp } from '../base/bytes.ts';
 import { DiskError } from '../base/errors.ts';
@@ -23,7 +23,7 @@ export interface PreallocateOptions {
 export class PreallocateStorage extends FilterStorage {
   readonly #options: PreallocateOptions;
   readonly #growing = new Mutex();
-  /** Where the data ends, if the file goes on behind it. */
+  /** The end of the data, if the file goes on behind it. */
   #dataEnd: number | undefined;
 
   constructor(next: Storage, options: PreallocateOptions) {
@@ -65,7 +65,7 @@ export class PreallocateStorage extends FilterStorage {
     }
   }
 
-  /** Makes room for data up to `end`. Where there is none the write finds out for itself. */
+  /** Makes room for data up to `end`. If there is none, the write itself fails. */
   *#grow(end: number): Io<void> {
     if (end <= this.next.size) return;
     this.#dataEnd ??= this.next.size;

@@ -1,10 +1,10 @@
 /**
- * Several copies of one disk that vote, after QEMU's quorum: writes go to all of them, reads ask all and believe the contents that enough
- * agree on. What a child did wrong is reported; with `rewriteCorrupted` it gets the right bytes at once. With the read pattern `fifo` nobody
- * votes: the first child that can be read is believed.
+ * Several copies of one disk that vote, after QEMU's quorum: writes go to all of them; reads ask all of them and return the contents on which enough
+ * agree. Wrong contents of a child are reported; with `rewriteCorrupted` the child gets the right bytes at once. With the read pattern `fifo` there is no
+ * vote: the first child that can be read is believed.
  *
- * A write or flush is good if as many children as the threshold did it: after such a flush, that many have everything. What a power cut
- * takes of later writes may differ from child to child, so a range that was written and not flushed may be left without a majority: reading
+ * A write or flush succeeds if at least `threshold` children did it: after such a flush, that many have everything. The later writes that a power cut
+ * loses may differ from child to child, so a range that was written and not flushed may be left without a majority: reading
  * it fails then, until it is written again.
  */
 import { COUNT, check, FLAG, FUNCTION, listOf, needed, oneOf, optionsOf } from '../base/arguments.ts';
@@ -16,10 +16,10 @@ import { type Permissions, READING, WRITE } from '../base/permissions.ts';
 import { SECTOR } from '../base/units.ts';
 import { STORAGE, type Storage, type StorageExtent } from '../storage/storage.ts';
 
-/** What a child was asked. */
+/** The request to a child. */
 export type QuorumOperation = 'read' | 'write' | 'flush';
 
-/** Something is wrong: with one child, or (`failure`) with so many that the request fails. Offsets and lengths are bytes. */
+/** A problem: with one child, or (`failure`) with so many that the request fails. Offsets and lengths are bytes. */
 export type QuorumReport = { readonly operation: QuorumOperation; readonly offset: number; readonly length: number } & (
   | {
       readonly type: 'bad';
@@ -30,19 +30,19 @@ export type QuorumReport = { readonly operation: QuorumOperation; readonly offse
   | { readonly type: 'failure' }
 );
 
-/** How children vote, and who hears of it. */
+/** How children vote, and which functions are told. */
 export interface QuorumOptions {
   /** How many children must agree. */
   readonly threshold: number;
   /** Default `quorum`. */
   readonly readPattern?: 'quorum' | 'fifo';
-  /** Children that were outvoted are written with what the others have. */
+  /** Children that were outvoted are written with the contents of the others. */
   readonly rewriteCorrupted?: boolean;
-  /** Two children must be equal: a difference is told as `blkverify` tells it. */
+  /** Two children must be equal: a difference is reported as `blkverify` reports it. */
   readonly verify?: boolean;
-  /** Hears of children that fail or are outvoted. */
+  /** Is called for children that fail or are outvoted. */
   readonly onReport?: ((report: QuorumReport) => void) | undefined;
-  /** With `verify`: hears of a difference before it is thrown, and may throw something else. */
+  /** With `verify`: is called with a difference before it is thrown, and may throw another error. */
   readonly onMismatch?: ((message: string) => void) | undefined;
 }
 
@@ -70,14 +70,14 @@ interface Asked {
   ask(child: Storage, index: number): Io<void>;
 }
 
-/** Writes to all children, reads what enough of them agree on. Its size is fixed. */
+/** Writes to all children, and reads the contents on which enough of them agree. Its size is fixed. */
 export class QuorumStorage implements Storage {
   /** The copies, in order. */
   readonly children: readonly Storage[];
   readonly #options: QuorumOptions;
   readonly #ranges = new RangeLock();
 
-  /** Throws `refused` unless the children have one size, and there are at least as many as must agree. */
+  /** Throws `refused` unless the children have one size, and there are at least as many as `threshold`. */
   constructor(children: readonly Storage[], options: QuorumOptions) {
     check('QuorumStorage', 'children', children, CHILDREN);
     check('QuorumStorage', 'options', options, OPTIONS);
@@ -106,7 +106,7 @@ export class QuorumStorage implements Storage {
     return this.children.every(({ synchronous }) => synchronous);
   }
 
-  /** Nobody else may write a child: the others would outvote it. */
+  /** No other user may write a child: the others would outvote it. */
   *permit({ take, share }: Permissions): Io<void> {
     const writes = this.#options.rewriteCorrupted ? WRITE : 0;
     const needed = { take: take | writes, share: share & READING.share };
@@ -116,7 +116,7 @@ export class QuorumStorage implements Storage {
   *read(offset: number, into: Uint8Array): Io<void> {
     if (into.length === 0) return;
     const { readPattern } = this.#options;
-    // A child that is rewritten must not lose what is written to it at the same time.
+    // A child that is rewritten must not lose writes made at the same time.
     yield* this.#held(offset, into.length, false, () => (readPattern === 'fifo' ? this.#readFirst(offset, into) : this.#readVoted(offset, into)));
   }
 
@@ -128,14 +128,14 @@ export class QuorumStorage implements Storage {
     yield* this.#change(offset, length, (child) => child.zero(offset, length, options));
   }
 
-  /** What was discarded may read differently from child to child, so nothing is. */
+  /** Discarded bytes may read differently from child to child, so nothing is discarded. */
   *discard(): Io<void> {}
 
   *truncate(): Io<void> {
     throw new DiskError('unsupported', 'quorum: Image format driver does not support resize', { format: 'quorum' });
   }
 
-  /** Zero as far as all children say so. */
+  /** Zero as far as all children are zero. */
   *map(offset: number, length: number): Io<StorageExtent> {
     const runs: StorageExtent[] = [];
     for (const child of this.children) runs.push(yield* child.map(offset, length));
@@ -209,7 +209,7 @@ export class QuorumStorage implements Storage {
     const good = yield* this.#all(asked);
     const versions = versionsOf(copies.map((bytes, index) => (good[index] ? bytes : undefined)));
     if (verify) this.#requireEqual(offset, versions);
-    // Of several with as many votes the newest is believed, as QEMU believes it.
+    // Of several versions with equal votes the newest is believed, as in QEMU.
     const winner = versions.reduce((best, version) => (version.children.length >= best.children.length ? version : best));
     if (winner.children.length < threshold) {
       this.#options.onReport?.({ type: 'failure', operation: 'read', offset, length });
@@ -221,7 +221,7 @@ export class QuorumStorage implements Storage {
     if (winner.bytes !== into) into.set(winner.bytes);
   }
 
-  /** Puts the right bytes into children that have others. One that cannot be written stays as it is, and is outvoted again. */
+  /** Puts the right bytes into children that differ. A child that cannot be written stays as it is, and is outvoted again. */
   *#rewrite(outvoted: readonly number[], offset: number, bytes: Uint8Array): Io<void> {
     const asked: Asked = { operation: 'write', offset, length: bytes.length, ask: (child) => child.write(offset, bytes) };
     for (const index of outvoted) yield* attempt(this.children[index] as Storage, index, asked);
@@ -263,7 +263,7 @@ function versionsOf(copies: readonly (Uint8Array | undefined)[]): Version[] {
   return versions;
 }
 
-/** The error that most children had. */
+/** The error that most children reported. */
 function commonest(errors: readonly DiskError[]): DiskError {
   const votes = (error: DiskError) => errors.filter(({ kind }) => kind === error.kind).length;
   return errors.reduce((best, error) => (votes(error) > votes(best) ? error : best));

@@ -1,7 +1,7 @@
 /**
- * What a reader will ask for next, told from where it asked for something that was not in memory. Readers that go on in order, or in small steps,
- * are read ahead of in one piece, twice as far each time. Readers that go in larger steps of one size (a table's column, every other extent) are
- * met at their next places. Never waits, and keeps a handful of numbers.
+ * Guesses the next requests of a reader from its earlier requests that were not in memory. For readers in order, or in small steps,
+ * one piece is read ahead, twice as far each time. For readers in larger steps of one size (a table's column, every other extent)
+ * their next places are read ahead. Never waits, and keeps a handful of numbers.
  */
 import { roundUp } from '../base/bytes.ts';
 import { KiB, MiB } from '../base/units.ts';
@@ -11,20 +11,20 @@ import { PAGE } from './cache-lines.ts';
 const AHEAD_LIMIT = 512 * KiB;
 /** A reader that skips this much at a time still counts as going on in order. */
 const SKIP_LIMIT = 32 * KiB;
-/** Steps longer than this are not told from jumps. */
+/** Steps longer than this count as jumps. */
 const STEP_LIMIT = 16 * MiB;
-/** Places that a reader in steps is met at. */
+/** Places that are read ahead of a reader in steps. */
 const PLACES = 16;
-/** Readers of each kind that are told apart. */
+/** Readers of each kind that are kept track of. */
 const READERS = 4;
 
 export class ReadAhead {
-  /** Ends of what was loaded for readers in order, and how far ahead each is read. The newest are the last. */
+  /** The ends of the bytes loaded for readers in order, and how far ahead each is read. The newest are the last. */
   readonly #inOrder: { next: number; ahead: number }[] = [];
-  /** Where readers in steps were last, or were met last, their steps, and at how many places. */
+  /** The last place of each reader in steps (or the last place read ahead for it), its step, and the number of places read ahead. */
   readonly #inSteps: { last: number; step: number; places: number }[] = [];
 
-  /** How far to read beyond `end`: twice as far each time a reader misses where it was read ahead to. Whole pages. */
+  /** How far to read beyond `end`: twice as far each time a reader reaches the end of the bytes read ahead. Whole pages. */
   beyond(offset: number, end: number): number {
     const known = this.#inOrder.findIndex(({ next }) => offset >= next && offset <= next + SKIP_LIMIT);
     const [reader] = known < 0 ? [] : this.#inOrder.splice(known, 1);
@@ -33,7 +33,7 @@ export class ReadAhead {
     return ahead;
   }
 
-  /** Where a reader that is not in order will ask next, if it has come the same step twice: twice as many places each time. */
+  /** The next places of a reader that is not in order, if its last two steps were equal: twice as many places each time. */
   places(offset: number, length: number): number[] {
     const known = this.#inSteps.findIndex(({ last, step }) => step > 0 && offset === last + step);
     const [reader] = known < 0 ? [] : this.#inSteps.splice(known, 1);
@@ -43,7 +43,7 @@ export class ReadAhead {
       note(this.#inSteps, { last: offset + places * step, step, places });
       return Array.from({ length: places }, (_, index) => offset + (index + 1) * step);
     }
-    // Perhaps the second place of the one that was seen next before it.
+    // This may be the second place of the reader whose last place is the nearest before it.
     const before = this.#inSteps
       .filter(({ last }) => last < offset && offset - last <= STEP_LIMIT)
       .sort((a, b) => b.last - a.last)

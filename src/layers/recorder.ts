@@ -1,6 +1,6 @@
 /**
- * A storage that keeps a log of every change before it passes it on: writes with their bytes, truncations, barriers and flushes. Tests
- * rebuild from it what a power cut could have left; users can see what an emulator does to its disk. Several recorders may share one log,
+ * A storage that keeps a log of every change before it passes it on: writes with their bytes, truncations, barriers and flushes. From the log tests
+ * rebuild the states that a power cut could have left; users can see the changes that an emulator makes to its disk. Several recorders may share one log,
  * which then has the changes to all of their storages in the order in which they were made.
  */
 import type { Io } from '../base/io.ts';
@@ -15,7 +15,7 @@ export type LogEntry = { readonly file: string } & (
   | { readonly kind: 'flush' }
 );
 
-/** Records what goes through it to `next`. A range zeroed or discarded is logged as a write of zeros. */
+/** Records the changes that it passes on to `next`. A range zeroed or discarded is logged as a write of zeros. */
 export class RecorderStorage extends FilterStorage {
   readonly log: LogEntry[];
 

@@ -1,7 +1,7 @@
 /**
- * A storage that lasts until it is closed: nothing waits for flushes, nothing is saved at the end, and `remove` does away with what is left of
- * it. For the overlays of disks that are opened with `snapshot`. Closing waits for `remove`; a failure of either is thrown, and what stayed
- * behind is for whoever gave it its name to sweep.
+ * A storage that lasts until it is closed: flushes do nothing, nothing is saved at the end, and `remove` deletes the rest of
+ * it. For the overlays of disks that are opened with `snapshot`. Closing waits for `remove`; a failure of either is thrown, and the creator of the storage
+ * has to remove anything left over.
  */
 import { check, FUNCTION } from '../base/arguments.ts';
 import { type Io, wait } from '../base/io.ts';
@@ -29,7 +29,7 @@ class TemporaryStorage extends NoFlushStorage {
   }
 }
 
-/** Makes a storage temporary. `remove` is called once, when it has been closed: deletes the file, say. */
+/** Makes a storage temporary. `remove` is called once, after it has been closed, and deletes the file, for example. */
 export function temporaryStorage(next: Storage, remove: () => PromiseLike<void>): Storage {
   check('temporaryStorage', 'next', next, STORAGE);
   check('temporaryStorage', 'remove', remove, FUNCTION);

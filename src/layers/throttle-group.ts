@@ -1,16 +1,16 @@
 /**
- * How fast storages may be used: limits on bytes and on requests each second, kept by leaky buckets as QEMU keeps them. A request goes when
- * no bucket it counts for is over the brim, and is poured in whole, however large; what came too fast waits until enough has leaked. Members
+ * How fast storages may be used: limits on bytes and on requests each second, kept by leaky buckets as QEMU keeps them. A request starts when
+ * none of its buckets is over the limit, and then counts as a whole, however large; requests that come too fast wait until enough has leaked. Members
  * of a group share its limits and take turns. Time comes from a clock that can be replaced, so that tests need not wait.
  */
 import { check, type Members, NUMBER, objectWith, optionsOf } from '../base/arguments.ts';
 import { DiskError } from '../base/errors.ts';
 import { type Io, wait } from '../base/io.ts';
 
-/** What a request counts as. */
+/** The kinds of requests. */
 export type ThrottleDirection = 'read' | 'write';
 
-/** What is limited: bytes or requests a second, of one direction or of both. */
+/** The limited quantity: bytes or requests a second, of one direction or of both. */
 export type RateName = `${'bps' | 'iops'}-${'total' | ThrottleDirection}`;
 
 /**
@@ -19,11 +19,11 @@ export type RateName = `${'bps' | 'iops'}-${'total' | ThrottleDirection}`;
  */
 export type ThrottleLimits = { readonly [name in RateName | `${RateName}-max` | `${RateName}-max-length` | 'iops-size']?: number };
 
-/** Where time comes from. */
+/** The source of time. */
 export interface ThrottleClock {
   /** Milliseconds since any moment, never less than before. */
   now(): number;
-  /** Calls back when so many milliseconds have passed, or earlier. Returns a function that gives it up. */
+  /** Calls back when so many milliseconds have passed, or earlier. Returns a function that cancels the call. */
   after(milliseconds: number, call: () => void): () => void;
 }
 
@@ -76,7 +76,7 @@ export function checkThrottleLimits(limits: ThrottleLimits): void {
   }
 }
 
-/** One limit. Without a burst rate a tenth of a second's worth may come at once, and so it is at the burst rate in a longer burst. */
+/** One limit. Without a burst rate the amount of a tenth of a second may pass at once; the same holds at the burst rate in a longer burst. */
 class Bucket {
   readonly average: number;
   readonly #max: number;
@@ -108,13 +108,13 @@ class Bucket {
   }
 }
 
-/** One request at a time: the others wait, and the members that have some go in turn. */
+/** One request at a time: the others wait, and the members with waiting requests take turns. */
 class Turnstile {
   /** The member whose turn it is. */
   #holder: object | undefined;
   readonly #waiting = new Map<object, ((taken: boolean) => void)[]>();
 
-  /** True with the turn taken; false if the member was let go without, or the request aborted. */
+  /** True if the turn was taken; false if the member was released without a turn, or the request aborted. */
   *enter(member: object, signal: AbortSignal | undefined): Io<boolean> {
     if (!this.#holder) {
       this.#holder = member;
@@ -147,7 +147,7 @@ class Turnstile {
   leave(): void {
     const more = this.#holder && this.#waiting.get(this.#holder);
     if (this.#holder && more) {
-      // To the end of the row.
+      // Moves the member to the end of the row.
       this.#waiting.delete(this.#holder);
       this.#waiting.set(this.#holder, more);
     }
@@ -167,14 +167,14 @@ class Turnstile {
   }
 }
 
-/** What takes a turn and waits for time to pass. */
+/** A request that takes a turn and waits for time to pass. */
 interface Sleeper {
   readonly member: object;
   free: boolean;
   wake: () => void;
 }
 
-/** Limits that one storage keeps, or several together. */
+/** Limits of one storage, or of several together. */
 export class ThrottleGroup {
   readonly #clock: ThrottleClock;
   readonly #turnstiles = { read: new Turnstile(), write: new Turnstile() };
@@ -194,7 +194,7 @@ export class ThrottleGroup {
     return this.#limits;
   }
 
-  /** Other limits from now on, also for what waits already; the buckets are empty. Throws `refused` and keeps the old ones. */
+  /** Sets other limits, also for requests that wait already; the buckets are empty. Throws `refused` and keeps the old ones. */
   set limits(limits: ThrottleLimits) {
     checkThrottleLimits(limits);
     this.#limits = { ...limits };
@@ -204,12 +204,12 @@ export class ThrottleGroup {
     for (const { wake } of this.#sleepers) wake();
   }
 
-  /** False if nothing ever waits. */
+  /** False if no request ever waits. */
   get limiting(): boolean {
     return this.#buckets.size > 0;
   }
 
-  /** Returns when a member's request of so many bytes may begin, or at once if it is aborted: that is for the caller to find. */
+  /** Returns when a member's request of so many bytes may begin, or at once if it is aborted: the caller has to check that. */
   *admit(member: object, direction: ThrottleDirection, bytes: number, signal?: AbortSignal): Io<void> {
     const turnstile = this.#turnstiles[direction];
     if (!this.limiting || !(yield* turnstile.enter(member, signal))) return;
@@ -225,7 +225,7 @@ export class ThrottleGroup {
     }
   }
 
-  /** Lets the requests that a member has waiting go at once: it is being closed, say. */
+  /** Lets the waiting requests of a member start at once, for example because it is being closed. */
   letGo(member: object): void {
     for (const turnstile of Object.values(this.#turnstiles)) turnstile.letGo(member);
     for (const sleeper of this.#sleepers) if (sleeper.member === member) this.#free(sleeper);

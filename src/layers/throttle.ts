@@ -1,6 +1,6 @@
 /**
- * A storage that is no faster than its throttle group allows, after QEMU's throttle filter: for trying out what an emulator does on a slow disk, or to
- * keep one disk from crowding out the others. Reads, writes, zeros and discards count; `flush` does not wait.
+ * A storage that is no faster than its throttle group allows, after QEMU's throttle filter: for testing an emulator with a slow disk, or to
+ * keep one disk from slowing down the others. Reads, writes, zeros and discards count; `flush` does not wait.
  */
 import { check, objectWith } from '../base/arguments.ts';
 import type { Io } from '../base/io.ts';
@@ -44,7 +44,7 @@ export class ThrottleStorage extends FilterStorage {
     yield* super.discard(offset, length);
   }
 
-  /** What waits goes at once. */
+  /** Waiting requests start at once. */
   override *close(): Io<void> {
     this.group.letGo(this);
     yield* super.close();

@@ -1,6 +1,6 @@
 /**
  * Checks an image against a raw copy of it, after QEMU's blkverify: writes go to both, reads are made on both and compared. A difference
- * throws `io` with the line that QEMU prints; nothing that follows can be trusted then.
+ * throws `io` with the line that QEMU prints; later results cannot be trusted then.
  */
 import { DiskError } from '../base/errors.ts';
 import { type Io, together } from '../base/io.ts';
@@ -9,12 +9,12 @@ import { readBytes, type Storage } from '../storage/storage.ts';
 import { FilterStorage } from './filter.ts';
 
 export class VerifyStorage extends FilterStorage {
-  /** The image that is checked; `next` is the copy. */
+  /** The image to check; `next` is the copy. */
   readonly test: Storage;
 
   readonly #onMismatch: ((message: string) => void) | undefined;
 
-  /** `onMismatch` hears about a difference before it is thrown, and may throw something else. */
+  /** `onMismatch` is called with a difference before it is thrown, and may throw another error. */
   constructor(raw: Storage, test: Storage, { onMismatch }: { onMismatch?: ((message: string) => void) | undefined } = {}) {
     super(raw);
     this.test = test;
@@ -59,7 +59,7 @@ export class VerifyStorage extends FilterStorage {
     yield* together([super.zero(offset, length, options), this.test.zero(offset, length, options)]);
   }
 
-  /** What was discarded may read differently on the two, so nothing is. */
+  /** Discarded bytes may read differently on the two, so nothing is discarded. */
   override *discard(): Io<void> {}
 
   override *truncate(): Io<void> {

@@ -1,12 +1,12 @@
 /**
- * The list of images: one record an image, wherever the browser keeps them (records.ts).
- * A record is `making` until its image is complete and `deleting` from before its bytes go: whatever is not `ready`, when
- * nobody holds its lock, is a leftover of a tab that died, and is swept. Each record that is ready has a copy elsewhere (notes.ts).
+ * The list of images: one record for each image; records.ts has the place of the list.
+ * A record is `making` until its image is complete and `deleting` from before its bytes are removed: an image that is not `ready`, and whose
+ * lock is free, is a leftover of a tab that died, and is swept. Each record that is ready has a copy elsewhere (list-copy.ts).
  */
 import { DiskError } from '../base/errors.ts';
 import { browserError } from '../storage/browser-errors.ts';
 import type { ImageRecord } from './image-record.ts';
-import type { Notes } from './notes.ts';
+import type { Notes } from './list-copy.ts';
 import type { RecordStore } from './records.ts';
 
 const NAME_LIMIT = 200;
@@ -22,11 +22,11 @@ export class Catalogue {
   }
 
   /**
-   * Puts records back that only the notes have: the list was lost. Returns the ids of notes that cannot be read, whose images must not be
+   * Puts records back that exist only in the notes: the list was lost. Returns the ids of notes that cannot be read; their images must not be
    * taken for leftovers.
    */
   async restore(): Promise<string[]> {
-    // The list first: a note is removed before its record, and written after it.
+    // The list is read first: a note is removed before its record, and written after it.
     const known = new Set((await this.all()).map(({ id }) => id));
     const unreadable: string[] = [];
     for (const [id, note] of await this.#notes.all()) {
@@ -89,7 +89,7 @@ export class Catalogue {
   }
 }
 
-/** A record that comes back, unless there is one by now; under another name if somebody has taken its own. */
+/** A record from a note, unless there is one by now; it gets another name if its own is taken. */
 function putBack(all: readonly ImageRecord[], note: ImageRecord): ImageRecord | undefined {
   if (all.some(({ id }) => id === note.id)) return undefined;
   const taken = new Set(all.map(({ name }) => name));

@@ -9,14 +9,14 @@ import type { Storage } from '../storage/storage.ts';
 
 /** Bytes copied in one step. */
 const STEP = 2 * MiB;
-/** Zeros are looked for in pieces of this size. */
+/** The copy looks for zeros in pieces of this size. */
 const PIECE = 64 * KiB;
 
 /** Copies all bytes of one storage into another, which is empty, and flushes that. */
 export function* copyBytes(source: Storage, target: Storage, job: JobOptions): Io<void> {
   const { size } = source;
   const pace = new Pace(job, size);
-  // At full size from the start: if there is no room, that is known before anything was copied.
+  // At full size from the start: if there is no room, this fails before anything is copied.
   yield* target.truncate(size);
   const room = new Uint8Array(Math.min(STEP, size));
   for (let at = 0; at < size; at += STEP) {

@@ -1,4 +1,4 @@
-/** A new, empty image of the library: what its format says can be made, and making it. */
+/** A new, empty image of the library: whether its format can be created, and making it. */
 import type { GivenOptions } from '../base/declared-options.ts';
 import { DiskError } from '../base/errors.ts';
 import { createDisk } from '../disk/open.ts';
@@ -30,7 +30,7 @@ export async function makeImage(storage: Storage, given: CreateImageOptions<stri
   return made;
 }
 
-/** Options of a new image that is encrypted; `milliseconds`: what trying a passphrase is to take. */
+/** Options of a new image that is encrypted; `milliseconds`: how long trying a passphrase is to take. */
 export const encryptionOptions = ({ options, iterTime }: EncryptionFacts, milliseconds: number | undefined): GivenOptions => ({
   ...options,
   ...(milliseconds === undefined || iterTime === undefined ? {} : { [iterTime]: milliseconds }),

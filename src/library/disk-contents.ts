@@ -1,6 +1,6 @@
 /**
- * What the sectors of a raw disk begin with: boot sectors, partition tables, file systems, volumes. A table of the bytes that each is known by, from the
- * specifications and headers of the systems they belong to. A disk whose contents are in it is taken for one without a question.
+ * The beginnings of a raw disk's sectors: boot sectors, partition tables, file systems, volumes. A table of the bytes that identify each, from the
+ * specifications and headers of the systems they belong to. A disk with contents from this table is accepted as a raw disk without a question.
  */
 import { view } from '../base/bytes.ts';
 import { KiB } from '../base/units.ts';
@@ -21,7 +21,7 @@ const row = (title: string, ...marks: readonly (readonly [at: number, bytes: str
 const PAGES = [4, 8, 16, 32, 64].map((size) => size * KiB);
 /** Sectors that may have the label of a physical volume of LVM. */
 const LABEL_SECTORS = [0, 512, 1024, 1536];
-/** Sizes of floppies whose first sector need not say anything. */
+/** Sizes of floppies whose first sector may have no mark. */
 const FLOPPIES = new Set([160, 180, 320, 360, 720, 1200, 1440, 2880].map((size) => size * KiB));
 
 /** A boot sector of FAT whose signature is missing: its parameters make sense. */
@@ -35,7 +35,7 @@ function isFat({ head }: Sample): boolean {
   return jump && powers && fields.getUint16(14, true) > 0 && [1, 2].includes(fields.getUint8(16)) && fields.getUint8(21) >= 0xf0;
 }
 
-/** A floppy of DOS 1, or of a program that left the first sector as it was: its second sector is a table that begins with the kind of the floppy. */
+/** A floppy of DOS 1, or of a program that left the first sector unchanged: its second sector is a table that begins with the kind of the floppy. */
 function isOldFloppy({ head, size }: Sample): boolean {
   const [kind = 0, second, third] = head.subarray(512);
   return FLOPPIES.has(size) && kind >= 0xf0 && second === 0xff && third === 0xff;
@@ -80,7 +80,7 @@ export const DISK_CONTENTS: readonly Row[] = [
   row('a swap area of Linux', ...PAGES.flatMap((size) => ['SWAPSPACE2', 'SWAP-SPACE'].map((text) => [size - 10, text] as const))),
 ];
 
-/** What a raw disk holds, for people, if it is known. */
+/** The contents of a raw disk, in words for people, if they are known. */
 export function diskContents(sample: Sample): string | undefined {
   return DISK_CONTENTS.find((each) => fits(sample, each))?.title;
 }

@@ -1,4 +1,4 @@
-/** What callers of the library give and get. */
+/** The values that callers of the library give and get. */
 
 import type { CreatedFormat, FormatOptions } from '../formats/all.ts';
 import type { Capabilities } from '../formats/descriptor.ts';
@@ -15,13 +15,13 @@ export interface ImageEntry {
   readonly id: string;
   /** For people; unique in the library. */
   readonly name: string;
-  /** How it is kept. */
+  /** The format in which it is kept. */
   readonly format: ImageFormat;
-  /** What can be done with images of its format. */
+  /** The abilities of images of its format. */
   readonly capabilities: Capabilities;
-  /** It takes a passphrase to open it. Not known (false) of qcow2 images that an earlier version of this program brought in. */
+  /** A passphrase is needed to open it. Not known (false) for qcow2 images that an earlier version of this program brought in. */
   readonly encrypted: boolean;
-  /** Where it is kept. */
+  /** The place where it is kept. */
   readonly place: Place;
   /** The id of the image that it lies over, if there is one. */
   readonly backing?: string | undefined;
@@ -31,40 +31,40 @@ export interface ImageEntry {
   readonly storedSize: number;
   /** Milliseconds since 1970. */
   readonly created: number;
-  /** When it was last changed, in milliseconds since 1970; noted when it is closed. */
+  /** The time of the last change, in milliseconds since 1970; noted when the image is closed. */
   readonly changed: number;
   /**
-   * True while some tab has it open for writing, or for reading what nobody may change: with its changes thrown away, for an export, below an
+   * True while some tab has it open for writing, or reads it and relies on it not changing: with its changes thrown away, for an export, below an
    * overlay (unless that is open here).
    */
   readonly inUse: boolean;
-  /** True of an image that is open for writing here and that the browser has removed meanwhile: export it, it is gone once it is closed. */
+  /** True if the image is open for writing here and the browser has removed it meanwhile: export it, because it is gone once it is closed. */
   readonly lost?: true;
 }
 
 /**
- * What a browser, or this window of it, may not give the library: its two stores, locks that hold across tabs, and a channel between tabs. Without Web Locks two
- * tabs may write to one image in IndexedDB: the later one gets it, the other's disk is `lost`.
+ * Features that a browser, or this window of it, may not give the library: its two stores, locks that hold across tabs, and a channel between tabs. Without
+ * Web Locks two tabs may write to one image in IndexedDB: the later one gets it, the other's disk is `lost`.
  */
 export type Lack = 'opfs' | 'indexeddb' | 'web-locks' | 'broadcast-channel';
 
-/** What the browser says about its storage. Bytes. `quota` is a hint: browsers make it up. */
+/** The browser's report about its storage. Bytes. `quota` is a hint: browsers make it up. */
 export interface StorageReport {
   /** Undefined where the browser does not tell. */
   readonly usage?: number;
   /** Undefined where the browser does not tell. */
   readonly quota?: number;
-  /** Time to tell the user: nine tenths of the quota are used, or (since quotas are made up) there was no room lately for a few MiB. */
+  /** The user should be told: nine tenths of the quota are used, or (since quotas are made up) there was no room lately for a few MiB. */
   readonly nearlyFull: boolean;
   /** The browser keeps this site's data when space runs low. */
   readonly persisted: boolean;
-  /** Where images can be kept here. */
+  /** The places where images can be kept here. */
   readonly places: readonly Place[];
-  /** What this browser, or this window of it, does not give. */
+  /** The features that this browser, or this window of it, does not give. */
   readonly lacks: readonly Lack[];
 }
 
-/** What a new image is to be, whatever its format. */
+/** The parameters of a new image of any format. */
 export interface CreateImageBasics {
   /** For people; unique in the library. */
   readonly name: string;
@@ -78,7 +78,7 @@ export interface CreateImageBasics {
   readonly iterTime?: number;
 }
 
-/** What a new image is to be: the format, and its own options as `createDisk` takes them, such as `clusterSize`. */
+/** The parameters of a new image: the format, and its own options as `createDisk` takes them, such as `clusterSize`. */
 export type CreateImageOptions<Format extends string = CreatedFormat> = Format extends CreatedFormat
   ? CreateImageBasics & { readonly format: Format } & FormatOptions<Format>
   : string extends Format
@@ -92,23 +92,23 @@ export interface ImportOptions {
   /** Default: OPFS where there is one, else IndexedDB. */
   readonly place?: Place;
   /**
-   * What the file is. Default: what its bytes say; for a raw disk they have to say so, by a boot sector, a file system and the like. With `raw` any file
-   * is taken for one.
+   * The format of the file. Default: as its bytes show. A raw disk must contain something known, such as a boot sector or a file system. With `raw` any file
+   * is taken for a raw disk.
    */
   readonly format?: ImageFormat;
 }
 
-/** What a new overlay is to be. */
+/** The parameters of a new overlay. */
 export interface OverlayOptions {
   /** For people; unique in the library. */
   readonly name: string;
-  /** Default: where the image below it is. */
+  /** Default: the place of the image below it. */
   readonly place?: Place;
 }
 
 /** How an image is opened. */
 export interface OpenImageOptions {
-  /** Refuses every change, and takes no lock: one state of the image is seen, and reads throw once somebody has changed it. */
+  /** Refuses every change, and takes no lock: the disk shows one state of the image, and reads throw once the image has changed. */
   readonly readOnly?: boolean;
   /** The passphrase of an encrypted image. */
   readonly secret?: string;
@@ -119,8 +119,8 @@ export interface OpenImageOptions {
   /** When writes become durable; default `writeback`. */
   readonly cache?: CacheMode;
   /**
-   * Where writes go until the image is closed, when they are thrown away; the image is only read, and nobody can change it meanwhile. What a tab
-   * that died left of it is swept when a library is opened.
+   * The place of writes until the image is closed, when they are thrown away; the image is only read, and must not change meanwhile. The next
+   * opening of a library sweeps the leftovers of a tab that died.
    */
   readonly snapshot?: Place;
 }
@@ -129,45 +129,45 @@ export interface LibraryOptions {
   /** Names everything the library keeps: directory, databases, locks. Default `tabdisk`. */
   readonly name?: string;
   /**
-   * Where the browser lets the page keep no data: keep images in memory, until the library is closed or its thread ends. Default false: opening the
+   * If the browser lets the page keep no data: keep images in memory, until the library is closed or its thread ends. Default false: opening the
    * library throws `unsupported` there.
    */
   readonly memoryIfBlocked?: boolean;
-  /** Threads that compress what is exported so. Without them the library's own does it. */
+  /** Threads that compress during compressed exports. Without them the library's own thread does it. */
   readonly compressor?: ConvertOptions['compressor'];
 }
 
-/** What an exported file is to be. */
+/** The parameters of an export. */
 export interface ExportOptions {
-  /** An image in the format `luks` leaves as `luks`, `qcow2` or `raw`. */
+  /** The format of the file. An image in the format `luks` can be exported as `luks`, `qcow2` or `raw`. */
   readonly format: ImageFormat;
   /**
-   * Compressed clusters, of qcow2 only: then the disk as it is now leaves, without the image's snapshots and bitmaps. Not of an encrypted image,
+   * Compressed clusters, for qcow2 only: the file has the disk's present contents, without the image's snapshots and bitmaps. Not for an encrypted image,
    * and not with `since`.
    */
   readonly compressed?: boolean;
-  /** Only what changed since then, as a qcow2 overlay over the export of that time. */
+  /** Only the changes since then, as a qcow2 overlay over the export of that time. */
   readonly since?: ExportSince;
-  /** The name that an overlay gives its backing file, which is qcow2; default the name of a full export. */
+  /** The name that an overlay stores for its backing file, which is qcow2; default the name of a full export. */
   readonly backing?: string;
-  /** Of an image that is lost: what can no longer be read leaves as zeros, in a new image without snapshots; `ExportedImage.missing` tells of it. */
+  /** For an image that is lost: bytes that cannot be read any more become zeros, in a new image without snapshots; `ExportedImage.missing` counts them. */
   readonly salvage?: boolean;
-  /** The image's passphrase. An encrypted image that leaves as it is needs none. */
+  /** The image's passphrase. An encrypted image that is exported unchanged needs none. */
   readonly secret?: string;
-  /** Where a new image is encrypted: milliseconds that trying its passphrase is to take; default 2000. */
+  /** If a new image is encrypted: milliseconds that trying its passphrase is to take; default 2000. */
   readonly iterTime?: number;
 }
 
-/** A snapshot by id or name, or a persistent dirty bitmap that was begun then. */
+/** A snapshot by id or name, or a persistent dirty bitmap that was begun at that time. */
 export type ExportSince = { readonly snapshot: string } | { readonly bitmap: string };
 
-/** An image on its way out. */
+/** An image that is being exported. */
 export interface ExportedImage {
   /** Suggested file name. */
   readonly name: string;
   /** Bytes if known beforehand. */
   readonly size: number | undefined;
-  /** The file's bytes, read on demand. To cancel it ends the export. */
+  /** The file's bytes, read on demand. Cancelling it ends the export. */
   readonly stream: ReadableStream<Uint8Array>;
   /** Bytes that could not be read and are zeros, with `salvage`. */
   readonly missing?: number;

@@ -1,4 +1,4 @@
-/** What no export can do: asked before one begins, and by pages that offer what can be done. */
+/** Exports that are impossible: checked before an export begins, and by pages that offer exports. */
 import { check, listOf, objectWith } from '../base/arguments.ts';
 import { DiskError } from '../base/errors.ts';
 import { OVERLAY_FORMAT } from '../formats/roles.ts';
@@ -6,11 +6,11 @@ import type { ExportOptions } from './entries.ts';
 import type { FormatFacts } from './image-formats.ts';
 import type { ImageFormat } from './image-record.ts';
 
-/** What has to be known of an image; an `ImageEntry` will do. */
+/** The facts about an image that are needed; an `ImageEntry` has them. */
 export interface ExportFacts {
   /** The image's format. */
   readonly format: ImageFormat;
-  /** It takes a passphrase to open it. */
+  /** A passphrase is needed to open it. */
   readonly encrypted: boolean;
   /** How many snapshots are in it, if that is known. */
   readonly snapshots?: number;
@@ -22,7 +22,7 @@ const FORMATS = listOf(objectWith('what library.formats() tells of a format', ['
 const SINCE = objectWith('{ snapshot } or { bitmap }', []);
 
 /**
- * Why an image cannot be exported so; undefined if nothing speaks against it. What exporting it would throw, `refused` or `unsupported`. `formats` are
+ * The error, `refused` or `unsupported`, that exporting the image so would throw; undefined if it is possible. `formats` are
  * those of `library.formats()`, or `allFormats`.
  */
 export function exportProblem(

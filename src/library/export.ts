@@ -1,8 +1,8 @@
 /**
  * An image as a file: its own bytes if the formats agree, guest bytes for raw, and for qcow2 a conversion into a temporary image that
- * is streamed and removed. The stream reads on demand. An image that is open for writing is copied first, in one piece with nothing
- * in flight, so that what is streamed is one state of it however long the reader takes; of an increment only what changed is copied.
- * What comes from an encrypted image is encrypted with the same passphrase, unless it is raw: then it is plain, and nothing is written meanwhile.
+ * is streamed and removed. The stream reads on demand. An image that is open for writing is copied first, in one piece with no request
+ * under way, so that the stream has one state of it, however long the reader takes; for an increment only the changes are copied.
+ * The export of an encrypted image is encrypted with the same passphrase, unless it is raw: then it is plain, and nothing is stored meanwhile.
  */
 import { roundUp } from '../base/bytes.ts';
 import { DiskError } from '../base/errors.ts';
@@ -37,25 +37,25 @@ const CHUNK = MiB;
 /** Milliseconds between two progress calls. */
 const PROGRESS_INTERVAL = 100;
 
-/** What an export is given besides. */
+/** Further options of an export. */
 export type ExportMeans = JobOptions & Pick<ConvertOptions, 'compressor'>;
 
-/** Where an export reads from: an image that is open for writing here, or one that nobody has, with its lock. */
+/** The source of an export: an image that is open for writing here, or one that is not open, with its lock. */
 export type ExportSource = { readonly record: ImageRecord } & Below &
   ({ readonly open: Disk; readonly lost: boolean } | { readonly lock: HeldLock; readonly storage: () => Promise<Storage> });
 
 /** An image that is open for writing here. */
 type OpenSource = Extract<ExportSource, { open: Disk }>;
 
-/** What opens the images below, for one that lies over others: it leaves as one image that stands alone. */
+/** Opens the images below, for an overlay: the export is one image that stands alone. */
 interface Below {
   readonly resolve?: Resolve;
 }
 
-/** What to undo when the stream is over, last made first. */
+/** Functions that undo the steps of an export when its stream is over, the last step first. */
 type Cleanup = (() => Promise<void>)[];
 
-/** Starts an export. Whatever was locked, opened or made is let go when the stream ends, fails or is cancelled. */
+/** Starts an export. Everything that was locked, opened or made is released when the stream ends, fails or is cancelled. */
 export async function exportImage(
   source: ExportSource,
   options: ExportOptions & ExportMeans,
@@ -82,7 +82,7 @@ export async function exportImage(
       };
     }
     const lost = 'open' in source && source.lost ? source : undefined;
-    // With its snapshots only if all of its file can be read.
+    // The image keeps its snapshots only if its whole file can be read.
     const whole = lost && (!same || options.salvage) ? undefined : await frozen(source, cleanup, scratch, signal).catch(lost ? unlessGone : rethrow);
     if (lost && !whole) {
       const { bytes, missing } = await remains(lost, cleanup, scratch, { ...options, onProgress: progress(0, 2) });
@@ -106,7 +106,7 @@ function requireExportable({ format }: ImageRecord, encrypted: boolean, options:
   if (problem) throw problem;
 }
 
-/** The image's storage in a state that stays as it is until the cleanup. */
+/** The image's storage in a state that does not change until the cleanup. */
 async function frozen(source: ExportSource, cleanup: Cleanup, scratch: () => Promise<Scratch>, signal: AbortSignal | undefined): Promise<Storage> {
   if ('lock' in source) {
     const storage = await source.storage();
@@ -118,15 +118,15 @@ async function frozen(source: ExportSource, cleanup: Cleanup, scratch: () => Pro
 }
 
 /**
- * Runs `work` on an image that is open for writing, with nothing in flight and everything in its storage, also what adapters keep above it; or (of one
- * that is lost) as if it were. Adapters go on having unsaved what they keep above a lost one.
+ * Runs `work` on an image that is open for writing, with no request under way and everything in its storage, also bytes that adapters keep above it; or
+ * (for a lost image) as if it were. For a lost image the adapters' bytes still count as unsaved afterwards.
  */
 function* held({ open: { node }, lost }: OpenSource, work: () => Io<void>): Io<void> {
   if (!lost) yield* node.keepers.drain();
   yield* node.exclusive(() =>
     salvaging(filesOf(node), function* () {
       const above = lost ? node.keepers.unsaved() : [];
-      // A change that fails for want of what it must read would leave less to be read than there was.
+      // A change that fails because it cannot read something would leave fewer readable bytes than before.
       if (above.length > 0) for (const file of filesOf(node)) yield* requireWhole(file);
       for (const { offset, bytes } of above) yield* node.rescue(offset, bytes);
       yield* node.flush();
@@ -135,16 +135,16 @@ function* held({ open: { node }, lost }: OpenSource, work: () => Io<void>): Io<v
   );
 }
 
-/** Throws, as reading would, unless all of a lost file can still be read. */
+/** Throws, as reading would, unless the whole of a lost file can still be read. */
 function* requireWhole(file: Storage): Io<void> {
   for (let at = 0; at < file.size; ) at += (yield* file.map(at, file.size - at)).length;
 }
 
-/** The same image once more, for reading while the disk's own node is held, or refuses everything. */
+/** A second disk over the same image, for reading while the disk's own node is held, or refuses everything. */
 const still = ({ driver, backing }: BlockNode): Disk =>
   new Disk(new BlockNode({ driver, ...(backing ? { backing } : {}), readOnly: true, owned: false }));
 
-/** What can still be read of an image that is lost, as a new one of the format that is asked for. */
+/** The bytes of a lost image that can still be read, as a new image of the wanted format. */
 async function remains(
   { record, open }: OpenSource,
   cleanup: Cleanup,
@@ -157,7 +157,7 @@ async function remains(
   const newer = new RangeSet();
   for (const { offset, bytes } of above) newer.add(offset, offset + bytes.length);
   let missing = 0;
-  // A sector whose state cannot be told is read all the same, and what is in memory can be read.
+  // A sector is read even if its state is not known; bytes in memory can be read.
   const onUnreadable = (what: string, offset: number, error: DiskError) => {
     if (what !== 'content' || newer.covers(offset, offset + SECTOR)) return;
     if (!job.salvage) throw error;
@@ -173,14 +173,14 @@ async function remains(
   }
 }
 
-/** Failures of reading what is no longer there. */
+/** Errors of reading bytes that are no longer there. */
 const GONE: ReadonlySet<string> = new Set(['lost', 'in-use']);
 
 function rethrow(error: unknown): never {
   throw error;
 }
 
-/** Throws all failures but those of reading what is gone. */
+/** Throws all errors except those of reading bytes that are gone. */
 function unlessGone(error: unknown): undefined {
   if (!(error instanceof DiskError) || !GONE.has(error.kind)) throw error;
 }
@@ -208,12 +208,15 @@ async function converted(
   job: ExportOptions & ExportMeans,
 ): Promise<Storage> {
   const from = await opened(storage, source, cleanup, job);
-  // The list does not know it of every image.
+  // For some images the list does not know it.
   requireExportable(source.record, from.encrypted, job);
   return temporary(cleanup, scratch, (target) => convertInto(target, from, job));
 }
 
-/** Makes an image in an empty storage out of a disk, and of what is newer than that, and closes it: the disk closes the storage; closing it a second time does nothing. */
+/**
+ * Makes an image in an empty storage from a disk, and from bytes newer than the disk's, and closes it: the disk closes the storage;
+ * closing it a second time does nothing.
+ */
 async function convertInto(
   target: Storage,
   from: Disk,
@@ -237,7 +240,7 @@ async function opened(storage: Storage, { record, resolve }: ExportSource, clean
   return disk;
 }
 
-/** What changed, in a temporary overlay. An image that is open for writing is held still until that is copied. */
+/** The changes, in a temporary overlay. An image that is open for writing is held still until they are copied. */
 async function incremental(
   source: ExportSource,
   cleanup: Cleanup,
@@ -281,7 +284,7 @@ async function undo(cleanup: Cleanup): Promise<void> {
   if (failure) throw failure.error;
 }
 
-/** All bytes of a storage, read as the reader asks for them. `over` is called once, whatever ends the stream. */
+/** All bytes of a storage, read as the reader asks for them. `over` is called once, however the stream ends. */
 function byteStream(storage: Storage, { signal, onProgress }: JobOptions, over: () => Promise<void>): ReadableStream<Uint8Array> {
   const { size } = storage;
   let at = 0;

@@ -1,18 +1,18 @@
 /**
- * Files that are no disk images and that people take for some: packed images, images of CDs and floppies in other forms, what a failed download
- * leaves, documents. A table of the bytes that tell each, its name, and what its owner can do. Text is told by text-files.ts.
+ * Files that are not disk images but are often taken for some: packed images, images of CDs and floppies in other forms, leftovers of a failed
+ * download, documents. A table of the bytes that identify each, its name, and advice for its owner. Text is recognised by text-files.ts.
  *
  * The bytes are from each format's own specification.
  */
 import { fits, type Mark, type Sample, type Signature } from './sample.ts';
 
-/** What a file is that is no disk image. */
+/** The kind of a file that is not a disk image. */
 export interface ForeignFile {
   /** A short name, as programs use it: `zip`. */
   readonly name: string;
   /** For people, with its article: "a ZIP archive". */
   readonly title: string;
-  /** What the owner of the file can do, a sentence without its full stop. */
+  /** Advice to the owner of the file, a sentence without its full stop. */
   readonly advice: string;
 }
 
@@ -30,7 +30,7 @@ const NO_DISK = 'There is no disk in it';
 
 const ZERO_BLOCK = /^0*$/;
 
-/** True if the first 512 bytes are the header of a tar archive, of whatever age: its checksum fits. */
+/** True if the first 512 bytes are the header of a tar archive, old or new: its checksum fits. */
 function isTar({ head }: Sample): boolean {
   const header = head.subarray(0, 512);
   const stated = String.fromCharCode(...header.subarray(148, 156))
@@ -41,7 +41,7 @@ function isTar({ head }: Sample): boolean {
   return sum === Number.parseInt(stated, 8);
 }
 
-/** Of a tar archive: its first file is the description of a virtual machine. */
+/** True if the first file of a tar archive is the description of a virtual machine. */
 function isAppliance(sample: Sample): boolean {
   const name = String.fromCharCode(...sample.head.subarray(0, 100)).replace(/\0.*$/s, '');
   return isTar(sample) && /\.ovf$/i.test(name);
@@ -58,7 +58,7 @@ function isTeledisk({ head }: Sample): boolean {
   return sum === (head[10] as number) + (head[11] as number) * 256;
 }
 
-/** Where the program proper begins in a file that begins as one for DOS. */
+/** The place where the program proper begins in a file that begins as a program for DOS. */
 function isProgram({ head, size }: Sample): boolean {
   const [low = 0, high = 0] = [head[2], head[3]];
   return head.length >= 64 && low + high * 256 < 512 && size >= 64;
@@ -66,7 +66,7 @@ function isProgram({ head, size }: Sample): boolean {
 
 const mark = (at: number, bytes: string): Mark => ({ at, bytes });
 
-/** What begins with `bytes`. */
+/** A row for files that begin with `bytes`. */
 const begins = (name: string, title: string, advice: string, ...bytes: readonly string[]): Row => ({
   name,
   title,
@@ -158,7 +158,7 @@ export const FOREIGN_FILES: readonly Row[] = [
   ),
 ];
 
-/** What a file is, if it is in the table. */
+/** The kind of a file, if it is in the table. */
 export function foreignFile(sample: Sample): ForeignFile | undefined {
   return FOREIGN_FILES.find((row) => fits(sample, row));
 }

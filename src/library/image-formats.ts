@@ -1,4 +1,4 @@
-/** What the library asks of formats, by the names that its records have. */
+/** The facts about formats that the library needs, by the names in its records. */
 import { DiskError } from '../base/errors.ts';
 import { allFormats } from '../formats/all.ts';
 import type { Capabilities, FormatDescriptor } from '../formats/descriptor.ts';
@@ -12,7 +12,7 @@ export interface FormatFacts
     'name' | 'aliases' | 'title' | 'gist' | 'extensions' | 'capabilities' | 'plain' | 'sharesFile' | 'encryption' | 'createOptions'
   > {}
 
-/** Every format there is, those that are only recognised too. */
+/** Every format, also those that are only recognised. */
 export const formatFacts = (): FormatFacts[] =>
   allFormats.map(({ name, aliases, title, gist, extensions, capabilities, plain, sharesFile, encryption, createOptions }) => ({
     ...{ name, aliases, title, extensions, capabilities, createOptions },
@@ -22,7 +22,7 @@ export const formatFacts = (): FormatFacts[] =>
     ...(encryption ? { encryption } : {}),
   }));
 
-/** The names of the formats that can do something. */
+/** The names of the formats with an ability. */
 export const formatNames = (can: (format: FormatDescriptor) => boolean): ImageFormat[] =>
   allFormats.filter(can).map(({ name }) => name as ImageFormat);
 
@@ -33,10 +33,10 @@ export function formatOf({ name, format }: { readonly name: string; readonly for
   throw new DiskError('unsupported', `"${name}" has the format ${format}, which this version does not know`, { format });
 }
 
-/** What can be done with images of a format: nothing if this version does not know it. */
+/** The abilities of images of a format: none if this version does not know it. */
 export const capabilitiesOf = (format: string): Capabilities => allFormats.find(({ name }) => name === format)?.capabilities ?? NO_CAPABILITIES;
 
-/** True for an image that takes a passphrase. Not known (false) of images that an earlier version of this program brought in. */
+/** True for an image that needs a passphrase. Not known (false) for images that an earlier version of this program brought in. */
 export const isEncrypted = ({ encrypted, format }: { readonly encrypted?: boolean; readonly format: string }): boolean =>
   encrypted ?? allFormats.some(({ name, encryption }) => name === format && encryption?.always === true);
 

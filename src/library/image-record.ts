@@ -1,13 +1,13 @@
-/** The record that the list of images has of each, its formats and its places. */
+/** The record of an image in the list, its formats and its places. */
 import type { OpenedFormat } from '../formats/all.ts';
 
-/** Where an image is kept; `memory` is that of the engine, and ends with it. */
+/** The place where an image is kept; `memory` is the engine's memory, and ends with it. */
 export type Place = 'opfs' | 'indexeddb' | 'memory';
 
 /** The formats of images that are kept. */
 export type ImageFormat = OpenedFormat;
 
-/** What the library knows of an image without opening it. */
+/** The facts about an image that the library knows without opening it. */
 export interface ImageRecord {
   readonly id: string;
   readonly name: string;

@@ -1,5 +1,5 @@
 /**
- * Bringing a file in: copying it byte for byte, and opening it once to see that it is whole.
+ * Bringing a file in: copying it byte for byte, and opening it once to check that it is whole.
  */
 import { DiskError } from '../base/errors.ts';
 import { runAsync } from '../base/io.ts';
@@ -20,14 +20,14 @@ export async function copyIn(file: Blob, storage: Storage, job: JobOptions): Pro
   }
 }
 
-/** What is found out about an image when it comes in. */
+/** The facts about an image that are found out when it comes in. */
 export interface MadeImage {
   /** Guest-visible bytes. */
   readonly size: number;
   readonly encrypted: boolean;
 }
 
-/** Opens a storage as an image to see that it can be (an encrypted one as far as that goes without its passphrase) and closes it. */
+/** Opens a storage as an image to check that it can be opened (an encrypted one as far as possible without its passphrase) and closes it. */
 export async function verify(storage: Storage, format: string): Promise<MadeImage> {
   const disk = await openDisk(storage, { format, readOnly: true, noData: true });
   const { size } = disk;

@@ -2,11 +2,11 @@
  * Named images kept in this browser: the list of them, opening, making, importing, exporting and deleting. Runs in the worker (OPFS
  * handles exist only there); in another thread only IndexedDB images can be opened.
  *
- * - Whoever opens an image for writing holds the Web Lock `tabdisk:image:<id>` from before the first read until it is closed. An image whose
+ * - An opening for writing holds the Web Lock `tabdisk:image:<id>` from before the first read until the image is closed. An image whose
  *   changes are thrown away, or that is exported, is only read: for that the lock is shared.
- * - Read-only opening takes no lock and sees one state of the image; its reads throw once somebody has changed it.
- * - What frees space or ends well (flush, close, discard, delete) may use a reserve, so that it works on a full disk (reserve.ts).
- * - An image appears in the list when it is complete. What a tab that died left half-made is swept when a library is opened.
+ * - Read-only opening takes no lock and sees one state of the image; its reads throw once the image has changed.
+ * - Operations that free space or save data (flush, close, discard, delete) may use a reserve, so that they work on a full disk (reserve.ts).
+ * - An image appears in the list when it is complete. Half-made leftovers of a tab that died are swept when a library is opened.
  */
 import { callBack } from '../base/callbacks.ts';
 import { DiskError } from '../base/errors.ts';
@@ -41,7 +41,7 @@ import { capabilitiesOf, formatOf, isEncrypted } from './image-formats.ts';
 import type { ImagePlace } from './image-place.ts';
 import type { ImageRecord, Place } from './image-record.ts';
 import { copyIn, type MadeImage, verify } from './import.ts';
-import { Notes } from './notes.ts';
+import { Notes } from './list-copy.ts';
 import { OpenImage } from './open-image.ts';
 import { Chain, type ChainKeeper, requireNothingOver, requirePlain } from './overlays.ts';
 import { availablePlaces, requirePlace } from './places.ts';
@@ -57,7 +57,7 @@ export type * from './entries.ts';
 export type { FormatFacts } from './image-formats.ts';
 export type { OpenImage } from './open-image.ts';
 
-/** Milliseconds to wait for an image that somebody has: a page that was reloaded lets go a little late. */
+/** Milliseconds to wait for an image that is in use: a page that was reloaded lets go a little late. */
 const PATIENCE = 1000;
 /** Milliseconds between looks for images that are open, when the browser may have cleared everything. */
 const LOOK_PAUSES = [0, 300, 1000, 2000];
@@ -73,14 +73,14 @@ export class Library {
   readonly #releaseListeners = new Set<(id: string) => void>();
   /** Images open for writing through this library. */
   readonly #open = new Map<string, OpenImage>();
-  /** What is below each of them. */
+  /** The images below each of them. */
   readonly #chains = new Map<OpenImage, Chain>();
   readonly #keeper: ChainKeeper;
   readonly #compressor: LibraryOptions['compressor'];
   /** Images open here whose changes are thrown away. */
   readonly #temporary = new Set<OpenImage>();
 
-  /** Opens the library of this origin and sweeps what tabs that died left half-made. */
+  /** Opens the library of this origin and sweeps the half-made leftovers of tabs that died. */
   static async open({ name = 'tabdisk', compressor, memoryIfBlocked = false }: LibraryOptions = {}): Promise<Library> {
     const places = await availablePlaces(name, { memoryIfBlocked });
     if (places.size === 0) throw new DiskError('unsupported', 'This browser lets the page keep no data: neither OPFS nor IndexedDB works here');
@@ -95,7 +95,7 @@ export class Library {
     const unreadable = new Set(await library.#catalogue.restore());
     await sweep(library.#catalogue, [...places.values()], {
       lockName: (id) => library.#lockName(id),
-      // Where IndexedDB is blocked, the list there may know images that no note does.
+      // If IndexedDB is blocked, the list there may have images that no note has.
       spared: (id) => unreadable.has(id) || (!places.has('indexeddb') && scratchTime(id) === undefined),
     });
     return library;
@@ -120,7 +120,7 @@ export class Library {
   /** All images, by name. */
   async list(): Promise<ImageEntry[]> {
     const [records, held] = await Promise.all([this.#catalogue.all(), heldLocks()]);
-    // What is open here is on the list as long as it is, whatever became of the list.
+    // An image that is open here is listed as long as it is open, even if the list has lost it.
     const missing = [...this.#open.values()].map(({ record }) => record).filter(({ id }) => !records.some((one) => one.id === id));
     const ready = [...records, ...missing].filter(({ state }) => state === 'ready');
     const entries = await Promise.all(ready.map((record) => this.#entry(record, held)));
@@ -134,8 +134,8 @@ export class Library {
   }
 
   /**
-   * Makes an overlay over an image: it reads as that one does, takes all changes, and from then on that one is not changed. Throws `locked`
-   * if somebody has the image open for writing, `unsupported` if it is encrypted, `refused` for a name that is taken, `no-space`.
+   * Makes an overlay over an image: it reads as the image does and takes all changes; from then on the image is not changed. Throws `locked`
+   * if the image is open for writing, `unsupported` if it is encrypted, `refused` for a name that is taken, `no-space`.
    */
   async overlay(id: string, { name, place }: OverlayOptions): Promise<ImageEntry> {
     const base = await this.#catalogue.ready(id);
@@ -151,7 +151,7 @@ export class Library {
   }
 
   /**
-   * Copies a file in and opens it once to see that it is whole. Throws as `recognise` does, `corrupt` naming the field, `no-space`, `aborted`.
+   * Copies a file in and opens it once to check that it is whole. Throws as `recognise` does, `corrupt` naming the field, `no-space`, `aborted`.
    */
   async import(file: Blob, options: ImportOptions & JobOptions): Promise<ImageEntry> {
     const format = await recognise(file, options.format);
@@ -163,8 +163,8 @@ export class Library {
 
   /**
    * The image as a file. The image is locked until the stream ends or is cancelled; one that is open for writing here is
-   * copied first, with its guest held for that time. One that is open here and lost is put together from what can still be read: `lost` is
-   * thrown if that is not all, unless `salvage`. Throws `locked` if another tab has it.
+   * copied first, with its guest held for that time. An image that is open here and lost is put together from the bytes that can still be read: throws
+   * `lost` if some are missing, unless `salvage`. Throws `locked` if another tab has it.
    */
   async export(id: string, options: ExportOptions & JobOptions): Promise<ExportedImage> {
     const open = this.#open.get(id);
@@ -179,7 +179,7 @@ export class Library {
     return exportImage(source, { ...options, compressor: this.#compressor }, () => this.#scratch(place));
   }
 
-  /** Throws `refused` if the name is taken. Works while the image is open anywhere. */
+  /** Throws `refused` if the name is taken. Works while the image is open in any tab. */
   async rename(id: string, name: string): Promise<ImageEntry> {
     const record = { ...(await this.#catalogue.ready(id)), name };
     await this.#catalogue.put(record);
@@ -187,7 +187,7 @@ export class Library {
     return this.#entry(record, await heldLocks());
   }
 
-  /** Removes an image for good. Throws `locked` while somebody has it open for writing, `in-use` if others lie over it. */
+  /** Removes an image for good. Throws `locked` while it is open for writing, `in-use` if others lie over it. */
   async delete(id: string): Promise<void> {
     const record = await this.#catalogue.ready(id);
     await requireNothingOver(record, this.#catalogue);
@@ -202,8 +202,8 @@ export class Library {
   }
 
   /**
-   * Opens an image. Throws `locked` if somebody has it open for writing, and `in-use` if others lie over it, unless `readOnly`; `refused` for one
-   * whose passphrase is missing.
+   * Opens an image. Throws `locked` if it is open for writing, and `in-use` if others lie over it, unless `readOnly`; `refused` if it is encrypted
+   * and the passphrase is missing.
    */
   async openImage(id: string, { readOnly = false, snapshot, ...options }: OpenImageOptions = {}): Promise<OpenImage> {
     const record = await this.#catalogue.ready(id);
@@ -252,15 +252,15 @@ export class Library {
   }
 
   /**
-   * Copies what an overlay that is open here holds into the image below it, and empties it; the guest goes on. Throws `in-use` if other images lie
-   * over that one too, `locked` if somebody has it, `refused` if the overlay has snapshots, and as `commit` does.
+   * Copies the contents of an overlay that is open here into the image below it, and empties the overlay; the guest goes on. Throws `in-use` if other images
+   * lie over that one too, `locked` if it is in use, `refused` if the overlay has snapshots, and as `commit` does.
    */
   async commit(image: OpenImage, options: CommitOptions): Promise<void> {
     await image.runJob(options, (job) => this.#chainOf(image).commit(image.id, image.disk, { ...options, ...job }));
     this.#announce();
   }
 
-  /** Brings up into an overlay that is open here what the images below hold; the guest goes on. Throws as `stream` does. */
+  /** Copies up the contents of the images below into an overlay that is open here; the guest goes on. Throws as `stream` does. */
   async stream(image: OpenImage, options: StreamOptions): Promise<void> {
     await image.runJob(options, async (job) => {
       const base = await this.#chainOf(image).stream(image.disk, { ...options, ...job });
@@ -275,12 +275,12 @@ export class Library {
     return chain;
   }
 
-  /** What an image lies over, as it says itself. */
+  /** Notes which image lies below, as the image itself names it. */
   async #noteBacking(id: string, backing: string | undefined): Promise<void> {
     if ((await this.#catalogue.find(id))?.backing !== backing) await this.#reserve.spend(() => this.#catalogue.change(id, { backing }));
   }
 
-  /** Opens an image whose changes are thrown away. The lock keeps others from changing what is read; any number can have it so. */
+  /** Opens an image whose changes are thrown away. The lock keeps others from changing the bytes below; any number of openings can share it. */
   async #openTemporary(record: ImageRecord, where: Place, opening: OpenOptions): Promise<OpenImage> {
     const { id } = record;
     const lock = await this.#lock(record, 'shared');
@@ -334,18 +334,18 @@ export class Library {
   }
 
   /**
-   * Asks whoever has an image open for writing, in this tab or another, to close it. Nothing is closed unless they do. Resolves to true
-   * when they were told (or nobody has it), to false if nobody answers: an export under way, a tab that the browser has frozen.
+   * Asks the tabs that have an image open for writing, this one or another, to close it. Only they can close it. Resolves to true
+   * when they were told (or none has it), to false if there is no answer: an export under way, a tab that the browser has frozen.
    */
   async requestRelease(id: string): Promise<boolean> {
     await this.#catalogue.ready(id);
     const here = this.#asked(id);
     if (this.#open.has(id) || !(await heldLocks()).has(this.#lockName(id))) return true;
-    // Several may have it at a time.
+    // Several tabs may have it at a time.
     return (await this.#tabs.ask(id)) || here;
   }
 
-  /** Calls back with the id of an image that is open for writing here and that somebody asks for. Returns a function that stops it. */
+  /** Calls back with the id of an image that is open for writing here and that another tab asks for. Returns a function that stops it. */
   onReleaseRequest(listener: (id: string) => void): () => void {
     this.#releaseListeners.add(listener);
     return () => this.#releaseListeners.delete(listener);
@@ -385,7 +385,7 @@ export class Library {
         await this.#catalogue.change(record.id, ready);
         return await this.#entry(ready, new Set());
       } catch (error) {
-        // What went wrong first is what the caller hears; leftovers are swept later.
+        // The caller gets the first error; leftovers are swept later.
         await this.#discard(record).catch(() => undefined);
         throw error;
       }
@@ -400,7 +400,7 @@ export class Library {
     try {
       if (record.state === 'ready') await this.#catalogue.change(record.id, { state: 'deleting' });
     } catch (error) {
-      // With no space left even for that, deleting must work all the more.
+      // If there is no space even for that, deleting is needed all the more.
       if (!(error instanceof DiskError) || error.kind !== 'no-space') throw error;
     }
     await this.#place(record.place).remove(record.id);
@@ -410,11 +410,11 @@ export class Library {
   async #closed({ id, record, lost }: OpenImage, lock: HeldLock, size: number, changed: boolean): Promise<void> {
     this.#open.delete(id);
     try {
-      // The list was cleared, and the image was not: nobody could delete it meanwhile. Where its name is taken by now the second copy brings it back.
+      // The list was cleared, but not the image: its lock kept others from deleting it. If its name is taken by now, the second copy brings it back.
       if (!lost && !(await this.#catalogue.find(id))) await this.#catalogue.put(record).catch(() => undefined);
       if (changed) await this.#reserve.spend(() => this.#catalogue.change(id, { size, changed: Date.now() }));
     } catch (error) {
-      // The image itself is whole and closed; the list only misses when it was changed.
+      // The image itself is whole and closed; only its time of change is missing in the list.
       if (!(error instanceof DiskError) || error.kind !== 'no-space') throw error;
     } finally {
       await lock.release();
@@ -464,19 +464,19 @@ export class Library {
     this.#tellListeners();
   }
 
-  /** Whether the image is open for writing here; if so, those who use it are told that somebody asks for it. */
+  /** Whether the image is open for writing here; if so, its users are told that another tab asks for it. */
   #asked(id: string): boolean {
     if (!this.#open.has(id) && !this.#isTemporary(id)) return false;
     for (const listener of [...this.#releaseListeners]) callBack(listener, id);
     return true;
   }
 
-  /** Whether an overlay that is open here lies over it: nobody else can be writing to it then. */
+  /** Whether an overlay that is open here lies over it: then no other tab can be writing to it. */
   #isBelow(id: string): boolean {
     return [...this.#chains.values()].some((chain) => chain.holds(id));
   }
 
-  /** The browser has ended the connection to the list; it may have cleared everything. What is left of the list is made anew from its second copy. */
+  /** The browser has ended the connection to the list, and may have cleared everything. The list is made anew from its second copy, as far as that is there. */
   async #listLost(): Promise<void> {
     this.#reserve.forget();
     this.#announce();

@@ -8,7 +8,7 @@ import type { ImagePlace } from './image-place.ts';
 
 interface KeptImage {
   readonly storage: MemoryStorage;
-  /** Counts what was written. */
+  /** Counts writes. */
   changes: number;
 }
 
@@ -71,7 +71,7 @@ class Writer extends FilterStorage {
   }
 }
 
-/** One state of an image: it cannot be read once somebody has changed the image. */
+/** One state of an image: reads fail once the image has changed. */
 class View extends FilterStorage {
   readonly #image: KeptImage;
   readonly #changes: number;

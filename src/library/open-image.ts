@@ -1,4 +1,4 @@
-/** An image of the library that is open: its disk, what may use the reserve, and what must happen when it is closed. */
+/** An image of the library that is open: its disk, the operations that may use the reserve, and the work at closing. */
 import { DiskError, type ErrorKind } from '../base/errors.ts';
 import { runAsync } from '../base/io.ts';
 import type { JobOptions } from '../base/job.ts';
@@ -6,21 +6,21 @@ import type { Disk } from '../disk/disk.ts';
 import { closeAll, type Storage } from '../storage/storage.ts';
 import type { ImageRecord } from './image-record.ts';
 
-/** What the library does for an image that is open. */
+/** The library's services to an image that is open. */
 export interface ImageKeeper {
-  /** Runs what must work on a full disk and may be run twice (reserve.ts). */
+  /** Runs an operation that must work on a full disk and may be run twice (reserve.ts). */
   spend<T>(work: () => Promise<T>): Promise<T>;
   /** Gives the lock back. */
   closed(size: number, changed: boolean): Promise<void>;
 }
 
-/** Failures of the flush before closing that leave an image open: what is in memory has no other place. */
+/** Failures of the flush before closing that leave an image open: the changes are only in memory. */
 const STAYS_OPEN: ReadonlySet<ErrorKind> = new Set(['no-space', 'lost']);
 
 /** An open image: use its `disk`, but flush and close the image, not the disk. */
 export class OpenImage {
   readonly id: string;
-  /** As it was when the image was opened: what an image that is lost goes by. */
+  /** The record when the image was opened: it is used if the image is lost. */
   readonly record: ImageRecord;
   readonly disk: Disk;
   readonly #storage: Storage;
@@ -43,12 +43,12 @@ export class OpenImage {
     this.#keeper = keeper;
   }
 
-  /** Why nothing more can be saved in it, if the browser removed it while it was open. It can still be exported, until it is closed. */
+  /** The reason why nothing more can be saved in it, if the browser removed it while it was open. It can still be exported, until it is closed. */
   get lost(): DiskError | undefined {
     return this.#lost;
   }
 
-  /** Looks whether the image is still there. Never rejects. */
+  /** Checks whether the image is still there. Never rejects. */
   async look(): Promise<void> {
     if (this.#storage.confirm) await runAsync(this.#storage.confirm()).catch(() => undefined);
   }
@@ -58,12 +58,12 @@ export class OpenImage {
     this.#changed = true;
   }
 
-  /** Resolves when everything written before is durable. Works on a full disk as far as the reserve goes. */
+  /** Resolves when all earlier writes are durable. Works on a full disk as far as the reserve reaches. */
   async flush(): Promise<void> {
     if (!this.disk.readOnly) await this.spend(() => this.disk.flush());
   }
 
-  /** Runs a change that frees space, and so must work on a full disk: a discard, say. It may be run twice. */
+  /** Runs a change that frees space, and so must work on a full disk, for example a discard. It may be run twice. */
   spend<T>(work: () => Promise<T>): Promise<T> {
     let first = true;
     return this.#keeper.spend(async () => {
@@ -92,7 +92,7 @@ export class OpenImage {
 
   /**
    * Flushes, closes and unlocks. If there is no space to flush, or the image is lost, everything stays open and locked: make space and close
-   * again, or export it, and close with `discard`, which gives up what no flush has covered. After any other failure the image is
+   * again, or export it, and close with `discard`, which gives up changes that no flush has covered. After any other failure the image is
    * unlocked all the same, and the failure thrown.
    */
   close({ discard = false } = {}): Promise<void> {
@@ -110,10 +110,10 @@ export class OpenImage {
     try {
       if (discard) await this.#abandon();
       else {
-        // Before the disk is closed: one that is closed could not flush again when there is space.
+        // Before the disk is closed: a closed disk could not flush again when there is space.
         await this.flush();
         flushed = true;
-        // What the disk keeps until it is closed may need space too.
+        // The disk's work at closing may need space too.
         this.#storage.spendReserve?.(true);
         await this.disk.close();
       }
@@ -127,7 +127,7 @@ export class OpenImage {
     if (failure) throw failure.error;
   }
 
-  /** As if the tab had ended: the image is what a cut may leave, and never damaged. */
+  /** Closes as if the tab had ended: the image is in a state that a cut may leave, and never damaged. */
   async #abandon(): Promise<void> {
     this.disk.keepers.gone(new DiskError('lost', `${this.disk.node.name} was closed, and what no flush had covered given up`));
     this.#storage.abandon?.();

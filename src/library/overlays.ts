@@ -1,9 +1,9 @@
 /**
- * Images of the library that lie over others of it. An overlay names the image below by its id, and so does its record. What others lie over is
- * not changed: it can be opened for writing and deleted only when nothing lies over it any more. While an overlay is open, the images below
- * it are locked besides, shared, so that nobody begins to write to one of them between a look at the list and the next.
+ * Images of the library that lie over others of it. An overlay names the image below by its id, and so does its record. An image with others over it is
+ * not changed: it can be opened for writing and deleted only when no image lies over it any more. While an overlay is open, the images below
+ * it are also locked, shared, so that no tab begins to write to one of them between one look at the list and the next.
  *
- * A record may say too much: the image itself is changed first, and a tab may end in between. It is put right when the image is next opened.
+ * A record may name too much: the image itself is changed first, and a tab may end in between. The next opening of the image corrects the record.
  */
 import { roundUp } from '../base/bytes.ts';
 import { DiskError } from '../base/errors.ts';
@@ -25,7 +25,7 @@ import type { ImagePlace } from './image-place.ts';
 import type { ImageRecord } from './image-record.ts';
 import type { MadeImage } from './import.ts';
 
-/** What the library does for chains. */
+/** The library's services to chains. */
 export interface ChainKeeper {
   readonly catalogue: Catalogue;
   place(record: ImageRecord): ImagePlace;
@@ -58,7 +58,7 @@ export class Chain {
     this.#below = below;
   }
 
-  /** Looks the images up. Throws `not-found` if one is gone. */
+  /** Finds the images in the list. Throws `not-found` if one is gone. */
   static async of(record: Pick<ImageRecord, 'backing'>, keeper: ChainKeeper): Promise<Chain> {
     const below: ImageRecord[] = [];
     for (let { backing } = record; backing !== undefined && below.length < MAX_CHAIN_DEPTH; ) {
@@ -78,7 +78,7 @@ export class Chain {
     return this.#locks.has(id);
   }
 
-  /** Locks them, shared. Throws `locked` if somebody writes to one. */
+  /** Locks them, shared. Throws `locked` if one is open for writing. */
   async hold(): Promise<void> {
     try {
       for (const record of this.#below) this.#locks.set(record.id, await this.#keeper.lock(record, 'shared'));
@@ -98,7 +98,7 @@ export class Chain {
     }
   }
 
-  /** What opens them, and nothing else: locked, or each in one state as it is now. Nothing where there are none. */
+  /** A function that opens them, and nothing else: locked, or each in one state as it is now. No function if there are none. */
   resolve(how: 'still' | 'view'): { resolve?: Resolve } {
     if (this.empty) return {};
     return {
@@ -155,7 +155,7 @@ export class Chain {
     return readOnly ? place.still(record.id) : place.open(record.id, { readOnly, grows: formatOf(record).slack ?? false });
   }
 
-  /** Another lock in place of the one that is held; `orElse` if that one cannot be had. Nobody can write in between: this overlay is on the list. */
+  /** Takes another lock in place of the one that is held; takes `orElse` if that fails. No tab can write in between: this overlay is on the list. */
   async #relock(record: ImageRecord, mode: LockMode, orElse: LockMode): Promise<void> {
     await this.#locks.get(record.id)?.release();
     this.#locks.delete(record.id);

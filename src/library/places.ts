@@ -16,7 +16,7 @@ import type { Place } from './image-record.ts';
 import { memoryPlace } from './memory-place.ts';
 
 const ENDING = '.img';
-/** Bytes that an image in OPFS can still grow by when guest writes are refused. */
+/** Bytes by which an image in OPFS can still grow when guest writes are refused. */
 const RESERVE = 2 * MiB;
 
 /** Files in the directory `name` of OPFS. */
@@ -25,13 +25,13 @@ export function opfsPlace(name: string): ImagePlace {
   const memory = new CacheMemory();
   return {
     create: (id) => opfsStorage(path(id), { create: 'must-not-exist' }),
-    // A call costs more than what it carries here. IndexedDB keeps blocks in memory by itself.
+    // A call to IndexedDB costs more than moving its bytes. IndexedDB storages keep blocks in memory by themselves.
     async open(id, { readOnly, grows = false, direct = false }) {
       const storage = await opfsStorage(path(id), { readOnly, reserve: grows ? RESERVE : 0 });
       return direct ? storage : new CacheStorage(storage, { memory });
     },
     async view(id) {
-      // Chromium makes the old file unreadable after a write, others may not: its times tell.
+      // Chromium makes the old file unreadable after a write; other browsers may not: there the file's times show it.
       const { file, unchanged } = await opfsView(path(id));
       return blobStorage(file, { name: path(id), identity: `opfs:${path(id)}`, unchanged });
     },
@@ -39,7 +39,7 @@ export function opfsPlace(name: string): ImagePlace {
       try {
         return await opfsStorage(path(id), { readOnly: true });
       } catch (error) {
-        // Some browsers give one handle out at a time, whatever for. As a file it is slower.
+        // Some browsers give out one handle at a time, whatever its mode. Reading it as a file is slower.
         if (!(error instanceof DiskError) || error.kind !== 'locked') throw error;
         return this.view(id);
       }
@@ -55,7 +55,7 @@ export function opfsPlace(name: string): ImagePlace {
     },
     async ids() {
       const names = await opfsFileNames(name);
-      // What a browser's own writer left behind when it was killed; ours never uses one.
+      // Leftovers of a browser's own writer that was killed; our code never uses one.
       for (const left of names.filter((each) => each.endsWith('.crswap'))) await deleteOpfsFile(`${name}/${left}`);
       return names.filter((each) => each.endsWith(ENDING)).map((each) => each.slice(0, -ENDING.length));
     },

@@ -1,6 +1,6 @@
 /**
- * What a file is that is to become an image of the library, told by its bytes: what is no disk must not quietly become one. Images go by what they say
- * themselves. Any bytes can be a raw disk, so a raw one is taken as such only if it holds something that disks hold, or if the caller says so.
+ * The format of a file that is to become an image of the library, recognised by its bytes: a file that is not a disk must not silently become one. Images have
+ * marks of their own. Any bytes can be a raw disk, so a file is accepted as raw only if it has contents that disks have, or if the caller says so.
  */
 import { cutShortText, DiskError } from '../base/errors.ts';
 import { runAsync } from '../base/io.ts';
@@ -16,14 +16,14 @@ import type { ImageFormat } from './image-record.ts';
 import { type Sample, takeSample } from './sample.ts';
 import { textFile } from './text-files.ts';
 
-/** The field of an error that is over when the caller says that the file is raw. */
+/** The field of an error that does not occur if the caller states that the file is raw. */
 const UNKNOWN = 'contents';
 
 /**
- * The format of a file, from a few of its bytes, before anything is copied. With `stated` it has that one. Throws `unsupported` with the format's name if
- * it is recognised but cannot be kept here, `refused` if the image needs another file, `corrupt` if the file is cut short, `wrong-format` if it is no
- * disk image: its `format` names what it is (`zip`). With the field `contents`, nothing known was found in it, or what is found in no disk and what is:
- * with `raw` stated it is taken.
+ * The format of a file, from a few of its bytes, before anything is copied. With `stated` the file has that format. Throws `unsupported` with the format's
+ * name if it is recognised but cannot be kept here, `refused` if the image needs another file, `corrupt` if the file is cut short, `wrong-format` if it is not
+ * a disk image: its `format` is the file's kind (`zip`). With the field `contents`, no known contents were found in it, or contents that no disk has:
+ * with `raw` stated the file is accepted.
  */
 export async function recognise(file: Blob, stated?: ImageFormat): Promise<ImageFormat> {
   const storage = blobStorage(file);
@@ -39,7 +39,7 @@ export async function recognise(file: Blob, stated?: ImageFormat): Promise<Image
   }
 }
 
-/** By the bytes alone: nothing is known of the name. */
+/** Recognises the format by the bytes alone: the name is not used. */
 function formatOf({ size, head, tail }: Sample): FormatDescriptor {
   const found = probeFormat(allFormats, head.subarray(0, PROBE_LENGTH), { size, name: '' });
   return (found.plain && allFormats.find((format) => format.ends?.(tail))) || found;
@@ -71,7 +71,7 @@ function requireUsable(name: string, size: number, report: InspectionReport): vo
     );
 }
 
-/** Throws unless these are bytes that a disk has. */
+/** Throws unless a disk can have these bytes. */
 function requireDisk(name: string, sample: Sample): void {
   if (sample.size === 0)
     throw new DiskError('wrong-format', `${name} is empty, a file of 0 bytes: copy or download it anew`, { format: 'empty', field: 'file size' });
@@ -93,7 +93,7 @@ function requireDisk(name: string, sample: Sample): void {
   });
 }
 
-/** The format whose ending a name has, unless raw disks have it too. */
+/** The format with the ending of a name, unless raw disks have that ending too. */
 function namedAs(name: string): FormatDescriptor | undefined {
   const ending = /\.([^.]+)$/.exec(name)?.[1]?.toLowerCase() ?? '';
   const named = allFormats.filter(({ extensions }) => extensions.includes(ending));

@@ -1,17 +1,17 @@
 /**
- * Where the list of images is: in an IndexedDB database of its own, with a second copy in notes; or, where the browser gives no IndexedDB, in the notes
- * alone; or, where it gives no OPFS either, in memory. One record an image; every change is atomic, and durable when it resolves.
+ * The place of the list of images: an IndexedDB database of its own, with a second copy in notes; or, where the browser gives no IndexedDB, the notes
+ * alone; or, where it gives no OPFS either, memory. One record for each image; every change is atomic, and durable when it resolves.
  */
 import { del, get, promisifyRequest, update, values } from 'idb-keyval';
 import { keyStore } from '../storage/key-store.ts';
 import type { ImageRecord } from './image-record.ts';
-import type { Notes } from './notes.ts';
+import type { Notes } from './list-copy.ts';
 
 /** The records of a library, by id. */
 export interface RecordStore {
   all(): Promise<ImageRecord[]>;
   find(id: string): Promise<ImageRecord | undefined>;
-  /** Adds or replaces what `make` makes, which is given all there are; nothing if that is undefined. Rejects with what `make` throws. */
+  /** Adds or replaces the record that `make` returns; `make` gets all records, and may return undefined for no change. Rejects with the error of `make`. */
   put(make: (all: readonly ImageRecord[]) => ImageRecord | undefined): Promise<void>;
   /** Changes fields of a record that exists; a record that is gone stays gone. */
   change(id: string, fields: Partial<Omit<ImageRecord, 'id' | 'name'>>): Promise<void>;
@@ -19,7 +19,7 @@ export interface RecordStore {
   close(): void;
 }
 
-/** Records in IndexedDB. `ended`: the browser, or somebody who deletes the database, has ended the connection to it. */
+/** Records in IndexedDB. `ended` is called when the connection was ended by the browser, or by a deletion of the database. */
 export function indexedDbRecords(database: string, notes: Notes, ended: () => void): RecordStore {
   const { use, close } = keyStore(database, 'images', ended);
   return {
@@ -49,8 +49,8 @@ export function indexedDbRecords(database: string, notes: Notes, ended: () => vo
 }
 
 /**
- * Records in the notes, and those that no note has in memory: of images that are being made or deleted here, which a sweep finds without, and of all
- * where there are no notes.
+ * Records in the notes. Records without a note are in memory: those of images that are being made or deleted here, which a sweep finds without them, and all
+ * records if there are no notes.
  */
 export function noteRecords(notes: Notes): RecordStore {
   const inMemory = new Map<string, ImageRecord>();

@@ -1,17 +1,17 @@
 /**
- * Space set aside, so that what ends well works on a full disk: flushing tables, closing, giving space back, deleting. An open image
- * in OPFS has a reserve of its own besides, for Chromium's sake: see storage/opfs.ts.
+ * Space set aside, so that operations that save data work on a full disk: flushing tables, closing, giving space back, deleting. An open image
+ * in OPFS also has a reserve of its own, because of Chromium: see storage/opfs.ts.
  *
- * While there is room, 4 MiB of the site's storage are filled with bytes that nobody needs. When one of those operations meets
- * `no-space` the bytes go, it is run once more, and at once as much as there is room for is set aside again, before a guest that
+ * While there is room, 4 MiB of the site's storage are filled with bytes without use. When one of those operations meets
+ * `no-space` these bytes are removed, the operation is run once more, and at once as much as there is room for is set aside again, before a guest that
  * keeps on writing can take it; the rest follows when there is room. Guest writes never get the reserve: they are refused, and
- * everything in memory stays there. So a guest at the limit costs the reserve only the tables of what it wrote before.
+ * everything in memory stays there. So a guest at the limit uses the reserve only for the tables of its earlier writes.
  *
  * - Bytes, not a promise: quotas count logical sizes, but a device that is full counts blocks.
- * - 4 MiB, because that is what an image in IndexedDB may easily have unsaved.
+ * - 4 MiB, because an image in IndexedDB may easily have so much unsaved.
  * - OPFS and IndexedDB share one quota, so one reserve serves both: a file where there is OPFS, else records of 1 MiB, which browsers
  *   keep in files of their own and so give back at once (smaller ones are given back when the database is next compacted).
- * - All tabs share it. A flush that needs more than there is fails as before, with nothing lost.
+ * - All tabs share it. A flush that needs more than the reserve fails as before, and nothing is lost.
  */
 import { clear, keys, set } from 'idb-keyval';
 import { DiskError } from '../base/errors.ts';
@@ -25,18 +25,18 @@ import { deleteOpfsFile, opfsStorage } from '../storage/opfs.ts';
 /** Bytes are set aside in pieces of this size. */
 const PIECE = MiB;
 const PIECES = 4;
-/** Milliseconds between attempts to set aside what there was no room for. */
+/** Milliseconds between attempts to set aside the part for which there was no room. */
 const PAUSE = 5000;
-/** Milliseconds to wait for another tab that is at the reserve. */
+/** Milliseconds to wait for another tab that uses the reserve. */
 const PATIENCE = 1000;
 
-/** Where the bytes are. */
+/** The place of the reserve's bytes. */
 interface ReservePlace {
-  /** Sets aside what is missing. Throws `no-space` with as much set aside as there was room for. */
+  /** Sets aside the missing part. Throws `no-space` with as much set aside as there was room for. */
   fill(): Promise<void>;
   /** Gives everything back. */
   empty(): Promise<void>;
-  /** Whether there is room for so many bytes besides; true where nobody can tell. */
+  /** Whether there is room for so many bytes besides; true if the browser does not tell. */
   hasRoom(bytes: number): Promise<boolean>;
 }
 
@@ -46,7 +46,7 @@ export class Reserve {
   readonly #lock: string;
   #full = false;
   #attempted = Number.NEGATIVE_INFINITY;
-  /** One at a time: what one gives back, the next may need. */
+  /** One operation at a time: the next may need the bytes that one gives back. */
   #turn: Promise<unknown> = Promise.resolve();
 
   /** `name` is the library's. */
@@ -60,7 +60,7 @@ export class Reserve {
     return !this.#full && this.#attempted !== Number.NEGATIVE_INFINITY;
   }
 
-  /** Sets aside what is missing, if there is room. Cheap when nothing is. Never fails: a reserve is a precaution. */
+  /** Sets aside the missing part, if there is room. Cheap if nothing is missing. Never fails: a reserve is a precaution. */
   fill(): Promise<void> {
     if (this.#full || performance.now() < this.#attempted + PAUSE) return Promise.resolve();
     return this.#inTurn(async () => {
@@ -69,7 +69,7 @@ export class Reserve {
     });
   }
 
-  /** What was set aside may be gone. */
+  /** The bytes that were set aside may be gone. */
   forget(): void {
     this.#full = false;
     this.#attempted = Number.NEGATIVE_INFINITY;
@@ -81,7 +81,7 @@ export class Reserve {
     return this.#place.hasRoom(bytes).finally(() => lock?.release());
   }
 
-  /** Runs what must work on a full disk and may be run twice. */
+  /** Runs an operation that must work on a full disk and may be run twice. */
   async spend<T>(work: () => Promise<T>): Promise<T> {
     try {
       const result = await work();
@@ -94,7 +94,7 @@ export class Reserve {
   }
 
   async #again<T>(work: () => Promise<T>, failure: DiskError): Promise<T> {
-    // Held to the end, so that no other tab sets aside what we are about to use.
+    // Held to the end, so that no other tab sets aside the bytes that we are about to use.
     const lock = await takeLock(this.#lock, PATIENCE);
     if (!lock) throw failure;
     this.#full = false;
@@ -138,7 +138,7 @@ function fileReserve(path: string): ReservePlace {
     },
     empty: () => deleteOpfsFile(path),
     async hasRoom(bytes) {
-      // Quotas are made up when one asks for them; this is what a file meets.
+      // The estimate of a quota is made up; a file meets the real limit.
       const storage = await opfsStorage(path, { create: 'if-missing' });
       const { size } = storage;
       try {
@@ -170,10 +170,10 @@ function recordReserve(database: string): ReservePlace {
   };
 }
 
-/** In memory there is no end that could be foreseen. */
+/** Memory has no limit that could be foreseen. */
 const NO_RESERVE: ReservePlace = { fill: async () => undefined, empty: async () => undefined, hasRoom: async () => true };
 
-/** Bytes that a device which compresses cannot make small. */
+/** Bytes that a device with compression cannot make small. */
 function ballast(): Uint8Array {
   const bytes = new Uint8Array(PIECE);
   for (let at = 0; at < PIECE; at += 65_536) crypto.getRandomValues(bytes.subarray(at, at + 65_536));

@@ -1,13 +1,13 @@
-/** The bytes of a file that it is recognised by: its beginning and its end. */
+/** The bytes of a file by which it is recognised: its beginning and its end. */
 import type { Io } from '../base/io.ts';
 import { KiB, SECTOR } from '../base/units.ts';
 import { readBytes, type Storage } from '../storage/storage.ts';
 
-/** As far as file systems have their marks, but for the rarest. */
+/** Enough for the marks of nearly all file systems. */
 const HEAD = 68 * KiB;
 const TAIL = 2 * SECTOR;
 
-/** What is looked at of a file. */
+/** The part of a file that is read. */
 export interface Sample {
   readonly size: number;
   readonly head: Uint8Array;
@@ -21,15 +21,15 @@ export interface Mark {
   readonly bytes: string;
 }
 
-/** A row of a table that files are recognised by. */
+/** A row of a table by which files are recognised. */
 export interface Signature {
   /** Any of them is enough. */
   readonly marks?: readonly Mark[];
-  /** Has to agree, where bytes at fixed places do not tell. */
+  /** Must be true too, if bytes at fixed places are not enough. */
   readonly also?: (sample: Sample) => boolean;
 }
 
-/** Reads what files are recognised by. */
+/** Reads the bytes by which files are recognised. */
 export function* takeSample(storage: Storage): Io<Sample> {
   const { size } = storage;
   const head = yield* readBytes(storage, 0, Math.min(HEAD, size));
@@ -46,7 +46,7 @@ function hasMark({ head, tail }: Sample, { at, bytes }: Mark): boolean {
   return true;
 }
 
-/** True if a file has what a row of a table asks for. */
+/** True if a file matches a row of a table. */
 export function fits(sample: Sample, { marks, also }: Signature): boolean {
   return (marks?.some((each) => hasMark(sample, each)) ?? true) && (also?.(sample) ?? true);
 }

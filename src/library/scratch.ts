@@ -1,11 +1,11 @@
-/** Temporary images: of exports, and of what is written to an image whose changes are thrown away. */
+/** Temporary images: for exports, and for writes to an image whose changes are thrown away. */
 import { DiskError } from '../base/errors.ts';
 import { randomUuid } from '../base/uuid.ts';
 import { takeLock } from '../storage/image-lock.ts';
 import type { Storage } from '../storage/storage.ts';
 import type { ImagePlace } from './image-place.ts';
 
-/** One of them, under a lock of its own until it is removed. */
+/** A temporary image, under a lock of its own until it is removed. */
 export interface Scratch {
   create(): Promise<Storage>;
   reopen(): Promise<Storage>;
@@ -13,8 +13,8 @@ export interface Scratch {
 }
 
 /**
- * A name for a temporary image in `place`, and its lock. The sweep finds such images by their having no record: whatever is under the name when nobody holds
- * the lock is removed.
+ * A name for a temporary image in `place`, and its lock. The sweep finds such images because they have no record: it removes an image with such a name
+ * when its lock is free.
  */
 export async function newScratch(place: ImagePlace, lockName: (id: string) => string): Promise<Scratch> {
   const name = `scratch-${Date.now()}-${randomUuid()}`;
@@ -30,7 +30,7 @@ export async function newScratch(place: ImagePlace, lockName: (id: string) => st
   };
 }
 
-/** When a temporary image was made, in milliseconds since 1970; undefined if the name is of no such image. */
+/** The time when a temporary image was made, in milliseconds since 1970; undefined if the name is not that of such an image. */
 export function scratchTime(id: string): number | undefined {
   const time = /^scratch-(\d+)-/.exec(id)?.[1];
   return time === undefined ? undefined : Number(time);

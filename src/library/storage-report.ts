@@ -1,4 +1,4 @@
-/** What the browser says about its storage, and what it does not give. Any of it may be missing, or throw: on insecure pages, in private windows. */
+/** The browser's report about its storage, and the features it lacks. Any call may be missing, or throw: on insecure pages, in private windows. */
 import { locksReachTabs } from '../storage/image-lock.ts';
 import type { Lack, StorageReport } from './entries.ts';
 import type { Place } from './image-record.ts';
@@ -6,7 +6,7 @@ import type { Place } from './image-record.ts';
 /** The part of the quota above which the storage counts as nearly full. */
 const NEARLY_FULL = 0.9;
 
-/** The report, with what the library knows by itself: its places, whether it is short of room, whether tabs hear each other. Never rejects. */
+/** The report, with the library's own facts: its places, whether it is short of room, whether it can reach other tabs. Never rejects. */
 export async function storageReport(
   places: readonly Place[],
   { short, tabsHear }: { readonly short: boolean; readonly tabsHear: boolean },

@@ -1,7 +1,7 @@
 /**
- * What the tabs of one library tell each other: that the list has changed, and "please let go of this image". A tab that is asked does
- * nothing by itself but say that it has heard: whoever uses the image there decides. Where the browser has no channel between tabs (BroadcastChannel), or
- * refuses it, nobody hears and nobody answers.
+ * Messages between the tabs of one library: "the list has changed", and "please let go of this image". A tab that is asked only
+ * confirms that it got the message: the user of the image there decides. If the browser has no channel between tabs (BroadcastChannel), or
+ * refuses it, no message arrives and there is no answer.
  */
 import { randomUuid } from '../base/uuid.ts';
 
@@ -18,7 +18,7 @@ export class Tabs {
   readonly #channel: BroadcastChannel | undefined;
   readonly #questions = new Map<string, (heard: boolean) => void>();
 
-  /** `changed` hears of changes to the list in other tabs; `asked` gets an image's id and tells whether this tab has it. */
+  /** `changed` is called for changes to the list in other tabs; `asked` gets an image's id and tells whether this tab has it. */
   constructor(name: string, { changed, asked }: { changed: () => void; asked: (image: string) => boolean }) {
     this.#channel = openChannel(name);
     if (!this.#channel) return;
@@ -29,7 +29,7 @@ export class Tabs {
     };
   }
 
-  /** Whether tabs hear each other. */
+  /** Whether messages reach other tabs. */
   get heard(): boolean {
     return this.#channel !== undefined;
   }
@@ -39,7 +39,7 @@ export class Tabs {
     this.#post({ type: 'changed' });
   }
 
-  /** Asks for an image. Resolves to true once its holder has heard, to false if nobody answers. */
+  /** Asks for an image. Resolves to true once its holder has got the message, to false without an answer. */
   async ask(image: string): Promise<boolean> {
     if (!this.#channel) return false;
     const question = randomUuid();

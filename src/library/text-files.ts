@@ -1,4 +1,4 @@
-/** Text that is taken for a disk image: the page of an error in place of a download, descriptions that lie beside an image, pointers to one. */
+/** Text files that are taken for a disk image: an error page in place of a download, descriptions that lie beside an image, pointers to one. */
 import type { ForeignFile } from './foreign-files.ts';
 import type { Sample } from './sample.ts';
 
@@ -45,17 +45,17 @@ export const TEXT_FILES: readonly Row[] = [
   { name: 'text', title: 'a text file', advice: NO_DISK, is: /^/ },
 ];
 
-/** What a file is, if it is a text. */
+/** The kind of a file, if it is a text. */
 export function textFile({ size, head, tail }: Sample): ForeignFile | undefined {
   const start = head.subarray(0, LOOK);
   const utf16 = utf16Text(start);
   if (utf16 === undefined && !(isText(start) && isText(tail))) return undefined;
   const found = TEXT_FILES.find(({ is }) => is.test(utf16 ?? new TextDecoder().decode(start)));
-  // A disk that was filled with a letter is no text.
+  // A disk that was filled with a letter is not a text.
   return found?.name === 'text' && size > LOOK && !start.includes(0x0a) && utf16 === undefined ? undefined : found;
 }
 
-/** Decoded, if it begins with the mark of UTF-16 and is a text so. */
+/** The decoded text, if the bytes begin with the mark of UTF-16 and are a text in it. */
 function utf16Text(bytes: Uint8Array): string | undefined {
   const [first, second] = bytes;
   if (!((first === 0xff && second === 0xfe) || (first === 0xfe && second === 0xff))) return undefined;
@@ -63,7 +63,7 @@ function utf16Text(bytes: Uint8Array): string | undefined {
   return /[\0-\x08\x0e-\x1a\x1c-\x1f\ufffd]/.test(text.slice(0, -1)) ? undefined : text;
 }
 
-/** True if there are no control characters, and what is no ASCII is little or UTF-8. */
+/** True if there are no control characters, and all else than ASCII is rare or UTF-8. */
 function isText(bytes: Uint8Array): boolean {
   let ascii = 0;
   for (const byte of bytes) {

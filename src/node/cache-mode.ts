@@ -1,5 +1,5 @@
 /**
- * Cache modes, with QEMU's names and meaning, translated to what a browser has. This is the only place that says what a name stands for.
+ * Cache modes, with QEMU's names and meaning, translated to the means of a browser. This is the only place that says what a name stands for.
  *
  * | mode | a write resolves | `flush` | caches of guest data |
  * | --- | --- | --- | --- |
@@ -7,22 +7,22 @@
  * | none | as writeback | as writeback | bypassed |
  * | writethrough | when it is durable, with the tables that point at it | has nothing left to do | used for reading |
  * | directsync | as writethrough | as writethrough | bypassed |
- * | unsafe | as writeback | does nothing: what is in memory is written when the disk is closed, or when memory is short | used |
+ * | unsafe | as writeback | does nothing: bytes in memory are written when the disk is closed, or when memory is short | used |
  *
  * Durable means `Storage.flush`: in OPFS the file handle's flush, in IndexedDB a strict transaction that has completed, in Node fsync. No platform
- * here has a way past the host's own cache, so `direct` is about caches of ours; tables of the image's format stay in memory in every mode, as
- * in QEMU. Under `unsafe` a power cut may leave any mixture of old and new; a tab that ends loses what was in memory.
+ * here has a way past the host's own cache, so `direct` is about our own caches; tables of the image's format stay in memory in every mode, as
+ * in QEMU. Under `unsafe` a power cut may leave any mixture of old and new; a tab that ends loses the bytes in memory.
  */
 import { check, TEXT } from '../base/arguments.ts';
 import { DiskError } from '../base/errors.ts';
 
-/** The modes, in QEMU's order. `off`, which command lines know too, is `none`. */
+/** The modes, in QEMU's order. `off`, which command lines also accept, is `none`. */
 export const CACHE_MODES = ['none', 'writeback', 'writethrough', 'directsync', 'unsafe'] as const;
 
 /** When a write is durable, after QEMU's cache modes. */
 export type CacheMode = (typeof CACHE_MODES)[number];
 
-/** What a mode is made of. Options of block nodes can combine these in ways that have no name. */
+/** The parts of a mode. Options of block nodes can combine these in ways that have no name. */
 export interface CacheFlags {
   /** QEMU's `enable_write_cache`: a write may resolve before it is durable. */
   readonly writeback: boolean;
@@ -40,7 +40,7 @@ const FLAGS: Readonly<Record<CacheMode, CacheFlags>> = {
   unsafe: { writeback: true, direct: false, noFlush: true },
 };
 
-/** What a mode stands for; default `writeback`. Flags stand for themselves. */
+/** The flags of a mode; default `writeback`. Flags are returned as they are. */
 export function cacheFlags(mode: CacheMode | CacheFlags = 'writeback'): CacheFlags {
   if (typeof mode !== 'string') return mode;
   const flags = Object.hasOwn(FLAGS, mode) ? FLAGS[mode] : undefined;
@@ -48,7 +48,7 @@ export function cacheFlags(mode: CacheMode | CacheFlags = 'writeback'): CacheFla
   return flags;
 }
 
-/** The mode of this name on a command line; nothing if there is none. */
+/** The mode of this name on a command line; undefined if there is none. */
 export function parseCacheMode(name: string): CacheMode | undefined {
   check('parseCacheMode', 'name', name, TEXT);
   return name === 'off' ? 'none' : CACHE_MODES.find((mode) => mode === name);

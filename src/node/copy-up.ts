@@ -1,4 +1,4 @@
-/** Bringing what an image shows of its backing file into the image itself: the part that is the same for every caller. */
+/** Copying bytes that an image shows of its backing file into the image itself: the part that is the same for every caller. */
 import { isZero } from '../base/bytes.ts';
 import type { Io } from '../base/io.ts';
 import type { ImageDriver } from '../formats/driver.ts';
@@ -7,14 +7,14 @@ import { lookUp } from './look-up.ts';
 /** Bytes that are copied at a time: a multiple of every format's unit. */
 const COPY_LIMIT = 4 * 1024 * 1024;
 
-/** The node's own verbs, for a range that is held already. */
+/** The node's own verbs, for a range that is already held. */
 export interface CopyVerbs {
   read(offset: number, into: Uint8Array): Io<void>;
   write(offset: number, bytes: Uint8Array): Io<void>;
   zero(offset: number, length: number): Io<void>;
 }
 
-/** Whether anything in a range is left to the backing file. */
+/** Whether the image leaves any part of a range to the backing file. */
 export function* showsBacking(driver: ImageDriver, start: number, end: number): Io<boolean> {
   for (let at = start; at < end; ) {
     const extent = yield* lookUp(driver, at, end - at);
@@ -24,7 +24,7 @@ export function* showsBacking(driver: ImageDriver, start: number, end: number): 
   return false;
 }
 
-/** Copies what a range leaves to the backing file, run by run; zeros as zeros. */
+/** Copies the parts of a range that the image leaves to the backing file, run by run; zeros as zeros. */
 export function* copyUpRange(driver: ImageDriver, start: number, end: number, { read, write, zero }: CopyVerbs): Io<void> {
   for (let at = start; at < end; ) {
     const extent = yield* lookUp(driver, at, Math.min(end - at, COPY_LIMIT));

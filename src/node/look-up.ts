@@ -1,8 +1,8 @@
-/** Where guest bytes are, with what it takes to know brought into memory. */
+/** Where guest bytes are; the tables needed for the answer are read into memory. */
 import type { Io } from '../base/io.ts';
 import type { Extent, ImageDriver } from '../formats/driver.ts';
 
-/** What `ImageDriver.look` answers, waited for. */
+/** The answer of `ImageDriver.look`, after waiting for the tables it needs. */
 export function* lookUp(driver: ImageDriver, offset: number, length: number): Io<Extent> {
   for (;;) {
     const extent = driver.look(offset, length);

@@ -1,10 +1,10 @@
-/** What becomes of an image when its files are lost: cleared by the browser, deleted, or taken over by another writer (see `Storage.onLost`). */
+/** An image whose files are lost: cleared by the browser, deleted, or taken over by another writer (see `Storage.onLost`). */
 import { type Io, mayWait } from '../base/io.ts';
 import { Loss, type LostListener } from '../base/loss.ts';
 import type { ImageDriver } from '../formats/driver.ts';
 import type { Storage } from '../storage/storage.ts';
 
-/** After a flush, with nothing held, since this may wait: throws `lost` if one of the files is gone. Under `runSync` the next change throws it. */
+/** Called after a flush, with no lock held, since this may wait: throws `lost` if one of the files is gone. Under `runSync` the next change throws it. */
 export function* confirm(storages: readonly Storage[]): Io<void> {
   if (mayWait()) for (const storage of storages) if (storage.confirm) yield* storage.confirm();
 }
@@ -30,7 +30,7 @@ export function onFirstLost(storages: readonly Storage[], listener: LostListener
   return stop;
 }
 
-/** Becomes the loss of the first file that is lost. An image refuses changes then that would stay in its tables' memory, and pass for done. */
+/** Becomes the loss of the first file that is lost. The image then refuses changes that would stay in the memory of its tables and seem to be saved. */
 export function heardLoss(storages: readonly Storage[]): Loss {
   const loss = new Loss();
   onFirstLost(storages, (error) => void loss.happened(error));
@@ -40,7 +40,7 @@ export function heardLoss(storages: readonly Storage[]): Loss {
 /** The files of an image, its own first. */
 export const filesOf = ({ driver }: { readonly driver: ImageDriver }): readonly Storage[] => [driver.storage, ...(driver.files ?? [])];
 
-/** Runs `work` with changes allowed to files that are lost, so that what is in memory can be written into them and read back. */
+/** Runs `work` with changes allowed to files that are lost, so that bytes in memory can be written into them and read back. */
 export function* salvaging<T>(files: readonly Storage[], work: () => Io<T>): Io<T> {
   for (const file of files) file.salvage?.(true);
   try {

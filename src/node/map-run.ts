@@ -1,10 +1,10 @@
-/** What a run of guest bytes is, across a backing chain, how an extent of one image becomes one, and whether runs read as zero. */
+/** The state of a run of guest bytes across a backing chain, how an extent of one image becomes such a run, and whether runs read as zero. */
 import type { DebugHook } from '../base/debug-events.ts';
 import type { Io } from '../base/io.ts';
 import type { Extent } from '../formats/driver.ts';
 import type { Storage } from '../storage/storage.ts';
 
-/** What a run of guest bytes is, across the backing chain, in the terms of `qemu-img map`. */
+/** The state of a run of guest bytes, across the backing chain, in the terms of `qemu-img map`. */
 export interface MapRun {
   /** Guest bytes from the beginning of the disk. */
   readonly start: number;
@@ -18,9 +18,9 @@ export interface MapRun {
   readonly zero: boolean;
   /** Some file holds bytes for it. */
   readonly data: boolean;
-  /** Those are compressed. */
+  /** Those bytes are compressed. */
   readonly compressed: boolean;
-  /** Bytes in the file that holds it, if the bytes lie there as they are. */
+  /** Offset of the bytes in the file that holds them, if they are stored there unchanged. */
   readonly offset?: number;
   /** Name of that file, if it is not the image's own. */
   readonly file?: string;
@@ -32,10 +32,10 @@ export function absentRun(start: number, length: number, offset?: number): MapRu
   return { start, length, depth: 0, compressed: false, present: false, zero: true, data: false, offset };
 }
 
-/** The run of an extent that an image holds itself; `files`: where its data lies, if that is not its own file. */
+/** The run of an extent that an image holds itself; `files`: the files with its data, if that is not its own file. */
 export function ownRun(start: number, extent: Exclude<Extent, { kind: 'backing' }>, files: readonly Storage[]): MapRun {
   const { kind, length } = extent;
-  // Written out: maps of scattered images are made of very many.
+  // Written out, for speed: maps of scattered images have very many runs.
   const run = {
     start,
     length,
@@ -63,7 +63,7 @@ export function* readsZero(node: { status(offset: number, length: number): Io<Ma
   return true;
 }
 
-/** Tells a debugger what is read next. Compressed clusters are told of by the driver, which knows how many there are. */
+/** Tells a debugger of the next read. The driver tells of compressed clusters, because it knows how many there are. */
 export function* tellOfRead(debug: DebugHook, kind: Extent['kind'], backing: boolean): Io<void> {
   if (kind === 'data') yield* debug('read_aio');
   else if (kind === 'backing' && backing) yield* debug('read_backing_aio');

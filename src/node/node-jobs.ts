@@ -1,11 +1,11 @@
 /**
- * The job that works on an open image, while one does. Guest requests go on beside it; what would pull the ground from under it (resizing,
- * snapshots, another job) throws `in-use` until it ends. A job that copies hears of every change that is made meanwhile.
+ * The job that works on an open image, if there is one. Guest requests go on beside it; actions that would disturb it (resizing,
+ * snapshots, another job) throw `in-use` until it ends. A job that copies is told of every change that is made meanwhile.
  */
 import { DiskError } from '../base/errors.ts';
 import type { Io } from '../base/io.ts';
 
-/** Called with the guest bytes that a change may have touched, before anybody else can read or change them. */
+/** Called with the guest bytes that a change may have touched, before other requests can read or change them. */
 export type ChangeListener = (offset: number, length: number) => void;
 
 /** See the top of this file. */
@@ -13,18 +13,18 @@ export class NodeJobs {
   #running: string | undefined;
   readonly #listeners = new Set<ChangeListener>();
 
-  /** What the job is called that works on the image. */
+  /** The name of the job that works on the image. */
   get running(): string | undefined {
     return this.#running;
   }
 
-  /** Throws `in-use` while a job works on the image, unless it is `asking`. `name`: what the image is called. */
+  /** Throws `in-use` while a job works on the image, unless that job is `asking`. `name`: the name of the image. */
   requireNone(name: string, asking?: string): void {
     if (this.#running !== undefined && this.#running !== asking)
       throw new DiskError('in-use', `${name} is in use by a job (${this.#running}): wait until it ends, or cancel it`, { field: 'job' });
   }
 
-  /** Runs a job on the image. Throws `in-use` if another one does. */
+  /** Runs a job on the image. Throws `in-use` if another job works on it. */
   *occupy<T>(name: string, job: string, body: () => Io<T>): Io<T> {
     this.requireNone(name);
     this.#running = job;
@@ -35,7 +35,7 @@ export class NodeJobs {
     }
   }
 
-  /** Runs `body` while `listener` hears of all changes. */
+  /** Runs `body`, and meanwhile calls `listener` for all changes. */
   *hearing<T>(listener: ChangeListener, body: () => Io<T>): Io<T> {
     this.#listeners.add(listener);
     try {

@@ -1,7 +1,7 @@
 /**
  * `BlockNode`: one opened image as a storage of guest bytes, over its driver and its backing file. The two loops (read-loop.ts, write-loop.ts) move
- * the bytes; here is what stands around them. Requests hold their guest range: reads share it, changes have it alone (rounded out to clusters
- * where the driver allocates), so no mapping goes stale in between.
+ * the bytes; this file has the frame around them. Requests hold their guest range: reads share it, changes have it alone (rounded out to clusters
+ * where the driver allocates), so no mapping becomes stale in between.
  */
 import { isZero, roundDown, roundUp } from '../base/bytes.ts';
 import { DiskError } from '../base/errors.ts';
@@ -26,26 +26,26 @@ import { clearPastEnd, type DetectZeroes, type ZeroOptions, type ZeroTarget, zer
 
 export type { MapRun } from './map-run.ts';
 
-/** What `ImageTools` has as verbs. */
+/** The members of `ImageTools` that are verbs. */
 type ToolVerb = 'check' | 'setBacking' | 'makeEmpty' | 'amend' | 'vmState' | 'metadata';
 
-/** What a node is made of. */
+/** The parts of a node. */
 export interface NodeOptions {
   readonly driver: ToolImage;
   readonly backing?: BlockNode;
   readonly readOnly: boolean;
   /** Default: writeback. */
   readonly cache?: CacheFlags;
-  /** Refuses to let a write through; for raw images whose format was guessed. */
+  /** Throws if a write must be refused; for raw images whose format was guessed. */
   readonly guard?: (offset: number, bytes: Uint8Array, node: BlockNode) => Io<void>;
   /** Closing the node closes its storage and its backing file too. */
   readonly owned: boolean;
   readonly onClose?: () => void;
-  /** The image that a layer of this node passes requests on to: where the bytes are is for that image to say. */
+  /** The image that a layer of this node passes requests on to: that image tells where the bytes are. */
   readonly filtered?: BlockNode;
-  /** Closing saves nothing: nobody will open the image again. */
+  /** Closing saves nothing: the image will not be opened again. */
   readonly forgotten?: boolean;
-  /** What the image takes of its file by itself; default: nothing. */
+  /** The permissions that the image takes of its file by itself; default: none. */
   readonly permissions?: Permissions;
   /** Discards do nothing, and zeros are written without giving space back. */
   readonly keepSpace?: boolean;
@@ -57,17 +57,17 @@ export class BlockNode implements Storage {
   readonly driver: ToolImage;
   readonly readOnly: boolean;
   readonly cache: CacheFlags;
-  /** The job that works on this image, if one does. */
+  /** The job that works on this image, if there is one. */
   readonly jobs = new NodeJobs();
   readonly keepers = new Keepers();
-  /** What QEMU would call the image, and its file; undefined: as the storage is called. */
+  /** The name that QEMU would give the image, and its file; undefined: the storage's name. */
   fileName: string | undefined;
   heldIn: string | undefined;
   readonly #guard: NodeOptions['guard'];
   readonly #options: NodeOptions;
   /** See `ImageDriver.debug`. */
   readonly #debug: ImageDriver['debug'];
-  /** A write is just that: nobody guards, debugs or flushes it, or looks for zeros. */
+  /** Writes need nothing besides: there is no guard, no debugger, no flush after each write and no search for zeros. */
   readonly #plainWrites: boolean;
   readonly #ranges = new RangeLock();
   readonly permit = (permissions: Permissions): Io<void> => permitNode(this, permissions, this.#options.permissions);
@@ -121,7 +121,7 @@ export class BlockNode implements Storage {
 
   /**
    * Reads like `read` if nothing has to be waited for: no change of the range is under way, the tables are in memory, and the storages are
-   * synchronous. False if it is not so; `into` may hold anything then. A request of one extent in an idle image costs a look-up and a call.
+   * synchronous. Otherwise returns false; `into` may hold anything then. A request of one extent in an idle image costs a look-up and a call.
    */
   readNow(offset: number, into: Uint8Array): boolean {
     this.#requireOpen();
@@ -140,8 +140,8 @@ export class BlockNode implements Storage {
   }
 
   /**
-   * Writes like `write` if nothing has to be waited for, or looked at first: nobody is at the range, the tables are in memory, and the storages are
-   * synchronous. False if it is not so: then it is to be written again.
+   * Writes like `write` if nothing has to be waited for, or checked first: no other request has the range, the tables are in memory, and the storages are
+   * synchronous. Otherwise returns false: then the caller must write again.
    */
   writeNow(offset: number, bytes: Uint8Array): boolean {
     this.#requireWritable();
@@ -165,8 +165,8 @@ export class BlockNode implements Storage {
   }
 
   /**
-   * Writes to an image that is lost, for whoever holds it alone and has its files take changes once more (loss.ts): to be copied from there. What reaches
-   * past the end is left out.
+   * Writes to an image that is lost, so that it can be copied. The caller is its only user and has its files accept changes once more (loss.ts).
+   * Bytes past the end are left out.
    */
   *rescue(offset: number, bytes: Uint8Array): Io<void> {
     const inside = bytes.subarray(0, Math.max(0, this.size - offset));
@@ -176,8 +176,8 @@ export class BlockNode implements Storage {
   }
 
   /**
-   * Brings what a range shows of the backing file into this image, in the units that are allocated as one; zeros as zeros. What is here
-   * already stays. The range is held alone meanwhile, and each run is written as any write is: a cut leaves the backing file's bytes or the
+   * Copies the bytes that a range shows of the backing file into this image, in the units that are allocated as one; zeros as zeros. Bytes that this
+   * image has already stay. The range is held alone meanwhile, and each run is written as any write is: a cut leaves the backing file's bytes or the
    * same bytes in this image.
    */
   *copyUp(offset: number, length: number): Io<void> {
@@ -189,7 +189,7 @@ export class BlockNode implements Storage {
     yield* this.#change(start, end - start, () => copyUpRange(this.driver, start, end, this.#held));
   }
 
-  /** The verbs for whoever holds the range already. */
+  /** The verbs for a caller that holds the range already. */
   get #held(): CopyVerbs {
     return {
       read: (at, into) => readRange(this, at, into),
@@ -198,7 +198,7 @@ export class BlockNode implements Storage {
     };
   }
 
-  /** The same where a layer is on top: what it hears of is that a read becomes a write. */
+  /** The same where a layer is on top: it is told that a read becomes a write. */
   *#copyUpBelow(below: BlockNode, offset: number, length: number): Io<void> {
     const { debugEvent } = this.driver.storage;
     if (debugEvent && (yield* showsBacking(below.driver, offset, offset + length))) yield* debugEvent('cor_write');
@@ -299,7 +299,7 @@ export class BlockNode implements Storage {
   }
 
   /**
-   * Puts another image below: its name in the image, and the node that reads go to. The old node is the caller's to close. `job`: the job that
+   * Puts another image below: its name in the image, and the node that reads go to. The caller closes the old node. `job`: the job that
    * does it.
    */
   *setBacking(reference: BackingReference | undefined, node: BlockNode | undefined, job?: string): Io<void> {
@@ -311,7 +311,7 @@ export class BlockNode implements Storage {
     this.#backing = node;
   }
 
-  /** A verb of the image's tools, bound to them. Throws `unsupported`, saying what `lacks`, where the format has not got it. */
+  /** A verb of the image's tools, bound to them. If the format does not have it, throws `unsupported` with the text `lacks`. */
   *tool<V extends ToolVerb>(verb: V, lacks: string): Io<NonNullable<ImageTools[V]>> {
     const { driver } = this;
     const tools = yield* toolsOf(driver);
@@ -327,7 +327,7 @@ export class BlockNode implements Storage {
     yield* this.exclusive(() => amend({ ...parameters, resize }));
   }
 
-  /** Puts what `reopen` makes of it in place of the image below, over the same bytes, with nothing in flight. */
+  /** Replaces the image below by the node that `reopen` returns, over the same bytes, with no request under way. */
   *replaceBacking(reopen: (old: BlockNode | undefined) => Io<BlockNode>): Io<void> {
     yield* this.#whole(() => this.#replaceBacking(reopen), true);
   }
@@ -336,14 +336,14 @@ export class BlockNode implements Storage {
     this.#backing = yield* reopen(this.#backing);
   }
 
-  /** Lets go of the image below, which stays open and is the caller's. For a node that is about to be closed. */
+  /** Lets go of the image below, which stays open and belongs to the caller. For a node that is about to be closed. */
   releaseBacking(): void {
     this.#backing = undefined;
   }
 
   /**
-   * Runs a change that concerns the whole image (resize, snapshots) with nothing else in flight; the verbs it gets take no locks. Throws `in-use`
-   * while a job works on the image, unless it is `job`. Durable when it returns, where writes are.
+   * Runs a change that concerns the whole image (resize, snapshots) with no other request under way; the verbs it gets take no locks. Throws `in-use`
+   * while a job works on the image, unless it is `job`. Where writes are durable when they return, the change is too.
    */
   *exclusive<T>(body: (held: CopyVerbs) => Io<T>, job?: string): Io<T> {
     this.#requireWritable();
@@ -359,7 +359,7 @@ export class BlockNode implements Storage {
     if (!this.cache.writeback) yield* this.flush();
   }
 
-  /** Runs something that looks at the whole image, with no change in flight. */
+  /** Runs code that looks at the whole image, with no change under way. */
   *unchanging<T>(body: () => Io<T>): Io<T> {
     this.#requireOpen();
     return yield* this.#whole(body, false);
@@ -386,7 +386,7 @@ export class BlockNode implements Storage {
     const { driver } = this;
     const extent = yield* driver.status ? driver.status(offset, inside, options) : lookUp(driver, offset, inside);
     if (extent.kind !== 'backing') return ownRun(offset, extent, this.driver.files ?? []);
-    // Past the end of a shorter backing file there is nothing either.
+    // There are no bytes past the end of a shorter backing file either.
     const shared = this.backing ? Math.min(extent.length, this.backing.size - offset) : 0;
     if (!this.backing || shared <= 0) return absentRun(offset, extent.length, extent.hostOffset);
     const below = yield* this.backing.status(offset, shared, options);
@@ -405,7 +405,7 @@ export class BlockNode implements Storage {
     try {
       yield* body(offset, length);
     } finally {
-      // Also where it fails: any part of it may have been made.
+      // Also after a failure: any part of the change may have been made.
       this.jobs.changed(offset, length);
       if (this.driver.bitmaps?.recording) yield* this.driver.bitmaps.record(offset, length);
       this.#ranges.release(held);

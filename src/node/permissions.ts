@@ -1,13 +1,13 @@
 /**
- * What an open image takes of the files below it, after QEMU's block layer. A format that keeps tables in its file needs it whole, whatever its user
- * does; a raw disk, encrypted or not, leaves it to its user, and so may be shared by writers who know of each other.
+ * The permissions that an open image takes of the files below it, after QEMU's block layer. A format with tables in its file needs the whole file, whatever its
+ * user does; a raw disk, encrypted or not, leaves the file to its user, and so may be shared by writers that know of each other.
  */
 import type { Io } from '../base/io.ts';
 import { ALL, CONSISTENT_READ, forData, joined, NOTHING, type Permissions, READING, WRITE, WRITING } from '../base/permissions.ts';
 import type { FormatDescriptor } from '../formats/descriptor.ts';
 import type { ImageDriver } from '../formats/driver.ts';
 
-/** What an image takes of its file by itself, from before its header is read. `noData`: only to tell facts. */
+/** The permissions that an image takes of its file by itself, from before its header is read. `noData`: the image is opened only for its facts. */
 export function ofItself(
   { sharesFile }: FormatDescriptor,
   { readOnly, noData = false }: { readOnly: boolean; noData?: boolean | undefined },
@@ -17,13 +17,13 @@ export function ofItself(
   return noData ? { take: 0, share: READING.share } : READING;
 }
 
-/** What a user takes that says nothing else: to read, or to write, beside others who do so. */
+/** The permissions of a user that names none: to read, or to write, beside others that do so. */
 export const ofUser = ({ readOnly, noData = false }: { readOnly: boolean; noData?: boolean | undefined }): Permissions => ({
   take: (noData ? 0 : CONSISTENT_READ) | (readOnly ? 0 : WRITE),
   share: ALL,
 });
 
-/** An open image, as far as it takes and shares files. */
+/** The part of an open image that permissions need. */
 export interface PermittedNode {
   readonly driver: ImageDriver;
   readonly backing?: PermittedNode | undefined;
@@ -31,7 +31,7 @@ export interface PermittedNode {
   permit(user: Permissions): Io<void>;
 }
 
-/** `Storage.permit` of an image: its file, its data files, and the images below it, each as far as it has to do with what the user does. */
+/** `Storage.permit` of an image: passes the user's permissions on to its file, its data files, and the images below it, each as far as they concern it. */
 export function* permitNode({ driver, backing }: Pick<PermittedNode, 'driver' | 'backing'>, user: Permissions, ofImage = NOTHING): Io<void> {
   if (driver.storage.permit) yield* driver.storage.permit(joined(user, ofImage));
   for (const file of driver.files ?? []) if (file.permit) yield* file.permit(forData(user));

@@ -1,7 +1,7 @@
 /**
- * The loop that reads: splits a request by what the driver says, and fills, decodes or asks the image below. It runs as far as nothing has to be
- * waited for, without a coroutine: with tables in memory and synchronous storages that is nearly always all of a request. Where it stops, `readRange`
- * waits for one step, and lets it go on. The caller holds the range, or knows that nobody changes it.
+ * The loop that reads: splits a request by the driver's answers, and fills, decodes or asks the image below. It runs as far as nothing has to be
+ * waited for, without a coroutine: with tables in memory and synchronous storages that is nearly always the whole request. Where the loop stops, `readRange`
+ * waits for one step, and lets it go on. The caller holds the range, or knows that it does not change.
  */
 import { roundDown, roundUp } from '../base/bytes.ts';
 import { DiskError } from '../base/errors.ts';
@@ -11,7 +11,7 @@ import type { Extent, ImageDriver } from '../formats/driver.ts';
 import { lookUp } from './look-up.ts';
 import { tellOfRead } from './map-run.ts';
 
-/** An open image, as far as the loop reads it. */
+/** The part of an open image that the loop reads. */
 export interface ReadNode {
   readonly name: string;
   readonly driver: ImageDriver;
@@ -33,7 +33,7 @@ export function* readRange(node: ReadNode, offset: number, into: Uint8Array): Io
   }
 }
 
-/** Reads as far as nothing has to be waited for, or decoded, and nobody debugs. Returns the guest offset of what is left, or the end of the request. */
+/** Reads as far as nothing has to be waited for, or decoded, and no debugger is there. Returns the guest offset of the rest, or the end of the request. */
 export function readResident(node: ReadNode, offset: number, into: Uint8Array): number {
   const { driver } = node;
   const end = Math.min(offset + into.length, driver.size);
@@ -69,7 +69,7 @@ function* readWaiting(node: ReadNode, at: number, into: Uint8Array): Io<number> 
   return extent.length;
 }
 
-/** Bytes as they lie in the file. */
+/** Bytes as they are in the file. */
 function readData(node: ReadNode, offset: number, extent: Extent & { kind: 'data' }, into: Uint8Array): Io<void> {
   const { storage, hostOffset } = extent;
   if (hostOffset + into.length > storage.size) requireThere(node, offset, extent, into.length);
@@ -77,14 +77,14 @@ function readData(node: ReadNode, offset: number, extent: Extent & { kind: 'data
 }
 
 /**
- * Throws `corrupt` where the file lacks bytes that the image's tables say it has. Absent may be the end of the unit that the file ends in, from a
- * whole sector on, and reads as zero: QEMU leaves it out behind an external data file that is as long as the disk, and tabdisk where the file is
- * sparse. A sector that is there in part was cut; of a sector that is to be deciphered all is wanted.
+ * Throws `corrupt` where the file lacks bytes that the image's tables promise. The end of the unit in which the file ends may be missing, from a
+ * whole sector on, and reads as zero: QEMU leaves it out behind an external data file that is as long as the disk, and tabdisk in a sparse
+ * file. A sector of which a part is there was cut; a sector that must be deciphered must be there completely.
  */
 function requireThere({ name, driver }: ReadNode, offset: number, extent: Extent & { kind: 'data' }, length: number): void {
   const { storage, hostOffset } = extent;
   const unit = driver.subclusterSize ?? (driver.clusterSize || SECTOR);
-  // Where the unit that `offset` lies in begins in the file.
+  // The place in the file at which the unit with `offset` begins.
   const start = hostOffset - (offset % unit);
   const { size } = storage;
   const cut = size % SECTOR !== 0 && driver.clusterSize > 0 && storage === driver.storage;

@@ -1,8 +1,8 @@
 /**
- * The loop that writes: splits a request by where the driver places it, writes, and commits. It runs as far as nothing has to be waited for, without a
- * coroutine: with tables in memory and synchronous storages that is nearly all of a guest's small writes. Where it stops, `writeRange` waits for
- * one step (the driver's `prepare`, a write, or a write with the bytes around it) and lets it go on. The caller holds the range, or knows that nobody else
- * is at it.
+ * The loop that writes: splits a request by the places that the driver gives, writes, and commits. It runs as far as nothing has to be waited for, without a
+ * coroutine: with tables in memory and synchronous storages that covers nearly all of a guest's small writes. Where the loop stops, `writeRange` waits for
+ * one step (the driver's `prepare`, a write, or a write with the bytes around it) and lets it go on. The caller holds the range, or knows that no other
+ * request uses it.
  *
  * Crash argument of a write to a new place: the bytes go to space that nothing points at, then `commit` changes the mapping in
  * memory, and the driver's flush writes that mapping only behind a barrier. A cut before it leaves the old contents.
@@ -17,22 +17,22 @@ import { type ReadNode, readRange } from './read-loop.ts';
 
 /** A fresh run up to this size is filled in memory and written in one call; more is written around the request's bytes. */
 const MERGE_LIMIT = 512 * 1024;
-/** The old bytes on both sides of a write up to this size are read in one call with what lies between. */
+/** The old bytes on both sides of a write up to this size are read in one call with the bytes between them. */
 const READ_OVER = 16 * 1024;
 
-/** An open image, as far as the loop writes to it. */
+/** The part of an open image that the loop writes to. */
 export interface WriteNode extends ReadNode {
   status(offset: number, length: number): Io<MapRun>;
 }
 
-/** A request, and how far it has come. */
+/** A request, and how far it has got. */
 interface WriteRequest {
   readonly offset: number;
   readonly bytes: Uint8Array;
   done: number;
-  /** Behind the last piece in the file; see `ImageDriver.place`. */
+  /** The place right behind the last piece in the file; see `ImageDriver.place`. */
   after: number | undefined;
-  /** Of the next piece, if it has a place. */
+  /** The placement of the next piece, if it has one. */
   placed: Placement | undefined;
 }
 
@@ -44,7 +44,7 @@ export function* writeRange(node: WriteNode, offset: number, bytes: Uint8Array):
   while (!writeResident(node, request)) yield* writeWaiting(node, request);
 }
 
-/** Writes if nothing has to be waited for or copied. False if it is not so: any part may be written then, and all of it is to be written again. */
+/** Writes if nothing has to be waited for or copied. Otherwise returns false: any part may be written then, and the caller must write all of it again. */
 export function writeAtOnce(node: WriteNode, offset: number, bytes: Uint8Array): boolean {
   const request = requestOf(offset, bytes);
   if (writeResident(node, request)) return true;
@@ -52,7 +52,7 @@ export function writeAtOnce(node: WriteNode, offset: number, bytes: Uint8Array):
   return false;
 }
 
-/** Goes on as far as nothing has to be waited for, and nobody debugs. True if the request is done. */
+/** Goes on as far as nothing has to be waited for, and no debugger is there. True if the request is done. */
 function writeResident(node: WriteNode, request: WriteRequest): boolean {
   const { driver } = node;
   const { offset, bytes } = request;
@@ -103,7 +103,7 @@ function written(request: WriteRequest, { hostOffset, length }: Placement): void
   request.placed = undefined;
 }
 
-/** Where bytes of a guest offset go. */
+/** A piece of a request, and its place in the file. */
 interface Piece {
   readonly offset: number;
   readonly length: number;
@@ -111,15 +111,15 @@ interface Piece {
 }
 
 /**
- * Nothing must be written around a piece: nothing comes alive with it, or (as far as can be told without waiting) zeros that the hole it leaves reads
- * as. The file then may end in the middle of a cluster, but on a whole sector.
+ * True if no bytes have to be written around a piece: none become visible with it, or (as far as can be told without waiting) only zeros, as which the
+ * hole around it reads. The file may then end in the middle of a cluster, but on a whole sector.
  */
 function standsAlone({ backing }: WriteNode, { offset, length, hostOffset }: Piece, { start, end, untouched, wasEmpty }: FreshPlacement): boolean {
   if (start === offset && end === offset + length) return true;
   return untouched === true && wasEmpty === true && !backing && (hostOffset + length) % SECTOR === 0;
 }
 
-/** Writes to a new place, with the bytes around the request that come alive with it. */
+/** Writes to a new place, with the bytes around the request that become visible with it. */
 function* writeFresh(node: WriteNode, offset: number, bytes: Uint8Array, { storage, hostOffset }: Placement, fresh: FreshPlacement): Io<void> {
   const { debug } = node.driver;
   const head = offset - fresh.start;
@@ -152,10 +152,10 @@ function* writeFresh(node: WriteNode, offset: number, bytes: Uint8Array, { stora
   fresh.commit();
 }
 
-/** `standsAlone`, with all that can be known of what is read around the piece. */
+/** `standsAlone`, with all facts about the bytes that are read around the piece. */
 function* readsAsHole(node: WriteNode, { offset, length, hostOffset }: Piece, { start, end, untouched }: FreshPlacement): Io<boolean> {
   if (start === offset && end === offset + length) return true;
-  // Who debugs hears of copying where QEMU copies.
+  // With a debugger, bytes are copied where QEMU copies them, so that the debugger is told.
   if (!untouched || node.driver.debug || (hostOffset + length) % SECTOR !== 0) return false;
   return (yield* readsZero(node, start, offset - start)) && (yield* readsZero(node, offset + length, end - offset - length));
 }

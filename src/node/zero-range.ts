@@ -1,6 +1,6 @@
 /**
  * Making a range of an image read as zero, for a node that holds the range: by the driver where it can, in the units that it zeroes as one; else
- * by writing zeros, and those only where something else is read.
+ * by writing zeros, and only where other bytes are read.
  */
 import { roundDown, roundUp } from '../base/bytes.ts';
 import { DiskError } from '../base/errors.ts';
@@ -18,7 +18,7 @@ export interface ZeroOptions {
   readonly fallback?: boolean;
 }
 
-/** What becomes of zeros that are written as data, after QEMU's `detect-zeroes`. */
+/** How zeros that are written as data are treated, after QEMU's `detect-zeroes`. */
 export type DetectZeroes = 'on' | 'unmap';
 
 /** The image, and the node's own verbs for a range that is held. */
@@ -29,12 +29,12 @@ export interface ZeroTarget {
   write(offset: number, bytes: Uint8Array): Io<void>;
 }
 
-/** What a driver's `zero` is aligned to, in bytes. */
+/** The alignment of a driver's `zero`, in bytes. */
 export function zeroUnit(driver: ImageDriver): number {
   return driver.subclusterSize ?? (driver.clusterSize || 1);
 }
 
-/** Makes a range read as zero. Throws `unsupported` where that takes writing and there may be no `fallback`. */
+/** Makes a range read as zero. Throws `unsupported` if that takes writing and `fallback` is false. */
 export function* zeroRange(target: ZeroTarget, offset: number, length: number, { unmap = false, fallback = true }: ZeroOptions): Io<void> {
   const { driver } = target;
   const { zero, size } = driver;
@@ -44,7 +44,7 @@ export function* zeroRange(target: ZeroTarget, offset: number, length: number, {
   // The image's last cluster may be cut off: its end counts as aligned.
   const last = Math.max(first, end === size ? end : roundDown(end, unit));
   yield* zeroPart(target, offset, first - offset, { unmap, fallback });
-  // Where bytes must be written, in one run: as QEMU does it, and its places in the file come to lie so.
+  // Where bytes must be written, they are written in one run: QEMU does the same, so their places in the file are the same.
   let written = first;
   for (let at = first; at < last; ) {
     const done = zero ? yield* zero.call(driver, at, last - at, { unmap }) : 0;
@@ -57,8 +57,8 @@ export function* zeroRange(target: ZeroTarget, offset: number, length: number, {
 }
 
 /**
- * What a growth from `old` to `size` uncovers must read as zero: the rest of the last cluster, which may hold what was cut off earlier, and
- * what a longer image below (of `below` bytes, 0 for none) has there.
+ * Bytes that a growth from `old` to `size` uncovers must read as zero: the rest of the last cluster, which may hold bytes that were cut off earlier, and
+ * the bytes that a longer image below (of `below` bytes, 0 for none) has there.
  */
 export function* clearPastEnd(target: ZeroTarget, old: number, { size, below }: { size: number; below: number }): Io<void> {
   const { driver } = target;
@@ -72,7 +72,7 @@ export function* clearPastEnd(target: ZeroTarget, old: number, { size, below }: 
   for (let at = tailEnd; at < uncovered; ) at += yield* clear(target, at, uncovered - at);
 }
 
-/** Zeros the start of a range without a look at what is there: by the driver, else as bytes up to where it may go on. Returns bytes done. */
+/** Zeros the start of a range without looking at its contents: by the driver, else as bytes up to where the driver can go on. Returns bytes done. */
 function* clear({ driver, write }: ZeroTarget, offset: number, length: number): Io<number> {
   const unit = zeroUnit(driver);
   const done = driver.zero && offset % unit === 0 ? yield* driver.zero(offset, length, { unmap: true }) : 0;
@@ -82,7 +82,7 @@ function* clear({ driver, write }: ZeroTarget, offset: number, length: number): 
   return step;
 }
 
-/** Part of a unit: as a whole one if this layer has no bytes in it and the rest reads as zero too, as QEMU does it; else as bytes. */
+/** Zeros part of a unit: as a whole unit if this image has no bytes in it and the rest reads as zero too, as QEMU does it; else as bytes. */
 function* zeroPart(target: ZeroTarget, offset: number, length: number, { unmap, fallback }: Required<ZeroOptions>): Io<void> {
   const { driver } = target;
   if (length === 0) return;
@@ -101,14 +101,14 @@ function* zeroPart(target: ZeroTarget, offset: number, length: number, { unmap, 
   yield* writeBytes(target, offset, length, fallback);
 }
 
-/** Zeros as data. */
+/** Writes zeros as data. */
 function* writeRun(target: ZeroTarget, offset: number, length: number, fallback: boolean): Io<void> {
   if (length > 0 && !fallback)
     throw new DiskError('unsupported', `${target.name}: ${length} bytes at ${offset} can be zeroed only by writing`, { offset });
   yield* writeZeroes(target, offset, length);
 }
 
-/** Zeros as data, except where the range reads as zero already. */
+/** Writes zeros as data, except where the range reads as zero already. */
 function* writeBytes(target: ZeroTarget, offset: number, length: number, fallback: boolean): Io<void> {
   for (let done = 0; done < length; ) {
     const run = yield* target.status(offset + done, length - done);

@@ -1,6 +1,6 @@
 /**
- * A `Blob` or `File` of the browser, read-only: a disk image the user picked, or a file somebody else may be writing. Asynchronous,
- * and a read costs about a millisecond whatever its length, so all goes through a few cached, aligned pieces, and a reader in order is read ahead of.
+ * A `Blob` or `File` of the browser, read-only: a disk image the user picked, or a file that another tab may be writing. Asynchronous,
+ * and a read costs about a millisecond whatever its length, so all reads use a few cached, aligned pieces, and pieces are read ahead of a reader in order.
  */
 import { check, FUNCTION, objectWith, optionsOf, TEXT } from '../base/arguments.ts';
 import { DiskError } from '../base/errors.ts';
@@ -13,20 +13,20 @@ import { requireWritable, type Storage, type StorageExtent } from './storage.ts'
 const PIECE = 256 * KiB;
 /** Pieces fetched in one request: a request costs as much as the bytes of a mebibyte. */
 const BATCH = 4;
-/** Pieces read ahead at most: while one request is looked at, others are under way. */
+/** Pieces read ahead at most: other requests are under way while the reader uses one. */
 const AHEAD = 3 * BATCH;
 /** Pieces kept (8 MiB). */
 const PIECES_KEPT = 32;
 
-/** What `blobStorage` takes besides the file. */
+/** The options of `blobStorage`. */
 export interface BlobStorageOptions {
   /** For messages; default: the file's name. */
   readonly name?: string;
   /** See `Storage.identity`. */
   readonly identity?: string;
   /**
-   * For a file that somebody else may be writing: tells whether it is still what it was. Asked after every fetch, so that nothing
-   * read while it was changing is ever returned; reads throw `in-use` once it says no.
+   * For a file that another tab may be writing: tells whether the file is still the same. Called after every fetch, so that bytes
+   * read during a change are never returned; reads throw `in-use` once it says no.
    */
   readonly unchanged?: () => Promise<boolean>;
 }
@@ -111,7 +111,7 @@ export class BlobStorage implements Storage {
     this.#pieces.clear();
   }
 
-  /** Neighbours are fetched together. */
+  /** Neighbouring pieces are fetched together. */
   async #fetchPieces(indices: readonly number[]): Promise<Map<number, Uint8Array>> {
     const runs: number[][] = [];
     for (const index of indices) {
@@ -135,7 +135,7 @@ export class BlobStorage implements Storage {
       buffer = await this.#blob.slice(offset, offset + length).arrayBuffer();
       if (this.#unchanged && !(await this.#unchanged())) throw changed(this.name);
     } catch (error) {
-      // Nobody aborts a read here: it is what Firefox says of a file that has changed.
+      // Our code aborts no read: Firefox reports this of a file that has changed.
       throw error instanceof DOMException && error.name === 'AbortError' ? changed(this.name) : browserError(this.name, error);
     }
     if (buffer.byteLength !== length)

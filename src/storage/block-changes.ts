@@ -9,7 +9,7 @@ export interface Hole {
   readonly to: number;
 }
 
-/** Contents of a block that reads as zero: has no bytes of its own. */
+/** The contents of a block that reads as zero and has no bytes of its own. */
 export const ZERO = Symbol('zero block');
 
 /** A block's contents. */
@@ -58,10 +58,10 @@ export class BlockChanges {
     this.#holes.push({ from: start, to: end });
   }
 
-  /** Takes over older changes, where nothing newer is known. */
+  /** Takes over older changes, where there is no newer one. */
   addOlder(older: BlockChanges): void {
     for (const [index, block] of older.blocks) if (this.get(index) === undefined) this.blocks.set(index, block);
-    // A block is newer than any hole over it, so the older holes change nothing for the blocks there are.
+    // A block is newer than any hole over it, so the older holes do not affect the blocks that are already here.
     this.#holes.push(...older.#holes);
   }
 }

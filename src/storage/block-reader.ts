@@ -1,52 +1,52 @@
 /**
- * Blocks of a storage that waits, on their way into memory: those read lately are kept, those that somebody has asked for are shared by all who
- * want them, and readers in order are read ahead of.
+ * Blocks of an asynchronous storage, on their way into memory: blocks read lately are kept, a block that was requested is shared by all requests that
+ * want it, and blocks are read ahead of readers in order.
  *
- * A request to IndexedDB, or for a part of a file, takes half a millisecond and more, most of it waiting. So blocks are asked for in batches, and a reader
- * in order has several batches under way while it uses what came before.
+ * A request to IndexedDB, or for a part of a file, takes half a millisecond and more, most of it waiting. So blocks are requested in batches, and a reader
+ * in order has several batches under way while it uses the blocks that came before.
  *
- * Long requests, as of jobs that go over a whole file, do not take the place of what others use: the blocks that they bring are kept apart and for a short
- * while, until a short request wants one.
+ * Long requests, such as those of jobs that read a whole file, do not displace the blocks that others use: blocks that they bring are kept apart and for a
+ * short while, until a short request wants one.
  *
- * A block that is changed while it is being loaded is forgotten by `forget`: who waits for it already gets the old contents (those requests overlap),
- * but nobody later, and they are not kept.
+ * A block that is changed while it is being loaded is forgotten by `forget`: requests that already wait for it get the old contents (they overlap the change),
+ * but no later request does, and the old contents are not kept.
  */
 import { type Io, wait } from '../base/io.ts';
 import { Lru } from '../base/lru.ts';
 
-/** What a batch brought, by index. Every block that was asked for is there. */
+/** The blocks of a batch, by index. Every block that was requested is there. */
 export type Batch<B> = Promise<ReadonlyMap<number, B>>;
 
-/** How much of what; counts of blocks. */
+/** The limits, in blocks, and the function that fetches. */
 export interface BlockReaderOptions<B> {
   /** Blocks that are not in use but kept. */
   readonly kept: number;
-  /** Blocks asked for at a time at most. */
+  /** Blocks requested at a time at most. */
   readonly batch: number;
   /** Blocks read ahead at most. */
   readonly ahead: number;
-  /** Asks for blocks, in order but not always neighbours. */
+  /** Requests blocks, in order but not always neighbours. */
   readonly fetch: (indices: readonly number[]) => Batch<B>;
 }
 
-/** Readers in order that are told apart. */
+/** Readers in order that are kept track of. */
 const STREAMS = 4;
 
 /** A reader in order. */
 interface Stream {
   /** The last block it read. */
   last: number;
-  /** How many blocks it has come since its first request. */
+  /** How many blocks it has advanced since its first request. */
   sequence: number;
-  /** The last block that was asked for on its account. */
+  /** The last block that was requested for it. */
   asked: number;
 }
 
-/** Keeps, shares and reads ahead; see the top of this file. */
+/** Keeps blocks, shares them and reads ahead; see the top of this file. */
 export class BlockReader<B> {
   readonly #options: BlockReaderOptions<B>;
   readonly #clean: Lru<number, B>;
-  /** Brought by long requests. */
+  /** Blocks that long requests brought. */
   readonly #passing: Lru<number, B>;
   /** Blocks of the shortest request that is long. */
   readonly #long: number;
@@ -89,7 +89,7 @@ export class BlockReader<B> {
     return this.#clean.get(index) ?? this.#passing.peek(index);
   }
 
-  /** Keeps a block that was not loaded but is what IndexedDB holds. */
+  /** Keeps a block that was not loaded but equals the one in IndexedDB. */
   keep(index: number, block: B): void {
     this.#passing.delete(index);
     hold(this.#clean, index, block);
@@ -101,7 +101,7 @@ export class BlockReader<B> {
     if (block !== undefined) this.keep(index, block);
   }
 
-  /** Blocks [from, to) are about to change: what is here or under way is of the past. */
+  /** Blocks [from, to) are about to change: copies here or under way become old. */
   forget(from: number, to: number): void {
     for (const blocks of [this.#clean, this.#passing, this.#loading]) {
       if (to - from === 1) blocks.delete(from);
@@ -123,7 +123,7 @@ export class BlockReader<B> {
     if (this.#streams.length > STREAMS) this.#streams.shift();
     stream.sequence += Math.max(0, last - stream.last);
     stream.last = Math.max(stream.last, last);
-    // Twice as far as it has come; two neighbours may be chance.
+    // Twice as far as the reader has advanced; two neighbours may be chance.
     const ahead = Math.min(this.#options.ahead, 2 * Math.max(0, stream.sequence - 1));
     const from = Math.max(last, stream.asked) + 1;
     const to = Math.min(last + ahead + 1, end);
@@ -134,8 +134,8 @@ export class BlockReader<B> {
   }
 
   /**
-   * Asks for blocks that are not in memory, in order, and returns the batch that each comes in. A batch that fails rejects, and its blocks are asked
-   * for anew by the next who wants them; nobody has to listen.
+   * Requests blocks that are not in memory, in order, and returns the batch that each comes in. A batch that fails rejects, and the next request that wants its
+   * blocks fetches them again; a rejection need not be handled.
    */
   #ask(indices: readonly number[], passing: boolean): Batch<B>[] {
     const fresh = indices.filter((index) => !this.#loading.has(index));
@@ -161,7 +161,7 @@ export class BlockReader<B> {
   }
 }
 
-/** Adds a block; the one that was not used for longest makes room. */
+/** Adds a block; the least recently used one makes room. */
 function hold<B>(blocks: Lru<number, B>, index: number, block: B): void {
   blocks.set(index, block);
   if (blocks.size <= blocks.capacity) return;

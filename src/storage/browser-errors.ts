@@ -1,12 +1,12 @@
 /**
- * What browsers throw from their storages, as `DiskError`. Names differ between browsers and calls, and a full disk has at least
- * three faces (QuotaExceededError, Firefox's NS_ERROR_FILE_NO_DEVICE_SPACE, a write that takes nothing); all become `no-space`.
+ * Errors that browsers throw from their storages, as `DiskError`. Names differ between browsers and calls, and a full disk has at least
+ * three forms (QuotaExceededError, Firefox's NS_ERROR_FILE_NO_DEVICE_SPACE, a write that takes nothing); all become `no-space`.
  */
 import { asDiskError, DiskError, type ErrorKind } from '../base/errors.ts';
 
 const CHANGED = 'it was changed, moved or removed since it was opened: open it again';
 
-/** The file or image that we only read is no longer what it was. */
+/** The file or image that we only read has changed. */
 export const changed = (name: string): DiskError => new DiskError('in-use', `${name}: ${CHANGED}`);
 
 const KINDS: Readonly<Record<string, readonly [ErrorKind, string]>> = {
@@ -33,7 +33,7 @@ export function browserError(name: string, error: unknown): DiskError {
   return new DiskError(found[0], `${name}: ${found[1]}`, { cause: error });
 }
 
-/** Runs `operation`, turning what the browser throws into a `DiskError`. */
+/** Runs `operation`, turning errors of the browser into a `DiskError`. */
 export function attempt<T>(name: string, operation: () => T): T {
   try {
     return operation();

@@ -1,13 +1,13 @@
 /**
- * Locks on files, in QEMU's protocol (its block/file-posix.c), so that QEMU sees ours and we see its: byte 100 + n is locked for reading by whoever
- * takes permission n, byte 200 + n by whoever does not share it, and a byte that somebody else has locked says so to a test for a write lock.
+ * Locks on files, in QEMU's protocol (its block/file-posix.c), so that QEMU sees our locks and we see its: a user that takes permission n locks byte 100 + n
+ * for reading, a user that does not share it locks byte 200 + n, and a test for a write lock finds a byte that another user has locked.
  *
  * The locks are Linux's open-file-description locks, for which Node has no call. They belong to the open file and not to a process: a child that
- * inherits our descriptor takes them and ends, and they stay until the file is closed, at the latest by the system when we die. So a child of
+ * inherits our descriptor takes them and ends, and they stay until the file is closed; at the latest the system closes it when our process ends. So a child of
  * a few milliseconds, perl's or else python3's, does what is one system call in QEMU.
  *
- * First everything is locked, then the opposite bytes are tested: of two users that come at the same time at least one sees the other. Where no child can do it
- * (`auto`), what is left is looked at: the system's table of locks, and the files that this thread has open. Then nobody else sees ours.
+ * First all bytes are locked, then the opposite bytes are tested: of two users that come at the same time at least one sees the other. Where no child can
+ * do it (`auto`), two other sources are read: the system's table of locks, and the files that this thread has open. Then other programs do not see our locks.
  */
 import { spawnSync } from 'node:child_process';
 import { fstatSync, readFileSync } from 'node:fs';
@@ -17,16 +17,16 @@ import { ALL, conflict, NOTHING, PERMISSION_NAMES, type Permissions } from '../b
 /** QEMU's option `locking`: `on` fails where nothing can be locked, `auto` goes on. */
 export type Locking = 'auto' | 'on' | 'off';
 
-/** How the system says that there is no such command, and Node's permission model that none may run. */
+/** The system's errors if there is no such command, and the error of Node's permission model if no command may run. */
 const ABSENT = ['ENOENT', 'EACCES', 'ENOTDIR', 'ERR_ACCESS_DENIED'];
 
 const TAKEN = 100;
 const KEPT = 200;
-/** Linux's numbers of errors that mean that another has the byte, for itself alone. */
+/** Linux's numbers of errors that mean that another user has the byte exclusively. */
 const HELD_ALONE = [11, 13];
 
 /**
- * Arguments: bytes to lock, bytes to test, bytes to unlock at the end. Says "ok", "held BYTE" or "failed BYTE ERRNO"; unless it says "ok", all is as before.
+ * Arguments: bytes to lock, to test, and to unlock at the end. Prints "ok", "held BYTE" or "failed BYTE ERRNO"; unless it prints "ok", all is as before.
  * 36 and 37 are F_OFD_GETLK and F_OFD_SETLK; 0, 1 and 2 are F_RDLCK, F_WRLCK and F_UNLCK; the file is descriptor 3.
  */
 const PERL = `
@@ -70,11 +70,11 @@ const CHILDREN: readonly (readonly string[])[] = [
   ['python3', '-S', '-E', '-c', PYTHON],
 ];
 
-/** A file is in use in a way that does not go with what was asked for. */
+/** A file is in use in a way that conflicts with the wanted permissions. */
 export class LockedError extends DiskError {
   /** The file, as it was named. */
   readonly path: string;
-  /** The lock that was not to be had, as QEMU calls it. */
+  /** The lock that could not be taken, as QEMU calls it. */
   readonly lock: string;
 
   constructor(path: string, lock: string) {
@@ -86,7 +86,7 @@ export class LockedError extends DiskError {
   }
 }
 
-/** Where locks cannot be taken: what the files of this thread have, by inode. */
+/** Where locks cannot be taken: the locks of the files that this thread has open, by inode. */
 const openHere = new Map<string, Set<FileLocks>>();
 
 /** The locks of one open file. They are gone when its descriptor is closed. */
@@ -95,7 +95,7 @@ export class FileLocks {
   readonly #path: string;
   readonly #locking: Locking;
   #held: Permissions = NOTHING;
-  /** Set once nothing could be locked. */
+  /** Set once locking was impossible. */
   #inode: string | undefined;
 
   /** `path` is for messages. */
@@ -111,9 +111,9 @@ export class FileLocks {
     if (this.#locking === 'off' || (wanted.take === held.take && wanted.share === held.share)) return;
     const lock = bytesOf({ take: wanted.take & ~held.take, share: ALL & ~(held.share & ~wanted.share) });
     const unlock = bytesOf({ take: held.take & ~wanted.take, share: ALL & ~(wanted.share & ~held.share) });
-    // What is only given up needs no test: QEMU does not make it either.
+    // A change that only gives up permissions needs no test: QEMU does not make it either.
     const test = lock.length === 0 ? [] : bytesOf({ take: ALL & ~wanted.share, share: ALL & ~wanted.take });
-    // The bytes that others do not share come first: QEMU tells of these first.
+    // The bytes that others do not share come first: QEMU reports these first.
     test.sort((one, other) => Number(other >= KEPT) - Number(one >= KEPT) || one - other);
     const answer = askChild(this.#descriptor, lock, test, unlock);
     if (answer.held !== undefined) throw new LockedError(this.#path, lockName(answer.held));
@@ -148,22 +148,22 @@ export class FileLocks {
   }
 }
 
-/** The bytes that stand for what is taken and not shared. */
+/** The bytes that stand for the permissions taken and those not shared. */
 function bytesOf({ take, share }: Permissions): number[] {
   const bits = (sum: number) => PERMISSION_NAMES.flatMap((_, bit) => ((sum >> bit) & 1 ? [bit] : []));
   return [...bits(take).map((bit) => TAKEN + bit), ...bits(ALL & ~share).map((bit) => KEPT + bit)];
 }
 
-/** What is not to be had where somebody has locked this byte. */
+/** The name of the lock that cannot be taken where another user has locked this byte. */
 const lockName = (byte: number): string => `${byte >= KEPT ? '' : 'shared '}"${PERMISSION_NAMES[byte % 100]}"`;
 
 interface Answer {
   readonly done: boolean;
-  /** A byte that somebody else has. */
+  /** A byte that another user has locked. */
   readonly held?: number;
 }
 
-/** `done` is false without `held` if nothing can be locked. */
+/** `done` is false without `held` if locking is impossible. */
 function askChild(descriptor: number, ...lists: readonly (readonly number[])[]): Answer {
   if (process.platform !== 'linux') return { done: false };
   for (const [command = '', ...args] of CHILDREN) {
@@ -178,7 +178,7 @@ function askChild(descriptor: number, ...lists: readonly (readonly number[])[]):
   return { done: false };
 }
 
-/** What a child prints, to which the file is descriptor 3; nothing if there is no such program. */
+/** The output of a child that has the file as descriptor 3; empty if there is no such program. */
 function outputOf(command: string, args: readonly string[], descriptor: number): string {
   try {
     const { stdout, error } = spawnSync(command, args, { stdio: ['ignore', 'pipe', 'ignore', descriptor], encoding: 'utf8' });
@@ -190,17 +190,17 @@ function outputOf(command: string, args: readonly string[], descriptor: number):
   }
 }
 
-/** Whoever has one of our own bytes for itself alone is as good as one who has its opposite. */
+/** A user that has one of our own bytes exclusively counts as one that has its opposite. */
 const opposite = (byte: number): number => (byte >= KEPT ? byte - KEPT + TAKEN : byte - TAKEN + KEPT);
 
-/** Device and inode as the system's table of locks has them. */
+/** Device and inode in the form of the system's table of locks. */
 function inodeOf(descriptor: number): string {
   const { dev, ino } = fstatSync(descriptor, { bigint: true });
   const hex = (number: bigint) => number.toString(16).padStart(2, '0');
   return `${hex((dev >> 8n) & 0xfffn)}:${hex((dev & 0xffn) | ((dev >> 12n) & 0xfff00n))}:${ino}`;
 }
 
-/** What all others together have of a file, as far as the system tells. */
+/** The permissions that all others together have of a file, as far as the system shows them. */
 function seenBySystem(inode: string): Permissions {
   let table: string;
   try {

@@ -1,7 +1,7 @@
 /**
- * Web Locks: one per image, held for as long as the image is open for writing, made or deleted; and held by several at a time, shared, for as
- * long as they rely on an image that nobody may change. The browser frees the locks of a tab
- * or worker that ends, however it ends; so a lock that can be had means that nobody is at the image. The library and the storages in IndexedDB take
+ * Web Locks: one per image, held exclusively for as long as the image is open for writing, made or deleted; and held by several users at a time, shared, for
+ * as long as they rely on an image that must not change. The browser frees the locks of a tab
+ * or worker that ends, however it ends; so a lock that can be taken means that the image is not in use. The library and the storages in IndexedDB take
  * the same lock, by `imageLockName`; of files in OPFS the browser gives out one handle at a time by itself.
  *
  * Where the browser has no Web Locks (insecure pages), or refuses them (blocked storage), locks hold within this thread only: `locksReachTabs` tells.
@@ -12,9 +12,9 @@ import { type LockSource, ThreadLocks } from './thread-locks.ts';
 
 /** A lock that is ours. */
 export interface HeldLock {
-  /** Resolves when others can have it. */
+  /** Resolves when others can take it. */
   release(): Promise<void>;
-  /** Resolves if somebody takes it away from us, which only `stealLock` does. */
+  /** Resolves if another holder takes it away from us, which only `stealLock` does. */
   readonly stolen: Promise<void>;
 }
 
@@ -22,23 +22,23 @@ export interface HeldLock {
 export const imageLockName = (keeper: string, image: string): string => `${keeper}:image:${image}`;
 
 /**
- * Takes a lock. Waits up to `patience` milliseconds for whoever has it (a page that was reloaded lets go a little late); then
+ * Takes a lock. Waits up to `patience` milliseconds for its holder (a page that was reloaded lets go a little late); then
  * resolves to `undefined`.
  */
 export async function takeLock(name: string, patience: number, mode: LockMode = 'exclusive'): Promise<HeldLock | undefined> {
   return hold(name, { mode, ...(patience > 0 ? { signal: AbortSignal.timeout(patience) } : { ifAvailable: true }) });
 }
 
-/** Takes a lock from whoever has it. */
+/** Takes a lock away from its holder. */
 export async function stealLock(name: string): Promise<HeldLock> {
   return (await hold(name, { steal: true })) as HeldLock;
 }
 
-/** How a writer comes to its image. */
+/** How a writer gets its image. */
 export interface WriterOptions {
   /**
-   * Takes the image from whoever has it open for writing, in any tab: that one is told that it is `lost`, and what it had not flushed is not in the
-   * image. For a holder that does not answer any more. Default: the image stays with its holder, and the answer is `locked`.
+   * Takes the image away from its present writer, in any tab: that writer is told that the image is `lost`, and its changes since its last flush are not in the
+   * image. For a holder that does not answer any more. Default: the image stays with its holder, and the caller gets `locked`.
    */
   readonly takeOver?: boolean;
   /** The caller holds the lock of `imageLockName` on the image: none is taken, or let go. */
@@ -47,11 +47,11 @@ export interface WriterOptions {
 
 export const WRITER_OPTIONS: Members<WriterOptions> = { takeOver: FLAG, lockHeld: FLAG };
 
-/** Milliseconds to wait for an image that somebody has: a page that was reloaded lets go a little late. */
+/** Milliseconds to wait for an image that is in use: a page that was reloaded lets go a little late. */
 export const WRITER_PATIENCE = 1000;
 
 /**
- * The lock of whoever is to write to an image, or to remove it. Throws `locked` if somebody has it. `undefined` if the caller holds it.
+ * The lock for writing to an image, or removing it. Throws `locked` if the image is in use. `undefined` if the caller holds the lock.
  */
 export async function writerLock(
   keeper: string,
@@ -84,7 +84,7 @@ async function locks(): Promise<LockSource> {
   return source;
 }
 
-/** Whether a lock that can be had means that nobody is at the image, in any tab; else, nobody in this thread. */
+/** Whether a lock that can be taken means that no tab uses the image; else it means only that no code of this thread does. */
 export const locksReachTabs = async (): Promise<boolean> => !((await locks()) instanceof ThreadLocks);
 
 async function hold(name: string, options: LockOptions): Promise<HeldLock | undefined> {
@@ -121,7 +121,7 @@ async function hold(name: string, options: LockOptions): Promise<HeldLock | unde
   };
 }
 
-/** The names of all locks that somebody holds, in any tab. */
+/** The names of all locks that are held, in any tab. */
 export async function heldLocks(): Promise<Set<string>> {
   const { held = [] } = await (await locks()).query();
   return new Set(held.map(({ name }) => name ?? ''));

@@ -1,6 +1,6 @@
 /**
- * Images in IndexedDB as they lie there: blocks of 32 KiB under [image, index] in one store for all images, zero blocks absent, and a header
- * under [image]. What can be done to an image without opening it is here too.
+ * Images in IndexedDB as they are stored: blocks of 32 KiB under [image, index] in one store for all images, zero blocks absent, and a header
+ * under [image]. The functions that work on an image without opening it are here too.
  *
  * Why 32 KiB: in Chromium, on a busy machine with two cores, medians of five rounds in turn (values of 64 KiB and more become a file each there):
  *
@@ -24,10 +24,10 @@ import { type KeyStore, keyStore } from './key-store.ts';
 /** Bytes in a block. */
 export const BLOCK = 32 * KiB;
 const VERSION = 1;
-/** The database of whoever names none. */
+/** The database if the caller names none. */
 export const DATABASE = 'tabdisk';
 
-/** What is known of an image as a whole. */
+/** The facts about an image as a whole. */
 export interface Header {
   readonly version: number;
   readonly blockSize: number;
@@ -35,9 +35,9 @@ export interface Header {
   readonly size: number;
   /** Counts commits. */
   readonly generation: number;
-  /** Who opened the image for writing last. */
+  /** The token of the last opening for writing. */
   readonly writer: string;
-  /** True until that one has closed it. */
+  /** True until that writer has closed it. */
   readonly open?: boolean;
 }
 
@@ -47,7 +47,7 @@ export interface IndexedDbDeleteOptions extends WriterOptions {
   readonly database?: string;
 }
 
-/** Removes an image; nothing happens if it is not there. Throws `locked` while somebody has it open for writing, unless `takeOver`. */
+/** Removes an image; nothing happens if it is not there. Throws `locked` while it is open for writing, unless `takeOver`. */
 export async function deleteIndexedDbStorage(name: string, options: IndexedDbDeleteOptions = {}): Promise<void> {
   const lock = await writerLock(options.database ?? DATABASE, name, options);
   try {
@@ -116,7 +116,7 @@ async function withBlocks<T>(
   }
 }
 
-/** The header, or why the image cannot be used. */
+/** Returns the header, or throws the reason why the image cannot be used. */
 export function requireHeader(name: string, header: Header | undefined): Header {
   if (!header) throw new DiskError('not-found', `${name}: there is no such image in IndexedDB`);
   if (header.version !== VERSION || header.blockSize !== BLOCK)
@@ -139,22 +139,22 @@ export function putChanges(blocks: IDBObjectStore, name: string, changes: BlockC
 /** How an image is taken over. */
 interface TakeOverOptions {
   readonly create: 'must-not-exist' | 'truncate' | 'if-missing' | undefined;
-  /** The token of who opens the image for writing. */
+  /** The token of the new writer. */
   readonly writer: string;
   /** See indexed-db-last.ts. */
   readonly last: (Pick<Header, 'writer' | 'generation' | 'size'> & { readonly changes: BlockChanges }) | undefined;
 }
 
-/** Finds or makes the header and puts `writer` into it; takes last words in if they belong to what is found. */
+/** Finds or makes the header and puts `writer` into it; takes last words in if they belong to the image found. */
 export async function takeOver(blocks: IDBObjectStore, name: string, { create, writer, last }: TakeOverOptions): Promise<Header> {
   const found = await promisifyRequest<Header | undefined>(blocks.get([name]));
   if (found && create === 'must-not-exist') throw new DiskError('refused', `${name} exists already`);
   const fresh = !found || create === 'truncate';
   if (fresh && create === undefined) requireHeader(name, undefined);
-  // An image that was deleted and made anew never has the generation that somebody remembers.
+  // An image that was deleted and made anew never has a generation that an old writer remembers.
   const generation = (found?.generation ?? Math.floor(Math.random() * 2 ** 48)) + (fresh ? 1 : 0);
   const kept = fresh ? { version: VERSION, blockSize: BLOCK, size: 0 } : requireHeader(name, found);
-  // The commit that was under way when they were said may have come through.
+  // The commit that was under way when the page sent the last words may have succeeded.
   const known = found && last && !fresh && found.writer === last.writer && [0, 1].includes(found.generation - last.generation) ? last : undefined;
   const header: Header = {
     ...kept,

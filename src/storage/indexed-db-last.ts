@@ -1,10 +1,10 @@
 /**
- * The last words of a page: what it had not committed to an image in its last turn. No answer arrives in that turn; the browser ends a transaction that
- * waits for one, and drops one that waits behind another. One that has all its requests, and was told to commit, and has a store to itself, it
- * carries out. So last words have a database of their own, which nobody uses otherwise, and go there in one transaction.
+ * The last words of a page: the changes it had not committed to an image in its last turn. No answer arrives in that turn; the browser ends a transaction
+ * that waits for an answer, and drops a transaction that waits behind another. The browser carries out a transaction that has all its requests, was told to
+ * commit, and has a store to itself. So last words have a database of their own, which has no other use, and go there in one transaction.
  *
- * Whoever opens the image for writing next takes them into it, in the transaction that takes the image over: all or nothing. Only if the one who said
- * them was the last writer, and has committed nothing since but, perhaps, a part of them: else they are of the past, and forgotten. Readers do
+ * The next opening of the image for writing takes them in, in the transaction that takes the image over: all or nothing. Only if their page
+ * was the last writer, and has committed nothing since but, perhaps, a part of them: else they are out of date, and forgotten. Readers do
  * not see them before.
  */
 import { promisifyRequest } from 'idb-keyval';
@@ -12,7 +12,7 @@ import { type Block, BlockChanges, type Hole, ZERO } from './block-changes.ts';
 import { allBlocks, type Header, wholeImage } from './indexed-db-blocks.ts';
 import { type KeyStore, keyStore } from './key-store.ts';
 
-/** What is known of the image as the page knew it. */
+/** The state of the image as the page knew it. */
 type Said = Pick<Header, 'writer' | 'generation' | 'size'>;
 
 /** The last words about one image. */
@@ -28,7 +28,7 @@ export class LastWordsStore {
     this.#store = keyStore(`${database} last words`, 'blocks');
   }
 
-  /** Sends them. In the last turn of a page nobody hears whether that went well. */
+  /** Sends them. In the last turn of a page no code learns whether that succeeded. */
   say(name: string, { writer, generation, size }: Said, changes: BlockChanges): Promise<void> {
     return this.#store.use('readwrite', (blocks) => {
       blocks.delete(wholeImage(name));
@@ -38,7 +38,7 @@ export class LastWordsStore {
     });
   }
 
-  /** What was said last about an image, if something was. */
+  /** The last words about an image; undefined if there are none. */
   async recall(name: string): Promise<LastWords | undefined> {
     return this.#store.use('readonly', async (blocks) => {
       const said = await promisifyRequest<(Said & { holes: Hole[] }) | undefined>(blocks.get([name]));
@@ -54,7 +54,7 @@ export class LastWordsStore {
     });
   }
 
-  /** Forgets what this writer said: not what another has said since. */
+  /** Forgets the last words of this writer, but not those that another writer has sent since. */
   async forget(name: string, writer: string): Promise<void> {
     await this.#store.use('readwrite', async (blocks) => {
       const said = await promisifyRequest<Said | undefined>(blocks.get([name]));

@@ -9,15 +9,15 @@ import { renewLog } from './indexed-db-renewal.ts';
 import type { KeyStore } from './key-store.ts';
 import { STORAGE_OPTIONS, type StorageOptions } from './storage.ts';
 
-/** What `indexedDbStorage` takes. */
+/** The options of `indexedDbStorage`. */
 export interface IndexedDbStorageOptions extends StorageOptions, WriterOptions {
   /** `must-not-exist` makes a new image, `truncate` empties one; default: the image must be there. */
   readonly create?: 'must-not-exist' | 'truncate' | 'if-missing';
   /** Name of the database; default `tabdisk`. */
   readonly database?: string;
   /**
-   * False if somebody sees to indexed-db-renewal.ts's work for the whole database, and no page opens its images itself; default true: done when an
-   * image was not closed, and last words are taken in.
+   * False if the caller does indexed-db-renewal.ts's work for the whole database, and no page opens its images itself; default true: the opening does it when
+   * an image was not closed, and takes last words in.
    */
   readonly mend?: boolean;
 }
@@ -30,7 +30,7 @@ export const INDEXED_DB_OPTIONS: Kind = optionsOf<IndexedDbStorageOptions>({
   mend: FLAG,
 });
 
-/** Makes a new writer the one who may write, and returns the header as it is then. Takes in what the writer before could only keep aside. */
+/** Makes a new writer the only one, and returns the header as it is then. Takes in the last words of the writer before. */
 export async function openForWriting(
   store: KeyStore,
   words: LastWordsStore | undefined,

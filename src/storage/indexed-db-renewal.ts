@@ -2,11 +2,11 @@
  * Keeping Chromium from throwing IndexedDB away after a crash.
  *
  * Chromium's IndexedDB of a site, all databases in one, lies on LevelDB, which appends every transaction to a log. If the browser is killed
- * in the middle of an append, the log ends with a torn record. The next start leaves that out, as it should, and goes on appending
- * behind it; the start after that finds the torn record in the middle, takes the log for corrupt, and Chromium answers by deleting
- * everything the site keeps in IndexedDB. While images are written that is a matter of some dozen kills.
+ * in the middle of an append, the log ends with a torn record. The next start skips that record, as it should, and goes on appending
+ * behind it; the start after that finds the torn record in the middle and takes the log for corrupt. Chromium then deletes
+ * everything the site keeps in IndexedDB. While images are written this takes some dozen kills.
  *
- * A log is given up for a new one when it has taken 4 MiB. So where somebody did not get to close an image, that much is written, and deleted,
+ * A log is replaced by a new one when it has taken 4 MiB. So where an image was not closed, that much is written, and deleted,
  * before anything else is: the torn record goes with its log. The space comes back when the browser tidies up, so on a disk that is nearly
  * full this is left undone. In other browsers it costs a tenth of a second and does nothing.
  */
@@ -17,10 +17,10 @@ import { browserError } from './browser-errors.ts';
 import { BLOCK, blockStore, type Header, imageNames, wholeImage } from './indexed-db-blocks.ts';
 import type { KeyStore } from './key-store.ts';
 
-/** Blocks that fill a log: more than 4 MiB of what cannot be compressed. */
+/** Blocks that fill a log: more than 4 MiB of bytes that cannot be compressed. */
 const FILLING = (5 * MiB) / BLOCK;
 
-/** Bytes that must be free: the filling, and what the browser makes of it meanwhile. */
+/** Bytes that must be free: the filling, and the browser's own files for it meanwhile. */
 const ROOM = 12 * MiB;
 
 interface MendOptions {
@@ -30,7 +30,7 @@ interface MendOptions {
 }
 
 /**
- * Makes the browser begin a new log if some image was not closed, by its own mark. `inUse` tells of images that are open elsewhere,
+ * Makes the browser begin a new log if some image was not closed, by its own mark. `inUse` tells which images are open elsewhere,
  * `hasRoom` whether so many bytes can be spared. Never fails: this is a precaution.
  */
 export async function mendIndexedDb({ database, inUse, hasRoom }: MendOptions): Promise<void> {
@@ -54,13 +54,13 @@ export async function mendIndexedDb({ database, inUse, hasRoom }: MendOptions): 
       }
     });
   } catch {
-    // A precaution that could not be taken.
+    // The precaution could not be taken.
   } finally {
     store.close();
   }
 }
 
-/** Fills the log that there is, in a transaction; the next one begins a new log. What a kill leaves here is an image that nobody knows. */
+/** Fills the present log, in a transaction; the next one begins a new log. After a kill an image may remain here that no list names. */
 export async function renewLog(store: KeyStore): Promise<void> {
   const name = `renewal-${randomUuid()}`;
   const whole = wholeImage(name);

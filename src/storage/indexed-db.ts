@@ -2,15 +2,15 @@
  * An image in IndexedDB, for browsers and threads without OPFS handles (see indexed-db-blocks.ts for how it lies there).
  * Asynchronous. Changes stay in memory until `flush` writes all of them, with the header, in ONE strict transaction:
  *
- * - a flush is all or nothing, so after a cut the image is what some flush left, and `barrier` has nothing to do;
- * - past 32 MiB of changes a write commits early: still everything up to then at once, so what is found later is a
+ * - a flush is all or nothing, so after a cut the image is as some flush left it, and `barrier` has nothing to do;
+ * - past 32 MiB of changes a write commits early: still everything up to then at once, so the state found later is a
  *   prefix of the writes, which `barrier` allows;
  * - a transaction that failed (no space, connection lost) leaves the changes in memory: the same flush can succeed later;
- * - one writer at a time: opening for writing takes a Web Lock (image-lock.ts), and whoever has it is told at once if it is taken away by `takeOver`;
- * - it puts a token into the header besides, and every transaction looks for it: a writer whose image was taken over while it slept, was
- *   deleted, or went with the site's data, is `lost` and can never write again. It reads what is in memory, and what is stored as long as
- *   that is as it left it. On insecure pages there are no Web Locks, and this is all: whoever opens an image for writing has it;
- * - what is not committed in the last turn of a page is kept aside for the next writer (indexed-db-last.ts);
+ * - one writer at a time: opening for writing takes a Web Lock (image-lock.ts), and its holder is told at once if `takeOver` takes it away;
+ * - the writer also puts a token into the header, and every transaction checks it: a writer whose image was taken over while it slept, was
+ *   deleted, or went with the site's data, is `lost` and can never write again. It reads the bytes in memory, and the stored ones as long as
+ *   they are as it left them. On insecure pages there are no Web Locks, and the token is the only guard: every opening for writing takes the image;
+ * - changes that are not committed in the last turn of a page are kept aside for the next writer (indexed-db-last.ts);
  * - a read-only opening sees one state: once a writer has committed another, its reads throw `in-use`.
  */
 
@@ -46,12 +46,12 @@ const STEP = (2 * MiB) / BLOCK;
 /** Blocks or keys looked at by one `map`. */
 const KEYS_PER_MAP = 1024;
 
-/** How a writer comes to lose its image. */
+/** The reasons why a writer loses its image. */
 const TAKEN = 'was taken over by another writer while it was open';
 const REMOVED = 'was deleted while it was open, by somebody or with the data of the site';
 
 /**
- * Opens an image in IndexedDB. Throws `locked` if somebody has it open for writing, unless this is `readOnly` or to `takeOver`; `not-found`,
+ * Opens an image in IndexedDB. Throws `locked` if another writer has it open, unless this is `readOnly` or to `takeOver`; `not-found`,
  * `refused` if it exists and must not, `no-space`, `unsupported` if it was written by a newer version or the browser has no IndexedDB here.
  */
 export async function indexedDbStorage(name: string, options: IndexedDbStorageOptions = {}): Promise<IndexedDbStorage> {
@@ -87,24 +87,24 @@ export class IndexedDbStorage implements Storage {
   readonly synchronous = false;
   readonly sparse = true;
   readonly #store: KeyStore;
-  /** As last committed, or as found when a read-only image was opened. */
+  /** The header as last committed, or as found when a read-only image was opened. */
   #header: Header;
   #size: number;
-  /** Since the last commit began. */
+  /** The changes since the last commit began. */
   #changes = new BlockChanges();
-  /** In a transaction that has not completed. */
+  /** The changes in a transaction that has not completed. */
   #committing: BlockChanges | undefined;
-  /** What has not changed since the last commit. */
+  /** The blocks that have not changed since the last commit. */
   readonly #reader = new BlockReader<Block>({ kept: CLEAN_LIMIT, batch: BATCH, ahead: 3 * BATCH, fetch: (indices) => this.#fetch(indices) });
-  /** One change at a time: a block that is changed in part is loaded first, and nobody else may change it meanwhile. */
+  /** One change at a time: a block that is changed in part is loaded first, and no other change may touch it meanwhile. */
   readonly #changing = new Mutex();
   readonly #commits = new Mutex();
   readonly #lock: HeldLock | undefined;
   readonly #loss = new Loss();
   #unlocked: Promise<void> = Promise.resolve();
-  /** Changes are taken although nothing of them can be saved. */
+  /** Changes are accepted although none of them can be saved. */
   #salvaging = false;
-  /** Why what is stored is no longer as we left it, and nothing but memory can be read. */
+  /** The reason why the stored bytes are no longer as we left them, and only those in memory can be read. */
   #unreadable: DiskError | undefined;
   #open = true;
   readonly #words: LastWordsStore | undefined;
@@ -198,13 +198,13 @@ export class IndexedDbStorage implements Storage {
     yield* this.#commit();
   }
 
-  /** Flushes and lets go. If there is no space for that, the storage stays open: make space and close again. One that is lost lets go and throws `lost`. */
+  /** Flushes and lets go. If there is no space for that, the storage stays open: make space and close again. A lost storage lets go and throws `lost`. */
   *close(): Io<void> {
     if (!this.#open) return void (yield* wait(this.#unlocked));
     if (!this.readOnly && !this.#loss.error) {
       try {
         yield* this.#commit();
-        // For indexed-db-renewal.ts, which does its work for nothing if this fails.
+        // This mark is for indexed-db-renewal.ts, which does its work without need if this fails.
         yield* wait(this.#use('readwrite', async (blocks) => void blocks.put({ ...this.#header, open: false }, [this.name])).catch(() => undefined));
       } catch (error) {
         if (!this.#loss.error) throw error;
@@ -215,7 +215,7 @@ export class IndexedDbStorage implements Storage {
     if (!this.readOnly && this.#loss.error) throw this.#loss.error;
   }
 
-  /** Gives up the changes that are only in memory. A commit under way still ends as it may, before anybody else gets at the image. */
+  /** Gives up the changes that are only in memory. A commit under way still ends, with success or not, before another writer can have the image. */
   abandon(): void {
     this.#open = false;
     this.#changes = new BlockChanges();
@@ -225,7 +225,7 @@ export class IndexedDbStorage implements Storage {
     this.#unlocked = runAsync(this.#commits.run(() => this.#unlock()));
   }
 
-  /** Ends the connection first: what it has begun comes before what the next writer begins. */
+  /** Ends the connection first: the transactions it has begun come before those of the next writer. */
   *#unlock(): Io<void> {
     this.#store.close();
     if (this.#lock) yield* wait(this.#lock.release());
@@ -239,7 +239,7 @@ export class IndexedDbStorage implements Storage {
     this.#salvaging = allowed && this.#loss.error !== undefined;
   }
 
-  /** @internal Somebody has ended the connection: looks whether the image is still there. */
+  /** @internal The connection was ended from outside: looks whether the image is still there. */
   look(): void {
     if (this.#open && !this.readOnly) this.#use('readonly', (blocks) => promisifyRequest(blocks.count([this.name]))).catch(() => undefined);
   }
@@ -259,8 +259,8 @@ export class IndexedDbStorage implements Storage {
   }
 
   /**
-   * A get for each block, in one transaction. `getAll` over a range of keys takes longer from some 512 KiB on, because nothing of its answer arrives before
-   * all of it does, and wants keys beside it to tell which blocks are missing.
+   * One get for each block, in one transaction. `getAll` over a range of keys takes longer from some 512 KiB on, because no part of its answer arrives before
+   * all of it does. It also needs the keys to tell which blocks are missing.
    */
   async #fetch(indices: readonly number[]): Promise<Map<number, Block>> {
     const values = await this.#use('readonly', (blocks) =>
@@ -326,7 +326,7 @@ export class IndexedDbStorage implements Storage {
     yield* this.#makeRoom();
     const end = Math.min(offset + length, this.#size);
     const firstWhole = Math.ceil(offset / BLOCK);
-    // What lies past the end is zero, so the end of the image counts as a whole block.
+    // Bytes past the end are zero, so the end of the image counts as a whole block.
     const endWhole = end === this.#size ? Math.ceil(end / BLOCK) : Math.floor(end / BLOCK);
     if (firstWhole > endWhole) yield* this.#zeroPart(offset, end);
     else {
@@ -357,7 +357,7 @@ export class IndexedDbStorage implements Storage {
 
   *#truncate(size: number): Io<void> {
     if (size < this.#size) {
-      // What is cut off must read as zero if the image grows again.
+      // The bytes cut off must read as zero if the image grows again.
       yield* this.#zeroPart(size, Math.min(roundUp(size, BLOCK), this.#size));
       this.#clear(Math.ceil(size / BLOCK), Number.POSITIVE_INFINITY);
     }
@@ -374,7 +374,7 @@ export class IndexedDbStorage implements Storage {
     return { zero, next };
   }
 
-  /** A run of blocks that begins with one that is not in memory: looks at which keys there are. */
+  /** A run of blocks that begins with one that is not in memory: looks up which keys exist. */
   async #mapStored(first: number, last: number): Promise<{ zero: boolean; next: number }> {
     const range = blockRange(this.name, first, last);
     const keys = await this.#use('readonly', (blocks) => promisifyRequest(blocks.getAllKeys(range, KEYS_PER_MAP)));
@@ -382,7 +382,7 @@ export class IndexedDbStorage implements Storage {
     const zero = present[0] !== first;
     let next = zero ? (present[0] ?? last + 1) : first + 1;
     if (!zero) while (present[next - first] === next) next++;
-    // Blocks changed in memory say for themselves what they are.
+    // Blocks changed in memory have a state of their own.
     for (const changes of [this.#changes, this.#committing]) {
       for (const index of changes?.blocks.keys() ?? []) if (index > first && index < next) next = index;
       for (const { from } of changes?.holes ?? []) if (from > first && from < next) next = from;
@@ -414,14 +414,14 @@ export class IndexedDbStorage implements Storage {
     for (const [index, block] of committing.blocks) if (this.#changes.get(index) === undefined) this.#reader.keep(index, block);
   }
 
-  /** All that is not known to be committed, whatever is under way. It stays in memory: the page may come back. */
+  /** Sends all changes that are not known to be committed, whether a commit is under way or not. They also stay in memory: the page may come back. */
   #pageEnds(words: LastWordsStore, ends: boolean): void {
     if (this.#loss.error) return;
     if (!ends) return void words.forget(this.name, this.#header.writer).catch(() => undefined);
     const all = new BlockChanges();
     for (const changes of [this.#changes, this.#committing]) if (changes) all.addOlder(changes);
     words.say(this.name, { ...this.#header, size: this.#size }, all).catch(() => undefined);
-    // A commit from now on, of a page that goes on for a moment, is newer than they are: not one that they may be taken in after.
+    // If the page goes on for a moment, a later commit is newer than the last words: its generation must be one after which they are not taken in.
     this.#skipped = 1;
   }
 
@@ -441,7 +441,7 @@ export class IndexedDbStorage implements Storage {
       return await this.#store.use(mode, async (blocks) => {
         const header = promisifyRequest<Header | undefined>(blocks.get([this.name]));
         if (mode === 'readonly') {
-          // Both requests are made at once; nothing is returned before the header was looked at.
+          // Both requests are made at once; the value is returned only after the header was checked.
           const [found, value] = await Promise.all([header, body(blocks)]);
           this.#requireUnchanged(found);
           return value;
@@ -458,7 +458,7 @@ export class IndexedDbStorage implements Storage {
     if (header?.writer !== this.#header.writer) throw this.#lose(header ? TAKEN : REMOVED);
   }
 
-  /** What is stored must be as we left it, or found it. Of an image that is taken over it is that until the next writer's first commit. */
+  /** The stored bytes must be as we left them, or found them. For an image that is taken over this holds until the next writer's first commit. */
   #requireUnchanged(header: Header | undefined): void {
     const same = header?.generation === this.#header.generation;
     if (!this.readOnly && header?.writer !== this.#header.writer) this.#lose(header ? TAKEN : REMOVED);

@@ -1,9 +1,10 @@
 /**
- * One IndexedDB database with one object store, as the `UseStore` that idb-keyval's functions take. What idb-keyval's own lacks:
+ * One IndexedDB database with one object store, as the `UseStore` that idb-keyval's functions take. It adds to idb-keyval's own:
  * every change is `durability: 'strict'` and resolves when its transaction is complete (not when its last request succeeded);
  * a transaction that failed rejects with the reason of the abort, so that a full disk is seen as one; a connection that the
- * browser closed is opened again and the transaction run once more, or more often while the browser is still at it; and we let go when somebody
- * deletes the database. A callback given to `use` must therefore bear being run several times: it starts from its arguments, and its transaction is all or nothing.
+ * browser closed is opened again and the transaction run once more, or more often while the browser is still at it; and the connection is closed
+ * when the database is deleted elsewhere. A callback given to `use` may therefore run several times: it starts from its arguments, and its
+ * transaction is all or nothing.
  */
 import type { UseStore } from 'idb-keyval';
 
@@ -15,14 +16,14 @@ export interface KeyStore {
   close(): void;
 }
 
-/** Errors after which a new connection may do: the browser closed ours (and with it what was under way), or its database process died. */
+/** Errors after which a new connection may succeed: the browser closed ours (and with it the transactions under way), or its database process died. */
 const LOST = new Set(['AbortError', 'InvalidStateError', 'UnknownError']);
 /** Pauses before a new connection, in milliseconds: a browser that clears the site's data may end several. */
 const RETRY_PAUSES = [0, 20, 100, 300];
 
 /**
- * A connection to `store` in `database`, made at first use. Both are created if missing. `ended` is called when somebody else ends a connection: the
- * browser, which may have cleared the site's data, or one that deletes the database.
+ * A connection to `store` in `database`, made at first use. Both are created if missing. `ended` is called when the connection is ended from outside: by the
+ * browser, which may have cleared the site's data, or because the database is being deleted.
  */
 export function keyStore(database: string, store: string, ended?: () => void): KeyStore {
   let connection: Promise<IDBDatabase> | undefined;
@@ -97,10 +98,10 @@ async function transact<T>(
     const ended = () => reject(transaction.error ?? new DOMException('The transaction was ended', 'AbortError'));
     transaction.addEventListener('complete', () => resolve(), { signal });
     transaction.addEventListener('abort', ended, { signal });
-    // Of a transaction that the browser ends with its connection Chromium does not always say so.
+    // When the browser ends a transaction together with its connection, Chromium does not always report the transaction's end.
     db.addEventListener('close', ended, { signal });
   }).finally(() => over.abort());
-  // Heard below, where it matters.
+  // `await complete` below handles the failure.
   complete.catch(() => undefined);
   let value: T;
   try {

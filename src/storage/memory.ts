@@ -1,5 +1,5 @@
 /**
- * A storage in memory, in chunks that exist only where something was written: a sparse 1 TiB file costs what it holds. It is
+ * A storage in memory, in chunks that exist only where bytes were written: a sparse 1 TiB file takes only the memory of its chunks. It is
  * "durable" at once, so `flush` and `barrier` do nothing. Used for scratch images, temporary overlays and tests.
  */
 import { BYTES, check, either, optionsOf, TEXT } from '../base/arguments.ts';
@@ -9,7 +9,7 @@ import { requireWritable, STORAGE_OPTIONS, type Storage, type StorageExtent, typ
 
 const CHUNK = 64 * 1024;
 
-/** What `memoryStorage` takes, if not the bytes alone. */
+/** The options of `memoryStorage`, which also takes bytes alone. */
 export interface MemoryStorageOptions extends StorageOptions {
   /** For messages. */
   readonly name?: string;
@@ -121,7 +121,7 @@ export class MemoryStorage implements Storage {
 
   #clear(offset: number, length: number): void {
     if (length / CHUNK > this.#chunks.size) {
-      // A range of many more chunks than there are: look at those there are.
+      // The range has many more chunks than exist: visit those that exist.
       for (const [index, chunk] of this.#chunks) {
         const from = Math.max(0, offset - index * CHUNK);
         const to = Math.min(CHUNK, offset + length - index * CHUNK);
@@ -139,7 +139,7 @@ export class MemoryStorage implements Storage {
   }
 }
 
-/** The chunk that holds `offset`, where in it, and how much of `length` it holds. */
+/** The chunk that holds `offset`, the place in it, and how much of `length` it holds. */
 function chunkAt(offset: number, length: number): { index: number; within: number; length: number } {
   const index = Math.floor(offset / CHUNK);
   const within = offset - index * CHUNK;

@@ -1,11 +1,11 @@
 /**
  * A file on disk, for Node: the command line and tests. Synchronous, unless it is to work in the background: then large requests go to Node's
- * threads, and whoever asks can do something else meanwhile. Everything `write` returned for is in the operating system's
- * hands (it survives the process); `flush` is fsync.
+ * threads, and the caller can do something else meanwhile. Bytes for which `write` has returned are in the operating system's
+ * hands (they survive the process); `flush` is fsync.
  *
  * Node cannot ask a file system for holes. Where a file occupies less than its size, `map` therefore reads it, and calls a block that is full
- * of zeros zero. Those are its holes, and zeros that were written, which the file system would call data. How much is occupied only
- * decides whether it is worth a look: file systems that compress or write late say less than there is.
+ * of zeros zero. Those are its holes, and zeros that were written, which the file system would call data. The occupied size only
+ * decides whether reading is worth it: file systems that compress or write late report less than there is.
  *
  * On Linux the file is locked against QEMU and other users of this kind of storage as long as it is open (storage/file-locks.ts), and a file that is
  * to be emptied is emptied behind its lock.
@@ -34,27 +34,27 @@ import { FileLocks, type Locking } from './file-locks.ts';
 import { requireWritable, STORAGE_OPTIONS, type Storage, type StorageExtent, type StorageOptions, writeZeroes } from './storage.ts';
 import { systemPath } from './system-path.ts';
 
-/** What file systems allocate by, nearly all of them. */
+/** The unit by which nearly all file systems allocate. */
 const BLOCK = 4096;
 const ZEROS = new Uint8Array(BLOCK);
 /** How far one call of `map` reads. */
 const MOST_LOOKED_AT = 16 * 1024 * 1024;
-/** Requests of so many bytes are worth the way to another thread and back. */
+/** Requests of so many bytes are worth the cost of another thread. */
 const WORTH_A_THREAD = 128 * 1024;
 
-/** What `nodeFileStorage` takes. */
+/** The options of `nodeFileStorage`. */
 export interface NodeFileOptions extends StorageOptions {
   /** `must-not-exist` makes a new file, `truncate` empties one; default: the file must be there. */
   readonly create?: 'must-not-exist' | 'truncate' | 'if-missing';
   /** Large requests are waited for while other threads deal with them, so the storage is not synchronous. For jobs that do several things at once. */
   readonly background?: boolean;
-  /** Whether the file is locked: `auto` (default) where that can be done, `on` or not opened, `off`. QEMU's option of that name. */
+  /** Whether the file is locked: `auto` (default) where that can be done, `on` or the opening fails, `off`. QEMU's option of that name. */
   readonly locking?: Locking;
-  /** Others may write meanwhile, and what is read may be half-written. Only with `readOnly`; QEMU's `force-share`. */
+  /** Others may write meanwhile, and bytes read may be half-written. Only with `readOnly`; QEMU's `force-share`. */
   readonly forceShare?: boolean;
   /**
-   * What is taken for as long as the file is open, besides what the image above asks for (`Storage.permit`). Default: with `readOnly`, that nobody
-   * writes; else, that nobody else reads or writes.
+   * The permissions held for as long as the file is open, besides those that the image above wants (`Storage.permit`). Default: with `readOnly`, no other user
+   * may write; else, no other user may read or write.
    */
   readonly permissions?: Permissions;
 }
@@ -84,8 +84,8 @@ const OPTIONS = optionsOf<NodeFileOptions>({
 
 /**
  * Opens a file as a storage. Throws `not-found`, `read-only`, `no-space` or `io`, with the path and the system's words; `unsupported` with the
- * field `file type` for what is no regular file: a folder, a pipe, a device; `locked` if another program, or another storage in this one, uses
- * the file in a way that does not go with it.
+ * field `file type` for anything but a regular file: a folder, a pipe, a device; `locked` if another program, or another storage in this one, uses
+ * the file in a way that conflicts.
  */
 export function nodeFileStorage(path: string, options: NodeFileOptions = {}): NodeFileStorage {
   check('nodeFileStorage', 'path', path, TEXT);
@@ -146,7 +146,7 @@ export class NodeFileStorage implements Storage {
     attempt(this.name, () => this.#locks.change(this.#forceShare ? { ...wanted, share: ALL } : wanted));
   }
 
-  /** The locks go with the descriptor. */
+  /** The locks end with the descriptor. */
   #letGo(): void {
     this.#locks.release();
     closeSync(this.#descriptor);
@@ -179,12 +179,12 @@ export class NodeFileStorage implements Storage {
         done += count;
       }
     } finally {
-      // Also by a write that failed half-way.
+      // A write that failed half-way changes the size too.
       if (done > 0) this.#size = Math.max(this.#size, offset + done);
     }
   }
 
-  /** One call; returns how many bytes it dealt with. */
+  /** One call; returns how many bytes it read or wrote. */
   *#piece({ now, later }: FileCall, bytes: Uint8Array, position: number): Io<number> {
     if (this.synchronous || bytes.length < WORTH_A_THREAD) return attempt(this.name, () => now(this.#descriptor, bytes, position));
     try {
@@ -217,7 +217,7 @@ export class NodeFileStorage implements Storage {
     return yield* this.#look(offset, inside);
   }
 
-  /** Reads blocks for as long as they are alike. */
+  /** Reads blocks as long as they are in the same state. */
   *#look(offset: number, length: number): Io<StorageExtent> {
     const end = offset + Math.min(length, MOST_LOOKED_AT);
     const buffer = Buffer.alloc(Math.min(roundUp(end, BLOCK) - roundDown(offset, BLOCK), 64 * BLOCK));
@@ -258,7 +258,7 @@ const O_NONBLOCK = constants.O_NONBLOCK ?? 0;
 
 const FLAGS: Readonly<Record<NonNullable<NodeFileOptions['create']>, number>> = {
   'must-not-exist': O_CREAT | O_EXCL,
-  // Not O_TRUNC, which empties the file before anybody can say that it is in use.
+  // Not O_TRUNC, which empties the file before its locks can be checked.
   truncate: O_CREAT,
   'if-missing': O_CREAT,
 };
@@ -269,11 +269,11 @@ function openFile(path: string, readOnly: boolean, create: NodeFileOptions['crea
 
 const PROC_SUPER_MAGIC = 0x9fa0;
 
-/** Refuses what has no bytes that stay where they are: it was opened without waiting, to see what it is. */
+/** Refuses a file without bytes that stay where they are: it was opened without waiting, to see what it is. */
 function requireRegular(path: string, stat: Stats): void {
   const place = { field: 'file type' };
   if (!stat.isFile()) throw new DiskError('unsupported', `${path} is ${kindOf(stat)}, not a regular file: an image cannot be kept there`, place);
-  // Files of /proc call themselves regular, but have no size.
+  // Files of /proc claim to be regular, but have no size.
   if (stat.size === 0 && attempt(path, () => statfsSync(systemPath(path)).type) === PROC_SUPER_MAGIC)
     throw new DiskError('unsupported', `${path} is a view of the system, without a size: an image cannot be kept there`, {
       ...place,
@@ -298,7 +298,7 @@ const KINDS: Readonly<Record<string, ErrorKind>> = {
   EEXIST: 'refused',
 };
 
-/** A call of the file system, in this thread or in another. Both tell how many bytes they dealt with. */
+/** A call of the file system, in this thread or in another. Both return how many bytes they read or wrote. */
 interface FileCall {
   now(descriptor: number, bytes: Uint8Array, position: number): number;
   later(descriptor: number, bytes: Uint8Array, position: number): Promise<number>;

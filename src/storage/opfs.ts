@@ -1,20 +1,21 @@
 /**
- * A file in the origin private file system, through a synchronous access handle: dedicated workers only. Synchronous. What
- * `write` returned for is in the operating system's hands (it survives the worker and the browser); `flush` asks for durability.
+ * A file in the origin private file system, through a synchronous access handle: dedicated workers only. Synchronous. Bytes for which
+ * `write` has returned are in the operating system's hands (they survive the worker and the browser); `flush` makes them durable.
  * The handle is exclusive: no other tab or worker can open the file for writing meanwhile, and an open of ours that finds
  * it taken is retried for two seconds, because browsers release the handles of a page that was closed or reloaded late.
  * OPFS has no holes to punch: `discard` does nothing, and quota counts the file's logical size.
  *
- * A file that the browser removes while it is open (somebody clears the site's data) is noticed after a flush, within a second of a write, and before it is
- * closed (opfs-presence.ts); it is `lost` then, and what was in it can still be read. A thread that never returns to its event loop cannot notice, and must not.
- * Under `runSync` a file is closed a moment after `close` returns, since looking takes that long; opening it anew in the same thread waits for that.
+ * A file that the browser removes while it is open (the user clears the site's data) is noticed after a flush, within a second of a write, and
+ * before it is closed (opfs-presence.ts). It is `lost` then; its bytes can still be read. A thread that never returns to its event loop cannot
+ * notice the loss, so threads must return to it. Under `runSync` a file is closed a moment after `close` returns, since looking takes that long;
+ * opening it anew in the same thread waits for that.
  *
  * With `reserve`, a write that makes the file grow must leave room to grow further, or it is refused with `no-space`; only after
- * `spendReserve` may writes use that room. So the tables of what was written before can follow it on a full disk. The room
- * is had by making the file longer and shorter again: Chromium goes on counting the longest that a handle has seen, and it
+ * `spendReserve` may writes use that room. So the tables of earlier writes can follow them on a full disk. The room
+ * is reserved by making the file longer and shorter again: Chromium goes on counting the longest size that a handle has seen, and it
  * grants room in powers of two up to 128 MiB, then 128 MiB at a time, so a large file that reached its limit could not grow by one
  * table even after that much was freed. Where browsers do not count so, this does nothing. A worker that is killed in between
- * leaves the file longer, with zeros: for formats whose end of file means nothing.
+ * leaves the file longer, with zeros: for formats in which the end of the file has no meaning.
  */
 import { COUNT, check, oneOf, optionsOf, TEXT } from '../base/arguments.ts';
 import { DiskError } from '../base/errors.ts';
@@ -25,7 +26,7 @@ import { attempt, browserError } from './browser-errors.ts';
 import { FilePresence } from './opfs-presence.ts';
 import { requireWritable, STORAGE_OPTIONS, type Storage, type StorageExtent, type StorageOptions, writeZeroes } from './storage.ts';
 
-/** What `opfsStorage` takes besides the path. */
+/** The options of `opfsStorage`, besides the path. */
 export interface OpfsStorageOptions extends StorageOptions {
   /** `must-not-exist` makes a new file, `truncate` empties one; default: the file must be there. */
   readonly create?: 'must-not-exist' | 'truncate' | 'if-missing';
@@ -35,7 +36,7 @@ export interface OpfsStorageOptions extends StorageOptions {
 
 const OPTIONS = optionsOf<OpfsStorageOptions>({ ...STORAGE_OPTIONS, create: oneOf('must-not-exist', 'truncate', 'if-missing'), reserve: COUNT });
 
-/** What workers have and TypeScript's DOM library does not describe. Some calls returned promises in browsers of 2022; those are not supported. */
+/** The handle that workers have and TypeScript's DOM library does not describe. Some calls returned promises in browsers of 2022; those are not supported. */
 export interface SyncAccessHandle {
   read(into: Uint8Array, options: { at: number }): number;
   write(bytes: Uint8Array, options: { at: number }): number;
@@ -49,21 +50,21 @@ type SyncFileHandle = FileSystemFileHandle & {
   createSyncAccessHandle(options?: { mode: 'readwrite' | 'read-only' }): Promise<SyncAccessHandle>;
 };
 
-/** Bytes asked for at a time beyond what is needed, so that not every write asks. */
+/** Bytes requested at a time beyond those needed, so that not every write has to request. */
 const AHEAD = MiB;
 /** Pauses between attempts to get a handle that is taken, in milliseconds; some two seconds in all. */
 const RETRY_PAUSES = [20, 40, 80, 160, 300, 600, 800];
-/** Of attempts to remove a file: who has closed it elsewhere lets go a moment later. */
+/** Pauses between attempts to remove a file: a holder in another thread that has closed it lets go a moment later. */
 const DELETE_PAUSES = [20, 40, 80, 160];
 
-/** True if this thread can open `opfsStorage` as far as one can tell without asking for a file. */
+/** True if this thread can open `opfsStorage`, as far as one can tell without opening a file. */
 export const opfsAvailable = (): boolean =>
   typeof FileSystemFileHandle !== 'undefined' && 'createSyncAccessHandle' in FileSystemFileHandle.prototype && !!navigator.storage?.getDirectory;
 
 const PROBE = 'tabdisk probe';
 
 /**
- * Whether this thread can open `opfsStorage`, found out with a file that is removed again: the functions may be there and refuse to serve, in private
+ * Whether this thread can open `opfsStorage`, found out with a file that is removed again: the functions may exist and refuse to work, in private
  * windows of some browsers, and in WebKitGTK, where handles are not made at all.
  */
 export async function opfsWorks(): Promise<boolean> {
@@ -77,7 +78,7 @@ export async function opfsWorks(): Promise<boolean> {
     const storage = await opfsStorage(PROBE, { create: 'if-missing' });
     await runAsync(storage.close());
   } catch (error) {
-    // Another tab may be at the file, or the disk full: that says nothing of the images that are kept there.
+    // Another tab may have the file open, or the disk be full: that says nothing about the images that are kept there.
     return !(error instanceof DiskError && error.kind === 'unsupported');
   } finally {
     await deleteOpfsFile(PROBE).catch(() => undefined);
@@ -87,7 +88,7 @@ export async function opfsWorks(): Promise<boolean> {
 
 /**
  * Opens a file of the origin private file system; `path` is relative to its root and may name directories ("disks/a.img"),
- * which are made if `create` allows. Throws `locked` if somebody has it, `not-found`, `refused` if it exists and must not,
+ * which are made if `create` allows. Throws `locked` if the file is open elsewhere, `not-found`, `refused` if it exists and must not,
  * `unsupported` outside a dedicated worker and where the browser keeps no files (private windows).
  */
 export async function opfsStorage(path: string, options: OpfsStorageOptions = {}): Promise<OpfsStorage> {
@@ -122,12 +123,12 @@ export async function deleteOpfsFile(path: string): Promise<void> {
 }
 
 /**
- * The file as it is now, to be read while somebody else may have it open. Chromium makes it unreadable once the file changes;
+ * The file as it is now, for reading while it may be open elsewhere. Chromium makes it unreadable once the file changes;
  * other browsers may show the new bytes. Throws `not-found`.
  */
 export const opfsFile = async (path: string): Promise<File> => (await opfsView(path)).file;
 
-/** As `opfsFile`, with a way to tell later whether the file has been changed since, which is quicker than looking for it again. Rejects as that. */
+/** As `opfsFile`, with a function that tells later whether the file has changed since, which is quicker than opening it again. Rejects in the same cases. */
 export async function opfsView(path: string): Promise<{ file: File; unchanged: () => Promise<boolean> }> {
   try {
     const handle = await fileHandle(path, undefined);
@@ -155,7 +156,7 @@ export async function opfsFileNames(path: string): Promise<string[]> {
   return names;
 }
 
-/** The parts of a path; refuses what would leave the directory or name nothing. */
+/** The parts of a path; refuses a path that would leave the directory or names nothing. */
 function split(path: string): string[] {
   const names = path.split('/').filter((name) => name !== '');
   if (names.length === 0 || names.some((name) => name === '.' || name === '..'))
@@ -163,7 +164,7 @@ function split(path: string): string[] {
   return names;
 }
 
-/** Files that `close` has returned for, by identity, until their handles are closed. */
+/** Files for which `close` has returned, by identity, until their handles are closed. */
 const closing = new Map<string, Promise<void>>();
 
 /** Empty files that this thread made to close others that were gone (`OpfsStorage.#letGo`), by identity. */
@@ -199,7 +200,7 @@ async function exists(parent: FileSystemDirectoryHandle, name: string): Promise<
 const openHandle = (file: SyncFileHandle, readOnly: boolean): Promise<SyncAccessHandle> =>
   whileTaken(RETRY_PAUSES, () => file.createSyncAccessHandle({ mode: readOnly ? 'read-only' : 'readwrite' }));
 
-/** Tries again, after pauses in milliseconds, while somebody has the file open. */
+/** Tries again, after pauses in milliseconds, while the file is open elsewhere. */
 async function whileTaken<T>(pauses: readonly number[], attempt: () => Promise<T>): Promise<T> {
   for (const pause of [...pauses, undefined]) {
     try {
@@ -223,13 +224,13 @@ export class OpfsStorage implements Storage {
   readonly #reserve: number;
   readonly #presence: FilePresence;
   readonly #loss = new Loss();
-  /** Changes are taken although the file is gone. */
+  /** Changes are accepted although the file is gone. */
   #salvaging = false;
   #abandoned = false;
   #size: number;
   /** Counts changes of the file's length. */
   #lengths = 0;
-  /** The longest that the browser has let the file be. */
+  /** The longest size that the browser has granted. */
   #granted: number;
   #spending = false;
   #open = true;
@@ -252,7 +253,7 @@ export class OpfsStorage implements Storage {
     this.#reserve = readOnly ? 0 : reserve;
     this.#size = attempt(path, () => handle.getSize());
     this.#granted = this.#size;
-    // From the start if there is room; a file that does not grow is of use without.
+    // Reserves from the start if there is room; without room, a file that does not grow is still of use.
     this.#grant(this.#size);
   }
 
@@ -260,7 +261,7 @@ export class OpfsStorage implements Storage {
     return this.#size;
   }
 
-  /** Reads in the call itself, as nothing is waited for: so a request costs no coroutine. `write` and `flush` do likewise. */
+  /** Reads in the call itself, as nothing has to be waited for: so a request needs no coroutine. `write` and `flush` do likewise. */
   read(offset: number, into: Uint8Array): Io<void> {
     if (!this.#open) throw new DiskError('io', `${this.name} is closed`);
     const length = Math.max(0, Math.min(into.length, this.#size - offset));
@@ -268,7 +269,7 @@ export class OpfsStorage implements Storage {
     try {
       while (done < length) {
         const count = this.#handle.read(done === 0 && length === into.length ? into : into.subarray(done, length), { at: offset + done });
-        // The handle is exclusive: nobody else can have cut the file.
+        // The handle is exclusive: no other code can have cut the file.
         if (count === 0) throw new DiskError('io', `${this.name}: the file ends before byte ${offset + length}`, { offset: offset + done });
         done += count;
       }
@@ -325,7 +326,7 @@ export class OpfsStorage implements Storage {
         this.#handle.truncate(wanted);
         this.#granted = this.#handle.getSize();
       } catch {
-        // Refused: less may do.
+        // The browser refused: a smaller size may be granted.
       }
       attempt(this.name, () => this.#handle.truncate(this.#size));
       if (needed <= this.#granted) return true;
@@ -365,7 +366,7 @@ export class OpfsStorage implements Storage {
 
   flush(): Io<void> {
     if (this.readOnly) return finished;
-    // Asked first: the browser answers while the flush is under way.
+    // The look begins first: the browser answers while the flush is under way.
     this.#presence.flushing();
     this.#flush();
     return finished;
@@ -385,17 +386,17 @@ export class OpfsStorage implements Storage {
     return this.#loss.listen(listener);
   }
 
-  /** What was in the file is there as long as it is open. */
+  /** The bytes of the file can be read as long as it is open. */
   salvage(allowed: boolean): void {
     this.#salvaging = allowed;
   }
 
-  /** Gives up what no flush has covered: to be closed afterwards, which does not fail then. */
+  /** Gives up the bytes that no flush has covered: the caller closes afterwards, which does not fail then. */
   abandon(): void {
     this.#abandoned = true;
   }
 
-  /** Lets go in any case. Throws `lost` if the file is gone and nobody has given it up. */
+  /** Lets go in any case. Throws `lost` if the file is gone and `abandon` was not called. */
   *close(): Io<void> {
     if (!this.#open) return;
     this.#open = false;
@@ -403,7 +404,7 @@ export class OpfsStorage implements Storage {
       if (!this.readOnly && !this.#loss.error && !this.#abandoned) attempt(this.name, () => this.#handle.flush());
     } finally {
       const over = this.#letGo().catch((error) => {
-        // Of a file that is gone there is nothing to say but that.
+        // If the file is gone, the error below says so, and no other is thrown.
         if (!this.#loss.error) throw browserError(this.name, error);
       });
       const settled = over.catch(() => undefined).then(() => void (closing.get(this.identity) === settled && closing.delete(this.identity)));
@@ -414,8 +415,8 @@ export class OpfsStorage implements Storage {
   }
 
   /**
-   * Closes the handle, of a file that is gone once there is one in its place again: it could not be closed otherwise, and the name and the space of
-   * the file would stay taken as long as the thread lives. Where that fails the handle is left alone.
+   * Closes the handle. If the file is gone, another file is first put in its place: the handle could not be closed otherwise, and the name and the space of
+   * the file would stay taken as long as the thread lives. If that fails, the handle is left open.
    */
   async #letGo(): Promise<void> {
     await this.#presence.look();
@@ -426,7 +427,7 @@ export class OpfsStorage implements Storage {
     if (!(await exists(parent, name))) placeholders.add(this.identity);
     await parent.getFileHandle(name, { create: true });
     attempt(this.name, () => this.#handle.close());
-    // It stays if others have the lost file open, until the last of them does this.
+    // The placeholder stays while others have the lost file open, until the last of them does this.
     if (placeholders.has(this.identity)) await parent.removeEntry(name);
     placeholders.delete(this.identity);
   }

@@ -10,16 +10,16 @@
  *   disk, throws `out-of-bounds` instead); a gap that is skipped reads as zero.
  *   `bytes` is copied or written before the coroutine returns: the caller may reuse it then, not earlier.
  * - A read sees every write that returned before it started.
- * - Nothing is durable until `flush` returns; then everything that returned before `flush` started is.
+ * - Nothing is durable until `flush` returns; then every change that returned before `flush` started is.
  * - `barrier` orders without waiting for durability: after a power cut no write made after it is found unless all those
  *   made before it are. Where the platform has nothing cheaper, `barrier` is `flush`.
  * - A failed `write` may have written any part of its range, nothing else. A failed `flush` says nothing about what is
  *   durable; the caller must not treat the next success as covering it.
- * - `zero` makes a range read as zero, `discard` says its contents no longer matter (it may read as before or as zero);
+ * - `zero` makes a range read as zero, `discard` says its contents no longer matter (the range may read as before or as zero);
  *   neither changes `size`.
  * - `close` flushes a writable storage, releases what it holds, and may be called twice.
- * - Where others can remove what the bytes lie on, or take it over, that is `lost`: from when it is noticed every change, `flush` and `close`
- *   of a writable storage throws so, for good; `read` goes on as far as the bytes are still to be had, and what it returns is one state.
+ * - Where others can remove the bytes or take them over, the storage can become `lost`: from when it is noticed every change, `flush` and `close`
+ *   of a writable storage throws so, for good; `read` goes on as far as the bytes can still be had, and all it returns is of one state.
  */
 import { BYTES, FLAG, type Kind, type Members, objectWith } from '../base/arguments.ts';
 import type { DebugHook } from '../base/debug-events.ts';
@@ -49,69 +49,69 @@ export interface Storage {
   readonly readOnly: boolean;
   /** True if no verb ever waits, so that `runSync` works. */
   readonly synchronous: boolean;
-  /** Bytes, a power of two: requests begin and end at its multiples (`layers/align.ts` takes others). Missing where any alignment will do. */
+  /** Bytes, a power of two: all requests begin and end at its multiples (`layers/align.ts` takes others). Missing where any alignment will do. */
   readonly requestAlignment?: number | undefined;
   /**
-   * True if a gap that a write past the end skips costs nothing, and nobody tells it from zeros that were written. Files that other programs see
-   * are not so: QEMU takes an image whose file has many holes for a preallocated one.
+   * True if the gap that a write past the end skips costs no space, and no reader can tell the gap from zeros that were written. Files that other programs
+   * see are different: QEMU takes an image whose file has many holes for a preallocated one.
    */
   readonly sparse?: boolean;
-  /** True if `map` has to read what it tells of: whoever is about to read it, and looks for zeros there, need not ask. */
+  /** True if `map` has to read the bytes it describes: a caller that reads them next, and looks for zeros itself, need not call `map`. */
   readonly mapReads?: boolean;
   /** Fills `into` with the bytes from `offset` on; zeros past the end. */
   read(offset: number, into: Uint8Array): Io<void>;
   /** Writes `bytes` at `offset`, growing the storage if they end past it. */
   write(offset: number, bytes: Uint8Array): Io<void>;
-  /** With `unmap` the space is given back where that can be done; layers pass it on to whoever knows. */
+  /** With `unmap` the space is given back where that can be done; layers pass the option on to the storage that can do it. */
   zero(offset: number, length: number, options?: { readonly unmap?: boolean }): Io<void>;
   /** The contents of the range no longer matter: it reads as before or as zero. */
   discard(offset: number, length: number): Io<void>;
   /** Sets `size`; growth reads as zero. */
   truncate(size: number): Io<void>;
-  /** The state at `offset` and how far it reaches, at most `length`; "not zero" where the storage cannot tell. May read what it tells of. */
+  /** The state at `offset` and how far it reaches, at most `length`; "not zero" where the storage cannot tell. May read the bytes it describes. */
   map(offset: number, length: number): Io<StorageExtent>;
-  /** Is told that somebody asks for the state of a range who does not use `map`; may throw. Missing where nobody wants to know. */
+  /** Is told that a caller asks for the state of a range without using `map`; may throw. Missing where the storage has no use for it. */
   statusAsked?(offset: number, length: number): void;
-  /** After a power cut nothing that is written from now on is found unless all is that was written before. */
+  /** After a power cut no write made from now on is found unless all writes made before are. */
   barrier(): Io<void>;
-  /** Makes everything durable that returned before. */
+  /** Makes every change durable that returned before. */
   flush(): Io<void>;
-  /** Flushes, and lets go of what is held. May be called twice. */
+  /** Flushes, and releases everything held. May be called twice. */
   close(): Io<void>;
-  /** Lets go without the flush: what no flush has covered is given up. Missing where `close` never needs space. */
+  /** Releases everything held without the flush: changes that no flush has covered are given up. Missing where `close` never needs space. */
   abandon?(): void;
   /**
-   * Throws `lost` if what the last flush was about is no longer there. May wait even where the storage is synchronous: not to be called under `runSync`,
-   * and not needed there, as the next change throws. Missing where nothing can be lost unseen.
+   * Throws `lost` if the bytes of the last flush are no longer there. May wait even where the storage is synchronous: not to be called under `runSync`,
+   * and not needed there, as the next change throws. Missing where no loss can go unnoticed.
    */
   confirm?(): Io<void>;
-  /** Calls back once it is `lost`, with the error that every change throws from then on. Returns a function that stops it. Missing where that cannot be. */
+  /** Calls back once the storage is `lost`, with the error that every later change throws. Returns a function that stops it. Missing if it cannot be lost. */
   onLost?(listener: LostListener): () => void;
   /**
-   * Of a storage that is `lost`: whether changes and flushes are taken all the same, though nothing makes them durable. So an image can be put
-   * together from what is in memory, and copied.
+   * Of a storage that is `lost`: whether changes and flushes are accepted all the same, though nothing makes them durable. So an image can be put
+   * together from the bytes in memory, and copied.
    */
   salvage?(allowed: boolean): void;
-  /** Whether writes may use the room that is kept free for what must work on a full disk. Missing where none is kept. */
+  /** Whether writes may use the room that is kept free for changes that must succeed on a full disk. Missing where no room is kept. */
   spendReserve?(allowed: boolean): void;
-  /** What copies of these bytes that are kept above are to be charged to, until `close`. Missing where nobody counts. */
+  /** The budget that copies of these bytes, kept above, are charged to until `close`. Missing where nothing is counted. */
   readonly memory?: MemoryBudget | undefined;
-  /** Where a layer that holds back what is written here makes itself known, if somebody wants to know. */
+  /** The list in which a layer above that holds back writes registers itself. Missing where there is no such list. */
   readonly keepers?: Keepers | undefined;
-  /** To be told of what the image that lies here is about to do; undefined unless somebody debugs it. Layers do not pass it on. */
+  /** Is told of each step that the image in this storage is about to take; undefined unless the image is debugged. Layers do not pass it on. */
   readonly debugEvent?: DebugHook | undefined;
   /**
-   * Tells what the image above takes from now on, and what it lets others do meanwhile. Throws `locked` if that does not go with what others do, and
-   * then nothing changes. Missing where there are no others, or none who would hear of it.
+   * Announces which permissions the image above takes from now on, and which it shares meanwhile. Throws `locked` if they conflict with those of others, and
+   * then nothing changes. Missing where there are no others, or none that could be told.
    */
   permit?(permissions: Permissions): Io<void>;
   /** Bytes the storage really occupies, where that differs from `size`. */
   allocatedSize?(): Io<number>;
 }
 
-/** A bounded memory that several keepers of copies share. */
+/** A bounded memory that several caches share. */
 export interface MemoryBudget {
-  /** Notes that somebody keeps so many bytes more, or fewer where it is negative. Never refuses: others get by with less. */
+  /** Notes that a cache keeps so many bytes more, or fewer if negative. Never refuses: the other caches then keep less. */
   charge(bytes: number): void;
 }
 

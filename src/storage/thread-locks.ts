@@ -1,9 +1,9 @@
 /**
  * Locks among the users of one thread, in the shape of Web Locks, for pages where the browser has none or refuses them (image-lock.ts): first come, first
- * served; any number share a lock, or one has it alone. Other tabs and threads know nothing of them.
+ * served; any number of users share a lock, or one has it exclusively. Other tabs and threads do not see them.
  */
 
-/** What is used of `LockManager`. */
+/** The part of `LockManager` that is used. */
 export interface LockSource {
   request<T>(name: string, options: LockOptions, callback: (lock: Lock | null) => T | Promise<T>): Promise<T>;
   query(): Promise<LockManagerSnapshot>;
@@ -20,7 +20,7 @@ interface Waiter {
   readonly admitted: () => void;
 }
 
-/** Who has one lock, and who waits for it, in order. */
+/** The holders of one lock, and the requests that wait for it, in order. */
 interface Line {
   readonly held: Set<Holder>;
   waiting: Waiter[];
@@ -60,7 +60,7 @@ export class ThreadLocks implements LockSource {
     }
   }
 
-  /** Who holds what; nothing about those who wait. */
+  /** The holders of all locks; not the requests that wait. */
   async query(): Promise<LockManagerSnapshot> {
     const held = [...this.#lines].flatMap(([name, line]) => Array.from(line.held, ({ mode }) => ({ name, mode })));
     return { held, pending: [] };
@@ -86,7 +86,7 @@ export class ThreadLocks implements LockSource {
 const fits = ({ held }: Line, mode: LockMode): boolean =>
   held.size === 0 || (mode === 'shared' && [...held].every((other) => other.mode === 'shared'));
 
-/** Those at the head of the line who can have the lock now. */
+/** Gives the lock to the first requests in the line that can have it now. */
 function admit(line: Line): void {
   for (let [next] = line.waiting; next && fits(line, next.holder.mode); [next] = line.waiting) {
     line.waiting.shift();

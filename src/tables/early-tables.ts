@@ -1,10 +1,10 @@
 /**
- * Tables read before they are looked at: in the order of the file, neighbours in one request, since where requests wait, each costs as much as the bytes of a
- * hundred tables. A caller that minds no order is given each table as it comes by (`scan`). For a caller with an order of its own the tables are kept until it
- * comes to them (`read`), each without the zeros around its entries: an image whose clusters lie all over it has few entries in each table, and then all of
- * its tables are kept at once and the file is gone over once.
+ * Tables read before they are looked at: in the order of the file, neighbours in one request, since over a storage that waits a request costs as much as the
+ * bytes of a hundred tables. A caller that needs no order gets each table as it is read (`scan`). For a caller with an order of its own the tables are kept
+ * until it reaches them (`read`), each without the zeros around its entries: an image with clusters all over its file has few entries in each table, and
+ * then all of its tables are kept at once and the file is read once.
  *
- * What is here is as the file is: a table that is loaded or changed is to be forgotten here.
+ * The tables here are as in the file: a table that is loaded or changed must be forgotten here.
  */
 import { divideUp, roundDown, roundUp, view } from '../base/bytes.ts';
 import { type Io, together } from '../base/io.ts';
@@ -12,32 +12,32 @@ import { giveWay } from '../base/job.ts';
 import { KiB, MiB } from '../base/units.ts';
 import type { Storage } from '../storage/storage.ts';
 
-/** Runs a step that reads tables in, while nobody changes any. */
+/** Runs a step that reads tables in, while no table may change. */
 export type Locked = <T>(step: () => Io<T>) => Io<T>;
 
 /** How tables are read early. */
 export interface EarlyReading {
   /** How requests are made. */
   readonly locked: Locked;
-  /** Between requests: the part of the tables, 0 to 1, that was read. Default: others come first where they ask for bytes. */
+  /** Called between requests with the part of the tables, 0 to 1, that was read. Default: other requests for bytes come first. */
   readonly step?: (part: number) => Io<void>;
 }
 
-/** A caller that looks at tables as they come by. */
+/** A caller that looks at tables as they are read. */
 export interface Scan extends EarlyReading {
-  /** Is given what lies between the first entry and the last that is not zero. */
+  /** Gets the entries from the first that is not zero to the last that is not zero. */
   readonly look: (offset: number, entries: DataView) => void;
   readonly step: (part: number) => Io<void>;
 }
 
-/** Tables of one request, and where the bytes of that begin and end. */
+/** The tables of one request, and the beginning and end of its bytes. */
 interface Span {
   readonly start: number;
   end: number;
   readonly offsets: number[];
 }
 
-/** Is given the bytes of a request, which are others once it has returned. */
+/** Gets the bytes of a request; they change once it has returned. */
 type Take = (span: Span, bytes: Uint8Array) => void;
 
 /** A table that is kept: `bytes` are those from its byte `from` on, up to the last that is not zero. */
@@ -46,14 +46,14 @@ interface Kept {
   readonly bytes: Uint8Array;
 }
 
-/** Tables this far apart are read in one request, with what lies between: where requests wait, they cost as much as so many bytes. */
+/** Tables this far apart are read in one request, with the bytes between them: over a storage that waits, a request costs as much as so many bytes. */
 const GAP_WAITING = 256 * KiB;
 const GAP = 8 * KiB;
 /** The most bytes of one request, and of several at the same time. */
 const SPAN_LIMIT = MiB;
 /** Requests at the same time. */
 const SPANS_TOGETHER = 32;
-/** Bytes of the largest entry: what is kept of a table begins and ends with one. */
+/** Bytes of the largest entry: the kept part of a table begins and ends with whole entries. */
 const ENTRY = 16;
 /** Bytes that a table costs in memory besides its own. */
 const OVERHEAD = 192;
@@ -75,14 +75,14 @@ export class EarlyTables {
   readonly #onChange: () => void;
   readonly #kept = new Map<number, Kept>();
   #bytes = 0;
-  /** The table that `peek` has shown last. */
+  /** The last table that `peek` returned. */
   #shown: { readonly kept: Kept; readonly data: DataView } | undefined;
-  /** Bytes that a table took, in the mean of those that were read last. */
+  /** Mean bytes that a table took, of the tables that were read last. */
   #each: number;
 
   /**
-   * `budget`: bytes that are kept at most. `resident` tells of a table that it is in memory elsewhere, where it may be newer: that one is not kept.
-   * `onChange` is called when more or less is kept after a request.
+   * `budget`: bytes that are kept at most. `resident` tells whether a table is in memory elsewhere, where it may be newer: such a table is not kept here.
+   * `onChange` is called after a request, when the number of kept bytes may have changed.
    */
   constructor(storage: Storage, { tableSize, budget, resident, onChange }: EarlyOptions) {
     this.#storage = storage;
@@ -98,7 +98,7 @@ export class EarlyTables {
     return this.#bytes;
   }
 
-  /** How many tables can be kept at a time, going by those that were read last. */
+  /** How many tables can be kept at a time, estimated from the tables that were read last. */
   get depth(): number {
     return Math.max(4, Math.floor(this.#budget / this.#each));
   }
@@ -107,7 +107,7 @@ export class EarlyTables {
     return this.#kept.has(offset);
   }
 
-  /** The bytes of a whole table, the caller's to change. */
+  /** The bytes of a whole table, which the caller may change. */
   get(offset: number): Uint8Array | undefined {
     const kept = this.#kept.get(offset);
     if (!kept) return undefined;
@@ -116,7 +116,7 @@ export class EarlyTables {
     return table;
   }
 
-  /** A whole table, to be looked at before the next one is. */
+  /** A whole table; the next call of `peek` overwrites it. */
   peek(offset: number): DataView | undefined {
     const kept = this.#kept.get(offset);
     if (!kept) return undefined;
@@ -144,8 +144,8 @@ export class EarlyTables {
   }
 
   /**
-   * Reads the tables at `offsets`, which are places for tables, and keeps them: returns of how many, from the first on, as many as there is room for.
-   * Tables that cannot be read are left out; where `step` throws, those that were read are kept.
+   * Reads the tables at `offsets`, which are valid places, and keeps them. Returns for how many of them, counted from the first, there was room.
+   * Tables that cannot be read are left out; if `step` throws, the tables read by then are kept.
    */
   *read(offsets: readonly number[], { locked, step }: EarlyReading): Io<number> {
     let reach = offsets.length;
@@ -158,7 +158,7 @@ export class EarlyTables {
     for (const spans of this.#batches(due, wanted)) {
       const begun = performance.now();
       yield* requests.make(spans, locked);
-      // Those that the caller comes to last would be in the way of others.
+      // The tables that the caller needs last would take the room of the others.
       while (this.#bytes - before > this.#budget && reach > 1) {
         reach = divideUp(reach, 2);
         for (const [offset, at] of places) if (at >= reach) this.forget(offset);
@@ -172,7 +172,7 @@ export class EarlyTables {
     return reach;
   }
 
-  /** Reads the tables at `offsets`, which are places for tables, and shows each; those that cannot be read are left out. */
+  /** Reads the tables at `offsets`, which are valid places, and shows each; those that cannot be read are left out. */
   *scan(offsets: readonly number[], { locked, look, step }: Scan): Io<void> {
     let done = 0;
     const requests = new Requests(this.#storage, ({ start, offsets: inside }, bytes) => {
@@ -190,7 +190,7 @@ export class EarlyTables {
 
   #keep({ start, offsets }: Span, bytes: Uint8Array): void {
     const found = offsets.map((offset) => this.#entriesOf(bytes, offset - start));
-    // Together in one piece, without what lies around them.
+    // Together in one piece, without the bytes around them.
     const pack = new Uint8Array(found.reduce((all, kept) => all + kept.bytes.length, 0));
     let end = 0;
     for (const [i, kept] of found.entries()) {
@@ -204,7 +204,7 @@ export class EarlyTables {
     }
   }
 
-  /** What is not zero of the table at byte `start`, in whole entries. */
+  /** The part of the table at byte `start` from its first to its last entry that is not zero, in whole entries. */
   #entriesOf(bytes: Uint8Array, start: number): Kept {
     const words = new Uint32Array(bytes.buffer, bytes.byteOffset + start, this.#tableSize / 4);
     let [from, to] = [0, words.length];
@@ -214,7 +214,7 @@ export class EarlyTables {
     return { from, bytes: bytes.subarray(start + from, start + to) };
   }
 
-  /** Tables in the order of the file, those that are still `wanted`, as requests, and these as many as are made at the same time. */
+  /** Requests for tables in the order of the file, if they are still `wanted`; each batch is made at the same time. */
   *#batches(offsets: readonly number[], wanted: (offset: number) => boolean): Generator<Span[]> {
     const gap = this.#storage.synchronous ? GAP : GAP_WAITING;
     let batch: Span[] = [];
@@ -240,7 +240,7 @@ export class EarlyTables {
 
 const bytesOf = (spans: readonly Span[]): number => spans.reduce((all, { start, end }) => all + end - start, 0);
 
-/** Requests for spans; those that fail bring nothing. Bytes are read into the same memory each time. */
+/** Requests for spans; those that fail bring nothing. All requests read into the same memory. */
 class Requests {
   readonly #storage: Storage;
   readonly #take: Take;
@@ -251,7 +251,7 @@ class Requests {
     this.#take = take;
   }
 
-  /** At the same time. */
+  /** Makes requests at the same time. */
   *make(spans: readonly Span[], locked: Locked): Io<void> {
     const length = bytesOf(spans);
     if (length > this.#memory.length) this.#memory = new Uint8Array(length);

@@ -1,6 +1,6 @@
 /**
- * Clusters that lost a reference, until the pointer's removal is durable. A flush takes those that were there when it began (`seal`): what is freed while
- * it waits is pointed at by tables that only the next flush writes.
+ * Clusters that lost a reference, until the removal of the pointer is durable. A flush takes the clusters that were there when it began (`seal`): clusters
+ * freed while it waits are still pointed at in the file, by tables that only the next flush writes.
  */
 
 /** The first cluster of a run, and how many. */
@@ -8,7 +8,7 @@ type Run = [first: number, count: number];
 
 export class FreedClusters {
   #waiting: Run[] = [];
-  /** Of the flush that goes on, or that failed. */
+  /** The clusters of the present flush, or of one that failed. */
   readonly #due: Run[] = [];
 
   /** One reference to each cluster of a run is gone. */
@@ -23,7 +23,7 @@ export class FreedClusters {
     this.#waiting = [];
   }
 
-  /** The next run whose counts may be lowered once the removals are durable; `done` then. */
+  /** The next run whose counts may be lowered once the removals are durable; the caller then calls `done`. */
   get due(): Readonly<Run> | undefined {
     return this.#due[0];
   }

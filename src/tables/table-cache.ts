@@ -1,14 +1,14 @@
 /**
  * Metadata tables of one size (qcow2's L2 tables and refcount blocks) in memory, under their host offsets. Changed tables stay until
- * the driver's flush writes them in its order; only unchanged ones are forgotten when the budget is used up. A flush writes them as they were when
- * it began (`seal`): a change that comes while it waits needs another barrier before it.
+ * the driver's flush writes them in its order; only unchanged ones are forgotten when the budget is used up. A flush writes the tables as they were when
+ * it began (`seal`): a change that comes while the flush waits needs another barrier before it.
  *
- * Who only looks something up gets by with a slice of a table, so that looking all over a large image reads and keeps little. A slice is as
- * the file is: a table is either in memory as a whole, which is where changes are, or in slices. Both share the budget,
+ * A caller that only looks something up uses a slice of a table, so that look-ups all over a large image read and keep little. A slice is as
+ * in the file: a table is either in memory as a whole, which is where changes are, or in slices. Both share the budget,
  * and are charged to the memory that the storage below shares with others, if it does.
  *
- * Who goes over many tables has them read early (early-tables.ts, by table-walk.ts). Such a table is as the file is, like a slice: it goes when the table comes
- * into memory, by `load`, which then takes its bytes, or by a change.
+ * A caller that needs many tables has them read early (early-tables.ts, by table-walk.ts). Such a table is as in the file, like a slice: it is forgotten when
+ * the table is loaded, by `load`, which then takes its bytes, or when the table is changed.
  */
 import { roundDown, roundUp, view } from '../base/bytes.ts';
 import type { DebugEvent } from '../base/debug-events.ts';
@@ -29,13 +29,13 @@ export interface Table {
   dirtyTo: number;
   /** Nothing durable points at it yet, so it may be written at any time. */
   fresh: boolean;
-  /** Asked for since it was last passed over as one to forget. */
+  /** Used since the search for a table to forget last passed it. */
   used: boolean;
   /** Changes to it are on their way: it stays in memory. */
   pins: number;
 }
 
-/** What is to be written of a table: its changed bytes [from, to), as they were when it was sealed. */
+/** The bytes of a table to be written: its changed bytes [from, to), as they were when it was sealed. */
 interface Seal {
   readonly table: Table;
   readonly from: number;
@@ -58,16 +58,16 @@ export type { Locked } from './early-tables.ts';
 
 /** Bytes of a slice: QEMU's default too. */
 const SLICE = 4096;
-/** What tables a cache is for. */
+/** The tables of a cache. */
 export interface TableOptions {
-  /** Bytes of a table, and what its place is a multiple of. */
+  /** Bytes of a table; the place of a table is a multiple of it. */
   readonly tableSize: number;
   /** The format's name and the table's, for errors. */
   readonly format: string;
   readonly what: string;
   /** Bytes of memory. */
   readonly budget: number;
-  /** What a debugger is told of. */
+  /** The events that a debugger is told of. */
   readonly events?: { readonly load?: DebugEvent; readonly update?: DebugEvent };
   /** Makes the error for a place that is not on a multiple of the tables' size; default: `corrupt`. */
   readonly misplaced?: (message: string, place: ErrorPlace) => DiskError;
@@ -84,17 +84,17 @@ export class TableCache {
   readonly #tables: Lru<number, Table>;
   readonly #slices: Lru<number, Slice>;
   /**
-   * The slice that was forgotten last: the next is read into it. Whoever looks something up has a slice only until the answer, which waits for
-   * nothing, so nobody sees it change.
+   * The slice that was forgotten last: the next is read into it. A look-up uses a slice only until its answer, and does not wait before it,
+   * so no look-up sees the slice change.
    */
   #spare: Slice | undefined;
   readonly #dirty = new Set<Table>();
-  /** What `seal` took and `write` has not written yet. */
+  /** The tables that `seal` took and `write` has not written yet. */
   readonly #sealed = new Map<Table, Seal>();
   readonly #early: EarlyTables;
-  /** The last table that was asked for in passing. */
+  /** The last table that `pass` returned. */
   #passing: Table | undefined;
-  /** Bytes that the storage's memory knows of. */
+  /** Bytes charged to the storage's memory. */
   #charged = 0;
 
   constructor(storage: Storage, options: TableOptions) {
@@ -115,19 +115,19 @@ export class TableCache {
     return this.#dirty.size * this.#tableSize;
   }
 
-  /** Half of the budget is changed tables: time to flush. */
+  /** Half of the budget is changed tables: it is time to flush. */
   get crowded(): boolean {
     return this.#dirty.size * 2 > this.#tables.capacity;
   }
 
-  /** The table if it is in memory. A use is a flag: a look-up costs no more than looking. */
+  /** The table if it is in memory. A use sets a flag only: so a look-up costs little. */
   get(offset: number): Table | undefined {
     const table = this.#tables.peek(offset);
     if (table) table.used = true;
     return table;
   }
 
-  /** The table, read if need be. Refuses an offset that is not on a cluster or not inside the file. */
+  /** The table, read if needed. Refuses an offset that is not on a cluster or not inside the file. */
   *load(offset: number): Io<Table> {
     const resident = this.get(offset);
     if (resident) return resident;
@@ -139,12 +139,12 @@ export class TableCache {
     return this.#keep({ offset, bytes, data: view(bytes), dirtyFrom: 0, dirtyTo: 0, fresh: false, used: false, pins: 0 });
   }
 
-  /** The entries of a table that is in memory or was read early, to be looked at before the next ones are. */
+  /** The entries of a table that is in memory or was read early; the next call of `peek` may overwrite them. */
   peek(offset: number): DataView | undefined {
     return this.#tables.peek(offset)?.data ?? this.#early.peek(offset);
   }
 
-  /** As `load`, for a caller that goes over all tables: where memory is full, the table before it in the walk makes room, not those that others use. */
+  /** As `load`, for a caller that visits all tables: if memory is full, the table before it in the walk makes room, not the tables that others use. */
   *pass(offset: number): Io<Table> {
     const resident = this.get(offset);
     if (resident) return resident;
@@ -162,7 +162,7 @@ export class TableCache {
     return slice?.data;
   }
 
-  /** Reads the slice at byte `within` of a table that is not in memory: `slice` finds it then. Refuses what `load` refuses. */
+  /** Reads the slice at byte `within` of a table that is not in memory: `slice` finds it then. Refuses the same offsets as `load`. */
   *loadSlice(offset: number, within: number): Io<void> {
     this.#requirePlace(offset);
     this.#makeRoom(this.sliceSize);
@@ -175,7 +175,7 @@ export class TableCache {
     this.#charge();
   }
 
-  /** How many tables are worth reading early at a time. */
+  /** How many tables it is useful to read early at a time. */
   get earlyTables(): number {
     return this.#early.depth;
   }
@@ -186,25 +186,25 @@ export class TableCache {
   }
 
   /**
-   * Reads tables that are not in memory early, in steps that are short enough for others to wait for; returns of how many, from the first on. Tables that lie
-   * where none can, or that cannot be read, are left to `load`, which says why.
+   * Reads tables that are not in memory early, in steps so short that others can wait for them. Returns how many tables, counted from the first, are done.
+   * Tables at an invalid place, or that cannot be read, are left to `load`, which throws the reason.
    */
   *readEarly(offsets: readonly number[], how: EarlyReading): Io<number> {
-    // Who debugs hears of each table when it is needed.
+    // A debugger must be told of each table at the moment it is needed.
     if (this.#storage.debugEvent) return offsets.length;
     const places = offsets.filter((offset) => this.#fault(offset) === undefined);
     const read = yield* this.#early.read(places, how);
     return read === places.length ? offsets.length : Math.max(1, offsets.indexOf(places[read] as number));
   }
 
-  /** Shows tables as they come by in the order of the file, each once; those that can be read, and where nobody debugs. */
+  /** Shows tables in the order of the file, each once: those that can be read, and only if no debugger is there. */
   *scan(offsets: readonly number[], { look, ...how }: Scan): Io<void> {
     if (this.#storage.debugEvent) return;
     const places = offsets.filter((offset) => this.#fault(offset) === undefined);
     yield* this.#early.scan(places, { ...how, look: (offset, entries) => look(offset, this.#tables.peek(offset)?.data ?? entries) });
   }
 
-  /** Gives up what was read early of tables that nobody has loaded since. */
+  /** Forgets tables that were read early and have not been loaded since. */
   forgetEarly(offsets: readonly number[]): void {
     for (const offset of offsets) this.#early.forget(offset);
     this.#charge();
@@ -215,7 +215,7 @@ export class TableCache {
     if (fault) throw fault;
   }
 
-  /** What is wrong with a table's place. */
+  /** The error about a table's place; undefined if the place is right. */
   #fault(offset: number): DiskError | undefined {
     const { format, what, misplaced = (message, place) => corrupt(format, message, place) } = this.#options;
     const place = { field: what, offset };
@@ -246,7 +246,7 @@ export class TableCache {
     if (clean) this.#dirty.add(table);
   }
 
-  /** Forgets a table whose cluster is no longer one. */
+  /** Forgets a table whose cluster is no longer a table. */
   drop(offset: number): void {
     this.#dropSlices(offset);
     this.#early.forget(offset);
@@ -277,11 +277,11 @@ export class TableCache {
     return false;
   }
 
-  /** Takes the changed tables as they are now, for `write`. Where writing waits they may change meanwhile: that is for the next time. */
+  /** Takes the changed tables as they are now, for `write`. A change made while `write` waits is written next time. */
   seal(): void {
     const still = this.#storage.synchronous;
     for (const table of this.#dirty) {
-      // Whole sectors, so that no storage has to read in order to write.
+      // Whole sectors, so that no storage has to read before it writes.
       const from = roundDown(table.dirtyFrom, SECTOR);
       const to = roundUp(table.dirtyTo, SECTOR);
       this.#sealed.set(table, { table, from, to, bytes: still ? table.bytes.subarray(from, to) : table.bytes.slice(from, to) });
@@ -289,12 +289,12 @@ export class TableCache {
     this.#dirty.clear();
   }
 
-  /** Some of what was sealed is not written yet. */
+  /** Some sealed tables are not written yet. */
   get hasSealed(): boolean {
     return this.#sealed.size > 0;
   }
 
-  /** What was sealed and not written is as any changed table again. */
+  /** Sealed tables that were not written become ordinary changed tables again. */
   unseal(): void {
     for (const { table, from, to } of this.#sealed.values()) this.touch(table, from, to);
     this.#sealed.clear();
@@ -310,7 +310,7 @@ export class TableCache {
     }
   }
 
-  /** Seals and writes everything, for tables of which no order is kept. */
+  /** Seals and writes everything, for tables that need no order. */
   *writeAll(): Io<void> {
     this.seal();
     try {
@@ -348,12 +348,12 @@ export class TableCache {
     return this.#tables.size * this.#tableSize + this.#slices.size * this.sliceSize + bytes <= this.#budget;
   }
 
-  /** The file has all of it, and nobody is about to change it. A fresh table that was written must stay recognisable as fresh until it is linked. */
+  /** The file has all of it, and no change to it is under way. A fresh table that was written must stay recognisable as fresh until it is linked. */
   #spareable(table: Table): boolean {
     return !this.#dirty.has(table) && !this.#sealed.has(table) && !table.fresh && table.pins === 0;
   }
 
-  /** Forgets what can be spared until `bytes` more fit: slices while tables have no more than half of the budget, else tables. */
+  /** Forgets entries until `bytes` more fit: slices while tables have no more than half of the budget, else tables. */
   #makeRoom(bytes: number): void {
     for (;;) {
       if (this.#hasRoom(bytes)) return;
@@ -371,7 +371,7 @@ export class TableCache {
   }
 }
 
-/** What was not used for longest, as far as flags tell: what was used goes behind the others and is met again without its flag. */
+/** The least recently used entry, as far as flags tell: an entry with its flag set moves behind the others and loses the flag. */
 function unused<V extends { used: boolean }>(entries: Lru<number, V>, mayGo: (value: V) => boolean): [number, V] | undefined {
   return entries.victim((value, key) => {
     if (!mayGo(value)) return false;

@@ -1,6 +1,6 @@
 /**
- * Going over many tables of an image: they are read some time before they are looked at, in the order of the file and not in the order of the walk, since a
- * request for each costs more than what lies between them (`TableCache.readEarly`). Nobody else waits for such a read longer than for one request.
+ * Visiting many tables of an image: they are read some time before they are used, in the order of the file and not in the order of the walk, since a
+ * request for each table costs more than reading the bytes between them (`TableCache.readEarly`). Other requests wait for one of these reads at most.
  */
 import type { Io } from '../base/io.ts';
 import type { EarlyReading } from './early-tables.ts';
@@ -11,18 +11,18 @@ export class TableWalk {
   readonly #cache: TableCache;
   readonly #offsets: readonly number[];
   readonly #locked: Locked;
-  /** Those read early last, and where the next begin. */
+  /** The tables read early last, and where the next begin. */
   #window: readonly number[] = [];
   #end = 0;
 
-  /** `offsets` in the order of the walk. `locked`: how tables are read in; the caller holds no lock of them. */
+  /** `offsets` in the order of the walk. `locked`: runs the reading of tables; the caller holds no lock of them. */
   constructor(cache: TableCache, offsets: readonly number[], locked: Locked) {
     this.#cache = cache;
     this.#offsets = offsets;
     this.#locked = locked;
   }
 
-  /** Table `at` of the walk, in memory; some may be left out. Throws as `TableCache.load` where there can be none. */
+  /** Table `at` of the walk, in memory; the walk may skip tables. Throws as `TableCache.load` if the place is invalid. */
   *table(at: number): Io<Table> {
     if (at >= this.#end) {
       this.end();
@@ -33,26 +33,26 @@ export class TableWalk {
     return this.#cache.get(offset) ?? (yield* this.#locked(() => this.#cache.pass(offset)));
   }
 
-  /** Gives up what is left in memory for tables that were not asked for. */
+  /** Forgets the tables in memory that were not used. */
   end(): void {
     this.#cache.forgetEarly(this.#window);
     this.#window = [];
   }
 }
 
-/** After the second table in order so many are read early, and then as many as there is room for. */
+/** So many tables are read early after the second table in order; later as many as there is room for. */
 const FIRST_DEPTH = 32;
 
-/** Tables that may be asked for in order, or not. */
+/** Tables that may be used in order, or not. */
 export class TablesInOrder {
   readonly #cache: TableCache;
   readonly #locked: Locked;
-  /** The table asked for last, the one behind it, and how many were read early. */
+  /** The last table used, the one behind it, and how many were read early. */
   #last: number | undefined;
   #next: number | undefined;
   #depth = 0;
   #window: readonly number[] = [];
-  /** Where the table asked for last is. */
+  /** The offset of the last table used. */
   #passed: number | undefined;
 
   constructor(cache: TableCache, locked: Locked) {
@@ -61,14 +61,14 @@ export class TablesInOrder {
   }
 
   /**
-   * To be called before table `index` is looked at. `offsetAt`: the place of a table, 0 where there is none; there are `count`. Tables
-   * behind it are read early if the one before it was asked for last, with `step` between requests.
+   * To be called before table `index` is used. `offsetAt`: the offset of a table, 0 where there is none; there are `count`. Tables
+   * behind it are read early if the table before it was the last one used, with `step` between requests.
    */
   *reach(index: number, count: number, offsetAt: (index: number) => number, step?: EarlyReading['step']): Io<void> {
     if (offsetAt(index) === 0) return;
     const here = this.#cache.has(offsetAt(index));
     if (here && index === this.#last) return;
-    // What is behind the walk need not be kept up to its end.
+    // The table behind the walk need not be kept until the end of the walk.
     if (this.#passed !== undefined) this.#cache.forgetEarly([this.#passed]);
     this.#passed = offsetAt(index);
     if (!here) {
@@ -83,7 +83,7 @@ export class TablesInOrder {
     this.#next = next;
   }
 
-  /** How many tables to read early from `index` on, which is not in memory. */
+  /** How many tables to read early from `index` on; table `index` is not in memory. */
   #depthAt(index: number): number {
     if (index !== this.#next) return 0;
     const { earlyTables } = this.#cache;

@@ -1,11 +1,11 @@
 /**
- * Whether a worker is still there. Browsers tell nobody that a worker was ended or has crashed, and an `error` event tells something else: that code in it,
- * or in a worker below it, threw, after which it goes on. But a worker's Web Locks are freed when it ends, however it ends. So the engine holds one for
- * as long as it lives, and the page that waits for the same lock gets it at the engine's death and never before.
+ * Whether a worker still runs. Browsers do not report that a worker was ended or has crashed, and an `error` event means something else: code in it,
+ * or in a worker below it, threw, after which the worker goes on. But a worker's Web Locks are freed when it ends, in any way. So the engine holds one for
+ * as long as it lives, and the page that waits for the same lock gets it at the engine's end and never before.
  */
 
 /**
- * Holds a lock that nobody else has until this worker ends. Resolves to its name, once it is held; to nothing where the browser has no Web Locks (on
+ * Holds a unique lock until this worker ends. Resolves to its name, once it is held; to undefined if the browser has no Web Locks (on
  * insecure pages) or refuses them.
  */
 export function holdForLife(): Promise<string | undefined> {
@@ -25,6 +25,6 @@ export async function onDeath(name: string, died: () => void, signal: AbortSigna
   try {
     await navigator.locks.request(name, { signal }, died);
   } catch {
-    // Where this page has no Web Locks nobody tells.
+    // If this page has no Web Locks, the worker's end is not reported.
   }
 }

@@ -1,5 +1,5 @@
 /**
- * Memory that crosses to the engine and comes back, by transfer, to be used again. It pays: memory that was never touched before costs the
+ * Memory that is transferred to the engine and back, and used again. This is worth it: memory that was never touched before costs the
  * system a page fault for every 4 KiB, some 0.6 ms a mebibyte in Chromium, where copying costs 0.1 ms and reading from OPFS as much. A round trip with
  * 1 MiB read by the bare handle took 0.68 ms into new memory and 0.29 ms into memory that went back and forth; of 64 KiB, 100 and 63 µs. Below
  * `SMALLEST` nothing was gained.
@@ -8,7 +8,7 @@ import { KiB, MiB } from '../base/units.ts';
 
 /** Fewer bytes than this are not worth lending. */
 export const SMALLEST = 32 * KiB;
-/** More are not kept. */
+/** Larger buffers are not kept. */
 const LARGEST = MiB;
 /** Bytes kept at most. */
 const KEPT = 4 * MiB;
@@ -18,7 +18,7 @@ export class BufferPool {
   readonly #free: ArrayBuffer[] = [];
   #bytes = 0;
 
-  /** So many bytes, whatever they hold, in a buffer that is nobody else's and may be larger. Undefined where it does not pay to lend them. */
+  /** A buffer for so many bytes, with any contents; it is not used elsewhere, and may be larger. Undefined if lending is not worth it. */
   take(length: number): Uint8Array<ArrayBuffer> | undefined {
     if (length < SMALLEST || length > LARGEST) return undefined;
     const size = SMALLEST * 2 ** Math.ceil(Math.log2(length / SMALLEST));
@@ -28,7 +28,7 @@ export class BufferPool {
     return new Uint8Array(found ?? new ArrayBuffer(size), 0, length);
   }
 
-  /** Takes memory back that `take` gave; others have no use for it any more. */
+  /** Takes back memory that `take` gave; its user does not need it any more. */
   give({ buffer }: Uint8Array<ArrayBuffer>): void {
     if (this.#bytes + buffer.byteLength > KEPT) return;
     this.#free.push(buffer);

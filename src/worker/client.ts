@@ -2,7 +2,7 @@
  * The page's side: `connectEngine` makes an `Engine` out of a worker that runs `tabdisk/worker`: its library in
  * remote-library.ts, its disks in remote-disk.ts.
  * When the page is hidden for good (`pagehide`) the engine is asked to flush. Browsers may end the worker before it has
- * done so: durable is what a flush that resolved has covered, so adapters flush on a timer as well.
+ * done so: only writes that a resolved flush has covered are durable, so adapters flush on a timer as well.
  */
 import { DiskError, mustBe } from '../base/errors.ts';
 import { unlessLost } from '../base/loss.ts';
@@ -18,13 +18,13 @@ import type { KeptOnPage } from './served.ts';
 /** Milliseconds that timers can wait. */
 const MOST_TIMEOUT = 2 ** 31 - 1;
 const TIMEOUT = 30_000;
-/** Browsers let dedicated workers alone open files in OPFS, and only those can be ended. */
+/** Browsers let only dedicated workers open files in OPFS, and only those can be ended. */
 const WORKER = "a dedicated Worker: new Worker(new URL('./engine.ts', import.meta.url), { type: 'module' })";
 
 /**
  * Connects to the engine in a dedicated worker that runs `tabdisk/worker`. Throws `io` if the worker's script cannot be loaded or does not answer
- * as the engine, `unsupported` if the browser lets the page keep no data or the worker is of another version, `refused` for what is no such worker. The
- * connection ends with the worker and with `Engine.close`: errors in the worker are the page's to hear, by its own `error` event.
+ * as the engine, `unsupported` if the browser lets the page keep no data or the worker is of another version, `refused` for anything but such a worker. The
+ * connection ends with the worker and with `Engine.close`. The page itself has to listen for errors in the worker, by its own `error` event.
  */
 export async function connectEngine(worker: Worker, options?: ConnectOptions): Promise<Engine> {
   if (!worker?.postMessage || !worker.terminate || !worker.addEventListener) throw mustBe('connectEngine', 'worker', WORKER);
@@ -36,7 +36,7 @@ export async function connect(port: EnginePort, options?: ConnectOptions): Promi
   const connection = new Connection(port);
   const timeout = options?.timeout ?? TIMEOUT;
   try {
-    // What is no time the engine refuses, with the other options.
+    // The engine refuses a timeout that is not a number, with the other options.
     await connection.greet(typeof timeout === 'number' && timeout >= 0 ? Math.min(timeout, MOST_TIMEOUT) : TIMEOUT);
     const life = await connection.call('hello', { version: PROTOCOL_VERSION, options });
     const ended = "The engine's worker has ended. What was flushed is kept: start a new worker and connect to that";
@@ -49,13 +49,13 @@ export async function connect(port: EnginePort, options?: ConnectOptions): Promi
 }
 
 function engineOver(connection: Connection): Engine {
-  /** Those that are open, or were lately. */
+  /** The disks that are open, or were lately. */
   const disks = new Set<WorkerDisk>();
   globalThis.addEventListener?.('pagehide', () => connection.hide(), { signal: connection.over });
 
   /**
-   * Brings to the engine what adapters on this page keep above its disks, all, or those of an image. To one that is lost nothing can be brought: resolves to
-   * what stays above those.
+   * Brings to the engine the bytes that adapters on this page keep above its disks: all disks, or those of an image. Nothing can be brought to a disk that is
+   * lost: resolves to the bytes that stay above such disks.
    */
   async function drain(imageId?: string): Promise<KeptOnPage[]> {
     const stays: KeptOnPage[] = [];

@@ -1,16 +1,16 @@
 /**
- * Compressing in further workers of the same script: whoever starts the engine's worker need not know of them. A worker started under
- * this name serves as one instead of an engine. They end with the job that they were started for.
+ * Compressing in further workers of the same script: the code that starts the engine's worker need not know of them. A worker started under
+ * this name compresses and is no engine. They end with the job that they were started for.
  */
 import type { Compressor } from '../compression/compressor.ts';
 import { type CompressionWorker, serveCompression, workerPool } from '../compression/worker-pool.ts';
 import type { Port } from './outbox.ts';
 
 const NAME = 'tabdisk compressor';
-/** More processors than that are seldom free. */
+/** More processors are seldom free. */
 const MOST = 8;
 
-/** If this worker was started to compress, it does from now on, and true is returned. */
+/** If this worker was started to compress, makes it compress from now on, and returns true. */
 export function servedAsCompressor(scope: Port & { readonly name?: string }): boolean {
   if (scope.name !== NAME) return false;
   serveCompression({
@@ -27,7 +27,7 @@ export function startCompressors(): Compressor | undefined {
 }
 
 /**
- * The type of this worker, which a further one of the same script has to have: bundlers make either. `importScripts` of nothing does nothing in a
+ * The type of this worker, which a further worker of the same script must have too: bundlers make either. `importScripts` without arguments does nothing in a
  * classic worker and throws in a module.
  */
 function ownType(): WorkerType {
@@ -46,7 +46,7 @@ function startOne(): CompressionWorker {
     listen(onMessage, onFailure) {
       worker.onmessage = ({ data }) => onMessage(data);
       worker.onerror = (event) => {
-        // The pool makes up for it; uncancelled, the event would go on to the page as if the engine had failed.
+        // The pool handles the failure; uncancelled, the event would go on to the page as if the engine had failed.
         event.preventDefault();
         onFailure(new Error(event.message || 'it did not start'));
       };

@@ -1,4 +1,4 @@
-/** What `connectEngine` takes. The page sends it along; the engine looks at it. */
+/** The options of `connectEngine`. The page sends them along; the engine checks them. */
 import { COUNT, FLAG, optionsOf, TEXT } from '../base/arguments.ts';
 
 /** Options of `connectEngine`. */
@@ -6,7 +6,7 @@ export interface ConnectOptions {
   /** Names everything the library keeps; two names are two libraries. Default `tabdisk`. */
   readonly library?: string;
   /**
-   * Where the browser lets the page keep no data: keep images in memory, until the engine is closed or its thread ends. Default false: that throws
+   * If the browser lets the page keep no data: keep images in memory, until the engine is closed or its thread ends. Default false: connecting then throws
    * `unsupported`.
    */
   readonly memoryIfBlocked?: boolean;
@@ -14,5 +14,5 @@ export interface ConnectOptions {
   readonly timeout?: number;
 }
 
-/** What both ways to connect take. */
+/** The options of both ways to connect. */
 export const CONNECT_OPTIONS = optionsOf<ConnectOptions>({ library: TEXT, memoryIfBlocked: FLAG, timeout: COUNT });

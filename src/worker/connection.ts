@@ -1,8 +1,8 @@
 /**
- * Calls and their answers. Calls are numbered; the end of the worker fails all that wait, and nothing else does: an error in it is an error of somebody's code
- * there, a message that cannot be read fails the call that it belonged to, and a listener that throws is reported. What is read and written in one turn of the page goes in one message,
- * and the host answers in kind: a message costs each side more than a small request does (four reads of 4 KiB asked for together take half as long
- * so). Buffers cross by transfer.
+ * Calls and their answers. Calls are numbered. Only the end of the worker fails all calls that wait: an error in the worker is an error of other
+ * code there, a message that cannot be read fails only its own call, and a listener that throws is reported. Reads and writes of one turn of the page go in
+ * one message, and the host answers in the same way: a message costs each side more than a small request does (four reads of 4 KiB asked for together take
+ * half as long so). Buffers cross by transfer.
  */
 import { callBack } from '../base/callbacks.ts';
 import { DiskError, mustBe } from '../base/errors.ts';
@@ -16,17 +16,17 @@ interface Waiting {
   readonly resolve: (value: unknown) => void;
   readonly reject: (error: DiskError) => void;
   readonly onProgress: JobOptions['onProgress'];
-  /** Lets go of the abort signal and the control. */
+  /** Releases the abort signal and the control. */
   readonly settled: () => void;
 }
 
 /** Calls that begin as soon as the host sees them, so that many in one message begin in the order of that message. */
 const TOGETHER: readonly string[] = ['disk.read', 'disk.write'] satisfies Method[];
 
-/** Options of a job, with a function that each of them has if it is what it should be. */
+/** Options of a job, with a function that each valid value has. */
 const STAYS: Readonly<Record<keyof JobOptions, string>> = { onProgress: 'call', signal: 'addEventListener', control: 'onChange' };
 
-/** Milliseconds that are left to a worker in which something has failed before it answered. */
+/** Milliseconds that remain to a worker after a failure in it before its first answer. */
 const HURRY = 5000;
 
 interface Outgoing {
@@ -34,7 +34,7 @@ interface Outgoing {
   readonly transfer: readonly Transferable[];
 }
 
-/** What is needed of the worker, or of a port to the engine in this thread. */
+/** The needed part of a worker, or of a port to the engine in this thread. */
 export type EnginePort = Pick<Worker, 'postMessage' | 'terminate' | 'addEventListener'>;
 
 /** The options of a verb. */
@@ -52,11 +52,11 @@ export class Connection {
   readonly libraryListeners = new Set<() => void>();
   readonly releaseListeners = new Set<(imageId: string) => void>();
   readonly #losses = new Map<number, Loss>();
-  /** What is to be sent at the end of this turn. */
+  /** Messages to be sent at the end of this turn. */
   #outbox: Outgoing[] = [];
   #lastId = 0;
   #dead: DiskError | undefined;
-  /** Ends what was begun for the connection. */
+  /** Ends all work that was begun for the connection. */
   readonly #over = new AbortController();
   /** Fires when the connection has ended. */
   readonly over = this.#over.signal;
@@ -71,7 +71,7 @@ export class Connection {
   }
 
   /**
-   * Resolves when the worker has answered for the first time. Throws `io` if its script cannot be loaded, or nothing is heard of it for `timeout`
+   * Resolves when the worker has answered for the first time. Throws `io` if its script cannot be loaded, or nothing arrives from it for `timeout`
    * milliseconds; after an error in it, which may have kept the engine from starting, for `HURRY` at most.
    */
   greet(timeout: number): Promise<void> {
@@ -99,7 +99,7 @@ export class Connection {
     });
   }
 
-  /** Has a verb done, without looking at its arguments: the engine refuses what is not as it should be, by name. */
+  /** Runs a verb in the engine, without checking its arguments: the engine refuses bad ones by name. */
   call<M extends Method>(method: M, args: Arguments<M>, transfer: Transferable[] = [], job: Partial<Job> = {}): Promise<Result<M>> {
     if (this.#dead) return Promise.reject(this.#dead);
     const { signal, control, onProgress } = job;
@@ -124,8 +124,8 @@ export class Connection {
   }
 
   /**
-   * `call` of a verb that takes long. What its options have of a job's stays on this side; what is none, and options that are no object, cross for the engine to
-   * refuse.
+   * `call` of a verb that takes long. Options of a job stay on this side; invalid ones, and options that are not an object, are sent, so that the engine
+   * refuses them.
    */
   job<M extends JobMethod>(method: M, args: Omit<Arguments<M>, 'options'>, options: OptionsOf<M>): Promise<Result<M>> {
     const job: Record<string, unknown> = {};
@@ -139,7 +139,7 @@ export class Connection {
     return this.call(method, { ...args, options: crosses } as Arguments<M>, [], job);
   }
 
-  /** Whether and why a disk, by its number, is lost. */
+  /** The loss of a disk, by its number. */
   lossOf(disk: number): Loss {
     const loss = this.#losses.get(disk) ?? new Loss();
     this.#losses.set(disk, loss);
@@ -155,7 +155,7 @@ export class Connection {
     this.end(new DiskError('io', 'The engine was closed'));
   }
 
-  /** Fails what waits and what comes. */
+  /** Fails the calls that wait and all later ones. */
   end(reason: DiskError): void {
     this.#dead ??= reason;
     this.#outbox = [];
@@ -170,7 +170,7 @@ export class Connection {
 
   #post(message: ToEngine, transfer: readonly Transferable[] = []): void {
     const waits = message.type === 'call' && TOGETHER.includes(message.method);
-    // Two messages, so that all that can begin without waiting has begun: a flush finds the writes that were sent before it.
+    // Two messages, so that all calls that can begin without waiting have begun: a flush finds the writes that were sent before it.
     if (!waits) this.#send();
     this.#outbox.push({ message, transfer });
     if (!waits) this.#send();
@@ -186,7 +186,7 @@ export class Connection {
       const message: ToEngine | Batch<ToEngine> = messages.length === 1 ? first.message : { type: 'batch', messages };
       this.#worker.postMessage(message, transfer);
     } catch (error) {
-      // One that cannot be copied must not take the others along.
+      // A message that cannot be copied must not make the others fail.
       if (outgoing.length > 1) for (const one of outgoing) this.#send([one]);
       else if (first.message.type === 'call' && !first.message.spoilt)
         this.#send([{ message: { ...first.message, arguments: sendable(first.message.arguments) as object, spoilt: true }, transfer: [] }]);
@@ -209,7 +209,7 @@ export class Connection {
     else if (Array.isArray(message.messages)) for (const each of message.messages) this.#receive(each);
   }
 
-  /** A script that cannot be loaded is told by a bare event, an exception in it by an `ErrorEvent`: that is for the page to hear, and ends nothing. */
+  /** A bare event means that the script cannot be loaded, an `ErrorEvent` an exception in it: the page has to listen for that, and it ends nothing. */
   #failed(event: Event): void {
     const message = 'message' in event ? String(event.message) : '';
     if (message !== '') this.#greeting?.hurry(message);
@@ -226,7 +226,7 @@ export class Connection {
     this.#post({ type: 'ping', id: ++this.#lastId });
   }
 
-  /** A call that was made before the ping and is over without an answer here has lost its message. */
+  /** The message of a call was lost if the call was made before the ping, is over, and has no answer here. */
   #findLost(ping: number, running: readonly number[]): void {
     for (const id of this.#waiting.keys())
       if (id < ping && !running.includes(id))
@@ -246,17 +246,17 @@ export class Connection {
       if (onProgress) callBack(onProgress, message.done, message.total);
     } else if (message?.type === 'result') this.#settle(message.id)?.resolve(message.value);
     else if (message?.type === 'error') {
-      // An engine of another version, which knows no ping, says so when it is called.
+      // An engine of another version, which knows no ping, reports its version when it is called.
       this.#greeting?.resolve();
       this.#settle(message.id)?.reject(DiskError.from(message.error));
     }
   }
 }
 
-/** Whether these are bytes whose memory is there. The engine says what is wrong with what is not: it is sent as it is. */
+/** Whether these are bytes whose memory is there. Other values are sent as they are, and the engine reports their fault. */
 export function areBytes(value: unknown): value is Uint8Array {
   try {
-    // Of any realm. Throws where the memory was transferred elsewhere.
+    // Accepts arrays of any realm. Throws if the memory was transferred elsewhere.
     (value as Uint8Array).set([]);
     return ArrayBuffer.isView(value) && (value as Uint8Array)[Symbol.toStringTag] === 'Uint8Array';
   } catch {
@@ -264,7 +264,7 @@ export function areBytes(value: unknown): value is Uint8Array {
   }
 }
 
-/** Throws `refused` for what is no listener. */
+/** Throws `refused` for a value that is not a listener. */
 export function requireListener(where: string, listener: unknown): void {
   if (typeof listener !== 'function') throw mustBe(where, 'listener', 'a function');
 }
@@ -276,7 +276,7 @@ export function listen<L>(where: string, listeners: Set<L>, listener: L): () => 
   return () => listeners.delete(listener);
 }
 
-/** A value with `Unsendable` in the place of what browsers do not send. */
+/** The value, with `Unsendable` in the place of parts that browsers do not send. */
 function sendable(value: unknown): unknown {
   try {
     structuredClone(value);

@@ -1,5 +1,5 @@
 /**
- * What the page sees of the engine in its worker: types only. `client.ts` implements them over one message union (protocol.ts);
+ * The engine in its worker, as the page sees it: types only. `client.ts` implements them over one message union (protocol.ts);
  * `host.ts` answers in the worker, which owns the OPFS handles and the locks.
  */
 
@@ -42,19 +42,19 @@ export interface Engine {
   /** The images of this browser. */
   readonly library: RemoteLibrary;
   /**
-   * Opens an image of the library; `secret` is the passphrase of an encrypted one. Throws `locked` if somebody has it open for writing, unless
+   * Opens an image of the library; `secret` is the passphrase of an encrypted one. Throws `locked` if it is open for writing, unless
    * `readOnly` (see `requestRelease`), `refused` with the field `key-secret` or `encrypt.key-secret` if the passphrase is missing or wrong.
    */
   open(imageId: string, options?: OpenImageOptions): Promise<RemoteDisk>;
   /** Makes everything written so far durable, on every disk that is open for writing. */
   flush(): Promise<void>;
   /**
-   * Asks whoever has an image open for writing, in this tab or another, to let go; only they can. Resolves to true once they were told
-   * (or if nobody has it), to false if nobody answers. `library.onChange` tells when it is free: `ImageEntry.inUse`.
+   * Asks the tabs that have an image open for writing, this one or another, to let go; only they can. Resolves to true once they were told
+   * (or if none has it), to false without an answer. `library.onChange` tells when it is free: `ImageEntry.inUse`.
    */
   requestRelease(imageId: string): Promise<boolean>;
   /**
-   * Calls back when somebody asks for an image that is open for writing here. Nothing happens by itself: stop what uses it, flush, close
+   * Calls back when another tab asks for an image that is open for writing here. Nothing happens by itself: stop its users, flush, close
    * it, or go on. Returns a function that stops it.
    */
   onReleaseRequest(listener: (imageId: string) => void): () => void;
@@ -66,29 +66,29 @@ export interface Engine {
 export interface RemoteLibrary {
   /** All images that are complete. */
   list(): Promise<ImageEntry[]>;
-  /** The formats that this version knows, and what can be done with images of each. */
+  /** The formats that this version knows, and the abilities of images of each. */
   formats(): Promise<FormatFacts[]>;
-  /** Makes an empty image. Throws `refused` for a name that is taken, and for options that the format does not have or values they cannot have. */
+  /** Makes an empty image. Throws `refused` for a name that is taken, for options that the format does not have, and for impossible values. */
   create<const Format extends string>(options: { readonly format: Format } & CreateImageOptions<Format>): Promise<ImageEntry>;
   /**
-   * Makes an overlay over an image, which takes all changes: the one below is not changed while others lie over it. Throws `locked` if
-   * somebody has that one open for writing, `unsupported` if it is encrypted.
+   * Makes an overlay over an image, which takes all changes: the image below is not changed while others lie over it. Throws `locked` if
+   * the image is open for writing, `unsupported` if it is encrypted.
    */
   overlay(imageId: string, options: OverlayOptions): Promise<ImageEntry>;
   /**
-   * Copies a file in, streamed. Throws `unsupported` naming the format if it is recognised but cannot be opened, `wrong-format` if it is no disk image: its
-   * `format` names what it is (`zip`), or, with the field `contents`, nothing that disks hold was found in it: `format: 'raw'` takes it for one.
+   * Copies a file in, streamed. Throws `unsupported` naming the format if it is recognised but cannot be opened, `wrong-format` if it is not a disk image: its
+   * `format` is the file's kind (`zip`), or, with the field `contents`, it has no contents that disks have: `format: 'raw'` takes it for a disk.
    */
   import(file: Blob, options: ImportOptions & JobOptions): Promise<ImageEntry>;
   /** The image as a file, streamed: as it is kept if the formats agree, else converted. */
   export(imageId: string, options: ExportOptions & JobOptions): Promise<ExportedImage>;
   /** Gives an image another name. Throws `refused` if it is taken, `not-found`. */
   rename(imageId: string, name: string): Promise<ImageEntry>;
-  /** Deletes an image for good. Throws `locked` while somebody has it open, `in-use` while others lie over it, `not-found`. */
+  /** Deletes an image for good. Throws `locked` while it is open, `in-use` while others lie over it, `not-found`. */
   delete(imageId: string): Promise<void>;
-  /** What the browser says about its storage, and what it lacks. */
+  /** The browser's report about its storage, and the features it lacks. */
   storage(): Promise<StorageReport>;
-  /** Asks the browser to keep this site's data when space runs low; call it from a click. Resolves to whether it will. */
+  /** Asks the browser to keep this site's data when space runs low; call it from a click. Resolves to the browser's answer. */
   persist(): Promise<boolean>;
   /** Calls back after any change to the list, in this tab or another. Returns a function that stops it. */
   onChange(listener: () => void): () => void;
@@ -110,17 +110,17 @@ export interface MapBucket {
 
 /** The allocation map, downsampled. */
 export interface MapSummary {
-  /** Guest bytes that a bucket stands for (the last may be shorter). */
+  /** Guest bytes of a bucket (the last may be shorter). */
   readonly bucketSize: number;
   /** The disk from its beginning, in buckets of `bucketSize`. */
   readonly buckets: readonly MapBucket[];
   /** Bytes of the image file that hold metadata, and the kinds with their bytes. */
   readonly metadata: readonly { readonly what: string; readonly length: number }[];
-  /** Bytes of each bucket that may differ from the snapshot that was asked for, by whole clusters. */
+  /** Bytes of each bucket that may differ from the given snapshot, by whole clusters. */
   readonly changed?: readonly number[];
 }
 
-/** What `mapSummary` takes. */
+/** The options of `mapSummary`. */
 export interface MapSummaryOptions extends JobOptions {
   /** A snapshot, by id or name, to compare the disk with. */
   readonly since?: string;
@@ -132,15 +132,15 @@ export interface RemoteDisk extends AsyncDisk {
   readonly imageId: string;
   /**
    * Flushes, closes and lets others have the image. Throws `no-space`, with the disk open as before, if there is no room to flush. With
-   * `discard` what no flush has covered is given up; the image is left as if the tab had ended.
+   * `discard` changes that no flush has covered are given up; the image is left as if the tab had ended.
    */
   close(options?: { discard?: boolean }): Promise<void>;
   /**
-   * Copies what an overlay holds into the image below it, which others may not lie over or use, and empties the overlay. Requests go on. Only
-   * into the image right below (`depth` 1). Closing the disk cancels it. Throws as `commit` does, `in-use` and `locked`.
+   * Copies the contents of an overlay into the image below it, and empties the overlay; no other image may lie over or use the one below. Requests go on.
+   * Only into the image right below (`depth` 1). Closing the disk cancels it. Throws as `commit` does, `in-use` and `locked`.
    */
   commit(options?: CommitOptions): Promise<void>;
-  /** Brings up into an overlay what the images below hold, all or down to a `base`. Requests go on. Closing the disk cancels it. Throws as `stream` does. */
+  /** Copies up into an overlay the contents of the images below, all or down to a `base`. Requests go on. Closing the disk cancels it. Throws as `stream`. */
   stream(options?: StreamOptions): Promise<void>;
   /** Cylinders, heads and sectors, by the partition table or the size. */
   geometry(): Promise<GeometryReport>;

@@ -1,6 +1,6 @@
 /**
  * The engine's side of the worker: answers messages. Calls start in the order in which they arrive, and answers go back as they are ready. Every message is
- * checked before it is used (incoming.ts), its verb is done (verbs.ts), and every failure goes back as JSON.
+ * checked before it is used (incoming.ts), its verb is run (verbs.ts), and every failure goes back as JSON.
  */
 import { asDiskError } from '../base/errors.ts';
 import { JobControl } from '../base/job.ts';
@@ -39,7 +39,7 @@ class Host {
     }
   }
 
-  /** Something arrived that this side cannot read; the page finds out which call it was. */
+  /** A message arrived that this side cannot read; the page finds out which call it was. */
   missed(): void {
     this.#outbox.tell({ type: 'unreadable' });
   }
@@ -58,7 +58,7 @@ class Host {
     }
   }
 
-  /** A message that is none of ours may still carry a number that somebody waits for. */
+  /** A message of another kind may still carry the number of a call that waits. */
   #refuse(data: unknown, error: unknown, together: Together): void {
     const id = typeof data === 'object' && data !== null && 'id' in data && typeof data.id === 'number' ? data.id : -1;
     this.#outbox.answer({ type: 'error', id, error: asDiskError(error, 'Bad message').toJSON() }, [], together);
@@ -87,7 +87,7 @@ class Host {
   }
 }
 
-/** Bytes that were made for an answer are handed over; nobody here looks at them again. */
+/** Bytes that were made for an answer are transferred; this side does not use them again. */
 function memoryOf(value: unknown): ArrayBuffer[] {
   const bytes = typeof value === 'object' && value !== null && 'bytes' in value ? value.bytes : value;
   return bytes instanceof Uint8Array ? [bytes.buffer as ArrayBuffer] : [];

@@ -1,4 +1,4 @@
-/** The engine's look at what arrives: every field of a message before it is used. */
+/** The engine's check of messages: every field of a message before it is used. */
 import { SIZE } from '../base/arguments.ts';
 import { DiskError } from '../base/errors.ts';
 import { type CallMessage, PROTOCOL_VERSION, type ToEngine } from './protocol.ts';
@@ -7,7 +7,7 @@ import { VERBS } from './verbs.ts';
 
 const verbs: Readonly<Record<string, Verb>> = VERBS;
 
-/** The messages in what arrived, each yet to be checked. Throws `refused` for a batch of nothing. */
+/** The messages in a batch, each still unchecked. Throws `refused` for an empty batch. */
 export function unpack(data: unknown): readonly unknown[] {
   if (typeof data !== 'object' || data === null || !('type' in data) || data.type !== 'batch') return [data];
   const { messages } = data as { messages?: unknown };
@@ -15,7 +15,7 @@ export function unpack(data: unknown): readonly unknown[] {
   throw new DiskError('refused', 'A message to the engine has no messages in it', { field: 'messages' });
 }
 
-/** The message, if it is one of ours in every field. Throws `refused` naming what is wrong. */
+/** The message, if it is one of ours in every field. Throws `refused` naming the fault. */
 export function checkMessage(data: unknown): ToEngine {
   const message = record(data, 'message');
   if (message['type'] === 'hide') return { type: 'hide' };
@@ -27,12 +27,12 @@ export function checkMessage(data: unknown): ToEngine {
   const method = message['method'];
   const found = typeof method === 'string' ? verbNamed(method) : undefined;
   if (!found) {
-    // Not `String(method)`: what a message holds may have no text of its own.
+    // Not `String(method)`: a value in a message may have no text of its own.
     const named = typeof method === 'string' ? `"${method.slice(0, 40)}"` : `of type ${typeof method}`;
     throw new DiskError('refused', `The engine has no call ${named}`, { field: 'method' });
   }
   const args = record(message['arguments'], 'arguments');
-  // A page of another version is told just that, whatever it says besides.
+  // A page of another version is told only that, whatever else is in its message.
   const foreign = method === 'hello' && SIZE.fits(args['version']) && args['version'] !== PROTOCOL_VERSION;
   if (foreign) return data as CallMessage;
   const where = found.where ?? (method as string);
@@ -45,11 +45,11 @@ export function checkMessage(data: unknown): ToEngine {
 /** The verb of that name, if there is one. */
 export const verbNamed = (method: string): Verb | undefined => (Object.hasOwn(verbs, method) ? verbs[method] : undefined);
 
-/** Arguments with something of the same kind in the place of what could not be sent: a check refuses it as it would have refused the value. */
+/** Arguments with a value of the same kind in the place of one that could not be sent: a check refuses it as it would have refused the value. */
 function likeness(where: string, name: string, value: unknown): unknown {
   if (typeof value !== 'object' || value === null) return value;
   if ('unsendable' in value) {
-    // Bytes are sent wherever they lie, unless their memory is nowhere.
+    // Byte arrays of any kind are sent, unless their memory is gone.
     if (value.unsendable === 'Uint8Array')
       throw new DiskError('refused', `${where}: the memory of ${name} is gone: its buffer was transferred elsewhere`, { field: name });
     if (value.unsendable === 'symbol') return Symbol();

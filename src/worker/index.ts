@@ -3,8 +3,8 @@
  * `new Worker(new URL(…), { type: 'module' })` and hands the worker to `connectEngine`. The engine starts it again for workers that compress.
  *
  * WebKit evaluates the first module of a worker a second time as soon as another module imports it, and bundlers let files that are loaded on
- * demand import from the one that loads them. So this module has nothing that could be shared: all the engine is loaded on demand. Messages that come
- * before it is there are kept, and given in their order to whoever listens first.
+ * demand import from the file that loads them. So this module has nothing that could be shared: the whole engine is loaded on demand. Earlier messages
+ * are kept, and given in their order to the first listener.
  */
 import type { Port } from './outbox.ts';
 
@@ -30,14 +30,14 @@ import('./start.ts').then(
     scope.removeEventListener('message', keep);
     scope.addEventListener('message', refuse);
     for (const event of early.splice(0)) refuse(event);
-    // Thrown outside a promise, so that the page hears of it by the worker's `error` event.
+    // Thrown outside a promise, so that the page is told by the worker's `error` event.
     setTimeout(() => {
       throw error;
     });
   },
 );
 
-/** The answer to every call where the engine's file cannot be had (as `loadPart` in base/loading.ts has it). */
+/** The answer to every call if the engine's file cannot be loaded (as `loadPart` in base/load-part.ts has it). */
 function refuse({ data }: MessageEvent): void {
   const message = 'The engine could not be loaded: look at the network, and load the page anew, there may be a newer version of it';
   if (typeof data?.id === 'number') scope.postMessage({ type: 'error', id: data.id, error: { kind: 'io', field: 'module', message } }, []);

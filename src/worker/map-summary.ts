@@ -1,6 +1,6 @@
 /**
  * The allocation map of a disk, downsampled to buckets. Walks runs, not clusters, so a sparse 1 TiB image takes milliseconds; gives
- * the thread back now and then, so that requests of the guest are served in between. With a snapshot to compare with, it also tells where the
+ * the thread back now and then, so that requests of the guest are served in between. With a snapshot to compare with, it also shows where the
  * disk may differ from it.
  */
 
@@ -19,7 +19,10 @@ const MOST_BUCKETS = 65_536;
 
 type Counts = { -readonly [K in keyof MapBucket]: number };
 
-/** At most `buckets` buckets over the whole disk. Throws `refused` for a count out of range, `not-found` for the snapshot, `aborted`. Progress is in bytes, each counted twice with `since`. */
+/**
+ * At most `buckets` buckets over the whole disk. Throws `refused` for a count out of range, `not-found` for the snapshot, `aborted`. Progress is in bytes;
+ * with `since` each counts twice.
+ */
 export async function mapSummary(disk: Disk, buckets: number, { since, ...job }: MapSummaryOptions = {}): Promise<MapSummary> {
   if (buckets < 1 || buckets > MOST_BUCKETS)
     throw new DiskError('refused', `A map has 1 to ${MOST_BUCKETS} buckets, not ${buckets}`, { field: 'buckets' });
@@ -76,7 +79,7 @@ function* count(node: BlockNode, counts: Counts[], bucketSize: number, pace: Pac
   }
 }
 
-/** One word for a run. What a backing file holds is "backing", whatever it is there. */
+/** One word for a run. Everything in a backing file is "backing", whatever its state there. */
 function stateOf(run: MapRun): keyof MapBucket {
   if (!run.present) return 'unallocated';
   if (run.depth > 0) return 'backing';

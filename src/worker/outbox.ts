@@ -1,11 +1,11 @@
 /**
- * What the engine sends. Calls that came in one message are answered in one if all are answered in the same turn; who has to wait longer, for IndexedDB
- * say, does not hold up the others. Everything else goes at once. Nothing overtakes what was to be sent before it.
+ * The engine's messages to the page. Calls that came in one message are answered in one if all are answered in the same turn; a call that has to wait longer,
+ * for IndexedDB for example, does not hold up the others. Everything else is sent at once. No message overtakes an earlier one.
  */
 import { asDiskError } from '../base/errors.ts';
 import type { Batch, FromEngine } from './protocol.ts';
 
-/** What is needed of the worker's global scope, or of a message port. */
+/** The needed part of the worker's global scope, or of a message port. */
 export interface Port {
   postMessage(message: unknown, transfer: Transferable[]): void;
   addEventListener(type: 'message' | 'messageerror', listener: (event: MessageEvent) => void): void;
@@ -25,7 +25,7 @@ interface Outgoing {
 export class Outbox {
   readonly #port: Port;
   #outgoing: Outgoing[] = [];
-  /** Comes back at the end of this turn. */
+  /** Its message arrives at the end of this turn. */
   readonly #turn = new MessageChannel();
   #turning = false;
 
@@ -37,7 +37,7 @@ export class Outbox {
     };
   }
 
-  /** Sends what is no answer. */
+  /** Sends a message that is not an answer. */
   tell(message: FromEngine): void {
     this.#outgoing.push({ message, transfer: [] });
     this.#send();
@@ -71,7 +71,7 @@ export class Outbox {
         outgoing.flatMap((each) => each.transfer),
       );
     } catch (error) {
-      // One answer that cannot be copied must not take the others along, nor leave its call waiting.
+      // One answer that cannot be copied must not make the others fail, nor leave its call waiting.
       if (outgoing.length > 1) for (const one of outgoing) this.#send([one]);
       else if (first.message.type === 'result')
         this.#port.postMessage({ type: 'error', id: first.message.id, error: asDiskError(error, 'The answer cannot be sent').toJSON() }, []);

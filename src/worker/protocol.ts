@@ -1,7 +1,7 @@
 /**
- * What passes between a page and the engine in its worker: two unions of messages. Every call has a number; its answer, its progress
- * and its abort carry the same. Buffers are transferred, never shared. What a call is given and answers with is inferred from the tables of verbs
- * (verbs.ts); the engine looks at every field of a message before it uses it (incoming.ts): a page of another version gets an error, not undefined behaviour.
+ * The messages between a page and the engine in its worker: two unions. Every call has a number; its answer, its progress
+ * and its abort carry the same. Buffers are transferred, never shared. The arguments and the answer of a call are inferred from the tables of verbs
+ * (verbs.ts); the engine checks every field of a message before it uses it (incoming.ts): a page of another version gets an error, not undefined behaviour.
  */
 import type { DiskErrorJson } from '../base/errors.ts';
 import { MiB } from '../base/units.ts';
@@ -12,7 +12,7 @@ export const PROTOCOL_VERSION = 15;
 /** Machine state crosses in pieces of so many bytes, so that no side holds much of it twice. */
 export const VM_STATE_PIECE = 4 * MiB;
 
-/** What the page mirrors of an open disk. */
+/** The facts about an open disk that the page mirrors. */
 export interface DiskState {
   readonly size: number;
   readonly format: string;
@@ -27,18 +27,18 @@ export interface CallMessage {
   readonly id: number;
   readonly method: string;
   readonly arguments: object;
-  /** The job waits before its first step, until a message says that it is not paused. */
+  /** The job waits before its first step, until a message ends the pause. */
   readonly paused?: boolean;
   /** Some arguments could not be sent: `Unsendable` stands for them. */
   readonly spoilt?: true;
 }
 
-/** Stands for a value that browsers do not send (a function, a promise), by its type, so that the engine refuses it in words that fit. */
+/** Stands for a value that browsers do not send (a function, a promise), by its type, so that the engine can refuse it in fitting words. */
 export interface Unsendable {
   readonly unsendable: string;
 }
 
-/** From the page to the engine. `hide`: the page may end any moment; flush what can be flushed. `ping` is answered at once. */
+/** From the page to the engine. `hide`: the page may end at any moment; flush as much as possible. `ping` is answered at once. */
 export type ToEngine =
   | CallMessage
   | { readonly type: 'abort'; readonly id: number }
@@ -46,7 +46,7 @@ export type ToEngine =
   | { readonly type: 'ping'; readonly id: number }
   | { readonly type: 'hide' };
 
-/** Several messages in one, in order: what was ready to be sent in the same turn. Not nested. */
+/** Several messages in one, in order: those that were ready in the same turn. Not nested. */
 export interface Batch<T> {
   readonly type: 'batch';
   readonly messages: readonly T[];

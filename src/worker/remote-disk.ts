@@ -1,6 +1,6 @@
 /**
- * An open disk of the engine, as the page has it. `write` copies its bytes before it returns. Requests start in the order in which they were made, for
- * all go the same way (connection.ts). Arguments are looked at by the engine (verbs-disk.ts), but for what is used on this side.
+ * An open disk of the engine, as the page has it. `write` copies its bytes before it returns. Requests start in the order in which they were made, because
+ * all go the same way (connection.ts). The engine checks arguments (verbs-disk.ts), except those that are used on this side.
  */
 
 import { callBack } from '../base/callbacks.ts';
@@ -31,7 +31,7 @@ export class WorkerDisk implements RemoteDisk {
   readonly synchronous = false;
   readonly snapshots: RemoteDisk['snapshots'];
   readonly bitmaps: RemoteDisk['bitmaps'];
-  /** On this side of the worker; verbs that look at the disk's contents drain them before they ask. */
+  /** The keepers on this side of the worker; verbs about the disk's contents drain them before they call the engine. */
   readonly keepers = new Keepers();
   readonly #connection: Connection;
   readonly #disk: number;
@@ -107,12 +107,12 @@ export class WorkerDisk implements RemoteDisk {
     return this.#call('disk.discard', { offset, length });
   }
 
-  /** Brings here what is kept above. */
+  /** Brings bytes kept above to this disk. */
   drain(): Promise<void> {
     return runAsync(this.keepers.drain());
   }
 
-  /** Copies of what is kept above. */
+  /** Copies of the bytes kept above. */
   unsaved(): KeptOnPage[] {
     return this.keepers.unsaved().map((kept) => ({ disk: this.#disk, ...kept }));
   }
@@ -134,7 +134,7 @@ export class WorkerDisk implements RemoteDisk {
 
   async writeVmState(offset: number, bytes: Uint8Array): Promise<void> {
     if (!areBytes(bytes)) return this.#call('disk.writeVmState', { offset, bytes });
-    // One message for no bytes too: the engine looks at the offset.
+    // One message for no bytes too: the engine checks the offset.
     for (let at = 0; at === 0 || at < bytes.length; at += VM_STATE_PIECE) {
       const piece = bytes.slice(at, at + VM_STATE_PIECE);
       await this.#call('disk.writeVmState', { offset: at === 0 ? offset : offset + at, bytes: piece }, [piece.buffer]);
@@ -145,7 +145,7 @@ export class WorkerDisk implements RemoteDisk {
     return this.#call('disk.clearVmState', {});
   }
 
-  /** After what may have changed the size. */
+  /** Called after a change that may have changed the size. */
   async #sized(change: Promise<DiskState>): Promise<void> {
     this.#state = await change;
   }
@@ -203,7 +203,7 @@ export class WorkerDisk implements RemoteDisk {
     const onMessage = options?.onMessage;
     if (typeof onMessage !== 'function') return this.#job('disk.check', {}, options);
     const result = await this.#job('disk.check', {}, { ...options, onMessage: undefined } as JobOptions);
-    // The engine tells them all at the end.
+    // The engine reports them all at the end.
     for (const message of result.messages) callBack(onMessage, message);
     return result;
   }
@@ -245,14 +245,14 @@ export class WorkerDisk implements RemoteDisk {
     return this.#call(method, args);
   }
 
-  /** One that takes long. */
+  /** A verb that takes long. */
   async #job<M extends JobMethod & DiskMethod>(method: M, args: Omit<Arguments<M>, 'disk' | 'options'>, options: OptionsOf<M>): Promise<Result<M>> {
     await this.drain();
     return this.#connection.job(method, { disk: this.#disk, ...args } as Arguments<M>, options);
   }
 }
 
-/** Machine state in the range, piece by piece, in `into` or a new array; the engine looks at the range before there is one. */
+/** Machine state in the range, piece by piece, in `into` or a new array; the engine checks the range before the array is made. */
 async function inPieces<R extends { readonly offset?: number; readonly length?: number } | undefined>(
   range: R,
   into: Uint8Array | undefined,

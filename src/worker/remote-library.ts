@@ -1,12 +1,12 @@
-/** The library of the engine, as the page has it. Arguments are looked at by the engine (verbs-library.ts). */
+/** The library of the engine, as the page has it. The engine checks arguments (verbs-library.ts). */
 import { DiskError } from '../base/errors.ts';
 import { type Connection, listen } from './connection.ts';
 import type { CreateImageOptions, RemoteLibrary } from './engine.ts';
 import type { KeptOnPage } from './served.ts';
 
 /**
- * Made by `connectEngine`. `drain` brings to the engine what is kept on this page above the disks of an image, and resolves to what stays there because they are
- * lost.
+ * Made by `connectEngine`. `drain` brings to the engine the bytes that this page keeps above the disks of an image, and resolves to the bytes that stay there
+ * because the disks are lost.
  */
 export function remoteLibrary(connection: Connection, drain: (imageId: string) => Promise<KeptOnPage[]>): RemoteLibrary {
   return {
@@ -43,7 +43,7 @@ export function remoteLibrary(connection: Connection, drain: (imageId: string) =
     rename: (image, name) => connection.call('library.rename', { image, name }),
     delete: (image) => connection.call('library.delete', { image }),
     storage: () => connection.call('library.storage', {}),
-    /** Asked here: workers cannot ask. */
+    /** Called on the page: workers cannot ask for it. */
     async persist() {
       try {
         return await navigator.storage.persist();

@@ -1,6 +1,6 @@
 /**
- * What the engine has for its page: the library, the open disks and the exports under way, by the numbers that the page calls them by. A disk's requests start
- * in the order in which they arrive: the disk's range lock keeps that order where they overlap.
+ * The objects that the engine has for its page: the library, the open disks and the exports under way, by the page's numbers for them. A disk's requests
+ * start in the order in which they arrive: the disk's range lock keeps that order where they overlap.
  */
 import { DiskError } from '../base/errors.ts';
 import type { JobOptions } from '../base/job.ts';
@@ -13,7 +13,7 @@ import { startCompressors } from './compressors.ts';
 import type { DiskState, FromEngine } from './protocol.ts';
 import { type SharedChannel, State, type Verb } from './shared-channel.ts';
 
-/** What the page keeps above an open disk. */
+/** Bytes that the page keeps above an open disk. */
 export interface KeptOnPage extends KeptBytes {
   readonly disk: number;
 }
@@ -22,7 +22,7 @@ export interface KeptOnPage extends KeptBytes {
 export class ServedDisk {
   readonly image: OpenImage;
   readonly accounting = new Accounting();
-  /** Memory through which threads ask for it. */
+  /** Memories through which threads send it requests. */
   readonly channels: SharedChannel[] = [];
   readonly library: Library;
 
@@ -35,7 +35,7 @@ export class ServedDisk {
     return this.image.disk;
   }
 
-  /** What the page mirrors. */
+  /** The facts that the page mirrors. */
   get state(): DiskState {
     const { size, format, readOnly, snapshots } = this.disk;
     return { size, format, readOnly, snapshots: snapshots.possible };
@@ -47,7 +47,7 @@ export class ServedDisk {
     return this.disk;
   }
 
-  /** Runs a change that must work where there is no room. */
+  /** Runs a change that must work on a full disk. */
   spend<T>(change: (disk: Disk) => Promise<T>): Promise<T> {
     const disk = this.changing();
     return this.image.spend(() => change(disk));
@@ -79,7 +79,7 @@ export class ServedDisk {
     await this.accounting.track('flush', 0, () => this.image.flush());
   }
 
-  /** A request in shared memory is answered as the same message would be. */
+  /** Answers a request in shared memory as the same message would be answered. */
   async answer(verb: Verb, offset: number, length: number, bytes: Uint8Array): Promise<Uint8Array | undefined> {
     if (verb === 'read') return this.read(offset, bytes);
     if (verb === 'write') await this.write(offset, bytes);
@@ -97,7 +97,7 @@ interface ServedExport {
   done: number;
 }
 
-/** See the top of this file. `tell` sends what is no answer to the page. */
+/** See the top of this file. `tell` sends the page messages that are not answers. */
 export class Served {
   readonly tell: (message: FromEngine) => void;
   readonly #disks = new Map<number, ServedDisk>();
@@ -134,7 +134,7 @@ export class Served {
     return number;
   }
 
-  /** Threads that ask through shared memory must not go on sleeping. */
+  /** Threads that sent requests through shared memory must not sleep on. */
   async closeDisk(number: number, options: { discard?: boolean } = {}): Promise<void> {
     const found = this.#disks.get(number);
     await found?.image.close(options);
@@ -142,7 +142,7 @@ export class Served {
     this.#disks.delete(number);
   }
 
-  /** Runs `work` with what the page keeps above disks known to them. */
+  /** Runs `work`, while the disks know the bytes that the page keeps above them. */
   async withKept<T>(unsaved: readonly KeptOnPage[], work: () => Promise<T>): Promise<T> {
     const leave: (() => void)[] = [];
     try {
@@ -153,7 +153,7 @@ export class Served {
     }
   }
 
-  /** Keeps an export for the page to fetch. `converted`: that was the first half of the work. Returns its number. */
+  /** Keeps an export for the page to fetch. `converted`: converting was the first half of the work. Returns its number. */
   addExport({ stream, size }: ExportedImage, converted: boolean): number {
     const number = ++this.#lastNumber;
     this.#exports.set(number, { reader: stream.getReader(), size, converted, done: 0 });

@@ -1,6 +1,6 @@
 /**
  * One request at a time through shared memory, for emulators that cannot wait for a promise: a thread writes its request, wakes the engine and
- * sleeps until the answer lies in the same memory. No message, no copy in between but the one into and out of that memory. Needs
+ * sleeps until the answer is in the same memory. There is no message, and no copy except those into and out of that memory. Needs
  * `SharedArrayBuffer`, which pages have that are cross-origin isolated. Layout: words of 32 bits (`Word`), then the bytes of a request.
  *
  * The state goes round: idle (the asking thread's turn to write), asked (the engine's), answered (the asking thread's again).
@@ -16,21 +16,21 @@
  * | 512 KiB, alone            |            179 |                    174 |           157 |
  * | 512 KiB, four at a time   |            163 |                     98 |           150 |
  *
- * Adapters ask for half a mebibyte at a time while a guest reads on, several requests under way, and there messages are as quick or quicker. For single
- * small reads a quarter would be gained, of a page that is isolated, at the price of two ways to the engine whose requests must not overtake each other.
+ * Adapters ask for half a mebibyte at a time while a guest reads on, several requests under way, and then messages are as quick or quicker. For single
+ * small reads a quarter would be gained, on a page that is isolated, at the price of two ways to the engine whose requests must not overtake each other.
  */
 import { DiskError } from '../base/errors.ts';
 import { MiB } from '../base/units.ts';
 
 const STATE = 0;
 const CLOSED = 3;
-/** What the words say, by index. */
+/** The meaning of the words, by index. */
 export const Word = { state: STATE, verb: 1, offsetLow: 2, offsetHigh: 3, length: 4, failed: 5 } as const;
 /** Values of `Word.state`. */
 export const State = { idle: 0, asked: 1, answered: 2, closed: CLOSED } as const;
 /** Values of `Word.verb`. */
 export const VERBS = ['read', 'write', 'zero', 'discard', 'flush'] as const;
-/** What is asked for. */
+/** The verb of a request. */
 export type Verb = (typeof VERBS)[number];
 
 const WORDS_SIZE = 64;
@@ -40,7 +40,7 @@ const TWO_32 = 2 ** 32;
 /** How often a side looks at the state before it sleeps. */
 const LOOKS = 5000;
 
-/** Wakes the threads that sleep on a memory: it serves nobody any more. */
+/** Wakes the threads that sleep on a memory: it is not served any more. */
 export function closeChannel(memory: SharedArrayBuffer): void {
   const words = new Int32Array(memory);
   Atomics.store(words, STATE, CLOSED);
@@ -76,7 +76,7 @@ export class SharedChannel {
     return Atomics.load(this.words, Word.state);
   }
 
-  /** Looks for a short while, some tens of microseconds, whether the state is as wanted: sleeping and waking take longer than most answers. */
+  /** Checks for a short while, some tens of microseconds, whether the state is as wanted: sleeping and waking take longer than most answers. */
   spin(wanted: (state: number) => boolean): boolean {
     for (let looks = 0; looks < LOOKS; looks++) if (wanted(this.state())) return true;
     return false;
@@ -98,7 +98,7 @@ export class SharedChannel {
     this.turn(State.asked);
   }
 
-  /** The request as it was written down: checked, for the other side may be anybody. */
+  /** The request as it was written down. It is checked, because any code may be on the other side. */
   get request(): { readonly verb: Verb; readonly offset: number; readonly length: number } {
     const { words } = this;
     const verb = VERBS[words[Word.verb] as number];

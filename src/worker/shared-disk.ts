@@ -8,7 +8,7 @@ import { text } from '../base/bytes.ts';
 import { DiskError, type DiskErrorJson } from '../base/errors.ts';
 import { PIECE, SharedChannel, State, type Verb, Word } from './shared-channel.ts';
 
-/** What passes from the page to the thread that uses the disk. */
+/** The handle that the page sends to the thread that uses the disk. */
 export interface SharedDiskHandle {
   /** Requests and answers go through it. */
   readonly buffer: SharedArrayBuffer;
@@ -20,7 +20,7 @@ export interface SharedDiskHandle {
   readonly readOnly: boolean;
 }
 
-/** Milliseconds after which an engine that says nothing is given up. */
+/** Milliseconds after which a silent engine is given up. */
 const PATIENCE = 60_000;
 
 const HANDLE = objectWith('the handle that disk.share() gave, posted to this worker', ['buffer', 'size']);
@@ -35,7 +35,7 @@ function maySleep(): boolean {
   }
 }
 
-/** The words of a request hold whole numbers: others would become 0. How large they may be the engine knows. */
+/** The words of a request hold whole numbers: others would become 0. The engine checks how large they are. */
 function requireRange(where: string, offset: number, length: number): void {
   requireNumbers(where, offset, length);
   if (offset < 0 || length < 0 || offset + length > Number.MAX_SAFE_INTEGER)
@@ -52,7 +52,7 @@ export class SharedDisk {
   readonly readOnly: boolean;
   readonly #channel: SharedChannel;
 
-  /** Throws `refused` for what is no handle, and on a page's own thread: browsers let only workers sleep. */
+  /** Throws `refused` for a value that is not a handle, and on a page's own thread: browsers let only workers sleep. */
   constructor(handle: SharedDiskHandle) {
     check('SharedDisk', 'handle', handle, HANDLE);
     if (!maySleep())
@@ -101,7 +101,7 @@ export class SharedDisk {
     this.#each('discard', offset, length);
   }
 
-  /** Returns when everything written before is durable. */
+  /** Returns when every earlier write is durable. */
   flushSync(): void {
     this.#do('flush', 0, 0);
   }
@@ -122,7 +122,7 @@ export class SharedDisk {
     this.#channel.turn(State.idle);
   }
 
-  /** Asks and sleeps until the answer is there, which is then the caller's to read before the turn is given up. */
+  /** Sends a request and sleeps until the answer is there; the caller reads the answer before it gives up the turn. */
   #ask(verb: Verb, offset: number, length: number): void {
     const { words, bytes } = this.#channel;
     if (this.#channel.state() !== State.idle) throw new DiskError('io', 'This handle of a shared disk is closed, or used by two threads');

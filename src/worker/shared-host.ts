@@ -1,5 +1,5 @@
 /**
- * The engine's side of disks in shared memory: waits for a request, has it answered, and looks a moment longer for the next one, for an
+ * The engine's side of disks in shared memory: waits for a request, has it answered, and checks for the next one a moment longer, because an
  * emulator that reads asks again at once. It gives the thread back regularly, so that messages are not held up by a busy guest.
  */
 
@@ -7,7 +7,7 @@ import { utf8 } from '../base/bytes.ts';
 import { asDiskError } from '../base/errors.ts';
 import { type SharedChannel, State, type Verb, Word } from './shared-channel.ts';
 
-/** What answers a request: the bytes read, if it was one to read. `bytes` holds what is to be written, or is to be filled; it is the caller's own. */
+/** Answers a request with the bytes read, if it was a read. `bytes` has the bytes to write, or is to be filled; it is the caller's own. */
 export type AnswerShared = (verb: Verb, offset: number, length: number, bytes: Uint8Array) => Promise<Uint8Array | undefined>;
 
 /** `Atomics.waitAsync`, which TypeScript's library of this target does not have. */
@@ -16,7 +16,7 @@ type WaitAsync = (words: Int32Array, index: number, value: number) => { readonly
 /** Milliseconds after which the thread is given back. */
 const SHARE = 4;
 
-/** Answers what is asked through `channel` until it is closed. Never rejects. */
+/** Answers the requests in `channel` until it is closed. Never rejects. */
 export async function serveShared(channel: SharedChannel, answer: AnswerShared): Promise<void> {
   let since = performance.now();
   // Storages do not take shared memory, and the other side could change it meanwhile.
@@ -37,7 +37,7 @@ async function asked(channel: SharedChannel): Promise<void> {
   if (channel.spin(mine)) return;
   for (let state = channel.state(); !mine(state); state = channel.state()) {
     const wait = waitAsync?.(channel.words, Word.state, state);
-    // Without it a timer must do.
+    // Without `waitAsync` a timer must do.
     await (wait ? wait.value : new Promise((resolve) => setTimeout(resolve, 1)));
   }
 }

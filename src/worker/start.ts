@@ -1,4 +1,4 @@
-/** What the engine's worker does once its script has loaded: serve as the engine, or compress for the engine that started it. */
+/** The first work of the engine's worker after its script has loaded: serve as the engine, or compress for the engine that started it. */
 import { servedAsCompressor } from './compressors.ts';
 import { serve } from './host.ts';
 import type { Port } from './outbox.ts';

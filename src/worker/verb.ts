@@ -1,12 +1,12 @@
 /**
- * What a verb of the engine is: the kinds of its arguments and what is done stand together, and the types of its message, of the page's call and of its
- * answer are inferred from the two. The page imports these types only: arguments are looked at where they arrive.
+ * A verb of the engine: the kinds of its arguments and its function stand together, and the types of its message, of the page's call and of its
+ * answer are inferred from the two. The page imports these types only: the engine checks arguments where they arrive.
  */
 import { BYTES, FLAG, type Kind, type Members, needed, oneOf, optionsOf, SIZE } from '../base/arguments.ts';
 import type { JobOptions } from '../base/job.ts';
 import type { Served, ServedDisk } from './served.ts';
 
-/** A kind that says of which type the values are that fit. The member is there for the compiler only. */
+/** A kind with the type of the values that fit. The member is there for the compiler only. */
 export type KindOf<T> = Kind & { readonly fitting?: T };
 /** The same, of an argument that has to be there. */
 export type NeededKind<T> = KindOf<T> & { readonly needed: true };
@@ -18,13 +18,13 @@ export type Given<K> = { readonly [N in NeededNames<K>]: Fitting<K[N]> } & {
   readonly [N in Exclude<keyof K, NeededNames<K>>]?: Fitting<K[N]> | undefined;
 };
 
-/** How the engine is told of progress, stopped and paused while it works. */
+/** Reports the progress of the engine's work, stops it and pauses it. */
 export type VerbJob = Required<JobOptions>;
 
-/** A verb: `takes` looks at the arguments, `run` does it. */
+/** A verb: `takes` checks the arguments, `run` does the work. */
 export interface Verb<A = object, R = unknown> {
   readonly takes: Kind;
-  /** What refusals call it, where that is not its name. */
+  /** The verb's name in refusals, if it differs. */
   readonly where?: string;
   run(served: Served, given: A, job: VerbJob): Promise<R>;
 }
@@ -59,7 +59,7 @@ export const word = <T extends string>(...words: readonly T[]): KindOf<T> => one
 /** Options of an interface, by the kinds of its members. */
 export const options = <T>(members: Members<T>): KindOf<T> => optionsOf<T>(members);
 
-/** Names and passphrases are short; what is longer is somebody's mistake, or attack. */
+/** Names and passphrases are short; a longer text is a mistake or an attack. */
 const MOST_TEXT = 4096;
 export const text: NeededKind<string> = needed({
   what: `a string of at most ${MOST_TEXT} characters`,

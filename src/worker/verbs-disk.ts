@@ -39,14 +39,14 @@ const newSnapshot = {
   ),
 };
 
-/** Some of the machine state that was asked for, from its beginning on, and how many bytes that is. */
+/** A part of the requested machine state, from its beginning on, and the number of its bytes. */
 export interface VmStatePiece {
   readonly bytes: Uint8Array;
   readonly length: number;
 }
 
 export const DISK_VERBS = {
-  /** An array comes back filled: memory that the page has a use for again. */
+  /** An array comes back filled: the page uses its memory again. */
   'disk.read': diskVerb({ offset: size, lengthOrInto }, (served, { offset, lengthOrInto }) => served.read(offset, lengthOrInto)),
   /** With `back`, the answer is `bytes`. */
   'disk.write': diskVerb({ offset: size, bytes, back: optional(flag) }, async (served, { offset, bytes, back }) => {
@@ -57,7 +57,7 @@ export const DISK_VERBS = {
     served.changing().zero(offset, length, options),
   ),
   'disk.discard': diskVerb(range, (served, { offset, length }) => served.discard(offset, length)),
-  /** What is kept above the disk is the page's to bring. */
+  /** The page itself brings the bytes kept above the disk. */
   'disk.flush': diskVerb({ options: FLUSH as KindOf<FlushOptions> }, (served) => served.flush()),
   'disk.resize': diskVerb({ size }, async (served, { size }) => {
     await served.changing().resize(size);
@@ -66,7 +66,7 @@ export const DISK_VERBS = {
   'disk.close': verb({ disk: size, options: options<{ discard?: boolean }>({ discard: FLAG }) }, (served, { disk, options }) =>
     served.closeDisk(disk, options),
   ),
-  /** Some runs from `offset` on, and what to ask for next. `done`: the bytes before them that the same map had. */
+  /** Some runs from `offset` on, and where to continue. `done`: the bytes before them in the same map. */
   'disk.map': diskVerb(
     { offset: optional(size), length: optional(size), done: optional(size), options: MAP as KindOf<JobOptions> },
     ({ disk }, { offset = 0, length = disk.size - offset, done = 0 }, job) => someRuns(disk, { offset, length, done }, job),
@@ -88,7 +88,7 @@ export const DISK_VERBS = {
   }),
   'disk.geometry': diskVerb({}, ({ disk }) => runAsync(diskGeometry(disk.storage))),
   'disk.statistics': diskVerb({}, async ({ accounting }) => accounting.statistics),
-  /** Requests come through this memory too, from then on (shared-channel.ts). */
+  /** Requests also come through this memory from then on (shared-channel.ts). */
   'disk.share': diskVerb({}, async (served): Promise<SharedDiskHandle> => {
     const channel = SharedChannel.make();
     served.channels.push(channel);
@@ -104,7 +104,7 @@ export const DISK_VERBS = {
   'disk.writeVmState': diskVerb({ offset: size, bytes }, (served, { offset, bytes }) => served.changing().writeVmState(offset, bytes)),
   'disk.clearVmState': diskVerb({}, (served) => served.spend((disk) => disk.clearVmState())),
   'snapshots.list': diskVerb({}, ({ disk }) => disk.snapshots.list()),
-  /** Makes room beside the disk for the machine state of a new snapshot, whose options are looked at before anything changes. */
+  /** Makes room beside the disk for the machine state of a new snapshot, whose options are checked before anything changes. */
   'snapshots.prepare': diskVerb(newSnapshot, (served) => served.spend((disk) => disk.clearVmState())),
   'snapshots.create': diskVerb(newSnapshot, (served, { options }) => served.changing().snapshots.create(options)),
   'snapshots.readVmState': diskVerb(
@@ -122,7 +122,7 @@ export const DISK_VERBS = {
     { options: required(options<Parameters<AsyncBitmaps['add']>[0]>({ name: text, granularity: optional(size), enabled: optional(flag) })) },
     (served, { options }) => served.changing().bitmaps.add(options),
   ),
-  /** What can be done to a bitmap that takes nothing but its name. */
+  /** The changes of a bitmap that need only its name. */
   'bitmaps.change': diskVerb({ name: text, change: required(word('remove', 'clear', 'enable', 'disable')) }, (served, { name, change }) =>
     served.changing().bitmaps[change](name),
   ),

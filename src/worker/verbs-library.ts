@@ -8,7 +8,7 @@ import type { KeptOnPage } from './served.ts';
 import { bytes, flag, type KindOf, type NeededKind, optional, options, required, size, text, verb, word } from './verb.ts';
 import { place } from './verbs-engine.ts';
 
-/** Of an image that is kept, or that one is to be made in. */
+/** The format of an image that is kept, or of one that is to be made. */
 const format = word<ImageFormat>(...formatNames(({ capabilities }) => capabilities.read));
 
 const since: Kind = {
@@ -21,7 +21,7 @@ const since: Kind = {
 
 const file: NeededKind<Blob> = required({ what: 'a Blob or File', fits: (value) => value instanceof Blob });
 
-/** What the page keeps above the image's disks where they are lost. */
+/** The bytes that the page keeps above the image's disks if these are lost. */
 const unsaved: NeededKind<readonly KeptOnPage[]> = required(
   listOf(optionsOf<KeptOnPage>({ disk: size, offset: size, bytes }), 'a list of { disk, offset, bytes }') as KindOf<readonly KeptOnPage[]>,
 );
@@ -61,7 +61,7 @@ export const LIBRARY_VERBS = {
     { file, options: required(options<ImportOptions & JobOptions>({ ...JOB_OPTIONS, name: text, place, format })) },
     async (served, { file, options }, job) => (await served.library()).import(file, { ...options, ...job }),
   ),
-  /** The answer says how the bytes are asked for: by `export.next`. */
+  /** The answer says how to get the bytes: by `export.next`. */
   'library.export': verb(
     { image: text, options: required(EXPORTING), unsaved },
     async (served, { image, options, unsaved }, job): Promise<{ export: number } & Omit<ExportedImage, 'stream'>> => {

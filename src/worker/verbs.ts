@@ -7,11 +7,11 @@ import { LIBRARY_VERBS } from './verbs-library.ts';
 export const VERBS = { ...ENGINE_VERBS, ...LIBRARY_VERBS, ...DISK_VERBS };
 
 type Verbs = typeof VERBS;
-/** The name of a verb: of the public method that it is, where there is one, for refusals name it so. */
+/** The name of a verb: if it is a public method, the name of that, because refusals use it. */
 export type Method = keyof Verbs;
-/** Those of an open disk. */
+/** The verbs of an open disk. */
 export type DiskMethod = keyof typeof DISK_VERBS;
-/** What the page gives it. */
+/** The arguments from the page. */
 export type Arguments<M extends Method> = ArgumentsOf<Verbs[M]>;
-/** What the engine answers with. */
+/** The answer of the engine. */
 export type Result<M extends Method> = ResultOf<Verbs[M]>;

@@ -5,7 +5,7 @@ import { runAsync, runSync } from '../../src/base/io.ts';
 import { CIPHER_MODES, type CipherSpec, IV_GENERATORS, sectorCipher } from '../../src/crypto/cipher.ts';
 import { pbkdf2 } from '../../src/crypto/hash.ts';
 import { HASH_NAMES } from '../../src/crypto/hash-names.ts';
-import { loadPrimitives } from '../../src/crypto/loading.ts';
+import { loadPrimitives } from '../../src/crypto/load-primitives.ts';
 import { EncryptedStorage } from '../../src/crypto/window.ts';
 import { memoryStorage } from '../../src/storage/memory.ts';
 import { Random } from '../random.ts';

@@ -11,7 +11,7 @@
  * - `read first`: a shared L2 table is read before its copy gets a place, which is not to be given back then if that fails.
  * - `uncovered`: what a growth of the disk would show, as machine state, is given up first.
  * - `together`: a refcount block for which the table must grow is written with those that count the new table.
- * - `at once`: snapshots change tables, counts and the header in one switch (shadow.ts), which QEMU changes one by one in place.
+ * - `at once`: snapshots change tables, counts and the header in one switch (table-switch.ts), which QEMU changes one by one in place.
  */
 import { spawnSync } from 'node:child_process';
 import { copyFileSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';

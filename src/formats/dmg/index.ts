@@ -1,4 +1,4 @@
-/** DMG, the disk image of macOS. Its mark is at the end of the file, so probing goes by the name, as QEMU's does; not opened yet. */
+/** DMG, the disk image of macOS. Its mark is at the end of the file, so probing uses the name, as QEMU's does; not opened yet. */
 import { SECTOR } from '../../base/units.ts';
 import { endsWith, recognised } from '../recognised.ts';
 

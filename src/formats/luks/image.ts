@@ -22,7 +22,7 @@ export const FORMAT = 'luks';
 /** The option that names the secret with the passphrase. */
 export const KEY_OPTION = 'key-secret';
 
-/** Opens an image: reads and checks the header, and finds the key unless only facts are wanted. */
+/** Opens an image: reads and checks the header, and finds the key unless only the facts are needed. */
 export function* openImage(storage: Storage, parameters: OpenParameters): Io<LuksImage> {
   const luks = yield* Luks.load({ storage, offset: 0, length: storage.size }, FORMAT);
   const image = new LuksImage(storage, luks);
@@ -34,14 +34,14 @@ export function* openImage(storage: Storage, parameters: OpenParameters): Io<Luk
   return image;
 }
 
-/** The sectors behind the header, as far as there is a key for them. */
+/** The sectors behind the header, readable if there is a key for them. */
 class LuksKey implements KeyDriver {
   readonly #storage: Storage;
   readonly #luks: Luks;
   readonly option = KEY_OPTION;
   readonly method = 'luks';
   valid = false;
-  /** As it reads through the cipher. */
+  /** The payload as it reads through the cipher. */
   payload: EncryptedStorage;
 
   constructor(storage: Storage, luks: Luks) {
@@ -64,14 +64,14 @@ class LuksKey implements KeyDriver {
 
 export class LuksImage implements ToolImage {
   readonly format = FORMAT;
-  /** So that a request that changes part of a sector has all of it for itself. */
+  /** With this size a request that changes part of a sector holds all of it. */
   readonly clusterSize = SECTOR;
   readonly newReadsZero = false;
   readonly storage: Storage;
   readonly luks: Luks;
   readonly key: LuksKey;
 
-  /** Without its key. */
+  /** Makes the image without its key. */
   constructor(storage: Storage, luks: Luks) {
     this.storage = storage;
     this.luks = luks;

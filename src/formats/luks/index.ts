@@ -16,7 +16,7 @@ import { FORMAT, KEY_OPTION, openImage } from './image.ts';
 
 const createOptions = [SIZE_OPTION, ...LUKS_OPTIONS] as const;
 
-/** See `FormatDescriptor.inspect`. The header does not say how large the disk is: only what ends before the payload, or inside a sector, was cut. */
+/** See `FormatDescriptor.inspect`. The header does not state the disk's size: only a file that ends before the payload, or inside a sector, was surely cut. */
 function* inspectImage(storage: Storage): Io<Inspection> {
   try {
     const luks = yield* Luks.load({ storage, offset: 0, length: Number.MAX_SAFE_INTEGER }, FORMAT);
@@ -30,7 +30,7 @@ function* inspectImage(storage: Storage): Io<Inspection> {
   }
 }
 
-/** The header's write is the last thing that makes it an image; the disk's sectors follow as a hole, and read as anything. */
+/** The write of the header comes last and makes the file an image; the disk's sectors follow as a hole, and read as anything. */
 function* createImage(storage: Storage, { size, backing, options, secret }: CreateParameters): Io<void> {
   const values = readOptions(createOptions, options, FORMAT);
   if (backing) throw new DiskError('refused', `${FORMAT}: a luks image cannot have a backing file`, { format: FORMAT, field: 'backing_file' });

@@ -1,15 +1,15 @@
 /**
  * Where writes go: in place where a cluster has exactly one reference, else to new clusters, whose L2 entries are filled in by
- * `commit` once the loop has written the data. Also write-zeroes and discard. What waits is called under `Metadata.lock`; `commit` and `abort` need
- * none, for they change tables that are in memory, and a flush writes what it has sealed before.
+ * `commit` after the loop has written the data. Also write-zeroes and discard. Functions that wait are called under `Metadata.lock`; `commit` and `abort` need
+ * no lock, for they change tables that are in memory, and a flush writes the tables as it sealed them before.
  *
  * Crash argument. New clusters come from free space that nothing durable points at. Commit changes the L2 table in memory
  * after the data was handed to the storage; the flush puts a barrier between the two, so no durable L2 entry points at bytes
- * that are not. What an entry pointed at before goes into quarantine (refcounts.ts) and is not reused before the new entry is durable.
- * A cluster that keeps its place may get further subclusters: their bytes in the file are nobody's until their bits are set, and bits are
- * cleared only where the whole cluster is given up, or for bits that say zero. So a durable entry shows the bytes from before, zeros, or the new.
- * In an external data file a cluster that was given up is written again at once, where a durable entry may still show it: its sectors are then
- * those from before, zeros, or new, each of which was written to them.
+ * that are not durable. The clusters that an entry pointed at before go into quarantine (refcounts.ts) and are not reused before the new entry is durable.
+ * A cluster that keeps its place may get further subclusters: their bytes in the file have no meaning until their bits are set, and bits are
+ * cleared only where the whole cluster is given up, or for bits that say zero. So a durable entry shows the bytes from before, zeros, or the new bytes.
+ * In an external data file a cluster that was given up is written again at once, while a durable entry may still show it: its sectors are then
+ * the old ones, zeros, or new, each of which was written to them.
  */
 import { divideUp } from '../../base/bytes.ts';
 import type { Io } from '../../base/io.ts';
@@ -20,36 +20,36 @@ import { bitRange, type EntryValue } from './layout-l2.ts';
 import { COMPRESSED_HIGH, type CompressedPlace, compressedPlace, entryOffset } from './layout-tables.ts';
 import type { Metadata } from './metadata.ts';
 
-/** QEMU looks at no more than 64 KiB of an L2 table at a time, so its allocations stop there; ours then lie the same way. */
+/** QEMU looks at no more than 64 KiB of an L2 table at a time, so its allocations stop there; with the same limit ours have the same places. */
 const SLICE_BYTES = 65536;
 
 const NOTHING: EntryValue = { offset: 0, copied: false, allocated: 0, zero: 0 };
 
 /** Clusters of one L2 table that a write goes to, as the table has them. */
 interface Run {
-  /** Of the first entry. */
+  /** Index of the first entry. */
   readonly index: number;
   readonly clusters: number;
-  /** They may be written where they are, at `hostOffset` and on; else they need a new place. */
+  /** The clusters may be written where they are, from `hostOffset` on; else they need a new place. */
   readonly keep: boolean;
   readonly hostOffset: number;
 }
 
-/** A write, and which clusters of which table it concerns. */
+/** A write, with the table and the clusters that it concerns. */
 interface Target {
   readonly offset: number;
   readonly length: number;
   /** See `ImageDriver.place`. */
   readonly after?: number | undefined;
   /**
-   * The clusters get a place only, and read as before where the image can say so (extended L2 entries): for setting space aside.
+   * The clusters only get a place, and read as before where the image can store that (extended L2 entries): for setting space aside.
    */
   readonly empty?: boolean;
 }
 
 /**
- * See `ImageDriver.prepare`: a place for the first bytes of a write, whatever it takes. The caller holds `Metadata.lock`; what comes of the placement
- * needs no lock.
+ * See `ImageDriver.prepare`: a place for the first bytes of a write, after all necessary waiting. The caller holds `Metadata.lock`; `commit` and `abort` of
+ * the placement need no lock.
  */
 export function* allocate(meta: Metadata, target: Target): Io<Placement> {
   yield* meta.makeRoom();
@@ -62,7 +62,7 @@ export function* allocate(meta: Metadata, target: Target): Io<Placement> {
 }
 
 /**
- * See `ImageDriver.place`: the same as far as tables in memory tell. Nothing where anything is the matter with them: `allocate` finds out what.
+ * See `ImageDriver.place`: the same as far as tables in memory tell. Undefined if anything is wrong with them: `allocate` finds out what.
  */
 export function placeNow(meta: Metadata, target: Target): Placement | undefined {
   if (!atHand(meta)) return undefined;
@@ -84,7 +84,7 @@ export function placeNow(meta: Metadata, target: Target): Placement | undefined 
   return undefined;
 }
 
-/** The clusters that a write concerns first. */
+/** The first clusters that a write concerns. */
 function runFor(meta: Metadata, table: Table, { offset, length }: Target): Run {
   const { clusterSize } = meta;
   const index = Math.floor((offset % meta.l2Coverage) / clusterSize);
@@ -93,7 +93,7 @@ function runFor(meta: Metadata, table: Table, { offset, length }: Target): Run {
   return runAt(meta, table.data, index, Math.min(divideUp((offset % clusterSize) + length, clusterSize), sliceEnd - index));
 }
 
-/** The placement in clusters that are kept, or that were just taken: `run.hostOffset` is where they are. */
+/** The placement in clusters that are kept, or that were just taken; they begin at `run.hostOffset`. */
 function placementIn(meta: Metadata, table: Table, run: Run, { offset, length, empty = false }: Target): Placement {
   const { clusterSize, subclusterSize, shape } = meta;
   const within = offset % clusterSize;
@@ -105,10 +105,10 @@ function placementIn(meta: Metadata, table: Table, run: Run, { offset, length, e
   if (run.keep && from === to) return placement;
   const alive = empty && shape.subclusters > 1 ? { from: 0, to: 0 } : { from: Math.floor(from / subclusterSize), to: divideUp(to, subclusterSize) };
   const handedOut = meta.handedOut;
-  // Deciphered, a hole is not zero.
+  // With encryption, a hole deciphers to other bytes than zero.
   const untouched = !run.keep && !meta.external && meta.handOut(run.hostOffset, size) && !meta.encryption;
   const last = run.index + run.clusters - 1;
-  // Until the commit the table is wanted in memory, whatever comes between.
+  // The table must stay in memory until the commit.
   table.pins++;
   return {
     ...placement,
@@ -133,7 +133,7 @@ function placementIn(meta: Metadata, table: Table, run: Run, { offset, length, e
 
 /**
  * Whether data clusters whose entries are in memory may be written over: each has one reference, and `Metadata.requireWritable` would find
- * nothing. They begin at a guest offset and lie in a row at `hostOffset`.
+ * nothing wrong. They begin at a guest offset, and are contiguous from `hostOffset` on.
  */
 export function mayWriteOver(meta: Metadata, guestOffset: number, hostOffset: number, clusters: number): boolean {
   const { clusterSize, shape } = meta;
@@ -144,14 +144,14 @@ export function mayWriteOver(meta: Metadata, guestOffset: number, hostOffset: nu
   return meta.writable(hostOffset, clusters * clusterSize, guestOffset);
 }
 
-/** Tables in memory may be changed at once: nobody else is at it, there is room for more changes, and nobody wants to hear of them. */
+/** Whether tables in memory may be changed at once: the lock is free, there is room for more changes, and no debugger is there. */
 function atHand({ storage, lock, debug, sound, l2, refcounts }: Metadata): boolean {
   return storage.synchronous && !lock.held && !debug && sound && !l2.crowded && !refcounts.crowded;
 }
 
 /**
  * Up to `count` new clusters, contiguous: behind the request's last piece if there is room, as QEMU does, else all of them first fit. In an
- * external data file they have their place.
+ * external data file each cluster has a fixed place.
  */
 function* newClusters(meta: Metadata, count: number, { offset, after }: Target): Io<Pick<Run, 'hostOffset' | 'clusters'>> {
   const { clusterSize } = meta;
@@ -168,7 +168,7 @@ function* newClusters(meta: Metadata, count: number, { offset, after }: Target):
   return { hostOffset, clusters: count };
 }
 
-/** How the clusters from `index` on can be written, and how many of the next `most` alike (contiguous where they have a place). */
+/** How the clusters from `index` on can be written, and how many of the next `most` in the same way (contiguous where they have a place). */
 function runAt({ shape, clusterSize }: Metadata, table: DataView, index: number, most: number): Run {
   const isKept = (at: number) => shape.copied(table, at) && !shape.compressed(table, at) && shape.placed(table, at);
   const keep = isKept(index);
@@ -176,7 +176,7 @@ function runAt({ shape, clusterSize }: Metadata, table: DataView, index: number,
   let clusters = 0;
   for (; clusters < most; clusters++) {
     const at = index + clusters;
-    // A cluster that is given up may be off its place: whether it is read for the rest of its bytes shows later.
+    // A cluster that is given up may have a wrong place: if the rest of its bytes must be read, that read finds it.
     const fault = keep || shape.contradicts(table, at) ? shape.fault(table, at, clusterSize) : undefined;
     if (fault) throw fatal(`L2 entry ${at} ${fault}: check the image`, { field: 'L2 entry' });
     if (isKept(at) !== keep || (keep && shape.offset(table, at) !== hostOffset + clusters * clusterSize)) break;
@@ -185,9 +185,9 @@ function runAt({ shape, clusterSize }: Metadata, table: DataView, index: number,
 }
 
 /**
- * The bytes of a run that come alive with a write to its bytes [start, end): empty if all of those are alive already. A subcluster whose bytes
- * are in place needs nothing around the write; one that gets its place now comes alive as a whole, and in a new place so does all
- * between the first and the last that were alive in the old one.
+ * The bytes of a run that become visible with a write to its bytes [start, end): empty if all of these are visible already. A subcluster whose bytes
+ * are in place needs no bytes around the write; one that gets its place now becomes visible as a whole. In a new place everything
+ * between the first and the last subcluster that were visible in the old place becomes visible too.
  */
 function aliveAfter({ shape, clusterSize, subclusterSize }: Metadata, table: DataView, run: Run, { start, end }: { start: number; end: number }) {
   const n = shape.subclusters;
@@ -242,7 +242,7 @@ export function* writeEncoded(meta: Metadata, offset: number, encoded: Uint8Arra
 
 function* placeEncoded(meta: Metadata, offset: number, length: number): Io<number> {
   yield* meta.makeRoom();
-  // A table that is missing comes to lie before the bytes, as in QEMU.
+  // A missing table gets its place before the bytes, as in QEMU.
   yield* meta.l2ForWrite(Math.floor(offset / meta.l2Coverage));
   const hostOffset = yield* meta.refcounts.allocateBytes(length);
   yield* meta.requireNoMetadata(hostOffset, length);
@@ -262,7 +262,7 @@ function* linkEncoded(meta: Metadata, offset: number, place: CompressedPlace): I
   return true;
 }
 
-/** Gives up what an L2 entry pointed at, unless that is at `kept`. */
+/** Gives up the clusters that an L2 entry pointed at, unless they are at `kept`. */
 function freeEntry(meta: Metadata, high: number, low: number, kept: number): void {
   if (meta.external) return;
   if ((high & COMPRESSED_HIGH) !== 0) {
@@ -271,11 +271,11 @@ function freeEntry(meta: Metadata, high: number, low: number, kept: number): voi
     return;
   }
   const hostOffset = entryOffset(high, low);
-  // Off its cluster, it is nobody's to give back.
+  // A place that is not on a cluster belongs to nothing that could be given back.
   if (hostOffset !== 0 && hostOffset !== kept && hostOffset % meta.clusterSize === 0) meta.refcounts.free(hostOffset, meta.clusterSize);
 }
 
-/** Changes an L2 entry and gives up what it pointed at, unless the new entry points there too. */
+/** Changes an L2 entry and gives up the clusters it pointed at, unless the new entry points there too. */
 export function replaceEntry(meta: Metadata, table: Table, index: number, to: EntryValue): void {
   const { shape } = meta;
   freeEntry(meta, shape.high(table.data, index), shape.low(table.data, index), to.offset);
@@ -284,9 +284,9 @@ export function replaceEntry(meta: Metadata, table: Table, index: number, to: En
 }
 
 /**
- * See `ImageDriver.zero`. Version 3 has a flag for it; version 2 has not: without a backing file clusters are given up there, with one nothing
- * is done. A cluster keeps its place unless `unmap` is set or it is compressed. Part of a cluster, in whole subclusters, is marked so unless it is compressed; its bytes
- * in the file stay as they are, and are written anew before they are alive again.
+ * See `ImageDriver.zero`. Version 3 has a flag for it. Version 2 has none: without a backing file clusters are given up there, with one nothing
+ * is done. A cluster keeps its place unless `unmap` is set or it is compressed. Part of a cluster, in whole subclusters, is marked so unless the cluster is
+ * compressed; its bytes in the file stay as they are, and are written anew before they are visible again.
  */
 export function* zero(meta: Metadata, offset: number, length: number, { unmap, hasBacking }: { unmap: boolean; hasBacking: boolean }): Io<number> {
   if (meta.header.version < 3) return hasBacking ? 0 : yield* discard(meta, offset, length, false);
@@ -356,7 +356,7 @@ export function* discard(meta: Metadata, offset: number, length: number, hasBack
 
 /**
  * Passes a discard of whole clusters, the first at guest offset `start`, on to an external data file. It happens before the entries change:
- * a cut in between leaves bytes of before or zeros, which is what a discard may leave. A raw data file must show what the disk shows: zeros.
+ * a cut in between leaves the old bytes or zeros, as any discard may. A raw data file must show the disk's contents: zeros.
  */
 function* discardData(meta: Metadata, table: Table, { start, index, clusters }: { start: number; index: number; clusters: number }): Io<void> {
   if (!meta.external) return;
@@ -372,7 +372,7 @@ function* discardData(meta: Metadata, table: Table, { start, index, clusters }: 
   }
 }
 
-/** Makes whole clusters unallocated, whatever the version; for shrinking. Returns bytes done. */
+/** Makes whole clusters unallocated, in either version; for shrinking. Returns bytes done. */
 export function* unmap(meta: Metadata, offset: number, length: number): Io<number> {
   yield* meta.makeRoom();
   const l1Index = Math.floor(offset / meta.l2Coverage);

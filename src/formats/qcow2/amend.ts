@@ -1,6 +1,6 @@
 /**
  * `amend`: options of an image that exists. The order of the changes is QEMU's: to version 3 first, because others need it, to version 2
- * last, because others stand against it. Each change is durable and argues for itself: versions.ts, rebuild.ts (the width of reference
+ * last, because others can conflict with it. Each change is durable and argues for itself: versions.ts, rebuild.ts (the width of reference
  * counts), header.ts (feature bits), resize.ts.
  */
 import { utf8 } from '../../base/bytes.ts';
@@ -18,13 +18,13 @@ import { amendOptions, versionOf } from './options.ts';
 import { changeRefcountWidth } from './rebuild.ts';
 import { downgrade, upgrade } from './versions.ts';
 
-/** The changes asked for, each with the value it has now where nothing was said. */
+/** The wanted options, each with its present value where the caller gave none. */
 interface Wanted {
   readonly version: 2 | 3;
   readonly refcountOrder: number;
   readonly lazy: boolean;
   readonly rawDataFile: boolean;
-  /** Another name in the image, empty for none; the file that is open stays the one in use. */
+  /** Another name in the image, empty for none; the open file stays in use. */
   readonly dataFile: string | undefined;
   /** 0: as it is. */
   readonly size: number;
@@ -79,7 +79,7 @@ function* renameDataFile(meta: Metadata, name: string): Io<void> {
 
 const isLazy = (meta: Metadata): boolean => (meta.header.compatible & COMPATIBLE.lazyRefcounts) !== 0;
 
-/** Reads the options, in QEMU's order, so that the same one is complained of. */
+/** Reads the options, in QEMU's order, so that the error is about the same one. */
 function wantedOf(meta: Metadata, values: AmendValues, { options }: AmendParameters): Wanted {
   const { header } = meta;
   const raw = (header.autoclear & AUTOCLEAR.rawDataFile) !== 0;

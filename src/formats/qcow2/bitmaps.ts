@@ -1,11 +1,11 @@
 /**
- * Persistent dirty bitmaps of an open image. As in QEMU, an image that is opened for writing has its bitmaps marked in use, they note changes
+ * Persistent dirty bitmaps of an open image. As in QEMU, an image that is opened for writing has its bitmaps marked in use, they record changes
  * in memory, and closing the image stores them.
  *
- * Crash argument. The marks are set in the directory where it lies, durably, before anything else is written: whichever of them a cut leaves
- * behind, a bitmap without its mark is right still, since no guest byte has changed. From then on the file says that the bitmaps are not to be
- * believed. Storing writes changed pages, tables and a new directory to unused space, after everything the guest wrote is durable; one
- * switch of the header (header.ts) puts that directory in force, and only then is what it replaces freed. A cut leaves the old
+ * Crash argument. The marks are set in the directory in place, durably, before anything else is written: whichever of them a cut leaves
+ * behind, a bitmap without its mark is still right, since no guest byte has changed. From then on the file says that the bitmaps are not
+ * valid. Storing writes changed pages, tables and a new directory to unused space, after everything the guest wrote is durable; one
+ * switch of the header (header.ts) puts that directory in force, and only then are the replaced ones freed. A cut leaves the old
  * directory, with the marks, or the new one, whose bitmaps are complete; at worst clusters that nothing uses.
  */
 import { divideUp, utf8 } from '../../base/bytes.ts';
@@ -33,9 +33,9 @@ import {
   MIN_GRANULARITY_BITS,
 } from './layout-bitmaps.ts';
 import type { Metadata } from './metadata.ts';
-import { Shadow } from './shadow.ts';
+import { TableSwitch } from './table-switch.ts';
 
-/** What QEMU says of bitmaps whose image another writer has had, by version. */
+/** QEMU's words about bitmaps whose image another writer has changed, by version. */
 const VOID = {
   2: 'This qcow2 v2 image contains bitmaps, but they may have been modified by a program without persistent bitmap support; so now they must all be considered inconsistent',
   3: 'a program lacking bitmap support modified this file, so all bitmaps are now considered inconsistent',
@@ -45,7 +45,7 @@ const LEAKS = "Some clusters may be leaked, run 'qemu-img check -r' on the image
 export class Qcow2Bitmaps implements BitmapFacts, BitmapTools {
   readonly #meta: Metadata;
   #bitmaps: DirtyBitmap[];
-  /** The bitmaps are marked in use and note changes. */
+  /** The bitmaps are marked in use and record changes. */
   #writable = false;
 
   constructor(meta: Metadata) {
@@ -61,7 +61,7 @@ export class Qcow2Bitmaps implements BitmapFacts, BitmapTools {
     return this.#bitmaps.some(({ enabled, inconsistent }) => enabled && !inconsistent);
   }
 
-  /** Looks at every table, and notes in `Metadata.bitmapFault` if one cannot be that of its bitmap; says so if the header no longer vouches for bitmaps. */
+  /** Reads every table, and sets `Metadata.bitmapFault` if one cannot belong to its bitmap; calls `say` if the header no longer vouches for bitmaps. */
   *verify(say?: (message: string) => void): Io<void> {
     const { header, bitmaps } = this.#meta;
     if (!bitmaps.directory && !this.#meta.bitmapFault && header.extensions.some(({ type }) => type === EXTENSION.bitmaps))
@@ -77,7 +77,7 @@ export class Qcow2Bitmaps implements BitmapFacts, BitmapTools {
     }
   }
 
-  /** Readies the bitmaps for an image that is going to change: claims of another writer are dropped, the rest marked in use. */
+  /** Prepares the bitmaps for an image that is going to change: entries of another writer are dropped, the rest marked in use. */
   *prepareForWriting(): Io<void> {
     const meta = this.#meta;
     const { header } = meta;
@@ -118,7 +118,7 @@ export class Qcow2Bitmaps implements BitmapFacts, BitmapTools {
     if (this.#bitmaps.some((bitmap) => bitmap.name === name)) throw refused('name', `Bitmap already exists: ${name}`);
     const cannot = this.#whyNot(name, bits);
     if (cannot) throw refused('bitmap', `Can't make bitmap '${name}' persistent in '${this.#meta.storage.name}': ${cannot}`);
-    // Where QEMU stores it: behind those in the file, before others that are new.
+    // The place where QEMU stores it: behind those in the file, before others that are new.
     const stored = this.#bitmaps.findLastIndex(({ entry }) => entry !== undefined) + 1;
     this.#bitmaps.splice(stored, 0, this.#make({ name, granularityBits: bits, enabled }));
   }
@@ -128,8 +128,8 @@ export class Qcow2Bitmaps implements BitmapFacts, BitmapTools {
     const { entry } = bitmap;
     const meta = this.#meta;
     if (entry)
-      yield* this.#store(function* (shadow) {
-        yield* replaceBitmap(meta, shadow, entry);
+      yield* this.#store(function* (tableSwitch) {
+        yield* replaceBitmap(meta, tableSwitch, entry);
         return meta.bitmaps.entries.filter((other) => other !== entry);
       });
     this.#bitmaps = this.#bitmaps.filter((other) => other !== bitmap);
@@ -164,13 +164,13 @@ export class Qcow2Bitmaps implements BitmapFacts, BitmapTools {
       try {
         yield* bitmap.set(offset, length);
       } catch {
-        // The file says already that it is not to be believed, and is left so.
+        // The file says already that this bitmap is not valid, and stays so.
         bitmap.inconsistent = true;
       }
     }
   }
 
-  /** Refuses a size that a bitmap could not follow. */
+  /** Refuses a size that a bitmap could not be given. */
   requireResizable(size: number): void {
     for (const { name, granularityBits } of this.#bitmaps) {
       this.#usable(name);
@@ -179,61 +179,61 @@ export class Qcow2Bitmaps implements BitmapFacts, BitmapTools {
     }
   }
 
-  /** Follows the disk to its size. */
+  /** Gives the bitmaps the disk's size. */
   *follow(): Io<void> {
     for (const bitmap of this.#bitmaps) yield* bitmap.truncate(this.#meta.header.size);
   }
 
-  /** Stores what is in memory, without marks, when the image is about to be closed. The caller has flushed. */
+  /** Stores the bitmaps in memory, without marks, when the image is about to be closed. The caller has flushed. */
   *save(): Io<void> {
     if (!this.#writable || this.#bitmaps.every(({ inconsistent }) => inconsistent)) return;
     const meta = this.#meta;
     const bitmaps = this.#bitmaps;
-    yield* this.#store(function* (shadow) {
+    yield* this.#store(function* (tableSwitch) {
       const entries: BitmapEntry[] = [];
       for (const bitmap of bitmaps) {
         if (bitmap.inconsistent && bitmap.entry) entries.push(bitmap.entry);
-        else if (!bitmap.inconsistent) entries.push(yield* saved(meta, shadow, bitmap));
+        else if (!bitmap.inconsistent) entries.push(yield* saved(meta, tableSwitch, bitmap));
       }
       return entries;
     });
     this.#writable = false;
   }
 
-  /** Gives up all bitmaps if the image has become one that can hold none; its header vouches for them no longer. */
+  /** Gives up all bitmaps if the image can hold none any more; its header then does not vouch for them. */
   *dropUnlessStorable(): Io<void> {
     const meta = this.#meta;
     if (this.storable) return;
     if (meta.bitmaps.directory)
-      yield* this.#store(function* (shadow) {
-        for (const entry of meta.bitmaps.entries) yield* replaceBitmap(meta, shadow, entry);
+      yield* this.#store(function* (tableSwitch) {
+        for (const entry of meta.bitmaps.entries) yield* replaceBitmap(meta, tableSwitch, entry);
         return [];
       });
     this.#bitmaps = [];
   }
 
-  /** Switches to another directory. `body` places what the entries it returns refer to. */
-  *#store(body: (shadow: Shadow) => Io<BitmapEntry[]>): Io<void> {
+  /** Switches to another directory. `body` places the tables and pages that its returned entries refer to. */
+  *#store(body: (tableSwitch: TableSwitch) => Io<BitmapEntry[]>): Io<void> {
     const meta = this.#meta;
     yield* meta.lock.run(function* () {
       meta.requireSound();
       yield* meta.flush();
-      const shadow = new Shadow(meta);
+      const tableSwitch = new TableSwitch(meta);
       const before = meta.header;
       try {
-        const entries = yield* body(shadow);
+        const entries = yield* body(tableSwitch);
         const bytes = encodeBitmapDirectory(entries);
         const { directory: old } = meta.bitmaps;
-        const directory = entries.length > 0 ? { offset: yield* shadow.place(bytes), length: bytes.length, count: entries.length } : undefined;
-        if (old) shadow.replace(old.offset, old.length);
-        yield* shadow.switchOver(function* () {
+        const directory = entries.length > 0 ? { offset: yield* tableSwitch.place(bytes), length: bytes.length, count: entries.length } : undefined;
+        if (old) tableSwitch.replace(old.offset, old.length);
+        yield* tableSwitch.switchOver(function* () {
           const autoclear = directory ? meta.header.autoclear | AUTOCLEAR.bitmaps : meta.header.autoclear & ~AUTOCLEAR.bitmaps;
           const extensions = [...otherExtensions(meta), ...(directory ? [encodeBitmapExtension(directory)] : [])];
           yield* rewriteHeader(meta, { extensions, autoclear });
           meta.adoptBitmaps(directory ? { directory, entries } : NO_BITMAPS);
         });
       } catch (error) {
-        if (meta.header === before) yield* shadow.abandon();
+        if (meta.header === before) yield* tableSwitch.abandon();
         throw error;
       }
     });
@@ -251,7 +251,7 @@ export class Qcow2Bitmaps implements BitmapFacts, BitmapTools {
     return found;
   }
 
-  /** Why a bitmap cannot be kept in this image, in QEMU's words. */
+  /** The reason why a bitmap cannot be kept in this image, in QEMU's words. */
   #whyNot(name: string, granularityBits: number): string | undefined {
     if (!this.storable) return 'Cannot store dirty bitmaps in qcow2 v2 files';
     if (!canRewrite(this.#meta.header)) return 'The header is longer than a sector';
@@ -282,21 +282,21 @@ export class Qcow2Bitmaps implements BitmapFacts, BitmapTools {
 
 const otherExtensions = ({ header }: Metadata): HeaderExtension[] => header.extensions.filter(({ type }) => type !== EXTENSION.bitmaps);
 
-/** Places what has changed of a bitmap; returns the entry for it. */
-function* saved(meta: Metadata, shadow: Shadow, bitmap: DirtyBitmap): Io<BitmapEntry> {
+/** Places the changed parts of a bitmap; returns the entry for it. */
+function* saved(meta: Metadata, tableSwitch: TableSwitch, bitmap: DirtyBitmap): Io<BitmapEntry> {
   const { entry } = bitmap;
   const flags = ((entry?.flags ?? 0) & BITMAP_FLAG.extraDataCompatible) | (bitmap.enabled ? BITMAP_FLAG.auto : 0);
   if (entry && !bitmap.changed) return { ...entry, flags };
-  const table = yield* bitmap.tableFor((page) => shadow.place(page));
-  const tableOffset = yield* shadow.place(encodeBitmapTable(table));
-  if (entry) yield* replaceBitmap(meta, shadow, entry, new Set(table));
+  const table = yield* bitmap.tableFor((page) => tableSwitch.place(page));
+  const tableOffset = yield* tableSwitch.place(encodeBitmapTable(table));
+  if (entry) yield* replaceBitmap(meta, tableSwitch, entry, new Set(table));
   return { ...(entry ?? newEntry(bitmap)), flags, tableOffset, tableSize: table.length };
 }
 
-/** Gives up the table of a bitmap and its clusters but those that are `kept`. What a damaged table names instead is left alone. */
-function* replaceBitmap(meta: Metadata, shadow: Shadow, entry: BitmapEntry, kept: ReadonlySet<number> = new Set()): Io<void> {
+/** Gives up the table of a bitmap and its clusters, except those that are `kept`. Other places that a damaged table names are left alone. */
+function* replaceBitmap(meta: Metadata, tableSwitch: TableSwitch, entry: BitmapEntry, kept: ReadonlySet<number> = new Set()): Io<void> {
   const { clusterSize, storage } = meta;
-  shadow.replace(entry.tableOffset, entry.tableSize * 8);
+  tableSwitch.replace(entry.tableOffset, entry.tableSize * 8);
   let table: Float64Array;
   try {
     table = yield* readBitmapTable(storage, entry, clusterSize);
@@ -305,7 +305,7 @@ function* replaceBitmap(meta: Metadata, shadow: Shadow, entry: BitmapEntry, kept
     throw error;
   }
   for (const place of new Set(table))
-    if (place >= clusterSize && !kept.has(place) && meta.overlaps().find(place, clusterSize) === undefined) shadow.replace(place, clusterSize);
+    if (place >= clusterSize && !kept.has(place) && meta.overlaps().find(place, clusterSize) === undefined) tableSwitch.replace(place, clusterSize);
 }
 
 const newEntry = ({ name, granularityBits }: { name: string; granularityBits: number }): BitmapEntry => ({
@@ -318,7 +318,7 @@ const newEntry = ({ name, granularityBits }: { name: string; granularityBits: nu
   extra: new Uint8Array(),
 });
 
-/** A bitmap as `qemu-img info` shows it: what the file says. */
+/** A bitmap as `qemu-img info` shows it, from the file. */
 function bitmapInfo({ name, flags, granularityBits }: BitmapEntry): Record<string, unknown> {
   const named = [...(flags & BITMAP_FLAG.inUse ? ['in-use'] : []), ...(flags & BITMAP_FLAG.auto ? ['auto'] : [])];
   return { flags: named, name, granularity: 2 ** granularityBits };
@@ -328,7 +328,7 @@ const tooLarge = (size: number, granularityBits: number): boolean => bitmapBytes
 
 const refused = (field: string, message: string): DiskError => new DiskError('refused', `${FORMAT}: ${message}`, { format: FORMAT, field });
 
-/** What copies of bitmaps would take in an image with clusters of this size, as QEMU computes it: all of each, and their directory. */
+/** Bytes that copies of bitmaps would take in an image with clusters of this size, as QEMU computes it: all of each, and their directory. */
 export function measureBitmaps(bitmaps: readonly BitmapInfo[], size: number, clusterSize: number): number {
   let clusters = 0;
   for (const { granularity } of bitmaps) {

@@ -1,7 +1,7 @@
 /**
- * Copied flags, which say that a cluster has one reference. While references are counted the flags are noted by cluster (`CopiedFlags`), and compared with
- * stored counts when these are: where all agree, tables are read once. Where one may not, or something else was found in the tables, they are
- * gone over a second time, in the order in which QEMU tells of flags (`compareFlags`).
+ * Copied flags, which say that a cluster has one reference. While references are counted, the flags are noted by cluster (`CopiedFlags`), and compared with
+ * the stored counts when these are read: where all agree, tables are read once. If one may differ, or another fault was found in the tables, they are
+ * read a second time, in the order in which QEMU reports flags (`compareFlags`).
  */
 import { view } from '../../base/bytes.ts';
 import type { Io } from '../../base/io.ts';
@@ -13,7 +13,7 @@ import { COPIED_HIGH } from './layout-tables.ts';
 import type { Metadata } from './metadata.ts';
 
 const CHUNK = 65536;
-/** Bits of a cluster: an entry names it with the flag set; one names it without. */
+/** Bits of a cluster: an entry names it with the flag set; another names it without. */
 const SET = 1;
 const CLEAR = 2;
 
@@ -23,12 +23,12 @@ export class CopiedFlags {
   #compared = false;
   #doubt = false;
 
-  /** Every flag that was noted is as stored counts have it, and nothing else speaks for looking again. */
+  /** Every flag that was noted agrees with the stored counts, and nothing else makes a second look necessary. */
   get agree(): boolean {
     return this.#compared && !this.#doubt;
   }
 
-  /** What was noted is not all there is, or counts change. */
+  /** The noted flags are incomplete, or counts change. */
   doubt(): void {
     this.#doubt = true;
   }
@@ -44,7 +44,7 @@ export class CopiedFlags {
     }
   }
 
-  /** Compares what was noted of clusters from `first` on with their stored counts. */
+  /** Compares the notes about clusters from `first` on with their stored counts. */
   compare(first: number, counts: Float64Array): void {
     for (let at = 0; at < counts.length; ) {
       const within = (first + at) % CHUNK;
@@ -70,30 +70,30 @@ export class CopiedFlags {
   }
 }
 
-/** An L2 table, in memory to stay if it is `resident`. */
+/** An L2 table; if `resident`, it stays in memory. */
 export interface LookedAt {
   readonly data: DataView;
   readonly resident?: Table;
 }
 
-/** The table `at` of a walk, which is at `offset`; as QEMU does, one that is off its cluster too, but that is not kept. */
+/** Table `at` of a walk, which is at `offset`. As in QEMU, a table that is not on a cluster is read too, but it is not kept. */
 export function* lookAt({ storage, clusterSize }: Metadata, walk: TableWalk, at: number, offset: number): Io<LookedAt> {
   if (offset % clusterSize !== 0 && offset + clusterSize <= storage.size) return { data: view(yield* readBytes(storage, offset, clusterSize)) };
   const resident = yield* walk.table(at);
   return { data: resident.data, resident };
 }
 
-/** What a check has found out and how it goes on, for its flags. */
+/** The findings of a check and its next steps, for its flags. */
 export interface Counted {
   readonly work: CheckWork;
   readonly flags: CopiedFlags;
   /** The stored counts of clusters from `first` on, at most `most`; none if they cannot be read. */
   countsOf(first: number, most: number): Io<Float64Array>;
-  /** Tells of a flag that is wrong, and mended if `repair`. */
+  /** Reports a flag that is wrong, and repaired if `repair`. */
   flag(message: string, repair: boolean): void;
 }
 
-/** Compares copied flags of the active tables with the stored counts, if what was noted while counting does not answer that. */
+/** Compares copied flags of the active tables with the stored counts, if the notes from counting do not answer that. */
 export function* compareFlags(meta: Metadata, run: Counted, repair: boolean): Io<void> {
   if (!run.flags.agree) yield* new FlagWalk(meta, run, repair).go();
   if (repair) yield* meta.flush();
@@ -158,7 +158,7 @@ class FlagWalk {
     const { shape, external, clusterSize, l2 } = this.#meta;
     const copied = shape.copied(data, index);
     const first = Math.floor(shape.offset(data, index) / clusterSize);
-    // What is in an external data file is not counted, and never shared.
+    // Clusters in an external data file are not counted, and never shared.
     const counts = external ? new Float64Array(length).fill(1) : yield* this.#run.countsOf(first, length);
     for (let i = 0; i < counts.length; i++) {
       const count = counts[i] as number;

@@ -1,11 +1,11 @@
-/** How far a check has come, by the tables that it has looked at and still will; and its turns of the thread (base/job.ts). */
+/** How far a check has come, by the tables that it has read and has still to read; and its turns of the thread (base/job.ts). */
 import type { Io } from '../../base/io.ts';
 import { Pace } from '../../base/job.ts';
 import type { Locked } from '../../tables/table-cache.ts';
 import type { CheckOptions } from '../tools.ts';
 import type { Metadata } from './metadata.ts';
 
-/** How a check goes about it. */
+/** How a check works. */
 export interface CheckWork {
   /** How tables are read in. */
   readonly locked: Locked;
@@ -18,7 +18,7 @@ export class CheckPace {
   readonly #tables: number;
   readonly #pace: Pace;
   readonly #total: number;
-  /** Where the stage under way begins, and how much it is of the total. */
+  /** The beginning of the present stage, and its part of the total. */
   #start = 0;
   #weight = 0;
 
@@ -26,19 +26,19 @@ export class CheckPace {
     this.#tables = [...l2Tables(meta)].length;
     const trees = this.#tables * (1 + meta.snapshots.length);
     const blocks = Math.ceil(meta.storage.size / meta.clusterSize / meta.refcounts.blockEntries);
-    // A repair counts twice, and goes over the stored counts once more to mend them. That flags are gone over is the exception.
+    // A repair counts twice, and reads the stored counts once more to mend them. Reading tables again for their flags is an exception, and not counted.
     this.#total = (repair ? 2 : 1) * (trees + blocks) + 1;
     const whileLooking = repair ? {} : { ...(signal ? { signal } : {}), ...(control ? { control } : {}) };
     this.#pace = new Pace({ ...(onProgress ? { onProgress } : {}), ...whileLooking }, this.#total);
   }
 
-  /** What was begun before is done; what begins looks at so many tables, by default those of the disk. */
+  /** The stage before is done; the next one reads so many tables, by default those of the disk. */
   begin(weight = this.#tables): void {
     this.#start += this.#weight;
     this.#weight = weight;
   }
 
-  /** Between two tables, `part` (0 to 1) of what was begun: see `Pace.step`. */
+  /** Between two tables, `part` (0 to 1) of the present stage: see `Pace.step`. */
   step(part: number): Io<void> {
     return this.#pace.step(Math.min(this.#start + Math.floor(this.#weight * part), this.#total - 1));
   }

@@ -1,6 +1,6 @@
 /**
- * One look over an image: how often everything in the file is referred to, compared with the stored counts, and copied flags compared with
- * the counts. Counts, wording and order of findings are qemu-img check's. What is repaired, and in which order, is in check.ts.
+ * One check of an image: how often everything in the file is referred to, compared with the stored counts, and copied flags compared with
+ * the counts. Counts, wording and order of findings are qemu-img check's. The repairs, and their order, are in check.ts.
  */
 import { view } from '../../base/bytes.ts';
 import { asDiskError } from '../../base/errors.ts';
@@ -14,15 +14,15 @@ import { readBitmapTable } from './file-bitmaps.ts';
 import { l1Fault } from './layout-snapshots.ts';
 import { COPIED_HIGH, entryOffset, l1Reserved, l2Reserved, maxRefcount } from './layout-tables.ts';
 import type { Metadata } from './metadata.ts';
-import { readL1 } from './shadow.ts';
+import { readL1 } from './table-switch.ts';
 
 const MAX_MESSAGES = 1000;
-/** Clusters past the end of the file that are worth remembering as named: no rebuilt structure is larger. */
+/** So many clusters past the end of the file are remembered as named: no rebuilt structure is larger. */
 const MAX_NOTED = 1 << 21;
-/** Stored counts that are looked at together. */
+/** Stored counts that are read together. */
 const MOST_COUNTS = 1 << 16;
 
-/** What `compareCounts` repairs. */
+/** The repairs of `compareCounts`. */
 interface Fix {
   readonly leaks: boolean;
   readonly errors: boolean;
@@ -37,9 +37,9 @@ export class CheckRun {
   readonly #fileClusters: number;
   readonly references = new ClusterCounts();
   readonly flags = new CopiedFlags();
-  /** Clusters not far past the end of the file that something names all the same. */
+  /** Clusters shortly past the end of the file that something names all the same. */
   readonly #pastEnd = new Set<number>();
-  /** False once a refcount block is misplaced, shared or not where the table says. */
+  /** False once a refcount block is misplaced, shared, or not where the table says. */
   #structureSound = true;
 
   constructor(meta: Metadata, options: CheckOptions, work: CheckWork) {
@@ -62,7 +62,7 @@ export class CheckRun {
     };
   }
 
-  /** Counts what everything in the file refers to. */
+  /** Counts the references from everything in the file. */
   *countReferences(): Io<void> {
     const { header, clusterSize } = this.#meta;
     yield* this.#countContents();
@@ -74,7 +74,7 @@ export class CheckRun {
     this.#countRefcountBlocks();
   }
 
-  /** Counts what everything but the refcount structure refers to. */
+  /** Counts the references from everything but the refcount structure. */
   *#countContents(): Io<void> {
     const meta = this.#meta;
     const { header, clusterSize } = meta;
@@ -88,7 +88,7 @@ export class CheckRun {
     }
     yield* this.#countTree(meta.l1.copy(), true);
     for (const snapshot of meta.snapshots) {
-      // What is wrong with its place was told of already.
+      // The fault of its place was reported before.
       if (l1Fault(snapshot, { header, fileSize: meta.storage.size }) !== undefined) continue;
       this.#refer(snapshot.l1Offset, snapshot.l1Size * 8);
       yield* this.#countTree(yield* readL1(meta, snapshot), false);
@@ -98,17 +98,17 @@ export class CheckRun {
     yield* this.#countBitmaps();
   }
 
-  /** The refcount structure does not contradict itself, as far as it has been looked at. */
+  /** The refcount structure does not contradict itself, as far as it has been read. */
   get structureSound(): boolean {
     return this.#structureSound;
   }
 
-  /** Clusters of the file, its last in part. */
+  /** Clusters of the file; the last may be in the file in part. */
   get fileClusters(): number {
     return this.#fileClusters;
   }
 
-  /** Clusters past the end of the file that what was counted, or a refcount table entry, names. */
+  /** Clusters past the end of the file that a counted structure, or a refcount table entry, names. */
   placesPastEnd(): ReadonlySet<number> {
     for (const offset of this.#meta.refcounts.blockOffsets()) this.#notePastEnd(offset, this.#meta.clusterSize);
     return this.#pastEnd;
@@ -129,7 +129,10 @@ export class CheckRun {
     }
   }
 
-  /** Compares stored counts with references, repairing as allowed; counts that are missing altogether only with `missing`. False if the refcount structure itself is unsound. */
+  /**
+   * Compares stored counts with references, repairing as allowed; counts that are missing altogether only with `missing`. Returns false if the refcount
+   * structure itself is unsound.
+   */
   *compareCounts(fix: Fix): Io<boolean> {
     const { refcounts, clusterSize } = this.#meta;
     const { result } = this;
@@ -147,7 +150,7 @@ export class CheckRun {
         const counts = yield* this.#storedCounts(cluster, blockEnd - cluster);
         highest = Math.max(highest, this.#lastUsed(cluster, counts));
         yield* this.#compareRange(cluster, counts, fix);
-        // Of a block that cannot be read, nothing more is said.
+        // If a block cannot be read, nothing more is reported about it.
         cluster = counts.length > 0 ? cluster + counts.length : blockEnd;
       }
     }
@@ -173,7 +176,7 @@ export class CheckRun {
     }
   }
 
-  /** The stored counts of clusters from `first` on, at most `most`; none if the block cannot be read, which was said already. */
+  /** The stored counts of clusters from `first` on, at most `most`; none if the block cannot be read, which was reported before. */
   *countsOf(first: number, most: number): Io<Float64Array> {
     try {
       return yield* this.#countsFrom(first, most);
@@ -207,7 +210,7 @@ export class CheckRun {
         if (offset !== 0) {
           this.#refer(offset, meta.clusterSize);
           if (offset % meta.clusterSize !== 0) this.#corruption(`ERROR l2_offset=${hex(offset)}: Table is not cluster aligned; L1 entry corrupted`);
-          // That a table is past the end was told of.
+          // A table past the end was reported before.
           if (!quiet && offset < meta.storage.size) yield* this.#countTableAt(walk, at, { offset, active });
         }
         if (!quiet) at++;
@@ -218,8 +221,8 @@ export class CheckRun {
   }
 
   /**
-   * Counts what tables lead to of which nothing has to be said, in the order of the file; returns the places of those tables. What has to be said is said in
-   * the order of the L1 table. One that is named twice counts twice, and is left out here.
+   * Counts the references from tables without faults, in the order of the file; returns the places of those tables. Faults are reported in
+   * the order of the L1 table. A table that is named twice counts twice, and is left out here.
    */
   *#countQuiet(entries: readonly NamedEntry[], active: boolean): Io<ReadonlySet<number>> {
     const { locked, pace } = this.work;
@@ -242,7 +245,7 @@ export class CheckRun {
     return counted;
   }
 
-  /** Nothing has to be said of a table, or of some of its entries: they are as the specification has them and lie in the file. */
+  /** A table without faults: all its entries are as the specification says, and their clusters are in the file. */
   #isQuiet(table: DataView): boolean {
     const { shape, clusterSize, clusterBits, external } = this.#meta;
     const end = table.byteLength / shape.bytes;
@@ -273,13 +276,13 @@ export class CheckRun {
   #countTable(table: LookedAt, active: boolean): void {
     const { shape, clusterSize } = this.#meta;
     const end = table.data.byteLength / shape.bytes;
-    /** Where the cluster that was counted last ends, if the next one that is counted should begin there. */
+    /** The end of the cluster that was counted last: the next one should begin there. */
     let next = 0;
     for (let index = 0; index < end; ) {
       const length = shape.run(table.data, { index, end, clusterSize });
       if (shape.compressed(table.data, index)) this.#countCompressed(table.data, index, active);
       else if (!shape.empty(table.data, index)) {
-        // Nothing has to be said of any of them, or something of each.
+        // Either no entry of the run has a fault, or each has one.
         const together = this.#sound(table.data, index) ? length : 1;
         for (let i = 0; i < length; i += together) next = this.#countRun(table, { index: index + i, length: together }, active, next);
       }
@@ -287,13 +290,13 @@ export class CheckRun {
     }
   }
 
-  /** An entry that is as the specification has it. */
+  /** An entry that is as the specification says. */
   #sound(table: DataView, index: number): boolean {
     const { shape, header, clusterSize } = this.#meta;
     return !l2Reserved(shape.high(table, index), shape.low(table, index), header.version) && !shape.fault(table, index, clusterSize);
   }
 
-  /** Counts the clusters of entries that go on as the first begins: of several that are sound, or of one. Returns where the last ends. */
+  /** Counts the clusters of several sound entries in one run, or of one entry. Returns the end of the last. */
   #countRun({ data: table, resident }: LookedAt, { index, length }: { index: number; length: number }, active: boolean, next: number): number {
     const meta = this.#meta;
     const { shape, clusterSize } = meta;
@@ -321,7 +324,7 @@ export class CheckRun {
     if (!meta.external) this.#referEach(offset, length);
     if (!active) return next;
     const copied = shape.copied(table, index);
-    // What is in an external data file is not counted, and never shared.
+    // Clusters in an external data file are not counted, and never shared.
     if (!meta.external) this.flags.note(Math.floor(offset / clusterSize), length, copied);
     else if (!copied) this.flags.doubt();
     this.result.allocatedClusters += length;
@@ -386,12 +389,12 @@ export class CheckRun {
     this.references.addRange(first, last + 1 - first);
   }
 
-  /** A range lies past the end by a cluster or more: the file's last cluster may be cut off. */
+  /** A range is past the end by a cluster or more: the file's last cluster may be cut off. */
   #isPastEnd(offset: number, length: number): boolean {
     return offset + length - this.#meta.storage.size >= this.#meta.clusterSize;
   }
 
-  /** The same for clusters one by one, so that each that lies past the end is told of. */
+  /** The same for clusters one by one, so that each one past the end is reported. */
   #referEach(offset: number, clusters: number): void {
     const { clusterSize, storage } = this.#meta;
     if (offset + clusters * clusterSize <= storage.size) this.#refer(offset, clusters * clusterSize);
@@ -404,12 +407,12 @@ export class CheckRun {
     for (let cluster = Math.max(this.#fileClusters, Math.floor(offset / clusterSize)); cluster < end; cluster++) this.#pastEnd.add(cluster);
   }
 
-  /** The stored counts of clusters from `first` on, some of the `rest` that its refcount block counts. None if that cannot be read. */
+  /** The stored counts of clusters from `first` on: some of the `rest` that its refcount block counts. None if the block cannot be read. */
   *#storedCounts(first: number, rest: number): Io<Float64Array> {
     try {
       return yield* this.#countsFrom(first, Math.min(rest, MOST_COUNTS));
     } catch (error) {
-      // One finding for each cluster, as QEMU has it, but one line.
+      // As in QEMU one finding for each cluster, but one line.
       this.result.checkErrors += rest;
       this.say(`Can't get refcount for cluster ${first}: ${asDiskError(error, 'refcount block').message}`);
       return new Float64Array(0);
@@ -417,8 +420,8 @@ export class CheckRun {
   }
 
   /**
-   * The stored counts of clusters from `first` on, as far as its refcount block goes, at most `most`. Of a block past the end of the file, which
-   * was told of, all are 0.
+   * The stored counts of clusters from `first` on, up to the end of their refcount block, at most `most`. If the block is past the end of the file,
+   * which was reported before, all are 0.
    */
   *#countsFrom(first: number, most: number): Io<Float64Array> {
     const { refcounts, clusterSize, storage } = this.#meta;
@@ -432,7 +435,7 @@ export class CheckRun {
   *#mismatch(cluster: number, { stored, references }: { stored: number; references: number }, fix: Fix): Io<void> {
     const { result } = this;
     const low = stored < references;
-    // As in QEMU: where one count is missing, the others are no longer believed.
+    // As in QEMU: if one count is missing, the others are not trusted any more.
     if (stored === 0) this.#structureSound = false;
     const repair =
       (stored > 0 || fix.missing === true) && (low ? fix.errors : fix.leaks) && references <= maxRefcount(this.#meta.header.refcountOrder);
@@ -457,7 +460,7 @@ export class CheckRun {
     this.say(message);
   }
 
-  /** A line for the result and for whoever listens. */
+  /** Adds a line to the result, and passes it to the listener. */
   say(message: string): void {
     this.#options.onMessage?.(message);
     if (this.result.messages.length < MAX_MESSAGES) this.result.messages.push(message);

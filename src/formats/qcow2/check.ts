@@ -1,11 +1,11 @@
 /**
- * Checking an image, and repairing what can be repaired: what is looked at and said is in check-run.ts, here is what is mended, in which order.
+ * Checking an image, and repairing it as far as possible: check-run.ts reads and reports, this file has the repairs and their order.
  *
- * Crash argument for repair. First counts of clusters past the end of the file go down that nothing refers to, and a new snapshot table takes the
- * place of a damaged one (mend-snapshots.ts), and bitmaps that cannot be read are given up. Then an entry that names a place off its cluster, with no bytes in it, loses it. Then stored counts
- * are mended: one that is too low or too high is so before and after a cut; what refers to a cluster does not change here. Flags come last. Each
- * stage is behind a flush, and each finds what the one before it left: repeating an interrupted repair completes it. A refcount structure that
- * contradicts itself is replaced as a whole (rebuild.ts).
+ * Crash argument for repair. First the counts of clusters past the end of the file that nothing refers to go down, a new snapshot table takes the
+ * place of a damaged one (mend-snapshots.ts), and bitmaps that cannot be read are given up. Then an entry that names a place off its cluster, with no
+ * bytes in it, loses it. Then stored counts are mended: a count that is too low or too high is so before and after a cut; the references to a cluster
+ * do not change here. Flags come last. Each stage is behind a flush, and each finds the state that the one before it left: repeating an interrupted repair
+ * completes it. A refcount structure that contradicts itself is replaced as a whole (rebuild.ts).
  */
 import { corrupt } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
@@ -24,8 +24,8 @@ import { rebuildRefcounts } from './rebuild.ts';
 type Repair = CheckOptions['repair'];
 
 /**
- * See `ImageDriver.check`. A repair holds `Metadata.lock` all the time. A look holds it only while a table is read in, so that reads of the guest go on
- * beside it; the caller sees to it that no change is under way.
+ * See `ImageDriver.check`. A repair holds `Metadata.lock` all the time. A check without repair holds it only while a table is read in, so that reads of the
+ * guest go on beside it; the caller makes sure that no change is under way.
  */
 export function* check(meta: Metadata, options: CheckOptions): Io<CheckResult> {
   if (options.repair) return yield* meta.lock.run(() => checkHeld(meta, options, (step) => step()));
@@ -34,7 +34,7 @@ export function* check(meta: Metadata, options: CheckOptions): Io<CheckResult> {
 
 function* checkHeld(meta: Metadata, options: CheckOptions, locked: Locked): Io<CheckResult> {
   if (!meta.storage.readOnly) yield* locked(() => meta.flush());
-  // An L1 table that is cut off names clusters that nothing else refers to: they are all that is left of the disk, and stay as they are.
+  // Nothing else refers to the clusters that a cut-off L1 table named: they are all that is left of the disk, and stay as they are.
   const lost = meta.l1.known < meta.l1.size;
   const { repair: asked, ...looking } = options;
   const repair = lost ? undefined : asked;
@@ -42,7 +42,7 @@ function* checkHeld(meta: Metadata, options: CheckOptions, locked: Locked): Io<C
   if (lost && asked) run.say('Nothing is repaired: what can still be read is kept by converting the image');
   if (repair) yield* prepare(meta, run, repair);
   yield* run.countReferences();
-  // Entries that were mended are durable before the counts of what they named go down.
+  // Entries that were mended must be durable before the counts of the clusters they named go down.
   if (run.result.corruptionsFixed > 0) yield* locked(() => meta.flush());
   const found = { ...run.result };
   const structureSound = yield* run.compareCounts({ leaks: false, errors: false });
@@ -55,7 +55,7 @@ function* checkHeld(meta: Metadata, options: CheckOptions, locked: Locked): Io<C
     }
     return yield* rebuild(meta, options, run);
   }
-  // What nothing refers to may be a snapshot's or a bitmap's that could not be read.
+  // Clusters without references may belong to a snapshot or a bitmap that could not be read.
   const leaks = !meta.bitmapFault && meta.snapshotTable.faults.every(({ harmless }) => harmless);
   if (repair && ((leaks && run.result.leaks > 0) || run.result.corruptions > 0)) {
     Object.assign(run.result, found, { messages: run.result.messages });
@@ -67,7 +67,7 @@ function* checkHeld(meta: Metadata, options: CheckOptions, locked: Locked): Io<C
   return yield* finish(meta, run, repair);
 }
 
-/** What a repair does before it counts: what it writes anew must find its place, at the end of the file. */
+/** The work of a repair before it counts: new structures must find their place, at the end of the file. */
 function* prepare(meta: Metadata, run: CheckRun, repair: Repair): Io<void> {
   const { result } = run;
   const contents = new CheckRun(meta, {}, run.work);
@@ -91,7 +91,7 @@ function* prepare(meta: Metadata, run: CheckRun, repair: Repair): Io<void> {
 }
 
 /**
- * Takes bitmaps out of the header that cannot be read; only a backup that would have gone by them takes longer then. One write of the first sector
+ * Takes bitmaps that cannot be read out of the header; only a backup that would have used them takes longer then. One write of the first sector
  * (header.ts) does it, and their clusters are leaks.
  */
 function* dropBitmaps(meta: Metadata, run: CheckRun): Io<void> {
@@ -104,9 +104,9 @@ function* dropBitmaps(meta: Metadata, run: CheckRun): Io<void> {
   run.result.corruptionsFixed++;
 }
 
-/** Replaces the refcount structure and counts anew: what is no longer wrong was fixed. */
+/** Replaces the refcount structure and counts anew: faults that are gone were fixed. */
 function* rebuild(meta: Metadata, options: CheckOptions, { result: before, work }: CheckRun): Io<CheckResult> {
-  // What the old structure took is counted at first, and then found to be used no longer: QEMU goes about it in this way.
+  // The clusters of the old structure are counted at first, and then found to be unused: QEMU does it in this way.
   const contents = new CheckRun(meta, {}, work);
   yield* contents.countReferences();
   yield* rebuildRefcounts(meta, contents.references, { named: contents.placesPastEnd() });
@@ -114,7 +114,7 @@ function* rebuild(meta: Metadata, options: CheckOptions, { result: before, work 
   run.result.messages.push(...before.messages);
   run.say('Rebuilding refcount structure');
   yield* run.countReferences();
-  // A place past the end that a damaged entry names may now lie in the file: then it is counted.
+  // A place past the end that a damaged entry names may now be inside the file: then it is counted.
   yield* run.compareCounts({ leaks: true, errors: true, missing: true });
   run.result.corruptionsFixed = before.corruptionsFixed + Math.max(0, before.corruptions - run.result.corruptions);
   run.result.leaksFixed = before.leaksFixed + Math.max(0, before.leaks - run.result.leaks);

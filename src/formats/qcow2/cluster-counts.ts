@@ -1,4 +1,4 @@
-/** How often each cluster of a file is referred to, in chunks that exist only where something is: a sparse file of any size fits. */
+/** How often each cluster of a file is referred to, in chunks that exist only where references do: so a sparse file of any size fits. */
 
 const CHUNK = 65536;
 
@@ -32,7 +32,7 @@ export class ClusterCounts {
     if (clusters > 0 && end > this.#end) this.#end = end;
   }
 
-  /** How many counts from cluster `first` on are as in `others`, from its index `from` on, before one is not. */
+  /** How many counts from cluster `first` on equal those of `others`, from its index `from` on, before one differs. */
   alike(first: number, others: Float64Array, from: number): number {
     let at = from;
     while (at < others.length) {

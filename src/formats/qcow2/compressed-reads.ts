@@ -1,6 +1,6 @@
 /**
- * Reading compressed clusters of an open image. Those that lie one behind the other in the file are read in one request as far as they are
- * wanted, and the last ones decoded are kept: a guest reads a cluster in small pieces.
+ * Reading compressed clusters of an open image. Clusters that are neighbours in the file are read in one request as far as they are
+ * needed, and the last ones decoded are kept: a guest reads a cluster in small pieces.
  */
 import { assert, corrupt } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
@@ -22,7 +22,7 @@ interface EncodedWindow {
   bytes: Uint8Array;
 }
 
-/** What reads the compressed clusters of an image. */
+/** Reads the compressed clusters of an image. */
 export class CompressedReads {
   readonly #metadata: Metadata;
   /** Decoded clusters by guest cluster index, with the descriptor they came from. */
@@ -52,7 +52,7 @@ export class CompressedReads {
     }
   }
 
-  /** The entries about the guest offset of a cluster that is mapped, read if need be. */
+  /** The entries about the guest offset of a cluster that is mapped, read if needed. */
   *#entriesAt(offset: number): Io<DataView> {
     const meta = this.#metadata;
     for (;;) {
@@ -63,7 +63,7 @@ export class CompressedReads {
     }
   }
 
-  /** `window` has encoded bytes that an earlier call read along; up to the cluster `last` more will be wanted. */
+  /** `window` has encoded bytes that an earlier call read along; clusters up to `last` are needed next. */
   *#decodeCluster(clusterIndex: number, { window, last }: { window: EncodedWindow; last: number }): Io<Uint8Array> {
     const meta = this.#metadata;
     const entries = yield* this.#entriesAt(clusterIndex * meta.clusterSize);
@@ -77,7 +77,7 @@ export class CompressedReads {
         field: 'compressed cluster',
         offset: place.hostOffset,
       });
-    // The descriptor counts whole sectors, and the file may end before. The decoder gets what is there, and no zeros that it could take for data.
+    // The descriptor counts whole sectors, and the file may end before. The decoder gets the bytes of the file, without zeros that it could take for data.
     const within = (end: number) => Math.min(end, meta.storage.size);
     const end = within(place.hostOffset + place.length);
     if (meta.debug) yield* meta.debug('read_compressed');
@@ -96,13 +96,13 @@ export class CompressedReads {
   }
 }
 
-/** Where the compressed clusters [index, to) of a table end in the file, as far as they lie one behind the other and are worth one request. */
+/** The end, in the file, of the compressed clusters [index, to) of a table, as far as they are neighbours and fit into one request. */
 function encodedRunEnd({ shape, clusterBits }: Metadata, table: DataView, index: number, to: number): number {
   const first = shape.compressedAt(table, index, clusterBits);
   let end = first.hostOffset + first.length;
   for (let next = index + 1; next < to && shape.compressed(table, next); next++) {
     const { hostOffset, length } = shape.compressedAt(table, next, clusterBits);
-    // The sector that one ends in may be the one that the next begins in.
+    // One cluster may end in the sector in which the next begins.
     if (hostOffset < end - SECTOR || hostOffset > end || hostOffset + length - first.hostOffset > ENCODED_WINDOW) break;
     end = hostOffset + length;
   }

@@ -6,7 +6,7 @@
 import { Inflate } from 'pako';
 import { corrupt } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
-import { lazily } from '../../base/loading.ts';
+import { lazily } from '../../base/load-part.ts';
 import { type Compression, inflateFast } from '../../compression/compressor.ts';
 import { encoder } from '../../compression/encode.ts';
 import { FORMAT } from './layout.ts';
@@ -41,14 +41,14 @@ export function decodeCluster(bytes: Uint8Array, options: { clusterSize: number;
   return out;
 }
 
-/** A whole cluster, compressed as the header's `compressionType` says. The outcome may be longer. */
+/** A whole cluster, compressed as the header's `compressionType` says. The result may be longer. */
 export function encodeCluster(bytes: Uint8Array, compressionType: number): Uint8Array {
   const encode = encoders.get(compressionOf(compressionType));
   if (!encode) throw new Error('tabdisk: loadCompression has not been called');
   return encode(bytes);
 }
 
-/** Thrown out of pako's callback to stop it: it has no other brake. */
+/** Thrown out of pako's callback to stop it: there is no other way. */
 const CLUSTER_FULL = new Error('cluster full');
 
 function inflate(bytes: Uint8Array, out: Uint8Array): number {

@@ -1,6 +1,6 @@
 /**
  * Creating an image. The layout is QEMU's: header, refcount table, first refcount block, L1 table, each at a cluster of its own in
- * this order. Options carry QEMU's names; what is not supported is refused by name.
+ * this order. Options carry QEMU's names; unsupported ones are refused by name.
  */
 import { setU64be, utf8, view } from '../../base/bytes.ts';
 import { readOptions } from '../../base/declared-options.ts';
@@ -50,7 +50,7 @@ export function* createImage(storage: Storage, parameters: CreateParameters): Io
   yield* storage.write(2 * clusterSize, block);
   yield* storage.barrier();
   yield* storage.write(0, encodeHeader(header));
-  // From here on it is an image of size 0; the disk's size appears with the L1 table, in one switch.
+  // From here on it is an image of size 0; the disk's size appears together with the L1 table, in one switch.
   const metadata = yield* Metadata.load({ storage, ...(data ? { data } : {}) }, header);
   yield* growL1(metadata, parameters.size);
   yield* encryptNew(metadata, encryption, values, parameters.secret);
@@ -139,11 +139,11 @@ function extensionsFor(
 function preallocationOf({ backing }: CreateParameters, { preallocation, extended_l2, data_file_raw }: CreateValues): Preallocation {
   if (preallocation !== 'off' && backing && !extended_l2)
     throw refused('preallocation', 'Backing file and preallocation can only be used at the same time if extended_l2 is on');
-  // All of a raw data file is the disk's, so that the image must say so.
+  // All of a raw data file belongs to the disk, so the image must map all of it.
   return preallocation === 'off' && data_file_raw ? 'metadata' : preallocation;
 }
 
-/** Refuses what version 2 has not. QEMU looks at this before it looks at numbers. */
+/** Refuses features that version 2 does not have. QEMU checks this before it checks numbers. */
 function requireVersion({ compat, compression_type, extended_l2 }: CreateValues): void {
   if (versionOf(compat) === 3) return;
   if (compression_type !== 'zlib')

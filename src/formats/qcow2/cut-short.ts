@@ -1,9 +1,9 @@
 /**
- * Whether an image's file was cut short: whether what its header and tables name reaches further than the file does. Nothing here changes or
- * repairs; what cannot be read or makes no sense is left to `check`.
+ * Whether an image's file was cut short: whether its header and tables name places beyond the file's end. Nothing here changes or
+ * repairs anything; structures that cannot be read or make no sense are left to `check`.
  *
- * What proves it is a table, or guest data, that lies past the end. A reference count of a cluster past the end proves nothing, since a power cut
- * may leave such (a leak), but without one no entry of a sound image points there: so L2 tables are read only where counts give reason to, and
+ * The proof is a table, or guest data, that lies past the end. A reference count of a cluster past the end proves nothing, since a power cut
+ * may leave such (a leak), but without one no entry of a sound image points there: so L2 tables are read only where counts give a reason, and
  * no more of them than a bound.
  */
 import { view } from '../../base/bytes.ts';
@@ -18,19 +18,19 @@ import { entryOffset } from './layout-tables.ts';
 /** Bytes of L1 and L2 tables that are read at most. */
 const MOST_TABLES = 64 * MiB;
 
-/** What is missing of a file. */
+/** The missing part of a file. */
 export interface CutShort {
-  /** Bytes that the file should have, as far as was looked. */
+  /** Bytes that the file should have, as far as was checked. */
   readonly needed: number;
   /** Guest data, or tables that lead to some, are missing: not reference counts alone. */
   readonly contents: boolean;
 }
 
-/** What is missing of an image's file; undefined if nothing is known to be. */
+/** The missing part of an image's file; undefined if none is known. */
 export function* cutShort(storage: Storage, header: Header): Io<CutShort | undefined> {
   const look = new Look(storage, header);
   const counted = yield* look.counts();
-  // Counts that may be too low, and a file that ends where a sound one may end only if what lies there is compressed, or part of a cluster.
+  // Counts that may be too low; or a file that ends where a sound file may end only after a compressed cluster, or after a part of a cluster.
   const odd = storage.size % (hasSubclusters(header) ? 2 ** header.clusterBits : SECTOR) !== 0;
   const unsure = (header.incompatible & INCOMPATIBLE.dirty) !== 0 || odd;
   yield* look.contents(counted || unsure);
@@ -41,10 +41,10 @@ class Look {
   readonly #storage: Storage;
   readonly #header: Header;
   readonly #clusterSize: number;
-  /** Bytes of a file as long as the refcount table can count. What lies further away is not missing, but damage. */
+  /** Bytes of a file as long as the refcount table can count. A place further away is not missing, but damage. */
   #limit: number;
   #needed = 0;
-  /** Where the last cluster ends that is counted as used. */
+  /** The end of the last cluster that is counted as used. */
   #counted = 0;
   #contents = false;
   #budget = MOST_TABLES;
@@ -65,7 +65,7 @@ class Look {
     return this.#needed > this.#storage.size ? { needed: this.#needed, contents: this.#contents } : undefined;
   }
 
-  /** Looks at the refcount structure. True if it counts clusters past the end of the file, or is not there itself. */
+  /** Reads the refcount structure. True if it counts clusters past the end of the file, or is not in the file itself. */
   *counts(): Io<boolean> {
     const { reftableOffset, reftableClusters } = this.#header;
     const length = reftableClusters * this.#clusterSize;
@@ -89,7 +89,7 @@ class Look {
     this.#counted = index * this.#blockCoverage + Math.ceil((end * 8) / 2 ** this.#header.refcountOrder) * this.#clusterSize;
   }
 
-  /** Looks at what leads to guest data; `closely`: into the L2 tables, too. */
+  /** Reads the tables that lead to guest data; `closely`: the L2 tables, too. */
   *contents(closely: boolean): Io<void> {
     const { l1Offset, l1Size, snapshotCount, snapshotsOffset } = this.#header;
     const seen = new Set<number>();
@@ -110,7 +110,7 @@ class Look {
     }
   }
 
-  /** Looks where the entries of an L2 table point. */
+  /** Checks where the entries of an L2 table point. */
   *#entries(l2Offset: number): Io<void> {
     if (hasDataFile(this.#header)) return;
     const { clusterBits } = this.#header;
@@ -123,7 +123,7 @@ class Look {
         ? { ...shape.compressedAt(table, i, clusterBits), unit: SECTOR }
         : this.#plain(shape, table, i);
       const end = hostOffset + length;
-      // The last sector that a descriptor counts has a byte of it. Of a cluster the end may be absent, from a whole sector on.
+      // The last sector that a descriptor counts has at least one byte in use. The end of a cluster may be absent, from a whole sector on.
       const least = unit > SECTOR && size % SECTOR !== 0 ? end - 1 : end - unit;
       if (least >= size) this.#note(end, true);
     }
@@ -141,10 +141,10 @@ class Look {
     return view(yield* readBytes(this.#storage, offset, length));
   }
 
-  /** True if the file has all of a table. Else notes that it should. */
+  /** True if the file has all of a table. Otherwise notes the end that the file should have. */
   #whole(offset: number, length: number, contents = true): boolean {
     if (offset + length <= this.#storage.size) return true;
-    // Where the way to guest data is lost, counts tell how far it went.
+    // If the tables that lead to guest data are lost, counts show how far the file went.
     this.#note(Math.max(offset + length, contents ? this.#counted : 0), contents);
     return false;
   }

@@ -1,13 +1,13 @@
 /**
- * What is wrong with the tables of an open image that the guest's bytes are read without. Before something is written they must be believed: with
- * a refcount table that is not sound, what is in use may be taken for free; what a snapshot table leads to that cannot be read is nobody's. A
+ * Faults in the tables of an open image that are not needed for reading the guest's bytes. Before the first write these tables must be trusted: with
+ * an unsound refcount table, clusters in use may be taken for free; clusters of a snapshot table that cannot be read would belong to nothing. A
  * check with repair mends them.
  */
 import { corrupt, type DiskError } from '../../base/errors.ts';
 import { FORMAT } from './layout.ts';
 import type { Metadata } from './metadata.ts';
 
-/** What keeps an image from being written, if anything. */
+/** The reason why an image must not be written, if there is one. */
 export function damageOf(meta: Metadata): DiskError | undefined {
   const fault = meta.snapshotTable.faults.find(({ harmless }) => !harmless);
   const lost = meta.l1.fault(meta.l1.known) ?? meta.reftableFault ?? meta.bitmapFault;
@@ -28,7 +28,7 @@ function blockDamage({ refcounts, clusterSize, storage }: Metadata): DiskError |
   return undefined;
 }
 
-/** Says what is wrong to a caller that only reads. */
+/** Reports the faults to a caller that only reads. */
 export function tellDamage({ snapshotTable, reftableFault, bitmapFault }: Metadata, say: (message: string) => void): void {
   for (const { found, harmless } of snapshotTable.faults) if (!harmless) say(`warning: ${FORMAT}: ${found.replace('ERROR ', '')}`);
   for (const fault of [reftableFault, bitmapFault]) if (fault) say(`warning: ${fault.message}`);

@@ -1,7 +1,7 @@
 /**
  * One dirty bitmap in memory: a bit for each 2^granularityBits guest bytes. It is kept in pages of one cluster, as its table in the file
- * has them; a page is read when it is first changed, so that a huge bitmap costs what is touched of it. Nothing here writes: bitmaps.ts
- * stores bitmaps and decides what a failure means.
+ * has them; a page is read when it is first changed, so that a huge bitmap costs only its changed pages. Nothing here writes: bitmaps.ts
+ * stores bitmaps and decides the meaning of a failure.
  */
 import { divideUp, isZero, roundUp } from '../../base/bytes.ts';
 import { corrupt, DiskError } from '../../base/errors.ts';
@@ -27,7 +27,7 @@ export interface DirtyBitmapOptions {
 
 interface Page {
   readonly bits: Uint8Array;
-  /** Differs from the file. */
+  /** The page differs from the file. */
   changed: boolean;
 }
 
@@ -42,10 +42,10 @@ export class DirtyBitmap implements DirtyRuns {
   readonly #storage: Storage;
   readonly #clusterSize: number;
   #size: number;
-  /** Where the pages are that are not in memory; read when first needed. */
+  /** The places of the pages that are not in memory; read when first needed. */
   #table: Float64Array | undefined;
   readonly #pages = new Map<number, Page>();
-  /** The page looked at last. */
+  /** The page used last. */
   #last: { readonly index: number; readonly bits: Uint8Array } | undefined;
   #changed: boolean;
 
@@ -72,7 +72,7 @@ export class DirtyBitmap implements DirtyRuns {
     return 2 ** this.granularityBits;
   }
 
-  /** What is in memory differs from what is in the file. */
+  /** The bitmap in memory differs from the one in the file. */
   get changed(): boolean {
     return this.#changed;
   }
@@ -122,7 +122,7 @@ export class DirtyBitmap implements DirtyRuns {
     this.#changed = true;
   }
 
-  /** Follows the disk to another size: what is new is not dirty. */
+  /** Adjusts the bitmap to another size of the disk: added bytes are not dirty. */
   *truncate(size: number): Io<void> {
     if (size === this.#size) return;
     const table = yield* this.load();
@@ -130,7 +130,7 @@ export class DirtyBitmap implements DirtyRuns {
     const perPage = this.#clusterSize * 8;
     const full = Math.floor(kept / perPage);
     const within = kept % perPage;
-    // Bits past the end may be set in the file; they must not come alive.
+    // Bits past the end may be set in the file; they must not become valid.
     if (within > 0 && (this.#pages.has(full) || table[full] !== ALL_ZEROES)) {
       const page = yield* this.#own(full);
       clearBits(page.bits, within);
@@ -146,7 +146,7 @@ export class DirtyBitmap implements DirtyRuns {
     this.#changed = true;
   }
 
-  /** Throws `refused` if the contents are not to be used. */
+  /** Throws `refused` if the contents must not be used. */
   requireUsable(): void {
     if (this.inconsistent)
       throw new DiskError('refused', `${FORMAT}: Bitmap '${this.name}' is inconsistent and cannot be used: remove it`, {
@@ -167,7 +167,7 @@ export class DirtyBitmap implements DirtyRuns {
     return { start, length: Math.min(this.#size, end * this.granularity) - start };
   }
 
-  /** The table that stores the bitmap, every changed page put where `place` says. Nothing changes here: see `stored`. */
+  /** The table that stores the bitmap, with every changed page at the place that `place` returns. Nothing changes here: see `stored`. */
   *tableFor(place: (page: Uint8Array) => Io<number>): Io<Float64Array> {
     const table = (yield* this.load()).slice();
     for (const [index, { bits, changed }] of this.#pages) if (changed) table[index] = isZero(bits) ? ALL_ZEROES : yield* place(bits);
@@ -191,7 +191,7 @@ export class DirtyBitmap implements DirtyRuns {
     return end;
   }
 
-  /** A page to look at; a number if all of its bits are that. */
+  /** A page for reading; a number if all of its bits have that value. */
   *#look(index: number): Io<Uint8Array | 0 | 1> {
     const own = this.#pages.get(index);
     if (own) return own.bits;
@@ -203,7 +203,7 @@ export class DirtyBitmap implements DirtyRuns {
     return bits;
   }
 
-  /** A page to be changed. */
+  /** A page for changing. */
   *#own(index: number): Io<Page> {
     const there = this.#pages.get(index);
     if (there) return there;

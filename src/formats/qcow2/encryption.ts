@@ -3,7 +3,7 @@
  * sectors count from the start of the file that holds them. The old AES (crypt_method 1) is AES-128-CBC with the passphrase's first 16 bytes
  * as the key; sectors count from the start of the disk. Only guest data is encrypted: tables are not, and compressed clusters never are.
  *
- * Everything above asks for the storage that guest bytes go to and gets one that encrypts, so nobody else knows.
+ * The code above asks for the storage of guest bytes and gets one that encrypts, so no other code knows of encryption.
  */
 import { roundUp, setU64be, u64be, view } from '../../base/bytes.ts';
 import { type GivenOptions, unprefixed } from '../../base/declared-options.ts';
@@ -11,7 +11,7 @@ import { corrupt, DiskError, unsupported } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
 import { SECTOR } from '../../base/units.ts';
 import { LOCKED_CIPHER, type SectorCipher, sectorCipher } from '../../crypto/cipher.ts';
-import { loadPrimitives } from '../../crypto/loading.ts';
+import { loadPrimitives } from '../../crypto/load-primitives.ts';
 import { Luks } from '../../crypto/luks.ts';
 import { type LuksOptions, luksLength, luksOptions } from '../../crypto/luks-options.ts';
 import { LUKS_OPTIONS } from '../../crypto/option-lists.ts';
@@ -23,7 +23,7 @@ import type { KeyDriver } from '../driver.ts';
 import { EXTENSION, encodeHeader, FORMAT, type Header } from './layout.ts';
 import { type CreateValues, KEY_OPTION } from './options.ts';
 
-/** What options of encryption begin with. */
+/** The prefix of the options of encryption. */
 const PREFIX = 'encrypt.';
 const AES = 1;
 const LUKS = 2;
@@ -31,7 +31,7 @@ const LUKS = 2;
 const AES_KEY_LENGTH = 16;
 const EXTENSION_LENGTH = 16;
 
-/** Where the LUKS header lies: bytes, whole clusters are taken. */
+/** The place of the LUKS header, in bytes; it takes whole clusters. */
 export interface CryptoPlace {
   readonly offset: number;
   readonly length: number;
@@ -44,7 +44,7 @@ export class Encryption implements KeyDriver {
   readonly place: CryptoPlace | undefined;
   readonly luks: Luks | undefined;
   #cipher: SectorCipher;
-  /** For LUKS one is enough. */
+  /** For LUKS one window is enough. */
   #window: EncryptedStorage | undefined;
 
   constructor(luks: Luks | undefined, cipher: SectorCipher) {
@@ -81,7 +81,7 @@ export class Encryption implements KeyDriver {
   }
 }
 
-/** What an image's header says of encryption, with the key unless only facts are wanted. Nothing if it is not encrypted. */
+/** The encryption that an image's header describes, with the key unless only facts are needed. Undefined if it is not encrypted. */
 export function* openEncryption(storage: Storage, header: Header, parameters: OpenParameters): Io<Encryption | undefined> {
   if (header.cryptMethod === 0) return undefined;
   if (header.cryptMethod !== AES && header.cryptMethod !== LUKS)
@@ -126,11 +126,11 @@ function cryptoPlace(header: Header, fileSize: number): CryptoPlace {
   return { offset, length };
 }
 
-/** What is asked for when an image is created. */
+/** The encryption that a new image is to have. */
 export type EncryptionChoice = 'aes' | 'luks' | undefined;
 
 /**
- * What the options ask for; `given` are those that the caller gave. Throws `refused` for what does not go together.
+ * The encryption that the options ask for; `given` are the options from the caller. Throws `refused` for options that contradict each other.
  */
 export function encryptionChoice(values: CreateValues, given: GivenOptions): EncryptionChoice {
   const { 'encrypt.format': format, encryption: flag = false } = values;
@@ -144,7 +144,7 @@ export function encryptionChoice(values: CreateValues, given: GivenOptions): Enc
   return choice;
 }
 
-/** What the LUKS header of a new image is made with. */
+/** The options of the LUKS header of a new image. */
 export const headerOptions = (values: CreateValues): LuksOptions => luksOptions(unprefixed(PREFIX, LUKS_OPTIONS, values), FORMAT, PREFIX);
 
 /** The header fields of a new image, before it has clusters for a LUKS header: no reader takes it for encrypted yet. */
@@ -153,7 +153,7 @@ export function headerBefore(choice: EncryptionChoice): Pick<Header, 'cryptMetho
   return { cryptMethod: choice === 'aes' ? AES : 0, extensions };
 }
 
-/** A new image, as far as it takes a header for encryption. */
+/** The part of a new image that gets a header for encryption. */
 interface NewImage {
   readonly storage: Storage;
   readonly clusterSize: number;

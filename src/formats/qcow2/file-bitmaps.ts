@@ -1,4 +1,4 @@
-/** Reading the bitmap directory and bitmap tables, with bounds on what a file may make of them. Loaded with the first image that has some. */
+/** Reading the bitmap directory and bitmap tables, with bounds on their size. Loaded with the first image that has bitmaps. */
 import { roundUp } from '../../base/bytes.ts';
 import { corrupt, DiskError } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
@@ -8,7 +8,7 @@ import { AUTOCLEAR, FORMAT, type Header } from './layout.ts';
 import { type BitmapEntry, parseBitmapDirectory, parseBitmapExtension, parseBitmapTable } from './layout-bitmaps.ts';
 import type { Metadata } from './metadata.ts';
 
-/** Takes the bitmaps over that a header names and vouches for. What keeps them from being read is noted: nothing else needs them. */
+/** Takes over the bitmaps that a header names and vouches for. An error of reading them is only noted: no other code needs them. */
 export function* takeBitmaps(meta: Metadata): Io<void> {
   try {
     meta.bitmaps = yield* readBitmaps(meta.storage, meta.header);
@@ -17,7 +17,7 @@ export function* takeBitmaps(meta: Metadata): Io<void> {
   }
 }
 
-/** The error if it is about what is in the file. */
+/** Returns the error if it is about the contents of the file; throws others. */
 export function damageOnly(error: unknown): DiskError {
   if (error instanceof DiskError && (error.kind === 'corrupt' || error.kind === 'unsupported')) return error;
   throw error;
@@ -35,7 +35,7 @@ function* readBitmaps(storage: Storage, header: Header): Io<FileBitmaps> {
   return { directory, entries };
 }
 
-/** Reads a bitmap's table. Throws `corrupt` if it does not lie in the file or has reserved bits set. */
+/** Reads a bitmap's table. Throws `corrupt` if it is not inside the file or has reserved bits set. */
 export function* readBitmapTable(storage: Storage, entry: BitmapEntry, clusterSize: number): Io<Float64Array> {
   const { tableOffset, tableSize, name } = entry;
   if (tableOffset + tableSize * 8 > roundUp(storage.size, clusterSize))

@@ -7,7 +7,7 @@ import { MAX_ENTRY_BYTES, MAX_SNAPSHOT_TABLE_BYTES, type SnapshotTable, Snapshot
 /** Bytes that are read first; the table's length is known only from its entries. */
 const FIRST_READ = 1024 * 1024;
 
-/** The snapshot table that a header names. What is wrong with it is in `SnapshotTable.faults`; only the storage makes it fail. */
+/** The snapshot table that a header names. Its faults are in `SnapshotTable.faults`; only the storage makes this fail. */
 export function* readSnapshots(storage: Storage, header: Header): Io<SnapshotTable> {
   const { snapshotsOffset: offset, clusterBits } = header;
   const reader = new SnapshotTableReader({ header, fileSize: storage.size });

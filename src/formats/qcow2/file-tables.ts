@@ -1,6 +1,6 @@
 /**
- * Reading the header and the refcount table, with bounds on what a file may make of them, and what is kept of the snapshot table and of bitmaps.
- * Opening takes the header and the L1 table only: what is wrong with the refcount table keeps an image from being written, not from being read.
+ * Reading the header and the refcount table, with bounds on their size, and the parts of the snapshot table and of bitmaps that are kept.
+ * Opening needs the header and the L1 table only: a fault of the refcount table forbids writing an image, not reading it.
  */
 import { roundUp } from '../../base/bytes.ts';
 import { corrupt, DiskError } from '../../base/errors.ts';
@@ -11,7 +11,7 @@ import { FIELD, FORMAT, type Header, MAX_REFTABLE_BYTES, parseHeader } from './l
 import type { BitmapDirectory, BitmapEntry } from './layout-bitmaps.ts';
 import type { SnapshotEntry, SnapshotTable } from './layout-snapshots.ts';
 
-/** The bitmap directory in force, and what is in it; none without bitmaps. */
+/** The bitmap directory in force, and its bitmaps; undefined without bitmaps. */
 export interface FileBitmaps {
   readonly directory: BitmapDirectory | undefined;
   readonly entries: readonly BitmapEntry[];
@@ -22,7 +22,7 @@ export const NO_SNAPSHOTS: SnapshotTable = { entries: [], faults: [], length: 0,
 
 export const NO_BITMAPS: FileBitmaps = { directory: undefined, entries: [] };
 
-/** Reads the header with its extensions. `fileSize`: bytes in which the tables it names are to lie. */
+/** Reads the header with its extensions. `fileSize`: bytes in which the tables it names must lie. */
 export function* readHeader(storage: Storage, fileSize = storage.size): Io<Header> {
   const start = yield* readBytes(storage, 0, Math.min(512, storage.size));
   // The cluster size decides how far extensions may reach; a nonsensical one is named by parseHeader.
@@ -31,21 +31,21 @@ export function* readHeader(storage: Storage, fileSize = storage.size): Io<Heade
   return parseHeader(length > start.length ? yield* readBytes(storage, 0, length) : start, fileSize);
 }
 
-/** The error of a bitmap that is not there. */
+/** The error for a bitmap that does not exist. */
 export const noBitmap = (name: string): DiskError =>
   new DiskError('not-found', `${FORMAT}: Dirty bitmap '${name}' not found`, { format: FORMAT, field: 'bitmap' });
 
-/** What opening an image reads. */
+/** The tables that opening an image reads. */
 export interface Tables {
   readonly l1: Uint8Array;
   readonly reftable: Uint8Array;
-  /** Why the refcount table cannot be read, if it cannot; `reftable` is empty then. */
+  /** The reason why the refcount table cannot be read, if there is one; `reftable` is empty then. */
   readonly reftableFault?: DiskError;
   readonly snapshots: SnapshotTable;
   readonly bitmaps: FileBitmaps;
 }
 
-/** Reads the tables a header names, but the snapshot table and those of bitmaps. */
+/** Reads the tables a header names, except the snapshot table and those of bitmaps. */
 export function* readTables(storage: Storage, header: Header): Io<Tables> {
   const damage = reftableFault(header, storage.size);
   return {
@@ -68,7 +68,7 @@ function* readL1Table(storage: Storage, { l1Offset, l1Size }: Header): Io<Uint8A
   return l1;
 }
 
-/** The error of an L1 entry that lies past the end of the file: what it names is lost, and so is what the guest has there. */
+/** The error for an L1 entry past the end of the file: its table is lost, and so are the guest's bytes there. */
 export const lostL1Entry = ({ l1Offset }: Header, index: number): DiskError =>
   corrupt(
     FORMAT,
@@ -79,7 +79,7 @@ export const lostL1Entry = ({ l1Offset }: Header, index: number): DiskError =>
     },
   );
 
-/** What keeps the refcount table that a header names from being read, if anything. */
+/** The reason why the refcount table that a header names cannot be read, if there is one. */
 export function reftableFault({ reftableOffset, reftableClusters, clusterBits }: Header, fileSize: number): DiskError | undefined {
   const bad = (what: string) => corrupt(FORMAT, what, { field: 'refcount_table_offset', offset: FIELD.reftableOffset });
   const length = reftableClusters * 2 ** clusterBits;
@@ -92,7 +92,7 @@ export function reftableFault({ reftableOffset, reftableClusters, clusterBits }:
   return undefined;
 }
 
-/** A snapshot as whoever opened the image sees it; `presentSize`: the disk's now, where the entry does not say its own. */
+/** A snapshot as the user of the image sees it; `presentSize`: the disk's present size, used if the entry does not state its own. */
 export function snapshotInfo(entry: SnapshotEntry, presentSize: number): SnapshotInfo {
   return {
     id: entry.id,

@@ -2,10 +2,10 @@
  * Rewriting the header of an image: another version, other extensions, another backing file. The backing file's name and the header
  * extensions lie in the header cluster behind the fixed header: partly in the file's first sector, partly after it.
  *
- * Crash argument. A write may be torn between sectors, so what a header in force refers to is never overwritten; only the write of the
- * first sector, which is one sector, takes a layout into force, behind a flush after everything it refers to. If nothing of the old
+ * Crash argument. A write may be torn between sectors, so bytes that a header in force refers to are never overwritten; only the write of the
+ * first sector, which is one sector, puts a layout in force, behind a flush after everything it refers to. If nothing of the old
  * layout or nothing of the new one lies past the first sector, that is enough. Otherwise the two would share sectors, and the change
- * takes a way round: the new extensions and name are first written behind both layouts and put in force by a first sector whose first
+ * makes a detour: the new extensions and name are first written behind both layouts and put in force by a first sector whose first
  * extension is padding (of a type that readers skip) that reaches there. Then nothing refers to the sectors in between, and the same
  * contents are written where they belong and put in force once more. A cut leaves the old header or the new one, each with all extensions.
  */
@@ -16,7 +16,7 @@ import { readBytes } from '../../storage/storage.ts';
 import { EXTENSION, encodeFeatureNames, FORMAT, type Header, type HeaderExtension, hasFeatureNames, patchFixedHeader } from './layout.ts';
 import type { Metadata } from './metadata.ts';
 
-/** What one write may change at once. */
+/** The bytes that one write may change at once. */
 const SECTOR = 512;
 /** Type of the extension that leads past sectors that are about to be written. */
 const PADDING = 0x74616264;
@@ -24,12 +24,12 @@ const PADDING = 0x74616264;
 /** Extensions in the order in which QEMU writes them; those it does not know come last. */
 const ORDER: readonly number[] = [EXTENSION.backingFormat, EXTENSION.dataFile, EXTENSION.encryption, EXTENSION.featureNames, EXTENSION.bitmaps];
 
-/** What of the header a rewrite may change. Tables are switched elsewhere (`Metadata.switchTo`). */
+/** The parts of the header that a rewrite may change. Tables are switched elsewhere (`Metadata.switchTo`). */
 export type HeaderChange = Partial<
   Pick<Header, 'version' | 'headerLength' | 'backingName' | 'incompatible' | 'compatible' | 'autoclear' | 'compressionType' | 'extensions'>
 >;
 
-/** A header cluster, and where what it refers to ends. */
+/** A header cluster, and the end of the bytes it refers to. */
 interface Layout {
   readonly bytes: Uint8Array;
   readonly end: number;
@@ -70,7 +70,7 @@ export function* rewriteHeader(meta: Metadata, change: HeaderChange): Io<void> {
   yield* storage.flush();
 }
 
-/** In QEMU's order, with the names of all features, and without padding that a cut has left behind. */
+/** The extensions in QEMU's order, with the names of all features, and without padding that a cut has left behind. */
 function arranged(extensions: readonly HeaderExtension[], version: number, clusterSize: number): HeaderExtension[] {
   const rank = ({ type }: HeaderExtension) => (ORDER.includes(type) ? ORDER.indexOf(type) : ORDER.length);
   const kept = extensions.filter(({ type }) => type !== PADDING && type !== EXTENSION.featureNames);
@@ -79,7 +79,7 @@ function arranged(extensions: readonly HeaderExtension[], version: number, clust
 }
 
 interface Contents {
-  /** The fixed header, with bytes of it that nobody here knows. */
+  /** The fixed header, including bytes whose meaning is unknown here. */
   readonly fixed: Uint8Array;
   readonly extensions: readonly HeaderExtension[];
   /** Empty: no backing file. */
@@ -110,7 +110,7 @@ function layOut(clusterSize: number, { fixed, extensions, name }: Contents): Lay
   return { bytes, end: at + name.length };
 }
 
-/** Where what a header in force refers to ends, in the header cluster. */
+/** The end of the bytes, in the header cluster, that a header in force refers to. */
 function usedEnd(bytes: Uint8Array, { headerLength, extensions }: Header): number {
   const data = view(bytes);
   const listed = extensions.reduce((sum, extension) => sum + 8 + roundUp(extension.data.length, 8), headerLength + 8);

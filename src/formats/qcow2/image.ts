@@ -5,7 +5,7 @@
 import { divideUp } from '../../base/bytes.ts';
 import { DiskError, unsupported } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
-import { lazily } from '../../base/loading.ts';
+import { lazily } from '../../base/load-part.ts';
 import type { Compression } from '../../compression/compressor.ts';
 import { type Storage } from '../../storage/storage.ts';
 import { TablesInOrder } from '../../tables/table-walk.ts';
@@ -35,12 +35,12 @@ import { Metadata } from './metadata.ts';
 import { resize } from './resize.ts';
 import type { Qcow2Tools, ToolHost } from './tools.ts';
 
-/** All that opening most images, reading and writing do without. */
+/** The code that is not needed for opening most images, reading and writing. */
 export const theRest = lazily(() => import('./tools.ts'));
 
 export class Qcow2Image implements ToolImage, ToolHost {
   readonly format = FORMAT;
-  /** What keeps the bitmaps. Absent only while there are none. */
+  /** Keeps the bitmaps. Absent only while there are none. */
   recorder: Qcow2Bitmaps | undefined;
   /** The image may be written to. */
   prepared = false;
@@ -50,7 +50,7 @@ export class Qcow2Image implements ToolImage, ToolHost {
   readonly #compressed: CompressedReads;
   /** Placements that `prepare` made and `place` has not given yet, by guest offset. */
   readonly #prepared = new Map<number, Placement>();
-  /** The tables that `status` goes over. */
+  /** The tables that `status` reads. */
   readonly #inOrder: TablesInOrder;
 
   constructor(metadata: Metadata) {
@@ -69,7 +69,7 @@ export class Qcow2Image implements ToolImage, ToolHost {
     return yield* imageOver(meta);
   }
 
-  /** Clears the auto-clear bits of what is not maintained here, and readies what is. From then on the image may be written to. */
+  /** Clears the auto-clear bits of features that are not maintained here, and prepares those that are. From then on the image may be written to. */
   *prepareForWriting(): Io<void> {
     const meta = this.#metadata;
     const { header, bitmaps } = meta;
@@ -106,7 +106,7 @@ export class Qcow2Image implements ToolImage, ToolHost {
     return this.#metadata.header.size;
   }
 
-  /** Clusters that were set aside are deciphered. */
+  /** False with encryption: clusters that were set aside are deciphered. */
   get newReadsZero(): boolean {
     const { encryption, l1 } = this.#metadata;
     return !encryption || l1.offset(0) === 0;
@@ -142,7 +142,7 @@ export class Qcow2Image implements ToolImage, ToolHost {
     }
   }
 
-  /** As `look`, but by whole tables, in order: who asks goes over more than a slice, and QEMU's runs end with the table too. */
+  /** As `look`, but by whole tables, in order: callers of `status` visit more than a slice, and QEMU's runs end with the table too. */
   *status(offset: number, length: number, { step }: StatusOptions = {}): Io<Extent> {
     const meta = this.#metadata;
     const l1Index = Math.floor(offset / meta.l2Coverage);
@@ -163,7 +163,7 @@ export class Qcow2Image implements ToolImage, ToolHost {
   }
 
   /**
-   * What `look` answers, or what it would if it had this L2 table, or the inconsistency it meets. Without the lock: changes to tables
+   * The answer of `look`, or its answer with this L2 table in memory, or the inconsistency that it meets. Needs no lock: changes to tables
    * never wait in the middle.
    */
   #lookUp(offset: number, length: number, table?: DataView): Extent | DiskError | undefined {
@@ -184,7 +184,7 @@ export class Qcow2Image implements ToolImage, ToolHost {
     return this.#extent(kind, offset, Math.min(length, end - within), hostOffset);
   }
 
-  /** Most look-ups: bytes inside one cluster that lies in the image's own file as it is. For anything else, or what may be wrong, the long way. */
+  /** Serves most look-ups: bytes inside one plain cluster of the image's own file. For anything else, or a possible fault, `#lookUp` goes on. */
   #plainData(entries: DataView, offset: number, length: number): Extent | undefined {
     const { clusterSize, shape, external, encryption, storage } = this.#metadata;
     // Masks, since clusters and slices are powers of two, and remainders of large numbers are slow.
@@ -194,7 +194,7 @@ export class Qcow2Image implements ToolImage, ToolHost {
     return place !== 0 && (place & (clusterSize - 1)) === 0 ? { kind: 'data', length, storage, hostOffset: place + within } : undefined;
   }
 
-  /** A run of bytes at guest offset `offset`; `hostOffset` is where its first cluster begins, if it has a place. */
+  /** A run of bytes at guest offset `offset`; `hostOffset` is the place of its first cluster, if it has one. */
   #extent(kind: Extent['kind'], offset: number, length: number, hostOffset: number | undefined): Extent | DiskError {
     const meta = this.#metadata;
     const { encryption } = meta;
@@ -216,7 +216,7 @@ export class Qcow2Image implements ToolImage, ToolHost {
     return this.#compressed.read(offset, into);
   }
 
-  /** Clusters that are read as they lie and have one reference are written over: no table changes, so nothing is ordered. */
+  /** Plain clusters with one reference are written over: no table changes, so no order is needed. */
   place(offset: number, length: number, after?: number): Placement | undefined {
     const meta = this.#metadata;
     const prepared = this.#prepared.size > 0 ? this.#prepared.get(offset) : undefined;
@@ -238,7 +238,7 @@ export class Qcow2Image implements ToolImage, ToolHost {
     try {
       return placeNow(this.#metadata, { offset, length, after });
     } catch (error) {
-      // What is wrong with the image, `prepare` says.
+      // `prepare` throws the fault of the image.
       if (error instanceof DiskError) return undefined;
       throw error;
     }
@@ -341,7 +341,7 @@ export class Qcow2Image implements ToolImage, ToolHost {
   }
 }
 
-/** An image over its tables, with its bitmaps, whose code nobody else loads. */
+/** An image over its tables, with its bitmaps; the code for these is loaded only if there are some. */
 export function* imageOver(metadata: Metadata): Io<Qcow2Image> {
   const image = new Qcow2Image(metadata);
   if (metadata.bitmaps.entries.length > 0 || mayHaveBitmaps(metadata.header)) image.recorder = new (yield* theRest()).Qcow2Bitmaps(metadata);
@@ -399,7 +399,7 @@ function runAt(
     const alike = (data ? allocated : ~allocated) & (zero ? zeroes : ~zeroes);
     const count = compressed ? shape.subclusters : Math.min(shape.subclusters, from + onesFrom(alike, from));
     if (count === shape.subclusters && from === 0 && at + 1 < last) at += shape.run(table, { index: at, end: last, clusterSize }) - 1;
-    // A cluster that does not begin alike adds nothing.
+    // A cluster that begins with another state adds nothing.
     const end = at * clusterSize + count * subclusterSize;
     at++;
     const place = hostOffset === undefined ? 0 : hostOffset + (at - index) * clusterSize;

@@ -1,4 +1,4 @@
-/** What a qcow2 header says, for people and programs that must know before anything is opened. Damage becomes a warning. */
+/** The facts in a qcow2 header, for people and programs that must know before anything is opened. Damage becomes a warning. */
 import { text, u64be, untilZero, view } from '../../base/bytes.ts';
 import { cutShortText, DiskError } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
@@ -30,7 +30,7 @@ export function* inspectImage(storage: Storage): Io<Inspection> {
 
 type Missing = Pick<Inspection, 'neededSize' | 'countsOnly' | 'warnings'>;
 
-/** What is said of a file that is cut short. */
+/** The report on a file that is cut short. */
 function* missing(storage: Storage, header: Header): Io<Missing> {
   const found = yield* cutShort(storage, header);
   return found
@@ -38,7 +38,7 @@ function* missing(storage: Storage, header: Header): Io<Missing> {
     : { warnings: [] };
 }
 
-/** The same of a file whose header names tables that are not there. */
+/** The same for a file whose header names tables that are not there. */
 function* missingAnyway(storage: Storage): Io<Missing> {
   try {
     return yield* missing(storage, yield* readHeader(storage, Number.MAX_SAFE_INTEGER));

@@ -1,5 +1,5 @@
 /**
- * A larger L1 table: a copy in unused space, and one header write that switches to it. A cut leaves the old table or the new one; the one that is
+ * A larger L1 table: a copy in unused space, and one header write that switches to it. A cut leaves the old table or the new one; the table that is
  * not in force is counted (a leak) until it is freed.
  */
 import { roundUp } from '../../base/bytes.ts';
@@ -13,7 +13,7 @@ export function* growL1(meta: Metadata, size: number): Io<void> {
   yield* growTo(meta, size, l1EntriesFor(size, meta.header));
 }
 
-/** The same with room to spare, for what grows piece by piece: half as large again, as QEMU does it. */
+/** The same with room to spare, for a disk that grows piece by piece: half as large again, as in QEMU. */
 export function* growL1Ahead(meta: Metadata, size: number): Io<void> {
   const needed = l1EntriesFor(size, meta.header);
   let entries = Math.max(1, meta.l1.size);

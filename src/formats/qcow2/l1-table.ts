@@ -1,4 +1,4 @@
-/** The L1 table of an open image in memory, and which of its entries are to be written. */
+/** The L1 table of an open image in memory, and the entries of it that have to be written. */
 import { view } from '../../base/bytes.ts';
 import type { DebugHook } from '../../base/debug-events.ts';
 import type { DiskError } from '../../base/errors.ts';
@@ -15,7 +15,7 @@ export class L1Table {
   readonly known: number;
   readonly #dirty = new Set<number>();
 
-  /** `fileSize`: bytes, of the file that the table was read from; absent for one that was just written whole. */
+  /** `fileSize`: bytes of the file that the table was read from; absent for a table that was just written whole. */
   constructor(header: Header, bytes: Uint8Array, fileSize?: number) {
     this.#header = header;
     this.#table = view(bytes);
@@ -50,7 +50,7 @@ export class L1Table {
     this.#dirty.add(index);
   }
 
-  /** The error of an entry that lies past the end of the file: what it names is lost, and so is what the guest has there. */
+  /** The error for an entry past the end of the file: its table is lost, and so are the guest's bytes there. */
   fault(index: number): DiskError | undefined {
     return index < this.known || index >= this.size ? undefined : lostL1Entry(this.#header, index);
   }
@@ -60,7 +60,7 @@ export class L1Table {
     return new Uint8Array(this.#table.buffer, this.#table.byteOffset, this.#table.byteLength).slice();
   }
 
-  /** Writes changed entries, neighbours at once. `place`: where the table is in the file. */
+  /** Writes changed entries, neighbours at once. `place`: the table's offset in the file. */
   *write(storage: Storage, place: number, debug: DebugHook | undefined): Io<void> {
     const dirty = [...this.#dirty].sort((a, b) => a - b);
     for (let i = 0; i < dirty.length; ) {

@@ -1,6 +1,6 @@
 /**
  * Persistent bitmaps on disk (docs/interop/qcow2 in QEMU's tree, "Bitmaps"): the header extension, the bitmap directory and bitmap
- * tables. Pure: bytes in, values out. The limits are QEMU's; names are kept as bytes too, so that what is no UTF-8 survives a rewrite.
+ * tables. Pure: bytes in, values out. The limits are QEMU's; names are kept as bytes too, so that a name that is not UTF-8 survives a rewrite.
  */
 import { divideUp, roundUp, setU64be, TWO_32, text, u64be, utf8, view } from '../../base/bytes.ts';
 import { corrupt, unsupported } from '../../base/errors.ts';
@@ -27,7 +27,7 @@ const EXTENSION_BYTES = 24;
 export const BITMAP_FLAG = { inUse: 1 << 0, auto: 1 << 1, extraDataCompatible: 1 << 2 } as const;
 const KNOWN_FLAGS = BITMAP_FLAG.inUse | BITMAP_FLAG.auto | BITMAP_FLAG.extraDataCompatible;
 
-/** Where the directory is, and how many bitmaps it has. */
+/** The place of the directory, and its number of bitmaps. */
 export interface BitmapDirectory {
   readonly offset: number;
   readonly length: number;
@@ -50,7 +50,7 @@ export interface BitmapEntry {
 export const ALL_ZEROES = 0;
 export const ALL_ONES = 1;
 
-/** The directory that a header names. Nothing if there is none, or if a writer that knows no bitmaps had the image since (`vouched`). */
+/** The directory that a header names. Undefined if there is none, or if a writer without support for bitmaps changed the image since (`vouched` is false). */
 export function parseBitmapExtension(header: Header, vouched: boolean): BitmapDirectory | undefined {
   const data = header.extensions.find(({ type }) => type === EXTENSION.bitmaps)?.data;
   if (!data) return undefined;
@@ -158,7 +158,7 @@ const entryBytes = (nameLength: number, extraLength: number): number => roundUp(
 /** Bytes that an entry for a bitmap of this name takes. */
 export const directoryBytesFor = (name: string): number => entryBytes(utf8(name).length, 0);
 
-/** Refuses what would not fit into the directory with others of `taken` bytes. */
+/** False if an entry for this name would not fit into the directory with others of `taken` bytes. */
 export const directoryHasRoom = (taken: number, name: string): boolean => taken + directoryBytesFor(name) <= MAX_DIRECTORY_BYTES;
 
 /** Bytes of a bitmap over `size` guest bytes: a bit for each 2^granularityBits of them. */

@@ -1,6 +1,6 @@
 /**
  * Entries of L2 tables, standard (8 bytes) and extended (16). An extended entry has a bitmap behind it with two bits for each of 32
- * subclusters: allocated, and reads as zero. Here both kinds are answered for in the same words: a standard entry is one with a single
+ * subclusters: allocated, and reads as zero. The functions here treat both kinds alike: a standard entry counts as one with a single
  * subcluster, whose two bits follow from its offset and its zero flag. Pure; tables are changed in place.
  */
 import { setU64be, TWO_32 } from '../../base/bytes.ts';
@@ -9,7 +9,7 @@ import { COMPRESSED_HIGH, COPIED_HIGH, type CompressedPlace, compressedPlace, en
 /** Subclusters of a cluster with extended L2 entries. */
 export const SUBCLUSTERS = 32;
 
-/** What an entry is to say. */
+/** The values of a new entry. */
 export interface EntryValue {
   /** Host offset, 0 for none; in an external data file 0 is a place too, if `copied`. */
   readonly offset: number;
@@ -70,7 +70,7 @@ export class EntryShape {
     return entryOffset(this.high(table, index), this.low(table, index));
   }
 
-  /** Host offset of a standard entry whose cluster is read as it lies; 0 for any other. */
+  /** Host offset of a standard entry whose cluster is read unchanged; 0 for any other. */
   plainOffset(table: DataView, index: number): number {
     const high = table.getUint32(index * 8);
     const low = table.getUint32(index * 8 + 4);
@@ -78,8 +78,8 @@ export class EntryShape {
   }
 
   /**
-   * A cluster that is not compressed has a place, at `offset`. The first cluster of an external data file is told from none by its
-   * copied flag, unless a standard entry says zero.
+   * A cluster that is not compressed has a place, at `offset`. For the first cluster of an external data file only the copied flag
+   * distinguishes a place from none, unless a standard entry says zero.
    */
   placed(table: DataView, index: number): boolean {
     if (this.offset(table, index) !== 0) return true;
@@ -104,7 +104,7 @@ export class EntryShape {
     return (this.low(table, index) & ZERO_LOW) !== 0 && !this.compressed(table, index) ? 1 : 0;
   }
 
-  /** Nothing is there: no place, no bits. */
+  /** The entry has no place and no bits. */
   empty(table: DataView, index: number): boolean {
     const at = index * this.bytes;
     if (table.getUint32(at) !== 0 || table.getUint32(at + 4) !== 0) return false;
@@ -112,7 +112,7 @@ export class EntryShape {
   }
 
   /**
-   * How many entries from `index` on, below `end`, go on as the first begins: all of them empty, or alike in every bit but for a place that
+   * How many entries from `index` on, below `end`, continue the first one: all of them empty, or equal in every bit except for a place that
    * moves on by a cluster. At least 1.
    */
   run(table: DataView, { index, end, clusterSize }: { index: number; end: number; clusterSize: number }): number {
@@ -131,12 +131,12 @@ export class EntryShape {
     return at / bytes - index;
   }
 
-  /** Bytes of the cluster are in this image, as they are or compressed. */
+  /** The image has bytes of the cluster, plain or compressed. */
   holdsData(table: DataView, index: number): boolean {
     return this.compressed(table, index) || this.allocated(table, index) !== 0;
   }
 
-  /** Two tables say the same of a cluster, whoever else refers to it. */
+  /** Two tables have the same entry for a cluster, apart from the copied flag. */
   same(table: DataView, other: DataView, index: number): boolean {
     if ((this.high(table, index) & ~COPIED_HIGH) !== (this.high(other, index) & ~COPIED_HIGH)) return false;
     if (this.low(table, index) !== this.low(other, index)) return false;
@@ -150,14 +150,14 @@ export class EntryShape {
     return (this.allocated(table, index) | this.zero(table, index)) !== 0;
   }
 
-  /** Both bits of a subcluster are set, or one is allocated without a place. The bits of a compressed cluster mean nothing. */
+  /** Both bits of a subcluster are set, or one is allocated without a place. The bits of a compressed cluster have no meaning. */
   contradicts(table: DataView, index: number): boolean {
     if (this.subclusters === 1 || this.compressed(table, index)) return false;
     const allocated = this.allocated(table, index);
     return (allocated & this.zero(table, index)) !== 0 || (allocated !== 0 && !this.placed(table, index));
   }
 
-  /** What is wrong with an entry in itself, as the end of a sentence about it: off its cluster, or contradicting. */
+  /** The fault of an entry in itself, as the end of a sentence about it: off its cluster, or contradicting. */
   fault(table: DataView, index: number, clusterSize: number): string | undefined {
     if (this.contradicts(table, index)) return 'marks its subclusters in ways that contradict each other';
     const offset = this.compressed(table, index) ? 0 : this.offset(table, index);

@@ -1,6 +1,6 @@
 /**
- * qcow2's snapshot table on disk (docs/interop/qcow2 in QEMU's tree). Pure: bytes in, values out. A table that is damaged is read as far as it
- * can be: each damage is a `SnapshotFault`, and `SnapshotTable.mended` is the table that a repair writes in its place.
+ * qcow2's snapshot table on disk (docs/interop/qcow2 in QEMU's tree). Pure: bytes in, values out. A damaged table is read as far as
+ * possible: each damage is a `SnapshotFault`, and `SnapshotTable.mended` is the table that a repair writes in its place.
  */
 import { roundUp, setU64be, TWO_32, text, utf8, view } from '../../base/bytes.ts';
 import { type Header, l1EntriesFor, MAX_L1_BYTES, MAX_SNAPSHOTS, SATURATED, saturatedU64 } from './layout.ts';
@@ -29,23 +29,23 @@ export interface SnapshotEntry {
   /** Absent in a version 2 table without extra data: the disk had its present size. */
   readonly diskSize: number | undefined;
   readonly icount: number | undefined;
-  /** The extra data as read, so that what nobody here knows survives a rewrite. */
+  /** The extra data as read, so that parts with unknown meaning survive a rewrite. */
   readonly extra: Uint8Array;
-  /** Id and name as bytes, for what is no UTF-8; absent in an entry that was made or renamed here. */
+  /** Id and name as bytes, for those that are not UTF-8; absent in an entry that was made or renamed here. */
   readonly bytes?: { readonly id: Uint8Array; readonly name: Uint8Array };
   /** The entry's first 40 bytes as read; absent in an entry that was made here. */
   readonly fixed?: Uint8Array;
 }
 
-/** Something that is wrong with the snapshot table. */
+/** A fault of the snapshot table. */
 export interface SnapshotFault {
   /** A check's line for it, in QEMU's words where QEMU has some. */
   readonly found: string;
   /** The line of a check that repairs it. */
   readonly repaired: string;
-  /** As how many corruptions it counts. */
+  /** The number of corruptions that it counts as. */
   readonly count: number;
-  /** Nothing is lost and the image can be written all the same. */
+  /** Nothing is lost, and the image can be written all the same. */
   readonly harmless?: boolean;
 }
 
@@ -55,11 +55,11 @@ export interface SnapshotTable {
   readonly faults: readonly SnapshotFault[];
   /** Bytes that the entries take in the file. */
   readonly length: number;
-  /** The entries that a repair leaves: what can be read of each. */
+  /** The entries that a repair leaves: the readable part of each. */
   readonly mended: readonly SnapshotEntry[];
 }
 
-/** A table of these entries, with nothing wrong. */
+/** A table of these entries, without faults. */
 export const soundSnapshots = (entries: readonly SnapshotEntry[]): SnapshotTable => ({
   entries,
   faults: [],
@@ -67,7 +67,7 @@ export const soundSnapshots = (entries: readonly SnapshotEntry[]): SnapshotTable
   mended: entries,
 });
 
-/** What the table is read for. */
+/** The image that the table belongs to. */
 export interface SnapshotPlace {
   readonly header: Header;
   /** Bytes of the file. */
@@ -110,7 +110,7 @@ export class SnapshotTableReader {
     };
   }
 
-  /** Gives up the entries that were not read. `why` they cannot be read, in words. */
+  /** Gives up the entries that were not read. `why`: the reason, in words. */
   lose(why: string): void {
     const index = this.#entries.length;
     const count = this.#count - index;
@@ -120,7 +120,7 @@ export class SnapshotTableReader {
     this.#fault(`ERROR ${what}`, `Discarding ${count} ${count === 1 ? 'snapshot' : 'snapshots'}: ${what}`, count);
   }
 
-  /** Reads the entry at `at`. `bytes` are the table's, whole as far as the file goes or past the end of this entry. */
+  /** Reads the entry at `at`. `bytes` are the table's, up to the end of the file or past the end of this entry. */
   read(bytes: Uint8Array): void {
     const index = this.#entries.length;
     const { at } = this;
@@ -161,7 +161,7 @@ export class SnapshotTableReader {
     this.#faults.push({ found, repaired, count, ...(harmless ? { harmless } : {}) });
   }
 
-  /** Looks at where the L1 table is. One that nobody can read is taken from its snapshot, which keeps its name. */
+  /** Checks the place of the L1 table. A snapshot loses a table that cannot be read, but keeps its name. */
   #withTable(entry: SnapshotEntry): SnapshotEntry {
     const fault = l1Fault(entry, this.#place);
     const { diskSize } = entry;
@@ -173,7 +173,7 @@ export class SnapshotTableReader {
     return recovered ?? { ...entry, l1Offset: 0, l1Size: 0 };
   }
 
-  /** With another size of the L1 table, which must reach over the disk and the machine's state, if the table can be read then. */
+  /** The entry with another size of the L1 table, which must reach over the disk and the machine's state, if the table can be read then. */
   #recovered(entry: SnapshotEntry): SnapshotEntry | undefined {
     const { header } = this.#place;
     const disk = l1EntriesFor(entry.diskSize ?? header.size, header);
@@ -182,7 +182,7 @@ export class SnapshotTableReader {
   }
 }
 
-/** What is wrong with the place or the size of a snapshot's L1 table. */
+/** The fault of the place or the size of a snapshot's L1 table. */
 export function l1Fault({ l1Offset, l1Size }: Pick<SnapshotEntry, 'l1Offset' | 'l1Size'>, { header, fileSize }: SnapshotPlace): string | undefined {
   if (l1Offset % 2 ** header.clusterBits !== 0)
     return `l1_offset=0x${l1Offset.toString(16)}: L1 table is not cluster aligned; snapshot table entry corrupted`;
@@ -216,7 +216,7 @@ function parseEntry(fixed: Uint8Array, extra: Uint8Array, bytes: { id: Uint8Arra
   };
 }
 
-/** Without what follows a NUL in id and name: bytes past the end of the file. */
+/** The entry without the bytes that follow a NUL in id and name: they come from past the end of the file. */
 function cutNames({ bytes: _, ...entry }: SnapshotEntry): SnapshotEntry {
   const cut = (value: string) => value.replace(/\0.*/s, '');
   return { ...entry, id: cut(entry.id), name: cut(entry.name) };
@@ -226,7 +226,7 @@ function cutNames({ bytes: _, ...entry }: SnapshotEntry): SnapshotEntry {
 export const nextId = (entries: readonly SnapshotEntry[]): string =>
   String(1 + entries.reduce((most, { id }) => Math.max(most, Number.parseInt(id, 10) || 0), 0));
 
-/** With the extra data that version 3 demands; `size`: the disk's, where the entry does not say its own. */
+/** The entry with the extra data that version 3 demands; `size`: the disk's, used if the entry does not state its own. */
 export function completeSnapshot(entry: SnapshotEntry, size: number): SnapshotEntry {
   if (entry.extra.length >= EXTRA_V3) return entry;
   const diskSize = entry.diskSize ?? size;
@@ -255,7 +255,7 @@ function encodeEntry(entry: SnapshotEntry, into: Uint8Array): number {
   const { id, name } = entry.bytes ?? { id: utf8(entry.id), name: utf8(entry.name) };
   if (entry.fixed) into.set(entry.fixed);
   const data = view(into);
-  // What was too large stays as it was read.
+  // A number that was too large stays as it was read.
   const put = (at: number, value: number) => {
     if (!entry.fixed || value < SATURATED) setU64be(data, at, value);
   };
@@ -266,7 +266,7 @@ function encodeEntry(entry: SnapshotEntry, into: Uint8Array): number {
   data.setUint32(16, entry.dateSeconds);
   data.setUint32(20, entry.dateNanoseconds);
   put(24, entry.vmClockNanoseconds);
-  // The 32-bit field is 0 where the size does not fit; the extra data has it whole.
+  // The 32-bit field is 0 if the size does not fit; the extra data has it whole.
   data.setUint32(32, entry.vmStateSize >= TWO_32 ? 0 : entry.vmStateSize);
   data.setUint32(36, entry.extra.length);
   into.set(entry.extra, FIXED);

@@ -105,5 +105,5 @@ export function setRefcount(block: DataView, index: number, order: number, value
   }
 }
 
-/** The largest refcount of a width; 64-bit counts stop at what a double counts exactly. */
+/** The largest refcount of a width; 64-bit counts stop at the largest number that a double counts exactly. */
 export const maxRefcount = (order: number): number => (order === 6 ? Number.MAX_SAFE_INTEGER : 2 ** (1 << order) - 1);

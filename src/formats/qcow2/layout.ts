@@ -11,7 +11,7 @@ export const FORMAT = 'qcow2';
 export const MAGIC = 0x514649fb;
 
 export const HEADER_LENGTH_V2 = 72;
-/** What QEMU writes since 5.1: up to and including the compression type, padded to 8. */
+/** The length that QEMU writes since 5.1: up to and including the compression type, padded to 8. */
 export const HEADER_LENGTH_V3 = 112;
 const HEADER_LENGTH_V3_MIN = 104;
 
@@ -22,7 +22,7 @@ export const MAX_SNAPSHOTS = 65536;
 export const MAX_BACKING_NAME = 1023;
 const MIN_CLUSTER_BITS = 9;
 const MAX_CLUSTER_BITS = 21;
-/** With extended L2 entries, so that a subcluster has at least 512 bytes. */
+/** The least with extended L2 entries, so that a subcluster has at least 512 bytes. */
 export const MIN_EXTENDED_CLUSTER_BITS = 14;
 /** Host offsets have 56 bits in tables; a file can have no more than a double counts exactly. */
 const MAX_VIRTUAL_SIZE = Number.MAX_SAFE_INTEGER;
@@ -31,7 +31,7 @@ const MAX_VIRTUAL_SIZE = Number.MAX_SAFE_INTEGER;
 export const INCOMPATIBLE = { dirty: 1 << 0, corrupt: 1 << 1, dataFile: 1 << 2, compressionType: 1 << 3, extendedL2: 1 << 4 } as const;
 /** Compatible features: safe to ignore. */
 export const COMPATIBLE = { lazyRefcounts: 1 << 0 } as const;
-/** Auto-clear features: cleared by a writer that does not maintain what they vouch for. */
+/** Auto-clear features: a writer that does not maintain the data they vouch for clears them. */
 export const AUTOCLEAR = { bitmaps: 1 << 0, rawDataFile: 1 << 1 } as const;
 
 export const EXTENSION = {
@@ -85,7 +85,7 @@ export interface Header {
   readonly headerLength: number;
   /** 0 deflate, 1 zstd. */
   readonly compressionType: number;
-  /** Incompatible features nobody here knows, by the image's own names for them. An image that has some may not be opened. */
+  /** Unknown incompatible features, by the image's own names for them. An image that has some may not be opened. */
   readonly unknownFeatures: readonly string[];
   readonly extensions: readonly HeaderExtension[];
 }
@@ -152,7 +152,7 @@ function parseVersion3(bytes: Uint8Array, clusterBits: number): typeof VERSION_2
   };
 }
 
-/** What `saturatedU64` gives for numbers that are larger: past the end of any file, and on a cluster. */
+/** The result of `saturatedU64` for larger numbers: past the end of any file, and on a cluster. */
 export const SATURATED = 2 ** 53 - 2 ** 21;
 
 /** A big-endian u64 that may be damaged. */
@@ -172,8 +172,8 @@ function parseTables(data: DataView, shape: Pick<Header, 'clusterBits' | 'incomp
   const l1Offset = u64be(data, FIELD.l1Offset, 'l1_table_offset');
   if (l1Offset % clusterSize !== 0)
     throw corrupt(FORMAT, `l1_table_offset is 0x${l1Offset.toString(16)}, not on a cluster`, { field: 'l1_table_offset', offset: FIELD.l1Offset });
-  // Where these two lie is judged by what uses them (file-tables.ts, file-snapshots.ts): the guest's bytes can be read without them, and as
-  // far as the L1 table goes.
+  // The code that uses these two checks their places (file-tables.ts, file-snapshots.ts): the guest's bytes can be read without them,
+  // as far as the L1 table reaches.
   const reftableClusters = data.getUint32(FIELD.reftableClusters);
   const reftableOffset = saturatedU64(data, FIELD.reftableOffset);
   const snapshotCount = data.getUint32(FIELD.snapshotCount);
@@ -296,7 +296,7 @@ function encodeFixedHeader(header: Header, nameOffset: number, nameLength: numbe
   return bytes;
 }
 
-/** Sets every field of a fixed header that may change while the image exists, except where the backing file's name is. */
+/** Sets every field of a fixed header that may change while the image exists, except the place of the backing file's name. */
 export function patchFixedHeader(bytes: Uint8Array, header: Header): void {
   const data = view(bytes);
   data.setUint32(4, header.version);
@@ -311,14 +311,14 @@ export function patchFixedHeader(bytes: Uint8Array, header: Header): void {
   if (header.headerLength > 104) bytes[104] = header.compressionType;
 }
 
-/** What a metadata switch changes. */
+/** The fields that a metadata switch changes. */
 export type SwitchFields = Pick<
   Header,
   'size' | 'cryptMethod' | 'l1Size' | 'l1Offset' | 'reftableOffset' | 'reftableClusters' | 'snapshotCount' | 'snapshotsOffset'
 >;
 
 /**
- * Header bytes from `FIELD.size` to the feature bits: the disk's size and where its tables are. They lie in one sector, so writing
+ * Header bytes from `FIELD.size` to the feature bits: the disk's size and the places of its tables. They lie in one sector, so writing
  * them in one call switches from one set of tables to another at once.
  */
 export function encodeSwitch(header: SwitchFields): Uint8Array {

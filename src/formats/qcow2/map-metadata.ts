@@ -1,4 +1,4 @@
-/** Where an image keeps its metadata, for the allocation map. Snapshots' L2 tables are left out: reading them all would not be cheap. */
+/** The places of an image's metadata, for the allocation map. Snapshots' L2 tables are left out: reading them all would take long. */
 import type { Io } from '../../base/io.ts';
 import type { MetadataExtent } from '../tools.ts';
 import type { Metadata } from './metadata.ts';

@@ -1,6 +1,6 @@
 /**
- * What a qcow2 image would take, computed as `qemu-img measure` does it: a header, L2 tables and an L1 table for the whole disk, and reference
- * counts for all of that, the data and themselves. Pure.
+ * The space that a qcow2 image would take, computed as `qemu-img measure` does it: a header, L2 tables and an L1 table for the whole disk, and reference
+ * counts for all of that, for the data and for themselves. Pure.
  */
 import { divideUp, roundUp } from '../../base/bytes.ts';
 import { readOptions } from '../../base/declared-options.ts';
@@ -13,7 +13,7 @@ import { encryptionChoice, headerOptions } from './encryption.ts';
 import { FORMAT, MAX_L1_BYTES } from './layout.ts';
 import { createOptions } from './options.ts';
 
-/** QEMU's measure has other words for a version that there is not. */
+/** QEMU's measure has other words for an unknown version. */
 const measureOptions = createOptions.map((option) =>
   option.name === 'compat' ? { ...option, refusal: "Invalid compatibility level: '{value}'" } : option,
 ) as unknown as typeof createOptions;

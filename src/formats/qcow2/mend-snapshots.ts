@@ -1,10 +1,10 @@
 /**
- * A new snapshot table in the place of a damaged one: what can be read of each entry, in order.
+ * A new snapshot table in the place of a damaged one: the readable part of each entry, in order.
  *
- * Crash argument. The new table goes past the end of the file, where nothing in use lies, and past what damaged entries name there. It is durable,
+ * Crash argument. The new table goes past the end of the file, where nothing in use lies, and past the places that damaged entries name there. It is durable,
  * and counted, before one write of header fields switches to it; a cut before that leaves the old table and a leak. After it the old
- * table's clusters, and those of snapshots that could not be read, are leaks, until they are given back here and by the counting that follows. Where the
- * refcount structure contradicts itself the new table is not counted: nothing can be written before that is replaced, table and all.
+ * table's clusters, and those of snapshots that could not be read, are leaks, until they are given back here and by the counting that follows. If the
+ * refcount structure contradicts itself the new table is not counted: nothing can be written before the structure is replaced, table and all.
  */
 import { divideUp, roundUp } from '../../base/bytes.ts';
 import type { Io } from '../../base/io.ts';
@@ -37,7 +37,7 @@ export function* mendSnapshots(meta: Metadata, contents: CheckRun, named: Readon
   yield* meta.flush();
 }
 
-/** True if the clusters of the old table are its own: others may have them, where it was misplaced. */
+/** True if the clusters of the old table are its own: if it was misplaced, other structures may have them. */
 function isOwn({ clusterSize, snapshotTable, header }: Metadata, { references, structureSound }: CheckRun): boolean {
   const first = header.snapshotsOffset / clusterSize;
   const clusters = divideUp(snapshotTable.length, clusterSize);

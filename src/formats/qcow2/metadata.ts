@@ -1,23 +1,24 @@
 /**
- * What an open qcow2 image keeps in memory of its tables, and THE order in which changes reach the file.
+ * The tables that an open qcow2 image keeps in memory, and THE order in which changes reach the file.
  *
  * Crash argument. `flush` writes in stages, a barrier between them:
  *   1. raised refcounts, and L2 tables that nothing points at yet (guest data was written before they were filled in);
  *   2. L2 tables in place, and L1 entries: now everything points at durable data, counted;
- *   3. lowered refcounts of what is no longer pointed at.
+ *   3. lowered refcounts of clusters that nothing points at any more.
  * A cut after any write leaves every pointer on something durable and counted, at worst counted too often: leaks. Changes of
  * more than one table at once (snapshots, L1 growth) build the new tables in unused space and switch with `switchTo`: one
  * write of header fields that share the file's first sector, so a cut finds either all of the old or all of the new.
  *
- * What is written is what had changed when the flush began (`TableCache.seal`, `FreedClusters.seal`). A write of a guest that ends while the flush
- * waits changes tables too, by `commit`, and gives up what they pointed at; its data may have come behind a barrier, so the next flush is for that.
+ * The flush writes the changes that existed when it began (`TableCache.seal`, `FreedClusters.seal`). A write of a guest that ends while the flush
+ * waits changes tables too, by `commit`, and gives up the clusters they pointed at; its data may have come after a barrier, so only the next flush
+ * writes these changes.
  *
  * Guest data in an external file is flushed before all of this: a barrier in one file says nothing about another. Such clusters are not
  * counted, and never move.
  *
  * With lazy reference counts the counts stay in memory until the image is closed (or they crowd it). The dirty bit is durable before
- * anything that the file does not count is pointed at, and cleared when the counts are durable. A cut in between leaves it, and whoever
- * opens the image for writing then counts anew (image.ts). What was freed is used again after the flush that made its removal durable.
+ * anything that the file does not count is pointed at, and cleared when the counts are durable. A cut in between leaves it, and the next
+ * opening for writing then counts anew (image.ts). Freed clusters are used again after the flush that made their removal durable.
  */
 import { view } from '../../base/bytes.ts';
 import type { DebugHook } from '../../base/debug-events.ts';
@@ -64,7 +65,7 @@ export class Metadata {
   readonly storage: Storage;
   /** See `ImageDriver.debug`. */
   readonly debug: DebugHook | undefined;
-  /** Where guest data lies: the image's own file, or an external one, in which a guest byte is at its guest offset. */
+  /** The storage of guest data: the image's own file, or an external one, in which a guest byte is at its guest offset. */
   readonly data: Storage;
   readonly external: boolean;
   readonly clusterBits: number;
@@ -79,15 +80,15 @@ export class Metadata {
   readonly l2Coverage: number;
   readonly l2: TableCache;
   readonly refcounts: Refcounts;
-  /** Held while tables change or are read in; a look-up in a resident table does without. */
+  /** Held while tables change or are read in; a look-up in a resident table does not take it. */
   readonly lock = new Mutex();
   header: Header;
   snapshotTable: SnapshotTable;
-  /** Why there is no refcount table to be read, if there is none: nothing is known to be free, so nothing can be written. */
+  /** The reason why the refcount table cannot be read, if there is one: no cluster is known to be free, so nothing can be written. */
   reftableFault: DiskError | undefined;
   /** The bitmaps in the file; see bitmaps.ts. */
   bitmaps: FileBitmaps;
-  /** Why the bitmaps that the header vouches for cannot be read, if they cannot. */
+  /** The reason why the bitmaps that the header vouches for cannot be read, if there is one. */
   bitmapFault: DiskError | undefined;
   /** Open for writing: a fatal inconsistency is marked in the header, unless the image is open for repair. */
   forWriting = false;
@@ -95,11 +96,11 @@ export class Metadata {
   onDamage: ((message: string) => void) | undefined;
   /** Opened for check and repair: no other change before a repair succeeds. */
   forRepair = false;
-  /** Set by whoever opens an encrypted image. */
+  /** Set by the code that opens an encrypted image. */
   encryption: Encryption | undefined;
   /** Guest bytes that a slice of an L2 table maps. */
   readonly #sliceCoverage: number;
-  /** Where the new clusters handed out so far end. */
+  /** The end of the new clusters handed out so far. */
   handedOut = 0;
   l1: L1Table;
   /** Made when first needed and after every switch of tables. */
@@ -149,7 +150,7 @@ export class Metadata {
     });
   }
 
-  /** Reads the tables a header names, but the snapshot table and those of bitmaps. */
+  /** Reads the tables a header names, except the snapshot table and those of bitmaps. */
   static *load(files: ImageFiles, header: Header, runtime: RuntimeOptions = {}): Io<Metadata> {
     const { storage } = files;
     if (storage.debugEvent) yield* storage.debugEvent('reftable_load');
@@ -166,7 +167,7 @@ export class Metadata {
     return l1EntriesFor(this.header.size, this.header) * this.l2Coverage;
   }
 
-  /** The tables of a snapshot, for reading: what they name never changes in place while the snapshot exists. */
+  /** The tables of a snapshot, for reading: clusters that they name never change in place while the snapshot exists. */
   viewOf({ size, l1, l1Offset }: { size: number; l1: Uint8Array; l1Offset: number }): Metadata {
     const incompatible = this.header.incompatible & ~INCOMPATIBLE.dirty;
     const header = { ...this.header, incompatible, size, l1Offset, l1Size: l1.length / 8, snapshotCount: 0, snapshotsOffset: 0 };
@@ -176,14 +177,14 @@ export class Metadata {
     return view;
   }
 
-  /** The storage that guest bytes from `guestOffset` on lie in, plain at `hostOffset`. Throws `refused` if the data file was left closed. */
+  /** The storage of guest bytes from `guestOffset` on, plain at `hostOffset`. Throws `refused` if the data file was left closed. */
   dataStorage(guestOffset: number, hostOffset: number): Storage {
     if (this.external && this.data === this.storage)
       throw new DiskError('refused', `${FORMAT}: the external data file was left closed (noData)`, { format: FORMAT, field: 'data_file' });
     return this.encryption ? this.encryption.over(this.data, guestOffset, hostOffset) : this.data;
   }
 
-  /** Where metadata is. Throws `corrupt` if tables lie over one another: then nothing may be written. */
+  /** The places of metadata. Throws `corrupt` if tables overlap: then nothing may be written. */
   overlaps(): OverlapMap {
     if (this.#overlaps) return this.#overlaps;
     this.#overlaps = mapOverlaps(this);
@@ -207,8 +208,8 @@ export class Metadata {
   }
 
   /**
-   * Notes that new clusters are given to guest data, and tells whether they were never given to anybody and lie past the end of a sparse file.
-   * What a write that failed has left of itself lies in clusters that were given out.
+   * Notes that new clusters are given to guest data, and tells whether they were never given out before and lie past the end of a sparse file.
+   * Only clusters that were given out can hold bytes of a failed write.
    */
   handOut(hostOffset: number, length: number): boolean {
     const untouched = this.storage.sparse === true && hostOffset >= this.storage.size && hostOffset >= this.handedOut;
@@ -216,7 +217,7 @@ export class Metadata {
     return untouched;
   }
 
-  /** What is wrong with an L2 entry that gives data in an external file another place than its own. */
+  /** The fault of an L2 entry that gives data in an external file another place than its own. */
   strayed(offset: number, guestOffset: number): DiskError | undefined {
     if (!this.external || offset === guestOffset) return undefined;
     return fatal(
@@ -234,7 +235,7 @@ export class Metadata {
     throw error;
   }
 
-  /** Runs what uses the tables: if it meets a fatal inconsistency (fatal.ts) in an image open for writing, marks that corrupt and refuses changes. */
+  /** Runs code that uses the tables: if it meets a fatal inconsistency (fatal.ts) in an image open for writing, marks the image corrupt and refuses changes. */
   *guarded<T>(body: () => Io<T>): Io<T> {
     try {
       return yield* body();
@@ -243,13 +244,13 @@ export class Metadata {
     }
   }
 
-  /** Throws what `guarded` would let through. */
+  /** Throws an error as `guarded` does. */
   *fail(error: unknown): Io<never> {
     if (this.forWriting && !this.forRepair && isFatal(error)) yield* this.lock.run(() => this.#condemn(error));
     throw error;
   }
 
-  /** The mark is one write into the first sector; nothing that was changed in memory follows it into the file. */
+  /** The mark is one write into the first sector; no change in memory follows it into the file. */
   *#condemn(error: DiskError): Io<void> {
     if (this.#failed) return;
     this.#failed = error;
@@ -277,12 +278,12 @@ export class Metadata {
     return this.l2.get(offset)?.data ?? this.l2.slice(offset, this.#sliceAt(guestOffset, l1Index));
   }
 
-  /** Reads the slice with the entries about a guest offset in, where there is an L2 table for it. */
+  /** Reads the slice with the entries about a guest offset, if there is an L2 table for it. */
   *loadSlice(guestOffset: number): Io<void> {
     const l1Index = Math.floor(guestOffset / this.l2Coverage);
     const offset = this.l1.offset(l1Index);
     if (offset === 0 || this.entriesAt(guestOffset)) return;
-    // Who debugs hears of tables once, as from QEMU.
+    // With a debugger, the whole table is loaded, so that it is told of each table once, as by QEMU.
     if (this.debug) yield* this.l2.load(offset);
     else yield* this.l2.loadSlice(offset, this.#sliceAt(guestOffset, l1Index));
   }
@@ -306,7 +307,7 @@ export class Metadata {
     return table;
   }
 
-  /** Flushes if changed tables crowd the cache. Called before a change takes tables in hand. */
+  /** Flushes if changed tables crowd the cache. Called before a change uses tables. */
   *makeRoom(): Io<void> {
     this.requireSound();
     if (this.l2.crowded || this.refcounts.crowded) yield* this.flush();
@@ -323,7 +324,7 @@ export class Metadata {
     if (this.forRepair) throw new DiskError('refused', `${this.storage.name} is open for repair: repair it first`, { format: FORMAT });
   }
 
-  /** See the top of this file. The caller holds `lock`. `told` hears before everything is made durable. */
+  /** See the top of this file. The caller holds `lock`. `told` is called before everything is made durable. */
   *flush(told?: DebugHook): Io<void> {
     if (this.#failed) throw this.#failed;
     this.l2.seal();
@@ -383,12 +384,12 @@ export class Metadata {
   }
 
   /**
-   * Switches to new tables. Everything they need was written; nothing is changed in memory but not in the file. In memory the
-   * change is complete when this returns; the clusters of replaced tables are the caller's to free.
+   * Switches to new tables. Everything they need was written; no change is in memory but not in the file. In memory the
+   * change is complete when this returns; the caller has to free the clusters of replaced tables.
    */
   *switchTo(change: Partial<SwitchFields>, tables: { l1?: Uint8Array; reftable?: Uint8Array; snapshots?: SnapshotTable }): Io<void> {
     assert(!this.l1.hasChanges && !this.l2.hasDirtyLinked, 'tables are switched while others wait to be written');
-    // A flush, not a barrier: a storage that buffers runs out of space here, where everything can still be taken back.
+    // A flush, not a barrier: a storage that buffers runs out of space here, where everything can still be undone.
     yield* this.storage.flush();
     yield* this.#writeSwitch({ ...this.header, ...change });
     this.#overlaps = undefined;
@@ -424,8 +425,8 @@ export class Metadata {
   }
 
   /**
-   * Switches to another refcount structure, perhaps one of another width: the fields that tell lie in the first sector, which is written at
-   * once. What it names was written, nothing is changed in memory but not in the file; the clusters of the old one are no longer counted.
+   * Switches to another refcount structure, perhaps one of another width: the header fields for it lie in the first sector, which is written at
+   * once. Everything it names was written, no change is in memory but not in the file; the clusters of the old structure are no longer counted.
    */
   *switchRefcounts(change: Pick<Header, 'reftableOffset' | 'reftableClusters' | 'refcountOrder'>, reftable: Uint8Array): Io<void> {
     assert(!this.l1.hasChanges && !this.l2.hasDirtyLinked, 'the refcounts are switched while tables wait to be written');
@@ -438,7 +439,7 @@ export class Metadata {
     this.refcounts.renew(reftable, change);
   }
 
-  /** Takes over what `rewriteHeader` has put in force. */
+  /** Takes over the bitmaps that `rewriteHeader` has put in force. */
   adoptBitmaps(bitmaps: FileBitmaps): void {
     this.bitmaps = bitmaps;
     this.bitmapFault = undefined;
@@ -450,7 +451,7 @@ export class Metadata {
     this.header = header;
   }
 
-  /** Writes something that points at tables, durably. If it fails the file may hold either, and no further change would suit both. */
+  /** Writes bytes that point at tables, durably. If it fails the file may hold either state, and no further change would suit both. */
   *#writePointer(offset: number, bytes: Uint8Array): Io<void> {
     try {
       yield* this.storage.write(offset, bytes);

@@ -1,7 +1,7 @@
-/** Opening a qcow2 image: what is read and checked, what is refused, and what an image needs before its first write. */
+/** Opening a qcow2 image: the structures that are read and checked, the images that are refused, and the preparation for the first write. */
 import { corrupt, cutShortText, DiskError, unsupported } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
-import { lazily } from '../../base/loading.ts';
+import { lazily } from '../../base/load-part.ts';
 import type { Storage } from '../../storage/storage.ts';
 import type { OpenParameters } from '../descriptor.ts';
 import { loadCompression } from './compressed.ts';
@@ -49,7 +49,7 @@ function refuseUnsupported(header: Header): void {
     throw unsupported(FORMAT, `unknown incompatible feature: ${header.unknownFeatures.join(', ')}`, { field: 'incompatible_features', offset: 72 });
 }
 
-/** What an image needs before its first write: sound refcounts and snapshots, and no claims about what we do not maintain. */
+/** Prepares an image for its first write: sound refcounts and snapshots, and no claims about data that tabdisk does not maintain. */
 function* prepareForWriting(image: Qcow2Image, metadata: Metadata, onMessage?: (message: string) => void): Io<void> {
   const { header } = metadata;
   const damage = damageOf(metadata);
@@ -75,8 +75,8 @@ function* prepareForWriting(image: Qcow2Image, metadata: Metadata, onMessage?: (
 }
 
 /**
- * Refuses an image whose file lacks guest data, or tables that lead to some: the first cluster that is written past the file's end would make
- * what is missing read as zeros, and nobody could tell from then on. A power cut leaves counts of such clusters, never entries.
+ * Refuses an image whose file lacks guest data, or tables that lead to some: the first cluster written past the file's end would make
+ * the missing bytes read as zeros, and the loss could not be noticed from then on. A power cut leaves counts of such clusters, never entries.
  */
 function* requireWhole({ refcounts, storage, header }: Metadata): Io<void> {
   if (!(yield* countsPastEnd(refcounts, { fileSize: storage.size, clusterSize: 2 ** header.clusterBits }))) return;

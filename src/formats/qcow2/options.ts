@@ -1,4 +1,4 @@
-/** What an image is made with and amended by: lists apart from create.ts and amend.ts, which are loaded when they are needed. */
+/** The options with which an image is made and amended. The lists are apart from create.ts and amend.ts, which are loaded when they are needed. */
 import { type DeclaredOption, type OptionValues, prefixed } from '../../base/declared-options.ts';
 import { KiB, MiB } from '../../base/units.ts';
 import { LUKS_AMEND_OPTIONS, LUKS_OPTIONS } from '../../crypto/option-lists.ts';
@@ -24,7 +24,7 @@ const REFCOUNT_BITS = {
   refusal: 'Refcount width must be a power of two and may not exceed 64 bits',
 } as const;
 
-/** What is set aside when an image is made or grows. */
+/** The space that is set aside when an image is made or grows. */
 export const PREALLOCATION = {
   name: 'preallocation',
   kind: 'choice',

@@ -1,5 +1,5 @@
 /**
- * Where the metadata in use is, so that no write goes over it. A damaged or hostile image may point a data cluster at an L1 table, or two
+ * The places of the metadata in use, so that no write goes over it. A damaged or hostile image may point a data cluster at an L1 table, or two
  * tables at one cluster; such an image can be read and checked, but not written. QEMU makes the same check before each write (its
  * "cached" set: header, active L1 and L2, refcount table and blocks, snapshot table and the snapshots' L1; not the snapshots' L2).
  */
@@ -8,7 +8,7 @@ import type { FileBitmaps } from './file-tables.ts';
 import { FORMAT, type Header } from './layout.ts';
 import type { SnapshotTable } from './layout-snapshots.ts';
 
-/** Where an image has its tables. */
+/** The places of an image's tables. */
 interface Places {
   readonly header: Header;
   readonly clusterSize: number;
@@ -19,7 +19,7 @@ interface Places {
   readonly l1: { readonly size: number; offset(index: number): number };
 }
 
-/** Where metadata is. Throws `corrupt` if tables lie over one another. */
+/** The places of metadata. Throws `corrupt` if tables overlap. */
 export function mapOverlaps(places: Places): OverlapMap {
   const { header, clusterSize, encryption, snapshotTable, l1 } = places;
   const map = new OverlapMap(clusterSize);
@@ -47,7 +47,7 @@ export class OverlapMap {
     this.#clusterSize = clusterSize;
   }
 
-  /** Adds a table; throws `corrupt`, naming both, if something is there already. An empty one is left out. */
+  /** Adds a table; throws `corrupt`, naming both, if another one is there already. An empty table is left out. */
   add(what: string, offset: number, length: number): void {
     if (length === 0) return;
     const there = this.find(offset, length);
@@ -62,7 +62,7 @@ export class OverlapMap {
     this.#tables.delete(offset / this.#clusterSize);
   }
 
-  /** What metadata lies in a range, if any. */
+  /** The name of the metadata in a range, if there is any. */
   find(offset: number, length: number): string | undefined {
     const end = offset + length;
     for (const range of this.#ranges) if (range.start < end && offset < range.end) return range.what;

@@ -1,10 +1,10 @@
-/** Whether clusters past the end of an image's file are counted as used: a sound image has them after a power cut at most, one that was cut short always. */
+/** Whether clusters past the end of an image's file are counted as used: a sound image has such only after a power cut, an image that was cut short always. */
 import { divideUp, isZero } from '../../base/bytes.ts';
 import { DiskError } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
 import type { Refcounts } from './refcounts.ts';
 
-/** True if such clusters may be counted as used, or the counts cannot be read that would say so. `fileSize` and `clusterSize` in bytes. */
+/** True if such clusters may be counted as used, or if the counts that would tell cannot be read. `fileSize` and `clusterSize` in bytes. */
 export function* countsPastEnd(refcounts: Refcounts, { fileSize, clusterSize }: { fileSize: number; clusterSize: number }): Io<boolean> {
   const { blockEntries } = refcounts;
   const end = divideUp(fileSize, clusterSize);

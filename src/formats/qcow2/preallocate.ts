@@ -1,7 +1,8 @@
 /**
  * Space set aside when an image is made or grows: `metadata` maps every guest cluster and leaves a hole for it at the file's end, `falloc` and `full` also
- * fill it with zeros (no storage here can set space aside without writing it). Tables and clusters lie where guest writes in order would put
- * them, which is QEMU's layout. With extended L2 entries the clusters get their places only, and go on showing a backing file. Runs before the disk's new size is in the header, so that a cut leaves an image of the old one.
+ * fill it with zeros (no storage here can set space aside without writing it). Tables and clusters get the places that guest writes in order would give
+ * them, which is QEMU's layout. With extended L2 entries the clusters get their places only, and go on showing a backing file. This runs before the
+ * disk's new size is in the header, so that a cut leaves an image of the old one.
  */
 import { roundUp } from '../../base/bytes.ts';
 import type { Io } from '../../base/io.ts';
@@ -10,15 +11,15 @@ import { allocate } from './allocate.ts';
 import type { Metadata } from './metadata.ts';
 import type { PREALLOCATION } from './options.ts';
 
-/** What `preallocation` takes. */
+/** The values of `preallocation`. */
 export type Preallocation = (typeof PREALLOCATION.values)[number];
 
-/** Gives every cluster of a part of the disk a place. The L1 table must reach that far; nobody else may use that part yet. */
+/** Gives every cluster of a part of the disk a place. The L1 table must reach that far; no other request may use that part yet. */
 export function* preallocate(meta: Metadata, { from, to }: { from: number; to: number }, mode: Preallocation): Io<void> {
   if (mode === 'off') return;
   const { data: storage } = meta;
   const total = roundUp(to, meta.subclusterSize);
-  // Behind it there are no bytes yet; before it may lie what clusters that were given up held. A data file was just made longer there.
+  // There are no bytes behind this offset yet; before it, bytes of clusters that were given up may lie. A data file was just made longer there.
   const known = meta.external ? 0 : storage.size;
   let after: number | undefined;
   for (let at = from; at < total; ) {

@@ -1,6 +1,6 @@
 /**
- * A new refcount structure: made from what the image refers to, for one that contradicts itself (blocks shared, misplaced, or where the table
- * cannot say; nothing of the old one is believed then), or with the same counts in another width. Nothing of the old one is changed.
+ * A new refcount structure: made from the references in the image, for a structure that contradicts itself (blocks shared, misplaced, or where the table
+ * cannot say; nothing of the old one is trusted then), or with the same counts in another width. Nothing of the old one is changed.
  *
  * Crash argument. The new blocks and the new table go past the end of the file, where nothing in use lies; one write of header fields
  * switches to them (`Metadata.switchTo`). Before it the image is as it was, after it the new counts are exact and count the old
@@ -14,10 +14,10 @@ import { FORMAT, MAX_REFTABLE_BYTES } from './layout.ts';
 import { maxRefcount, setRefcount } from './layout-tables.ts';
 import type { Metadata } from './metadata.ts';
 
-/** Where the new structure goes, in clusters: the blocks from `start` on, then the table. */
+/** The place of the new structure, in clusters: the blocks from `start` on, then the table. */
 interface Plan {
   readonly start: number;
-  /** Which clusters they count: block `i` counts clusters from `i * blockEntries` on. Rising. */
+  /** The numbers of the blocks: block `i` counts clusters from `i * blockEntries` on. Rising. */
   readonly blocks: readonly number[];
   readonly tableClusters: number;
 }
@@ -75,7 +75,7 @@ export function* changeRefcountWidth(meta: Metadata, order: number, onProgress: 
       counts.add(cluster, count);
     }
   }
-  // The structure that is left behind is not counted in the new one.
+  // The new structure does not count the one that is left behind.
   for (const offset of refcounts.blockOffsets()) uncount(counts, offset / clusterSize, 1);
   uncount(counts, refcounts.table.offset / clusterSize, divideUp(refcounts.table.entries * 8, clusterSize));
   yield* rebuildRefcounts(meta, counts, { order });
@@ -98,7 +98,7 @@ function planFor(meta: Metadata, counts: ClusterCounts, { named, blockEntries }:
   }
 }
 
-/** The least that counts everything in use and itself, if it begins at `start`. */
+/** The smallest structure that counts everything in use and itself, if it begins at `start`. */
 function planAt(clusterSize: number, blockEntries: number, { used, start }: { used: ReadonlySet<number>; start: number }): Plan {
   let blocks = new Set(used);
   let tableClusters = 1;

@@ -1,4 +1,4 @@
-/** The refcount table of an open image in memory: where the blocks are that hold the counts. */
+/** The refcount table of an open image in memory: the places of the blocks that hold the counts. */
 import { divideUp, isZero, roundUp, setU64be, view } from '../../base/bytes.ts';
 import { SECTOR } from '../../base/units.ts';
 import { entryOffset } from './layout-tables.ts';
@@ -26,7 +26,7 @@ export class RefcountTable {
   blockOffset(index: number): number {
     if (index >= this.entries) return 0;
     const high = this.#table.getUint32(index * 8);
-    // Bits 56-63 would lie past any file we can open; keep them, so that the bounds check names them.
+    // Bits 56-63 would point past any file we can open; they are kept, so that the bounds check refuses the entry.
     return entryOffset(high & 0x00ff_ffff, this.#table.getUint32(index * 8 + 4)) + (high >>> 24) * 2 ** 56;
   }
 

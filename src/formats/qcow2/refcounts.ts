@@ -50,9 +50,9 @@ export class Refcounts {
   readonly #writePointer: RefcountOptions['writePointer'];
   readonly #onNewBlock: RefcountOptions['onNewBlock'];
   table: RefcountTable;
-  /** Where the next search starts: no cluster below is free, as far as is known. */
+  /** The start of the next search: no cluster below is free, as far as is known. */
   #freeIndex = 0;
-  /** Behind the compressed bytes written last, where the next may go; 0 if they are to begin with a new cluster. */
+  /** The place behind the compressed bytes written last, where the next may go; 0 if they are to begin with a new cluster. */
   #freeByte = 0;
   readonly freed = new FreedClusters();
 
@@ -67,7 +67,7 @@ export class Refcounts {
       format: FORMAT,
       what: 'refcount block',
       budget: CACHE_BYTES,
-      // That a block is used is told where it is.
+      // The code that uses a block reports that use itself.
       events: { update: 'refblock_update_part' },
       misplaced: fatal,
     });
@@ -116,7 +116,7 @@ export class Refcounts {
     return offset === 0 ? undefined : (this.#blocks.get(offset) ?? (yield* this.#blocks.load(offset)));
   }
 
-  /** For who goes over the blocks in order: is told of each before it is looked at, and reads early what comes next. */
+  /** For a caller that visits the blocks in order: call the result before each block is read; it reads the next blocks early. */
   blocksInOrder(locked: Locked): (index: number) => Io<void> {
     const tables = new TablesInOrder(this.#blocks, locked);
     return (index) => tables.reach(index, this.table.entries, (at) => this.table.blockOffset(at));
@@ -130,7 +130,7 @@ export class Refcounts {
     return counts;
   }
 
-  /** Sets a count outright. A block that is missing is made at or past `end`: what the counts call free may not be. */
+  /** Sets a count outright. A missing block is made at or past `end`: clusters that the counts call free may be in use. */
   *repair(clusterIndex: number, count: number, end: number): Io<void> {
     this.#freeByte = 0;
     const index = Math.floor(clusterIndex / this.blockEntries);
@@ -140,8 +140,8 @@ export class Refcounts {
   }
 
   /**
-   * Sets the counts of clusters from `first` on, past the end of the file, to 0 but for those that are `kept`; returns how many were not. Otherwise
-   * a new cluster would come to lie behind them, and the file would have to be that long. Nothing may refer to them.
+   * Sets the counts of clusters from `first` on, past the end of the file, to 0 except those that are `kept`; returns how many counts changed. Otherwise
+   * a new cluster would get its place behind them, and the file would have to be that long. Nothing may refer to them.
    */
   *clearFrom(first: number, kept: ReadonlySet<number>): Io<number> {
     let cleared = 0;
@@ -179,8 +179,8 @@ export class Refcounts {
   }
 
   /**
-   * What `allocateAt` (given `after`, a host offset) or else `allocate` would take, if the blocks that count it are in memory. Never waits; nothing:
-   * ask those.
+   * The clusters that `allocateAt` (given `after`, a host offset) or else `allocate` would take, if the blocks that count them are in memory. Never waits;
+   * undefined: call those.
    */
   take(count: number, after?: number): { readonly offset: number; readonly clusters: number } | undefined {
     const next = after === undefined ? 0 : this.#freeAt(after / this.#clusterSize, count);
@@ -203,7 +203,7 @@ export class Refcounts {
     }
   }
 
-  /** How many of `count` clusters from `first` on are free, up to the first that is not; nothing if a block would have to be read to tell. */
+  /** How many of `count` clusters from `first` on are free, up to the first that is not; undefined if a block would have to be read to tell. */
   #freeAt(first: number, count: number): number | undefined {
     for (let free = 0; free < count; free++) {
       const cluster = first + free;
@@ -251,13 +251,13 @@ export class Refcounts {
   /** One reference to every cluster touched by [offset, offset + length) is gone; they are free after the next flush. */
   free(offset: number, length: number): void {
     const [first, count] = this.#touched(offset, length);
-    // No more is put where the last reference may be going.
+    // No more bytes are put into a cluster whose last reference may be going.
     const open = Math.floor(this.#freeByte / this.#clusterSize);
     if (open >= first && open < first + count) this.#freeByte = 0;
     this.freed.add(first, count);
   }
 
-  /** Lowers the counts of what was freed before `FreedClusters.seal`. Only after the removal of the pointers is durable. */
+  /** Lowers the counts of clusters freed before `FreedClusters.seal`. Only after the removal of the pointers is durable. */
   *applyFrees(): Io<void> {
     for (let { due } = this.freed; due; { due } = this.freed) {
       const [first, count] = due;
@@ -274,14 +274,14 @@ export class Refcounts {
     this.#blocks.settle();
   }
 
-  /** Goes over to another refcount table whose header switch is durable; blocks in memory are read again. */
+  /** Changes to another refcount table whose header switch is durable; blocks in memory are read again. */
   adopt(reftable: Uint8Array, reftableOffset: number): void {
     this.table = new RefcountTable(reftable, reftableOffset);
     this.#blocks.clear();
     this.#freeByte = 0;
   }
 
-  /** Goes over to another structure, whose header switch is durable: nothing is known of what is free, and nothing waits to be freed. */
+  /** Changes to another structure, whose header switch is durable: free clusters are not known any more, and none wait to be freed. */
   renew(reftable: Uint8Array, { reftableOffset, refcountOrder }: { reftableOffset: number; refcountOrder: number }): void {
     this.adopt(reftable, reftableOffset);
     this.#order = refcountOrder;
@@ -304,7 +304,7 @@ export class Refcounts {
 
   /** The first of `count` free clusters, behind which the next search starts; or the block that has to be read to tell. */
   #seek(count: number): number | { readonly unread: number } {
-    // Few clusters past the end of the file can be counted as used. A table that says otherwise without end is not believed.
+    // Few clusters past the end of the file can be counted as used. A table that claims endlessly many is not trusted.
     const limit = divideUp(this.#storage.size, this.#clusterSize) + MAX_COUNTED_PAST_END + count;
     let run = 0;
     for (let cluster = this.#freeIndex; ; ) {
@@ -337,7 +337,7 @@ export class Refcounts {
     return this.table.blockOffset(Math.floor(clusterIndex / this.blockEntries));
   }
 
-  /** A refcount block is about to be changed; if it is not there, it is made first. */
+  /** Tells the debugger that a refcount block is about to be changed; if it is not there, it is made first. */
   *#tellOfBlock(debug: DebugHook, there: boolean): Io<void> {
     yield* debug('refblock_alloc');
     if (there) yield* debug('refblock_load');
@@ -350,7 +350,7 @@ export class Refcounts {
     return true;
   }
 
-  /** The same, the blocks being read in. False if a missing refcount block had to be made: then none is raised. */
+  /** The same, but the blocks are read in. False if a missing refcount block had to be made: then no count is raised. */
   *#claim(first: number, count: number): Io<boolean> {
     const end = first + count;
     for (let cluster = first; cluster < end; ) {
@@ -358,7 +358,7 @@ export class Refcounts {
       const block = yield* this.loadBlock(index);
       if (this.#debug) yield* this.#tellOfBlock(this.#debug, block !== undefined);
       if (!block) {
-        // The new block may lie in these very clusters, behind those raised already; look again from where they are.
+        // The new block may lie in these very clusters, behind those raised already; so they are searched again from their start.
         try {
           yield* this.#makeBlock(cluster);
         } finally {
@@ -396,7 +396,7 @@ export class Refcounts {
 
   #lowerOne(block: Table, cluster: number): void {
     const stored = getRefcount(block.data, cluster % this.blockEntries, this.#order);
-    // A count that was too low already (a damaged image) stays: check reports it.
+    // A count that was too low already (a damaged image) stays: a check reports it.
     if (stored === 0) return;
     this.#set(block, cluster, stored - 1);
     if (stored === 1) this.#freeIndex = Math.min(this.#freeIndex, cluster);
@@ -411,7 +411,7 @@ export class Refcounts {
       const block = this.#blocks.add(offset);
       this.#set(block, cluster, 1);
     } else {
-      // Counted elsewhere; that block may have to be made first. It recurses at most until a block counts itself.
+      // The new block is counted in another block, which may have to be made first. The recursion ends at the latest when a block counts itself.
       while (!(yield* this.#claim(cluster, 1))) if ((yield* this.get(cluster)) !== 0) return;
       this.#blocks.add(offset);
     }
@@ -419,14 +419,14 @@ export class Refcounts {
       if (index < this.table.entries) yield* this.#hook(index, offset);
       else yield* this.#growTable(index, offset, clusterIndex);
     } catch (error) {
-      // Nothing points at the block: it must not be written over whatever its cluster is used for next.
+      // Nothing points at the block: it must not be written over later contents of its cluster.
       this.#blocks.drop(offset);
       yield* this.#lower(cluster, 1);
       throw error;
     }
   }
 
-  /** Points the refcount table at a block, everything it needs being durable first. */
+  /** Points the refcount table at a block, after everything it needs is durable. */
   *#hook(index: number, offset: number): Io<void> {
     if (this.#debug) yield* this.#debug('refblock_alloc_write');
     yield* this.write();

@@ -38,7 +38,7 @@ function modeOf(meta: Metadata, preallocation: string): Preallocation {
   if (!mode) throw new DiskError('refused', `${FORMAT}: unknown preallocation mode "${preallocation}"`, place);
   if (mode !== 'off' && meta.encryption)
     throw new DiskError('unsupported', `${FORMAT}: an encrypted image cannot grow with preallocation: its zeros would not read as zeros`, place);
-  // A raw data file shows all of the disk: so does the image.
+  // A raw data file shows all of the disk, so the image must map all of it.
   return meta.rawData && mode === 'off' ? 'metadata' : mode;
 }
 
@@ -47,7 +47,7 @@ export function* makeEmpty(meta: Metadata): Io<void> {
   meta.requireSound();
   if (meta.debug) yield* meta.debug('empty_image_prepare');
   yield* meta.lock.run(() => dropPast(meta, 0));
-  // Not before the entries are durable: they show these bytes, not those of a backing file.
+  // Not before the entries are durable: until then they show these bytes, not those of a backing file.
   if (meta.rawData) yield* meta.data.zero(0, meta.header.size);
   else if (meta.external) yield* meta.data.discard(0, meta.header.size);
 }
@@ -61,7 +61,7 @@ function* prepareGrowth(meta: Metadata, size: number): Io<void> {
   yield* dropPast(meta, meta.header.size);
   yield* growL1(meta, size);
   if (!meta.external) return;
-  // What lies past the disk's end is nobody's, and must not come back.
+  // Bytes past the disk's end belong to nothing, and must not become visible again.
   if (meta.data.size > meta.header.size) yield* meta.data.truncate(meta.header.size);
   yield* cutData(meta, size);
 }

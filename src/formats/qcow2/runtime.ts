@@ -1,13 +1,13 @@
 /**
- * Options of an open image, under QEMU's names. Those with a meaning here: `lazy-refcounts` (over what the header says), and the cache sizes,
- * of which the L2 tables' is used. The others are read and bounded as QEMU does it and change nothing: discards do not reach the file,
- * caches are not emptied by the clock, and what overlaps metadata is always looked at.
+ * Options of an open image, under QEMU's names. Those with an effect here: `lazy-refcounts` (which overrules the header), and the cache sizes,
+ * of which the L2 tables' is used. The others are read and bounded as in QEMU and change nothing: discards do not reach the file,
+ * caches are not emptied by the clock, and overlaps with metadata are always checked.
  */
 import { type OptionSet, refusedOption } from '../../base/options.ts';
 import { MiB } from '../../base/units.ts';
 import type { Header } from './layout.ts';
 
-/** What takes effect. */
+/** The options with an effect. */
 export interface RuntimeOptions {
   readonly lazyRefcounts?: boolean;
   /** Bytes of L2 tables that are kept in memory. */
@@ -26,7 +26,7 @@ const OVERLAP_PLACES = [
   'inactive-l2',
   'bitmap-directory',
 ];
-/** No more than this is kept, whatever is asked for: memory is not reserved. */
+/** No more than this is kept, even if more is asked for: memory is not reserved. */
 const MAX_L2_CACHE = 1024 * MiB;
 const MAX_SECONDS = 2 ** 32 - 1;
 

@@ -1,7 +1,7 @@
 /**
- * What differs between the disk and a snapshot, from the image itself: clusters that the two map differently. A cluster that both map to the
- * same place has two references and so is never written in place; one that was written since the snapshot was taken lies elsewhere now. So
- * nothing need be tracked, a revert counts as no change, and bytes that were written over with the same bytes count as changed.
+ * The differences between the disk and a snapshot, from the image itself: clusters that the two map differently. A cluster that both map to the
+ * same place has two references and so is never written in place; a cluster that was written since the snapshot was taken is in another place now. So
+ * no tracking is needed, a revert counts as no change, and bytes that were written over with the same bytes count as changed.
  */
 import type { Io } from '../../base/io.ts';
 import { TablesInOrder } from '../../tables/table-walk.ts';
@@ -18,10 +18,10 @@ export class SnapshotChanges implements DirtyRuns {
   readonly #now: Metadata;
   readonly #before: Metadata;
   readonly #hasBacking: boolean;
-  /** The tables of both, as they are gone over. */
+  /** The tables of both, read in order. */
   readonly #inOrder: readonly (readonly [Metadata, TablesInOrder])[];
 
-  /** `before` must not be deleted while this is in use. With a backing file, what neither image holds may read as anything. */
+  /** `before` must not be deleted while this is in use. With a backing file, clusters that neither image holds may read as anything. */
   constructor(now: Metadata, before: Metadata, hasBacking: boolean) {
     this.#now = now;
     this.#before = before;
@@ -33,7 +33,7 @@ export class SnapshotChanges implements DirtyRuns {
     return this.#now.header.size;
   }
 
-  /** Runs end with the range of an L2 table at the latest, so two may touch. Looks at the tables as they are at each call. */
+  /** Runs end with the range of an L2 table at the latest, so two may touch. Reads the tables as they are at each call. */
   *next(from: number): Io<DirtyRun | undefined> {
     for (let at = from; at < this.size; ) {
       const { changed, end } = yield* this.#stretch(at);
@@ -51,7 +51,7 @@ export class SnapshotChanges implements DirtyRuns {
     return yield* now.guarded(() => now.lock.run(() => this.#compare(offset)));
   }
 
-  /** Place of an L2 table, 0 if both images share it: then it is not looked at. */
+  /** Place of an L2 table, 0 if both images share it: then it is not read. */
   #differing(meta: Metadata, l1Index: number): number {
     const place = l2Offset(meta, l1Index);
     return place === l2Offset(meta === this.#now ? this.#before : this.#now, l1Index) ? 0 : place;
@@ -64,7 +64,7 @@ export class SnapshotChanges implements DirtyRuns {
     const start = l1Index * l2Coverage;
     const end = start + l2Coverage;
     const [place, oldPlace] = [l2Offset(this.#now, l1Index), l2Offset(this.#before, l1Index)];
-    // Past the snapshot's end there was nothing, whatever a table that both share has there.
+    // Past the snapshot's end it had no bytes, whatever a shared table has there.
     const ended = this.#before.header.size;
     const shared = end <= ended || this.size <= ended;
     if (place === oldPlace && (shared || (place === 0 && !this.#hasBacking))) return { changed: false, end };

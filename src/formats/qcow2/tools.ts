@@ -1,7 +1,7 @@
 /**
- * What a qcow2 image offers besides its bytes, and all else of the format that opening most images, reading and writing do without: loaded in one
- * piece when the first of it is needed. A bundler makes a chunk for each set of modules that are loaded together, and many small ones weigh more
- * than they save. Nothing that may happen under a synchronous verb of the disk waits for it.
+ * The functions of a qcow2 image besides its bytes, and all code of the format that is not needed for opening most images, reading and writing: loaded in one
+ * piece when the first part is needed. A bundler makes a chunk for each set of modules that are loaded together, and many small chunks weigh more
+ * than they save. No synchronous verb of the disk waits for it.
  */
 import type { Io } from '../../base/io.ts';
 import type { BackingReference, BitmapFacts, ImageDriver } from '../driver.ts';
@@ -30,13 +30,13 @@ export { readRuntimeOptions } from './runtime.ts';
 export interface ToolHost extends StateBelow {
   readonly backing: BackingReference | undefined;
   readonly bitmaps: BitmapFacts;
-  /** What keeps the bitmaps. Absent only while there are none. */
+  /** Keeps the bitmaps. Absent only while there are none. */
   recorder: Qcow2Bitmaps | undefined;
   /** The image may be written to. */
   readonly prepared: boolean;
   /** An image over the tables of a snapshot. */
   view(meta: Metadata): Io<ImageDriver>;
-  /** Readies an image that was repaired for writing. */
+  /** Prepares an image that was repaired for writing. */
   prepareForWriting(): Io<void>;
 }
 
@@ -126,7 +126,7 @@ class ChangeableBitmaps implements BitmapTools {
     return this.#image.recorder.runs(name);
   }
 
-  /** Made for an image that has no bitmaps, which changes nothing in the file. */
+  /** The recorder, made if the image has no bitmaps yet; making it changes nothing in the file. */
   *#recorder(): Io<Qcow2Bitmaps> {
     const { recorder } = this.#image;
     if (recorder) return recorder;

@@ -1,10 +1,10 @@
 /**
- * Another version of the format. Version 3 wants more of the snapshot table than version 2 has; version 2 has no clusters that read as
- * zero without being written, so they become something else first, in the disk and in its snapshots.
+ * Another version of the format. Version 3 demands more of the snapshot table than version 2 has; version 2 has no clusters that read as
+ * zero without being written, so such clusters are replaced first, in the disk and in its snapshots.
  *
- * Crash argument. Nothing that prepares the change alters what the image reads as in its present version. The disk's own zero clusters
+ * Crash argument. Nothing that prepares the change alters the contents of the image in its present version. The disk's own zero clusters
  * change like any write: zeros are written (over bytes that no entry shows, or to new space) before the entry that shows them. The
- * snapshots' tables are made anew and switched to at once (shadow.ts). Last, one write of the first sector changes the version (header.ts).
+ * snapshots' tables are made anew and switched to at once (table-switch.ts). Last, one write of the first sector changes the version (header.ts).
  */
 import { view } from '../../base/bytes.ts';
 import { DiskError } from '../../base/errors.ts';
@@ -16,8 +16,8 @@ import { FORMAT, HEADER_LENGTH_V2, HEADER_LENGTH_V3, INCOMPATIBLE } from './layo
 import { completeSnapshot, type SnapshotEntry } from './layout-snapshots.ts';
 import { COMPRESSED_HIGH, COPIED_HIGH, entryOffset, putEntry, ZERO_LOW } from './layout-tables.ts';
 import type { Metadata } from './metadata.ts';
-import type { Shadow } from './shadow.ts';
 import { changeAtOnce, loadSnapshotL1, refreshed, switchTables } from './snapshots.ts';
+import type { TableSwitch } from './table-switch.ts';
 
 type OnProgress = (done: number, total: number) => void;
 
@@ -27,15 +27,15 @@ const MAX_U32 = 2 ** 32 - 1;
 export function* upgrade(meta: Metadata): Io<void> {
   const completed = meta.snapshots.map((entry) => completeSnapshot(entry, meta.header.size));
   if (completed.some((entry, index) => entry !== meta.snapshots[index])) {
-    yield* changeAtOnce(meta, function* (shadow) {
-      yield* switchTables(meta, shadow, { l1: meta.l1.copy(), snapshots: completed });
+    yield* changeAtOnce(meta, function* (tableSwitch) {
+      yield* switchTables(meta, tableSwitch, { l1: meta.l1.copy(), snapshots: completed });
     });
   }
   yield* rewriteHeader(meta, { version: 3, headerLength: HEADER_LENGTH_V3 });
 }
 
 /**
- * From version 3 to 2. Throws `refused` where the image has what version 2 cannot say; the disk reads the same then, but may already have
+ * From version 3 to 2. Throws `refused` where the image has features that version 2 cannot store; the disk reads the same then, but may already have
  * given up zero clusters. The caller holds `Metadata.lock`.
  */
 export function* downgrade(meta: Metadata, { hasBacking, onProgress }: { hasBacking: boolean; onProgress: OnProgress }): Io<void> {
@@ -91,7 +91,10 @@ function zeroEntries(meta: Metadata, table: DataView): number[] {
   return found;
 }
 
-/** Rids the disk's own tables of zero clusters: a place of their own is filled with zeros and kept, without one it takes a backing file to need one. */
+/**
+ * Removes zero clusters from the disk's own tables. A cluster with its own place is filled with zeros and keeps it; one without needs a place only over a
+ * backing file.
+ */
 function* expandDisk(meta: Metadata, hasBacking: boolean, onProgress: OnProgress): Io<void> {
   const { clusterSize, storage } = meta;
   for (let l1Index = 0; l1Index < meta.l1.size; l1Index++) {
@@ -133,42 +136,42 @@ function* expandSnapshots(meta: Metadata, hasBacking: boolean): Io<void> {
   const due: number[] = [];
   for (const offset of users.keys()) if (zeroEntries(meta, (yield* meta.l2.load(offset)).data).length > 0) due.push(offset);
   if (due.length === 0) return;
-  yield* changeAtOnce(meta, function* (shadow) {
+  yield* changeAtOnce(meta, function* (tableSwitch) {
     const moved = new Map<number, number>();
-    for (const offset of due) moved.set(offset, yield* expandTable(meta, shadow, { offset, users: users.get(offset) as number, hasBacking }));
+    for (const offset of due) moved.set(offset, yield* expandTable(meta, tableSwitch, { offset, users: users.get(offset) as number, hasBacking }));
     const snapshots: SnapshotEntry[] = [];
-    for (const entry of meta.snapshots) snapshots.push(yield* moveTables(shadow, entry, yield* loadSnapshotL1(meta, entry, 0), moved));
-    // A cluster that a snapshot gave up may now be the disk's alone.
-    const l1 = yield* refreshed(meta, shadow, meta.l1.copy(), 1);
-    yield* switchTables(meta, shadow, { l1, snapshots });
+    for (const entry of meta.snapshots) snapshots.push(yield* moveTables(tableSwitch, entry, yield* loadSnapshotL1(meta, entry, 0), moved));
+    // A cluster that a snapshot gave up may now belong to the disk alone.
+    const l1 = yield* refreshed(meta, tableSwitch, meta.l1.copy(), 1);
+    yield* switchTables(meta, tableSwitch, { l1, snapshots });
   });
 }
 
-/** Writes an L2 table of `users` snapshots anew, without zero clusters; returns where. The disk itself does not use it. */
+/** Writes an L2 table of `users` snapshots anew, without zero clusters; returns its place. The disk itself does not use it. */
 function* expandTable(
   meta: Metadata,
-  shadow: Shadow,
+  tableSwitch: TableSwitch,
   { offset, users, hasBacking }: { offset: number; users: number; hasBacking: boolean },
 ): Io<number> {
   const { clusterSize } = meta;
-  const bytes = yield* shadow.readTable(offset);
+  const bytes = yield* tableSwitch.readTable(offset);
   const table = view(bytes);
   for (const index of zeroEntries(meta, table)) {
     const old = entryOffset(table.getUint32(index * 8), table.getUint32(index * 8 + 4));
-    if (old !== 0) shadow.count(old, clusterSize, -users);
-    const place = hasBacking ? yield* shadow.place(new Uint8Array(clusterSize)) : 0;
+    if (old !== 0) tableSwitch.count(old, clusterSize, -users);
+    const place = hasBacking ? yield* tableSwitch.place(new Uint8Array(clusterSize)) : 0;
     // `place` counted it once.
-    if (place !== 0) shadow.count(place, clusterSize, users - 1);
+    if (place !== 0) tableSwitch.count(place, clusterSize, users - 1);
     putEntry(table, index, place, false);
   }
-  const to = yield* shadow.place(bytes);
-  shadow.count(to, clusterSize, users - 1);
-  shadow.count(offset, clusterSize, -users);
+  const to = yield* tableSwitch.place(bytes);
+  tableSwitch.count(to, clusterSize, users - 1);
+  tableSwitch.count(offset, clusterSize, -users);
   return to;
 }
 
-/** A snapshot with an L1 table that points at the new tables; its own stays where nothing moved. */
-function* moveTables(shadow: Shadow, entry: SnapshotEntry, l1: Uint8Array, moved: ReadonlyMap<number, number>): Io<SnapshotEntry> {
+/** A snapshot with an L1 table that points at the new tables; its own table stays if nothing moved. */
+function* moveTables(tableSwitch: TableSwitch, entry: SnapshotEntry, l1: Uint8Array, moved: ReadonlyMap<number, number>): Io<SnapshotEntry> {
   const entries = view(l1);
   let changed = false;
   for (const [i, offset] of l2Offsets(l1).entries()) {
@@ -178,6 +181,6 @@ function* moveTables(shadow: Shadow, entry: SnapshotEntry, l1: Uint8Array, moved
     changed = true;
   }
   if (!changed) return entry;
-  shadow.replace(entry.l1Offset, entry.l1Size * 8);
-  return { ...entry, l1Offset: yield* shadow.place(l1) };
+  tableSwitch.replace(entry.l1Offset, entry.l1Size * 8);
+  return { ...entry, l1Offset: yield* tableSwitch.place(l1) };
 }

@@ -1,9 +1,9 @@
 /**
- * The machine's state in an image. It lies at guest offsets past the disk's end, from the first that an L2 table of its own maps, in the
+ * The machine's state in an image. It lies at guest offsets past the disk's end, from the first offset that an L2 table of its own maps, in the
  * same tables as the disk: so a snapshot, which is a copy of the L1 table, has it too.
  *
- * Crash argument. The guest cannot see what is written here; it goes to new clusters like any write, and the L1 table grows in one switch.
- * A cut before the snapshot that takes it over leaves clusters past the disk's end, which a growth of the disk clears before it shows them.
+ * Crash argument. The guest cannot see the bytes written here; they go to new clusters like any write, and the L1 table grows in one switch.
+ * A cut before the snapshot that takes them over leaves clusters past the disk's end, which a growth of the disk clears before it shows them.
  */
 import { unsupported } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
@@ -15,7 +15,7 @@ import { FORMAT, MAX_L1_BYTES } from './layout.ts';
 import type { Metadata } from './metadata.ts';
 import { dropPast } from './resize.ts';
 
-/** What machine state needs of its image. */
+/** The parts of its image that machine state needs. */
 export type StateBelow = Required<Pick<ImageDriver, 'look' | 'load' | 'decode' | 'place' | 'prepare' | 'zero'>> & Pick<ImageDriver, 'flush'>;
 
 export class VmStateArea implements VmStateDriver {
@@ -23,7 +23,7 @@ export class VmStateArea implements VmStateDriver {
   readonly #meta: Metadata;
   readonly #image: StateBelow;
 
-  /** `image` is asked for guest offsets past its size. */
+  /** `image` is called with guest offsets past its size. */
   constructor(meta: Metadata, image: StateBelow) {
     this.#meta = meta;
     this.#image = image;
@@ -63,7 +63,7 @@ export class VmStateArea implements VmStateDriver {
   }
 
   place(offset: number, length: number, after?: number): Placement | undefined {
-    // Which `prepare` refuses.
+    // `prepare` refuses it.
     if (this.#meta.external) return undefined;
     const start = this.#start;
     const placement = this.#image.place(start + offset, length, after);
@@ -78,14 +78,14 @@ export class VmStateArea implements VmStateDriver {
     yield* this.#image.prepare(start, length, after);
   }
 
-  /** For whole clusters: zeros must be said where an image has a backing file, which may reach further than the disk. */
+  /** For whole clusters: with a backing file, zeros must be stored, because it may reach further than the disk. */
   *zero(offset: number, length: number, options: { unmap: boolean }): Io<number> {
     const start = this.#start + offset;
     yield* this.#reach(start + length);
     return yield* this.#image.zero(start, length, options);
   }
 
-  /** Makes the L1 table long enough for what is to be written. */
+  /** Makes the L1 table long enough for the bytes to be written. */
   *#reach(end: number): Io<void> {
     const meta = this.#meta;
     if (meta.external) throw unsupported(FORMAT, 'an image with an external data file cannot hold machine state', { field: 'data_file' });

@@ -1,5 +1,5 @@
 /**
- * Raw: the file's bytes are the disk's bytes, or with the options `offset` and `size` a window of them is. Holes of the storage below
+ * Raw: the file's bytes are the disk's bytes, or with the options `offset` and `size` a window of the file is the disk. Holes of the storage below
  * show as zero.
  */
 import type { DebugHook } from '../../base/debug-events.ts';
@@ -18,7 +18,7 @@ import type { ToolImage } from '../tools.ts';
 /** The part of the storage that is the disk. Bytes. */
 interface Window {
   readonly start: number;
-  /** Undefined: up to the storage's end, wherever that is. */
+  /** Undefined: up to the storage's end, which may move. */
   readonly size: number | undefined;
 }
 
@@ -35,7 +35,7 @@ class RawImage implements ImageDriver {
     this.#window = window;
   }
 
-  /** Nobody else may change the size of a file that this is a window of. */
+  /** No other user may change the size of a file that this is a window of. */
   get permissions(): Permissions {
     const { start, size } = this.#window;
     return start === 0 && size === undefined ? NOTHING : { take: 0, share: ALL & ~RESIZE };

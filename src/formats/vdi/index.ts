@@ -4,7 +4,7 @@ import { SECTOR } from '../../base/units.ts';
 import { readBytes } from '../../storage/storage.ts';
 import { hasU32le, recognised, sizeAndGeometry } from '../recognised.ts';
 
-/** Where the header of version 1.1 has cylinders, heads and sectors, 32 bits each, and the size in bytes. */
+/** The place of cylinders, heads and sectors, 32 bits each, and the size in bytes, in the header of version 1.1. */
 const GEOMETRY_AT = 348;
 const SIZE_AT = 368;
 

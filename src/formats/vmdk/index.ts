@@ -6,7 +6,7 @@ import { readBytes, type Storage } from '../../storage/storage.ts';
 import type { HeaderGeometry } from '../descriptor.ts';
 import { hasText, hasU32le, recognised, sizeAndGeometry } from '../recognised.ts';
 
-/** Bytes of a descriptor that are looked at. */
+/** Bytes of a descriptor that are read. */
 const DESCRIPTOR_LIMIT = 20 * SECTOR;
 
 /** The VMDK format. */
@@ -35,7 +35,7 @@ export const vmdk = recognised({
 
 const NONE: HeaderGeometry = { cylinders: 0, heads: 0, sectors: 0 };
 
-/** What the text descriptor at `offset` says; without a size, that of its extents together. */
+/** The facts from the text descriptor at `offset`; without a size, the sum of its extents' sizes. */
 function* described(storage: Storage, offset: number, size: number): Io<ReturnType<typeof sizeAndGeometry>> {
   const lines = text(yield* readBytes(storage, offset, Math.min(DESCRIPTOR_LIMIT, storage.size - offset)));
   const stated = (name: string): number => Number(new RegExp(`^ddb\\.geometry\\.${name}\\s*=\\s*"(\\d{1,9})"`, 'm').exec(lines)?.[1] ?? 0);

@@ -1,6 +1,6 @@
 /**
  * VHD, the disk of Virtual PC and Hyper-V. Recognised, not opened yet. A fixed VHD has its mark only at the end of the file: probing by first
- * bytes, QEMU's and this one's, takes it for raw.
+ * bytes, in QEMU and here, takes it for raw.
  */
 import { view } from '../../base/bytes.ts';
 import { SECTOR } from '../../base/units.ts';
@@ -8,7 +8,7 @@ import { readBytes } from '../../storage/storage.ts';
 import { endsWith, hasText, recognised, sizeAndGeometry } from '../recognised.ts';
 
 const MARK = 'conectix';
-/** Where the footer has the size in bytes, and the geometry: 16 bits, 8 and 8. */
+/** The places of the size in bytes and of the geometry (16 bits, 8 and 8) in the footer. */
 const SIZE_AT = 48;
 const GEOMETRY_AT = 56;
 

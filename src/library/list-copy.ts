@@ -1,8 +1,8 @@
 /**
  * A second copy of the list of images, as small files in OPFS: browsers have been known to lose all of IndexedDB at once
  * (storage/indexed-db-renewal.ts tells how), and the images in OPFS must not become nameless files then. The list in IndexedDB is
- * what counts; notes are read when it has no record of an image. Where the browser gives no IndexedDB they are the list (records.ts). Without OPFS there
- * are none.
+ * the valid one; notes are read for images without a record in it. If the browser gives no IndexedDB, the notes are the list (records.ts). Without OPFS
+ * there are none.
  */
 import { runAsync } from '../base/io.ts';
 import { deleteOpfsFile, opfsFile, opfsFileNames, opfsStorage } from '../storage/opfs.ts';
@@ -10,7 +10,7 @@ import type { ImageRecord } from './image-record.ts';
 
 const ENDING = '.json';
 
-/** Notes of a library. Nothing here fails but `save`: a note that cannot be written is missing. */
+/** Notes of a library. Only `save` fails: a note that cannot be written is missing. */
 export class Notes {
   readonly #directory: string;
   readonly available: boolean;
@@ -21,11 +21,11 @@ export class Notes {
   }
 
   async write(record: ImageRecord): Promise<void> {
-    // The list has it.
+    // A failure is harmless: the list has the record.
     if (this.available) await this.save(record).catch(() => undefined);
   }
 
-  /** As `write`, for records that nothing else has. Throws `no-space`. */
+  /** As `write`, for records that are kept in no other place. Throws `no-space`. */
   async save(record: ImageRecord): Promise<void> {
     const storage = await opfsStorage(this.#path(record.id), { create: 'truncate' });
     try {
@@ -39,7 +39,7 @@ export class Notes {
     if (this.available) await deleteOpfsFile(this.#path(id)).catch(() => undefined);
   }
 
-  /** Ids of all notes, with what they say; nothing where a note was cut short. */
+  /** Ids of all notes, with their records; undefined for a note that was cut short. */
   async all(): Promise<Map<string, ImageRecord | undefined>> {
     const notes = new Map<string, ImageRecord | undefined>();
     if (!this.available) return notes;

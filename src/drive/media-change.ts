@@ -1,9 +1,9 @@
 /**
- * `DriveBay`: the part of a drive that media and devices come to and go from: a name, the medium, the tray and its lock, the device, and events.
+ * `DriveBay`: the part of a drive for the change of media and devices: a name, the medium, the tray and its lock, the device, and events.
  * `Drive` extends it with the requests.
  *
- * Order of an eject: the device saves what it holds back, flush, the medium is out for new requests, kept requests fail, the device hears of it, then the listeners, running
- * requests end, the medium is closed. A medium that comes in is complete before the device hears of it, then the listeners.
+ * Order of an eject: the device saves the bytes it holds back, flush, the medium is out for new requests, kept requests fail, the device is told, then the
+ * listeners, running requests end, the medium is closed. A medium that is inserted is complete before the device is told, then the listeners.
  */
 import { check, either, FLAG, FUNCTION } from '../base/arguments.ts';
 import { DiskError } from '../base/errors.ts';
@@ -26,7 +26,7 @@ export interface InsertedMedium {
   size: number;
 }
 
-/** Where a medium is; see the top of this file. */
+/** The media and the device of a drive; see the top of this file. */
 export abstract class DriveBay {
   readonly #forceReadOnly: boolean;
   readonly #listeners = new Listeners<DriveEvent>();
@@ -51,17 +51,17 @@ export abstract class DriveBay {
     this.#name = '';
   }
 
-  /** What is in the drive. Write through the drive, or it does not notice. */
+  /** The medium in the drive. Write through the drive, or the drive does not notice the write. */
   get medium(): Medium | undefined {
     return this.#inserted?.medium;
   }
 
-  /** Media that were inserted so far: who remembers it can tell one from the next. */
+  /** Media that were inserted so far: by this number a caller can distinguish one medium from the next. */
   get insertions(): number {
     return this.#insertions;
   }
 
-  /** There is a medium, and something in the drive behind it. */
+  /** True if there is a medium, and it is really inserted in the device behind it. */
   get isInserted(): boolean {
     const { medium } = this;
     return medium !== undefined && (medium.isInserted?.() ?? true);
@@ -77,7 +77,7 @@ export abstract class DriveBay {
     return Math.floor(this.size / SECTOR);
   }
 
-  /** True where the drive was made so, and with a medium that takes no writes. */
+  /** True if the drive was made so, or the medium takes no writes. */
   get readOnly(): boolean {
     return this.#forceReadOnly || (this.medium?.readOnly ?? false);
   }
@@ -92,7 +92,7 @@ export abstract class DriveBay {
     return this.medium?.synchronous ?? false;
   }
 
-  /** Whether the medium was exchanged behind the drive since it was asked last. Throws `unsupported` where the medium cannot tell. */
+  /** Whether the medium was exchanged, without this drive, since the last call. Throws `unsupported` where the medium cannot tell. */
   mediaChanged(): boolean {
     const { medium } = this;
     if (!medium?.mediaChanged) throw new DiskError('unsupported', `${this.called} cannot tell whether its medium was exchanged`);
@@ -104,24 +104,24 @@ export abstract class DriveBay {
     return this.#device === undefined || this.#device.mediumChanged !== undefined;
   }
 
-  /** What the device says of its tray; false without one. */
+  /** The device's answer about its tray; false without a device. */
   get trayOpen(): boolean {
     return this.#device?.trayOpen?.() ?? false;
   }
 
-  /** What the device says; false without one. */
+  /** The device's answer; false without a device. */
   get mediumLocked(): boolean {
     return this.#device?.mediumLocked?.() ?? false;
   }
 
-  /** Passes on that the guest moved the tray. Image files do not mind. */
+  /** Passes on that the guest moved the tray. Image files ignore it. */
   moveTray(open: boolean): void {
     check('drive.moveTray', 'open', open, FLAG);
     this.medium?.moveTray?.(open);
     this.emit({ type: 'tray', device: this.#name, open });
   }
 
-  /** Passes on that the guest locked the tray. Image files do not mind. */
+  /** Passes on that the guest locked the tray. Image files ignore it. */
   lockMedium(locked: boolean): void {
     check('drive.lockMedium', 'locked', locked, FLAG);
     this.medium?.lock?.(locked);
@@ -129,7 +129,7 @@ export abstract class DriveBay {
 
   /**
    * Puts a disk in. The drive closes it when it leaves, unless `keepOpen`. Throws `in-use` if there is one already. All dirty bitmaps begin
-   * anew with everything dirty: what they knew was about another disk. Nobody hears of a medium whose key is missing before `setKey`.
+   * anew with everything dirty: their records were about another disk. No listener is told of a medium whose key is missing before `setKey`.
    */
   insert(medium: Medium, options: { keepOpen?: boolean } = {}): void {
     check('drive.insert', 'medium', medium, MEDIUM);
@@ -157,13 +157,13 @@ export abstract class DriveBay {
     return this.medium?.missingKeys ?? [];
   }
 
-  /** Name of the image that a person is to be asked about. */
+  /** Name of the image that a person has to be asked about. */
   get encryptedFile(): string | undefined {
     return this.medium?.encryptedFile;
   }
 
   /**
-   * Gives the medium its key. The first that fits makes it known to the device and the listeners as a medium that came in. Throws `no-medium`,
+   * Gives the medium its key. With the first key that fits, the device and the listeners are told of a new medium. Throws `no-medium`,
    * `unsupported` for a medium that takes no keys, `refused` if it is not encrypted or the passphrase does not fit: then its key is missing again.
    */
   async setKey(secret: Secret | SecretCallback): Promise<void> {
@@ -178,8 +178,8 @@ export abstract class DriveBay {
   }
 
   /**
-   * The user takes the medium out. Throws `refused` if the drive is not for removable media. While the guest locks the closed tray it is asked
-   * for the medium, and the call throws `locked`; with `force` the medium is taken all the same. What was written is flushed first: if that
+   * Takes the medium out for the user. Throws `refused` if the drive is not for removable media. While the guest locks the closed tray, the guest is asked
+   * for the medium, and the call throws `locked`; with `force` the medium is taken all the same. All writes are flushed first: if that
    * fails, or requests wait for `resume` or a job runs (`in-use`), the medium stays, unless forced.
    */
   async eject(options: { force?: boolean } = {}): Promise<void> {
@@ -193,7 +193,7 @@ export abstract class DriveBay {
     await this.#remove(force);
   }
 
-  /** Ejects and inserts. A function opens the next disk once the last one is closed, as writable as the last one was; if it throws the drive is empty. */
+  /** Ejects and inserts. A function opens the next disk after the last one is closed, as writable as the last one was; if it throws the drive is empty. */
   async change(next: Medium | ((options: { readOnly: boolean }) => Promise<Medium>), options: { keepOpen?: boolean } = {}): Promise<void> {
     check('drive.change', 'next', next, either(MEDIUM, FUNCTION));
     check('drive.change', 'options', options, KEEP);
@@ -202,7 +202,7 @@ export abstract class DriveBay {
     this.insert(typeof next === 'function' ? await next({ readOnly }) : next, options);
   }
 
-  /** Flushes and closes what is in the drive, removable or not. Throws as `eject` does; with `force`, what cannot be flushed is given up. */
+  /** Flushes and closes the medium, removable or not. Throws as `eject` does; with `force`, changes that cannot be flushed are given up. */
   async close(options: { force?: boolean } = {}): Promise<void> {
     check('drive.close', 'options', options, FORCE);
     await this.#remove(options.force ?? false);
@@ -215,7 +215,7 @@ export abstract class DriveBay {
     if (!force && this.keptRequests > 0)
       throw new DiskError('in-use', `${this.called} has requests that failed: resume the emulator so that they are repeated, or use force`);
     await this.#makeSafe(inserted, force);
-    // Somebody else took it out meanwhile.
+    // Another call took the medium out meanwhile.
     if (this.#inserted !== inserted) return;
     this.#inserted = undefined;
     const settled = this.mediumLeft();
@@ -227,7 +227,7 @@ export abstract class DriveBay {
     });
   }
 
-  /** Brings everything to the medium, as far as `force` asks for it. */
+  /** Brings everything to the medium, or with `force` as much as possible. */
   async #makeSafe(inserted: InsertedMedium, force: boolean): Promise<void> {
     try {
       if (!force) await this.#device?.mediumLeaving?.();
@@ -240,8 +240,8 @@ export abstract class DriveBay {
   }
 
   /**
-   * The medium, opened again after a failure that it does not recover from. Nobody hears of it: the contents are the same. Throws `refused` if
-   * the size is not. The old one is not closed.
+   * The medium, opened again after a failure that it does not recover from. No listener is told: the contents are the same. Throws `refused` if
+   * the size differs. The old one is not closed.
    */
   reopened(medium: Medium): void {
     check('drive.reopened', 'medium', medium, MEDIUM);
@@ -259,7 +259,7 @@ export abstract class DriveBay {
     if (open !== before) this.emit({ type: 'tray', device: this.#name, open });
   }
 
-  /** What uses the drive. */
+  /** The device that uses the drive. */
   get device(): DriveDevice | undefined {
     return this.#device;
   }
@@ -279,7 +279,7 @@ export abstract class DriveBay {
     this.#guestBlockSize = SECTOR;
   }
 
-  /** The unit in which the device addresses, in bytes; 512 until it says otherwise, and after it has gone. */
+  /** The unit in which the device addresses, in bytes; 512 until the device sets it, and after the device has gone. */
   get guestBlockSize(): number {
     return this.#guestBlockSize;
   }
@@ -300,12 +300,12 @@ export abstract class DriveBay {
     this.#listeners.emit(event);
   }
 
-  /** @internal Whether nobody listens. */
+  /** @internal Whether there are no listeners. */
   protected get unheard(): boolean {
     return this.#listeners.none;
   }
 
-  /** @internal What is in the drive. */
+  /** @internal The medium in the drive. */
   protected get inserted(): InsertedMedium | undefined {
     return this.#inserted;
   }
@@ -324,10 +324,10 @@ export abstract class DriveBay {
   /** @internal The unit in which the guest addresses, in bytes. */
   protected abstract get blockSize(): number;
 
-  /** @internal Before anybody hears of a new medium. */
+  /** @internal Called before the device and the listeners are told of a new medium. */
   protected abstract mediumEntered(medium: Medium): void;
 
-  /** @internal The medium is out. Resolves when no request is at work on it. */
+  /** @internal The medium is out. Resolves when no request uses it any more. */
   protected abstract mediumLeft(): Promise<void>;
 
   /** @internal */

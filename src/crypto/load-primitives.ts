@@ -1,7 +1,7 @@
-/** Loads the cryptographic libraries when the first image needs them; whoever computes calls `loadPrimitives` at some time before. */
+/** Loads the cryptographic libraries when the first image needs them; code that computes calls `loadPrimitives` before. */
 import { assert } from '../base/errors.ts';
 import { type Io, wait } from '../base/io.ts';
-import { loadPart } from '../base/loading.ts';
+import { loadPart } from '../base/load-part.ts';
 
 let loaded: typeof import('./primitives.ts') | undefined;
 

@@ -19,9 +19,9 @@ import type { SnapshotTable } from './layout-snapshots.ts';
 import { entryOffset, getRefcount, setRefcount } from './layout-tables.ts';
 import type { Metadata } from './metadata.ts';
 
-export class Shadow {
+export class TableSwitch {
   readonly #meta: Metadata;
-  /** By refcount block index: what each count is to be raised by. */
+  /** By refcount block index: the amounts by which each count is to be raised. */
   readonly #deltas = new Map<number, Int32Array>();
   /** Clusters taken for the new tables; given back if the switch does not happen. */
   readonly #taken: [number, number][] = [];
@@ -57,7 +57,7 @@ export class Shadow {
     return (yield* refcounts.get(cluster)) + delta;
   }
 
-  /** Adds `delta` references to everything an L1 table leads to: its L2 tables, their clusters, compressed bytes. */
+  /** Adds `delta` references to everything that an L1 table leads to: its L2 tables, their clusters, compressed bytes. */
   *countTree(l1: Uint8Array, delta: number): Io<void> {
     const { clusterSize, l2 } = this.#meta;
     const entries = view(l1);
@@ -117,15 +117,15 @@ export class Shadow {
     }
   }
 
-  /** Writes the new refcount blocks and table, switches, and frees what was replaced. */
+  /** Writes the new refcount blocks and table, switches, and frees the replaced tables. */
   *commit(change: Partial<SwitchFields>, tables: { l1?: Uint8Array; snapshots?: SnapshotTable }): Io<void> {
     const meta = this.#meta;
     const counted = this.#deltas.size > 0 ? yield* this.#placeRefcounts() : undefined;
-    // `switchOver` writes raised counts in blocks that stay: those of the new tables, where they lie.
+    // `switchOver` writes raised counts in blocks that stay, in place: those counts are for the new tables.
     yield* this.switchOver(() => meta.switchTo({ ...change, ...counted?.change }, { ...tables, ...(counted ? { reftable: counted.reftable } : {}) }));
   }
 
-  /** Runs a switch to what was placed, durable when it returns, and frees what was replaced. For changes to no counts but those of `place`. */
+  /** Runs a switch to the placed tables, durable when it returns, and frees the replaced ones. For changes to no counts except those of `place`. */
   *switchOver(body: () => Io<void>): Io<void> {
     const meta = this.#meta;
     yield* meta.refcounts.write();
@@ -134,7 +134,7 @@ export class Shadow {
     try {
       yield* meta.flush();
     } catch {
-      // The change is durable, and saying otherwise would have it made twice. What could not be freed waits for the next flush, which
+      // The change is durable; an error here would make the caller repeat it. Clusters that could not be freed wait for the next flush, which
       // reports its own failure.
     }
   }
@@ -146,7 +146,7 @@ export class Shadow {
 
   *#placeRefcounts(): Io<{ change: Partial<SwitchFields>; reftable: Uint8Array }> {
     const { refcounts, header, clusterSize } = this.#meta;
-    // All space first: taking it changes counts, and the new blocks must have those too.
+    // All space is taken first: taking it changes counts, and the new blocks must have those too.
     const places = new Map<number, number>();
     for (const index of this.#deltas.keys()) {
       yield* this.#block(index);
@@ -194,7 +194,7 @@ export class Shadow {
     const data = view(bytes);
     for (const [i, delta] of (this.#deltas.get(index) as Int32Array).entries()) {
       if (delta === 0) continue;
-      // A count that is too low already (a damaged image) stops at 0: check reports it.
+      // A count that is too low already (a damaged image) stops at 0: a check reports it.
       const count = Math.max(0, getRefcount(data, i, header.refcountOrder) + delta);
       setRefcount(data, i, header.refcountOrder, count);
     }
@@ -202,7 +202,7 @@ export class Shadow {
     yield* storage.write(offset, bytes);
   }
 
-  /** Counts what a table in the file refers to, which a damaged image may place anywhere. */
+  /** Counts the clusters of a table in the file, which a damaged image may place anywhere. */
   #countInFile(offset: number, length: number, delta: number): void {
     const { clusterSize, storage } = this.#meta;
     // The last cluster of the file may be cut off, and a compressed cluster counts whole sectors.

@@ -1,8 +1,8 @@
 /**
  * Parts of the program that few images need, loaded when the first one does: a bundler puts them into files of their own.
  *
- * What may happen under a synchronous verb of a disk (reading, writing, zeroing, discarding, resizing, flush, close) is never among them, unless
- * the image said when it was opened that it will be needed, and it was loaded then.
+ * Code that a synchronous verb of a disk (reading, writing, zeroing, discarding, resizing, flush, close) may need is never such a part, unless the
+ * image knew when it was opened that the part will be needed, and loaded it then.
  */
 import { DiskError } from './errors.ts';
 import { type Io, wait } from './io.ts';
@@ -21,8 +21,8 @@ export async function loadPart<T>(load: () => Promise<T>): Promise<T> {
 }
 
 /**
- * A part that is loaded once. Only the first use waits for it, also where the storage is synchronous: so this is for what happens while an image
- * is opened or made, and for verbs that are asked for by promise.
+ * A part that is loaded once. Only the first use waits for it, also where the storage is synchronous: so this is for code that runs while an image
+ * is opened or made, and for verbs that return promises.
  */
 export function lazily<T>(load: () => Promise<T>): () => Io<T> {
   let loaded: T | undefined;

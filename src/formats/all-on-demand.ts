@@ -1,6 +1,6 @@
-/** The list of every format, for those who bring none: loaded when it is asked for, so that whoever passes a list never loads the rest. */
+/** The list of every format, for callers that bring no list of their own: loaded on demand, so that a caller with a list never loads the other formats. */
 import type { Io } from '../base/io.ts';
-import { lazily } from '../base/loading.ts';
+import { lazily } from '../base/load-part.ts';
 import type { FormatDescriptor } from './descriptor.ts';
 
 const loading = lazily(() => import('./all.ts'));
