@@ -28,7 +28,6 @@ function numbers(length: number, places: readonly (readonly [at: number, value: 
   return bytes;
 }
 
-
 test.each([
   ['vpc, dynamic', fromQemu('vpc', 'subformat=dynamic', '100M'), undefined, { size: 104_865_792, geometry: [1004, 12, 17] }],
   ['vpc, fixed: only by name', fromQemu('vpc', 'subformat=fixed', '4M'), 'vpc', { size: 4_212_736, geometry: [121, 4, 17] }],
