@@ -238,7 +238,7 @@ test('the focus is where it was after each dialog is called off, by its button, 
   await page.getByTestId('image-title').getByText('over it', { exact: true }).waitFor();
   await press('create');
   await fill(page, 'create-name', 'secret');
-  await choose(page, 'create-encryption', 'luks');
+  await choose(page, 'create-encryption', 'password');
   for (const field of ['create-password', 'create-password-again']) await fill(page, field, 'open sesame');
   await page.keyboard.press('Enter');
   await page.getByTestId('create-dialog').waitFor({ state: 'detached' });
