@@ -52,8 +52,7 @@ export async function measure(source: Disk | number, options: MeasureOptions): P
 export function* measureNode(source: BlockNode | number, all: MeasureOptions): Io<Measured> {
   const { format, backing, options = {} } = all;
   const descriptor = findFormat(allFormats, format);
-  if (!descriptor.measure)
-    throw new DiskError('unsupported', `${descriptor.name}: the size of images of this format cannot be told beforehand`, { format });
+  if (!descriptor.measure) throw new DiskError('unsupported', `Block driver '${descriptor.name}' does not support size measurement`, { format });
   if (typeof source !== 'number') yield* source.keepers.drain();
   const size = typeof source === 'number' ? source : source.size;
   const kept = typeof source === 'number' ? undefined : source.driver.bitmaps;

@@ -253,7 +253,6 @@ describe('a library', () => {
       ['vmdk', 0, 'KDMV\x01\0\0\0'],
       ['vhdx', 0, 'vhdxfile'],
       ['vpc', 0, 'conectix'],
-      ['vdi', 0x40, '\x7f\x10\xda\xbe'],
     ];
     for (const [format, at, magic] of magics) {
       const bytes = pattern(70_000, 10);

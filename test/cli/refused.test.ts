@@ -15,7 +15,7 @@ afterAll(() => sides.remove());
 
 describe('refused by name', () => {
   it.each([
-    ['measure -O vdi k.qcow2', "The format 'vdi'"],
+    ['measure -O vmdk k.qcow2', "The format 'vmdk'"],
     ['rebase -b x -F vmdk k.qcow2', "The format 'vmdk'"],
     ['create -f vmdk n.vmdk 1M', "n.vmdk: The format 'vmdk'"],
     ['info -f vmdk k.vmdk', "Could not open 'k.vmdk': The format 'vmdk'"],

@@ -77,6 +77,11 @@ export class Guest {
     this.#mark();
   }
 
+  /** The format has snapshots. */
+  get hasSnapshots(): boolean {
+    return this.#disk.snapshots.supported;
+  }
+
   get sectors(): number {
     return this.#now.length;
   }

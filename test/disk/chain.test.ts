@@ -122,7 +122,6 @@ describe('a chain', () => {
 
 describe('formats', () => {
   it.each([
-    ['vdi', 64, [0x7f, 0x10, 0xda, 0xbe]],
     ['vhdx', 0, [...new TextEncoder().encode('vhdxfile')]],
     ['vpc', 0, [...new TextEncoder().encode('conectix')]],
     ['vmdk', 0, [...new TextEncoder().encode('KDMV')]],

@@ -28,8 +28,6 @@ function numbers(length: number, places: readonly (readonly [at: number, value: 
   return bytes;
 }
 
-const VDI_MARK = [64, 0xbeda107f] as const;
-
 test.each([
   ['vpc, dynamic', fromQemu('vpc', 'subformat=dynamic', '100M'), undefined, { size: 104_865_792, geometry: [1004, 12, 17] }],
   ['vpc, fixed: only by name', fromQemu('vpc', 'subformat=fixed', '4M'), 'vpc', { size: 4_212_736, geometry: [121, 4, 17] }],
@@ -58,10 +56,6 @@ test.each([
     { size: 10 * MiB, geometry: [20, 16, 63] },
   ],
   // QEMU states no geometry there.
-  ['vdi of QEMU', fromQemu('vdi', 'static=off', '10M'), undefined, { size: 10 * MiB, geometry: undefined }],
-  ['vdi', numbers(512, [VDI_MARK, [348, 1024], [352, 16], [356, 63], [368, 0x10000]]), undefined, { size: 65536, geometry: [1024, 16, 63] }],
-  ['vdi, one number missing', numbers(512, [VDI_MARK, [348, 1024], [356, 63], [368, 512]]), undefined, { size: 512, geometry: undefined }],
-  ['vdi, an impossible size', numbers(512, [VDI_MARK, [372, 0xffffffff]]), undefined, { size: undefined, geometry: undefined }],
   [
     'vmdk, its descriptor beyond the end',
     numbers(

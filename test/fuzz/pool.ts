@@ -72,6 +72,16 @@ async function encrypted(options: Record<string, unknown> & { format: string }):
   return storage.bytes();
 }
 
+/** Two blocks, of which the second was written first. */
+async function vdi(whole: boolean): Promise<Uint8Array> {
+  const storage = memoryStorage();
+  const disk = await createDisk(storage, { format: 'vdi', size: 1_200_128, static: whole });
+  const random = new Random(7);
+  for (const at of [1_100_000, 3000, 150_000]) await disk.write(at, random.bytes(5000));
+  await disk.close();
+  return storage.bytes();
+}
+
 /** Compressed clusters come from the real qemu-img: nobody here writes them yet. */
 function compressed(folder: string, options: string): Uint8Array {
   const [raw, made] = [join(folder, 'raw'), join(folder, 'qcow2')] as const;
@@ -98,6 +108,7 @@ export async function makePool(): Promise<Seed[]> {
   }
   for (const options of ENCRYPTED)
     pool.push({ name: `encrypted ${JSON.stringify(options)}`, format: options.format, bytes: await encrypted(options) });
+  for (const whole of [false, true]) pool.push({ name: `vdi ${whole ? 'static' : 'dynamic'}`, format: 'vdi', bytes: await vdi(whole) });
   const folder = mkdtempSync(join(tmpdir(), 'tabdisk-pool-'));
   try {
     for (const options of ['cluster_size=4k', 'cluster_size=4k,compression_type=zstd', 'cluster_size=64k'])

@@ -216,7 +216,6 @@ describe('formats of QEMU that are not supported are named by their bytes, with 
   test.each([
     ['vpc', 'subformat=dynamic'],
     ['vpc', 'subformat=fixed'],
-    ['vdi', 'static=off'],
     ['vmdk', 'subformat=monolithicSparse'],
     ['vmdk', 'subformat=streamOptimized'],
     ['vhdx', 'subformat=dynamic'],

@@ -13,6 +13,7 @@ import { type Storage, writeZeroes } from '../../storage/storage.ts';
 import type { CreateParameters, FormatDescriptor } from '../descriptor.ts';
 import type { Extent, FormatInfo, ImageDriver, Placement, ResizeOptions, StatusOptions } from '../driver.ts';
 import { SIZE_OPTION } from '../shared-options.ts';
+import type { ToolImage } from '../tools.ts';
 
 /** The part of the storage that is the disk. Bytes. */
 interface Window {
@@ -168,7 +169,7 @@ export const raw = {
   *inspect(storage) {
     return { size: storage.size, references: [], features: [], warnings: [] };
   },
-  *open(storage, { options }) {
+  *open(storage, { options }): Io<ToolImage> {
     return new RawImage(storage, readWindow(storage, options));
   },
   *measure({ size }) {

@@ -1,22 +1,33 @@
-/** VDI, VirtualBox's disk image. Recognised, not opened yet. */
-import { view } from '../../base/bytes.ts';
+/** VDI, VirtualBox's disk image. */
+import { DiskError } from '../../base/errors.ts';
 import { SECTOR } from '../../base/units.ts';
 import { readBytes } from '../../storage/storage.ts';
-import { hasU32le, recognised, sizeAndGeometry } from '../recognised.ts';
-
-/** The place of cylinders, heads and sectors, 32 bits each, and the size in bytes, in the header of version 1.1. */
-const GEOMETRY_AT = 348;
-const SIZE_AT = 368;
+import type { FormatDescriptor } from '../descriptor.ts';
+import { hasU32le, NO_CAPABILITIES, sizeAndGeometry } from '../recognised.ts';
+import { createImage, createOptions } from './create.ts';
+import { openImage } from './image.ts';
+import { FORMAT, parseHeader, SIGNATURE, TYPE } from './layout.ts';
 
 /** The VDI format. */
-export const vdi = recognised({
-  name: 'vdi',
+export const vdi = {
+  name: FORMAT,
+  aliases: [],
   title: 'VirtualBox disk image',
   extensions: ['vdi'],
-  probe: (head) => (hasU32le(head, 64, 0xbeda107f) ? 100 : 0),
+  probe: (head) => (hasU32le(head, 64, SIGNATURE) ? 100 : 0),
+  capabilities: { ...NO_CAPABILITIES, read: true, write: true, create: true, check: true },
+  gist: 'grows as it is used, opens in VirtualBox',
+  createOptions,
+  limits: ['differencing images', 'version 0', 'blocks with further bytes', 'repair', 'resizing'],
   *inspect(storage) {
-    const header = view(yield* readBytes(storage, 0, SECTOR));
-    const [cylinders = 0, heads = 0, sectors = 0] = [0, 4, 8].map((at) => header.getUint32(GEOMETRY_AT + at, true));
-    return sizeAndGeometry(Number(header.getBigUint64(SIZE_AT, true)), { cylinders, heads, sectors });
+    try {
+      const header = parseHeader(yield* readBytes(storage, 0, Math.min(SECTOR, storage.size)));
+      return { ...sizeAndGeometry(header.size, header), features: [header.type === TYPE.static ? 'static' : 'dynamic'] };
+    } catch (error) {
+      if (!(error instanceof DiskError) || error.kind === 'io') throw error;
+      return { references: [], features: [], warnings: [error.message] };
+    }
   },
-});
+  open: openImage,
+  create: createImage,
+} as const satisfies FormatDescriptor;

@@ -1,0 +1,154 @@
+/**
+ * An open VDI image: a map with an entry for each block of the disk, and the blocks one behind the other. Images of version 1.1 that have no parent.
+ *
+ * Crash argument. A block gets a place that no durable entry of the map points at (file-end.ts), its data is written there, and the entry changes in
+ * memory. A flush makes the file as long as its blocks, raises the header's count, and only behind a barrier writes the map. So a cut leaves a count that is
+ * ahead of the map, and at worst a hole, never an entry that points at bytes that are not there, and never a count below a block in use: programs
+ * that take the count for the next free block (QEMU) write over nobody. Opening for writing finds holes by the map alone.
+ */
+import { corrupt, DiskError, unsupported } from '../../base/errors.ts';
+import type { Io } from '../../base/io.ts';
+import { Mutex } from '../../base/locks.ts';
+import { SECTOR } from '../../base/units.ts';
+import { readBytes, type Storage } from '../../storage/storage.ts';
+import { EntryTable } from '../../tables/entry-table.ts';
+import { FileEnd } from '../../tables/file-end.ts';
+import type { OpenParameters } from '../descriptor.ts';
+import type { Extent, FormatInfo, Placement } from '../driver.ts';
+import type { ImageTools, ToolImage } from '../tools.ts';
+import { checkMap, usedBlocks } from './check.ts';
+import { FIRST_ABSENT, FORMAT, type Header, parseHeader, withAllocated } from './layout.ts';
+
+/** `sector` is the first one, as it is in the file. `end` is absent if the image is only read. */
+interface Parts {
+  readonly header: Header;
+  readonly sector: Uint8Array;
+  readonly map: EntryTable;
+  readonly end?: FileEnd;
+}
+
+/** Opens an image. One whose map is damaged can only be read. */
+export function* openImage(storage: Storage, { readOnly, repair }: OpenParameters): Io<VdiImage> {
+  const sector = yield* readBytes(storage, 0, Math.min(SECTOR, storage.size));
+  const header = parseHeader(sector);
+  const map = new EntryTable(storage, { offset: header.mapOffset, entries: header.blocks, littleEndian: true, format: FORMAT, what: 'block map' });
+  if (readOnly || repair) return new VdiImage(storage, { header, sector, map });
+  const { used } = yield* usedBlocks(map, (message) => {
+    throw corrupt(FORMAT, `${message}: open the image read-only`, { field: 'block map' });
+  });
+  return new VdiImage(storage, { header, sector, map, end: new FileEnd(storage, { base: header.dataOffset, unit: header.blockSize, used }) });
+}
+
+export class VdiImage implements ToolImage {
+  readonly format = FORMAT;
+  readonly storage: Storage;
+  readonly debug: Storage['debugEvent'];
+  readonly clusterSize: number;
+  readonly size: number;
+  readonly #parts: Parts;
+  readonly #lock = new Mutex();
+
+  constructor(storage: Storage, parts: Parts) {
+    this.storage = storage;
+    this.debug = storage.debugEvent;
+    this.#parts = parts;
+    this.clusterSize = parts.header.blockSize;
+    this.size = Math.ceil(parts.header.size / SECTOR) * SECTOR;
+  }
+
+  look(offset: number, length: number): Extent | undefined {
+    const { clusterSize, storage } = this;
+    const { header, map } = this.#parts;
+    const within = offset % clusterSize;
+    const index = (offset - within) / clusterSize;
+    const block = map.get(index);
+    if (block === undefined || (block >= header.blocks && block < FIRST_ABSENT)) return undefined;
+    if (block < FIRST_ABSENT)
+      return { kind: 'data', length: Math.min(length, clusterSize - within), storage, hostOffset: header.dataOffset + block * clusterSize + within };
+    let end = (index + 1) * clusterSize;
+    while (end < offset + length && (map.get(end / clusterSize) ?? 0) >= FIRST_ABSENT) end += clusterSize;
+    return { kind: 'backing', length: Math.min(length, end - offset) };
+  }
+
+  *load(offset: number): Io<void> {
+    const { header, map } = this.#parts;
+    const index = Math.floor(offset / this.clusterSize);
+    yield* map.load(index);
+    const block = map.get(index) as number;
+    if (block >= header.blocks && block < FIRST_ABSENT)
+      throw corrupt(FORMAT, `block index ${index} too large, is ${block}`, { field: 'block map', offset: header.mapOffset + index * 4 });
+  }
+
+  place(offset: number, length: number): Placement | undefined {
+    const extent = this.look(offset, length);
+    const { end, map } = this.#parts;
+    if (!extent || !end || extent.kind === 'data') return extent?.kind === 'data' ? extent : undefined;
+    const { clusterSize, storage } = this;
+    const within = offset % clusterSize;
+    const start = offset - within;
+    const { index, untouched } = end.take();
+    return {
+      length: Math.min(length, clusterSize - within),
+      storage,
+      hostOffset: end.offset(index) + within,
+      fresh: {
+        start,
+        end: start + clusterSize,
+        ...(untouched ? { untouched, wasEmpty: true } : {}),
+        commit: () => map.set(start / clusterSize, index),
+        abort: (unused) => end.giveBack(index, unused),
+      },
+    };
+  }
+
+  *prepare(offset: number): Io<void> {
+    if (!this.#parts.end) throw new DiskError('read-only', `${this.storage.name} is open for a check only`, { format: FORMAT });
+    yield* this.load(offset);
+  }
+
+  *tools(): Io<ImageTools> {
+    const { header, map, end } = this.#parts;
+    return {
+      *check({ repair, onMessage }) {
+        if (repair) throw unsupported(FORMAT, 'This image format does not support repairing');
+        return yield* checkMap({ ...header, allocated: end?.count ?? header.allocated }, map, onMessage);
+      },
+      *metadata() {
+        return [
+          { hostOffset: 0, length: SECTOR, what: 'header' },
+          { hostOffset: header.mapOffset, length: header.blocks * 4, what: 'block map' },
+        ];
+      },
+    };
+  }
+
+  info(): FormatInfo {
+    return { clusterSize: this.clusterSize };
+  }
+
+  flush(): Io<void> {
+    return this.#lock.run(() => this.#flush());
+  }
+
+  *#flush(): Io<void> {
+    const { map, end, sector } = this.#parts;
+    try {
+      if (map.seal() && end) {
+        if (this.storage.size < end.size) yield* this.storage.truncate(end.size);
+        const counted = withAllocated(sector, end.count);
+        if (counted) yield* this.storage.write(0, counted);
+        sector.set(counted ?? sector);
+        yield* this.storage.barrier();
+        yield* map.write();
+      }
+      if (this.debug) yield* this.debug('flush_to_disk');
+      yield* this.storage.flush();
+    } finally {
+      map.unseal();
+    }
+  }
+
+  *close(): Io<void> {
+    if (!this.storage.readOnly) yield* this.flush();
+  }
+}

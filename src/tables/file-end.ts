@@ -1,0 +1,70 @@
+/**
+ * Where the next unit of an image goes whose units lie one behind the other: into a hole that was left, else at the end. What is handed out is nobody's until a
+ * durable table points at it, so a cut leaves a hole at worst, and never a unit with two owners.
+ */
+import type { Storage } from '../storage/storage.ts';
+
+/** A unit that was taken. */
+export interface TakenUnit {
+  readonly index: number;
+  /** It lies past the end of a sparse file and was never handed out before: what is not written there reads as zero. */
+  readonly untouched: boolean;
+}
+
+/** See the top of this file. */
+export class FileEnd {
+  readonly #storage: Storage;
+  readonly #unit: number;
+  readonly #base: number;
+  readonly #holes: number[];
+  #next: number;
+  /** Units below were handed out at some time. */
+  #handedOut: number;
+
+  /** Unit `index` lies at `base + index * unit`. `used`: those that tables point at. */
+  constructor(storage: Storage, { base, unit, used }: { base: number; unit: number; used: ReadonlySet<number> }) {
+    this.#storage = storage;
+    this.#base = base;
+    this.#unit = unit;
+    this.#next = used.size === 0 ? 0 : [...used].reduce((a, b) => Math.max(a, b)) + 1;
+    this.#handedOut = this.#next;
+    this.#holes = [];
+    for (let index = this.#next - 1; index >= 0; index--) if (!used.has(index)) this.#holes.push(index);
+  }
+
+  /** One more than the highest unit that is in use. */
+  get count(): number {
+    return this.#next;
+  }
+
+  /** Bytes of the file that has all units. */
+  get size(): number {
+    return this.#base + this.#next * this.#unit;
+  }
+
+  /** Host offset of a unit. */
+  offset(index: number): number {
+    return this.#base + index * this.#unit;
+  }
+
+  /** Takes a unit; the lowest hole first. */
+  take(): TakenUnit {
+    const hole = this.#holes.pop();
+    if (hole !== undefined) return { index: hole, untouched: false };
+    const index = this.#next++;
+    const untouched = this.#storage.sparse === true && index >= this.#handedOut && this.offset(index) >= this.#storage.size;
+    this.#handedOut = Math.max(this.#handedOut, this.#next);
+    return { index, untouched };
+  }
+
+  /** Gives a unit back that nothing points at. `unused`: nothing was written to it either. */
+  giveBack(index: number, unused = false): void {
+    if (index !== this.#next - 1) {
+      this.#holes.push(index);
+      this.#holes.sort((a, b) => b - a);
+      return;
+    }
+    this.#next--;
+    if (unused) this.#handedOut = this.#next;
+  }
+}

@@ -1,0 +1,158 @@
+/** VDI: the contract, what the header and the map may say, and images that go both ways with the real qemu-img and qemu-io. */
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, describe, expect, it } from 'vitest';
+import { createDisk, openDisk } from '../../../src/disk/open.ts';
+import { inspect } from '../../../src/index.ts';
+import { memoryStorage } from '../../../src/storage/memory.ts';
+import { nodeFileStorage } from '../../../src/storage/node-file.ts';
+import { firstDifference, NaiveDisk } from '../../model/naive.ts';
+import { qemuImg, qemuIo, run } from '../../oracle/qemu.ts';
+import { Random } from '../../random.ts';
+import { formatContract, mixedImage } from '../contract.ts';
+
+const MiB = 2 ** 20;
+const u32 = (at: number, value: number) => (_: Uint8Array, data: DataView) => void data.setUint32(at, value, true);
+const damages = [
+  { what: 'another signature', field: 'signature', damage: u32(64, 1) },
+  { what: 'version 0.1', field: 'version', damage: u32(68, 1) },
+  { what: 'an image type of a child', field: 'type', damage: u32(76, 4) },
+  { what: 'a map in the header', field: 'mapOffset', damage: u32(340, 0) },
+  { what: 'a map off its sector', field: 'mapOffset', damage: u32(340, 513) },
+  { what: 'data in the map', field: 'dataOffset', damage: u32(344, 512) },
+  { what: 'data off its sector', field: 'dataOffset', damage: u32(344, 1025) },
+  { what: 'sectors of 4096', field: 'sectorSize', damage: u32(360, 4096) },
+  { what: 'blocks of 0 bytes', field: 'blockSize', damage: u32(376, 0) },
+  { what: 'blocks of 1000 bytes', field: 'blockSize', damage: u32(376, 1000) },
+  { what: 'blocks of 2 GiB', field: 'blockSize', damage: u32(376, 2 ** 31) },
+  { what: 'further bytes with each block', field: 'blockExtra', damage: u32(380, 512) },
+  { what: 'as many blocks as there can be', field: 'blocks', damage: u32(384, 2 ** 32 - 1) },
+  { what: 'a map past the end of the file', field: 'dataOffset', damage: u32(384, 2 ** 28) },
+  { what: 'a disk that is larger than its map', field: 'size', damage: u32(368, 5 * MiB) },
+  { what: 'a size beyond all numbers', field: 'size', damage: u32(372, 2 ** 31) },
+  { what: 'a parent', field: 'parent', damage: u32(440, 1) },
+  { what: 'a link', field: 'link', damage: u32(424, 1) },
+  { what: 'an entry out of range', field: 'block map', damage: u32(512, 77) },
+  {
+    what: 'one block twice',
+    field: 'block map',
+    damage: (_: Uint8Array, data: DataView) => void data.setUint32(512, data.getUint32(520, true), true),
+  },
+];
+
+for (const options of [{}, { static: true }]) formatContract({ format: 'vdi', options, sizeUnit: 512, damages });
+
+const folder = mkdtempSync(join(tmpdir(), 'tabdisk-vdi-'));
+afterAll(() => rmSync(folder, { recursive: true }));
+const file = (name: string): string => join(folder, name);
+
+it('is made as QEMU makes it', async () => {
+  for (const [size, whole] of [
+    [10 * MiB, false],
+    [3 * MiB + 512, true],
+    [MiB - 1, false],
+    [0, false],
+  ] as const) {
+    qemuImg('create', '-q', '-f', 'vdi', '-o', `static=${whole ? 'on' : 'off'}`, file('theirs'), String(size));
+    const storage = memoryStorage();
+    await createDisk(storage, { format: 'vdi', size: Math.ceil(size / 512) * 512, static: whole });
+    const [ours, theirs] = [storage.bytes(), readFileSync(file('theirs'))];
+    // Text and UUIDs are each program's own.
+    for (const bytes of [ours, theirs]) bytes.fill(0, 0, 64).fill(0, 392, 424);
+    expect({ size, at: firstDifference(ours, theirs) }).toEqual({ size, at: -1 });
+  }
+});
+
+it('an image of another program opens, is written, and is clean for both', { timeout: 120_000 }, async () => {
+  for (const seed of [1, 2, 3]) {
+    const random = new Random(seed);
+    const path = file(`turns-${seed}`);
+    const naive = new NaiveDisk(7 * MiB + 5 * 512);
+    qemuImg('create', '-q', '-f', 'vdi', ...(seed === 3 ? ['-o', 'static=on'] : []), path, String(naive.size));
+    for (let round = 0; round < 4; round++) {
+      const commands: string[] = [];
+      for (let i = 0; i < 8; i++) {
+        const offset = random.between(0, naive.size / 512 - 1) * 512;
+        const length = Math.min(naive.size - offset, random.between(1, 400) * 512);
+        const pattern = random.between(1, 255);
+        commands.push(`write -P ${pattern} ${offset} ${length}`);
+        naive.bytes.fill(pattern, offset, offset + length);
+      }
+      qemuIo(path, 'vdi', commands);
+      const disk = await openDisk(nodeFileStorage(path), { format: 'vdi' });
+      expect(firstDifference(await disk.read(0, disk.size), naive.bytes)).toBe(-1);
+      for (let i = 0; i < 8; i++) {
+        const offset = random.between(0, naive.size - 1);
+        const bytes = random.bytes(Math.min(naive.size - offset, random.between(1, 90_000)));
+        await disk.write(offset, bytes);
+        naive.bytes.set(bytes, offset);
+      }
+      await disk.zero(random.between(0, 3) * MiB + 512, 1024);
+      naive.bytes.set(await disk.read(0, disk.size));
+      expect(await disk.check()).toMatchObject({ corruptions: 0 });
+      await disk.close();
+      qemuImg('check', '-q', '-f', 'vdi', path);
+      writeFileSync(file('plain'), naive.bytes);
+      qemuImg('compare', '-q', '-f', 'vdi', '-F', 'raw', path, file('plain'));
+    }
+  }
+});
+
+describe('the map', () => {
+  const damaged = async (change: (data: DataView) => void) => {
+    const { file: bytes } = await mixedImage({ format: 'vdi', options: {}, sizeUnit: 512, damages: [] });
+    change(new DataView(bytes.buffer));
+    writeFileSync(file('damaged'), bytes);
+    return bytes;
+  };
+
+  it.each<[string, (data: DataView) => void]>([
+    ['nothing wrong', () => undefined],
+    ['a count that is too high', (data) => data.setUint32(388, 7, true)],
+    ['a count that is too low', (data) => data.setUint32(388, 1, true)],
+    ['an entry out of range', (data) => data.setUint32(516, 9, true)],
+    ['one block twice', (data) => data.setUint32(512, data.getUint32(516, true), true)],
+    ['an entry that was given up', (data) => data.setUint32(512, 0xfffffffe, true)],
+  ])('is checked as by QEMU: %s', async (_, change) => {
+    const disk = await openDisk(memoryStorage({ bytes: await damaged(change) }), { format: 'vdi', readOnly: true });
+    const { corruptions, checkErrors, allocatedClusters, totalClusters, messages } = await disk.check();
+    const theirs = run('qemu-img', ['check', '-f', 'vdi', '--output=json', file('damaged')]);
+    const said = JSON.parse(theirs.stdout.slice(theirs.stdout.indexOf('{'))) as Record<string, number>;
+    expect({ corruptions, checkErrors, totalClusters, allocatedClusters: corruptions === 0 ? allocatedClusters : 0 }).toEqual({
+      corruptions: said['corruptions'] ?? 0,
+      checkErrors: said['check-errors'],
+      totalClusters: said['total-clusters'] ?? totalClusters,
+      allocatedClusters: corruptions === 0 ? (said['allocated-clusters'] ?? allocatedClusters) : 0,
+    });
+    const lines = `${theirs.stderr}${theirs.stdout}`.split('\n').filter((line) => line.startsWith('ERROR'));
+    expect(messages).toEqual(lines);
+    await expect(disk.check({ repair: 'all' })).rejects.toMatchObject({ kind: expect.stringMatching(/unsupported|read-only/) });
+  });
+
+  it('tells what a header says without opening', async () => {
+    const { file: bytes } = await mixedImage({ format: 'vdi', options: { static: true }, sizeUnit: 512, damages: [] });
+    new DataView(bytes.buffer).setUint32(348, 6, true);
+    new DataView(bytes.buffer).setUint32(352, 16, true);
+    new DataView(bytes.buffer).setUint32(356, 63, true);
+    const report = await inspect(memoryStorage({ bytes }));
+    expect(report).toMatchObject({ features: ['static'], geometry: { cylinders: 6, heads: 16, sectors: 63 } });
+  });
+
+  it('gives blocks the lowest place that nobody has, whatever the count says', async () => {
+    const bytes = await damaged((data) => {
+      data.setUint32(512, 0xffffffff, true);
+      data.setUint32(388, 9, true);
+    });
+    const [, second] = [0, 1].map((index) => new DataView(bytes.buffer).getUint32(512 + index * 4, true));
+    const storage = memoryStorage({ bytes });
+    const disk = await openDisk(storage, { format: 'vdi' });
+    await disk.write(0, new Uint8Array(512).fill(1));
+    await disk.flush();
+    const after = new DataView(storage.bytes().buffer);
+    expect(after.getUint32(512, true)).not.toBe(second);
+    expect(after.getUint32(512, true)).toBeLessThan(4);
+    expect(after.getUint32(388, true)).toBe(4);
+    expect(await disk.check()).toMatchObject({ corruptions: 0 });
+  });
+});
