@@ -24,7 +24,7 @@ file.writeSync(4095, disk.readSync(1_000_002, 1));
 await file.close();
 const again = await openDisk(nodeFileStorage('made.img'), { format: 'raw', readOnly: true });
 const refused = await again.write(0, new Uint8Array(1)).catch((error: unknown) => error instanceof DiskError && error.kind);
-const luks = { 'encrypt.format': 'luks', 'encrypt.iter-time': 10, 'encrypt.key-secret': 'key' };
+const luks = { 'encrypt.format': 'luks', 'encrypt.iter-time': 10, 'encrypt.key-secret': 'key' } as const;
 const locked = await createDisk(memoryStorage(), { format: 'qcow2', size: 65536, ...luks, secret: 'open sesame' });
 await locked.write(0, new Uint8Array([7]));
 const format: FormatDescriptor = qcow2;
