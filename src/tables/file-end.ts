@@ -2,6 +2,8 @@
  * Where the next unit of an image goes whose units lie one behind the other: into a hole that was left, else at the end. What is handed out is nobody's until a
  * durable table points at it, so a cut leaves a hole at worst, and never a unit with two owners.
  */
+import type { Io } from '../base/io.ts';
+import { Mutex } from '../base/locks.ts';
 import type { Storage } from '../storage/storage.ts';
 
 /** A unit that was taken. */
@@ -20,6 +22,8 @@ export class FileEnd {
   #next: number;
   /** Units below were handed out at some time. */
   #handedOut: number;
+  readonly #growth = new Mutex();
+  #growing = false;
 
   /** Unit `index` lies at `base + index * unit`. `used`: those that tables point at. */
   constructor(storage: Storage, { base, unit, used }: { base: number; unit: number; used: ReadonlySet<number> }) {
@@ -47,8 +51,28 @@ export class FileEnd {
     return this.#base + index * this.#unit;
   }
 
-  /** Takes a unit; the lowest hole first. */
-  take(): TakenUnit {
+  /**
+   * Makes the file as long as its units. No unit is handed out until that is done: a truncation that waits would cut off the bytes that a write puts
+   * behind the size it was asked for.
+   */
+  *grow(): Io<void> {
+    if (this.#storage.size >= this.size) return;
+    this.#growing = true;
+    try {
+      yield* this.#growth.run(() => this.#storage.truncate(this.size));
+    } finally {
+      this.#growing = false;
+    }
+  }
+
+  /** Waits until `take` hands out units. */
+  *ready(): Io<void> {
+    if (this.#growing) yield* this.#growth.run(function* () {});
+  }
+
+  /** Takes a unit; the lowest hole first. Undefined while the file grows: `ready`, then ask again. */
+  take(): TakenUnit | undefined {
+    if (this.#growing) return undefined;
     const hole = this.#holes.pop();
     if (hole !== undefined) return { index: hole, untouched: false };
     const index = this.#next++;
@@ -58,13 +82,13 @@ export class FileEnd {
   }
 
   /** Gives a unit back that nothing points at. `unused`: nothing was written to it either. */
-  giveBack(index: number, unused = false): void {
+  giveBack({ index, untouched }: TakenUnit, unused = false): void {
     if (index !== this.#next - 1) {
       this.#holes.push(index);
       this.#holes.sort((a, b) => b - a);
       return;
     }
     this.#next--;
-    if (unused) this.#handedOut = this.#next;
+    if (unused && untouched) this.#handedOut = index;
   }
 }

@@ -27,6 +27,12 @@ export class WaitingStorage extends FilterStorage {
     yield* this.#turns();
   }
 
+  override *truncate(size: number): Io<void> {
+    yield* this.#turns();
+    yield* super.truncate(size);
+    yield* this.#turns();
+  }
+
   override *barrier(): Io<void> {
     yield* this.#turns();
     yield* super.barrier();

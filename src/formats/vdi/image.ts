@@ -1,5 +1,5 @@
 /**
- * An open VDI image: a map with an entry for each block of the disk, and the blocks one behind the other. Images of version 1.1 that have no parent.
+ * An open VDI image: a map with an entry for each block of the disk, and the blocks one behind the other.
  *
  * Crash argument. A block gets a place that no durable entry of the map points at (file-end.ts), its data is written there, and the entry changes in
  * memory. A flush makes the file as long as its blocks, raises the header's count, and only behind a barrier writes the map. So a cut leaves a count that is
@@ -82,21 +82,21 @@ export class VdiImage implements ToolImage {
   place(offset: number, length: number): Placement | undefined {
     const extent = this.look(offset, length);
     const { end, map } = this.#parts;
-    if (!extent || !end || extent.kind === 'data') return extent?.kind === 'data' ? extent : undefined;
+    const unit = extent && extent.kind !== 'data' ? end?.take() : undefined;
+    if (!unit || !end) return extent?.kind === 'data' ? extent : undefined;
     const { clusterSize, storage } = this;
     const within = offset % clusterSize;
     const start = offset - within;
-    const { index, untouched } = end.take();
     return {
       length: Math.min(length, clusterSize - within),
       storage,
-      hostOffset: end.offset(index) + within,
+      hostOffset: end.offset(unit.index) + within,
       fresh: {
         start,
         end: start + clusterSize,
-        ...(untouched ? { untouched, wasEmpty: true } : {}),
-        commit: () => map.set(start / clusterSize, index),
-        abort: (unused) => end.giveBack(index, unused),
+        ...(unit.untouched ? { untouched: true, wasEmpty: true } : {}),
+        commit: () => map.set(start / clusterSize, unit.index),
+        abort: (unused) => end.giveBack(unit, unused),
       },
     };
   }
@@ -104,6 +104,7 @@ export class VdiImage implements ToolImage {
   *prepare(offset: number): Io<void> {
     if (!this.#parts.end) throw new DiskError('read-only', `${this.storage.name} is open for a check only`, { format: FORMAT });
     yield* this.load(offset);
+    yield* this.#parts.end.ready();
   }
 
   *tools(): Io<ImageTools> {
@@ -134,7 +135,7 @@ export class VdiImage implements ToolImage {
     const { map, end, sector } = this.#parts;
     try {
       if (map.seal() && end) {
-        if (this.storage.size < end.size) yield* this.storage.truncate(end.size);
+        yield* end.grow();
         const counted = withAllocated(sector, end.count);
         if (counted) yield* this.storage.write(0, counted);
         sector.set(counted ?? sector);

@@ -17,7 +17,7 @@ export const MAX_BLOCKS = 0x3fffffff;
 /** Images that grow, and those whose blocks all have a place from the start. */
 export const TYPE = { dynamic: 1, static: 2 } as const;
 
-/** Where the 32-bit fields are. */
+/** Where the 32-bit fields are, and the disk's bytes in 64 bits. */
 const AT = {
   signature: 64,
   version: 68,
@@ -34,7 +34,6 @@ const AT = {
   blocks: 384,
   allocated: 388,
 } as const;
-/** The disk's bytes, 64 bits. */
 const SIZE_AT = 368;
 /** 16 bytes each: of the image and of its last change; and of what this one is a child of. */
 const UUIDS = { image: 392, modified: 408, link: 424, parent: 440 };
