@@ -45,7 +45,7 @@ export interface NamingImage {
 }
 
 /** For messages: what the file is, and the field or option that names it. */
-const ROLES: Readonly<Record<FileRequest['kind'], { readonly what: string; readonly field: string }>> = {
+export const FILE_ROLES: Readonly<Record<FileRequest['kind'], { readonly what: string; readonly field: string }>> = {
   backing: { what: 'backing file', field: 'backing_file' },
   parent: { what: 'parent', field: 'parent' },
   data: { what: 'data file', field: 'data_file' },
@@ -84,7 +84,7 @@ export class NamedFiles {
 
   *#open(request: FileRequest, create: boolean): Io<Storage> {
     const { readOnly = false, given = [] } = this.#image;
-    const { what, field } = ROLES[request.kind];
+    const { what, field } = FILE_ROLES[request.kind];
     const found = given.find(({ kind, name = request.name }) => kind === request.kind && name === request.name);
     const how = { ...(readOnly ? {} : ({ writable: true } as const)), ...(create ? ({ create: true } as const) : {}) };
     const { storage } = found ?? (yield* this.ask({ ...request, format: PLAIN_FORMAT }, how));
@@ -104,7 +104,7 @@ export class NamedFiles {
   /** The storage that `resolve` gives for a file, which belongs to the caller (`giveBack`), and its format. Throws a `DiskError` that names the file. */
   *ask(request: FileRequest, how: Pick<Reference, 'writable' | 'create'> = {}): Io<{ storage: Storage; format?: string }> {
     const { resolve } = this.#image;
-    const { field, what } = ROLES[request.kind];
+    const { field, what } = FILE_ROLES[request.kind];
     this.requireAllowed(request, how.create);
     const quoted = `${what} ${JSON.stringify(request.name)}`;
     if (!resolve) throw new DiskError('refused', `${this.storage.name} needs the ${quoted}: pass a resolve function that opens it`, { field });
@@ -120,7 +120,7 @@ export class NamedFiles {
   /** Throws `refused` if the image may not name such a file, whichever storage it is. Without a name: a file that only the caller names. */
   requireAllowed({ kind, name, identity }: Omit<FileRequest, 'name'> & { readonly name?: string }, create = false): void {
     const { guessed = false } = this.#image;
-    const { what, field } = ROLES[kind];
+    const { what, field } = FILE_ROLES[kind];
     const refused = (message: string) => new DiskError('refused', message, { field });
     const quoted = name === undefined ? what : `${what} ${JSON.stringify(name)}`;
     if (name === '' && identity === undefined && !create) throw refused(`${this.storage.name}: '${optionOf(field)}' is required for this image`);
@@ -135,7 +135,7 @@ export class NamedFiles {
   requireGivenUsed(): void {
     const unused = this.#image.given?.find(({ storage }) => !this.opened.some((one) => one.storage === storage));
     if (!unused) return;
-    const { what, field } = ROLES[unused.kind];
+    const { what, field } = FILE_ROLES[unused.kind];
     throw new DiskError('refused', `'${optionOf(field)}' can only be set for images with an external ${what}`, { field });
   }
 
