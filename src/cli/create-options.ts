@@ -19,7 +19,7 @@ import {
   type Resolve,
   type SecretCallback,
 } from '../index.ts';
-import { protocolOf } from '../qemu.ts';
+import { combineNames, protocolOf } from '../qemu.ts';
 import { LockedError, nodeFileStorage, SHARED_WRITING } from '../storage/node-file.ts';
 import { systemPath } from '../storage/system-path.ts';
 import { formatNamed } from './formats.ts';
@@ -159,8 +159,8 @@ export async function makeImage(request: MakeRequest): Promise<Disk> {
   const { resolve = nothing } = request;
   try {
     // The rehearsal really opens the backing file: without it the new image would not open, and the old file would be lost.
-    const withoutData: Resolve = (reference) => (reference.kind === 'data' ? nothing(reference) : resolve(reference));
-    await (await createDisk(memoryStorage({ name }), { ...rehearsal, resolve: withoutData })).close();
+    const making: Resolve = (reference) => (reference.create ? nothing(reference) : resolve(reference));
+    await (await createDisk(memoryStorage({ name }), { ...rehearsal, resolve: making })).close();
   } catch (error) {
     if (error instanceof DiskError) throw new Failure(refusal(error) ?? imageText(error));
     throw error;
@@ -175,7 +175,7 @@ export async function makeImage(request: MakeRequest): Promise<Disk> {
       ...(shared ? { permissions: SHARED_WRITING } : {}),
     });
     made = isNew;
-    return await createDisk(storage, { ...all, resolve: makingDataFiles(resolve) });
+    return await createDisk(storage, { ...all, resolve: makingFiles(resolve) });
   } catch (error) {
     if (!(error instanceof DiskError)) throw error;
     // A file that existed before stays, empty.
@@ -202,15 +202,16 @@ export const isEncrypting = (encryption: EncryptionFacts, options: ImageOptions)
   Object.entries(encryption.options).every(([name, value]) => options.get(name) === value);
 
 /** A new image's data file is made in the place that its name gives, as in QEMU, not beside the image. */
-function makingDataFiles(resolve: Resolve): Resolve {
+function makingFiles(resolve: Resolve): Resolve {
   return (reference) => {
     if (!reference.create) return resolve(reference);
+    const { kind, from, name } = reference;
     try {
-      const path = reference.name === '' ? '' : localPath(reference.name);
+      const path = kind !== 'data' ? combineNames(from, name) : name && localPath(name);
       return nodeFileStorage(path, { create: 'truncate', permissions: SHARED_WRITING });
     } catch (error) {
       if (error instanceof CannotOpen || error instanceof LockedError) throw error;
-      throw new CannotOpen(cannotOpenText(reference.name, error, 'create'), { cause: error });
+      throw new CannotOpen(cannotOpenText(name, error, 'create'), { cause: error });
     }
   };
 }

@@ -157,7 +157,7 @@ export class Images {
     const files = [path];
     const resolve = async (reference: Reference): Promise<Resolved> => {
       const { from, kind, name, writable = false, format } = reference;
-      if (kind === 'data') return this.#file(dataFilePath(from, name), { ...shared, readOnly: !writable });
+      if (kind !== 'backing') return this.#file((kind === 'data' ? dataFilePath : combineNames)(from, name), { ...shared, readOnly: !writable });
       const full = beside(from, name);
       files.push(full);
       if (protocolOf(full) === undefined) return this.#file(full, { ...shared, readOnly: !writable });

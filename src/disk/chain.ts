@@ -1,16 +1,12 @@
-/**
- * Opening a chain of images. Nothing opens by itself: a backing or data file named in an image is opened only through the caller's
- * `resolve`. Chains have a depth limit and cycles are refused. A layer whose format had to be guessed may not name further
- * files, because a guest could have written that header itself.
- */
+/** Opening a chain of images. What an image may name, and how that is opened, is in named-files.ts. */
 import { COUNT, either, FLAG, FUNCTION, type Members, oneOf, TEXT } from '../base/arguments.ts';
-import { asDiskError, DiskError } from '../base/errors.ts';
-import { type Io, wait } from '../base/io.ts';
+import { DiskError } from '../base/errors.ts';
+import type { Io } from '../base/io.ts';
 import type { OptionSet } from '../base/options.ts';
 import { joined, NOTHING } from '../base/permissions.ts';
 import { everyFormat } from '../formats/all-on-demand.ts';
 import type { FormatDescriptor } from '../formats/descriptor.ts';
-import type { BackingReference, ImageDriver } from '../formats/driver.ts';
+import type { FileRequest, ImageDriver } from '../formats/driver.ts';
 import { findFormat, probeFormat, probeStorage } from '../formats/registry.ts';
 import { PLAIN_FORMAT } from '../formats/roles.ts';
 import { anyAlignment } from '../layers/align.ts';
@@ -18,14 +14,11 @@ import { type CacheFlags, type CacheMode, cacheFlags } from '../node/cache-mode.
 import { BlockNode, type NodeOptions } from '../node/node.ts';
 import { ofItself, permitBacking } from '../node/permissions.ts';
 import type { DetectZeroes } from '../node/zero-range.ts';
-import { closeAll, readBytes, STORAGE, type Storage } from '../storage/storage.ts';
-import { bare, dataFileOpener, forWriting, sameBytes } from './data-file.ts';
+import { readBytes, STORAGE, type Storage } from '../storage/storage.ts';
 import { CACHE, FORMATS, SECRET, STORAGE_TO_BE } from './kinds.ts';
-import type { Reference, Resolve, Resolved } from './reference.ts';
+import { bare, type ChainFiles, forWriting, isIn, NamedFiles, type OpenedFile, sameBytes } from './named-files.ts';
+import type { Resolve } from './reference.ts';
 import { askSecret, type Secret, type SecretCallback } from './secrets.ts';
-
-/** Images in one chain, the active one included. */
-export const MAX_CHAIN_DEPTH = 128;
 
 /** The options of `openDisk`. */
 export interface OpenOptions {
@@ -89,24 +82,52 @@ export const OPEN_OPTIONS: Members<OpenOptions> = {
   formats: FORMATS,
 };
 
-/** Each image of a chain, the active one first: its own file, then its data file. */
-export type ChainFiles = readonly (readonly Storage[])[];
+/** Opens the image below one whose driver is `driver`. Without a request the image names none. */
+export type OpenBelow = (request: FileRequest | undefined, named: NamedFiles, driver: ImageDriver) => Io<BlockNode | undefined>;
 
-/** Further options, given by `graph/graph.ts`. */
+/** Further options, for other parts of the engine. */
 export interface ChainOptions extends OpenOptions {
   /** Options of the format; see `OpenParameters`. */
   readonly options?: OptionSet;
-  /** Opens the image below in place of `resolve`. `chain` are the files of the images above; the last are those of the image that names the one below. */
-  readonly openBacking?: (driver: ImageDriver, chain: ChainFiles) => Io<BlockNode | undefined>;
+  /** Opens the image below in place of `resolve`. */
+  readonly openBacking?: OpenBelow;
+  /** See `NamingImage.given`; default: `dataStorage`. */
+  readonly given?: readonly OpenedFile[];
   readonly node?: Pick<NodeOptions, 'keepSpace' | 'forgotten'>;
 }
 
-/** Opens an image and its backing chain. The node owns the storages; if opening fails those of backing and data files are closed again. */
+/** For `ChainOptions.openBacking`: this image is below, whatever name the image above has for it, or none is. */
+export function fixed(node?: BlockNode): OpenBelow {
+  return function* () {
+    return node;
+  };
+}
+
+/** Opens an image and its backing chain. The node owns the storages; if opening fails all of them are closed again but the image's own. */
 export function* openChain(given: Storage, options: ChainOptions, above: ChainFiles = []): Io<BlockNode> {
-  const storage = anyAlignment(given);
+  const { resolve, dataStorage, format, readOnly = given.readOnly } = options;
+  const named = new NamedFiles({
+    own: [anyAlignment(given)],
+    above,
+    resolve,
+    readOnly,
+    noFlush: cacheFlags(options.cache).noFlush,
+    guessed: format === undefined && above.length > 0,
+    given: options.given ?? (dataStorage ? [{ kind: 'data', storage: dataStorage }] : []),
+  });
+  try {
+    if (isIn(above, given)) throw new DiskError('refused', `${given.name} is in the chain already: the chain is a cycle`, { field: 'backing_file' });
+    return yield* openOver(named, readOnly, options);
+  } catch (error) {
+    yield* named.close();
+    throw error;
+  }
+}
+
+function* openOver(named: NamedFiles, readOnly: boolean, options: ChainOptions): Io<BlockNode> {
+  const { storage } = named;
   const formats = options.formats ?? (yield* everyFormat());
   const cache = cacheFlags(options.cache);
-  const readOnly = options.readOnly ?? storage.readOnly;
   if (!readOnly && storage.readOnly) throw new DiskError('read-only', `${storage.name} can only be read: open it with readOnly`);
   if (options.noBacking && !readOnly)
     throw new DiskError('refused', 'noBacking needs readOnly: writes would copy zeros in place of the backing file');
@@ -123,107 +144,74 @@ export function* openChain(given: Storage, options: ChainOptions, above: ChainFi
   // Before the header is read: while another program writes, its contents may change.
   const permissions = ofItself(descriptor, { readOnly, noData: options.noData });
   if (storage.permit) yield* storage.permit(permissions);
-  const files: Storage[] = [];
-  const guessedLayer = probed && above.length > 0;
-  const request = { ...options, from: storage.name, readOnly, guessed: guessedLayer, noFlush: cache.noFlush, taken: [storage, ...above.flat()] };
-  try {
-    const driver = yield* descriptor.open(readOnly ? storage : forWriting(storage, cache), {
-      readOnly,
-      dataFile: dataFileOpener(request, files),
-      repair: options.repair === true && !readOnly,
-      ...(options.onDamage ? { onDamage: options.onDamage } : {}),
-      ...(secret ? { secret } : {}),
-      ...(options.noData ? { noData: true } : {}),
-      ...(options.keyLater ? { keyLater: true } : {}),
-      ...(options.options ? { options: options.options } : {}),
-    });
-    if (options.dataStorage && files.length === 0 && !options.noData)
-      throw new DiskError('refused', "'data-file' can only be set for images with an external data file", { field: 'data_file' });
-    const chain = [...above, [storage, ...files]];
-    const backing = options.noBacking
-      ? undefined
-      : yield* options.openBacking ? options.openBacking(driver, chain) : openBacking(driver, options, chain, guessedLayer);
-    return new BlockNode({
-      driver,
-      permissions: joined(permissions, driver.permissions ?? NOTHING),
-      ...(backing ? { backing } : {}),
-      readOnly,
-      cache,
-      ...(probed && descriptor.plain ? { guard: refuseNewFormat(formats) } : {}),
-      owned: true,
-      detectZeroes: options.detectZeroes,
-      ...options.node,
-    });
-  } catch (error) {
-    yield* closeAll(files);
-    if (options.dataStorage) yield* options.dataStorage.close();
-    throw error;
+  const driver = yield* descriptor.open(readOnly ? storage : forWriting(storage, cache), {
+    readOnly,
+    openFile: named.openFile,
+    repair: options.repair === true && !readOnly,
+    ...(options.onDamage ? { onDamage: options.onDamage } : {}),
+    ...(secret ? { secret } : {}),
+    ...(options.noData ? { noData: true } : {}),
+    ...(options.keyLater ? { keyLater: true } : {}),
+    ...(options.options ? { options: options.options } : {}),
+  });
+  if (!options.noData) named.requireGivenUsed();
+  const backing = options.noBacking ? undefined : yield* openBelow(driver, named, options);
+  return new BlockNode({
+    driver,
+    permissions: joined(permissions, driver.permissions ?? NOTHING),
+    ...(backing ? { backing } : {}),
+    readOnly,
+    cache,
+    ...(probed && descriptor.plain ? { guard: refuseNewFormat(formats) } : {}),
+    owned: true,
+    detectZeroes: options.detectZeroes,
+    ...options.node,
+  });
+}
+
+/** Opens the image below, under the first of its names that leads to the one that is meant. Throws what kept the first name from it if none does. */
+function* openBelow(driver: ImageDriver, named: NamedFiles, options: ChainOptions): Io<BlockNode | undefined> {
+  const { openBacking } = options;
+  if (!driver.backing) return yield* (openBacking ?? fixed())(undefined, named, driver);
+  const { otherNames = [], ...request } = driver.backing;
+  let failure: { readonly error: unknown } | undefined;
+  for (const name of [request.name, ...otherNames]) {
+    let found: BlockNode | undefined;
+    try {
+      const wanted: FileRequest = { kind: 'backing', ...request, name };
+      found = yield* openBacking ? openBacking(wanted, named, driver) : openNamed(wanted, named, options);
+      if (found) driver.requireBelow?.(found.driver);
+      return found;
+    } catch (error) {
+      failure ??= { error };
+      if (found) yield* found.close();
+    }
   }
+  throw failure?.error;
 }
 
-function* openBacking(driver: ImageDriver, options: OpenOptions, chain: ChainFiles, guessed: boolean): Io<BlockNode | undefined> {
-  const { backing } = driver;
-  if (!backing) return undefined;
-  const place = { format: driver.format, field: 'backing_file' };
-  const quoted = JSON.stringify(backing.name);
-  if (guessed)
-    throw new DiskError(
-      'refused',
-      `The format of ${driver.storage.name} was guessed, so its backing file ${quoted} is not opened: state the format`,
-      place,
-    );
-  if (!options.resolve)
-    throw new DiskError('refused', `${driver.storage.name} needs the backing file ${quoted}: pass a resolve function that opens it`, place);
-  if (chain.length >= MAX_CHAIN_DEPTH) throw new DiskError('refused', `The backing chain is deeper than ${MAX_CHAIN_DEPTH} images`, place);
-  return yield* openReference(backing, { ...options, resolve: options.resolve, from: driver.storage.name, above: chain });
-}
-
-/** The image that names another, and the chain it belongs to. */
-export interface ReferenceOptions extends Omit<OpenOptions, 'format' | 'readOnly' | 'noBacking'> {
-  readonly resolve: Resolve;
-  /** Name of the storage of the image that names the file. */
-  readonly from: string;
-  /** The images above; the file must not be one of them. */
-  readonly above: ChainFiles;
-  /** Open images: if one of them is over the same storage, it is returned and nothing is opened. */
-  readonly known?: readonly BlockNode[];
-}
-
-/** Opens a backing file through `resolve`, with its own chain. */
-export function* openReference(backing: BackingReference, options: ReferenceOptions): Io<BlockNode> {
-  const { resolve, from, above, known = [], writableBacking } = options;
-  const writable = writableBacking === above.length;
-  const reference: Reference = { kind: 'backing', ...(writable ? { writable } : {}), name: backing.name, from };
-  const resolved = yield* wait(askFor(backing.format === undefined ? reference : { ...reference, format: backing.format }, resolve));
-  const { storage, format = backing.format } = 'storage' in resolved ? resolved : { storage: resolved };
+/** Opens an image below another one, with its own chain. `known`: open images; one of them over the same bytes is returned, and nothing opened. */
+export function* openNamed(request: FileRequest, named: NamedFiles, options: ChainOptions, known: readonly BlockNode[] = []): Io<BlockNode> {
+  const { chain } = named;
+  const writable = options.writableBacking === chain.length;
+  const { storage, format } = yield* named.ask(request, writable ? { writable } : {});
   const found = known.find(({ driver }) => sameBytes(driver.storage, storage));
   if (found) {
     if (bare(found.driver.storage) !== storage) yield* storage.close();
     return found;
   }
+  let node: BlockNode | undefined;
   try {
-    if (above.flat().some((one) => sameBytes(one, storage)))
-      throw new DiskError('refused', `The backing file ${JSON.stringify(backing.name)} is in the chain already: the chain is a cycle`, {
-        field: 'backing_file',
-      });
-    const { format: _, noBacking: __, dataStorage: ___, detectZeroes: ____, snapshot: _____, ...rest }: OpenOptions = options;
+    const { format: _, noBacking: __, dataStorage: ___, given: ____, detectZeroes: _____, snapshot: ______, ...rest } = options;
     // Write-through is the task of the top image, as in QEMU.
     const cache = { ...cacheFlags(options.cache), writeback: true };
-    const node = yield* openChain(storage, { ...rest, cache, readOnly: !writable, ...(format ? { format } : {}) }, above);
+    node = yield* openChain(storage, { ...rest, cache, readOnly: !writable, ...(format ? { format } : {}) }, chain);
     yield* permitBacking(node, NOTHING);
     return node;
   } catch (error) {
-    if (!above.flat().some((one) => bare(one) === storage)) yield* storage.close();
+    if (node) yield* node.close();
+    else yield* named.giveBack(storage);
     throw error;
-  }
-}
-
-/** The storage that `resolve` gives for a backing file, or a `DiskError` that names the file. */
-export async function askFor(reference: Reference, resolve: Resolve): Promise<Resolved> {
-  try {
-    return await resolve(reference);
-  } catch (error) {
-    throw asDiskError(error, `Cannot open the backing file ${JSON.stringify(reference.name)}`, { field: 'backing_file' });
   }
 }
 

@@ -16,10 +16,10 @@ import { NoFlushStorage } from '../layers/no-flush.ts';
 import { cacheFlags } from '../node/cache-mode.ts';
 import type { BlockNode } from '../node/node.ts';
 import { closeAll, STORAGE, type Storage } from '../storage/storage.ts';
-import { askFor, OPEN_OPTIONS, type OpenOptions, openChain } from './chain.ts';
-import { dataFileOpener, sameBytes } from './data-file.ts';
+import { OPEN_OPTIONS, type OpenOptions, openChain } from './chain.ts';
 import { Disk } from './disk.ts';
 import { BACKING, FORMAT_OPTION, STORAGE_TO_BE } from './kinds.ts';
+import { NamedFiles, sameBytes } from './named-files.ts';
 import { askedOnce, askSecret } from './secrets.ts';
 import { withTemporary } from './temporary.ts';
 
@@ -58,7 +58,7 @@ function* openNode(storage: Storage, { snapshot, ...options }: OpenOptions): Io<
 export interface CreateBasics extends Omit<OpenOptions, 'format' | 'readOnly' | 'noBacking' | 'noData' | 'dataStorage' | 'repair' | 'snapshot'> {
   /** Bytes. May be left out with a backing file: its size is taken. */
   readonly size?: number;
-  /** Stored in the image and opened through `resolve`, like the data file of the option `data_file`, which must be empty. */
+  /** Stored in the image and opened through `resolve`, like further files that options name, which must be empty. */
   readonly backing?: BackingReference;
 }
 
@@ -101,7 +101,7 @@ function* createOn(storage: Storage, all: CreateOptions<string>): Io<Disk> {
   const { format, size, backing, resolve, cache, secret: given, detectZeroes, formats: list, ...rest } = all;
   const formats = list ?? (yield* everyFormat());
   const opened = anyAlignment(storage);
-  const files: Storage[] = [];
+  const named = new NamedFiles({ own: [opened], resolve });
   const secret = given === undefined ? undefined : askedOnce(opened.name, given);
   try {
     const descriptor = findFormat(formats, format);
@@ -109,30 +109,27 @@ function* createOn(storage: Storage, all: CreateOptions<string>): Io<Disk> {
     if (opened.size !== 0) throw new DiskError('refused', `${opened.name} is not empty: creating an image there would destroy ${opened.size} bytes`);
     const opening: OpenOptions = { ...(resolve ? { resolve } : {}), ...(cache ? { cache } : {}), ...(secret ? { secret } : {}), formats };
     if (backing) requireBacking(backing, descriptor, opened);
-    const found = backing ? yield* backingSize(backing, opening, opened) : undefined;
+    const found = backing && resolve ? yield* backingSize(backing, formats, named) : undefined;
     const bytes = size ?? found;
     if (bytes === undefined) throw new DiskError('refused', 'Image creation needs a size parameter', { field: 'size' });
     const ask = askSecret(secret);
-    const dataFile = dataFileOpener({ resolve, from: opened.name, readOnly: false, create: true, taken: [opened] }, files);
-    const named = { ...(backing ? { backing } : {}), options: namedOptions(descriptor.createOptions, rest) };
     yield* descriptor.create(cacheFlags(cache).noFlush ? new NoFlushStorage(opened) : opened, {
       size: bytes,
-      ...named,
+      ...(backing ? { backing } : {}),
+      options: namedOptions(descriptor.createOptions, rest),
       ...(ask ? { secret: ask } : {}),
-      dataFile,
+      makeFile: named.makeFile,
     });
-    const [dataStorage] = files;
     return new Disk(
       yield* openChain(opened, {
         ...opening,
         format: descriptor.name,
         ...(detectZeroes ? { detectZeroes } : {}),
-        ...(dataStorage ? { dataStorage } : {}),
+        given: named.opened,
       }),
     );
   } catch (error) {
-    yield* closeAll(files);
-    yield* opened.close();
+    yield* closeAll([named, opened]);
     throw error;
   }
 }
@@ -147,22 +144,14 @@ function requireBacking({ name, format }: BackingReference, descriptor: FormatDe
 }
 
 /** Opens the backing file as it will be opened later, to check that it can be, and for its size in whole sectors. */
-function* backingSize(backing: BackingReference, { resolve, formats }: OpenOptions, image: Storage): Io<number | undefined> {
-  if (!resolve) return undefined;
-  const resolved = yield* wait(askFor({ kind: 'backing', ...backing, from: image.name }, resolve));
-  const { storage, format = backing.format } = 'storage' in resolved ? resolved : { storage: resolved };
-  if (sameBytes(storage, image))
-    throw new DiskError('refused', 'Error: Trying to create an image with the same filename as the backing file', { field: 'backing_file' });
+function* backingSize(backing: BackingReference, formats: readonly FormatDescriptor[], image: NamedFiles): Io<number> {
+  const { storage, format } = yield* image.ask({ kind: 'backing', ...backing });
   try {
-    const node = yield* openChain(storage, {
-      readOnly: true,
-      noBacking: true,
-      noData: true,
-      ...(formats ? { formats } : {}),
-      ...(format ? { format } : {}),
-    });
+    if (sameBytes(storage, image.storage))
+      throw new DiskError('refused', 'Error: Trying to create an image with the same filename as the backing file', { field: 'backing_file' });
+    const node = yield* openChain(storage, { readOnly: true, noBacking: true, noData: true, formats, ...(format ? { format } : {}) });
     return roundUp(node.size, SECTOR);
   } finally {
-    yield* storage.close();
+    yield* image.giveBack(storage);
   }
 }

@@ -47,13 +47,13 @@ function protocolFor(protocols: readonly Protocol[], wanted: string | undefined,
 }
 
 /**
- * Opens the files that images name, for `openDisk({ resolve })`: only through these protocols. The name of a data file is plain: it is opened by the protocol
- * of its image, and text that looks like a protocol in it is part of the name.
+ * Opens the files that images name, for `openDisk({ resolve })`: only through these protocols. Any name but a backing file's is plain: it is opened by
+ * the protocol of its image, and text that looks like a protocol in it is part of the name.
  */
 export function resolveNames(protocols: readonly Protocol[]): Resolve {
   check('resolveNames', 'protocols', protocols, PROTOCOLS);
   return ({ kind, from, name, writable, create }: Reference) => {
-    const plain = kind === 'data';
+    const plain = kind !== 'backing';
     const full = plain ? combineNames(from, name) : beside(from, name);
     const wanted = plain && isAbsolute(name) ? undefined : protocolOf(plain ? from : full);
     const path = wanted === undefined ? full : full.slice(wanted.length + 1);

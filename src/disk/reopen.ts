@@ -6,7 +6,7 @@ import { DiskError } from '../base/errors.ts';
 import { type Io, wait } from '../base/io.ts';
 import type { BlockNode } from '../node/node.ts';
 import type { Storage } from '../storage/storage.ts';
-import { openChain } from './chain.ts';
+import { fixed, openChain } from './chain.ts';
 
 /**
  * Closes the backing file and opens it again over the storage that `open` gives, with the same images below it. If it cannot be opened so, it is
@@ -46,9 +46,7 @@ function* openOver(storage: Storage, { driver }: BlockNode, { readOnly, below }:
     return yield* openChain(storage, {
       format: driver.format,
       readOnly,
-      *openBacking() {
-        return below;
-      },
+      openBacking: fixed(below),
     });
   } catch (error) {
     yield* storage.close();

@@ -12,7 +12,7 @@ import { OVERLAY_FORMAT } from '../formats/roles.ts';
 import type { BlockNode, NodeOptions } from '../node/node.ts';
 import { memoryStorage } from '../storage/memory.ts';
 import type { Storage } from '../storage/storage.ts';
-import { openChain } from './chain.ts';
+import { fixed, openChain } from './chain.ts';
 
 /** The place of the overlay of a disk opened with `snapshot`: memory, or an empty storage. */
 export type TemporaryPlace = true | Storage | PromiseLike<Storage>;
@@ -59,9 +59,7 @@ function* openTemporary(
     format: OVERLAY_FORMAT,
     formats,
     cache: 'unsafe',
-    openBacking: function* () {
-      return below;
-    },
+    openBacking: fixed(below),
     ...(detectZeroes ? { detectZeroes } : {}),
     node: { keepSpace: keepSpace ?? false, forgotten: true },
   });

@@ -4,7 +4,7 @@ import type { Io } from '../base/io.ts';
 import type { OptionSet } from '../base/options.ts';
 import type { AskSecret } from '../crypto/passphrase.ts';
 import type { Storage } from '../storage/storage.ts';
-import type { BackingReference, BitmapInfo, OpenFile } from './driver.ts';
+import type { BackingReference, BitmapInfo, FileRequest, OpenFile } from './driver.ts';
 import type { ToolImage } from './tools.ts';
 
 /** The parameters of a new image. */
@@ -17,8 +17,8 @@ export interface CreateParameters {
   readonly options: GivenOptions;
   /** Asked for the passphrase of an image that is to be encrypted. */
   readonly secret?: AskSecret;
-  /** Gives the empty file for guest data that an option names, if there is such an option. */
-  readonly dataFile?: OpenFile;
+  /** Makes a further file of the image, empty. */
+  readonly makeFile?: OpenFile;
 }
 
 /** The space that an image of a format would take. All in bytes. */
@@ -87,8 +87,8 @@ export interface EncryptionFacts {
 export interface OpenParameters {
   /** Nothing is written, not even to repair an image that was not closed properly. */
   readonly readOnly: boolean;
-  /** Opens the file in which an image keeps guest data. */
-  readonly dataFile?: OpenFile;
+  /** Opens a further file of the image. */
+  readonly openFile?: OpenFile;
   /** Opened for `check` with repair: damage that would forbid writing is no obstacle, and only the repair changes the image. */
   readonly repair?: boolean;
   /**
@@ -113,7 +113,7 @@ export interface Inspection {
   /** If the headers say. */
   readonly geometry?: HeaderGeometry;
   /** Files the image names: untrusted text. */
-  readonly references: readonly { readonly kind: 'backing' | 'data'; readonly name: string; readonly format?: string }[];
+  readonly references: readonly FileRequest[];
   /** Short phrases: "version 3", "zstd compression", "encrypted (LUKS)". */
   readonly features: readonly string[];
   /** Bytes that the file should have at least, if its headers and tables prove that it was cut short. */

@@ -99,6 +99,27 @@ export interface BackingReference {
   readonly format?: string;
 }
 
+/** A file that an image names. */
+export interface FileRequest extends BackingReference {
+  /**
+   * The file's role. `backing`, `parent`: the image below. `data`, `extent`: a file with a part of the image's own bytes; an extent lies beside the image,
+   * so that its name has no folders. Only the name of a backing file may have a protocol; any other is a plain file name, whatever it looks like.
+   */
+  readonly kind: 'backing' | 'parent' | 'data' | 'extent';
+  /** The id that the image states for the contents of the file, such as a UUID. The name may be empty then. */
+  readonly identity?: string;
+}
+
+/** The image below, as an image names it. */
+export interface BelowReference extends BackingReference {
+  /** Default: `backing`. */
+  readonly kind?: 'backing' | 'parent';
+  /** See `FileRequest.identity`. */
+  readonly identity?: string;
+  /** Names to try after `name`, in this order. */
+  readonly otherNames?: readonly string[];
+}
+
 /** How a disk is to grow. */
 export interface ResizeOptions {
   /** Runs when the tables reach the new size but the disk does not show it yet: work that must be done before that goes here. */
@@ -176,13 +197,15 @@ export interface ImageDriver {
   readonly clusterSize: number;
   /** Guest bytes that become visible, or read as zero, as one, where that is less than a cluster. */
   readonly subclusterSize?: number;
-  /** The backing file that the image names. */
-  readonly backing?: BackingReference | undefined;
+  /** The image below that the image names. The node opens and owns it: its loop reads it, not the driver. */
+  readonly backing?: BelowReference | undefined;
+  /** Called with the image that was opened below: throws if `backing` means another one. Then the next of its names is tried. */
+  requireBelow?(below: ImageDriver): void;
   /** False if an image that was just created may read as anything: its sectors are deciphered, whatever the file has there. Default true. */
   readonly newReadsZero?: boolean;
   /** The storage the image was opened on. */
   readonly storage: Storage;
-  /** Further files of the image, opened through `OpenParameters.dataFile`; the node that closes the image closes them afterwards. */
+  /** Further files of the image, opened through `OpenParameters.openFile`; the node that closes the image closes them afterwards. */
   readonly files?: readonly Storage[];
   /** The permissions that the image takes of its file besides those of its user. */
   readonly permissions?: Permissions;
@@ -234,5 +257,9 @@ export interface ImageDriver {
   close(): Io<void>;
 }
 
-/** Opens a file that an image names, for writing if the image is writable. Throws if no file can be opened. */
-export type OpenFile = (name: string) => Io<Storage>;
+/**
+ * For a driver: opens a file that its image names (for writing if the image is written), or makes it, empty. The storage holds the file's plain bytes; the opener
+ * of the image closes it if the driver throws, later the node does (`ImageDriver.files`). Throws if there is no such file, or it may not be used: one file
+ * is opened once.
+ */
+export type OpenFile = (request: FileRequest & { readonly kind: 'data' | 'extent' }) => Io<Storage>;

@@ -2,14 +2,13 @@
 import { DiskError, type ErrorPlace } from '../base/errors.ts';
 import { type Io, runAsync } from '../base/io.ts';
 import { beside, combineNames } from '../base/names.ts';
-import { OptionSet, refusedOption } from '../base/options.ts';
+import { OptionSet, type OptionValue, refusedOption } from '../base/options.ts';
 import type { SecretRequest } from '../crypto/passphrase.ts';
-import { type ChainFiles, MAX_CHAIN_DEPTH, openChain } from '../disk/chain.ts';
-import { sameBytes } from '../disk/data-file.ts';
+import { fixed, type OpenBelow, openChain } from '../disk/chain.ts';
 import type { Reference } from '../disk/reference.ts';
 import { allFormats } from '../formats/all.ts';
 import type { FormatDescriptor } from '../formats/descriptor.ts';
-import type { ImageDriver } from '../formats/driver.ts';
+import type { FileRequest } from '../formats/driver.ts';
 import { findFormat } from '../formats/registry.ts';
 import { PLAIN_FORMAT } from '../formats/roles.ts';
 import type { BlockNode } from '../node/node.ts';
@@ -35,15 +34,14 @@ export class BackingFailure extends DiskError {
 export function* openFormat(descriptor: FormatDescriptor | undefined, request: NodeRequest): Io<OpenedNode> {
   const { options, place } = request;
   const file = yield* request.child('file', 'file', request.name);
+  let node: BlockNode | undefined;
   try {
-    if (place.above.flat().some((one) => sameBytes(one, file.storage)))
-      throw refusedOption('backing_file', `${file.storage.name} is in the chain already: the chain is a cycle`);
     const given = new Map(options.entries());
-    const alone = takeAlone(request);
+    const openBacking = backingOpener(request);
     const { graph, common } = place;
     const { secret, onDamage } = graph;
     const dataStorage = yield* dataChild(descriptor, request);
-    const node = yield* openChain(
+    node = yield* openChain(
       file.storage,
       {
         readOnly: place.readOnly,
@@ -52,7 +50,7 @@ export function* openFormat(descriptor: FormatDescriptor | undefined, request: N
         ...(common.detectZeroes ? { detectZeroes: common.detectZeroes } : {}),
         ...(dataStorage ? { dataStorage } : {}),
         resolve: (reference) => runAsync(openNamed(reference, place, request)),
-        openBacking: (driver, chain) => (alone ? nothing() : openBacking(driver, chain, request, descriptor === undefined)),
+        openBacking,
         ...(descriptor ? { format: descriptor.name } : {}),
         ...(secret === undefined ? {} : { secret: typeof secret === 'function' ? (asked) => secret(withKey(asked, options)) : secret }),
         ...(onDamage ? { onDamage } : {}),
@@ -77,7 +75,7 @@ export function* openFormat(descriptor: FormatDescriptor | undefined, request: N
     };
     return { storage: node, node, description };
   } catch (error) {
-    yield* file.storage.close();
+    yield* (node ?? file.storage).close();
     throw error;
   }
 }
@@ -93,16 +91,20 @@ function* dataChild(descriptor: FormatDescriptor | undefined, { options, place, 
 }
 
 /**
- * The data file that an image names itself: a plain file, whatever its name looks like. If tabdisk followed `json:` or a protocol in an image from a
+ * A further file that an image names itself: a plain file, whatever its name looks like. If tabdisk followed `json:` or a protocol in an image from a
  * stranger, the image could name any file or device of this machine. Backing files are opened in another way.
  */
-function* openNamed({ from, name }: Reference, place: NodePlace, { node }: NodeRequest): Io<Storage> {
-  const { dataFileName = combineNames } = place.graph;
-  const options = new OptionSet([
+function* openNamed(reference: Reference, place: NodePlace, { node }: NodeRequest): Io<Storage> {
+  return (yield* node(undefined, new OptionSet(plainFile(reference, reference.from, place)), { ...place, role: 'file', driver: undefined })).storage;
+}
+
+/** The options of a plain file. */
+function plainFile({ kind, name }: FileRequest, from: string, { graph }: NodePlace): [string, string][] {
+  const { dataFileName = combineNames } = graph;
+  return [
     ['driver', 'file'],
-    ['filename', dataFileName(from, name)],
-  ]);
-  return (yield* node(undefined, options, { ...place, role: 'file', driver: undefined })).storage;
+    ['filename', (kind === 'data' ? dataFileName : combineNames)(from, name)],
+  ];
 }
 
 /** True if the options demand that there is no backing file, whatever the image names. */
@@ -111,10 +113,6 @@ function takeAlone({ options, place }: NodeRequest): boolean {
   if (said === '') place.graph.warn?.('warning: Use of "backing": "" is deprecated; use "backing": null instead');
   if (said === null || said === '') options.take('backing');
   return said === null || said === '';
-}
-
-function* nothing(): Io<undefined> {
-  return undefined;
 }
 
 /** A request for a passphrase, with the id that the options give. */
@@ -134,26 +132,33 @@ function takeKeyOptions({ driver }: BlockNode, options: OptionSet): void {
 
 const isProtocol = ({ description }: OpenedNode): boolean => description.exact !== undefined;
 
-function* openBacking(driver: ImageDriver, chain: ChainFiles, request: NodeRequest, guessed: boolean): Io<BlockNode | undefined> {
+/** Opens the image below by the options if they name one, else as the image names it: under each of its names, and so the options are taken once. */
+function backingOpener(request: NodeRequest): OpenBelow {
+  if (takeAlone(request)) return fixed();
   const { options, place } = request;
-  const { backing } = driver;
-  const below = options.child('backing');
-  const reference = options.take('backing');
-  if (!below.empty && !findFormat(allFormats, driver.format).capabilities.backing)
-    throw refusedOption('backing', "Driver doesn't support backing files");
-  if (typeof reference !== 'string' && below.empty && !backing) return undefined;
-  try {
-    if (typeof reference === 'string') throw unknownReference(reference);
-    if (place.graph.emptyBacking) return yield* openChain(memoryStorage(), { format: PLAIN_FORMAT, readOnly: true });
-    if (guessed && chain.length > 1)
-      throw refusedOption('driver', `The format of ${driver.storage.name} was guessed, so its backing file is not opened: state the format`);
-    if (chain.length >= MAX_CHAIN_DEPTH) throw refusedOption('backing_file', `The backing chain is deeper than ${MAX_CHAIN_DEPTH} images`);
-    const name = below.has('file.filename') || !backing ? undefined : beside(driver.storage.name, backing.name);
-    if (backing?.format !== undefined) below.setDefault('driver', backing.format);
-    const readOnly = place.graph.writableBacking !== chain.length;
-    const { node } = yield* request.node(name, below, { ...place, role: 'image', above: chain, readOnly, driver: undefined });
-    return node;
-  } catch (error) {
-    throw new BackingFailure(error);
-  }
+  let taken: { readonly given: OptionSet; readonly reference: OptionValue | undefined } | undefined;
+  return function* (named, files, driver) {
+    taken ??= { given: options.child('backing'), reference: options.take('backing') };
+    const { given, reference } = taken;
+    if (!given.empty && !findFormat(allFormats, driver.format).capabilities.backing)
+      throw refusedOption('backing', "Driver doesn't support backing files");
+    if (typeof reference !== 'string' && given.empty && !named) return undefined;
+    try {
+      if (typeof reference === 'string') throw unknownReference(reference);
+      if (place.graph.emptyBacking) return yield* openChain(memoryStorage(), { format: PLAIN_FORMAT, readOnly: true });
+      files.requireAllowed(named ?? { kind: 'backing' });
+      const { chain, storage } = files;
+      const below = new OptionSet(given.entries());
+      if (named?.format !== undefined) below.setDefault('driver', named.format);
+      const byOptions = !named || below.has('file.filename');
+      const name = byOptions || named.kind === 'parent' ? undefined : beside(storage.name, named.name);
+      if (!byOptions && named.kind === 'parent')
+        for (const [key, value] of plainFile(named, storage.name, place)) below.setDefault(`file.${key}`, value);
+      const readOnly = place.graph.writableBacking !== chain.length;
+      const { node } = yield* request.node(name, below, { ...place, role: 'image', above: chain, readOnly, driver: undefined });
+      return node;
+    } catch (error) {
+      throw new BackingFailure(error);
+    }
+  };
 }

@@ -1,7 +1,7 @@
 /** A node of a graph: its place, the request to its driver, and the result. */
 import type { Io } from '../base/io.ts';
 import type { OptionSet } from '../base/options.ts';
-import type { ChainFiles } from '../disk/chain.ts';
+import type { ChainFiles } from '../disk/named-files.ts';
 import type { CacheFlags } from '../node/cache-mode.ts';
 import type { BlockNode } from '../node/node.ts';
 import type { DetectZeroes } from '../node/zero-range.ts';

@@ -10,7 +10,7 @@ import { COPY_JOB_OPTIONS, type CopyJobOptions, Pace } from '../base/job.ts';
 import type { ByteRange } from '../base/ranges.ts';
 import { KiB, MiB, SECTOR } from '../base/units.ts';
 import { bitmapsOf } from '../disk/bitmaps.ts';
-import { openChain } from '../disk/chain.ts';
+import { fixed, openChain } from '../disk/chain.ts';
 import type { Disk } from '../disk/disk.ts';
 import { BACKING, DISK, FORMAT_OPTIONS, SECRET } from '../disk/kinds.ts';
 import { askedOnce, askSecret, type Secret, type SecretCallback } from '../disk/secrets.ts';
@@ -105,17 +105,13 @@ function* newOverlay(source: Disk, storage: Storage, { backing, options = {}, se
   const own = finer ? { cluster_size: driver.clusterSize } : {};
   const size = roundUp(source.size, SECTOR);
   yield* findCreate()(storage, { size, backing, options: { ...own, ...options }, ...(ask ? { secret: ask } : {}) });
-  return yield* openChain(storage, { format: OVERLAY_FORMAT, openBacking: nothing, ...(secret ? { secret } : {}) });
+  return yield* openChain(storage, { format: OVERLAY_FORMAT, openBacking: fixed(), ...(secret ? { secret } : {}) });
 }
 
 function findCreate(): NonNullable<ReturnType<typeof findFormat>['create']> {
   const { create } = findFormat(allFormats, OVERLAY_FORMAT);
   if (!create) throw new DiskError('unsupported', `${OVERLAY_FORMAT}: images of this format cannot be created`, { format: OVERLAY_FORMAT });
   return create;
-}
-
-function* nothing(): Io<undefined> {
-  return undefined;
 }
 
 /** Calls `work` with the changes of a disk. */

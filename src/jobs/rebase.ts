@@ -14,12 +14,14 @@ import { DiskError } from '../base/errors.ts';
 import { type Io, runAsync } from '../base/io.ts';
 import { JOB_OPTIONS, type JobOptions, Pace, placed } from '../base/job.ts';
 import { MiB, SECTOR } from '../base/units.ts';
-import { openReference } from '../disk/chain.ts';
+import { openNamed } from '../disk/chain.ts';
 import type { Disk } from '../disk/disk.ts';
 import { BACKING, DISK } from '../disk/kinds.ts';
+import { NamedFiles } from '../disk/named-files.ts';
 import type { Resolve } from '../disk/reference.ts';
 import type { BackingReference } from '../formats/driver.ts';
 import { lookUp } from '../node/look-up.ts';
+import { filesOf } from '../node/loss.ts';
 import type { BlockNode } from '../node/node.ts';
 import { chainOf, closeAbove } from './chain.ts';
 
@@ -98,7 +100,7 @@ function* rebaseSafely(top: BlockNode, options: RebaseOptions): Io<void> {
 
 function openNew(top: BlockNode, to: BackingReference, known: readonly BlockNode[], { resolve }: RebaseOptions): Io<BlockNode> {
   if (!resolve) throw new DiskError('refused', `rebase needs a resolve function that opens the new backing file ${JSON.stringify(to.name)}`);
-  return openReference(to, { resolve, from: top.name, above: [[top.driver.storage, ...(top.driver.files ?? [])]], known });
+  return openNamed({ kind: 'backing', ...to }, new NamedFiles({ own: filesOf(top), resolve }), { resolve }, known);
 }
 
 /** Copies up the bytes that the disk shows of its old backing file and would not show of the new one. */

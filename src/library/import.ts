@@ -1,7 +1,6 @@
 /**
  * Bringing a file in: copying it byte for byte, and opening it once to check that it is whole.
  */
-import { DiskError } from '../base/errors.ts';
 import { runAsync } from '../base/io.ts';
 import type { JobOptions } from '../base/job.ts';
 import { openDisk } from '../disk/open.ts';
@@ -31,13 +30,7 @@ export interface MadeImage {
 export async function verify(storage: Storage, format: string): Promise<MadeImage> {
   const disk = await openDisk(storage, { format, readOnly: true, noData: true });
   const { size } = disk;
-  const { encrypted = false, 'format-specific': specific } = await disk.info();
-  const dataFile = specific?.data['data-file'];
+  const { encrypted = false } = await disk.info();
   await disk.close();
-  if (dataFile !== undefined)
-    throw new DiskError('refused', `The image keeps its data in another file (${JSON.stringify(dataFile)}), which cannot be imported`, {
-      format,
-      field: 'data file',
-    });
   return { size, encrypted };
 }

@@ -5,6 +5,7 @@
 import { cutShortText, DiskError } from '../base/errors.ts';
 import { runAsync } from '../base/io.ts';
 import { type InspectionReport, inspect } from '../disk/inspect.ts';
+import { FILE_ROLES } from '../disk/named-files.ts';
 import { allFormats } from '../formats/all.ts';
 import type { FormatDescriptor } from '../formats/descriptor.ts';
 import { findFormat, PROBE_LENGTH, probeFormat } from '../formats/registry.ts';
@@ -57,12 +58,14 @@ function requireUsable(name: string, size: number, report: InspectionReport): vo
     );
   }
   const [needed] = references;
-  if (needed)
+  if (needed) {
+    const { what, field } = FILE_ROLES[needed.kind];
     throw new DiskError(
       'refused',
-      `${name} needs another file, its ${needed.kind} file ${JSON.stringify(needed.name)}, and cannot be kept alone. Merge the two first (qemu-img convert)`,
-      { format, field: needed.kind === 'backing' ? 'backing_file' : 'data_file' },
+      `${name} needs another file, its ${what} ${JSON.stringify(needed.name)}, and cannot be kept alone. Merge the two first (qemu-img convert)`,
+      { format, field },
     );
+  }
   if (report.neededSize !== undefined && !report.countsOnly)
     throw new DiskError(
       'corrupt',

@@ -38,7 +38,7 @@ export function heardLoss(storages: readonly Storage[]): Loss {
 }
 
 /** The files of an image, its own first. */
-export const filesOf = ({ driver }: { readonly driver: ImageDriver }): readonly Storage[] => [driver.storage, ...(driver.files ?? [])];
+export const filesOf = ({ driver }: { readonly driver: ImageDriver }): readonly [Storage, ...Storage[]] => [driver.storage, ...(driver.files ?? [])];
 
 /** Runs `work` with changes allowed to files that are lost, so that bytes in memory can be written into them and read back. */
 export function* salvaging<T>(files: readonly Storage[], work: () => Io<T>): Io<T> {

@@ -59,11 +59,11 @@ export function* createImage(storage: Storage, parameters: CreateParameters): Io
 }
 
 /** Makes the external data file as large as the disk, before the image shows any of it. */
-function* createData(header: Header, { size, dataFile }: CreateParameters): Io<Storage | undefined> {
+function* createData(header: Header, { size, makeFile }: CreateParameters): Io<Storage | undefined> {
   const name = extensionText(header, EXTENSION.dataFile);
   if (name === undefined) return undefined;
-  if (!dataFile) throw refused('data_file', 'nobody opens the external data file');
-  const data = yield* dataFile(name);
+  if (!makeFile) throw refused('data_file', 'nobody makes the external data file');
+  const data = yield* makeFile({ kind: 'data', name });
   yield* data.truncate(size);
   yield* data.flush();
   return data;

@@ -4,6 +4,7 @@ import { cutShortText, DiskError } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
 import { readBytes, type Storage } from '../../storage/storage.ts';
 import type { Inspection } from '../descriptor.ts';
+import type { FileRequest } from '../driver.ts';
 import { cutShort } from './cut-short.ts';
 import { readHeader, reftableFault } from './file-tables.ts';
 import { AUTOCLEAR, COMPATIBLE, EXTENSION, extensionText, type Header, INCOMPATIBLE, MAX_BACKING_NAME } from './layout.ts';
@@ -49,7 +50,7 @@ function* missingAnyway(storage: Storage): Io<Missing> {
 }
 
 function references(header: Header): Inspection['references'] {
-  const list: { kind: 'backing' | 'data'; name: string; format?: string }[] = [];
+  const list: FileRequest[] = [];
   const format = extensionText(header, EXTENSION.backingFormat);
   if (header.backingName) list.push({ kind: 'backing', name: header.backingName, ...(format ? { format } : {}) });
   const dataFile = extensionText(header, EXTENSION.dataFile);

@@ -37,11 +37,11 @@ export function* openImage(storage: Storage, parameters: OpenParameters): Io<Qco
 }
 
 /** The external data file of an image that has one. */
-function* openData(header: Header, { dataFile, noData = false }: OpenParameters): Io<Storage | undefined> {
+function* openData(header: Header, { openFile, noData = false }: OpenParameters): Io<Storage | undefined> {
   if (!hasDataFile(header) || noData) return undefined;
   const place = { format: FORMAT, field: 'data_file' };
-  if (!dataFile) throw new DiskError('refused', `${FORMAT}: nobody opens the external data file of this image`, place);
-  return yield* dataFile(extensionText(header, EXTENSION.dataFile) ?? '');
+  if (!openFile) throw new DiskError('refused', `${FORMAT}: nobody opens the external data file of this image`, place);
+  return yield* openFile({ kind: 'data', name: extensionText(header, EXTENSION.dataFile) ?? '' });
 }
 
 function refuseUnsupported(header: Header): void {
