@@ -4,7 +4,7 @@
  */
 import type { ByteRange } from './ranges.ts';
 
-/** Readers that are kept track of: a new one takes the place of the reader that made no request for longest. */
+/** Readers that are kept track of. A hand goes round them: a new reader takes the place of the first that has not gone on since the hand last passed it. */
 const READERS = 4;
 
 /** Which requests belong to one reader, and what is read ahead of it. */
@@ -22,35 +22,38 @@ export interface ReadersOptions {
 
 /** See the top of this file. */
 export class ReadersInOrder {
-  readonly #back: number;
-  readonly #skip: number;
+  /** A request belongs to a reader if its start, moved by `shift`, is within `reach` of the expected one: one test costs less than one for each side. */
+  readonly #reach: number;
+  readonly #shift: number;
   readonly #limit: number;
   readonly #piece: number;
   readonly #chance: number;
-  #latest = 0;
-  /** For each reader, the number of the last turn to it from another: of the reader that was silent for longest it is the least. */
-  readonly #turned = new Float64Array(READERS);
-  #turns = 0;
+  /** While more than this has been read ahead, the next piece is not due. */
+  readonly #enough: number;
+  /** Whether each reader has gone on since the hand last passed it, and the reader that the hand comes to next. */
+  readonly #wentOn = new Uint8Array(READERS);
+  #hand = 0;
   /** For each reader, where its next request is expected, how far it has come since its first, and the end of what was read ahead of it. */
   readonly #next = new Float64Array(READERS).fill(Number.NaN);
   readonly #advance = new Float64Array(READERS);
   readonly #asked = new Float64Array(READERS);
 
   constructor({ back = 0, skip = 0, limit = 0, piece = 0, chance = 0 }: ReadersOptions = {}) {
-    this.#back = back;
-    this.#skip = skip;
+    this.#reach = (back + skip) / 2;
+    this.#shift = (back - skip) / 2;
     this.#limit = limit;
     this.#piece = piece;
     this.#chance = chance;
+    this.#enough = Math.max(limit - piece, limit / 2);
   }
 
   /** Notes a request for [start, end) and returns the number of its reader. */
   note(start: number, end: number): number {
-    const low = start - this.#skip;
-    const high = start + this.#back;
-    const latest = this.#next[this.#latest] as number;
-    if (!(latest >= low && latest <= high)) this.#turnTo(low, high, end);
-    const reader = this.#latest;
+    const place = start + this.#shift;
+    let reader = 0;
+    while (reader < READERS && !this.#isNear(reader, place)) reader++;
+    if (reader === READERS) return this.#begin(end);
+    this.#wentOn[reader] = 1;
     const next = this.#next[reader] as number;
     if (end > next) {
       this.#advance[reader] = (this.#advance[reader] as number) + end - next;
@@ -59,23 +62,19 @@ export class ReadersInOrder {
     return reader;
   }
 
-  /** Finds the reader whose next request is expected at [low, high], or makes one that comes next at `end`: it becomes the latest. */
-  #turnTo(low: number, high: number, end: number): void {
-    const next = this.#next;
-    let reader = 0;
-    let oldest = 0;
-    while (reader < READERS && !((next[reader] as number) >= low && (next[reader] as number) <= high)) {
-      if ((this.#turned[reader] as number) < (this.#turned[oldest] as number)) oldest = reader;
-      reader++;
-    }
-    if (reader === READERS) {
-      reader = oldest;
-      next[reader] = end;
-      this.#advance[reader] = 0;
-      this.#asked[reader] = 0;
-    }
-    this.#turned[reader] = ++this.#turns;
-    this.#latest = reader;
+  #isNear(reader: number, place: number): boolean {
+    return Math.abs((this.#next[reader] as number) - place) <= this.#reach;
+  }
+
+  /** A new reader, whose first request ended at `end`. */
+  #begin(end: number): number {
+    for (; this.#wentOn[this.#hand] === 1; this.#hand = (this.#hand + 1) % READERS) this.#wentOn[this.#hand] = 0;
+    const reader = this.#hand;
+    this.#hand = (reader + 1) % READERS;
+    this.#next[reader] = end;
+    this.#advance[reader] = 0;
+    this.#asked[reader] = 0;
+    return reader;
   }
 
   /** How far a reader has come since its first request: 0 if the request noted last was its first. */
@@ -99,8 +98,11 @@ export class ReadersInOrder {
    */
   ahead(reader: number, end: number): ByteRange | undefined {
     const next = this.#next[reader] as number;
+    const asked = this.#asked[reader] as number;
+    // Most requests of a reader in order end here.
+    if (asked - next > this.#enough) return undefined;
     const ahead = Math.min(this.#limit, 2 * Math.max(0, (this.#advance[reader] as number) - this.#chance));
-    const start = Math.max(next, this.#asked[reader] as number);
+    const start = Math.max(next, asked);
     const stop = Math.min(next + ahead, end);
     if (stop <= start || stop - start < Math.min(this.#piece, ahead / 2, end - start)) return undefined;
     this.#asked[reader] = stop;
