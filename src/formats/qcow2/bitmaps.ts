@@ -62,10 +62,10 @@ export class Qcow2Bitmaps implements BitmapFacts, BitmapTools {
   }
 
   /** Reads every table, and sets `Metadata.bitmapFault` if one cannot belong to its bitmap; calls `say` if the header no longer vouches for bitmaps. */
-  *verify(say?: (message: string) => void): Io<void> {
+  *verify(say?: (message: string, warning: boolean) => void): Io<void> {
     const { header, bitmaps } = this.#meta;
     if (!bitmaps.directory && !this.#meta.bitmapFault && header.extensions.some(({ type }) => type === EXTENSION.bitmaps))
-      say?.(`warning: ${VOID[header.version]}\n${LEAKS}`);
+      say?.(`warning: ${VOID[header.version]}\n${LEAKS}`, true);
     for (const bitmap of this.#bitmaps) {
       if (bitmap.inconsistent) continue;
       try {
