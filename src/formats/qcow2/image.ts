@@ -8,6 +8,7 @@ import type { Io } from '../../base/io.ts';
 import { lazily } from '../../base/load-part.ts';
 import type { Compression } from '../../compression/compressor.ts';
 import { type Storage } from '../../storage/storage.ts';
+import type { EncodedReads } from '../../tables/encoded-reads.ts';
 import { TablesInOrder } from '../../tables/table-walk.ts';
 import type {
   BackingReference,
@@ -26,7 +27,7 @@ import type { ToolImage } from '../tools.ts';
 import { allocate, discard, mayWriteOver, placeNow, writeEncoded, zero } from './allocate.ts';
 import type { Qcow2Bitmaps } from './bitmaps.ts';
 import { compressionOf, encodeCluster } from './compressed.ts';
-import { CompressedReads } from './compressed-reads.ts';
+import { compressedReads } from './compressed-reads.ts';
 import { fatal } from './fatal.ts';
 import { snapshotInfo } from './file-tables.ts';
 import { AUTOCLEAR, COMPATIBLE, EXTENSION, extensionText, FORMAT, hasSubclusters, INCOMPATIBLE, mayHaveBitmaps } from './layout.ts';
@@ -47,7 +48,7 @@ export class Qcow2Image implements ToolImage, ToolHost {
   readonly bitmaps: BitmapFacts;
   readonly #metadata: Metadata;
   #tools: Qcow2Tools | undefined;
-  readonly #compressed: CompressedReads;
+  readonly #compressed: EncodedReads;
   /** Placements that `prepare` made and `place` has not given yet, by guest offset. */
   readonly #prepared = new Map<number, Placement>();
   /** The tables that `status` reads. */
@@ -55,7 +56,7 @@ export class Qcow2Image implements ToolImage, ToolHost {
 
   constructor(metadata: Metadata) {
     this.#metadata = metadata;
-    this.#compressed = new CompressedReads(metadata);
+    this.#compressed = compressedReads(metadata);
     this.#inOrder = new TablesInOrder(metadata.l2, (step) => metadata.lock.run(step));
     this.bitmaps = new RecorderFacts(metadata, () => this.recorder);
   }
