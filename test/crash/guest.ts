@@ -11,7 +11,7 @@ import { amend } from '../../src/jobs/amend.ts';
 import { commitNodes } from '../../src/jobs/commit.ts';
 import { rebase } from '../../src/jobs/rebase.ts';
 import { streamNode } from '../../src/jobs/stream.ts';
-import type { LogEntry } from '../../src/layers/recorder.ts';
+import type { LogEntry } from '../layers/recorder.ts';
 import { BitmapModel, type RightBitmaps, requireBitmaps } from './bitmaps.ts';
 
 export const SECTOR = 512;

@@ -8,8 +8,8 @@ import { DiskError } from '../../src/base/errors.ts';
 import { runAsync } from '../../src/base/io.ts';
 import type { Disk } from '../../src/disk/disk.ts';
 import { createDisk, openDisk } from '../../src/disk/open.ts';
-import { type Fault, type FaultKind, FaultStorage } from '../../src/layers/faults.ts';
 import { memoryStorage } from '../../src/storage/memory.ts';
+import { type Fault, type FaultKind, FaultStorage } from '../layers/faults.ts';
 import { firstDifference } from '../model/naive.ts';
 import { Random } from '../random.ts';
 

@@ -181,7 +181,7 @@ export class Qcow2Image implements ToolImage, ToolHost {
     const within = offset % coverage;
     const fault = shape.fault(entries, Math.floor(within / clusterSize), clusterSize);
     if (fault) return fatal(`L2 entry of guest offset ${offset} ${fault}`, { field: 'L2 entry', offset });
-    const { kind, hostOffset, end } = runAt(meta, entries, within, Math.min(within + length, coverage));
+    const { kind, hostOffset, end } = stateAt(meta, entries, within, Math.min(within + length, coverage));
     return this.#extent(kind, offset, Math.min(length, end - within), hostOffset);
   }
 
@@ -379,7 +379,7 @@ class RecorderFacts implements BitmapFacts {
 }
 
 /** The state of the bytes at `start` of an L2 table's range, and how far before `most` it goes on: the same state, contiguous in the file. */
-function runAt(
+function stateAt(
   { shape, clusterSize, subclusterSize }: Metadata,
   table: DataView,
   start: number,

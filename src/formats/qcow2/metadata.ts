@@ -25,6 +25,7 @@ import { SECTOR } from '../../base/units.ts';
 import { readBytes, type Storage } from '../../storage/storage.ts';
 import { type Table, TableCache } from '../../tables/table-cache.ts';
 import { WriteOrder } from '../../tables/write-order.ts';
+import type { OpenParameters } from '../descriptor.ts';
 import type { Encryption } from './encryption.ts';
 import { fatal, isFatal } from './fatal.ts';
 import { type FileBitmaps, NO_SNAPSHOTS, readTables, type Tables } from './file-tables.ts';
@@ -90,7 +91,7 @@ export class Metadata {
   /** Open for writing: a fatal inconsistency is marked in the header, unless the image is open for repair. */
   forWriting = false;
   /** Is told when the image is marked corrupt. */
-  onDamage: ((message: string) => void) | undefined;
+  onDamage: OpenParameters['onDamage'];
   /** Opened for check and repair: no other change before a repair succeeds. */
   forRepair = false;
   /** Set by the code that opens an encrypted image. */

@@ -12,6 +12,7 @@ import { SECTOR } from '../../base/units.ts';
 import { type Storage, writeZeroes } from '../../storage/storage.ts';
 import type { CreateParameters, FormatDescriptor } from '../descriptor.ts';
 import type { Extent, ResizeOptions, StatusOptions } from '../driver.ts';
+import { NO_CAPABILITIES } from '../recognised.ts';
 import { SIZE_OPTION } from '../shared-options.ts';
 import { ShiftedImage } from '../shifted-image.ts';
 import type { ToolImage } from '../tools.ts';
@@ -108,22 +109,7 @@ export const raw = {
   extensions: ['img', 'raw', 'bin', 'ima', 'dsk', 'iso'],
   probe: () => 1,
   sharesFile: true,
-  capabilities: {
-    read: true,
-    write: true,
-    create: true,
-    resize: true,
-    snapshots: false,
-    bitmaps: false,
-    check: false,
-    repair: false,
-    backing: false,
-    discard: true,
-    zeroes: true,
-    compressedRead: false,
-    compressedWrite: false,
-    dataFile: false,
-  },
+  capabilities: { ...NO_CAPABILITIES, read: true, write: true, create: true, resize: true, discard: true, zeroes: true },
   gist: 'the bytes as they are',
   plain: true,
   strongOptions: /^(offset|size)$/,
