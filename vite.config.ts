@@ -17,6 +17,7 @@ import { defineConfig } from 'vitest/config';
 import type { BrowserProviderOption } from 'vitest/node';
 import { CHROMIUM_FLAGS, findChromium } from './test/chromium.ts';
 import { driven } from './test/engines/provider.ts';
+import { engineInOnePiece, keptModules } from './test/served-modules.ts';
 
 const top = import.meta.dirname;
 const DEPENDENCIES = [
@@ -104,6 +105,7 @@ function inBrowser(name: string, browser: 'chromium' | 'firefox' | 'webkit', inc
     // Shared memory is for pages that are isolated.
     server: { headers: { 'Cross-Origin-Opener-Policy': 'same-origin', 'Cross-Origin-Embedder-Policy': 'require-corp' } },
     optimizeDeps: { include: [...DEPENDENCIES, 'fast-check'] },
+    plugins: [engineInOnePiece(), keptModules()],
     test: {
       name,
       include,
