@@ -18,6 +18,7 @@ import type { BrowserProviderOption } from 'vitest/node';
 import { CHROMIUM_FLAGS, findChromium } from './test/chromium.ts';
 import { driven } from './test/engines/provider.ts';
 import { LongestFirst } from './test/longest-first.ts';
+import { engineInOnePiece, keptModules } from './test/served-modules.ts';
 import { temporaryFolder } from './test/temporary-folder.ts';
 
 const top = import.meta.dirname;
@@ -106,6 +107,7 @@ function inBrowser(name: string, browser: 'chromium' | 'firefox' | 'webkit', inc
     // Shared memory is for pages that are isolated.
     server: { headers: { 'Cross-Origin-Opener-Policy': 'same-origin', 'Cross-Origin-Embedder-Policy': 'require-corp' } },
     optimizeDeps: { include: [...DEPENDENCIES, 'fast-check'] },
+    plugins: [engineInOnePiece(), keptModules()],
     test: {
       name,
       include,

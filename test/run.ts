@@ -1,6 +1,6 @@
 /**
- * `npm test`: everything that CI runs, stage after stage, with the output as it comes; only the page's tests in Chromium run beside
- * those of the browsers, each of which keeps about one core busy, and speak when they end. Installs the system tools that tests
+ * `npm test`: everything that CI runs, stage after stage, with the output as it comes; only the stages in browsers, each of which keeps about
+ * one core busy, run two at a time: one of the two speaks when it ends. Installs the system tools that tests
  * need where it can (root with apt-get), else names them. Goes on after a failure, so that one run tells all, and ends with
  * a line `N passed, N failed`; the exit status is 1 if anything failed or nothing ran. In CI (CI=true) a tool or a guest that
  * cannot be had is a failure; elsewhere the stages that need it are left out by name.
@@ -43,10 +43,8 @@ const TOOLS: readonly Tool[] = [
   { name: 'xz', debianPackage: 'xz-utils', present: () => onPath('xz') },
 ];
 
-/** Those of the page's tests that run after the browser's, so that both ends come at about the same time. */
-const BESIDE_BROWSER = ['webpack', 'package', 'size', 'entries', 'integrity', 'handover', 'recipe', 'two-tabs'].map(
-  (name) => `test/e2e/${name}.test.ts`,
-);
+/** The page's tests that boot Linux: about half of the time of all of them. */
+const WITH_GUEST = ['cd', 'cleared', 'full-disk', 'handover', 'machine', 'machine-snapshot', 'story'].map((name) => `test/e2e/${name}.test.ts`);
 
 const totals = { passed: 0, failed: 0, skipped: 0 };
 const summary: string[] = [];
@@ -65,9 +63,8 @@ async function main(): Promise<void> {
   await vitest('node');
   const chromium = !missing.includes('Chromium');
   if (!chromium) leaveOut('browser and e2e tests', 'there is no Chromium');
-  const all = readdirSync(join(TOP, 'test/e2e')).flatMap((name) => (name.endsWith('.test.ts') ? [`test/e2e/${name}`] : []));
-  const others = all.filter((file) => !BESIDE_BROWSER.includes(file));
-  await Promise.all([inBrowsers(chromium, missing), chromium && vitest('e2e', { speak: 'at the end', words: others })]);
+  const stages = inBrowsers(chromium, missing);
+  await Promise.all((['at once', 'at the end'] as const).map((speak) => lane(stages, speak)));
   rmSync(reports, { recursive: true, force: true });
   if (failures.length > 0) console.log(`\n=== what failed ===\n\n${failures.join('\n\n')}`);
   console.log(`\n${summary.join('\n')}\n`);
@@ -76,9 +73,17 @@ async function main(): Promise<void> {
   process.exitCode = totals.failed > 0 || totals.passed === 0 ? 1 : 0;
 }
 
-/** The tests of the browser; what of them the other engines share; the page's story there; and what else runs beside most tests of the page. */
-async function inBrowsers(chromium: boolean, missing: readonly string[]): Promise<void> {
-  if (chromium) await vitest('browser');
+/** A stage that can run beside others. */
+type Stage = (speak: Speaking) => Promise<void>;
+
+/** Runs one stage after another, until none is left: of two lanes, each takes the next stage when it is free. */
+async function lane(stages: Stage[], speak: Speaking): Promise<void> {
+  for (let stage = stages.shift(); stage; stage = stages.shift()) await stage(speak);
+}
+
+/** The stages in browsers, longest first, so that two lanes end at about the same time. */
+function inBrowsers(chromium: boolean, missing: readonly string[]): Stage[] {
+  const engines: Stage[] = [];
   const stories: string[] = [];
   for (const [engine, tools] of [
     ['firefox', ['Firefox']],
@@ -89,13 +94,21 @@ async function inBrowsers(chromium: boolean, missing: readonly string[]): Promis
       leaveOut(`${engine} tests`, `there is no ${lacking.join(', no ')}`);
       continue;
     }
-    await vitest(engine);
+    engines.push((speak) => vitest(engine, { speak }));
     stories.push(`test/e2e/story-${engine}.test.ts`);
   }
-  if (stories.length > 0) await vitest('engines', { words: stories });
-  if (!chromium) return;
-  await vitest('e2e', { name: 'e2e, more of the', words: BESIDE_BROWSER });
-  await vitest('kill', { env: { TABDISK_KILLS: process.env['TABDISK_KILLS'] ?? '5' } });
+  if (stories.length > 0) engines.unshift((speak) => vitest('engines', { speak, words: stories }));
+  if (!chromium) return engines;
+  const all = readdirSync(join(TOP, 'test/e2e')).flatMap((name) => (name.endsWith('.test.ts') ? [`test/e2e/${name}`] : []));
+  const withoutGuest = all.filter((file) => !WITH_GUEST.includes(file));
+  const kills = { TABDISK_KILLS: process.env['TABDISK_KILLS'] ?? '5' };
+  return [
+    (speak) => vitest('e2e', { speak, words: withoutGuest }),
+    (speak) => vitest('e2e', { speak, name: 'e2e, Linux', words: WITH_GUEST }),
+    (speak) => vitest('browser', { speak }),
+    ...engines,
+    (speak) => vitest('kill', { speak, env: kills }),
+  ];
 }
 
 /** Returns the names of tools that are still missing. */
@@ -180,10 +193,13 @@ function beginning(message: string): string {
   return message.split('\n').slice(0, MESSAGE_LINES).join('\n');
 }
 
+/** Of stages that run beside each other, one keeps its output until it ends. */
+type Speaking = 'at once' | 'at the end';
+
 interface RunOptions {
   readonly env?: Readonly<Record<string, string>>;
-  /** A stage that runs beside another one keeps its output until it ends. */
-  readonly speak?: 'at once' | 'at the end';
+  /** Default: at once. */
+  readonly speak?: Speaking;
 }
 
 async function run(name: string, command: string, args: readonly string[], options: RunOptions = {}): Promise<{ status: number; seconds: number }> {

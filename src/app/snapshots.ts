@@ -145,7 +145,8 @@ export class SnapshotsPanel implements Panel {
       if (withState) await machine.takeSnapshot(name);
       const take = (): Promise<SnapshotInfo> => session.change((disk) => disk.snapshots.create({ name }));
       if (!withState) await (session.held ? machine.whilePaused(take) : take());
-      this.#name.value = '';
+      // The user may have typed the next name meanwhile, or the list, read anew, has brought a suggestion.
+      if ((this.#name.value ?? '').trim() === name) this.#name.value = '';
       this.#chosen.messages.success(`Snapshot ${name} is taken`);
     });
   }

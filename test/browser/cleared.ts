@@ -13,7 +13,7 @@ export async function clearSite(...places: Place[]): Promise<void> {
 }
 
 /** What a promise comes to, or that it hangs. */
-export async function outcome<T>(promise: Promise<T>, milliseconds = 20_000): Promise<T> {
+export async function outcome<T>(promise: Promise<T>, milliseconds = 60_000): Promise<T> {
   let timer: ReturnType<typeof setTimeout> | undefined;
   const late = new Promise<never>((_, reject) => {
     timer = setTimeout(() => reject(new Error(`no answer after ${milliseconds} ms`)), milliseconds);

@@ -17,7 +17,7 @@ let page: Page;
 
 beforeAll(async () => {
   folder = mkdtempSync(join(tmpdir(), 'tabdisk-bound-'));
-  browser = await visit();
+  browser = await visit({ motion: true });
   page = await browser.tab();
   await slowEngine(page);
   await page.reload();
@@ -85,6 +85,20 @@ test('a snapshot, which is taken all the same and said to be of its image', asyn
   await leaveBefore(() => page.getByTestId('snapshot-take').click());
   await page.getByTestId('message-success').getByText(`${FIRST}: Snapshot late is taken`).waitFor();
   expect(await page.getByTestId('snapshot-row').count()).toBe(0);
+});
+
+test('the name of the next snapshot, typed while one is taken, stays', async () => {
+  await openTab(page, 'snapshots');
+  await page.getByTestId('snapshot-row').first().waitFor();
+  await fill(page, 'snapshot-name', 'this one');
+  await page.evaluate(() => window.engineCalls.hold());
+  await page.getByTestId('snapshot-take').click();
+  await fill(page, 'snapshot-name', 'the next');
+  await page.evaluate(() => window.engineCalls.letGo());
+  await page.getByTestId('message-success').getByText('Snapshot this one is taken').waitFor();
+  await page.getByTestId('snapshot-row').getByText('this one', { exact: true }).waitFor();
+  await page.evaluate(() => window.engineCalls.quiet());
+  expect(await page.getByTestId('snapshot-name').locator('input').inputValue()).toBe('the next');
 });
 
 test('the form of an incremental export does not open over another image', async () => {

@@ -55,8 +55,8 @@ async function serve(): Promise<Served> {
   return { address, folder, close: () => server.close() };
 }
 
-/** Serves the page, and starts Chromium with a fresh profile. */
-export async function visit(): Promise<Visit> {
+/** Serves the page, and starts Chromium with a fresh profile. Dialogs and the like come and go at once, without `motion`. */
+export async function visit({ motion = false } = {}): Promise<Visit> {
   const served = await serve();
   const { address, folder } = served;
   const browser = await startChromium();
@@ -70,6 +70,7 @@ export async function visit(): Promise<Visit> {
     async tab(hash = '') {
       const page = await browser.context.newPage();
       await page.setViewportSize(VIEWPORT);
+      if (!motion) await page.emulateMedia({ reducedMotion: 'reduce' });
       page.on('console', (message) => {
         if (message.type() === 'error') complaints.push(`console: ${message.text()}`);
       });

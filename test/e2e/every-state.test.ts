@@ -13,7 +13,7 @@ let stage: Stage;
 
 beforeAll(async () => {
   const folder = mkdtempSync(join(tmpdir(), 'tabdisk-states-'));
-  browser = await visit();
+  browser = await visit({ motion: true });
   const page = await browser.tab();
   await prepareAudit(page);
   await slowEngine(page);

@@ -286,6 +286,8 @@ test('snapshots of an image that nothing runs on: taken, reverted to, deleted, a
     await fill(page, 'snapshot-name', name);
     await page.getByTestId('snapshot-take').click();
     await page.getByTestId('snapshot-row').getByText(name, { exact: true }).waitFor();
+    // Until then the button is busy.
+    await page.getByTestId('message-success').getByText(`Snapshot ${name} is taken`).waitFor();
   }
   await page.getByTestId('snapshot-row').filter({ hasText: 'early' }).getByTestId('snapshot-delete').click();
   await confirm(page);

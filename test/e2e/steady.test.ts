@@ -13,7 +13,7 @@ let page: Page;
 
 beforeAll(async () => {
   folder = mkdtempSync(join(tmpdir(), 'tabdisk-steady-'));
-  browser = await visit();
+  browser = await visit({ motion: true });
   page = await browser.tab();
 });
 

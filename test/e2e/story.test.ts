@@ -1,4 +1,4 @@
-/** The story in Chromium, in OPFS, and its brief form in IndexedDB. The OPFS run takes the README's screenshot. */
+/** The story in Chromium, in OPFS; it takes the README's screenshot. Of IndexedDB it is told in Firefox and WebKit, and full-disk.test.ts has a guest on it here. */
 import { resolve } from 'node:path';
 import type { Page } from 'playwright-core';
 import { expect, test } from 'vitest';
@@ -8,7 +8,7 @@ import { stage, story } from './story.ts';
 
 const SCREENSHOT = resolve(import.meta.dirname, '../../public/screenshot.png');
 
-const set = stage(visit);
+const set = stage(() => visit({ motion: true }));
 
 /** Types into the guest's screen as a user does, and takes the README's picture. */
 async function screenshot(page: Page): Promise<void> {
@@ -34,4 +34,3 @@ async function screenshot(page: Page): Promise<void> {
 }
 
 test('a PC in the page runs from a qcow2 disk that survives a reload: OPFS', () => story(set(), 'opfs', { middle: screenshot }));
-test('a PC in the page runs from a qcow2 disk that survives a reload: IndexedDB', () => story(set(), 'indexeddb', { brief: true }));

@@ -17,6 +17,10 @@ declare global {
       /** Goes on writing one after another, every few milliseconds; returns at any time the last that was written. */
       writeOn(first: number): void;
       written(): number;
+      /** Resolves when the adapter has saved everything by itself: to the milliseconds that it took. */
+      saved(): Promise<number>;
+      /** Resolves when everything that was written before this call is saved, by the adapter's own saves while the writing goes on. */
+      overtaken(): Promise<void>;
       /** Which of these stamps are not there. */
       missing(first: number, last: number): Promise<number[]>;
       /** Corruptions, leaks and errors that the image's check finds. */
@@ -36,6 +40,7 @@ let hda: V86Disk;
 let disk: AsyncDisk;
 let worker: Worker | undefined;
 let last = 0;
+let saves = 0;
 let writing: ReturnType<typeof setInterval> | undefined;
 
 /** All over the disk, and each place differs from its neighbours. */
@@ -62,7 +67,7 @@ async function openInWorker(name: string, place: Place): Promise<AsyncDisk> {
 window.trial = {
   async open(where) {
     disk = where === 'page, IndexedDB' ? await openOnPage(where) : await openInWorker(where, where === 'worker, OPFS' ? 'opfs' : 'indexeddb');
-    hda = v86Disk(disk, { warnBeforeUnload: false });
+    hda = v86Disk(disk, { warnBeforeUnload: false, onActivity: ({ operation }) => operation === 'save' && saves++ });
     await hda.prepare();
   },
   async running() {
@@ -78,6 +83,16 @@ window.trial = {
     writing = setInterval(() => window.trial.write(next++), 5);
   },
   written: () => last,
+  async saved() {
+    const start = performance.now();
+    while (hda.statistics.dirtyBytes > 0) await new Promise((resolve) => setTimeout(resolve, 5));
+    return performance.now() - start;
+  },
+  async overtaken() {
+    // The save that ends first may have begun before.
+    const enough = saves + 2;
+    while (saves < enough) await new Promise((resolve) => setTimeout(resolve, 10));
+  },
   async missing(first, end) {
     const found: number[] = [];
     for (let number = first; number <= end; number++) {
