@@ -1,7 +1,7 @@
 /** `bench`: sends requests of one size at a regular distance, several at once, and prints how long they took. */
 import { type Disk, DiskError } from '../index.ts';
 import { printUsage } from './help.ts';
-import { cacheMode, withImages } from './images.ts';
+import { cacheMode, namedImage, withImages } from './images.ts';
 import { onlyFile } from './info.ts';
 import { type Options, parseOptions } from './options.ts';
 import { fixed } from './printf.ts';
@@ -50,12 +50,9 @@ export async function run(terminal: Terminal, args: readonly string[]): Promise<
     throw new Failure(`Could not open '${path}': aio=native was specified, but it requires cache.direct=on, which was not specified.`);
   return withImages(terminal, async (images) => {
     const request = {
-      path,
-      format: options.last('f'),
-      imageOpts: options.has('image-opts'),
+      ...namedImage(path, options),
       readOnly: !plan.write,
       cache,
-      forceShare: options.has('U'),
     };
     const { disk } = await images.open(request);
     terminal.out(

@@ -1,7 +1,7 @@
 /** `bitmap`: changes to one persistent dirty bitmap of an image, in the order in which they are given; the first failure ends it. */
 import { type Disk, DiskError } from '../index.ts';
 import { printUsage } from './help.ts';
-import { type Images, withImages } from './images.ts';
+import { type Images, namedImage, withImages } from './images.ts';
 import { takeObjects } from './objects.ts';
 import { parseOptions } from './options.ts';
 import { sizeArgument } from './sizes.ts';
@@ -44,9 +44,7 @@ export async function run(terminal: Terminal, args: readonly string[]): Promise<
   return withImages(terminal, async (images) => {
     // No guest byte is written, so the backing file is not needed and stays closed.
     const { disk } = await images.open({
-      path,
-      format: options.last('f'),
-      imageOpts: options.has('image-opts'),
+      ...namedImage(path, options),
       readOnly: false,
       unsafeBacking: true,
     });

@@ -1,7 +1,7 @@
 /** `check`: an image's own consistency. Exit status 0 sound, 1 the check failed, 2 corrupt, 3 leaked space only, 63 no check for this format. */
 import { type CheckResult, check, type Disk, DiskError } from '../index.ts';
 import { printUsage } from './help.ts';
-import { cacheMode, withImages } from './images.ts';
+import { cacheMode, namedImage, withImages } from './images.ts';
 import { onlyFile, outputFormat } from './info.ts';
 import { takeObjects } from './objects.ts';
 import { parseOptions } from './options.ts';
@@ -27,8 +27,8 @@ export async function run(terminal: Terminal, args: readonly string[]): Promise<
   const cache = cacheMode(options.last('T'), 'source cache option');
   const quiet = options.has('q');
   return withImages(terminal, async (images) => {
-    const how = { readOnly: repair === undefined, repair: repair !== undefined, forceShare: options.has('U'), cache };
-    const { disk } = await images.open({ path, format: options.last('f'), imageOpts: options.has('image-opts'), ...how });
+    const how = { readOnly: repair === undefined, repair: repair !== undefined, cache };
+    const { disk } = await images.open({ ...namedImage(path, options), ...how });
     const say = (text: string) => {
       if (!quiet && output === 'human') terminal.out(text);
     };

@@ -5,7 +5,7 @@ import { beside, protocolOf } from '../qemu.ts';
 import { LockedError } from '../storage/node-file.ts';
 import { systemPath } from '../storage/system-path.ts';
 import { printUsage } from './help.ts';
-import { CannotOpen, cacheMode, type Images, type OpenRequest, withImages } from './images.ts';
+import { CannotOpen, cacheMode, type Images, namedImage, type OpenRequest, withImages } from './images.ts';
 import { takeObjects } from './objects.ts';
 import { parseOptions } from './options.ts';
 import { Progress } from './progress.ts';
@@ -27,7 +27,7 @@ export async function run(terminal: Terminal, args: readonly string[]): Promise<
   const cache = cacheMode(options.last('t'));
   const base = options.last('b');
   const progress = new Progress(terminal, options.has('p') && !options.has('q'));
-  const request: OpenRequest = { path, format: options.last('f'), imageOpts: options.has('image-opts'), readOnly: false, cache };
+  const request: OpenRequest = { ...namedImage(path, options), readOnly: false, cache };
   return withImages(terminal, async (images) => {
     const { disk: looked, files } = await images.open(request);
     progress.start();

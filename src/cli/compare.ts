@@ -1,7 +1,7 @@
 /** `compare`: whether two images read the same. Exit status 0 yes, 1 no, 2 one did not open, 3 a state and 4 a content could not be read. */
 import { type CompareResult, compare, DiskError } from '../index.ts';
 import { printUsage } from './help.ts';
-import { cacheMode, type OpenImage, withImages } from './images.ts';
+import { cacheMode, namedImage, type OpenImage, withImages } from './images.ts';
 import { takeObjects } from './objects.ts';
 import { parseOptions } from './options.ts';
 import { Progress } from './progress.ts';
@@ -27,14 +27,8 @@ export async function run(terminal: Terminal, args: readonly string[]): Promise<
   const progress = new Progress(terminal, options.has('p') && !quiet);
   try {
     return await withImages(terminal, async (images) => {
-      const a = await images.open(
-        { path: one, format: options.last('f'), imageOpts: options.has('image-opts'), readOnly: true, forceShare: options.has('U'), cache },
-        2,
-      );
-      const b = await images.open(
-        { path: other, format: options.last('F'), imageOpts: options.has('image-opts'), readOnly: true, forceShare: options.has('U'), cache },
-        2,
-      );
+      const a = await images.open({ ...namedImage(one, options), readOnly: true, cache }, 2);
+      const b = await images.open({ ...namedImage(other, options), format: options.last('F'), readOnly: true, cache }, 2);
       progress.start();
       const result = await comparison(a, b, options.has('s'), progress);
       return tell(result, say);

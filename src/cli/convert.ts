@@ -10,7 +10,7 @@ import { nodeCompressor } from './compression.ts';
 import { asksForHelp, type ImageOptions, makeImage, parseImageOptions, printOptionHelp, requireOptionLists } from './create-options.ts';
 import { formatNamed, requireFormat } from './formats.ts';
 import { printUsage } from './help.ts';
-import { cacheMode, type Images, requireCreatable, withImages } from './images.ts';
+import { cacheMode, type Images, namedImage, requireCreatable, withImages } from './images.ts';
 import { askSecrets, takeObjects } from './objects.ts';
 import { type Options, parseOptions } from './options.ts';
 import { Progress } from './progress.ts';
@@ -147,12 +147,9 @@ async function convertImages(images: Images, plan: Plan, progress: Progress): Pr
   let withBitmaps: Disk | undefined;
   for (const path of plan.sources) {
     const { disk } = await images.open({
-      path,
-      format: options.last('f'),
-      imageOpts: options.has('image-opts'),
+      ...namedImage(path, options),
       readOnly: true,
       cache: sourceCache,
-      forceShare: options.has('U'),
       permissions: READING,
     });
     withBitmaps ??= options.has('bitmaps') ? disk : undefined;

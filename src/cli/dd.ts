@@ -3,7 +3,7 @@ import { type Disk, DiskError, PLAIN_FORMAT } from '../index.ts';
 import { type ImageOptions, makeImage } from './create-options.ts';
 import { knownFormat } from './formats.ts';
 import { printUsage } from './help.ts';
-import { type Images, requireCreatable, withImages } from './images.ts';
+import { type Images, namedImage, requireCreatable, withImages } from './images.ts';
 import { askSecrets, takeObjects } from './objects.ts';
 import { parseOptions } from './options.ts';
 import { readSize, sizeArgument, wholeSectors } from './sizes.ts';
@@ -34,11 +34,8 @@ export async function run(terminal: Terminal, args: readonly string[]): Promise<
   const { input, output, block, count, skip } = readOperands(options.rest);
   return withImages(terminal, async (images) => {
     const { disk } = await images.open({
-      path: input,
-      format: options.last('f'),
-      imageOpts: options.has('image-opts'),
+      ...namedImage(input, options),
       readOnly: true,
-      forceShare: options.has('U'),
     });
     const format = knownFormat(options.last('O') ?? PLAIN_FORMAT);
     if (format === undefined) throw new Failure('Unknown file format');

@@ -19,6 +19,7 @@ import { type Locking, NOTHING, nodeFileStorage, type Permissions } from '../sto
 import { systemPath } from '../storage/system-path.ts';
 import { nodeInflate } from './compression.ts';
 import { objectOptions } from './objects.ts';
+import type { Options } from './options.ts';
 import { complain, Failure, Halt, type Terminal } from './terminal.ts';
 import { faultText, fileText, imageText, systemText } from './words.ts';
 
@@ -65,6 +66,14 @@ export interface OpenImage {
   readonly path: string;
   readonly files: readonly string[];
 }
+
+/** An image as a command's words name it: by `-f`, `--image-opts` and `-U`. */
+export const namedImage = (path: string, options: Options) => ({
+  path,
+  format: options.last('f'),
+  imageOpts: options.has('image-opts'),
+  forceShare: options.has('U'),
+});
 
 /** The reason why an image did not open, without its name. */
 export class CannotOpen extends Error {}

@@ -3,7 +3,7 @@ import { DiskError, type DiskInfo, formatSize, inspect, runSync } from '../index
 import { beside, protocolOf } from '../qemu.ts';
 import { type NodeFileStorage, nodeFileStorage } from '../storage/node-file.ts';
 import { printUsage } from './help.ts';
-import { type OpenRequest, withImages } from './images.ts';
+import { namedImage, type OpenRequest, withImages } from './images.ts';
 import { takeObjects } from './objects.ts';
 import { type Options, parseOptions } from './options.ts';
 import { jsonText } from './printf.ts';
@@ -29,7 +29,7 @@ export async function run(terminal: Terminal, args: readonly string[]): Promise<
   if (options.has('h')) return printUsage(terminal, 'info');
   const path = onlyFile(options);
   const output = outputFormat(options);
-  const named = { path, format: options.last('f'), imageOpts: options.has('image-opts'), forceShare: options.has('U') };
+  const named = namedImage(path, options);
   const infos = await collect(terminal, named, options.has('backing-chain'));
   if (output === 'json') terminal.out(`${jsonText(options.has('backing-chain') ? infos : infos[0])}\n`);
   else terminal.out(infos.map(humanInfo).join('\n'));

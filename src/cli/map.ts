@@ -1,7 +1,7 @@
 /** `map`: where the guest's bytes are, run by run: as a table of the data that is stored in files unchanged, or all of it as JSON. */
 import { DiskError, type MapRun } from '../index.ts';
 import { printUsage } from './help.ts';
-import { type OpenImage, withImages } from './images.ts';
+import { namedImage, type OpenImage, withImages } from './images.ts';
 import { onlyFile, outputFormat } from './info.ts';
 import { takeObjects } from './objects.ts';
 import { parseOptions } from './options.ts';
@@ -40,11 +40,8 @@ export async function run(terminal: Terminal, args: readonly string[]): Promise<
   const output = outputFormat(options);
   return withImages(terminal, async (images) => {
     const image = await images.open({
-      path,
-      format: options.last('f'),
-      imageOpts: options.has('image-opts'),
+      ...namedImage(path, options),
       readOnly: true,
-      forceShare: options.has('U'),
     });
     const lines = new Lines(terminal);
     try {

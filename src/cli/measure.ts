@@ -4,7 +4,7 @@ import { openSnapshot, snapshotArgument } from './convert.ts';
 import { type ImageOptions, isEncrypting, parseImageOptions, requireOptionLists } from './create-options.ts';
 import { formatNamed, PREALLOCATION_MODES, requireFormat } from './formats.ts';
 import { printUsage } from './help.ts';
-import { withImages } from './images.ts';
+import { namedImage, withImages } from './images.ts';
 import { outputFormat } from './info.ts';
 import { requireSecret, takeObjects } from './objects.ts';
 import { getoptText, Options, scanOptions } from './options.ts';
@@ -38,11 +38,8 @@ export async function run(terminal: Terminal, args: readonly string[]): Promise<
     let source: Disk | undefined;
     if (path !== undefined) {
       const { disk } = await images.open({
-        path,
-        format: options.last('f'),
-        imageOpts: options.has('image-opts'),
+        ...namedImage(path, options),
         readOnly: true,
-        forceShare: options.has('U'),
       });
       source = snapshot === undefined ? disk : await openSnapshot(images, disk, path, snapshot);
     }

@@ -3,7 +3,7 @@ import { type BackingReference, DiskError, rebase } from '../index.ts';
 import { beside } from '../qemu.ts';
 import { formatNamed, knownFormat } from './formats.ts';
 import { printUsage } from './help.ts';
-import { CannotOpen, cacheMode, type Images, refusal, withImages } from './images.ts';
+import { CannotOpen, cacheMode, type Images, namedImage, refusal, withImages } from './images.ts';
 import { takeObjects } from './objects.ts';
 import { type Options, parseOptions } from './options.ts';
 import { Progress } from './progress.ts';
@@ -39,9 +39,8 @@ async function change(images: Images, path: string, options: Options, progress: 
   const cache = cacheMode(options.last('t'));
   cacheMode(options.last('T'), 'source cache option');
   const { disk } = await images.open({
-    path,
-    format: options.last('f'),
-    imageOpts: options.has('image-opts'),
+    ...namedImage(path, options),
+    forceShare: false,
     readOnly: false,
     cache,
     unsafeBacking: unsafe,

@@ -3,7 +3,7 @@ import { type Disk, DiskError } from '../index.ts';
 import { ALL, CONSISTENT_READ, type Permissions, RESIZE, WRITE } from '../storage/node-file.ts';
 import { PREALLOCATION_MODES } from './formats.ts';
 import { printUsage } from './help.ts';
-import { withImages } from './images.ts';
+import { namedImage, withImages } from './images.ts';
 import { takeObjects } from './objects.ts';
 import { parseOptions } from './options.ts';
 import { sizeParameter, wholeSectors } from './sizes.ts';
@@ -31,9 +31,7 @@ export async function run(terminal: Terminal, args: readonly string[]): Promise<
   const amount = sizeParameter(text.slice(sign.length), 'size');
   return withImages(terminal, async (images) => {
     const { disk } = await images.open({
-      path,
-      format: options.last('f'),
-      imageOpts: options.has('image-opts'),
+      ...namedImage(path, options),
       readOnly: false,
       permissions: GROWING,
     });
