@@ -17,6 +17,8 @@ import { defineConfig } from 'vitest/config';
 import type { BrowserProviderOption } from 'vitest/node';
 import { CHROMIUM_FLAGS, findChromium } from './test/chromium.ts';
 import { driven } from './test/engines/provider.ts';
+import { LongestFirst } from './test/longest-first.ts';
+import { temporaryFolder } from './test/temporary-folder.ts';
 
 const top = import.meta.dirname;
 const DEPENDENCIES = [
@@ -123,6 +125,7 @@ function tests(leftOut: readonly string[]): UserConfig {
     publicDir: false,
     test: {
       maxWorkers: 2,
+      sequence: { sequencer: LongestFirst },
       projects: [
         {
           test: {
@@ -130,6 +133,11 @@ function tests(leftOut: readonly string[]): UserConfig {
             include: ['test/**/*.test.ts'],
             exclude: [...browserTests, ...pageTests, ...killTests, ...leftOut],
             environment: 'node',
+            env: { TMPDIR: temporaryFolder() },
+            // Modules are loaded once in each worker, not once in each of more than a hundred files.
+            isolate: false,
+            restoreMocks: true,
+            unstubGlobals: true,
             testTimeout: 120_000,
             hookTimeout: 60_000,
           },

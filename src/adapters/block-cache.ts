@@ -13,6 +13,7 @@ import { isZero } from '../base/bytes.ts';
 import type { KeptBytes } from '../base/keepers.ts';
 import { Lru } from '../base/lru.ts';
 import type { ByteRange } from '../base/ranges.ts';
+import { ReadersInOrder } from '../base/readers-in-order.ts';
 import { Block } from './block.ts';
 
 /** Reads disk bytes into `into`. A promise if it waits; a synchronous answer otherwise. Throws or rejects on failure. */
@@ -39,8 +40,6 @@ const NONE: readonly number[] = [];
 const LOAD_LIMIT = 1024 * 1024;
 /** Loads ahead of a reader that keeps on reading are of this size, so that it uses one while others are under way. */
 const AHEAD_PIECE = LOAD_LIMIT / 2;
-/** Sequential readers that are kept track of. */
-const STREAMS = 4;
 /** Bytes of forgotten blocks, and of loads that have ended, that are kept for new ones. */
 const SPARE = 2 * LOAD_LIMIT;
 
@@ -58,11 +57,7 @@ export class BlockCache {
   #blocks: Lru<number, Block>;
   /** Blocks with `dirty` or `saving` bytes. */
   readonly #unsaved = new Set<Block>();
-  /** About the latest readers: the next offset of each, the bytes that it has read in sequence, and how far the cache has read ahead of it. */
-  readonly #nexts = new Float64Array(STREAMS).fill(-1);
-  readonly #sequences = new Float64Array(STREAMS);
-  readonly #asked = new Float64Array(STREAMS);
-  #latest = 0;
+  readonly #readers: ReadersInOrder;
   /** Memory of forgotten blocks. */
   readonly #spareBlocks: Uint8Array[] = [];
   /** Memory of loads that have ended, `LOAD_LIMIT` bytes each. */
@@ -77,6 +72,7 @@ export class BlockCache {
   constructor(options: BlockCacheOptions) {
     this.#options = options;
     this.#blocks = this.#newMap();
+    this.#readers = new ReadersInOrder({ limit: options.whole ? 0 : options.readAhead, piece: AHEAD_PIECE });
   }
 
   /** Bytes in blocks that hold something unsaved: these cannot be forgotten. */
@@ -110,8 +106,8 @@ export class BlockCache {
     this.#lent++;
     done(block.bytes.subarray(start, end));
     this.#lent--;
-    const stream = this.#observe(offset, length);
-    if (this.#sequences[stream] !== 0) this.#readAhead(stream);
+    const reader = this.#readers.note(offset, offset + length);
+    if (this.#readers.advance(reader) !== 0) this.#readAhead(reader);
     return true;
   }
 
@@ -121,7 +117,7 @@ export class BlockCache {
    */
   read(offset: number, length: number, done: (bytes: Uint8Array) => void): boolean {
     const pieces = this.#pieces(offset, length);
-    const stream = this.#observe(offset, length);
+    const reader = this.#readers.note(offset, offset + length);
     const room = this.#room(offset, length);
     const out = room.subarray(0, length);
     const answer = () => {
@@ -131,7 +127,7 @@ export class BlockCache {
     const missing = pieces.filter((piece) => !this.#copyIfThere(piece, out));
     if (missing.length === 0) {
       answer();
-      this.#readAhead(stream);
+      this.#readAhead(reader);
       return true;
     }
     let left = missing.length;
@@ -144,9 +140,9 @@ export class BlockCache {
       });
     }
     // The bytes that were read ahead for it are not in memory any more.
-    if (missing.some(({ index }) => !this.#blocks.peek(index)?.loading)) this.#asked[stream] = 0;
+    if (missing.some(({ index }) => !this.#blocks.peek(index)?.loading)) this.#readers.forget(reader);
     this.#readAhead(
-      stream,
+      reader,
       missing.map(({ index }) => index),
     );
     return false;
@@ -397,40 +393,16 @@ export class BlockCache {
     else for (const block of run) block.loading = settled;
   }
 
-  /** Notes a read; returns the number of its reader. */
-  #observe(offset: number, length: number): number {
-    const nexts = this.#nexts;
-    let stream = 0;
-    while (stream < STREAMS && nexts[stream] !== offset) stream++;
-    if (stream < STREAMS) this.#sequences[stream] = (this.#sequences[stream] as number) + length;
-    else {
-      // A new reader replaces another one, but not the latest.
-      stream = (this.#latest + 1) % STREAMS;
-      this.#sequences[stream] = 0;
-      this.#asked[stream] = 0;
-    }
-    this.#latest = stream;
-    nexts[stream] = offset + length;
-    return stream;
-  }
-
-  /**
-   * Loads missing blocks, and reads ahead of a reader in order: twice as far as it has come, and in large pieces only, each time that it has used half
-   * of the bytes read ahead.
-   */
-  #readAhead(stream: number, missing: readonly number[] = NONE): void {
-    const { blockSize, size, readAhead, whole } = this.#options;
-    const next = this.#nexts[stream] as number;
-    const ahead = whole ? 0 : Math.min(2 * (this.#sequences[stream] as number), readAhead);
-    const from = Math.max(next, this.#asked[stream] as number);
-    const to = Math.min(next + ahead, size);
-    if (to - from < Math.max(1, Math.min(AHEAD_PIECE, ahead / 2))) {
+  /** Loads missing blocks, and reads ahead of a reader in order. */
+  #readAhead(reader: number, missing: readonly number[] = NONE): void {
+    const { blockSize, size } = this.#options;
+    const ahead = this.#readers.ahead(reader, size);
+    if (!ahead) {
       if (missing.length > 0) this.#loadMissing(missing);
       return;
     }
-    this.#asked[stream] = to;
     const wanted = [...missing];
-    for (let index = Math.ceil(from / blockSize); index < Math.ceil(to / blockSize); index++) wanted.push(index);
+    for (let index = Math.ceil(ahead.start / blockSize); index < Math.ceil(ahead.end / blockSize); index++) wanted.push(index);
     this.#loadMissing(wanted);
   }
 

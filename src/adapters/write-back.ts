@@ -5,6 +5,7 @@
  *   unsaved write, so that a page that is reloaded or closed has little to lose, when half of the allowed memory is unsaved, when the page is hidden
  *   or left, and when `save` asks. Where saves take long the next one waits several times as long, so that a guest that keeps on writing is not held up.
  * - Above the allowed memory, `admit` makes writers wait until a save has made room.
+ * - A save seals ranges, not copies as tables/write-order.ts does: a byte written during a save may reach the disk with it, and is saved again by the next.
  * - After a failure nothing is lost: all written bytes count as unsaved, even if only the flush failed. `save` tries again, and so does
  *   a timer. The error is reported when it is new, not at each attempt of the timer.
  */

@@ -31,6 +31,8 @@ export interface ErrorPlace {
   readonly format?: string;
   /** The on-disk field, option or argument. */
   readonly field?: string;
+  /** The step of a job that failed; see the job. */
+  readonly step?: string;
   /** Bytes: in the file for metadata, in the guest's address space for requests. */
   readonly offset?: number;
   /** The error that the layer below threw. */
@@ -47,6 +49,8 @@ export interface DiskErrorJson {
   readonly format?: string;
   /** See `DiskError.field`. */
   readonly field?: string;
+  /** See `DiskError.step`. */
+  readonly step?: string;
   /** See `DiskError.offset`. */
   readonly offset?: number;
   /** The cause in words, if there was one. */
@@ -61,6 +65,8 @@ export class DiskError extends Error {
   readonly format: string | undefined;
   /** The on-disk field, option or argument that is concerned; the specification's name of a field. */
   readonly field: string | undefined;
+  /** What a job was doing: `source`, `source status`, `target` and the like; see the job. `offset` is then the place that the step began at. */
+  readonly step: string | undefined;
   /** Bytes: in the file for metadata, in the guest's address space for requests. */
   readonly offset: number | undefined;
 
@@ -70,17 +76,19 @@ export class DiskError extends Error {
     this.kind = kind;
     this.format = place.format;
     this.field = place.field;
+    this.step = place.step;
     this.offset = place.offset;
   }
 
   /** Plain data that crosses a worker boundary, and comes back by `DiskError.from`. */
   toJSON(): DiskErrorJson {
-    const { kind, message, format, field, offset, cause } = this;
+    const { kind, message, format, field, step, offset, cause } = this;
     return {
       kind,
       message,
       ...(format === undefined ? {} : { format }),
       ...(field === undefined ? {} : { field }),
+      ...(step === undefined ? {} : { step }),
       ...(offset === undefined ? {} : { offset }),
       ...(cause === undefined ? {} : { cause: cause instanceof Error ? cause.message : String(cause) }),
     };

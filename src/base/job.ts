@@ -182,19 +182,19 @@ export function throwIfAborted(signal: AbortSignal | undefined): void {
 }
 
 /** Runs a step of a job; if it fails, the error says which step and where, and has the original as its cause. */
-export function* placed<T>({ field, offset }: { field: string; offset: number }, step: Io<T>): Io<T> {
+export function* placed<T>(place: { step: string; offset: number }, work: Io<T>): Io<T> {
   try {
-    return yield* step;
+    return yield* work;
   } catch (error) {
-    throw placedError({ field, offset }, error);
+    throw placedError(place, error);
   }
 }
 
 /** The error of a step that has failed, with the place that `placed` adds. */
-export function placedError({ field, offset }: { field: string; offset: number }, error: unknown): unknown {
+export function placedError(place: { step: string; offset: number }, error: unknown): unknown {
   if (!(error instanceof DiskError) || error.kind === 'aborted') return error;
-  const { kind, message, format } = error;
-  return new DiskError(kind, message, { ...(format === undefined ? {} : { format }), field, offset, cause: error });
+  const { kind, message } = error;
+  return new DiskError(kind, message, { ...error.toJSON(), ...place, cause: error });
 }
 
 /** Resolves when a job has to look again: its control was changed, or its signal has fired. */

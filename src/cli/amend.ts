@@ -40,9 +40,10 @@ export async function run(terminal: Terminal, args: readonly string[]): Promise<
       });
       if (asksForHelp(lists)) return printHelp(terminal, disk.format);
       progress.start();
-      await change(() =>
+      const asked = read(disk.format, lists);
+      await change(asked.get('size'), () =>
         amend(disk, {
-          options: Object.fromEntries(read(disk.format, lists)),
+          options: Object.fromEntries(asked),
           force: options.has('force'),
           secret: askSecrets(terminal),
           onProgress: progress.update,
@@ -84,13 +85,11 @@ function read(format: string, lists: readonly string[]): ReturnType<typeof parse
   }
 }
 
-async function change(body: () => Promise<void>): Promise<void> {
+async function change(size: unknown, body: () => Promise<void>): Promise<void> {
   try {
     await body();
   } catch (error) {
     if (!(error instanceof DiskError)) throw error;
-    throw new Failure(
-      error.field === 'size' && error.message.includes('multiple of 512') ? 'The new size must be a multiple of 512' : imageText(error),
-    );
+    throw new Failure(error.field === 'size' && Number(size) % 512 !== 0 ? 'The new size must be a multiple of 512' : imageText(error));
   }
 }

@@ -54,8 +54,9 @@ async function comparison(a: OpenImage, b: OpenImage, strict: boolean, progress:
     return { ...result, sizesDiffer };
   } catch (error) {
     if (!(error instanceof DiskError)) throw error;
-    const { path } = error.field?.startsWith('second') ? b : a;
-    if (error.field?.endsWith('status')) throw new Failure(`Sector allocation test failed for ${path}`, { status: 3 });
+    const { step } = error;
+    const { path } = step === 'second' || step === 'second status' ? b : a;
+    if (step === 'first status' || step === 'second status') throw new Failure(`Sector allocation test failed for ${path}`, { status: 3 });
     throw new Failure(`Error while reading offset ${error.offset} of ${path}: ${requestText(error)}`, { status: 4 });
   }
 }

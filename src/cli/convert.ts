@@ -224,10 +224,10 @@ function salvaging(terminal: Terminal, options: Options): Pick<ConvertOptions, '
 /** The failed step and its place, in QEMU's words. */
 function copyFailure(error: unknown, target: string, sourceStart: number): unknown {
   if (!(error instanceof DiskError)) return error;
-  const { field, offset = 0 } = error;
-  if (field === 'source status') return new Failure(`error while reading block status at offset ${offset}: ${requestText(error)}`);
-  if (field === 'source') return new Failure(`error while reading at byte ${sourceStart + offset}: ${requestText(error)}`);
-  if (field === 'target') return new Failure(`error while writing at byte ${offset}: ${requestText(error)}`);
+  const { step, offset = 0 } = error;
+  if (step === 'source status') return new Failure(`error while reading block status at offset ${offset}: ${requestText(error)}`);
+  if (step === 'source') return new Failure(`error while reading at byte ${sourceStart + offset}: ${requestText(error)}`);
+  if (step === 'target') return new Failure(`error while writing at byte ${offset}: ${requestText(error)}`);
   return new Failure(`error while copying to '${target}': ${requestText(error)} (${error.message})`);
 }
 

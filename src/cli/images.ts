@@ -138,7 +138,7 @@ export class Images {
           ...(cache ? { cache } : {}),
           ...(noBacking ? { noData: true } : {}),
           ...(writableBacking === undefined ? {} : { writableBacking }),
-          onDamage: (message) => this.#tellDamage(message),
+          onDamage: (message, warning = false) => this.#tellDamage(message, warning),
           dataFileName: dataFilePath,
           ...objectOptions(this.terminal),
         },
@@ -227,8 +227,7 @@ export class Images {
     }
   }
 
-  #tellDamage(message: string): void {
-    const warning = message.startsWith('warning: ');
+  #tellDamage(message: string, warning: boolean): void {
     if (!warning) this.#damaged = true;
     this.terminal.err(`${warning ? `${this.terminal.program}: ` : ''}${message}\n`);
   }

@@ -10,7 +10,7 @@ import { requireSecret, takeObjects } from './objects.ts';
 import { getoptText, Options, scanOptions } from './options.ts';
 import { jsonText } from './printf.ts';
 import { sizeArgument } from './sizes.ts';
-import { complain, Failure, type Terminal } from './terminal.ts';
+import { complain, Failure, NotYet, type Terminal } from './terminal.ts';
 import { imageText, requestText } from './words.ts';
 
 /** Runs `measure`; returns the exit status. */
@@ -76,7 +76,7 @@ function formatOptions(terminal: Terminal, format: string, lists: readonly strin
   try {
     return parseImageOptions(format, lists);
   } catch (error) {
-    if (!(error instanceof Failure) || error.message.endsWith('not supported yet')) throw error;
+    if (!(error instanceof Failure) || error instanceof NotYet) throw error;
     complain(terminal, error.message);
     throw new Failure(`Invalid options for file format '${format}'`);
   }
@@ -90,7 +90,7 @@ async function attempt(source: Disk | number, format: string, image: ImageOption
     return await measure(source, { format, options, ...(backing === undefined ? {} : { backing: { name: String(backing) } }) });
   } catch (error) {
     if (!(error instanceof DiskError)) throw error;
-    throw new Failure(error.field === 'source status' ? `Unable to get block status: ${requestText(error)}` : imageText(error));
+    throw new Failure(error.step === 'source status' ? `Unable to get block status: ${requestText(error)}` : imageText(error));
   }
 }
 

@@ -69,9 +69,9 @@ async function change(images: Images, path: string, options: Options, progress: 
 
 /** The failed step, if copying failed. */
 function stepText(error: DiskError): string | undefined {
-  if (error.field === 'status') return `error while reading image metadata: ${requestText(error)}`;
-  if (error.field?.endsWith(' backing file')) return `error while reading from ${error.field}`;
-  return error.field === 'image' ? `Error while writing to COW image: ${requestText(error)}` : undefined;
+  if (error.step === 'status') return `error while reading image metadata: ${requestText(error)}`;
+  if (error.step === 'old backing file' || error.step === 'new backing file') return `error while reading from ${error.step}`;
+  return error.step === 'image' ? `Error while writing to COW image: ${requestText(error)}` : undefined;
 }
 
 /** Opens the new backing file once beforehand, so that the error has QEMU's words. */

@@ -48,7 +48,11 @@ export class Halt extends Error {}
 export const misuse = (message: string): Failure => new Failure(message, { hint: true });
 
 /** A feature that QEMU has and tabdisk does not have yet. */
-export const notYet = (what: string): Failure => new Failure(`${what} is not supported yet`);
+/** Something of QEMU's that tabdisk does not have. */
+export class NotYet extends Failure {}
+
+/** The failure that says so. */
+export const notYet = (what: string): Failure => new NotYet(`${what} is not supported yet`);
 
 /** A message on standard error, under the program's name. */
 export function complain(terminal: Terminal, message: string): void {

@@ -46,10 +46,10 @@ export function imageText(error: DiskError): string {
   const system = systemText(error);
   if (system) return system;
   if (error instanceof LockedError) return `Failed to get ${error.lock} lock\nIs another process using the image [${error.path}]?`;
-  const { format, field, message } = error;
+  const { format, kind, field } = error;
   if (field === 'in_use') return `${unnamed(error).replace(': remove it', '')}\nTry block-dirty-bitmap-remove to delete this bitmap from disk`;
-  if (format && field === 'magic' && message.includes('magic number')) return `Image is not in ${format} format`;
-  if (field === 'incompatible_features' && message.includes('marked corrupt')) return `${format}: Image is corrupt; cannot be opened read/write`;
+  if (format && field === 'magic') return `Image is not in ${format} format`;
+  if (kind === 'corrupt' && field === 'incompatible_features') return `${format}: Image is corrupt; cannot be opened read/write`;
   return unnamed(error);
 }
 

@@ -6,8 +6,11 @@ import type { Compression } from './compressor.ts';
 
 const zstd = lazily(() => import('./zstd.ts'));
 
-/** Distances stay below 4096: readers need no more memory than that. */
-const deflate = (bytes: Uint8Array): Uint8Array => deflateRaw(bytes, { windowBits: 12, memLevel: 9 });
+/**
+ * Distances stay below 4096: readers need no more memory than that. pako goes over its whole table of hashes every 4096 bytes; the table of level 9, which is QEMU's,
+ * has 65,536 of them, took half of the time, and saves a thousandth of the bytes.
+ */
+const deflate = (bytes: Uint8Array): Uint8Array => deflateRaw(bytes, { windowBits: 12, memLevel: 8 });
 
 /** A function that compresses a cluster this way; the result may be longer. */
 export function* encoder(how: Compression): Io<(bytes: Uint8Array) => Uint8Array> {

@@ -34,8 +34,8 @@ export interface OpenOptions {
   readonly noBacking?: boolean;
   /** Opens for `check` with repair, in spite of any damage; other changes are refused until a repair has succeeded. */
   readonly repair?: boolean;
-  /** Called with the damage found in an image that was not closed properly (opening for writing repairs it), and if an image is marked corrupt. */
-  readonly onDamage?: (message: string) => void;
+  /** Called with the damage found in an image that was not closed properly (opening for writing repairs it), and if an image is marked corrupt. With `warning`, another program has dropped a part of the image's information. */
+  readonly onDamage?: (message: string, warning?: boolean) => void;
   /** How many images down one may be written too: 1 for the backing file. For `commit`, whose base it is; default none. */
   readonly writableBacking?: number;
   /** The passphrase of encrypted images: one for all of the chain, or a function that is asked for each. */

@@ -81,12 +81,12 @@ export class Disk implements AsyncDisk {
 
   /** Names of the storages of the chain: the image's own first, then those of its backing files. */
   get files(): readonly string[] {
-    return chainOf(this.node).map((node) => node.name);
+    return imagesOf(this.node).map((node) => node.name);
   }
 
   /** The same as QEMU shows them: with the layers between a file and its image. */
   get shownFiles(): readonly string[] {
-    return chainOf(this.node).map((node) => node.heldIn ?? node.name);
+    return imagesOf(this.node).map((node) => node.heldIn ?? node.name);
   }
 
   /** True if the image or one below it is encrypted. */
@@ -402,7 +402,7 @@ export class Disk implements AsyncDisk {
 }
 
 /** The images of a chain, without the nodes that only pass requests on. */
-function chainOf(top: BlockNode): BlockNode[] {
+function imagesOf(top: BlockNode): BlockNode[] {
   const nodes: BlockNode[] = [];
   for (let node: BlockNode | undefined = top; node; node = node.backing) {
     while (node.filtered) node = node.filtered;

@@ -68,18 +68,18 @@ export class Snapshots<D = unknown> {
 
   /** Restores the disk's contents; everything since is lost unless another snapshot has it, saved or not. The size may change. */
   apply(idOrName: string): Promise<void> {
-    return runAsync(this.#node.keepers.replacing(() => this.#changing((tools) => tools.apply(this.#find(idOrName).id))));
+    return runAsync(this.#node.keepers.replacing(() => this.#changing((tools) => tools.apply(this.find(idOrName).id))));
   }
 
   /** Durable when it resolves. */
   async rename(idOrName: string, name: string): Promise<void> {
     check('snapshots.rename', 'name', name, TEXT);
-    return runAsync(this.#changing((tools) => tools.rename(this.#find(idOrName).id, name)));
+    return runAsync(this.#changing((tools) => tools.rename(this.find(idOrName).id, name)));
   }
 
   /** Bytes kept above the disk stay there: no snapshot has them, and deleting must work where there is no room to save them. */
   delete(idOrName: string): Promise<void> {
-    return runAsync(this.#changing((tools) => this.#delete(tools, this.#find(idOrName))));
+    return runAsync(this.#changing((tools) => this.#delete(tools, this.find(idOrName))));
   }
 
   /** The snapshot's contents as a read-only disk. It must be closed before the disk is. */
@@ -92,7 +92,7 @@ export class Snapshots<D = unknown> {
    * changes since are included, by any program. Bytes written meanwhile may be included or not. Throws `unsupported` if the format cannot tell.
    */
   async *changes(idOrName: string): AsyncIterableIterator<DirtyRun> {
-    const { id } = this.#find(idOrName);
+    const { id } = this.find(idOrName);
     this.#hold(id);
     try {
       const runs = await runAsync(this.#drained(() => this.#changes(id)));
@@ -108,7 +108,7 @@ export class Snapshots<D = unknown> {
 
   /** @internal The same inside coroutines: the snapshot stays until `work` is over. */
   *comparing<T>(idOrName: string, work: (changes: DirtyRuns) => Io<T>): Io<T> {
-    const { id } = this.#find(idOrName);
+    const { id } = this.find(idOrName);
     this.#hold(id);
     try {
       return yield* work(yield* this.#drained(() => this.#changes(id)));
@@ -132,7 +132,7 @@ export class Snapshots<D = unknown> {
   }
 
   *#readVmState(idOrName: string, range: { offset?: number; length?: number }): Io<Uint8Array> {
-    const { id, vmStateSize } = this.#find(idOrName);
+    const { id, vmStateSize } = this.find(idOrName);
     const driver = yield* (yield* snapshotsOf(this.#node)).view(id);
     return yield* readStored(new BlockNode({ driver, readOnly: true, owned: false }), vmStateSize, range);
   }
@@ -143,7 +143,7 @@ export class Snapshots<D = unknown> {
   }
 
   *#open(idOrName: string): Io<D> {
-    const { id } = this.#find(idOrName);
+    const { id } = this.find(idOrName);
     const driver = yield* (yield* snapshotsOf(this.#node)).view(id);
     const { backing } = this.#node;
     this.#hold(id);
@@ -166,7 +166,8 @@ export class Snapshots<D = unknown> {
     this.#opened.set(id, (this.#opened.get(id) ?? 1) - 1);
   }
 
-  #find(idOrName: string): SnapshotInfo {
+  /** @internal The snapshot of this id, or else of this name. Throws `not-found`. */
+  find(idOrName: string): SnapshotInfo {
     check('disk.snapshots', 'idOrName', idOrName, TEXT);
     const list = this.#node.driver.snapshots;
     if (!list) throw unsupported(this.#node);

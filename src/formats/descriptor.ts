@@ -93,9 +93,9 @@ export interface OpenParameters {
   readonly repair?: boolean;
   /**
    * Called with each line about damage: an image was not closed properly and is repaired before it is written, an image is marked corrupt,
-   * or (the line then begins with "warning: ") another program has dropped a part of the image's information.
+   * or (with `warning`; the line then begins with this word) another program has dropped a part of the image's information.
    */
-  readonly onDamage?: (message: string) => void;
+  readonly onDamage?: (message: string, warning?: boolean) => void;
   /** Asked for the passphrase of an encrypted image. */
   readonly secret?: AskSecret;
   /** The image is opened for its facts only: an encrypted one opens without its key, a data file stays closed, and guest data cannot be read. */

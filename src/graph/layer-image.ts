@@ -4,29 +4,24 @@
  */
 import { DiskError } from '../base/errors.ts';
 import type { Io } from '../base/io.ts';
-import type { Extent, FormatInfo, Placement, ResizeOptions, SnapshotInfo } from '../formats/driver.ts';
-import { type ImageTools, type ToolImage, toolsOf } from '../formats/tools.ts';
+import type { Extent, FormatInfo, ResizeOptions, SnapshotInfo } from '../formats/driver.ts';
+import { ShiftedImage } from '../formats/shifted-image.ts';
+import { type ImageTools, toolsOf } from '../formats/tools.ts';
 import type { BlockNode } from '../node/node.ts';
 import type { Storage } from '../storage/storage.ts';
 
-export class LayerImage implements ToolImage {
+export class LayerImage extends ShiftedImage {
   /** The layer's name. */
   readonly format: string;
-  readonly clusterSize = 0;
-  readonly storage: Storage;
   readonly #below: BlockNode | undefined;
   readonly #scattered: boolean;
 
   /** `below`: the image that the layer passes requests on to. `scattered`: no single place has the bytes. */
   constructor(format: string, storage: Storage, { below, scattered }: { below: BlockNode | undefined; scattered: boolean }) {
+    super(storage, 0);
     this.format = format;
-    this.storage = storage;
     this.#below = below;
     this.#scattered = scattered;
-  }
-
-  get size(): number {
-    return this.storage.size;
   }
 
   get newReadsZero(): boolean {
@@ -43,30 +38,14 @@ export class LayerImage implements ToolImage {
   }
 
   /** Reads need no facts about zeros, and must not fail where these cannot be found out. */
-  look(offset: number, length: number): Extent {
-    const { storage } = this;
-    return { kind: 'data', length, storage, hostOffset: offset, ...(this.#scattered ? { placeless: true } : {}) };
+  override look(offset: number, length: number): Extent & { kind: 'data' } {
+    const extent = super.look(offset, length);
+    return this.#scattered ? { ...extent, placeless: true } : extent;
   }
 
-  *status(offset: number, length: number): Io<Extent> {
-    const { storage } = this;
-    const run = yield* storage.map(offset, length);
-    if (run.zero) return { kind: 'zero', length: run.length, ...(this.#scattered ? {} : { hostOffset: offset }) };
-    return this.look(offset, run.length);
-  }
-
-  place(offset: number, length: number): Placement {
-    return { length, storage: this.storage, hostOffset: offset };
-  }
-
-  *zero(offset: number, length: number, options: { unmap: boolean }): Io<number> {
-    yield* this.storage.zero(offset, length, options);
-    return length;
-  }
-
-  *discard(offset: number, length: number): Io<number> {
-    yield* this.storage.discard(offset, length);
-    return length;
+  override *status(offset: number, length: number): Io<Extent> {
+    const extent = yield* super.status(offset, length);
+    return extent.kind === 'zero' && this.#scattered ? { kind: 'zero', length: extent.length } : extent;
   }
 
   *resize(size: number, { preallocation = 'off' }: ResizeOptions): Io<void> {
@@ -75,16 +54,8 @@ export class LayerImage implements ToolImage {
     yield* this.storage.truncate(size);
   }
 
-  info(): FormatInfo {
+  override info(): FormatInfo {
     const { clusterSize } = this.#below?.driver.info() ?? {};
     return clusterSize === undefined ? {} : { clusterSize };
-  }
-
-  *flush(): Io<void> {
-    yield* this.storage.flush();
-  }
-
-  *close(): Io<void> {
-    if (!this.storage.readOnly) yield* this.storage.flush();
   }
 }

@@ -123,7 +123,7 @@ interface Cluster {
 }
 
 /** Runs a step that changes the target; its errors state the place. */
-export const writing = <T>(offset: number, step: Io<T>): Io<T> => placed({ field: 'target', offset }, step);
+export const writing = <T>(offset: number, work: Io<T>): Io<T> => placed({ step: 'target', offset }, work);
 
 /** Makes a range of the target read as zero, writing only where it does not yet. */
 export function* clearTarget(target: BlockNode, start: number, length: number, { targetIsZero }: CopyRules): Io<void> {

@@ -109,7 +109,7 @@ function* copyDifferences(top: BlockNode, next: BlockNode | undefined, options: 
   const comparison = new Comparison(top, next);
   for (let at = 0; at < top.size; ) {
     yield* pace.step(at);
-    const extent = yield* placed({ field: 'status', offset: at }, lookUp(top.driver, at, top.size - at));
+    const extent = yield* placed({ step: 'status', offset: at }, lookUp(top.driver, at, top.size - at));
     at += extent.kind === 'backing' ? yield* comparison.step(at, extent.length) : extent.length;
   }
   pace.finish();
@@ -142,15 +142,15 @@ class Comparison {
 
   /** Handles the start of a range that the top image does not hold; returns the bytes done. */
   *step(offset: number, length: number): Io<number> {
-    const before = yield* placed({ field: 'old backing file', offset }, this.#look(this.#old, offset, length));
+    const before = yield* placed({ step: 'old backing file', offset }, this.#look(this.#old, offset, length));
     if (before.shared) return before.length;
-    const after = yield* placed({ field: 'new backing file', offset }, this.#look(this.#new, offset, before.length));
+    const after = yield* placed({ step: 'new backing file', offset }, this.#look(this.#new, offset, before.length));
     if (before.zero && after.zero) return after.length;
     const part = Math.min(after.length, BUFFER - (offset % BUFFER));
     const [left, right] = [this.#buffers[0].subarray(0, part), this.#buffers[1].subarray(0, part)];
-    yield* placed({ field: 'old backing file', offset }, readInside(this.#old, offset, left));
-    yield* placed({ field: 'new backing file', offset }, readInside(this.#new, offset, right));
-    yield* placed({ field: 'image', offset }, this.#copy(offset, left, right));
+    yield* placed({ step: 'old backing file', offset }, readInside(this.#old, offset, left));
+    yield* placed({ step: 'new backing file', offset }, readInside(this.#new, offset, right));
+    yield* placed({ step: 'image', offset }, this.#copy(offset, left, right));
     return part;
   }
 

@@ -20,15 +20,15 @@ export interface SalvageOptions {
 /** How to read, and for which purpose. */
 export type SourceOptions = SalvageOptions & StatusOptions;
 
-/** A disk to read from. Both verbs throw errors whose `field` ("NAME status" or NAME) and `offset` name the failed step. */
+/** A disk to read from. Both verbs throw errors whose `step` ("NAME status" or NAME) and `offset` name the failed step. */
 export interface Source {
   readonly size: number;
   /** As `BlockNode.status`, but compressed and encrypted clusters come one by one, as QEMU counts them. */
   status(offset: number, length: number): Io<MapRun>;
-  /** `step`: the start of the step that this read belongs to, for errors; default `offset`. */
-  read(offset: number, into: Uint8Array, step?: number): Io<void>;
+  /** `from`: the start of the step that this read belongs to, for errors; default `offset`. */
+  read(offset: number, into: Uint8Array, from?: number): Io<void>;
   /** Reads like `read` if nothing has to be waited for; otherwise returns false (see `BlockNode.readNow`). */
-  readNow(offset: number, into: Uint8Array, step: number): boolean;
+  readNow(offset: number, into: Uint8Array, from: number): boolean;
 }
 
 /** The source over a disk's node, under a name for its errors. */
@@ -58,18 +58,18 @@ class PlainSource implements Source {
   }
 
   *status(offset: number, length: number): Io<MapRun> {
-    return yield* placed({ field: `${this.#name} status`, offset }, status(this.#node, offset, length, this.#how));
+    return yield* placed({ step: `${this.#name} status`, offset }, status(this.#node, offset, length, this.#how));
   }
 
-  *read(offset: number, into: Uint8Array, step = offset): Io<void> {
-    yield* placed({ field: this.#name, offset: step }, this.#node.read(offset, into));
+  *read(offset: number, into: Uint8Array, from = offset): Io<void> {
+    yield* placed({ step: this.#name, offset: from }, this.#node.read(offset, into));
   }
 
-  readNow(offset: number, into: Uint8Array, step: number): boolean {
+  readNow(offset: number, into: Uint8Array, from: number): boolean {
     try {
       return this.#node.readNow(offset, into);
     } catch (error) {
-      throw placedError({ field: this.#name, offset: step }, error);
+      throw placedError({ step: this.#name, offset: from }, error);
     }
   }
 }

@@ -9,7 +9,8 @@
  * may leave them as they were. Growth reaches the storage below at once, in steps, so that accepted changes have their room: a full
  * disk refuses the write, not the flush. After a cut the file may therefore be longer, by zeros that nothing refers to (as layers/preallocate.ts).
  *
- * A failed write below keeps its changes here, to be written by the next flush. Every request to the storage below holds the same lock, so that
+ * A failed write below keeps its changes here, to be written by the next flush. What a flush takes when it begins is sealed by marks on the pages (`Line.saving`,
+ * cleared by a change) and not by copies as in tables/write-order.ts, since any state between is right for a storage's next flush. Every request to the storage below holds the same lock, so that
  * requests over asynchronous storage do not overtake each other; requests that memory can answer do not wait for it.
  */
 import { check, objectWith, optionsOf, SIZE } from '../base/arguments.ts';

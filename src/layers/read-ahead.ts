@@ -4,6 +4,7 @@
  * their next places are read ahead. Never waits, and keeps a handful of numbers.
  */
 import { roundUp } from '../base/bytes.ts';
+import { ReadersInOrder } from '../base/readers-in-order.ts';
 import { KiB, MiB } from '../base/units.ts';
 import { PAGE } from './cache-lines.ts';
 
@@ -15,21 +16,23 @@ const SKIP_LIMIT = 32 * KiB;
 const STEP_LIMIT = 16 * MiB;
 /** Places that are read ahead of a reader in steps. */
 const PLACES = 16;
-/** Readers of each kind that are kept track of. */
+/** Readers in steps that are kept track of. */
 const READERS = 4;
 
 export class ReadAhead {
-  /** The ends of the bytes loaded for readers in order, and how far ahead each is read. The newest are the last. */
-  readonly #inOrder: { next: number; ahead: number }[] = [];
+  readonly #inOrder = new ReadersInOrder({ skip: SKIP_LIMIT });
+  /** How far ahead the bytes of each reader in order were read last, by the reader's number. */
+  readonly #ahead: number[] = [];
   /** The last place of each reader in steps (or the last place read ahead for it), its step, and the number of places read ahead. */
   readonly #inSteps: { last: number; step: number; places: number }[] = [];
 
   /** How far to read beyond `end`: twice as far each time a reader reaches the end of the bytes read ahead. Whole pages. */
   beyond(offset: number, end: number): number {
-    const known = this.#inOrder.findIndex(({ next }) => offset >= next && offset <= next + SKIP_LIMIT);
-    const [reader] = known < 0 ? [] : this.#inOrder.splice(known, 1);
-    const ahead = reader ? roundUp(Math.min(AHEAD_LIMIT, Math.max(2 * (end - offset), 2 * reader.ahead)), PAGE) : 0;
-    note(this.#inOrder, { next: end + ahead, ahead });
+    const reader = this.#inOrder.note(offset, end);
+    const first = this.#inOrder.advance(reader) === 0;
+    const ahead = first ? 0 : roundUp(Math.min(AHEAD_LIMIT, 2 * Math.max(end - offset, this.#ahead[reader] as number)), PAGE);
+    this.#inOrder.expect(reader, end + ahead);
+    this.#ahead[reader] = ahead;
     return ahead;
   }
 
@@ -40,7 +43,7 @@ export class ReadAhead {
     if (reader) {
       const { step } = reader;
       const places = Math.min(PLACES, 2 * Math.max(1, reader.places), Math.floor(AHEAD_LIMIT / length));
-      note(this.#inSteps, { last: offset + places * step, step, places });
+      this.#note({ last: offset + places * step, step, places });
       return Array.from({ length: places }, (_, index) => offset + (index + 1) * step);
     }
     // This may be the second place of the reader whose last place is the nearest before it.
@@ -49,12 +52,12 @@ export class ReadAhead {
       .sort((a, b) => b.last - a.last)
       .at(0);
     if (before) this.#inSteps.splice(this.#inSteps.indexOf(before), 1);
-    note(this.#inSteps, { last: offset, step: before ? offset - before.last : 0, places: 0 });
+    this.#note({ last: offset, step: before ? offset - before.last : 0, places: 0 });
     return [];
   }
-}
 
-function note<T>(readers: T[], reader: T): void {
-  readers.push(reader);
-  if (readers.length > READERS) readers.shift();
+  #note(reader: { last: number; step: number; places: number }): void {
+    this.#inSteps.push(reader);
+    if (this.#inSteps.length > READERS) this.#inSteps.shift();
+  }
 }

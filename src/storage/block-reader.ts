@@ -13,6 +13,7 @@
  */
 import { type Io, wait } from '../base/io.ts';
 import { Lru } from '../base/lru.ts';
+import { ReadersInOrder } from '../base/readers-in-order.ts';
 
 /** The blocks of a batch, by index. Every block that was requested is there. */
 export type Batch<B> = Promise<ReadonlyMap<number, B>>;
@@ -29,19 +30,6 @@ export interface BlockReaderOptions<B> {
   readonly fetch: (indices: readonly number[]) => Batch<B>;
 }
 
-/** Readers in order that are kept track of. */
-const STREAMS = 4;
-
-/** A reader in order. */
-interface Stream {
-  /** The last block it read. */
-  last: number;
-  /** How many blocks it has advanced since its first request. */
-  sequence: number;
-  /** The last block that was requested for it. */
-  asked: number;
-}
-
 /** Keeps blocks, shares them and reads ahead; see the top of this file. */
 export class BlockReader<B> {
   readonly #options: BlockReaderOptions<B>;
@@ -51,13 +39,15 @@ export class BlockReader<B> {
   /** Blocks of the shortest request that is long. */
   readonly #long: number;
   readonly #loading = new Map<number, Batch<B>>();
-  readonly #streams: Stream[] = [];
+  readonly #readers: ReadersInOrder;
 
   constructor(options: BlockReaderOptions<B>) {
     this.#options = options;
     this.#clean = new Lru(options.kept);
     this.#passing = new Lru(options.ahead + 2 * options.batch);
     this.#long = Math.max(3, options.batch / 4);
+    // A reader in small steps reads a block several times, and two neighbours may be chance.
+    this.#readers = new ReadersInOrder({ back: 1, limit: options.ahead, piece: options.batch, chance: 1 });
   }
 
   /** Blocks [first, last], waiting for those that are not in memory. `known` has newer ones, and `end` is the end of the storage; both as indices. */
@@ -72,8 +62,8 @@ export class BlockReader<B> {
       if (block === undefined) wanted.push(index);
     }
     const missing = wanted.slice();
-    const { from, to } = this.#ahead(first, last, end);
-    for (let index = from; index < to; index++) if (known(index) === undefined) wanted.push(index);
+    const ahead = this.#readers.ahead(this.#readers.note(first, last + 1), end);
+    for (let index = ahead?.start ?? 0; index < (ahead?.end ?? 0); index++) if (known(index) === undefined) wanted.push(index);
     const batches = this.#ask(wanted, passing);
     let loaded: { readonly batch: Batch<B>; readonly blocks: ReadonlyMap<number, B> } | undefined;
     for (const [i, index] of missing.entries()) {
@@ -113,24 +103,6 @@ export class BlockReader<B> {
     this.#clean.clear();
     this.#passing.clear();
     this.#loading.clear();
-  }
-
-  /** Notes that blocks [first, last] are read. Returns which ones to read ahead, none of them past `end`: [from, to). */
-  #ahead(first: number, last: number, end: number): { from: number; to: number } {
-    const known = this.#streams.findIndex((stream) => first === stream.last || first === stream.last + 1);
-    const [stream = { last, sequence: 0, asked: last }] = known < 0 ? [] : this.#streams.splice(known, 1);
-    this.#streams.push(stream);
-    if (this.#streams.length > STREAMS) this.#streams.shift();
-    stream.sequence += Math.max(0, last - stream.last);
-    stream.last = Math.max(stream.last, last);
-    // Twice as far as the reader has advanced; two neighbours may be chance.
-    const ahead = Math.min(this.#options.ahead, 2 * Math.max(0, stream.sequence - 1));
-    const from = Math.max(last, stream.asked) + 1;
-    const to = Math.min(last + ahead + 1, end);
-    // In large pieces only, and early enough for the last one to arrive before the reader does.
-    if (to - from < Math.min(this.#options.batch, Math.ceil(ahead / 2), end - from)) return { from, to: from };
-    stream.asked = to - 1;
-    return { from, to };
   }
 
   /**

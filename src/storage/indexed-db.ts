@@ -5,6 +5,7 @@
  * - a flush is all or nothing, so after a cut the image is as some flush left it, and `barrier` has nothing to do;
  * - past 32 MiB of changes a write commits early: still everything up to then at once, so the state found later is a
  *   prefix of the writes, which `barrier` allows;
+ * - what a flush takes is sealed (as in tables/write-order.ts) by setting all changes aside at once, since a transaction is of all of them or none;
  * - a transaction that failed (no space, connection lost) leaves the changes in memory: the same flush can succeed later;
  * - one writer at a time: opening for writing takes a Web Lock (image-lock.ts), and its holder is told at once if `takeOver` takes it away;
  * - the writer also puts a token into the header, and every transaction checks it: a writer whose image was taken over while it slept, was

@@ -75,17 +75,21 @@ export class EntryTable {
     this.#dirty.add(number);
   }
 
-  /** Takes the changes up to now, for `write`. Returns whether there are any. */
-  seal(): boolean {
+  /** See `Sealed`. */
+  seal(): void {
     for (const number of this.#dirty) {
       const bytes = this.#pages.get(number)?.bytes.slice(0, this.#lengthOf(number));
       if (bytes) this.#sealed.set(number, bytes);
     }
     this.#dirty.clear();
+  }
+
+  /** Some sealed changes are not written yet. */
+  get hasSealed(): boolean {
     return this.#sealed.size > 0;
   }
 
-  /** What was sealed and not written is as any change again. */
+  /** See `Sealed`. */
   unseal(): void {
     for (const number of this.#sealed.keys()) this.#dirty.add(number);
     this.#sealed.clear();

@@ -18,10 +18,14 @@ export class FreedClusters {
     else this.#waiting.push([first, count]);
   }
 
+  /** See `Sealed`. */
   seal(): void {
     this.#due.push(...this.#waiting);
     this.#waiting = [];
   }
+
+  /** Nothing: clusters of a flush that failed stay due. */
+  unseal(): void {}
 
   /** The next run whose counts may be lowered once the removals are durable; the caller then calls `done`. */
   get due(): Readonly<Run> | undefined {

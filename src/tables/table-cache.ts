@@ -279,7 +279,8 @@ export class TableCache {
 
   /** Takes the changed tables as they are now, for `write`. A change made while `write` waits is written next time. */
   seal(): void {
-    const still = this.#storage.synchronous;
+    // A debugger may make a flush wait on any storage.
+    const still = this.#storage.synchronous && !this.#storage.debugEvent;
     for (const table of this.#dirty) {
       // Whole sectors, so that no storage has to read before it writes.
       const from = roundDown(table.dirtyFrom, SECTOR);

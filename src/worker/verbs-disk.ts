@@ -153,10 +153,8 @@ async function someRuns(disk: Disk, { offset, length, done }: MapPart, job: Verb
 }
 
 async function storedState(disk: Disk, idOrName: string, { offset = 0, length }: { offset?: number; length?: number } = {}): Promise<VmStatePiece> {
-  const list = await disk.snapshots.list();
-  const stored = list.find(({ id }) => id === idOrName) ?? list.find(({ name }) => name === idOrName);
-  if (!stored) throw new DiskError('not-found', `There is no snapshot "${idOrName}"`, { field: 'snapshot' });
-  const wanted = length ?? stored.vmStateSize - offset;
-  requireReadable(stored.vmStateSize, offset, wanted);
+  const { vmStateSize } = disk.snapshots.find(idOrName);
+  const wanted = length ?? vmStateSize - offset;
+  requireReadable(vmStateSize, offset, wanted);
   return { bytes: await disk.snapshots.readVmState(idOrName, { offset, length: Math.min(wanted, VM_STATE_PIECE) }), length: wanted };
 }

@@ -9,12 +9,15 @@ import type { AsyncDisk, FlushOptions } from '../../src/disk/async-disk.ts';
 import type { Disk } from '../../src/disk/disk.ts';
 import { createDisk } from '../../src/disk/open.ts';
 import { memoryStorage } from '../../src/storage/memory.ts';
+import { firstDifference } from '../model/naive.ts';
 import { Random } from '../random.ts';
 
 /** Bytes that differ from place to place and from seed to seed, without zeros. */
 export function pattern(length: number, seed = 1): Uint8Array {
   const random = new Random(seed);
-  return Uint8Array.from({ length }, () => random.between(1, 255));
+  const bytes = new Uint8Array(length);
+  for (let i = 0; i < length; i++) bytes[i] = random.between(1, 255);
+  return bytes;
 }
 
 /** A raw disk in memory that holds these bytes. Its size is a multiple of 512, as the format wants, unless `bytes` is not. */
@@ -28,7 +31,7 @@ export async function memoryDisk(bytes: Uint8Array): Promise<Disk> {
 export function expectBytes(actual: Uint8Array | undefined, expected: Uint8Array): void {
   if (!actual) throw new Error('there are no bytes');
   if (actual.length !== expected.length) throw new Error(`${actual.length} bytes where ${expected.length} were expected`);
-  const at = actual.findIndex((byte, index) => byte !== expected[index]);
+  const at = firstDifference(actual, expected);
   if (at >= 0) throw new Error(`byte ${at} is ${actual[at]} where ${expected[at]} was expected`);
 }
 

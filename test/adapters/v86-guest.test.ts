@@ -17,7 +17,9 @@ import { SlowDisk } from './slow-disk.ts';
 
 const GUEST = new URL('../../public/guest/', import.meta.url);
 const WASM = fileURLToPath(new URL('v86.wasm', import.meta.resolve('v86')));
-const SIZE = 64 * MiB;
+const SIZE = 16 * MiB;
+/** Half of the disk, as by default of one of 64 MiB: what the guest reads again has to make room for other blocks meanwhile. */
+const CACHE = 8 * MiB;
 
 /** What test/guest/guest.mjs exports. */
 interface GuestModule {
@@ -43,7 +45,7 @@ async function boot(disk: AsyncDisk, kernelArguments: string, session: (guest: G
   const module = '../guest/guest.mjs';
   const { guestOptions, GuestConsole } = (await import(module)) as GuestModule;
   const options = await guestOptions(read);
-  const hda = v86Disk(disk, { imageId: 'guest' });
+  const hda = v86Disk(disk, { imageId: 'guest', cacheSize: CACHE });
   const emulator = new V86({
     ...options,
     cmdline: `${options.cmdline} ${kernelArguments}`,

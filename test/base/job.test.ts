@@ -6,10 +6,13 @@ import { noteRequest, Pace } from '../../src/base/job.ts';
 beforeAll(() => {
   // The clock goes on only when a test says so, and never back; timers are real.
   vi.useFakeTimers({ toFake: ['performance'] });
+  // Requests of other files' tests in this process are long past.
+  vi.advanceTimersByTime(1e9);
 });
 
 afterAll(() => {
   vi.useRealTimers();
+  noteRequest();
 });
 
 const pass = (milliseconds: number): unknown => vi.advanceTimersByTime(milliseconds);

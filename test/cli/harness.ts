@@ -2,12 +2,13 @@
  * Runs the same command line through tabdisk (in this process) and through the real qemu-img or qemu-io, each in a folder of its own with
  * the same files in it, and compares output, errors and exit status. Dates, timings and disk usage are taken out first.
  */
-import { type SpawnSyncReturns, spawn, spawnSync } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'vitest';
 import { run } from '../../src/cli/program.ts';
+import { type Ended, launch } from '../oracle/launcher.ts';
 
 export interface Outcome {
   readonly out: string;
@@ -35,16 +36,14 @@ export class Sides {
   /** Makes files with a QEMU tool, the same command in both folders. */
   prepare(tool: 'qemu-img' | 'qemu-io', ...args: string[]): void {
     for (const side of [this.ours, this.theirs]) {
-      const done = spawnPatiently(tool, args, { cwd: side });
-      if (done.error) throw new Error(`${tool} is needed for this test: ${done.error.message}`);
+      const done = runPatiently(tool, args, { cwd: side });
       if (done.status !== 0) throw new Error(`${tool} ${args.join(' ')}: ${done.stdout}${done.stderr}`);
     }
   }
 
   /** The real tool, in QEMU's folder (or in ours). */
   qemu(tool: 'qemu-img' | 'qemu-io', args: readonly string[], { input = '', side = this.theirs } = {}): Outcome {
-    const { stdout, stderr, status, error } = spawnPatiently(tool, args, { cwd: side, input });
-    if (error) throw new Error(`${tool} is needed for this test: ${error.message}`);
+    const { stdout, stderr, status } = runPatiently(tool, args, { cwd: side, input });
     return { out: stdout, err: stderr, status };
   }
 
@@ -134,10 +133,10 @@ export class Sides {
 }
 
 /** Runs a tool. QEMU times its key derivation, gives up if the machine measured too little time for it, and can be asked again. */
-function spawnPatiently(tool: string, args: readonly string[], options: { cwd: string; input?: string }): SpawnSyncReturns<string> {
+function runPatiently(tool: string, args: readonly string[], options: { cwd: string; input?: string }): Ended {
   for (let attempt = 1; ; attempt++) {
-    const done = spawnSync(tool, args, { ...options, encoding: 'utf8', timeout: 120_000 });
-    if (attempt === 20 || !done.stderr?.includes('accurate CPU usage')) return done;
+    const done = launch(tool, args, options);
+    if (attempt === 20 || !done.stderr.includes('accurate CPU usage')) return done;
   }
 }
 

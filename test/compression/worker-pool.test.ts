@@ -171,6 +171,6 @@ test('the pool ends with a conversion that is cancelled, or that cannot read or 
   await whole.flush();
   await runAsync(cut.truncate(cut.size - 200_000));
   const target = await createDisk(memoryStorage(), { format: 'qcow2', size: 600_064, clusterSize: CLUSTER });
-  await expect(convert(whole, target, { compressed: true, compressor: shop.pool })).rejects.toMatchObject({ field: 'source' });
+  await expect(convert(whole, target, { compressed: true, compressor: shop.pool })).rejects.toMatchObject({ step: 'source' });
   expect(shop.running).toBe(0);
 });

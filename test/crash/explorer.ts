@@ -8,9 +8,9 @@
 import { runAsync } from '../../src/base/io.ts';
 import { openDisk } from '../../src/disk/open.ts';
 import { toolsOf } from '../../src/formats/tools.ts';
-import type { LogEntry } from '../../src/layers/recorder.ts';
 import { memoryStorage } from '../../src/storage/memory.ts';
 import type { Storage } from '../../src/storage/storage.ts';
+import type { LogEntry } from '../layers/recorder.ts';
 import type { Random } from '../random.ts';
 import { type Change, CutFiles, type Files } from './files.ts';
 import { type Expectation, requireRawRight, requireRight, SECRET, SECTOR } from './guest.ts';

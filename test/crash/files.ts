@@ -2,7 +2,7 @@
  * Several files through a log of changes, and what a cut can leave of them. Of each file: what its last flush covers, then whole stretches
  * up to some barrier, then any part of the stretch behind that. What is open is the stretch of each file since its own last barrier.
  */
-import type { LogEntry } from '../../src/layers/recorder.ts';
+import type { LogEntry } from '../layers/recorder.ts';
 
 export type Change = Extract<LogEntry, { kind: 'write' | 'truncate' }>;
 

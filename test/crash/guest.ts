@@ -11,7 +11,7 @@ import { amend } from '../../src/jobs/amend.ts';
 import { commitNodes } from '../../src/jobs/commit.ts';
 import { rebase } from '../../src/jobs/rebase.ts';
 import { streamNode } from '../../src/jobs/stream.ts';
-import type { LogEntry } from '../../src/layers/recorder.ts';
+import type { LogEntry } from '../layers/recorder.ts';
 import { BitmapModel, type RightBitmaps, requireBitmaps } from './bitmaps.ts';
 
 export const SECTOR = 512;
@@ -58,7 +58,8 @@ export class Guest {
   readonly #reopen: () => Promise<Disk>;
   readonly #log: readonly LogEntry[];
   #now: number[];
-  #right: Set<number>[];
+  /** By sector: the numbers that are right, the newest last. */
+  #right: (number | readonly number[])[];
   #snapshots = new Map<string, readonly number[]>();
   #stamp = 0;
   #closed = false;
@@ -73,7 +74,7 @@ export class Guest {
     this.bitmaps = new BitmapModel(contents.length * SECTOR);
     this.#log = log;
     this.#now = [...contents];
-    this.#right = contents.map((value) => new Set([value]));
+    this.#right = [...contents];
     this.#mark();
   }
 
@@ -106,9 +107,10 @@ export class Guest {
     const flush = async (): Promise<void> => {
       const durable = [...ended];
       await this.#disk.flush();
-      this.#right = this.#right.map((set, sector) => {
-        const order = [...set];
-        return new Set(order.slice(order.indexOf(durable[sector] as number)));
+      this.#right = this.#right.map((right, sector) => {
+        if (typeof right === 'number') return right;
+        const left = right.slice(right.indexOf(durable[sector] as number));
+        return left.length === 1 ? (left[0] as number) : left;
       });
       this.#mark();
     };
@@ -295,7 +297,8 @@ export class Guest {
   async #change(sector: number, count: number, stamp: number, body: () => Promise<void>): Promise<void> {
     for (let i = sector; i < sector + count; i++) {
       this.#now[i] = stamp;
-      this.#right[i]?.add(stamp);
+      const right = this.#right[i];
+      if (right !== undefined) this.#right[i] = withNumber(right, stamp);
     }
     this.#mark();
     await body();
@@ -328,13 +331,13 @@ export class Guest {
   }
 
   #settle(): void {
-    this.#right = this.#now.map((value) => new Set([value]));
+    this.#right = [...this.#now];
     this.#mark();
   }
 
   #mark(): void {
     const backings = this.#backingToBe === undefined ? [this.#backing] : [this.#backing, this.#backingToBe];
-    const sectors = this.#right.map(numbers);
+    const sectors = [...this.#right];
     this.timeline.push({ position: this.#log.length, states: backings.map((backing) => this.#state(sectors, this.#snapshots, backing)) });
   }
 
@@ -348,9 +351,10 @@ function named(disk: Disk): string {
   return JSON.stringify(disk.node.driver.backing) ?? ALONE;
 }
 
-function numbers(set: Set<number>): number | readonly number[] {
-  const list = [...set];
-  return list.length === 1 ? (list[0] as number) : list;
+/** What is right where one more number is; its place is where it came first. */
+function withNumber(right: number | readonly number[], stamp: number): number | readonly number[] {
+  if (typeof right === 'number') return right === stamp ? right : [right, stamp];
+  return right.includes(stamp) ? right : [...right, stamp];
 }
 
 /** Sectors full of one number. */

@@ -7,8 +7,8 @@ import { DiskError } from '../../src/base/errors.ts';
 import { inspect } from '../../src/disk/inspect.ts';
 import { createDisk, openDisk } from '../../src/disk/open.ts';
 import { amend } from '../../src/jobs/amend.ts';
-import { type LogEntry, RecorderStorage } from '../../src/layers/recorder.ts';
 import { memoryStorage } from '../../src/storage/memory.ts';
+import { type LogEntry, RecorderStorage } from '../layers/recorder.ts';
 
 const OPTIONS = { format: 'luks', size: 64 * 1024, 'iter-time': 1, 'cipher-alg': 'aes-128', 'cipher-mode': 'cbc' };
 const SLOT = 208;

@@ -9,11 +9,11 @@ import { amend } from '../../src/jobs/amend.ts';
 import { commit } from '../../src/jobs/commit.ts';
 import { changeBackingFile } from '../../src/jobs/rebase.ts';
 import { stream } from '../../src/jobs/stream.ts';
-import { FaultStorage } from '../../src/layers/faults.ts';
-import { type LogEntry, RecorderStorage } from '../../src/layers/recorder.ts';
 import { CACHE_MODES, type CacheMode, cacheFlags, parseCacheMode } from '../../src/node/cache-mode.ts';
 import { memoryStorage } from '../../src/storage/memory.ts';
 import type { Storage } from '../../src/storage/storage.ts';
+import { FaultStorage } from '../layers/faults.ts';
+import { type LogEntry, RecorderStorage } from '../layers/recorder.ts';
 
 const SIZE = 1024 * 1024;
 const BYTES = new Uint8Array(5000).fill(0x5a);

@@ -4,7 +4,7 @@ import { runAsync } from '../../src/base/io.ts';
 import { KiB } from '../../src/base/units.ts';
 import { reopenBacking } from '../../src/disk/reopen.ts';
 import { commit, createDisk, type Disk, memoryStorage, openDisk, type Storage } from '../../src/index.ts';
-import { FaultStorage } from '../../src/layers/faults.ts';
+import { FaultStorage } from '../layers/faults.ts';
 
 const SIZE = 256 * KiB;
 

@@ -7,11 +7,11 @@ import { createDisk, openDisk } from '../../src/disk/open.ts';
 import { Drive } from '../../src/drive/drive.ts';
 import { qcow2 } from '../../src/formats/qcow2/index.ts';
 import { raw } from '../../src/formats/raw/index.ts';
-import { FaultStorage } from '../../src/layers/faults.ts';
 import { FilterStorage } from '../../src/layers/filter.ts';
 import { temporaryStorage } from '../../src/layers/temporary.ts';
 import { type MemoryStorage, memoryStorage } from '../../src/storage/memory.ts';
 import { expectBytes, pattern } from '../adapters/slow-disk.ts';
+import { FaultStorage } from '../layers/faults.ts';
 
 const SIZE = 4 * 1024 * 1024;
 const FORMATS = ['qcow2', 'raw'] as const;

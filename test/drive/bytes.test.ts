@@ -3,9 +3,9 @@ import { describe, expect, test } from 'vitest';
 import { createDisk, openDisk } from '../../src/disk/open.ts';
 import { Drive } from '../../src/drive/drive.ts';
 import type { DriveOptions } from '../../src/drive/drive-options.ts';
-import { FaultStorage } from '../../src/layers/faults.ts';
 import { memoryStorage } from '../../src/storage/memory.ts';
 import { SlowDisk } from '../adapters/slow-disk.ts';
+import { FaultStorage } from '../layers/faults.ts';
 import { Random } from '../random.ts';
 import { expectBytes, pattern } from '../storage/contract.ts';
 

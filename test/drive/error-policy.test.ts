@@ -5,8 +5,8 @@ import type { DriveErrorEvent } from '../../src/drive/drive-events.ts';
 import type { DriveOptions } from '../../src/drive/drive-options.ts';
 import { Drives } from '../../src/drive/drives.ts';
 import { type ErrorAction, type IoStatus, readErrorPolicy, writeErrorPolicy } from '../../src/drive/error-policy.ts';
-import type { FaultKind } from '../../src/layers/faults.ts';
 import { expectBytes, pattern } from '../adapters/slow-disk.ts';
+import type { FaultKind } from '../layers/faults.ts';
 import { faultyDisk, faultyDrive, SIDES, type Side, settle } from './faulty.ts';
 
 const BYTES = pattern(4096, 3);

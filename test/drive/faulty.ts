@@ -4,9 +4,9 @@ import type { Disk } from '../../src/disk/disk.ts';
 import { openDisk } from '../../src/disk/open.ts';
 import { Drive } from '../../src/drive/drive.ts';
 import type { DriveOptions } from '../../src/drive/drive-options.ts';
-import { type FaultKind, FaultStorage } from '../../src/layers/faults.ts';
 import { type MemoryStorage, memoryStorage } from '../../src/storage/memory.ts';
 import { SlowDisk } from '../adapters/slow-disk.ts';
+import { type FaultKind, FaultStorage } from '../layers/faults.ts';
 
 /** `here`: a disk of this thread, which never waits. `elsewhere`: one that is asked by promises. */
 export type Side = 'here' | 'elsewhere';

@@ -4,9 +4,9 @@
  */
 import { expect, it } from 'vitest';
 import { createDisk, openDisk } from '../../src/disk/open.ts';
-import { type Fault, type FaultKind, FaultStorage } from '../../src/layers/faults.ts';
 import { memoryStorage } from '../../src/storage/memory.ts';
 import { describeBitmap } from '../crash/bitmaps.ts';
+import { type Fault, type FaultKind, FaultStorage } from '../layers/faults.ts';
 
 const SIZE = 6 * 2 ** 20;
 

@@ -8,8 +8,8 @@ import { DiskError } from '../../src/base/errors.ts';
 import { runAsync } from '../../src/base/io.ts';
 import type { Disk } from '../../src/disk/disk.ts';
 import { createDisk, openDisk } from '../../src/disk/open.ts';
-import { type Fault, type FaultKind, FaultStorage } from '../../src/layers/faults.ts';
 import { memoryStorage } from '../../src/storage/memory.ts';
+import { type Fault, type FaultKind, FaultStorage } from '../layers/faults.ts';
 import { firstDifference } from '../model/naive.ts';
 import { Random } from '../random.ts';
 
@@ -184,10 +184,21 @@ const workloads: readonly Workload[] = [
 let cases = 0;
 afterAll(() => process.stdout.write(`fault matrix: ${cases} cases of ${workloads.length} workloads\n`));
 
-/** Runs a workload with one fault; returns false when the fault came too late to strike. */
-async function strike(workload: Workload, fault: Fault): Promise<boolean> {
+/** A workload as all its cases begin it: the image, which is new, and the steps. */
+interface Start {
+  readonly image: Uint8Array;
+  readonly steps: readonly Step[];
+}
+
+async function begin({ format, size, options, steps }: Workload): Promise<Start> {
   const file = memoryStorage();
-  await (await createDisk(file, { format: workload.format, size: workload.size, ...workload.options })).flush();
+  await (await createDisk(file, { format, size, ...options })).flush();
+  return { image: file.bytes(), steps: steps(new Random(3), size) };
+}
+
+/** Runs a workload with one fault; returns false when the fault came too late to strike. */
+async function strike(workload: Workload, { image, steps }: Start, fault: Fault): Promise<boolean> {
+  const file = memoryStorage({ bytes: image });
   const faulty = new FaultStorage(file);
   let disk = await openDisk(faulty, { format: workload.format });
   faulty.calls.changes = 0;
@@ -196,7 +207,7 @@ async function strike(workload: Workload, fault: Fault): Promise<boolean> {
   const contents = [new Uint8Array(workload.size)];
   // What is durable, and what may be there besides since then.
   let since: Step[] = [];
-  for (const step of workload.steps(new Random(3), workload.size)) {
+  for (const step of steps) {
     const failure = await step.run(disk).then(
       () => undefined,
       (error: unknown) => error,
@@ -249,15 +260,20 @@ async function alreadyDone(disk: Disk, step: Step, contents: readonly Uint8Array
 }
 
 async function requireContents(disk: Disk, [contents, ...snapshots]: readonly Uint8Array[]): Promise<void> {
-  expect(disk.size).toBe(contents?.length);
-  expect(firstDifference(await disk.read(0, disk.size), contents as Uint8Array)).toBe(-1);
+  requireSame('the disk', await disk.read(0, disk.size), contents as Uint8Array);
   const list = await disk.snapshots.list();
-  expect(list.length).toBe(snapshots.length);
+  if (list.length !== snapshots.length) throw new Error(`there are ${list.length} snapshots, should be ${snapshots.length}`);
   for (const [index, { id }] of list.entries()) {
     const view = await disk.snapshots.open(id);
-    expect(firstDifference(await view.read(0, view.size), snapshots[index] as Uint8Array)).toBe(-1);
+    requireSame(`snapshot ${id}`, await view.read(0, view.size), snapshots[index] as Uint8Array);
     await view.close();
   }
+}
+
+function requireSame(what: string, found: Uint8Array, right: Uint8Array): void {
+  if (found.length !== right.length) throw new Error(`${what} has ${found.length} bytes, should have ${right.length}`);
+  const at = firstDifference(found, right);
+  if (at >= 0) throw new Error(`byte ${at} of ${what} is ${found[at]}, should be ${right[at]}`);
 }
 
 async function requireNoCorruption(disk: Disk, context: string): Promise<void> {
@@ -274,9 +290,10 @@ describe.each(workloads)('$name $format $options', (workload) => {
     ['changes', 'late'],
     ['reads', 'io'],
   ] as const)('every call of its %s fails once: %s', { timeout: 600_000 }, async (of, kind: FaultKind) => {
+    const start = await begin(workload);
     for (let call = 1; ; call += workload.stride ?? 1) {
       try {
-        if (!(await strike(workload, { call, of, kind }))) break;
+        if (!(await strike(workload, start, { call, of, kind }))) break;
       } catch (error) {
         throw new Error(`call ${call} of ${of}, ${kind}: ${error instanceof Error ? error.message : error}`, { cause: error });
       }

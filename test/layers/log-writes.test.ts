@@ -3,11 +3,11 @@ import { expect, test } from 'vitest';
 import { runAsync, runSync } from '../../src/base/io.ts';
 import { anyAlignment } from '../../src/layers/align.ts';
 import { type LoggedRequest, LogWritesStorage, readLog } from '../../src/layers/log-writes.ts';
-import { type LogEntry, RecorderStorage } from '../../src/layers/recorder.ts';
 import { memoryStorage } from '../../src/storage/memory.ts';
 import { readBytes, type Storage } from '../../src/storage/storage.ts';
 import { LateStorage } from '../model/late-storage.ts';
 import { expectBytes, numbers, pattern } from '../storage/contract.ts';
+import { type LogEntry, RecorderStorage } from './recorder.ts';
 
 /** The disk that the first entries of a log make. */
 function replay(log: Storage, size: number, entries: readonly LoggedRequest[], sectorSize: number): Uint8Array {

@@ -1,12 +1,12 @@
 /** Quorum over children that fail, lie or take their time: who is believed, what is reported, what is mended. Beside QEMU: test/cli/layers.test.ts. */
 import { describe, expect, test } from 'vitest';
 import { runAsync, runSync } from '../../src/base/io.ts';
-import { type Fault, FaultStorage } from '../../src/layers/faults.ts';
 import { type QuorumOptions, type QuorumReport, QuorumStorage } from '../../src/layers/quorum.ts';
 import { memoryStorage } from '../../src/storage/memory.ts';
 import { readBytes, type Storage } from '../../src/storage/storage.ts';
 import { LateStorage } from '../model/late-storage.ts';
 import { expectBytes, numbers, pattern } from '../storage/contract.ts';
+import { type Fault, FaultStorage } from './faults.ts';
 
 const SIZE = 20_480;
 

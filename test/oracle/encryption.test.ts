@@ -10,7 +10,8 @@ import { createDisk, openDisk } from '../../src/disk/open.ts';
 import { amend } from '../../src/jobs/amend.ts';
 import { nodeFileStorage } from '../../src/storage/node-file.ts';
 import { Random } from '../random.ts';
-import { run, type ToolResult } from './qemu.ts';
+import type { Ended } from './launcher.ts';
+import { run } from './qemu.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'tabdisk-encryption-'));
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -24,7 +25,7 @@ type Options = Readonly<Record<string, string | number>>;
 /** QEMU's description of an encrypted image. */
 const opened = (path: string, format: string) => `driver=${format},${format === 'qcow2' ? 'encrypt.' : ''}key-secret=s,file.filename=${path}`;
 
-function succeed(tool: 'qemu-img' | 'qemu-io', args: readonly string[]): ToolResult {
+function succeed(tool: 'qemu-img' | 'qemu-io', args: readonly string[]): Ended {
   for (let attempt = 1; ; attempt++) {
     const result = run(tool, args);
     // QEMU measures its own key derivation and gives up where a short one took less than a tick of the clock.

@@ -1,18 +1,8 @@
 /** The real qemu-img and qemu-io, as judges. A missing tool fails the tests that need it, saying how to get it. */
-import { spawnSync } from 'node:child_process';
-
-export interface ToolResult {
-  readonly status: number;
-  readonly stdout: string;
-  readonly stderr: string;
-}
+import { type Ended, launch } from './launcher.ts';
 
 /** Runs a tool; any exit status is a result. */
-export function run(tool: 'qemu-img' | 'qemu-io', args: readonly string[], input?: string): ToolResult {
-  const result = spawnSync(tool, args, { encoding: 'utf8', maxBuffer: 1 << 28, ...(input === undefined ? {} : { input }) });
-  if (result.error) throw new Error(`${tool} cannot be run (${result.error.message}): install the package qemu-utils`);
-  return { status: result.status ?? -1, stdout: result.stdout, stderr: result.stderr };
-}
+export const run = (tool: 'qemu-img' | 'qemu-io', args: readonly string[], input = ''): Ended => launch(tool, args, { input });
 
 /** Runs qemu-img and returns what it printed; a failure is an error. */
 export function qemuImg(...args: string[]): string {

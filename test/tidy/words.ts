@@ -16,6 +16,12 @@ const RULES: readonly Rule[] = [
   { pattern: /https?:\/\/(?:registry|deb|security|snapshot)\.[a-z]+\.(?:org|net)/, why: 'the address of a package registry' },
   { pattern: /"resolved":/, why: 'a download address: make the lock file with omit-lockfile-registry-resolved', only: /^package-lock\.json$/ },
   { pattern: /\bissues? #?\d|\(#\d+\)/i, why: 'the number of an issue: say what it is about', only: /\.(ts|mjs|md|html)$/ },
+  {
+    pattern: /\bmessage\??\.(?:includes|startsWith|endsWith|match|search|indexOf)\(|\.test\([\w.]*\bmessage\)/,
+    why: 'a decision by the words of a message: decide by kind, field or step',
+    // The failures of browsers and of the runtime have nothing but words.
+    only: /^src\/(?!storage\/browser-errors\.ts$|cli\/words\.ts$).*\.ts$/,
+  },
   { pattern: /\b(?:it|test|describe)\.(?:s[k]ip|o[n]ly|t[o]do|skipI[f]|runI[f])\b/, why: 'a test that may not run', only: /\.test\.ts$/ },
 ];
 

@@ -15,8 +15,9 @@ import { passphraseFor, passphraseIfAny } from '../../crypto/passphrase.ts';
 import { EncryptedStorage } from '../../crypto/window.ts';
 import { type Storage, writeZeroes } from '../../storage/storage.ts';
 import type { OpenParameters } from '../descriptor.ts';
-import type { Extent, FormatInfo, KeyDriver, Placement } from '../driver.ts';
-import type { AmendParameters, ImageTools, MetadataExtent, ToolImage } from '../tools.ts';
+import type { Extent, FormatInfo, KeyDriver } from '../driver.ts';
+import { ShiftedImage } from '../shifted-image.ts';
+import type { AmendParameters, ImageTools, MetadataExtent } from '../tools.ts';
 
 export const FORMAT = 'luks';
 /** The option that names the secret with the passphrase. */
@@ -62,42 +63,46 @@ class LuksKey implements KeyDriver {
   }
 }
 
-export class LuksImage implements ToolImage {
+export class LuksImage extends ShiftedImage {
   readonly format = FORMAT;
   /** With this size a request that changes part of a sector holds all of it. */
-  readonly clusterSize = SECTOR;
+  override readonly clusterSize = SECTOR;
   readonly newReadsZero = false;
-  readonly storage: Storage;
   readonly luks: Luks;
   readonly key: LuksKey;
 
   /** Makes the image without its key. */
   constructor(storage: Storage, luks: Luks) {
-    this.storage = storage;
+    super(storage, luks.payloadOffset);
     this.luks = luks;
     this.key = new LuksKey(storage, luks);
   }
 
-  get size(): number {
-    return Math.max(0, roundUp(this.storage.size, SECTOR) - this.luks.payloadOffset);
+  override get size(): number {
+    return Math.max(0, roundUp(this.storage.size, SECTOR) - this.start);
   }
 
-  look(offset: number, length: number): Extent & Placement {
-    return { kind: 'data', length, storage: this.key.payload, hostOffset: this.luks.payloadOffset + offset, encrypted: true };
+  override look(offset: number, length: number): Extent & { kind: 'data' } {
+    return { ...super.look(offset, length), storage: this.key.payload, encrypted: true };
   }
 
-  place(offset: number, length: number): Placement {
+  /** A hole of the file reads as no zeros. */
+  override *status(offset: number, length: number): Io<Extent> {
     return this.look(offset, length);
   }
 
-  *zero(offset: number, length: number): Io<number> {
-    yield* writeZeroes(this.key.payload, this.luks.payloadOffset + offset, length);
+  override *zero(offset: number, length: number): Io<number> {
+    yield* writeZeroes(this.key.payload, this.start + offset, length);
+    return length;
+  }
+
+  override *discard(_: number, length: number): Io<number> {
     return length;
   }
 
   *resize(size: number): Io<void> {
     if (size % SECTOR !== 0) throw new DiskError('refused', `${FORMAT}: the size must be a multiple of 512 bytes`, { format: FORMAT, field: 'size' });
-    yield* this.storage.truncate(this.luks.payloadOffset + size);
+    yield* this.storage.truncate(this.start + size);
   }
 
   *tools(): Io<ImageTools> {
@@ -112,15 +117,7 @@ export class LuksImage implements ToolImage {
     return [{ hostOffset: 0, length: this.luks.payloadOffset, what: 'encryption header' }];
   }
 
-  info(): FormatInfo {
+  override info(): FormatInfo {
     return { encrypted: true, specific: this.luks.info() };
-  }
-
-  *flush(): Io<void> {
-    yield* this.storage.flush();
-  }
-
-  *close(): Io<void> {
-    if (!this.storage.readOnly) yield* this.storage.flush();
   }
 }

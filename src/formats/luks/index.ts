@@ -10,7 +10,7 @@ import { LUKS_AMEND_OPTIONS, LUKS_OPTIONS } from '../../crypto/option-lists.ts';
 import { passphraseFor } from '../../crypto/passphrase.ts';
 import type { Storage } from '../../storage/storage.ts';
 import type { CreateParameters, FormatDescriptor, Inspection } from '../descriptor.ts';
-import { hasU32be } from '../recognised.ts';
+import { hasU32be, NO_CAPABILITIES } from '../recognised.ts';
 import { SIZE_OPTION } from '../shared-options.ts';
 import { FORMAT, KEY_OPTION, openImage } from './image.ts';
 
@@ -53,22 +53,7 @@ export const luks = {
   extensions: ['luks'],
   probe: (head) => (hasU32be(head, 0, 0x4c554b53) && head[4] === 0xba && head[5] === 0xbe ? 100 : 0),
   sharesFile: true,
-  capabilities: {
-    read: true,
-    write: true,
-    create: true,
-    resize: true,
-    snapshots: false,
-    bitmaps: false,
-    check: false,
-    repair: false,
-    backing: false,
-    discard: false,
-    zeroes: false,
-    compressedRead: false,
-    compressedWrite: false,
-    dataFile: false,
-  },
+  capabilities: { ...NO_CAPABILITIES, read: true, write: true, create: true, resize: true },
   gist: 'all of it encrypted, as Linux has it',
   encryption: { always: true, key: KEY_OPTION, turnedOnBy: [], options: {}, iterTime: 'iter-time' },
   strongOptions: /^key-secret$/,

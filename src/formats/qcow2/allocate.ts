@@ -90,7 +90,7 @@ function runFor(meta: Metadata, table: Table, { offset, length }: Target): Run {
   const index = Math.floor((offset % meta.l2Coverage) / clusterSize);
   const slice = SLICE_BYTES / meta.shape.bytes;
   const sliceEnd = Math.min(meta.l2Entries, (Math.floor(index / slice) + 1) * slice);
-  return runAt(meta, table.data, index, Math.min(divideUp((offset % clusterSize) + length, clusterSize), sliceEnd - index));
+  return placesAt(meta, table.data, index, Math.min(divideUp((offset % clusterSize) + length, clusterSize), sliceEnd - index));
 }
 
 /** The placement in clusters that are kept, or that were just taken; they begin at `run.hostOffset`. */
@@ -169,7 +169,7 @@ function* newClusters(meta: Metadata, count: number, { offset, after }: Target):
 }
 
 /** How the clusters from `index` on can be written, and how many of the next `most` in the same way (contiguous where they have a place). */
-function runAt({ shape, clusterSize }: Metadata, table: DataView, index: number, most: number): Run {
+function placesAt({ shape, clusterSize }: Metadata, table: DataView, index: number, most: number): Run {
   const isKept = (at: number) => shape.copied(table, at) && !shape.compressed(table, at) && shape.placed(table, at);
   const keep = isKept(index);
   const hostOffset = keep ? shape.offset(table, index) : 0;

@@ -13,7 +13,6 @@ import { DiskError, unsupported } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
 import type { BitmapFacts, BitmapInfo } from '../driver.ts';
 import type { BitmapTools, DirtyRuns } from '../tools.ts';
-import { DirtyBitmap } from './dirty-bitmap.ts';
 import { damageOnly, readBitmapTable } from './file-bitmaps.ts';
 import { NO_BITMAPS, noBitmap } from './file-tables.ts';
 import { canRewrite, rewriteHeader } from './header.ts';
@@ -33,6 +32,7 @@ import {
   MIN_GRANULARITY_BITS,
 } from './layout-bitmaps.ts';
 import type { Metadata } from './metadata.ts';
+import { StoredBitmap } from './stored-bitmap.ts';
 import { TableSwitch } from './table-switch.ts';
 
 /** QEMU's words about bitmaps whose image another writer has changed, by version. */
@@ -44,7 +44,7 @@ const LEAKS = "Some clusters may be leaked, run 'qemu-img check -r' on the image
 
 export class Qcow2Bitmaps implements BitmapFacts, BitmapTools {
   readonly #meta: Metadata;
-  #bitmaps: DirtyBitmap[];
+  #bitmaps: StoredBitmap[];
   /** The bitmaps are marked in use and record changes. */
   #writable = false;
 
@@ -62,10 +62,10 @@ export class Qcow2Bitmaps implements BitmapFacts, BitmapTools {
   }
 
   /** Reads every table, and sets `Metadata.bitmapFault` if one cannot belong to its bitmap; calls `say` if the header no longer vouches for bitmaps. */
-  *verify(say?: (message: string) => void): Io<void> {
+  *verify(say?: (message: string, warning: boolean) => void): Io<void> {
     const { header, bitmaps } = this.#meta;
     if (!bitmaps.directory && !this.#meta.bitmapFault && header.extensions.some(({ type }) => type === EXTENSION.bitmaps))
-      say?.(`warning: ${VOID[header.version]}\n${LEAKS}`);
+      say?.(`warning: ${VOID[header.version]}\n${LEAKS}`, true);
     for (const bitmap of this.#bitmaps) {
       if (bitmap.inconsistent) continue;
       try {
@@ -239,13 +239,13 @@ export class Qcow2Bitmaps implements BitmapFacts, BitmapTools {
     });
   }
 
-  #find(name: string): DirtyBitmap {
+  #find(name: string): StoredBitmap {
     const found = this.#bitmaps.find((bitmap) => bitmap.name === name);
     if (!found) throw noBitmap(name);
     return found;
   }
 
-  #usable(name: string): DirtyBitmap {
+  #usable(name: string): StoredBitmap {
     const found = this.#find(name);
     found.requireUsable();
     return found;
@@ -263,12 +263,12 @@ export class Qcow2Bitmaps implements BitmapFacts, BitmapTools {
     return directoryHasRoom(taken, name) ? undefined : 'Not enough space in the bitmap directory';
   }
 
-  #make(bitmap: { name: string; granularityBits: number; enabled: boolean; entry?: BitmapEntry; inconsistent?: boolean }): DirtyBitmap {
+  #make(bitmap: { name: string; granularityBits: number; enabled: boolean; entry?: BitmapEntry; inconsistent?: boolean }): StoredBitmap {
     const { storage, clusterSize, header } = this.#meta;
-    return new DirtyBitmap({ storage, clusterSize, size: header.size, ...bitmap });
+    return new StoredBitmap({ storage, clusterSize, size: header.size, ...bitmap });
   }
 
-  #fromFile(entry: BitmapEntry): DirtyBitmap {
+  #fromFile(entry: BitmapEntry): StoredBitmap {
     const { name, granularityBits, flags } = entry;
     return this.#make({
       name,
@@ -283,7 +283,7 @@ export class Qcow2Bitmaps implements BitmapFacts, BitmapTools {
 const otherExtensions = ({ header }: Metadata): HeaderExtension[] => header.extensions.filter(({ type }) => type !== EXTENSION.bitmaps);
 
 /** Places the changed parts of a bitmap; returns the entry for it. */
-function* saved(meta: Metadata, tableSwitch: TableSwitch, bitmap: DirtyBitmap): Io<BitmapEntry> {
+function* saved(meta: Metadata, tableSwitch: TableSwitch, bitmap: StoredBitmap): Io<BitmapEntry> {
   const { entry } = bitmap;
   const flags = ((entry?.flags ?? 0) & BITMAP_FLAG.extraDataCompatible) | (bitmap.enabled ? BITMAP_FLAG.auto : 0);
   if (entry && !bitmap.changed) return { ...entry, flags };

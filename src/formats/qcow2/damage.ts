@@ -29,7 +29,7 @@ function blockDamage({ refcounts, clusterSize, storage }: Metadata): DiskError |
 }
 
 /** Reports the faults to a caller that only reads. */
-export function tellDamage({ snapshotTable, reftableFault, bitmapFault }: Metadata, say: (message: string) => void): void {
-  for (const { found, harmless } of snapshotTable.faults) if (!harmless) say(`warning: ${FORMAT}: ${found.replace('ERROR ', '')}`);
-  for (const fault of [reftableFault, bitmapFault]) if (fault) say(`warning: ${fault.message}`);
+export function tellDamage({ snapshotTable, reftableFault, bitmapFault }: Metadata, say: (message: string, warning: boolean) => void): void {
+  for (const { found, harmless } of snapshotTable.faults) if (!harmless) say(`warning: ${FORMAT}: ${found.replace('ERROR ', '')}`, true);
+  for (const fault of [reftableFault, bitmapFault]) if (fault) say(`warning: ${fault.message}`, true);
 }

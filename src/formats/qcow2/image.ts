@@ -8,6 +8,7 @@ import type { Io } from '../../base/io.ts';
 import { lazily } from '../../base/load-part.ts';
 import type { Compression } from '../../compression/compressor.ts';
 import { type Storage } from '../../storage/storage.ts';
+import type { EncodedReads } from '../../tables/encoded-reads.ts';
 import { TablesInOrder } from '../../tables/table-walk.ts';
 import type {
   BackingReference,
@@ -26,7 +27,7 @@ import type { ToolImage } from '../tools.ts';
 import { allocate, discard, mayWriteOver, placeNow, writeEncoded, zero } from './allocate.ts';
 import type { Qcow2Bitmaps } from './bitmaps.ts';
 import { compressionOf, encodeCluster } from './compressed.ts';
-import { CompressedReads } from './compressed-reads.ts';
+import { compressedReads } from './compressed-reads.ts';
 import { fatal } from './fatal.ts';
 import { snapshotInfo } from './file-tables.ts';
 import { AUTOCLEAR, COMPATIBLE, EXTENSION, extensionText, FORMAT, hasSubclusters, INCOMPATIBLE, mayHaveBitmaps } from './layout.ts';
@@ -47,7 +48,7 @@ export class Qcow2Image implements ToolImage, ToolHost {
   readonly bitmaps: BitmapFacts;
   readonly #metadata: Metadata;
   #tools: Qcow2Tools | undefined;
-  readonly #compressed: CompressedReads;
+  readonly #compressed: EncodedReads;
   /** Placements that `prepare` made and `place` has not given yet, by guest offset. */
   readonly #prepared = new Map<number, Placement>();
   /** The tables that `status` reads. */
@@ -55,7 +56,7 @@ export class Qcow2Image implements ToolImage, ToolHost {
 
   constructor(metadata: Metadata) {
     this.#metadata = metadata;
-    this.#compressed = new CompressedReads(metadata);
+    this.#compressed = compressedReads(metadata);
     this.#inOrder = new TablesInOrder(metadata.l2, (step) => metadata.lock.run(step));
     this.bitmaps = new RecorderFacts(metadata, () => this.recorder);
   }
@@ -180,7 +181,7 @@ export class Qcow2Image implements ToolImage, ToolHost {
     const within = offset % coverage;
     const fault = shape.fault(entries, Math.floor(within / clusterSize), clusterSize);
     if (fault) return fatal(`L2 entry of guest offset ${offset} ${fault}`, { field: 'L2 entry', offset });
-    const { kind, hostOffset, end } = runAt(meta, entries, within, Math.min(within + length, coverage));
+    const { kind, hostOffset, end } = stateAt(meta, entries, within, Math.min(within + length, coverage));
     return this.#extent(kind, offset, Math.min(length, end - within), hostOffset);
   }
 
@@ -378,7 +379,7 @@ class RecorderFacts implements BitmapFacts {
 }
 
 /** The state of the bytes at `start` of an L2 table's range, and how far before `most` it goes on: the same state, contiguous in the file. */
-function runAt(
+function stateAt(
   { shape, clusterSize, subclusterSize }: Metadata,
   table: DataView,
   start: number,

@@ -92,7 +92,7 @@ export interface Header {
 
 /** Reads a header out of the file's first cluster (or its first bytes, at least 112 if the file has them). */
 export function parseHeader(bytes: Uint8Array, fileSize: number): Header {
-  if (bytes.length < HEADER_LENGTH_V2) throw corrupt(FORMAT, `the file has ${fileSize} bytes, less than a header`, { field: 'magic', offset: 0 });
+  if (bytes.length < HEADER_LENGTH_V2) throw corrupt(FORMAT, `the file has ${fileSize} bytes, less than a header`, { field: 'file size', offset: 0 });
   const data = view(bytes);
   if (data.getUint32(0) !== MAGIC) throw corrupt(FORMAT, 'the magic number is not QFI\\xfb', { field: 'magic', offset: 0 });
   const version = data.getUint32(4);

@@ -1,17 +1,13 @@
 /**
  * The tables that an open qcow2 image keeps in memory, and THE order in which changes reach the file.
  *
- * Crash argument. `flush` writes in stages, a barrier between them:
+ * Crash argument: that of tables/write-order.ts, with these stages:
  *   1. raised refcounts, and L2 tables that nothing points at yet (guest data was written before they were filled in);
  *   2. L2 tables in place, and L1 entries: now everything points at durable data, counted;
  *   3. lowered refcounts of clusters that nothing points at any more.
  * A cut after any write leaves every pointer on something durable and counted, at worst counted too often: leaks. Changes of
  * more than one table at once (snapshots, L1 growth) build the new tables in unused space and switch with `switchTo`: one
  * write of header fields that share the file's first sector, so a cut finds either all of the old or all of the new.
- *
- * The flush writes the changes that existed when it began (`TableCache.seal`, `FreedClusters.seal`). A write of a guest that ends while the flush
- * waits changes tables too, by `commit`, and gives up the clusters they pointed at; its data may have come after a barrier, so only the next flush
- * writes these changes.
  *
  * Guest data in an external file is flushed before all of this: a barrier in one file says nothing about another. Such clusters are not
  * counted, and never move.
@@ -24,10 +20,12 @@ import { view } from '../../base/bytes.ts';
 import type { DebugHook } from '../../base/debug-events.ts';
 import { assert, corrupt, DiskError } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
-import { Mutex } from '../../base/locks.ts';
+import type { Mutex } from '../../base/locks.ts';
 import { SECTOR } from '../../base/units.ts';
 import { readBytes, type Storage } from '../../storage/storage.ts';
 import { type Table, TableCache } from '../../tables/table-cache.ts';
+import { WriteOrder } from '../../tables/write-order.ts';
+import type { OpenParameters } from '../descriptor.ts';
 import type { Encryption } from './encryption.ts';
 import { fatal, isFatal } from './fatal.ts';
 import { type FileBitmaps, NO_SNAPSHOTS, readTables, type Tables } from './file-tables.ts';
@@ -81,7 +79,7 @@ export class Metadata {
   readonly l2: TableCache;
   readonly refcounts: Refcounts;
   /** Held while tables change or are read in; a look-up in a resident table does not take it. */
-  readonly lock = new Mutex();
+  readonly lock: Mutex;
   header: Header;
   snapshotTable: SnapshotTable;
   /** The reason why the refcount table cannot be read, if there is one: no cluster is known to be free, so nothing can be written. */
@@ -93,7 +91,7 @@ export class Metadata {
   /** Open for writing: a fatal inconsistency is marked in the header, unless the image is open for repair. */
   forWriting = false;
   /** Is told when the image is marked corrupt. */
-  onDamage: ((message: string) => void) | undefined;
+  onDamage: OpenParameters['onDamage'];
   /** Opened for check and repair: no other change before a repair succeeds. */
   forRepair = false;
   /** Set by the code that opens an encrypted image. */
@@ -105,8 +103,9 @@ export class Metadata {
   l1: L1Table;
   /** Made when first needed and after every switch of tables. */
   #overlaps: OverlapMap | undefined;
-  /** Set when a switch failed half-way: the file may be in either state, so nothing more is written. */
-  #failed: DiskError | undefined;
+  readonly #order: WriteOrder;
+  /** Whether the present flush leaves the counts in memory. */
+  #lazyFlush = false;
 
   readonly #runtime: RuntimeOptions;
 
@@ -143,11 +142,22 @@ export class Metadata {
       reftable: tables.reftable,
       reftableOffset: header.reftableOffset,
       switchTable: (reftableOffset, reftableClusters) => this.#writeSwitch({ ...this.header, reftableOffset, reftableClusters }),
-      writePointer: (offset, bytes) => this.#writePointer(offset, bytes),
+      writePointer: (offset, bytes) => this.#order.point(offset, bytes),
       onNewBlock: () => {
         this.#overlaps = undefined;
       },
     });
+    const { freed } = this.refcounts;
+    this.#order = new WriteOrder(storage, {
+      format: FORMAT,
+      changes: [this.l2, freed],
+      stages: [
+        { pending: () => true, write: () => this.#writeCounted() },
+        { pending: () => this.l2.hasSealed || this.l1.hasChanges, write: () => this.#writeLinks() },
+        { pending: () => !this.#lazyFlush && freed.due !== undefined, write: () => this.#writeFrees() },
+      ],
+    });
+    this.lock = this.#order.lock;
   }
 
   /** Reads the tables a header names, except the snapshot table and those of bitmaps. */
@@ -252,8 +262,7 @@ export class Metadata {
 
   /** The mark is one write into the first sector; no change in memory follows it into the file. */
   *#condemn(error: DiskError): Io<void> {
-    if (this.#failed) return;
-    this.#failed = error;
+    if (!this.#order.fail(error)) return;
     const incompatible = this.header.incompatible | INCOMPATIBLE.corrupt;
     this.onDamage?.(`qcow2: Marking image as corrupt: ${error.message.replace('qcow2: ', '')}; further corruption events will be suppressed`);
     if (this.header.version >= 3) yield* this.setFeatures({ incompatible });
@@ -315,47 +324,38 @@ export class Metadata {
 
   /** False if `requireSound` refuses. */
   get sound(): boolean {
-    return !this.#failed && !this.forRepair;
+    return this.#order.sound && !this.forRepair;
   }
 
   /** Refuses changes after a switch that failed half-way, and to an image opened for repair that still needs it. */
   requireSound(): void {
-    if (this.#failed) throw this.#failed;
+    this.#order.requireSound();
     if (this.forRepair) throw new DiskError('refused', `${this.storage.name} is open for repair: repair it first`, { format: FORMAT });
   }
 
   /** See the top of this file. The caller holds `lock`. `told` is called before everything is made durable. */
   *flush(told?: DebugHook): Io<void> {
-    if (this.#failed) throw this.#failed;
-    this.l2.seal();
-    this.refcounts.freed.seal();
-    try {
-      yield* this.#writeSealed(told);
-    } finally {
-      this.l2.unseal();
-    }
+    yield* this.#order.flush(told);
+    this.l2.settle();
+    if (this.#lazyFlush) yield* this.refcounts.applyFrees();
   }
 
-  *#writeSealed(told?: DebugHook): Io<void> {
+  *#writeCounted(): Io<void> {
     if (this.external) yield* this.data.flush();
-    const lazy = this.#lazy && !this.refcounts.crowded;
-    if (!lazy) yield* this.refcounts.write();
+    this.#lazyFlush = this.#lazy && !this.refcounts.crowded;
+    if (!this.#lazyFlush) yield* this.refcounts.write();
     else if (this.refcounts.hasChanges) yield* this.#markDirty();
     yield* this.l2.write('fresh');
-    if (this.l2.hasSealed || this.l1.hasChanges) {
-      yield* this.storage.barrier();
-      yield* this.l2.write('all');
-      yield* this.l1.write(this.storage, this.header.l1Offset, this.debug);
-    }
-    if (this.refcounts.freed.due && !lazy) {
-      yield* this.storage.barrier();
-      yield* this.refcounts.applyFrees();
-      yield* this.refcounts.write();
-    }
-    if (told) yield* told('flush_to_disk');
-    yield* this.storage.flush();
-    this.l2.settle();
-    if (lazy) yield* this.refcounts.applyFrees();
+  }
+
+  *#writeLinks(): Io<void> {
+    yield* this.l2.write('all');
+    yield* this.l1.write(this.storage, this.header.l1Offset, this.debug);
+  }
+
+  *#writeFrees(): Io<void> {
+    yield* this.refcounts.applyFrees();
+    yield* this.refcounts.write();
   }
 
   /** A flush after which the counts are in the file, also where they are lazy; the image is no longer dirty then. The caller holds `lock`. */
@@ -420,7 +420,7 @@ export class Metadata {
   *putFirstSector(bytes: Uint8Array, header: Header): Io<void> {
     // A flush, not a barrier: see `switchTo`.
     yield* this.storage.flush();
-    yield* this.#writePointer(0, bytes);
+    yield* this.#order.point(0, bytes);
     this.header = header;
   }
 
@@ -447,21 +447,7 @@ export class Metadata {
   }
 
   *#writeSwitch(header: Header): Io<void> {
-    yield* this.#writePointer(FIELD.size, encodeSwitch(header));
+    yield* this.#order.point(FIELD.size, encodeSwitch(header));
     this.header = header;
-  }
-
-  /** Writes bytes that point at tables, durably. If it fails the file may hold either state, and no further change would suit both. */
-  *#writePointer(offset: number, bytes: Uint8Array): Io<void> {
-    try {
-      yield* this.storage.write(offset, bytes);
-      yield* this.storage.flush();
-    } catch (error) {
-      this.#failed = new DiskError('io', `${this.storage.name}: switching tables failed; open the image again to go on`, {
-        format: FORMAT,
-        cause: error,
-      });
-      throw error;
-    }
   }
 }

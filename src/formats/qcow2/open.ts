@@ -67,7 +67,7 @@ function* prepareForWriting(image: Qcow2Image, metadata: Metadata, onMessage?: (
     const result = yield* tools.check({ repair: 'all', ...(onMessage ? { onMessage } : {}) });
     if (result.corruptions > 0 || result.checkErrors > 0)
       throw corrupt(FORMAT, `the image was not closed properly and ${result.corruptions} errors cannot be repaired: open it read-only`, {
-        field: 'incompatible_features',
+        field: 'dirty bit',
       });
   }
   metadata.overlaps();

@@ -62,7 +62,9 @@ export function* changeRefcountWidth(meta: Metadata, order: number, onProgress: 
   for (let index = 0; index < refcounts.table.entries; index++) {
     onProgress(index, refcounts.table.entries);
     if (!(yield* refcounts.loadBlock(index))) continue;
-    for (const [within, count] of (yield* refcounts.countsOf(index, refcounts.blockEntries)).entries()) {
+    const counted = yield* refcounts.countsOf(index, refcounts.blockEntries);
+    for (let within = 0; within < counted.length; within++) {
+      const count = counted[within] as number;
       if (count === 0) continue;
       const cluster = index * refcounts.blockEntries + within;
       const hex = (cluster * clusterSize).toString(16);

@@ -192,7 +192,10 @@ export class TableSwitch {
     const { header, storage } = this.#meta;
     const bytes = (yield* this.#block(index)).bytes.slice();
     const data = view(bytes);
-    for (const [i, delta] of (this.#deltas.get(index) as Int32Array).entries()) {
+    const deltas = this.#deltas.get(index) as Int32Array;
+    // A block of large clusters counts millions of them.
+    for (let i = 0; i < deltas.length; i++) {
+      const delta = deltas[i] as number;
       if (delta === 0) continue;
       // A count that is too low already (a damaged image) stops at 0: a check reports it.
       const count = Math.max(0, getRefcount(data, i, header.refcountOrder) + delta);

@@ -11,8 +11,10 @@ import { ALL, NOTHING, type Permissions, RESIZE } from '../../base/permissions.t
 import { SECTOR } from '../../base/units.ts';
 import { type Storage, writeZeroes } from '../../storage/storage.ts';
 import type { CreateParameters, FormatDescriptor } from '../descriptor.ts';
-import type { Extent, FormatInfo, ImageDriver, Placement, ResizeOptions, StatusOptions } from '../driver.ts';
+import type { Extent, ResizeOptions, StatusOptions } from '../driver.ts';
+import { NO_CAPABILITIES } from '../recognised.ts';
 import { SIZE_OPTION } from '../shared-options.ts';
+import { ShiftedImage } from '../shifted-image.ts';
 import type { ToolImage } from '../tools.ts';
 
 /** The part of the storage that is the disk. Bytes. */
@@ -22,15 +24,13 @@ interface Window {
   readonly size: number | undefined;
 }
 
-class RawImage implements ImageDriver {
+class RawImage extends ShiftedImage {
   readonly format = 'raw';
-  readonly clusterSize = 0;
-  readonly storage: Storage;
-  readonly debug: DebugHook | undefined;
+  override readonly debug: DebugHook | undefined;
   readonly #window: Window;
 
   constructor(storage: Storage, window: Window) {
-    this.storage = storage;
+    super(storage, window.start);
     this.debug = storage.debugEvent;
     this.#window = window;
   }
@@ -41,57 +41,21 @@ class RawImage implements ImageDriver {
     return start === 0 && size === undefined ? NOTHING : { take: 0, share: ALL & ~RESIZE };
   }
 
-  get size(): number {
-    return this.#window.size ?? Math.max(0, this.storage.size - this.#window.start);
+  override get size(): number {
+    return this.#window.size ?? super.size;
   }
 
-  look(offset: number, length: number): Extent & Placement {
-    return { kind: 'data', length, storage: this.storage, hostOffset: this.#window.start + offset };
-  }
-
-  *status(offset: number, length: number, { reading = false }: StatusOptions = {}): Io<Extent> {
-    const hostOffset = this.#window.start + offset;
-    if (reading && this.storage.mapReads) {
-      this.storage.statusAsked?.(hostOffset, length);
-      return this.look(offset, length);
-    }
-    const run = yield* this.storage.map(hostOffset, length);
-    if (run.zero) return { kind: 'zero', length: run.length, hostOffset };
-    return { kind: 'data', length: run.length, storage: this.storage, hostOffset };
-  }
-
-  place(offset: number, length: number): Placement {
+  override *status(offset: number, length: number, { reading = false }: StatusOptions = {}): Io<Extent> {
+    if (!reading || !this.storage.mapReads) return yield* super.status(offset, length);
+    this.storage.statusAsked?.(this.start + offset, length);
     return this.look(offset, length);
   }
 
-  *zero(offset: number, length: number, options: { unmap: boolean }): Io<number> {
-    yield* this.storage.zero(this.#window.start + offset, length, options);
-    return length;
-  }
-
-  *discard(offset: number, length: number): Io<number> {
-    yield* this.storage.discard(this.#window.start + offset, length);
-    return length;
-  }
-
   *resize(size: number, { preallocation = 'off' }: ResizeOptions): Io<void> {
-    const { start, size: fixed } = this.#window;
-    if (fixed !== undefined) throw new DiskError('refused', 'raw: Cannot resize fixed-size raw disks', { format: 'raw', field: 'size' });
-    if (size > this.size) yield* grow(this.storage, start + size, readOptions([PREALLOCATION], { preallocation }, 'raw').preallocation);
-    else yield* this.storage.truncate(start + size);
-  }
-
-  info(): FormatInfo {
-    return {};
-  }
-
-  *flush(): Io<void> {
-    if (this.debug) yield* this.debug('flush_to_disk');
-    yield* this.storage.flush();
-  }
-
-  *close(): Io<void> {
-    if (!this.storage.readOnly) yield* this.storage.flush();
+    if (this.#window.size !== undefined) throw new DiskError('refused', 'raw: Cannot resize fixed-size raw disks', { format: 'raw', field: 'size' });
+    const end = this.start + size;
+    if (size > this.size) yield* grow(this.storage, end, readOptions([PREALLOCATION], { preallocation }, 'raw').preallocation);
+    else yield* this.storage.truncate(end);
   }
 }
 
@@ -145,22 +109,7 @@ export const raw = {
   extensions: ['img', 'raw', 'bin', 'ima', 'dsk', 'iso'],
   probe: () => 1,
   sharesFile: true,
-  capabilities: {
-    read: true,
-    write: true,
-    create: true,
-    resize: true,
-    snapshots: false,
-    bitmaps: false,
-    check: false,
-    repair: false,
-    backing: false,
-    discard: true,
-    zeroes: true,
-    compressedRead: false,
-    compressedWrite: false,
-    dataFile: false,
-  },
+  capabilities: { ...NO_CAPABILITIES, read: true, write: true, create: true, resize: true, discard: true, zeroes: true },
   gist: 'the bytes as they are',
   plain: true,
   strongOptions: /^(offset|size)$/,

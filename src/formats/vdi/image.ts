@@ -1,18 +1,18 @@
 /**
  * An open VDI image: a map with an entry for each block of the disk, and the blocks one behind the other.
  *
- * Crash argument. A block gets a place that no durable entry of the map points at (file-end.ts), its data is written there, and the entry changes in
- * memory. A flush makes the file as long as its blocks, raises the header's count, and only behind a barrier writes the map. So a cut leaves a count that is
+ * Crash argument: a block gets a place that no durable entry of the map points at (file-end.ts), its data is written there, and the entry changes in
+ * memory. A flush (write-order.ts) makes the file as long as its blocks and raises the header's count in its first stage, and writes the map in the second. So a cut leaves a count that is
  * ahead of the map, and at worst a hole, never an entry that points at bytes that are not there, and never a count below a block in use: programs
  * that take the count for the next free block (QEMU) write over nobody. Opening for writing finds holes by the map alone.
  */
 import { corrupt, DiskError, unsupported } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
-import { Mutex } from '../../base/locks.ts';
 import { SECTOR } from '../../base/units.ts';
 import { readBytes, type Storage } from '../../storage/storage.ts';
 import { EntryTable } from '../../tables/entry-table.ts';
 import { FileEnd } from '../../tables/file-end.ts';
+import { WriteOrder } from '../../tables/write-order.ts';
 import type { OpenParameters } from '../descriptor.ts';
 import type { Extent, FormatInfo, Placement } from '../driver.ts';
 import type { ImageTools, ToolImage } from '../tools.ts';
@@ -46,7 +46,7 @@ export class VdiImage implements ToolImage {
   readonly clusterSize: number;
   readonly size: number;
   readonly #parts: Parts;
-  readonly #lock = new Mutex();
+  readonly #order: WriteOrder;
 
   constructor(storage: Storage, parts: Parts) {
     this.storage = storage;
@@ -54,6 +54,15 @@ export class VdiImage implements ToolImage {
     this.#parts = parts;
     this.clusterSize = parts.header.blockSize;
     this.size = Math.ceil(parts.header.size / SECTOR) * SECTOR;
+    const pending = () => parts.map.hasSealed;
+    this.#order = new WriteOrder(storage, {
+      format: FORMAT,
+      changes: [parts.map],
+      stages: [
+        { pending, write: () => this.#writeCount() },
+        { pending, write: () => parts.map.write() },
+      ],
+    });
   }
 
   look(offset: number, length: number): Extent | undefined {
@@ -128,25 +137,16 @@ export class VdiImage implements ToolImage {
   }
 
   flush(): Io<void> {
-    return this.#lock.run(() => this.#flush());
+    return this.#order.lock.run(() => this.#order.flush(this.debug));
   }
 
-  *#flush(): Io<void> {
-    const { map, end, sector } = this.#parts;
-    try {
-      if (map.seal() && end) {
-        yield* end.grow();
-        const counted = withAllocated(sector, end.count);
-        if (counted) yield* this.storage.write(0, counted);
-        sector.set(counted ?? sector);
-        yield* this.storage.barrier();
-        yield* map.write();
-      }
-      if (this.debug) yield* this.debug('flush_to_disk');
-      yield* this.storage.flush();
-    } finally {
-      map.unseal();
-    }
+  *#writeCount(): Io<void> {
+    const { end, sector } = this.#parts;
+    if (!end) return;
+    yield* end.grow();
+    const counted = withAllocated(sector, end.count);
+    if (counted) yield* this.storage.write(0, counted);
+    sector.set(counted ?? sector);
   }
 
   *close(): Io<void> {

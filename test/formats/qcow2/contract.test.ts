@@ -85,7 +85,7 @@ const common: readonly Damage[] = [
       return undefined;
     },
   },
-  ...[0, 50, 71].map((length): Damage => ({ what: `only ${length} bytes`, field: 'magic', damage: (bytes) => bytes.slice(0, length) })),
+  ...[0, 50, 71].map((length): Damage => ({ what: `only ${length} bytes`, field: 'file size', damage: (bytes) => bytes.slice(0, length) })),
   {
     what: 'an L1 entry off its cluster',
     field: 'L2 table',

@@ -2,8 +2,8 @@
 import { describe, expect, it } from 'vitest';
 import { runSync } from '../../../src/base/io.ts';
 import { createDisk, openDisk } from '../../../src/disk/open.ts';
-import { RecorderStorage } from '../../../src/layers/recorder.ts';
 import { memoryStorage } from '../../../src/storage/memory.ts';
+import { RecorderStorage } from '../../layers/recorder.ts';
 
 const SIZE = 700_416;
 

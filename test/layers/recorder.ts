@@ -3,9 +3,9 @@
  * rebuild the states that a power cut could have left; users can see the changes that an emulator makes to its disk. Several recorders may share one log,
  * which then has the changes to all of their storages in the order in which they were made.
  */
-import type { Io } from '../base/io.ts';
-import type { Storage } from '../storage/storage.ts';
-import { FilterStorage } from './filter.ts';
+import type { Io } from '../../src/base/io.ts';
+import { FilterStorage } from '../../src/layers/filter.ts';
+import type { Storage } from '../../src/storage/storage.ts';
 
 /** One change, to the storage of this name. Offsets and sizes are bytes. `flush` and `barrier` are logged when they have returned. */
 export type LogEntry = { readonly file: string } & (

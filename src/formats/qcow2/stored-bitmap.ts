@@ -12,7 +12,7 @@ import { readBitmapTable } from './file-bitmaps.ts';
 import { FORMAT } from './layout.ts';
 import { ALL_ONES, ALL_ZEROES, type BitmapEntry, bitmapBytes } from './layout-bitmaps.ts';
 
-export interface DirtyBitmapOptions {
+export interface StoredBitmapOptions {
   readonly storage: Storage;
   readonly clusterSize: number;
   /** Guest bytes. */
@@ -31,7 +31,7 @@ interface Page {
   changed: boolean;
 }
 
-export class DirtyBitmap implements DirtyRuns {
+export class StoredBitmap implements DirtyRuns {
   readonly name: string;
   readonly granularityBits: number;
   enabled: boolean;
@@ -49,7 +49,7 @@ export class DirtyBitmap implements DirtyRuns {
   #last: { readonly index: number; readonly bits: Uint8Array } | undefined;
   #changed: boolean;
 
-  constructor(options: DirtyBitmapOptions) {
+  constructor(options: StoredBitmapOptions) {
     this.#storage = options.storage;
     this.#clusterSize = options.clusterSize;
     this.#size = options.size;

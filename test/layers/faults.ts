@@ -1,11 +1,11 @@
 /**
- * A storage that fails on demand, for tests and for trying out what an emulator does after a failure. Calls that change something are counted
+ * A storage that fails on demand, for tests. Calls that change something are counted
  * (write, zero, discard, truncate, barrier, flush), reads apart; a fault names the call that fails.
  */
-import { DiskError } from '../base/errors.ts';
-import type { Io } from '../base/io.ts';
-import { SECTOR } from '../base/units.ts';
-import { FilterStorage } from './filter.ts';
+import { DiskError } from '../../src/base/errors.ts';
+import type { Io } from '../../src/base/io.ts';
+import { SECTOR } from '../../src/base/units.ts';
+import { FilterStorage } from '../../src/layers/filter.ts';
 
 /**
  * `io`, `no-space`: the call does nothing and throws that kind. `short`: a write leaves its first half (whole sectors) and throws
