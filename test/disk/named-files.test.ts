@@ -253,3 +253,16 @@ describe('an opening that fails half-way', () => {
     }
   });
 });
+
+it('a new image keeps the file that was made for it; the image below has its own of the same name', async () => {
+  const folder = new Folder();
+  const make = (name: string, options: object) =>
+    createDisk<string>(folder.put(name, new Uint8Array()), { format: 'qcow2', size: 65536, data_file: 'data', formats, ...options } as never);
+  const below = await make('below', { resolve: folder.resolve });
+  await below.write(0, new Uint8Array([9]));
+  await below.close();
+  const own = folder.files.get('data') as Watched;
+  const resolve = (reference: Reference) => (reference.create ? memoryStorage() : reference.from === 'below' ? own : folder.resolve(reference));
+  const disk = await make('image', { backing: { name: 'below', format: 'qcow2' }, resolve });
+  expect(await disk.read(0, 1)).toEqual(new Uint8Array([9]));
+});

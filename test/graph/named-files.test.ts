@@ -3,16 +3,39 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
+import type { Io } from '../../src/base/io.ts';
 import { OptionSet } from '../../src/base/options.ts';
+import { createDisk } from '../../src/disk/open.ts';
+import type { Reference } from '../../src/disk/reference.ts';
 import { allFormats } from '../../src/formats/all.ts';
 import type { FormatDescriptor } from '../../src/formats/descriptor.ts';
 import { openGraph } from '../../src/graph/graph.ts';
+import { FilterStorage } from '../../src/layers/filter.ts';
 import { nodeFileStorage } from '../../src/storage/node-file.ts';
+import type { Storage } from '../../src/storage/storage.ts';
 import { PIECE, type Pieces, pieces, textOf } from '../disk/pieces.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'tabdisk-named-'));
 const formats = allFormats as unknown as FormatDescriptor[];
 const asked: string[] = [];
+
+/** Files that are open. */
+const opened = new Set<Counted>();
+
+class Counted extends FilterStorage {
+  readonly identity: string;
+
+  constructor(next: Storage) {
+    super(next);
+    this.identity = next.identity ?? '';
+    opened.add(this);
+  }
+
+  override *close(): Io<void> {
+    opened.delete(this);
+    yield* super.close();
+  }
+}
 
 beforeAll(() => void formats.push(pieces));
 afterAll(() => {
@@ -27,7 +50,7 @@ function open(name: string, options?: Record<string, string | null>) {
   asked.length = 0;
   const openFile = (path: string, { writable }: { writable: boolean }) => {
     asked.push(path.replace(`${folder}/`, ''));
-    return nodeFileStorage(path, { readOnly: !writable });
+    return new Counted(nodeFileStorage(path, { readOnly: !writable }));
   };
   return openGraph({ name: join(folder, name), ...(options ? { options: new OptionSet(Object.entries(options)) } : {}) }, { openFile });
 }
@@ -68,4 +91,16 @@ it('an image that is its own parent, or its own extent, is refused', async () =>
   await expect(open('self')).rejects.toThrow('in use');
   put('away', { pieces: ['../x'] });
   await expect(open('away')).rejects.toThrow('does not lie beside it');
+});
+
+it('an option that an image refuses once it is open leaves none of its files open', async () => {
+  const make = (name: string, options: object) =>
+    createDisk<string>(nodeFileStorage(join(folder, name), { create: 'must-not-exist' }), { format: 'qcow2', size: PIECE, ...options } as never);
+  await (await make('base.qcow2', {})).close();
+  const resolve = ({ name }: Reference) => nodeFileStorage(join(folder, name), { readOnly: true });
+  await (await make('top.qcow2', { backing: { name: 'base.qcow2', format: 'qcow2' }, resolve })).close();
+  opened.clear();
+  await expect(open('top.qcow2', { driver: 'qcow2', 'encrypt.format': 'luks' })).rejects.toThrow('No encryption in image header');
+  expect(asked).toEqual(['top.qcow2', 'base.qcow2']);
+  expect(opened.size).toBe(0);
 });
