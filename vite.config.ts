@@ -18,7 +18,7 @@ import type { BrowserProviderOption } from 'vitest/node';
 import { CHROMIUM_FLAGS, findChromium } from './test/chromium.ts';
 import { driven } from './test/engines/provider.ts';
 import { LongestFirst } from './test/longest-first.ts';
-import { temporaryFolder } from './test/temporary-folder.ts';
+import { temporaryFolder, USUAL } from './test/temporary-folder.ts';
 
 const top = import.meta.dirname;
 const DEPENDENCIES = [
@@ -133,7 +133,7 @@ function tests(leftOut: readonly string[]): UserConfig {
             include: ['test/**/*.test.ts'],
             exclude: [...browserTests, ...pageTests, ...killTests, ...leftOut],
             environment: 'node',
-            env: { TMPDIR: temporaryFolder() },
+            env: { [USUAL]: tmpdir(), TMPDIR: temporaryFolder() },
             // Modules are loaded once in each worker, not once in each of more than a hundred files.
             isolate: false,
             restoreMocks: true,
