@@ -18,8 +18,12 @@ import type { BrowserProviderOption } from 'vitest/node';
 import { CHROMIUM_FLAGS, findChromium } from './test/chromium.ts';
 import { driven } from './test/engines/provider.ts';
 import { LongestFirst } from './test/longest-first.ts';
+<<<<<<< HEAD
 import { engineInOnePiece, keptModules } from './test/served-modules.ts';
 import { temporaryFolder } from './test/temporary-folder.ts';
+=======
+import { temporaryFolder, USUAL } from './test/temporary-folder.ts';
+>>>>>>> w/cinode
 
 const top = import.meta.dirname;
 const DEPENDENCIES = [
@@ -135,7 +139,7 @@ function tests(leftOut: readonly string[]): UserConfig {
             include: ['test/**/*.test.ts'],
             exclude: [...browserTests, ...pageTests, ...killTests, ...leftOut],
             environment: 'node',
-            env: { TMPDIR: temporaryFolder() },
+            env: { [USUAL]: tmpdir(), TMPDIR: temporaryFolder() },
             // Modules are loaded once in each worker, not once in each of more than a hundred files.
             isolate: false,
             restoreMocks: true,

@@ -5,9 +5,24 @@ import { BaseSequencer, type TestSpecification } from 'vitest/node';
 const TOP = resolve(import.meta.dirname, '..');
 
 /** Files that take more than ten seconds, the longest first. */
-const LONG = ['adapters/v86-guest', 'oracle/damage', 'crash/crash', 'faults/matrix', 'oracle/turns', 'fuzz/fuzz', 'cli/streams'].map(
-  (name) => `test/${name}.test.ts`,
-);
+const LONG = [
+  'adapters/v86-guest',
+  'faults/matrix',
+  'crash/crash',
+  'oracle/damage',
+  'oracle/turns',
+  'fuzz/fuzz',
+  'cli/streams',
+  'cli/cut-short',
+  'cli/chains',
+  'model/node',
+  'oracle/locks',
+  'cli/hostile-names',
+  'cli/data-file',
+  'oracle/encryption',
+  'formats/qcow2/compressed',
+  'cli/encryption',
+].map((name) => `test/${name}.test.ts`);
 
 export class LongestFirst extends BaseSequencer {
   override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {

@@ -4,6 +4,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
 const MEMORY = '/dev/shm';
+/** The variable that names the usual folder to tests, whose own is the one in memory. */
+export const USUAL = 'TABDISK_USUAL_FOLDER';
+
 /** All tests together take less than half of it. */
 const ENOUGH = 2 ** 30;
 
@@ -21,6 +24,9 @@ export function temporaryFolder(): string {
     return usual;
   }
 }
+
+/** The usual folder, for tests of what is the file system's: the holes of a file. */
+export const usualFolder = (): string => process.env[USUAL] ?? tmpdir();
 
 /** Images are also opened past the system's cache, which is not possible on every file system. Throws where nothing can be written. */
 function takesDirect(folder: string): boolean {

@@ -31,12 +31,18 @@ afterAll(() => {
   rmSync(built, { recursive: true, force: true });
 });
 
-beforeEach(() => {
+/** The images that each test begins with, made once. */
+const shelf = new Map<string, Buffer>();
+beforeAll(() => {
   sides.put('a.raw', Buffer.alloc(3 * MiB, 7));
   sides.prepare('qemu-img', 'create', '-q', '-f', 'qcow2', 's.qcow2', '4M');
   sides.prepare('qemu-io', '-c', 'write -P 5 0 1M', '-c', 'flush', 's.qcow2');
   sides.prepare('qemu-img', 'create', '-q', '-f', 'qcow2', '-b', 'a.raw', '-F', 'raw', 'top.qcow2', '4M');
   sides.prepare('qemu-io', '-c', 'write -P 6 1M 1M', 'top.qcow2');
+  for (const name of ['a.raw', 's.qcow2', 'top.qcow2']) shelf.set(name, readFileSync(join(sides.theirs, name)));
+});
+beforeEach(() => {
+  for (const [name, bytes] of shelf) sides.put(name, bytes);
 });
 
 /** Runs a line of the shell, in which `img` and `io` are the tools; tells its output, errors and status. */

@@ -1,11 +1,11 @@
 /**
- * Command lines by chance, for as long as a usual run has time (TABDISK_FUZZ_SECONDS, default 10), from a seed that is printed: TABDISK_SEED
+ * Command lines by chance, for as long as a usual run has time (TABDISK_FUZZ_SECONDS, default 5), from a seed that is printed: TABDISK_SEED
  * repeats it. `npm run fuzz -- --arguments` goes on for longer, in processes that may hang.
  */
 import { afterAll, expect, it } from 'vitest';
 import { Playground } from './command-line.ts';
 
-const SECONDS = Number(process.env['TABDISK_FUZZ_SECONDS'] ?? 10);
+const SECONDS = Number(process.env['TABDISK_FUZZ_SECONDS'] ?? 5);
 const SEED = Number(process.env['TABDISK_SEED'] ?? Math.floor(Math.random() * 2 ** 24));
 /** Command lines that once found something. */
 const KNOWN = [

@@ -1,5 +1,5 @@
 /**
- * Fuzzing in a usual run: the same cases every time (TABDISK_FUZZ_CASES, default 4,000), and every image that ever found something. `npm
+ * Fuzzing in a usual run: the same cases every time (TABDISK_FUZZ_CASES, default 2,500), and every image that ever found something. `npm
  * run fuzz` goes on from there.
  */
 import { readdirSync, readFileSync } from 'node:fs';
@@ -10,7 +10,7 @@ import { Random } from '../random.ts';
 import { runBytes, runCase } from './case.ts';
 import { makePool } from './pool.ts';
 
-const cases = Number(process.env.TABDISK_FUZZ_CASES ?? 4_000);
+const cases = Number(process.env.TABDISK_FUZZ_CASES ?? 2_500);
 const fixtures = join(import.meta.dirname, 'fixtures');
 
 it(`${cases} damaged images: nothing but DiskErrors, in bounded time and memory`, { timeout: 3_600_000 }, async () => {

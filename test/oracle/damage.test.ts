@@ -10,6 +10,7 @@ import { memoryStorage } from '../../src/storage/memory.ts';
 import { type Outcome, Sides } from '../cli/harness.ts';
 import { Image } from '../formats/qcow2/image.ts';
 import { type Base, type Damage, damages, differences } from './damages.ts';
+import { launch } from './launcher.ts';
 import { run } from './qemu.ts';
 
 const sides = new Sides();
@@ -21,6 +22,8 @@ const CLUSTERS = [
   [2_105_344, 3],
 ] as const;
 const CLUSTER = 4096;
+/** Runs QEMU where files may have up to 16 TiB, as on most disks: in memory its repair of a wild table would make one of hundreds. */
+const LIMITED = `trap '' XFSZ; ulimit -f ${2 ** 44 / 512}; exec "$0" "$@"`;
 /** A repair may write tables anew, and no more. */
 const MOST_GROWTH = 24 * CLUSTER;
 
@@ -114,10 +117,7 @@ describe.each(damages)('$what', ({ what, ...damage }) => {
   it('is no worse than with QEMU', { timeout: 120_000 }, async () => {
     const bytes = damaged({ what, ...damage });
     const theirs = await account(sides.theirs, bytes, async (tool, args) => {
-      const { status, stdout, stderr } = run(
-        tool,
-        args.map((arg) => (arg === 'x' || arg === 'y' ? join(sides.theirs, arg) : arg)),
-      );
+      const { status, stdout, stderr } = launch('sh', ['-c', LIMITED, tool, ...args], { cwd: sides.theirs });
       return { status, out: stdout, err: stderr };
     });
     const ours = await account(sides.ours, bytes, (program, args) =>

@@ -5,7 +5,6 @@
  * `TABDISK_ORACLE_ROUNDS` how many turns each side has (1).
  */
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
 import { resolve as absolute, dirname, join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { runAsync } from '../../src/base/io.ts';
@@ -17,6 +16,7 @@ import { nodeFileStorage } from '../../src/storage/node-file.ts';
 import { NaiveDisk } from '../model/naive.ts';
 import { requireSame, runOperations } from '../model/operations.ts';
 import { Random } from '../random.ts';
+import { usualFolder } from '../temporary-folder.ts';
 import { CONFIGURATIONS, type Configuration } from './configurations.ts';
 import { qemuImg, qemuIo, requireClean, run } from './qemu.ts';
 
@@ -26,7 +26,7 @@ const ROUNDS = Number(process.env.TABDISK_ORACLE_ROUNDS ?? 1);
 const PASSPHRASE = 'passphrase';
 const SECRET = ['--object', `secret,id=s,data=${PASSPHRASE}`];
 
-const folder = mkdtempSync(join(tmpdir(), 'tabdisk-oracle-'));
+const folder = mkdtempSync(join(usualFolder(), 'tabdisk-oracle-'));
 afterAll(() => rmSync(folder, { recursive: true }));
 
 const resolve: Resolve = ({ kind, name, from, create, writable }) =>
