@@ -18,12 +18,8 @@ import type { BrowserProviderOption } from 'vitest/node';
 import { CHROMIUM_FLAGS, findChromium } from './test/chromium.ts';
 import { driven } from './test/engines/provider.ts';
 import { LongestFirst } from './test/longest-first.ts';
-<<<<<<< HEAD
 import { engineInOnePiece, keptModules } from './test/served-modules.ts';
-import { temporaryFolder } from './test/temporary-folder.ts';
-=======
-import { temporaryFolder, USUAL } from './test/temporary-folder.ts';
->>>>>>> w/cinode
+import { temporaryFolder, temporaryFolder, USUAL } from './test/temporary-folder.ts';
 
 const top = import.meta.dirname;
 const DEPENDENCIES = [
