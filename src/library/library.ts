@@ -168,6 +168,8 @@ export class Library {
    */
   async export(id: string, options: ExportOptions & JobOptions): Promise<ExportedImage> {
     const open = this.#open.get(id);
+    // After the site was cleared the list may be gone before the image's own loss is noticed.
+    if (open && !open.lost && !(await this.#catalogue.find(id))) await open.look();
     const lost = open?.lost !== undefined;
     const record = lost ? open.record : await this.#catalogue.ready(id);
     const place = this.#place(record.place);
@@ -431,9 +433,7 @@ export class Library {
     return lock;
   }
 
-  #lockName(id: string): string {
-    return imageLockName(this.#name, id);
-  }
+  readonly #lockName = (id: string): string => imageLockName(this.#name, id);
 
   #choose(wanted: Place | undefined): Place {
     const place = wanted ?? ([...this.#places.keys()][0] as Place);
