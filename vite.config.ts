@@ -19,7 +19,7 @@ import { CHROMIUM_FLAGS, findChromium } from './test/chromium.ts';
 import { driven } from './test/engines/provider.ts';
 import { LongestFirst } from './test/longest-first.ts';
 import { engineInOnePiece, keptModules } from './test/served-modules.ts';
-import { temporaryFolder, temporaryFolder, USUAL } from './test/temporary-folder.ts';
+import { temporaryFolder, USUAL } from './test/temporary-folder.ts';
 
 const top = import.meta.dirname;
 const DEPENDENCIES = [
