@@ -120,7 +120,7 @@ describe('the list of calls', () => {
       for (const [name, { value }] of Object.entries(Object.getOwnPropertyDescriptors(at)))
         if (typeof value === 'function' && name !== 'constructor' && /^[^)]*\([^)]/.test(Function.prototype.toString.call(value))) found.add(name);
     const inside = ['comparing', 'emit', 'find', 'mediumEntered'];
-    expect([...found].filter((name) => !inside.includes(name)).sort()).toEqual(Object.keys(methods).sort());
+    expect([...found].filter((name) => name in methods || !inside.includes(name)).sort()).toEqual(Object.keys(methods).sort());
   });
 
   test('of options has every exported interface of options', () => {
