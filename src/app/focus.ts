@@ -1,7 +1,8 @@
 /**
  * The keyboard's focus stays where the user is. A control that has the focus may be taken away (its row is deleted, its view is left), hidden or disabled;
  * browsers then forget the focus, and a keyboard user starts over at the top of the page. This module moves it to the control itself as soon as
- * that can be used again, else to the control in its place: in the nearest surroundings that are still there, at the same position.
+ * that can be used again, else to the control in its place: in the nearest surroundings that are still there, at the same position. A control that is
+ * disabled while its work lasts gets the focus back after it, unless the user did something meanwhile.
  */
 
 /** The elements of the page that can have the focus. */
@@ -20,14 +21,30 @@ interface Place {
 /** Watches the page. Call once. */
 export function keepFocus(): void {
   let place: Place | undefined;
+  /** The place that lost the focus to the control after it, until the user acts. */
+  let lent: Place | undefined;
   let waiting = false;
   const look = (): void => {
     waiting = false;
-    if (place?.gone && isLost() && document.querySelector('wa-dialog[open]') === null) successor(place)?.focus();
+    if (document.querySelector('wa-dialog[open]') !== null) return;
+    if (lent && isUsable(lent.control)) lent.control.focus();
+    else if (place?.gone && isLost()) {
+      const left = lent ?? place;
+      successor(place)?.focus();
+      lent = left;
+    }
   };
+  const acts = (): void => {
+    lent = undefined;
+  };
+  document.addEventListener('keydown', acts, { capture: true });
+  document.addEventListener('pointerdown', acts, { capture: true });
   document.addEventListener('focusin', ({ target }) => {
     // Dialogs keep the focus inside while they are open, and are gone afterwards.
-    if (target instanceof HTMLElement && target.closest('wa-dialog') === null) place = placeOf(target);
+    if (target instanceof HTMLElement && target.closest('wa-dialog') === null) {
+      place = placeOf(target);
+      lent = undefined;
+    }
   });
   document.addEventListener('pointerdown', ({ target }) => {
     // A press beside all controls removes the focus, as the user wants.
@@ -38,7 +55,7 @@ export function keepFocus(): void {
     if (place === undefined) return;
     const { control } = place;
     place.gone ||= !isUsable(control) || records.some(({ removedNodes }) => [...removedNodes].some((node) => node.contains(control)));
-    if (!place.gone || waiting) return;
+    if (!(place.gone || lent) || waiting) return;
     waiting = true;
     setTimeout(look, PATIENCE_MS);
   }).observe(document.body, watched);

@@ -32,6 +32,8 @@ const focused = (): Promise<string | undefined> =>
 /** Presses a control by the keyboard. */
 async function press(testId: string, key = 'Enter'): Promise<void> {
   await page.getByTestId(testId).first().waitFor();
+  // A control that is busy yet takes no focus.
+  await expect.poll(() => page.getByTestId(testId).first().isEnabled(), { timeout: 10_000 }).toBe(true);
   await page.getByTestId(testId).first().focus();
   await page.keyboard.press(key);
 }
@@ -44,7 +46,7 @@ async function goAhead(): Promise<void> {
 
 /** The focus comes to one of these, and stays there. */
 async function focusIsOn(...testIds: string[]): Promise<void> {
-  await expect.poll(focused).toBeOneOf(testIds);
+  await expect.poll(focused, { timeout: 10_000 }).toBeOneOf(testIds);
   await page.waitForTimeout(100);
   expect(testIds).toContain(await focused());
 }
