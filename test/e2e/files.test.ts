@@ -55,12 +55,31 @@ function bootable(size: number): Buffer {
   return bytes;
 }
 
-/** Drags files and folders from the desktop over the page, and drops them. */
+/**
+ * Drags files and folders from the desktop over the page, and drops them. The browser cancels a drop that comes before a busy page has answered to the drag:
+ * files that did not arrive are dragged again.
+ */
 async function drop(data: { files?: string[]; items?: { mimeType: string; data: string }[] }): Promise<void> {
   const session = await page.context().newCDPSession(page);
   const drag = { items: [], files: [], dragOperationsMask: 1, ...data };
-  for (const type of ['dragEnter', 'dragOver', 'drop'] as const) await session.send('Input.dispatchDragEvent', { type, x: 640, y: 400, data: drag });
+  const arrived = await page.evaluateHandle(() => {
+    const seen = { drop: false };
+    window.addEventListener('drop', () => Object.assign(seen, { drop: true }), { once: true, capture: true });
+    return seen;
+  });
+  for (let attempt = 0; attempt < 5; attempt++) {
+    for (const type of ['dragEnter', 'dragOver', 'drop'] as const)
+      await session.send('Input.dispatchDragEvent', { type, x: 640, y: 400, data: drag });
+    // A link is refused, and never arrives.
+    if (!data.files || (await arrived.evaluate(waitForDrop))) break;
+  }
   await session.detach();
+}
+
+/** Whether the drop has come, or comes in the next second. */
+async function waitForDrop(seen: { readonly drop: boolean }): Promise<boolean> {
+  for (let times = 0; !seen.drop && times < 20; times++) await new Promise((resolve) => setTimeout(resolve, 50));
+  return seen.drop;
 }
 
 const listed = (): Promise<string[]> => page.locator('.image-name').allTextContents();

@@ -281,6 +281,8 @@ test('the allocation map of 1 TiB is quick', async () => {
 test('snapshots of an image that nothing runs on: taken, reverted to, deleted, and QEMU agrees', async () => {
   await importFile(foreignImage('kept.qcow2'));
   await page.getByTestId('image-title').getByText('kept.qcow2').waitFor();
+  // Until then the import's progress stands above the view, and moves it when it goes: a press may miss.
+  await page.getByTestId('message-success').getByText('kept.qcow2 is imported').waitFor();
   await openTab(page, 'snapshots');
   for (const name of ['early', 'late']) {
     await fill(page, 'snapshot-name', name);
