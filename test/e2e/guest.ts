@@ -13,8 +13,8 @@ export async function boot(page: Tab): Promise<void> {
   await openTab(page, 'run');
   await page.getByTestId('run-start').click();
   await page.getByTestId('run-state').getByText('Running').waitFor({ timeout: BOOT_MS });
-  await waitForText(page, 'GUEST READY', BOOT_MS);
-  await waitForText(page, PROMPT, COMMAND_MS);
+  await waitForText(page, /GUEST READY/, BOOT_MS);
+  await waitForText(page, new RegExp(PROMPT), COMMAND_MS);
 }
 
 let commands = 0;
@@ -28,9 +28,10 @@ export async function run(page: Tab, command: string): Promise<string> {
     .locator('input')
     .fill(`${command}; echo "${mark.slice(0, 2)}""${mark.slice(2)}:$?:"`);
   await page.getByTestId('serial-input').locator('input').press('Enter');
-  const text = await waitForText(page, `${mark}:`, COMMAND_MS);
+  // What is typed before the prompt is there is echoed by the terminal, not by the shell.
+  const text = await waitForText(page, new RegExp(`${mark}:\\d+:[^]*${PROMPT}`), COMMAND_MS);
   const end = text.lastIndexOf(`${mark}:`);
-  const status = /^\d+/.exec(text.slice(end + mark.length + 1))?.[0];
+  const status = /^\d+(?=:)/.exec(text.slice(end + mark.length + 1))?.[0];
   const echo = text.lastIndexOf(PROMPT, end);
   const output = text.slice(text.indexOf('\n', echo) + 1, end).trim();
   if (status !== '0') throw new Error(`“${command}” ended with status ${status} in the guest:\n${output}`);
@@ -62,11 +63,8 @@ export async function stop(page: Tab): Promise<void> {
   await page.getByTestId('run-start').waitFor();
 }
 
-async function waitForText(page: Tab, wanted: string, timeout: number): Promise<string> {
-  const output = page.getByTestId('serial-output');
-  await page.waitForFunction((text) => document.querySelector('[data-testid=serial-output]')?.textContent?.includes(text), wanted, {
-    timeout,
-    polling: 200,
-  });
-  return (await output.textContent()) ?? '';
+async function waitForText(page: Tab, wanted: RegExp, timeout: number): Promise<string> {
+  const matches = (pattern: string): boolean => new RegExp(pattern).test(document.querySelector('[data-testid=serial-output]')?.textContent ?? '');
+  await page.waitForFunction(matches, wanted.source, { timeout, polling: 200 });
+  return (await page.getByTestId('serial-output').textContent()) ?? '';
 }

@@ -70,6 +70,8 @@ test('a machine goes back to a snapshot with its memory, in the running guest an
   await openTab(page, 'run');
   await choose(page, 'run-hdb', second);
   await boot(page);
+  // Without job control, or the shell has something to say when the counter stops.
+  await run(page, 'set +m');
   await run(page, 'mkfs.ext4 -q /dev/sda && mount /dev/sda /mnt && echo 0 > /tmp/count');
   await run(page, '(i=0; while true; do i=$((i+1)); echo $i >> /mnt/log; sync; echo $i > /tmp/count; sleep 0.1; done) & C=$!');
   await run(page, CHECK);
