@@ -38,29 +38,34 @@ const EXTENDED = [16384, 32768].map((cluster_size) => ({ cluster_size, extended_
 
 export const workloads: readonly Workload[] = [
   { name: 'raw writes', format: 'raw', options: {}, sectors: 200, run: (guest, random) => writes(guest, random, { count: 60, most: 9 }) },
-  ...[{}, { static: true }].map((options) => ({
-    name: `vdi writes ${JSON.stringify(options)}`,
-    format: 'vdi',
+  ...[
+    { format: 'vdi', options: {}, sectors: 7000 },
+    { format: 'vdi', options: { static: true }, sectors: 7000 },
+    { format: 'vpc', options: { force_size: true }, sectors: 14_000 },
+    { format: 'vpc', options: { force_size: true, subformat: 'fixed' }, sectors: 700 },
+  ].map(({ format, options, sectors }) => ({
+    name: `${format} writes ${JSON.stringify(options)}`,
+    format,
     options,
-    sectors: 7000,
+    sectors,
     share: 1 / 8,
     run: async (guest: Guest, random: Random) => {
       // Into few blocks at first, so that some get their place late.
       for (let i = 0; i < 40; i++) {
-        await guest.write(random.between(0, Math.min(6990, 400 * (i + 1)) - 1), random.between(1, 9));
+        await guest.write(random.between(0, Math.min(sectors - 10, 400 * (i + 1)) - 1), random.between(1, 9));
         if (random.chance(0.2)) await guest.flush();
       }
     },
   })),
-  {
-    name: 'vdi requests at the same time',
-    format: 'vdi',
-    options: {},
+  ...['vdi', 'vpc'].map((format) => ({
+    name: `${format} requests at the same time`,
+    format,
+    options: format === 'vpc' ? { force_size: true } : {},
     sectors: 9000,
     share: 1 / 8,
     waits: true,
-    run: (guest, random) => several(guest, random, 300),
-  },
+    run: (guest: Guest, random: Random) => several(guest, random, 300),
+  })),
   qcow2('in blocks', SMALL, { sectors: 300, blocks: 4096, run: (guest, random) => mixture(guest, random, { count: 50, most: 9, cluster: 1 }) }),
   ...[
     { cluster_size: 512 },
