@@ -1,8 +1,7 @@
 /** One model run: create, random operations, close, open again, and so on; after each round contents and check must be right. */
-
 import { createDisk, openDisk } from '../../src/disk/open.ts';
-import { allFormats, allFormats } from '../../src/formats/all.ts';
-import { findFormat, findFormat } from '../../src/formats/registry.ts';
+import { allFormats } from '../../src/formats/all.ts';
+import { findFormat } from '../../src/formats/registry.ts';
 import type { Storage } from '../../src/storage/storage.ts';
 import { Random } from '../random.ts';
 import { NaiveDisk } from './naive.ts';

@@ -15,7 +15,7 @@ import type { Io } from '../../base/io.ts';
 import { SECTOR } from '../../base/units.ts';
 import type { Storage } from '../../storage/storage.ts';
 import type { EntryTable } from '../../tables/entry-table.ts';
-import type { FileEnd } from '../../tables/file-end.ts';
+import { FileEnd } from '../../tables/file-end.ts';
 import { WriteOrder } from '../../tables/write-order.ts';
 import type { BelowReference, Extent, FormatInfo, ImageDriver, Placement } from '../driver.ts';
 import type { ImageTools, ToolImage } from '../tools.ts';
@@ -23,7 +23,7 @@ import { FixedVpcImage } from './fixed.ts';
 import { FORMAT, type Footer, FREE, HEADER_SIZE, type Header } from './layout.ts';
 import { SectorBitmaps } from './sector-bitmaps.ts';
 
-/** `end` is absent if the image is only read. `footerAt`: where the last footer is, if it is whole. */
+/** `end` is absent if the image is only read. `headsEnd`: bytes up to the first that a block may have. `footerAt`: where the last footer is, if it is whole. */
 interface Parts {
   readonly footer: Footer;
   readonly header: Header;
@@ -31,6 +31,7 @@ interface Parts {
   readonly size: number;
   readonly parent?: BelowReference;
   readonly end?: FileEnd;
+  readonly headsEnd?: number;
   readonly footerAt?: number;
 }
 
@@ -55,6 +56,7 @@ export class VpcImage implements ToolImage {
   readonly #parts: Parts;
   readonly #bitmaps: SectorBitmaps;
   readonly #order: WriteOrder;
+  #end: FileEnd | undefined;
   #footerAt: number;
 
   constructor(storage: Storage, parts: Parts) {
@@ -67,6 +69,7 @@ export class VpcImage implements ToolImage {
     this.backing = parent;
     this.id = footer.id;
     this.#parts = parts;
+    this.#end = parts.end;
     this.#footerAt = footerAt;
     this.#bitmaps = new SectorBitmaps(storage, header.bitmapSize);
     const bitmaps = this.#bitmaps;
@@ -153,7 +156,8 @@ export class VpcImage implements ToolImage {
   }
 
   place(offset: number, length: number): Placement | undefined {
-    const { table, end } = this.#parts;
+    const { table } = this.#parts;
+    const end = this.#end;
     const piece = this.#piece(offset, length);
     const entry = table.get(piece.index);
     if (entry === undefined || !end) return undefined;
@@ -207,7 +211,8 @@ export class VpcImage implements ToolImage {
   }
 
   *prepare(offset: number): Io<void> {
-    const { table, end } = this.#parts;
+    const { table } = this.#parts;
+    const end = this.#end;
     if (!end) throw new DiskError('read-only', `${this.storage.name} is open read-only`, { format: FORMAT });
     yield* this.load(offset);
     const entry = table.get(this.#piece(offset, 1).index) as number;
@@ -219,13 +224,15 @@ export class VpcImage implements ToolImage {
 
   /** The file does not end with a footer behind all blocks that were ever handed out. */
   get #footerDue(): boolean {
-    const { end, header } = this.#parts;
+    const { header } = this.#parts;
+    const end = this.#end;
     return end !== undefined && (this.#footerAt + SECTOR !== this.storage.size || this.#footerAt < end.reach - header.bitmapSize);
   }
 
   /** The footer lies in the place of the next block's bitmap, which no flush but a later one writes: nothing that is under way is overwritten. */
   *#writeNew(): Io<void> {
-    const { end, header, footer } = this.#parts;
+    const { header, footer } = this.#parts;
+    const end = this.#end;
     if (!end) return;
     if (this.#footerDue) {
       const at = end.reach - header.bitmapSize;
@@ -241,19 +248,35 @@ export class VpcImage implements ToolImage {
   }
 
   *tools(): Io<ImageTools> {
-    const { header, end } = this.#parts;
-    const { storage } = this;
+    const { header } = this.#parts;
+    const metadata = [
+      { hostOffset: 0, length: SECTOR, what: 'copy of the footer' },
+      { hostOffset: header.offset, length: HEADER_SIZE, what: 'header' },
+      ...(header.entries > 0 ? [{ hostOffset: header.tableOffset, length: header.entries * 4, what: 'block allocation table' }] : []),
+      { hostOffset: roundUp(this.storage.size, SECTOR) - SECTOR, length: SECTOR, what: 'footer' },
+    ];
     return {
       *metadata() {
-        const last = end ? end.reach - header.bitmapSize : roundUp(storage.size, SECTOR) - SECTOR;
-        return [
-          { hostOffset: 0, length: SECTOR, what: 'copy of the footer' },
-          { hostOffset: header.offset, length: HEADER_SIZE, what: 'header' },
-          ...(header.entries > 0 ? [{ hostOffset: header.tableOffset, length: header.entries * 4, what: 'block allocation table' }] : []),
-          { hostOffset: last, length: SECTOR, what: 'footer' },
-        ];
+        return metadata;
       },
+      ...(this.backing ? { makeEmpty: () => this.#makeEmpty() } : {}),
     };
+  }
+
+  /** The table first, durable; then a footer where the blocks began, durable before the rest of the file goes with the old one. */
+  *#makeEmpty(): Io<void> {
+    const { table, header, footer, headsEnd } = this.#parts;
+    if (headsEnd === undefined) throw new DiskError('read-only', `${this.storage.name} is open read-only`, { format: FORMAT });
+    yield* table.loadAll();
+    for (let index = 0; index < table.length; index++) if (table.get(index) !== FREE) table.set(index, FREE);
+    this.#bitmaps.clear();
+    yield* this.flush();
+    yield* this.storage.write(headsEnd, footer.bytes);
+    yield* this.storage.flush();
+    yield* this.storage.truncate(headsEnd + SECTOR);
+    yield* this.storage.flush();
+    this.#footerAt = headsEnd;
+    this.#end = new FileEnd(this.storage, { base: headsEnd + header.bitmapSize, unit: header.bitmapSize + header.blockSize, used: new Set() });
   }
 
   info(): FormatInfo {

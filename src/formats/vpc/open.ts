@@ -78,7 +78,8 @@ export function* openImage(storage: Storage, { readOnly, options }: OpenParamete
   const parent = footer.type === TYPE.differencing ? yield* readParent(storage, header) : undefined;
   const parts = { footer, header, table, size, ...(parent ? { parent } : {}) };
   if (readOnly) return new VpcImage(storage, parts);
-  const blocksEnd = yield* endOfBlocks(storage, header, table);
+  const heads = headsOf(storage, header);
+  const blocksEnd = yield* endOfBlocks(storage, { header, table, heads });
   if (!found.copy) {
     // Durable before anything that could hurt the only footer.
     yield* storage.write(0, footer.bytes);
@@ -86,22 +87,28 @@ export function* openImage(storage: Storage, { readOnly, options }: OpenParamete
   }
   const left = Math.max(0, endOf(storage) - blocksEnd);
   const end = new FileEnd(storage, { base: blocksEnd + header.bitmapSize, unit: header.bitmapSize + header.blockSize, used: new Set(), left });
-  return new VpcImage(storage, { ...parts, end, ...(found.end ? { footerAt: endOf(storage) } : {}) });
+  const headsEnd = endOfHeads(heads);
+  return new VpcImage(storage, { ...parts, end, headsEnd, ...(found.end ? { footerAt: endOf(storage) } : {}) });
 }
 
+/** Bytes [start, end) of the file that no block may lie in. */
+type Head = readonly [start: number, end: number];
+
+function headsOf(storage: Storage, { offset, tableOffset, entries, locators }: Header): Head[] {
+  const names = locators.map((locator): Head => [locator.offset, locator.offset + locator.space]).filter(([, end]) => end <= storage.size);
+  return [[0, SECTOR], [offset, offset + HEADER_SIZE], [tableOffset, tableOffset + roundUp(entries * 4, SECTOR)], ...names];
+}
+
+const endOfHeads = (heads: readonly Head[]): number => heads.reduce((most, [, end]) => Math.max(most, roundUp(end, SECTOR)), 0);
+
 /** Where the last block ends, or whatever else the header names; new blocks go behind it. Throws `corrupt` for blocks that overlap, or lie elsewhere. */
-function* endOfBlocks(storage: Storage, { offset, tableOffset, entries, bitmapSize, blockSize, locators }: Header, table: EntryTable): Io<number> {
+function* endOfBlocks(storage: Storage, { header, table, heads }: { header: Header; table: EntryTable; heads: readonly Head[] }): Io<number> {
+  const { tableOffset, bitmapSize, blockSize } = header;
   const bad = (index: number, what: string) =>
     corrupt(FORMAT, `block ${index} ${what}: open the image read-only`, { field: 'block allocation table', offset: tableOffset + index * 4 });
   yield* table.loadAll();
-  const heads = [
-    [0, SECTOR],
-    [offset, offset + HEADER_SIZE],
-    [tableOffset, roundUp(tableOffset + entries * 4, SECTOR)],
-    ...locators.map((locator) => [locator.offset, locator.offset + locator.space] as const).filter(([, end]) => end <= storage.size),
-  ] as const;
   const places: [start: number, index: number][] = [];
-  for (let index = 0; index < entries; index++) {
+  for (let index = 0; index < table.length; index++) {
     const entry = table.get(index) as number;
     if (entry !== FREE) places.push([entry * SECTOR, index]);
   }
@@ -114,5 +121,5 @@ function* endOfBlocks(storage: Storage, { offset, tableOffset, entries, bitmapSi
     if (heads.some(([from, to]) => start < to && start + unit > from)) throw bad(index, 'lies over metadata');
     last = start + unit;
   }
-  return heads.reduce((most, [, to]) => Math.max(most, roundUp(to, SECTOR)), last);
+  return Math.max(last, endOfHeads(heads));
 }

@@ -79,6 +79,13 @@ export class SectorBitmaps {
     if (!this.#fresh.has(offset)) this.#changed.add(offset);
   }
 
+  /** Forgets all: nothing points at a block any more. */
+  clear(): void {
+    this.#kept.clear();
+    this.#fresh.clear();
+    this.#changed.clear();
+  }
+
   /** See `Sealed`. */
   seal(): void {
     for (const offset of this.#fresh) this.#sealedFresh.set(offset, (this.#kept.get(offset) as Uint8Array).slice());
