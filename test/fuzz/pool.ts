@@ -7,6 +7,7 @@ import { createDisk } from '../../src/disk/open.ts';
 import { memoryStorage } from '../../src/storage/memory.ts';
 import { Image } from '../formats/qcow2/image.ts';
 import { childOfVhd } from '../formats/vpc/chain-workload.ts';
+import { asDynamic } from '../formats/vpc/checksum.ts';
 import { damages } from '../oracle/damages.ts';
 import { Random } from '../random.ts';
 import { SECRET } from './secret.ts';
@@ -118,8 +119,11 @@ export async function makePool(): Promise<Seed[]> {
   ] as const)
     pool.push({ name: `${format} ${JSON.stringify(options)}`, format, bytes: await blocks(format, options) });
   const child = memoryStorage();
-  await childOfVhd((name) => (name === 'disk' ? child : memoryStorage()), { sectors: 900, blockSize: 65_536 });
-  pool.push({ name: 'vpc over a parent', format: 'vpc', bytes: child.bytes() });
+  await childOfVhd((name) => (name === 'disk' ? child : memoryStorage()), { sectors: 700, blockSize: 16_384, rawParent: true });
+  pool.push(
+    { name: 'vpc over a parent', format: 'vpc', bytes: child.bytes() },
+    { name: 'vpc, small blocks', format: 'vpc', bytes: asDynamic(child.bytes()) },
+  );
   const folder = mkdtempSync(join(tmpdir(), 'tabdisk-pool-'));
   try {
     for (const options of ['cluster_size=4k', 'cluster_size=4k,compression_type=zstd', 'cluster_size=64k'])

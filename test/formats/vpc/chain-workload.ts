@@ -11,7 +11,7 @@ const filled = (stamp: number): Uint8Array => new Uint8Array(new Uint32Array(128
 /** Writes both files. Returns the number of each sector of the disk; 0: zeros. */
 export async function childOfVhd(
   file: (name: string) => MemoryStorage,
-  { sectors, blockSize }: { sectors: number; blockSize: number },
+  { sectors, ...options }: { sectors: number; blockSize: number; rawParent?: boolean },
 ): Promise<readonly number[]> {
   const base = file('base');
   const disk = await createDisk(base, { format: 'vpc', size: sectors * 512, force_size: true });
@@ -24,7 +24,7 @@ export async function childOfVhd(
     numbers[sector] = CHILD_STAMP + sector;
     own.set(sector, filled(CHILD_STAMP + sector));
   }
-  const child = makeChild(base.bytes().slice(-512), { blockSize, sectors: own, names: { W2ru: 'base' }, parentName: 'base' });
+  const child = makeChild(base.bytes().slice(-512), { ...options, sectors: own, names: { W2ru: 'base' }, parentName: 'base' });
   const storage = file('disk');
   for (const _ of storage.write(0, child));
   return numbers;
