@@ -1,4 +1,5 @@
 /** A differencing VHD over a dynamic one, both with numbers in their sectors, for the crash explorer: `disk` over `base`. */
+import { runSync } from '../../../src/base/io.ts';
 import { createDisk } from '../../../src/disk/open.ts';
 import type { MemoryStorage } from '../../../src/storage/memory.ts';
 import { makeChild } from './child.ts';
@@ -26,6 +27,6 @@ export async function childOfVhd(
   }
   const child = makeChild(base.bytes().slice(-512), { ...options, sectors: own, names: { W2ru: 'base' }, parentName: 'base' });
   const storage = file('disk');
-  for (const _ of storage.write(0, child));
+  runSync(storage.write(0, child));
   return numbers;
 }

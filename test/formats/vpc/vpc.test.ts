@@ -1,5 +1,6 @@
 /** VHD: the contract, what footer, header and table may say, and images that go both ways with the real qemu-img and qemu-io. */
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
@@ -325,4 +326,20 @@ it('tells what footers say without opening', async () => {
   expect(await inspect(memoryStorage({ bytes }))).toMatchObject({ format: 'vpc', size: guest.length, features: ['dynamic'], warnings: [] });
   bytes.fill(0, bytes.length - 512);
   expect(await inspect(memoryStorage({ bytes }))).toMatchObject({ warnings: ['the footer at the end is damaged'] });
+});
+
+const SAMPLE = join(import.meta.dirname, '../../../../shared/samples/virtualpc-dynamic.vhd.bz2');
+
+it('opens and writes an image of Microsoft Virtual PC', { timeout: 60_000 }, async () => {
+  if (!existsSync(SAMPLE)) return void process.stdout.write('virtualpc-dynamic.vhd is absent: nothing was looked at\n');
+  writeFileSync(file('sample.bz2'), readFileSync(SAMPLE));
+  execFileSync('bunzip2', ['-f', file('sample.bz2')]);
+  const path = file('sample');
+  const said = JSON.parse(run('qemu-img', ['info', '-f', 'vpc', '--output=json', path]).stdout) as Record<string, unknown>;
+  const disk = await openDisk(nodeFileStorage(path), { format: 'vpc' });
+  expect(disk.size).toBe(said['virtual-size']);
+  await disk.write(disk.size - 5000, new Uint8Array(5000).fill(9));
+  await disk.write(3 * 2 ** 30 + 7, new Uint8Array(5000).fill(8));
+  await disk.close();
+  qemuIo(path, 'vpc', [`read -P 9 ${disk.size - 4608} 4608`, `read -P 8 ${3 * 2 ** 30 + 512} 4096`, `read -P 0 0 1M`]);
 });
