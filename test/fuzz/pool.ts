@@ -6,6 +6,8 @@ import { join } from 'node:path';
 import { createDisk } from '../../src/disk/open.ts';
 import { memoryStorage } from '../../src/storage/memory.ts';
 import { Image } from '../formats/qcow2/image.ts';
+import { childOfVhd } from '../formats/vpc/chain-workload.ts';
+import { asDynamic } from '../formats/vpc/checksum.ts';
 import { damages } from '../oracle/damages.ts';
 import { Random } from '../random.ts';
 import { SECRET } from './secret.ts';
@@ -73,11 +75,12 @@ async function encrypted(options: Record<string, unknown> & { format: string }):
 }
 
 /** Two blocks, of which the second was written first. */
-async function vdi(whole: boolean): Promise<Uint8Array> {
+async function blocks(format: string, options: Record<string, unknown>): Promise<Uint8Array> {
   const storage = memoryStorage();
-  const disk = await createDisk(storage, { format: 'vdi', size: 1_200_128, static: whole });
+  const size = format === 'vpc' ? 2_200_064 : 1_200_128;
+  const disk = await createDisk<string>(storage, { format, size, ...options });
   const random = new Random(7);
-  for (const at of [1_100_000, 3000, 150_000]) await disk.write(at, random.bytes(5000));
+  for (const at of [size - 100_000, 3000, 150_000]) await disk.write(at, random.bytes(5000));
   await disk.close();
   return storage.bytes();
 }
@@ -108,7 +111,19 @@ export async function makePool(): Promise<Seed[]> {
   }
   for (const options of ENCRYPTED)
     pool.push({ name: `encrypted ${JSON.stringify(options)}`, format: options.format, bytes: await encrypted(options) });
-  for (const whole of [false, true]) pool.push({ name: `vdi ${whole ? 'static' : 'dynamic'}`, format: 'vdi', bytes: await vdi(whole) });
+  for (const [format, options] of [
+    ['vdi', {}],
+    ['vdi', { static: true }],
+    ['vpc', { force_size: true }],
+    ['vpc', { subformat: 'fixed' }],
+  ] as const)
+    pool.push({ name: `${format} ${JSON.stringify(options)}`, format, bytes: await blocks(format, options) });
+  const child = memoryStorage();
+  await childOfVhd((name) => (name === 'disk' ? child : memoryStorage()), { sectors: 700, blockSize: 16_384, rawParent: true });
+  pool.push(
+    { name: 'vpc over a parent', format: 'vpc', bytes: child.bytes() },
+    { name: 'vpc, small blocks', format: 'vpc', bytes: asDynamic(child.bytes()) },
+  );
   const folder = mkdtempSync(join(tmpdir(), 'tabdisk-pool-'));
   try {
     for (const options of ['cluster_size=4k', 'cluster_size=4k,compression_type=zstd', 'cluster_size=64k'])
