@@ -125,10 +125,10 @@ export class EncodedReads {
     let end = first.hostOffset + first.length;
     for (let next = index + 1; next <= last; next++) {
       const place = this.#units.known(next);
-      // One unit may end in the sector in which the next begins.
-      if (!place || place.hostOffset < end - SECTOR || place.hostOffset > end) break;
+      // One unit may end in the sector in which the next begins; small ones that follow each other may lie in the file in any order.
+      if (!place || place.hostOffset < Math.max(first.hostOffset, end - SECTOR) || place.hostOffset > end) break;
       if (place.hostOffset + place.length - first.hostOffset > ENCODED_WINDOW) break;
-      end = place.hostOffset + place.length;
+      end = Math.max(end, place.hostOffset + place.length);
     }
     return end;
   }
