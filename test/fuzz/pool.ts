@@ -5,6 +5,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createDisk } from '../../src/disk/open.ts';
 import { memoryStorage } from '../../src/storage/memory.ts';
+import { bochsImage } from '../formats/bochs/image.ts';
+import { cloopImage } from '../formats/cloop/image.ts';
+import { dmgImage } from '../formats/dmg/image.ts';
 import { Image } from '../formats/qcow2/image.ts';
 import { childOfVhd } from '../formats/vpc/chain-workload.ts';
 import { asDynamic } from '../formats/vpc/checksum.ts';
@@ -85,6 +88,17 @@ async function blocks(format: string, options: Record<string, unknown>): Promise
   return storage.bytes();
 }
 
+/** Images of the formats that are only read. */
+function onlyRead(): Seed[] {
+  const sectors = [3, 9, 5];
+  return [
+    { name: 'bochs', format: 'bochs', bytes: bochsImage({ version: 2, extent: 4096, bitmap: 1, sectors: 103 }).file },
+    { name: 'cloop', format: 'cloop', bytes: cloopImage(1536, 40).file },
+    { name: 'dmg, plist', format: 'dmg', bytes: dmgImage({ kinds: ['zlib', 'raw', 'zero', 'adc'], sectors }).file },
+    { name: 'dmg, resource fork', format: 'dmg', bytes: dmgImage({ kinds: ['bzip2', 'lzma', 'lzfse', 'lzvn'], sectors, fork: true }).file },
+  ];
+}
+
 /** Compressed clusters come from the real qemu-img: nobody here writes them yet. */
 function compressed(folder: string, options: string): Uint8Array {
   const [raw, made] = [join(folder, 'raw'), join(folder, 'qcow2')] as const;
@@ -124,6 +138,7 @@ export async function makePool(): Promise<Seed[]> {
     { name: 'vpc over a parent', format: 'vpc', bytes: child.bytes() },
     { name: 'vpc, small blocks', format: 'vpc', bytes: asDynamic(child.bytes()) },
   );
+  pool.push(...onlyRead());
   const folder = mkdtempSync(join(tmpdir(), 'tabdisk-pool-'));
   try {
     for (const options of ['cluster_size=4k', 'cluster_size=4k,compression_type=zstd', 'cluster_size=64k'])
