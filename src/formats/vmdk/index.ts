@@ -1,23 +1,46 @@
-/** VMDK, VMware's disk: sparse extents and their text descriptor. Recognised, not opened yet. */
+/** VMDK, VMware's disk: sparse extents and their text descriptor. */
 import { text, view } from '../../base/bytes.ts';
 import type { Io } from '../../base/io.ts';
 import { SECTOR } from '../../base/units.ts';
 import { readBytes, type Storage } from '../../storage/storage.ts';
-import type { HeaderGeometry } from '../descriptor.ts';
-import { hasText, hasU32le, recognised, sizeAndGeometry } from '../recognised.ts';
+import type { FormatDescriptor, HeaderGeometry } from '../descriptor.ts';
+import { hasText, hasU32le, NO_CAPABILITIES, sizeAndGeometry } from '../recognised.ts';
+import { createImage, createOptions } from './create.ts';
+import { FORMAT } from './layout.ts';
+import { openImage } from './open.ts';
 
 /** Bytes of a descriptor that are read. */
 const DESCRIPTOR_LIMIT = 20 * SECTOR;
 
 /** The VMDK format. */
-export const vmdk = recognised({
-  name: 'vmdk',
+export const vmdk = {
+  name: FORMAT,
+  aliases: [],
   title: 'VMware disk',
   extensions: ['vmdk'],
   probe: (head) => {
     const sparse = hasText(head, 0, 'KDMV') || hasText(head, 0, 'COWD') || hasU32le(head, 0, 0xcafebabe);
     return sparse || /^(#[^\n]*\n|\s)*# Disk DescriptorFile/.test(String.fromCharCode(...head.subarray(0, 200))) ? 100 : 0;
   },
+  capabilities: {
+    ...NO_CAPABILITIES,
+    read: true,
+    write: true,
+    create: true,
+    check: true,
+    backing: true,
+    zeroes: true,
+    compressedRead: true,
+    compressedWrite: true,
+  },
+  gist: 'grows as it is used, opens in VMware',
+  createOptions,
+  limits: [
+    'writing extents of ESX, seSparse, version 3 without compression, and images with their directory at the end',
+    'extents for reading only and device extents',
+    'repair',
+    'resizing',
+  ],
   *inspect(storage) {
     const head = yield* readBytes(storage, 0, SECTOR);
     const header = view(head);
@@ -31,7 +54,9 @@ export const vmdk = recognised({
     const [capacity = 0, descriptor = 0] = [12, 28].map((at) => Number(header.getBigUint64(at, true)) * SECTOR);
     return descriptor === 0 || descriptor >= storage.size ? sizeAndGeometry(capacity, NONE) : yield* described(storage, descriptor, capacity);
   },
-});
+  open: openImage,
+  create: createImage,
+} as const satisfies FormatDescriptor;
 
 const NONE: HeaderGeometry = { cylinders: 0, heads: 0, sectors: 0 };
 
