@@ -39,6 +39,7 @@ export class VmdkImage implements ToolImage {
   #description: Description | undefined;
   readonly #renewing = new Mutex();
   #renewed: boolean;
+  readonly compressedOnly: boolean;
   readonly writeCompressed?: (offset: number, bytes: Uint8Array) => Io<boolean>;
 
   constructor(
@@ -59,7 +60,8 @@ export class VmdkImage implements ToolImage {
     });
     this.size = start;
     this.clusterSize = parts.reduce((most, { grainSize }) => Math.max(most, grainSize), 0);
-    if (parts.some(({ compressed }) => compressed)) this.writeCompressed = (offset, bytes) => this.#writeCompressed(offset, bytes);
+    this.compressedOnly = parts.some(({ compressed }) => compressed);
+    if (this.compressedOnly) this.writeCompressed = (offset, bytes) => this.#writeCompressed(offset, bytes);
   }
 
   /** The id of the contents, if the image has one. */

@@ -1,11 +1,14 @@
 /** VMDK, VMware's disk: sparse extents and their text descriptor. */
 import { text, view } from '../../base/bytes.ts';
+import { DiskError } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
 import { SECTOR } from '../../base/units.ts';
 import { readBytes, type Storage } from '../../storage/storage.ts';
-import type { FormatDescriptor, HeaderGeometry } from '../descriptor.ts';
+import type { FormatDescriptor, HeaderGeometry, Inspection } from '../descriptor.ts';
+import type { FileRequest } from '../driver.ts';
 import { hasText, hasU32le, NO_CAPABILITIES, sizeAndGeometry } from '../recognised.ts';
 import { createImage, createOptions } from './create.ts';
+import { parseDescriptor, parseExtents } from './descriptor-text.ts';
 import { FORMAT } from './layout.ts';
 import { openImage } from './open.ts';
 
@@ -61,9 +64,20 @@ export const vmdk = {
 const NONE: HeaderGeometry = { cylinders: 0, heads: 0, sectors: 0 };
 
 /** The facts from the text descriptor at `offset`; without a size, the sum of its extents' sizes. */
-function* described(storage: Storage, offset: number, size: number): Io<ReturnType<typeof sizeAndGeometry>> {
-  const lines = text(yield* readBytes(storage, offset, Math.min(DESCRIPTOR_LIMIT, storage.size - offset)));
+function* described(storage: Storage, offset: number, size: number): Io<Inspection> {
+  const bytes = yield* readBytes(storage, offset, Math.min(DESCRIPTOR_LIMIT, storage.size - offset));
+  const lines = text(bytes);
   const stated = (name: string): number => Number(new RegExp(`^ddb\\.geometry\\.${name}\\s*=\\s*"(\\d{1,9})"`, 'm').exec(lines)?.[1] ?? 0);
   const extents = [...lines.matchAll(/^RW (\d{1,12}) /gm)].reduce((sum, [, sectors]) => sum + Number(sectors) * SECTOR, 0);
-  return sizeAndGeometry(size || extents, { cylinders: stated('cylinders'), heads: stated('heads'), sectors: stated('sectors') });
+  const facts = sizeAndGeometry(size || extents, { cylinders: stated('cylinders'), heads: stated('heads'), sectors: stated('sectors') });
+  try {
+    const descriptor = parseDescriptor(bytes);
+    const below: FileRequest[] = descriptor.parentName === undefined ? [] : [{ kind: 'backing', name: descriptor.parentName, format: FORMAT }];
+    const files = offset > 0 ? [] : parseExtents(bytes, descriptor).filter(({ name }) => name !== '');
+    const references = [...new Set(files.map(({ name }) => name))].map((name): FileRequest => ({ kind: 'extent', name }));
+    return { ...facts, references: [...below, ...references], features: [descriptor.createType] };
+  } catch (error) {
+    if (!(error instanceof DiskError)) throw error;
+    return { ...facts, warnings: [error.message] };
+  }
 }
