@@ -47,6 +47,8 @@ export interface Shape {
   readonly descriptor?: { readonly offset: number; readonly length: number };
   /** No grain or table begins below. */
   readonly least: number;
+  /** Where the header says that grains begin. */
+  readonly grains?: number;
   /** The directory is described at the file's end. */
   readonly footer: boolean;
   /** The host offset of a table; 0: none. Throws `corrupt`. */
@@ -127,6 +129,7 @@ function parseSparse(data: DataView, head: Uint8Array): Shape {
     compressed,
     ...(descriptor.offset > 0 && descriptor.length > 0 ? { descriptor } : {}),
     least: Math.max(SECTOR, descriptor.offset + descriptor.length),
+    grains: bytesAt(data, 64, 'overHead'),
     footer,
     ...simple,
     grainAt: (_, low) => (low === 0 ? 'none' : low === 1 && zeroGrains ? 'zero' : low * SECTOR),

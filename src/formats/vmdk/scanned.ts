@@ -17,10 +17,10 @@ import { FORMAT, type Shape } from './layout.ts';
 const LAST_TYPE = 4;
 
 /** Visits the grains, and returns the host offset of each. Throws `corrupt` for a stream that does not come to its end. */
-export function* scanGrains(storage: Storage, { capacity, grainSize, least }: Shape): Io<Map<number, number>> {
+export function* scanGrains(storage: Storage, { capacity, grainSize, least, grains = 0 }: Shape): Io<Map<number, number>> {
   const found = new Map<number, number>();
   const bad = (message: string, offset: number) => corrupt(FORMAT, message, { field: 'marker', offset });
-  let at = roundUp(least, SECTOR);
+  let at = roundUp(Math.max(least, grains), SECTOR);
   while (at + SECTOR <= storage.size) {
     const data = view(yield* readBytes(storage, at, SECTOR));
     const value = u64le(data, 0, 'marker');
@@ -33,9 +33,7 @@ export function* scanGrains(storage: Storage, { capacity, grainSize, least }: Sh
       found.set(offset / grainSize, at);
       at += roundUp(GRAIN_HEADER + length, SECTOR);
     } else if (value === 0 && type === 0) {
-      // Zeros before the first grain fill up the header.
-      if (found.size > 0 || at + SECTOR >= storage.size) return found;
-      at += SECTOR;
+      return found;
     } else {
       if (type === 0 || type > LAST_TYPE) throw bad(`a marker of type ${type}`, at);
       at += SECTOR + value * SECTOR;

@@ -16,7 +16,8 @@ const MiB = 2 ** 20;
 const folder = mkdtempSync(join(tmpdir(), 'tabdisk-vmdk-files-'));
 afterAll(() => rmSync(folder, { recursive: true }));
 const file = (name: string): string => join(folder, name);
-const resolve = ({ name, create }: { name: string; create?: boolean }) => nodeFileStorage(file(name), create ? { create: 'must-not-exist' } : {});
+const resolve = ({ name, create, writable }: { name: string; create?: boolean; writable?: boolean }) =>
+  nodeFileStorage(file(name), create ? { create: 'must-not-exist' } : writable ? {} : { readOnly: true });
 const open = (name: string, how: { readOnly?: boolean } = {}) =>
   openDisk(nodeFileStorage(file(name), how.readOnly ? { readOnly: true } : {}), { format: 'vmdk', resolve, ...how });
 
@@ -153,7 +154,11 @@ describe('streams', () => {
       into.set([10, 32, 13, 10], 73);
       data.setUint16(77, 1, true);
     };
-    const marker = (type: number, length: number) => put(512, (data) => (u64(data, 0, length), data.setUint32(12, type, true)));
+    const marker = (type: number, length: number) =>
+      put(512, (data) => {
+        u64(data, 0, length);
+        data.setUint32(12, type, true);
+      });
     put(512, header(0xffffffffffffffffn));
     put(20 * 512, (_, into) =>
       into.set(Buffer.from('# Disk DescriptorFile\nversion=1\nCID=12345678\nparentCID=ffffffff\ncreateType="streamOptimized"\n')),
@@ -165,7 +170,11 @@ describe('streams', () => {
       grain.set(bytes.subarray(at, at + 65_536));
       if (grain.every((byte) => byte === 0)) continue;
       const stream = deflateSync(grain);
-      const place = put(12 + stream.length, (data, into) => (u64(data, 0, at / 512), data.setUint32(8, stream.length, true), into.set(stream, 12)));
+      const place = put(12 + stream.length, (data, into) => {
+        u64(data, 0, at / 512);
+        data.setUint32(8, stream.length, true);
+        into.set(stream, 12);
+      });
       places.set(at / 65_536, place);
     }
     if (directory) {
@@ -186,7 +195,7 @@ describe('streams', () => {
       put(512, header(BigInt(place)));
     }
     marker(0, 0);
-    return Buffer.concat(sectors);
+    return new Uint8Array(Buffer.concat(sectors));
   }
 
   it.each([true, false])('of other programs are read (a directory at the end: %s), and not when they are cut short', async (directory) => {
@@ -218,6 +227,112 @@ describe('streams', () => {
       const disk = await openDisk(memoryStorage({ bytes: broken }), { format: 'vmdk', readOnly: true });
       const first = Math.floor(bytes.findIndex((byte) => byte !== 0) / 65_536) * 65_536;
       await expect(disk.read(first, 65_536)).rejects.toMatchObject({ kind: 'corrupt', field: 'compressed grain' });
+    }
+  });
+});
+
+describe('extents of ESX', () => {
+  /** Sectors with numbers in them: 32 bits each, from a place in sectors and bytes on. */
+  function sectors(count: number, places: readonly (readonly [sector: number, at: number, value: number])[]): Uint8Array {
+    const bytes = new Uint8Array(count * 512);
+    for (const [sector, at, value] of places) new DataView(bytes.buffer).setUint32(sector * 512 + at, value, true);
+    return bytes;
+  }
+  const text = (kind: string, type: string, size: number) =>
+    `# Disk DescriptorFile\nversion=1\nCID=12345678\nparentCID=ffffffff\ncreateType="${type}"\nRW ${size} ${kind} "esx-data.vmdk"\n`;
+
+  async function agrees(): Promise<void> {
+    const disk = await open('esx.vmdk', { readOnly: true });
+    qemuImg('convert', '-f', 'vmdk', '-O', 'raw', file('esx.vmdk'), file('plain'));
+    const theirs = new Uint8Array(readFileSync(file('plain')));
+    expect(theirs.some((byte) => byte !== 0)).toBe(true);
+    expect(firstDifference(await disk.read(0, disk.size), theirs)).toBe(-1);
+    await disk.close();
+    await expect(open('esx.vmdk')).rejects.toMatchObject({ kind: 'unsupported', field: 'extent' });
+  }
+
+  it('COWD: redo logs with grains of one sector', async () => {
+    const header = [
+      [0, 4, 1],
+      [0, 8, 3],
+      [0, 12, 4096 + 5],
+      [0, 16, 1],
+      [0, 20, 4],
+      [0, 24, 2],
+      [0, 28, 80],
+    ] as const;
+    const tables = [
+      [4, 0, 5],
+      [4, 4, 37],
+      [5, 0, 70],
+      [5, 12, 72],
+      [5, 16, 71],
+      [37, 16, 73],
+    ] as const;
+    const bytes = sectors(80, [...header, ...tables]);
+    bytes.set(Buffer.from('COWD'));
+    bytes.set(new Random(1).bytes(4 * 512), 70 * 512);
+    writeFileSync(file('esx-data.vmdk'), bytes);
+    writeFileSync(file('esx.vmdk'), text('VMFSSPARSE', 'vmfsSparse', 4096 + 5));
+    await agrees();
+    for (const [at, field] of [
+      [4, 'version'],
+      [16, 'grainSize'],
+      [24, 'numGDEntries'],
+      [20, 'gdOffset'],
+    ] as const) {
+      const broken = bytes.slice();
+      new DataView(broken.buffer).setUint32(at, 0, true);
+      await expect(openDisk(memoryStorage({ bytes: broken }), { format: 'vmdk', readOnly: true })).rejects.toMatchObject({ field });
+    }
+  });
+
+  it('seSparse: grains of all four states', async () => {
+    const words: [number, number][] = [
+      [16, 8 * 40],
+      [24, 8],
+      [32, 64],
+      [80, 1],
+      [88, 1],
+      [96, 2],
+      [104, 1],
+      [112, 3],
+      [120, 1],
+      [128, 4],
+      [136, 1],
+      [144, 5],
+      [152, 64],
+      [160, 69],
+      [168, 1],
+      [176, 70],
+      [184, 1],
+      [192, 72],
+      [200, 24],
+    ];
+    const entries = [0x30000000, 0x10000000, 0x20000000, 0, 0x30010000, 0x30020000];
+    const bytes = sectors(96, [
+      [0, 0, 0xcafebabe],
+      [0, 8, 1],
+      [0, 12, 2],
+      ...words.map(([at, value]) => [0, at, value] as const),
+      [1, 0, 0xcafecafe],
+      [4, 4, 0x10000000],
+      ...entries.map((high, i) => [5, i * 8 + 4, high] as const),
+    ]);
+    bytes.set(new Random(2).bytes(24 * 512), 72 * 512);
+    writeFileSync(file('esx-data.vmdk'), bytes);
+    writeFileSync(file('esx.vmdk'), text('SESPARSE', 'seSparse', 8 * 40));
+    await agrees();
+    for (const [at, value, field] of [
+      [24, 4, 'grainSize'],
+      [136, 0, 'gdSize'],
+      [132, 2 ** 28, 'gdOffset'],
+      [512, 0, 'volatileHeader'],
+      [512 + 24, 1, 'replayJournal'],
+    ] as const) {
+      const broken = bytes.slice();
+      new DataView(broken.buffer).setUint32(at, value, true);
+      await expect(openDisk(memoryStorage({ bytes: broken }), { format: 'vmdk', readOnly: true })).rejects.toMatchObject({ field });
     }
   });
 });
