@@ -8,7 +8,7 @@ import { type Io, runAsync, wait } from '../base/io.ts';
 import { SECTOR } from '../base/units.ts';
 import type { FormatName, FormatOptions } from '../formats/all.ts';
 import { everyFormat } from '../formats/all-on-demand.ts';
-import type { FormatDescriptor } from '../formats/descriptor.ts';
+import type { CreateParameters, FormatDescriptor } from '../formats/descriptor.ts';
 import type { BackingReference } from '../formats/driver.ts';
 import { findFormat, isDriverName } from '../formats/registry.ts';
 import { anyAlignment } from '../layers/align.ts';
@@ -109,13 +109,14 @@ function* createOn(storage: Storage, all: CreateOptions<string>): Io<Disk> {
     if (opened.size !== 0) throw new DiskError('refused', `${opened.name} is not empty: creating an image there would destroy ${opened.size} bytes`);
     const opening: OpenOptions = { ...(resolve ? { resolve } : {}), ...(cache ? { cache } : {}), ...(secret ? { secret } : {}), formats };
     if (backing) requireBacking(backing, descriptor, opened);
-    const found = backing && resolve ? yield* backingSize(backing, formats, named) : undefined;
-    const bytes = size ?? found;
+    const below = backing && resolve ? yield* lookBelow(backing, formats, named) : undefined;
+    const bytes = size ?? below?.size;
     if (bytes === undefined) throw new DiskError('refused', 'Image creation needs a size parameter', { field: 'size' });
     const ask = askSecret(secret);
     yield* descriptor.create(cacheFlags(cache).noFlush ? new NoFlushStorage(opened) : opened, {
       size: bytes,
       ...(backing ? { backing } : {}),
+      ...(below ? { below } : {}),
       options: namedOptions(descriptor.createOptions, rest),
       ...(ask ? { secret: ask } : {}),
       makeFile: named.makeFile,
@@ -143,14 +144,18 @@ function requireBacking({ name, format }: BackingReference, descriptor: FormatDe
   if (format !== undefined && !isDriverName(format)) throw refused(`Parameter 'backing-fmt' does not accept value '${format}'`, 'backing_fmt');
 }
 
-/** Opens the backing file as it will be opened later, to check that it can be, and for its size in whole sectors. */
-function* backingSize(backing: BackingReference, formats: readonly FormatDescriptor[], image: NamedFiles): Io<number> {
+/** Opens the backing file as it will be opened later, to check that it can be, and for its facts and its size in whole sectors. */
+function* lookBelow(
+  backing: BackingReference,
+  formats: readonly FormatDescriptor[],
+  image: NamedFiles,
+): Io<Required<CreateParameters>['below'] & { size: number }> {
   const { storage, format } = yield* image.ask({ kind: 'backing', ...backing });
   try {
     if (sameBytes(storage, image.storage))
       throw new DiskError('refused', 'Error: Trying to create an image with the same filename as the backing file', { field: 'backing_file' });
     const node = yield* openChain(storage, { readOnly: true, noBacking: true, noData: true, formats, ...(format ? { format } : {}) });
-    return roundUp(node.size, SECTOR);
+    return { size: roundUp(node.size, SECTOR), format: node.driver.format, info: node.driver.info() };
   } finally {
     yield* image.giveBack(storage);
   }

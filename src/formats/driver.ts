@@ -235,6 +235,8 @@ export interface ImageDriver {
    * Without bytes: nothing more follows, and the file ends on a whole sector. Absent if the image cannot be written so.
    */
   writeCompressed?(offset: number, bytes: Uint8Array, encoded?: Uint8Array): Io<boolean>;
+  /** `place` gives no places: guest bytes come by `writeCompressed` alone, and a job that writes a whole disk uses it. Default: false. */
+  readonly compressedOnly?: boolean;
   /** How `writeCompressed` compresses, for callers that compress elsewhere beforehand. */
   readonly compression?: Compression;
   /** Makes a range of whole subclusters (or one that ends at `size`) read as zero. Returns bytes done from the start; 0: write zeros. */

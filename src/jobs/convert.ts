@@ -111,7 +111,8 @@ const findsZeros = ({ sparse = 4096, asIs = false, compressed = false }: Convert
 
 /** `convert` inside coroutines. */
 export function* convertNodes(source: BlockNode, target: BlockNode, options: ConvertOptions): Io<void> {
-  const { sparse = 4096, targetOffset = 0, topOnly = false, targetIsNew = false, compressed = false, asIs = false } = options;
+  const { sparse = 4096, targetOffset = 0, topOnly = false, targetIsNew = false, asIs = false } = options;
+  const compressed = options.compressed || target.driver.compressedOnly === true;
   const targetIsZero = options.targetIsZero || (targetIsNew && target.driver.newReadsZero !== false);
   const size = source.size;
   if (sparse % SECTOR !== 0 || sparse < 0) throw new DiskError('refused', `The sparse size ${sparse} is not a multiple of 512`, { field: 'sparse' });
@@ -122,7 +123,7 @@ export function* convertNodes(source: BlockNode, target: BlockNode, options: Con
   yield* source.keepers.drain();
   const compressor = compressed && target.driver.compression ? options.compressor?.(target.driver.compression) : undefined;
   const rules = { shift: targetOffset, sparse, topOnly, targetIsZero, asIs, compressor };
-  const reader = openSource(source, 'source', { ...options, reading: findsZeros(options) });
+  const reader = openSource(source, 'source', { ...options, reading: findsZeros({ ...options, compressed }) });
   try {
     const copy = compressed ? new CompressedCopy(reader, target, rules) : new Copy(reader, target, rules);
     const waits = !source.synchronous || !target.synchronous;

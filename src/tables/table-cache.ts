@@ -60,8 +60,10 @@ export type { Locked } from './early-tables.ts';
 const SLICE = 4096;
 /** The tables of a cache. */
 export interface TableOptions {
-  /** Bytes of a table; the place of a table is a multiple of it. */
+  /** Bytes of a table. */
   readonly tableSize: number;
+  /** Bytes: the place of a table is a multiple of it. Default: `tableSize`. */
+  readonly alignment?: number;
   /** The format's name and the table's, for errors. */
   readonly format: string;
   readonly what: string;
@@ -217,10 +219,10 @@ export class TableCache {
 
   /** The error about a table's place; undefined if the place is right. */
   #fault(offset: number): DiskError | undefined {
-    const { format, what, misplaced = (message, place) => corrupt(format, message, place) } = this.#options;
+    const { format, what, misplaced = (message, place) => corrupt(format, message, place), alignment = this.#tableSize } = this.#options;
     const place = { field: what, offset };
     const hex = `0x${offset.toString(16)}`;
-    if (offset % this.#tableSize !== 0) return misplaced(`${what} offset ${hex} is not on a cluster`, place);
+    if (offset % alignment !== 0) return misplaced(`${what} offset ${hex} is not on a cluster`, place);
     if (offset + this.#tableSize > this.#storage.size) return corrupt(format, `${what} at ${hex} lies past the end of the file`, place);
     return undefined;
   }

@@ -9,16 +9,16 @@ import { Sides } from './harness.ts';
 const sides = new Sides();
 beforeAll(() => {
   sides.prepare('qemu-img', 'create', '-q', '-f', 'qcow2', 'k.qcow2', '4M');
-  sides.prepare('qemu-img', 'create', '-q', '-f', 'vmdk', 'k.vmdk', '4M');
+  sides.prepare('qemu-img', 'create', '-q', '-f', 'qed', 'k.qed', '4M');
 });
 afterAll(() => sides.remove());
 
 describe('refused by name', () => {
   it.each([
-    ['measure -O vmdk k.qcow2', "The format 'vmdk'"],
-    ['rebase -b x -F vmdk k.qcow2', "The format 'vmdk'"],
-    ['create -f vmdk n.vmdk 1M', "n.vmdk: The format 'vmdk'"],
-    ['info -f vmdk k.vmdk', "Could not open 'k.vmdk': The format 'vmdk'"],
+    ['measure -O qed k.qcow2', "The format 'qed'"],
+    ['rebase -b x -F qed k.qcow2', "The format 'qed'"],
+    ['create -f qed n.qed 1M', "n.qed: The format 'qed'"],
+    ['info -f qed k.qed', "Could not open 'k.qed': The format 'qed'"],
     ['info nbd:localhost:1', "Could not open 'nbd:localhost:1': The protocol 'nbd'"],
     ['info --image-opts driver=nvme', "Could not open 'driver=nvme': The driver 'nvme'"],
     ['create -f raw -o nocow=on n.raw 1M', "n.raw: The option 'nocow'"],
@@ -39,9 +39,9 @@ describe('refused by name', () => {
   });
 
   it('features of an image, and options that QEMU would take', async () => {
-    expect(await sides.tabdisk(['info', 'k.vmdk'])).toMatchObject({
+    expect(await sides.tabdisk(['info', 'k.qed'])).toMatchObject({
       status: 1,
-      err: expect.stringMatching(/Could not open 'k\.vmdk': .*not supported yet/),
+      err: expect.stringMatching(/Could not open 'k\.qed': .*not supported yet/),
     });
   });
 });

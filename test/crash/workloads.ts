@@ -101,6 +101,30 @@ export const workloads: readonly Workload[] = [
       }
     },
   },
+  ...[{}, { zeroed_grain: true }].map((options) => ({
+    name: `vmdk writes ${JSON.stringify(options)}`,
+    format: 'vmdk',
+    options,
+    sectors: 7000,
+    share: 1 / 8,
+    run: async (guest: Guest, random: Random) => {
+      for (let i = 0; i < 40; i++) {
+        const at = random.between(0, Math.min(6600, 400 * (i + 1)) - 1);
+        if (random.chance(0.2)) await guest.zero(Math.floor(at / 128) * 128, 256, random.chance(0.5));
+        else await guest.write(at, random.between(1, 9));
+        if (random.chance(0.2)) await guest.flush();
+      }
+    },
+  })),
+  {
+    name: 'vmdk requests at the same time',
+    format: 'vmdk',
+    options: {},
+    sectors: 9000,
+    share: 1 / 8,
+    waits: true,
+    run: (guest, random) => several(guest, random, 300),
+  },
   qcow2('in blocks', SMALL, { sectors: 300, blocks: 4096, run: (guest, random) => mixture(guest, random, { count: 50, most: 9, cluster: 1 }) }),
   ...[
     { cluster_size: 512 },

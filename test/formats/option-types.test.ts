@@ -56,7 +56,7 @@ it('of library.create', () => {
     // @ts-expect-error: of another format
     { name: 'x', format: 'raw', size: SIZE, clusterSize: 4096 },
     // @ts-expect-error: recognised only
-    { name: 'x', format: 'vmdk', size: SIZE },
+    { name: 'x', format: 'bochs', size: SIZE },
   ];
   const library: Pick<RemoteLibrary, 'create'> = { create: async () => Promise.reject(new Error('not here')) };
   // @ts-expect-error: misspelt

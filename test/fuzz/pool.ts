@@ -99,6 +99,29 @@ function onlyRead(): Seed[] {
   ];
 }
 
+/** Three grains, of which the second was written first; a part of the disk was made zero. */
+async function vmdk(): Promise<Uint8Array> {
+  const storage = memoryStorage();
+  const disk = await createDisk(storage, { format: 'vmdk', size: 600_064, zeroed_grain: true });
+  const random = new Random(8);
+  for (const at of [300_000, 3000, 599_000]) await disk.write(at, random.bytes(1000));
+  await disk.zero(0, 131_072);
+  await disk.close();
+  return storage.bytes();
+}
+
+/** A stream of compressed grains, from the real qemu-img. */
+function vmdkStream(folder: string): Uint8Array {
+  const [raw, made] = [join(folder, 'raw.stream'), join(folder, 'stream.vmdk')] as const;
+  const bytes = new Uint8Array(300_032);
+  const random = new Random(9);
+  for (let at = 0; at < 290_000; at += 70_000) bytes.set(random.bytes(random.between(100, 900)), at);
+  writeFileSync(raw, bytes);
+  const { status, error } = spawnSync('qemu-img', ['convert', '-O', 'vmdk', '-o', 'subformat=streamOptimized', raw, made]);
+  if (status !== 0) throw new Error(`qemu-img convert failed (${error?.message ?? status}): install the package qemu-utils`);
+  return new Uint8Array(readFileSync(made));
+}
+
 /** Compressed clusters come from the real qemu-img: nobody here writes them yet. */
 function compressed(folder: string, options: string): Uint8Array {
   const [raw, made] = [join(folder, 'raw'), join(folder, 'qcow2')] as const;
@@ -139,8 +162,10 @@ export async function makePool(): Promise<Seed[]> {
     { name: 'vpc, small blocks', format: 'vpc', bytes: asDynamic(child.bytes()) },
   );
   pool.push(...onlyRead());
+  pool.push({ name: 'vmdk', format: 'vmdk', bytes: await vmdk() });
   const folder = mkdtempSync(join(tmpdir(), 'tabdisk-pool-'));
   try {
+    pool.push({ name: 'vmdk stream', format: 'vmdk', bytes: vmdkStream(folder) });
     for (const options of ['cluster_size=4k', 'cluster_size=4k,compression_type=zstd', 'cluster_size=64k'])
       pool.push({ name: `qcow2 compressed ${options}`, format: 'qcow2', bytes: compressed(folder, options) });
   } finally {

@@ -45,6 +45,7 @@ const cases = [
   { format: 'raw', options: {} },
   { format: 'vdi', options: {} },
   { format: 'vpc', options: { force_size: true } },
+  { format: 'vmdk', options: { zeroed_grain: 'on' } },
   { format: 'qcow2', options: { cluster_size: 512 } },
   { format: 'qcow2', options: { cluster_size: 4096, compat: '0.10' } },
   { format: 'qcow2', options: { cluster_size: 65536, refcount_bits: 64 } },

@@ -1,17 +1,17 @@
-/** Formats that are only recognised: what their headers say of size and geometry, of images from QEMU and of bytes laid down here. */
+/** VMDK headers that are damaged or of other programs: the size and geometry that they say, of images from QEMU and of bytes laid down here. */
 import { execFileSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { MiB } from '../../src/base/units.ts';
-import { inspect } from '../../src/disk/inspect.ts';
-import { memoryStorage } from '../../src/storage/memory.ts';
+import { MiB } from '../../../src/base/units.ts';
+import { inspect } from '../../../src/disk/inspect.ts';
+import { memoryStorage } from '../../../src/storage/memory.ts';
 
 const look = (bytes: Uint8Array) => inspect(memoryStorage({ bytes }));
 
 function fromQemu(format: string, options: string, size: string): Uint8Array {
-  const folder = mkdtempSync(join(tmpdir(), 'tabdisk-recognised-'));
+  const folder = mkdtempSync(join(tmpdir(), 'tabdisk-vmdk-header-'));
   try {
     execFileSync('qemu-img', ['create', '-q', '-f', format, '-o', options, 'image', size], { cwd: folder });
     return new Uint8Array(readFileSync(join(folder, 'image')));
@@ -63,7 +63,6 @@ test.each([
   ['vmdk, cut off', new TextEncoder().encode('KDMV'), { size: undefined, geometry: undefined }],
 ] as const)('%s', async (_name, bytes, { size, geometry }) => {
   const report = await look(bytes);
-  expect(report).toMatchObject({ supported: false, references: [], warnings: [expect.stringContaining('not supported yet')] });
   expect(report.size).toBe(size);
   const [cylinders, heads, sectors] = geometry ?? [];
   expect(report.geometry).toEqual(geometry && { cylinders, heads, sectors });

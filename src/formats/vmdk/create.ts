@@ -1,0 +1,142 @@
+/**
+ * New VMDK images, with the layout and the text that QEMU gives them. Extents are made first; the header of the image's own file, or the text that names the
+ * extents, comes last, behind a barrier: until then nothing takes the file for an image.
+ */
+import { readOptions } from '../../base/declared-options.ts';
+import { DiskError } from '../../base/errors.ts';
+import type { Io } from '../../base/io.ts';
+import { GiB, SECTOR } from '../../base/units.ts';
+import type { Storage } from '../../storage/storage.ts';
+import type { CreateParameters } from '../descriptor.ts';
+import { BACKING_OPTIONS, SIZE_OPTION } from '../shared-options.ts';
+import { type ExtentKind, encodeDescriptor, NO_PARENT } from './descriptor-text.ts';
+import { encodeDirectories, encodeSparse, FORMAT, newLayout } from './layout.ts';
+
+/** The size of a piece. */
+const PIECE = 2 * GiB;
+/** The name of an image in a storage that has none that can stand in the text. */
+const NO_NAME = 'image';
+
+/** Options of `create`. */
+export const createOptions = [
+  SIZE_OPTION,
+  { name: 'adapter_type', kind: 'text', help: 'virtual adapter type, can be one of ide (default), lsilogic, buslogic or legacyESX' },
+  ...BACKING_OPTIONS,
+  { name: 'compat6', kind: 'flag', default: false, printed: true, help: 'VMDK version 6 image' },
+  { name: 'hwversion', kind: 'text', default: 'undefined', printed: true, help: 'VMDK hardware version' },
+  {
+    name: 'subformat',
+    kind: 'text',
+    help: 'one of monolithicSparse (default), monolithicFlat, twoGbMaxExtentSparse, twoGbMaxExtentFlat, streamOptimized',
+  },
+  { name: 'toolsversion', kind: 'text', help: 'VMware guest tools version' },
+  { name: 'zeroed_grain', kind: 'flag', help: 'grains can be made to read as zero without writing zeros' },
+] as const;
+
+const SUBFORMATS = ['monolithicSparse', 'monolithicFlat', 'twoGbMaxExtentSparse', 'twoGbMaxExtentFlat', 'streamOptimized'];
+const ADAPTERS = ['ide', 'buslogic', 'lsilogic', 'legacyESX'];
+
+const refused = (field: string, message: string) => new DiskError('refused', message, { format: FORMAT, field });
+
+interface Plan {
+  readonly subformat: string;
+  readonly flat: boolean;
+  readonly split: boolean;
+  readonly zeroGrains: boolean;
+  readonly adapter: string;
+  readonly hwVersion: string;
+  readonly toolsVersion: string;
+}
+
+/** Reads the options; the words of the refusals are QEMU's. */
+function planOf({ options, backing }: CreateParameters): Plan {
+  const read = readOptions(createOptions, options, FORMAT);
+  const { subformat = 'monolithicSparse', adapter_type: adapter = 'ide', toolsversion = '2147483647', hwversion, compat6 } = read;
+  const zeroGrains = read.zeroed_grain ?? false;
+  if (!ADAPTERS.includes(adapter)) throw refused('adapter_type', `invalid parameter value: ${adapter}`);
+  if (compat6 && hwversion !== 'undefined') throw refused('hwversion', 'compat6 cannot be enabled with hwversion set');
+  if (!SUBFORMATS.includes(subformat)) throw refused('subformat', `invalid parameter value: ${subformat}`);
+  const flat = subformat.endsWith('Flat');
+  if (flat && backing) throw refused('backing_file', "Flat image can't have backing file");
+  if (flat && zeroGrains) throw refused('zeroed_grain', "Flat image can't enable zeroed grain");
+  const hwVersion = compat6 ? '6' : hwversion === 'undefined' ? '4' : hwversion;
+  for (const [field, value] of Object.entries({ hwversion: hwVersion, toolsversion }))
+    if (/["\r\n\0]/.test(value)) throw refused(field, `'${field}' cannot hold ${JSON.stringify(value)}`);
+  return { subformat, flat, split: subformat.startsWith('twoGb'), zeroGrains, adapter, hwVersion, toolsVersion: toolsversion };
+}
+
+/** Writes an empty image into an empty storage. */
+export function* createImage(storage: Storage, parameters: CreateParameters): Io<void> {
+  const plan = planOf(parameters);
+  const { size } = parameters;
+  if (size % SECTOR !== 0) throw refused('size', 'the size must be a multiple of 512');
+  const parent = parentOf(parameters);
+  const single = !plan.flat && !plan.split;
+  const names = single ? [ownName(storage)] : extentNames(ownName(storage), size, plan);
+  const kind: ExtentKind = plan.flat ? 'FLAT' : 'SPARSE';
+  const extents = names.map((name, index) => ({ name, kind, size: plan.split ? Math.min(PIECE, size - index * PIECE) : size }));
+  const heads = plan.adapter === 'ide' ? 16 : 255;
+  const text = encodeDescriptor({
+    ...plan,
+    ...parent,
+    cid: randomCid(),
+    createType: plan.subformat,
+    extents,
+    cylinders: Math.floor(size / (63 * heads * SECTOR)),
+    heads,
+  });
+  const room = 20 * SECTOR;
+  if (single && text.length > room)
+    throw new DiskError('no-space', 'the descriptor has no room for the names', { format: FORMAT, field: 'backing_file' });
+  if (single) return yield* writeSparse(storage, size, plan, text);
+  yield* makeExtents(extents, plan, parameters);
+  yield* storage.write(0, text);
+  yield* storage.flush();
+}
+
+function* makeExtents(extents: readonly { name: string; size: number }[], plan: Plan, { makeFile }: CreateParameters): Io<void> {
+  if (!makeFile) throw refused('subformat', `${FORMAT}: ${plan.subformat} needs further files, and nothing makes them`);
+  for (const { name, size } of extents) {
+    const file = yield* makeFile({ kind: 'extent', name });
+    if (plan.flat) yield* file.truncate(size);
+    else yield* writeSparse(file, size, plan);
+    yield* file.flush();
+  }
+}
+
+function* writeSparse(storage: Storage, size: number, { subformat, zeroGrains }: Plan, text?: Uint8Array): Io<void> {
+  const { redundant, grains } = newLayout(size);
+  if (text) yield* storage.write(SECTOR, text);
+  yield* storage.write(redundant, encodeDirectories(size));
+  yield* storage.truncate(grains);
+  yield* storage.barrier();
+  yield* storage.write(0, encodeSparse(size, { zeroGrains, compressed: subformat === 'streamOptimized' }));
+  yield* storage.flush();
+}
+
+function parentOf({ backing, below }: CreateParameters): { parentCid: number; parentName?: string } {
+  if (!backing) return { parentCid: NO_PARENT };
+  if ((backing.format !== undefined && backing.format !== FORMAT) || (below && below.format !== FORMAT))
+    throw refused('backing_file', 'backing_file must be a vmdk image');
+  const cid = below?.info.specific?.['cid'];
+  if (typeof cid !== 'number') throw refused('backing_file', `the backing file "${backing.name}" cannot be opened, and its id is needed`);
+  if (/["\r\n\0]/.test(backing.name)) throw refused('backing_file', `the image cannot hold the name ${JSON.stringify(backing.name)}`);
+  return { parentCid: cid, parentName: backing.name };
+}
+
+/** The file's name without its folders. */
+const ownName = ({ name }: Storage): string => name.replace(/^.*[/\\]/s, '').replace(/["\r\n\0]/g, '_') || NO_NAME;
+
+function extentNames(name: string, size: number, { flat, split }: Plan): string[] {
+  const dot = name.lastIndexOf('.');
+  const [stem, ending] = dot < 0 ? [name, ''] : [name.slice(0, dot), name.slice(dot)];
+  if (!split) return [`${stem}-flat${ending}`];
+  const count = Math.max(1, Math.ceil(size / PIECE));
+  return Array.from({ length: count }, (_, index) => `${stem}-${flat ? 'f' : 's'}${String(index + 1).padStart(3, '0')}${ending}`);
+}
+
+/** Eight digits, so that the next ids have as much room; the last two numbers have a meaning of their own. */
+function randomCid(): number {
+  const [random = 0] = crypto.getRandomValues(new Uint32Array(1));
+  return 0x1000_0000 + (random % (NO_PARENT - 2 - 0x1000_0000));
+}

@@ -1,0 +1,153 @@
+/**
+ * The text that describes a VMDK image: in a file of its own that names the extents, or inside a sparse extent. Keys are read in any case, unknown lines are kept
+ * and ignored. Only extents for reading and writing are taken; the names in the text are untrusted.
+ */
+import { text, utf8 } from '../../base/bytes.ts';
+import { corrupt, DiskError, unsupported } from '../../base/errors.ts';
+import { SECTOR } from '../../base/units.ts';
+import { FORMAT } from './layout.ts';
+
+/** The most bytes of a text that are read: QEMU reads no more either. */
+export const MAX_TEXT = 1024 * 1024;
+/** More than a disk of the largest size in pieces of 2 GiB has. */
+const MAX_EXTENTS = 4096;
+/** The id of a parent that there is none. */
+export const NO_PARENT = 0xffffffff;
+
+/** The image types that are opened. Inside a sparse extent the type does not matter. */
+const TYPES =
+  /^(monolithicSparse|monolithicFlat|vmfs|vmfsSparse|vmfsThin|vmfsPreallocated|vmfsEagerZeroedThick|seSparse|twoGbMaxExtent(Sparse|Flat)|2GbMaxExtent(Sparse|Flat)|streamOptimized|custom)$/i;
+
+/** The kinds of extents; ZERO has no file. */
+export type ExtentKind = 'FLAT' | 'VMFS' | 'SPARSE' | 'VMFSSPARSE' | 'SESPARSE' | 'ZERO';
+const KINDS: readonly string[] = ['FLAT', 'VMFS', 'SPARSE', 'VMFSSPARSE', 'SESPARSE', 'ZERO'];
+
+/** A part of the disk, as a line of the text says. Sizes are bytes. */
+export interface ExtentLine {
+  readonly kind: ExtentKind;
+  readonly size: number;
+  readonly name: string;
+  /** Where the part begins in its file. */
+  readonly start: number;
+}
+
+/** The facts from the text. */
+export interface Descriptor {
+  readonly cid: number;
+  readonly parentCid: number;
+  readonly createType: string;
+  readonly parentName?: string;
+  /** Where the digits of the CID are in the text. */
+  readonly cidAt: number;
+  readonly cidDigits: number;
+}
+
+const bad = (field: string, message: string): DiskError => corrupt(FORMAT, message, { field });
+
+/** The bytes up to the first zero, which ends the text. */
+const latin = (bytes: Uint8Array): string => {
+  const end = bytes.indexOf(0);
+  let letters = '';
+  for (const byte of end < 0 ? bytes : bytes.subarray(0, end)) letters += String.fromCharCode(byte);
+  return letters;
+};
+
+/** A name in the bytes' own encoding, as the caller's files have it. */
+const named = (letters: string): string => text(Uint8Array.from(letters, (letter) => letter.charCodeAt(0)));
+
+/** Reads the facts of a text. Throws `corrupt`, naming the key. */
+export function parseDescriptor(bytes: Uint8Array): Descriptor {
+  const lines = latin(bytes);
+  const find = (key: string) => new RegExp(`^[ \\t]*${key}[ \\t]*=[ \\t]*"?([^"\\r\\n]*)`, 'im').exec(lines);
+  const hex = (key: string): { value: number; at: number; digits: number } => {
+    const match = new RegExp(`^[ \\t]*${key}[ \\t]*=[ \\t]*([0-9a-f]{1,8})[ \\t]*\\r?$`, 'im').exec(lines);
+    if (!match) throw bad(key, `the descriptor states no valid ${key}`);
+    const digits = match[1] as string;
+    return { value: Number.parseInt(digits, 16), at: match.index + match[0].lastIndexOf(digits), digits: digits.length };
+  };
+  const cid = hex('CID');
+  const parentName = find('parentFileNameHint')?.[1];
+  const parentCid = find('parentCID') ? hex('parentCID').value : NO_PARENT;
+  if (parentCid !== NO_PARENT && !parentName) throw bad('parentFileNameHint', 'the descriptor states the id of a parent, and not its name');
+  return {
+    cid: cid.value,
+    cidAt: cid.at,
+    cidDigits: cid.digits,
+    parentCid,
+    createType: find('createType')?.[1] ?? '',
+    ...(parentCid !== NO_PARENT && parentName ? { parentName: named(parentName) } : {}),
+  };
+}
+
+/** Reads the lines about extents of a text that stands by itself. Throws `corrupt` or `unsupported`, naming what is wrong. */
+export function parseExtents(bytes: Uint8Array, { createType }: Descriptor): ExtentLine[] {
+  if (!TYPES.test(createType)) throw unsupported(FORMAT, `Unsupported image type '${createType}'`, { field: 'createType' });
+  const found: ExtentLine[] = [];
+  for (const line of latin(bytes).split(/\r?\n/)) {
+    if (!/^\s*(RW|RDONLY|NOACCESS)\s/.test(line)) continue;
+    found.push(parseLine(line.trim()));
+    if (found.length > MAX_EXTENTS) throw unsupported(FORMAT, `more than ${MAX_EXTENTS} extents`, { field: 'extent' });
+  }
+  if (found.length === 0) throw bad('extent', 'the descriptor names no extent');
+  return found;
+}
+
+function parseLine(line: string): ExtentLine {
+  const invalid = () => bad('extent', `Invalid extent line: ${named(line.slice(0, 200))}`);
+  const match = /^(\w+)\s+(\d{1,16})\s+(\w+)(?:\s+"([^"]*)"(?:\s+(\d{1,16}))?(?:\s.*)?)?$/.exec(line);
+  if (!match) throw invalid();
+  const [, access, sectors, kind = '', name = '', start] = match;
+  const [size, begin] = [Number(sectors) * SECTOR, Number(start ?? 0) * SECTOR];
+  if (!KINDS.includes(kind)) throw unsupported(FORMAT, `an extent of type ${kind}`, { field: 'extent' });
+  if (access !== 'RW') throw unsupported(FORMAT, `an extent with ${access}`, { field: 'extent' });
+  if (size === 0 || !Number.isSafeInteger(size) || !Number.isSafeInteger(begin)) throw invalid();
+  // A flat extent says where it begins, one of ESX begins at 0.
+  if ((kind === 'ZERO') !== (name === '') || (kind === 'FLAT') !== (start !== undefined && kind !== 'ZERO')) throw invalid();
+  return { kind: kind as ExtentKind, size, name: named(name), start: begin };
+}
+
+/** The facts for a new text. */
+export interface NewDescriptor {
+  readonly cid: number;
+  readonly parentCid: number;
+  readonly createType: string;
+  readonly parentName?: string | undefined;
+  readonly extents: readonly { readonly size: number; readonly kind: ExtentKind; readonly name: string }[];
+  readonly hwVersion: string;
+  readonly cylinders: number;
+  readonly heads: number;
+  readonly adapter: string;
+  readonly toolsVersion: string;
+}
+
+/** The text of a new image. */
+export function encodeDescriptor(given: NewDescriptor): Uint8Array {
+  const extents = given.extents.map(({ size, kind, name }) => `RW ${size / SECTOR} ${kind} "${name}"${kind === 'FLAT' ? ' 0' : ''}\n`);
+  const data: readonly (readonly [string, string | number])[] = [
+    ['virtualHWVersion', given.hwVersion],
+    ['geometry.cylinders', given.cylinders],
+    ['geometry.heads', given.heads],
+    ['geometry.sectors', 63],
+    ['adapterType', given.adapter],
+    ['toolsVersion', given.toolsVersion],
+  ];
+  const parent = given.parentName === undefined ? '' : `parentFileNameHint="${given.parentName}"\n`;
+  const head = `# Disk DescriptorFile\nversion=1\nCID=${given.cid.toString(16)}\nparentCID=${given.parentCid.toString(16)}\n`;
+  return utf8(
+    `${head}createType="${given.createType}"\n${parent}\n# Extent description\n${extents.join('')}\n# The Disk Data Base\n#DDB\n\n${data
+      .map(([key, value]) => `ddb.${key} = "${value}"\n`)
+      .join('')}`,
+  );
+}
+
+/** Another id than the last one, in as many digits, so that nothing in the text moves. */
+export function nextCid({ cid, cidDigits }: Descriptor): number {
+  const least = cidDigits === 1 ? 0 : 16 ** (cidDigits - 1);
+  // The last two numbers of eight digits have a meaning of their own.
+  const most = cidDigits === 8 ? NO_PARENT - 2 : 16 ** cidDigits - 1;
+  for (;;) {
+    const [random = 0] = crypto.getRandomValues(new Uint32Array(1));
+    const next = least + (random % (most - least + 1));
+    if (next !== cid) return next;
+  }
+}

@@ -1,0 +1,93 @@
+/** A compressed grain in its file: the sector of the disk it belongs to (64 bits), the count of bytes (32), and a zlib stream; whole sectors. */
+import { deflate, Inflate } from 'pako';
+import { roundUp, setU64le, u64le, view } from '../../base/bytes.ts';
+import { corrupt } from '../../base/errors.ts';
+import type { Io } from '../../base/io.ts';
+import { SECTOR } from '../../base/units.ts';
+import type { Storage } from '../../storage/storage.ts';
+import { EncodedReads, unitsOf } from '../../tables/encoded-reads.ts';
+import { FORMAT, type Grain } from './layout.ts';
+
+export const GRAIN_HEADER = 12;
+
+/** The most bytes that a grain takes in its file: a stream may be larger than its grain. */
+export const encodedLimit = (grainSize: number): number => 2 * grainSize + SECTOR;
+
+/** A grain compressed, with its header. `sector` is its first one on the disk. */
+export function encodeGrain(bytes: Uint8Array, sector: number): Uint8Array {
+  const stream = deflate(bytes);
+  const encoded = new Uint8Array(roundUp(GRAIN_HEADER + stream.length, SECTOR));
+  setU64le(view(encoded), 0, sector);
+  view(encoded).setUint32(8, stream.length, true);
+  encoded.set(stream, GRAIN_HEADER);
+  return encoded;
+}
+
+/** Thrown out of pako's callback to stop it: there is no other way. */
+const TOO_LONG = new Error('too long');
+
+/** The bytes of a grain; one at the disk's end may have fewer. Throws `corrupt`. */
+export function decodeGrain(bytes: Uint8Array, { grainSize, size, hostOffset }: { grainSize: number; size: number; hostOffset: number }): Uint8Array {
+  const bad = (message: string) => corrupt(FORMAT, `a compressed grain ${message}`, { field: 'compressed grain', offset: hostOffset });
+  if (bytes.length < GRAIN_HEADER) throw bad('is cut off by the end of the file');
+  const start = u64le(view(bytes), 0, 'compressed grain') * SECTOR;
+  const length = view(bytes).getUint32(8, true);
+  if (length === 0 || GRAIN_HEADER + length > encodedLimit(grainSize)) throw bad(`has ${length} bytes`);
+  if (GRAIN_HEADER + length > bytes.length) throw bad('is cut off by the end of the file');
+  const out = new Uint8Array(grainSize);
+  let filled = 0;
+  const stream = new Inflate({ chunkSize: Math.min(grainSize, 64 * 1024) });
+  stream.onData = (chunk) => {
+    const piece = chunk as Uint8Array;
+    if (filled + piece.length > grainSize) throw TOO_LONG;
+    out.set(piece, filled);
+    filled += piece.length;
+  };
+  let ended = false;
+  stream.onEnd = (status) => {
+    ended = status === 0;
+  };
+  try {
+    stream.push(bytes.subarray(GRAIN_HEADER, GRAIN_HEADER + length), true);
+  } catch (error) {
+    if (error !== TOO_LONG) throw error;
+    throw bad(`decodes to more than ${grainSize} bytes`);
+  }
+  if (stream.err !== 0 || !ended) throw bad(`cannot be decoded${stream.msg ? `: ${stream.msg}` : ''}`);
+  if (filled < Math.min(grainSize, Math.max(0, size - start))) throw bad(`decodes to ${filled} of ${grainSize} bytes`);
+  return out;
+}
+
+/** An extent whose grains are compressed. `known`: the place of a grain, if memory tells it; `load` makes it tell. */
+export interface CompressedGrains {
+  readonly grainSize: number;
+  /** Bytes of the disk. */
+  readonly size: number;
+  known(index: number): Grain | undefined;
+  load(offset: number): Io<void>;
+}
+
+/** Reads the grains of an extent. */
+export function grainReads(storage: Storage, grains: CompressedGrains): EncodedReads {
+  const { grainSize, size } = grains;
+  const known = (index: number) => {
+    const grain = grains.known(index);
+    return typeof grain === 'number' ? { hostOffset: grain, length: encodedLimit(grainSize) } : undefined;
+  };
+  return new EncodedReads({
+    storage,
+    format: FORMAT,
+    what: 'compressed grain',
+    at: unitsOf(grainSize),
+    known,
+    *place(index) {
+      const found = known(index);
+      if (found) return found;
+      yield* grains.load(index * grainSize);
+      const loaded = known(index);
+      if (!loaded) throw corrupt(FORMAT, 'a compressed grain has lost its place', { field: 'grain table' });
+      return loaded;
+    },
+    decode: (bytes, { hostOffset }) => decodeGrain(bytes, { grainSize, size, hostOffset }),
+  });
+}
