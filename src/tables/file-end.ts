@@ -9,7 +9,7 @@ import type { Storage } from '../storage/storage.ts';
 /** A unit that was taken. */
 export interface TakenUnit {
   readonly index: number;
-  /** It lies past the end of a sparse file and was never handed out before: what is not written there reads as zero. */
+  /** It lies past the end of a file that may have gaps and was never handed out before: what is not written there reads as zero. */
   readonly untouched: boolean;
 }
 
@@ -18,6 +18,7 @@ export class FileEnd {
   readonly #storage: Storage;
   readonly #unit: number;
   readonly #base: number;
+  readonly #gaps: boolean;
   readonly #holes: number[];
   #next: number;
   /** Units below were handed out at some time. */
@@ -25,8 +26,12 @@ export class FileEnd {
   readonly #growth = new Mutex();
   #growing = false;
 
-  /** Unit `index` lies at `base + index * unit`. `used`: those that tables point at. */
-  constructor(storage: Storage, { base, unit, used }: { base: number; unit: number; used: ReadonlySet<number> }) {
+  /**
+   * Unit `index` lies at `base + index * unit`. `used`: those that tables point at. `gaps`: the file may have gaps, which cost no other reader of the
+   * format anything; default where the storage is sparse.
+   */
+  constructor(storage: Storage, { base, unit, used, gaps }: { base: number; unit: number; used: ReadonlySet<number>; gaps?: boolean }) {
+    this.#gaps = gaps ?? storage.sparse === true;
     this.#storage = storage;
     this.#base = base;
     this.#unit = unit;
@@ -76,7 +81,7 @@ export class FileEnd {
     const hole = this.#holes.pop();
     if (hole !== undefined) return { index: hole, untouched: false };
     const index = this.#next++;
-    const untouched = this.#storage.sparse === true && index >= this.#handedOut && this.offset(index) >= this.#storage.size;
+    const untouched = this.#gaps && index >= this.#handedOut && this.offset(index) >= this.#storage.size;
     this.#handedOut = Math.max(this.#handedOut, this.#next);
     return { index, untouched };
   }
