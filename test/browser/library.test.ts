@@ -251,7 +251,6 @@ describe('a library', () => {
       tab.engine.library.import(new File([bytes], name), { name: 'foreign', place: 'opfs' });
     const magics: readonly [string, number, string][] = [
       ['vmdk', 0, 'KDMV\x01\0\0\0'],
-      ['vhdx', 0, 'vhdxfile'],
       ['vpc', 0, 'conectix'],
     ];
     for (const [format, at, magic] of magics) {

@@ -46,6 +46,13 @@ function secondOpinion(files: Files): void {
   requireNoCorruption([...(dirty ? ['-r', 'all'] : []), '--object', `secret,id=s,data=${SECRET}`, '--image-opts', options]);
 }
 
+/** The same for VHDX: QEMU replays the log first, and then nothing may be wrong. */
+function replayed(files: Files): void {
+  judged++;
+  writeFileSync(join(folder, 'disk'), files.get('disk') as Uint8Array);
+  requireNoCorruption(['-r', 'all', '-f', 'vhdx', join(folder, 'disk')]);
+}
+
 /** The same for the drives of a machine, each an image by itself. */
 function soundDrives(files: Files): void {
   judged++;
@@ -66,7 +73,8 @@ describe('after a power cut', () => {
     let states = 0;
     const wanted = Math.ceil(perWorkload * (workload.share ?? 1));
     for (let seed = 1; states < wanted; seed++) {
-      const sample = workload.format === 'qcow2' && !workload.backing ? { sample: secondOpinion } : {};
+      const opinion = workload.format === 'vhdx' ? replayed : secondOpinion;
+      const sample = ['qcow2', 'vhdx'].includes(workload.format) && !workload.backing ? { sample: opinion } : {};
       states += await runWorkload(workload, { seed, limit: wanted - states, subsets: 4, ...sample });
     }
     seen += states;

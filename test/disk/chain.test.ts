@@ -122,7 +122,6 @@ describe('a chain', () => {
 
 describe('formats', () => {
   it.each([
-    ['vhdx', 0, [...new TextEncoder().encode('vhdxfile')]],
     ['vpc', 0, [...new TextEncoder().encode('conectix')]],
     ['vmdk', 0, [...new TextEncoder().encode('KDMV')]],
     ['vmdk', 0, [...new TextEncoder().encode('# Disk DescriptorFile\nversion=1\n')]],

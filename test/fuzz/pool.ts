@@ -82,6 +82,17 @@ async function vdi(whole: boolean): Promise<Uint8Array> {
   return storage.bytes();
 }
 
+/** Four blocks; closed, or with a log that has to be replayed. */
+async function vhdx(options: Readonly<Record<string, unknown>>, closed: boolean): Promise<Uint8Array> {
+  const storage = memoryStorage();
+  const disk = await createDisk(storage, { format: 'vhdx', size: 3_200_000, block_size: 2 ** 20, ...options });
+  const random = new Random(8);
+  for (const at of [2_100_000, 3000, 1_150_000]) await disk.write(at, random.bytes(5000));
+  if (closed) await disk.close();
+  else await disk.flush();
+  return storage.bytes();
+}
+
 /** Compressed clusters come from the real qemu-img: nobody here writes them yet. */
 function compressed(folder: string, options: string): Uint8Array {
   const [raw, made] = [join(folder, 'raw'), join(folder, 'qcow2')] as const;
@@ -109,6 +120,7 @@ export async function makePool(): Promise<Seed[]> {
   for (const options of ENCRYPTED)
     pool.push({ name: `encrypted ${JSON.stringify(options)}`, format: options.format, bytes: await encrypted(options) });
   for (const whole of [false, true]) pool.push({ name: `vdi ${whole ? 'static' : 'dynamic'}`, format: 'vdi', bytes: await vdi(whole) });
+  for (const closed of [true, false]) pool.push({ name: `vhdx ${closed ? 'closed' : 'with a log'}`, format: 'vhdx', bytes: await vhdx({}, closed) });
   const folder = mkdtempSync(join(tmpdir(), 'tabdisk-pool-'));
   try {
     for (const options of ['cluster_size=4k', 'cluster_size=4k,compression_type=zstd', 'cluster_size=64k'])

@@ -42,6 +42,7 @@ const parseEntry = (data: DataView, at: number): Entry => {
   return { state: low & 7, offset: data.getUint32(at + 4, true) * TWO_32 + (low - (low % MiB)) };
 };
 
+/** Writes an entry at a byte of a table. */
 export const encodeEntry = (data: DataView, at: number, { state, offset }: Entry): void => {
   data.setUint32(at, (offset % TWO_32) + state, true);
   data.setUint32(at + 4, Math.floor(offset / TWO_32), true);

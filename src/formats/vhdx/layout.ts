@@ -64,6 +64,7 @@ export interface Range {
   readonly end: number;
 }
 
+/** True if they have a byte in common. */
 export const overlap = (a: Range, b: Range): boolean => a.start < b.end && b.start < a.end;
 
 /** A header. Offsets and lengths are bytes. */
@@ -112,6 +113,7 @@ function parseHeader(bytes: Uint8Array): Header {
   };
 }
 
+/** The bytes of a header, with their checksum. */
 export function encodeHeader(header: Header): Uint8Array {
   const bytes = new Uint8Array(HEADER_SIZE);
   const data = view(bytes);
@@ -166,6 +168,7 @@ export function parseRegions(copies: readonly Uint8Array[], log: Range): { bat: 
   return { bat: named(GUIDS.bat, 'BAT'), metadata: named(GUIDS.metadata, 'metadata'), all };
 }
 
+/** The bytes of a region table, with their checksum. */
 export function encodeRegions(regions: readonly Region[]): Uint8Array {
   const bytes = new Uint8Array(REGION_TABLE_SIZE);
   const data = view(bytes);

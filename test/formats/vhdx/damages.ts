@@ -20,10 +20,10 @@ const twice = (places: readonly number[], size: number, change: Change) => (byte
   }
 };
 
-export const headers = (change: Change) => twice([64 * KiB, 128 * KiB], 4 * KiB, change);
+const headers = (change: Change) => twice([64 * KiB, 128 * KiB], 4 * KiB, change);
 const regions = (change: Change) => twice([192 * KiB, 256 * KiB], 64 * KiB, change);
 /** Makes the log an empty one, so that changes of other bytes last. */
-export const withoutLog = headers((_, bytes) => void bytes.fill(0, 48, 64));
+const withoutLog = headers((_, bytes) => void bytes.fill(0, 48, 64));
 const quietly = (at: number, change: Change) => (bytes: Uint8Array) => {
   withoutLog(bytes);
   const part = bytes.subarray(at);
