@@ -143,6 +143,10 @@ describe('a planted bug is found within 1,000 states', () => {
     await expect(runWorkload(find('qcow2 writes'), { ...options, ignoreBarriers: true })).rejects.toThrow(/after a cut/);
   });
 
+  it('nothing is ordered: pages of a table before the log that has them', async () => {
+    await expect(runWorkload(find('vhdx writes'), { ...options, ignoreBarriers: true })).rejects.toThrow(/after a cut/);
+  });
+
   it('nothing is ordered: subclusters before their bytes', async () => {
     await expect(runWorkload(find('qcow2 subclusters over'), { ...options, ignoreBarriers: true })).rejects.toThrow(/after a cut.*sector/);
   });

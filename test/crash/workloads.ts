@@ -81,7 +81,7 @@ export const workloads: readonly Workload[] = [
     sectors: 9000,
     share: 1 / 16,
     waits: true,
-    run: (guest, random) => several(guest, random, 30),
+    run: (guest, random) => several(guest, random, 900),
   },
   qcow2('in blocks', SMALL, { sectors: 300, blocks: 4096, run: (guest, random) => mixture(guest, random, { count: 50, most: 9, cluster: 1 }) }),
   ...[
@@ -306,7 +306,7 @@ export const workloads: readonly Workload[] = [
     }),
   ),
   ...[SMALL, { cluster_size: 4096 }, { cluster_size: 16384, extended_l2: 'on' }, { cluster_size: 1024, lazy_refcounts: true }].map((options) =>
-    qcow2('requests at the same time', options, { sectors: 900, waits: true, run: (guest, random) => several(guest, random, 30) }),
+    qcow2('requests at the same time', options, { sectors: 900, waits: true, run: (guest, random) => several(guest, random, 900) }),
   ),
   qcow2(
     'requests at the same time over a backing file',
@@ -315,7 +315,7 @@ export const workloads: readonly Workload[] = [
       sectors: 900,
       waits: true,
       backing: 'shorter',
-      run: (guest, random) => several(guest, random, 30),
+      run: (guest, random) => several(guest, random, 900),
     },
   ),
   ...[SMALL, { cluster_size: 4096 }, { ...SMALL, refcount_bits: 4 }].map((options) =>
