@@ -177,7 +177,7 @@ export class VhdxImage implements ToolImage {
   }
 
   info(): FormatInfo {
-    return { clusterSize: this.clusterSize, dirty: false };
+    return { clusterSize: this.clusterSize, dirty: this.storage.readOnly && this.#parts.headers.hasLog };
   }
 
   flush(): Io<void> {

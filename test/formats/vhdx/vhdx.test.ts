@@ -5,6 +5,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { createDisk, openDisk } from '../../../src/disk/open.ts';
+import { withChecksum } from '../../../src/formats/vhdx/layout.ts';
+import { encodeEntry } from '../../../src/formats/vhdx/log.ts';
 import { inspect } from '../../../src/index.ts';
 import { memoryStorage } from '../../../src/storage/memory.ts';
 import { nodeFileStorage } from '../../../src/storage/node-file.ts';
@@ -13,7 +15,7 @@ import { firstDifference, NaiveDisk } from '../../model/naive.ts';
 import { qemuImg, qemuIo, run } from '../../oracle/qemu.ts';
 import { Random } from '../../random.ts';
 import { formatContract, mixedImage } from '../contract.ts';
-import { BAT, damages, METADATA } from './damages.ts';
+import { BAT, damages, LOG, METADATA } from './damages.ts';
 
 const MiB = 2 ** 20;
 const KiB = 2 ** 10;
@@ -127,6 +129,7 @@ describe('the log', () => {
     const reading = await openDisk(storage, { format: 'vhdx', readOnly: true });
     expect(firstDifference(await reading.read(0, reading.size), guest)).toBe(-1);
     expect(await reading.check()).toMatchObject({ corruptions: 0, corruptionsFixed: 0 });
+    expect(await reading.info()).toMatchObject({ 'dirty-flag': true });
     await reading.close();
     expect(firstDifference(storage.bytes(), bytes)).toBe(-1);
     expect(await inspect(storage)).toMatchObject({ features: ['dynamic', 'log to be replayed'] });
@@ -140,6 +143,69 @@ describe('the log', () => {
       expect({ name, status: said.status }).toEqual({ name, status: 0 });
       qemuImg('compare', '-q', '-f', 'vhdx', '-F', 'raw', file(name), file('plain'));
     }
+  });
+
+  it('is replayed from its tail to its head, round the end of the ring, zeros too', async () => {
+    const { file: bytes, guest } = await mixed();
+    const image = memoryStorage({ bytes });
+    await (await openDisk(image, { format: 'vhdx' })).close();
+    const made = image.bytes();
+    const data = new DataView(made.buffer);
+    const block = data.getUint32(BAT, true) - 6;
+    const guid = '01234567-89AB-CDEF-0123-456789ABCDEF';
+    const how = { guid, fileSize: made.length, tail: 253 * 4096 };
+    const first = encodeEntry([{ offset: block + 8192, bytes: new Uint8Array(4096).fill(7) }], { ...how, sequence: 2 ** 32 + 7 });
+    // The same page again, and a run of zeros over it and its neighbours in the place of the second page's descriptor.
+    const pages = [8192, 65536].map((at) => ({ offset: block + at, bytes: new Uint8Array(4096).map((_, index) => index) }));
+    const second = encodeEntry(pages, { ...how, sequence: 2 ** 32 + 8 }).subarray(0, 2 * 4096);
+    const view = new DataView(second.buffer);
+    view.setUint32(8, second.length, true);
+    second.set(new TextEncoder().encode('zero'), 96);
+    for (const [at, value] of [
+      [100, 0],
+      [104, 3 * 4096],
+      [108, 0],
+      [112, block + 4096],
+    ] as const)
+      view.setUint32(at, value, true);
+    withChecksum(second);
+    const ring = new Uint8Array(258 * 4096);
+    ring.set(first, 253 * 4096);
+    ring.set(second, 255 * 4096);
+    made.set(ring.subarray(4096, MiB), LOG + 4096);
+    made.set(ring.subarray(MiB, MiB + 4096), LOG);
+    for (const at of [64 * KiB, 128 * KiB]) {
+      made.set(first.subarray(32, 48), at + 48);
+      withChecksum(made.subarray(at, at + 4096));
+    }
+    const expected = guest.fill(0, 4096, 4 * 4096);
+    writeFileSync(file('ring'), made);
+    writeFileSync(file('plain'), expected);
+    const reading = await openDisk(memoryStorage({ bytes: made, readOnly: true }), { format: 'vhdx', readOnly: true });
+    expect(firstDifference(await reading.read(0, reading.size), expected)).toBe(-1);
+    const storage = memoryStorage({ bytes: made });
+    const disk = await openDisk(storage, { format: 'vhdx' });
+    expect(firstDifference(await disk.read(0, disk.size), expected)).toBe(-1);
+    await disk.close();
+    qemuIo(file('ring'), 'vhdx', ['read 0 512']);
+    qemuImg('compare', '-q', '-f', 'vhdx', '-F', 'raw', file('ring'), file('plain'));
+  });
+
+  it('takes more changed pages than an entry has room for', async () => {
+    const path = file('many');
+    qemuImg('create', '-q', '-f', 'vhdx', '-o', 'block_size=1M', path, '70G');
+    const disk = await openDisk(nodeFileStorage(path), { format: 'vhdx' });
+    const numberAt = (at: number) => (Math.floor(at / (512 * MiB)) % 250) + 1;
+    const places = Array.from({ length: 135 }, (_, index) => index * 512 * MiB + 4096);
+    for (const at of places) await disk.write(at, new Uint8Array(512).fill(numberAt(at)));
+    await disk.flush();
+    await disk.close();
+    qemuIo(
+      path,
+      'vhdx',
+      places.map((at) => `read -P ${numberAt(at)} ${at} 512`),
+    );
+    qemuImg('check', '-q', '-f', 'vhdx', path);
   });
 
   it('is replayed where QEMU was stopped', async () => {
