@@ -56,7 +56,7 @@ async function checkTwice(terminal: Terminal, disk: Disk, repair: Repair | undef
 async function checkOnce(terminal: Terminal, disk: Disk, repair: Repair | undefined): Promise<CheckResult> {
   try {
     // QEMU's driver for VHDX reports its findings as it reports errors, under the program's name.
-    const onMessage = (message: string) => (disk.format === 'vhdx' ? complain(terminal, message) : terminal.err(`${message}\n`));
+    const onMessage = (message: string) => (message.startsWith('VHDX ') ? complain(terminal, message) : terminal.err(`${message}\n`));
     return await check(disk, { onMessage, ...(repair ? { repair } : {}) });
   } catch (error) {
     if (!(error instanceof DiskError)) throw error;
