@@ -67,7 +67,7 @@ export type * from './formats/driver.ts';
 export { qcow2 } from './formats/qcow2/index.ts';
 export { raw } from './formats/raw/index.ts';
 export { type Whitelist, whitelisted } from './formats/registry.ts';
-export { OVERLAY_FORMAT, PLAIN_FORMAT } from './formats/roles.ts';
+export { FINDINGS_AS_ERRORS_FORMAT, OVERLAY_FORMAT, PLAIN_FORMAT } from './formats/roles.ts';
 export type * from './formats/tools.ts';
 export { type AmendOptions, amend } from './jobs/amend.ts';
 export { check } from './jobs/check.ts';

@@ -1,5 +1,5 @@
 /** `check`: an image's own consistency. Exit status 0 sound, 1 the check failed, 2 corrupt, 3 leaked space only, 63 no check for this format. */
-import { type CheckResult, check, type Disk, DiskError } from '../index.ts';
+import { type CheckResult, check, type Disk, DiskError, FINDINGS_AS_ERRORS_FORMAT } from '../index.ts';
 import { printUsage } from './help.ts';
 import { cacheMode, namedImage, withImages } from './images.ts';
 import { onlyFile, outputFormat } from './info.ts';
@@ -55,7 +55,7 @@ async function checkTwice(terminal: Terminal, disk: Disk, repair: Repair | undef
 
 async function checkOnce(terminal: Terminal, disk: Disk, repair: Repair | undefined): Promise<CheckResult> {
   try {
-    const onMessage = (message: string) => terminal.err(`${message}\n`);
+    const onMessage = (message: string) => (disk.format === FINDINGS_AS_ERRORS_FORMAT ? complain(terminal, message) : terminal.err(`${message}\n`));
     return await check(disk, { onMessage, ...(repair ? { repair } : {}) });
   } catch (error) {
     if (!(error instanceof DiskError)) throw error;

@@ -9,3 +9,6 @@ export const OVERLAY_FORMAT = 'qcow2' as const satisfies FormatName;
 
 /** The format of plain guest bytes: data files, the command line's default for new images, a file that the caller declares to be a disk. */
 export const PLAIN_FORMAT = 'raw' as const satisfies FormatName;
+
+/** The format whose driver in QEMU reports the findings of a check as it reports errors: under the program's name. */
+export const FINDINGS_AS_ERRORS_FORMAT = 'vhdx' as const satisfies FormatName;

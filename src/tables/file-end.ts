@@ -9,8 +9,20 @@ import type { Storage } from '../storage/storage.ts';
 /** A unit that was taken. */
 export interface TakenUnit {
   readonly index: number;
-  /** It lies past the end of a sparse file and was never handed out before: what is not written there reads as zero. */
+  /** It lies past the end of a file that may have gaps and was never handed out before: what is not written there reads as zero. */
   readonly untouched: boolean;
+}
+
+/** The units of an image that is opened. Unit `index` lies at `base + index * unit`. */
+export interface Units {
+  readonly base: number;
+  readonly unit: number;
+  /** Those that tables point at. */
+  readonly used: ReadonlySet<number>;
+  /** Bytes from `base` on that may not be zero. Default: all units in use. */
+  readonly left?: number;
+  /** The file may have gaps, which cost no other reader of the format anything. Default: where the storage is sparse. */
+  readonly gaps?: boolean;
 }
 
 /** See the top of this file. */
@@ -18,6 +30,7 @@ export class FileEnd {
   readonly #storage: Storage;
   readonly #unit: number;
   readonly #base: number;
+  readonly #gaps: boolean;
   readonly #holes: number[];
   #next: number;
   /** Units below were handed out at some time. */
@@ -25,8 +38,9 @@ export class FileEnd {
   readonly #growth = new Mutex();
   #growing = false;
 
-  /** Unit `index` lies at `base + index * unit`. `used`: those that tables point at. `left`: bytes from `base` on that may not be zero, default all units in use. */
-  constructor(storage: Storage, { base, unit, used, left = 0 }: { base: number; unit: number; used: ReadonlySet<number>; left?: number }) {
+  /** See `Units`. */
+  constructor(storage: Storage, { base, unit, used, left = 0, gaps = storage.sparse === true }: Units) {
+    this.#gaps = gaps;
     this.#storage = storage;
     this.#base = base;
     this.#unit = unit;
@@ -81,7 +95,7 @@ export class FileEnd {
     const hole = this.#holes.pop();
     if (hole !== undefined) return { index: hole, untouched: false };
     const index = this.#next++;
-    const untouched = this.#storage.sparse === true && index >= this.#handedOut && this.offset(index) >= this.#storage.size;
+    const untouched = this.#gaps && index >= this.#handedOut && this.offset(index) >= this.#storage.size;
     this.#handedOut = Math.max(this.#handedOut, this.#next);
     return { index, untouched };
   }

@@ -249,10 +249,7 @@ describe('a library', () => {
   test('what is no image that can be kept is refused by what it is; raw disks of which nothing is known are taken if that is said', async () => {
     const attempt = (bytes: Uint8Array<ArrayBuffer>, name: string) =>
       tab.engine.library.import(new File([bytes], name), { name: 'foreign', place: 'opfs' });
-    const magics: readonly [string, number, string][] = [
-      ['vmdk', 0, 'KDMV\x01\0\0\0'],
-      ['vhdx', 0, 'vhdxfile'],
-    ];
+    const magics: readonly [string, number, string][] = [['qcow', 0, 'QFI\xfb\0\0\0\x01']];
     for (const [format, at, magic] of magics) {
       const bytes = pattern(70_000, 10);
       bytes.set(

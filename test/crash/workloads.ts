@@ -125,6 +125,28 @@ export const workloads: readonly Workload[] = [
     waits: true,
     run: (guest, random) => several(guest, random, 300),
   },
+  ...[{}, { block_state_zero: false }, { subformat: 'fixed', block_state_zero: false }].map((options) => ({
+    name: `vhdx writes ${JSON.stringify(options)}`,
+    format: 'vhdx',
+    options: { block_size: 2 ** 20, ...options },
+    sectors: 7000,
+    share: 1 / 16,
+    run: async (guest: Guest, random: Random) => {
+      for (let i = 0; i < 40; i++) {
+        await guest.write(random.between(0, Math.min(6990, 400 * (i + 1)) - 1), random.between(1, 9));
+        if (random.chance(0.3)) await guest.flush();
+      }
+    },
+  })),
+  {
+    name: 'vhdx requests at the same time',
+    format: 'vhdx',
+    options: { block_size: 2 ** 20 },
+    sectors: 9000,
+    share: 1 / 16,
+    waits: true,
+    run: (guest, random) => several(guest, random, 900),
+  },
   qcow2('in blocks', SMALL, { sectors: 300, blocks: 4096, run: (guest, random) => mixture(guest, random, { count: 50, most: 9, cluster: 1 }) }),
   ...[
     { cluster_size: 512 },
@@ -348,7 +370,7 @@ export const workloads: readonly Workload[] = [
     }),
   ),
   ...[SMALL, { cluster_size: 4096 }, { cluster_size: 16384, extended_l2: 'on' }, { cluster_size: 1024, lazy_refcounts: true }].map((options) =>
-    qcow2('requests at the same time', options, { sectors: 900, waits: true, run: (guest, random) => several(guest, random, 30) }),
+    qcow2('requests at the same time', options, { sectors: 900, waits: true, run: (guest, random) => several(guest, random, 900) }),
   ),
   qcow2(
     'requests at the same time over a backing file',
@@ -357,7 +379,7 @@ export const workloads: readonly Workload[] = [
       sectors: 900,
       waits: true,
       backing: 'shorter',
-      run: (guest, random) => several(guest, random, 30),
+      run: (guest, random) => several(guest, random, 900),
     },
   ),
   ...[SMALL, { cluster_size: 4096 }, { ...SMALL, refcount_bits: 4 }].map((options) =>

@@ -3,6 +3,7 @@ import { repairAll } from '../formats/vpc/checksum.ts';
 import { Random } from '../random.ts';
 import { exercise } from './exercise.ts';
 import { mutate } from './mutate.ts';
+import { mutateVhdx } from './mutate-vhdx.ts';
 import type { Seed } from './pool.ts';
 
 /** Limits of a case. */
@@ -22,8 +23,8 @@ export async function runCase(pool: readonly Seed[], number: number): Promise<Fi
   const random = new Random(Math.imul(number + 1, 0x9e3779b1));
   // Large clusters are slow and find little that small ones do not.
   const small = pool.filter((candidate) => candidate.bytes.length < 500_000);
-  const seed = random.pick(random.chance(0.97) ? small : pool);
-  const bytes = mutate(seed.bytes, random);
+  const seed = random.pick(small.length > 0 && random.chance(0.97) ? small : pool);
+  const bytes = seed.format === 'vhdx' && random.chance(0.8) ? mutateVhdx(seed.bytes, random) : mutate(seed.bytes, random);
   // Else nearly all damage to these would be found by the sums alone.
   if (seed.format === 'vpc' && random.chance(0.8)) repairAll(bytes);
   const what = await runBytes(bytes, seed.format, random);

@@ -122,6 +122,17 @@ function vmdkStream(folder: string): Uint8Array {
   return new Uint8Array(readFileSync(made));
 }
 
+/** Four blocks; closed, or with a log that has to be replayed. */
+async function vhdx(options: Readonly<Record<string, unknown>>, closed: boolean): Promise<Uint8Array> {
+  const storage = memoryStorage();
+  const disk = await createDisk(storage, { format: 'vhdx', size: 3_200_000, block_size: 2 ** 20, ...options });
+  const random = new Random(8);
+  for (const at of [2_100_000, 3000, 1_150_000]) await disk.write(at, random.bytes(5000));
+  if (closed) await disk.close();
+  else await disk.flush();
+  return storage.bytes();
+}
+
 /** Compressed clusters come from the real qemu-img: nobody here writes them yet. */
 function compressed(folder: string, options: string): Uint8Array {
   const [raw, made] = [join(folder, 'raw'), join(folder, 'qcow2')] as const;
@@ -163,6 +174,7 @@ export async function makePool(): Promise<Seed[]> {
   );
   pool.push(...onlyRead());
   pool.push({ name: 'vmdk', format: 'vmdk', bytes: await vmdk() });
+  for (const closed of [true, false]) pool.push({ name: `vhdx ${closed ? 'closed' : 'with a log'}`, format: 'vhdx', bytes: await vhdx({}, closed) });
   const folder = mkdtempSync(join(tmpdir(), 'tabdisk-pool-'));
   try {
     pool.push({ name: 'vmdk stream', format: 'vmdk', bytes: vmdkStream(folder) });

@@ -216,7 +216,6 @@ describe('formats of QEMU that are not supported are named by their bytes, with 
   test.each([
     ['vmdk', 'subformat=monolithicSparse'],
     ['vmdk', 'subformat=streamOptimized'],
-    ['vhdx', 'subformat=dynamic'],
     ['qed', 'cluster_size=65536'],
     ['qcow', 'encryption=off'],
     ['parallels', 'cluster_size=1M'],

@@ -46,6 +46,7 @@ const cases = [
   { format: 'vdi', options: {} },
   { format: 'vpc', options: { force_size: true } },
   { format: 'vmdk', options: { zeroed_grain: 'on' } },
+  { format: 'vhdx', options: { block_size: 1048576 } },
   { format: 'qcow2', options: { cluster_size: 512 } },
   { format: 'qcow2', options: { cluster_size: 4096, compat: '0.10' } },
   { format: 'qcow2', options: { cluster_size: 65536, refcount_bits: 64 } },

@@ -56,3 +56,16 @@ it('hands out the lowest unit that is free, and calls untouched only what nothin
   end.giveBack(third);
   expect([end.take()?.index, end.count]).toEqual([3, 5]);
 });
+
+it('a unit past the end is untouched where gaps cost nothing: in a sparse file, or if the format says so', () => {
+  const taken = (gaps?: boolean) => {
+    const storage = new (class extends FilterStorage {
+      override get sparse(): boolean {
+        return false;
+      }
+    })(memoryStorage());
+    return new FileEnd(storage, { base: 512, unit: 512, used: new Set(), ...(gaps === undefined ? {} : { gaps }) }).take()?.untouched;
+  };
+  expect([taken(), taken(false), taken(true)]).toEqual([false, false, true]);
+  expect(new FileEnd(memoryStorage(), { base: 512, unit: 512, used: new Set() }).take()?.untouched).toBe(true);
+});

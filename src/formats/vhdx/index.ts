@@ -1,10 +1,35 @@
-/** VHDX, Hyper-V's disk since 2012. Recognised, not opened yet. */
-import { hasText, recognised } from '../recognised.ts';
+/** VHDX, Hyper-V's disk since 2012. */
+import { DiskError } from '../../base/errors.ts';
+import type { FormatDescriptor } from '../descriptor.ts';
+import { hasText, NO_CAPABILITIES } from '../recognised.ts';
+import { createImage, createOptions } from './create.ts';
+import { openImage } from './image.ts';
+import { FORMAT, NO_GUID, SIGNATURE } from './layout.ts';
+import { readFacts, readHead } from './open.ts';
 
 /** The VHDX format. */
-export const vhdx = recognised({
-  name: 'vhdx',
+export const vhdx = {
+  name: FORMAT,
+  aliases: [],
   title: 'Hyper-V disk (VHDX)',
   extensions: ['vhdx', 'avhdx'],
-  probe: (head) => (hasText(head, 0, 'vhdxfile') ? 100 : 0),
-});
+  probe: (head) => (hasText(head, 0, SIGNATURE) ? 100 : 0),
+  capabilities: { ...NO_CAPABILITIES, read: true, write: true, create: true, check: true, repair: true },
+  gist: 'grows as it is used, opens in Hyper-V',
+  createOptions,
+  limits: ['differencing images (AVHDX)', 'resizing', 'giving blocks back', 'logs longer than 128 MiB that were not replayed'],
+  *inspect(storage) {
+    try {
+      const { header } = yield* readHead(storage);
+      const hasLog = header.log !== NO_GUID;
+      const { metadata } = yield* readFacts(storage, header);
+      const kind = metadata.hasParent ? 'differencing' : metadata.fixed ? 'fixed' : 'dynamic';
+      return { size: metadata.size, references: [], features: hasLog ? [kind, 'log to be replayed'] : [kind], warnings: [] };
+    } catch (error) {
+      if (!(error instanceof DiskError) || error.kind === 'io') throw error;
+      return { references: [], features: [], warnings: [error.message] };
+    }
+  },
+  open: openImage,
+  create: createImage,
+} as const satisfies FormatDescriptor;

@@ -1,0 +1,110 @@
+/** A new VHDX image, laid out as QEMU does it. The file's signature is written last, behind a barrier: until then nothing takes the file for an image. */
+import { divideUp, roundUp, utf8, view } from '../../base/bytes.ts';
+import { type OptionValues, readOptions } from '../../base/declared-options.ts';
+import { DiskError } from '../../base/errors.ts';
+import type { Io } from '../../base/io.ts';
+import { GiB, KiB, MiB, SECTOR, TiB } from '../../base/units.ts';
+import type { Storage } from '../../storage/storage.ts';
+import type { CreateParameters } from '../descriptor.ts';
+import { SIZE_OPTION } from '../shared-options.ts';
+import { encodeEntry, entryOf, STATE } from './bat.ts';
+import { newGuid } from './header-pair.ts';
+import { encodeHeader, encodeRegions, FORMAT, GUIDS, HEADERS, MAX_SIZE, NO_GUID, REGION_TABLES, type Region, SIGNATURE } from './layout.ts';
+import { blocksOf, encodeMetadata, type Metadata } from './metadata.ts';
+
+const MAX_BLOCK = 256 * MiB;
+/** Bytes of BAT that are written at once. */
+const BAT_PART = 256 * KiB;
+
+/** Options of `create`. */
+export const createOptions = [
+  SIZE_OPTION,
+  { name: 'log_size', kind: 'size', default: MiB, printed: true, label: 'Log size', help: 'log size, rounded up to MiB' },
+  {
+    name: 'block_size',
+    kind: 'size',
+    default: 0,
+    printed: true,
+    label: 'Block size',
+    help: 'block size, 1M to 256M; 0 means that it depends on the disk size',
+  },
+  {
+    name: 'subformat',
+    kind: 'choice',
+    values: ['dynamic', 'fixed'],
+    default: 'dynamic',
+    label: 'Kind',
+    help: 'fixed: the file has its whole size from the start',
+  },
+  { name: 'block_state_zero', kind: 'flag', default: true, label: 'Zero blocks', help: 'blocks that were not written are marked as zero' },
+] as const;
+
+/** Writes an empty image into an empty storage. */
+export function* createImage(storage: Storage, { size: given, backing, options }: CreateParameters): Io<void> {
+  if (backing) throw refused('backing_file', 'an image cannot have a backing file');
+  const values = readOptions(createOptions, options, FORMAT);
+  const size = roundUp(given, SECTOR);
+  if (size > MAX_SIZE) throw refused('size', 'Image size too large; max of 64TB');
+  const { logLength, blockSize } = requireSizes(values, size);
+  const metadata: Metadata = {
+    blockSize,
+    fixed: values.subformat === 'fixed',
+    hasParent: false,
+    size,
+    page83: newGuid(),
+    logicalSector: SECTOR,
+    physicalSector: SECTOR,
+  };
+  const { entries } = blocksOf(metadata);
+  const bat = region(GUIDS.bat, MiB + logLength, Math.max(MiB, roundUp(entries * 8, MiB)));
+  const place = region(GUIDS.metadata, bat.end, MiB);
+  // QEMU leaves so much free.
+  const data = place.end + 4 * MiB;
+  yield* storage.truncate(data + (metadata.fixed ? size : 0));
+  yield* writeBat(storage, bat.start, metadata, { data, zero: values.block_state_zero });
+  yield* storage.write(place.start, encodeMetadata(metadata));
+  for (const at of REGION_TABLES) yield* storage.write(at, encodeRegions([bat, place]));
+  const sequence = crypto.getRandomValues(new Uint32Array(1))[0] as number;
+  const header = { fileWrite: newGuid(), dataWrite: newGuid(), log: NO_GUID, logVersion: 0, version: 1, logLength, logOffset: MiB };
+  for (const [index, at] of HEADERS.entries()) yield* storage.write(at, encodeHeader({ ...header, sequence: sequence + index }));
+  yield* storage.barrier();
+  yield* storage.write(0, identifier());
+  yield* storage.flush();
+}
+
+const refused = (field: string, message: string) => new DiskError('refused', `${FORMAT}: ${message}`, { format: FORMAT, field });
+const region = (guid: string, start: number, length: number): Region => ({ guid, start, end: start + length, required: false });
+
+/** The sizes that are used for those that are given, as QEMU has it. */
+function requireSizes({ log_size, block_size }: OptionValues<typeof createOptions>, size: number): { logLength: number; blockSize: number } {
+  if (log_size === 0) throw refused('log_size', 'Log size must be a multiple of 1 MB');
+  const logLength = roundUp(log_size, MiB);
+  if (logLength >= 4 * GiB) throw refused('log_size', 'Log size must be smaller than 4 GB');
+  const usual = size > 32 * TiB ? 64 * MiB : size > 100 * GiB ? 32 * MiB : size > GiB ? 16 * MiB : 8 * MiB;
+  const blockSize = block_size === 0 ? usual : Math.min(MAX_BLOCK, roundUp(block_size, MiB));
+  if (!Number.isInteger(Math.log2(blockSize))) throw refused('block_size', 'Block size must be a power of two');
+  return { logLength, blockSize };
+}
+
+function* writeBat(storage: Storage, offset: number, metadata: Metadata, { data, zero }: { data: number; zero: boolean }): Io<void> {
+  const { blocks, chunkRatio, entries } = blocksOf(metadata);
+  // The table reads as zero, so blocks that are not present need no entry.
+  if (!zero && !metadata.fixed) return;
+  const place = (block: number) => (zero ? { state: STATE.zero, offset: 0 } : { state: STATE.full, offset: data + block * metadata.blockSize });
+  let block = 0;
+  for (let first = 0; first < entries; first += BAT_PART / 8) {
+    const count = Math.min(entries - first, BAT_PART / 8);
+    const bytes = new Uint8Array(divideUp(count * 8, SECTOR) * SECTOR);
+    for (; block < blocks && entryOf(block, chunkRatio) < first + count; block++)
+      encodeEntry(view(bytes), (entryOf(block, chunkRatio) - first) * 8, place(block));
+    yield* storage.write(offset + first * 8, bytes);
+  }
+}
+
+/** The file's signature, and the program that made it. */
+function identifier(): Uint8Array {
+  const bytes = new Uint8Array(SECTOR);
+  bytes.set(utf8(SIGNATURE));
+  for (const [index, letter] of [...'tabdisk'].entries()) bytes[8 + index * 2] = letter.charCodeAt(0);
+  return bytes;
+}

@@ -1,0 +1,57 @@
+/**
+ * Bringing changed pages of the BAT to the file through the log.
+ *
+ * Crash argument. The pages of a transaction go into one entry that needs no other (its tail is itself). The entry is written behind a barrier: what its pages
+ * point at is in the file. Behind another barrier the pages are written to their places, so a cut leaves the entry invalid and no page of it touched,
+ * or the entry valid: then replaying it makes all its pages whole, also a torn one, whether they had been written or not. Entries take the two halves
+ * of the log in turn, and an entry is written behind a barrier after the pages of the one before it: if it is torn, the entry before it is whole, and
+ * replaying that one again changes nothing. The header names the log's entries only when the first of them is there, so a header never
+ * promises an entry that is not; at the end (`close`) it names none, when all pages are durable.
+ */
+import type { Io } from '../../base/io.ts';
+import type { Storage } from '../../storage/storage.ts';
+import type { Bat } from './bat.ts';
+import { type HeaderPair, newGuid } from './header-pair.ts';
+import { NO_GUID, PAGE } from './layout.ts';
+import { encodeEntry, pagesIn } from './log.ts';
+
+/** See the top of this file. */
+export class LogWriter {
+  readonly #storage: Storage;
+  readonly #headers: HeaderPair;
+  readonly #guid = newGuid();
+  #sequence = 0;
+
+  constructor(storage: Storage, headers: HeaderPair) {
+    this.#storage = storage;
+    this.#headers = headers;
+  }
+
+  /** Writes all sealed pages; the caller has ordered it behind what they point at, and makes it durable. */
+  *write(bat: Bat): Io<void> {
+    const { logOffset, logLength } = this.#headers.header;
+    const half = logLength / 2;
+    const storage = this.#storage;
+    while (bat.hasSealed) {
+      const pages = bat.sealed(pagesIn(half / PAGE));
+      if (this.#sequence > 0) yield* storage.barrier();
+      this.#sequence++;
+      const tail = (this.#sequence % 2) * half;
+      const entry = encodeEntry(pages, { guid: this.#guid, sequence: this.#sequence, tail, fileSize: storage.size });
+      yield* storage.write(logOffset + tail, entry);
+      yield* storage.barrier();
+      if (!this.#headers.hasLog) yield* this.#headers.update({ log: this.#guid });
+      for (const { offset, bytes } of pages) {
+        yield* storage.write(offset, bytes);
+        bat.written(offset);
+      }
+    }
+  }
+
+  /** To be called when everything is durable. */
+  *close(): Io<void> {
+    if (!this.#headers.hasLog) return;
+    yield* this.#headers.update({ log: NO_GUID });
+    yield* this.#storage.flush();
+  }
+}
