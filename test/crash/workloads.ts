@@ -61,6 +61,29 @@ export const workloads: readonly Workload[] = [
     waits: true,
     run: (guest, random) => several(guest, random, 300),
   },
+  {
+    name: 'parallels writes',
+    format: 'parallels',
+    options: { cluster_size: 4096 },
+    sectors: 900,
+    share: 1 / 8,
+    run: async (guest, random) => {
+      for (let i = 0; i < 40; i++) {
+        await guest.write(random.between(0, Math.min(890, 60 * (i + 1)) - 1), random.between(1, 9));
+        if (random.chance(0.2)) await guest.flush();
+        if (random.chance(0.05)) await guest.reopen();
+      }
+    },
+  },
+  {
+    name: 'parallels requests at the same time',
+    format: 'parallels',
+    options: { cluster_size: 8192 },
+    sectors: 900,
+    share: 1 / 8,
+    waits: true,
+    run: (guest, random) => several(guest, random, 300),
+  },
   qcow2('in blocks', SMALL, { sectors: 300, blocks: 4096, run: (guest, random) => mixture(guest, random, { count: 50, most: 9, cluster: 1 }) }),
   ...[
     { cluster_size: 512 },

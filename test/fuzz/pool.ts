@@ -72,10 +72,10 @@ async function encrypted(options: Record<string, unknown> & { format: string }):
   return storage.bytes();
 }
 
-/** Two blocks, of which the second was written first. */
-async function vdi(whole: boolean): Promise<Uint8Array> {
+/** Images with few clusters, of which the second was written first. */
+async function growing(format: string, options: Record<string, unknown>): Promise<Uint8Array> {
   const storage = memoryStorage();
-  const disk = await createDisk(storage, { format: 'vdi', size: 1_200_128, static: whole });
+  const disk = await createDisk(storage, { format, size: 1_200_128, ...options });
   const random = new Random(7);
   for (const at of [1_100_000, 3000, 150_000]) await disk.write(at, random.bytes(5000));
   await disk.close();
@@ -108,7 +108,9 @@ export async function makePool(): Promise<Seed[]> {
   }
   for (const options of ENCRYPTED)
     pool.push({ name: `encrypted ${JSON.stringify(options)}`, format: options.format, bytes: await encrypted(options) });
-  for (const whole of [false, true]) pool.push({ name: `vdi ${whole ? 'static' : 'dynamic'}`, format: 'vdi', bytes: await vdi(whole) });
+  for (const whole of [false, true])
+    pool.push({ name: `vdi ${whole ? 'static' : 'dynamic'}`, format: 'vdi', bytes: await growing('vdi', { static: whole }) });
+  pool.push({ name: 'parallels', format: 'parallels', bytes: await growing('parallels', { cluster_size: 65536 }) });
   const folder = mkdtempSync(join(tmpdir(), 'tabdisk-pool-'));
   try {
     for (const options of ['cluster_size=4k', 'cluster_size=4k,compression_type=zstd', 'cluster_size=64k'])

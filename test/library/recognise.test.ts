@@ -221,7 +221,6 @@ describe('formats of QEMU that are not supported are named by their bytes, with 
     ['vhdx', 'subformat=dynamic'],
     ['qed', 'cluster_size=65536'],
     ['qcow', 'encryption=off'],
-    ['parallels', 'cluster_size=1M'],
   ])('%s, %s', async (format, option) => {
     run('qemu-img', 'create', '-q', '-f', format, '-o', option, `of ${format}`, '4M');
     const refused = await refusalOf(bytesOf(readFileSync(join(folder, `of ${format}`))), `of ${format}`);
