@@ -84,6 +84,33 @@ export const workloads: readonly Workload[] = [
     waits: true,
     run: (guest, random) => several(guest, random, 300),
   },
+  ...([undefined, 'shorter'] as const).map((backing) => ({
+    name: `qed writes and zeroes ${backing ?? ''}`,
+    format: 'qed',
+    options: { cluster_size: 4096, table_size: 2 },
+    sectors: 9000,
+    share: 1 / 8,
+    ...(backing ? { backing } : {}),
+    run: async (guest: Guest, random: Random) => {
+      // Into the reach of few L2 tables at first, so that some get their place late.
+      for (let i = 0; i < 40; i++) {
+        const first = random.between(0, Math.min(8980, 800 * (i + 1)) - 1);
+        if (random.chance(0.2)) await guest.zero(first, 20, random.chance(0.5));
+        else await guest.write(first, random.between(1, 9));
+        if (random.chance(0.2)) await guest.flush();
+        if (random.chance(0.05)) await guest.reopen();
+      }
+    },
+  })),
+  {
+    name: 'qed requests at the same time',
+    format: 'qed',
+    options: { cluster_size: 4096, table_size: 2 },
+    sectors: 9000,
+    share: 1 / 8,
+    waits: true,
+    run: (guest, random) => several(guest, random, 300),
+  },
   qcow2('in blocks', SMALL, { sectors: 300, blocks: 4096, run: (guest, random) => mixture(guest, random, { count: 50, most: 9, cluster: 1 }) }),
   ...[
     { cluster_size: 512 },

@@ -126,7 +126,6 @@ describe('formats', () => {
     ['vpc', 0, [...new TextEncoder().encode('conectix')]],
     ['vmdk', 0, [...new TextEncoder().encode('KDMV')]],
     ['vmdk', 0, [...new TextEncoder().encode('# Disk DescriptorFile\nversion=1\n')]],
-    ['qed', 0, [...new TextEncoder().encode('QED\0')]],
     ['qcow', 0, [0x51, 0x46, 0x49, 0xfb, 0, 0, 0, 1]],
   ] as const)('%s is named, not taken for raw', async (name, at, magic) => {
     const bytes = new Uint8Array(4096);

@@ -110,6 +110,7 @@ export async function makePool(): Promise<Seed[]> {
     pool.push({ name: `encrypted ${JSON.stringify(options)}`, format: options.format, bytes: await encrypted(options) });
   for (const whole of [false, true])
     pool.push({ name: `vdi ${whole ? 'static' : 'dynamic'}`, format: 'vdi', bytes: await growing('vdi', { static: whole }) });
+  pool.push({ name: 'qed', format: 'qed', bytes: await growing('qed', { cluster_size: 4096, table_size: 2 }) });
   pool.push({ name: 'parallels', format: 'parallels', bytes: await growing('parallels', { cluster_size: 65536 }) });
   const folder = mkdtempSync(join(tmpdir(), 'tabdisk-pool-'));
   try {

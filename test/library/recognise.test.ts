@@ -219,7 +219,6 @@ describe('formats of QEMU that are not supported are named by their bytes, with 
     ['vmdk', 'subformat=monolithicSparse'],
     ['vmdk', 'subformat=streamOptimized'],
     ['vhdx', 'subformat=dynamic'],
-    ['qed', 'cluster_size=65536'],
     ['qcow', 'encryption=off'],
   ])('%s, %s', async (format, option) => {
     run('qemu-img', 'create', '-q', '-f', format, '-o', option, `of ${format}`, '4M');

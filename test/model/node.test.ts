@@ -44,6 +44,7 @@ const makers: readonly [string, () => () => Storage][] = [
 const cases = [
   { format: 'raw', options: {} },
   { format: 'vdi', options: {} },
+  { format: 'qed', options: { cluster_size: 4096, table_size: 2 } },
   { format: 'parallels', options: { cluster_size: 4096 } },
   { format: 'qcow2', options: { cluster_size: 512 } },
   { format: 'qcow2', options: { cluster_size: 4096, compat: '0.10' } },
