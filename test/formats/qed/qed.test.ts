@@ -15,13 +15,21 @@ import { formatContract, mixedImage } from '../contract.ts';
 
 const MiB = 2 ** 20;
 const SMALL = { cluster_size: 4096, table_size: 2 };
-const u32 = (at: number, value: number) => (_: Uint8Array, data: DataView): undefined => void data.setUint32(at, value, true);
+const u32 =
+  (at: number, value: number) =>
+  (_: Uint8Array, data: DataView): undefined =>
+    void data.setUint32(at, value, true);
 /** Changes entry `index` of the first L2 table. */
-const l2 = (index: number, value: number) => (_: Uint8Array, data: DataView): undefined => {
-  const at = data.getUint32(data.getUint32(40, true), true) + index * 8;
-  data.setUint32(at, value, true);
-};
-const l1 = (value: number) => (_: Uint8Array, data: DataView): undefined => void data.setUint32(data.getUint32(40, true), value, true);
+const l2 =
+  (index: number, value: number) =>
+  (_: Uint8Array, data: DataView): undefined => {
+    const at = data.getUint32(data.getUint32(40, true), true) + index * 8;
+    data.setUint32(at, value, true);
+  };
+const l1 =
+  (value: number) =>
+  (_: Uint8Array, data: DataView): undefined =>
+    void data.setUint32(data.getUint32(40, true), value, true);
 const damages = [
   { what: 'another magic', field: 'magic', damage: u32(0, 1) },
   { what: 'clusters of 5000 bytes', field: 'cluster_size', damage: u32(4, 5000) },
