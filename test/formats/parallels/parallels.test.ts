@@ -53,7 +53,7 @@ const damages = [
   { what: 'one cluster twice', field: 'BAT', damage: (_: Uint8Array, data: DataView) => void data.setUint32(64, data.getUint32(68, true), true) },
 ];
 
-for (const options of [{}, { cluster_size: 4096 }, { cluster_size: 65536 + 512 }])
+for (const options of [{}, { cluster_size: 65536 + 512 }])
   formatContract({ format: 'parallels', options, sizeUnit: 512, damages: options.cluster_size === undefined ? damages : [] });
 
 const folder = mkdtempSync(join(tmpdir(), 'tabdisk-parallels-'));
@@ -197,14 +197,14 @@ describe('the table', () => {
   const changes: readonly [string, (data: DataView) => void, extra?: number][] = [
     ['nothing wrong', () => undefined],
     ['in use', (data) => data.setUint32(44, IN_USE, true)],
-    ['an entry past the end', (data) => data.setUint32(68, 99, true)],
+    ['an entry past the end', (data) => data.setUint32(68, 20, true)],
     ['an entry at the end', (data) => data.setUint32(64, data.byteLength / MiB, true)],
     ['bytes behind the last cluster', () => undefined, 1_500_000],
     [
       'everything',
       (data) => {
         data.setUint32(44, IN_USE, true);
-        data.setUint32(72, 1000, true);
+        data.setUint32(72, 40, true);
       },
       512,
     ],
