@@ -41,6 +41,8 @@ const TOOLS: readonly Tool[] = [
   { name: 'mformat', debianPackage: 'mtools', present: () => onPath('mformat') },
   ...['zip', 'zstd', 'lz4', 'bzip2'].map((name) => ({ name, debianPackage: name, present: () => onPath(name) })),
   { name: 'xz', debianPackage: 'xz-utils', present: () => onPath('xz') },
+  // Debian's own Python has them, whichever comes first on the path.
+  { name: 'pyvhdi', debianPackage: 'python3-libvhdi', present: () => spawnSync('/usr/bin/python3', ['-c', 'import pyvhdi']).status === 0 },
 ];
 
 /** The page's tests that boot Linux: about half of the time of all of them. */

@@ -140,7 +140,7 @@ function* openOver(named: NamedFiles, readOnly: boolean, options: ChainOptions):
       format: descriptor.name,
     });
   if (!readOnly && !descriptor.capabilities.write)
-    throw new DiskError('read-only', `${descriptor.name}: this format can only be read`, { format: descriptor.name });
+    throw new DiskError('read-only', `${descriptor.name}: Image is read-only`, { format: descriptor.name });
   // Before the header is read: while another program writes, its contents may change.
   const permissions = ofItself(descriptor, { readOnly, noData: options.noData });
   if (storage.permit) yield* storage.permit(permissions);

@@ -34,7 +34,7 @@ export interface DiskInfo {
   /** Bytes that the storage really occupies. */
   readonly 'actual-size': number;
   /** The image was not closed properly. */
-  readonly 'dirty-flag': boolean;
+  readonly 'dirty-flag'?: boolean;
   /** Bytes, if the format has clusters. */
   readonly 'cluster-size'?: number;
   /** Present if the image is encrypted. */
@@ -63,7 +63,7 @@ export function* diskInfo(node: BlockNode): Io<DiskInfo> {
     format: driver.format,
     'virtual-size': driver.size,
     'actual-size': yield* node.allocatedSize(),
-    'dirty-flag': facts.dirty ?? false,
+    ...(facts.dirty === 'unknown' ? {} : { 'dirty-flag': facts.dirty ?? false }),
     ...(facts.clusterSize === undefined ? {} : { 'cluster-size': facts.clusterSize }),
     ...(facts.encrypted ? { encrypted: true } : {}),
     ...(facts.compressed ? { compressed: true } : {}),

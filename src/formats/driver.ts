@@ -79,8 +79,8 @@ export interface FreshPlacement {
 export interface FormatInfo {
   /** Bytes, if the format has clusters. */
   readonly clusterSize?: number;
-  /** The image was not closed properly. */
-  readonly dirty?: boolean;
+  /** The image was not closed properly. `unknown`: QEMU has no such fact about the format. */
+  readonly dirty?: boolean | 'unknown';
   /** Guest bytes are enciphered. */
   readonly encrypted?: boolean;
   /** Some clusters are compressed, or the format compresses all. */

@@ -71,7 +71,8 @@ export class MemoryStorage implements Storage {
 
   *truncate(size: number): Io<void> {
     requireWritable(this);
-    if (size < this.#size) this.#clear(size, this.#size - size);
+    // Whole chunks, so that none is left behind the end.
+    if (size < this.#size) this.#clear(size, Math.ceil(this.#size / CHUNK) * CHUNK - size);
     this.#size = size;
   }
 

@@ -5,10 +5,12 @@
 import { corrupt } from '../base/errors.ts';
 import type { Io } from '../base/io.ts';
 import { Lru } from '../base/lru.ts';
-import { KiB, SECTOR } from '../base/units.ts';
+import { KiB, MiB, SECTOR } from '../base/units.ts';
 import { readBytes, type Storage } from '../storage/storage.ts';
 
 const DECODED_UNITS = 8;
+/** The most decoded bytes that are kept, unless one unit alone has more. */
+const DECODED_BYTES = 16 * MiB;
 /** The most encoded bytes that are read in one request. */
 const ENCODED_WINDOW = 512 * KiB;
 
@@ -18,20 +20,35 @@ export interface EncodedPlace {
   readonly length: number;
 }
 
+/** A unit's index, and its run of guest bytes. */
+export interface GuestUnit {
+  readonly index: number;
+  readonly start: number;
+  readonly length: number;
+}
+
+/** `EncodedUnits.at` where all units have the same size. */
+export const unitsOf =
+  (unitSize: number) =>
+  (offset: number): GuestUnit => {
+    const within = offset % unitSize;
+    return { index: (offset - within) / unitSize, start: offset - within, length: unitSize };
+  };
+
 /** The units of an image, as its driver knows them. */
 export interface EncodedUnits {
   readonly storage: Storage;
   /** The format's name, and a unit's, for errors. */
   readonly format: string;
   readonly what: string;
-  /** Guest bytes of a unit. */
-  readonly unitSize: number;
+  /** The unit that has a guest byte, and that unit's guest bytes. */
+  at(offset: number): GuestUnit;
   /** The place of a unit that is encoded; tables are read if needed. */
   place(index: number): Io<EncodedPlace>;
   /** The place of a unit, if memory tells that it is encoded. */
   known(index: number): EncodedPlace | undefined;
   /** The guest bytes of a unit. Throws `corrupt`. */
-  decode(bytes: Uint8Array, place: EncodedPlace): Uint8Array;
+  decode(bytes: Uint8Array, place: EncodedPlace, index: number): Uint8Array;
 }
 
 /** Encoded bytes of the file, from `offset` on, that one request has read. */
@@ -57,14 +74,13 @@ export class EncodedReads {
 
   /** Fills `into` with guest bytes, all of them in encoded units. Throws `corrupt`. */
   *read(offset: number, into: Uint8Array): Io<void> {
-    const { unitSize } = this.#units;
     const window: EncodedWindow = { offset: 0, bytes: new Uint8Array(0) };
-    const last = Math.floor((offset + into.length - 1) / unitSize);
+    const last = this.#units.at(offset + into.length - 1).index;
     for (let done = 0; done < into.length; ) {
-      const index = Math.floor((offset + done) / unitSize);
-      const within = (offset + done) % unitSize;
-      const length = Math.min(into.length - done, unitSize - within);
-      const bytes = yield* this.#decode(index, { window, last });
+      const unit = this.#units.at(offset + done);
+      const within = offset + done - unit.start;
+      const length = Math.min(into.length - done, unit.length - within);
+      const bytes = yield* this.#decode(unit.index, { window, last });
       into.set(bytes.subarray(within, within + length), done);
       done += length;
     }
@@ -88,11 +104,20 @@ export class EncodedReads {
       window.offset = hostOffset;
       window.bytes = yield* readBytes(storage, hostOffset, alongEnd - hostOffset);
     }
-    const bytes = this.#units.decode(window.bytes.subarray(hostOffset - window.offset, end - window.offset), place);
-    const spare = this.#decoded.size >= DECODED_UNITS ? this.#decoded.victim(() => true) : undefined;
-    if (spare) this.#decoded.delete(spare[0]);
-    this.#decoded.set(index, { place, bytes });
+    const bytes = this.#units.decode(window.bytes.subarray(hostOffset - window.offset, end - window.offset), place, index);
+    this.#keep(index, { place, bytes });
     return bytes;
+  }
+
+  #keep(index: number, unit: { place: EncodedPlace; bytes: Uint8Array }): void {
+    this.#decoded.delete(index);
+    let kept = [...this.#decoded].reduce((sum, [, { bytes }]) => sum + bytes.length, unit.bytes.length);
+    while (this.#decoded.size >= DECODED_UNITS || (kept > DECODED_BYTES && this.#decoded.size > 0)) {
+      const [spare, { bytes }] = this.#decoded.victim(() => true) as [number, { bytes: Uint8Array }];
+      this.#decoded.delete(spare);
+      kept -= bytes.length;
+    }
+    this.#decoded.set(index, unit);
   }
 
   /** The end, in the file, of the units from `index` to `last`, as far as they are neighbours and fit into one request. */
@@ -100,10 +125,10 @@ export class EncodedReads {
     let end = first.hostOffset + first.length;
     for (let next = index + 1; next <= last; next++) {
       const place = this.#units.known(next);
-      // One unit may end in the sector in which the next begins.
-      if (!place || place.hostOffset < end - SECTOR || place.hostOffset > end) break;
+      // One unit may end in the sector in which the next begins; small ones that follow each other may lie in the file in any order.
+      if (!place || place.hostOffset < Math.max(first.hostOffset, end - SECTOR) || place.hostOffset > end) break;
       if (place.hostOffset + place.length - first.hostOffset > ENCODED_WINDOW) break;
-      end = place.hostOffset + place.length;
+      end = Math.max(end, place.hostOffset + place.length);
     }
     return end;
   }

@@ -25,13 +25,13 @@ export class FileEnd {
   readonly #growth = new Mutex();
   #growing = false;
 
-  /** Unit `index` lies at `base + index * unit`. `used`: those that tables point at. */
-  constructor(storage: Storage, { base, unit, used }: { base: number; unit: number; used: ReadonlySet<number> }) {
+  /** Unit `index` lies at `base + index * unit`. `used`: those that tables point at. `left`: bytes from `base` on that may not be zero, default all units in use. */
+  constructor(storage: Storage, { base, unit, used, left = 0 }: { base: number; unit: number; used: ReadonlySet<number>; left?: number }) {
     this.#storage = storage;
     this.#base = base;
     this.#unit = unit;
     this.#next = used.size === 0 ? 0 : [...used].reduce((a, b) => Math.max(a, b)) + 1;
-    this.#handedOut = this.#next;
+    this.#handedOut = Math.max(this.#next, Math.ceil(left / unit));
     this.#holes = [];
     for (let index = this.#next - 1; index >= 0; index--) if (!used.has(index)) this.#holes.push(index);
   }
@@ -44,6 +44,11 @@ export class FileEnd {
   /** Bytes of the file that has all units. */
   get size(): number {
     return this.#base + this.#next * this.#unit;
+  }
+
+  /** Bytes of the file up to the end of the last unit that may have been written to at any time, in use or not. */
+  get reach(): number {
+    return this.#base + this.#handedOut * this.#unit;
   }
 
   /** Host offset of a unit. */

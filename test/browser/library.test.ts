@@ -252,7 +252,6 @@ describe('a library', () => {
     const magics: readonly [string, number, string][] = [
       ['vmdk', 0, 'KDMV\x01\0\0\0'],
       ['vhdx', 0, 'vhdxfile'],
-      ['vpc', 0, 'conectix'],
     ];
     for (const [format, at, magic] of magics) {
       const bytes = pattern(70_000, 10);

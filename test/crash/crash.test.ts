@@ -46,6 +46,14 @@ function secondOpinion(files: Files): void {
   requireNoCorruption([...(dirty ? ['-r', 'all'] : []), '--object', `secret,id=s,data=${SECRET}`, '--image-opts', options]);
 }
 
+/** QEMU, which has no check for VHD, opens it: every block of the table is in the file. */
+function opensAsVpc(files: Files): void {
+  judged++;
+  writeFileSync(join(folder, 'disk'), files.get('disk') as Uint8Array);
+  const { status, stderr } = run('qemu-img', ['info', '-f', 'vpc', join(folder, 'disk')]);
+  if (status !== 0) throw new Error(`qemu-img info ended with ${status}: ${stderr.slice(0, 400)}`);
+}
+
 /** The same for the drives of a machine, each an image by itself. */
 function soundDrives(files: Files): void {
   judged++;
@@ -66,7 +74,8 @@ describe('after a power cut', () => {
     let states = 0;
     const wanted = Math.ceil(perWorkload * (workload.share ?? 1));
     for (let seed = 1; states < wanted; seed++) {
-      const sample = workload.format === 'qcow2' && !workload.backing ? { sample: secondOpinion } : {};
+      const opinion = { qcow2: secondOpinion, vpc: opensAsVpc }[workload.format];
+      const sample = opinion && !workload.backing ? { sample: opinion } : {};
       states += await runWorkload(workload, { seed, limit: wanted - states, subsets: 4, ...sample });
     }
     seen += states;

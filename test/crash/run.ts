@@ -53,7 +53,9 @@ export async function runWorkload(workload: Workload, options: RunOptions): Prom
   if (workload.middle) await makeMiddle(make('mid'), files, contents);
   const named = backing ? { backing: { name: workload.middle ? 'mid' : 'base', format: 'qcow2' } } : {};
   const create: Resolve = ({ name }) => files.get(name) ?? make(name);
-  await (await createDisk(make(TOP), { format, size: sectors * SECTOR, ...workload.options, ...named, resolve: create, secret: SECRET })).flush();
+  if (workload.make) contents.splice(0, sectors, ...(await workload.make(make, sectors)));
+  else
+    await (await createDisk(make(TOP), { format, size: sectors * SECTOR, ...workload.options, ...named, resolve: create, secret: SECRET })).flush();
   const log: LogEntry[] = [];
   const start = new Map<string, Uint8Array>();
   const storages = new Map<string, Storage>(files);

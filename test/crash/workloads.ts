@@ -1,5 +1,7 @@
 /** What disks are put through before the power is cut. Adding one is a name, a set of options and a few lines. */
 import type { Resolve } from '../../src/disk/reference.ts';
+import type { MemoryStorage } from '../../src/storage/memory.ts';
+import { childOfVhd } from '../formats/vpc/chain-workload.ts';
 import type { Random } from '../random.ts';
 import { amendments, besides, bitmaps, changes, compressed, machines, mixture, range, several, snapshots, subclusters, writes } from './actions.ts';
 import type { Guest } from './guest.ts';
@@ -15,6 +17,8 @@ export interface Workload {
   readonly middle?: boolean;
   /** `other`, another image that could be put below, with other contents. */
   readonly other?: boolean;
+  /** Makes the disk and what is below it, in place of `createDisk`. Returns the numbers of its sectors. */
+  readonly make?: (file: (name: string) => MemoryStorage, sectors: number) => Promise<readonly number[]>;
   /** Files besides the disk's own that change too, and may be cut off anywhere. */
   readonly recorded?: readonly string[];
   run(guest: Guest, random: Random, resolve: Resolve): Promise<void>;
@@ -38,28 +42,64 @@ const EXTENDED = [16384, 32768].map((cluster_size) => ({ cluster_size, extended_
 
 export const workloads: readonly Workload[] = [
   { name: 'raw writes', format: 'raw', options: {}, sectors: 200, run: (guest, random) => writes(guest, random, { count: 60, most: 9 }) },
-  ...[{}, { static: true }].map((options) => ({
-    name: `vdi writes ${JSON.stringify(options)}`,
-    format: 'vdi',
+  ...[
+    { format: 'vdi', options: {}, sectors: 7000 },
+    { format: 'vdi', options: { static: true }, sectors: 7000 },
+    { format: 'vpc', options: { force_size: true }, sectors: 14_000 },
+    { format: 'vpc', options: { force_size: true, subformat: 'fixed' }, sectors: 700 },
+  ].map(({ format, options, sectors }) => ({
+    name: `${format} writes ${JSON.stringify(options)}`,
+    format,
     options,
-    sectors: 7000,
+    sectors,
     share: 1 / 8,
     run: async (guest: Guest, random: Random) => {
       // Into few blocks at first, so that some get their place late.
       for (let i = 0; i < 40; i++) {
-        await guest.write(random.between(0, Math.min(6990, 400 * (i + 1)) - 1), random.between(1, 9));
+        await guest.write(random.between(0, Math.min(sectors - 10, 400 * (i + 1)) - 1), random.between(1, 9));
         if (random.chance(0.2)) await guest.flush();
       }
     },
   })),
-  {
-    name: 'vdi requests at the same time',
-    format: 'vdi',
-    options: {},
+  ...['vdi', 'vpc'].map((format) => ({
+    name: `${format} requests at the same time`,
+    format,
+    options: format === 'vpc' ? { force_size: true } : {},
     sectors: 9000,
     share: 1 / 8,
     waits: true,
-    run: (guest, random) => several(guest, random, 300),
+    run: (guest: Guest, random: Random) => several(guest, random, 300),
+  })),
+  ...[65_536, 2 ** 21].map((blockSize) => ({
+    name: `vpc over a parent, blocks of ${blockSize}`,
+    format: 'vpc',
+    options: {},
+    sectors: 900,
+    make: (file: (name: string) => MemoryStorage, sectors: number) => childOfVhd(file, { sectors, blockSize }),
+    run: (guest: Guest, random: Random) => writes(guest, random, { count: 60, most: 20 }),
+  })),
+  {
+    name: 'vpc over a parent, requests at the same time',
+    format: 'vpc',
+    options: {},
+    sectors: 900,
+    waits: true,
+    make: (file, sectors) => childOfVhd(file, { sectors, blockSize: 16_384 }),
+    run: (guest, random) => several(guest, random, 60),
+  },
+  {
+    name: 'vpc committed into its parent',
+    format: 'vpc',
+    options: {},
+    sectors: 300,
+    recorded: ['base'],
+    make: (file, sectors) => childOfVhd(file, { sectors, blockSize: 16_384 }),
+    run: async (guest, random) => {
+      for (let i = 0; i < 4; i++) {
+        await writes(guest, random, { count: 8, most: 12 });
+        await guest.commit();
+      }
+    },
   },
   {
     name: 'parallels writes',

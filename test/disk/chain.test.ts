@@ -123,7 +123,6 @@ describe('a chain', () => {
 describe('formats', () => {
   it.each([
     ['vhdx', 0, [...new TextEncoder().encode('vhdxfile')]],
-    ['vpc', 0, [...new TextEncoder().encode('conectix')]],
     ['vmdk', 0, [...new TextEncoder().encode('KDMV')]],
     ['vmdk', 0, [...new TextEncoder().encode('# Disk DescriptorFile\nversion=1\n')]],
     ['qcow', 0, [0x51, 0x46, 0x49, 0xfb, 0, 0, 0, 1]],

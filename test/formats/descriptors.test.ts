@@ -10,7 +10,8 @@ import { OVERLAY_FORMAT, PLAIN_FORMAT } from '../../src/formats/roles.ts';
 import { formatFacts } from '../../src/library/image-formats.ts';
 import { memoryStorage } from '../../src/storage/memory.ts';
 
-const SIZE = 1024 * 1024;
+/** A size that a geometry has: an image of vpc has it exactly. */
+const SIZE = 31 * 4 * 17 * 512;
 const created = allFormats.filter(({ create }) => create);
 
 /** Makes an image with options; one of a format that cannot be without a key has one, derived in no time. */

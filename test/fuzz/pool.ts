@@ -5,7 +5,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createDisk } from '../../src/disk/open.ts';
 import { memoryStorage } from '../../src/storage/memory.ts';
+import { bochsImage } from '../formats/bochs/image.ts';
+import { cloopImage } from '../formats/cloop/image.ts';
+import { dmgImage } from '../formats/dmg/image.ts';
 import { Image } from '../formats/qcow2/image.ts';
+import { childOfVhd } from '../formats/vpc/chain-workload.ts';
+import { asDynamic } from '../formats/vpc/checksum.ts';
 import { damages } from '../oracle/damages.ts';
 import { Random } from '../random.ts';
 import { SECRET } from './secret.ts';
@@ -72,14 +77,26 @@ async function encrypted(options: Record<string, unknown> & { format: string }):
   return storage.bytes();
 }
 
-/** Images with few clusters, of which the second was written first. */
-async function growing(format: string, options: Record<string, unknown>): Promise<Uint8Array> {
+/** Two blocks, of which the second was written first. */
+async function blocks(format: string, options: Record<string, unknown>): Promise<Uint8Array> {
   const storage = memoryStorage();
-  const disk = await createDisk(storage, { format, size: 1_200_128, ...options });
+  const size = format === 'vpc' ? 2_200_064 : 1_200_128;
+  const disk = await createDisk<string>(storage, { format, size, ...options });
   const random = new Random(7);
-  for (const at of [1_100_000, 3000, 150_000]) await disk.write(at, random.bytes(5000));
+  for (const at of [size - 100_000, 3000, 150_000]) await disk.write(at, random.bytes(5000));
   await disk.close();
   return storage.bytes();
+}
+
+/** Images of the formats that are only read. */
+function onlyRead(): Seed[] {
+  const sectors = [3, 9, 5];
+  return [
+    { name: 'bochs', format: 'bochs', bytes: bochsImage({ version: 2, extent: 4096, bitmap: 1, sectors: 103 }).file },
+    { name: 'cloop', format: 'cloop', bytes: cloopImage(1536, 40).file },
+    { name: 'dmg, plist', format: 'dmg', bytes: dmgImage({ kinds: ['zlib', 'raw', 'zero', 'adc'], sectors }).file },
+    { name: 'dmg, resource fork', format: 'dmg', bytes: dmgImage({ kinds: ['bzip2', 'lzma', 'lzfse', 'lzvn'], sectors, fork: true }).file },
+  ];
 }
 
 /** Compressed clusters come from the real qemu-img: nobody here writes them yet. */
@@ -108,10 +125,22 @@ export async function makePool(): Promise<Seed[]> {
   }
   for (const options of ENCRYPTED)
     pool.push({ name: `encrypted ${JSON.stringify(options)}`, format: options.format, bytes: await encrypted(options) });
-  for (const whole of [false, true])
-    pool.push({ name: `vdi ${whole ? 'static' : 'dynamic'}`, format: 'vdi', bytes: await growing('vdi', { static: whole }) });
-  pool.push({ name: 'qed', format: 'qed', bytes: await growing('qed', { cluster_size: 4096, table_size: 2 }) });
-  pool.push({ name: 'parallels', format: 'parallels', bytes: await growing('parallels', { cluster_size: 65536 }) });
+  for (const [format, options] of [
+    ['vdi', {}],
+    ['vdi', { static: true }],
+    ['qed', { cluster_size: 4096, table_size: 2 }],
+    ['parallels', { cluster_size: 65536 }],
+    ['vpc', { force_size: true }],
+    ['vpc', { subformat: 'fixed' }],
+  ] as const)
+    pool.push({ name: `${format} ${JSON.stringify(options)}`, format, bytes: await blocks(format, options) });
+  const child = memoryStorage();
+  await childOfVhd((name) => (name === 'disk' ? child : memoryStorage()), { sectors: 700, blockSize: 16_384, rawParent: true });
+  pool.push(
+    { name: 'vpc over a parent', format: 'vpc', bytes: child.bytes() },
+    { name: 'vpc, small blocks', format: 'vpc', bytes: asDynamic(child.bytes()) },
+  );
+  pool.push(...onlyRead());
   const folder = mkdtempSync(join(tmpdir(), 'tabdisk-pool-'));
   try {
     for (const options of ['cluster_size=4k', 'cluster_size=4k,compression_type=zstd', 'cluster_size=64k'])

@@ -46,6 +46,7 @@ const cases = [
   { format: 'vdi', options: {} },
   { format: 'qed', options: { cluster_size: 4096, table_size: 2 } },
   { format: 'parallels', options: { cluster_size: 4096 } },
+  { format: 'vpc', options: { force_size: true } },
   { format: 'qcow2', options: { cluster_size: 512 } },
   { format: 'qcow2', options: { cluster_size: 4096, compat: '0.10' } },
   { format: 'qcow2', options: { cluster_size: 65536, refcount_bits: 64 } },

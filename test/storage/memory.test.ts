@@ -30,3 +30,10 @@ test('a sparse terabyte costs what it holds', () => {
   runSync(storage.zero(0, TiB));
   expect(runSync(storage.allocatedSize())).toBe(0);
 });
+
+test('a copy of what was cut off in the middle of its last chunk', () => {
+  const storage = memoryStorage();
+  runSync(storage.write(0, new Uint8Array(300_000).fill(1)));
+  runSync(storage.truncate(1000));
+  expect(storage.bytes()).toEqual(new Uint8Array(1000).fill(1));
+});

@@ -1,10 +1,18 @@
-/** Bochs' growing disk. Recognised, not opened yet. */
-import { hasText, recognised } from '../recognised.ts';
+/** Bochs' growing disk, for reading. */
+import type { FormatDescriptor } from '../descriptor.ts';
+import { NO_CAPABILITIES } from '../recognised.ts';
+import { openImage } from './image.ts';
+import { FORMAT, isGrowing } from './layout.ts';
 
 /** The Bochs format. */
-export const bochs = recognised({
-  name: 'bochs',
+export const bochs = {
+  name: FORMAT,
+  aliases: [],
   title: 'Bochs growing disk',
   extensions: ['bochs'],
-  probe: (head) => (hasText(head, 0, 'Bochs Virtual HD Image') && hasText(head, 32, 'Redolog') && hasText(head, 48, 'Growing') ? 100 : 0),
-});
+  probe: (head) => (isGrowing(head) ? 100 : 0),
+  capabilities: { ...NO_CAPABILITIES, read: true },
+  createOptions: [],
+  limits: ['writing', 'undoable and volatile redo logs', 'flat, concatenated and sparse disks'],
+  open: openImage,
+} as const satisfies FormatDescriptor;

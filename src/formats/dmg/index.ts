@@ -1,12 +1,19 @@
-/** DMG, the disk image of macOS. Its mark is at the end of the file, so probing uses the name, as QEMU's does; not opened yet. */
-import { SECTOR } from '../../base/units.ts';
-import { endsWith, recognised } from '../recognised.ts';
+/** DMG, the disk image of macOS (UDIF), for reading. Its mark is at the end of the file, so probing uses the name, as QEMU's does. */
+import type { FormatDescriptor } from '../descriptor.ts';
+import { endsWith, NO_CAPABILITIES } from '../recognised.ts';
+import { openImage } from './image.ts';
+import { FORMAT, TRAILER_SIZE } from './layout.ts';
 
 /** The DMG format. */
-export const dmg = recognised({
-  name: 'dmg',
+export const dmg = {
+  name: FORMAT,
+  aliases: [],
   title: 'macOS disk image (UDIF)',
   extensions: ['dmg'],
   probe: (_, { name }) => (/\.dmg$/i.test(name) ? 2 : 0),
-  ends: (tail) => endsWith(tail, SECTOR, 'koly'),
-});
+  ends: (tail) => endsWith(tail, TRAILER_SIZE, 'koly'),
+  capabilities: { ...NO_CAPABILITIES, read: true, compressedRead: true },
+  createOptions: [],
+  limits: ['writing', 'encrypted images', 'images of several segments'],
+  open: openImage,
+} as const satisfies FormatDescriptor;

@@ -78,7 +78,7 @@ export function placeNow(meta: Metadata, target: Target): Placement | undefined 
   if (external) return placementIn(meta, table, { ...run, hostOffset: offset - within }, target);
   const taken = refcounts.take(run.clusters, after !== undefined && after % clusterSize === 0 ? after : undefined);
   if (!taken) return undefined;
-  const placed = { ...run, hostOffset: taken.offset, clusters: taken.clusters };
+  const placed = { index: run.index, clusters: taken.clusters, keep: false, hostOffset: taken.offset };
   if (meta.overlaps().find(taken.offset, taken.clusters * clusterSize) === undefined) return placementIn(meta, table, placed, target);
   refcounts.giveBack(taken.offset, taken.clusters * clusterSize);
   return undefined;
@@ -100,9 +100,10 @@ function placementIn(meta: Metadata, table: Table, run: Run, { offset, length, e
   const start = offset - within;
   const size = run.clusters * clusterSize;
   const done = Math.min(length, size - within);
-  const placement = { length: done, storage: meta.dataStorage(start, run.hostOffset), hostOffset: run.hostOffset + within };
+  const storage = meta.dataStorage(start, run.hostOffset);
+  const hostOffset = run.hostOffset + within;
   const { from, to } = aliveAfter(meta, table.data, run, { start: within, end: within + done });
-  if (run.keep && from === to) return placement;
+  if (run.keep && from === to) return { length: done, storage, hostOffset };
   const alive = empty && shape.subclusters > 1 ? { from: 0, to: 0 } : { from: Math.floor(from / subclusterSize), to: divideUp(to, subclusterSize) };
   const handedOut = meta.handedOut;
   // With encryption, a hole deciphers to other bytes than zero.
@@ -111,12 +112,14 @@ function placementIn(meta: Metadata, table: Table, run: Run, { offset, length, e
   // The table must stay in memory until the commit.
   table.pins++;
   return {
-    ...placement,
+    length: done,
+    storage,
+    hostOffset,
     fresh: {
       start: start + from,
       end: start + to,
-      ...(untouched ? { untouched } : {}),
-      ...(untouched && shape.empty(table.data, run.index) && shape.empty(table.data, last) ? { wasEmpty: true } : {}),
+      untouched,
+      wasEmpty: untouched && shape.empty(table.data, run.index) && shape.empty(table.data, last),
       commit() {
         table.pins--;
         link(meta, table, run, alive);

@@ -1,7 +1,7 @@
 /** The compressed clusters of an open image, as tables/encoded-reads.ts reads them. */
 import { assert } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
-import { type EncodedPlace, EncodedReads } from '../../tables/encoded-reads.ts';
+import { type EncodedPlace, EncodedReads, unitsOf } from '../../tables/encoded-reads.ts';
 import { decodeCluster } from './compressed.ts';
 import { FORMAT } from './layout.ts';
 import type { Metadata } from './metadata.ts';
@@ -28,5 +28,5 @@ export function compressedReads(meta: Metadata): EncodedReads {
 
   const decode = (bytes: Uint8Array, { hostOffset }: EncodedPlace) =>
     decodeCluster(bytes, { clusterSize, compressionType: meta.header.compressionType, hostOffset });
-  return new EncodedReads({ storage, format: FORMAT, what: 'compressed cluster', unitSize: clusterSize, place, known, decode });
+  return new EncodedReads({ storage, format: FORMAT, what: 'compressed cluster', at: unitsOf(clusterSize), place, known, decode });
 }

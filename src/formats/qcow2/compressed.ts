@@ -3,12 +3,12 @@
  * descriptor counts in sectors, so decoding stops when the cluster is full; output never exceeds one cluster, whatever the bytes
  * claim.
  */
-import { Inflate } from 'pako';
 import { corrupt } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
 import { lazily } from '../../base/load-part.ts';
 import { type Compression, inflateFast } from '../../compression/compressor.ts';
 import { encoder } from '../../compression/encode.ts';
+import { inflateRaw } from '../../compression/inflate.ts';
 import { FORMAT } from './layout.ts';
 
 const zstdFrames = lazily(() => import('../../compression/zstd-frames.ts'));
@@ -33,7 +33,7 @@ export function decodeCluster(bytes: Uint8Array, options: { clusterSize: number;
   const place = { field: 'compressed cluster', offset: options.hostOffset };
   let filled: number;
   try {
-    filled = (options.compressionType === 1 && decodeZstd ? decodeZstd : inflate)(bytes, out);
+    filled = (options.compressionType === 1 && decodeZstd ? decodeZstd : inflateRaw)(bytes, out);
   } catch (cause) {
     throw corrupt(FORMAT, 'a compressed cluster cannot be decoded', { ...place, cause });
   }
@@ -46,24 +46,4 @@ export function encodeCluster(bytes: Uint8Array, compressionType: number): Uint8
   const encode = encoders.get(compressionOf(compressionType));
   if (!encode) throw new Error('tabdisk: loadCompression has not been called');
   return encode(bytes);
-}
-
-/** Thrown out of pako's callback to stop it: there is no other way. */
-const CLUSTER_FULL = new Error('cluster full');
-
-function inflate(bytes: Uint8Array, out: Uint8Array): number {
-  let filled = 0;
-  const stream = new Inflate({ raw: true, chunkSize: Math.min(out.length, 64 * 1024) });
-  stream.onData = (chunk) => {
-    const piece = (chunk as Uint8Array).subarray(0, out.length - filled);
-    out.set(piece, filled);
-    filled += piece.length;
-    if (filled === out.length) throw CLUSTER_FULL;
-  };
-  try {
-    stream.push(bytes, true);
-  } catch (error) {
-    if (error !== CLUSTER_FULL) throw error;
-  }
-  return filled;
 }

@@ -94,8 +94,7 @@ export class VdiImage implements ToolImage {
     const unit = extent && extent.kind !== 'data' ? end?.take() : undefined;
     if (!unit || !end) return extent?.kind === 'data' ? extent : undefined;
     const { clusterSize, storage } = this;
-    const within = offset % clusterSize;
-    const start = offset - within;
+    const [within, start] = [offset % clusterSize, offset - (offset % clusterSize)];
     return {
       length: Math.min(length, clusterSize - within),
       storage,
@@ -103,7 +102,8 @@ export class VdiImage implements ToolImage {
       fresh: {
         start,
         end: start + clusterSize,
-        ...(unit.untouched ? { untouched: true, wasEmpty: true } : {}),
+        untouched: unit.untouched,
+        wasEmpty: unit.untouched,
         commit: () => map.set(start / clusterSize, unit.index),
         abort: (unused) => end.giveBack(unit, unused),
       },

@@ -1,36 +1,45 @@
 /**
- * VHD, the disk of Virtual PC and Hyper-V. Recognised, not opened yet. A fixed VHD has its mark only at the end of the file: probing by first
- * bytes, in QEMU and here, takes it for raw.
+ * VHD, the disk of Virtual PC and Hyper-V, under QEMU's name. A fixed VHD has its mark only at the end of the file: probing by first bytes, in QEMU and here,
+ * takes it for raw.
  */
-import { view } from '../../base/bytes.ts';
+import { DiskError } from '../../base/errors.ts';
 import { SECTOR } from '../../base/units.ts';
-import { readBytes } from '../../storage/storage.ts';
-import { endsWith, hasText, recognised, sizeAndGeometry } from '../recognised.ts';
+import type { FormatDescriptor } from '../descriptor.ts';
+import { endsWith, hasText, NO_CAPABILITIES, sizeAndGeometry } from '../recognised.ts';
+import { createImage, createOptions } from './create.ts';
+import { diskSize, FORMAT, MARK, TYPE } from './layout.ts';
+import { endOf, findFooter, openImage, readHeader } from './open.ts';
+import { readParent } from './parent.ts';
 
-const MARK = 'conectix';
-/** The places of the size in bytes and of the geometry (16 bits, 8 and 8) in the footer. */
-const SIZE_AT = 48;
-const GEOMETRY_AT = 56;
-
-/** The VHD format, under QEMU's name. */
-export const vpc = recognised({
-  name: 'vpc',
+/** The VHD format. */
+export const vpc = {
+  name: FORMAT,
   aliases: ['vhd'],
   title: 'Virtual PC and Hyper-V disk (VHD)',
   extensions: ['vhd', 'vpc'],
   probe: (head) => (hasText(head, 0, MARK) ? 100 : 0),
   // The oldest versions of Virtual PC wrote a footer of 511 bytes.
   ends: (tail) => endsWith(tail, SECTOR, MARK) || endsWith(tail, SECTOR - 1, MARK),
+  capabilities: { ...NO_CAPABILITIES, read: true, write: true, create: true },
+  gist: 'opens in Hyper-V, Virtual PC and VirtualBox',
+  strongOptions: /^force_size_calc$/,
+  createOptions,
+  limits: ['new differencing images', 'blocks of more than 1 GiB', 'resizing'],
   *inspect(storage) {
-    const copy = yield* readBytes(storage, 0, SECTOR);
-    const footer = hasText(copy, 0, MARK) ? copy : yield* readBytes(storage, Math.max(0, storage.size - SECTOR), SECTOR);
-    const fields = view(footer);
-    const geometry = {
-      cylinders: fields.getUint16(GEOMETRY_AT),
-      heads: fields.getUint8(GEOMETRY_AT + 2),
-      sectors: fields.getUint8(GEOMETRY_AT + 3),
-    };
-    const known = hasText(footer, 0, MARK);
-    return sizeAndGeometry(known ? Number(fields.getBigUint64(SIZE_AT)) : 0, known ? geometry : { cylinders: 0, heads: 0, sectors: 0 });
+    try {
+      const { footer, copy, end } = yield* findFooter(storage);
+      const size = footer.type === TYPE.fixed ? Math.min(diskSize(footer), endOf(storage)) : diskSize(footer);
+      const kind = footer.type === TYPE.fixed ? 'fixed' : footer.type === TYPE.dynamic ? 'dynamic' : 'differencing';
+      const header = footer.type === TYPE.fixed ? undefined : yield* readHeader(storage, footer, size);
+      const parent = header && footer.type === TYPE.differencing ? yield* readParent(storage, header) : undefined;
+      const warnings = kind === 'fixed' || (copy && end) ? [] : [`the footer at the ${copy ? 'end' : 'beginning'} is damaged`];
+      const references = parent ? [{ ...parent, kind: 'parent' as const }].map(({ otherNames: _, ...request }) => request) : [];
+      return { ...sizeAndGeometry(size, footer), references, features: [kind], warnings };
+    } catch (error) {
+      if (!(error instanceof DiskError) || error.kind === 'io') throw error;
+      return { references: [], features: [], warnings: [error.message] };
+    }
   },
-});
+  open: openImage,
+  create: createImage,
+} as const satisfies FormatDescriptor;
