@@ -100,6 +100,12 @@ export class FileEnd {
     return { index, untouched };
   }
 
+  /** Takes units in a row at the end, beginning at `size`, for good. Not to be called while the file grows. */
+  takeRun(count: number): void {
+    this.#next += count;
+    this.#handedOut = Math.max(this.#handedOut, this.#next);
+  }
+
   /** Gives a unit back that nothing points at. `unused`: nothing was written to it either. */
   giveBack({ index, untouched }: TakenUnit, unused = false): void {
     if (index !== this.#next - 1) {

@@ -111,6 +111,9 @@ function tear(change: Change, random: Random): Change | undefined {
   return { ...change, bytes: change.bytes.subarray(0, sectors * SECTOR - (change.offset % SECTOR)) };
 }
 
+/** Formats whose images a user has to repair after a cut, before they are written: opening does not do it. */
+const REPAIRED_FIRST: ReadonlySet<string> = new Set(['parallels']);
+
 /** Judges a disk: opens it, checks it and reads it. */
 export function judgeDisk({ format, top, raw, resolve, random }: CutDisk): Exploration<Expectation>['judge'] {
   const checked = findFormat(allFormats, format).capabilities.check;
@@ -120,7 +123,9 @@ export function judgeDisk({ format, top, raw, resolve, random }: CutDisk): Explo
       format,
       resolve: ({ name }) => storages.get(name) ?? resolve(name),
       secret: SECRET,
+      repair: REPAIRED_FIRST.has(format),
     });
+    if (REPAIRED_FIRST.has(format)) await disk.check({ repair: 'all' });
     if (checked) await requireSound(disk.check());
     await requireRight(disk, right);
     if (raw !== undefined) requireRawRight(files.get(raw) as Uint8Array, right);

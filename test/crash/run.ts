@@ -14,7 +14,7 @@ import { explore, judgeDisk } from './explorer.ts';
 import type { Files } from './files.ts';
 import { filled, Guest, SECRET, SECTOR } from './guest.ts';
 import { WaitingStorage } from './waiting-storage.ts';
-import type { Workload } from './workloads.ts';
+import type { Workload } from './workload.ts';
 
 export interface RunOptions {
   readonly seed: number;

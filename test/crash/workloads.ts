@@ -1,34 +1,7 @@
 /** What disks are put through before the power is cut. Adding one is a name, a set of options and a few lines. */
-import type { Resolve } from '../../src/disk/reference.ts';
-import type { MemoryStorage } from '../../src/storage/memory.ts';
-import { childOfVhd } from '../formats/vpc/chain-workload.ts';
-import type { Random } from '../random.ts';
 import { amendments, besides, bitmaps, changes, compressed, machines, mixture, range, several, snapshots, subclusters, writes } from './actions.ts';
-import type { Guest } from './guest.ts';
-
-export interface Workload {
-  readonly name: string;
-  readonly format: string;
-  readonly options: Readonly<Record<string, unknown>>;
-  readonly sectors: number;
-  /** `base`, made by us first, full of data, and put below: longer than the disk or shorter. */
-  readonly backing?: 'longer' | 'shorter';
-  /** `mid`, an image between the disk and `base`, shorter than both, with numbers of its own here and there. */
-  readonly middle?: boolean;
-  /** `other`, another image that could be put below, with other contents. */
-  readonly other?: boolean;
-  /** Makes the disk and what is below it, in place of `createDisk`. Returns the numbers of its sectors. */
-  readonly make?: (file: (name: string) => MemoryStorage, sectors: number) => Promise<readonly number[]>;
-  /** Files besides the disk's own that change too, and may be cut off anywhere. */
-  readonly recorded?: readonly string[];
-  run(guest: Guest, random: Random, resolve: Resolve): Promise<void>;
-  /** Every request to the files waits, so that others come in between. */
-  readonly waits?: boolean;
-  /** The files lie on media that take whole blocks of so many bytes only. */
-  readonly blocks?: number;
-  /** Part of the states of other workloads, where looking at one takes long. */
-  readonly share?: number;
-}
+import { blockWorkloads } from './block-workloads.ts';
+import type { Workload } from './workload.ts';
 
 const qcow2 = (name: string, options: Record<string, unknown>, rest: Omit<Workload, 'name' | 'format' | 'options'>): Workload => ({
   name: `qcow2 ${name} ${JSON.stringify(options)}`,
@@ -42,111 +15,7 @@ const EXTENDED = [16384, 32768].map((cluster_size) => ({ cluster_size, extended_
 
 export const workloads: readonly Workload[] = [
   { name: 'raw writes', format: 'raw', options: {}, sectors: 200, run: (guest, random) => writes(guest, random, { count: 60, most: 9 }) },
-  ...[
-    { format: 'vdi', options: {}, sectors: 7000 },
-    { format: 'vdi', options: { static: true }, sectors: 7000 },
-    { format: 'vpc', options: { force_size: true }, sectors: 14_000 },
-    { format: 'vpc', options: { force_size: true, subformat: 'fixed' }, sectors: 700 },
-  ].map(({ format, options, sectors }) => ({
-    name: `${format} writes ${JSON.stringify(options)}`,
-    format,
-    options,
-    sectors,
-    share: 1 / 8,
-    run: async (guest: Guest, random: Random) => {
-      // Into few blocks at first, so that some get their place late.
-      for (let i = 0; i < 40; i++) {
-        await guest.write(random.between(0, Math.min(sectors - 10, 400 * (i + 1)) - 1), random.between(1, 9));
-        if (random.chance(0.2)) await guest.flush();
-      }
-    },
-  })),
-  ...['vdi', 'vpc'].map((format) => ({
-    name: `${format} requests at the same time`,
-    format,
-    options: format === 'vpc' ? { force_size: true } : {},
-    sectors: 9000,
-    share: 1 / 8,
-    waits: true,
-    run: (guest: Guest, random: Random) => several(guest, random, 300),
-  })),
-  ...[65_536, 2 ** 21].map((blockSize) => ({
-    name: `vpc over a parent, blocks of ${blockSize}`,
-    format: 'vpc',
-    options: {},
-    sectors: 900,
-    make: (file: (name: string) => MemoryStorage, sectors: number) => childOfVhd(file, { sectors, blockSize }),
-    run: (guest: Guest, random: Random) => writes(guest, random, { count: 60, most: 20 }),
-  })),
-  {
-    name: 'vpc over a parent, requests at the same time',
-    format: 'vpc',
-    options: {},
-    sectors: 900,
-    waits: true,
-    make: (file, sectors) => childOfVhd(file, { sectors, blockSize: 16_384 }),
-    run: (guest, random) => several(guest, random, 60),
-  },
-  {
-    name: 'vpc committed into its parent',
-    format: 'vpc',
-    options: {},
-    sectors: 300,
-    recorded: ['base'],
-    make: (file, sectors) => childOfVhd(file, { sectors, blockSize: 16_384 }),
-    run: async (guest, random) => {
-      for (let i = 0; i < 4; i++) {
-        await writes(guest, random, { count: 8, most: 12 });
-        await guest.commit();
-      }
-    },
-  },
-  ...[{}, { zeroed_grain: true }].map((options) => ({
-    name: `vmdk writes ${JSON.stringify(options)}`,
-    format: 'vmdk',
-    options,
-    sectors: 7000,
-    share: 1 / 8,
-    run: async (guest: Guest, random: Random) => {
-      for (let i = 0; i < 40; i++) {
-        const at = random.between(0, Math.min(6600, 400 * (i + 1)) - 1);
-        if (random.chance(0.2)) await guest.zero(Math.floor(at / 128) * 128, 256, random.chance(0.5));
-        else await guest.write(at, random.between(1, 9));
-        if (random.chance(0.2)) await guest.flush();
-      }
-    },
-  })),
-  {
-    name: 'vmdk requests at the same time',
-    format: 'vmdk',
-    options: {},
-    sectors: 9000,
-    share: 1 / 8,
-    waits: true,
-    run: (guest, random) => several(guest, random, 300),
-  },
-  ...[{}, { block_state_zero: false }, { subformat: 'fixed', block_state_zero: false }].map((options) => ({
-    name: `vhdx writes ${JSON.stringify(options)}`,
-    format: 'vhdx',
-    options: { block_size: 2 ** 20, ...options },
-    sectors: 7000,
-    share: 1 / 16,
-    run: async (guest: Guest, random: Random) => {
-      for (let i = 0; i < 40; i++) {
-        await guest.write(random.between(0, Math.min(6990, 400 * (i + 1)) - 1), random.between(1, 9));
-        if (random.chance(0.3)) await guest.flush();
-      }
-    },
-  })),
-  {
-    name: 'vhdx requests at the same time',
-    format: 'vhdx',
-    options: { block_size: 2 ** 20 },
-    sectors: 9000,
-    share: 1 / 16,
-    waits: true,
-    run: (guest, random) => several(guest, random, 900),
-  },
+  ...blockWorkloads,
   qcow2('in blocks', SMALL, { sectors: 300, blocks: 4096, run: (guest, random) => mixture(guest, random, { count: 50, most: 9, cluster: 1 }) }),
   ...[
     { cluster_size: 512 },

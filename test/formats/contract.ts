@@ -40,7 +40,7 @@ export async function mixedImage({ format, options, sizeUnit }: FormatCase): Pro
   }
   await disk.zero(1_201_000, 3000);
   guest.fill(0, 1_201_000, 1_204_000);
-  await disk.flush();
+  await disk.close();
   return { file: storage.bytes(), guest };
 }
 

@@ -162,6 +162,8 @@ export async function makePool(): Promise<Seed[]> {
   for (const [format, options] of [
     ['vdi', {}],
     ['vdi', { static: true }],
+    ['qed', { cluster_size: 4096, table_size: 2 }],
+    ['parallels', { cluster_size: 65536 }],
     ['vpc', { force_size: true }],
     ['vpc', { subformat: 'fixed' }],
   ] as const)

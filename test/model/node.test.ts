@@ -44,6 +44,8 @@ const makers: readonly [string, () => () => Storage][] = [
 const cases = [
   { format: 'raw', options: {} },
   { format: 'vdi', options: {} },
+  { format: 'qed', options: { cluster_size: 4096, table_size: 2 } },
+  { format: 'parallels', options: { cluster_size: 4096 } },
   { format: 'vpc', options: { force_size: true } },
   { format: 'vmdk', options: { zeroed_grain: 'on' } },
   { format: 'vhdx', options: { block_size: 1048576 } },

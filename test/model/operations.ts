@@ -11,6 +11,8 @@ export interface Allowed {
   /** At most so many at a time. */
   readonly snapshots: number;
   readonly resize: boolean;
+  /** The format does not shrink. */
+  readonly growsOnly?: boolean;
   /** Sizes are multiples of this. */
   readonly sizeUnit: number;
   /** A discarded range reads as zero afterwards only where the format says so; clusters of this many bytes. 0: do not discard. */
@@ -72,9 +74,9 @@ function discard(unit: number): Operation {
   };
 }
 
-function resize(unit: number): Operation {
+function resize(unit: number, least: number): Operation {
   return async (disk, naive, random) => {
-    const size = Math.max(unit, Math.floor((naive.size * random.between(70, 135)) / 100 / unit) * unit);
+    const size = Math.max(unit, Math.floor((naive.size * random.between(least, 135)) / 100 / unit) * unit);
     await disk.resize(size);
     naive.resize(size);
     return `resize ${size}`;
@@ -119,7 +121,7 @@ export async function runOperations(
   try {
     for (let i = 0; i < count; i++) {
       if (allowed.snapshots > 0 && random.chance(0.08)) log.push(await snapshot(disk, naive, random, allowed.snapshots));
-      else if (allowed.resize && random.chance(0.05)) log.push(await resize(allowed.sizeUnit)(disk, naive, random));
+      else if (allowed.resize && random.chance(0.05)) log.push(await resize(allowed.sizeUnit, allowed.growsOnly ? 100 : 70)(disk, naive, random));
       else log.push(await random.pick(menu)(disk, naive, random));
     }
   } catch (error) {

@@ -29,6 +29,7 @@ export async function runCase({ open, format, options, seed, rounds, count }: Mo
     snapshots,
     // Version 2 cannot be resized with snapshots; raw ends where its file ends.
     resize: options.compat !== '0.10' && findFormat(allFormats, format).capabilities.resize,
+    growsOnly: format === 'qed',
     sizeUnit: unit,
     discardUnit: format === 'qcow2' ? cluster : 0,
   };

@@ -1,0 +1,166 @@
+/** Workloads of formats that grow block by block; qcow2 has its own in workloads.ts. */
+
+import type { MemoryStorage } from '../../src/storage/memory.ts';
+import { childOfVhd } from '../formats/vpc/chain-workload.ts';
+import type { Random } from '../random.ts';
+import { several, writes } from './actions.ts';
+import type { Guest } from './guest.ts';
+import type { Workload } from './workload.ts';
+
+export const blockWorkloads: readonly Workload[] = [
+  ...[
+    { format: 'vdi', options: {}, sectors: 7000 },
+    { format: 'vdi', options: { static: true }, sectors: 7000 },
+    { format: 'vpc', options: { force_size: true }, sectors: 14_000 },
+    { format: 'vpc', options: { force_size: true, subformat: 'fixed' }, sectors: 700 },
+  ].map(({ format, options, sectors }) => ({
+    name: `${format} writes ${JSON.stringify(options)}`,
+    format,
+    options,
+    sectors,
+    share: 1 / 8,
+    run: async (guest: Guest, random: Random) => {
+      // Into few blocks at first, so that some get their place late.
+      for (let i = 0; i < 40; i++) {
+        await guest.write(random.between(0, Math.min(sectors - 10, 400 * (i + 1)) - 1), random.between(1, 9));
+        if (random.chance(0.2)) await guest.flush();
+      }
+    },
+  })),
+  ...['vdi', 'vpc'].map((format) => ({
+    name: `${format} requests at the same time`,
+    format,
+    options: format === 'vpc' ? { force_size: true } : {},
+    sectors: 9000,
+    share: 1 / 8,
+    waits: true,
+    run: (guest: Guest, random: Random) => several(guest, random, 300),
+  })),
+  ...[65_536, 2 ** 21].map((blockSize) => ({
+    name: `vpc over a parent, blocks of ${blockSize}`,
+    format: 'vpc',
+    options: {},
+    sectors: 900,
+    make: (file: (name: string) => MemoryStorage, sectors: number) => childOfVhd(file, { sectors, blockSize }),
+    run: (guest: Guest, random: Random) => writes(guest, random, { count: 60, most: 20 }),
+  })),
+  {
+    name: 'vpc over a parent, requests at the same time',
+    format: 'vpc',
+    options: {},
+    sectors: 900,
+    waits: true,
+    make: (file, sectors) => childOfVhd(file, { sectors, blockSize: 16_384 }),
+    run: (guest, random) => several(guest, random, 60),
+  },
+  {
+    name: 'vpc committed into its parent',
+    format: 'vpc',
+    options: {},
+    sectors: 300,
+    recorded: ['base'],
+    make: (file, sectors) => childOfVhd(file, { sectors, blockSize: 16_384 }),
+    run: async (guest, random) => {
+      for (let i = 0; i < 4; i++) {
+        await writes(guest, random, { count: 8, most: 12 });
+        await guest.commit();
+      }
+    },
+  },
+  ...[{}, { zeroed_grain: true }].map((options) => ({
+    name: `vmdk writes ${JSON.stringify(options)}`,
+    format: 'vmdk',
+    options,
+    sectors: 7000,
+    share: 1 / 8,
+    run: async (guest: Guest, random: Random) => {
+      for (let i = 0; i < 40; i++) {
+        const at = random.between(0, Math.min(6600, 400 * (i + 1)) - 1);
+        if (random.chance(0.2)) await guest.zero(Math.floor(at / 128) * 128, 256, random.chance(0.5));
+        else await guest.write(at, random.between(1, 9));
+        if (random.chance(0.2)) await guest.flush();
+      }
+    },
+  })),
+  {
+    name: 'vmdk requests at the same time',
+    format: 'vmdk',
+    options: {},
+    sectors: 9000,
+    share: 1 / 8,
+    waits: true,
+    run: (guest, random) => several(guest, random, 300),
+  },
+  ...[{}, { block_state_zero: false }, { subformat: 'fixed', block_state_zero: false }].map((options) => ({
+    name: `vhdx writes ${JSON.stringify(options)}`,
+    format: 'vhdx',
+    options: { block_size: 2 ** 20, ...options },
+    sectors: 7000,
+    share: 1 / 16,
+    run: async (guest: Guest, random: Random) => {
+      for (let i = 0; i < 40; i++) {
+        await guest.write(random.between(0, Math.min(6990, 400 * (i + 1)) - 1), random.between(1, 9));
+        if (random.chance(0.3)) await guest.flush();
+      }
+    },
+  })),
+  {
+    name: 'vhdx requests at the same time',
+    format: 'vhdx',
+    options: { block_size: 2 ** 20 },
+    sectors: 9000,
+    share: 1 / 16,
+    waits: true,
+    run: (guest, random) => several(guest, random, 900),
+  },
+  {
+    name: 'parallels writes',
+    format: 'parallels',
+    options: { cluster_size: 4096 },
+    sectors: 900,
+    share: 1 / 8,
+    run: async (guest, random) => {
+      for (let i = 0; i < 40; i++) {
+        await guest.write(random.between(0, Math.min(890, 60 * (i + 1)) - 1), random.between(1, 9));
+        if (random.chance(0.2)) await guest.flush();
+        if (random.chance(0.05)) await guest.reopen();
+      }
+    },
+  },
+  {
+    name: 'parallels requests at the same time',
+    format: 'parallels',
+    options: { cluster_size: 8192 },
+    sectors: 900,
+    share: 1 / 8,
+    waits: true,
+    run: (guest, random) => several(guest, random, 300),
+  },
+  ...([undefined, 'shorter'] as const).map((backing) => ({
+    name: `qed writes and zeroes ${backing ?? ''}`,
+    format: 'qed',
+    options: { cluster_size: 4096, table_size: 2 },
+    sectors: 9000,
+    share: 1 / 8,
+    ...(backing ? { backing } : {}),
+    run: async (guest: Guest, random: Random) => {
+      // Into the reach of few L2 tables at first, so that some get their place late.
+      for (let i = 0; i < 40; i++) {
+        const first = random.between(0, Math.min(8980, 800 * (i + 1)) - 1);
+        if (random.chance(0.2)) await guest.zero(first, 20, random.chance(0.5));
+        else await guest.write(first, random.between(1, 9));
+        if (random.chance(0.2)) await guest.flush();
+        if (random.chance(0.05)) await guest.reopen();
+      }
+    },
+  })),
+  {
+    name: 'qed requests at the same time',
+    format: 'qed',
+    options: { cluster_size: 4096, table_size: 2 },
+    sectors: 9000,
+    share: 1 / 8,
+    waits: true,
+    run: (guest, random) => several(guest, random, 300),
+  },
+];
