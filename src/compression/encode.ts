@@ -1,5 +1,5 @@
 /** Compressing clusters in this thread: raw deflate (pako), or zstd frames (zstd.ts), whose code is loaded when it is first needed. */
-import { deflateRaw } from 'pako';
+import { deflateRaw, deflate as zlib } from 'pako';
 import type { Io } from '../base/io.ts';
 import { lazily } from '../base/load-part.ts';
 import type { Compression } from './compressor.ts';
@@ -16,3 +16,6 @@ const deflate = (bytes: Uint8Array): Uint8Array => deflateRaw(bytes, { windowBit
 export function* encoder(how: Compression): Io<(bytes: Uint8Array) => Uint8Array> {
   return how === 'zstd' ? (yield* zstd()).encodeZstd : deflate;
 }
+
+/** Bytes as a zlib stream (RFC 1950). */
+export const deflateZlib = (bytes: Uint8Array): Uint8Array => zlib(bytes);

@@ -24,8 +24,11 @@ export function inflateRaw(bytes: Uint8Array, out: Uint8Array): number {
   return filled;
 }
 
-/** The `length` bytes, not 0, of a zlib stream (RFC 1950), which may be followed by anything. Throws if it is damaged, or yields more or fewer. */
-export function inflateZlib(bytes: Uint8Array, length: number): Uint8Array {
+/**
+ * The bytes of a zlib stream (RFC 1950), which may be followed by anything: `least` (default: `length`) to `length` of them. Throws if it is damaged, or
+ * yields more or fewer.
+ */
+export function inflateZlib(bytes: Uint8Array, length: number, least = length): Uint8Array {
   const [method = 0, flags = 0] = bytes;
   const plain = bytes.length > 6 && method % 16 === 8 && (method * 256 + flags) % 31 === 0 && (flags & 0x20) === 0;
   const fast = plain ? inflateFast(bytes.subarray(2, -4), length) : undefined;
@@ -39,7 +42,7 @@ export function inflateZlib(bytes: Uint8Array, length: number): Uint8Array {
   };
   stream.push(bytes, true);
   if (stream.err !== 0) throw new Error(stream.msg || `inflate failed with ${stream.err}`);
-  if (!out || !stream.ended || out.length < length) throw new Error(`the compressed bytes yield ${out?.length ?? 0} of ${length} bytes`);
+  if (!out || !stream.ended || out.length < least) throw new Error(`the compressed bytes yield ${out?.length ?? 0} of ${length} bytes`);
   return out;
 }
 

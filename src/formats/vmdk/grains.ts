@@ -1,9 +1,10 @@
 /** A compressed grain in its file: the sector of the disk it belongs to (64 bits), the count of bytes (32), and a zlib stream; whole sectors. */
-import { deflate, Inflate } from 'pako';
 import { roundUp, setU64le, u64le, view } from '../../base/bytes.ts';
 import { corrupt } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
 import { SECTOR } from '../../base/units.ts';
+import { deflateZlib } from '../../compression/encode.ts';
+import { inflateZlib } from '../../compression/inflate.ts';
 import type { Storage } from '../../storage/storage.ts';
 import { EncodedReads, unitsOf } from '../../tables/encoded-reads.ts';
 import { FORMAT, type Grain } from './layout.ts';
@@ -15,16 +16,13 @@ export const encodedLimit = (grainSize: number): number => 2 * grainSize + SECTO
 
 /** A grain compressed, with its header. `sector` is its first one on the disk. */
 export function encodeGrain(bytes: Uint8Array, sector: number): Uint8Array {
-  const stream = deflate(bytes);
+  const stream = deflateZlib(bytes);
   const encoded = new Uint8Array(roundUp(GRAIN_HEADER + stream.length, SECTOR));
   setU64le(view(encoded), 0, sector);
   view(encoded).setUint32(8, stream.length, true);
   encoded.set(stream, GRAIN_HEADER);
   return encoded;
 }
-
-/** Thrown out of pako's callback to stop it: there is no other way. */
-const TOO_LONG = new Error('too long');
 
 /** The bytes of a grain; one at the disk's end may have fewer. Throws `corrupt`. */
 export function decodeGrain(bytes: Uint8Array, { grainSize, size, hostOffset }: { grainSize: number; size: number; hostOffset: number }): Uint8Array {
@@ -34,27 +32,13 @@ export function decodeGrain(bytes: Uint8Array, { grainSize, size, hostOffset }: 
   const length = view(bytes).getUint32(8, true);
   if (length === 0 || GRAIN_HEADER + length > encodedLimit(grainSize)) throw bad(`has ${length} bytes`);
   if (GRAIN_HEADER + length > bytes.length) throw bad('is cut off by the end of the file');
+  const stream = bytes.subarray(GRAIN_HEADER, GRAIN_HEADER + length);
   const out = new Uint8Array(grainSize);
-  let filled = 0;
-  const stream = new Inflate({ chunkSize: Math.min(grainSize, 64 * 1024) });
-  stream.onData = (chunk) => {
-    const piece = chunk as Uint8Array;
-    if (filled + piece.length > grainSize) throw TOO_LONG;
-    out.set(piece, filled);
-    filled += piece.length;
-  };
-  let ended = false;
-  stream.onEnd = (status) => {
-    ended = status === 0;
-  };
   try {
-    stream.push(bytes.subarray(GRAIN_HEADER, GRAIN_HEADER + length), true);
-  } catch (error) {
-    if (error !== TOO_LONG) throw error;
-    throw bad(`decodes to more than ${grainSize} bytes`);
+    out.set(inflateZlib(stream, grainSize, Math.min(grainSize, Math.max(0, size - start))));
+  } catch (cause) {
+    throw corrupt(FORMAT, 'a compressed grain cannot be decoded', { field: 'compressed grain', offset: hostOffset, cause });
   }
-  if (stream.err !== 0 || !ended) throw bad(`cannot be decoded${stream.msg ? `: ${stream.msg}` : ''}`);
-  if (filled < Math.min(grainSize, Math.max(0, size - start))) throw bad(`decodes to ${filled} of ${grainSize} bytes`);
   return out;
 }
 
