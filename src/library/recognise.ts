@@ -53,7 +53,7 @@ function requireUsable(name: string, size: number, report: InspectionReport): vo
     const convert = `qemu-img convert -f ${format} -O ${OVERLAY_FORMAT} ${JSON.stringify(name)} disk.${OVERLAY_FORMAT}`;
     throw new DiskError(
       'unsupported',
-      `${name} is a ${title} (${format})${shape}, which is not supported yet. Convert it with \`${convert}\`, and import what comes out`,
+      `${name} is a ${title} (${format})${shape}, which ${report.supported ? 'can only be read, not kept here' : 'is not supported yet'}. Convert it with \`${convert}\`, and import what comes out`,
       { format },
     );
   }

@@ -11,7 +11,7 @@ interface Row extends ForeignFile {
   readonly is: RegExp;
 }
 
-const DESCRIPTION = 'It describes a machine. Import its disk: convert that with qemu-img convert -O qcow2 if it is a .vmdk or .vdi';
+const DESCRIPTION = 'It describes a machine. Import its disk, the .vmdk, .vdi, .vhd or .vhdx beside it';
 const AGAIN = 'A download that failed leaves such a file: get the image anew';
 const NO_DISK = 'There is no disk in it';
 
