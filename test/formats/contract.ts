@@ -23,10 +23,12 @@ export interface FormatCase {
   /** Sizes are multiples of this. */
   readonly sizeUnit: number;
   readonly damages: readonly Damage[];
+  /** The image is flushed and not closed. */
+  readonly leftOpen?: true;
 }
 
 /** An image of mixed states with an odd tail, as file bytes, and what a guest reads from it. */
-export async function mixedImage({ format, options, sizeUnit }: FormatCase): Promise<{ file: Uint8Array; guest: Uint8Array }> {
+export async function mixedImage({ format, options, sizeUnit, leftOpen }: FormatCase): Promise<{ file: Uint8Array; guest: Uint8Array }> {
   const storage = memoryStorage();
   const size = 3 * 2 ** 20 + 5 * sizeUnit;
   const disk = await createDisk(storage, { format, size, ...options });
@@ -40,7 +42,7 @@ export async function mixedImage({ format, options, sizeUnit }: FormatCase): Pro
   }
   await disk.zero(1_201_000, 3000);
   guest.fill(0, 1_201_000, 1_204_000);
-  await disk.close();
+  await (leftOpen ? disk.flush() : disk.close());
   return { file: storage.bytes(), guest };
 }
 

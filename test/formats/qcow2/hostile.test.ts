@@ -334,6 +334,9 @@ describe('marks and names', () => {
     expect(other.warnings).toEqual(['unknown feature: bit 7', expect.stringContaining('refcount_table_offset')]);
     image.data.setUint32(36, 0xffff_ffff);
     expect((await inspect(memoryStorage({ bytes: image.bytes }))).warnings[0]).toContain('l1_size');
-    expect(await inspect(memoryStorage({ bytes: new TextEncoder().encode('conectix') }))).toMatchObject({ format: 'vpc', supported: false });
+    expect(await inspect(memoryStorage({ bytes: new Uint8Array([0x51, 0x46, 0x49, 0xfb, 0, 0, 0, 1]) }))).toMatchObject({
+      format: 'qcow',
+      supported: false,
+    });
   });
 });

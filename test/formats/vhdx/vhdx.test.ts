@@ -21,13 +21,13 @@ const MiB = 2 ** 20;
 const KiB = 2 ** 10;
 const SMALL = { block_size: MiB };
 
-formatContract({ format: 'vhdx', options: SMALL, sizeUnit: 512, damages });
-formatContract({ format: 'vhdx', options: { ...SMALL, subformat: 'fixed', block_state_zero: false }, sizeUnit: 512, damages: [] });
+formatContract({ format: 'vhdx', options: SMALL, sizeUnit: 512, damages, leftOpen: true });
+formatContract({ format: 'vhdx', options: { ...SMALL, subformat: 'fixed', block_state_zero: false }, sizeUnit: 512, damages: [], leftOpen: true });
 
 const folder = mkdtempSync(join(tmpdir(), 'tabdisk-vhdx-'));
 afterAll(() => rmSync(folder, { recursive: true }));
 const file = (name: string): string => join(folder, name);
-const mixed = (options: Record<string, unknown> = SMALL) => mixedImage({ format: 'vhdx', options, sizeUnit: 512, damages: [] });
+const mixed = (options: Record<string, unknown> = SMALL) => mixedImage({ format: 'vhdx', options, sizeUnit: 512, damages: [], leftOpen: true });
 
 /** Takes out what is each program's own: its name, GUIDs, sequence numbers, and the checksums over them. */
 function without(bytes: Uint8Array, metadata: number): Uint8Array {
