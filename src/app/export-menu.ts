@@ -15,7 +15,7 @@ function waysOut(formats: readonly FormatFacts[]): ExportWay[] {
   return [
     ...open.flatMap(({ name: format, gist, capabilities }) => [
       { id: format, text: `as ${format}: ${gist}`, options: { format } },
-      ...(capabilities.compressedWrite
+      ...(capabilities.compressedWrite && capabilities.snapshots
         ? [{ id: `${format}-compressed`, text: `as ${format}, compressed, without snapshots`, options: { format, compressed: true } }]
         : []),
     ]),
