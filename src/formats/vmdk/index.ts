@@ -43,6 +43,7 @@ export const vmdk = {
     'extents for reading only and device extents',
     'repair',
     'resizing',
+    'another backing file',
   ],
   *inspect(storage) {
     const head = yield* readBytes(storage, 0, SECTOR);
