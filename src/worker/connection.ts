@@ -215,7 +215,7 @@ export class Connection {
     if (message !== '') this.#greeting?.hurry(message);
     else
       this.#greeting?.reject(
-        new DiskError('io', "The engine's worker could not be loaded: look for its script's address, and for a content security policy", {
+        new DiskError('io', "The engine's worker could not be loaded: check its script's address and the content security policy", {
           field: 'script',
         }),
       );
@@ -230,7 +230,7 @@ export class Connection {
   #findLost(ping: number, running: readonly number[]): void {
     for (const id of this.#waiting.keys())
       if (id < ping && !running.includes(id))
-        this.#settle(id)?.reject(new DiskError('io', 'The message of this call, or its answer, could not be read on the other side'));
+        this.#settle(id)?.reject(new DiskError('io', 'This call or its answer could not be read on the other side'));
   }
 
   #receive(message: FromEngine | null | undefined): void {
