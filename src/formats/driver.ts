@@ -199,7 +199,10 @@ export interface ImageDriver {
   readonly subclusterSize?: number;
   /** The image below that the image names. The node opens and owns it: its loop reads it, not the driver. */
   readonly backing?: BelowReference | undefined;
-  /** Called with the image that was opened below: throws if `backing` means another one. Then the next of its names is tried. */
+  /**
+   * Called with the image that was opened below: throws `refused` if `backing` means another one, or that one has changed since; another kind of error if
+   * the image can never be below this one. Then the next of its names is tried. A caller may accept an image that is `refused` (`changedParent`).
+   */
   requireBelow?(below: ImageDriver): void;
   /** False if an image that was just created may read as anything: its sectors are deciphered, whatever the file has there. Default true. */
   readonly newReadsZero?: boolean;
