@@ -4,7 +4,7 @@ import type { Io } from '../base/io.ts';
 import type { OptionSet } from '../base/options.ts';
 import type { AskSecret } from '../crypto/passphrase.ts';
 import type { Storage } from '../storage/storage.ts';
-import type { BackingReference, BitmapInfo, FileRequest, FormatInfo, OpenFile } from './driver.ts';
+import type { BackingReference, BitmapInfo, FileRequest, FormatInfo, ImageIdentity, OpenFile } from './driver.ts';
 import type { ToolImage } from './tools.ts';
 
 /** The parameters of a new image. */
@@ -14,7 +14,7 @@ export interface CreateParameters {
   /** The backing file that the new image names. */
   readonly backing?: BackingReference;
   /** The facts about the image that `backing` names, if it was opened. */
-  readonly below?: { readonly format: string; readonly info: FormatInfo };
+  readonly below?: { readonly format: string; readonly info: FormatInfo; readonly identity?: ImageIdentity };
   /** Options of the format under QEMU's names, unread: the format reads them by its `createOptions`. */
   readonly options: GivenOptions;
   /** Asked for the passphrase of an image that is to be encrypted. */
@@ -114,6 +114,8 @@ export interface Inspection {
   readonly size?: number;
   /** If the headers say. */
   readonly geometry?: HeaderGeometry;
+  /** The id under which images above know this one, as they state it in `FileRequest.identity`; absent: by its name alone. */
+  readonly identity?: string;
   /** Files the image names: untrusted text. */
   readonly references: readonly FileRequest[];
   /** Short phrases: "version 3", "zstd compression", "encrypted (LUKS)". */

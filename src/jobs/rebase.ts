@@ -68,7 +68,7 @@ export async function changeBackingFile(disk: Disk, to: BackingReference | undef
   const { name = '', format } = to ?? {};
   if (name === '' && format) throw new DiskError('refused', `A backing format (${format}) needs a backing file`, { field: 'backing_fmt' });
   const { node } = disk;
-  await runAsync(node.setBacking(name === '' ? undefined : to, node.backing));
+  await runAsync(node.nameBacking(name === '' ? undefined : to));
 }
 
 /** `rebase` inside coroutines. */
@@ -76,7 +76,7 @@ export function* rebaseNode(top: BlockNode, options: RebaseOptions): Io<void> {
   const { to, unsafe = false } = options;
   yield* top.keepers.drain();
   if (unsafe) {
-    yield* top.setBacking(to, top.backing);
+    yield* top.nameBacking(to);
     yield* top.close();
     return;
   }

@@ -27,7 +27,7 @@ import { clearPastEnd, type DetectZeroes, type ZeroOptions, type ZeroTarget, zer
 export type { MapRun } from './map-run.ts';
 
 /** The members of `ImageTools` that are verbs. */
-type ToolVerb = 'check' | 'setBacking' | 'makeEmpty' | 'amend' | 'vmState' | 'metadata';
+type ToolVerb = 'check' | 'setBacking' | 'followBelow' | 'makeEmpty' | 'amend' | 'vmState' | 'metadata';
 
 /** The parts of a node. */
 export interface NodeOptions {
@@ -303,12 +303,22 @@ export class BlockNode implements Storage {
    * does it.
    */
   *setBacking(reference: BackingReference | undefined, node: BlockNode | undefined, job?: string): Io<void> {
-    yield* this.exclusive(() => this.#setBacking(reference, node), job);
+    const setBacking = yield* this.#backingTool();
+    const change = function* (this: BlockNode): Io<void> {
+      yield* setBacking(reference, node?.driver);
+      this.#backing = node;
+    };
+    yield* this.exclusive(change.bind(this), job);
   }
 
-  *#setBacking(reference: BackingReference | undefined, node: BlockNode | undefined): Io<void> {
-    yield* (yield* this.tool('setBacking', 'the backing file of this format cannot be changed'))(reference);
-    this.#backing = node;
+  /** Changes the name of the image below, and nothing else: whichever image has that name is not looked at. */
+  *nameBacking(reference: BackingReference | undefined): Io<void> {
+    const setBacking = yield* this.#backingTool();
+    yield* this.exclusive(() => setBacking(reference));
+  }
+
+  #backingTool(): Io<NonNullable<ImageTools['setBacking']>> {
+    return this.tool('setBacking', 'the backing file of this format cannot be changed');
   }
 
   /** A verb of the image's tools, bound to them. If the format does not have it, throws `unsupported` with the text `lacks`. */
