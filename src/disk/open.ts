@@ -155,8 +155,7 @@ function* lookBelow(
     if (sameBytes(storage, image.storage))
       throw new DiskError('refused', 'Error: Trying to create an image with the same filename as the backing file', { field: 'backing_file' });
     const node = yield* openChain(storage, { readOnly: true, noBacking: true, noData: true, formats, ...(format ? { format } : {}) });
-    const { format: found, identity } = node.driver;
-    return { size: roundUp(node.size, SECTOR), format: found, info: node.driver.info(), ...(identity ? { identity } : {}) };
+    return { size: roundUp(node.size, SECTOR), format: node.driver.format, info: node.driver.info(), driver: node.driver };
   } finally {
     yield* image.giveBack(storage);
   }

@@ -27,7 +27,7 @@ import { clearPastEnd, type DetectZeroes, type ZeroOptions, type ZeroTarget, zer
 export type { MapRun } from './map-run.ts';
 
 /** The members of `ImageTools` that are verbs. */
-type ToolVerb = 'check' | 'setBacking' | 'followBelow' | 'makeEmpty' | 'amend' | 'vmState' | 'metadata';
+type ToolVerb = 'check' | 'setBacking' | 'makeEmpty' | 'amend' | 'vmState' | 'metadata';
 
 /** The parts of a node. */
 export interface NodeOptions {
@@ -300,25 +300,19 @@ export class BlockNode implements Storage {
 
   /**
    * Puts another image below: its name in the image, and the node that reads go to. The caller closes the old node. `job`: the job that
-   * does it.
+   * does it. `named`: the image of that name, if it is not the node.
    */
-  *setBacking(reference: BackingReference | undefined, node: BlockNode | undefined, job?: string): Io<void> {
-    const setBacking = yield* this.#backingTool();
-    const change = function* (this: BlockNode): Io<void> {
-      yield* setBacking(reference, node?.driver);
-      this.#backing = node;
-    };
-    yield* this.exclusive(change.bind(this), job);
+  *setBacking(
+    reference: BackingReference | undefined,
+    node: BlockNode | undefined,
+    { job, named = node?.driver }: { readonly job?: string; readonly named?: ImageDriver | undefined } = {},
+  ): Io<void> {
+    yield* this.exclusive(() => this.#setBacking(reference, node, named), job);
   }
 
-  /** Changes the name of the image below, and nothing else: whichever image has that name is not looked at. */
-  *nameBacking(reference: BackingReference | undefined): Io<void> {
-    const setBacking = yield* this.#backingTool();
-    yield* this.exclusive(() => setBacking(reference));
-  }
-
-  #backingTool(): Io<NonNullable<ImageTools['setBacking']>> {
-    return this.tool('setBacking', 'the backing file of this format cannot be changed');
+  *#setBacking(reference: BackingReference | undefined, node: BlockNode | undefined, named: ImageDriver | undefined): Io<void> {
+    yield* (yield* this.tool('setBacking', 'the backing file of this format cannot be changed'))(reference, named);
+    this.#backing = node;
   }
 
   /** A verb of the image's tools, bound to them. If the format does not have it, throws `unsupported` with the text `lacks`. */
