@@ -152,7 +152,7 @@ export class ParallelsImage extends UnitImage {
   }
 
   override info(): FormatInfo {
-    return { dirty: this.#unclean };
+    return { dirty: this.#unclean || 'unknown' };
   }
 
   *close(): Io<void> {

@@ -178,6 +178,7 @@ export class VmdkImage implements ToolImage {
     }));
     return {
       ...(this.clusterSize > 0 ? { clusterSize: this.clusterSize } : {}),
+      filesCounted: true,
       specific: {
         cid: description?.cid ?? 0,
         'parent-cid': description?.parentCid ?? 0,
