@@ -141,7 +141,7 @@ export interface ImageTools {
    * Changes `ImageDriver.backing`: the name in the image, nothing else. Durable when it returns; a cut leaves the old name or the new one. Throws
    * `no-space` if the header has no room for the name.
    */
-  setBacking?(backing: BackingReference | undefined): Io<void>;
+  setBacking?(backing: BackingReference | undefined, below?: ImageDriver): Io<void>;
   /** Gives up all clusters of the image, so that it shows its backing file; a cut leaves some of them. Snapshots stay. */
   makeEmpty?(): Io<void>;
   /**
