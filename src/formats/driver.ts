@@ -85,6 +85,8 @@ export interface FormatInfo {
   readonly encrypted?: boolean;
   /** Some clusters are compressed, or the format compresses all. */
   readonly compressed?: boolean;
+  /** The space of the image's further files counts as its own, as QEMU counts it for VMDK. Default: false. */
+  readonly filesCounted?: boolean;
   /** Guest offset at which machine state begins, past the disk's end, if the format keeps any. */
   readonly vmStateOffset?: number;
   /** `format-specific.data` of qemu-img's JSON, if the format has it. */

@@ -293,9 +293,12 @@ export class BlockNode implements Storage {
     }
   }
 
+  /** Bytes that the image's file takes up, with those of its further files where the format counts them. */
   *allocatedSize(): Io<number> {
-    const { storage } = this.driver;
-    return storage.allocatedSize ? yield* storage.allocatedSize() : storage.size;
+    let bytes = 0;
+    const files = this.driver.info().filesCounted ? this.#storages : [this.driver.storage];
+    for (const storage of new Set(files)) bytes += storage.allocatedSize ? yield* storage.allocatedSize() : storage.size;
+    return bytes;
   }
 
   /**

@@ -184,7 +184,7 @@ export class ParallelsImage implements ToolImage {
   }
 
   info(): FormatInfo {
-    return { dirty: this.#unclean };
+    return { dirty: this.#unclean || 'unknown' };
   }
 
   flush(): Io<void> {

@@ -309,6 +309,7 @@ export class VmdkImage implements ToolImage {
     }));
     return {
       ...(this.clusterSize > 0 ? { clusterSize: this.clusterSize } : {}),
+      filesCounted: true,
       specific: {
         cid: facts?.cid ?? 0,
         'parent-cid': facts?.parentCid ?? 0,
