@@ -161,7 +161,7 @@ function* lookBelow(
     if (sameBytes(storage, image.storage))
       throw new DiskError('refused', 'Error: Trying to create an image with the same filename as the backing file', { field: 'backing_file' });
     const node = yield* openChain(storage, { readOnly: true, noBacking: true, noData: true, formats, ...(format ? { format } : {}) });
-    return { size: roundUp(node.size, SECTOR), format: node.driver.format, info: node.driver.info() };
+    return { size: roundUp(node.size, SECTOR), format: node.driver.format, info: node.driver.info(), driver: node.driver };
   } finally {
     yield* image.giveBack(storage);
   }

@@ -4,7 +4,7 @@ import type { Io } from '../base/io.ts';
 import type { OptionSet } from '../base/options.ts';
 import type { AskSecret } from '../crypto/passphrase.ts';
 import type { Storage } from '../storage/storage.ts';
-import type { BackingReference, BitmapInfo, FileRequest, FormatInfo, OpenFile } from './driver.ts';
+import type { BackingReference, BitmapInfo, FileRequest, FormatInfo, ImageDriver, OpenFile } from './driver.ts';
 import type { ToolImage } from './tools.ts';
 
 /** The parameters of a new image. */
@@ -13,8 +13,8 @@ export interface CreateParameters {
   readonly size: number;
   /** The backing file that the new image names. */
   readonly backing?: BackingReference;
-  /** The facts about the image that `backing` names, if it was opened. */
-  readonly below?: { readonly format: string; readonly info: FormatInfo };
+  /** The facts about the image that `backing` names, if it was opened. `driver`: for facts from its memory; its file is closed. */
+  readonly below?: { readonly format: string; readonly info: FormatInfo; readonly driver: ImageDriver };
   /** Options of the format under QEMU's names, unread: the format reads them by its `createOptions`. */
   readonly options: GivenOptions;
   /** Asked for the passphrase of an image that is to be encrypted. */

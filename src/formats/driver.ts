@@ -212,6 +212,11 @@ export interface ImageDriver {
   readonly storage: Storage;
   /** Further files of the image, opened through `OpenParameters.openFile`; the node that closes the image closes them afterwards. */
   readonly files?: readonly Storage[];
+  /**
+   * All bytes that `look` calls data are in the file, of which QEMU never leaves out an end: what lies past its end was cut off. Else the end of the unit in
+   * which the file ends may be missing, and reads as zero.
+   */
+  readonly dataInFile?: boolean;
   /** The permissions that the image takes of its file besides those of its user. */
   readonly permissions?: Permissions;
   /**

@@ -139,7 +139,8 @@ export interface ImageTools {
   readonly bitmaps?: BitmapTools;
   /**
    * Changes `ImageDriver.backing`: the name in the image, nothing else. Durable when it returns; a cut leaves the old name or the new one. Throws
-   * `no-space` if the header has no room for the name.
+   * `no-space` if the header has no room for the name. `below`: the image of that name, if it is open: a format that notes an id of it takes it from there,
+   * else the one that is noted stays.
    */
   setBacking?(backing: BackingReference | undefined, below?: ImageDriver): Io<void>;
   /** Gives up all clusters of the image, so that it shows its backing file; a cut leaves some of them. Snapshots stay. */

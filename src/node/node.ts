@@ -303,14 +303,18 @@ export class BlockNode implements Storage {
 
   /**
    * Puts another image below: its name in the image, and the node that reads go to. The caller closes the old node. `job`: the job that
-   * does it.
+   * does it. `named`: the image of that name, if it is not the node.
    */
-  *setBacking(reference: BackingReference | undefined, node: BlockNode | undefined, job?: string): Io<void> {
-    yield* this.exclusive(() => this.#setBacking(reference, node), job);
+  *setBacking(
+    reference: BackingReference | undefined,
+    node: BlockNode | undefined,
+    { job, named = node?.driver }: { readonly job?: string; readonly named?: ImageDriver | undefined } = {},
+  ): Io<void> {
+    yield* this.exclusive(() => this.#setBacking(reference, node, named), job);
   }
 
-  *#setBacking(reference: BackingReference | undefined, node: BlockNode | undefined): Io<void> {
-    yield* (yield* this.tool('setBacking', 'the backing file of this format cannot be changed'))(reference);
+  *#setBacking(reference: BackingReference | undefined, node: BlockNode | undefined, named: ImageDriver | undefined): Io<void> {
+    yield* (yield* this.tool('setBacking', 'the backing file of this format cannot be changed'))(reference, named);
     this.#backing = node;
   }
 
