@@ -155,6 +155,7 @@ function* openOver(named: NamedFiles, readOnly: boolean, options: ChainOptions):
   const driver = yield* descriptor.open(readOnly ? storage : forWriting(storage, cache), {
     readOnly,
     openFile: named.openFile,
+    ...(readOnly ? {} : { makeFile: named.makeFile }),
     repair: options.repair === true && !readOnly,
     ...(options.onDamage ? { onDamage: options.onDamage } : {}),
     ...(secret ? { secret } : {}),

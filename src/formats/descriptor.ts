@@ -21,6 +21,8 @@ export interface CreateParameters {
   readonly secret?: AskSecret;
   /** Makes a further file of the image, empty. */
   readonly makeFile?: OpenFile;
+  /** The image will be written once, in the order of the disk, by `writeCompressed`: a format for streams takes a layout that can be read as one. */
+  readonly inOrder?: boolean;
 }
 
 /** The space that an image of a format would take. All in bytes. */
@@ -91,6 +93,8 @@ export interface OpenParameters {
   readonly readOnly: boolean;
   /** Opens a further file of the image. */
   readonly openFile?: OpenFile;
+  /** Makes a further file of an image that grows, empty. */
+  readonly makeFile?: OpenFile;
   /** Opened for `check` with repair: damage that would forbid writing is no obstacle, and only the repair changes the image. */
   readonly repair?: boolean;
   /**

@@ -30,8 +30,10 @@ export const vmdk = {
     read: true,
     write: true,
     create: true,
+    resize: true,
     check: true,
     backing: true,
+    discard: true,
     zeroes: true,
     compressedRead: true,
     compressedWrite: true,
@@ -42,8 +44,8 @@ export const vmdk = {
     'writing extents of ESX, seSparse, version 3 without compression, and images with their directory at the end',
     'extents for reading only and device extents',
     'repair',
-    'resizing',
-    'another backing file',
+    'shrinking',
+    'flat images over another one',
   ],
   *inspect(storage) {
     const head = yield* readBytes(storage, 0, SECTOR);
