@@ -156,7 +156,8 @@ describe('the parent', () => {
         create: 0x21,
         modify: 0x22,
         parent: [0x11, 0x12],
-        blocks: new Map<number, Uint8Array | 'zero'>([[1, 'zero'],
+        blocks: new Map<number, Uint8Array | 'zero'>([
+          [1, 'zero'],
           [2, block(3)],
         ]),
         ...child,
