@@ -9,9 +9,9 @@ import { DiskError, unsupported } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
 import { readBytes, type Storage } from '../../storage/storage.ts';
 import type { OpenParameters } from '../descriptor.ts';
-import type { Extent, FormatInfo, ImageDriver, Placement } from '../driver.ts';
+import type { Extent, FormatInfo, Placement } from '../driver.ts';
 import { ShiftedImage } from '../shifted-image.ts';
-import type { ToolImage } from '../tools.ts';
+import { type CheckOptions, type CheckResult, type ImageTools, type ToolImage, toolsOf } from '../tools.ts';
 import { type BundleFile, type BundlePart, MAX_TEXT, parseBundle } from './bundle-text.ts';
 import { openImage } from './image.ts';
 import { FORMAT } from './layout.ts';
@@ -29,7 +29,7 @@ class PlainFile extends ShiftedImage {
 interface OpenPart {
   readonly start: number;
   readonly size: number;
-  readonly images: readonly [ImageDriver, ...ImageDriver[]];
+  readonly images: readonly [ToolImage, ...ToolImage[]];
 }
 
 /** Opens a disk by the text that describes it. */
@@ -39,7 +39,7 @@ export function* openBundle(storage: Storage, parameters: OpenParameters): Io<Bu
   for (const part of parts) {
     const { files, start, size: length } = part;
     const top = yield* openFile(part, files[0], parameters);
-    const below: ImageDriver[] = [];
+    const below: ToolImage[] = [];
     for (const file of files.slice(1)) below.push(yield* openFile(part, file, { ...parameters, readOnly: true, repair: false }));
     open.push({ start, size: length, images: [top, ...below] });
   }
@@ -58,7 +58,7 @@ export function* readText(storage: Storage): Io<Uint8Array> {
   return yield* readBytes(storage, 0, storage.size);
 }
 
-function* openFile({ size }: BundlePart, { kind, name }: BundleFile, parameters: OpenParameters): Io<ImageDriver> {
+function* openFile({ size }: BundlePart, { kind, name }: BundleFile, parameters: OpenParameters): Io<ToolImage> {
   const { openFile: ask, readOnly } = parameters;
   if (!ask) throw new DiskError('refused', `${FORMAT}: the disk needs the file ${JSON.stringify(name)}`, { format: FORMAT, field: 'extent' });
   const storage = yield* ask({ kind: 'extent', name, ...(readOnly ? { readOnly } : {}) });
@@ -66,6 +66,11 @@ function* openFile({ size }: BundlePart, { kind, name }: BundleFile, parameters:
   if (image.size < size) throw unsupported(FORMAT, `${name} has ${image.size} bytes of the disk, and the description says ${size}`, { field: 'End' });
   return image;
 }
+
+const NOTHING_FOUND = {
+  ...{ corruptions: 0, leaks: 0, checkErrors: 0, corruptionsFixed: 0, leaksFixed: 0 },
+  ...{ totalClusters: 0, allocatedClusters: 0, fragmentedClusters: 0, compressedClusters: 0, imageEndOffset: 0 },
+};
 
 export class BundleImage implements ToolImage {
   readonly format = FORMAT;
@@ -150,6 +155,22 @@ export class BundleImage implements ToolImage {
     const [top, below] = images;
     const inside = Math.min(length, start + size - offset);
     return top.discard && (!below || top.clusterSize === 0) ? yield* top.discard(offset - start, inside) : inside;
+  }
+
+  *tools(): Io<ImageTools> {
+    return { check: (options) => this.#check(options) };
+  }
+
+  /** Checks each file that is written; those below are not changed. */
+  *#check(options: CheckOptions): Io<CheckResult> {
+    const sum: CheckResult = { ...NOTHING_FOUND, messages: [] };
+    for (const { images } of this.#parts) {
+      const { check } = yield* toolsOf(images[0]);
+      const found = check ? yield* check(options) : undefined;
+      for (const key of Object.keys(NOTHING_FOUND) as (keyof typeof NOTHING_FOUND)[]) sum[key] += found?.[key] ?? 0;
+      sum.messages.push(...(found?.messages ?? []));
+    }
+    return sum;
   }
 
   info(): FormatInfo {
