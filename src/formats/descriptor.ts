@@ -67,6 +67,8 @@ export interface Capabilities {
   readonly compressedWrite: boolean;
   /** Guest data can lie in a second file that the image names. */
   readonly dataFile: boolean;
+  /** Images can be written anew without the space that they do not need. */
+  readonly compact: boolean;
 }
 
 /** How images of a format are encrypted with a passphrase, in the format's options. */

@@ -18,6 +18,7 @@ export const NO_CAPABILITIES: Capabilities = {
   compressedRead: false,
   compressedWrite: false,
   dataFile: false,
+  compact: false,
 };
 
 /** A descriptor without `open`. `probe` is the format's own. */

@@ -106,6 +106,18 @@ export interface OverlayOptions {
   readonly place?: Place;
 }
 
+/** How an image is compacted. */
+export interface CompactImageOptions {
+  /** The passphrase of an encrypted image. */
+  readonly secret?: string;
+}
+
+/** The bytes that an image took in the browser before it was compacted, and after. */
+export interface Compacted {
+  readonly before: number;
+  readonly after: number;
+}
+
 /** How an image is opened. */
 export interface OpenImageOptions {
   /** Refuses every change, and takes no lock: the disk shows one state of the image, and reads throw once the image has changed. */

@@ -12,12 +12,13 @@ import { corrupt, DiskError } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
 import { SECTOR } from '../../base/units.ts';
 import { readBytes, type Storage } from '../../storage/storage.ts';
+import { copyHead } from '../../tables/copy-head.ts';
 import { EntryTable } from '../../tables/entry-table.ts';
 import type { FileEnd } from '../../tables/file-end.ts';
 import { WriteOrder } from '../../tables/write-order.ts';
 import type { OpenParameters } from '../descriptor.ts';
 import type { Extent, FormatInfo, Placement } from '../driver.ts';
-import type { CheckOptions, CheckResult, ImageTools, ToolImage } from '../tools.ts';
+import type { AfterCopy, CheckOptions, CheckResult, ImageTools, ToolImage } from '../tools.ts';
 import { type BadEntry, badPlace, checkImage, freePlaces } from './check.ts';
 import { BAT_WORD, FORMAT, HEADER_SIZE, type Header, IN_USE, IN_USE_WORD, parseHeader } from './layout.ts';
 
@@ -127,7 +128,8 @@ export class ParallelsImage implements ToolImage {
       fresh: {
         start,
         end: start + clusterSize,
-        ...(unit.untouched ? { untouched: true, wasEmpty: true } : {}),
+        untouched: unit.untouched,
+        wasEmpty: unit.untouched,
         commit: () => this.#map.set(BAT_WORD + start / clusterSize, end.offset(unit.index) / this.#header.entryUnit),
         abort: (unused) => end.giveBack(unit, unused),
       },
@@ -160,8 +162,9 @@ export class ParallelsImage implements ToolImage {
   }
 
   *tools(): Io<ImageTools> {
-    const { entries } = this.#header;
+    const { entries, extended } = this.#header;
     return {
+      ...(extended || this.#unclean ? {} : { emptyCopy: (target: Storage) => this.#emptyCopy(target) }),
       check: (options) => this.#check(options),
       *metadata() {
         return [
@@ -170,6 +173,13 @@ export class ParallelsImage implements ToolImage {
         ];
       },
     };
+  }
+
+  *#emptyCopy(target: Storage): Io<AfterCopy> {
+    const { entries, dataStart } = this.#header;
+    const unused = { offset: IN_USE_WORD * 4, length: 4, fill: 0 };
+    yield* copyHead(this.storage, target, dataStart, [{ offset: HEADER_SIZE, length: entries * 4, fill: 0 }, unused]);
+    return undefined;
   }
 
   *#check(options: CheckOptions): Io<CheckResult> {

@@ -10,14 +10,15 @@ import { corrupt, DiskError, unsupported } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
 import { SECTOR } from '../../base/units.ts';
 import { readBytes, type Storage } from '../../storage/storage.ts';
+import { copyHead } from '../../tables/copy-head.ts';
 import { EntryTable } from '../../tables/entry-table.ts';
 import { FileEnd } from '../../tables/file-end.ts';
 import { WriteOrder } from '../../tables/write-order.ts';
 import type { OpenParameters } from '../descriptor.ts';
 import type { Extent, FormatInfo, Placement } from '../driver.ts';
-import type { ImageTools, ToolImage } from '../tools.ts';
+import type { AfterCopy, ImageTools, ToolImage } from '../tools.ts';
 import { checkMap, usedBlocks } from './check.ts';
-import { FIRST_ABSENT, FORMAT, type Header, parseHeader, withAllocated } from './layout.ts';
+import { FIRST_ABSENT, FORMAT, type Header, NEVER_ALLOCATED, parseHeader, TYPE, withAllocated } from './layout.ts';
 
 /** `sector` is the first one, as it is in the file. `end` is absent if the image is only read. */
 interface Parts {
@@ -117,12 +118,14 @@ export class VdiImage implements ToolImage {
   }
 
   *tools(): Io<ImageTools> {
-    const { header, map, end } = this.#parts;
+    const { header, map, end, sector } = this.#parts;
+    const { storage } = this;
     return {
       *check({ repair, onMessage }) {
         if (repair) throw unsupported(FORMAT, 'This image format does not support repairing');
         return yield* checkMap({ ...header, allocated: end?.count ?? header.allocated }, map, onMessage);
       },
+      ...(header.type === TYPE.dynamic ? { emptyCopy: (target: Storage) => emptyCopy(storage, target, { header, sector }) } : {}),
       *metadata() {
         return [
           { hostOffset: 0, length: SECTOR, what: 'header' },
@@ -152,4 +155,11 @@ export class VdiImage implements ToolImage {
   *close(): Io<void> {
     if (!this.storage.readOnly) yield* this.flush();
   }
+}
+
+/** See `ImageTools.emptyCopy`. */
+function* emptyCopy(storage: Storage, target: Storage, { header, sector }: Pick<Parts, 'header' | 'sector'>): Io<AfterCopy> {
+  yield* copyHead(storage, target, header.dataOffset, [{ offset: header.mapOffset, length: header.blocks * 4, fill: NEVER_ALLOCATED & 0xff }]);
+  yield* target.write(0, withAllocated(sector, 0) ?? sector);
+  return undefined;
 }

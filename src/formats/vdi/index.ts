@@ -15,7 +15,7 @@ export const vdi = {
   title: 'VirtualBox disk image',
   extensions: ['vdi'],
   probe: (head) => (hasU32le(head, 64, SIGNATURE) ? 100 : 0),
-  capabilities: { ...NO_CAPABILITIES, read: true, write: true, create: true, check: true },
+  capabilities: { ...NO_CAPABILITIES, read: true, write: true, create: true, check: true, compact: true },
   gist: 'grows as it is used, opens in VirtualBox',
   createOptions,
   limits: ['differencing images', 'version 0', 'blocks with further bytes', 'repair', 'resizing'],
