@@ -29,6 +29,7 @@ const KINDS: readonly Kind[] = [
   { format: 'qcow2', options: { cluster_size: 65536, compat: '0.10' } },
   { format: 'qcow2', options: { cluster_size: 16384, extended_l2: true, refcount_bits: 64, lazy_refcounts: true } },
   { format: 'qcow2', options: { cluster_size: 4096, compression_type: 'zstd' } },
+  { format: 'qcow', options: {} },
   { format: 'qed', options: { cluster_size: 4096, table_size: 2 } },
   { format: 'vdi', options: {} },
   { format: 'vpc', options: { force_size: true } },
@@ -95,7 +96,7 @@ describe.each(KINDS.map((kind) => [`${kind.format} ${JSON.stringify(kind.options
   });
 });
 
-describe.each(['qcow2', 'qed'])('%s over another image', (format) => {
+describe.each(['qcow2', 'qcow', 'qed'])('%s over another image', (format) => {
   it.each(['longer', 'shorter'])('which is %s', async (length) => {
     const below = memoryStorage({ bytes: new Random(3).bytes(length === 'longer' ? 6 * MiB : 2 * MiB) });
     const over = { backing: { name: 'base', format: 'raw' }, resolve: () => ({ storage: below, format: 'raw' }) };
@@ -138,6 +139,7 @@ it('bitmaps stay, with their chunks', async () => {
 it.each([
   ['qcow2', { 'encrypt.format': 'luks', 'encrypt.iter-time': 1, cluster_size: 4096 }],
   ['qcow2', { 'encrypt.format': 'aes' }],
+  ['qcow', { encryption: true }],
 ])('%s, encrypted: %j opens with the same passphrase', async (format, options) => {
   const { disk, storage } = await used({ format, options }, { secret: 'x' }, 32 * 1024);
   const copy = await copyOf(disk, { secret: 'x' });
