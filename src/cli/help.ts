@@ -41,7 +41,7 @@ export function printUsage(terminal: Terminal, verb?: string): number {
   else terminal.out('Usage:\n');
   for (const [name, words] of Object.entries(VERBS)) if (verb === undefined || verb === name) terminal.out(`  ${program} ${name} ${words}\n`);
   terminal.out(NOTES);
-  const names = allFormats.filter((format) => format.open).map(({ name }) => name);
+  const names = allFormats.map(({ name }) => name);
   terminal.out(`Formats: ${names.join(' ')}\n`);
   return 0;
 }

@@ -112,9 +112,11 @@ export interface CompactImageOptions {
   readonly secret?: string;
 }
 
-/** The bytes that an image took in the browser before it was compacted, and after. */
+/** What compacting an image has saved. */
 export interface Compacted {
+  /** Bytes that it took in the browser. */
   readonly before: number;
+  /** Bytes that it takes now. */
   readonly after: number;
 }
 

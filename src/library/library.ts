@@ -203,8 +203,7 @@ export class Library {
   }
 
   /**
-   * Writes an image anew without the space that it does not need. Throws as `compact` does, `locked` if it is in use, also below an overlay, and `no-space`; then
-   * it is as before.
+   * Writes an image anew without the space that it does not need. Throws as `compact`, `locked` if it is in use, also below an overlay, `no-space`; it is as before then.
    */
   async compact(id: string, options: CompactImageOptions & JobOptions = {}): Promise<Compacted> {
     try {

@@ -80,7 +80,7 @@ export interface RemoteLibrary {
    */
   overlay(imageId: string, options: OverlayOptions): Promise<ImageEntry>;
   /**
-   * Copies a file in, streamed. Throws `unsupported` naming the format if it is recognised but cannot be opened, `wrong-format` if it is not a disk image: its
+   * Copies a file in, streamed. Throws `unsupported` naming the format if its images can only be read, `wrong-format` if it is not a disk image: its
    * `format` is the file's kind (`zip`), or, with the field `contents`, it has no contents that disks have: `format: 'raw'` takes it for a disk.
    */
   import(file: Blob, options: ImportOptions & JobOptions): Promise<ImageEntry>;

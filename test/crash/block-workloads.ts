@@ -254,6 +254,7 @@ export const blockWorkloads: readonly Workload[] = [
     format: 'qcow',
     options: {},
     sectors: 361,
+    share: 1 / 4,
     run: (guest, random) => compressed(guest, random, { count: 25, cluster: 8, discards: false }),
   },
   {
@@ -261,7 +262,7 @@ export const blockWorkloads: readonly Workload[] = [
     format: 'qcow',
     options: { 'encrypt.format': 'aes' },
     sectors: 300,
-    share: 1 / 2,
+    share: 1 / 8,
     run: (guest, random) => writes(guest, random, { count: 40, most: 20 }),
   },
   {
@@ -269,6 +270,7 @@ export const blockWorkloads: readonly Workload[] = [
     format: 'qcow',
     options: {},
     sectors: 300,
+    share: 1 / 4,
     backing: 'shorter',
     recorded: ['base'],
     run: async (guest, random) => {
