@@ -366,11 +366,11 @@ export class GrainTables {
       this.#survey = yield* this.survey();
       const { shared, unused } = this.#survey;
       const base = this.end.offset(0) / this.shape.grainSize;
-      if (!shared) this.end.giveBackAll(unused.map((grain) => grain - base).filter((unit) => unit < 0 && !this.#named.has(unit)));
+      if (!shared) this.end.release(unused.map((grain) => grain - base).filter((unit) => unit < 0 && !this.#named.has(unit)));
     }
     const units = Array.from({ length: count }, (_, i) => first + i);
     for (const unit of units) this.#named.delete(unit);
-    this.end.giveBackAll(units.filter((unit) => unit >= 0 || this.#survey?.shared === false));
+    this.end.release(units.filter((unit) => unit >= 0 || this.#survey?.shared === false));
     this.#freed.done();
   }
 
