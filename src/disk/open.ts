@@ -98,7 +98,7 @@ function* create(storage: Storage | PromiseLike<Storage>, all: CreateOptions<str
 }
 
 function* createOn(storage: Storage, all: CreateOptions<string>): Io<Disk> {
-  const { format, size, backing, resolve, cache, secret: given, detectZeroes, formats: list, ...rest } = all;
+  const { format, size, backing, resolve, cache, secret: given, detectZeroes, changedParent, formats: list, ...rest } = all;
   const formats = list ?? (yield* everyFormat());
   const opened = anyAlignment(storage);
   const named = new NamedFiles({ own: [opened], resolve });
@@ -126,6 +126,7 @@ function* createOn(storage: Storage, all: CreateOptions<string>): Io<Disk> {
         ...opening,
         format: descriptor.name,
         ...(detectZeroes ? { detectZeroes } : {}),
+        ...(changedParent ? { changedParent } : {}),
         given: named.opened,
       }),
     );

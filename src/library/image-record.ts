@@ -7,6 +7,13 @@ export type Place = 'opfs' | 'indexeddb' | 'memory';
 /** The formats of images that are kept. */
 export type ImageFormat = OpenedFormat;
 
+/** The image below, as an image names it. */
+export interface BackingName {
+  readonly name: string;
+  /** See `FileRequest.identity`. */
+  readonly identity?: string;
+}
+
 /** The facts about an image that the library knows without opening it. */
 export interface ImageRecord {
   readonly id: string;
@@ -17,6 +24,8 @@ export interface ImageRecord {
   readonly place: Place;
   /** The id of the image that it lies over, if there is one. */
   readonly backing?: string | undefined;
+  /** What the image itself calls the image below, if that is not its id: the image was brought in with it. */
+  readonly backingName?: BackingName | undefined;
   /** Guest-visible bytes. */
   readonly size: number;
   /** Milliseconds since 1970. */

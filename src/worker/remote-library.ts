@@ -17,6 +17,7 @@ export function remoteLibrary(connection: Connection, drain: (imageId: string) =
       await drain(image);
       return connection.call('library.overlay', { image, options });
     },
+    plan: (files) => connection.call('library.plan', { files }),
     import: (file, options) => connection.job('library.import', { file }, options),
     async export(image, options) {
       const unsaved = await drain(image);

@@ -16,7 +16,8 @@ export const parallels = {
   extensions: ['hdd', 'hds'],
   probe: (head) => (Object.values(MAGIC).some((magic) => hasText(head, 0, magic)) && hasU32le(head, 16, VERSION) ? 100 : 0),
   capabilities: { ...NO_CAPABILITIES, read: true, write: true, create: true, check: true, repair: true },
-  gist: 'grows as it is used, opens in Parallels Desktop',
+  gist: 'grows as it is used',
+  product: 'Parallels Desktop',
   createOptions,
   limits: ['bitmaps of format extensions', 'resizing', 'disks in several files', 'snapshots of disks in folders'],
   *inspect(storage) {

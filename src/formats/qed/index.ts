@@ -16,7 +16,8 @@ export const qed = {
   extensions: ['qed'],
   probe: (head) => (hasText(head, 0, MAGIC) ? 100 : 0),
   capabilities: { ...NO_CAPABILITIES, read: true, write: true, create: true, resize: true, check: true, repair: true, backing: true, zeroes: true },
-  gist: 'grows as it is used; for old machines of QEMU',
+  gist: 'grows as it is used',
+  product: 'old versions of QEMU',
   createOptions,
   limits: ['shrinking', 'giving leaked clusters back', 'new images with tables of one cluster'],
   *inspect(storage) {

@@ -16,7 +16,8 @@ export const vdi = {
   extensions: ['vdi'],
   probe: (head) => (hasU32le(head, 64, SIGNATURE) ? 100 : 0),
   capabilities: { ...NO_CAPABILITIES, read: true, write: true, create: true, check: true },
-  gist: 'grows as it is used, opens in VirtualBox',
+  gist: 'grows as it is used',
+  product: 'VirtualBox',
   createOptions,
   limits: ['differencing images', 'version 0', 'blocks with further bytes', 'repair', 'resizing'],
   *inspect(storage) {
