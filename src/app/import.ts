@@ -104,10 +104,13 @@ export class Importer {
       if (changed === undefined) this.#waiting.push(image);
       else this.#askChanged(image, changed);
     }
-    const passed = plan.passedOver.map(({ file, reason }) => `${files[file]?.path} (${reason})`);
-    if (passed.length > 0) this.#outcomes.push({ passedOver: passed });
-    for (const folder of folders)
-      if (!hasImage(plan, files, folder)) this.#outcomes.push({ name: folder, error: new Error('There is no disk image in this folder.') });
+    const empty = folders.filter((folder) => !hasImage(plan, files, folder));
+    for (const name of empty) this.#outcomes.push({ name, error: new Error('There is no disk image in this folder.') });
+    const passedOver = plan.passedOver.flatMap(({ file, reason }) => {
+      const path = files[file]?.path ?? '';
+      return empty.some((folder) => path.startsWith(`${folder}/`)) ? [] : [`${path} (${reason})`];
+    });
+    if (passedOver.length > 0) this.#outcomes.push({ passedOver });
   }
 
   async #work(): Promise<void> {

@@ -54,7 +54,7 @@ export type Over = Pick<ImageRecord, 'backing' | 'backingName'>;
 /** True if two names, of the same image above, mean the same image below. */
 function isCalled(known: BackingName | undefined, wanted: BackingName): boolean {
   if (!known) return false;
-  return known.identity !== undefined && wanted.identity !== undefined ? known.identity === wanted.identity : known.name === wanted.name;
+  return (known.name !== '' && known.name === wanted.name) || (known.identity !== undefined && known.identity === wanted.identity);
 }
 
 /** The images below an image. */

@@ -110,7 +110,7 @@ test('several files and a folder are dropped: one question at a time, the view s
   const lines = await summary.locator('li').allTextContents();
   expect(lines).toHaveLength(7);
   for (const part of [
-    /^machine\.hdd: It is a folder\./,
+    /^machine\.hdd: There is no disk image in this folder\./,
     /^disk\.zip is a ZIP archive, not a disk image\. Unpack it/,
     /^boots\.img is imported$/,
     /^page\.iso is a web page \(HTML\)/,
@@ -131,7 +131,7 @@ test('several files and a folder are dropped: one question at a time, the view s
   // One file alone is shown; a link goes nowhere, and a folder alone is refused.
   await drop({ items: [{ mimeType: 'text/uri-list', data: `${browser.address}elsewhere` }] });
   await drop({ files: [join(folder, 'machine.hdd')] });
-  await page.getByTestId('message-error').getByText('It is a folder.').waitFor();
+  await page.getByTestId('message-error').getByText('There is no disk image in this folder.').waitFor();
   await page.getByTestId('message-dismiss').click();
   expect(page.url()).toBe(address);
   await drop({ files: [join(folder, 'boots.img')] });

@@ -44,7 +44,9 @@ describe.each(allFormats.map((format) => [format.name, format] as const))('%s', 
     expect(capabilities.create).toBe(format.create !== undefined);
     expect(capabilities.read).toBe(format.open !== undefined);
     if (format.measure) expect(capabilities.create, 'what it would take').toBe(true);
-    if (capabilities.create) expect(format.gist, 'what speaks for it').toBeTruthy();
+    if (capabilities.create) expect([format.gist, format.product], 'what speaks for it, and whose it is').not.toContain(undefined);
+    // A compressed export is offered for it then, so it must be possible.
+    if (format.compressed) expect(capabilities.compressedWrite).toBe(true);
     if (capabilities.write || capabilities.create) expect(capabilities.read).toBe(true);
     expect(createOptions.some(({ said }) => said === 'backing')).toBe(capabilities.backing);
     expect(createOptions.some(({ said }) => said === 'size')).toBe(capabilities.create);
