@@ -45,13 +45,7 @@ export function remoteLibrary(connection: Connection, drain: (imageId: string) =
     delete: (image) => connection.call('library.delete', { image }),
     storage: () => connection.call('library.storage', {}),
     /** Called on the page: workers cannot ask for it. */
-    async persist() {
-      try {
-        return await navigator.storage.persist();
-      } catch {
-        return false;
-      }
-    },
+    persist: async () => (await navigator.storage?.persist?.().catch(() => false)) ?? false,
     onChange: (listener) => listen('library.onChange', connection.libraryListeners, listener),
   };
 }

@@ -276,7 +276,7 @@ describe('an import', () => {
       await expect(library.delete(mid)).rejects.toMatchObject({ kind: 'in-use' });
       const image = await library.openImage(top);
       await image.disk.write(700_001, pattern(5000, 1));
-      await library.commit(image, {});
+      if (image.disk.format === 'qcow2') await library.commit(image, {});
       await image.disk.write(900_001, pattern(5000, 2));
       await image.close();
       const expected = await exported(top, format);
