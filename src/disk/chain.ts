@@ -97,6 +97,8 @@ export interface ChainOptions extends OpenOptions {
   readonly options?: OptionSet;
   /** Opens the image below in place of `resolve`. */
   readonly openBacking?: OpenBelow;
+  /** The image below is whatever `openBacking` gives: it is not asked whether it is the one that is meant. */
+  readonly anyBacking?: boolean;
   /** See `NamingImage.given`; default: `dataStorage`. */
   readonly given?: readonly OpenedFile[];
   readonly node?: Pick<NodeOptions, 'keepSpace' | 'forgotten'>;
@@ -153,6 +155,7 @@ function* openOver(named: NamedFiles, readOnly: boolean, options: ChainOptions):
   const driver = yield* descriptor.open(readOnly ? storage : forWriting(storage, cache), {
     readOnly,
     openFile: named.openFile,
+    ...(readOnly ? {} : { makeFile: named.makeFile }),
     repair: options.repair === true && !readOnly,
     ...(options.onDamage ? { onDamage: options.onDamage } : {}),
     ...(secret ? { secret } : {}),
@@ -180,7 +183,7 @@ function* openOver(named: NamedFiles, readOnly: boolean, options: ChainOptions):
  * leads to an image. Throws what kept the first name from it.
  */
 function* openBelow(driver: ImageDriver, named: NamedFiles, options: ChainOptions): Io<BlockNode | undefined> {
-  const { openBacking, changedParent = false } = options;
+  const { openBacking, changedParent = false, anyBacking = false } = options;
   if (!driver.backing) return yield* (openBacking ?? fixed())(undefined, named, driver);
   const { otherNames = [], ...request } = driver.backing;
   let failure: { readonly error: unknown } | undefined;
@@ -190,7 +193,7 @@ function* openBelow(driver: ImageDriver, named: NamedFiles, options: ChainOption
       try {
         const wanted: FileRequest = { kind: 'backing', ...request, name };
         found = yield* openBacking ? openBacking(wanted, named, driver) : openNamed(wanted, named, options);
-        if (found) accept(driver, found.driver, options);
+        if (found && !anyBacking) accept(driver, found.driver, options);
         return found;
       } catch (error) {
         failure ??= { error };

@@ -139,9 +139,15 @@ export interface ImageTools {
   readonly bitmaps?: BitmapTools;
   /**
    * Changes `ImageDriver.backing`: the name in the image, nothing else. Durable when it returns; a cut leaves the old name or the new one. Throws
-   * `no-space` if the header has no room for the name.
+   * `no-space` if the header has no room for the name. `below`: the image of that name, if it is open: a format that notes an id of it takes it from there,
+   * else the one that is noted stays.
    */
-  setBacking?(backing: BackingReference | undefined): Io<void>;
+  setBacking?(backing: BackingReference | undefined, below?: ImageDriver): Io<void>;
+  /**
+   * The image below is about to be written through this one, and gets another id or state by that: whichever it has will do until `setBacking` notes one.
+   * Durable when it returns. Absent: the image cannot say so.
+   */
+  awaitBelow?(): Io<void>;
   /** Gives up all clusters of the image, so that it shows its backing file; a cut leaves some of them. Snapshots stay. */
   makeEmpty?(): Io<void>;
   /**

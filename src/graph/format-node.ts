@@ -52,6 +52,7 @@ export function* openFormat(descriptor: FormatDescriptor | undefined, request: N
         ...(dataStorage ? { dataStorage } : {}),
         resolve: (reference) => runAsync(openNamed(reference, place, request)),
         openBacking,
+        ...(graph.emptyBacking ? { anyBacking: true } : {}),
         changedParent,
         ...(descriptor ? { format: descriptor.name } : {}),
         ...(secret === undefined ? {} : { secret: typeof secret === 'function' ? (asked) => secret(withKey(asked, options)) : secret }),

@@ -1,9 +1,10 @@
 /** Workloads of formats that grow block by block; qcow2 has its own in workloads.ts. */
 
 import type { MemoryStorage } from '../../src/storage/memory.ts';
+import { smallDisk, smallOverlay, smallSet } from '../formats/vmdk/image.ts';
 import { childOfVhd } from '../formats/vpc/chain-workload.ts';
 import type { Random } from '../random.ts';
-import { several, writes } from './actions.ts';
+import { mixture, several, writes } from './actions.ts';
 import type { Guest } from './guest.ts';
 import type { Workload } from './workload.ts';
 
@@ -91,6 +92,75 @@ export const blockWorkloads: readonly Workload[] = [
     waits: true,
     run: (guest, random) => several(guest, random, 300),
   },
+  ...[{ tables: true, zeroGrains: true }, { zeroGrains: true }, {}].map((shape) => ({
+    name: `vmdk in small grains ${JSON.stringify(shape)}`,
+    format: 'vmdk',
+    options: {},
+    sectors: 3001,
+    share: 1 / 4,
+    make: (file: (name: string) => MemoryStorage, sectors: number) => smallDisk(file, { sectors, ...shape }),
+    run: (guest: Guest, random: Random) => mixture(guest, random, { count: 60, most: 20, cluster: 8 }),
+  })),
+  ...[{ longText: true }, { zeroGrains: true }].map((shape) => ({
+    name: `vmdk grows ${JSON.stringify(shape)}`,
+    format: 'vmdk',
+    options: {},
+    sectors: 700,
+    share: 1 / 4,
+    make: (file: (name: string) => MemoryStorage, sectors: number) => smallDisk(file, { sectors, ...shape }),
+    run: async (guest: Guest, random: Random) => {
+      for (const most of [900, 1024, 1600, 5000]) {
+        await mixture(guest, random, { count: 5, most: 20, cluster: 8 });
+        await guest.resize(random.between(guest.sectors, most));
+      }
+    },
+  })),
+  ...[true, false].map((flat) => ({
+    name: `vmdk of several ${flat ? 'flat' : 'sparse'} files grows`,
+    format: 'vmdk',
+    options: {},
+    sectors: 1201,
+    share: 1 / 8,
+    recorded: Array.from({ length: 12 }, (_, i) => `part-${i}`),
+    make: (file: (name: string) => MemoryStorage, sectors: number) => smallSet(file, { sectors, flat }),
+    run: async (guest: Guest, random: Random) => {
+      for (const sectors of [1210, 2600]) {
+        await writes(guest, random, { count: 5, most: 20 });
+        await guest.resize(sectors);
+      }
+    },
+  })),
+  ...[{}, { longText: true, zeroGrains: true }].flatMap((shape) => [
+    {
+      name: `vmdk committed into its parent ${JSON.stringify(shape)}`,
+      format: 'vmdk',
+      options: {},
+      sectors: 900,
+      share: 1 / 4,
+      recorded: ['base'],
+      make: (file: (name: string) => MemoryStorage, sectors: number) => smallOverlay(file, { sectors, ...shape }),
+      run: async (guest: Guest, random: Random) => {
+        for (let i = 0; i < 3; i++) {
+          await mixture(guest, random, { count: 8, most: 12, cluster: 8, discards: false });
+          await guest.commit();
+        }
+      },
+    },
+    {
+      name: `vmdk with another name for its parent ${JSON.stringify(shape)}`,
+      format: 'vmdk',
+      options: {},
+      sectors: 900,
+      share: 1 / 8,
+      make: (file: (name: string) => MemoryStorage, sectors: number) => smallOverlay(file, { sectors, ...shape }),
+      run: async (guest: Guest, random: Random) => {
+        for (let i = 0; i < 6; i++) {
+          await mixture(guest, random, { count: 3, most: 12, cluster: 8, discards: false });
+          await guest.rename({ name: `${i}`.padStart(random.between(2, 300), 'base/'), format: 'vmdk' });
+        }
+      },
+    },
+  ]),
   ...[{}, { block_state_zero: false }, { subformat: 'fixed', block_state_zero: false }].map((options) => ({
     name: `vhdx writes ${JSON.stringify(options)}`,
     format: 'vhdx',
