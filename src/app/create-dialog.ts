@@ -166,9 +166,11 @@ class CreateForm {
 
   /** Shows a problem, behind the field that it is about. */
   problem(text: string, about?: string): void {
-    const option = this.#fields.find(({ format, name }) => format === this.#facts.name && name === about);
-    const places: Readonly<Record<string, HTMLElement>> = { name: this.#name, size: this.#sizes };
-    const place = places[about ?? ''] ?? (option ? this.#details : this.#password.element);
+    const { name, createOptions } = this.#facts;
+    const offered = this.#fields.some((one) => one.format === name && one.name === about);
+    // An option that the dialog does not offer can only be wrong for this size.
+    const ofSize = about === 'size' || (!offered && createOptions.some((option) => option.name === about));
+    const place = about === 'name' ? this.#name : ofSize ? this.#sizes : offered ? this.#details : this.#password.element;
     this.#problem.textContent = text;
     if (place.nextElementSibling !== this.#problem) place.after(this.#problem);
   }

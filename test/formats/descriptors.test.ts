@@ -37,6 +37,17 @@ function wrongValues(option: DeclaredOption): GivenValue[] {
   return [...outside, 'x', true, 0.5];
 }
 
+const bounded = created.filter(({ plain, encryption }) => !plain && !encryption?.always).map(({ name }) => name);
+
+it.each(bounded)('%s refuses a size that it cannot have, before anything is written', async (format) => {
+  const storage = memoryStorage();
+  await expect(createDisk<string>(storage, { format, size: 2 ** 53 - 512 })).rejects.toMatchObject({
+    kind: 'refused',
+    field: format === 'parallels' ? 'cluster_size' : 'size',
+  });
+  expect(storage.size).toBe(0);
+});
+
 describe.each(allFormats.map((format) => [format.name, format] as const))('%s', (name, format) => {
   const { capabilities, createOptions, amendOptions = [], encryption } = format;
 
