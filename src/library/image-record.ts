@@ -33,3 +33,10 @@ export interface ImageRecord {
   readonly changed: number;
   readonly state: 'making' | 'ready' | 'deleting';
 }
+
+/** The facts about an image that are found out when it comes in. */
+export interface MadeImage {
+  /** Guest-visible bytes. */
+  readonly size: number;
+  readonly encrypted: boolean;
+}

@@ -20,7 +20,7 @@ import { blobStorage } from '../storage/blob.ts';
 import type { Storage } from '../storage/storage.ts';
 import { copyBytes } from './copy.ts';
 import type { ImageEntry, ImportOptions } from './entries.ts';
-import type { ImageFormat, ImageRecord, Place } from './image-record.ts';
+import type { ImageFormat, ImageRecord, MadeImage, Place } from './image-record.ts';
 import { Chain, type ChainKeeper, requirePlain } from './overlays.ts';
 import { belowOf, isBelow, partNamed, recognise } from './recognise.ts';
 
@@ -161,13 +161,6 @@ async function copyIn(file: Blob, storage: Storage, job: JobOptions): Promise<vo
     await runAsync(storage.close()).catch(() => undefined);
     throw error;
   }
-}
-
-/** The facts about an image that are found out when it comes in. */
-export interface MadeImage {
-  /** Guest-visible bytes. */
-  readonly size: number;
-  readonly encrypted: boolean;
 }
 
 /** Opens a storage as an image to check that it can be opened (an encrypted one as far as possible without its passphrase) and closes it. */

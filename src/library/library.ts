@@ -39,8 +39,8 @@ import type {
 import { type ExportSource, exportImage } from './export.ts';
 import { capabilitiesOf, formatOf, isEncrypted } from './image-formats.ts';
 import type { ImagePlace } from './image-place.ts';
-import type { ImageRecord, Place } from './image-record.ts';
-import { type ImageWish, type ImportKeeper, importImage, type MadeImage } from './import.ts';
+import type { ImageRecord, MadeImage, Place } from './image-record.ts';
+import { type ImageWish, type ImportKeeper, importImage } from './import.ts';
 import { Notes } from './list-copy.ts';
 import { OpenImage } from './open-image.ts';
 import { Chain, type Over, requireNothingOver, requirePlain } from './overlays.ts';

@@ -23,8 +23,7 @@ import type { Storage } from '../storage/storage.ts';
 import type { Catalogue } from './catalogue.ts';
 import { formatOf, isEncrypted } from './image-formats.ts';
 import type { ImagePlace } from './image-place.ts';
-import type { BackingName, ImageRecord } from './image-record.ts';
-import type { MadeImage } from './import.ts';
+import type { BackingName, ImageRecord, MadeImage } from './image-record.ts';
 
 /** The library's services to chains. */
 export interface ChainKeeper {
