@@ -18,8 +18,6 @@ export interface InspectionReport extends Inspection {
   readonly format: string;
   /** The format's name for people. */
   readonly title: string;
-  /** False if the format is only recognised. */
-  readonly supported: boolean;
 }
 
 /** The geometry that an image's header states; that of the first image of the chain whose header states one. */
@@ -52,9 +50,6 @@ function* look(storage: Storage | PromiseLike<Storage>, options: { format?: stri
   const opened = anyAlignment(given);
   const descriptor = format === undefined ? yield* probeStorage(formats, opened) : findFormat(formats, format);
   const { name, title } = descriptor;
-  const supported = descriptor.open !== undefined;
   const nothing: Inspection = { references: [], features: [], warnings: [] };
-  const found = descriptor.inspect ? yield* descriptor.inspect(opened) : nothing;
-  const warnings = [...(supported ? [] : [`${title} (${name}) is not supported yet`]), ...found.warnings];
-  return { format: name, title, supported, ...found, warnings };
+  return { format: name, title, ...(descriptor.inspect ? yield* descriptor.inspect(opened) : nothing) };
 }

@@ -23,7 +23,7 @@ export interface FormatFacts
     | 'createOptions'
   > {}
 
-/** Every format, also those that are only recognised. */
+/** Every format. */
 export const formatFacts = (): FormatFacts[] =>
   allFormats.map(({ name, aliases, title, gist, product, extensions, capabilities, compressed, plain, sharesFile, encryption, createOptions }) => ({
     ...{ name, aliases, title, extensions, capabilities, createOptions },

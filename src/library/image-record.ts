@@ -26,6 +26,8 @@ export interface ImageRecord {
   readonly backing?: string | undefined;
   /** What the image itself calls the image below, if that is not its id: the image was brought in with it. */
   readonly backingName?: BackingName | undefined;
+  /** When its bytes were replaced by others, in milliseconds since 1970; see `bytesOf`. Missing if they never were. */
+  readonly replaced?: number | undefined;
   /** Guest-visible bytes. */
   readonly size: number;
   /** Milliseconds since 1970. */
@@ -39,4 +41,20 @@ export interface MadeImage {
   /** Guest-visible bytes. */
   readonly size: number;
   readonly encrypted: boolean;
+}
+
+/** Between an image's id and the time at which these bytes replaced the ones before. */
+const REPLACED = '~';
+
+/** The name of an image's bytes in its place: its id, until they are replaced. */
+export const bytesOf = ({ id, replaced }: Pick<ImageRecord, 'id' | 'replaced'>): string =>
+  replaced === undefined ? id : `${id}${REPLACED}${replaced}`;
+
+/** The id of the image that bytes in a place belong to, or belonged to. */
+export const ownerOf = (bytes: string): string => bytes.split(REPLACED, 1)[0] as string;
+
+/** The time in the name of bytes that were to replace others, in milliseconds since 1970. */
+export function replacedAt(bytes: string): number | undefined {
+  const time = bytes.slice(ownerOf(bytes).length + 1);
+  return time === '' ? undefined : Number(time);
 }

@@ -101,7 +101,8 @@ class Planner {
     const files = this.#seen.filter((file) => !this.#parts.has(file));
     const disks = files.filter((file) => this.#isDisk(file));
     for (const file of files) {
-      if (this.#isDisk(file) || !this.#belongsToOthers(file, disks.length > 0)) this.#planned(file, []);
+      if (this.#isCopy(file)) passedOver.push({ file: this.#seen.indexOf(file), reason: 'a second description of the same disk' });
+      else if (this.#isDisk(file) || !this.#belongsToOthers(file, disks.length > 0)) this.#planned(file, []);
       else passedOver.push({ file: this.#seen.indexOf(file), reason: file.title ?? 'no disk was recognised in it' });
     }
     return { images: [...this.#images.values()], passedOver };
@@ -109,6 +110,17 @@ class Planner {
 
   #isDisk(file: SeenFile): boolean {
     return this.#stated.has(file) || file.kind === 'image' || (file.kind === 'disk' && file.title === undefined);
+  }
+
+  /** True for a copy that a machine keeps of the text that names the parts of a disk. */
+  #isCopy(file: SeenFile): boolean {
+    const parts = this.#partsOf(file);
+    if (parts.length === 0 || !COMPANIONS.test(file.path)) return false;
+    return this.#seen.some((other) => other !== file && other.path.length < file.path.length && this.#partsOf(other).includes(parts[0] as SeenFile));
+  }
+
+  #partsOf(file: SeenFile): SeenFile[] {
+    return [...new Set((this.#matches.get(file) ?? []).flatMap(({ request, found }) => (found && !isBelow(request) ? [found] : [])))];
   }
 
   /** True for what comes along with disks: in a folder, or under the name of such a file. */
@@ -121,7 +133,6 @@ class Planner {
     const known = this.#images.get(file);
     if (known) return known;
     const matches = this.#matches.get(file) ?? [];
-    const parts = new Set(matches.flatMap(({ request, found }) => (found && !isBelow(request) ? [this.#seen.indexOf(found)] : [])));
     const down = matches.find(({ request }) => isBelow(request));
     const below = down?.found;
     const name = this.#nameOf(file);
@@ -136,7 +147,7 @@ class Planner {
     const planned: PlannedImage = {
       file: this.#seen.indexOf(file),
       name,
-      parts: [...parts],
+      parts: this.#partsOf(file).map((part) => this.#seen.indexOf(part)),
       ...(format !== undefined && allFormats.some((one) => one.name === format) ? { format: format as ImageFormat } : {}),
       ...(below ? { backing: this.#seen.indexOf(below) } : {}),
       ...(below && down?.changed ? { changed: changedText(name, below, down.request) } : {}),

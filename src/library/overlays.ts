@@ -23,7 +23,7 @@ import type { Storage } from '../storage/storage.ts';
 import type { Catalogue } from './catalogue.ts';
 import { formatOf, isEncrypted } from './image-formats.ts';
 import type { ImagePlace } from './image-place.ts';
-import type { BackingName, ImageRecord, MadeImage } from './image-record.ts';
+import { type BackingName, bytesOf, type ImageRecord, type MadeImage } from './image-record.ts';
 
 /** The library's services to chains. */
 export interface ChainKeeper {
@@ -120,7 +120,8 @@ export class Chain {
       resolve: async ({ name, identity, from }) => {
         const record = this.#find({ name, ...(identity === undefined ? {} : { identity }) });
         if (!record) throw new DiskError('refused', `${from} names ${JSON.stringify(name)}, which is not the image that the list has below it`);
-        return { storage: await this.#keeper.place(record)[how](record.id), format: record.format };
+        const now = await this.#now(record);
+        return { storage: await this.#keeper.place(now)[how](bytesOf(now)), format: now.format };
       },
     };
   }
@@ -138,6 +139,11 @@ export class Chain {
     if (!wanted || !record) return { backing: undefined, backingName: undefined };
     const { name, identity } = wanted;
     return { backing: record.id, backingName: name === record.id ? undefined : { name, ...(identity === undefined ? {} : { identity }) } };
+  }
+
+  /** A record as it is now: its bytes may have been replaced since the chain was looked up. */
+  async #now(record: ImageRecord): Promise<ImageRecord> {
+    return (await this.#keeper.catalogue.find(record.id)) ?? record;
   }
 
   /** Makes an empty image over them in a new storage, which it closes. */
@@ -182,9 +188,10 @@ export class Chain {
     return this.#top;
   }
 
-  #open(record: ImageRecord, readOnly: boolean): Promise<Storage> {
+  async #open(record: ImageRecord, readOnly: boolean): Promise<Storage> {
     const place = this.#keeper.place(record);
-    return readOnly ? place.still(record.id) : place.open(record.id, { readOnly, grows: formatOf(record).slack ?? false });
+    const bytes = bytesOf(await this.#now(record));
+    return readOnly ? place.still(bytes) : place.open(bytes, { readOnly, grows: formatOf(record).slack ?? false });
   }
 
   /** Takes another lock in place of the one that is held; takes `orElse` if that fails. No tab can write in between: this overlay is on the list. */

@@ -10,7 +10,7 @@ import { allFormats } from '../formats/all.ts';
 import type { FormatDescriptor } from '../formats/descriptor.ts';
 import type { FileRequest } from '../formats/driver.ts';
 import { findFormat, PROBE_LENGTH, probeFormat } from '../formats/registry.ts';
-import { OVERLAY_FORMAT, PLAIN_FORMAT } from '../formats/roles.ts';
+import { PLAIN_FORMAT } from '../formats/roles.ts';
 import { blobStorage } from '../storage/blob.ts';
 import { diskContents } from './disk-contents.ts';
 import { foreignFile } from './foreign-files.ts';
@@ -89,16 +89,7 @@ export function needsText(name: string, missing: readonly FileRequest[]): string
 }
 
 function requireUsable(name: string, size: number, report: InspectionReport, { parts = [], hasBacking = false }: Company): void {
-  const { format, title, references, geometry } = report;
-  const shape = geometry ? ` of ${geometry.cylinders} cylinders, ${geometry.heads} heads and ${geometry.sectors} sectors` : '';
-  if (!report.supported) {
-    const convert = `qemu-img convert -f ${format} -O ${OVERLAY_FORMAT} ${JSON.stringify(name)} disk.${OVERLAY_FORMAT}`;
-    throw new DiskError(
-      'unsupported',
-      `${name} is a ${title} (${format})${shape}, which is not supported yet. Convert it with \`${convert}\`, and import what comes out`,
-      { format },
-    );
-  }
+  const { format, references } = report;
   const missing = references.filter((request) => (isBelow(request) ? !hasBacking : !partNamed(parts, request.name)));
   const [needed] = missing;
   if (needed) throw new DiskError('refused', needsText(name, missing), { format, field: FILE_ROLES[needed.kind].field });

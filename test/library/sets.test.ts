@@ -16,6 +16,8 @@ import { planImport, planOf, type SeenFile } from '../../src/library/import-plan
 import { Library } from '../../src/library/library.ts';
 import { nodeFileStorage } from '../../src/storage/node-file.ts';
 import type { Storage } from '../../src/storage/storage.ts';
+import { bochsImage } from '../formats/bochs/image.ts';
+import { bundleText, partFile } from '../formats/parallels/bundle.ts';
 import { makeChild } from '../formats/vpc/child.ts';
 import { qemuImg, qemuIo } from '../oracle/qemu.ts';
 import { Random } from '../random.ts';
@@ -382,6 +384,64 @@ describe('an import', () => {
     await last.close();
   });
 
+  test('a folder of Parallels is one disk: its parts and their snapshots, under its name, and without the copy of its description', async () => {
+    const cluster = (seed: number): Uint8Array => pattern(4096, seed);
+    const files = {
+      a0: [
+        [0, cluster(1)],
+        [2, cluster(2)],
+      ],
+      a1: [[2, cluster(3)]],
+      b0: [[1, cluster(4)]],
+      b1: [],
+    } as const;
+    const text = bundleText([
+      {
+        sectors: 256,
+        files: [
+          ['Compressed', 'PC.hdd.0.a0.hds'],
+          ['Compressed', 'PC.hdd.0.a1.hds'],
+        ],
+      },
+      {
+        sectors: 256,
+        files: [
+          ['Compressed', 'PC.hdd.1.b0.hds'],
+          ['Compressed', 'PC.hdd.1.b1.hds'],
+        ],
+      },
+    ]);
+    for (const name of ['DiskDescriptor.xml', 'DiskDescriptor.xml.Backup']) writeFileSync(at(`out/${name}`), text);
+    writeFileSync(at('out/PC.hdd'), '');
+    for (const [name, clusters] of Object.entries(files))
+      writeFileSync(at(`out/PC.hdd.${name.startsWith('a') ? 0 : 1}.${name}.hds`), partFile(256, 8, new Map(clusters as never)));
+    const names = [
+      'DiskDescriptor.xml.Backup',
+      'PC.hdd',
+      'PC.hdd.1.b0.hds',
+      'PC.hdd.0.a0.hds',
+      'DiskDescriptor.xml',
+      'PC.hdd.0.a1.hds',
+      'PC.hdd.1.b1.hds',
+    ];
+    const folder = names.map((name) => [`out/${name}`, `PC.pvm/PC.hdd/${name}`] as const);
+    expect((await planned(...folder)).passedOver).toEqual([
+      'PC.pvm/PC.hdd/DiskDescriptor.xml.Backup: a second description of the same disk',
+      'PC.pvm/PC.hdd/PC.hdd: no disk was recognised in it',
+    ]);
+    const ids = await imported(...folder);
+    expect(await library.list()).toMatchObject([{ name: 'PC.hdd', format: 'parallels', size: 256 * 1024 }]);
+    const image = await library.openImage([...ids.values()][0] as string);
+    for (const [at, bytes] of [
+      [0, cluster(1)],
+      [8192, cluster(3)],
+      [131_072 + 4096, cluster(4)],
+      [4096, new Uint8Array(4096)],
+    ] as const)
+      expectBytes(await image.disk.read(at, 4096), bytes);
+    await image.close();
+  });
+
   test('a set over another image comes in as an image of one file over it', async () => {
     qemuImg('create', '-q', '-f', 'vmdk', '-b', 'base.vmdk', '-F', 'vmdk', '-o', 'subformat=twoGbMaxExtentSparse', at('chain/split.vmdk'));
     qemuIo(at('chain/split.vmdk'), 'vmdk', ['write -P 12 40M 64k']);
@@ -402,6 +462,14 @@ describe('an import', () => {
     await image.disk.write(0, new Uint8Array(512).fill(5));
     await image.close();
     expect(qemuImg('compare', '-f', 'vmdk', '-F', 'vmdk', source, await exported(ids.get('stream.vmdk'), 'vmdk'))).toContain('Images are identical');
+  });
+
+  test('and an image of a format that is only read', async () => {
+    writeFileSync(at('out/disk.bochs'), bochsImage({ version: 2, extent: 4096, bitmap: 1, sectors: 103 }).file);
+    const ids = await imported('out/disk.bochs');
+    expect(await library.list()).toMatchObject([{ name: 'disk.bochs', format: 'qcow2' }]);
+    const path = await exported(ids.get('disk.bochs'), 'qcow2');
+    expect(qemuImg('compare', '-f', 'bochs', '-F', 'qcow2', at('out/disk.bochs'), path)).toContain('Images are identical');
   });
 
   test('an import that is cancelled leaves nothing', async () => {
