@@ -46,7 +46,9 @@ const TOOLS: readonly Tool[] = [
 ];
 
 /** The page's tests that boot Linux: about half of the time of all of them. */
-const WITH_GUEST = ['cd', 'cleared', 'full-disk', 'handover', 'machine', 'machine-snapshot', 'story'].map((name) => `test/e2e/${name}.test.ts`);
+const WITH_GUEST = ['cd', 'cleared', 'full-disk', 'handover', 'machine', 'machine-snapshot', 'sets', 'story'].map(
+  (name) => `test/e2e/${name}.test.ts`,
+);
 
 interface Counts {
   passed: number;

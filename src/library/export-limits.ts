@@ -49,7 +49,7 @@ export function exportProblem(
     if (snapshots === 0 && 'snapshot' in wish.since) return problem('since', 'There is no snapshot in the image to compare with');
   }
   if (!wish.compressed) return undefined;
-  if (!to.capabilities.compressedWrite) return problem('compressed', `An image of the format ${wish.format} cannot be compressed`);
+  if (!to.compressed) return problem('compressed', `An image of the format ${wish.format} cannot be compressed`);
   if (encrypted) return problem('compressed', 'An encrypted image cannot be exported compressed: it would have to be both');
   return undefined;
 }

@@ -11,9 +11,9 @@ import { type JobOptions, throwIfAborted } from '../base/job.ts';
 import type { KeptBytes } from '../base/keepers.ts';
 import { RangeSet } from '../base/ranges.ts';
 import { MiB, SECTOR } from '../base/units.ts';
+import type { OpenOptions } from '../disk/chain.ts';
 import { Disk } from '../disk/disk.ts';
 import { createDisk, openDisk } from '../disk/open.ts';
-import type { Resolve } from '../disk/reference.ts';
 import { allFormats } from '../formats/all.ts';
 import type { EncryptionFacts } from '../formats/descriptor.ts';
 import { findFormat } from '../formats/registry.ts';
@@ -48,9 +48,7 @@ export type ExportSource = { readonly record: ImageRecord } & Below &
 type OpenSource = Extract<ExportSource, { open: Disk }>;
 
 /** Opens the images below, for an overlay: the export is one image that stands alone. */
-interface Below {
-  readonly resolve?: Resolve;
-}
+type Below = Pick<OpenOptions, 'resolve' | 'changedParent'>;
 
 /** Functions that undo the steps of an export when its stream is over, the last step first. */
 type Cleanup = (() => Promise<void>)[];
@@ -225,7 +223,8 @@ async function convertInto(
 ): Promise<void> {
   const encryption = encryptionOf(job.format);
   const own = encryption && job.secret !== undefined && from.encrypted ? { secret: job.secret, ...encryptionOptions(encryption, job.iterTime) } : {};
-  const disk = await createDisk<string>(target, { format: job.format, size: roundUp(from.size, SECTOR), ...own });
+  const packed = job.compressed ? findFormat(allFormats, job.format).compressed?.options : {};
+  const disk = await createDisk<string>(target, { format: job.format, size: roundUp(from.size, SECTOR), ...packed, ...own });
   const { compressed = false, compressor, signal, control, onProgress, onUnreadable } = job;
   const watched = { ...(signal ? { signal } : {}), ...(control ? { control } : {}), ...(onProgress ? { onProgress } : {}) };
   await convert(from, disk, { ...watched, targetIsNew: true, compressed, compressor, ...(onUnreadable ? { salvage: true, onUnreadable } : {}) });
@@ -233,9 +232,15 @@ async function convertInto(
   await disk.close();
 }
 
-async function opened(storage: Storage, { record, resolve }: ExportSource, cleanup: Cleanup, { secret }: ExportOptions): Promise<Disk> {
+async function opened(
+  storage: Storage,
+  { record, resolve, changedParent = false }: ExportSource,
+  cleanup: Cleanup,
+  { secret }: ExportOptions,
+): Promise<Disk> {
   const { format } = record;
-  const disk = await openDisk(storage, { format, readOnly: true, ...(resolve ? { resolve } : {}), ...(secret === undefined ? {} : { secret }) });
+  const below = { changedParent, ...(resolve ? { resolve } : {}) };
+  const disk = await openDisk(storage, { format, readOnly: true, ...below, ...(secret === undefined ? {} : { secret }) });
   cleanup.push(() => disk.close());
   return disk;
 }

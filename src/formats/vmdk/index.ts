@@ -38,7 +38,9 @@ export const vmdk = {
     compressedRead: true,
     compressedWrite: true,
   },
-  gist: 'grows as it is used, opens in VMware',
+  gist: 'grows as it is used',
+  compressed: { options: { subformat: 'streamOptimized' }, remark: 'to be sent, read only' },
+  product: 'VMware',
   createOptions,
   limits: [
     'writing extents of ESX, seSparse, version 3 without compression, and images with their directory at the end',
