@@ -117,19 +117,13 @@ export class FileEnd {
     this.#handedOut = Math.max(this.#handedOut, this.#next);
   }
 
-  /** Gives units back that nothing durable points at any more; those before `base` have negative numbers. */
-  giveBackAll(units: readonly number[]): void {
-    this.#holes.push(...units);
-    this.#holes.sort((a, b) => b - a);
-  }
-
   /** Gives a unit back that nothing points at. `unused`: nothing was written to it either. */
   giveBack({ index, untouched }: TakenUnit, unused = false): void {
     if (unused && untouched && index === this.#next - 1) this.#handedOut = index;
     this.release([index]);
   }
 
-  /** Units that no durable table points at any more are handed out again. */
+  /** Units that no durable table points at any more are handed out again; those that lie before `base` have negative numbers. */
   release(units: readonly number[]): void {
     const holes = this.#holes;
     for (const index of units) holes.push(index);
