@@ -1,5 +1,5 @@
 /** The Export button with its menu: every form in which an image can be exported. Forms that are impossible for this image are greyed out, with the reason. */
-import { type DiskError, type ExportFacts, exportProblem, type FormatFacts, OVERLAY_FORMAT } from '../index.ts';
+import { APPLIANCE, type DiskError, type ExportFacts, exportProblem, type FormatFacts, OVERLAY_FORMAT } from '../index.ts';
 import { button, element } from './dom.ts';
 import type { ExportWay } from './export.ts';
 import type { ImageSession } from './session.ts';
@@ -19,6 +19,7 @@ function waysOut(formats: readonly FormatFacts[]): ExportWay[] {
         ? [{ id: `${format}-compressed`, text: `as ${format}, compressed, without snapshots`, options: { format, compressed: true } }]
         : []),
     ]),
+    { id: APPLIANCE, text: `as ${APPLIANCE}: an appliance for VMware's programs and VirtualBox`, options: { format: APPLIANCE } },
     ...same.map(({ name: format, gist }) => ({ id: format, text: `as it is, ${format}: ${gist}`, options: { format }, rare: true })),
     { id: 'changes', text: 'only what changed since a snapshot', options: { format: OVERLAY_FORMAT, since: { snapshot: '' } } },
   ] as ExportWay[];

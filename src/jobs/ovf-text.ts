@@ -57,10 +57,17 @@ export function ovfText({ name, file, fileSize, capacity, memory, processors }: 
         <vssd:VirtualSystemType>vmx-07</vssd:VirtualSystemType>
       </System>
 ${item({ AllocationUnits: 'hertz * 10^6', Description: 'Number of virtual CPUs', ElementName: `${processors} virtual CPU(s)`, InstanceID: 1, ResourceType: 3, VirtualQuantity: processors })}${item(
-    { AllocationUnits: 'byte * 2^20', Description: 'Memory size', ElementName: `${memory}MB of memory`, InstanceID: 2, ResourceType: 4, VirtualQuantity: memory },
-  )}${item({ Address: 0, Description: 'IDE controller', ElementName: 'ideController0', InstanceID: 3, ResourceSubType: 'PIIX4', ResourceType: 5 })}${item(
-    { AddressOnParent: 0, ElementName: 'disk1', HostResource: 'ovf:/disk/vmdisk1', InstanceID: 4, Parent: 3, ResourceType: 17 },
-  )}    </VirtualHardwareSection>
+  {
+    AllocationUnits: 'byte * 2^20',
+    Description: 'Memory size',
+    ElementName: `${memory}MB of memory`,
+    InstanceID: 2,
+    ResourceType: 4,
+    VirtualQuantity: memory,
+  },
+)}${item({ Address: 0, Description: 'IDE controller', ElementName: 'ideController0', InstanceID: 3, ResourceSubType: 'PIIX4', ResourceType: 5 })}${item(
+  { AddressOnParent: 0, ElementName: 'disk1', HostResource: 'ovf:/disk/vmdisk1', InstanceID: 4, Parent: 3, ResourceType: 17 },
+)}    </VirtualHardwareSection>
   </VirtualSystem>
 </Envelope>
 `;

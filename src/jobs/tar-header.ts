@@ -20,7 +20,13 @@ export function tarHeader(name: string, size: number, time: number): Uint8Array 
   put(257, 'ustar\x0000');
   // The sum counts itself as eight spaces.
   header.fill(0x20, 148, 156);
-  put(148, `${octal(header.reduce((sum, byte) => sum + byte, 0), 6)}\0 `);
+  put(
+    148,
+    `${octal(
+      header.reduce((sum, byte) => sum + byte, 0),
+      6,
+    )}\0 `,
+  );
   return header;
 }
 

@@ -49,6 +49,8 @@ interface ImageFiles {
   readonly text?: Description;
   readonly files: Storage[];
   readonly addPart?: AddPart;
+  /** Opened for a check alone: nothing is changed. */
+  readonly checked?: boolean;
 }
 
 /** See the top of this file. */
@@ -65,17 +67,20 @@ export class VmdkImage implements ToolImage {
   /** Held by what changes the text. */
   readonly #renewing = new Mutex();
   #renewed: boolean;
+  /** See `ImageFiles.checked`. */
+  readonly #checked: boolean;
   readonly compressedOnly: boolean;
   readonly writeCompressed?: (offset: number, bytes: Uint8Array) => Io<boolean>;
 
-  constructor(storage: Storage, parts: readonly DiskPart[], { text, files, addPart }: ImageFiles) {
+  constructor(storage: Storage, parts: readonly DiskPart[], { text, files, addPart, checked = false }: ImageFiles) {
     this.storage = storage;
     this.debug = storage.debugEvent;
     this.#files = files;
     this.#addPart = addPart;
     this.#text = text;
+    this.#checked = checked;
     // A stream is new, and has its id once and for all.
-    this.#renewed = text === undefined || parts.some(({ finish }) => finish);
+    this.#renewed = !checked && (text === undefined || parts.some(({ finish }) => finish !== undefined));
     let start = 0;
     this.#pieces = parts.map((part) => {
       const piece = { start, part };
@@ -197,8 +202,13 @@ export class VmdkImage implements ToolImage {
 
   /** Gives the contents a new id, once. Changes wait for it: another one must not reach the file before the id. */
   *#renew(): Io<void> {
+    this.#requireWritable();
     if (this.#renewed) return;
     yield* this.#renewing.run(() => this.#writeCid());
+  }
+
+  #requireWritable(): void {
+    if (this.#checked) throw new DiskError('read-only', `${this.storage.name} is open for a check only`, { format: FORMAT });
   }
 
   *#writeCid(): Io<void> {
@@ -285,6 +295,7 @@ export class VmdkImage implements ToolImage {
 
   /** The id of the image below changes with the name. Without that image the id stays, as for a file that was moved. */
   *#setBacking(backing: BackingReference | undefined, below: ImageDriver | undefined): Io<void> {
+    this.#requireWritable();
     const text = this.#text;
     const refused = (message: string) => new DiskError('refused', message, { format: FORMAT, field: 'backing_file' });
     if (!text) throw unsupported(FORMAT, 'an image without a descriptor has no parent', { field: 'parentCID' });
@@ -295,6 +306,7 @@ export class VmdkImage implements ToolImage {
   }
 
   *#makeEmpty(): Io<void> {
+    this.#requireWritable();
     for (const { part } of this.#pieces) if (part.makeEmpty) yield* part.makeEmpty();
   }
 

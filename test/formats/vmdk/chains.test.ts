@@ -142,7 +142,10 @@ describe('chains of three images', () => {
     await disk.close();
     expect(textOf(name('middle'))).toContain(`parentFileNameHint="${name('elsewhere')}"`);
     expect(idsOf(name('middle')).parent).toBe(idsOf(name('base')).cid);
-    disk = await openDisk(nodeFileStorage(file(name('middle'))), { format: 'vmdk', resolve: (one) => resolve(one.kind === 'extent' ? one : { ...one, name: name('base') }) });
+    disk = await openDisk(nodeFileStorage(file(name('middle'))), {
+      format: 'vmdk',
+      resolve: (one) => resolve(one.kind === 'extent' ? one : { ...one, name: name('base') }),
+    });
     await rebase(disk, { unsafe: true, to: backing(name('other')), resolve });
     expect(idsOf(name('middle')).parent).toBe(idsOf(name('other')).cid);
     bytes = other;

@@ -99,7 +99,10 @@ export async function smallOverlay(file: (name: string) => MemoryStorage, image:
 }
 
 /** A disk of many small extents, whose text has several sectors: `disk`, and `part-1` and so on. Flat ones, or of small grains. */
-export async function smallSet(file: (name: string) => MemoryStorage, { sectors, flat }: { sectors: number; flat: boolean }): Promise<readonly number[]> {
+export async function smallSet(
+  file: (name: string) => MemoryStorage,
+  { sectors, flat }: { sectors: number; flat: boolean },
+): Promise<readonly number[]> {
   const each = Math.floor(sectors / 12 / GRAIN) * GRAIN;
   const lines: string[] = [];
   for (let i = 0, left = sectors; i < 12; i++) {
