@@ -230,7 +230,7 @@ async function convertInto(
   if (job.format === APPLIANCE) {
     if (newer.length > 0)
       throw new DiskError('unsupported', `"${name}" has changes that are in memory only: export it in another format`, { field: 'format' });
-    return writeOva(from, target, { ...watched, ...salvage, name });
+    return writeOva(from, target, { ...watched, ...salvage, name: exportName(name, APPLIANCE).slice(0, -APPLIANCE.length - 1) });
   }
   const encryption = encryptionOf(job.format);
   const own = encryption && job.secret !== undefined && from.encrypted ? { secret: job.secret, ...encryptionOptions(encryption, job.iterTime) } : {};
