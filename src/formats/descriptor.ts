@@ -118,6 +118,8 @@ export interface Inspection {
   readonly size?: number;
   /** If the headers say. */
   readonly geometry?: HeaderGeometry;
+  /** The id under which images above know this one, as they state it in `FileRequest.identity`; absent: by its name alone. */
+  readonly identity?: string;
   /** Files the image names: untrusted text. */
   readonly references: readonly FileRequest[];
   /** Short phrases: "version 3", "zstd compression", "encrypted (LUKS)". */

@@ -112,6 +112,14 @@ export interface FileRequest extends BackingReference {
   readonly identity?: string;
 }
 
+/** How images above an image know it. */
+export interface ImageIdentity {
+  /** `FileRequest.identity` of those images: a UUID, a GUID, an id of contents, as text. */
+  readonly id: string;
+  /** Another one after each opening that has changed the image, in formats that keep this apart from `id`. */
+  readonly modification?: string;
+}
+
 /** The image below, as an image names it. */
 export interface BelowReference extends BackingReference {
   /** Default: `backing`. */
@@ -206,6 +214,8 @@ export interface ImageDriver {
    * the image can never be below this one. Then the next of its names is tried. A caller may accept an image that is `refused` (`changedParent`).
    */
   requireBelow?(below: ImageDriver): void;
+  /** Absent: images above know this one by its name alone. */
+  readonly identity?: ImageIdentity | undefined;
   /** False if an image that was just created may read as anything: its sectors are deciphered, whatever the file has there. Default true. */
   readonly newReadsZero?: boolean;
   /** The storage the image was opened on. */

@@ -143,6 +143,11 @@ export interface ImageTools {
    * else the one that is noted stays.
    */
   setBacking?(backing: BackingReference | undefined, below?: ImageDriver): Io<void>;
+  /**
+   * The image below is about to be written through this one, and gets another id or state by that: whichever it has will do until `setBacking` notes one.
+   * Durable when it returns. Absent: the image cannot say so.
+   */
+  awaitBelow?(): Io<void>;
   /** Gives up all clusters of the image, so that it shows its backing file; a cut leaves some of them. Snapshots stay. */
   makeEmpty?(): Io<void>;
   /**

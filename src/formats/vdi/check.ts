@@ -2,7 +2,7 @@
 import type { Io } from '../../base/io.ts';
 import type { EntryTable } from '../../tables/entry-table.ts';
 import type { CheckResult } from '../tools.ts';
-import { FIRST_ABSENT, type Header } from './layout.ts';
+import { type Header, ZERO } from './layout.ts';
 
 /** Lines of findings that are kept. */
 const MAX_MESSAGES = 1000;
@@ -14,7 +14,7 @@ export function* usedBlocks(map: EntryTable, tell: (message: string) => void): I
   yield* map.loadAll();
   for (let index = 0; index < map.length; index++) {
     const block = map.get(index) as number;
-    if (block >= FIRST_ABSENT) continue;
+    if (block >= ZERO) continue;
     if (block >= map.length) tell(`ERROR: block index ${index} too large, is ${block}`);
     else named++;
     if (used.has(block)) tell(`ERROR: block index ${block} also used by ${block}`);

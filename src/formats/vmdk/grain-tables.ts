@@ -76,7 +76,7 @@ export class GrainTables {
     const self = this;
     return new WriteOrder(this.storage, {
       format: FORMAT,
-      changes: [{ seal: each((changes) => changes.seal()), unseal: each((changes) => changes.unseal()) }, this.#freed],
+      changes: [{ seal: each((changes) => changes.seal()), unseal: (durable) => each((changes) => changes.unseal(durable))() }, this.#freed],
       stages: [
         { pending: () => !this.shape.compressed && this.#copies.some(({ tables }) => tables.hasSealed), write: () => this.end.grow() },
         {
@@ -366,11 +366,11 @@ export class GrainTables {
       this.#survey = yield* this.survey();
       const { shared, unused } = this.#survey;
       const base = this.end.offset(0) / this.shape.grainSize;
-      if (!shared) this.end.giveBackAll(unused.map((grain) => grain - base).filter((unit) => unit < 0 && !this.#named.has(unit)));
+      if (!shared) this.end.release(unused.map((grain) => grain - base).filter((unit) => unit < 0 && !this.#named.has(unit)));
     }
     const units = Array.from({ length: count }, (_, i) => first + i);
     for (const unit of units) this.#named.delete(unit);
-    this.end.giveBackAll(units.filter((unit) => unit >= 0 || this.#survey?.shared === false));
+    this.end.release(units.filter((unit) => unit >= 0 || this.#survey?.shared === false));
     this.#freed.done();
   }
 

@@ -17,9 +17,8 @@ import type { Storage } from '../../storage/storage.ts';
 import type { EntryTable } from '../../tables/entry-table.ts';
 import { FileEnd } from '../../tables/file-end.ts';
 import { WriteOrder } from '../../tables/write-order.ts';
-import type { BelowReference, Extent, FormatInfo, ImageDriver, Placement } from '../driver.ts';
+import type { BelowReference, Extent, FormatInfo, ImageDriver, ImageIdentity, Placement } from '../driver.ts';
 import type { ImageTools, ToolImage } from '../tools.ts';
-import { FixedVpcImage } from './fixed.ts';
 import { FORMAT, type Footer, FREE, HEADER_SIZE, type Header } from './layout.ts';
 import { SectorBitmaps } from './sector-bitmaps.ts';
 
@@ -51,8 +50,7 @@ export class VpcImage implements ToolImage {
   readonly subclusterSize?: number;
   readonly size: number;
   readonly backing: BelowReference | undefined;
-  /** See `Footer.id`. */
-  readonly id: string;
+  readonly identity: ImageIdentity;
   readonly #parts: Parts;
   readonly #bitmaps: SectorBitmaps;
   readonly #order: WriteOrder;
@@ -67,7 +65,7 @@ export class VpcImage implements ToolImage {
     if (parent) this.subclusterSize = SECTOR;
     this.size = size;
     this.backing = parent;
-    this.id = footer.id;
+    this.identity = { id: footer.id };
     this.#parts = parts;
     this.#end = parts.end;
     this.#footerAt = footerAt;
@@ -86,8 +84,7 @@ export class VpcImage implements ToolImage {
   requireBelow(below: ImageDriver): void {
     const wanted = this.backing?.identity;
     if (wanted === undefined) return;
-    const known = below instanceof VpcImage || below instanceof FixedVpcImage;
-    if (!known || below.id !== wanted)
+    if (below.format !== FORMAT || below.identity?.id !== wanted)
       throw new DiskError('refused', `${this.storage.name}: ${below.storage.name} is not its parent, whose id is ${wanted}`, {
         format: FORMAT,
         field: 'parentId',

@@ -34,7 +34,7 @@ export const vpc = {
       const parent = header && footer.type === TYPE.differencing ? yield* readParent(storage, header) : undefined;
       const warnings = kind === 'fixed' || (copy && end) ? [] : [`the footer at the ${copy ? 'end' : 'beginning'} is damaged`];
       const references = parent ? [{ ...parent, kind: 'parent' as const }].map(({ otherNames: _, ...request }) => request) : [];
-      return { ...sizeAndGeometry(size, footer), references, features: [kind], warnings };
+      return { ...sizeAndGeometry(size, footer), identity: footer.id, references, features: [kind], warnings };
     } catch (error) {
       if (!(error instanceof DiskError) || error.kind === 'io') throw error;
       return { references: [], features: [], warnings: [error.message] };
