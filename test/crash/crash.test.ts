@@ -167,7 +167,7 @@ describe('a planted bug is found within 1,000 states', () => {
       end = this;
       return take.call(this);
     });
-    const early = vi.spyOn(FreedClusters.prototype, 'add').mockImplementation((first) => end?.giveBackAll(first < 0 ? [] : [first]));
+    const early = vi.spyOn(FreedClusters.prototype, 'add').mockImplementation((first) => end?.release(first < 0 ? [] : [first]));
     await expect(runWorkload(find('vmdk in small grains {"tables":true'), options)).rejects.toThrow(/after a cut/);
     early.mockRestore();
     seen.mockRestore();

@@ -53,6 +53,8 @@ export class GrainTables {
   readonly #freed = new FreedClusters();
   /** Those of them that tables in the file may still name. */
   readonly #named = new Set<number>();
+  /** Those that another entry names, too. */
+  readonly #shared = new Set<number>();
   /** What the grains that were there are used for; undefined until the first of them is given up. */
   #survey: Survey | undefined;
 
@@ -366,11 +368,13 @@ export class GrainTables {
       this.#survey = yield* this.survey();
       const { shared, unused } = this.#survey;
       const base = this.end.offset(0) / this.shape.grainSize;
-      if (!shared) this.end.release(unused.map((grain) => grain - base).filter((unit) => unit < 0 && !this.#named.has(unit)));
+      const free = new Set(unused.map((grain) => grain - base));
+      for (const unit of this.#named) if (unit < 0 && !free.has(unit)) this.#shared.add(unit);
+      if (!shared) this.end.release([...free].filter((unit) => unit < 0 && !this.#named.has(unit)));
     }
     const units = Array.from({ length: count }, (_, i) => first + i);
     for (const unit of units) this.#named.delete(unit);
-    this.end.release(units.filter((unit) => unit >= 0 || this.#survey?.shared === false));
+    this.end.release(units.filter((unit) => unit >= 0 || (this.#survey?.shared === false && !this.#shared.has(unit))));
     this.#freed.done();
   }
 

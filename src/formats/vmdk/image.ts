@@ -8,16 +8,18 @@ import { DiskError, unsupported } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
 import { Mutex } from '../../base/locks.ts';
 import type { Storage } from '../../storage/storage.ts';
-import type { BackingReference, BelowReference, Extent, FormatInfo, ImageDriver, Placement, ResizeOptions } from '../driver.ts';
+import type { BackingReference, BelowReference, Extent, FormatInfo, ImageDriver, ImageIdentity, Placement, ResizeOptions } from '../driver.ts';
 import type { ImageTools, ToolImage } from '../tools.ts';
 import { checkParts } from './check.ts';
 import { newParent, writeSparse } from './create.ts';
 import {
+  cidText,
   type Descriptor,
   type ExtentLine,
   nextCid,
   parseDescriptor,
   parseExtents,
+  withAnyParent,
   withCid,
   withExtents,
   withParent,
@@ -106,13 +108,17 @@ export class VmdkImage implements ToolImage {
     return this.#text?.facts.cid;
   }
 
+  get identity(): ImageIdentity | undefined {
+    return this.cid === undefined ? undefined : { id: cidText(this.cid) };
+  }
+
   get backing(): BelowReference | undefined {
     const name = this.#text?.facts.parentName;
     return name === undefined ? undefined : { name, format: FORMAT };
   }
 
   requireBelow(below: ImageDriver): void {
-    const wanted = idText(this.#text?.facts.parentCid);
+    const wanted = cidText(this.#text?.facts.parentCid);
     const place = { format: FORMAT, field: 'parentCID' };
     if (!(below instanceof VmdkImage))
       throw new DiskError(
@@ -120,10 +126,10 @@ export class VmdkImage implements ToolImage {
         `${FORMAT}: ${below.storage.name} is an image of the format ${below.format}, and only a VMDK image can be below`,
         place,
       );
-    if (below.cid === this.#text?.facts.parentCid) return;
+    if (this.#text?.facts.anyParent || below.cid === this.#text?.facts.parentCid) return;
     throw new DiskError(
       'refused',
-      `${FORMAT}: ${below.storage.name} has the id ${idText(below.cid)}, and the image was made over a VMDK image with the id ${wanted}: it was changed since, or is another one`,
+      `${FORMAT}: ${below.storage.name} has the id ${cidText(below.cid)}, and the image was made over a VMDK image with the id ${wanted}: it was changed since, or is another one`,
       place,
     );
   }
@@ -252,17 +258,23 @@ export class VmdkImage implements ToolImage {
     }
     yield* growth.show();
     // The text inside an extent follows: no reader of ours takes the size from it.
-    if (lines.length === 0) this.#size = size;
-    if (this.#text)
-      yield* this.#write(lines.length === 0 ? withSize(this.#text.bytes, size) : withExtents(this.#text.bytes, [...lines, last, ...added]));
+    if (this.#inside) this.#size = size;
+    if (this.#text) {
+      const { bytes } = this.#text;
+      yield* this.#write(this.#inside ? withSize(bytes, size) : withExtents(bytes, [...lines, last, ...added]));
+    }
     yield* this.storage.flush();
     this.#size = size;
   }
 
+  /** The disk has one file, and the text is in it. */
+  get #inside(): boolean {
+    return this.#pieces[0]?.part.storage === this.storage;
+  }
+
   /** The extents of a larger disk: those that stay, the last, and new ones. */
   #grown(size: number): { lines: readonly ExtentLine[]; last: ExtentLine; added: readonly ExtentLine[] } {
-    const own = this.#pieces[0]?.part.storage === this.storage;
-    if (own || !this.#text) return { lines: [], last: { kind: 'SPARSE', name: '', start: 0, size }, added: [] };
+    if (this.#inside || !this.#text) return { lines: [], last: { kind: 'SPARSE', name: '', start: 0, size }, added: [] };
     const { bytes, facts } = this.#text;
     const lines = parseExtents(bytes, facts);
     return { lines: lines.slice(0, -1), ...grownLines(lines, facts.createType, size) };
@@ -289,6 +301,7 @@ export class VmdkImage implements ToolImage {
     return {
       check: (options) => checkParts(pieces, options),
       setBacking: (backing, below) => this.#renewing.run(() => this.#setBacking(backing, below)),
+      ...(this.#over ? { awaitBelow: () => this.#renewing.run(() => this.#awaitBelow()) } : {}),
       ...(emptied ? { makeEmpty: () => this.#makeEmpty() } : {}),
     };
   }
@@ -302,6 +315,18 @@ export class VmdkImage implements ToolImage {
     if (backing && this.clusterSize === 0) throw refused("Flat image can't have backing file");
     if (backing) yield* this.#write(withParent(text.bytes, newParent(backing, { below, parentCid: text.facts.parentCid })));
     else yield* this.#write(withParent(text.bytes, undefined));
+    yield* this.storage.flush();
+  }
+
+  /** Where the text has no room for it, a cut leaves an image that calls the one below another. */
+  *#awaitBelow(): Io<void> {
+    this.#requireWritable();
+    if (!this.#text || this.#text.facts.anyParent) return;
+    try {
+      yield* this.#write(withAnyParent(this.#text.bytes));
+    } catch (error) {
+      if (!(error instanceof DiskError) || error.kind !== 'no-space' || error.field !== 'descriptorSize') throw error;
+    }
     yield* this.storage.flush();
   }
 
@@ -341,7 +366,6 @@ export class VmdkImage implements ToolImage {
   }
 }
 
-const idText = (cid = 0): string => cid.toString(16);
 
 /** A new extent like the first one of the image. */
 function fillExtent(file: Storage, size: number, like: DiskPart): Io<void> {
