@@ -143,10 +143,6 @@ function* openOver(named: NamedFiles, readOnly: boolean, options: ChainOptions):
   const secret = askSecret(options.secret);
   const probed = options.format === undefined;
   const descriptor = options.format === undefined ? yield* probeStorage(formats, storage) : findFormat(formats, options.format);
-  if (!descriptor.open)
-    throw new DiskError('unsupported', `${storage.name} is a ${descriptor.title} (${descriptor.name}), which is not supported yet`, {
-      format: descriptor.name,
-    });
   if (!readOnly && !descriptor.capabilities.write)
     throw new DiskError('read-only', `${descriptor.name}: Image is read-only`, { format: descriptor.name });
   // Before the header is read: while another program writes, its contents may change.

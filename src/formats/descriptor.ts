@@ -69,6 +69,8 @@ export interface Capabilities {
   readonly compressedWrite: boolean;
   /** Guest data can lie in a second file that the image names. */
   readonly dataFile: boolean;
+  /** Images can be written anew without the space that they do not need. */
+  readonly compact: boolean;
 }
 
 /** How images of a format are encrypted with a passphrase, in the format's options. */
@@ -178,8 +180,8 @@ export interface FormatDescriptor {
   readonly limits: readonly string[];
   /** Reads headers, and a bounded part of the tables; throws only errors of reading: damage becomes a warning. */
   inspect?(storage: Storage): Io<Inspection>;
-  /** Absent: the format is recognised and named, nothing more. */
-  open?(storage: Storage, parameters: OpenParameters): Io<ToolImage>;
+  /** Opens an image. */
+  open(storage: Storage, parameters: OpenParameters): Io<ToolImage>;
   /**
    * The space that an image would take. `parameters.size` and the options are as for `create`; `bitmaps` are those that would be copied, if the source
    * can have any. Throws `refused`, naming the option.

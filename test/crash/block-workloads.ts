@@ -4,7 +4,7 @@ import type { MemoryStorage } from '../../src/storage/memory.ts';
 import { smallDisk, smallOverlay, smallSet } from '../formats/vmdk/image.ts';
 import { childOfVhd } from '../formats/vpc/chain-workload.ts';
 import type { Random } from '../random.ts';
-import { mixture, several, writes } from './actions.ts';
+import { compressed, mixture, several, writes } from './actions.ts';
 import type { Guest } from './guest.ts';
 import type { Workload } from './workload.ts';
 
@@ -228,6 +228,62 @@ export const blockWorkloads: readonly Workload[] = [
     name: 'qed requests at the same time',
     format: 'qed',
     options: { cluster_size: 4096, table_size: 2 },
+    sectors: 9000,
+    share: 1 / 8,
+    waits: true,
+    run: (guest, random) => several(guest, random, 300),
+  },
+  ...([undefined, 'shorter', 'longer'] as const).map((backing) => ({
+    name: `qcow writes ${backing ?? ''}`,
+    format: 'qcow',
+    options: {},
+    sectors: 16_000,
+    share: 1 / 8,
+    ...(backing ? { backing } : {}),
+    run: async (guest: Guest, random: Random) => {
+      // An L2 table maps 2 MiB: into the reach of few at first, so that some get their place late.
+      for (let i = 0; i < 40; i++) {
+        await guest.write(random.between(0, Math.min(15_990, 1000 * (i + 1)) - 1), random.between(1, 9));
+        if (random.chance(0.2)) await guest.flush();
+        if (random.chance(0.05)) await guest.reopen();
+      }
+    },
+  })),
+  {
+    name: 'qcow compressed clusters',
+    format: 'qcow',
+    options: {},
+    sectors: 361,
+    share: 1 / 4,
+    run: (guest, random) => compressed(guest, random, { count: 25, cluster: 8, discards: false }),
+  },
+  {
+    name: 'qcow encrypted',
+    format: 'qcow',
+    options: { 'encrypt.format': 'aes' },
+    sectors: 300,
+    share: 1 / 8,
+    run: (guest, random) => writes(guest, random, { count: 40, most: 20 }),
+  },
+  {
+    name: 'qcow committed into a shorter backing file',
+    format: 'qcow',
+    options: {},
+    sectors: 300,
+    share: 1 / 4,
+    backing: 'shorter',
+    recorded: ['base'],
+    run: async (guest, random) => {
+      for (let i = 0; i < 4; i++) {
+        await writes(guest, random, { count: 8, most: 12 });
+        await guest.commit();
+      }
+    },
+  },
+  {
+    name: 'qcow requests at the same time',
+    format: 'qcow',
+    options: {},
     sectors: 9000,
     share: 1 / 8,
     waits: true,

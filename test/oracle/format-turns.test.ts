@@ -61,6 +61,8 @@ const KINDS: readonly Kind[] = [
   // A write into a part of a zero cluster makes the backing file's bytes reappear around it in QEMU 7.2.
   { format: 'qed', options: 'cluster_size=4k,table_size=2', backing: true, unit: 4096, zeros: true },
   { format: 'qed', options: 'cluster_size=1M,table_size=4', backing: true, unit: MiB, zeros: true },
+  { format: 'qcow', options: 'encryption=off', unchecked: true },
+  { format: 'qcow', options: 'encryption=off', backing: true, unchecked: true },
   { format: 'parallels', options: 'cluster_size=4k' },
   { format: 'parallels', options: 'cluster_size=16896' },
   { format: 'parallels', options: 'cluster_size=1M' },

@@ -11,11 +11,12 @@ import { corrupt } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
 import { SECTOR } from '../../base/units.ts';
 import { readBytes, type Storage } from '../../storage/storage.ts';
+import { copyHead } from '../../tables/copy-head.ts';
 import { EntryTable } from '../../tables/entry-table.ts';
 import type { FileEnd } from '../../tables/file-end.ts';
 import type { OpenParameters } from '../descriptor.ts';
 import type { FormatInfo, ResizeOptions } from '../driver.ts';
-import type { CheckOptions, CheckResult, ImageTools } from '../tools.ts';
+import type { AfterCopy, CheckOptions, CheckResult, ImageTools } from '../tools.ts';
 import { NOWHERE, UnitImage } from '../unit-image.ts';
 import { type BadEntry, badPlace, checkImage, freePlaces } from './check.ts';
 import { BAT_WORD, FORMAT, grownHeader, HEADER_SIZE, type Header, headerWords, IN_USE, IN_USE_WORD, parseHeader } from './layout.ts';
@@ -128,8 +129,9 @@ export class ParallelsImage extends UnitImage {
   }
 
   *tools(): Io<ImageTools> {
-    const { entries } = this.#header;
+    const { entries, extended } = this.#header;
     return {
+      ...(extended || this.#unclean ? {} : { emptyCopy: (target: Storage) => this.#emptyCopy(target) }),
       check: (options) => this.#check(options),
       *metadata() {
         return [
@@ -138,6 +140,13 @@ export class ParallelsImage extends UnitImage {
         ];
       },
     };
+  }
+
+  *#emptyCopy(target: Storage): Io<AfterCopy> {
+    const { entries, dataStart } = this.#header;
+    const unused = { offset: IN_USE_WORD * 4, length: 4, fill: 0 };
+    yield* copyHead(this.storage, target, dataStart, [{ offset: HEADER_SIZE, length: entries * 4, fill: 0 }, unused]);
+    return undefined;
   }
 
   *#check(options: CheckOptions): Io<CheckResult> {

@@ -11,11 +11,12 @@ import type { Io } from '../../base/io.ts';
 import { SECTOR } from '../../base/units.ts';
 import { randomUuid } from '../../base/uuid.ts';
 import { readBytes, type Storage } from '../../storage/storage.ts';
+import { copyHead } from '../../tables/copy-head.ts';
 import { EntryTable } from '../../tables/entry-table.ts';
 import { FileEnd } from '../../tables/file-end.ts';
 import type { OpenParameters } from '../descriptor.ts';
 import type { BelowReference, ImageDriver, ImageIdentity, ResizeOptions } from '../driver.ts';
-import type { ImageTools } from '../tools.ts';
+import type { AfterCopy, ImageTools } from '../tools.ts';
 import { NOWHERE, UnitImage, type UnitParts, ZEROS } from '../unit-image.ts';
 import { checkMap, usedBlocks } from './check.ts';
 import { differencingTools, parentOf, requireParent } from './differencing.ts';
@@ -178,6 +179,7 @@ export class VdiImage extends UnitImage {
         ];
       },
       ...(type === TYPE.static ? {} : differencingTools((fields) => this.#changeHeader(fields))),
+      ...(type === TYPE.static || header.old ? {} : { emptyCopy: (target: Storage) => this.#emptyCopy(target) }),
       makeEmpty: () => this.#makeEmpty(),
     };
   }
@@ -186,6 +188,17 @@ export class VdiImage extends UnitImage {
     yield* this.requireBegun();
     yield* this.flush();
     yield* this.#switch(change);
+  }
+
+  *#emptyCopy(target: Storage): Io<AfterCopy> {
+    const { dataOffset, mapOffset, blocks, uuids } = this.#header;
+    yield* copyHead(this.storage, target, dataOffset, [{ offset: mapOffset, length: blocks * 4, fill: NEVER_ALLOCATED & 0xff }]);
+    yield* target.write(0, withFields(this.#sector, { allocated: 0 }) ?? this.#sector);
+    // Children know this image by the UUID that a change of its contents replaces.
+    return function* () {
+      const sector = withFields(yield* readBytes(target, 0, SECTOR), { modified: uuids.modified });
+      if (sector) yield* target.write(0, sector);
+    };
   }
 
   *#makeEmpty(): Io<void> {

@@ -20,7 +20,7 @@ export const vpc = {
   probe: (head) => (hasText(head, 0, MARK) ? 100 : 0),
   // The oldest versions of Virtual PC wrote a footer of 511 bytes.
   ends: (tail) => endsWith(tail, SECTOR, MARK) || endsWith(tail, SECTOR - 1, MARK),
-  capabilities: { ...NO_CAPABILITIES, read: true, write: true, create: true },
+  capabilities: { ...NO_CAPABILITIES, read: true, write: true, create: true, compact: true },
   gist: 'opens in Hyper-V, Virtual PC and VirtualBox',
   strongOptions: /^force_size_calc$/,
   createOptions,
