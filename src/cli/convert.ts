@@ -144,7 +144,8 @@ function coroutineCount(text: string | undefined): void {
 async function convertToAppliance(images: Images, { options, sources, target, snapshot, rate }: Plan, progress: Progress): Promise<number> {
   const [path = ''] = sources;
   if (sources.length > 1) throw new Failure('An appliance has one disk: convert one image');
-  for (const [letter, what] of Object.entries(NOT_OF_APPLIANCES)) if (options.has(letter)) throw new Failure(`${what} has no meaning for -O ${APPLIANCE}`);
+  for (const [letter, what] of Object.entries(NOT_OF_APPLIANCES))
+    if (options.has(letter)) throw new Failure(`${what} has no meaning for -O ${APPLIANCE}`);
   requireCreatable(target);
   const { disk } = await images.open({ ...namedImage(path, options), readOnly: true, permissions: READING });
   const source = snapshot === undefined ? disk : await openSnapshot(images, disk, path, snapshot);
@@ -300,7 +301,16 @@ async function newTarget(images: Images, plan: Plan, total: number, cache: Cache
   const { resolve, files } = images.chain(target);
   try {
     const secret = askSecrets(images.terminal);
-    const disk = await makeImage({ path: target, format, options: image, resolve, secret, background: true, inOrder: true, ...(cache ? { cache } : {}) });
+    const disk = await makeImage({
+      path: target,
+      format,
+      options: image,
+      resolve,
+      secret,
+      background: true,
+      inOrder: true,
+      ...(cache ? { cache } : {}),
+    });
     images.adopt(disk, target);
     return disk;
   } catch (error) {

@@ -35,7 +35,14 @@ export interface OvaOptions extends CopyJobOptions, SalvageOptions {
   readonly processors?: number;
 }
 
-const OVA = optionsOf<OvaOptions>({ ...COPY_JOB_OPTIONS, salvage: FLAG, onUnreadable: FUNCTION, name: needed(TEXT), memory: COUNT, processors: COUNT });
+const OVA = optionsOf<OvaOptions>({
+  ...COPY_JOB_OPTIONS,
+  salvage: FLAG,
+  onUnreadable: FUNCTION,
+  name: needed(TEXT),
+  memory: COUNT,
+  processors: COUNT,
+});
 
 /** As wide as the largest size. */
 const WIDEST = Number.MAX_SAFE_INTEGER;

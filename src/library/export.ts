@@ -275,8 +275,7 @@ async function incremental(
 const needsPassphrase = ({ name }: ImageRecord): DiskError =>
   new DiskError('refused', `"${name}" is encrypted, and so is what is exported of it: that takes its passphrase`, { field: 'encrypt.key-secret' });
 
-const encryptionOf = (format: string): EncryptionFacts | undefined =>
-  format === APPLIANCE ? undefined : findFormat(allFormats, format).encryption;
+const encryptionOf = (format: string): EncryptionFacts | undefined => (format === APPLIANCE ? undefined : findFormat(allFormats, format).encryption);
 
 const nameOf = (since: ExportSince): string => ('snapshot' in since ? since.snapshot : since.bitmap);
 

@@ -110,7 +110,12 @@ function requireAppliance(archive: string, stem: string, bytes: Uint8Array): str
   expect([...files.keys()]).toEqual([`${stem}.ovf`, `${stem}.mf`, `${stem}-disk1.vmdk`]);
   const sums = [...(files.get(`${stem}.mf`)?.toString() ?? '').matchAll(/^SHA256\((.*)\)= ([0-9a-f]{64})$/gm)];
   expect(sums.map(([, name]) => name)).toEqual([`${stem}.ovf`, `${stem}-disk1.vmdk`]);
-  for (const [, name = '', sum] of sums) expect(createHash('sha256').update(files.get(name) as Buffer).digest('hex')).toBe(sum);
+  for (const [, name = '', sum] of sums)
+    expect(
+      createHash('sha256')
+        .update(files.get(name) as Buffer)
+        .digest('hex'),
+    ).toBe(sum);
   const disk = files.get(`${stem}-disk1.vmdk`) as Buffer;
   const ovf = files.get(`${stem}.ovf`)?.toString() ?? '';
   expect(ovf).toContain(`ovf:size="${disk.length}"`);
@@ -140,7 +145,12 @@ describe('an appliance', () => {
     const abort = new AbortController();
     abort.abort();
     await expect(writeOva(await source(bytes), storage, { name: 'x', signal: abort.signal })).rejects.toMatchObject({ kind: 'aborted' });
-    expect(storage.bytes().subarray(0, 512).every((byte) => byte === 0)).toBe(true);
+    expect(
+      storage
+        .bytes()
+        .subarray(0, 512)
+        .every((byte) => byte === 0),
+    ).toBe(true);
   });
 
   it('is made by the command line, of a snapshot too, and options that mean nothing are refused', async () => {

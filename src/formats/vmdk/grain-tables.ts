@@ -365,7 +365,7 @@ export class GrainTables {
    */
   *#reuse(first: number, count: number): Io<void> {
     if (first < 0 && !this.#survey) {
-      this.#survey = yield* this.survey();
+      this.#survey = yield* this.#surveyed();
       const { shared, unused } = this.#survey;
       const base = this.end.offset(0) / this.shape.grainSize;
       const free = new Set(unused.map((grain) => grain - base));
@@ -379,8 +379,8 @@ export class GrainTables {
   }
 
   /** What the grains of the file are used for. */
-  survey(): Io<Survey> {
-    const copies = this.#everyCopy();
+  #surveyed(): Io<Survey> {
+    const copies = this.#copies;
     return surveyGrains(this.storage, {
       shape: this.shape,
       directories: copies.map(({ offset }) => offset),
@@ -388,18 +388,6 @@ export class GrainTables {
       load: (index) => this.#lock.run(() => this.#loadEntries(index, copies)),
       tables: (index) => copies.flatMap((copy) => this.#tableOf(index, copy) || []),
     });
-  }
-
-  /** Also the second one of an extent that is only read, unless it is damaged. */
-  #everyCopy(): readonly Copy[] {
-    const { redundant } = this.shape;
-    if (this.#copies.length > 1 || redundant === undefined) return this.#copies;
-    try {
-      return [...this.#copies, this.#copy(redundant, 'redundant grain directory', 'redundant grain table')];
-    } catch (error) {
-      if (error instanceof DiskError) return this.#copies;
-      throw error;
-    }
   }
 
   *#loadEntries(index: number, copies: readonly Copy[]): Io<void> {
@@ -411,8 +399,10 @@ export class GrainTables {
 
 const differ = (field: string): DiskError => corrupt(FORMAT, 'the two grain directories differ: open the image read-only', { field });
 
+/** The error for a file that can have no further grain. */
 export const full = (storage: Storage): DiskError =>
   new DiskError('no-space', `${storage.name}: an extent has at most ${MAX_FILE} bytes`, { format: FORMAT });
 
+/** The error for a write to compressed grains that is no whole one. */
 export const notWhole = (): DiskError =>
   unsupported(FORMAT, 'a streamOptimized image takes whole grains, compressed, and each once', { field: 'subformat' });

@@ -26,7 +26,7 @@ import {
   withSize,
 } from './descriptor-text.ts';
 import type { DiskPart } from './extents.ts';
-import { grownLines, requireGrowth } from './growth.ts';
+import { grownLines, nextName, requireGrowth } from './growth.ts';
 import { FORMAT } from './layout.ts';
 import { SparsePart } from './sparse.ts';
 import type { TextPlace } from './text-place.ts';
@@ -40,6 +40,9 @@ export interface Description {
 
 /** Makes a file for a further extent, which `fill` fills, and opens it; `start`: bytes of the disk before it. */
 export type AddPart = (line: ExtentLine, start: number, fill: (file: Storage) => Io<void>) => Io<DiskPart>;
+
+/** Names that are tried for a new extent. */
+const MOST_NAMES = 8;
 
 interface Piece {
   readonly start: number;
@@ -62,7 +65,7 @@ export class VmdkImage implements ToolImage {
   readonly debug: Storage['debugEvent'];
   readonly clusterSize: number;
   readonly #files: Storage[];
-  readonly #addPart: AddPart | undefined;
+  readonly #adds: AddPart | undefined;
   #size: number;
   #pieces: readonly Piece[];
   #text: Description | undefined;
@@ -78,7 +81,7 @@ export class VmdkImage implements ToolImage {
     this.storage = storage;
     this.debug = storage.debugEvent;
     this.#files = files;
-    this.#addPart = addPart;
+    this.#adds = addPart;
     this.#text = text;
     this.#checked = checked;
     // A stream is new, and has its id once and for all.
@@ -243,12 +246,13 @@ export class VmdkImage implements ToolImage {
     if (size === this.#size) return;
     yield* this.#renew();
     const pieces = this.#pieces;
-    const { lines, last, added } = this.#grown(size);
+    const { lines: kept, last, added } = this.#grown(size);
     const part = pieces.at(-1)?.part;
     if (!part?.grow) throw unsupported(FORMAT, 'the last extent does not grow', { field: 'extent' });
     const growth = yield* part.grow(last.size);
+    let lines: readonly ExtentLine[];
     try {
-      yield* this.#add(added);
+      lines = [...kept, last, ...(yield* this.#add(added))];
       if (beforeGrowth) yield* beforeGrowth();
       yield* this.flush();
     } catch (error) {
@@ -261,7 +265,7 @@ export class VmdkImage implements ToolImage {
     if (this.#inside) this.#size = size;
     if (this.#text) {
       const { bytes } = this.#text;
-      yield* this.#write(this.#inside ? withSize(bytes, size) : withExtents(bytes, [...lines, last, ...added]));
+      yield* this.#write(this.#inside ? withSize(bytes, size) : withExtents(bytes, lines));
     }
     yield* this.storage.flush();
     this.#size = size;
@@ -280,19 +284,37 @@ export class VmdkImage implements ToolImage {
     return { lines: lines.slice(0, -1), ...grownLines(lines, facts.createType, size) };
   }
 
-  /** New extents, with names that no file has. */
-  *#add(lines: readonly ExtentLine[]): Io<void> {
-    const addPart = this.#addPart;
-    if (lines.length > 0 && !addPart)
+  /** A new extent. A file of its name may be what an earlier growth has left that was cut off: then the next name is taken. */
+  *#addPart(line: ExtentLine, start: number, fill: (file: Storage) => Io<void>): Io<{ line: ExtentLine; part: DiskPart }> {
+    let [named, failure] = [line, undefined as DiskError | undefined];
+    for (let tries = 0; tries < MOST_NAMES; tries++) {
+      try {
+        return { line: named, part: yield* (this.#adds as AddPart)(named, start, fill) };
+      } catch (error) {
+        if (!(error instanceof DiskError) || error.kind !== 'refused' || error.field !== 'extent') throw error;
+        failure ??= error;
+        named = { ...named, name: nextName(named.name) };
+      }
+    }
+    throw failure;
+  }
+
+  /** New extents; returns their lines. */
+  *#add(lines: readonly ExtentLine[]): Io<ExtentLine[]> {
+    if (lines.length > 0 && !this.#adds)
       throw new DiskError('refused', `${FORMAT}: a larger disk needs further files, and nothing makes them`, { format: FORMAT, field: 'extent' });
     const [{ part: first }] = this.#pieces as [Piece];
-    for (const line of lines) {
+    const added: ExtentLine[] = [];
+    for (const { size, ...wanted } of lines) {
       const { start: before, part: behind } = this.#pieces.at(-1) as Piece;
       const start = before + behind.size;
-      const part = yield* (addPart as AddPart)(line, start, (file) => fillExtent(file, line.size, first));
+      const name = added.length === 0 ? wanted.name : nextName(added.at(-1)?.name ?? '');
+      const { line, part } = yield* this.#addPart({ ...wanted, name, size }, start, (file) => fillExtent(file, size, first));
       if (part.storage) this.#files.push(part.storage);
       this.#pieces = [...this.#pieces, { start, part }];
+      added.push(line);
     }
+    return added;
   }
 
   *tools(): Io<ImageTools> {
@@ -365,7 +387,6 @@ export class VmdkImage implements ToolImage {
     if (!this.storage.readOnly) yield* this.flush();
   }
 }
-
 
 /** A new extent like the first one of the image. */
 function fillExtent(file: Storage, size: number, like: DiskPart): Io<void> {

@@ -1,4 +1,4 @@
-/** Which grains of a file are used, by its tables and by those of the disk: all tables are read. For the reuse of grains that nothing names, and for the check. */
+/** Which grains of a file are used, by its tables and by those of the disk: all tables are read. For the reuse of grains that nothing names. */
 import { roundUp } from '../../base/bytes.ts';
 import { DiskError } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
