@@ -157,7 +157,7 @@ describe('a planted bug is found within 1,000 states', () => {
   });
 
   it('nothing is ordered: entries before their grains', async () => {
-    await expect(runWorkload(find('vmdk writes'), { ...options, ignoreBarriers: true })).rejects.toThrow(/after a cut/);
+    await expect(runWorkload(find('vmdk in small grains {"tables":true'), { ...options, ignoreBarriers: true })).rejects.toThrow(/after a cut/);
   });
 
   it('grains that are given up are used again while tables name them', async () => {

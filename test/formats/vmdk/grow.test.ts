@@ -5,8 +5,10 @@ import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { createDisk, openDisk } from '../../../src/disk/open.ts';
 import type { Reference } from '../../../src/disk/reference.ts';
-import { memoryStorage } from '../../../src/storage/memory.ts';
+import { type MemoryStorage, memoryStorage } from '../../../src/storage/memory.ts';
 import { nodeFileStorage } from '../../../src/storage/node-file.ts';
+import { explore } from '../../crash/explorer.ts';
+import { type LogEntry, RecorderStorage } from '../../layers/recorder.ts';
 import { firstDifference } from '../../model/naive.ts';
 import { qemuImg, qemuIo, run } from '../../oracle/qemu.ts';
 import { Random } from '../../random.ts';
@@ -81,6 +83,47 @@ describe('a disk that grows', () => {
       expect(firstDifference(await disk.read(MiB + 512, 2 * MiB - 512), new Uint8Array(2 * MiB - 512))).toBe(-1);
       await disk.close();
     }
+  });
+
+  it('into further files, is as large as before or as wanted after any cut, and grows again', { timeout: 60_000 }, async () => {
+    const [before, after] = [2 * GiB - MiB, 5 * GiB];
+    const names = ['disk', 'disk-s001', 'disk-s002', 'disk-s003'];
+    const files = new Map(names.map((name) => [name, memoryStorage({ name })]));
+    const at = (name: string) => files.get(name) as MemoryStorage;
+    const options = { format: 'vmdk', size: before, subformat: 'twoGbMaxExtentSparse', resolve: (one: Reference) => at(one.name) } as const;
+    const made = await createDisk(at('disk'), options);
+    await made.write(before - 512, new Uint8Array(512).fill(7));
+    await made.flush();
+    const log: LogEntry[] = [];
+    const start = new Map(names.map((name) => [name, at(name).bytes()]));
+    const recorded = new Map(names.map((name) => [name, new RecorderStorage(memoryStorage({ name, bytes: at(name).bytes() }), log)]));
+    const disk = await openDisk(recorded.get('disk') as RecorderStorage, { format: 'vmdk', resolve: ({ name }) => recorded.get(name) as RecorderStorage });
+    await disk.write(0, new Uint8Array(512).fill(8));
+    await disk.flush();
+    const timeline = [{ position: 0, sizes: [before] }];
+    timeline.push({ position: log.length, sizes: [before, after] });
+    await disk.resize(after);
+    timeline.push({ position: log.length, sizes: [after] });
+    await disk.write(after - 512, new Uint8Array(512).fill(9));
+    await disk.flush();
+    const states = await explore({
+      ...{ start, log, timeline, random: new Random(1), subsets: 4, limit: 1000 },
+      judge: async (state, { sizes }, count) => {
+        const left = new Map([...state].map(([name, bytes]) => [name, memoryStorage({ name, bytes })]));
+        const found = (name: string) => left.get(name) ?? (left.set(name, memoryStorage({ name })).get(name) as MemoryStorage);
+        const cut = await openDisk(found('disk'), { format: 'vmdk', resolve: ({ name }) => found(name) });
+        if (!sizes.includes(cut.size)) throw new Error(`the disk has ${cut.size} bytes`);
+        if ((await cut.read(before - 512, 1))[0] !== 7) throw new Error('a byte is lost');
+        if (cut.size > before && (await cut.read(before, 4096)).some((byte) => byte !== 0)) throw new Error('a byte was made up');
+        if (count % 10 === 0) {
+          await cut.resize(7 * GiB);
+          await cut.write(7 * GiB - 512, new Uint8Array(512).fill(3));
+          if ((await cut.read(7 * GiB - 1, 1))[0] !== 3) throw new Error('the larger disk does not keep what is written');
+        }
+        await cut.close();
+      },
+    });
+    expect(states).toBeGreaterThan(60);
   });
 
   it('does not where it is a stream', async () => {
