@@ -97,7 +97,10 @@ describe('a disk that grows', () => {
     const log: LogEntry[] = [];
     const start = new Map(names.map((name) => [name, at(name).bytes()]));
     const recorded = new Map(names.map((name) => [name, new RecorderStorage(memoryStorage({ name, bytes: at(name).bytes() }), log)]));
-    const disk = await openDisk(recorded.get('disk') as RecorderStorage, { format: 'vmdk', resolve: ({ name }) => recorded.get(name) as RecorderStorage });
+    const disk = await openDisk(recorded.get('disk') as RecorderStorage, {
+      format: 'vmdk',
+      resolve: ({ name }) => recorded.get(name) as RecorderStorage,
+    });
     await disk.write(0, new Uint8Array(512).fill(8));
     await disk.flush();
     const timeline = [{ position: 0, sizes: [before] }];
