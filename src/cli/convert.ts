@@ -8,7 +8,7 @@ import { READING } from '../storage/node-file.ts';
 import { copyBitmaps, requireBitmaps } from './bitmap.ts';
 import { nodeCompressor } from './compression.ts';
 import { asksForHelp, type ImageOptions, makeImage, parseImageOptions, printOptionHelp, requireOptionLists } from './create-options.ts';
-import { formatNamed, requireFormat } from './formats.ts';
+import { formatNamed, requireCreation, requireFormat } from './formats.ts';
 import { printUsage } from './help.ts';
 import { cacheMode, type Images, namedImage, requireCreatable, withImages } from './images.ts';
 import { askSecrets, takeObjects } from './objects.ts';
@@ -267,6 +267,7 @@ async function openTarget(images: Images, plan: Plan, total: number, cache: Cach
 async function newTarget(images: Images, plan: Plan, total: number, cache: Cache): Promise<Disk> {
   const { format, target } = plan;
   requireFormat(format);
+  requireCreation(format);
   requireCreatable(target);
   const image = targetOptions(plan, total);
   if (plan.options.has('c')) requireCompression(format, image);

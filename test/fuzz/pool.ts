@@ -8,7 +8,11 @@ import { memoryStorage } from '../../src/storage/memory.ts';
 import { bochsImage } from '../formats/bochs/image.ts';
 import { cloopImage } from '../formats/cloop/image.ts';
 import { dmgImage } from '../formats/dmg/image.ts';
+import { partFile } from '../formats/parallels/bundle.ts';
+import { folderOfParallels } from '../formats/parallels/bundle-workload.ts';
 import { Image } from '../formats/qcow2/image.ts';
+import { makeVdi } from '../formats/vdi/chain.ts';
+import { disksOfVdi } from '../formats/vdi/chain-workload.ts';
 import { childOfVhd } from '../formats/vpc/chain-workload.ts';
 import { asDynamic } from '../formats/vpc/checksum.ts';
 import { damages } from '../oracle/damages.ts';
@@ -182,10 +186,22 @@ export async function makePool(): Promise<Seed[]> {
     ['qed', { cluster_size: 4096, table_size: 2 }],
     ['qcow', {}],
     ['parallels', { cluster_size: 65536 }],
+    ['parallels', { cluster_size: 4096 }],
     ['vpc', { force_size: true }],
     ['vpc', { subformat: 'fixed' }],
   ] as const)
     pool.push({ name: `${format} ${JSON.stringify(options)}`, format, bytes: await blocks(format, options) });
+  for (const over of [false, true]) {
+    const disk = memoryStorage();
+    await disksOfVdi((name) => (name === 'disk' ? disk : memoryStorage()), { sectors: 90, over });
+    pool.push({ name: `vdi of small blocks${over ? ' over a parent' : ''}`, format: 'vdi', bytes: disk.bytes() });
+  }
+  const block = new Random(3).bytes(65_536);
+  pool.push({ name: 'vdi of version 0.1', format: 'vdi', bytes: makeVdi({ size: 200_192, old: true, blocks: new Map([[1, block]]) }) });
+  pool.push({ name: 'parallels, the first kind', format: 'parallels', bytes: partFile(90, 9, new Map([[3, block.slice(0, 4608)]]), false) });
+  const text = memoryStorage();
+  folderOfParallels((name) => (name === 'disk' ? text : memoryStorage()));
+  pool.push({ name: 'parallels in a folder', format: 'parallels', bytes: text.bytes() });
   for (const over of [false, true]) pool.push({ name: `qcow compressed${over ? ' over another' : ''}`, format: 'qcow', bytes: await qcow(over) });
   const child = memoryStorage();
   await childOfVhd((name) => (name === 'disk' ? child : memoryStorage()), { sectors: 700, blockSize: 16_384, rawParent: true });

@@ -6,13 +6,14 @@ import type { Io } from '../../base/io.ts';
 import { SECTOR } from '../../base/units.ts';
 import type { Storage } from '../../storage/storage.ts';
 import type { CreateParameters } from '../descriptor.ts';
-import { SIZE_OPTION } from '../shared-options.ts';
+import { BACKING_OPTIONS, SIZE_OPTION } from '../shared-options.ts';
 import { linkTo } from './differencing.ts';
 import { BLOCK_SIZE, encodeHeader, FORMAT, MAX_BLOCKS, NEVER_ALLOCATED, TYPE } from './layout.ts';
 
 /** Options of `create`. */
 export const createOptions = [
   SIZE_OPTION,
+  ...BACKING_OPTIONS,
   { name: 'static', kind: 'flag', default: false, printed: true, label: 'Static', help: 'every block has its place from the start' },
 ] as const;
 
