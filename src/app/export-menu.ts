@@ -1,5 +1,5 @@
 /** The Export button with its menu: every form in which an image can be exported. Forms that are impossible for this image are greyed out, with the reason. */
-import { type DiskError, type ExportFacts, exportProblem, type FormatFacts, OVERLAY_FORMAT } from '../index.ts';
+import { APPLIANCE, type DiskError, type ExportFacts, exportProblem, type FormatFacts, OVERLAY_FORMAT } from '../index.ts';
 import { button, element } from './dom.ts';
 import type { ExportWay } from './export.ts';
 import type { ImageSession } from './session.ts';
@@ -24,6 +24,7 @@ function waysOut(formats: readonly FormatFacts[]): ExportWay[] {
           : []),
       ];
     }),
+    { id: APPLIANCE, text: 'for VMware and VirtualBox (.ova): an appliance, a machine with this disk', options: { format: APPLIANCE } },
     ...same.map((facts) => ({ id: facts.name, text: `as it is, ${forProduct(facts)}: ${facts.gist}`, options: { format: facts.name }, rare: true })),
     { id: 'changes', text: 'only what changed since a snapshot', options: { format: OVERLAY_FORMAT, since: { snapshot: '' } } },
   ] as ExportWay[];

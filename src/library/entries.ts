@@ -3,6 +3,7 @@
 import type { CreatedFormat, FormatOptions } from '../formats/all.ts';
 import type { Capabilities } from '../formats/descriptor.ts';
 import type { ConvertOptions } from '../jobs/convert.ts';
+import type { APPLIANCE } from '../jobs/ova.ts';
 import type { CacheMode } from '../node/cache-mode.ts';
 import type { DetectZeroes } from '../node/zero-range.ts';
 import type { ImageFormat, Place } from './image-record.ts';
@@ -204,8 +205,11 @@ export interface LibraryOptions {
 
 /** The parameters of an export. */
 export interface ExportOptions {
-  /** The format of the file. An image in the format `luks` can be exported as `luks`, `qcow2` or `raw`. */
-  readonly format: ImageFormat;
+  /**
+   * The format of the file, or `ova`: an appliance with the disk, for VMware's programs and VirtualBox. An image in the format `luks` can be exported as `luks`,
+   * `qcow2` or `raw`.
+   */
+  readonly format: ImageFormat | typeof APPLIANCE;
   /**
    * Compressed, for formats that have this (`FormatFacts.compressed`): the file has the disk's present contents, without the image's snapshots and bitmaps. Not
    * for an encrypted image, and not with `since`.

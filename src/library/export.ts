@@ -20,6 +20,7 @@ import { findFormat } from '../formats/registry.ts';
 import { OVERLAY_FORMAT } from '../formats/roles.ts';
 import { type ConvertOptions, convert } from '../jobs/convert.ts';
 import { increment } from '../jobs/increment.ts';
+import { APPLIANCE, writeOva } from '../jobs/ova.ts';
 import { filesOf, salvaging } from '../node/loss.ts';
 import { BlockNode } from '../node/node.ts';
 import type { HeldLock } from '../storage/image-lock.ts';
@@ -63,7 +64,7 @@ export async function exportImage(
   const { record } = source;
   const cleanup: Cleanup = 'lock' in source ? [() => source.lock.release()] : [];
   const same = format === record.format && !source.resolve && !compressed;
-  const plain = findFormat(allFormats, format).plain ?? false;
+  const plain = format !== APPLIANCE && (findFormat(allFormats, format).plain ?? false);
   const toTemporary = !plain && !same;
   // Progress counts guest or file bytes; a conversion counts as the first half of the work.
   const progress = (part: number, parts: number) => (done: number, total: number) => onProgress?.(Math.round((total * part + done) / parts), total);
@@ -162,7 +163,7 @@ async function remains(
     missing += SECTOR;
   };
   try {
-    const bytes = await temporary(cleanup, scratch, (target) => convertInto(target, from, { ...job, onUnreadable }, above));
+    const bytes = await temporary(cleanup, scratch, (target) => convertInto(target, from, { ...job, onUnreadable, name: record.name }, above));
     return { bytes, missing };
   } catch (error) {
     const message = `"${record.name}" is lost, and not all of it can be read any more: export it with \`salvage\` to have zeros in place of what is missing`;
@@ -208,7 +209,7 @@ async function converted(
   const from = await opened(storage, source, cleanup, job);
   // For some images the list does not know it.
   requireExportable(source.record, from.encrypted, job);
-  return temporary(cleanup, scratch, (target) => convertInto(target, from, job));
+  return temporary(cleanup, scratch, (target) => convertInto(target, from, { ...job, name: source.record.name }));
 }
 
 /**
@@ -218,16 +219,22 @@ async function converted(
 async function convertInto(
   target: Storage,
   from: Disk,
-  job: ExportOptions & ExportMeans & Pick<ConvertOptions, 'onUnreadable'>,
+  job: ExportOptions & ExportMeans & Pick<ConvertOptions, 'onUnreadable'> & { readonly name: string },
   newer: readonly KeptBytes[] = [],
 ): Promise<void> {
+  const { compressed = false, compressor, signal, control, onProgress, onUnreadable, name } = job;
+  const watched = { ...(signal ? { signal } : {}), ...(control ? { control } : {}), ...(onProgress ? { onProgress } : {}) };
+  const salvage = onUnreadable ? { salvage: true, onUnreadable } : {};
+  if (job.format === APPLIANCE) {
+    if (newer.length > 0)
+      throw new DiskError('unsupported', `"${name}" has changes that are in memory only: export it in another format`, { field: 'format' });
+    return writeOva(from, target, { ...watched, ...salvage, name: exportName(name, APPLIANCE).slice(0, -APPLIANCE.length - 1) });
+  }
   const encryption = encryptionOf(job.format);
   const own = encryption && job.secret !== undefined && from.encrypted ? { secret: job.secret, ...encryptionOptions(encryption, job.iterTime) } : {};
-  const packed = job.compressed ? findFormat(allFormats, job.format).compressed?.options : {};
+  const packed = compressed ? findFormat(allFormats, job.format).compressed?.options : {};
   const disk = await createDisk<string>(target, { format: job.format, size: roundUp(from.size, SECTOR), ...packed, ...own });
-  const { compressed = false, compressor, signal, control, onProgress, onUnreadable } = job;
-  const watched = { ...(signal ? { signal } : {}), ...(control ? { control } : {}), ...(onProgress ? { onProgress } : {}) };
-  await convert(from, disk, { ...watched, targetIsNew: true, compressed, compressor, ...(onUnreadable ? { salvage: true, onUnreadable } : {}) });
+  await convert(from, disk, { ...watched, ...salvage, targetIsNew: true, compressed, compressor });
   for (const { offset, bytes } of newer) await disk.write(offset, bytes.subarray(0, Math.max(0, disk.size - offset)));
   await disk.close();
 }
@@ -273,7 +280,7 @@ async function incremental(
 const needsPassphrase = ({ name }: ImageRecord): DiskError =>
   new DiskError('refused', `"${name}" is encrypted, and so is what is exported of it: that takes its passphrase`, { field: 'encrypt.key-secret' });
 
-const encryptionOf = (format: string): EncryptionFacts | undefined => findFormat(allFormats, format).encryption;
+const encryptionOf = (format: string): EncryptionFacts | undefined => (format === APPLIANCE ? undefined : findFormat(allFormats, format).encryption);
 
 const nameOf = (since: ExportSince): string => ('snapshot' in since ? since.snapshot : since.bitmap);
 

@@ -1,6 +1,7 @@
 /** The library's verbs: named images made, brought in, taken out, renamed, removed. */
 import { either, FLAG, type Kind, listOf, NUMBER, optionsOf } from '../base/arguments.ts';
 import { JOB_OPTIONS, type JobOptions } from '../base/job.ts';
+import { APPLIANCE } from '../jobs/ova.ts';
 import { formatFacts, formatNames } from '../library/image-formats.ts';
 import type { ImageFormat } from '../library/image-record.ts';
 import { planImport } from '../library/import-plan.ts';
@@ -50,7 +51,7 @@ const CREATING: KindOf<CreateImageOptions<string>> = optionsOf<CreateImageOption
 
 const EXPORTING = options<ExportOptions & JobOptions>({
   ...JOB_OPTIONS,
-  format: required(format),
+  format: required(word<ExportOptions['format']>(...formatNames(({ capabilities }) => capabilities.read), APPLIANCE)),
   compressed: optional(flag),
   since,
   salvage: optional(flag),
