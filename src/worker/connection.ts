@@ -230,7 +230,7 @@ export class Connection {
   #findLost(ping: number, running: readonly number[]): void {
     for (const id of this.#waiting.keys())
       if (id < ping && !running.includes(id))
-        this.#settle(id)?.reject(new DiskError('io', 'This call or its answer could not be read on the other side'));
+        this.#settle(id)?.reject(new DiskError('io', 'This call or its answer could not be read'));
   }
 
   #receive(message: FromEngine | null | undefined): void {

@@ -18,6 +18,7 @@ export function remoteLibrary(connection: Connection, drain: (imageId: string) =
       return connection.call('library.overlay', { image, options });
     },
     import: (file, options) => connection.job('library.import', { file }, options),
+    compact: (image, options = {}) => connection.job('library.compact', { image }, options),
     async export(image, options) {
       const unsaved = await drain(image);
       const { export: number, ...exported } = await connection.job('library.export', { image, unsaved }, options);
@@ -28,7 +29,7 @@ export function remoteLibrary(connection: Connection, drain: (imageId: string) =
           async pull(controller) {
             if (signal?.aborted) {
               await cancel();
-              throw new DiskError('aborted', 'The export was cancelled', { cause: signal.reason });
+              throw new DiskError('aborted', 'The job was cancelled', { cause: signal.reason });
             }
             const bytes = await connection.call('export.next', { export: number }, [], { onProgress });
             if (bytes) controller.enqueue(bytes);
@@ -40,7 +41,6 @@ export function remoteLibrary(connection: Connection, drain: (imageId: string) =
       );
       return { ...exported, stream };
     },
-    compact: (image, options = {}) => connection.job('library.compact', { image }, options),
     rename: (image, name) => connection.call('library.rename', { image, name }),
     delete: (image) => connection.call('library.delete', { image }),
     storage: () => connection.call('library.storage', {}),
