@@ -173,7 +173,6 @@ test('an image is compacted: the page says what it takes, what it will take, and
   qemuImg('create', '-q', '-f', 'qcow2', used, '20M');
   execFileSync('qemu-io', ['-f', 'qcow2', '-c', 'write -P 5 0 9M', '-c', 'write -P 0 1M 7M', used]);
   await importFile(used);
-  await page.getByTestId('image-title').getByText('used.qcow2').waitFor();
   await page.getByTestId('compact').click();
   await page.getByTestId('confirm-deed').waitFor();
   expect(await page.getByTestId('confirm').textContent()).toMatch(/takes 9\.\d+ MiB now, and 9\.\d+ MiB or less afterwards/);
@@ -181,7 +180,6 @@ test('an image is compacted: the page says what it takes, what it will take, and
   const message = page.getByTestId('message-success').filter({ hasText: 'is compacted' });
   await message.waitFor();
   expect(await message.textContent()).toMatch(/It took 9\.\d+ MiB, and takes 2\.\d+ MiB now/);
-  await page.getByTestId('fact-used').getByText('2.').waitFor();
   const saved = join(folder, 'compacted.qcow2');
   await exportTo(page, 'qcow2', saved);
   qemuImg('compare', '-q', '-f', 'qcow2', '-F', 'qcow2', used, saved);
