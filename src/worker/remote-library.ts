@@ -19,6 +19,7 @@ export function remoteLibrary(connection: Connection, drain: (imageId: string) =
     },
     plan: (files) => connection.call('library.plan', { files }),
     import: (file, options) => connection.job('library.import', { file }, options),
+    compact: (image, options = {}) => connection.job('library.compact', { image }, options),
     async export(image, options) {
       const unsaved = await drain(image);
       const { export: number, ...exported } = await connection.job('library.export', { image, unsaved }, options);
@@ -41,7 +42,6 @@ export function remoteLibrary(connection: Connection, drain: (imageId: string) =
       );
       return { ...exported, stream };
     },
-    compact: (image, options = {}) => connection.job('library.compact', { image }, options),
     rename: (image, name) => connection.call('library.rename', { image, name }),
     delete: (image) => connection.call('library.delete', { image }),
     storage: () => connection.call('library.storage', {}),

@@ -168,6 +168,23 @@ test('what is no image that can be opened is named and refused, and leaves nothi
   expect(await listed()).toEqual(before);
 });
 
+test('an image is compacted: the page says what it takes, what it will take, and what it took', async () => {
+  const used = join(folder, 'used.qcow2');
+  qemuImg('create', '-q', '-f', 'qcow2', used, '20M');
+  execFileSync('qemu-io', ['-f', 'qcow2', '-c', 'write -P 5 0 9M', '-c', 'write -P 0 1M 7M', used]);
+  await importFile(used);
+  await page.getByTestId('compact').click();
+  await page.getByTestId('confirm-deed').waitFor();
+  expect(await page.getByTestId('confirm').textContent()).toMatch(/takes 9\.\d+ MiB now, and 9\.\d+ MiB or less afterwards/);
+  await page.getByTestId('confirm-deed').click();
+  const message = page.getByTestId('message-success').filter({ hasText: 'is compacted' });
+  await message.waitFor();
+  expect(await message.textContent()).toMatch(/It took 9\.\d+ MiB, and takes 2\.\d+ MiB now/);
+  const saved = join(folder, 'compacted.qcow2');
+  await exportTo(page, 'qcow2', saved);
+  qemuImg('compare', '-q', '-f', 'qcow2', '-F', 'qcow2', used, saved);
+});
+
 test('an import that is called off leaves nothing behind', async () => {
   const before = await listed();
   const large = join(folder, 'large.img');
