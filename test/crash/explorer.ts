@@ -42,6 +42,8 @@ export interface CutDisk {
   readonly format: string;
   /** The file that is opened. */
   readonly top: string;
+  /** See `Workload.changedParent`. */
+  readonly changedParent?: boolean;
   /** A file that must be a raw image of the disk at any time. */
   readonly raw?: string | undefined;
   /** Opens a file that the top one names and the log does not have. */
@@ -115,7 +117,7 @@ function tear(change: Change, random: Random): Change | undefined {
 const REPAIRED_FIRST: ReadonlySet<string> = new Set(['parallels']);
 
 /** Judges a disk: opens it, checks it and reads it. */
-export function judgeDisk({ format, top, raw, resolve, random }: CutDisk): Exploration<Expectation>['judge'] {
+export function judgeDisk({ format, top, raw, resolve, random, changedParent = false }: CutDisk): Exploration<Expectation>['judge'] {
   const checked = findFormat(allFormats, format).capabilities.check;
   return async (files, right, count) => {
     const storages = new Map([...files].map(([name, bytes]) => [name, memoryStorage({ name, bytes })]));
@@ -123,6 +125,7 @@ export function judgeDisk({ format, top, raw, resolve, random }: CutDisk): Explo
       format,
       resolve: ({ name }) => storages.get(name) ?? resolve(name),
       secret: SECRET,
+      changedParent,
       repair: REPAIRED_FIRST.has(format),
     });
     if (REPAIRED_FIRST.has(format)) await disk.check({ repair: 'all' });

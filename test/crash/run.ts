@@ -93,6 +93,7 @@ export async function runWorkload(workload: Workload, options: RunOptions): Prom
         format,
         top: TOP,
         raw: workload.options.data_file_raw ? 'data' : undefined,
+        changedParent: workload.changedParent ?? false,
         // A renamed backing file is still the same one.
         resolve: (name) => (files.get(name) ?? files.get('base')) as Storage,
         random,

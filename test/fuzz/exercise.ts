@@ -4,6 +4,8 @@ import { runAsync } from '../../src/base/io.ts';
 import type { Disk } from '../../src/disk/disk.ts';
 import { inspect } from '../../src/disk/inspect.ts';
 import { openDisk } from '../../src/disk/open.ts';
+import { changeBackingFile } from '../../src/jobs/rebase.ts';
+import { stream } from '../../src/jobs/stream.ts';
 import { memoryStorage } from '../../src/storage/memory.ts';
 import type { Random } from '../random.ts';
 import { SECRET } from './secret.ts';
@@ -50,7 +52,8 @@ interface LuksFacts {
 
 export async function exercise(bytes: Uint8Array, format: string, random: Random): Promise<void> {
   await attempt('inspect', () => inspect(memoryStorage({ bytes, readOnly: true })));
-  const options = { format, resolve, ...(await secretFor(bytes, format)) };
+  // The parent that they get is none that a child was made over.
+  const options = { format, resolve, changedParent: true, ...(await secretFor(bytes, format)) };
   const disk = await attempt('open', () => openDisk(memoryStorage({ bytes, readOnly: true }), { ...options, readOnly: true }));
   if (disk) await readOnlyUses(disk);
   const writable = await attempt('open for writing', () => openDisk(memoryStorage({ bytes }), options));
@@ -117,5 +120,11 @@ async function writingUses(disk: Disk, random: Random): Promise<void> {
   if (first) await attempt('delete a snapshot', () => disk.snapshots.delete(first.id));
   if (disk.size < 2 ** 32) await attempt('resize', () => disk.resize(random.pick([disk.size + 51_200, Math.floor(disk.size / 1024) * 512])));
   await attempt('check and repair', () => disk.check({ repair: 'all' }));
+  if (disk.node.driver.backing?.kind === 'parent') await attempt('use the parent', () => childUses(disk, random));
   await attempt('close', () => disk.close());
+}
+
+async function childUses(disk: Disk, random: Random): Promise<void> {
+  await changeBackingFile(disk, { name: 'another', format: disk.format });
+  if (random.chance(0.5) && disk.size < 2 ** 24) await stream(disk);
 }

@@ -1,0 +1,152 @@
+/** Workloads of VHD and VHDX images beyond writing: children, growth, blocks that are given back. */
+
+import type { MemoryStorage } from '../../src/storage/memory.ts';
+import { childOfVhdx } from '../formats/vhdx/chain-workload.ts';
+import { childOfVhd } from '../formats/vpc/chain-workload.ts';
+import type { Random } from '../random.ts';
+import { besides, mixture, several, writes } from './actions.ts';
+import type { Guest } from './guest.ts';
+import type { Workload } from './workload.ts';
+
+type Make = Pick<Workload, 'make'>;
+const vhd = (blockSize: number): Make => ({
+  make: (file: (name: string) => MemoryStorage, sectors: number) => childOfVhd(file, { sectors, blockSize }),
+});
+const vhdx: Make = { make: childOfVhdx };
+
+/** Writes into few blocks at first, so that some get their place late; zeros of whole blocks and of parts. */
+async function mixed(
+  guest: Guest,
+  random: Random,
+  { count, cluster, discards }: { count: number; cluster: number; discards: boolean },
+): Promise<void> {
+  for (let i = 0; i < count; i++) {
+    const at = random.between(0, Math.min(guest.sectors - 20, 400 * (i + 1)) - 1);
+    const block = Math.floor(at / cluster) * cluster;
+    const whole = Math.min(cluster, guest.sectors - block);
+    const what = random.pick(discards ? (['write', 'write', 'zero', 'part', 'discard'] as const) : (['write', 'write', 'zero', 'part'] as const));
+    if (what === 'write') await guest.write(at, random.between(1, 9));
+    else if (what === 'part') await guest.zero(at, random.between(1, 20), random.chance(0.5));
+    else if (what === 'zero') await guest.zero(block, whole, random.chance(0.5));
+    else await guest.discard(block, whole, cluster);
+    if (random.chance(0.25)) await guest.flush();
+  }
+}
+
+async function growing(guest: Guest, random: Random, sizes: readonly number[]): Promise<void> {
+  for (const sectors of sizes) {
+    await writes(guest, random, { count: 3, most: 9 });
+    await guest.resize(sectors);
+    await guest.write(sectors - 5, 5);
+  }
+  await guest.reopen();
+  await writes(guest, random, { count: 3, most: 9 });
+}
+
+/** Other names for the parent, and at last none. */
+async function alone(guest: Guest, random: Random, format: string): Promise<void> {
+  for (const name of ['b', 'another/name/that/is/longer', 'base', 'base']) {
+    await writes(guest, random, { count: 3, most: 9 });
+    await guest.rename({ name, format });
+  }
+  await guest.stream({ between: besides(guest, random), steps: 9 });
+  await guest.stream({ between: besides(guest, random) });
+  await writes(guest, random, { count: 6, most: 9 });
+}
+
+export const vhdWorkloads: readonly Workload[] = [
+  {
+    name: 'vhdx zeroes and discards',
+    format: 'vhdx',
+    options: { block_size: 2 ** 20 },
+    sectors: 7000,
+    share: 1 / 16,
+    run: (guest, random) => mixed(guest, random, { count: 40, cluster: 2048, discards: true }),
+  },
+  {
+    name: 'vhdx over a parent, writes and zeroes',
+    format: 'vhdx',
+    options: {},
+    sectors: 4500,
+    share: 1 / 16,
+    ...vhdx,
+    run: (guest, random) => mixed(guest, random, { count: 40, cluster: 2048, discards: false }),
+  },
+  {
+    name: 'vhdx over a parent, requests at the same time',
+    format: 'vhdx',
+    options: {},
+    sectors: 4500,
+    share: 1 / 16,
+    waits: true,
+    ...vhdx,
+    run: (guest, random) => several(guest, random, 300),
+  },
+  {
+    name: 'vhdx committed into its parent',
+    format: 'vhdx',
+    options: {},
+    sectors: 2500,
+    share: 1 / 16,
+    recorded: ['base'],
+    changedParent: true,
+    ...vhdx,
+    run: async (guest, random) => {
+      for (let i = 0; i < 3; i++) {
+        await writes(guest, random, { count: 5, most: 12 });
+        await guest.commit();
+      }
+    },
+  },
+  {
+    name: 'vhdx with other names for its parent, and then none',
+    format: 'vhdx',
+    options: {},
+    sectors: 2500,
+    share: 1 / 16,
+    ...vhdx,
+    run: (guest, random) => alone(guest, random, 'vhdx'),
+  },
+  ...[{}, vhdx].map((below) => ({
+    name: `vhdx grown ${below.make ? 'over a parent' : ''}`,
+    format: 'vhdx',
+    options: below.make ? {} : { block_size: 2 ** 20 },
+    sectors: 2100,
+    share: 1 / 16,
+    ...below,
+    run: (guest: Guest, random: Random) => growing(guest, random, [2105, 5000, 9000]),
+  })),
+  {
+    name: 'vpc zeroes and discards',
+    format: 'vpc',
+    options: { force_size: true },
+    sectors: 14_000,
+    share: 1 / 8,
+    run: (guest, random) => mixed(guest, random, { count: 40, cluster: 4096, discards: true }),
+  },
+  ...[{}, vhd(65_536)].map((below) => ({
+    name: `vpc grown ${below.make ? 'over a parent' : ''}`,
+    format: 'vpc',
+    options: below.make ? {} : { force_size: true },
+    sectors: 1000,
+    share: 1 / 4,
+    ...below,
+    run: (guest: Guest, random: Random) => growing(guest, random, [1003, 4000, 9000]),
+  })),
+  {
+    name: 'vpc with other names for its parent, and then none',
+    format: 'vpc',
+    options: {},
+    sectors: 400,
+    ...vhd(16_384),
+    run: (guest, random) => alone(guest, random, 'vpc'),
+  },
+  {
+    name: 'vpc over a parent, writes and zeroes',
+    format: 'vpc',
+    options: {},
+    sectors: 900,
+    ...vhd(16_384),
+    run: (guest, random) => mixture(guest, random, { count: 40, most: 9, cluster: 32, discards: false }),
+  },
+];
