@@ -15,21 +15,34 @@ const vhd = (blockSize: number): Make => ({
 const vhdx: Make = { make: childOfVhdx };
 
 /** Writes into few blocks at first, so that some get their place late; zeros of whole blocks and of parts. */
-async function mixed(
-  guest: Guest,
-  random: Random,
-  { count, cluster, discards }: { count: number; cluster: number; discards: boolean },
-): Promise<void> {
-  for (let i = 0; i < count; i++) {
+async function mixed(guest: Guest, random: Random, cluster: number): Promise<void> {
+  for (let i = 0; i < 40; i++) {
     const at = random.between(0, Math.min(guest.sectors - 20, 400 * (i + 1)) - 1);
     const block = Math.floor(at / cluster) * cluster;
-    const whole = Math.min(cluster, guest.sectors - block);
-    const what = random.pick(discards ? (['write', 'write', 'zero', 'part', 'discard'] as const) : (['write', 'write', 'zero', 'part'] as const));
+    const what = random.pick(['write', 'write', 'zero', 'part'] as const);
     if (what === 'write') await guest.write(at, random.between(1, 9));
     else if (what === 'part') await guest.zero(at, random.between(1, 20), random.chance(0.5));
-    else if (what === 'zero') await guest.zero(block, whole, random.chance(0.5));
-    else await guest.discard(block, whole, cluster);
+    else await guest.zero(block, Math.min(cluster, guest.sectors - block), random.chance(0.5));
     if (random.chance(0.25)) await guest.flush();
+  }
+}
+
+/** Blocks are given up, and others get their places: some soon, some after a flush. */
+async function recycling(guest: Guest, random: Random, cluster: number): Promise<void> {
+  const blocks = Array.from({ length: Math.floor(guest.sectors / cluster) }, (_, block) => block);
+  const used = new Set<number>();
+  for (let i = 0; i < 24; i++) {
+    const free = blocks.filter((block) => !used.has(block));
+    if (used.size > 2 || free.length === 0) {
+      const block = random.pick([...used]);
+      used.delete(block);
+      if (random.chance(0.5)) await guest.zero(block * cluster, cluster, true);
+      else await guest.discard(block * cluster, cluster, cluster);
+    }
+    const block = random.pick(free.length > 0 ? free : blocks);
+    used.add(block);
+    await guest.write(block * cluster + random.between(0, cluster - 10), random.between(1, 9));
+    if (random.chance(0.3)) await guest.flush();
   }
 }
 
@@ -59,9 +72,9 @@ export const vhdWorkloads: readonly Workload[] = [
     name: 'vhdx zeroes and discards',
     format: 'vhdx',
     options: { block_size: 2 ** 20 },
-    sectors: 7000,
+    sectors: 10_500,
     share: 1 / 16,
-    run: (guest, random) => mixed(guest, random, { count: 40, cluster: 2048, discards: true }),
+    run: (guest, random) => recycling(guest, random, 2048),
   },
   {
     name: 'vhdx over a parent, writes and zeroes',
@@ -70,7 +83,7 @@ export const vhdWorkloads: readonly Workload[] = [
     sectors: 4500,
     share: 1 / 16,
     ...vhdx,
-    run: (guest, random) => mixed(guest, random, { count: 40, cluster: 2048, discards: false }),
+    run: (guest, random) => mixed(guest, random, 2048),
   },
   {
     name: 'vhdx over a parent, requests at the same time',
@@ -120,9 +133,9 @@ export const vhdWorkloads: readonly Workload[] = [
     name: 'vpc zeroes and discards',
     format: 'vpc',
     options: { force_size: true },
-    sectors: 14_000,
+    sectors: 21_000,
     share: 1 / 8,
-    run: (guest, random) => mixed(guest, random, { count: 40, cluster: 4096, discards: true }),
+    run: (guest, random) => recycling(guest, random, 4096),
   },
   ...[{}, vhd(65_536)].map((below) => ({
     name: `vpc grown ${below.make ? 'over a parent' : ''}`,

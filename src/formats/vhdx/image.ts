@@ -337,9 +337,8 @@ export class VhdxImage implements ToolImage {
 
   *tools(): Io<ImageTools> {
     const parts = this.#parts;
-    const check = ({ onMessage }: CheckOptions) => this.#check(onMessage);
     return {
-      check,
+      check: ({ onMessage }) => this.#check(onMessage),
       *metadata() {
         return metadataOf(parts);
       },
