@@ -82,8 +82,7 @@ async function formatOf(path: string): Promise<string | undefined> {
     return undefined;
   }
   try {
-    const { format, supported } = await inspect(storage);
-    return supported ? format : undefined;
+    return (await inspect(storage)).format;
   } catch (error) {
     if (error instanceof DiskError) return undefined;
     throw error;

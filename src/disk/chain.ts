@@ -143,10 +143,6 @@ function* openOver(named: NamedFiles, readOnly: boolean, options: ChainOptions):
   const secret = askSecret(options.secret);
   const probed = options.format === undefined;
   const descriptor = options.format === undefined ? yield* probeStorage(formats, storage) : findFormat(formats, options.format);
-  if (!descriptor.open)
-    throw new DiskError('unsupported', `${storage.name} is a ${descriptor.title} (${descriptor.name}), which is not supported yet`, {
-      format: descriptor.name,
-    });
   if (!readOnly && !descriptor.capabilities.write)
     throw new DiskError('read-only', `${descriptor.name}: Image is read-only`, { format: descriptor.name });
   // Before the header is read: while another program writes, its contents may change.
@@ -155,6 +151,7 @@ function* openOver(named: NamedFiles, readOnly: boolean, options: ChainOptions):
   const driver = yield* descriptor.open(readOnly ? storage : forWriting(storage, cache), {
     readOnly,
     openFile: named.openFile,
+    ...(readOnly ? {} : { makeFile: named.makeFile }),
     repair: options.repair === true && !readOnly,
     ...(options.onDamage ? { onDamage: options.onDamage } : {}),
     ...(secret ? { secret } : {}),

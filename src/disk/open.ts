@@ -1,6 +1,6 @@
 /** `openDisk` and `createDisk`: the way in. */
 
-import { check, needed, optionsOf, SIZE, TEXT } from '../base/arguments.ts';
+import { check, FLAG, needed, optionsOf, SIZE, TEXT } from '../base/arguments.ts';
 import { roundUp } from '../base/bytes.ts';
 import { namedOptions } from '../base/declared-options.ts';
 import { DiskError } from '../base/errors.ts';
@@ -9,7 +9,7 @@ import { SECTOR } from '../base/units.ts';
 import type { FormatName, FormatOptions } from '../formats/all.ts';
 import { everyFormat } from '../formats/all-on-demand.ts';
 import type { CreateParameters, FormatDescriptor } from '../formats/descriptor.ts';
-import type { BackingReference } from '../formats/driver.ts';
+import type { BackingReference, ImageDriver } from '../formats/driver.ts';
 import { findFormat, isDriverName } from '../formats/registry.ts';
 import { anyAlignment } from '../layers/align.ts';
 import { NoFlushStorage } from '../layers/no-flush.ts';
@@ -20,6 +20,7 @@ import { OPEN_OPTIONS, type OpenOptions, openChain } from './chain.ts';
 import { Disk } from './disk.ts';
 import { BACKING, FORMAT_OPTION, STORAGE_TO_BE } from './kinds.ts';
 import { NamedFiles, sameBytes } from './named-files.ts';
+import type { Resolve } from './reference.ts';
 import { askedOnce, askSecret } from './secrets.ts';
 import { withTemporary } from './temporary.ts';
 
@@ -60,6 +61,11 @@ export interface CreateBasics extends Omit<OpenOptions, 'format' | 'readOnly' | 
   readonly size?: number;
   /** Stored in the image and opened through `resolve`, like further files that options name, which must be empty. */
   readonly backing?: BackingReference;
+  /**
+   * The image is made for `convert`, which fills it once and in order. A stream (`streamOptimized` of vmdk) then has the layout that its readers expect, and is
+   * written from its first byte to its last.
+   */
+  readonly inOrder?: boolean;
 }
 
 /**
@@ -72,7 +78,7 @@ export type CreateOptions<Format extends string = FormatName> = Format extends u
 
 const { readOnly: _, noBacking: __, noData: ___, dataStorage: ____, repair: _____, snapshot: ______, ...SHARED } = OPEN_OPTIONS;
 const CREATE = optionsOf<CreateBasics & { readonly format: string }>(
-  { ...SHARED, format: needed(TEXT), size: SIZE, backing: BACKING },
+  { ...SHARED, format: needed(TEXT), size: SIZE, backing: BACKING, inOrder: FLAG },
   FORMAT_OPTION,
 );
 
@@ -98,7 +104,7 @@ function* create(storage: Storage | PromiseLike<Storage>, all: CreateOptions<str
 }
 
 function* createOn(storage: Storage, all: CreateOptions<string>): Io<Disk> {
-  const { format, size, backing, resolve, cache, secret: given, detectZeroes, formats: list, ...rest } = all;
+  const { format, size, backing, inOrder, resolve, cache, secret: given, detectZeroes, formats: list, ...rest } = all;
   const formats = list ?? (yield* everyFormat());
   const opened = anyAlignment(storage);
   const named = new NamedFiles({ own: [opened], resolve });
@@ -107,9 +113,14 @@ function* createOn(storage: Storage, all: CreateOptions<string>): Io<Disk> {
     const descriptor = findFormat(formats, format);
     if (!descriptor.create) throw new DiskError('unsupported', `${descriptor.name}: images of this format cannot be created`, { format });
     if (opened.size !== 0) throw new DiskError('refused', `${opened.name} is not empty: creating an image there would destroy ${opened.size} bytes`);
-    const opening: OpenOptions = { ...(resolve ? { resolve } : {}), ...(cache ? { cache } : {}), ...(secret ? { secret } : {}), formats };
     if (backing) requireBacking(backing, descriptor, opened);
     const below = backing && resolve ? yield* lookBelow(backing, formats, named) : undefined;
+    const opening: OpenOptions = {
+      ...(resolve ? { resolve: byName(resolve, backing, below?.driver) } : {}),
+      ...(cache ? { cache } : {}),
+      ...(secret ? { secret } : {}),
+      formats,
+    };
     const bytes = size ?? below?.size;
     if (bytes === undefined) throw new DiskError('refused', 'Image creation needs a size parameter', { field: 'size' });
     const ask = askSecret(secret);
@@ -120,6 +131,7 @@ function* createOn(storage: Storage, all: CreateOptions<string>): Io<Disk> {
       options: namedOptions(descriptor.createOptions, rest),
       ...(ask ? { secret: ask } : {}),
       makeFile: named.makeFile,
+      ...(inOrder ? { inOrder } : {}),
     });
     return new Disk(
       yield* openChain(opened, {
@@ -143,6 +155,12 @@ function requireBacking({ name, format }: BackingReference, descriptor: FormatDe
   if (name === image.name) throw refused('Error: Trying to create an image with the same filename as the backing file');
   if (format !== undefined && !isDriverName(format)) throw refused(`Parameter 'backing-fmt' does not accept value '${format}'`, 'backing_fmt');
 }
+
+/** A new image may know the one below by its id alone: it is asked for under the name that the caller has for it. */
+const byName =
+  (resolve: Resolve, backing: BackingReference | undefined, below: ImageDriver | undefined): Resolve =>
+  (reference) =>
+    resolve(backing && reference.name === '' && reference.identity === below?.identity?.id ? { ...reference, name: backing.name } : reference);
 
 /** Opens the backing file as it will be opened later, to check that it can be, and for its facts and its size in whole sectors. */
 function* lookBelow(

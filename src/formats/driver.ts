@@ -85,6 +85,8 @@ export interface FormatInfo {
   readonly encrypted?: boolean;
   /** Some clusters are compressed, or the format compresses all. */
   readonly compressed?: boolean;
+  /** The space of the image's further files counts as its own, as QEMU counts it for VMDK. Default: false. */
+  readonly filesCounted?: boolean;
   /** Guest offset at which machine state begins, past the disk's end, if the format keeps any. */
   readonly vmStateOffset?: number;
   /** `format-specific.data` of qemu-img's JSON, if the format has it. */
@@ -108,6 +110,14 @@ export interface FileRequest extends BackingReference {
   readonly kind: 'backing' | 'parent' | 'data' | 'extent';
   /** The id that the image states for the contents of the file, such as a UUID. The name may be empty then. */
   readonly identity?: string;
+}
+
+/** How images above an image know it. */
+export interface ImageIdentity {
+  /** `FileRequest.identity` of those images: a UUID, a GUID, an id of contents, as text. */
+  readonly id: string;
+  /** Another one after each opening that has changed the image, in formats that keep this apart from `id`. */
+  readonly modification?: string;
 }
 
 /** The image below, as an image names it. */
@@ -204,6 +214,8 @@ export interface ImageDriver {
    * the image can never be below this one. Then the next of its names is tried. A caller may accept an image that is `refused` (`changedParent`).
    */
   requireBelow?(below: ImageDriver): void;
+  /** Absent: images above know this one by its name alone. */
+  readonly identity?: ImageIdentity | undefined;
   /** False if an image that was just created may read as anything: its sectors are deciphered, whatever the file has there. Default true. */
   readonly newReadsZero?: boolean;
   /** The storage the image was opened on. */
@@ -268,8 +280,8 @@ export interface ImageDriver {
 }
 
 /**
- * For a driver: opens a file that its image names (for writing if the image is written), or makes it, empty. The storage holds the file's plain bytes; the opener
+ * For a driver: opens a file that its image names (for writing if the image is written, unless `readOnly`), or makes it, empty. The storage holds the file's plain bytes; the opener
  * of the image closes it if the driver throws, later the node does (`ImageDriver.files`). Throws if there is no such file, or it may not be used: one file
  * is opened once.
  */
-export type OpenFile = (request: FileRequest & { readonly kind: 'data' | 'extent' }) => Io<Storage>;
+export type OpenFile = (request: FileRequest & { readonly kind: 'data' | 'extent'; readonly readOnly?: boolean }) => Io<Storage>;

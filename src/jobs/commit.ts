@@ -109,23 +109,25 @@ class Commit {
 
   /**
    * Formats whose images know the image below by an id of its contents: the base gets its new id now, and the disk notes it, before anything else changes.
-   * A cut between the two leaves contents that nothing has changed, and a disk that calls the base another one. Images in between keep the old id: the base is
-   * not theirs any more.
+   * A cut between the two leaves contents that nothing has changed, and a disk that takes any base of its name (`awaitBelow`), or where it cannot, one that calls
+   * the base another one. Images in between keep the old id: the base is not theirs any more.
    */
   *#introduce(): Io<void> {
     const [top, base] = [this.#top, this.#base];
     const { driver } = top;
     if (this.#depth > 1 || !driver.requireBelow || base.size === 0) return;
+    const { awaitBelow, setBacking } = yield* toolsOf(driver);
+    if (awaitBelow) yield* top.exclusive(awaitBelow, JOB);
     yield* base.exclusive(function* () {
       if (base.driver.prepare) yield* base.driver.prepare(0, 1);
     });
     try {
       driver.requireBelow(base.driver);
+      if (!awaitBelow) return;
     } catch (error) {
       if (!(error instanceof DiskError) || error.kind !== 'refused') throw error;
-      const { setBacking } = yield* toolsOf(driver);
-      if (setBacking) yield* top.setBacking(driver.backing, base, { job: JOB });
     }
+    if (setBacking) yield* top.setBacking(driver.backing, base, { job: JOB });
   }
 
   *#copyAll(): Io<void> {

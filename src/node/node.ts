@@ -293,9 +293,12 @@ export class BlockNode implements Storage {
     }
   }
 
+  /** Bytes that the image's file takes up, with those of its further files where the format counts them. */
   *allocatedSize(): Io<number> {
-    const { storage } = this.driver;
-    return storage.allocatedSize ? yield* storage.allocatedSize() : storage.size;
+    let bytes = 0;
+    const files = this.driver.info().filesCounted ? this.#storages : [this.driver.storage];
+    for (const storage of new Set(files)) bytes += storage.allocatedSize ? yield* storage.allocatedSize() : storage.size;
+    return bytes;
   }
 
   /**
@@ -305,9 +308,10 @@ export class BlockNode implements Storage {
   *setBacking(
     reference: BackingReference | undefined,
     node: BlockNode | undefined,
-    { job, named = node?.driver }: { readonly job?: string; readonly named?: ImageDriver | undefined } = {},
+    options: { readonly job?: string; readonly named?: ImageDriver | undefined } = {},
   ): Io<void> {
-    yield* this.exclusive(() => this.#setBacking(reference, node, named), job);
+    const named = 'named' in options ? options.named : node?.driver;
+    yield* this.exclusive(() => this.#setBacking(reference, node, named), options.job);
   }
 
   *#setBacking(reference: BackingReference | undefined, node: BlockNode | undefined, named: ImageDriver | undefined): Io<void> {

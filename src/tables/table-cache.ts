@@ -71,6 +71,11 @@ export interface TableOptions {
   readonly budget: number;
   /** The events that a debugger is told of. */
   readonly events?: { readonly load?: DebugEvent; readonly update?: DebugEvent };
+  /**
+   * The tables are pages of one table, whose end need not be on a sector: the last page may pass the end of the file, and other bytes may follow the table. Only
+   * changed bytes are written then. Default: whole sectors are written, so that no storage has to read before it writes.
+   */
+  readonly pages?: boolean;
   /** Makes the error for a place that is not on a multiple of the tables' size; default: `corrupt`. */
   readonly misplaced?: (message: string, place: ErrorPlace) => DiskError;
 }
@@ -93,6 +98,8 @@ export class TableCache {
   readonly #dirty = new Set<Table>();
   /** The tables that `seal` took and `write` has not written yet. */
   readonly #sealed = new Map<Table, Seal>();
+  /** Those of them that were written; the flush is not over. */
+  readonly #written = new Map<Table, Seal>();
   readonly #early: EarlyTables;
   /** The last table that `pass` returned. */
   #passing: Table | undefined;
@@ -223,7 +230,8 @@ export class TableCache {
     const place = { field: what, offset };
     const hex = `0x${offset.toString(16)}`;
     if (offset % alignment !== 0) return misplaced(`${what} offset ${hex} is not on a cluster`, place);
-    if (offset + this.#tableSize > this.#storage.size) return corrupt(format, `${what} at ${hex} lies past the end of the file`, place);
+    if (offset + (this.#options.pages ? 1 : this.#tableSize) > this.#storage.size)
+      return corrupt(format, `${what} at ${hex} lies past the end of the file`, place);
     return undefined;
   }
 
@@ -256,6 +264,7 @@ export class TableCache {
     if (!table) return;
     this.#dirty.delete(table);
     this.#sealed.delete(table);
+    this.#written.delete(table);
     this.#tables.delete(offset);
     this.#charge();
   }
@@ -264,6 +273,7 @@ export class TableCache {
   clear(): void {
     this.#dirty.clear();
     this.#sealed.clear();
+    this.#written.clear();
     this.#tables.clear();
     this.#slices.clear();
     this.#early.clear();
@@ -283,10 +293,10 @@ export class TableCache {
   seal(): void {
     // A debugger may make a flush wait on any storage.
     const still = this.#storage.synchronous && !this.#storage.debugEvent;
+    const unit = this.#options.pages ? 1 : SECTOR;
     for (const table of this.#dirty) {
-      // Whole sectors, so that no storage has to read before it writes.
-      const from = roundDown(table.dirtyFrom, SECTOR);
-      const to = roundUp(table.dirtyTo, SECTOR);
+      const from = roundDown(table.dirtyFrom, unit);
+      const to = roundUp(table.dirtyTo, unit);
       this.#sealed.set(table, { table, from, to, bytes: still ? table.bytes.subarray(from, to) : table.bytes.slice(from, to) });
     }
     this.#dirty.clear();
@@ -297,19 +307,23 @@ export class TableCache {
     return this.#sealed.size > 0;
   }
 
-  /** Sealed tables that were not written become ordinary changed tables again. */
-  unseal(): void {
+  /** Sealed tables that were not written become ordinary changed tables again; unless the flush was durable, also those that were. */
+  unseal(durable = true): void {
     for (const { table, from, to } of this.#sealed.values()) this.touch(table, from, to);
+    if (!durable) for (const { table, from, to } of this.#written.values()) this.touch(table, from, to);
     this.#sealed.clear();
+    this.#written.clear();
   }
 
   /** Writes sealed tables in file order: all, or only those nothing points at yet. */
   *write(which: 'all' | 'fresh'): Io<void> {
     const due = [...this.#sealed.values()].filter(({ table }) => which === 'all' || table.fresh).sort((a, b) => a.table.offset - b.table.offset);
-    for (const { table, from, bytes } of due) {
+    for (const sealed of due) {
+      const { table, from, bytes } = sealed;
       yield* this.#tell('update');
       yield* this.#storage.write(table.offset + from, bytes);
       this.#sealed.delete(table);
+      this.#written.set(table, sealed);
     }
   }
 
@@ -353,7 +367,7 @@ export class TableCache {
 
   /** The file has all of it, and no change to it is under way. A fresh table that was written must stay recognisable as fresh until it is linked. */
   #spareable(table: Table): boolean {
-    return !this.#dirty.has(table) && !this.#sealed.has(table) && !table.fresh && table.pins === 0;
+    return !this.#dirty.has(table) && !this.#sealed.has(table) && !this.#written.has(table) && !table.fresh && table.pins === 0;
   }
 
   /** Forgets entries until `bytes` more fit: slices while tables have no more than half of the budget, else tables. */

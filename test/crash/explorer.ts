@@ -42,8 +42,6 @@ export interface CutDisk {
   readonly format: string;
   /** The file that is opened. */
   readonly top: string;
-  /** See `Workload.changedParent`. */
-  readonly changedParent?: boolean;
   /** A file that must be a raw image of the disk at any time. */
   readonly raw?: string | undefined;
   /** Opens a file that the top one names and the log does not have. */
@@ -117,16 +115,18 @@ function tear(change: Change, random: Random): Change | undefined {
 const REPAIRED_FIRST: ReadonlySet<string> = new Set(['parallels']);
 
 /** Judges a disk: opens it, checks it and reads it. */
-export function judgeDisk({ format, top, raw, resolve, random, changedParent = false }: CutDisk): Exploration<Expectation>['judge'] {
+export function judgeDisk({ format, top, raw, resolve, random }: CutDisk): Exploration<Expectation>['judge'] {
   const checked = findFormat(allFormats, format).capabilities.check;
   return async (files, right, count) => {
     const storages = new Map([...files].map(([name, bytes]) => [name, memoryStorage({ name, bytes })]));
     const disk = await openDisk(storages.get(top) as Storage, {
       format,
-      resolve: ({ name }) => storages.get(name) ?? resolve(name),
+      // A parent that is known by its id has no name.
+      resolve: ({ name }) => storages.get(name || 'base') ?? resolve(name),
       secret: SECRET,
-      changedParent,
       repair: REPAIRED_FIRST.has(format),
+      // A cut between the new id of an image that is committed into, and the note of it in the image above, has changed no contents.
+      changedParent: true,
     });
     if (REPAIRED_FIRST.has(format)) await disk.check({ repair: 'all' });
     if (checked) await requireSound(disk.check());

@@ -71,7 +71,7 @@ export async function runWorkload(workload: Workload, options: RunOptions): Prom
     // Growth in small steps keeps the states small.
     return options.cache ? new CacheStorage(file, { memory: new CacheMemory(0), growth: 4096 }) : file;
   };
-  const resolve: Resolve = ({ name }) => opened(name);
+  const resolve: Resolve = ({ name }) => opened(name || 'base');
   const writableBacking = recorded.includes('base') ? { writableBacking: 1 } : {};
   const cache = options.cache ? { cache: options.cache } : {};
   const reopen = () => openDisk(opened(TOP), { format, resolve, secret: SECRET, ...writableBacking, ...cache });
@@ -93,7 +93,6 @@ export async function runWorkload(workload: Workload, options: RunOptions): Prom
         format,
         top: TOP,
         raw: workload.options.data_file_raw ? 'data' : undefined,
-        changedParent: workload.changedParent ?? false,
         // A renamed backing file is still the same one.
         resolve: (name) => (files.get(name) ?? files.get('base')) as Storage,
         random,

@@ -102,7 +102,6 @@ export const vhdWorkloads: readonly Workload[] = [
     sectors: 2500,
     share: 1 / 16,
     recorded: ['base'],
-    changedParent: true,
     ...vhdx,
     run: async (guest, random) => {
       for (let i = 0; i < 3; i++) {

@@ -17,8 +17,6 @@ export interface Workload {
   readonly other?: boolean;
   /** Makes the disk and what is below it, in place of `createDisk`. Returns the numbers of its sectors. */
   readonly make?: (file: (name: string) => MemoryStorage, sectors: number) => Promise<readonly number[]>;
-  /** A cut may leave a parent that the disk takes for another one: it opens when it is told so. */
-  readonly changedParent?: boolean;
   /** Files besides the disk's own that change too, and may be cut off anywhere. */
   readonly recorded?: readonly string[];
   run(guest: Guest, random: Random, resolve: Resolve): Promise<void>;

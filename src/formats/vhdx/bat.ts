@@ -235,9 +235,9 @@ export class Bat {
   }
 
   /** See `Sealed`. */
-  unseal(): void {
-    this.bitmaps.pages.unseal();
-    this.#entries.unseal();
+  unseal(durable: boolean): void {
+    this.bitmaps.pages.unseal(durable);
+    this.#entries.unseal(durable);
   }
 
   /** Some sealed changes are not written yet. */

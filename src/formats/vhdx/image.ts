@@ -16,12 +16,22 @@ import { Mutex } from '../../base/locks.ts';
 import type { Storage } from '../../storage/storage.ts';
 import type { Space } from '../../tables/space.ts';
 import { WriteOrder } from '../../tables/write-order.ts';
-import type { BackingReference, BelowReference, Extent, FormatInfo, ImageDriver, Placement, ResizeOptions, StatusOptions } from '../driver.ts';
+import type {
+  BackingReference,
+  BelowReference,
+  Extent,
+  FormatInfo,
+  ImageDriver,
+  ImageIdentity,
+  Placement,
+  ResizeOptions,
+  StatusOptions,
+} from '../driver.ts';
 import type { CheckOptions, CheckResult, ImageTools, ToolImage } from '../tools.ts';
 import { BITMAP_BLOCK, type Entry, STATE } from './bat.ts';
 import { makeEmpty, setParent } from './changes.ts';
 import { checkBat } from './check.ts';
-import { FORMAT } from './layout.ts';
+import { FORMAT, NO_GUID } from './layout.ts';
 import { LogWriter } from './log-writer.ts';
 import type { Metadata } from './metadata.ts';
 import { metadataOf } from './metadata-map.ts';
@@ -96,6 +106,10 @@ export class VhdxImage implements ToolImage {
     return this.#parts.facts.metadata;
   }
 
+  get identity(): ImageIdentity {
+    return { id: this.dataWrite };
+  }
+
   /** The id of the contents, by which children know them. */
   get dataWrite(): string {
     return this.#parts.headers.header.dataWrite;
@@ -106,7 +120,8 @@ export class VhdxImage implements ToolImage {
     if (!locator) return;
     this.#requireSectors(below);
     const wanted = linkagesOf(locator);
-    if (below instanceof VhdxImage && wanted.includes(below.dataWrite)) return;
+    // A cut may leave this id while the parent is given another one (`awaitBelow`).
+    if (wanted.includes(NO_GUID) || (below instanceof VhdxImage && wanted.includes(below.dataWrite))) return;
     const found = below instanceof VhdxImage ? `has the id ${below.dataWrite}` : `is an image of the format ${below.format}`;
     const meant = `${this.storage.name} was made over an image with the id ${wanted.join(' or ')}`;
     throw new DiskError('refused', `${FORMAT}: ${below.storage.name} ${found}, and ${meant}: it was changed since, or is another one`, {
@@ -343,6 +358,7 @@ export class VhdxImage implements ToolImage {
         return metadataOf(parts);
       },
       setBacking: (backing, below) => this.#setBacking(backing, below),
+      awaitBelow: () => this.#awaitBelow(),
       ...(this.#backing && parts.space ? { makeEmpty: () => makeEmpty(parts) } : {}),
     };
   }
@@ -356,6 +372,11 @@ export class VhdxImage implements ToolImage {
   *#setBacking(backing: BackingReference | undefined, below: ImageDriver | undefined): Io<void> {
     if (below) this.#requireSectors(below);
     yield* setParent(this.#parts, backing, below instanceof VhdxImage ? below.dataWrite : undefined);
+    this.#noteParent();
+  }
+
+  *#awaitBelow(): Io<void> {
+    if (this.#backing) yield* setParent(this.#parts, this.#backing, NO_GUID);
     this.#noteParent();
   }
 

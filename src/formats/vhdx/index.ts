@@ -42,7 +42,7 @@ export const vhdx = {
         const { otherNames: _, ...parent } = parentOf(metadata.locator);
         references.push({ ...parent, kind: 'parent' });
       }
-      return { size: metadata.size, references, features: hasLog ? [kind, 'log to be replayed'] : [kind], warnings: [] };
+      return { size: metadata.size, identity: header.dataWrite, references, features: hasLog ? [kind, 'log to be replayed'] : [kind], warnings: [] };
     } catch (error) {
       if (!(error instanceof DiskError) || error.kind === 'io') throw error;
       return { references: [], features: [], warnings: [error.message] };

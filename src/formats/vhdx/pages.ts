@@ -16,6 +16,8 @@ export class Pages {
   readonly #pins = new Map<number, number>();
   readonly #dirty = new Set<number>();
   readonly #sealed = new Map<number, Uint8Array>();
+  /** Those of them that were written; the flush is not over. */
+  readonly #written = new Set<number>();
 
   /** `most`: pages that are kept, besides those that are changed or pinned; default all. */
   constructor(storage: Storage, most = Number.POSITIVE_INFINITY) {
@@ -73,7 +75,9 @@ export class Pages {
   }
 
   /** See `Sealed`. */
-  unseal(): void {
+  unseal(durable: boolean): void {
+    if (!durable) for (const offset of this.#written) if (this.#kept.peek(offset)) this.#dirty.add(offset);
+    this.#written.clear();
     for (const offset of this.#sealed.keys()) if (this.#kept.peek(offset)) this.#dirty.add(offset);
     this.#sealed.clear();
   }
@@ -91,13 +95,17 @@ export class Pages {
 
   /** Notes that a sealed page is in the file. */
   written(offset: number): void {
-    this.#sealed.delete(offset);
+    if (this.#sealed.delete(offset)) this.#written.add(offset);
+  }
+
+  #isChanged(offset: number): boolean {
+    return this.#dirty.has(offset) || this.#sealed.has(offset) || this.#written.has(offset);
   }
 
   #keep(offset: number, page: DataView): void {
     this.#kept.set(offset, page);
     while (this.#kept.size > this.#kept.capacity) {
-      const spare = this.#kept.victim((_, key) => key !== offset && !this.#pins.has(key) && !this.#dirty.has(key) && !this.#sealed.has(key));
+      const spare = this.#kept.victim((_, key) => key !== offset && !this.#pins.has(key) && !this.#isChanged(key));
       if (!spare) return;
       this.#kept.delete(spare[0]);
     }

@@ -7,7 +7,7 @@ import { corrupt, DiskError, unsupported } from '../../base/errors.ts';
 import { isAbsolute } from '../../base/names.ts';
 import { KiB } from '../../base/units.ts';
 import type { BackingReference, BelowReference } from '../driver.ts';
-import { FORMAT, guidAt, setGuid } from './layout.ts';
+import { FORMAT, guidAt, NO_GUID, setGuid } from './layout.ts';
 
 const LOCATOR_TYPE = 'B04AEFB7-D19E-4A81-B789-25B8E9445913';
 const HEADER = 20;
@@ -84,7 +84,8 @@ export function parentOf(pairs: Locator): BelowReference {
   const relative = (pairs.get('relative_path') ?? '').replaceAll('\\', '/').replace(/^(\.\/)+/, '');
   const names = [relative, pairs.get('volume_path') ?? '', absoluteName(pairs.get('absolute_win32_path') ?? '')];
   const [name = '', ...otherNames] = [...new Set(names)].filter((one) => one !== '');
-  return { kind: 'parent', name, otherNames, format: FORMAT, identity: linkagesOf(pairs)[0] as string };
+  const [identity = NO_GUID] = linkagesOf(pairs);
+  return { kind: 'parent', name, otherNames, format: FORMAT, ...(identity === NO_GUID ? {} : { identity }) };
 }
 
 /** A path without a drive is not one of Windows. */

@@ -6,11 +6,14 @@
  * and else as it will without one. An emptied child writes its table first, durably; then a footer where the blocks began, durable before the
  * rest of the file goes with the old one.
  */
+import { roundUp } from '../../base/bytes.ts';
 import { DiskError } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
 import { SECTOR } from '../../base/units.ts';
+import { readBytes, type Storage } from '../../storage/storage.ts';
 import type { BackingReference } from '../driver.ts';
-import { FORMAT, FREE, TYPE } from './layout.ts';
+import type { AfterCopy } from '../tools.ts';
+import { changedFooter, changedHeader, FORMAT, FREE, HEADER_SIZE, type Locator, TYPE } from './layout.ts';
 import { newNames, readParent } from './parent.ts';
 import type { Parts } from './parts.ts';
 import { switchTo } from './resize.ts';
@@ -67,6 +70,27 @@ function* standAlone(parts: Parts): Io<void> {
     }
   }
   yield* parts.flush();
+}
+
+/** See `ImageTools.emptyCopy`. Header, table and names come to lie as in a new image. */
+export function* emptyCopy({ storage, header, footer }: Parts, target: Storage): Io<AfterCopy> {
+  const tableOffset = SECTOR + HEADER_SIZE;
+  const table = new Uint8Array(roundUp(header.entries * 4, SECTOR)).fill(0xff);
+  let end = tableOffset + table.length;
+  const locators: Locator[] = [];
+  for (const locator of header.locators) {
+    const bytes = yield* readBytes(storage, locator.offset, locator.length);
+    locators.push({ ...locator, offset: end });
+    yield* target.write(end, bytes);
+    end += roundUp(locator.space, SECTOR);
+  }
+  const { parentId: id, parentTime: time, parentName: name } = header;
+  const parent = footer.type === TYPE.differencing ? { parent: { id, time, name, locators } } : {};
+  const bytes = changedFooter(footer.bytes, { headerOffset: SECTOR });
+  yield* target.write(SECTOR, changedHeader(header.bytes, { tableOffset, ...parent }));
+  if (table.length > 0) yield* target.write(tableOffset, table);
+  for (const at of [end, 0]) yield* target.write(at, bytes);
+  return undefined;
 }
 
 /** See `ImageTools.makeEmpty`. */

@@ -17,10 +17,9 @@ import { SECTOR } from '../../base/units.ts';
 import type { Storage } from '../../storage/storage.ts';
 import type { Space } from '../../tables/space.ts';
 import { WriteOrder } from '../../tables/write-order.ts';
-import type { BackingReference, BelowReference, Extent, FormatInfo, ImageDriver, Placement, ResizeOptions } from '../driver.ts';
+import type { BackingReference, BelowReference, Extent, FormatInfo, ImageDriver, ImageIdentity, Placement, ResizeOptions } from '../driver.ts';
 import type { ImageTools, ToolImage } from '../tools.ts';
-import { makeEmpty, setParent } from './changes.ts';
-import { FixedVpcImage } from './fixed.ts';
+import { emptyCopy, makeEmpty, setParent } from './changes.ts';
 import { FORMAT, FREE, HEADER_SIZE, secondsOf } from './layout.ts';
 import { NOBODY, PLAIN, requireFormat } from './parent.ts';
 import type { Opened, Parts } from './parts.ts';
@@ -44,8 +43,8 @@ const SAME_TIME = 2;
 /** What a child notes of its parent. `blockSize`: bytes, if the parent has blocks. */
 export function identityOf(below: ImageDriver): { readonly id: string; readonly time: number; readonly blockSize?: number } {
   const time = secondsOf(below.storage.modified ?? Date.now());
-  if (below instanceof VpcImage) return { id: below.id, time, blockSize: below.clusterSize };
-  return { id: below instanceof FixedVpcImage ? below.id : NOBODY, time };
+  const id = (below.format === FORMAT ? below.identity?.id : undefined) ?? NOBODY;
+  return { id, time, ...(id !== NOBODY && below.clusterSize > 0 ? { blockSize: below.clusterSize } : {}) };
 }
 
 export class VpcImage implements ToolImage {
@@ -69,7 +68,7 @@ export class VpcImage implements ToolImage {
     const bitmaps = new SectorBitmaps(storage, { length: header.bitmapSize, lowestFirst: tapdisk });
     const freed = { seal: () => this.#parts.space?.seal(), unseal: () => this.#parts.space?.unseal() };
     // The table is another one after the image has grown.
-    const links = { seal: () => this.#parts.table.seal(), unseal: () => this.#parts.table.unseal() };
+    const links = { seal: () => this.#parts.table.seal(), unseal: (durable: boolean) => this.#parts.table.unseal(durable) };
     const order = new WriteOrder(storage, {
       format: FORMAT,
       changes: [bitmaps, links, freed],
@@ -93,15 +92,13 @@ export class VpcImage implements ToolImage {
     return this.#parts.parent;
   }
 
-  /** See `Footer.id`. */
-  get id(): string {
-    return this.#parts.footer.id;
+  get identity(): ImageIdentity {
+    return { id: this.#parts.footer.id };
   }
 
   requireBelow(below: ImageDriver): void {
     const wanted = this.backing?.identity;
-    const known = below instanceof VpcImage || below instanceof FixedVpcImage;
-    if (wanted !== undefined && (!known || below.id !== wanted))
+    if (wanted !== undefined && (below.format !== FORMAT || below.identity?.id !== wanted))
       throw new DiskError('refused', `${this.storage.name}: ${below.storage.name} is not its parent, whose id is ${wanted}`, {
         format: FORMAT,
         field: 'parentId',
@@ -306,6 +303,7 @@ export class VpcImage implements ToolImage {
         return metadata;
       },
       setBacking: (backing, below) => this.#setBacking(backing, below),
+      emptyCopy: (target) => emptyCopy(this.#parts, target),
       ...(this.backing && this.#parts.space ? { makeEmpty: () => makeEmpty(this.#parts) } : {}),
     };
   }

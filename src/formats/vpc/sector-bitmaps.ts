@@ -25,6 +25,8 @@ export class SectorBitmaps {
   readonly #pins = new Map<number, number>();
   readonly #sealedFresh = new Map<number, Uint8Array>();
   readonly #sealedChanged = new Map<number, Uint8Array>();
+  /** Those of them that were written; the flush is not over. */
+  readonly #written = new Map<number, 'fresh' | 'changed'>();
 
   /** `length`: bytes of a bitmap. `lowestFirst`: the lowest bit of a byte is the first, as the oldest tapdisk had it. */
   constructor(storage: Storage, { length, lowestFirst }: { readonly length: number; readonly lowestFirst: boolean }) {
@@ -87,6 +89,7 @@ export class SectorBitmaps {
     this.#kept.delete(offset);
     this.#fresh.delete(offset);
     this.#changed.delete(offset);
+    this.#written.delete(offset);
   }
 
   /** Forgets all: nothing points at a block any more. */
@@ -105,7 +108,10 @@ export class SectorBitmaps {
   }
 
   /** See `Sealed`. */
-  unseal(): void {
+  unseal(durable: boolean): void {
+    if (!durable)
+      for (const [offset, which] of this.#written) if (this.#kept.peek(offset)) (which === 'fresh' ? this.#fresh : this.#changed).add(offset);
+    this.#written.clear();
     for (const offset of this.#sealedFresh.keys()) if (this.#kept.peek(offset)) this.#fresh.add(offset);
     for (const offset of this.#sealedChanged.keys()) if (this.#kept.peek(offset)) this.#changed.add(offset);
     this.#sealedFresh.clear();
@@ -123,6 +129,7 @@ export class SectorBitmaps {
     for (const [offset, bits] of [...sealed].sort(([a], [b]) => a - b)) {
       yield* this.#storage.write(offset, bits);
       sealed.delete(offset);
+      this.#written.set(offset, which);
     }
   }
 
@@ -141,6 +148,6 @@ export class SectorBitmaps {
   }
 
   #isChanged(offset: number): boolean {
-    return this.#fresh.has(offset) || this.#changed.has(offset) || this.#sealedFresh.has(offset) || this.#sealedChanged.has(offset);
+    return [this.#fresh, this.#changed, this.#sealedFresh, this.#sealedChanged, this.#written].some((some) => some.has(offset));
   }
 }
