@@ -28,7 +28,8 @@ export const vhdx = {
     discard: true,
     zeroes: true,
   },
-  gist: 'grows as it is used, opens in Hyper-V',
+  gist: 'grows as it is used',
+  product: 'Hyper-V',
   createOptions,
   limits: ['shrinking', 'a parent for an image that was made without one', 'logs longer than 128 MiB that were not replayed'],
   *inspect(storage) {
