@@ -22,6 +22,10 @@ export class FilterStorage implements Storage {
     return this.next.size;
   }
 
+  get modified(): number | undefined {
+    return this.next.modified;
+  }
+
   get readOnly(): boolean {
     return this.next.readOnly;
   }

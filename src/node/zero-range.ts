@@ -5,6 +5,7 @@
 import { roundDown, roundUp } from '../base/bytes.ts';
 import { DiskError } from '../base/errors.ts';
 import type { Io } from '../base/io.ts';
+import { MiB } from '../base/units.ts';
 import type { ImageDriver } from '../formats/driver.ts';
 import { writeZeroes } from '../storage/storage.ts';
 import { lookUp } from './look-up.ts';
@@ -72,12 +73,15 @@ export function* clearPastEnd(target: ZeroTarget, old: number, { size, below }: 
   for (let at = tailEnd; at < uncovered; ) at += yield* clear(target, at, uncovered - at);
 }
 
+/** Bytes of zeros that are written at once. */
+const CLEAR_STEP = 2 * MiB;
+
 /** Zeros the start of a range without looking at its contents: by the driver, else as bytes up to where the driver can go on. Returns bytes done. */
 function* clear({ driver, write }: ZeroTarget, offset: number, length: number): Io<number> {
   const unit = zeroUnit(driver);
   const done = driver.zero && offset % unit === 0 ? yield* driver.zero(offset, length, { unmap: true }) : 0;
   if (done > 0) return done;
-  const step = Math.min(length, roundUp(offset + 1, unit) - offset);
+  const step = Math.min(length, roundUp(offset + 1, unit) - offset, CLEAR_STEP);
   yield* write(offset, new Uint8Array(step));
   return step;
 }

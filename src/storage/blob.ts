@@ -46,6 +46,7 @@ export class BlobStorage implements Storage {
   readonly name: string;
   readonly identity?: string;
   readonly size: number;
+  readonly modified: number | undefined;
   readonly readOnly = true;
   readonly synchronous = false;
   readonly #blob: Blob;
@@ -62,6 +63,7 @@ export class BlobStorage implements Storage {
     this.name = name ?? ('name' in blob && typeof blob.name === 'string' ? blob.name : 'blob');
     if (identity !== undefined) this.identity = identity;
     this.size = blob.size;
+    this.modified = 'lastModified' in blob && typeof blob.lastModified === 'number' ? blob.lastModified : undefined;
     this.#blob = blob;
     this.#unchanged = unchanged;
   }

@@ -97,6 +97,7 @@ export function nodeFileStorage(path: string, options: NodeFileOptions = {}): No
 export class NodeFileStorage implements Storage {
   readonly name: string;
   readonly identity: string;
+  readonly modified: number;
   readonly readOnly: boolean;
   readonly synchronous: boolean;
   readonly mapReads = true;
@@ -135,6 +136,7 @@ export class NodeFileStorage implements Storage {
       throw error;
     }
     this.identity = `file:${stat.dev}:${stat.ino}`;
+    this.modified = stat.mtimeMs;
     this.#size = stat.size;
   }
 

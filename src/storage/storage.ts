@@ -45,6 +45,8 @@ export interface Storage {
   readonly identity?: string;
   /** Bytes; changes with writes past the end and `truncate`. */
   readonly size: number;
+  /** When the bytes changed last, in milliseconds since 1970, as it was when the storage was opened; absent where nothing tells. */
+  readonly modified?: number | undefined;
   /** True if every change is refused, with `read-only`. */
   readonly readOnly: boolean;
   /** True if no verb ever waits, so that `runSync` works. */

@@ -90,6 +90,11 @@ export class FileEnd {
     }
   }
 
+  /** `take` hands out no units now. */
+  get growing(): boolean {
+    return this.#growing;
+  }
+
   /** Waits until `take` hands out units. */
   *ready(): Io<void> {
     if (this.#growing) yield* this.#growth.run(function* () {});

@@ -15,6 +15,7 @@ import { NodeJobs } from '../../src/node/node-jobs.ts';
 import { FileEnd } from '../../src/tables/file-end.ts';
 import { FreedClusters } from '../../src/tables/freed-clusters.ts';
 import { FreedUnits } from '../../src/tables/freed-units.ts';
+import { Space } from '../../src/tables/space.ts';
 import { TableCache } from '../../src/tables/table-cache.ts';
 import { RecorderStorage } from '../layers/recorder.ts';
 import { run } from '../oracle/qemu.ts';
@@ -209,6 +210,14 @@ describe('a planted bug is found within 1,000 states', () => {
     });
     const found = runWorkload(find('qcow2 zeroes and discards'), options);
     await expect(found).rejects.toThrow(/after a cut/);
+    early.mockRestore();
+  });
+
+  it('places of blocks that were given up are used again at once', async () => {
+    const early = vi.spyOn(Space.prototype, 'free').mockImplementation(function (this: Space, offset) {
+      this.giveBack({ offset, untouched: false });
+    });
+    await expect(runWorkload(find('vpc zeroes'), { ...options, limit: 200 })).rejects.toThrow(/after a cut/);
     early.mockRestore();
   });
 

@@ -348,7 +348,8 @@ export class Guest {
 
 /** What the disk calls its backing file. */
 function named(disk: Disk): string {
-  return JSON.stringify(disk.node.driver.backing) ?? ALONE;
+  const { backing } = disk.node.driver;
+  return backing ? JSON.stringify({ name: backing.name, format: backing.format }) : ALONE;
 }
 
 /** What is right where one more number is; its place is where it came first. */

@@ -1,6 +1,7 @@
 /** What disks are put through before the power is cut. Adding one is a name, a set of options and a few lines. */
 import { amendments, besides, bitmaps, changes, compressed, machines, mixture, range, several, snapshots, subclusters, writes } from './actions.ts';
 import { blockWorkloads } from './block-workloads.ts';
+import { vhdWorkloads } from './vhd-workloads.ts';
 import type { Workload } from './workload.ts';
 
 const qcow2 = (name: string, options: Record<string, unknown>, rest: Omit<Workload, 'name' | 'format' | 'options'>): Workload => ({
@@ -16,6 +17,7 @@ const EXTENDED = [16384, 32768].map((cluster_size) => ({ cluster_size, extended_
 export const workloads: readonly Workload[] = [
   { name: 'raw writes', format: 'raw', options: {}, sectors: 200, run: (guest, random) => writes(guest, random, { count: 60, most: 9 }) },
   ...blockWorkloads,
+  ...vhdWorkloads,
   qcow2('in blocks', SMALL, { sectors: 300, blocks: 4096, run: (guest, random) => mixture(guest, random, { count: 50, most: 9, cluster: 1 }) }),
   ...[
     { cluster_size: 512 },

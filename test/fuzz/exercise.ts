@@ -5,6 +5,8 @@ import type { Disk } from '../../src/disk/disk.ts';
 import { inspect } from '../../src/disk/inspect.ts';
 import { openDisk } from '../../src/disk/open.ts';
 import type { Reference } from '../../src/disk/reference.ts';
+import { changeBackingFile } from '../../src/jobs/rebase.ts';
+import { stream } from '../../src/jobs/stream.ts';
 import { type MemoryStorage, memoryStorage } from '../../src/storage/memory.ts';
 import { folderOfParallels } from '../formats/parallels/bundle-workload.ts';
 import type { Random } from '../random.ts';
@@ -129,5 +131,11 @@ async function writingUses(disk: Disk, random: Random): Promise<void> {
   if (first) await attempt('delete a snapshot', () => disk.snapshots.delete(first.id));
   if (disk.size < 2 ** 32) await attempt('resize', () => disk.resize(random.pick([disk.size + 51_200, Math.floor(disk.size / 1024) * 512])));
   await attempt('check and repair', () => disk.check({ repair: 'all' }));
+  if (disk.node.driver.backing?.kind === 'parent') await attempt('use the parent', () => childUses(disk, random));
   await attempt('close', () => disk.close());
+}
+
+async function childUses(disk: Disk, random: Random): Promise<void> {
+  await changeBackingFile(disk, { name: 'another', format: disk.format });
+  if (random.chance(0.5) && disk.size < 2 ** 24) await stream(disk);
 }

@@ -12,9 +12,12 @@ const NUMBERS = [0, 1, 2, 6, 7, 8, 512, 4096, 65536, MiB, 2 * MiB, 3 * MiB, 0x7f
 const STRUCTURES = [
   { places: [64 * KiB, 128 * KiB], from: 8, to: 80, sealed: 4 * KiB },
   { places: [192 * KiB, 256 * KiB], from: 8, to: 80, sealed: 64 * KiB },
-  { places: [METADATA], from: 8, to: 192, sealed: 0 },
+  { places: [METADATA], from: 8, to: 224, sealed: 0 },
   { places: [METADATA + 64 * KiB], from: 0, to: 40, sealed: 0 },
+  // Of a child: the locator is among the items, and a block of sector bitmaps has an entry.
+  { places: [METADATA + 64 * KiB], from: 0, to: 320, sealed: 0 },
   { places: [BAT], from: 0, to: 32, sealed: 0 },
+  { places: [BAT + 32 * KiB], from: 0, to: 8, sealed: 0 },
 ] as const;
 
 /** Returns a damaged copy. */

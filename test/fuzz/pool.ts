@@ -14,6 +14,7 @@ import { folderOfParallels } from '../formats/parallels/bundle-workload.ts';
 import { Image } from '../formats/qcow2/image.ts';
 import { makeVdi } from '../formats/vdi/chain.ts';
 import { disksOfVdi } from '../formats/vdi/chain-workload.ts';
+import { makeChild as makeAvhdx } from '../formats/vhdx/child.ts';
 import { smallDisk } from '../formats/vmdk/image.ts';
 import { childOfVhd } from '../formats/vpc/chain-workload.ts';
 import { asDynamic } from '../formats/vpc/checksum.ts';
@@ -159,6 +160,14 @@ async function vhdx(options: Readonly<Record<string, unknown>>, closed: boolean)
   return storage.bytes();
 }
 
+/** A child with a block of each kind. */
+function vhdxChild(): Uint8Array {
+  const random = new Random(10);
+  const sectors = new Map([5, 6, 2047, 4100, 6200].map((sector) => [sector, random.bytes(512)]));
+  const blocks = new Map<number, Uint8Array | number>([[1, 2]]);
+  return makeAvhdx(new Uint8Array(), { size: 3_200_000, sectors, blocks, linkage: '{01234567-89ab-cdef-0123-456789abcdef}' });
+}
+
 /** Compressed clusters come from the real qemu-img: nobody here writes them yet. */
 function compressed(folder: string, options: string): Uint8Array {
   const [raw, made] = [join(folder, 'raw'), join(folder, 'qcow2')] as const;
@@ -235,6 +244,7 @@ export async function makePool(): Promise<Seed[]> {
   pool.push({ name: 'vmdk, a stream in order', format: 'vmdk', bytes: await vmdkInOrder() });
   pool.push({ name: 'vmdk, small grains', format: 'vmdk', bytes: await smallGrains() });
   for (const closed of [true, false]) pool.push({ name: `vhdx ${closed ? 'closed' : 'with a log'}`, format: 'vhdx', bytes: await vhdx({}, closed) });
+  pool.push({ name: 'vhdx over a parent', format: 'vhdx', bytes: vhdxChild() });
   const folder = mkdtempSync(join(tmpdir(), 'tabdisk-pool-'));
   try {
     pool.push({ name: 'vmdk stream', format: 'vmdk', bytes: vmdkStream(folder) });

@@ -6,11 +6,13 @@ import type { Io } from '../../base/io.ts';
 import { GiB, KiB, MiB, SECTOR, TiB } from '../../base/units.ts';
 import type { Storage } from '../../storage/storage.ts';
 import type { CreateParameters } from '../descriptor.ts';
-import { SIZE_OPTION } from '../shared-options.ts';
+import { BACKING_OPTIONS, SIZE_OPTION } from '../shared-options.ts';
 import { encodeEntry, entryOf, STATE } from './bat.ts';
 import { newGuid } from './header-pair.ts';
+import { VhdxImage } from './image.ts';
 import { encodeHeader, encodeRegions, FORMAT, GUIDS, HEADERS, MAX_SIZE, NO_GUID, REGION_TABLES, type Region, SIGNATURE } from './layout.ts';
 import { blocksOf, encodeMetadata, type Metadata } from './metadata.ts';
+import { locatorFor } from './parent.ts';
 
 const MAX_BLOCK = 256 * MiB;
 /** Bytes of BAT that are written at once. */
@@ -19,6 +21,7 @@ const BAT_PART = 256 * KiB;
 /** Options of `create`. */
 export const createOptions = [
   SIZE_OPTION,
+  ...BACKING_OPTIONS,
   { name: 'log_size', kind: 'size', default: MiB, printed: true, label: 'Log size', help: 'log size, rounded up to MiB' },
   {
     name: 'block_size',
@@ -40,12 +43,12 @@ export const createOptions = [
 ] as const;
 
 /** Writes an empty image into an empty storage. */
-export function* createImage(storage: Storage, { size: given, backing, options }: CreateParameters): Io<void> {
-  if (backing) throw refused('backing_file', 'an image cannot have a backing file');
-  const values = readOptions(createOptions, options, FORMAT);
-  const size = roundUp(given, SECTOR);
+export function* createImage(storage: Storage, parameters: CreateParameters): Io<void> {
+  const values = readOptions(createOptions, parameters.options, FORMAT);
+  const parent = parentOf(parameters, values.subformat);
+  const size = roundUp(parameters.size, parent?.logicalSector ?? SECTOR);
   if (size > MAX_SIZE) throw refused('size', 'Image size too large; max of 64TB');
-  const { logLength, blockSize } = requireSizes(values, size);
+  const { logLength, blockSize } = requireSizes(values, { size, usual: parent?.blockSize });
   const metadata: Metadata = {
     blockSize,
     fixed: values.subformat === 'fixed',
@@ -54,6 +57,7 @@ export function* createImage(storage: Storage, { size: given, backing, options }
     page83: newGuid(),
     logicalSector: SECTOR,
     physicalSector: SECTOR,
+    ...parent?.shared,
   };
   const { entries } = blocksOf(metadata);
   const bat = region(GUIDS.bat, MiB + logLength, Math.max(MiB, roundUp(entries * 8, MiB)));
@@ -61,7 +65,8 @@ export function* createImage(storage: Storage, { size: given, backing, options }
   // QEMU leaves so much free.
   const data = place.end + 4 * MiB;
   yield* storage.truncate(data + (metadata.fixed ? size : 0));
-  yield* writeBat(storage, bat.start, metadata, { data, zero: values.block_state_zero });
+  // A child shows its parent in all blocks.
+  if (!parent) yield* writeBat(storage, bat.start, metadata, { data, zero: values.block_state_zero });
   yield* storage.write(place.start, encodeMetadata(metadata));
   for (const at of REGION_TABLES) yield* storage.write(at, encodeRegions([bat, place]));
   const sequence = crypto.getRandomValues(new Uint32Array(1))[0] as number;
@@ -75,16 +80,34 @@ export function* createImage(storage: Storage, { size: given, backing, options }
 const refused = (field: string, message: string) => new DiskError('refused', `${FORMAT}: ${message}`, { format: FORMAT, field });
 const region = (guid: string, start: number, length: number): Region => ({ guid, start, end: start + length, required: false });
 
+/** A child's share in its parent: its blocks and sectors, the id of the disk, and the locator. Throws `refused` for a parent that no child can have. */
+function parentOf({ backing, below }: CreateParameters, subformat: string) {
+  if (!backing) return undefined;
+  if (subformat === 'fixed') throw refused('subformat', 'a fixed image cannot have a parent');
+  if (!below) throw refused('backing_file', `the parent ${JSON.stringify(backing.name)} must be opened, for its id`);
+  if (!(below.driver instanceof VhdxImage))
+    throw refused('backing_file', `the parent must be a ${FORMAT} image, not one of the format ${below.format}`);
+  const { metadata, dataWrite } = below.driver;
+  const { page83, logicalSector, physicalSector, blockSize } = metadata;
+  const shared = { page83, logicalSector, physicalSector, hasParent: true, locator: locatorFor(backing, dataWrite) };
+  return { blockSize, logicalSector, shared };
+}
+
 /** The sizes that are used for those that are given, as QEMU has it. */
-function requireSizes({ log_size, block_size }: OptionValues<typeof createOptions>, size: number): { logLength: number; blockSize: number } {
+function requireSizes(
+  { log_size, block_size }: OptionValues<typeof createOptions>,
+  { size, usual: parents }: { size: number; usual: number | undefined },
+): { logLength: number; blockSize: number } {
   if (log_size === 0) throw refused('log_size', 'Log size must be a multiple of 1 MB');
   const logLength = roundUp(log_size, MiB);
   if (logLength >= 4 * GiB) throw refused('log_size', 'Log size must be smaller than 4 GB');
-  const usual = size > 32 * TiB ? 64 * MiB : size > 100 * GiB ? 32 * MiB : size > GiB ? 16 * MiB : 8 * MiB;
+  const usual = parents ?? usualBlock(size);
   const blockSize = block_size === 0 ? usual : Math.min(MAX_BLOCK, roundUp(block_size, MiB));
   if (!Number.isInteger(Math.log2(blockSize))) throw refused('block_size', 'Block size must be a power of two');
   return { logLength, blockSize };
 }
+
+const usualBlock = (size: number): number => (size > 32 * TiB ? 64 * MiB : size > 100 * GiB ? 32 * MiB : size > GiB ? 16 * MiB : 8 * MiB);
 
 function* writeBat(storage: Storage, offset: number, metadata: Metadata, { data, zero }: { data: number; zero: boolean }): Io<void> {
   const { blocks, chunkRatio, entries } = blocksOf(metadata);

@@ -20,6 +20,7 @@ export class HeaderPair {
   header: Header;
   /** The file says that it is written, and that what the guest reads changes. */
   announced = false;
+  #fileAnnounced = false;
 
   constructor(storage: Storage, { header, slot }: { header: Header; slot: number }) {
     this.#storage = storage;
@@ -34,6 +35,18 @@ export class HeaderPair {
         if (this.announced) return;
         yield* this.#write({ fileWrite: newGuid(), dataWrite: newGuid() });
         this.announced = true;
+        this.#fileAnnounced = true;
+      }.bind(this),
+    );
+  }
+
+  /** Says, before the first change that no guest sees, that the file changes: its children still know it. */
+  announceFile(): Io<void> {
+    return this.#lock.run(
+      function* (this: HeaderPair): Io<void> {
+        if (this.#fileAnnounced) return;
+        yield* this.#write({ fileWrite: newGuid() });
+        this.#fileAnnounced = true;
       }.bind(this),
     );
   }

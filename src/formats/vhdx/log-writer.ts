@@ -1,5 +1,5 @@
 /**
- * Bringing changed pages of the BAT to the file through the log.
+ * Bringing changed pages of the BAT, of sector bitmaps and of the metadata to the file through the log.
  *
  * Crash argument. The pages of a transaction go into one entry that needs no other (its tail is itself). The entry is written behind a barrier: what its pages
  * point at is in the file. Behind another barrier the pages are written to their places, so a cut leaves the entry invalid and no page of it touched,
@@ -8,12 +8,13 @@
  * replaying that one again changes nothing. The header names the log's entries only when the first of them is there, so a header never
  * promises an entry that is not; at the end (`close`) it names none, when all pages are durable.
  */
+import { DiskError } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
 import type { Storage } from '../../storage/storage.ts';
 import type { Bat } from './bat.ts';
 import { type HeaderPair, newGuid } from './header-pair.ts';
-import { NO_GUID, PAGE } from './layout.ts';
-import { encodeEntry, pagesIn } from './log.ts';
+import { FORMAT, NO_GUID, PAGE } from './layout.ts';
+import { encodeEntry, type PageWrite, pagesIn } from './log.ts';
 
 /** See the top of this file. */
 export class LogWriter {
@@ -27,24 +28,38 @@ export class LogWriter {
     this.#headers = headers;
   }
 
+  /** Pages that one entry has room for. */
+  get #room(): number {
+    return pagesIn(this.#headers.header.logLength / 2 / PAGE);
+  }
+
   /** Writes all sealed pages; the caller has ordered it behind what they point at, and makes it durable. */
   *write(bat: Bat): Io<void> {
+    while (bat.hasSealed) yield* this.#enter(bat.sealed(this.#room), (offset) => bat.written(offset));
+  }
+
+  /** Changes all of these pages, or after a cut none of them. Durable when it returns. Throws `no-space` if one entry cannot hold them. */
+  *change(pages: readonly PageWrite[]): Io<void> {
+    if (pages.length > this.#room)
+      throw new DiskError('no-space', `${FORMAT}: the log has no room for a change of ${pages.length} pages`, { format: FORMAT, field: 'LogLength' });
+    yield* this.#storage.barrier();
+    yield* this.#enter(pages);
+    yield* this.#storage.flush();
+  }
+
+  *#enter(pages: readonly PageWrite[], written?: (offset: number) => void): Io<void> {
     const { logOffset, logLength } = this.#headers.header;
-    const half = logLength / 2;
     const storage = this.#storage;
-    while (bat.hasSealed) {
-      const pages = bat.sealed(pagesIn(half / PAGE));
-      if (this.#sequence > 0) yield* storage.barrier();
-      this.#sequence++;
-      const tail = (this.#sequence % 2) * half;
-      const entry = encodeEntry(pages, { guid: this.#guid, sequence: this.#sequence, tail, fileSize: storage.size });
-      yield* storage.write(logOffset + tail, entry);
-      yield* storage.barrier();
-      if (!this.#headers.hasLog) yield* this.#headers.update({ log: this.#guid });
-      for (const { offset, bytes } of pages) {
-        yield* storage.write(offset, bytes);
-        bat.written(offset);
-      }
+    if (this.#sequence > 0) yield* storage.barrier();
+    this.#sequence++;
+    const tail = (this.#sequence % 2) * (logLength / 2);
+    const entry = encodeEntry(pages, { guid: this.#guid, sequence: this.#sequence, tail, fileSize: storage.size });
+    yield* storage.write(logOffset + tail, entry);
+    yield* storage.barrier();
+    if (!this.#headers.hasLog) yield* this.#headers.update({ log: this.#guid });
+    for (const { offset, bytes } of pages) {
+      yield* storage.write(offset, bytes);
+      written?.(offset);
     }
   }
 

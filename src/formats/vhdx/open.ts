@@ -25,7 +25,9 @@ import { blocksOf, type Metadata, readMetadata } from './metadata.ts';
 /** What is known of an image. */
 export interface Facts {
   readonly bat: Region;
+  /** That of the metadata. */
   readonly region: Region;
+  readonly regions: readonly Region[];
   readonly metadata: Metadata;
   readonly blocks: number;
   readonly chunkRatio: number;
@@ -59,7 +61,7 @@ export function* readFacts(storage: Storage, { logOffset, logLength }: Header): 
       field: 'size',
     });
   if (bat.start + entries * 8 > storage.size) throw corrupt(FORMAT, 'the BAT lies past the end of the file', { field: 'BAT', offset: bat.start });
-  return { bat, region, metadata, blocks, chunkRatio, reserved: [{ start: 0, end: MiB }, log, ...all] };
+  return { bat, region, regions: all, metadata, blocks, chunkRatio, reserved: [{ start: 0, end: MiB }, log, ...all] };
 }
 
 /**

@@ -6,7 +6,9 @@ import type { Io } from '../../base/io.ts';
 import { SECTOR } from '../../base/units.ts';
 import type { Storage } from '../../storage/storage.ts';
 import type { CreateParameters } from '../descriptor.ts';
-import { SIZE_OPTION } from '../shared-options.ts';
+import type { BackingReference } from '../driver.ts';
+import { BACKING_OPTIONS, SIZE_OPTION } from '../shared-options.ts';
+import { identityOf } from './image.ts';
 import {
   BLOCK_SIZE,
   encodeFooter,
@@ -19,10 +21,12 @@ import {
   type NewFooter,
   TYPE,
 } from './layout.ts';
+import { newNames, PLAIN, requireFormat } from './parent.ts';
 
 /** Options of `create`. */
 export const createOptions = [
   SIZE_OPTION,
+  ...BACKING_OPTIONS,
   {
     name: 'subformat',
     kind: 'choice',
@@ -58,9 +62,10 @@ export function shapeOf(size: number, exact: boolean): Omit<NewFooter, 'type' | 
 }
 
 /** Writes an empty image into an empty storage. */
-export function* createImage(storage: Storage, { size, backing, options }: CreateParameters): Io<void> {
-  if (backing) throw new DiskError('refused', `${FORMAT}: a new image cannot have a parent`, { format: FORMAT, field: 'backing_file' });
+export function* createImage(storage: Storage, parameters: CreateParameters): Io<void> {
+  const { size, backing, options } = parameters;
   const { subformat, force_size } = readOptions(createOptions, options, FORMAT);
+  if (backing) return yield* createChild(storage, backing, parameters, subformat);
   const shape = shapeOf(size, force_size);
   const type = subformat === 'fixed' ? TYPE.fixed : TYPE.dynamic;
   const footer = encodeFooter({ ...shape, type, date: new Date() });
@@ -73,9 +78,36 @@ export function* createImage(storage: Storage, { size, backing, options }: Creat
   const entries = divideUp(shape.currentSize, BLOCK_SIZE);
   const tableOffset = SECTOR + HEADER_SIZE;
   const table = new Uint8Array(roundUp(entries * 4, SECTOR)).fill(0xff);
-  yield* storage.write(SECTOR, encodeHeader({ tableOffset, entries }));
+  yield* storage.write(SECTOR, encodeHeader({ tableOffset, entries, blockSize: BLOCK_SIZE }));
   if (table.length > 0) yield* storage.write(tableOffset, table);
   yield* storage.write(tableOffset + table.length, footer);
+  yield* storage.barrier();
+  yield* storage.write(0, footer);
+  yield* storage.flush();
+}
+
+/**
+ * A child, as large as it is asked to be: the size of a chain is that of its active image. Its blocks are those of the parent, its names lie between the table and
+ * the first block.
+ */
+function* createChild(storage: Storage, backing: BackingReference, { size, below }: CreateParameters, subformat: string): Io<void> {
+  const refused = (field: string, message: string) => new DiskError('refused', `${FORMAT}: ${message}`, { format: FORMAT, field });
+  if (subformat === 'fixed') throw refused('subformat', 'a fixed image cannot have a parent');
+  if (!below) throw refused('backing_file', `the parent ${JSON.stringify(backing.name)} must be opened, for its id`);
+  requireFormat({ ...backing, format: below.format }, [FORMAT, PLAIN]);
+  const parent = identityOf(below.driver);
+  const shape = { ...shapeOf(size, true), ...geometryOf(divideUp(size, SECTOR)), creator: 'win ' };
+  const footer = encodeFooter({ ...shape, type: TYPE.differencing, date: new Date() });
+  const blockSize = parent.blockSize ?? BLOCK_SIZE;
+  const entries = divideUp(shape.currentSize, blockSize);
+  const tableOffset = SECTOR + HEADER_SIZE;
+  const table = new Uint8Array(roundUp(entries * 4, SECTOR)).fill(0xff);
+  const { name, locators, bytes } = newNames(backing.name, tableOffset + table.length);
+  const fields = { id: parent.id, time: parent.time, name, locators };
+  yield* storage.write(SECTOR, encodeHeader({ tableOffset, entries, blockSize, parent: fields }));
+  if (table.length > 0) yield* storage.write(tableOffset, table);
+  yield* storage.write(tableOffset + table.length, bytes);
+  yield* storage.write(tableOffset + table.length + bytes.length, footer);
   yield* storage.barrier();
   yield* storage.write(0, footer);
   yield* storage.flush();

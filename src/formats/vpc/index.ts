@@ -20,12 +20,22 @@ export const vpc = {
   probe: (head) => (hasText(head, 0, MARK) ? 100 : 0),
   // The oldest versions of Virtual PC wrote a footer of 511 bytes.
   ends: (tail) => endsWith(tail, SECTOR, MARK) || endsWith(tail, SECTOR - 1, MARK),
-  capabilities: { ...NO_CAPABILITIES, read: true, write: true, create: true, compact: true },
+  capabilities: {
+    ...NO_CAPABILITIES,
+    read: true,
+    write: true,
+    create: true,
+    resize: true,
+    backing: true,
+    discard: true,
+    zeroes: true,
+    compact: true,
+  },
   gist: 'grows as it is used',
   product: 'Virtual PC and older Hyper-V',
   strongOptions: /^force_size_calc$/,
   createOptions,
-  limits: ['new differencing images', 'blocks of more than 1 GiB', 'resizing'],
+  limits: ['blocks of more than 1 GiB', 'shrinking, and resizing a fixed image', 'a parent for an image that was made without one'],
   *inspect(storage) {
     try {
       const { footer, copy, end } = yield* findFooter(storage);

@@ -18,7 +18,7 @@ export const BLOCK_SIZE = 2 * MiB;
 /** The most of any image: its bitmap is still read and written as one. */
 const MAX_BLOCK_SIZE = GiB;
 /** 64 MiB of table: a disk of the largest size has 4 Mi blocks of half a MiB. */
-const MAX_ENTRIES = 2 ** 24;
+export const MAX_ENTRIES = 2 ** 24;
 /** Sectors of the largest disk: 2040 GiB. */
 export const MAX_SECTORS = 0xff000000;
 /** Sectors of the largest geometry. A disk that states it may have more. */
@@ -47,7 +47,18 @@ const AT = {
 const ID_BYTES = 16;
 
 /** Where the fields of the header are. */
-const HEADER_AT = { mark: 0, next: 8, tableOffset: 16, version: 24, entries: 28, blockSize: 32, checksum: 36, parentId: 40, parentName: 64 } as const;
+const HEADER_AT = {
+  mark: 0,
+  next: 8,
+  tableOffset: 16,
+  version: 24,
+  entries: 28,
+  blockSize: 32,
+  checksum: 36,
+  parentId: 40,
+  parentTime: 56,
+  parentName: 64,
+} as const;
 const PARENT_NAME_BYTES = 512;
 const LOCATORS = { at: 576, count: 8, bytes: 24 } as const;
 
@@ -56,6 +67,8 @@ export interface Footer {
   /** The sector as it is in the file. */
   readonly bytes: Uint8Array;
   readonly creator: string;
+  /** Major and minor number in 16 bits each. */
+  readonly creatorVersion: number;
   readonly currentSize: number;
   readonly cylinders: number;
   readonly heads: number;
@@ -78,12 +91,16 @@ export interface Locator {
 /** The header of an image that grows. */
 export interface Header {
   readonly offset: number;
+  /** The header as it is in the file. */
+  readonly bytes: Uint8Array;
   readonly tableOffset: number;
   readonly entries: number;
   readonly blockSize: number;
   /** Bytes of a block's bitmap, with what fills its last sector up. */
   readonly bitmapSize: number;
   readonly parentId: string;
+  /** Seconds of this century: when the parent's file was changed last, as the child was made. 0: unknown. */
+  readonly parentTime: number;
   readonly parentName: string;
   readonly locators: readonly Locator[];
 }
@@ -108,6 +125,7 @@ export function parseFooter(bytes: Uint8Array, offset: number): Footer {
   return {
     bytes,
     creator: text(bytes.subarray(AT.creator, AT.creator + 4)),
+    creatorVersion: data.getUint32(AT.creatorVersion),
     currentSize: u64be(data, AT.currentSize, 'currentSize'),
     cylinders: data.getUint16(AT.cylinders),
     heads: data.getUint8(AT.heads),
@@ -152,11 +170,13 @@ export function parseHeader(bytes: Uint8Array, offset: number, size: number): He
     throw corrupt(FORMAT, `the table is at 0x${tableOffset.toString(16)}, where none can be`, place('tableOffset'));
   return {
     offset,
+    bytes,
     tableOffset,
     entries,
     blockSize,
     bitmapSize: Math.ceil(blockSize / SECTOR / 8 / SECTOR) * SECTOR,
     parentId: hex(bytes.subarray(HEADER_AT.parentId, HEADER_AT.parentId + ID_BYTES)),
+    parentTime: data.getUint32(HEADER_AT.parentTime),
     parentName: utf16(bytes.subarray(HEADER_AT.parentName, HEADER_AT.parentName + PARENT_NAME_BYTES), false),
     locators: parseLocators(bytes),
   };
@@ -202,8 +222,21 @@ export function geometryOf(count: number): Pick<Footer, 'cylinders' | 'heads' | 
   return { cylinders: Math.floor(Math.floor(total / sectors) / heads), heads, sectors };
 }
 
+/** The fields of a footer that tell the size, for a disk that has grown. Where a geometry was the size and cannot be, the size is stated as QEMU states it. */
+export function grownFields({ creator, cylinders, heads, sectors }: Footer, currentSize: number): FooterChange {
+  const count = currentSize / SECTOR;
+  const shape = geometryOf(count);
+  const holds = shape.cylinders * shape.heads * shape.sectors;
+  if (cylinders * heads * sectors === MAX_GEOMETRY) return { currentSize };
+  if (BY_SIZE.includes(creator) || holds === count || holds === MAX_GEOMETRY) return { currentSize, ...shape };
+  return { currentSize, creator: 'qem2', cylinders: 65535, heads: 16, sectors: 255 };
+}
+
 /** The contents of a new footer. */
 export type NewFooter = Pick<Footer, 'creator' | 'currentSize' | 'cylinders' | 'heads' | 'sectors' | 'type'> & { readonly date: Date };
+
+/** Seconds of this century, as VHD counts time. */
+export const secondsOf = (milliseconds: number): number => Math.max(0, Math.floor((milliseconds - Date.UTC(2000, 0, 1)) / 1000));
 
 /** A footer for a new image. */
 export function encodeFooter({ creator, currentSize, cylinders, heads, sectors, type, date }: NewFooter): Uint8Array {
@@ -214,34 +247,96 @@ export function encodeFooter({ creator, currentSize, cylinders, heads, sectors, 
   data.setUint32(AT.version, 0x10000);
   if (type === TYPE.fixed) bytes.fill(0xff, AT.headerOffset, AT.headerOffset + 8);
   else setU64be(data, AT.headerOffset, SECTOR);
-  // Seconds of this century.
-  data.setUint32(AT.time, Math.floor((date.getTime() - Date.UTC(2000, 0, 1)) / 1000));
-  bytes.set(utf8(creator), AT.creator);
+  data.setUint32(AT.time, secondsOf(date.getTime()));
   data.setUint32(AT.creatorVersion, 0x50003);
   bytes.set(utf8('Wi2k'), AT.creatorSystem);
   setU64be(data, AT.originalSize, currentSize);
-  setU64be(data, AT.currentSize, currentSize);
-  data.setUint16(AT.cylinders, cylinders);
-  data.setUint8(AT.heads, heads);
-  data.setUint8(AT.sectors, sectors);
-  data.setUint32(AT.type, type);
   const id = crypto.getRandomValues(bytes.subarray(AT.id, AT.id + ID_BYTES));
   id[6] = ((id[6] as number) & 0x0f) | 0x40;
   id[8] = ((id[8] as number) & 0x3f) | 0x80;
+  return changedFooter(bytes, { creator, currentSize, cylinders, heads, sectors, type });
+}
+
+/** The fields of a footer that change while the image is the same. */
+export type FooterChange = Partial<Pick<Footer, 'creator' | 'creatorVersion' | 'currentSize' | 'cylinders' | 'heads' | 'sectors' | 'type'>> & {
+  readonly headerOffset?: number;
+};
+
+/** A footer with other values in some fields. */
+export function changedFooter(old: Uint8Array, change: FooterChange): Uint8Array {
+  const bytes = old.slice();
+  const data = view(bytes);
+  const { creator, creatorVersion, currentSize, cylinders, heads, sectors, type, headerOffset: at } = change;
+  if (creator !== undefined) bytes.set(utf8(creator), AT.creator);
+  if (creatorVersion !== undefined) data.setUint32(AT.creatorVersion, creatorVersion);
+  if (currentSize !== undefined) setU64be(data, AT.currentSize, currentSize);
+  if (cylinders !== undefined) data.setUint16(AT.cylinders, cylinders);
+  if (heads !== undefined) data.setUint8(AT.heads, heads);
+  if (sectors !== undefined) data.setUint8(AT.sectors, sectors);
+  if (type !== undefined) data.setUint32(AT.type, type);
+  if (at !== undefined) setU64be(data, AT.headerOffset, at);
   data.setUint32(AT.checksum, checksum(bytes, AT.checksum));
   return bytes;
 }
 
+/** The parent in a header. */
+export interface ParentFields {
+  /** 32 hexadecimal digits. */
+  readonly id: string;
+  /** See `Header.parentTime`. */
+  readonly time: number;
+  readonly name: string;
+  readonly locators: readonly Locator[];
+}
+
+/** The fields of a header that change while the image is the same; `parent: null`: it has none any more. */
+export interface HeaderChange {
+  readonly tableOffset?: number;
+  readonly entries?: number;
+  readonly parent?: ParentFields | null;
+}
+
 /** The header of a new image that grows. */
-export function encodeHeader({ tableOffset, entries }: Pick<Header, 'tableOffset' | 'entries'>): Uint8Array {
+export function encodeHeader({ blockSize, ...fields }: Pick<Header, 'tableOffset' | 'entries' | 'blockSize'> & HeaderChange): Uint8Array {
   const bytes = new Uint8Array(HEADER_SIZE);
   const data = view(bytes);
   bytes.set(utf8(HEADER_MARK));
   bytes.fill(0xff, HEADER_AT.next, HEADER_AT.next + 8);
-  setU64be(data, HEADER_AT.tableOffset, tableOffset);
   data.setUint32(HEADER_AT.version, 0x10000);
-  data.setUint32(HEADER_AT.entries, entries);
-  data.setUint32(HEADER_AT.blockSize, BLOCK_SIZE);
+  data.setUint32(HEADER_AT.blockSize, blockSize);
+  return changedHeader(bytes, fields);
+}
+
+/** A header with other values in some fields. */
+export function changedHeader(old: Uint8Array, { tableOffset, entries, parent }: HeaderChange): Uint8Array {
+  const bytes = old.slice();
+  const data = view(bytes);
+  if (tableOffset !== undefined) setU64be(data, HEADER_AT.tableOffset, tableOffset);
+  if (entries !== undefined) data.setUint32(HEADER_AT.entries, entries);
+  if (parent !== undefined) setParent(bytes, parent);
   data.setUint32(HEADER_AT.checksum, checksum(bytes, HEADER_AT.checksum));
+  return bytes;
+}
+
+function setParent(bytes: Uint8Array, parent: ParentFields | null): void {
+  const data = view(bytes);
+  bytes.fill(0, HEADER_AT.parentId, LOCATORS.at + LOCATORS.count * LOCATORS.bytes);
+  if (!parent) return;
+  for (let index = 0; index < ID_BYTES; index++) bytes[HEADER_AT.parentId + index] = Number.parseInt(parent.id.slice(index * 2, index * 2 + 2), 16);
+  data.setUint32(HEADER_AT.parentTime, parent.time);
+  bytes.set(asUtf16(parent.name, false).subarray(0, PARENT_NAME_BYTES), HEADER_AT.parentName);
+  for (const [index, { platform, space, length, offset }] of parent.locators.entries()) {
+    const at = LOCATORS.at + index * LOCATORS.bytes;
+    bytes.set(utf8(platform), at);
+    data.setUint32(at + 4, space);
+    data.setUint32(at + 8, length);
+    setU64be(data, at + 16, offset);
+  }
+}
+
+/** Text as UTF-16. */
+export function asUtf16(value: string, littleEndian: boolean): Uint8Array {
+  const bytes = new Uint8Array(value.length * 2);
+  for (let at = 0; at < value.length; at++) view(bytes).setUint16(at * 2, value.charCodeAt(at), littleEndian);
   return bytes;
 }

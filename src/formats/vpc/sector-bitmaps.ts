@@ -16,6 +16,8 @@ const LEAST_KEPT = 64;
 export class SectorBitmaps {
   readonly #storage: Storage;
   readonly #length: number;
+  /** The bit of a sector in its byte. */
+  readonly #bit: (sector: number) => number;
   readonly #kept: Lru<number, Uint8Array>;
   /** Changed: of blocks that nothing points at, and of others. */
   readonly #fresh = new Set<number>();
@@ -23,11 +25,14 @@ export class SectorBitmaps {
   readonly #pins = new Map<number, number>();
   readonly #sealedFresh = new Map<number, Uint8Array>();
   readonly #sealedChanged = new Map<number, Uint8Array>();
+  /** Those of them that were written; the flush is not over. */
+  readonly #written = new Map<number, 'fresh' | 'changed'>();
 
-  /** `length`: bytes of a bitmap. */
-  constructor(storage: Storage, length: number) {
+  /** `length`: bytes of a bitmap. `lowestFirst`: the lowest bit of a byte is the first, as the oldest tapdisk had it. */
+  constructor(storage: Storage, { length, lowestFirst }: { readonly length: number; readonly lowestFirst: boolean }) {
     this.#storage = storage;
     this.#length = length;
+    this.#bit = lowestFirst ? (sector) => 1 << (sector & 7) : (sector) => 0x80 >>> (sector & 7);
     this.#kept = new Lru(Math.max(LEAST_KEPT, Math.floor(BUDGET / Math.max(length, KiB))));
   }
 
@@ -35,13 +40,13 @@ export class SectorBitmaps {
   run(offset: number, sector: number, most: number): { readonly set: boolean; readonly count: number } | undefined {
     const bits = this.#kept.get(offset);
     if (!bits) return undefined;
-    const set = isSet(bits, sector);
+    const set = this.#isSet(bits, sector);
     const whole = set ? 0xff : 0;
     let count = 1;
     while (count < most) {
       const next = sector + count;
       if (next % 8 === 0 && most - count >= 8 && bits[next / 8] === whole) count += 8;
-      else if (isSet(bits, next) === set) count++;
+      else if (this.#isSet(bits, next) === set) count++;
       else break;
     }
     return { set, count };
@@ -75,8 +80,16 @@ export class SectorBitmaps {
   /** These sectors are in the block; the bitmap is in memory. */
   set(offset: number, sector: number, count: number): void {
     const bits = this.#kept.get(offset) as Uint8Array;
-    for (let at = sector; at < sector + count; at++) bits[at >>> 3] = (bits[at >>> 3] as number) | (0x80 >>> (at & 7));
+    for (let at = sector; at < sector + count; at++) bits[at >>> 3] = (bits[at >>> 3] as number) | this.#bit(at);
     if (!this.#fresh.has(offset)) this.#changed.add(offset);
+  }
+
+  /** Forgets the bitmap of a block that nothing points at any more. */
+  forget(offset: number): void {
+    this.#kept.delete(offset);
+    this.#fresh.delete(offset);
+    this.#changed.delete(offset);
+    this.#written.delete(offset);
   }
 
   /** Forgets all: nothing points at a block any more. */
@@ -95,9 +108,12 @@ export class SectorBitmaps {
   }
 
   /** See `Sealed`. */
-  unseal(): void {
-    for (const offset of this.#sealedFresh.keys()) this.#fresh.add(offset);
-    for (const offset of this.#sealedChanged.keys()) this.#changed.add(offset);
+  unseal(durable: boolean): void {
+    if (!durable)
+      for (const [offset, which] of this.#written) if (this.#kept.peek(offset)) (which === 'fresh' ? this.#fresh : this.#changed).add(offset);
+    this.#written.clear();
+    for (const offset of this.#sealedFresh.keys()) if (this.#kept.peek(offset)) this.#fresh.add(offset);
+    for (const offset of this.#sealedChanged.keys()) if (this.#kept.peek(offset)) this.#changed.add(offset);
     this.#sealedFresh.clear();
     this.#sealedChanged.clear();
   }
@@ -113,6 +129,7 @@ export class SectorBitmaps {
     for (const [offset, bits] of [...sealed].sort(([a], [b]) => a - b)) {
       yield* this.#storage.write(offset, bits);
       sealed.delete(offset);
+      this.#written.set(offset, which);
     }
   }
 
@@ -126,9 +143,11 @@ export class SectorBitmaps {
     }
   }
 
+  #isSet(bits: Uint8Array, sector: number): boolean {
+    return ((bits[sector >>> 3] as number) & this.#bit(sector)) !== 0;
+  }
+
   #isChanged(offset: number): boolean {
-    return this.#fresh.has(offset) || this.#changed.has(offset) || this.#sealedFresh.has(offset) || this.#sealedChanged.has(offset);
+    return [this.#fresh, this.#changed, this.#sealedFresh, this.#sealedChanged, this.#written].some((some) => some.has(offset));
   }
 }
-
-const isSet = (bits: Uint8Array, sector: number): boolean => ((bits[sector >>> 3] as number) & (0x80 >>> (sector & 7))) !== 0;
