@@ -41,13 +41,12 @@ import type {
 import { type ExportSource, exportImage } from './export.ts';
 import { capabilitiesOf, formatOf, isEncrypted } from './image-formats.ts';
 import type { ImagePlace } from './image-place.ts';
-import { bytesOf, type ImageRecord, ownerOf, type Place } from './image-record.ts';
-import { copyIn, type MadeImage, verify } from './import.ts';
+import { bytesOf, type ImageRecord, type MadeImage, ownerOf, type Place } from './image-record.ts';
+import { type ImageWish, type ImportKeeper, importImage } from './import.ts';
 import { Notes } from './list-copy.ts';
 import { lookAgain, OpenImage } from './open-image.ts';
-import { Chain, type ChainKeeper, requireNothingOver, requirePlain } from './overlays.ts';
+import { Chain, type Over, requireNothingOver, requirePlain } from './overlays.ts';
 import { availablePlaces, requirePlace } from './places.ts';
-import { recognise } from './recognise.ts';
 import { indexedDbRecords, noteRecords } from './records.ts';
 import { Reserve } from './reserve.ts';
 import { newScratch, type Scratch, scratchStorage, scratchTime } from './scratch.ts';
@@ -74,7 +73,7 @@ export class Library {
   readonly #open = new Map<string, OpenImage>();
   /** The images below each of them. */
   readonly #chains = new Map<OpenImage, Chain>();
-  readonly #keeper: ChainKeeper;
+  readonly #keeper: ImportKeeper;
   readonly #compressor: LibraryOptions['compressor'];
   /** Images open here whose changes are thrown away. */
   readonly #temporary = new Set<OpenImage>();
@@ -112,6 +111,8 @@ export class Library {
       catalogue: this.#catalogue,
       place: (record) => this.#place(record.place),
       lock: (record, mode) => this.#lock(record, mode),
+      choose: (place) => this.#choose(place),
+      make: (wish, fill) => this.#make(wish, fill),
     };
     this.#tabs = new Tabs(`${name}-library`, { changed: () => this.#tellListeners(), asked: (id) => this.#asked(id) });
   }
@@ -150,14 +151,11 @@ export class Library {
   }
 
   /**
-   * Copies a file in and opens it once to check that it is whole. Throws as `recognise` does, `corrupt` naming the field, `no-space`, `aborted`.
+   * Copies a file in, or puts a set of files together, and opens the image once to check that it is whole. Throws as `recognise` does, `corrupt` naming
+   * the field, `no-space`, `aborted`; for an image over another one as `overlay` does, and `refused` if it was made over another state of that.
    */
-  async import(file: Blob, options: ImportOptions & JobOptions): Promise<ImageEntry> {
-    const format = await recognise(file, options.format);
-    return this.#make({ name: options.name, format, place: this.#choose(options.place) }, async (storage) => {
-      await copyIn(file, storage, options);
-      return verify(storage, format);
-    });
+  import(file: Blob, options: ImportOptions & JobOptions): Promise<ImageEntry> {
+    return importImage(file, options, this.#keeper);
   }
 
   /**
@@ -258,7 +256,7 @@ export class Library {
       this.#open.set(id, image);
       this.#chains.set(image, chain);
       disk.onLost(() => this.#announce());
-      if (!chain.empty) await this.#noteBacking(id, disk.backingFile?.name);
+      if (!chain.empty) await this.#noteBacking(id, chain.noted(disk));
       this.#announce();
       return image;
     } catch (error) {
@@ -279,10 +277,7 @@ export class Library {
 
   /** Copies up the contents of the images below into an overlay that is open here; the guest goes on. Throws as `stream` does. */
   async stream(image: OpenImage, options: StreamOptions): Promise<void> {
-    await image.runJob(options, async (job) => {
-      const base = await this.#chainOf(image).stream(image.disk, { ...options, ...job });
-      await this.#noteBacking(image.id, base);
-    });
+    await image.runJob(options, async (job) => this.#noteBacking(image.id, await this.#chainOf(image).stream(image.disk, { ...options, ...job })));
     this.#announce();
   }
 
@@ -293,8 +288,8 @@ export class Library {
   }
 
   /** Notes which image lies below, as the image itself names it. */
-  async #noteBacking(id: string, backing: string | undefined): Promise<void> {
-    if ((await this.#catalogue.find(id))?.backing !== backing) await this.#reserve.spend(() => this.#catalogue.change(id, { backing }));
+  async #noteBacking(id: string, below: Over): Promise<void> {
+    if ((await this.#catalogue.find(id))?.backing !== below.backing) await this.#reserve.spend(() => this.#catalogue.change(id, below));
   }
 
   /** Opens an image whose changes are thrown away. The lock keeps others from changing the bytes below; any number of openings can share it. */
@@ -377,7 +372,7 @@ export class Library {
   }
 
   /** Makes an image that appears in the list when `fill` is done with its storage (and has closed it). */
-  async #make(wish: Pick<ImageRecord, 'name' | 'format' | 'place' | 'backing'>, fill: (storage: Storage) => Promise<MadeImage>): Promise<ImageEntry> {
+  async #make(wish: ImageWish, fill: (storage: Storage) => Promise<MadeImage>): Promise<ImageEntry> {
     const now = Date.now();
     const record: ImageRecord = { ...wish, id: randomUuid(), size: 0, created: now, changed: now, state: 'making' };
     const lock = await this.#lock(record);
@@ -449,7 +444,7 @@ export class Library {
     return requirePlace(this.#places, place);
   }
 
-  async #entry({ state: _, ...record }: ImageRecord, held: ReadonlySet<string>): Promise<ImageEntry> {
+  async #entry({ state: _, backingName: __, ...record }: ImageRecord, held: ReadonlySet<string>): Promise<ImageEntry> {
     const storedSize = (await this.#places.get(record.place)?.storedSize(bytesOf(record))) ?? 0;
     const lost = this.#open.get(record.id)?.lost ? { lost: true as const } : {};
     const capabilities = capabilitiesOf(record.format);

@@ -18,9 +18,13 @@ import type {
   ExportSince,
   FormatFacts,
   ImageEntry,
+  ImportFile,
   ImportOptions,
+  ImportPlan,
   OpenImageOptions,
   OverlayOptions,
+  PassedOver,
+  PlannedImage,
   StorageReport,
 } from '../library/library.ts';
 import type { SharedDiskHandle } from './shared-disk.ts';
@@ -34,10 +38,14 @@ export type {
   ExportSince,
   FormatFacts,
   ImageEntry,
+  ImportFile,
   ImportOptions,
+  ImportPlan,
   JobOptions,
   OpenImageOptions,
   OverlayOptions,
+  PassedOver,
+  PlannedImage,
   StorageReport,
 };
 
@@ -80,7 +88,12 @@ export interface RemoteLibrary {
    */
   overlay(imageId: string, options: OverlayOptions): Promise<ImageEntry>;
   /**
-   * Copies a file in, streamed. Throws `unsupported` naming the format if its images can only be read, `wrong-format` if it is not a disk image: its
+   * What files that came together are: images, the parts of each, the image that each lies over, and what is missing; see `import`. Only headers are read, and
+   * nothing is kept.
+   */
+  plan(files: readonly ImportFile[]): Promise<ImportPlan>;
+  /**
+   * Copies a file in, streamed, or puts a set of files together as one new image. Throws `unsupported` naming the format if it cannot be opened, `wrong-format` if it is not a disk image: its
    * `format` is the file's kind (`zip`), or, with the field `contents`, it has no contents that disks have: `format: 'raw'` takes it for a disk.
    */
   import(file: Blob, options: ImportOptions & JobOptions): Promise<ImageEntry>;

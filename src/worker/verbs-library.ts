@@ -1,9 +1,19 @@
 /** The library's verbs: named images made, brought in, taken out, renamed, removed. */
 import { either, FLAG, type Kind, listOf, NUMBER, optionsOf } from '../base/arguments.ts';
 import { JOB_OPTIONS, type JobOptions } from '../base/job.ts';
+import { APPLIANCE } from '../jobs/ova.ts';
 import { formatFacts, formatNames } from '../library/image-formats.ts';
 import type { ImageFormat } from '../library/image-record.ts';
-import type { CompactImageOptions, CreateImageOptions, ExportedImage, ExportOptions, ImportOptions, OverlayOptions } from '../library/library.ts';
+import { planImport } from '../library/import-plan.ts';
+import type {
+  CompactImageOptions,
+  CreateImageOptions,
+  ExportedImage,
+  ExportOptions,
+  ImportFile,
+  ImportOptions,
+  OverlayOptions,
+} from '../library/library.ts';
 import type { KeptOnPage } from './served.ts';
 import { bytes, flag, type KindOf, type NeededKind, optional, options, required, size, text, verb, word } from './verb.ts';
 import { place } from './verbs-engine.ts';
@@ -41,7 +51,7 @@ const CREATING: KindOf<CreateImageOptions<string>> = optionsOf<CreateImageOption
 
 const EXPORTING = options<ExportOptions & JobOptions>({
   ...JOB_OPTIONS,
-  format: required(format),
+  format: required(word<ExportOptions['format']>(...formatNames(({ capabilities }) => capabilities.read), APPLIANCE)),
   compressed: optional(flag),
   since,
   salvage: optional(flag),
@@ -50,6 +60,20 @@ const EXPORTING = options<ExportOptions & JobOptions>({
   iterTime: optional(size),
 });
 
+const IMPORTING = options<ImportOptions & JobOptions>({
+  ...JOB_OPTIONS,
+  name: text,
+  place,
+  format,
+  parts: listOf({ what: 'a File', fits: (value) => value instanceof File }, 'a list of files'),
+  backing: optional(text),
+  changedParent: optional(flag),
+});
+
+const together: NeededKind<readonly ImportFile[]> = required(
+  listOf(optionsOf<ImportFile>({ path: text, file }), 'a list of { path, file }') as KindOf<readonly ImportFile[]>,
+);
+
 export const LIBRARY_VERBS = {
   'library.formats': verb({}, async () => formatFacts()),
   'library.list': verb({}, async (served) => (await served.library()).list()),
@@ -57,10 +81,10 @@ export const LIBRARY_VERBS = {
   'library.overlay': verb({ image: text, options: required(options<OverlayOptions>({ name: text, place })) }, async (served, { image, options }) =>
     (await served.library()).overlay(image, options),
   ),
-  'library.import': verb(
-    { file, options: required(options<ImportOptions & JobOptions>({ ...JOB_OPTIONS, name: text, place, format })) },
-    async (served, { file, options }, job) => (await served.library()).import(file, { ...options, ...job }),
+  'library.import': verb({ file, options: required(IMPORTING) }, async (served, { file, options }, job) =>
+    (await served.library()).import(file, { ...options, ...job }),
   ),
+  'library.plan': verb({ files: together }, (_, { files }) => planImport(files)),
   /** The answer says how to get the bytes: by `export.next`. */
   'library.export': verb(
     { image: text, options: required(EXPORTING), unsaved },
