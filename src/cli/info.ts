@@ -1,11 +1,12 @@
 /** `info`: the facts about an image, for people or as JSON, for one image or its whole chain. Backing files are named, not opened. */
-import { DiskError, type DiskInfo, formatSize, inspect, runSync } from '../index.ts';
+import { type Disk, DiskError, type DiskInfo, formatSize, inspect, runSync } from '../index.ts';
 import { beside, protocolOf } from '../qemu.ts';
 import { type NodeFileStorage, nodeFileStorage } from '../storage/node-file.ts';
 import { printUsage } from './help.ts';
 import { namedImage, type OpenRequest, withImages } from './images.ts';
 import { takeObjects } from './objects.ts';
 import { type Options, parseOptions } from './options.ts';
+import { findParent } from './parents.ts';
 import { jsonText } from './printf.ts';
 import { wholeSectors } from './sizes.ts';
 import { snapshotTable } from './snapshot-table.ts';
@@ -63,7 +64,8 @@ async function collect(terminal: Terminal, first: Named, wholeChain: boolean): P
     const kind = driver ?? (imageOpts || protocolOf(file) !== undefined ? undefined : await formatOf(file));
     await withImages(terminal, async (images) => {
       const { disk } = await images.open({ path: file, format: kind, imageOpts, readOnly: true, noBacking: true, forceShare });
-      infos.push(completed(await disk.info(), disk.files[0] ?? file));
+      const own = disk.files[0] ?? file;
+      infos.push(completed(await disk.info(), own, await parentFile(disk, own, wholeChain)));
       return 0;
     });
     const info = infos.at(-1);
@@ -91,13 +93,26 @@ async function formatOf(path: string): Promise<string | undefined> {
   }
 }
 
+/** The file of the image below, if the image knows it by its id alone. Throws if it must be there. */
+async function parentFile({ node }: Disk, from: string, required: boolean): Promise<string | undefined> {
+  const { name, identity, format } = node.driver.backing ?? {};
+  if (name !== '' || identity === undefined) return undefined;
+  try {
+    return await findParent({ from, identity, ...(format === undefined ? {} : { format }) });
+  } catch (error) {
+    if (required) throw error instanceof DiskError ? new Failure(error.message) : error;
+    return undefined;
+  }
+}
+
 /** Adds the full name of the backing file, as seen from the image's own file, and the size in whole sectors as QEMU counts. */
-function completed(info: DiskInfo, path: string): DiskInfo {
+function completed(info: DiskInfo, path: string, parent?: string): DiskInfo {
   const backing = info['backing-filename'];
   return {
     ...info,
     'virtual-size': wholeSectors(info['virtual-size']),
     ...(backing === undefined ? {} : { 'full-backing-filename': beside(path, backing) }),
+    ...(parent === undefined ? {} : { 'full-backing-filename': parent }),
   };
 }
 
@@ -115,6 +130,7 @@ function humanInfo(info: DiskInfo): string {
   const backing = info['backing-filename'];
   const full = info['full-backing-filename'];
   if (backing !== undefined) lines.push(`backing file: ${backing}${full === backing ? '' : ` (actual path: ${full})`}`);
+  else if (full !== undefined) lines.push(`backing file: ${full}`);
   if (info['backing-filename-format'] !== undefined) lines.push(`backing file format: ${info['backing-filename-format']}`);
   let text = `${lines.join('\n')}\n`;
   if (info.snapshots) text += snapshotTable(info.snapshots);

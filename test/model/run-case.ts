@@ -29,9 +29,9 @@ export async function runCase({ open, format, options, seed, rounds, count }: Mo
     snapshots,
     // Version 2 cannot be resized with snapshots; raw ends where its file ends.
     resize: options.compat !== '0.10' && findFormat(allFormats, format).capabilities.resize,
-    growsOnly: format === 'qed',
+    growsOnly: !['raw', 'qcow2'].includes(format),
     sizeUnit: unit,
-    discardUnit: format === 'qcow2' ? cluster : 0,
+    discardUnit: format === 'qcow2' ? cluster : format === 'parallels' ? cluster : format === 'vdi' ? disk.layout.clusterSize : 0,
   };
   for (let round = 0; round < rounds; round++) {
     const context = `${format} ${JSON.stringify(options)} seed ${seed} round ${round}`;

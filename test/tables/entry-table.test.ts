@@ -1,6 +1,6 @@
 /** Tables in memory: what a failed flush had written is written again, and a table grows with entries of its own. */
 import { expect, it } from 'vitest';
-import { runSync } from '../../src/base/io.ts';
+import { type Io, runSync } from '../../src/base/io.ts';
 import { FilterStorage } from '../../src/layers/filter.ts';
 import { memoryStorage } from '../../src/storage/memory.ts';
 import { EntryTable } from '../../src/tables/entry-table.ts';
@@ -13,12 +13,12 @@ class FailingOnce extends FilterStorage {
   readonly written: number[] = [];
   #failed = false;
 
-  override write(offset: number, bytes: Uint8Array) {
+  override *write(offset: number, bytes: Uint8Array): Io<void> {
     this.written.push(offset);
-    return super.write(offset, bytes);
+    yield* super.write(offset, bytes);
   }
 
-  override *flush() {
+  override *flush(): Io<void> {
     if (!this.#failed) {
       this.#failed = true;
       throw new Error('full');
