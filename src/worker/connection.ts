@@ -228,8 +228,7 @@ export class Connection {
   /** The message of a call was lost if the call was made before the ping, is over, and has no answer here. */
   #findLost(ping: number, running: readonly number[]): void {
     for (const id of this.#waiting.keys())
-      if (id < ping && !running.includes(id))
-        this.#settle(id)?.reject(new DiskError('io', 'This call or its answer could not be read'));
+      if (id < ping && !running.includes(id)) this.#settle(id)?.reject(new DiskError('io', 'This call or its answer could not be read'));
   }
 
   #receive(message: FromEngine | null | undefined): void {
