@@ -30,6 +30,7 @@ import type {
   ExportedImage,
   ExportOptions,
   ImageEntry,
+  ImportedImage,
   ImportOptions,
   LibraryOptions,
   OpenImageOptions,
@@ -40,12 +41,12 @@ import { type ExportSource, exportImage } from './export.ts';
 import { capabilitiesOf, formatOf, isEncrypted } from './image-formats.ts';
 import type { ImagePlace } from './image-place.ts';
 import type { ImageRecord, Place } from './image-record.ts';
-import { copyIn, type MadeImage, verify } from './import.ts';
+import { importFile } from './import-file.ts';
+import type { Fill, ImportKeeper } from './import-keeper.ts';
 import { Notes } from './list-copy.ts';
 import { OpenImage } from './open-image.ts';
-import { Chain, type ChainKeeper, requireNothingOver, requirePlain } from './overlays.ts';
+import { Chain, requireNothingOver, requirePlain } from './overlays.ts';
 import { availablePlaces, requirePlace } from './places.ts';
-import { recognise } from './recognise.ts';
 import { indexedDbRecords, noteRecords } from './records.ts';
 import { Reserve } from './reserve.ts';
 import { newScratch, type Scratch, scratchTime } from './scratch.ts';
@@ -75,7 +76,7 @@ export class Library {
   readonly #open = new Map<string, OpenImage>();
   /** The images below each of them. */
   readonly #chains = new Map<OpenImage, Chain>();
-  readonly #keeper: ChainKeeper;
+  readonly #keeper: ImportKeeper;
   readonly #compressor: LibraryOptions['compressor'];
   /** Images open here whose changes are thrown away. */
   readonly #temporary = new Set<OpenImage>();
@@ -113,6 +114,11 @@ export class Library {
       catalogue: this.#catalogue,
       place: (record) => this.#place(record.place),
       lock: (record, mode) => this.#lock(record, mode),
+      choose: (place) => this.#choose(place),
+      make: (wish, fill) => this.#make(wish, fill),
+      scratch: (place) => this.#scratch(this.#place(place)),
+      list: () => this.list(),
+      delete: (id) => this.delete(id),
     };
     this.#tabs = new Tabs(`${name}-library`, { changed: () => this.#tellListeners(), asked: (id) => this.#asked(id) });
   }
@@ -150,15 +156,9 @@ export class Library {
     }
   }
 
-  /**
-   * Copies a file in and opens it once to check that it is whole. Throws as `recognise` does, `corrupt` naming the field, `no-space`, `aborted`.
-   */
-  async import(file: Blob, options: ImportOptions & JobOptions): Promise<ImageEntry> {
-    const format = await recognise(file, options.format);
-    return this.#make({ name: options.name, format, place: this.#choose(options.place) }, async (storage) => {
-      await copyIn(file, storage, options);
-      return verify(storage, format);
-    });
+  /** Copies a file in, or the disks inside, and opens each once. Throws as `recognise` and `unwrap` do, `corrupt` naming the field, `no-space`, `aborted`. */
+  import(file: Blob, options: ImportOptions & JobOptions): Promise<ImportedImage> {
+    return importFile(file, options, this.#keeper);
   }
 
   /**
@@ -373,7 +373,7 @@ export class Library {
   }
 
   /** Makes an image that appears in the list when `fill` is done with its storage (and has closed it). */
-  async #make(wish: Pick<ImageRecord, 'name' | 'format' | 'place' | 'backing'>, fill: (storage: Storage) => Promise<MadeImage>): Promise<ImageEntry> {
+  async #make(wish: Pick<ImageRecord, 'name' | 'format' | 'place' | 'backing'>, fill: Fill): Promise<ImageEntry> {
     const now = Date.now();
     const record: ImageRecord = { ...wish, id: randomUuid(), size: 0, created: now, changed: now, state: 'making' };
     const lock = await this.#lock(record);

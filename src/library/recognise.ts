@@ -11,8 +11,9 @@ import type { FormatDescriptor } from '../formats/descriptor.ts';
 import { findFormat, PROBE_LENGTH, probeFormat } from '../formats/registry.ts';
 import { OVERLAY_FORMAT, PLAIN_FORMAT } from '../formats/roles.ts';
 import { blobStorage } from '../storage/blob.ts';
+import type { Storage } from '../storage/storage.ts';
 import { diskContents } from './disk-contents.ts';
-import { foreignFile } from './foreign-files.ts';
+import { foreignFile, UNWRAPPED } from './foreign-files.ts';
 import type { ImageFormat } from './image-record.ts';
 import { type Sample, takeSample } from './sample.ts';
 import { textFile } from './text-files.ts';
@@ -29,12 +30,31 @@ const UNKNOWN = 'contents';
 export async function recognise(file: Blob, stated?: ImageFormat): Promise<ImageFormat> {
   const storage = blobStorage(file);
   try {
-    if (stated && findFormat(allFormats, stated).plain) return stated;
+    return await recogniseStorage(storage, { name: storage.name, ...(stated ? { stated } : {}) });
+  } finally {
+    await runAsync(storage.close());
+  }
+}
+
+/** As `recognise`, for bytes in a storage, which stays open. With `readable` images that can only be read are taken too. */
+export async function recogniseStorage(
+  storage: Storage,
+  { name, stated, readable = false }: { name: string; stated?: ImageFormat; readable?: boolean },
+): Promise<ImageFormat> {
+  if (stated && findFormat(allFormats, stated).plain) return stated;
+  const sample = await runAsync(takeSample(storage));
+  const found = stated ? findFormat(allFormats, stated) : formatOf(sample);
+  if (found.plain) requireDisk(name, sample);
+  else requireUsable(name, storage.size, await inspect(storage, { format: found.name }), readable);
+  return found.name as ImageFormat;
+}
+
+/** Whether a file looks like one whose disks are taken out of it. */
+export async function mayBeWrapped(file: Blob): Promise<boolean> {
+  const storage = blobStorage(file);
+  try {
     const sample = await runAsync(takeSample(storage));
-    const found = stated ? findFormat(allFormats, stated) : formatOf(sample);
-    if (found.plain) requireDisk(storage.name, sample);
-    else requireUsable(storage.name, file.size, await inspect(storage, { format: found.name }));
-    return found.name as ImageFormat;
+    return UNWRAPPED.has((foreignFile(sample) ?? textFile(sample))?.name ?? '');
   } finally {
     await runAsync(storage.close());
   }
@@ -46,10 +66,10 @@ function formatOf({ size, head, tail }: Sample): FormatDescriptor {
   return (found.plain && allFormats.find((format) => format.ends?.(tail))) || found;
 }
 
-function requireUsable(name: string, size: number, report: InspectionReport): void {
+function requireUsable(name: string, size: number, report: InspectionReport, readable: boolean): void {
   const { format, title, references, geometry } = report;
   const shape = geometry ? ` of ${geometry.cylinders} cylinders, ${geometry.heads} heads and ${geometry.sectors} sectors` : '';
-  if (!report.supported || !findFormat(allFormats, format).capabilities.write) {
+  if (!report.supported || !(readable || findFormat(allFormats, format).capabilities.write)) {
     const convert = `qemu-img convert -f ${format} -O ${OVERLAY_FORMAT} ${JSON.stringify(name)} disk.${OVERLAY_FORMAT}`;
     throw new DiskError(
       'unsupported',

@@ -16,7 +16,9 @@ import type {
   ExportSince,
   FormatFacts,
   ImageEntry,
+  ImportedImage,
   ImportOptions,
+  MachineDescription,
   OpenImageOptions,
   OverlayOptions,
   StorageReport,
@@ -30,8 +32,10 @@ export type {
   ExportSince,
   FormatFacts,
   ImageEntry,
+  ImportedImage,
   ImportOptions,
   JobOptions,
+  MachineDescription,
   OpenImageOptions,
   OverlayOptions,
   StorageReport,
@@ -76,10 +80,10 @@ export interface RemoteLibrary {
    */
   overlay(imageId: string, options: OverlayOptions): Promise<ImageEntry>;
   /**
-   * Copies a file in, streamed. Throws `unsupported` naming the format if it is recognised but cannot be opened, `wrong-format` if it is not a disk image: its
+   * Copies a file in, streamed; of a packed file, an archive, an appliance or a CD image the disks inside, each as an image. Throws `unsupported` naming the format if it is recognised but cannot be opened, `wrong-format` if it is not a disk image: its
    * `format` is the file's kind (`zip`), or, with the field `contents`, it has no contents that disks have: `format: 'raw'` takes it for a disk.
    */
-  import(file: Blob, options: ImportOptions & JobOptions): Promise<ImageEntry>;
+  import(file: Blob, options: ImportOptions & JobOptions): Promise<ImportedImage>;
   /** The image as a file, streamed: as it is kept if the formats agree, else converted. */
   export(imageId: string, options: ExportOptions & JobOptions): Promise<ExportedImage>;
   /** Gives an image another name. Throws `refused` if it is taken, `not-found`. */

@@ -50,6 +50,17 @@ const EXPORTING = options<ExportOptions & JobOptions>({
   iterTime: optional(size),
 });
 
+const IMPORTING = options<ImportOptions & JobOptions>({
+  ...JOB_OPTIONS,
+  name: optional(text),
+  place,
+  format,
+  parts: listOf(file, 'a list of Files') as KindOf<readonly File[] | undefined>,
+  member: optional(text),
+  most: optional(size),
+  asIs: optional(flag),
+});
+
 export const LIBRARY_VERBS = {
   'library.formats': verb({}, async () => formatFacts()),
   'library.list': verb({}, async (served) => (await served.library()).list()),
@@ -57,9 +68,8 @@ export const LIBRARY_VERBS = {
   'library.overlay': verb({ image: text, options: required(options<OverlayOptions>({ name: text, place })) }, async (served, { image, options }) =>
     (await served.library()).overlay(image, options),
   ),
-  'library.import': verb(
-    { file, options: required(options<ImportOptions & JobOptions>({ ...JOB_OPTIONS, name: text, place, format })) },
-    async (served, { file, options }, job) => (await served.library()).import(file, { ...options, ...job }),
+  'library.import': verb({ file, options: required(IMPORTING) }, async (served, { file, options }, job) =>
+    (await served.library()).import(file, { ...options, ...job }),
   ),
   /** The answer says how to get the bytes: by `export.next`. */
   'library.export': verb(
