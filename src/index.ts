@@ -91,6 +91,7 @@ export { ThrottleStorage } from './layers/throttle.ts';
 export { type RateName, type ThrottleClock, type ThrottleDirection, ThrottleGroup, type ThrottleLimits } from './layers/throttle-group.ts';
 export { type ExportFacts, exportProblem } from './library/export-limits.ts';
 export type { CreateImageBasics, FormatFacts, ImageFormat, Lack, Place } from './library/library.ts';
+export { type UnwrapOptions, type UnwrappedDisk, type UnwrappedFile, unwrap } from './library/unwrap-file.ts';
 export type { CacheFlags, CacheMode } from './node/cache-mode.ts';
 export type { MapRun } from './node/map-run.ts';
 export type { DetectZeroes, ZeroOptions } from './node/zero-range.ts';

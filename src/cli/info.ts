@@ -1,5 +1,5 @@
 /** `info`: the facts about an image, for people or as JSON, for one image or its whole chain. Backing files are named, not opened. */
-import { DiskError, type DiskInfo, formatSize, inspect, runSync } from '../index.ts';
+import { DiskError, type DiskInfo, formatSize, inspect, PLAIN_FORMAT, runSync } from '../index.ts';
 import { beside, protocolOf } from '../qemu.ts';
 import { type NodeFileStorage, nodeFileStorage } from '../storage/node-file.ts';
 import { printUsage } from './help.ts';
@@ -83,7 +83,8 @@ async function formatOf(path: string): Promise<string | undefined> {
   }
   try {
     const { format, supported } = await inspect(storage);
-    return supported ? format : undefined;
+    // A file without a mark may hold an image.
+    return supported && format !== PLAIN_FORMAT ? format : undefined;
   } catch (error) {
     if (error instanceof DiskError) return undefined;
     throw error;

@@ -19,15 +19,14 @@ import { FilterStorage } from '../layers/filter.ts';
 import { blobStorage } from '../storage/blob.ts';
 import type { Storage } from '../storage/storage.ts';
 
-import { digestOf } from '../wrappers/digest.ts';
 import { type Part, partName } from '../wrappers/part.ts';
-import { copyStep } from './copy.ts';
 import type { ImageEntry, ImportedImage, ImportOptions } from './entries.ts';
 import type { ImageFormat, Place } from './image-record.ts';
 import { verify } from './import.ts';
 import type { ImportKeeper } from './import-keeper.ts';
+import { pour, requireChecksums } from './pour.ts';
 import { recogniseStorage } from './recognise.ts';
-import { type FoundDisk, type Unwrapped, unwrap } from './unwrap.ts';
+import { disksIn, type FoundDisk, type Unwrapped } from './unwrap.ts';
 
 /** Imports the disks of a file; undefined if it is no wrapper. Throws as `unwrap`, `recognise` and `Library.import` do. */
 export async function importWrapped(file: Blob, options: ImportOptions & JobOptions, keeper: ImportKeeper): Promise<ImportedImage | undefined> {
@@ -73,7 +72,7 @@ class WrappedImport {
 
   async all(): Promise<ImportedImage | undefined> {
     const spool = (part: Part): Io<Storage> => this.#spool(part);
-    const found = await runAsync(unwrap(this.#source, { beside: this.#beside, most: this.#options.most, spool }));
+    const found = await runAsync(disksIn(this.#source, { beside: this.#beside, most: this.#options.most, spool }));
     if (!found) return undefined;
     const disks = this.#chosen(found);
     await this.#verifyChecksums(disks);
@@ -125,15 +124,7 @@ class WrappedImport {
   /** Compares the files with their checksums in a manifest, before anything is kept. */
   async #verifyChecksums(disks: readonly FoundDisk[]): Promise<void> {
     const pace = this.#pace();
-    for (const { part, checksum } of disks.flatMap(({ checks }) => checks)) {
-      const digest = await runAsync(digestOf(checksum.hash, part.stream(), () => pace.step(this.#source.position)));
-      if (digest === checksum.digest) continue;
-      throw new DiskError(
-        'corrupt',
-        `${partName(part.path)} is not what the manifest of the appliance has a checksum of (${checksum.hash.toUpperCase()}): it is damaged or was changed. Copy or download it anew`,
-        { format: 'ovf', field: 'manifest' },
-      );
-    }
+    await runAsync(requireChecksums(disks, () => pace.step(this.#source.position)));
   }
 
   #pace(): Pace {
@@ -189,19 +180,9 @@ class WrappedImport {
     });
   }
 
-  /** Unpacks a part into an empty storage, without its zeros, and flushes it. */
-  *#pour(part: Part, target: Storage, spend: (bytes: number) => void): Io<void> {
+  *#pour(part: Part, target: Storage, spend?: (bytes: number) => void): Io<void> {
     const pace = this.#pace();
-    const stream = part.stream();
-    let length = 0;
-    for (let piece = yield* stream.next(); piece !== undefined; piece = yield* stream.next()) {
-      spend(piece.length);
-      yield* copyStep(target, length, piece);
-      length += piece.length;
-      yield* pace.step(this.#source.position);
-    }
-    if (target.size !== length) yield* target.truncate(length);
-    yield* target.flush();
+    yield* pour(part, target, { ...(spend ? { spend } : {}), step: () => pace.step(this.#source.position) });
     pace.finish();
   }
 
@@ -211,7 +192,7 @@ class WrappedImport {
     this.#ends.push(() => scratch.remove());
     const storage = yield* wait(scratch.create());
     try {
-      yield* this.#pour(part, storage, () => undefined);
+      yield* this.#pour(part, storage);
     } finally {
       yield* storage.close();
     }

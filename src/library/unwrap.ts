@@ -38,6 +38,8 @@ export interface FoundDisk {
   /** For people: its file's name, or the track's. */
   readonly name: string;
   readonly part: Part;
+  /** The files beside it, for a disk that names further ones. */
+  readonly siblings: readonly Part[];
   /** Files with checksums in a manifest, which its bytes come from. */
   readonly checks: readonly { readonly part: Part; readonly checksum: Checksum }[];
 }
@@ -55,7 +57,7 @@ export interface Unwrapped extends Contents {
   readonly budget: Budget;
 }
 
-export interface UnwrapOptions {
+export interface LookOptions {
   /** Files beside it, by their names: those that a description names. */
   readonly beside?: readonly Storage[];
   /** Bytes that may be unpacked in all; default 4 GiB, and 2000 times the file's size more. */
@@ -91,13 +93,13 @@ function isDisk(sample: Sample): boolean {
 const isMarked = ({ head, size }: Sample): boolean => !probeFormat(allFormats, head.subarray(0, PROBE_LENGTH), { size, name: '' }).plain;
 
 /** Whether a file is taken for a wrapper and looked into. */
-export function* isWrapped(storage: Storage): Io<boolean> {
+function* isWrapped(storage: Storage): Io<boolean> {
   const sample = yield* takeSample(storage);
   return !isMarked(sample) && wrapperOf(sample) !== undefined;
 }
 
 /** Looks into a file. Undefined if it is no wrapper. Throws `wrong-format` if no disk is inside, `corrupt`, `unsupported` and `refused` naming the reason. */
-export function* unwrap(storage: Storage, options: UnwrapOptions): Io<Unwrapped | undefined> {
+export function* disksIn(storage: Storage, options: LookOptions): Io<Unwrapped | undefined> {
   if (!(yield* isWrapped(storage))) return undefined;
   const { beside = [] } = options;
   const packed = beside.reduce((sum, { size }) => sum + size, storage.size);
@@ -105,7 +107,7 @@ export function* unwrap(storage: Storage, options: UnwrapOptions): Io<Unwrapped 
   const looking = new Looking(options, budget);
   const part = plainPart(storage.name, storage);
   const siblings = beside.map((one) => plainPart(one.name, one));
-  return { ...(yield* looking.into(part, { siblings, depth: 0, alone: true })), budget };
+  return { ...(yield* looking.into(part, { siblings, depth: 0, alone: true, inside: false })), budget };
 }
 
 interface Place {
@@ -113,15 +115,17 @@ interface Place {
   readonly depth: number;
   /** The part is not one of several: with unknown contents it may still be a disk. */
   readonly alone: boolean;
+  /** The part is one of an archive: if it is an archive too, its files' paths begin with its own. */
+  readonly inside: boolean;
 }
 
 const NOTHING: Contents = { disks: [], warnings: [] };
 
 class Looking {
-  readonly #options: UnwrapOptions;
+  readonly #options: LookOptions;
   readonly #budget: Budget;
 
-  constructor(options: UnwrapOptions, budget: Budget) {
+  constructor(options: LookOptions, budget: Budget) {
     this.#options = options;
     this.#budget = budget;
   }
@@ -130,7 +134,7 @@ class Looking {
   *into(part: Part, place: Place): Io<Contents> {
     const sample = yield* sampleOf(part);
     const wrapper = isMarked(sample) ? undefined : wrapperOf(sample);
-    if (!wrapper) return isDisk(sample) || place.alone ? { disks: [found(part)], warnings: [] } : NOTHING;
+    if (!wrapper) return isDisk(sample) || place.alone ? { disks: [found(part, place.siblings)], warnings: [] } : NOTHING;
     if (place.depth >= DEEPEST)
       throw new DiskError(
         'refused',
@@ -139,7 +143,7 @@ class Looking {
           field: 'depth',
         },
       );
-    const deeper = { depth: place.depth + 1, siblings: [], alone: true };
+    const deeper = { ...place, depth: place.depth + 1, siblings: [], alone: true };
     switch (wrapper.as) {
       case 'packed':
         return yield* this.into(this.#unpacked(part, wrapper.form), { ...deeper, siblings: place.siblings });
@@ -171,7 +175,8 @@ class Looking {
   }
 
   *#archive(archive: Part, all: readonly Part[], place: Place): Io<Contents> {
-    const parts = all.filter(({ path, size }) => !JUNK.test(path) && size !== 0);
+    const before = place.inside ? `${archive.path}/` : '';
+    const parts = all.filter(({ path, size }) => !JUNK.test(path) && size !== 0).map((part) => ({ ...part, path: before + part.path }));
     const titles: string[] = [];
     const looked: { readonly part: Part; readonly wrapper: Wrapper | undefined; readonly disk: boolean; readonly known: boolean }[] = [];
     for (const part of parts.slice(0, MOST_LOOKED_AT)) {
@@ -188,8 +193,7 @@ class Looking {
     const chosen = descriptions.length > 0 ? descriptions : disks.length > 0 ? disks : looked.filter(({ known }) => !known);
     if (chosen.length === 0 || (disks.length === 0 && chosen.length > 1)) throw noDisk(archive, titles);
     const results: Contents[] = [];
-    for (const { part } of chosen)
-      results.push(yield* this.into(part, { ...place, siblings: parts, alone: chosen.length === 1 || !descriptions.length }));
+    for (const { part } of chosen) results.push(yield* this.into(part, { ...place, siblings: parts, alone: true, inside: true }));
     const appliance = results.find((one) => one.appliance)?.appliance;
     return { ...(appliance ? { appliance } : {}), disks: results.flatMap((one) => one.disks), warnings: results.flatMap(({ warnings }) => warnings) };
   }
@@ -224,7 +228,7 @@ class Looking {
   }
 }
 
-const found = (part: Part): FoundDisk => ({ name: partName(part.path), part, checks: [] });
+const found = (part: Part, siblings: readonly Part[] = []): FoundDisk => ({ name: partName(part.path), part, siblings, checks: [] });
 const folderOf = (path: string): string => path.slice(0, Math.max(path.lastIndexOf('/'), path.lastIndexOf('\\')) + 1);
 
 function noDisk(archive: Part, titles: readonly string[]): DiskError {
