@@ -72,6 +72,7 @@ export type * from './formats/tools.ts';
 export { type AmendOptions, amend } from './jobs/amend.ts';
 export { check } from './jobs/check.ts';
 export { type CommitOptions, commit } from './jobs/commit.ts';
+export { type CompactOptions, compact } from './jobs/compact.ts';
 export { type CompareOptions, type CompareResult, compare } from './jobs/compare.ts';
 export { type ConvertOptions, convert } from './jobs/convert.ts';
 export { type CommitAllOptions, commitAll, commitDrive, streamDrive } from './jobs/drives.ts';
@@ -105,6 +106,8 @@ export type { MemoryBudget, Storage, StorageExtent, StorageOptions } from './sto
 export { connectEngine } from './worker/client.ts';
 export type { ConnectOptions } from './worker/connect-options.ts';
 export type {
+  Compacted,
+  CompactImageOptions,
   CreateImageOptions,
   Engine,
   ExportedImage,

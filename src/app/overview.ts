@@ -1,5 +1,6 @@
 /** The Overview tab: the facts of `qemu-img info` about the image, the same as JSON, and `check` with its result in words. */
 import { type CheckResult, type DiskInfo, formatSize, type ImageEntry } from '../index.ts';
+import { CompactSection } from './compact.ts';
 import { confirmed } from './dialogs.ts';
 import { button, type Child, element, facts } from './dom.ts';
 import { LayersSection } from './layers.ts';
@@ -15,6 +16,7 @@ export class OverviewPanel implements Panel {
   readonly #repair = button('Repair', { testId: 'repair', attributes: { variant: 'warning' }, press: () => void this.#askRepair() });
   readonly #looking = new Looking('check', 'Checking…');
   readonly #layers: LayersSection;
+  readonly #compact: CompactSection;
   readonly element = element(
     'div',
     { class: 'stack' },
@@ -42,7 +44,8 @@ export class OverviewPanel implements Panel {
     this.#chosen = chosen;
     this.#repair.hidden = true;
     this.#layers = new LayersSection(around, chosen);
-    this.#facts.after(this.#layers.element);
+    this.#compact = new CompactSection(around, chosen);
+    this.#facts.after(this.#layers.element, this.#compact.element);
   }
 
   async show(): Promise<void> {
@@ -52,6 +55,7 @@ export class OverviewPanel implements Panel {
     list.classList.add('wide');
     this.#facts.replaceChildren(list);
     this.#layers.show();
+    this.#compact.show(info);
     this.#json.textContent = JSON.stringify(info, null, 2);
     const { capabilities, format } = session.entry;
     this.#check.disabled = !capabilities.check;

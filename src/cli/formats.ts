@@ -11,8 +11,8 @@ export const PREALLOCATION_MODES = ['off', 'metadata', 'falloc', 'full'];
 /** The format's own name, for a name of the command line; undefined if there is no such format. Throws if only QEMU has it. */
 export function knownFormat(name: string): string | undefined {
   const named = allFormats.find((format) => format.name === name);
-  if (named?.open) return named.name;
-  if (named || ELSEWHERE.includes(name)) throw notYet(`The format '${name}'`);
+  if (named) return named.name;
+  if (ELSEWHERE.includes(name)) throw notYet(`The format '${name}'`);
   return undefined;
 }
 

@@ -10,6 +10,7 @@ const VERBS: Readonly<Record<string, string>> = {
   convert:
     '[-c | -C] [-p] [-q] [--salvage] [-n [--target-is-zero]] [--bitmaps [--skip-broken-bitmaps]] [-f FMT | --image-opts] [-O FMT] [-o OPTIONS] [-B BACKING -F FMT] [-l SNAPSHOT] [-S SIZE] [-t CACHE] [-T CACHE] [-m N] [-W] [-r RATE] [-U] FILE... TARGET',
   compare: '[-p] [-q] [-s] [-f FMT | --image-opts] [-F FMT] [-T CACHE] [-U] FILE1 FILE2',
+  compact: '[-q] [-p] [-f FMT | --image-opts] FILE',
   commit: '[-q] [-p] [-f FMT | --image-opts] [-t CACHE] [-b BASE] [-d] [-r RATE] FILE',
   rebase: "[-q] [-p] [-u] [-f FMT | --image-opts] [-t CACHE] [-T CACHE] -b BACKING|'' [-F FMT] FILE",
   measure: '[--output=human|json] [-O FMT] [-o OPTIONS] [--size=SIZE | [-f FMT | --image-opts] [-l SNAPSHOT] [-U] FILE]',
@@ -29,6 +30,7 @@ FMT is a format; without it the format is found out, and a raw disk keeps some w
 SIZE, OFFSET and LENGTH are bytes, or a number with k, M, G, T, P or E (powers of 1024). OPTIONS is name=value,...; "-o help" lists them. CACHE is none, writeback, writethrough, directsync or unsafe.
 FILE is a name, json:{...}, or with --image-opts driver=FMT,file.filename=NAME,...; layers such as compress, copy-on-read, preallocate and blkverify stand there too.
 convert leaves runs of zeros of at least -S bytes (4k) out of the target; -S 0 writes everything. With -c it compresses; with -C it does not look for zeros. RATE is bytes a second. --salvage copies zeros for what cannot be read.
+compact writes an image anew without the space that it does not need, checks it, and puts it in the old one's place.
 "io" runs commands on the guest's bytes ("-c help" lists them); without -c it reads them from standard input.
 `;
 
@@ -39,7 +41,7 @@ export function printUsage(terminal: Terminal, verb?: string): number {
   else terminal.out('Usage:\n');
   for (const [name, words] of Object.entries(VERBS)) if (verb === undefined || verb === name) terminal.out(`  ${program} ${name} ${words}\n`);
   terminal.out(NOTES);
-  const names = allFormats.filter((format) => format.open).map(({ name }) => name);
+  const names = allFormats.map(({ name }) => name);
   terminal.out(`Formats: ${names.join(' ')}\n`);
   return 0;
 }

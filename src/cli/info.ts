@@ -82,9 +82,9 @@ async function formatOf(path: string): Promise<string | undefined> {
     return undefined;
   }
   try {
-    const { format, supported } = await inspect(storage);
+    const { format } = await inspect(storage);
     // A file without a mark may hold an image.
-    return supported && format !== PLAIN_FORMAT ? format : undefined;
+    return format === PLAIN_FORMAT ? undefined : format;
   } catch (error) {
     if (error instanceof DiskError) return undefined;
     throw error;

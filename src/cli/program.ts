@@ -17,6 +17,7 @@ const VERBS: Readonly<Record<string, () => Promise<{ run: Verb }>>> = {
   bitmap: () => import('./bitmap.ts'),
   check: () => import('./check.ts'),
   commit: () => import('./commit.ts'),
+  compact: () => import('./compact.ts'),
   compare: () => import('./compare.ts'),
   convert: () => import('./convert.ts'),
   create: () => import('./create.ts'),

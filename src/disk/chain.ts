@@ -36,6 +36,11 @@ export interface OpenOptions {
   readonly repair?: boolean;
   /** Called with the damage found in an image that was not closed properly (opening for writing repairs it), and if an image is marked corrupt. With `warning`, another program has dropped a part of the image's information. */
   readonly onDamage?: (message: string, warning?: boolean) => void;
+  /**
+   * Opens an image also over a parent that has changed since the image was made over it, or that is another one, as ids inside of both tell (VHD, VHDX, VMDK,
+   * VDI); `onDamage` hears of it. What both hold together may be of no use then. Default: such a parent is refused by its name.
+   */
+  readonly changedParent?: boolean;
   /** How many images down one may be written too: 1 for the backing file. For `commit`, whose base it is; default none. */
   readonly writableBacking?: number;
   /** The passphrase of encrypted images: one for all of the chain, or a function that is asked for each. */
@@ -72,6 +77,7 @@ export const OPEN_OPTIONS: Members<OpenOptions> = {
   noBacking: FLAG,
   repair: FLAG,
   onDamage: FUNCTION,
+  changedParent: FLAG,
   writableBacking: COUNT,
   secret: SECRET,
   noData: FLAG,
@@ -91,6 +97,8 @@ export interface ChainOptions extends OpenOptions {
   readonly options?: OptionSet;
   /** Opens the image below in place of `resolve`. */
   readonly openBacking?: OpenBelow;
+  /** The image below is whatever `openBacking` gives: it is not asked whether it is the one that is meant. */
+  readonly anyBacking?: boolean;
   /** See `NamingImage.given`; default: `dataStorage`. */
   readonly given?: readonly OpenedFile[];
   readonly node?: Pick<NodeOptions, 'keepSpace' | 'forgotten'>;
@@ -135,10 +143,6 @@ function* openOver(named: NamedFiles, readOnly: boolean, options: ChainOptions):
   const secret = askSecret(options.secret);
   const probed = options.format === undefined;
   const descriptor = options.format === undefined ? yield* probeStorage(formats, storage) : findFormat(formats, options.format);
-  if (!descriptor.open)
-    throw new DiskError('unsupported', `${storage.name} is a ${descriptor.title} (${descriptor.name}), which is not supported yet`, {
-      format: descriptor.name,
-    });
   if (!readOnly && !descriptor.capabilities.write)
     throw new DiskError('read-only', `${descriptor.name}: Image is read-only`, { format: descriptor.name });
   // Before the header is read: while another program writes, its contents may change.
@@ -147,6 +151,7 @@ function* openOver(named: NamedFiles, readOnly: boolean, options: ChainOptions):
   const driver = yield* descriptor.open(readOnly ? storage : forWriting(storage, cache), {
     readOnly,
     openFile: named.openFile,
+    ...(readOnly ? {} : { makeFile: named.makeFile }),
     repair: options.repair === true && !readOnly,
     ...(options.onDamage ? { onDamage: options.onDamage } : {}),
     ...(secret ? { secret } : {}),
@@ -169,26 +174,59 @@ function* openOver(named: NamedFiles, readOnly: boolean, options: ChainOptions):
   });
 }
 
-/** Opens the image below, under the first of its names that leads to the one that is meant. Throws what kept the first name from it if none does. */
+/**
+ * Opens the image below, under the first of its names that leads to the one that is meant; where none does and a parent may have changed, under the first that
+ * leads to an image. Throws what kept the first name from it.
+ */
 function* openBelow(driver: ImageDriver, named: NamedFiles, options: ChainOptions): Io<BlockNode | undefined> {
-  const { openBacking } = options;
+  const { openBacking, changedParent = false, anyBacking = false } = options;
   if (!driver.backing) return yield* (openBacking ?? fixed())(undefined, named, driver);
   const { otherNames = [], ...request } = driver.backing;
   let failure: { readonly error: unknown } | undefined;
-  for (const name of [request.name, ...otherNames]) {
-    let found: BlockNode | undefined;
-    try {
-      const wanted: FileRequest = { kind: 'backing', ...request, name };
-      found = yield* openBacking ? openBacking(wanted, named, driver) : openNamed(wanted, named, options);
-      if (found) driver.requireBelow?.(found.driver);
-      return found;
-    } catch (error) {
-      failure ??= { error };
-      if (found) yield* found.close();
+  for (const accept of changedParent ? [meant, changed] : [meant]) {
+    for (const name of [request.name, ...otherNames]) {
+      let found: BlockNode | undefined;
+      try {
+        const wanted: FileRequest = { kind: 'backing', ...request, name };
+        found = yield* openBacking ? openBacking(wanted, named, driver) : openNamed(wanted, named, options);
+        if (found && !anyBacking) accept(driver, found.driver, options);
+        return found;
+      } catch (error) {
+        failure ??= { error };
+        if (found) yield* found.close();
+      }
     }
   }
   throw failure?.error;
 }
+
+/** Throws if the image below is not the one that is meant. */
+function meant(driver: ImageDriver, below: ImageDriver): void {
+  try {
+    driver.requireBelow?.(below);
+  } catch (error) {
+    if (!isChanged(error)) throw error;
+    const { kind, message, format, field } = error;
+    throw new DiskError(kind, `${message}. With \`changedParent\` (changed-parent=on) it opens all the same`, {
+      cause: error,
+      ...(format === undefined ? {} : { format }),
+      ...(field === undefined ? {} : { field }),
+    });
+  }
+}
+
+/** Throws if the image below can be none; tells if it is another one than the one that is meant. */
+function changed(driver: ImageDriver, below: ImageDriver, { onDamage }: Pick<ChainOptions, 'onDamage'>): void {
+  try {
+    driver.requireBelow?.(below);
+  } catch (error) {
+    if (!isChanged(error)) throw error;
+    onDamage?.(`warning: ${error.message}`, true);
+  }
+}
+
+/** See `ImageDriver.requireBelow`. */
+const isChanged = (error: unknown): error is DiskError => error instanceof DiskError && error.kind === 'refused';
 
 /** Opens an image below another one, with its own chain. `known`: open images; one of them over the same bytes is returned, and nothing opened. */
 export function* openNamed(request: FileRequest, named: NamedFiles, options: ChainOptions, known: readonly BlockNode[] = []): Io<BlockNode> {

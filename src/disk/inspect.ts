@@ -17,8 +17,6 @@ export interface InspectionReport extends Inspection {
   readonly format: string;
   /** The format's name for people. */
   readonly title: string;
-  /** False if the format is only recognised. */
-  readonly supported: boolean;
 }
 
 const OPTIONS = optionsOf<{ format?: string; formats?: readonly FormatDescriptor[] }>({ format: TEXT, formats: FORMATS });
@@ -40,9 +38,6 @@ function* look(storage: Storage | PromiseLike<Storage>, options: { format?: stri
   const opened = anyAlignment(given);
   const descriptor = format === undefined ? yield* probeStorage(formats, opened) : findFormat(formats, format);
   const { name, title } = descriptor;
-  const supported = descriptor.open !== undefined;
   const nothing: Inspection = { references: [], features: [], warnings: [] };
-  const found = descriptor.inspect ? yield* descriptor.inspect(opened) : nothing;
-  const warnings = [...(supported ? [] : [`${title} (${name}) is not supported yet`]), ...found.warnings];
-  return { format: name, title, supported, ...found, warnings };
+  return { format: name, title, ...(descriptor.inspect ? yield* descriptor.inspect(opened) : nothing) };
 }

@@ -1,6 +1,6 @@
 /** `openDisk` and `createDisk`: the way in. */
 
-import { check, needed, optionsOf, SIZE, TEXT } from '../base/arguments.ts';
+import { check, FLAG, needed, optionsOf, SIZE, TEXT } from '../base/arguments.ts';
 import { roundUp } from '../base/bytes.ts';
 import { namedOptions } from '../base/declared-options.ts';
 import { DiskError } from '../base/errors.ts';
@@ -60,6 +60,11 @@ export interface CreateBasics extends Omit<OpenOptions, 'format' | 'readOnly' | 
   readonly size?: number;
   /** Stored in the image and opened through `resolve`, like further files that options name, which must be empty. */
   readonly backing?: BackingReference;
+  /**
+   * The image is made for `convert`, which fills it once and in order. A stream (`streamOptimized` of vmdk) then has the layout that its readers expect, and is
+   * written from its first byte to its last.
+   */
+  readonly inOrder?: boolean;
 }
 
 /**
@@ -72,7 +77,7 @@ export type CreateOptions<Format extends string = FormatName> = Format extends u
 
 const { readOnly: _, noBacking: __, noData: ___, dataStorage: ____, repair: _____, snapshot: ______, ...SHARED } = OPEN_OPTIONS;
 const CREATE = optionsOf<CreateBasics & { readonly format: string }>(
-  { ...SHARED, format: needed(TEXT), size: SIZE, backing: BACKING },
+  { ...SHARED, format: needed(TEXT), size: SIZE, backing: BACKING, inOrder: FLAG },
   FORMAT_OPTION,
 );
 
@@ -98,7 +103,7 @@ function* create(storage: Storage | PromiseLike<Storage>, all: CreateOptions<str
 }
 
 function* createOn(storage: Storage, all: CreateOptions<string>): Io<Disk> {
-  const { format, size, backing, resolve, cache, secret: given, detectZeroes, formats: list, ...rest } = all;
+  const { format, size, backing, inOrder, resolve, cache, secret: given, detectZeroes, formats: list, ...rest } = all;
   const formats = list ?? (yield* everyFormat());
   const opened = anyAlignment(storage);
   const named = new NamedFiles({ own: [opened], resolve });
@@ -120,6 +125,7 @@ function* createOn(storage: Storage, all: CreateOptions<string>): Io<Disk> {
       options: namedOptions(descriptor.createOptions, rest),
       ...(ask ? { secret: ask } : {}),
       makeFile: named.makeFile,
+      ...(inOrder ? { inOrder } : {}),
     });
     return new Disk(
       yield* openChain(opened, {
@@ -155,7 +161,7 @@ function* lookBelow(
     if (sameBytes(storage, image.storage))
       throw new DiskError('refused', 'Error: Trying to create an image with the same filename as the backing file', { field: 'backing_file' });
     const node = yield* openChain(storage, { readOnly: true, noBacking: true, noData: true, formats, ...(format ? { format } : {}) });
-    return { size: roundUp(node.size, SECTOR), format: node.driver.format, info: node.driver.info() };
+    return { size: roundUp(node.size, SECTOR), format: node.driver.format, info: node.driver.info(), driver: node.driver };
   } finally {
     yield* image.giveBack(storage);
   }

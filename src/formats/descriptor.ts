@@ -4,7 +4,7 @@ import type { Io } from '../base/io.ts';
 import type { OptionSet } from '../base/options.ts';
 import type { AskSecret } from '../crypto/passphrase.ts';
 import type { Storage } from '../storage/storage.ts';
-import type { BackingReference, BitmapInfo, FileRequest, FormatInfo, OpenFile } from './driver.ts';
+import type { BackingReference, BitmapInfo, FileRequest, FormatInfo, ImageDriver, OpenFile } from './driver.ts';
 import type { ToolImage } from './tools.ts';
 
 /** The parameters of a new image. */
@@ -13,14 +13,16 @@ export interface CreateParameters {
   readonly size: number;
   /** The backing file that the new image names. */
   readonly backing?: BackingReference;
-  /** The facts about the image that `backing` names, if it was opened. */
-  readonly below?: { readonly format: string; readonly info: FormatInfo };
+  /** The facts about the image that `backing` names, if it was opened. `driver`: for facts from its memory; its file is closed. */
+  readonly below?: { readonly format: string; readonly info: FormatInfo; readonly driver: ImageDriver };
   /** Options of the format under QEMU's names, unread: the format reads them by its `createOptions`. */
   readonly options: GivenOptions;
   /** Asked for the passphrase of an image that is to be encrypted. */
   readonly secret?: AskSecret;
   /** Makes a further file of the image, empty. */
   readonly makeFile?: OpenFile;
+  /** The image will be written once, in the order of the disk, by `writeCompressed`: a format for streams takes a layout that can be read as one. */
+  readonly inOrder?: boolean;
 }
 
 /** The space that an image of a format would take. All in bytes. */
@@ -67,6 +69,8 @@ export interface Capabilities {
   readonly compressedWrite: boolean;
   /** Guest data can lie in a second file that the image names. */
   readonly dataFile: boolean;
+  /** Images can be written anew without the space that they do not need. */
+  readonly compact: boolean;
 }
 
 /** How images of a format are encrypted with a passphrase, in the format's options. */
@@ -91,6 +95,8 @@ export interface OpenParameters {
   readonly readOnly: boolean;
   /** Opens a further file of the image. */
   readonly openFile?: OpenFile;
+  /** Makes a further file of an image that grows, empty. */
+  readonly makeFile?: OpenFile;
   /** Opened for `check` with repair: damage that would forbid writing is no obstacle, and only the repair changes the image. */
   readonly repair?: boolean;
   /**
@@ -114,6 +120,8 @@ export interface Inspection {
   readonly size?: number;
   /** If the headers say. */
   readonly geometry?: HeaderGeometry;
+  /** The id under which images above know this one, as they state it in `FileRequest.identity`; absent: by its name alone. */
+  readonly identity?: string;
   /** Files the image names: untrusted text. */
   readonly references: readonly FileRequest[];
   /** Short phrases: "version 3", "zstd compression", "encrypted (LUKS)". */
@@ -172,8 +180,8 @@ export interface FormatDescriptor {
   readonly limits: readonly string[];
   /** Reads headers, and a bounded part of the tables; throws only errors of reading: damage becomes a warning. */
   inspect?(storage: Storage): Io<Inspection>;
-  /** Absent: the format is recognised and named, nothing more. */
-  open?(storage: Storage, parameters: OpenParameters): Io<ToolImage>;
+  /** Opens an image. */
+  open(storage: Storage, parameters: OpenParameters): Io<ToolImage>;
   /**
    * The space that an image would take. `parameters.size` and the options are as for `create`; `bitmaps` are those that would be copied, if the source
    * can have any. Throws `refused`, naming the option.

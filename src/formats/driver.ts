@@ -85,6 +85,8 @@ export interface FormatInfo {
   readonly encrypted?: boolean;
   /** Some clusters are compressed, or the format compresses all. */
   readonly compressed?: boolean;
+  /** The space of the image's further files counts as its own, as QEMU counts it for VMDK. Default: false. */
+  readonly filesCounted?: boolean;
   /** Guest offset at which machine state begins, past the disk's end, if the format keeps any. */
   readonly vmStateOffset?: number;
   /** `format-specific.data` of qemu-img's JSON, if the format has it. */
@@ -108,6 +110,14 @@ export interface FileRequest extends BackingReference {
   readonly kind: 'backing' | 'parent' | 'data' | 'extent';
   /** The id that the image states for the contents of the file, such as a UUID. The name may be empty then. */
   readonly identity?: string;
+}
+
+/** How images above an image know it. */
+export interface ImageIdentity {
+  /** `FileRequest.identity` of those images: a UUID, a GUID, an id of contents, as text. */
+  readonly id: string;
+  /** Another one after each opening that has changed the image, in formats that keep this apart from `id`. */
+  readonly modification?: string;
 }
 
 /** The image below, as an image names it. */
@@ -199,14 +209,24 @@ export interface ImageDriver {
   readonly subclusterSize?: number;
   /** The image below that the image names. The node opens and owns it: its loop reads it, not the driver. */
   readonly backing?: BelowReference | undefined;
-  /** Called with the image that was opened below: throws if `backing` means another one. Then the next of its names is tried. */
+  /**
+   * Called with the image that was opened below: throws `refused` if `backing` means another one, or that one has changed since; another kind of error if
+   * the image can never be below this one. Then the next of its names is tried. A caller may accept an image that is `refused` (`changedParent`).
+   */
   requireBelow?(below: ImageDriver): void;
+  /** Absent: images above know this one by its name alone. */
+  readonly identity?: ImageIdentity | undefined;
   /** False if an image that was just created may read as anything: its sectors are deciphered, whatever the file has there. Default true. */
   readonly newReadsZero?: boolean;
   /** The storage the image was opened on. */
   readonly storage: Storage;
   /** Further files of the image, opened through `OpenParameters.openFile`; the node that closes the image closes them afterwards. */
   readonly files?: readonly Storage[];
+  /**
+   * All bytes that `look` calls data are in the file, of which QEMU never leaves out an end: what lies past its end was cut off. Else the end of the unit in
+   * which the file ends may be missing, and reads as zero.
+   */
+  readonly dataInFile?: boolean;
   /** The permissions that the image takes of its file besides those of its user. */
   readonly permissions?: Permissions;
   /**

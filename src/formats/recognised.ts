@@ -1,8 +1,8 @@
-/** Formats that are recognised and named, so that a VHDX file is not called "raw", but that cannot be opened yet. */
+/** What descriptors of formats begin with: no abilities, and the marks by which files are recognised. */
 import { text, view } from '../base/bytes.ts';
-import type { Capabilities, FormatDescriptor, HeaderGeometry, Inspection } from './descriptor.ts';
+import type { Capabilities, HeaderGeometry, Inspection } from './descriptor.ts';
 
-/** The capabilities of a format that is not opened. */
+/** No ability: a format adds its own. */
 export const NO_CAPABILITIES: Capabilities = {
   read: false,
   write: false,
@@ -18,15 +18,8 @@ export const NO_CAPABILITIES: Capabilities = {
   compressedRead: false,
   compressedWrite: false,
   dataFile: false,
+  compact: false,
 };
-
-/** A descriptor without `open`. `probe` is the format's own. */
-export function recognised<const Name extends string>(
-  format: { readonly name: Name } & Pick<FormatDescriptor, 'title' | 'extensions' | 'probe'> &
-    Partial<Pick<FormatDescriptor, 'aliases' | 'ends' | 'inspect'>>,
-): FormatDescriptor & { readonly name: Name } {
-  return { aliases: [], ...format, capabilities: NO_CAPABILITIES, createOptions: [], limits: ['not opened yet, only recognised'] };
-}
 
 /** The facts about an image from its size and geometry alone; a fact that is 0 is left out. */
 export function sizeAndGeometry(size: number, geometry: HeaderGeometry): Inspection {

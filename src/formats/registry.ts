@@ -65,7 +65,7 @@ export function whitelisted(formats: readonly FormatDescriptor[], options: White
     if (readWrite.includes(format.name)) return format;
     const { create: _, amendOptions: __, open, ...rest } = format;
     const capabilities = { ...format.capabilities, write: false, create: false, resize: false, repair: false, compressedWrite: false };
-    if (readOnly.includes(format.name) && open) return { ...rest, open, capabilities };
+    if (readOnly.includes(format.name)) return { ...rest, open, capabilities };
     return { ...rest, open: () => refuse(format) };
   });
 }

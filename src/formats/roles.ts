@@ -12,3 +12,6 @@ export const PLAIN_FORMAT = 'raw' as const satisfies FormatName;
 
 /** The format whose driver in QEMU reports the findings of a check as it reports errors: under the program's name. */
 export const FINDINGS_AS_ERRORS_FORMAT = 'vhdx' as const satisfies FormatName;
+
+/** The format of disks in appliances, and the options with which it is a stream that other programs read from its beginning to its end. */
+export const APPLIANCE_DISK = { format: 'vmdk' satisfies FormatName, options: { subformat: 'streamOptimized' } } as const;

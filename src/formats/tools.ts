@@ -2,6 +2,7 @@
 import type { Io } from '../base/io.ts';
 import type { JobOptions } from '../base/job.ts';
 import type { AskSecret } from '../crypto/passphrase.ts';
+import type { Storage } from '../storage/storage.ts';
 import type { BackingReference, ImageDriver, SnapshotInfo } from './driver.ts';
 
 /** The facts about a machine that a new snapshot records. */
@@ -129,6 +130,9 @@ export interface AmendParameters {
   readonly onProgress: (done: number, total: number) => void;
 }
 
+/** The end of `ImageTools.emptyCopy`: writing may have given the copy another id, and it gets back that of the image. */
+export type AfterCopy = (() => Io<void>) | undefined;
+
 /** The functions of an image besides its bytes. Each member is absent where the format has nothing of the kind. */
 export interface ImageTools {
   /** Looks for leaks and corruptions, and repairs them if asked to. */
@@ -139,11 +143,23 @@ export interface ImageTools {
   readonly bitmaps?: BitmapTools;
   /**
    * Changes `ImageDriver.backing`: the name in the image, nothing else. Durable when it returns; a cut leaves the old name or the new one. Throws
-   * `no-space` if the header has no room for the name.
+   * `no-space` if the header has no room for the name. `below`: the image of that name, if it is open: a format that notes an id of it takes it from there,
+   * else the one that is noted stays.
    */
-  setBacking?(backing: BackingReference | undefined): Io<void>;
+  setBacking?(backing: BackingReference | undefined, below?: ImageDriver): Io<void>;
+  /**
+   * The image below is about to be written through this one, and gets another id or state by that: whichever it has will do until `setBacking` notes one.
+   * Durable when it returns. Absent: the image cannot say so.
+   */
+  awaitBelow?(): Io<void>;
   /** Gives up all clusters of the image, so that it shows its backing file; a cut leaves some of them. Snapshots stay. */
   makeEmpty?(): Io<void>;
+  /**
+   * Writes an image into an empty storage that is like this one in everything but its contents: size, options, backing file, and the ids by which other images
+   * know it. It shows its backing file, or zeros. Returns the work that is left when the image was filled and closed. Absent: the format, or this image, has a
+   * place for every byte from the start.
+   */
+  emptyCopy?(target: Storage): Io<AfterCopy>;
   /**
    * Changes options of an image that exists, in QEMU's order and up to the first that is refused. Each change is durable when the next
    * begins; a cut leaves the image as before or after one of them. Throws `refused`, naming the option.

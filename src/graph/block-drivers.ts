@@ -54,8 +54,7 @@ const PREFIXES: Readonly<Record<string, string>> = { fat: 'vvfat', 'nbd+tcp': 'n
 export function findDriver(name: string): BlockDriver {
   if (Object.hasOwn(DRIVERS, name)) return DRIVERS[name] as BlockDriver;
   const format = allFormats.find((one) => one.name === name);
-  if (name === '' || format?.open) return { open: (request) => openFormat(format, request) };
-  if (format) throw new DiskError('unsupported', `The format '${name}' is not supported yet`, { field: 'driver' });
+  if (name === '' || format) return { open: (request) => openFormat(format, request) };
   if (ELSEWHERE.test(name)) throw new DiskError('unsupported', `The driver '${name}' is not supported yet`, { field: 'driver' });
   throw refusedOption('driver', `Unknown driver '${name}'`);
 }

@@ -40,6 +40,7 @@ export function* openFormat(descriptor: FormatDescriptor | undefined, request: N
     const openBacking = backingOpener(request);
     const { graph, common } = place;
     const { secret, onDamage } = graph;
+    const changedParent = options.flag('changed-parent') ?? graph.changedParent ?? false;
     const dataStorage = yield* dataChild(descriptor, request);
     node = yield* openChain(
       file.storage,
@@ -51,6 +52,8 @@ export function* openFormat(descriptor: FormatDescriptor | undefined, request: N
         ...(dataStorage ? { dataStorage } : {}),
         resolve: (reference) => runAsync(openNamed(reference, place, request)),
         openBacking,
+        ...(graph.emptyBacking ? { anyBacking: true } : {}),
+        changedParent,
         ...(descriptor ? { format: descriptor.name } : {}),
         ...(secret === undefined ? {} : { secret: typeof secret === 'function' ? (asked) => secret(withKey(asked, options)) : secret }),
         ...(onDamage ? { onDamage } : {}),

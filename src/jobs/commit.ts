@@ -16,6 +16,7 @@ import { COPY_JOB_OPTIONS, type CopyJobOptions, Pace } from '../base/job.ts';
 import { KiB, MiB } from '../base/units.ts';
 import type { Disk } from '../disk/disk.ts';
 import { DISK } from '../disk/kinds.ts';
+import { toolsOf } from '../formats/tools.ts';
 import type { CopyVerbs } from '../node/copy-up.ts';
 import type { BlockNode } from '../node/node.ts';
 import { Ahead } from './ahead.ts';
@@ -97,12 +98,36 @@ class Commit {
   *run(): Io<void> {
     const top = this.#top;
     yield* top.flush();
+    yield* this.#introduce();
     if (this.#base.size < top.size) yield* this.#base.truncate(top.size);
     yield* top.jobs.hearing(
       (offset, length) => this.#changes.note(offset, length),
       () => this.#copyAll(),
     );
     this.#pace.finish();
+  }
+
+  /**
+   * Formats whose images know the image below by an id of its contents: the base gets its new id now, and the disk notes it, before anything else changes.
+   * A cut between the two leaves contents that nothing has changed, and a disk that takes any base of its name (`awaitBelow`), or where it cannot, one that calls
+   * the base another one. Images in between keep the old id: the base is not theirs any more.
+   */
+  *#introduce(): Io<void> {
+    const [top, base] = [this.#top, this.#base];
+    const { driver } = top;
+    if (this.#depth > 1 || !driver.requireBelow || base.size === 0) return;
+    const { awaitBelow, setBacking } = yield* toolsOf(driver);
+    if (awaitBelow) yield* top.exclusive(awaitBelow, JOB);
+    yield* base.exclusive(function* () {
+      if (base.driver.prepare) yield* base.driver.prepare(0, 1);
+    });
+    try {
+      driver.requireBelow(base.driver);
+      if (!awaitBelow) return;
+    } catch (error) {
+      if (!(error instanceof DiskError) || error.kind !== 'refused') throw error;
+    }
+    if (setBacking) yield* top.setBacking(driver.backing, base, { job: JOB });
   }
 
   *#copyAll(): Io<void> {

@@ -52,6 +52,8 @@ export interface ConvertOptions extends CopyJobOptions, SalvageOptions {
    * encrypted.
    */
   readonly asIs?: boolean;
+  /** Clusters that the source keeps compressed are written compressed, the others as they are; for a target of the same format and clusters. */
+  readonly likeSource?: boolean;
   /** Called with the number of bytes done, after every step with data. */
   readonly onData?: (bytes: number) => void;
 }
@@ -68,6 +70,7 @@ const CONVERT = optionsOf<ConvertOptions>({
   compressor: FUNCTION,
   targetOffset: SIZE,
   asIs: FLAG,
+  likeSource: FLAG,
   onData: FUNCTION,
 });
 
@@ -125,7 +128,7 @@ export function* convertNodes(source: BlockNode, target: BlockNode, options: Con
   const rules = { shift: targetOffset, sparse, topOnly, targetIsZero, asIs, compressor };
   const reader = openSource(source, 'source', { ...options, reading: findsZeros({ ...options, compressed }) });
   try {
-    const copy = compressed ? new CompressedCopy(reader, target, rules) : new Copy(reader, target, rules);
+    const copy = compressed ? new CompressedCopy(reader, target, rules) : copyOf(reader, target, rules, options.likeSource);
     const waits = !source.synchronous || !target.synchronous;
     // Read errors must be reported in order.
     const depth = options.salvage ? 0 : compressor ? QUEUE * compressor.width : waits ? AHEAD : 0;
@@ -136,6 +139,24 @@ export function* convertNodes(source: BlockNode, target: BlockNode, options: Con
   }
   yield* target.flush();
   options.onProgress?.(size, size);
+}
+
+/** A copy whose clusters are as they are, or, with `likeSource`, compressed where the source's own are. */
+function copyOf(
+  source: Source,
+  target: BlockNode,
+  rules: CopyRules & { compressor: Compressor | undefined },
+  likeSource = false,
+): Pick<Copy, 'step'> {
+  const plain = new Copy(source, target, rules);
+  if (!likeSource || !target.driver.writeCompressed) return plain;
+  const compressed = new CompressedCopy(source, target, rules);
+  return {
+    *step(offset) {
+      const run = yield* source.status(offset, source.size - offset);
+      return yield* (run.compressed && run.depth === 0 ? compressed : plain).step(offset);
+    },
+  };
 }
 
 function* copyAll(steps: Ahead<CopyStep>, size: number, options: ConvertOptions): Io<void> {

@@ -14,7 +14,7 @@ import { DiskError } from '../base/errors.ts';
 import { type Io, runAsync } from '../base/io.ts';
 import { JOB_OPTIONS, type JobOptions, Pace, placed } from '../base/job.ts';
 import { MiB, SECTOR } from '../base/units.ts';
-import { openNamed } from '../disk/chain.ts';
+import { openChain, openNamed } from '../disk/chain.ts';
 import type { Disk } from '../disk/disk.ts';
 import { BACKING, DISK } from '../disk/kinds.ts';
 import { NamedFiles } from '../disk/named-files.ts';
@@ -23,6 +23,7 @@ import type { BackingReference } from '../formats/driver.ts';
 import { lookUp } from '../node/look-up.ts';
 import { filesOf } from '../node/loss.ts';
 import type { BlockNode } from '../node/node.ts';
+import type { Storage } from '../storage/storage.ts';
 import { chainOf, closeAbove } from './chain.ts';
 
 const JOB = 'rebase';
@@ -37,7 +38,7 @@ export interface RebaseOptions extends JobOptions {
   readonly resolve?: Resolve;
   /**
    * Only changes the name: for a backing file that was moved, or whose contents are known to be the same. The contents of the disk may
-   * be different then, so the disk is closed.
+   * be different then, so the disk is closed. A format that notes an id of the backing file takes that of the new one, if `resolve` finds it.
    */
   readonly unsafe?: boolean;
 }
@@ -73,14 +74,36 @@ export async function changeBackingFile(disk: Disk, to: BackingReference | undef
 
 /** `rebase` inside coroutines. */
 export function* rebaseNode(top: BlockNode, options: RebaseOptions): Io<void> {
-  const { to, unsafe = false } = options;
+  const { unsafe = false } = options;
   yield* top.keepers.drain();
-  if (unsafe) {
-    yield* top.setBacking(to, top.backing);
-    yield* top.close();
-    return;
-  }
+  if (unsafe) return yield* rename(top, options);
   yield* top.jobs.occupy(top.name, JOB, () => rebaseSafely(top, options));
+}
+
+/** Only the name; where the format notes an id of the image below, also that of the new one, if there is such an image. */
+function* rename(top: BlockNode, { to, resolve }: RebaseOptions): Io<void> {
+  const named = to && resolve && top.driver.requireBelow ? yield* openFacts(new NamedFiles({ own: filesOf(top), resolve }), to) : undefined;
+  try {
+    yield* top.setBacking(to, top.backing, { named: named?.driver });
+  } finally {
+    if (named) yield* named.close();
+  }
+  yield* top.close();
+}
+
+/** Opens an image for its facts alone; nothing if it cannot be opened: the name may be that of a file which is elsewhere. */
+function* openFacts(files: NamedFiles, to: BackingReference): Io<BlockNode | undefined> {
+  let storage: Storage | undefined;
+  try {
+    const found = yield* files.ask({ kind: 'backing', ...to });
+    storage = found.storage;
+    const { format } = found;
+    return yield* openChain(storage, { readOnly: true, noBacking: true, noData: true, ...(format ? { format } : {}) });
+  } catch (error) {
+    if (storage) yield* files.giveBack(storage);
+    if (error instanceof DiskError) return undefined;
+    throw error;
+  }
 }
 
 function* rebaseSafely(top: BlockNode, options: RebaseOptions): Io<void> {
@@ -90,7 +113,7 @@ function* rebaseSafely(top: BlockNode, options: RebaseOptions): Io<void> {
   try {
     yield* copyDifferences(top, next, options);
     yield* top.flush();
-    yield* top.setBacking(to, next, JOB);
+    yield* top.setBacking(to, next, { job: JOB });
   } catch (error) {
     if (next && !chain.includes(next)) yield* next.close();
     throw error;

@@ -85,7 +85,7 @@ class Stream {
     yield* this.#bringUp();
     yield* top.flush();
     const chain = chainOf(top.backing);
-    yield* top.setBacking(reference, this.#base, JOB);
+    yield* top.setBacking(reference, this.#base, { job: JOB });
     yield* closeAbove(chain, this.#base);
   }
 

@@ -137,6 +137,20 @@ export interface OverlayOptions {
   readonly place?: Place;
 }
 
+/** How an image is compacted. */
+export interface CompactImageOptions {
+  /** The passphrase of an encrypted image. */
+  readonly secret?: string;
+}
+
+/** What compacting an image has saved. */
+export interface Compacted {
+  /** Bytes that it took in the browser. */
+  readonly before: number;
+  /** Bytes that it takes now. */
+  readonly after: number;
+}
+
 /** How an image is opened. */
 export interface OpenImageOptions {
   /** Refuses every change, and takes no lock: the disk shows one state of the image, and reads throw once the image has changed. */

@@ -12,7 +12,7 @@ export interface FormatFacts
     'name' | 'aliases' | 'title' | 'gist' | 'extensions' | 'capabilities' | 'plain' | 'sharesFile' | 'encryption' | 'createOptions'
   > {}
 
-/** Every format, also those that are only recognised. */
+/** Every format. */
 export const formatFacts = (): FormatFacts[] =>
   allFormats.map(({ name, aliases, title, gist, extensions, capabilities, plain, sharesFile, encryption, createOptions }) => ({
     ...{ name, aliases, title, extensions, capabilities, createOptions },

@@ -1,7 +1,7 @@
 /** A place where images are kept, in either store. */
 import type { Storage } from '../storage/storage.ts';
 
-/** The images' bytes, by image id. Code that makes, writes or removes an image holds its lock, which has the storages' own name (`imageLockName`). */
+/** The images' bytes, by the names that `bytesOf` gives them, here called ids. Code that makes, writes or removes an image holds its lock, which has the storages' own name (`imageLockName`). */
 export interface ImagePlace {
   /** A new, empty storage. */
   create(id: string): Promise<Storage>;

@@ -17,10 +17,28 @@ export interface ImageRecord {
   readonly place: Place;
   /** The id of the image that it lies over, if there is one. */
   readonly backing?: string | undefined;
+  /** When its bytes were replaced by others, in milliseconds since 1970; see `bytesOf`. Missing if they never were. */
+  readonly replaced?: number | undefined;
   /** Guest-visible bytes. */
   readonly size: number;
   /** Milliseconds since 1970. */
   readonly created: number;
   readonly changed: number;
   readonly state: 'making' | 'ready' | 'deleting';
+}
+
+/** Between an image's id and the time at which these bytes replaced the ones before. */
+const REPLACED = '~';
+
+/** The name of an image's bytes in its place: its id, until they are replaced. */
+export const bytesOf = ({ id, replaced }: Pick<ImageRecord, 'id' | 'replaced'>): string =>
+  replaced === undefined ? id : `${id}${REPLACED}${replaced}`;
+
+/** The id of the image that bytes in a place belong to, or belonged to. */
+export const ownerOf = (bytes: string): string => bytes.split(REPLACED, 1)[0] as string;
+
+/** The time in the name of bytes that were to replace others, in milliseconds since 1970. */
+export function replacedAt(bytes: string): number | undefined {
+  const time = bytes.slice(ownerOf(bytes).length + 1);
+  return time === '' ? undefined : Number(time);
 }

@@ -17,15 +17,16 @@ import { openDisk } from '../disk/open.ts';
 import { OVERLAY_FORMAT } from '../formats/roles.ts';
 import type { CommitOptions } from '../jobs/commit.ts';
 import type { StreamOptions } from '../jobs/stream.ts';
-import { temporaryStorage } from '../layers/temporary.ts';
 import { cacheFlags } from '../node/cache-mode.ts';
 import { type HeldLock, heldLocks, imageLockName, takeLock } from '../storage/image-lock.ts';
 import { mendIndexedDb } from '../storage/indexed-db-renewal.ts';
 import { memoryStorage } from '../storage/memory.ts';
-import type { Storage } from '../storage/storage.ts';
 import { Catalogue } from './catalogue.ts';
+import { compactImage } from './compact.ts';
 import { creatableFormat, makeImage } from './create.ts';
 import type {
+  Compacted,
+  CompactImageOptions,
   CreateImageOptions,
   ExportedImage,
   ExportOptions,
@@ -40,16 +41,16 @@ import type {
 import { type ExportSource, exportImage } from './export.ts';
 import { capabilitiesOf, formatOf, isEncrypted } from './image-formats.ts';
 import type { ImagePlace } from './image-place.ts';
-import type { ImageRecord, Place } from './image-record.ts';
+import { bytesOf, type ImageRecord, ownerOf, type Place } from './image-record.ts';
 import { importFile } from './import-file.ts';
 import type { Fill, ImportKeeper } from './import-keeper.ts';
 import { Notes } from './list-copy.ts';
-import { OpenImage } from './open-image.ts';
+import { lookAgain, OpenImage } from './open-image.ts';
 import { Chain, requireNothingOver, requirePlain } from './overlays.ts';
 import { availablePlaces, requirePlace } from './places.ts';
 import { indexedDbRecords, noteRecords } from './records.ts';
 import { Reserve } from './reserve.ts';
-import { newScratch, type Scratch, scratchTime } from './scratch.ts';
+import { newScratch, type Scratch, scratchStorage, scratchTime } from './scratch.ts';
 import { storageReport } from './storage-report.ts';
 import { sweep } from './sweep.ts';
 import { Tabs } from './tabs.ts';
@@ -60,9 +61,6 @@ export type { OpenImage } from './open-image.ts';
 
 /** Milliseconds to wait for an image that is in use: a page that was reloaded lets go a little late. */
 const PATIENCE = 1000;
-/** Milliseconds between looks for images that are open, when the browser may have cleared everything. */
-const LOOK_PAUSES = [0, 300, 1000, 2000];
-
 /** The images of this browser. Every call rejects with a `DiskError`. */
 export class Library {
   readonly #name: string;
@@ -177,7 +175,7 @@ export class Library {
     const below = chain.resolve(open ? 'still' : 'view');
     const source: ExportSource = open
       ? { record, ...below, open: open.disk, lost }
-      : { record, ...below, lock: await this.#lock(record, 'shared'), storage: () => place.open(id, { readOnly: true }) };
+      : { record, ...below, lock: await this.#lock(record, 'shared'), storage: () => place.open(bytesOf(record), { readOnly: true }) };
     return exportImage(source, { ...options, compressor: this.#compressor }, () => this.#scratch(place));
   }
 
@@ -196,9 +194,21 @@ export class Library {
     const lock = await this.#lock(record);
     try {
       await requireNothingOver(record, this.#catalogue);
-      await this.#reserve.spend(() => this.#discard(record));
+      await this.#reserve.spend(async () => this.#discard((await this.#catalogue.find(id)) ?? record));
     } finally {
       await lock.release();
+      this.#announce();
+    }
+  }
+
+  /**
+   * Writes an image anew without the space that it does not need. Throws as `compact`, `locked` if it is in use, also below an overlay, `no-space`; it is as before then.
+   */
+  async compact(id: string, options: CompactImageOptions & JobOptions = {}): Promise<Compacted> {
+    try {
+      await this.#reserve.fill();
+      return await compactImage(await this.#catalogue.ready(id), this.#keeper, { ...options, spend: (work) => this.#reserve.spend(work) });
+    } finally {
       this.#announce();
     }
   }
@@ -215,7 +225,7 @@ export class Library {
     const opening: OpenOptions = { format, readOnly, ...options };
     if (snapshot && !readOnly) return this.#openTemporary(record, snapshot, { ...opening, ...chain.resolve('view') });
     if (readOnly) {
-      const view = await place.view(id);
+      const view = await place.view(bytesOf(record));
       return new OpenImage(record, await openDisk(view, { ...opening, ...chain.resolve('view') }), view, {
         spend: (work) => work(),
         closed: async () => undefined,
@@ -229,7 +239,11 @@ export class Library {
       await this.#reserve.fill();
       // Opening an image that was not closed properly may write.
       const { disk, storage } = await this.#reserve.spend(async () => {
-        const opened = await place.open(id, { readOnly, grows: formatOf(record).slack ?? false, direct: cacheFlags(options.cache).direct });
+        const opened = await place.open(bytesOf(await this.#catalogue.ready(id)), {
+          readOnly,
+          grows: formatOf(record).slack ?? false,
+          direct: cacheFlags(options.cache).direct,
+        });
         return { disk: await openDisk(opened, { ...opening, ...chain.resolve('still') }), storage: opened };
       });
       const image = new OpenImage(record, disk, storage, {
@@ -287,8 +301,8 @@ export class Library {
     const { id } = record;
     const lock = await this.#lock(record, 'shared');
     try {
-      const storage = await this.#place(record.place).still(id);
-      const overlay = where === 'memory' ? memoryStorage({ name: 'temporary changes' }) : this.#temporaryStorage(where);
+      const storage = await this.#place(record.place).still(bytesOf(await this.#catalogue.ready(id)));
+      const overlay = where === 'memory' ? memoryStorage({ name: 'temporary changes' }) : this.#scratch(this.#place(where)).then(scratchStorage);
       const disk = await openDisk(storage, { ...opening, snapshot: overlay });
       if (disk.encrypted && where !== 'memory') {
         await disk.close();
@@ -309,17 +323,6 @@ export class Library {
       return image;
     } catch (error) {
       await lock.release();
-      throw error;
-    }
-  }
-
-  /** An empty image under a lock of its own, which is removed when it is closed. */
-  async #temporaryStorage(where: Place): Promise<Storage> {
-    const { create, remove } = await this.#scratch(this.#place(where));
-    try {
-      return temporaryStorage(await create(), remove);
-    } catch (error) {
-      await remove();
       throw error;
     }
   }
@@ -405,7 +408,7 @@ export class Library {
       // If there is no space even for that, deleting is needed all the more.
       if (!(error instanceof DiskError) || error.kind !== 'no-space') throw error;
     }
-    await this.#place(record.place).remove(record.id);
+    await this.#place(record.place).remove(bytesOf(record));
     await this.#catalogue.remove(record.id);
   }
 
@@ -433,7 +436,7 @@ export class Library {
     return lock;
   }
 
-  readonly #lockName = (id: string): string => imageLockName(this.#name, id);
+  readonly #lockName = (id: string): string => imageLockName(this.#name, ownerOf(id));
 
   #choose(wanted: Place | undefined): Place {
     const place = wanted ?? ([...this.#places.keys()][0] as Place);
@@ -446,7 +449,7 @@ export class Library {
   }
 
   async #entry({ state: _, ...record }: ImageRecord, held: ReadonlySet<string>): Promise<ImageEntry> {
-    const storedSize = (await this.#places.get(record.place)?.storedSize(record.id)) ?? 0;
+    const storedSize = (await this.#places.get(record.place)?.storedSize(bytesOf(record))) ?? 0;
     const lost = this.#open.get(record.id)?.lost ? { lost: true as const } : {};
     const capabilities = capabilitiesOf(record.format);
     return {
@@ -480,11 +483,7 @@ export class Library {
   async #listLost(): Promise<void> {
     this.#reserve.forget();
     this.#announce();
-    // The files may go a moment later, and the second copies with them.
-    for (const pause of LOOK_PAUSES) {
-      await new Promise((resolve) => setTimeout(resolve, pause));
-      await Promise.all([...this.#open.values()].map((image) => image.look()));
-    }
+    await lookAgain(() => this.#open.values());
     await this.#catalogue.restore().catch(() => undefined);
     this.#announce();
   }

@@ -14,6 +14,17 @@ export interface ImageKeeper {
   closed(size: number, changed: boolean): Promise<void>;
 }
 
+/** Milliseconds between looks for images that are open, when the browser may have cleared everything. */
+const LOOK_PAUSES = [0, 300, 1000, 2000];
+
+/** Looks several times whether images that are open are still there: their files may go a moment after the list. */
+export async function lookAgain(open: () => Iterable<OpenImage>): Promise<void> {
+  for (const pause of LOOK_PAUSES) {
+    await new Promise((resolve) => setTimeout(resolve, pause));
+    await Promise.all([...open()].map((image) => image.look()));
+  }
+}
+
 /** Failures of the flush before closing that leave an image open: the changes are only in memory. */
 const STAYS_OPEN: ReadonlySet<ErrorKind> = new Set(['no-space', 'lost']);
 

@@ -22,7 +22,7 @@ import type { Storage } from '../storage/storage.ts';
 import type { Catalogue } from './catalogue.ts';
 import { formatOf, isEncrypted } from './image-formats.ts';
 import type { ImagePlace } from './image-place.ts';
-import type { ImageRecord } from './image-record.ts';
+import { bytesOf, type ImageRecord } from './image-record.ts';
 import type { MadeImage } from './import.ts';
 
 /** The library's services to chains. */
@@ -105,9 +105,15 @@ export class Chain {
       resolve: async ({ name, from }) => {
         const record = this.#below.find(({ id }) => id === name);
         if (!record) throw new DiskError('refused', `${from} names ${JSON.stringify(name)}, which is not the image that the list has below it`);
-        return { storage: await this.#keeper.place(record)[how](record.id), format: record.format };
+        const now = await this.#now(record);
+        return { storage: await this.#keeper.place(now)[how](bytesOf(now)), format: now.format };
       },
     };
+  }
+
+  /** A record as it is now: its bytes may have been replaced since the chain was looked up. */
+  async #now(record: ImageRecord): Promise<ImageRecord> {
+    return (await this.#keeper.catalogue.find(record.id)) ?? record;
   }
 
   /** Makes an empty image over them in a new storage, which it closes. */
@@ -150,9 +156,10 @@ export class Chain {
     return base;
   }
 
-  #open(record: ImageRecord, readOnly: boolean): Promise<Storage> {
+  async #open(record: ImageRecord, readOnly: boolean): Promise<Storage> {
     const place = this.#keeper.place(record);
-    return readOnly ? place.still(record.id) : place.open(record.id, { readOnly, grows: formatOf(record).slack ?? false });
+    const bytes = bytesOf(await this.#now(record));
+    return readOnly ? place.still(bytes) : place.open(bytes, { readOnly, grows: formatOf(record).slack ?? false });
   }
 
   /** Takes another lock in place of the one that is held; takes `orElse` if that fails. No tab can write in between: this overlay is on the list. */

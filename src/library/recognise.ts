@@ -69,11 +69,11 @@ function formatOf({ size, head, tail }: Sample): FormatDescriptor {
 function requireUsable(name: string, size: number, report: InspectionReport, readable: boolean): void {
   const { format, title, references, geometry } = report;
   const shape = geometry ? ` of ${geometry.cylinders} cylinders, ${geometry.heads} heads and ${geometry.sectors} sectors` : '';
-  if (!report.supported || !(readable || findFormat(allFormats, format).capabilities.write)) {
+  if (!readable && !findFormat(allFormats, format).capabilities.write) {
     const convert = `qemu-img convert -f ${format} -O ${OVERLAY_FORMAT} ${JSON.stringify(name)} disk.${OVERLAY_FORMAT}`;
     throw new DiskError(
       'unsupported',
-      `${name} is a ${title} (${format})${shape}, which ${report.supported ? 'can only be read, not kept here' : 'is not supported yet'}. Convert it with \`${convert}\`, and import what comes out`,
+      `${name} is a ${title} (${format})${shape}, which can only be read, not kept here. Convert it with \`${convert}\`, and import what comes out`,
       { format },
     );
   }

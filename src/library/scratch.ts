@@ -1,6 +1,7 @@
 /** Temporary images: for exports, and for writes to an image whose changes are thrown away. */
 import { DiskError } from '../base/errors.ts';
 import { randomUuid } from '../base/uuid.ts';
+import { temporaryStorage } from '../layers/temporary.ts';
 import { takeLock } from '../storage/image-lock.ts';
 import type { Storage } from '../storage/storage.ts';
 import type { ImagePlace } from './image-place.ts';
@@ -28,6 +29,16 @@ export async function newScratch(place: ImagePlace, lockName: (id: string) => st
       await lock.release();
     },
   };
+}
+
+/** A new temporary image as a storage, which removes it when it is closed. */
+export async function scratchStorage({ create, remove }: Scratch): Promise<Storage> {
+  try {
+    return temporaryStorage(await create(), remove);
+  } catch (error) {
+    await remove();
+    throw error;
+  }
 }
 
 /** The time when a temporary image was made, in milliseconds since 1970; undefined if the name is not that of such an image. */

@@ -293,21 +293,28 @@ export class BlockNode implements Storage {
     }
   }
 
+  /** Bytes that the image's file takes up, with those of its further files where the format counts them. */
   *allocatedSize(): Io<number> {
-    const { storage } = this.driver;
-    return storage.allocatedSize ? yield* storage.allocatedSize() : storage.size;
+    let bytes = 0;
+    const files = this.driver.info().filesCounted ? this.#storages : [this.driver.storage];
+    for (const storage of new Set(files)) bytes += storage.allocatedSize ? yield* storage.allocatedSize() : storage.size;
+    return bytes;
   }
 
   /**
    * Puts another image below: its name in the image, and the node that reads go to. The caller closes the old node. `job`: the job that
-   * does it.
+   * does it. `named`: the image of that name, if it is not the node.
    */
-  *setBacking(reference: BackingReference | undefined, node: BlockNode | undefined, job?: string): Io<void> {
-    yield* this.exclusive(() => this.#setBacking(reference, node), job);
+  *setBacking(
+    reference: BackingReference | undefined,
+    node: BlockNode | undefined,
+    { job, named = node?.driver }: { readonly job?: string; readonly named?: ImageDriver | undefined } = {},
+  ): Io<void> {
+    yield* this.exclusive(() => this.#setBacking(reference, node, named), job);
   }
 
-  *#setBacking(reference: BackingReference | undefined, node: BlockNode | undefined): Io<void> {
-    yield* (yield* this.tool('setBacking', 'the backing file of this format cannot be changed'))(reference);
+  *#setBacking(reference: BackingReference | undefined, node: BlockNode | undefined, named: ImageDriver | undefined): Io<void> {
+    yield* (yield* this.tool('setBacking', 'the backing file of this format cannot be changed'))(reference, named);
     this.#backing = node;
   }
 

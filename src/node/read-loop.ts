@@ -78,8 +78,8 @@ function readData(node: ReadNode, offset: number, extent: Extent & { kind: 'data
 
 /**
  * Throws `corrupt` where the file lacks bytes that the image's tables promise. The end of the unit in which the file ends may be missing, from a
- * whole sector on, and reads as zero: QEMU leaves it out behind an external data file that is as long as the disk, and tabdisk in a sparse
- * file. A sector of which a part is there was cut; a sector that must be deciphered must be there completely.
+ * whole sector on, and reads as zero, unless the driver says that it never is (`dataInFile`): QEMU leaves it out behind an external data file that is as
+ * long as the disk, and tabdisk in a sparse file. A sector of which a part is there was cut; a sector that must be deciphered must be there completely.
  */
 function requireThere({ name, driver }: ReadNode, offset: number, extent: Extent & { kind: 'data' }, length: number): void {
   const { storage, hostOffset } = extent;
@@ -87,7 +87,7 @@ function requireThere({ name, driver }: ReadNode, offset: number, extent: Extent
   // The place in the file at which the unit with `offset` begins.
   const start = hostOffset - (offset % unit);
   const { size } = storage;
-  const cut = size % SECTOR !== 0 && driver.clusterSize > 0 && storage === driver.storage;
+  const cut = driver.dataInFile === true || (size % SECTOR !== 0 && driver.clusterSize > 0 && storage === driver.storage);
   const there = extent.encrypted ? roundDown(size, SECTOR) : cut ? size : start + roundUp(Math.max(0, size - start), unit);
   if (hostOffset + length <= there) return;
   const lost = offset + Math.max(0, there - hostOffset);

@@ -30,11 +30,12 @@ interface Page {
 /** See the top of this file. */
 export class EntryTable {
   readonly #storage: Storage;
-  readonly #options: EntryTableOptions;
+  #options: EntryTableOptions;
   readonly #pages = new Map<number, Page>();
-  /** Pages with changes, and those that `seal` took, as they were then. */
+  /** Pages with changes; those that `seal` took, as they were then; and those of them that were written. */
   readonly #dirty = new Set<number>();
   readonly #sealed = new Map<number, Uint8Array>();
+  readonly #written = new Set<number>();
 
   /** Throws `corrupt` for a table that is not wholly in the file. */
   constructor(storage: Storage, options: EntryTableOptions) {
@@ -90,9 +91,11 @@ export class EntryTable {
   }
 
   /** See `Sealed`. */
-  unseal(): void {
+  unseal(durable: boolean): void {
     for (const number of this.#sealed.keys()) this.#dirty.add(number);
+    if (!durable) for (const number of this.#written) this.#dirty.add(number);
     this.#sealed.clear();
+    this.#written.clear();
   }
 
   /** Writes what was sealed, in the order of the file. */
@@ -100,6 +103,22 @@ export class EntryTable {
     for (const [number, bytes] of [...this.#sealed].sort(([a], [b]) => a - b)) {
       yield* this.#storage.write(this.#options.offset + number * PAGE, bytes);
       this.#sealed.delete(number);
+      this.#written.add(number);
+    }
+  }
+
+  /** Makes the table longer, in memory: the file has room behind it. The new entries are `value`, whatever the file has there. */
+  *extend(entries: number, value: number): Io<void> {
+    const old = this.length;
+    if (old % ENTRIES !== 0) yield* this.load(old);
+    this.#options = { ...this.#options, entries };
+    for (let index = old; index < entries; index++) {
+      const number = Math.floor(index / ENTRIES);
+      if (!this.#pages.has(number)) {
+        const bytes = new Uint8Array(PAGE);
+        this.#pages.set(number, { bytes, data: new DataView(bytes.buffer) });
+      }
+      this.set(index, value);
     }
   }
 

@@ -29,9 +29,9 @@ export interface Units {
 export class FileEnd {
   readonly #storage: Storage;
   readonly #unit: number;
-  readonly #base: number;
+  #base: number;
   readonly #gaps: boolean;
-  readonly #holes: number[];
+  #holes: number[];
   #next: number;
   /** Units below were handed out at some time. */
   #handedOut: number;
@@ -70,6 +70,12 @@ export class FileEnd {
     return this.#base + index * this.#unit;
   }
 
+  /** The unit that lies at a host offset; undefined if none begins there. */
+  unitAt(hostOffset: number): number | undefined {
+    const index = (hostOffset - this.#base) / this.#unit;
+    return Number.isInteger(index) && index >= 0 ? index : undefined;
+  }
+
   /**
    * Makes the file as long as its units. No unit is handed out until that is done: a truncation that waits would cut off the bytes that a write puts
    * behind the size it was asked for.
@@ -100,6 +106,11 @@ export class FileEnd {
     return { index, untouched };
   }
 
+  /** The lowest hole, if there is one. */
+  get lowestHole(): number | undefined {
+    return this.#holes.at(-1);
+  }
+
   /** Takes units in a row at the end, beginning at `size`, for good. Not to be called while the file grows. */
   takeRun(count: number): void {
     this.#next += count;
@@ -108,12 +119,25 @@ export class FileEnd {
 
   /** Gives a unit back that nothing points at. `unused`: nothing was written to it either. */
   giveBack({ index, untouched }: TakenUnit, unused = false): void {
-    if (index !== this.#next - 1) {
-      this.#holes.push(index);
-      this.#holes.sort((a, b) => b - a);
-      return;
-    }
-    this.#next--;
-    if (unused && untouched) this.#handedOut = index;
+    if (unused && untouched && index === this.#next - 1) this.#handedOut = index;
+    this.release([index]);
+  }
+
+  /** Units that no durable table points at any more are handed out again; those that lie before `base` have negative numbers. */
+  release(units: readonly number[]): void {
+    const holes = this.#holes;
+    for (const index of units) holes.push(index);
+    holes.sort((a, b) => b - a);
+    let gone = 0;
+    for (; holes[gone] === this.#next - 1 && this.#next > 0; gone++) this.#next--;
+    holes.splice(0, gone);
+  }
+
+  /** The first units are none any more: their bytes are the driver's. */
+  dropFirst(count: number): void {
+    this.#base += count * this.#unit;
+    this.#next = Math.max(0, this.#next - count);
+    this.#handedOut = Math.max(0, this.#handedOut - count);
+    this.#holes = this.#holes.filter((index) => index >= count).map((index) => index - count);
   }
 }

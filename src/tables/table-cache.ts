@@ -71,6 +71,11 @@ export interface TableOptions {
   readonly budget: number;
   /** The events that a debugger is told of. */
   readonly events?: { readonly load?: DebugEvent; readonly update?: DebugEvent };
+  /**
+   * The tables are pages of one table, whose end need not be on a sector: the last page may pass the end of the file, and other bytes may follow the table. Only
+   * changed bytes are written then. Default: whole sectors are written, so that no storage has to read before it writes.
+   */
+  readonly pages?: boolean;
   /** Makes the error for a place that is not on a multiple of the tables' size; default: `corrupt`. */
   readonly misplaced?: (message: string, place: ErrorPlace) => DiskError;
 }
@@ -223,7 +228,8 @@ export class TableCache {
     const place = { field: what, offset };
     const hex = `0x${offset.toString(16)}`;
     if (offset % alignment !== 0) return misplaced(`${what} offset ${hex} is not on a cluster`, place);
-    if (offset + this.#tableSize > this.#storage.size) return corrupt(format, `${what} at ${hex} lies past the end of the file`, place);
+    if (offset + (this.#options.pages ? 1 : this.#tableSize) > this.#storage.size)
+      return corrupt(format, `${what} at ${hex} lies past the end of the file`, place);
     return undefined;
   }
 
@@ -283,10 +289,10 @@ export class TableCache {
   seal(): void {
     // A debugger may make a flush wait on any storage.
     const still = this.#storage.synchronous && !this.#storage.debugEvent;
+    const unit = this.#options.pages ? 1 : SECTOR;
     for (const table of this.#dirty) {
-      // Whole sectors, so that no storage has to read before it writes.
-      const from = roundDown(table.dirtyFrom, SECTOR);
-      const to = roundUp(table.dirtyTo, SECTOR);
+      const from = roundDown(table.dirtyFrom, unit);
+      const to = roundUp(table.dirtyTo, unit);
       this.#sealed.set(table, { table, from, to, bytes: still ? table.bytes.subarray(from, to) : table.bytes.slice(from, to) });
     }
     this.#dirty.clear();

@@ -22,8 +22,8 @@ import type { Storage } from '../storage/storage.ts';
 export interface Sealed {
   /** Takes the changes up to now. */
   seal(): void;
-  /** Changes that were taken and not written wait for the next flush, as any change. */
-  unseal(): void;
+  /** The flush is over. Unless what it wrote is durable, the changes that were taken wait for the next flush, as any change: also those that were written. */
+  unseal(durable: boolean): void;
 }
 
 /** What a flush writes between two barriers. */
@@ -56,6 +56,7 @@ export class WriteOrder {
   *flush(told?: DebugHook): Io<void> {
     this.requireSound();
     for (const changes of this.#changes) changes.seal();
+    let durable = false;
     try {
       for (const [index, stage] of this.#stages.entries()) {
         if (!stage.pending()) continue;
@@ -64,8 +65,9 @@ export class WriteOrder {
       }
       if (told) yield* told('flush_to_disk');
       yield* this.#storage.flush();
+      durable = true;
     } finally {
-      for (const changes of this.#changes) changes.unseal();
+      for (const changes of this.#changes) changes.unseal(durable);
     }
   }
 

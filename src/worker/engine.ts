@@ -10,6 +10,8 @@ import type { GeometryReport } from '../drive/geometry.ts';
 import type { CommitOptions } from '../jobs/commit.ts';
 import type { StreamOptions } from '../jobs/stream.ts';
 import type {
+  Compacted,
+  CompactImageOptions,
   CreateImageOptions,
   ExportedImage,
   ExportOptions,
@@ -26,6 +28,8 @@ import type {
 import type { SharedDiskHandle } from './shared-disk.ts';
 
 export type {
+  Compacted,
+  CompactImageOptions,
   CreateImageOptions,
   ExportedImage,
   ExportOptions,
@@ -80,12 +84,19 @@ export interface RemoteLibrary {
    */
   overlay(imageId: string, options: OverlayOptions): Promise<ImageEntry>;
   /**
-   * Copies a file in, streamed; of a packed file, an archive, an appliance or a CD image the disks inside, each as an image. Throws `unsupported` naming the format if it is recognised but cannot be opened, `wrong-format` if it is not a disk image: its
+   * Copies a file in, streamed; of a packed file, an archive, an appliance or a CD image the disks inside, each as an image. Throws `unsupported` naming
+   * the format if its images can only be read, `wrong-format` if it is not a disk image: its
    * `format` is the file's kind (`zip`), or, with the field `contents`, it has no contents that disks have: `format: 'raw'` takes it for a disk.
    */
   import(file: Blob, options: ImportOptions & JobOptions): Promise<ImportedImage>;
   /** The image as a file, streamed: as it is kept if the formats agree, else converted. */
   export(imageId: string, options: ExportOptions & JobOptions): Promise<ExportedImage>;
+  /**
+   * Writes an image anew without the space that it does not need: clusters that nothing uses, and zeros. Throws `locked` while it is open or in use, also
+   * below an open overlay, `refused` with the field `snapshots` if it has some, `unsupported` if its format has a place for every byte, `no-space`,
+   * `aborted`; then the image is as before.
+   */
+  compact(imageId: string, options?: CompactImageOptions & JobOptions): Promise<Compacted>;
   /** Gives an image another name. Throws `refused` if it is taken, `not-found`. */
   rename(imageId: string, name: string): Promise<ImageEntry>;
   /** Deletes an image for good. Throws `locked` while it is open, `in-use` while others lie over it, `not-found`. */

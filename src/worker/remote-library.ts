@@ -40,6 +40,7 @@ export function remoteLibrary(connection: Connection, drain: (imageId: string) =
       );
       return { ...exported, stream };
     },
+    compact: (image, options = {}) => connection.job('library.compact', { image }, options),
     rename: (image, name) => connection.call('library.rename', { image, name }),
     delete: (image) => connection.call('library.delete', { image }),
     storage: () => connection.call('library.storage', {}),

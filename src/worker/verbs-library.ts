@@ -3,7 +3,7 @@ import { either, FLAG, type Kind, listOf, NUMBER, optionsOf } from '../base/argu
 import { JOB_OPTIONS, type JobOptions } from '../base/job.ts';
 import { formatFacts, formatNames } from '../library/image-formats.ts';
 import type { ImageFormat } from '../library/image-record.ts';
-import type { CreateImageOptions, ExportedImage, ExportOptions, ImportOptions, OverlayOptions } from '../library/library.ts';
+import type { CompactImageOptions, CreateImageOptions, ExportedImage, ExportOptions, ImportOptions, OverlayOptions } from '../library/library.ts';
 import type { KeptOnPage } from './served.ts';
 import { bytes, flag, type KindOf, type NeededKind, optional, options, required, size, text, verb, word } from './verb.ts';
 import { place } from './verbs-engine.ts';
@@ -89,6 +89,10 @@ export const LIBRARY_VERBS = {
   /** The next bytes of an export; undefined at its end. */
   'export.next': verb({ export: size }, (served, { export: number }, job) => served.nextOf(number, job)),
   'export.cancel': verb({ export: size }, (served, { export: number }) => served.endExport(number)),
+  'library.compact': verb(
+    { image: text, options: required(options<CompactImageOptions & JobOptions>({ ...JOB_OPTIONS, secret: optional(text) })) },
+    async (served, { image, options }, job) => (await served.library()).compact(image, { ...options, ...job }),
+  ),
   'library.rename': verb({ image: text, name: text }, async (served, { image, name }) => (await served.library()).rename(image, name)),
   'library.delete': verb({ image: text }, async (served, { image }) => (await served.library()).delete(image)),
   'library.storage': verb({}, async (served) => (await served.library()).storage()),

@@ -103,7 +103,11 @@ export async function amendments(guest: Guest, random: Random, { cluster, snapsh
 }
 
 /** Compressed clusters, packed, written over in every way. */
-export async function compressed(guest: Guest, random: Random, { count, cluster }: { count: number; cluster: number }): Promise<void> {
+export async function compressed(
+  guest: Guest,
+  random: Random,
+  { count, cluster, discards = true }: Pick<Mixture, 'count' | 'cluster' | 'discards'>,
+): Promise<void> {
   const names: string[] = [];
   for (let i = 0; i < count; i++) {
     const sector = random.between(0, Math.floor((guest.sectors - 1) / cluster)) * cluster;
@@ -111,8 +115,8 @@ export async function compressed(guest: Guest, random: Random, { count, cluster 
     const what = random.pick(['nothing', 'nothing', 'write', 'zero', 'discard', 'create', 'apply', 'delete'] as const);
     if (what === 'write') await guest.write(...range(guest, random, 2 * cluster));
     else if (what === 'zero') await guest.zero(...range(guest, random, 4 * cluster), random.chance(0.5));
-    else if (what === 'discard') await guest.discard(...range(guest, random, 4 * cluster), cluster);
-    else if (what === 'create' && names.length < 3) {
+    else if (what === 'discard' && discards) await guest.discard(...range(guest, random, 4 * cluster), cluster);
+    else if (what === 'create' && names.length < 3 && guest.hasSnapshots) {
       names.push(`s${i}`);
       await guest.snapshot(`s${i}`);
     } else if (what === 'apply' && names.length > 0) await guest.apply(random.pick(names));

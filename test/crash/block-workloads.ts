@@ -1,9 +1,10 @@
 /** Workloads of formats that grow block by block; qcow2 has its own in workloads.ts. */
 
 import type { MemoryStorage } from '../../src/storage/memory.ts';
+import { smallDisk, smallOverlay, smallSet } from '../formats/vmdk/image.ts';
 import { childOfVhd } from '../formats/vpc/chain-workload.ts';
 import type { Random } from '../random.ts';
-import { several, writes } from './actions.ts';
+import { compressed, mixture, several, writes } from './actions.ts';
 import type { Guest } from './guest.ts';
 import type { Workload } from './workload.ts';
 
@@ -91,6 +92,75 @@ export const blockWorkloads: readonly Workload[] = [
     waits: true,
     run: (guest, random) => several(guest, random, 300),
   },
+  ...[{ tables: true, zeroGrains: true }, { zeroGrains: true }, {}].map((shape) => ({
+    name: `vmdk in small grains ${JSON.stringify(shape)}`,
+    format: 'vmdk',
+    options: {},
+    sectors: 3001,
+    share: 1 / 4,
+    make: (file: (name: string) => MemoryStorage, sectors: number) => smallDisk(file, { sectors, ...shape }),
+    run: (guest: Guest, random: Random) => mixture(guest, random, { count: 60, most: 20, cluster: 8 }),
+  })),
+  ...[{ longText: true }, { zeroGrains: true }].map((shape) => ({
+    name: `vmdk grows ${JSON.stringify(shape)}`,
+    format: 'vmdk',
+    options: {},
+    sectors: 700,
+    share: 1 / 4,
+    make: (file: (name: string) => MemoryStorage, sectors: number) => smallDisk(file, { sectors, ...shape }),
+    run: async (guest: Guest, random: Random) => {
+      for (const most of [900, 1024, 1600, 5000]) {
+        await mixture(guest, random, { count: 5, most: 20, cluster: 8 });
+        await guest.resize(random.between(guest.sectors, most));
+      }
+    },
+  })),
+  ...[true, false].map((flat) => ({
+    name: `vmdk of several ${flat ? 'flat' : 'sparse'} files grows`,
+    format: 'vmdk',
+    options: {},
+    sectors: 1201,
+    share: 1 / 8,
+    recorded: Array.from({ length: 12 }, (_, i) => `part-${i}`),
+    make: (file: (name: string) => MemoryStorage, sectors: number) => smallSet(file, { sectors, flat }),
+    run: async (guest: Guest, random: Random) => {
+      for (const sectors of [1210, 2600]) {
+        await writes(guest, random, { count: 5, most: 20 });
+        await guest.resize(sectors);
+      }
+    },
+  })),
+  ...[{}, { longText: true, zeroGrains: true }].flatMap((shape) => [
+    {
+      name: `vmdk committed into its parent ${JSON.stringify(shape)}`,
+      format: 'vmdk',
+      options: {},
+      sectors: 900,
+      share: 1 / 4,
+      recorded: ['base'],
+      make: (file: (name: string) => MemoryStorage, sectors: number) => smallOverlay(file, { sectors, ...shape }),
+      run: async (guest: Guest, random: Random) => {
+        for (let i = 0; i < 3; i++) {
+          await mixture(guest, random, { count: 8, most: 12, cluster: 8, discards: false });
+          await guest.commit();
+        }
+      },
+    },
+    {
+      name: `vmdk with another name for its parent ${JSON.stringify(shape)}`,
+      format: 'vmdk',
+      options: {},
+      sectors: 900,
+      share: 1 / 8,
+      make: (file: (name: string) => MemoryStorage, sectors: number) => smallOverlay(file, { sectors, ...shape }),
+      run: async (guest: Guest, random: Random) => {
+        for (let i = 0; i < 6; i++) {
+          await mixture(guest, random, { count: 3, most: 12, cluster: 8, discards: false });
+          await guest.rename({ name: `${i}`.padStart(random.between(2, 300), 'base/'), format: 'vmdk' });
+        }
+      },
+    },
+  ]),
   ...[{}, { block_state_zero: false }, { subformat: 'fixed', block_state_zero: false }].map((options) => ({
     name: `vhdx writes ${JSON.stringify(options)}`,
     format: 'vhdx',
@@ -158,6 +228,62 @@ export const blockWorkloads: readonly Workload[] = [
     name: 'qed requests at the same time',
     format: 'qed',
     options: { cluster_size: 4096, table_size: 2 },
+    sectors: 9000,
+    share: 1 / 8,
+    waits: true,
+    run: (guest, random) => several(guest, random, 300),
+  },
+  ...([undefined, 'shorter', 'longer'] as const).map((backing) => ({
+    name: `qcow writes ${backing ?? ''}`,
+    format: 'qcow',
+    options: {},
+    sectors: 16_000,
+    share: 1 / 8,
+    ...(backing ? { backing } : {}),
+    run: async (guest: Guest, random: Random) => {
+      // An L2 table maps 2 MiB: into the reach of few at first, so that some get their place late.
+      for (let i = 0; i < 40; i++) {
+        await guest.write(random.between(0, Math.min(15_990, 1000 * (i + 1)) - 1), random.between(1, 9));
+        if (random.chance(0.2)) await guest.flush();
+        if (random.chance(0.05)) await guest.reopen();
+      }
+    },
+  })),
+  {
+    name: 'qcow compressed clusters',
+    format: 'qcow',
+    options: {},
+    sectors: 361,
+    share: 1 / 4,
+    run: (guest, random) => compressed(guest, random, { count: 25, cluster: 8, discards: false }),
+  },
+  {
+    name: 'qcow encrypted',
+    format: 'qcow',
+    options: { 'encrypt.format': 'aes' },
+    sectors: 300,
+    share: 1 / 8,
+    run: (guest, random) => writes(guest, random, { count: 40, most: 20 }),
+  },
+  {
+    name: 'qcow committed into a shorter backing file',
+    format: 'qcow',
+    options: {},
+    sectors: 300,
+    share: 1 / 4,
+    backing: 'shorter',
+    recorded: ['base'],
+    run: async (guest, random) => {
+      for (let i = 0; i < 4; i++) {
+        await writes(guest, random, { count: 8, most: 12 });
+        await guest.commit();
+      }
+    },
+  },
+  {
+    name: 'qcow requests at the same time',
+    format: 'qcow',
+    options: {},
     sectors: 9000,
     share: 1 / 8,
     waits: true,

@@ -155,6 +155,23 @@ describe('a planted bug is found within 1,000 states', () => {
     await expect(runWorkload(find('vhdx writes'), { ...options, ignoreBarriers: true })).rejects.toThrow(/after a cut/);
   });
 
+  it('nothing is ordered: entries before their grains', async () => {
+    await expect(runWorkload(find('vmdk writes'), { ...options, ignoreBarriers: true })).rejects.toThrow(/after a cut/);
+  });
+
+  it('grains that are given up are used again while tables name them', async () => {
+    const early = vi.spyOn(FreedClusters.prototype, 'add').mockImplementation(function (this: FreedClusters, first, count) {
+      add.call(this, first, count);
+      this.seal();
+    });
+    await expect(runWorkload(find('vmdk in small grains {"tables":true'), { ...options, limit: 4000 })).rejects.toThrow(/after a cut/);
+    early.mockRestore();
+  });
+
+  it('a larger VMDK is shown before its tables are there', async () => {
+    await expect(runWorkload(find('vmdk grows {"longText"'), { ...options, ignoreBarriers: true })).rejects.toThrow(/after a cut/);
+  });
+
   it('nothing is ordered: subclusters before their bytes', async () => {
     await expect(runWorkload(find('qcow2 subclusters over'), { ...options, ignoreBarriers: true })).rejects.toThrow(/after a cut.*sector/);
   });

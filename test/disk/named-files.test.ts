@@ -209,6 +209,43 @@ describe('a parent', () => {
     expect(folder.unclosed).toEqual([]);
   });
 
+  it('that is another one, or has changed, opens when told so: the first name that leads to an image, unless another leads to the right one', async () => {
+    const folder = new Folder();
+    for (const [index, name] of ['a', 'b', 'c'].entries()) folder.piece(name, index + 1);
+    folder.image('image', { pieces: ['a', null], parent: named('gone', 'stranger', 'late') });
+    folder.image('stranger', { pieces: ['c', 'b'], id: 'id-8' });
+    await expect(folder.open('image')).rejects.toMatchObject({ message: 'Cannot open the parent "gone": no file gone' });
+    const told: [string, boolean | undefined][] = [];
+    const onDamage = (message: string, warning?: boolean) => void told.push([message, warning]);
+    const disk = await folder.open('image', { changedParent: true, onDamage });
+    expect([(await disk.read(PIECE - 1, 2)).slice(), disk.files]).toEqual([new Uint8Array([1, 2]), ['image', 'stranger']]);
+    expect(told).toEqual([['warning: pieces: stranger is not the image id-7', true]]);
+    await disk.close();
+    folder.image('late', { pieces: ['b', 'c'], id: 'id-7' });
+    const right = await folder.open('image', { changedParent: true, onDamage });
+    expect([right.files, told.length]).toEqual([['image', 'late'], 1]);
+    await right.close();
+    expect(folder.unclosed).toEqual([]);
+  });
+
+  it('says what opens it all the same, unless the image can never be below', async () => {
+    const folder = new Folder();
+    folder.piece('a', 1);
+    folder.image('stranger', { pieces: ['a'], id: 'id-8' });
+    folder.image('image', { pieces: [null], parent: named('stranger') });
+    await expect(folder.open('image')).rejects.toMatchObject({
+      field: 'id',
+      message: expect.stringContaining('`changedParent` (changed-parent=on)'),
+    });
+    folder.image('stranger', { pieces: [null, 'a'], id: 'id-7' });
+    for (const changedParent of [false, true])
+      await expect(folder.open('image', { changedParent })).rejects.toMatchObject({
+        kind: 'unsupported',
+        message: 'pieces: a longer image is never below',
+      });
+    expect(folder.unclosed).toEqual([]);
+  });
+
   it('may not be the image itself, nor lie deeper than 128 images', async () => {
     const folder = new Folder();
     folder.image('image', { pieces: [null], parent: { kind: 'parent', name: 'middle', format } });

@@ -47,6 +47,7 @@ class PiecesImage implements ImageDriver {
 
   requireBelow(below: ImageDriver): void {
     const wanted = this.image.parent?.identity;
+    if (wanted !== undefined && below.size > this.size) throw new DiskError('unsupported', 'pieces: a longer image is never below');
     if (wanted !== undefined && !(below instanceof PiecesImage && below.image.id === wanted))
       throw new DiskError('refused', `pieces: ${below.storage.name} is not the image ${wanted}`, { field: 'id' });
   }

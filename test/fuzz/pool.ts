@@ -41,6 +41,7 @@ const ENCRYPTED = [
     'encrypt.cipher-mode': 'cbc',
   },
   { format: 'qcow2', cluster_size: 512, 'encrypt.format': 'aes' },
+  { format: 'qcow', 'encrypt.format': 'aes' },
   { format: 'luks', 'iter-time': 1, 'cipher-alg': 'aes-128', 'cipher-mode': 'cbc' },
 ];
 
@@ -145,6 +146,22 @@ function compressed(folder: string, options: string): Uint8Array {
   return new Uint8Array(readFileSync(made));
 }
 
+/** Compressed clusters beside plain ones, over a backing file, whose clusters are sectors; or alone. */
+async function qcow(over: boolean): Promise<Uint8Array> {
+  const storage = memoryStorage();
+  const backing = over
+    ? { backing: { name: 'base' }, resolve: () => ({ storage: memoryStorage({ bytes: new Uint8Array(9000).fill(7) }), format: 'raw' }) }
+    : {};
+  const disk = await createDisk(storage, { format: 'qcow', size: 140_288, ...backing });
+  const random = new Random(6);
+  for (let at = 0; at < 130_000; at += 20_480) {
+    await disk.writeCompressed(at, new Uint8Array(4096).fill(at / 512));
+    await disk.write(at + 9000, random.bytes(random.between(100, 5000)));
+  }
+  await disk.close();
+  return storage.bytes();
+}
+
 /** Makes the pool; a second or so. */
 export async function makePool(): Promise<Seed[]> {
   const pool: Seed[] = [];
@@ -163,11 +180,13 @@ export async function makePool(): Promise<Seed[]> {
     ['vdi', {}],
     ['vdi', { static: true }],
     ['qed', { cluster_size: 4096, table_size: 2 }],
+    ['qcow', {}],
     ['parallels', { cluster_size: 65536 }],
     ['vpc', { force_size: true }],
     ['vpc', { subformat: 'fixed' }],
   ] as const)
     pool.push({ name: `${format} ${JSON.stringify(options)}`, format, bytes: await blocks(format, options) });
+  for (const over of [false, true]) pool.push({ name: `qcow compressed${over ? ' over another' : ''}`, format: 'qcow', bytes: await qcow(over) });
   const child = memoryStorage();
   await childOfVhd((name) => (name === 'disk' ? child : memoryStorage()), { sectors: 700, blockSize: 16_384, rawParent: true });
   pool.push(

@@ -81,6 +81,9 @@ it('options name another parent, or none; it must be the right one too', async (
   await expect(open('image')).rejects.toThrow('Could not open backing file');
   expect(await firstByte(await open('image', { 'backing.file.filename': join(folder, 'right') }))).toBe(4);
   await expect(open('image', { 'backing.file.filename': join(folder, 'wrong') })).rejects.toThrow('not the image id-7');
+  const wrong = { 'backing.file.filename': join(folder, 'wrong'), 'changed-parent': 'on' };
+  expect(await firstByte(await open('image', wrong))).toBe(4);
+  await expect(open('image', { ...wrong, 'changed-parent': 'off' })).rejects.toThrow('changed-parent=on');
   expect(await firstByte(await open('image', { backing: null }))).toBe(0);
 });
 

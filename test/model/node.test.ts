@@ -45,6 +45,7 @@ const cases = [
   { format: 'raw', options: {} },
   { format: 'vdi', options: {} },
   { format: 'qed', options: { cluster_size: 4096, table_size: 2 } },
+  { format: 'qcow', options: {} },
   { format: 'parallels', options: { cluster_size: 4096 } },
   { format: 'vpc', options: { force_size: true } },
   { format: 'vmdk', options: { zeroed_grain: 'on' } },

@@ -8,7 +8,6 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { resolve as absolute, dirname, join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { runAsync } from '../../src/base/io.ts';
-import { run as tabdisk } from '../../src/cli/program.ts';
 import type { Disk } from '../../src/disk/disk.ts';
 import { createDisk, openDisk } from '../../src/disk/open.ts';
 import type { Resolve } from '../../src/disk/reference.ts';
@@ -19,6 +18,7 @@ import { Random } from '../random.ts';
 import { usualFolder } from '../temporary-folder.ts';
 import { CONFIGURATIONS, type Configuration } from './configurations.ts';
 import { qemuImg, qemuIo, requireClean, run } from './qemu.ts';
+import { requireSameWords } from './same-words.ts';
 
 const SEEDS = Number(process.env.TABDISK_ORACLE_SEEDS ?? 1);
 const FIRST = Number(process.env.TABDISK_SEED ?? 1);
@@ -129,42 +129,6 @@ async function compressSome(disk: Disk, naive: NaiveDisk, random: Random, cluste
   }
 }
 
-/** What a command line printed: ours, in this process. */
-async function ourOutput(args: readonly string[]): Promise<{ status: number; out: string }> {
-  let out = '';
-  const add = (text: string) => {
-    out += text;
-  };
-  const lines = (async function* () {})();
-  return { status: await tabdisk({ program: 'qemu-img', out: add, err: add, lines }, args), out };
-}
-
-/** Both command lines must say the same of an image. Holes of a raw data file are seen by QEMU only, so what depends on them is left out there. */
-async function requireSameWords(path: string, raw: string, configuration: Configuration, context: string): Promise<void> {
-  const { options } = configuration;
-  const image = named(path, configuration);
-  const holes = [
-    ['map', '--output=json', ...image],
-    ['measure', '--output=json', '-O', 'qcow2', ...image],
-    ['measure', '--output=json', '-O', 'raw', ...image],
-  ];
-  for (const args of [
-    ['info', '--output=json', '--backing-chain', ...image],
-    ['check', '--output=json', ...image],
-    ...(options.data_file_raw === 'on' ? [] : holes),
-  ]) {
-    const theirs = run('qemu-img', args);
-    const ours = await ourOutput(args);
-    const parsed = { status: theirs.status, out: JSON.parse(theirs.stdout) };
-    expect({ ...ours, out: JSON.parse(ours.out) }, `${context}: ${args.join(' ')}`).toEqual(parsed);
-  }
-  for (const strict of options.data_file_raw === 'on' ? [[]] : [[], ['-s']]) {
-    const args = ['compare', ...strict, ...beside(path, raw, configuration)];
-    const theirs = run('qemu-img', args);
-    expect(await ourOutput(args), `${context}: ${args.join(' ')}`).toEqual({ status: theirs.status, out: theirs.stdout });
-  }
-}
-
 /** The image and its expected contents, as `compare` takes them. */
 const beside = (path: string, raw: string, configuration: Configuration): string[] =>
   isEncrypted(configuration) ? [...named(path, configuration), `driver=raw,file.filename=${raw}`] : ['-f', 'qcow2', '-F', 'raw', path, raw];
@@ -236,6 +200,9 @@ describe.each(CONFIGURATIONS.map((configuration, index) => [JSON.stringify(confi
       const path = join(folder, 'turns.qcow2');
       const raw = join(folder, 'expected.raw');
       const naive = await start(path, random, configuration, (seed + index) % 2 === 0);
+      const words = { named: named(path, configuration), beside: beside(path, raw, configuration) };
+      // Holes of a raw data file.
+      const holes = configuration.options.data_file_raw === 'on';
       const allowed = {
         snapshots: mostSnapshots(configuration),
         resize: !version2(configuration),
@@ -252,7 +219,7 @@ describe.each(CONFIGURATIONS.map((configuration, index) => [JSON.stringify(confi
         requireClean(named(path, configuration), `${context}, after us`);
         writeFileSync(raw, naive.bytes);
         requireQemuSees(beside(path, raw, configuration), `${context}, after us`);
-        await requireSameWords(path, raw, configuration, `${context}, after us`);
+        await requireSameWords(words, { holes, context: `${context}, after us` });
         qemuTurn(path, naive, random, configuration);
         requireClean(named(path, configuration), `${context}, after QEMU`);
         const again = await open(path, true);
@@ -260,7 +227,7 @@ describe.each(CONFIGURATIONS.map((configuration, index) => [JSON.stringify(confi
         expect(await again.check(), context).toMatchObject({ corruptions: 0, leaks: 0, checkErrors: 0 });
         await again.close();
         writeFileSync(raw, naive.bytes);
-        await requireSameWords(path, raw, configuration, `${context}, after QEMU`);
+        await requireSameWords(words, { holes, context: `${context}, after QEMU` });
       }
     });
   },

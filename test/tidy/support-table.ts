@@ -28,6 +28,7 @@ const COLUMNS: readonly (readonly [title: string, key: keyof Capabilities])[] = 
   ['compressed: read', 'compressedRead'],
   ['compressed: write', 'compressedWrite'],
   ['data in a second file', 'dataFile'],
+  ['compact', 'compact'],
 ];
 
 const OPTIONS_HEAD = '| option | takes | default | |\n| --- | --- | --- | --- |';
@@ -40,14 +41,12 @@ export function supportTable(): { readonly written: string; readonly current: st
 }
 
 function tableText(): string {
-  const opened = allFormats.filter((format) => format.open);
-  const recognised = allFormats.filter((format) => !format.open);
+  const opened = allFormats;
   const head = [cells(['', ...opened.map(named)]), cells(['---', ...opened.map(() => '---')])];
   const endings = cells(['file endings', ...opened.map(({ extensions }) => extensions.map((one) => `.${one}`).join(' '))]);
   const rows = COLUMNS.map(([title, key]) => cells([title, ...opened.map(({ capabilities }) => (capabilities[key] ? 'yes' : '-'))]));
   const encryption = cells(['encryption', ...opened.map((format) => (format.encryption?.always ? 'always' : format.encryption ? 'yes' : '-'))]);
   const paragraphs = opened.map(formatDetails).filter((text) => text !== '');
-  if (recognised.length > 0) paragraphs.push(`Recognised and named, but not opened yet: ${recognised.map(named).join(', ')}.`);
   return [...head, endings, ...rows, encryption, ...paragraphs.flatMap((text) => ['', text]), ''].join('\n');
 }
 

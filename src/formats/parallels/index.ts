@@ -15,10 +15,21 @@ export const parallels = {
   title: 'Parallels disk',
   extensions: ['hdd', 'hds'],
   probe: (head) => (Object.values(MAGIC).some((magic) => hasText(head, 0, magic)) && hasU32le(head, 16, VERSION) ? 100 : 0),
-  capabilities: { ...NO_CAPABILITIES, read: true, write: true, create: true, check: true, repair: true },
+  capabilities: {
+    ...NO_CAPABILITIES,
+    read: true,
+    write: true,
+    create: true,
+    resize: true,
+    zeroes: true,
+    discard: true,
+    check: true,
+    repair: true,
+    compact: true,
+  },
   gist: 'grows as it is used, opens in Parallels Desktop',
   createOptions,
-  limits: ['bitmaps of format extensions', 'resizing', 'disks in several files', 'snapshots of disks in folders'],
+  limits: ['bitmaps of format extensions', 'shrinking', 'disks in several files', 'snapshots of disks in folders'],
   *inspect(storage) {
     try {
       const header = parseHeader(yield* readBytes(storage, 0, Math.min(SECTOR, storage.size)));

@@ -1,6 +1,6 @@
 /** The header of Parallels' expanding disk, which its block allocation table (BAT) follows at once: bytes to values and back. Numbers are little-endian. */
-import { divideUp, roundUp, setU64le, text, u64le, utf8, view } from '../../base/bytes.ts';
-import { corrupt, unsupported } from '../../base/errors.ts';
+import { divideUp, roundUp, setU64le, TWO_32, text, u64le, utf8, view } from '../../base/bytes.ts';
+import { corrupt, DiskError, unsupported } from '../../base/errors.ts';
 import { SECTOR } from '../../base/units.ts';
 
 export const FORMAT = 'parallels';
@@ -87,4 +87,29 @@ export function encodeHeader(given: Pick<Header, 'size' | 'clusterSize' | 'entri
   for (const [name, value] of Object.entries(fields)) data.setUint32(AT[name as keyof typeof fields], value, true);
   setU64le(data, SECTORS_AT, sectors);
   return sector;
+}
+
+/** The header of an image that grows, with the same start of its clusters. Throws `unsupported` or `refused` if it cannot. */
+export function grownHeader(header: Header, wanted: number, { preallocation = 'off' }: { readonly preallocation?: string }): Header {
+  const { clusterSize, entryUnit, extended } = header;
+  const size = roundUp(wanted, SECTOR);
+  const entries = Math.max(header.entries, divideUp(size, clusterSize));
+  if (size < header.size) throw unsupported(FORMAT, 'an image cannot be made smaller', { field: 'size' });
+  if (preallocation !== 'off') throw unsupported(FORMAT, `Unsupported preallocation mode '${preallocation}'`, { field: 'preallocation' });
+  if (extended) throw unsupported(FORMAT, 'an image with a format extension cannot grow: its bitmaps have the old size', { field: 'ext_off' });
+  if (entries > MAX_ENTRIES || (entryUnit < clusterSize && size / SECTOR >= TWO_32))
+    throw new DiskError('refused', `${FORMAT}: Image size is too large for this cluster size`, { format: FORMAT, field: 'size' });
+  return { ...header, size, entries };
+}
+
+/** The words of the table that say how large an image is, and where its clusters begin: all in the first sector. The first kind has 32 bits for the size. */
+export function headerWords({ size, clusterSize, entryUnit, entries, dataStart }: Header): [word: number, value: number][] {
+  const sectors = size / SECTOR;
+  return [
+    [AT.cylinders / 4, Math.floor(sectors / GEOMETRY.heads / GEOMETRY.sectors) % TWO_32],
+    [AT.bat_entries / 4, entries],
+    [SECTORS_AT / 4, sectors % TWO_32],
+    ...(entryUnit < clusterSize ? [] : [[SECTORS_AT / 4 + 1, Math.floor(sectors / TWO_32)] satisfies [number, number]]),
+    [AT.data_off / 4, dataStart / SECTOR],
+  ];
 }

@@ -41,6 +41,14 @@ export function* createImage(storage: Storage, parameters: CreateParameters): Io
   const header = plan(parameters, values, encryption);
   const preallocation = preallocationOf(parameters, values);
   const data = yield* createData(header, parameters);
+  const metadata = yield* layOut(storage, header, { size: parameters.size, data });
+  yield* encryptNew(metadata, encryption, values, parameters.secret);
+  yield* preallocate(metadata, { from: 0, to: parameters.size }, preallocation);
+  yield* metadata.switchTo({ size: parameters.size }, {});
+}
+
+/** Writes an image of size 0 with this header, and the L1 table for a disk of `size` bytes: `switchTo` with that size makes it a disk. */
+export function* layOut(storage: Storage, header: Header, { size, data }: { size: number; data?: Storage | undefined }): Io<Metadata> {
   const clusterSize = 2 ** header.clusterBits;
   const reftable = new Uint8Array(clusterSize);
   setU64be(view(reftable), 0, 2 * clusterSize);
@@ -52,10 +60,8 @@ export function* createImage(storage: Storage, parameters: CreateParameters): Io
   yield* storage.write(0, encodeHeader(header));
   // From here on it is an image of size 0; the disk's size appears together with the L1 table, in one switch.
   const metadata = yield* Metadata.load({ storage, ...(data ? { data } : {}) }, header);
-  yield* growL1(metadata, parameters.size);
-  yield* encryptNew(metadata, encryption, values, parameters.secret);
-  yield* preallocate(metadata, { from: 0, to: parameters.size }, preallocation);
-  yield* metadata.switchTo({ size: parameters.size }, {});
+  yield* growL1(metadata, size);
+  return metadata;
 }
 
 /** Makes the external data file as large as the disk, before the image shows any of it. */

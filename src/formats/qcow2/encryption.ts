@@ -1,7 +1,7 @@
 /**
  * Encrypted images. LUKS (crypt_method 2) keeps a LUKS1 header with its key slots in clusters of the image, which a header extension names;
- * sectors count from the start of the file that holds them. The old AES (crypt_method 1) is AES-128-CBC with the passphrase's first 16 bytes
- * as the key; sectors count from the start of the disk. Only guest data is encrypted: tables are not, and compressed clusters never are.
+ * sectors count from the start of the file that holds them. With the old AES (crypt_method 1, crypto/legacy-aes.ts)
+ * sectors count from the start of the disk. Only guest data is encrypted: tables are not, and compressed clusters never are.
  *
  * The code above asks for the storage of guest bytes and gets one that encrypts, so no other code knows of encryption.
  */
@@ -10,8 +10,8 @@ import { type GivenOptions, unprefixed } from '../../base/declared-options.ts';
 import { corrupt, DiskError, unsupported } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
 import { SECTOR } from '../../base/units.ts';
-import { LOCKED_CIPHER, type SectorCipher, sectorCipher } from '../../crypto/cipher.ts';
-import { loadPrimitives } from '../../crypto/load-primitives.ts';
+import { LOCKED_CIPHER, type SectorCipher } from '../../crypto/cipher.ts';
+import { legacyAes } from '../../crypto/legacy-aes.ts';
 import { Luks } from '../../crypto/luks.ts';
 import { type LuksOptions, luksLength, luksOptions } from '../../crypto/luks-options.ts';
 import { LUKS_OPTIONS } from '../../crypto/option-lists.ts';
@@ -27,8 +27,6 @@ import { type CreateValues, KEY_OPTION } from './options.ts';
 const PREFIX = 'encrypt.';
 const AES = 1;
 const LUKS = 2;
-/** Bytes of the old AES key. */
-const AES_KEY_LENGTH = 16;
 const EXTENSION_LENGTH = 16;
 
 /** The place of the LUKS header, in bytes; it takes whole clusters. */
@@ -60,7 +58,7 @@ export class Encryption implements KeyDriver {
 
   *set(passphrase: Uint8Array): Io<void> {
     this.#become(LOCKED_CIPHER);
-    this.#become(this.luks ? yield* this.luks.unlock(passphrase, this.option) : yield* aesCipher(passphrase));
+    this.#become(this.luks ? yield* this.luks.unlock(passphrase, this.option) : yield* legacyAes(passphrase));
   }
 
   #become(cipher: SectorCipher): void {
@@ -101,13 +99,6 @@ export function* openEncryption(storage: Storage, header: Header, parameters: Op
   const passphrase = yield* (parameters.keyLater ? passphraseIfAny : passphraseFor)(parameters.secret, request, KEY_OPTION);
   if (passphrase) yield* opened.set(passphrase);
   return opened;
-}
-
-function* aesCipher(passphrase: Uint8Array): Io<SectorCipher> {
-  yield* loadPrimitives();
-  const key = new Uint8Array(AES_KEY_LENGTH);
-  key.set(passphrase.subarray(0, AES_KEY_LENGTH));
-  return sectorCipher({ mode: 'cbc', ivGenerator: 'plain64' }, key);
 }
 
 function cryptoPlace(header: Header, fileSize: number): CryptoPlace {

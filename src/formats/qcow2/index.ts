@@ -28,6 +28,7 @@ export const qcow2 = {
     compressedRead: true,
     compressedWrite: true,
     dataFile: true,
+    compact: true,
   },
   gist: 'grows as it is used, has snapshots',
   encryption: {

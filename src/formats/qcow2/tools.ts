@@ -4,12 +4,24 @@
  * than they save. No synchronous verb of the disk waits for it.
  */
 import type { Io } from '../../base/io.ts';
+import type { Storage } from '../../storage/storage.ts';
 import type { BackingReference, BitmapFacts, ImageDriver } from '../driver.ts';
-import type { AmendParameters, BitmapTools, CheckOptions, CheckResult, DirtyRuns, ImageTools, MetadataExtent, VmStateDriver } from '../tools.ts';
+import type {
+  AfterCopy,
+  AmendParameters,
+  BitmapTools,
+  CheckOptions,
+  CheckResult,
+  DirtyRuns,
+  ImageTools,
+  MetadataExtent,
+  VmStateDriver,
+} from '../tools.ts';
 import { amend } from './amend.ts';
 import { setBacking } from './backing.ts';
 import { Qcow2Bitmaps } from './bitmaps.ts';
 import { check } from './check.ts';
+import { emptyCopy } from './empty-copy.ts';
 import { noBitmap } from './file-tables.ts';
 import { listMetadata } from './map-metadata.ts';
 import type { Metadata } from './metadata.ts';
@@ -74,6 +86,10 @@ export class Qcow2Tools implements ImageTools {
 
   *makeEmpty(): Io<void> {
     yield* this.#meta.guarded(() => makeEmpty(this.#meta));
+  }
+
+  emptyCopy(target: Storage): Io<AfterCopy> {
+    return emptyCopy(this.#meta, target);
   }
 
   *amend(parameters: AmendParameters): Io<void> {

@@ -12,11 +12,12 @@ import { roundUp, text } from '../../base/bytes.ts';
 import { corrupt, DiskError } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
 import { readBytes, type Storage } from '../../storage/storage.ts';
+import { copyHead } from '../../tables/copy-head.ts';
 import { FileEnd } from '../../tables/file-end.ts';
 import { WriteOrder } from '../../tables/write-order.ts';
 import type { OpenParameters } from '../descriptor.ts';
 import type { BackingReference, Extent, FormatInfo, Placement, ResizeOptions } from '../driver.ts';
-import type { CheckOptions, CheckResult, ImageTools, ToolImage } from '../tools.ts';
+import type { AfterCopy, CheckOptions, CheckResult, ImageTools, ToolImage } from '../tools.ts';
 import { checkTables } from './check.ts';
 import { resizeHeader, writeBacking } from './header.ts';
 import { encodeHeader, entryAt, FEATURE, FORMAT, HEADER_SIZE, type Header, parseHeader, UNALLOCATED, ZERO } from './layout.ts';
@@ -149,8 +150,8 @@ export class QedImage implements ToolImage {
       fresh: {
         start,
         end: start + clusterSize,
-        ...(unit.untouched ? { untouched: true } : {}),
-        ...(extent.kind === 'backing' ? { wasEmpty: true } : {}),
+        untouched: unit.untouched,
+        wasEmpty: extent.kind === 'backing',
         commit: () => {
           setEntry(tables.l2, found, end.offset(unit.index));
           found.page.pins--;
@@ -259,6 +260,7 @@ export class QedImage implements ToolImage {
     return {
       check: (options) => this.#check(options),
       setBacking: (backing) => this.#setBacking(backing),
+      emptyCopy: (target) => this.#emptyCopy(target),
       *metadata() {
         return [
           { hostOffset: 0, length: headerSize * clusterSize, what: 'header' },
@@ -266,6 +268,15 @@ export class QedImage implements ToolImage {
         ];
       },
     };
+  }
+
+  *#emptyCopy(target: Storage): Io<AfterCopy> {
+    const { l1Offset, tableSize, clusterSize, headerSize } = this.#header;
+    const length = tableSize * clusterSize;
+    yield* copyHead(this.storage, target, Math.max(headerSize * clusterSize, l1Offset + length), [{ offset: l1Offset, length, fill: 0 }]);
+    // The copy has nothing that needs a check.
+    yield* target.write(0, encodeHeader({ ...this.#header, features: this.#header.features & ~FEATURE.needCheck, autoclear: false }, this.#bytes));
+    return undefined;
   }
 
   /** See header.ts. The tables are durable first, since the request for a check goes with a new backing file. */

@@ -1,4 +1,4 @@
-/** A new VDI image. The header is written last, behind a barrier: until then nothing takes the file for an image. */
+/** A new VDI image: the map first, and the header behind a barrier, because a file without it is no image at all. */
 import { divideUp, roundUp, view } from '../../base/bytes.ts';
 import { readOptions } from '../../base/declared-options.ts';
 import { DiskError } from '../../base/errors.ts';
@@ -7,6 +7,7 @@ import { SECTOR } from '../../base/units.ts';
 import type { Storage } from '../../storage/storage.ts';
 import type { CreateParameters } from '../descriptor.ts';
 import { SIZE_OPTION } from '../shared-options.ts';
+import { linkTo } from './differencing.ts';
 import { BLOCK_SIZE, encodeHeader, FORMAT, MAX_BLOCKS, NEVER_ALLOCATED, TYPE } from './layout.ts';
 
 /** Options of `create`. */
@@ -16,10 +17,11 @@ export const createOptions = [
 ] as const;
 
 /** Writes an empty image into an empty storage. */
-export function* createImage(storage: Storage, { size, backing, options }: CreateParameters): Io<void> {
+export function* createImage(storage: Storage, { size, backing, below, options }: CreateParameters): Io<void> {
   const refused = (field: string, message: string) => new DiskError('refused', `${FORMAT}: ${message}`, { format: FORMAT, field });
-  if (backing) throw refused('backing_file', 'an image cannot have a backing file');
   const { static: whole } = readOptions(createOptions, options, FORMAT);
+  if (backing && whole) throw refused('static', 'an image over another one grows as it is used');
+  const link = backing ? linkTo(backing.name, below) : {};
   const blocks = divideUp(size, BLOCK_SIZE);
   if (blocks > MAX_BLOCKS) throw refused('size', `a disk has at most ${MAX_BLOCKS * BLOCK_SIZE} bytes`);
   const map = new Uint8Array(roundUp(blocks * 4, SECTOR));
@@ -28,6 +30,7 @@ export function* createImage(storage: Storage, { size, backing, options }: Creat
   if (map.length > 0) yield* storage.write(SECTOR, map);
   yield* storage.truncate(dataOffset + (whole ? blocks * BLOCK_SIZE : 0));
   yield* storage.barrier();
-  yield* storage.write(0, encodeHeader({ type: whole ? TYPE.static : TYPE.dynamic, size, dataOffset, blocks, allocated: whole ? blocks : 0 }));
+  const type = whole ? TYPE.static : TYPE.dynamic;
+  yield* storage.write(0, encodeHeader({ type, size, dataOffset, blocks, blockSize: BLOCK_SIZE, allocated: whole ? blocks : 0, ...link }));
   yield* storage.flush();
 }

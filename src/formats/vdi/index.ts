@@ -15,14 +15,30 @@ export const vdi = {
   title: 'VirtualBox disk image',
   extensions: ['vdi'],
   probe: (head) => (hasU32le(head, 64, SIGNATURE) ? 100 : 0),
-  capabilities: { ...NO_CAPABILITIES, read: true, write: true, create: true, check: true },
+  capabilities: {
+    ...NO_CAPABILITIES,
+    read: true,
+    write: true,
+    create: true,
+    resize: true,
+    backing: true,
+    zeroes: true,
+    discard: true,
+    check: true,
+    compact: true,
+  },
   gist: 'grows as it is used, opens in VirtualBox',
   createOptions,
-  limits: ['differencing images', 'version 0', 'blocks with further bytes', 'repair', 'resizing'],
+  limits: ['undo images', 'writing version 0.1', 'blocks with further bytes', 'repair', 'shrinking, and growing static images'],
   *inspect(storage) {
     try {
       const header = parseHeader(yield* readBytes(storage, 0, Math.min(SECTOR, storage.size)));
-      return { ...sizeAndGeometry(header.size, header), features: [header.type === TYPE.static ? 'static' : 'dynamic'] };
+      return {
+        ...sizeAndGeometry(header.size, header),
+        identity: header.uuids.image,
+        references: header.type === TYPE.differencing ? [{ kind: 'parent', name: '', format: FORMAT, identity: header.uuids.link }] : [],
+        features: [...Object.entries(TYPE).flatMap(([kind, type]) => (type === header.type ? [kind] : [])), ...(header.old ? ['version 0.1'] : [])],
+      };
     } catch (error) {
       if (!(error instanceof DiskError) || error.kind === 'io') throw error;
       return { references: [], features: [], warnings: [error.message] };

@@ -24,7 +24,13 @@ export const vhdx = {
       const hasLog = header.log !== NO_GUID;
       const { metadata } = yield* readFacts(storage, header);
       const kind = metadata.hasParent ? 'differencing' : metadata.fixed ? 'fixed' : 'dynamic';
-      return { size: metadata.size, references: [], features: hasLog ? [kind, 'log to be replayed'] : [kind], warnings: [] };
+      return {
+        size: metadata.size,
+        identity: header.dataWrite,
+        references: [],
+        features: hasLog ? [kind, 'log to be replayed'] : [kind],
+        warnings: [],
+      };
     } catch (error) {
       if (!(error instanceof DiskError) || error.kind === 'io') throw error;
       return { references: [], features: [], warnings: [error.message] };

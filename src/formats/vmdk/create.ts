@@ -8,12 +8,13 @@ import type { Io } from '../../base/io.ts';
 import { GiB, SECTOR } from '../../base/units.ts';
 import type { Storage } from '../../storage/storage.ts';
 import type { CreateParameters } from '../descriptor.ts';
+import type { BackingReference, FormatInfo } from '../driver.ts';
 import { BACKING_OPTIONS, SIZE_OPTION } from '../shared-options.ts';
-import { type ExtentKind, encodeDescriptor, NO_PARENT } from './descriptor-text.ts';
-import { encodeDirectories, encodeSparse, FORMAT, newLayout } from './layout.ts';
+import { cylindersOf, type ExtentKind, encodeDescriptor, NO_PARENT } from './descriptor-text.ts';
+import { encodeDirectories, encodeSparse, encodeStreamHead, FORMAT, newLayout } from './layout.ts';
 
 /** The size of a piece. */
-const PIECE = 2 * GiB;
+export const PIECE = 2 * GiB;
 /** The name of an image in a storage that has none that can stand in the text. */
 const NO_NAME = 'image';
 
@@ -82,13 +83,15 @@ export function* createImage(storage: Storage, parameters: CreateParameters): Io
     cid: randomCid(),
     createType: plan.subformat,
     extents,
-    cylinders: Math.floor(size / (63 * heads * SECTOR)),
+    cylinders: cylindersOf(size, heads),
     heads,
   });
   const room = 20 * SECTOR;
   if (single && text.length > room)
     throw new DiskError('no-space', 'the descriptor has no room for the names', { format: FORMAT, field: 'backing_file' });
-  if (single) return yield* writeSparse(storage, size, plan, text);
+  // A stream has every byte once, from the first to the last.
+  if (plan.subformat === 'streamOptimized' && parameters.inOrder) return yield* storage.write(0, encodeStreamHead(size, text));
+  if (single) return yield* writeSparse(storage, size, { ...plan, compressed: plan.subformat === 'streamOptimized' }, text);
   yield* makeExtents(extents, plan, parameters);
   yield* storage.write(0, text);
   yield* storage.flush();
@@ -99,29 +102,45 @@ function* makeExtents(extents: readonly { name: string; size: number }[], plan: 
   for (const { name, size } of extents) {
     const file = yield* makeFile({ kind: 'extent', name });
     if (plan.flat) yield* file.truncate(size);
-    else yield* writeSparse(file, size, plan);
+    else yield* writeSparse(file, size, { ...plan, compressed: false });
     yield* file.flush();
   }
 }
 
-function* writeSparse(storage: Storage, size: number, { subformat, zeroGrains }: Plan, text?: Uint8Array): Io<void> {
+/** Writes an empty extent with tables. `compressed`: for compressed grains. `text`: the text inside. */
+export function* writeSparse(storage: Storage, size: number, how: { zeroGrains: boolean; compressed: boolean }, text?: Uint8Array): Io<void> {
   const { redundant, grains } = newLayout(size);
   if (text) yield* storage.write(SECTOR, text);
   yield* storage.write(redundant, encodeDirectories(size));
   yield* storage.truncate(grains);
   yield* storage.barrier();
-  yield* storage.write(0, encodeSparse(size, { zeroGrains, compressed: subformat === 'streamOptimized' }));
+  yield* storage.write(0, encodeSparse(size, how));
   yield* storage.flush();
 }
 
 function parentOf({ backing, below }: CreateParameters): { parentCid: number; parentName?: string } {
   if (!backing) return { parentCid: NO_PARENT };
-  if ((backing.format !== undefined && backing.format !== FORMAT) || (below && below.format !== FORMAT))
+  const { cid, name } = newParent(backing, { below });
+  return { parentCid: cid, parentName: name };
+}
+
+/** The image that is to be below, or its facts; `parentCid`: the id that is noted already, of the same image under another name. */
+interface ParentFacts {
+  readonly below?: { readonly format: string; readonly info: FormatInfo | (() => FormatInfo) } | undefined;
+  readonly parentCid?: number;
+}
+
+/** The name and the id of an image below, as they are noted. Throws `refused`. */
+export function newParent(backing: BackingReference, { below, parentCid = NO_PARENT }: ParentFacts): { cid: number; name: string } {
+  const { name, format } = backing;
+  if ((format !== undefined && format !== FORMAT) || (below && below.format !== FORMAT))
     throw refused('backing_file', 'backing_file must be a vmdk image');
-  const cid = below?.info.specific?.['cid'];
-  if (typeof cid !== 'number') throw refused('backing_file', `the backing file "${backing.name}" cannot be opened, and its id is needed`);
-  if (/["\r\n\0]/.test(backing.name)) throw refused('backing_file', `the image cannot hold the name ${JSON.stringify(backing.name)}`);
-  return { parentCid: cid, parentName: backing.name };
+  if (/["\r\n\0]/.test(name)) throw refused('backing_file', `the image cannot hold the name ${JSON.stringify(name)}`);
+  const info = typeof below?.info === 'function' ? below.info() : below?.info;
+  const cid = info?.specific?.['cid'];
+  if (typeof cid === 'number') return { cid, name };
+  if (parentCid === NO_PARENT) throw refused('backing_file', `the backing file "${name}" cannot be opened, and its id is needed`);
+  return { cid: parentCid, name };
 }
 
 /** The file's name without its folders. */

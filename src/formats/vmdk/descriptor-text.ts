@@ -2,7 +2,7 @@
  * The text that describes a VMDK image: in a file of its own that names the extents, or inside a sparse extent. Keys are read in any case, unknown lines are kept
  * and ignored. Only extents for reading and writing are taken; the names in the text are untrusted.
  */
-import { text, utf8 } from '../../base/bytes.ts';
+import { text, untilZero, utf8 } from '../../base/bytes.ts';
 import { corrupt, DiskError, unsupported } from '../../base/errors.ts';
 import { SECTOR } from '../../base/units.ts';
 import { FORMAT } from './layout.ts';
@@ -44,16 +44,17 @@ export interface Descriptor {
 
 const bad = (field: string, message: string): DiskError => corrupt(FORMAT, message, { field });
 
-/** The bytes up to the first zero, which ends the text. */
+/** The bytes up to the first zero, which ends the text, each as a letter. */
 const latin = (bytes: Uint8Array): string => {
-  const end = bytes.indexOf(0);
   let letters = '';
-  for (const byte of end < 0 ? bytes : bytes.subarray(0, end)) letters += String.fromCharCode(byte);
+  for (const byte of untilZero(bytes)) letters += String.fromCharCode(byte);
   return letters;
 };
 
+const bytesOf = (letters: string): Uint8Array => Uint8Array.from(letters, (letter) => letter.charCodeAt(0));
+
 /** A name in the bytes' own encoding, as the caller's files have it. */
-const named = (letters: string): string => text(Uint8Array.from(letters, (letter) => letter.charCodeAt(0)));
+const named = (letters: string): string => text(bytesOf(letters));
 
 /** Reads the facts of a text. Throws `corrupt`, naming the key. */
 export function parseDescriptor(bytes: Uint8Array): Descriptor {
@@ -106,13 +107,19 @@ function parseLine(line: string): ExtentLine {
   return { kind: kind as ExtentKind, size, name: named(name), start: begin };
 }
 
+/** The facts for a line about an extent. */
+export type NewExtent = Pick<ExtentLine, 'kind' | 'size' | 'name'> & Partial<Pick<ExtentLine, 'start'>>;
+
+const extentLine = ({ size, kind, name, start = 0 }: NewExtent): string =>
+  `RW ${size / SECTOR} ${kind}${kind === 'ZERO' ? '' : ` "${name}"`}${kind === 'FLAT' ? ` ${start / SECTOR}` : ''}`;
+
 /** The facts for a new text. */
 export interface NewDescriptor {
   readonly cid: number;
   readonly parentCid: number;
   readonly createType: string;
   readonly parentName?: string | undefined;
-  readonly extents: readonly { readonly size: number; readonly kind: ExtentKind; readonly name: string }[];
+  readonly extents: readonly NewExtent[];
   readonly hwVersion: string;
   readonly cylinders: number;
   readonly heads: number;
@@ -122,7 +129,7 @@ export interface NewDescriptor {
 
 /** The text of a new image. */
 export function encodeDescriptor(given: NewDescriptor): Uint8Array {
-  const extents = given.extents.map(({ size, kind, name }) => `RW ${size / SECTOR} ${kind} "${name}"${kind === 'FLAT' ? ' 0' : ''}\n`);
+  const extents = given.extents.map((extent) => `${extentLine(extent)}\n`);
   const data: readonly (readonly [string, string | number])[] = [
     ['virtualHWVersion', given.hwVersion],
     ['geometry.cylinders', given.cylinders],
@@ -139,6 +146,58 @@ export function encodeDescriptor(given: NewDescriptor): Uint8Array {
       .join('')}`,
   );
 }
+
+/** The text with another id of the contents, in as many digits as the last one. */
+export function withCid(bytes: Uint8Array, { cidAt, cidDigits }: Descriptor, cid: number): Uint8Array {
+  const changed = untilZero(bytes).slice();
+  changed.set(bytesOf(cid.toString(16).padStart(cidDigits, '0')), cidAt);
+  return changed;
+}
+
+/** The text with another parent, or none. */
+export function withParent(bytes: Uint8Array, parent: { readonly cid: number; readonly name: string } | undefined): Uint8Array {
+  const cid = `parentCID=${(parent?.cid ?? NO_PARENT).toString(16).padStart(8, '0')}`;
+  const lines = latin(bytes).split('\n');
+  const at = (key: string): number => lines.findIndex((line) => new RegExp(`^[ \\t]*${key}[ \\t]*=`, 'i').test(line));
+  const ending = lines[0]?.endsWith('\r') ? '\r' : '';
+  const [ofCid, ofHint] = [at('parentCID'), at('parentFileNameHint')];
+  if (ofHint >= 0) lines.splice(ofHint, 1);
+  // The parent's id follows the image's own: QEMU, which writes the latter anew, keeps only what is from there on.
+  if (ofCid >= 0) lines.splice(at('parentCID'), 1, cid + ending);
+  else lines.splice(at('CID') + 1, 0, cid + ending);
+  if (parent) {
+    const hint = `parentFileNameHint="${String.fromCharCode(...utf8(parent.name))}"${ending}`;
+    lines.splice(ofHint >= 0 ? ofHint : Math.max(at('parentCID'), at('createType')) + 1, 0, hint);
+  }
+  return bytesOf(lines.join('\n'));
+}
+
+/** The text with other lines about the extents, and the geometry of their size. */
+export function withExtents(bytes: Uint8Array, extents: readonly NewExtent[]): Uint8Array {
+  const lines = latin(bytes).split('\n');
+  const ofExtent = (line: string): boolean => /^\s*RW\s/.test(line);
+  const first = lines.findIndex(ofExtent);
+  const rest = lines.filter((line) => !ofExtent(line));
+  rest.splice(first, 0, ...extents.map((extent) => String.fromCharCode(...utf8(extentLine(extent)))));
+  return bytesOf(
+    withGeometry(
+      rest.join('\n'),
+      extents.reduce((sum, { size }) => sum + size, 0),
+    ),
+  );
+}
+
+/** The text inside an extent, with another size of it. */
+export const withSize = (bytes: Uint8Array, size: number): Uint8Array =>
+  bytesOf(withGeometry(latin(bytes).replace(/^(\s*RW\s+)\d+/m, `$1${size / SECTOR}`), size));
+
+function withGeometry(lines: string, size: number): string {
+  const heads = Number(/^ddb\.geometry\.heads\s*=\s*"(\d{1,4})"/m.exec(lines)?.[1] ?? 0) || 16;
+  return lines.replace(/^(ddb\.geometry\.cylinders\s*=\s*")\d*(?=")/m, `$1${cylindersOf(size, heads)}`);
+}
+
+/** The cylinders that the text states for a disk. */
+export const cylindersOf = (size: number, heads: number): number => Math.floor(size / (63 * heads * SECTOR));
 
 /** Another id than the last one, in as many digits, so that nothing in the text moves. */
 export function nextCid({ cid, cidDigits }: Descriptor): number {

@@ -5,6 +5,25 @@ import type { Storage } from '../../storage/storage.ts';
 import type { Extent, Placement } from '../driver.ts';
 import { FORMAT } from './layout.ts';
 
+/** A growth that nothing shows yet. */
+export interface Growth {
+  /** Makes all of it durable, and then the new size. */
+  show(): Io<void>;
+  /** Forgets it. */
+  back(): void;
+}
+
+/** How a part lies on its disk. */
+export interface PartOptions {
+  /** Bytes of the disk that are taken of the extent. */
+  readonly size: number;
+  /** See `DiskPart.kind`. */
+  readonly kind: string;
+  /** Bytes of the disk before the part. */
+  readonly start: number;
+  readonly readOnly: boolean;
+}
+
 /** Offsets count from the beginning of the part, and requests lie inside it. Otherwise as in `ImageDriver`, whose members these are. */
 export interface DiskPart {
   /** Bytes. */
@@ -20,11 +39,21 @@ export interface DiskPart {
   readonly fixed?: string | undefined;
   look(offset: number, length: number): Extent | undefined;
   load?(offset: number): Io<void>;
+  /** The bytes of a fresh placement count from the beginning of the disk. */
   place(offset: number, length: number): Placement | undefined;
   prepare?(offset: number): Io<void>;
-  zero(offset: number, length: number, options: { unmap: boolean }): Io<number>;
+  /** `over`: the image has one below. */
+  zero(offset: number, length: number, options: { unmap: boolean; over: boolean }): Io<number>;
+  /** Gives whole grains back. Absent: nothing can be given back. */
+  discard?(offset: number, length: number, options: { over: boolean }): Io<void>;
   decode?(offset: number, into: Uint8Array): Io<void>;
   writeCompressed?(offset: number, bytes: Uint8Array): Io<void>;
+  /** Called when all has been written, of a part that is written in order. */
+  finish?(): Io<void>;
+  /** Makes the part larger. Requests reach all of it at once; other programs do when it is shown. */
+  grow?(size: number): Io<Growth>;
+  /** Gives up all that the part holds; a cut leaves some of it. Durable when it returns. */
+  makeEmpty?(): Io<void>;
   flush(): Io<void>;
 }
 
@@ -33,7 +62,7 @@ export class FlatPart implements DiskPart {
   readonly grainSize = 0;
   readonly compressed = false;
   readonly kind: string;
-  readonly size: number;
+  size: number;
   readonly storage: Storage;
   readonly #start: number;
 
@@ -57,9 +86,25 @@ export class FlatPart implements DiskPart {
     return this.look(offset, length);
   }
 
-  *zero(offset: number, length: number, options: { unmap: boolean }): Io<number> {
-    yield* this.storage.zero(this.#start + offset, length, options);
+  *zero(offset: number, length: number, { unmap }: { unmap: boolean }): Io<number> {
+    yield* this.storage.zero(this.#start + offset, length, { unmap });
     return length;
+  }
+
+  /** A file that is longer than the descriptor states is none the worse for it: so it grows first. */
+  *grow(size: number): Io<Growth> {
+    const { storage, size: old } = this;
+    const end = this.#start + size;
+    const behind = Math.min(end, storage.size) - this.#start - old;
+    if (behind > 0) yield* storage.zero(this.#start + old, behind);
+    if (storage.size < end) yield* storage.truncate(end);
+    this.size = size;
+    return {
+      show: () => this.flush(),
+      back: () => {
+        this.size = old;
+      },
+    };
   }
 
   *flush(): Io<void> {

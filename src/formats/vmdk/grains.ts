@@ -24,18 +24,31 @@ export function encodeGrain(bytes: Uint8Array, sector: number): Uint8Array {
   return encoded;
 }
 
+/** A grain in its file, and the bytes of the extent that it has; `start`: of the disk, before the extent. */
+interface GrainPlace {
+  readonly hostOffset: number;
+  readonly offset: number;
+  readonly start: number;
+  readonly grainSize: number;
+  /** Bytes of the extent. */
+  readonly size: number;
+}
+
 /** The bytes of a grain; one at the disk's end may have fewer. Throws `corrupt`. */
-export function decodeGrain(bytes: Uint8Array, { grainSize, size, hostOffset }: { grainSize: number; size: number; hostOffset: number }): Uint8Array {
+function decodeGrain(bytes: Uint8Array, { hostOffset, offset, start, grainSize, size }: GrainPlace): Uint8Array {
   const bad = (message: string) => corrupt(FORMAT, `a compressed grain ${message}`, { field: 'compressed grain', offset: hostOffset });
   if (bytes.length < GRAIN_HEADER) throw bad('is cut off by the end of the file');
-  const start = u64le(view(bytes), 0, 'compressed grain') * SECTOR;
+  const sector = u64le(view(bytes), 0, 'compressed grain');
+  // Some writers count from the beginning of the extent.
+  if (sector !== offset / SECTOR && sector !== (start + offset) / SECTOR)
+    throw bad(`says that it is for sector ${sector} of the disk, and the table that it is for ${(start + offset) / SECTOR}`);
   const length = view(bytes).getUint32(8, true);
   if (length === 0 || GRAIN_HEADER + length > encodedLimit(grainSize)) throw bad(`has ${length} bytes`);
   if (GRAIN_HEADER + length > bytes.length) throw bad('is cut off by the end of the file');
   const stream = bytes.subarray(GRAIN_HEADER, GRAIN_HEADER + length);
   const out = new Uint8Array(grainSize);
   try {
-    out.set(inflateZlib(stream, grainSize, Math.min(grainSize, Math.max(0, size - start))));
+    out.set(inflateZlib(stream, grainSize, Math.min(grainSize, Math.max(0, size - offset))));
   } catch (cause) {
     throw corrupt(FORMAT, 'a compressed grain cannot be decoded', { field: 'compressed grain', offset: hostOffset, cause });
   }
@@ -45,15 +58,16 @@ export function decodeGrain(bytes: Uint8Array, { grainSize, size, hostOffset }: 
 /** An extent whose grains are compressed. `known`: the place of a grain, if memory tells it; `load` makes it tell. */
 export interface CompressedGrains {
   readonly grainSize: number;
-  /** Bytes of the disk. */
+  /** Bytes of the extent, and of the disk before it. */
   readonly size: number;
+  readonly start: number;
   known(index: number): Grain | undefined;
   load(offset: number): Io<void>;
 }
 
 /** Reads the grains of an extent. */
 export function grainReads(storage: Storage, grains: CompressedGrains): EncodedReads {
-  const { grainSize, size } = grains;
+  const { grainSize, size, start } = grains;
   const known = (index: number) => {
     const grain = grains.known(index);
     return typeof grain === 'number' ? { hostOffset: grain, length: encodedLimit(grainSize) } : undefined;
@@ -72,6 +86,6 @@ export function grainReads(storage: Storage, grains: CompressedGrains): EncodedR
       if (!loaded) throw corrupt(FORMAT, 'a compressed grain has lost its place', { field: 'grain table' });
       return loaded;
     },
-    decode: (bytes, { hostOffset }) => decodeGrain(bytes, { grainSize, size, hostOffset }),
+    decode: (bytes, { hostOffset }, index) => decodeGrain(bytes, { hostOffset, offset: index * grainSize, start, grainSize, size }),
   });
 }

@@ -4,27 +4,51 @@
  * The text has an id of the contents, which an overlay notes of its parent. The first change of an opening gives the image a new one, durably and before the
  * change itself: so no cut leaves changed contents under an id that overlays know.
  */
-import { DiskError } from '../../base/errors.ts';
+import { DiskError, unsupported } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
 import { Mutex } from '../../base/locks.ts';
-import { SECTOR } from '../../base/units.ts';
 import type { Storage } from '../../storage/storage.ts';
-import type { BelowReference, Extent, FormatInfo, ImageDriver, Placement } from '../driver.ts';
+import type { BackingReference, BelowReference, Extent, FormatInfo, ImageDriver, Placement, ResizeOptions } from '../driver.ts';
 import type { ImageTools, ToolImage } from '../tools.ts';
 import { checkParts } from './check.ts';
-import { type Descriptor, nextCid } from './descriptor-text.ts';
+import { newParent, writeSparse } from './create.ts';
+import {
+  type Descriptor,
+  type ExtentLine,
+  nextCid,
+  parseDescriptor,
+  parseExtents,
+  withCid,
+  withExtents,
+  withParent,
+  withSize,
+} from './descriptor-text.ts';
 import type { DiskPart } from './extents.ts';
+import { grownLines, requireGrowth } from './growth.ts';
 import { FORMAT } from './layout.ts';
+import { SparsePart } from './sparse.ts';
+import type { TextPlace } from './text-place.ts';
 
 /** The text of an image, where it has one. */
-export interface Description extends Descriptor {
-  /** Where the text begins in the image's own file. */
-  readonly offset: number;
+export interface Description {
+  readonly place: TextPlace;
+  readonly bytes: Uint8Array;
+  readonly facts: Descriptor;
 }
+
+/** Makes a file for a further extent, which `fill` fills, and opens it; `start`: bytes of the disk before it. */
+export type AddPart = (line: ExtentLine, start: number, fill: (file: Storage) => Io<void>) => Io<DiskPart>;
 
 interface Piece {
   readonly start: number;
   readonly part: DiskPart;
+}
+
+/** The files of an image besides its own, its text, and how further files are made. */
+interface ImageFiles {
+  readonly text?: Description;
+  readonly files: Storage[];
+  readonly addPart?: AddPart;
 }
 
 /** See the top of this file. */
@@ -32,56 +56,70 @@ export class VmdkImage implements ToolImage {
   readonly format = FORMAT;
   readonly storage: Storage;
   readonly debug: Storage['debugEvent'];
-  readonly size: number;
   readonly clusterSize: number;
-  readonly files: readonly Storage[];
-  readonly #pieces: readonly Piece[];
-  #description: Description | undefined;
+  readonly #files: Storage[];
+  readonly #addPart: AddPart | undefined;
+  #size: number;
+  #pieces: readonly Piece[];
+  #text: Description | undefined;
+  /** Held by what changes the text. */
   readonly #renewing = new Mutex();
   #renewed: boolean;
   readonly compressedOnly: boolean;
   readonly writeCompressed?: (offset: number, bytes: Uint8Array) => Io<boolean>;
 
-  constructor(
-    storage: Storage,
-    parts: readonly DiskPart[],
-    { description, files }: { description?: Description | undefined; files: readonly Storage[] },
-  ) {
+  constructor(storage: Storage, parts: readonly DiskPart[], { text, files, addPart }: ImageFiles) {
     this.storage = storage;
     this.debug = storage.debugEvent;
-    this.files = files;
-    this.#description = description;
-    this.#renewed = description === undefined;
+    this.#files = files;
+    this.#addPart = addPart;
+    this.#text = text;
+    // A stream is new, and has its id once and for all.
+    this.#renewed = text === undefined || parts.some(({ finish }) => finish);
     let start = 0;
     this.#pieces = parts.map((part) => {
       const piece = { start, part };
       start += part.size;
       return piece;
     });
-    this.size = start;
+    this.#size = start;
     this.clusterSize = parts.reduce((most, { grainSize }) => Math.max(most, grainSize), 0);
     this.compressedOnly = parts.some(({ compressed }) => compressed);
     if (this.compressedOnly) this.writeCompressed = (offset, bytes) => this.#writeCompressed(offset, bytes);
   }
 
+  get size(): number {
+    return this.#size;
+  }
+
+  get files(): readonly Storage[] {
+    return this.#files;
+  }
+
   /** The id of the contents, if the image has one. */
   get cid(): number | undefined {
-    return this.#description?.cid;
+    return this.#text?.facts.cid;
   }
 
   get backing(): BelowReference | undefined {
-    const name = this.#description?.parentName;
+    const name = this.#text?.facts.parentName;
     return name === undefined ? undefined : { name, format: FORMAT };
   }
 
   requireBelow(below: ImageDriver): void {
-    const wanted = this.#description?.parentCid;
-    if (below instanceof VmdkImage && below.cid === wanted) return;
-    const found = below instanceof VmdkImage ? `has the id ${(below.cid ?? 0).toString(16)}` : `is an image of the format ${below.format}`;
+    const wanted = idText(this.#text?.facts.parentCid);
+    const place = { format: FORMAT, field: 'parentCID' };
+    if (!(below instanceof VmdkImage))
+      throw new DiskError(
+        'wrong-format',
+        `${FORMAT}: ${below.storage.name} is an image of the format ${below.format}, and only a VMDK image can be below`,
+        place,
+      );
+    if (below.cid === this.#text?.facts.parentCid) return;
     throw new DiskError(
       'refused',
-      `${FORMAT}: ${below.storage.name} ${found}, and the image was made over a VMDK image with the id ${(wanted ?? 0).toString(16)}: it was changed since, or is another one`,
-      { format: FORMAT, field: 'parentCID' },
+      `${FORMAT}: ${below.storage.name} has the id ${idText(below.cid)}, and the image was made over a VMDK image with the id ${wanted}: it was changed since, or is another one`,
+      place,
     );
   }
 
@@ -108,10 +146,7 @@ export class VmdkImage implements ToolImage {
   place(offset: number, length: number): Placement | undefined {
     if (!this.#renewed) return undefined;
     const { start, part } = this.#pieceAt(offset);
-    const placement = part.place(offset - start, Math.min(length, start + part.size - offset));
-    const fresh = placement?.fresh;
-    if (!placement || !fresh || start === 0) return placement;
-    return { ...placement, fresh: { ...fresh, start: fresh.start + start, end: fresh.end + start } };
+    return part.place(offset - start, Math.min(length, start + part.size - offset));
   }
 
   *prepare(offset: number): Io<void> {
@@ -129,14 +164,30 @@ export class VmdkImage implements ToolImage {
     }
   }
 
-  *zero(offset: number, length: number, options: { unmap: boolean }): Io<number> {
+  *zero(offset: number, length: number, { unmap }: { unmap: boolean }): Io<number> {
     yield* this.#renew();
     const { start, part } = this.#pieceAt(offset);
-    return yield* part.zero(offset - start, Math.min(length, start + part.size - offset), options);
+    return yield* part.zero(offset - start, Math.min(length, start + part.size - offset), { unmap, over: this.#over });
+  }
+
+  *discard(offset: number, length: number): Io<number> {
+    const { start, part } = this.#pieceAt(offset);
+    const inside = Math.min(length, start + part.size - offset);
+    if (!part.discard) return inside;
+    yield* this.#renew();
+    yield* part.discard(offset - start, inside, { over: this.#over });
+    return inside;
+  }
+
+  get #over(): boolean {
+    return this.#text?.facts.parentName !== undefined;
   }
 
   *#writeCompressed(offset: number, bytes: Uint8Array): Io<boolean> {
-    if (bytes.length === 0) return true;
+    if (bytes.length === 0) {
+      for (const { part } of this.#pieces) if (part.finish) yield* part.finish();
+      return true;
+    }
     yield* this.#renew();
     const { start, part } = this.#pieceAt(offset);
     if (!part.writeCompressed) return false;
@@ -151,24 +202,104 @@ export class VmdkImage implements ToolImage {
   }
 
   *#writeCid(): Io<void> {
-    const description = this.#description;
-    if (this.#renewed || !description) return;
-    const cid = nextCid(description);
-    const digits = cid.toString(16).padStart(description.cidDigits, '0');
-    yield* this.storage.write(description.offset + description.cidAt, new TextEncoder().encode(digits));
-    if (this.files.length > 0) yield* this.storage.flush();
+    if (this.#renewed || !this.#text) return;
+    const { bytes, facts } = this.#text;
+    yield* this.#write(withCid(bytes, facts, nextCid(facts)));
+    if (this.#files.length > 0) yield* this.storage.flush();
     else yield* this.storage.barrier();
-    this.#description = { ...description, cid };
     this.#renewed = true;
+  }
+
+  /** Another text; durable with the next flush of the image's own file. */
+  *#write(next: Uint8Array): Io<void> {
+    if (!this.#text) return;
+    const { place, bytes } = this.#text;
+    const written = yield* place.replace(bytes, next);
+    this.#text = { place, bytes: written, facts: parseDescriptor(written) };
+  }
+
+  /**
+   * Only growth. Crash argument: a disk in one file has the size that its header states, in one sector (sparse.ts); one of several that of the lines in the text,
+   * all of which change at once (text-place.ts), behind a flush of longer and new extents. An extent that is longer than its line is none the worse for it.
+   */
+  *resize(size: number, { beforeGrowth, preallocation = 'off' }: ResizeOptions): Io<void> {
+    requireGrowth(this.#size, size, preallocation);
+    if (size === this.#size) return;
+    yield* this.#renew();
+    const pieces = this.#pieces;
+    const { lines, last, added } = this.#grown(size);
+    const part = pieces.at(-1)?.part;
+    if (!part?.grow) throw unsupported(FORMAT, 'the last extent does not grow', { field: 'extent' });
+    const growth = yield* part.grow(last.size);
+    try {
+      yield* this.#add(added);
+      if (beforeGrowth) yield* beforeGrowth();
+      yield* this.flush();
+    } catch (error) {
+      growth.back();
+      this.#pieces = pieces;
+      throw error;
+    }
+    yield* growth.show();
+    // The text inside an extent follows: no reader of ours takes the size from it.
+    if (lines.length === 0) this.#size = size;
+    if (this.#text)
+      yield* this.#write(lines.length === 0 ? withSize(this.#text.bytes, size) : withExtents(this.#text.bytes, [...lines, last, ...added]));
+    yield* this.storage.flush();
+    this.#size = size;
+  }
+
+  /** The extents of a larger disk: those that stay, the last, and new ones. */
+  #grown(size: number): { lines: readonly ExtentLine[]; last: ExtentLine; added: readonly ExtentLine[] } {
+    const own = this.#pieces[0]?.part.storage === this.storage;
+    if (own || !this.#text) return { lines: [], last: { kind: 'SPARSE', name: '', start: 0, size }, added: [] };
+    const { bytes, facts } = this.#text;
+    const lines = parseExtents(bytes, facts);
+    return { lines: lines.slice(0, -1), ...grownLines(lines, facts.createType, size) };
+  }
+
+  /** New extents, with names that no file has. */
+  *#add(lines: readonly ExtentLine[]): Io<void> {
+    const addPart = this.#addPart;
+    if (lines.length > 0 && !addPart)
+      throw new DiskError('refused', `${FORMAT}: a larger disk needs further files, and nothing makes them`, { format: FORMAT, field: 'extent' });
+    const [{ part: first }] = this.#pieces as [Piece];
+    for (const line of lines) {
+      const { start: before, part: behind } = this.#pieces.at(-1) as Piece;
+      const start = before + behind.size;
+      const part = yield* (addPart as AddPart)(line, start, (file) => fillExtent(file, line.size, first));
+      if (part.storage) this.#files.push(part.storage);
+      this.#pieces = [...this.#pieces, { start, part }];
+    }
   }
 
   *tools(): Io<ImageTools> {
     const pieces = this.#pieces;
-    return { check: (options) => checkParts(pieces, options) };
+    const emptied = this.#over && pieces.every(({ part }) => part.makeEmpty);
+    return {
+      check: (options) => checkParts(pieces, options),
+      setBacking: (backing, below) => this.#renewing.run(() => this.#setBacking(backing, below)),
+      ...(emptied ? { makeEmpty: () => this.#makeEmpty() } : {}),
+    };
+  }
+
+  /** The id of the image below changes with the name. Without that image the id stays, as for a file that was moved. */
+  *#setBacking(backing: BackingReference | undefined, below: ImageDriver | undefined): Io<void> {
+    const text = this.#text;
+    const refused = (message: string) => new DiskError('refused', message, { format: FORMAT, field: 'backing_file' });
+    if (!text) throw unsupported(FORMAT, 'an image without a descriptor has no parent', { field: 'parentCID' });
+    if (backing && this.clusterSize === 0) throw refused("Flat image can't have backing file");
+    if (backing) yield* this.#write(withParent(text.bytes, newParent(backing, { below, parentCid: text.facts.parentCid })));
+    else yield* this.#write(withParent(text.bytes, undefined));
+    yield* this.storage.flush();
+  }
+
+  *#makeEmpty(): Io<void> {
+    for (const { part } of this.#pieces) if (part.makeEmpty) yield* part.makeEmpty();
   }
 
   info(): FormatInfo {
-    const description = this.#description;
+    const facts = this.#text?.facts;
     const extents = this.#pieces.map(({ part }) => ({
       filename: (part.storage ?? this.storage).name,
       format: part.kind,
@@ -178,10 +309,11 @@ export class VmdkImage implements ToolImage {
     }));
     return {
       ...(this.clusterSize > 0 ? { clusterSize: this.clusterSize } : {}),
+      filesCounted: true,
       specific: {
-        cid: description?.cid ?? 0,
-        'parent-cid': description?.parentCid ?? 0,
-        'create-type': description?.createType ?? '',
+        cid: facts?.cid ?? 0,
+        'parent-cid': facts?.parentCid ?? 0,
+        'create-type': facts?.createType ?? '',
         extents,
       },
     };
@@ -189,7 +321,7 @@ export class VmdkImage implements ToolImage {
 
   *flush(): Io<void> {
     for (const { part } of this.#pieces) yield* part.flush();
-    if (this.files.length > 0) yield* this.storage.flush();
+    if (this.#files.length > 0) yield* this.storage.flush();
   }
 
   *close(): Io<void> {
@@ -197,5 +329,9 @@ export class VmdkImage implements ToolImage {
   }
 }
 
-/** Bytes in whole sectors. */
-export const wholeSectors = (size: number): number => Math.ceil(size / SECTOR) * SECTOR;
+const idText = (cid = 0): string => cid.toString(16);
+
+/** A new extent like the first one of the image. */
+function fillExtent(file: Storage, size: number, like: DiskPart): Io<void> {
+  return like instanceof SparsePart ? writeSparse(file, size, { zeroGrains: like.zeroGrains, compressed: false }) : file.truncate(size);
+}

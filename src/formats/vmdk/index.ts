@@ -30,8 +30,10 @@ export const vmdk = {
     read: true,
     write: true,
     create: true,
+    resize: true,
     check: true,
     backing: true,
+    discard: true,
     zeroes: true,
     compressedRead: true,
     compressedWrite: true,
@@ -42,8 +44,8 @@ export const vmdk = {
     'writing extents of ESX, seSparse, version 3 without compression, and images with their directory at the end',
     'extents for reading only and device extents',
     'repair',
-    'resizing',
-    'another backing file',
+    'shrinking',
+    'flat images over another one',
   ],
   *inspect(storage) {
     const head = yield* readBytes(storage, 0, SECTOR);
@@ -64,6 +66,8 @@ export const vmdk = {
 
 const NONE: HeaderGeometry = { cylinders: 0, heads: 0, sectors: 0 };
 
+const cidText = (cid: number): string => cid.toString(16).padStart(8, '0');
+
 /** The facts from the text descriptor at `offset`; without a size, the sum of its extents' sizes. */
 function* described(storage: Storage, offset: number, size: number): Io<Inspection> {
   const bytes = yield* readBytes(storage, offset, Math.min(DESCRIPTOR_LIMIT, storage.size - offset));
@@ -73,10 +77,12 @@ function* described(storage: Storage, offset: number, size: number): Io<Inspecti
   const facts = sizeAndGeometry(size || extents, { cylinders: stated('cylinders'), heads: stated('heads'), sectors: stated('sectors') });
   try {
     const descriptor = parseDescriptor(bytes);
-    const below: FileRequest[] = descriptor.parentName === undefined ? [] : [{ kind: 'backing', name: descriptor.parentName, format: FORMAT }];
+    const { parentName, parentCid } = descriptor;
+    const below: FileRequest[] =
+      parentName === undefined ? [] : [{ kind: 'backing', name: parentName, format: FORMAT, identity: cidText(parentCid) }];
     const files = offset > 0 ? [] : parseExtents(bytes, descriptor).filter(({ name }) => name !== '');
     const references = [...new Set(files.map(({ name }) => name))].map((name): FileRequest => ({ kind: 'extent', name }));
-    return { ...facts, references: [...below, ...references], features: [descriptor.createType] };
+    return { ...facts, identity: cidText(descriptor.cid), references: [...below, ...references], features: [descriptor.createType] };
   } catch (error) {
     if (!(error instanceof DiskError)) throw error;
     return { ...facts, warnings: [error.message] };

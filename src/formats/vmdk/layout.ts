@@ -75,6 +75,13 @@ function bytesAt(data: DataView, at: number, field: string): number {
   return value;
 }
 
+/** The shape of an extent of at least `size` bytes, its directories where they are; an extent may be larger than its part of the disk. */
+export const largerShape = (shape: Shape, size: number): Shape => {
+  const { capacity, grainSize, tableEntries, directoryEntries: old } = shape;
+  if (size <= capacity) return shape;
+  return { ...shape, capacity: size, directoryEntries: Math.max(old, directoryEntries(size, grainSize * tableEntries)) };
+};
+
 function requireGrain(grainSize: number, at: number, most = MAX_GRAIN): void {
   const sectors = grainSize / SECTOR;
   if (sectors < 1 || grainSize > most || 2 ** Math.round(Math.log2(sectors)) !== sectors)
@@ -236,29 +243,59 @@ export function newLayout(capacity: number): NewLayout {
   return { tables, redundant, directory, directorySize, grains: divideUp(directory + directorySize + tables * TABLE_ENTRIES * 4, GRAIN) * GRAIN };
 }
 
-/** The header of a new extent. */
-export function encodeSparse(capacity: number, { zeroGrains, compressed }: { zeroGrains: boolean; compressed: boolean }): Uint8Array {
+/** The facts of a header that differ. */
+interface HeaderFacts {
+  readonly version: number;
+  readonly flags: number;
+  readonly redundant: number;
+  readonly grains: number;
+}
+
+function encodeHeader(capacity: number, { version, flags, redundant, grains }: HeaderFacts): Uint8Array {
   const sector = new Uint8Array(SECTOR);
   const data = view(sector);
-  const layout = newLayout(capacity);
   data.setUint32(0, MAGIC, true);
-  data.setUint32(4, compressed ? 3 : zeroGrains ? 2 : 1, true);
-  const flags = FLAG.newLine | FLAG.redundant | (compressed ? FLAG.compressed | FLAG.markers : 0) | (zeroGrains ? FLAG.zeroGrain : 0);
-  data.setUint32(8, flags, true);
+  data.setUint32(4, version, true);
+  data.setUint32(8, FLAG.newLine | flags, true);
   data.setUint32(44, TABLE_ENTRIES, true);
   const fields = [
     [12, capacity],
     [20, GRAIN],
     [28, DESCRIPTOR_AT],
     [36, DESCRIPTOR_SIZE],
-    [48, layout.redundant],
-    [56, layout.directory],
-    [64, layout.grains],
+    [48, redundant],
+    [64, grains],
   ] as const;
   for (const [at, value] of fields) setU64le(data, at, value / SECTOR);
   sector.set(LINE_ENDS, 73);
-  data.setUint16(77, compressed ? 1 : 0, true);
+  data.setUint16(77, (flags & FLAG.compressed) === 0 ? 0 : 1, true);
   return sector;
+}
+
+/** The header of a new extent. */
+export function encodeSparse(capacity: number, { zeroGrains, compressed }: { zeroGrains: boolean; compressed: boolean }): Uint8Array {
+  const { redundant, directory, grains } = newLayout(capacity);
+  const version = compressed ? 3 : zeroGrains ? 2 : 1;
+  const flags = FLAG.redundant | (compressed ? FLAG.compressed | FLAG.markers : 0) | (zeroGrains ? FLAG.zeroGrain : 0);
+  const sector = encodeHeader(capacity, { version, flags, redundant, grains });
+  setU64le(view(sector), 56, directory / SECTOR);
+  return sector;
+}
+
+/** The header of a stream, without `directory`, and its footer with it. */
+export function encodeStreamHeader(capacity: number, directory?: number): Uint8Array {
+  const sector = encodeHeader(capacity, { version: 3, flags: FLAG.compressed | FLAG.markers, redundant: 0, grains: GRAIN });
+  if (directory === undefined) sector.fill(0xff, 56, 64);
+  else setU64le(view(sector), 56, directory / SECTOR);
+  return sector;
+}
+
+/** What a stream begins with, up to its first grain. */
+export function encodeStreamHead(capacity: number, text: Uint8Array): Uint8Array {
+  const head = new Uint8Array(GRAIN);
+  head.set(encodeStreamHeader(capacity));
+  head.set(text, DESCRIPTOR_AT);
+  return head;
 }
 
 /** Both directories of a new extent, each with the tables that follow it. */

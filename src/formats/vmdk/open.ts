@@ -4,12 +4,15 @@ import type { Io } from '../../base/io.ts';
 import { SECTOR } from '../../base/units.ts';
 import { readBytes, type Storage } from '../../storage/storage.ts';
 import type { OpenParameters } from '../descriptor.ts';
-import { type ExtentLine, MAX_TEXT, parseDescriptor, parseExtents } from './descriptor-text.ts';
-import { ClosedPart, type DiskPart, FlatPart, ZeroPart } from './extents.ts';
-import { type Description, VmdkImage } from './image.ts';
+import type { OpenFile } from '../driver.ts';
+import { type ExtentLine, parseDescriptor, parseExtents } from './descriptor-text.ts';
+import { ClosedPart, type DiskPart, FlatPart, type PartOptions, ZeroPart } from './extents.ts';
+import { type AddPart, type Description, VmdkImage } from './image.ts';
 import { FORMAT, parseShape, type Shape, seSparseDirty, seSparseVolatile } from './layout.ts';
 import { ScannedPart, scanGrains } from './scanned.ts';
 import { SparsePart } from './sparse.ts';
+import { StreamPart } from './stream.ts';
+import { TextPlace } from './text-place.ts';
 
 /** Bytes that tell what a file is. */
 const HEAD = 2048;
@@ -45,23 +48,30 @@ function requireWritable({ parts, driver }: Opened): void {
 }
 
 function* openSingle(storage: Storage, head: Uint8Array, { readOnly }: OpenParameters): Io<Opened> {
-  const { shape, scanned } = yield* shapeOf(storage, head);
-  const description = shape.descriptor ? yield* described(storage, shape.descriptor.offset, shape.descriptor.length) : undefined;
-  const part = partOf(storage, { shape, scanned }, { size: shape.capacity, kind: '', readOnly });
-  return { driver: new VmdkImage(storage, [part], { description: description?.facts, files: [] }), parts: [part] };
+  const found = yield* shapeOf(storage, head, readOnly);
+  const { descriptor, capacity } = found.shape;
+  const text = descriptor ? yield* described(storage, descriptor.offset, descriptor.length) : undefined;
+  const part = partOf(storage, found, { size: capacity, kind: '', start: 0, readOnly });
+  return { driver: new VmdkImage(storage, [part], { ...(text ? { text } : {}), files: [] }), parts: [part] };
 }
 
 interface FoundShape {
   readonly shape: Shape;
   /** The grains of a stream without a directory. */
   readonly scanned?: ReadonlyMap<number, number> | undefined;
+  /** A stream that has no grain yet. */
+  readonly begun?: boolean;
 }
 
-const partOf = (storage: Storage, { shape, scanned }: FoundShape, how: { size: number; kind: string; readOnly: boolean }): DiskPart =>
-  scanned ? new ScannedPart(storage, shape, { grains: scanned, ...how }) : new SparsePart(storage, shape, how);
+const partOf = (storage: Storage, { shape, scanned, begun }: FoundShape, how: PartOptions): DiskPart =>
+  begun
+    ? new StreamPart(storage, shape, how)
+    : scanned
+      ? new ScannedPart(storage, shape, { grains: scanned, ...how })
+      : new SparsePart(storage, shape, how);
 
 /** Reads what the header, or the footer that it leaves the directory to, says. */
-function* shapeOf(storage: Storage, head: Uint8Array): Io<FoundShape> {
+function* shapeOf(storage: Storage, head: Uint8Array, readOnly: boolean): Io<FoundShape> {
   const shape = parseShape(head);
   if (shape.kind === 'SESPARSE' && seSparseDirty(yield* readBytes(storage, seSparseVolatile(head), SECTOR)))
     throw unsupported(FORMAT, 'seSparse with a journal to be replayed', { field: 'replayJournal' });
@@ -70,6 +80,7 @@ function* shapeOf(storage: Storage, head: Uint8Array): Io<FoundShape> {
   const end = Math.floor(storage.size / SECTOR) * SECTOR;
   const footer = end < 4 * SECTOR ? new Uint8Array(0) : yield* readBytes(storage, end - 2 * SECTOR, SECTOR);
   if (!isSparse(footer)) {
+    if (shape.compressed && !readOnly && storage.size === shape.grains) return { shape, begun: true };
     if (!shape.compressed) throw corrupt(FORMAT, 'there is no footer', { field: 'footer' });
     return { shape, scanned: yield* scanGrains(storage, shape) };
   }
@@ -80,29 +91,43 @@ function* shapeOf(storage: Storage, head: Uint8Array): Io<FoundShape> {
   return { shape: { ...found, ...(descriptor ? { descriptor } : {}), least, fixed } };
 }
 
-function* described(storage: Storage, offset: number, length: number): Io<{ facts: Description; bytes: Uint8Array }> {
-  const size = Math.min(length, storage.size - offset);
-  if (size <= 0) throw corrupt(FORMAT, 'the descriptor lies past the end of the file', { field: 'descriptorOffset' });
-  if (size > MAX_TEXT) throw unsupported(FORMAT, `a descriptor of ${size} bytes`, { field: 'descriptorSize' });
-  const bytes = yield* readBytes(storage, offset, size);
-  return { facts: { ...parseDescriptor(bytes), offset }, bytes };
+/** `length`: of the text inside an extent; without, it is all of the file. */
+function* described(storage: Storage, offset: number, length?: number): Io<Description> {
+  if (offset >= storage.size && length !== undefined)
+    throw corrupt(FORMAT, 'the descriptor lies past the end of the file', { field: 'descriptorOffset' });
+  const place = new TextPlace(storage, offset, length);
+  const bytes = yield* place.load();
+  return { place, bytes, facts: parseDescriptor(bytes) };
 }
 
 function* openText(storage: Storage, parameters: OpenParameters): Io<Opened> {
-  const { facts, bytes } = yield* described(storage, 0, storage.size);
+  const text = yield* described(storage, 0);
   const parts: DiskPart[] = [];
   const files: Storage[] = [];
-  for (const line of parseExtents(bytes, facts)) {
-    const part: DiskPart = line.kind === 'ZERO' ? new ZeroPart(line.size) : yield* openExtent(line, parameters);
+  const { openFile, makeFile } = parameters;
+  let start = 0;
+  for (const line of parseExtents(text.bytes, text.facts)) {
+    const part: DiskPart = line.kind === 'ZERO' ? new ZeroPart(line.size) : yield* openExtent(line, start, openFile, parameters);
     if (part.storage) files.push(part.storage);
     parts.push(part);
+    start += part.size;
   }
-  if (!Number.isSafeInteger(parts.reduce((sum, { size }) => sum + size, 0))) throw corrupt(FORMAT, 'the extents are too large', { field: 'extent' });
-  return { driver: new VmdkImage(storage, parts, { description: facts, files }), parts };
+  if (!Number.isSafeInteger(start)) throw corrupt(FORMAT, 'the extents are too large', { field: 'extent' });
+  const addPart: AddPart | undefined =
+    makeFile &&
+    function* (line, at, fill) {
+      const made: OpenFile = function* (request) {
+        const file = yield* makeFile(request);
+        yield* fill(file);
+        return file;
+      };
+      return yield* openExtent(line, at, made, parameters);
+    };
+  return { driver: new VmdkImage(storage, parts, { text, files, ...(addPart ? { addPart } : {}) }), parts };
 }
 
-function* openExtent(line: ExtentLine, { openFile, readOnly, noData }: OpenParameters): Io<DiskPart> {
-  const { kind, name, size, start } = line;
+function* openExtent(line: ExtentLine, start: number, openFile: OpenFile | undefined, { readOnly, noData }: OpenParameters): Io<DiskPart> {
+  const { kind, name, size } = line;
   if (!openFile) throw new DiskError('refused', `${FORMAT}: the image needs the extent ${JSON.stringify(name)}`, { format: FORMAT, field: 'extent' });
   let file: Storage;
   try {
@@ -111,9 +136,9 @@ function* openExtent(line: ExtentLine, { openFile, readOnly, noData }: OpenParam
     if (noData && error instanceof DiskError && error.kind === 'refused') return new ClosedPart(line);
     throw error;
   }
-  if (kind === 'FLAT' || kind === 'VMFS') return new FlatPart(file, { size, start, kind });
-  const found = yield* shapeOf(file, yield* readBytes(file, 0, Math.min(HEAD, file.size)));
+  if (kind === 'FLAT' || kind === 'VMFS') return new FlatPart(file, line);
+  const found = yield* shapeOf(file, yield* readBytes(file, 0, Math.min(HEAD, file.size)), readOnly);
   if (size > found.shape.capacity)
     throw corrupt(FORMAT, `${name} holds ${found.shape.capacity} bytes, and the descriptor states ${size}`, { field: 'extent' });
-  return partOf(file, found, { size, kind, readOnly });
+  return partOf(file, found, { size, kind, start, readOnly });
 }

@@ -2,19 +2,20 @@
  * A streamOptimized extent without a directory: its writer sent it through a pipe, and nothing says where the grains are but the grains themselves. All of
  * them are visited once, when the image is opened. Only read. A stream without its end marker was cut short, and is refused: missing grains would read as zeros.
  */
-import { roundUp, u64le, view } from '../../base/bytes.ts';
+import { isZero, roundUp, u64le, view } from '../../base/bytes.ts';
 import { corrupt } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
-import { SECTOR } from '../../base/units.ts';
+import { KiB, SECTOR } from '../../base/units.ts';
 import { readBytes, type Storage } from '../../storage/storage.ts';
 import type { EncodedReads } from '../../tables/encoded-reads.ts';
 import type { Extent } from '../driver.ts';
-import type { DiskPart } from './extents.ts';
+import type { DiskPart, PartOptions } from './extents.ts';
 import { encodedLimit, GRAIN_HEADER, grainReads } from './grains.ts';
 import { FORMAT, type Shape } from './layout.ts';
 
 /** Types of markers that other bytes follow; 0 is the end. */
 const LAST_TYPE = 4;
+const CHUNK = 64 * KiB;
 
 /** Visits the grains, and returns the host offset of each. Throws `corrupt` for a stream that does not come to its end. */
 export function* scanGrains(storage: Storage, { capacity, grainSize, least, grains = 0 }: Shape): Io<Map<number, number>> {
@@ -33,13 +34,20 @@ export function* scanGrains(storage: Storage, { capacity, grainSize, least, grai
       found.set(offset / grainSize, at);
       at += roundUp(GRAIN_HEADER + length, SECTOR);
     } else if (value === 0 && type === 0) {
-      return found;
+      if (yield* isZeroFrom(storage, at + SECTOR)) return found;
+      throw bad('the stream ends before the file: the file was cut short', at);
     } else {
       if (type === 0 || type > LAST_TYPE) throw bad(`a marker of type ${type}`, at);
       at += SECTOR + value * SECTOR;
     }
   }
   throw corrupt(FORMAT, 'there is neither a footer nor the end of the stream: the file was cut short', { field: 'footer' });
+}
+
+/** What fills up the file behind the end of a stream is zeros, and not grains behind one that is missing. */
+function* isZeroFrom(storage: Storage, from: number): Io<boolean> {
+  for (let at = from; at < storage.size; at += CHUNK) if (!isZero(yield* readBytes(storage, at, Math.min(CHUNK, storage.size - at)))) return false;
+  return true;
 }
 
 /** See the top of this file. */
@@ -53,13 +61,13 @@ export class ScannedPart implements DiskPart {
   readonly #grains: ReadonlyMap<number, number>;
   readonly #reads: EncodedReads;
 
-  constructor(storage: Storage, { grainSize }: Shape, { grains, size, kind }: { grains: ReadonlyMap<number, number>; size: number; kind: string }) {
+  constructor(storage: Storage, { grainSize }: Shape, { grains, size, kind, start }: PartOptions & { readonly grains: ReadonlyMap<number, number> }) {
     this.storage = storage;
     this.size = size;
     this.kind = kind;
     this.grainSize = grainSize;
     this.#grains = grains;
-    this.#reads = grainReads(storage, { grainSize, size, known: (index) => grains.get(index) ?? 'none', *load() {} });
+    this.#reads = grainReads(storage, { grainSize, size, start, known: (index) => grains.get(index) ?? 'none', *load() {} });
   }
 
   look(offset: number, length: number): Extent {

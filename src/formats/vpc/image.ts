@@ -14,12 +14,12 @@ import { corrupt, DiskError } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
 import { SECTOR } from '../../base/units.ts';
 import type { Storage } from '../../storage/storage.ts';
+import { copyHead } from '../../tables/copy-head.ts';
 import type { EntryTable } from '../../tables/entry-table.ts';
 import { FileEnd } from '../../tables/file-end.ts';
 import { WriteOrder } from '../../tables/write-order.ts';
-import type { BelowReference, Extent, FormatInfo, ImageDriver, Placement } from '../driver.ts';
+import type { BelowReference, Extent, FormatInfo, ImageDriver, ImageIdentity, Placement } from '../driver.ts';
 import type { ImageTools, ToolImage } from '../tools.ts';
-import { FixedVpcImage } from './fixed.ts';
 import { FORMAT, type Footer, FREE, HEADER_SIZE, type Header } from './layout.ts';
 import { SectorBitmaps } from './sector-bitmaps.ts';
 
@@ -31,7 +31,7 @@ interface Parts {
   readonly size: number;
   readonly parent?: BelowReference;
   readonly end?: FileEnd;
-  readonly headsEnd?: number;
+  readonly headsEnd: number;
   readonly footerAt?: number;
 }
 
@@ -51,8 +51,7 @@ export class VpcImage implements ToolImage {
   readonly subclusterSize?: number;
   readonly size: number;
   readonly backing: BelowReference | undefined;
-  /** See `Footer.id`. */
-  readonly id: string;
+  readonly identity: ImageIdentity;
   readonly #parts: Parts;
   readonly #bitmaps: SectorBitmaps;
   readonly #order: WriteOrder;
@@ -67,7 +66,7 @@ export class VpcImage implements ToolImage {
     if (parent) this.subclusterSize = SECTOR;
     this.size = size;
     this.backing = parent;
-    this.id = footer.id;
+    this.identity = { id: footer.id };
     this.#parts = parts;
     this.#end = parts.end;
     this.#footerAt = footerAt;
@@ -86,8 +85,7 @@ export class VpcImage implements ToolImage {
   requireBelow(below: ImageDriver): void {
     const wanted = this.backing?.identity;
     if (wanted === undefined) return;
-    const known = below instanceof VpcImage || below instanceof FixedVpcImage;
-    if (!known || below.id !== wanted)
+    if (below.format !== FORMAT || below.identity?.id !== wanted)
       throw new DiskError('refused', `${this.storage.name}: ${below.storage.name} is not its parent, whose id is ${wanted}`, {
         format: FORMAT,
         field: 'parentId',
@@ -248,7 +246,8 @@ export class VpcImage implements ToolImage {
   }
 
   *tools(): Io<ImageTools> {
-    const { header } = this.#parts;
+    const { header, footer, headsEnd } = this.#parts;
+    const { storage } = this;
     const metadata = [
       { hostOffset: 0, length: SECTOR, what: 'copy of the footer' },
       { hostOffset: header.offset, length: HEADER_SIZE, what: 'header' },
@@ -259,6 +258,11 @@ export class VpcImage implements ToolImage {
       *metadata() {
         return metadata;
       },
+      *emptyCopy(target) {
+        yield* copyHead(storage, target, headsEnd, [{ offset: header.tableOffset, length: header.entries * 4, fill: FREE & 0xff }]);
+        for (const at of [0, headsEnd]) yield* target.write(at, footer.bytes);
+        return undefined;
+      },
       ...(this.backing ? { makeEmpty: () => this.#makeEmpty() } : {}),
     };
   }
@@ -266,7 +270,7 @@ export class VpcImage implements ToolImage {
   /** The table first, durable; then a footer where the blocks began, durable before the rest of the file goes with the old one. */
   *#makeEmpty(): Io<void> {
     const { table, header, footer, headsEnd } = this.#parts;
-    if (headsEnd === undefined) throw new DiskError('read-only', `${this.storage.name} is open read-only`, { format: FORMAT });
+    if (!this.#end) throw new DiskError('read-only', `${this.storage.name} is open read-only`, { format: FORMAT });
     yield* table.loadAll();
     for (let index = 0; index < table.length; index++) if (table.get(index) !== FREE) table.set(index, FREE);
     this.#bitmaps.clear();

@@ -20,7 +20,7 @@ export const vpc = {
   probe: (head) => (hasText(head, 0, MARK) ? 100 : 0),
   // The oldest versions of Virtual PC wrote a footer of 511 bytes.
   ends: (tail) => endsWith(tail, SECTOR, MARK) || endsWith(tail, SECTOR - 1, MARK),
-  capabilities: { ...NO_CAPABILITIES, read: true, write: true, create: true },
+  capabilities: { ...NO_CAPABILITIES, read: true, write: true, create: true, compact: true },
   gist: 'opens in Hyper-V, Virtual PC and VirtualBox',
   strongOptions: /^force_size_calc$/,
   createOptions,
@@ -34,7 +34,7 @@ export const vpc = {
       const parent = header && footer.type === TYPE.differencing ? yield* readParent(storage, header) : undefined;
       const warnings = kind === 'fixed' || (copy && end) ? [] : [`the footer at the ${copy ? 'end' : 'beginning'} is damaged`];
       const references = parent ? [{ ...parent, kind: 'parent' as const }].map(({ otherNames: _, ...request }) => request) : [];
-      return { ...sizeAndGeometry(size, footer), references, features: [kind], warnings };
+      return { ...sizeAndGeometry(size, footer), identity: footer.id, references, features: [kind], warnings };
     } catch (error) {
       if (!(error instanceof DiskError) || error.kind === 'io') throw error;
       return { references: [], features: [], warnings: [error.message] };

@@ -76,9 +76,9 @@ export function* openImage(storage: Storage, { readOnly, options }: OpenParamete
     what: 'block allocation table',
   });
   const parent = footer.type === TYPE.differencing ? yield* readParent(storage, header) : undefined;
-  const parts = { footer, header, table, size, ...(parent ? { parent } : {}) };
-  if (readOnly) return new VpcImage(storage, parts);
   const heads = headsOf(storage, header);
+  const parts = { footer, header, table, size, headsEnd: endOfHeads(heads), ...(parent ? { parent } : {}) };
+  if (readOnly) return new VpcImage(storage, parts);
   const blocksEnd = yield* endOfBlocks(storage, { header, table, heads });
   if (!found.copy) {
     // Durable before anything that could hurt the only footer.
@@ -87,8 +87,7 @@ export function* openImage(storage: Storage, { readOnly, options }: OpenParamete
   }
   const left = Math.max(0, endOf(storage) - blocksEnd);
   const end = new FileEnd(storage, { base: blocksEnd + header.bitmapSize, unit: header.bitmapSize + header.blockSize, used: new Set(), left });
-  const headsEnd = endOfHeads(heads);
-  return new VpcImage(storage, { ...parts, end, headsEnd, ...(found.end ? { footerAt: endOf(storage) } : {}) });
+  return new VpcImage(storage, { ...parts, end, ...(found.end ? { footerAt: endOf(storage) } : {}) });
 }
 
 /** Bytes [start, end) of the file that no block may lie in. */

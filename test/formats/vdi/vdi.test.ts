@@ -6,10 +6,8 @@ import { afterAll, describe, expect, it } from 'vitest';
 import { createDisk, openDisk } from '../../../src/disk/open.ts';
 import { inspect } from '../../../src/index.ts';
 import { memoryStorage } from '../../../src/storage/memory.ts';
-import { nodeFileStorage } from '../../../src/storage/node-file.ts';
-import { firstDifference, NaiveDisk } from '../../model/naive.ts';
-import { qemuImg, qemuIo, run } from '../../oracle/qemu.ts';
-import { Random } from '../../random.ts';
+import { firstDifference } from '../../model/naive.ts';
+import { qemuImg, run } from '../../oracle/qemu.ts';
 import { formatContract, mixedImage } from '../contract.ts';
 
 const MiB = 2 ** 20;
@@ -64,41 +62,6 @@ it('is made as QEMU makes it', async () => {
   }
 });
 
-it('an image of another program opens, is written, and is clean for both', { timeout: 120_000 }, async () => {
-  for (const seed of [1, 2, 3]) {
-    const random = new Random(seed);
-    const path = file(`turns-${seed}`);
-    const naive = new NaiveDisk(7 * MiB + 5 * 512);
-    qemuImg('create', '-q', '-f', 'vdi', ...(seed === 3 ? ['-o', 'static=on'] : []), path, String(naive.size));
-    for (let round = 0; round < 4; round++) {
-      const commands: string[] = [];
-      for (let i = 0; i < 8; i++) {
-        const offset = random.between(0, naive.size / 512 - 1) * 512;
-        const length = Math.min(naive.size - offset, random.between(1, 400) * 512);
-        const pattern = random.between(1, 255);
-        commands.push(`write -P ${pattern} ${offset} ${length}`);
-        naive.bytes.fill(pattern, offset, offset + length);
-      }
-      qemuIo(path, 'vdi', commands);
-      const disk = await openDisk(nodeFileStorage(path), { format: 'vdi' });
-      expect(firstDifference(await disk.read(0, disk.size), naive.bytes)).toBe(-1);
-      for (let i = 0; i < 8; i++) {
-        const offset = random.between(0, naive.size - 1);
-        const bytes = random.bytes(Math.min(naive.size - offset, random.between(1, 90_000)));
-        await disk.write(offset, bytes);
-        naive.bytes.set(bytes, offset);
-      }
-      await disk.zero(random.between(0, 3) * MiB + 512, 1024);
-      naive.bytes.set(await disk.read(0, disk.size));
-      expect(await disk.check()).toMatchObject({ corruptions: 0 });
-      await disk.close();
-      qemuImg('check', '-q', '-f', 'vdi', path);
-      writeFileSync(file('plain'), naive.bytes);
-      qemuImg('compare', '-q', '-f', 'vdi', '-F', 'raw', path, file('plain'));
-    }
-  }
-});
-
 describe('the map', () => {
   const damaged = async (change: (data: DataView) => void) => {
     const { file: bytes } = await mixedImage({ format: 'vdi', options: {}, sizeUnit: 512, damages: [] });
@@ -116,15 +79,16 @@ describe('the map', () => {
     ['an entry that was given up', (data) => data.setUint32(512, 0xfffffffe, true)],
   ])('is checked as by QEMU: %s', async (_, change) => {
     const disk = await openDisk(memoryStorage({ bytes: await damaged(change) }), { format: 'vdi', readOnly: true });
-    const { corruptions, checkErrors, allocatedClusters, totalClusters, messages } = await disk.check();
+    const { corruptions, checkErrors, allocatedClusters, totalClusters, imageEndOffset, messages } = await disk.check();
     const theirs = run('qemu-img', ['check', '-f', 'vdi', '--output=json', file('damaged')]);
     const said = JSON.parse(theirs.stdout.slice(theirs.stdout.indexOf('{'))) as Record<string, number>;
-    expect({ corruptions, checkErrors, totalClusters, allocatedClusters: corruptions === 0 ? allocatedClusters : 0 }).toEqual({
-      corruptions: said['corruptions'] ?? 0,
-      checkErrors: said['check-errors'],
-      totalClusters: said['total-clusters'] ?? totalClusters,
-      allocatedClusters: corruptions === 0 ? (said['allocated-clusters'] ?? allocatedClusters) : 0,
-    });
+    expect({ corruptions, checkErrors }).toEqual({ corruptions: said['corruptions'] ?? 0, checkErrors: said['check-errors'] });
+    // QEMU does not count the clusters of this format.
+    expect([totalClusters, allocatedClusters, imageEndOffset]).toEqual([
+      said['total-clusters'] ?? 0,
+      said['allocated-clusters'] ?? 0,
+      said['image-end-offset'] ?? 0,
+    ]);
     const lines = `${theirs.stderr}${theirs.stdout}`.split('\n').filter((line) => line.startsWith('ERROR'));
     expect(messages).toEqual(lines);
     await expect(disk.check({ repair: 'all' })).rejects.toMatchObject({ kind: expect.stringMatching(/unsupported|read-only/) });

@@ -11,7 +11,7 @@ import { inspect } from '../../../src/index.ts';
 import { memoryStorage } from '../../../src/storage/memory.ts';
 import { nodeFileStorage } from '../../../src/storage/node-file.ts';
 import { Sides } from '../../cli/harness.ts';
-import { firstDifference, NaiveDisk } from '../../model/naive.ts';
+import { firstDifference } from '../../model/naive.ts';
 import { qemuImg, qemuIo, run } from '../../oracle/qemu.ts';
 import { Random } from '../../random.ts';
 import { formatContract, mixedImage } from '../contract.ts';
@@ -71,49 +71,6 @@ it.each([
   const failure = await createDisk(memoryStorage(), { format: 'vhdx', ...given }).catch((error: unknown) => error);
   expect(failure).toMatchObject({ kind: 'refused', field: name });
   expect((failure as Error).message).toBe(`vhdx: ${theirs.stderr.trim().replace(/^qemu-img: .*?: /, '')}`);
-});
-
-it('an image of another program opens, is written, and is clean for both', { timeout: 120_000 }, async () => {
-  const kinds = [
-    'block_size=1M',
-    'block_size=2M,subformat=fixed',
-    'block_size=1M,subformat=fixed,block_state_zero=off',
-    'block_size=1M,block_state_zero=off',
-  ];
-  for (const [seed, options] of kinds.entries()) {
-    const random = new Random(seed + 1);
-    const path = file(`turns-${seed}`);
-    const naive = new NaiveDisk(7 * MiB + 5 * 512);
-    qemuImg('create', '-q', '-f', 'vhdx', '-o', options, path, String(naive.size));
-    for (let round = 0; round < 3; round++) {
-      const commands: string[] = [];
-      for (let i = 0; i < 6; i++) {
-        const offset = random.between(0, naive.size / 512 - 1) * 512;
-        const length = Math.min(naive.size - offset, random.between(1, 400) * 512);
-        const pattern = random.between(1, 255);
-        commands.push(`write -P ${pattern} ${offset} ${length}`);
-        naive.bytes.fill(pattern, offset, offset + length);
-      }
-      qemuIo(path, 'vhdx', commands);
-      const disk = await openDisk(nodeFileStorage(path), { format: 'vhdx' });
-      expect(firstDifference(await disk.read(0, disk.size), naive.bytes)).toBe(-1);
-      for (let i = 0; i < 6; i++) {
-        const offset = random.between(0, naive.size - 1);
-        const bytes = random.bytes(Math.min(naive.size - offset, random.between(1, 90_000)));
-        await disk.write(offset, bytes);
-        naive.bytes.set(bytes, offset);
-        if (random.chance(0.3)) await disk.flush();
-      }
-      const start = random.between(0, 3) * MiB + 512;
-      await disk.zero(start, 1024);
-      naive.bytes.fill(0, start, start + 1024);
-      expect(await disk.check()).toMatchObject({ corruptions: 0 });
-      await disk.close();
-      qemuImg('check', '-q', '-f', 'vhdx', path);
-      writeFileSync(file('plain'), naive.bytes);
-      qemuImg('compare', '-q', '-f', 'vhdx', '-F', 'raw', path, file('plain'));
-    }
-  }
 });
 
 describe('the log', () => {

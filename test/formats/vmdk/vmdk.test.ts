@@ -6,9 +6,8 @@ import { afterAll, describe, expect, it } from 'vitest';
 import { createDisk, openDisk } from '../../../src/disk/open.ts';
 import { memoryStorage } from '../../../src/storage/memory.ts';
 import { nodeFileStorage } from '../../../src/storage/node-file.ts';
-import { firstDifference, NaiveDisk } from '../../model/naive.ts';
-import { qemuImg, qemuIo, run } from '../../oracle/qemu.ts';
-import { Random } from '../../random.ts';
+import { firstDifference } from '../../model/naive.ts';
+import { qemuImg, run } from '../../oracle/qemu.ts';
 import { formatContract, mixedImage } from '../contract.ts';
 
 const MiB = 2 ** 20;
@@ -84,48 +83,6 @@ it('is made as QEMU makes it', async () => {
     rmSync(file('made.vmdk'));
     expect(ours.length).toBe(theirs.length);
     expect(plain(ours)).toBe(plain(theirs));
-  }
-});
-
-it('an image of another program opens, is written, and is clean for both', { timeout: 120_000 }, async () => {
-  for (const [seed, options] of [
-    [1, 'subformat=monolithicSparse'],
-    [2, 'zeroed_grain=on'],
-    [3, 'subformat=twoGbMaxExtentSparse'],
-    [4, 'subformat=monolithicFlat'],
-  ] as const) {
-    const random = new Random(seed);
-    const path = file(`turns-${seed}.vmdk`);
-    const naive = new NaiveDisk(7 * MiB + 5 * 512);
-    qemuImg('create', '-q', '-f', 'vmdk', '-o', options, path, String(naive.size));
-    const resolve = ({ name }: { name: string }) => nodeFileStorage(file(name));
-    for (let round = 0; round < 3; round++) {
-      const commands: string[] = [];
-      for (let i = 0; i < 8; i++) {
-        const offset = random.between(0, naive.size / 512 - 1) * 512;
-        const length = Math.min(naive.size - offset, random.between(1, 400) * 512);
-        const pattern = random.between(1, 255);
-        commands.push(`write -P ${pattern} ${offset} ${length}`);
-        naive.bytes.fill(pattern, offset, offset + length);
-      }
-      qemuIo(path, 'vmdk', commands);
-      const disk = await openDisk(nodeFileStorage(path), { format: 'vmdk', resolve });
-      expect(firstDifference(await disk.read(0, disk.size), naive.bytes)).toBe(-1);
-      for (let i = 0; i < 8; i++) {
-        const offset = random.between(0, naive.size - 1);
-        const bytes = random.bytes(Math.min(naive.size - offset, random.between(1, 90_000)));
-        await disk.write(offset, bytes);
-        naive.bytes.set(bytes, offset);
-      }
-      const start = random.between(0, 5) * MiB;
-      await disk.zero(start, 3 * 65536 + 512);
-      naive.bytes.fill(0, start, start + 3 * 65536 + 512);
-      expect(await disk.check()).toMatchObject({ checkErrors: 0, messages: [] });
-      await disk.close();
-      qemuImg('check', '-q', '-f', 'vmdk', path);
-      writeFileSync(file('plain'), naive.bytes);
-      qemuImg('compare', '-q', '-f', 'vmdk', '-F', 'raw', path, file('plain'));
-    }
   }
 });
 
