@@ -13,7 +13,7 @@ export { blockInfo, blockInfoText, blockStats, blockStatsText } from './drive/re
 export { findDebugger } from './graph/debug-node.ts';
 export { BackingFailure } from './graph/format-node.ts';
 export { openGraph } from './graph/graph.ts';
-export type { GraphOptions, OpenFileOptions } from './graph/graph-options.ts';
+export type { GraphOptions, OpenFileOptions, ParentRequest } from './graph/graph-options.ts';
 export { type ListRules, parseOptionList } from './graph/option-text.ts';
 export { countData } from './jobs/convert.ts';
 export type { Debugger } from './layers/blkdebug.ts';

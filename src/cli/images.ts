@@ -3,6 +3,7 @@
  * the file of every layer. Failures to open read `Could not open 'x': …` with the reason that QEMU gives.
  */
 import { existsSync, statSync } from 'node:fs';
+import { join } from 'node:path';
 import { type CacheMode, type Disk, DiskError, PLAIN_FORMAT, type Reference, type Resolve, type Resolved, type Storage } from '../index.ts';
 import {
   BackingFailure,
@@ -20,6 +21,7 @@ import { systemPath } from '../storage/system-path.ts';
 import { nodeInflate } from './compression.ts';
 import { objectOptions } from './objects.ts';
 import type { Options } from './options.ts';
+import { findParent } from './parents.ts';
 import { complain, Failure, Halt, type Terminal } from './terminal.ts';
 import { faultText, fileText, imageText, systemText } from './words.ts';
 import { type InnerImage, innerImage } from './wrapped.ts';
@@ -156,6 +158,7 @@ export class Images {
           ...(writableBacking === undefined ? {} : { writableBacking }),
           onDamage: (message, warning = false) => this.#tellDamage(message, warning),
           dataFileName: dataFilePath,
+          findParent,
           ...objectOptions(this.terminal),
         },
       );
@@ -185,6 +188,7 @@ export class Images {
     const files = [path];
     const resolve = async (reference: Reference): Promise<Resolved> => {
       const { from, kind, name, writable = false, format } = reference;
+      if (kind === 'parent' && name === '') return this.#file(await findParent(reference), { ...shared, readOnly: !writable });
       if (kind !== 'backing') return this.#file((kind === 'data' ? dataFilePath : combineNames)(from, name), { ...shared, readOnly: !writable });
       const full = beside(from, name);
       files.push(full);
@@ -195,6 +199,7 @@ export class Images {
         {
           openFile: (file, how) => this.#file(file, { ...how, ...shared, readOnly: !how.writable }),
           dataFileName: dataFilePath,
+          findParent,
           ...objectOptions(this.terminal),
           readOnly: !writable,
           ...(format === undefined ? {} : { format }),
@@ -242,7 +247,7 @@ export class Images {
   /** Opens a file without locking it: the needed permissions are known only with its format. */
   #file(path: string, { readOnly, locking = 'auto', forceShare = false }: FileOptions): Storage {
     try {
-      const storage = nodeFileStorage(path, {
+      const storage = nodeFileStorage(inFolder(path), {
         readOnly,
         background: this.#background,
         locking,
@@ -309,6 +314,12 @@ export function cacheMode(text: string | undefined, what = 'cache option', statu
 function dataFilePath(image: string, name: string): string {
   const path = combineNames(image, name);
   return !existsSync(systemPath(name)) && existsSync(systemPath(path)) ? path : name;
+}
+
+/** A folder that Parallels calls a disk stands for the file that describes it. */
+function inFolder(path: string): string {
+  const description = join(path, 'DiskDescriptor.xml');
+  return existsSync(systemPath(description)) && statSync(systemPath(path)).isDirectory() ? description : path;
 }
 
 /** Protocols under which no file can be made, with QEMU's names of their drivers. */

@@ -41,7 +41,7 @@ export interface DiskInfo {
   readonly encrypted?: boolean;
   /** Present if the format compresses all data. */
   readonly compressed?: boolean;
-  /** As stored in the image. */
+  /** As stored in the image; absent if the image knows the one below by its id alone. */
   readonly 'backing-filename'?: string;
   /** The name under which the backing file was opened, if it was. */
   readonly 'full-backing-filename'?: string;
@@ -67,7 +67,7 @@ export function* diskInfo(node: BlockNode): Io<DiskInfo> {
     ...(facts.clusterSize === undefined ? {} : { 'cluster-size': facts.clusterSize }),
     ...(facts.encrypted ? { encrypted: true } : {}),
     ...(facts.compressed ? { compressed: true } : {}),
-    ...(driver.backing ? { 'backing-filename': driver.backing.name } : {}),
+    ...(driver.backing && driver.backing.name !== '' ? { 'backing-filename': driver.backing.name } : {}),
     ...(node.backing ? { 'full-backing-filename': node.backing.fileName ?? node.backing.name } : {}),
     ...(driver.backing?.format ? { 'backing-filename-format': driver.backing.format } : {}),
     ...(snapshots.length > 0 ? { snapshots: snapshots.map(snapshotInfo) } : {}),

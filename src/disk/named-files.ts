@@ -82,8 +82,9 @@ export class NamedFiles {
   /** See `OpenFile`: the file must be empty, or is made. */
   readonly makeFile: OpenFile = (request) => this.#open(request, true);
 
-  *#open(request: FileRequest, create: boolean): Io<Storage> {
-    const { readOnly = false, given = [] } = this.#image;
+  *#open({ readOnly: onlyRead = false, ...request }: FileRequest & { readonly readOnly?: boolean }, create: boolean): Io<Storage> {
+    const { given = [] } = this.#image;
+    const readOnly = onlyRead || this.#image.readOnly === true;
     const { what, field } = FILE_ROLES[request.kind];
     const found = given.find(({ kind, name = request.name }) => kind === request.kind && name === request.name);
     const how = { ...(readOnly ? {} : ({ writable: true } as const)), ...(create ? ({ create: true } as const) : {}) };

@@ -9,7 +9,7 @@ import { SECTOR } from '../base/units.ts';
 import type { FormatName, FormatOptions } from '../formats/all.ts';
 import { everyFormat } from '../formats/all-on-demand.ts';
 import type { CreateParameters, FormatDescriptor } from '../formats/descriptor.ts';
-import type { BackingReference } from '../formats/driver.ts';
+import type { BackingReference, ImageDriver } from '../formats/driver.ts';
 import { findFormat, isDriverName } from '../formats/registry.ts';
 import { anyAlignment } from '../layers/align.ts';
 import { NoFlushStorage } from '../layers/no-flush.ts';
@@ -20,6 +20,7 @@ import { OPEN_OPTIONS, type OpenOptions, openChain } from './chain.ts';
 import { Disk } from './disk.ts';
 import { BACKING, FORMAT_OPTION, STORAGE_TO_BE } from './kinds.ts';
 import { NamedFiles, sameBytes } from './named-files.ts';
+import type { Resolve } from './reference.ts';
 import { askedOnce, askSecret } from './secrets.ts';
 import { withTemporary } from './temporary.ts';
 
@@ -112,9 +113,14 @@ function* createOn(storage: Storage, all: CreateOptions<string>): Io<Disk> {
     const descriptor = findFormat(formats, format);
     if (!descriptor.create) throw new DiskError('unsupported', `${descriptor.name}: images of this format cannot be created`, { format });
     if (opened.size !== 0) throw new DiskError('refused', `${opened.name} is not empty: creating an image there would destroy ${opened.size} bytes`);
-    const opening: OpenOptions = { ...(resolve ? { resolve } : {}), ...(cache ? { cache } : {}), ...(secret ? { secret } : {}), formats };
     if (backing) requireBacking(backing, descriptor, opened);
     const below = backing && resolve ? yield* lookBelow(backing, formats, named) : undefined;
+    const opening: OpenOptions = {
+      ...(resolve ? { resolve: byName(resolve, backing, below?.driver) } : {}),
+      ...(cache ? { cache } : {}),
+      ...(secret ? { secret } : {}),
+      formats,
+    };
     const bytes = size ?? below?.size;
     if (bytes === undefined) throw new DiskError('refused', 'Image creation needs a size parameter', { field: 'size' });
     const ask = askSecret(secret);
@@ -149,6 +155,12 @@ function requireBacking({ name, format }: BackingReference, descriptor: FormatDe
   if (name === image.name) throw refused('Error: Trying to create an image with the same filename as the backing file');
   if (format !== undefined && !isDriverName(format)) throw refused(`Parameter 'backing-fmt' does not accept value '${format}'`, 'backing_fmt');
 }
+
+/** A new image may know the one below by its id alone: it is asked for under the name that the caller has for it. */
+const byName =
+  (resolve: Resolve, backing: BackingReference | undefined, below: ImageDriver | undefined): Resolve =>
+  (reference) =>
+    resolve(backing && reference.name === '' && reference.identity === below?.identity?.id ? { ...reference, name: backing.name } : reference);
 
 /** Opens the backing file as it will be opened later, to check that it can be, and for its facts and its size in whole sectors. */
 function* lookBelow(

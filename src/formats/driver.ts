@@ -280,8 +280,8 @@ export interface ImageDriver {
 }
 
 /**
- * For a driver: opens a file that its image names (for writing if the image is written), or makes it, empty. The storage holds the file's plain bytes; the opener
+ * For a driver: opens a file that its image names (for writing if the image is written, unless `readOnly`), or makes it, empty. The storage holds the file's plain bytes; the opener
  * of the image closes it if the driver throws, later the node does (`ImageDriver.files`). Throws if there is no such file, or it may not be used: one file
  * is opened once.
  */
-export type OpenFile = (request: FileRequest & { readonly kind: 'data' | 'extent' }) => Io<Storage>;
+export type OpenFile = (request: FileRequest & { readonly kind: 'data' | 'extent'; readonly readOnly?: boolean }) => Io<Storage>;

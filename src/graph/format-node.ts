@@ -1,6 +1,6 @@
 /** A format as a node of a graph: over its child `file`, and over the backing file that its options or the image itself name. */
 import { DiskError, type ErrorPlace } from '../base/errors.ts';
-import { type Io, runAsync } from '../base/io.ts';
+import { type Io, runAsync, wait } from '../base/io.ts';
 import { beside, combineNames } from '../base/names.ts';
 import { OptionSet, type OptionValue, refusedOption } from '../base/options.ts';
 import type { SecretRequest } from '../crypto/passphrase.ts';
@@ -110,6 +110,22 @@ function plainFile({ kind, name }: FileRequest, from: string, { graph }: NodePla
   ];
 }
 
+/** The options of the file of a parent, which may have an id in place of a name. */
+function* parentFile(request: FileRequest, from: string, place: NodePlace): Io<[string, string][]> {
+  const { name, identity, format } = request;
+  if (name !== '' || identity === undefined) return plainFile(request, from, place);
+  const { findParent } = place.graph;
+  if (!findParent)
+    throw new DiskError('refused', `${from} lies over the image with the id ${identity}, and there is no function that finds it`, {
+      field: 'parent',
+    });
+  const found = yield* wait(Promise.resolve(findParent({ identity, format: format ?? '', from })));
+  return [
+    ['driver', 'file'],
+    ['filename', found],
+  ];
+}
+
 /** True if the options demand that there is no backing file, whatever the image names. */
 function takeAlone({ options, place }: NodeRequest): boolean {
   const said = options.get('backing');
@@ -156,7 +172,7 @@ function backingOpener(request: NodeRequest): OpenBelow {
       const byOptions = !named || below.has('file.filename');
       const name = byOptions || named.kind === 'parent' ? undefined : beside(storage.name, named.name);
       if (!byOptions && named.kind === 'parent')
-        for (const [key, value] of plainFile(named, storage.name, place)) below.setDefault(`file.${key}`, value);
+        for (const [key, value] of yield* parentFile(named, storage.name, place)) below.setDefault(`file.${key}`, value);
       const readOnly = place.graph.writableBacking !== chain.length;
       const { node } = yield* request.node(name, below, { ...place, role: 'image', above: chain, readOnly, driver: undefined });
       return node;

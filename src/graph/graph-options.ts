@@ -16,6 +16,16 @@ export interface OpenFileOptions {
   readonly forceShare?: boolean;
 }
 
+/** An image that is looked for by its id. */
+export interface ParentRequest {
+  /** The id, as text. */
+  readonly identity: string;
+  /** QEMU's name of its format. */
+  readonly format: string;
+  /** The name of the image that lies over it. */
+  readonly from: string;
+}
+
 /** The options of `openGraph`. */
 export interface GraphOptions extends Omit<OpenOptions, 'resolve' | 'format' | 'formats' | 'dataStorage'> {
   /** Overrides the option `driver` of the top node. */
@@ -28,6 +38,8 @@ export interface GraphOptions extends Omit<OpenOptions, 'resolve' | 'format' | '
   readonly forceShare?: boolean;
   /** The name for `openFile` of the data file that an image names by a plain file name; default: beside the image. */
   readonly dataFileName?: (from: string, name: string) => string;
+  /** The name for `openFile` of an image that another one knows by its id alone (VDI). Throws if there is none; default: there never is. */
+  readonly findParent?: (request: ParentRequest) => PromiseLike<string>;
   /** Puts an empty disk in place of the backing file, which need not exist. */
   readonly emptyBacking?: boolean;
   /** Discards do nothing, unless the options say otherwise. */
@@ -53,6 +65,7 @@ export const GRAPH_OPTIONS = optionsOf<GraphOptions>({
   permissions: PERMISSIONS,
   forceShare: FLAG,
   dataFileName: FUNCTION,
+  findParent: FUNCTION,
   emptyBacking: FLAG,
   keepSpace: FLAG,
   throttleGroup: FUNCTION,

@@ -308,9 +308,10 @@ export class BlockNode implements Storage {
   *setBacking(
     reference: BackingReference | undefined,
     node: BlockNode | undefined,
-    { job, named = node?.driver }: { readonly job?: string; readonly named?: ImageDriver | undefined } = {},
+    options: { readonly job?: string; readonly named?: ImageDriver | undefined } = {},
   ): Io<void> {
-    yield* this.exclusive(() => this.#setBacking(reference, node, named), job);
+    const named = 'named' in options ? options.named : node?.driver;
+    yield* this.exclusive(() => this.#setBacking(reference, node, named), options.job);
   }
 
   *#setBacking(reference: BackingReference | undefined, node: BlockNode | undefined, named: ImageDriver | undefined): Io<void> {

@@ -98,6 +98,8 @@ export class TableCache {
   readonly #dirty = new Set<Table>();
   /** The tables that `seal` took and `write` has not written yet. */
   readonly #sealed = new Map<Table, Seal>();
+  /** Those of them that were written; the flush is not over. */
+  readonly #written = new Map<Table, Seal>();
   readonly #early: EarlyTables;
   /** The last table that `pass` returned. */
   #passing: Table | undefined;
@@ -262,6 +264,7 @@ export class TableCache {
     if (!table) return;
     this.#dirty.delete(table);
     this.#sealed.delete(table);
+    this.#written.delete(table);
     this.#tables.delete(offset);
     this.#charge();
   }
@@ -270,6 +273,7 @@ export class TableCache {
   clear(): void {
     this.#dirty.clear();
     this.#sealed.clear();
+    this.#written.clear();
     this.#tables.clear();
     this.#slices.clear();
     this.#early.clear();
@@ -303,19 +307,23 @@ export class TableCache {
     return this.#sealed.size > 0;
   }
 
-  /** Sealed tables that were not written become ordinary changed tables again. */
-  unseal(): void {
+  /** Sealed tables that were not written become ordinary changed tables again; unless the flush was durable, also those that were. */
+  unseal(durable = true): void {
     for (const { table, from, to } of this.#sealed.values()) this.touch(table, from, to);
+    if (!durable) for (const { table, from, to } of this.#written.values()) this.touch(table, from, to);
     this.#sealed.clear();
+    this.#written.clear();
   }
 
   /** Writes sealed tables in file order: all, or only those nothing points at yet. */
   *write(which: 'all' | 'fresh'): Io<void> {
     const due = [...this.#sealed.values()].filter(({ table }) => which === 'all' || table.fresh).sort((a, b) => a.table.offset - b.table.offset);
-    for (const { table, from, bytes } of due) {
+    for (const sealed of due) {
+      const { table, from, bytes } = sealed;
       yield* this.#tell('update');
       yield* this.#storage.write(table.offset + from, bytes);
       this.#sealed.delete(table);
+      this.#written.set(table, sealed);
     }
   }
 
@@ -359,7 +367,7 @@ export class TableCache {
 
   /** The file has all of it, and no change to it is under way. A fresh table that was written must stay recognisable as fresh until it is linked. */
   #spareable(table: Table): boolean {
-    return !this.#dirty.has(table) && !this.#sealed.has(table) && !table.fresh && table.pins === 0;
+    return !this.#dirty.has(table) && !this.#sealed.has(table) && !this.#written.has(table) && !table.fresh && table.pins === 0;
   }
 
   /** Forgets entries until `bytes` more fit: slices while tables have no more than half of the budget, else tables. */

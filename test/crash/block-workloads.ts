@@ -6,6 +6,7 @@ import { childOfVhd } from '../formats/vpc/chain-workload.ts';
 import type { Random } from '../random.ts';
 import { compressed, mixture, several, writes } from './actions.ts';
 import type { Guest } from './guest.ts';
+import { unitWorkloads } from './unit-workloads.ts';
 import type { Workload } from './workload.ts';
 
 export const blockWorkloads: readonly Workload[] = [
@@ -289,4 +290,5 @@ export const blockWorkloads: readonly Workload[] = [
     waits: true,
     run: (guest, random) => several(guest, random, 300),
   },
+  ...unitWorkloads,
 ];

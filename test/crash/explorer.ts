@@ -121,7 +121,8 @@ export function judgeDisk({ format, top, raw, resolve, random }: CutDisk): Explo
     const storages = new Map([...files].map(([name, bytes]) => [name, memoryStorage({ name, bytes })]));
     const disk = await openDisk(storages.get(top) as Storage, {
       format,
-      resolve: ({ name }) => storages.get(name) ?? resolve(name),
+      // A parent that is known by its id has no name.
+      resolve: ({ name }) => storages.get(name || 'base') ?? resolve(name),
       secret: SECRET,
       repair: REPAIRED_FIRST.has(format),
       // A cut between the new id of an image that is committed into, and the note of it in the image above, has changed no contents.

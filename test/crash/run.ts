@@ -71,7 +71,7 @@ export async function runWorkload(workload: Workload, options: RunOptions): Prom
     // Growth in small steps keeps the states small.
     return options.cache ? new CacheStorage(file, { memory: new CacheMemory(0), growth: 4096 }) : file;
   };
-  const resolve: Resolve = ({ name }) => opened(name);
+  const resolve: Resolve = ({ name }) => opened(name || 'base');
   const writableBacking = recorded.includes('base') ? { writableBacking: 1 } : {};
   const cache = options.cache ? { cache: options.cache } : {};
   const reopen = () => openDisk(opened(TOP), { format, resolve, secret: SECRET, ...writableBacking, ...cache });

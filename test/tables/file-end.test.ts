@@ -69,3 +69,18 @@ it('a unit past the end is untouched where gaps cost nothing: in a sparse file, 
   expect([taken(), taken(false), taken(true)]).toEqual([false, false, true]);
   expect(new FileEnd(memoryStorage(), { base: 512, unit: 512, used: new Set() }).take()?.untouched).toBe(true);
 });
+
+it('units that are released are holes, or the end comes nearer; the first ones can become the bytes of others', () => {
+  const end = new FileEnd(memoryStorage(), { base: 512, unit: 1024, used: new Set([0, 1, 2, 3, 4]) });
+  end.release([1, 3]);
+  expect([end.count, end.lowestHole]).toEqual([5, 1]);
+  end.release([4]);
+  expect([end.count, end.lowestHole]).toEqual([3, 1]);
+  expect([end.unitAt(512 + 1024), end.unitAt(513), end.unitAt(0)]).toEqual([1, undefined, undefined]);
+  end.dropFirst(1);
+  expect([end.offset(0), end.count, end.lowestHole]).toEqual([1536, 2, 0]);
+  expect([end.take(), end.take()]).toEqual([
+    { index: 0, untouched: false },
+    { index: 2, untouched: false },
+  ]);
+});

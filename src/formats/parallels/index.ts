@@ -2,8 +2,10 @@
 import { DiskError } from '../../base/errors.ts';
 import { SECTOR } from '../../base/units.ts';
 import { readBytes } from '../../storage/storage.ts';
-import type { FormatDescriptor } from '../descriptor.ts';
+import type { FormatDescriptor, Inspection } from '../descriptor.ts';
 import { hasText, hasU32le, NO_CAPABILITIES } from '../recognised.ts';
+import { openBundle, readText } from './bundle.ts';
+import { isBundleText, parseBundle } from './bundle-text.ts';
 import { createImage, createOptions } from './create.ts';
 import { openImage } from './image.ts';
 import { FORMAT, MAGIC, parseHeader, VERSION } from './layout.ts';
@@ -14,7 +16,7 @@ export const parallels = {
   aliases: [],
   title: 'Parallels disk',
   extensions: ['hdd', 'hds'],
-  probe: (head) => (Object.values(MAGIC).some((magic) => hasText(head, 0, magic)) && hasU32le(head, 16, VERSION) ? 100 : 0),
+  probe: (head) => (isBundleText(head) || Object.values(MAGIC).some((magic) => hasText(head, 0, magic) && hasU32le(head, 16, VERSION)) ? 100 : 0),
   capabilities: {
     ...NO_CAPABILITIES,
     read: true,
@@ -29,9 +31,15 @@ export const parallels = {
   },
   gist: 'grows as it is used, opens in Parallels Desktop',
   createOptions,
-  limits: ['bitmaps of format extensions', 'shrinking', 'disks in several files', 'snapshots of disks in folders'],
+  limits: [
+    'bitmaps of format extensions',
+    'shrinking, and growing disks in folders',
+    'new snapshots of disks in folders',
+    'encrypted disks in folders',
+  ],
   *inspect(storage) {
     try {
+      if (isBundleText(yield* readBytes(storage, 0, Math.min(1024, storage.size)))) return inspectBundle(yield* readText(storage));
       const header = parseHeader(yield* readBytes(storage, 0, Math.min(SECTOR, storage.size)));
       const warnings = header.inUse ? ['the image was not closed correctly: it must be repaired before it is written'] : [];
       return { size: header.size, references: [], features: header.extended ? ['format extension'] : [], warnings };
@@ -40,6 +48,17 @@ export const parallels = {
       return { references: [], features: [], warnings: [error.message] };
     }
   },
-  open: openImage,
+  *open(storage, parameters) {
+    const bundle = isBundleText(yield* readBytes(storage, 0, Math.min(1024, storage.size)));
+    return bundle ? yield* openBundle(storage, parameters) : yield* openImage(storage, parameters);
+  },
   create: createImage,
 } as const satisfies FormatDescriptor;
+
+function inspectBundle(bytes: Uint8Array): Inspection {
+  const { size, parts } = parseBundle(bytes);
+  const names = new Set(parts.flatMap(({ files }) => files.map(({ name }) => name)));
+  const depth = (parts[0]?.files.length ?? 1) - 1;
+  const features = ['in a folder', ...(parts.length > 1 ? [`${parts.length} parts`] : []), ...(depth > 0 ? [`${depth} snapshots`] : [])];
+  return { size, references: [...names].map((name) => ({ kind: 'extent', name })), features, warnings: [] };
+}

@@ -2,7 +2,7 @@
 import type { Io } from '../../base/io.ts';
 import type { EntryTable } from '../../tables/entry-table.ts';
 import type { CheckResult } from '../tools.ts';
-import { type Header, ZERO } from './layout.ts';
+import { ZERO } from './layout.ts';
 
 /** Lines of findings that are kept. */
 const MAX_MESSAGES = 1000;
@@ -23,8 +23,12 @@ export function* usedBlocks(map: EntryTable, tell: (message: string) => void): I
   return { used, named };
 }
 
-/** See `ImageTools.check`. */
-export function* checkMap(header: Header, map: EntryTable, onMessage: (message: string) => void = () => undefined): Io<CheckResult> {
+/** See `ImageTools.check`. `allocated`: the header's count; absent while the image is written, and counted when it is closed. */
+export function* checkMap(
+  { allocated }: { readonly allocated: number | undefined },
+  map: EntryTable,
+  onMessage: (message: string) => void = () => undefined,
+): Io<CheckResult> {
   const messages: string[] = [];
   let corruptions = 0;
   const tell = (message: string): void => {
@@ -33,7 +37,7 @@ export function* checkMap(header: Header, map: EntryTable, onMessage: (message: 
     onMessage(message);
   };
   const { named } = yield* usedBlocks(map, tell);
-  if (named !== header.allocated) tell(`ERROR: allocated blocks mismatch, is ${named}, should be ${header.allocated}`);
+  if (allocated !== undefined && named !== allocated) tell(`ERROR: allocated blocks mismatch, is ${named}, should be ${allocated}`);
   const found = { corruptions, leaks: 0, checkErrors: 0, corruptionsFixed: 0, leaksFixed: 0, messages };
   // QEMU counts no clusters of this format.
   return { ...found, totalClusters: 0, allocatedClusters: 0, fragmentedClusters: 0, compressedClusters: 0, imageEndOffset: 0 };

@@ -170,7 +170,7 @@ export class VdiImage extends UnitImage {
     return {
       *check({ repair, onMessage }) {
         if (repair) throw unsupported(FORMAT, 'This image format does not support repairing');
-        return yield* checkMap({ ...header, allocated: end?.count ?? header.allocated }, map, onMessage);
+        return yield* checkMap({ allocated: end ? undefined : header.allocated }, map, onMessage);
       },
       *metadata() {
         return [

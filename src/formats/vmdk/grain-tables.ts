@@ -18,7 +18,7 @@ import { EntryTable } from '../../tables/entry-table.ts';
 import { FileEnd } from '../../tables/file-end.ts';
 import { FreedClusters } from '../../tables/freed-clusters.ts';
 import { type Table, TableCache } from '../../tables/table-cache.ts';
-import { WriteOrder } from '../../tables/write-order.ts';
+import { type Sealed, WriteOrder } from '../../tables/write-order.ts';
 import { FORMAT, type Grain, type Shape } from './layout.ts';
 import { type Survey, surveyGrains } from './survey.ts';
 
@@ -70,13 +70,13 @@ export class GrainTables {
   }
 
   #writeOrder(): WriteOrder {
-    const each = (deed: (changes: EntryTable | TableCache) => void) => (): void => {
+    const each = (deed: (changes: Sealed) => void): void => {
       for (const { directory, tables } of this.#copies) for (const changes of [directory, tables]) deed(changes);
     };
     const self = this;
     return new WriteOrder(this.storage, {
       format: FORMAT,
-      changes: [{ seal: each((changes) => changes.seal()), unseal: (durable) => each((changes) => changes.unseal(durable))() }, this.#freed],
+      changes: [{ seal: () => each((changes) => changes.seal()), unseal: (durable) => each((changes) => changes.unseal(durable)) }, this.#freed],
       stages: [
         { pending: () => !this.shape.compressed && this.#copies.some(({ tables }) => tables.hasSealed), write: () => this.end.grow() },
         {

@@ -14,8 +14,11 @@ const MiB = 2 ** 20;
 const u32 = (at: number, value: number) => (_: Uint8Array, data: DataView) => void data.setUint32(at, value, true);
 const damages = [
   { what: 'another signature', field: 'signature', damage: u32(64, 1) },
-  { what: 'version 0.1', field: 'version', damage: u32(68, 1) },
-  { what: 'an image type of a child', field: 'type', damage: u32(76, 4) },
+  { what: 'version 2.0', field: 'version', damage: u32(68, 0x20000) },
+  { what: 'an image type of a child', field: 'link', damage: u32(76, 4) },
+  { what: 'an undo image', field: 'type', damage: u32(76, 3) },
+  { what: 'a map over the blocks', field: 'dataOffset', damage: u32(340, 2 ** 20) },
+  { what: 'blocks that were cut off', field: 'block map', damage: (bytes: Uint8Array) => bytes.slice(0, -512) },
   { what: 'a map in the header', field: 'mapOffset', damage: u32(340, 0) },
   { what: 'a map off its sector', field: 'mapOffset', damage: u32(340, 513) },
   { what: 'data in the map', field: 'dataOffset', damage: u32(344, 512) },

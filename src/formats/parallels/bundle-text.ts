@@ -1,0 +1,128 @@
+/**
+ * The text that describes a Parallels disk in a folder (`NAME.hdd/DiskDescriptor.xml`): the disk's size, its parts, and which file each part has in each snapshot.
+ * Names are untrusted; of one with folders, which are another machine's, the last part counts.
+ */
+import { text } from '../../base/bytes.ts';
+import { corrupt, unsupported } from '../../base/errors.ts';
+import { MiB, SECTOR } from '../../base/units.ts';
+import { parseXml, type XmlElement } from '../../base/xml.ts';
+import { FORMAT } from './layout.ts';
+
+/** Bytes of the file that are read at most. */
+export const MAX_TEXT = MiB;
+/** Files of a disk, and snapshots one over the other. */
+const MAX_FILES = 1000;
+const MAX_DEPTH = 128;
+const NO_GUID = '{00000000-0000-0000-0000-000000000000}';
+/** Of the image that guests write to, where the text does not say which it is. */
+const TOP_GUID = '{5fbaabe3-6958-40ff-92a7-860e329aab41}';
+
+/** A file with the bytes of a part. */
+export interface BundleFile {
+  readonly kind: 'Compressed' | 'Plain';
+  readonly name: string;
+}
+
+/** A part of the disk, in bytes. Its files: the one that is written first, then those of the snapshots below. */
+export interface BundlePart {
+  readonly start: number;
+  readonly size: number;
+  readonly files: readonly [BundleFile, ...BundleFile[]];
+}
+
+/** A disk in a folder. */
+export interface Bundle {
+  readonly size: number;
+  readonly parts: readonly BundlePart[];
+}
+
+/** True for the first bytes of such a text. */
+export const isBundleText = (head: Uint8Array): boolean =>
+  /^\ufeff?\s*(<\?xml[^>]{0,200}>\s*)?(<!--(?:(?!-->)[\s\S]){0,500}-->\s*)*<Parallels_disk_image[\s>]/.test(text(head.subarray(0, 1024)));
+
+const bad = (field: string, message: string) => corrupt(FORMAT, message, { field });
+
+/** Reads the text. Throws `corrupt` or `unsupported`, naming the element. */
+export function parseBundle(bytes: Uint8Array): Bundle {
+  const root = parseXml(text(bytes), FORMAT);
+  if (root.name !== 'Parallels_disk_image') throw bad('Parallels_disk_image', `the text describes a ${root.name}, and no disk`);
+  const parameters = child(root, 'Disk_Parameters');
+  const size = sectors(parameters, 'Disk_size');
+  requirePlain(parameters);
+  const storages = all(child(root, 'StorageData'), 'Storage');
+  const shots = shotsOf(root.children.find(({ name }) => name === 'Snapshots'));
+  if (storages.length * shots.length > MAX_FILES)
+    throw bad('Storage', `${storages.length} parts in ${shots.length} snapshots: at most ${MAX_FILES} files are opened`);
+  const parts = storages.map((storage) => partOf(storage, shots)).sort((a, b) => a.start - b.start);
+  let end = 0;
+  for (const part of parts) {
+    if (part.start !== end) throw bad('Start', `a part begins at ${part.start}, and the one before ends at ${end}`);
+    end += part.size;
+  }
+  if (end !== size) throw bad('Disk_size', `the disk has ${size} bytes, and its parts have ${end}`);
+  return { size, parts };
+}
+
+const all = (element: XmlElement, name: string): XmlElement[] => element.children.filter((one) => one.name === name);
+
+function child(element: XmlElement, name: string): XmlElement {
+  const found = element.children.find((one) => one.name === name);
+  if (!found) throw bad(name, `the element ${element.name} has no ${name}`);
+  return found;
+}
+
+/** A number of sectors, in bytes. */
+function sectors(element: XmlElement, name: string): number {
+  const value = child(element, name).text;
+  const bytes = Number(value) * SECTOR;
+  if (!/^\d{1,16}$/.test(value) || !Number.isSafeInteger(bytes)) throw bad(name, `${name} is ${JSON.stringify(value.slice(0, 40))}`);
+  return bytes;
+}
+
+function requirePlain(parameters: XmlElement): void {
+  const engine = parameters.children.find(({ name }) => name === 'Encryption')?.children.find(({ name }) => name === 'Engine')?.text ?? '';
+  if (engine !== '' && guid(engine) !== NO_GUID) throw unsupported(FORMAT, 'the disk is encrypted', { field: 'Encryption' });
+  const logical = parameters.children.find(({ name }) => name === 'LogicSectorSize')?.text ?? '512';
+  if (logical !== '512') throw unsupported(FORMAT, `a disk with sectors of ${logical.slice(0, 40)} bytes`, { field: 'LogicSectorSize' });
+}
+
+const guid = (value: string): string => `{${value.replace(/[{}]/g, '').toLowerCase()}}`;
+
+/** The snapshots that make up the disk: the one that is written, then those below. */
+function shotsOf(snapshots: XmlElement | undefined): string[] {
+  const parents = new Map(all(snapshots ?? NOTHING, 'Shot').map((shot) => [guid(child(shot, 'GUID').text), guid(child(shot, 'ParentGUID').text)]));
+  const chain: string[] = [];
+  const top = snapshots?.children.find(({ name }) => name === 'TopGUID')?.text;
+  for (let next = guid(top || TOP_GUID); next !== NO_GUID; ) {
+    if (chain.includes(next)) throw bad('ParentGUID', `the snapshot ${next} lies over itself`);
+    if (chain.length >= MAX_DEPTH) throw bad('ParentGUID', `more than ${MAX_DEPTH} snapshots lie one over the other`);
+    const parent = parents.get(next);
+    if (parent === undefined && (parents.size > 0 || chain.length > 0)) throw bad('Shot', `there is no snapshot ${next}`);
+    chain.push(next);
+    next = parent ?? NO_GUID;
+  }
+  return chain;
+}
+
+const NOTHING: XmlElement = { name: '', attributes: new Map(), children: [], text: '' };
+
+function partOf(storage: XmlElement, shots: readonly string[]): BundlePart {
+  const [start, end] = [sectors(storage, 'Start'), sectors(storage, 'End')];
+  if (end <= start) throw bad('End', `a part ends at ${end}, and begins at ${start}`);
+  const images = new Map(all(storage, 'Image').map((image) => [guid(child(image, 'GUID').text), image]));
+  const files = shots.map((shot) => {
+    const image = images.get(shot);
+    if (!image) throw bad('Image', `the part at ${start} has no file of the snapshot ${shot}`);
+    return fileOf(image);
+  });
+  const [first, ...below] = files;
+  if (!first) throw bad('TopGUID', 'the disk has no image');
+  return { start, size: end - start, files: [first, ...below] };
+}
+
+function fileOf(image: XmlElement): BundleFile {
+  const [kind, path] = [child(image, 'Type').text, child(image, 'File').text];
+  if (kind !== 'Compressed' && kind !== 'Plain')
+    throw unsupported(FORMAT, `files of the type ${JSON.stringify(kind.slice(0, 40))}`, { field: 'Type' });
+  return { kind, name: path.slice(Math.max(path.lastIndexOf('/'), path.lastIndexOf('\\')) + 1) };
+}
