@@ -3,7 +3,7 @@
  * the engine's words; a file without known contents becomes a raw disk if the user says so. Questions come one at a time, and the rest is copied meanwhile;
  * at the end one message reports all results. The page keeps its view, unless only one file was imported.
  */
-import { DiskError, type ImageEntry, PLAIN_FORMAT, type RemoteLibrary } from '../index.ts';
+import { DiskError, type ImageEntry, type ImportedImage, type MachineDescription, PLAIN_FORMAT, type RemoteLibrary } from '../index.ts';
 import { confirmed } from './dialogs.ts';
 import { element } from './dom.ts';
 import type { JobsList } from './jobs-list.ts';
@@ -18,6 +18,8 @@ export interface ImportSurroundings {
   readonly shown: () => string | undefined;
   /** Called with an image that was imported alone, if the page still shows the same view. */
   readonly imported: (entry: ImageEntry) => void;
+  /** Called with the machine that an appliance describes. */
+  readonly machine: (machine: MachineDescription) => void;
 }
 
 /** The files that were dropped or picked. */
@@ -39,9 +41,6 @@ type Outcome =
   | { readonly name: string; readonly error: unknown }
   /** The user cancelled it, or did not want it. */
   | { readonly name: string; readonly left: string };
-
-/** Characters in the name of an image. */
-const LONGEST_NAME = 200;
 
 export class Importer {
   readonly #around: ImportSurroundings;
@@ -81,16 +80,23 @@ export class Importer {
     const { length } = this.#waiting;
     const rest = length === 0 ? '' : `, ${length} more ${length === 1 ? 'waits' : 'wait'}`;
     try {
-      const taken = (await library.list()).map(({ name }) => name);
-      const wish = { name: freeName(file.name, taken), ...(raw ? { format: PLAIN_FORMAT } : {}) };
+      const wish = raw ? { format: PLAIN_FORMAT } : {};
       const entry = await jobs.run(`Importing ${file.name}${rest}`, ({ onProgress, signal }) =>
         library.import(file, { ...wish, onProgress, signal }),
       );
       this.#outcomes.push({ name: file.name, entry });
+      this.#tellMore(file.name, entry);
     } catch (error) {
       if (error instanceof DiskError && error.kind === 'wrong-format' && error.field === 'contents') this.#ask(file, error);
       else this.#outcomes.push(isAbort(error) ? { name: file.name, left: 'called off' } : { name: file.name, error });
     }
+  }
+
+  /** What came with the first disk of an archive or an appliance. */
+  #tellMore(name: string, { others = [], machine, warnings = [] }: ImportedImage): void {
+    for (const entry of others) this.#outcomes.push({ name: entry.name, entry });
+    for (const warning of warnings) this.#around.messages.warning(name, `${warning}.`);
+    if (machine) this.#around.machine(machine);
   }
 
   /** Asks whether the file is a raw disk, after the questions before are answered. */
@@ -142,15 +148,6 @@ function line(outcome: Outcome): string {
   if ('entry' in outcome) return outcome.entry.name === name ? `${name} is imported` : `${name} is imported as ${outcome.entry.name}`;
   const reason = failure(outcome.error);
   return reason.startsWith(name) ? reason : `${name}: ${reason}`;
-}
-
-function freeName(full: string, taken: readonly string[]): string {
-  const [, stem = '', ending = ''] = /^(.*?)(\.[^.]{0,16})?$/s.exec(full) ?? [];
-  for (let number = 1; ; number++) {
-    const tail = `${number === 1 ? '' : ` ${number}`}${ending}`;
-    const candidate = stem.slice(0, LONGEST_NAME - tail.length) + tail;
-    if (!taken.includes(candidate)) return candidate;
-  }
 }
 
 /** The hidden file input behind the Import button. Its `click()` opens the picker. */

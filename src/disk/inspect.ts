@@ -9,6 +9,7 @@ import type { FormatDescriptor, Inspection } from '../formats/descriptor.ts';
 import { findFormat, probeStorage } from '../formats/registry.ts';
 import { anyAlignment } from '../layers/align.ts';
 import { STORAGE, type Storage } from '../storage/storage.ts';
+import { cdFacts } from './cd.ts';
 import { FORMATS, STORAGE_TO_BE } from './kinds.ts';
 
 /** The findings of `inspect`. */
@@ -39,5 +40,9 @@ function* look(storage: Storage | PromiseLike<Storage>, options: { format?: stri
   const descriptor = format === undefined ? yield* probeStorage(formats, opened) : findFormat(formats, format);
   const { name, title } = descriptor;
   const nothing: Inspection = { references: [], features: [], warnings: [] };
-  return { format: name, title, ...(descriptor.inspect ? yield* descriptor.inspect(opened) : nothing) };
+  const found = { format: name, title, ...(descriptor.inspect ? yield* descriptor.inspect(opened) : nothing) };
+  // Plain bytes have no header: what they are tells the disk itself.
+  const cd = descriptor.plain ? yield* cdFacts(opened) : undefined;
+  if (!cd) return found;
+  return { ...found, features: [...found.features, 'CD (ISO 9660)', ...cd.boots.map((boot) => `starts by El Torito: ${boot}`)] };
 }

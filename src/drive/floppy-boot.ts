@@ -6,7 +6,9 @@ import { SECTOR } from '../base/units.ts';
 export interface FloppyBoot {
   /** Sectors of 512 bytes on the whole floppy. */
   readonly sectors: number;
+  /** Sectors in a track. */
   readonly sectorsPerTrack: number;
+  /** Sides: 1 or 2. */
   readonly heads: number;
 }
 

@@ -3,6 +3,7 @@ import type { JobOptions } from '../base/job.ts';
 import { loadPart } from '../base/load-part.ts';
 import { PLAIN_FORMAT } from '../formats/roles.ts';
 import type { ImportedImage, ImportOptions } from './entries.ts';
+import { freeName } from './free-name.ts';
 import { copyIn, verify } from './import.ts';
 import type { ImportKeeper } from './import-keeper.ts';
 import { mayBeWrapped, recognise } from './recognise.ts';
@@ -15,7 +16,8 @@ export async function importFile(file: Blob, options: ImportOptions & JobOptions
     if (found) return found;
   }
   const format = await recognise(file, options.asIs ? PLAIN_FORMAT : options.format);
-  const name = options.name ?? ('name' in file && typeof file.name === 'string' ? file.name : 'disk');
+  const own = 'name' in file && typeof file.name === 'string' ? file.name : 'disk';
+  const name = options.name ?? (await freeName(own, keeper));
   return keeper.make({ name, format, place: keeper.choose(options.place) }, async (storage) => {
     await copyIn(file, storage, options);
     return verify(storage, format);

@@ -21,6 +21,7 @@ import type { Storage } from '../storage/storage.ts';
 
 import { type Part, partName } from '../wrappers/part.ts';
 import type { ImageEntry, ImportedImage, ImportOptions } from './entries.ts';
+import { freeName } from './free-name.ts';
 import type { ImageFormat, Place } from './image-record.ts';
 import { verify } from './import.ts';
 import type { ImportKeeper } from './import-keeper.ts';
@@ -112,13 +113,7 @@ class WrappedImport {
     const stated = this.#options.name;
     if (index === 0 && stated !== undefined) return stated;
     const whole = appliance && (stated ?? appliance.name);
-    const wish = partName(whole === undefined ? name : index === 0 ? whole : `${whole} ${index + 1}`);
-    const taken = new Set((await this.#keeper.list()).map((entry) => entry.name));
-    const [, stem = '', ending = ''] = /^(.*?)(\.[^. ]{1,16})?$/s.exec(wish) ?? [];
-    for (let number = 2, free = wish; ; number++) {
-      if (!taken.has(free)) return free;
-      free = `${stem} ${number}${ending}`;
-    }
+    return freeName(partName(whole === undefined ? name : index === 0 ? whole : `${whole} ${index + 1}`), this.#keeper);
   }
 
   /** Compares the files with their checksums in a manifest, before anything is kept. */
