@@ -80,6 +80,7 @@ export { type ConvertOptions, convert } from './jobs/convert.ts';
 export { type CommitAllOptions, commitAll, commitDrive, streamDrive } from './jobs/drives.ts';
 export { type Increment, type IncrementOptions, type Since, writeIncrement } from './jobs/increment.ts';
 export { type Measured, type MeasureOptions, measure } from './jobs/measure.ts';
+export { APPLIANCE, type OvaOptions, writeOva } from './jobs/ova.ts';
 export { changeBackingFile, type RebaseOptions, rebase } from './jobs/rebase.ts';
 export type { SalvageOptions } from './jobs/source.ts';
 export { type StreamOptions, stream } from './jobs/stream.ts';
@@ -117,13 +118,17 @@ export type {
   ExportSince,
   ImageEntry,
   ImportedImage,
+  ImportFile,
   ImportOptions,
+  ImportPlan,
   MachineDescription,
   MapBucket,
   MapSummary,
   MapSummaryOptions,
   OpenImageOptions,
   OverlayOptions,
+  PassedOver,
+  PlannedImage,
   RemoteDisk,
   RemoteLibrary,
   StorageReport,

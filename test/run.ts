@@ -42,11 +42,14 @@ const TOOLS: readonly Tool[] = [
   ...['zip', 'zstd', 'lz4', 'bzip2'].map((name) => ({ name, debianPackage: name, present: () => onPath(name) })),
   { name: 'xz', debianPackage: 'xz-utils', present: () => onPath('xz') },
   // Debian's own Python has them, whichever comes first on the path.
+  { name: 'pyvmdk', debianPackage: 'python3-libvmdk', present: () => spawnSync('/usr/bin/python3', ['-c', 'import pyvmdk']).status === 0 },
   { name: 'pyvhdi', debianPackage: 'python3-libvhdi', present: () => spawnSync('/usr/bin/python3', ['-c', 'import pyvhdi']).status === 0 },
 ];
 
 /** The page's tests that boot Linux: about half of the time of all of them. */
-const WITH_GUEST = ['cd', 'cleared', 'full-disk', 'handover', 'machine', 'machine-snapshot', 'story'].map((name) => `test/e2e/${name}.test.ts`);
+const WITH_GUEST = ['cd', 'cleared', 'full-disk', 'handover', 'machine', 'machine-snapshot', 'sets', 'story'].map(
+  (name) => `test/e2e/${name}.test.ts`,
+);
 
 interface Counts {
   passed: number;

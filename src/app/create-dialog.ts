@@ -4,6 +4,7 @@
  */
 import {
   type CreateImageOptions,
+  DiskError,
   describeOption,
   type FormatFacts,
   formatSize,
@@ -16,7 +17,7 @@ import { closeDialog, LONGEST_NAME, selectWhenFocused, showDialog } from './dial
 import { button, element } from './dom.ts';
 import { NewPassword } from './password.ts';
 import { DISK_SIZES, FLOPPY_SIZES, type SizePreset, writtenSize } from './sizes.ts';
-import { failure, placeName, sizeWithBytes } from './words.ts';
+import { failure, forProduct, placeName, sizeWithBytes } from './words.ts';
 
 const FORM = 'create-form';
 const DEFAULT_SIZE = '2G';
@@ -54,7 +55,7 @@ export async function createImage(
       created = { entry, password: options.secret };
       closeDialog(dialog);
     } catch (error) {
-      form.problem(failure(error));
+      form.problem(failure(error), error instanceof DiskError ? error.field : undefined);
     }
     form.setBusy(false);
   };
@@ -107,6 +108,8 @@ class CreateForm {
   readonly #formats: readonly FormatFacts[];
   readonly #places: readonly Place[];
   readonly #fields: readonly OptionField[];
+  readonly #sizes: HTMLElement;
+  readonly #details: HTMLElement;
 
   constructor(formats: readonly FormatFacts[], places: readonly Place[], name: string) {
     this.#formats = formats;
@@ -115,7 +118,7 @@ class CreateForm {
     this.#format = select(
       'create-format',
       'Format',
-      formats.map(({ name: value, title, gist = title }) => ({ label: `${value} – ${gist}`, value })),
+      formats.map((facts) => ({ label: `${facts.name} – ${forProduct(facts)}: ${facts.gist}`, value: facts.name })),
     );
     this.#place = select(
       'create-place',
@@ -139,16 +142,16 @@ class CreateForm {
     });
     this.#format.addEventListener('change', () => this.#describe());
     this.#encryption.addEventListener('change', () => this.#describe());
-    const sizes = element('div', { class: 'pair' }, this.#size, this.#preset);
-    const details = element('div', { class: 'pair' }, ...this.#fields.map(({ field }) => field), this.#place);
+    this.#sizes = element('div', { class: 'pair' }, this.#size, this.#preset);
+    this.#details = element('div', { class: 'pair' }, ...this.#fields.map(({ field }) => field), this.#place);
     this.element = element(
       'form',
       { class: 'stack', attributes: { id: FORM, novalidate: true } },
       this.#name,
       this.#format,
-      sizes,
+      this.#sizes,
       this.#remark,
-      details,
+      this.#details,
       this.#encryption,
       this.#password.element,
       this.#problem,
@@ -161,8 +164,15 @@ class CreateForm {
     this.deed.loading = busy;
   }
 
-  problem(text: string): void {
+  /** Shows a problem, behind the field that it is about. */
+  problem(text: string, about?: string): void {
+    const { name, createOptions } = this.#facts;
+    const offered = this.#fields.some((one) => one.format === name && one.name === about);
+    // An option that the dialog does not offer can only be wrong for this size.
+    const ofSize = about === 'size' || (!offered && createOptions.some((option) => option.name === about));
+    const place = about === 'name' ? this.#name : ofSize ? this.#sizes : offered ? this.#details : this.#password.element;
     this.#problem.textContent = text;
+    if (place.nextElementSibling !== this.#problem) place.after(this.#problem);
   }
 
   /** Clears fields with text that no other person should see. */
@@ -174,14 +184,14 @@ class CreateForm {
   options(): CreateImageOptions<string> | undefined {
     this.problem('');
     const name = (this.#name.value ?? '').trim();
-    if (name === '') return this.#refuse('Give the image a name.');
+    if (name === '') return this.#refuse('Give the image a name.', 'name');
     let size: number;
     try {
       size = writtenSize(this.#size.value ?? '');
     } catch (error) {
-      return this.#refuse(failure(error));
+      return this.#refuse(failure(error), 'size');
     }
-    if (size === 0) return this.#refuse('A disk of no bytes is of no use: give a size.');
+    if (size === 0) return this.#refuse('A disk of no bytes is of no use: give a size.', 'size');
     const { name: format } = this.#facts;
     const place = this.#places.find((known) => known === this.#place.value) ?? 'indexeddb';
     const own = this.#fields.filter((one) => one.format === format).map(({ name: option, field }) => [option, String(field.value)] as const);
@@ -205,8 +215,8 @@ class CreateForm {
     return encryption !== undefined && (encryption.always || this.#encryption.value === 'password');
   }
 
-  #refuse(text: string): undefined {
-    this.problem(text);
+  #refuse(text: string, about?: string): undefined {
+    this.problem(text, about);
     return undefined;
   }
 

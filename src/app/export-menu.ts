@@ -1,25 +1,31 @@
 /** The Export button with its menu: every form in which an image can be exported. Forms that are impossible for this image are greyed out, with the reason. */
-import { type DiskError, type ExportFacts, exportProblem, type FormatFacts, OVERLAY_FORMAT } from '../index.ts';
+import { APPLIANCE, type DiskError, type ExportFacts, exportProblem, type FormatFacts, OVERLAY_FORMAT } from '../index.ts';
 import { button, element } from './dom.ts';
 import type { ExportWay } from './export.ts';
 import type { ImageSession } from './session.ts';
-import { sentence } from './words.ts';
+import { forProduct, sentence } from './words.ts';
 
 type Item = HTMLElementTagNameMap['wa-dropdown-item'];
 
-/** The forms of export, from the list of formats. */
+/** The forms of export, from the list of formats: those that some program calls its own, then plain bytes. */
 function waysOut(formats: readonly FormatFacts[]): ExportWay[] {
-  const made = formats.filter(({ capabilities }) => capabilities.create);
+  const made = formats
+    .filter(({ capabilities }) => capabilities.create)
+    .sort((one, other) => Number(one.plain ?? false) - Number(other.plain ?? false));
   const open = made.filter(({ encryption }) => !encryption?.always);
   const same = made.filter(({ encryption }) => encryption?.always);
   return [
-    ...open.flatMap(({ name: format, gist, capabilities }) => [
-      { id: format, text: `as ${format}: ${gist}`, options: { format } },
-      ...(capabilities.compressedWrite && capabilities.snapshots
-        ? [{ id: `${format}-compressed`, text: `as ${format}, compressed, without snapshots`, options: { format, compressed: true } }]
-        : []),
-    ]),
-    ...same.map(({ name: format, gist }) => ({ id: format, text: `as it is, ${format}: ${gist}`, options: { format }, rare: true })),
+    ...open.flatMap((facts) => {
+      const { name: format, gist, compressed } = facts;
+      return [
+        { id: format, text: `${forProduct(facts)}: ${gist}`, options: { format } },
+        ...(compressed
+          ? [{ id: `${format}-compressed`, text: `${forProduct(facts)}, compressed: ${compressed.remark}`, options: { format, compressed: true } }]
+          : []),
+      ];
+    }),
+    { id: APPLIANCE, text: 'for VMware and VirtualBox (.ova): an appliance, a machine with this disk', options: { format: APPLIANCE } },
+    ...same.map((facts) => ({ id: facts.name, text: `as it is, ${forProduct(facts)}: ${facts.gist}`, options: { format: facts.name }, rare: true })),
     { id: 'changes', text: 'only what changed since a snapshot', options: { format: OVERLAY_FORMAT, since: { snapshot: '' } } },
   ] as ExportWay[];
 }

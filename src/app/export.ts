@@ -2,7 +2,7 @@
  * An image as a file: streamed to a place that the user picks if the browser has a save dialog, else collected into a Blob
  * (which the browser may keep on disk) and downloaded.
  */
-import { type ExportOptions, type FormatFacts, formatSize, type ImageEntry, type ImageFormat, OVERLAY_FORMAT, type RemoteLibrary } from '../index.ts';
+import { type ExportOptions, type FormatFacts, formatSize, type ImageEntry, OVERLAY_FORMAT, type RemoteLibrary } from '../index.ts';
 import { confirmed } from './dialogs.ts';
 import { element } from './dom.ts';
 import type { JobsList } from './jobs-list.ts';
@@ -20,7 +20,7 @@ export interface ExportWay {
 
 /** The form in which an image is exported. */
 export interface Outcome extends Pick<ExportOptions, 'compressed' | 'since' | 'backing' | 'secret'> {
-  readonly format: ImageFormat;
+  readonly format: ExportOptions['format'];
   /** The suggested file name, in place of the image's own. */
   readonly name?: string;
 }
@@ -44,8 +44,8 @@ export interface ExportSurroundings {
 
 /** Whether an image may be exported so; asks if the file will be readable by everybody. Once `left` is aborted it may not. */
 export async function mayLeave({ name, encrypted }: ImageEntry, to: FormatFacts | undefined, left: AbortSignal): Promise<boolean> {
-  if (!encrypted || !to || to.encryption) return true;
-  const text = `“${name}” is encrypted, and a ${to.name} file is not: anybody who gets the file can read all that is on the disk. As ${OVERLAY_FORMAT} it stays encrypted.`;
+  if (!encrypted || to?.encryption) return true;
+  const text = `“${name}” is encrypted, and ${to ? `a ${to.name} file` : 'an appliance'} is not: anybody who gets the file can read all that is on the disk. As ${OVERLAY_FORMAT} it stays encrypted.`;
   return confirmed({ title: 'Export it without encryption?', text, deed: 'Export unencrypted', danger: true, left });
 }
 

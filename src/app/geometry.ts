@@ -36,6 +36,7 @@ export class GeometryPanel implements Panel {
         [
           ['Total sectors', `${count(report.totalSectors)} of 512 bytes`, 'geometry-sectors'],
           ['Cylinders × heads × sectors', words(report.chs), 'geometry-chs'],
+          ["In the image's header", report.header === undefined ? 'nothing is stated' : words(report.header), 'geometry-header'],
           ['Translation', TRANSLATIONS[report.translation], 'geometry-translation'],
           ['Where this comes from', SOURCES[report.source], 'geometry-source'],
           ['As a floppy', floppy === undefined ? 'not the size of a floppy' : floppyWords(floppy), 'geometry-floppy'],

@@ -130,7 +130,7 @@ export class Page {
       element('div', { class: 'side-head' }, element('h2', {}, 'Images'), element('div', { class: 'row' }, create, bring)),
       this.#list.element,
       this.#jobs.element,
-      element('p', { class: 'quiet hint' }, 'Drop a disk image anywhere on this page to import it.'),
+      element('p', { class: 'quiet hint' }, 'Drop disk images anywhere on this page to import them: all files of a disk together, or its folder.'),
     );
     this.#gone.append(
       icon('warning', 'icon'),

@@ -1,5 +1,5 @@
 /** Facts and failures in words, for every panel: sizes, dates, shares, and advice to the reader of an error. */
-import { DiskError, type ErrorKind, formatSize, type Place } from '../index.ts';
+import { DiskError, type ErrorKind, type FormatFacts, formatSize, type Place } from '../index.ts';
 
 /** Advice about a failure of each kind, if the message alone gives none. */
 const ADVICE: Partial<Record<ErrorKind, string>> = {
@@ -47,6 +47,9 @@ export function unlessLost(error: unknown): void {
 export function isolated(text: string): string {
   return /[\u0590-\u08ff]/.test(text) ? text.replace(/(["“])([^"”]+)(["”])/g, '$1\u2068$2\u2069$3') : text;
 }
+
+/** "for VirtualBox (.vdi)". */
+export const forProduct = ({ name, title, product = title, extensions: [ending = name] }: FormatFacts): string => `for ${product} (.${ending})`;
 
 /** With a full stop. */
 export function sentence(text: string): string {

@@ -2,13 +2,13 @@
  * `convert`: one or more images into a new one, or with -n into an existing one. The sources are opened first; a target file that is part
  * of one of them (or of a backing file of theirs) is refused before it is touched.
  */
-import { type ConvertOptions, convert, type Disk, DiskError, PLAIN_FORMAT } from '../index.ts';
+import { APPLIANCE, type ConvertOptions, convert, type Disk, DiskError, PLAIN_FORMAT, runAsync, writeOva } from '../index.ts';
 import { countData } from '../qemu.ts';
-import { READING } from '../storage/node-file.ts';
+import { nodeFileStorage, READING } from '../storage/node-file.ts';
 import { copyBitmaps, requireBitmaps } from './bitmap.ts';
 import { nodeCompressor } from './compression.ts';
 import { asksForHelp, type ImageOptions, makeImage, parseImageOptions, printOptionHelp, requireOptionLists } from './create-options.ts';
-import { formatNamed, requireFormat } from './formats.ts';
+import { formatNamed, requireCreation, requireFormat } from './formats.ts';
 import { printUsage } from './help.ts';
 import { cacheMode, type Images, namedImage, requireCreatable, withImages } from './images.ts';
 import { askSecrets, takeObjects } from './objects.ts';
@@ -44,10 +44,11 @@ export async function run(terminal: Terminal, args: readonly string[]): Promise<
     return 0;
   }
   cacheModes(options);
+  const convertAll = plan.format === APPLIANCE ? convertToAppliance : convertImages;
   const progress = new Progress(terminal, options.has('p') && !options.has('q'));
   progress.start();
   try {
-    const status = await withImages(terminal, (images) => convertImages(images, plan, progress), { background: true });
+    const status = await withImages(terminal, (images) => convertAll(images, plan, progress), { background: true });
     progress.finish();
     return status;
   } finally {
@@ -138,6 +139,31 @@ function coroutineCount(text: string | undefined): void {
   const count = /^\d+$/.test(text) ? Number(text) : 0;
   if (count < 1 || count > 16) throw new Failure('Invalid number of coroutines. Allowed number of coroutines is between 1 and 16');
 }
+
+/** `-O ova`: an appliance with one disk, for VMware's programs and VirtualBox. QEMU has nothing of the kind. */
+async function convertToAppliance(images: Images, { options, sources, target, snapshot, rate }: Plan, progress: Progress): Promise<number> {
+  const [path = ''] = sources;
+  if (sources.length > 1) throw new Failure('An appliance has one disk: convert one image');
+  for (const [letter, what] of Object.entries(NOT_OF_APPLIANCES))
+    if (options.has(letter)) throw new Failure(`${what} has no meaning for -O ${APPLIANCE}`);
+  requireCreatable(target);
+  const { disk } = await images.open({ ...namedImage(path, options), readOnly: true, permissions: READING });
+  const source = snapshot === undefined ? disk : await openSnapshot(images, disk, path, snapshot);
+  if (images.uses(target)) throw new Failure(`${target}: error while converting ${APPLIANCE}: the target is the source`);
+  const file = nodeFileStorage(target, { create: 'truncate', background: true });
+  const name = target.replace(/^.*[/\\]/s, '').replace(/\.ova$/i, '');
+  try {
+    await writeOva(source, file, { name, rate, onProgress: progress.update, ...salvaging(images.terminal, options) });
+  } catch (error) {
+    throw copyFailure(error, target, 0);
+  } finally {
+    await runAsync(file.close());
+  }
+  return 0;
+}
+
+/** Options of an image that is made, or of how it is filled. */
+const NOT_OF_APPLIANCES = { o: '-o', B: '-B', c: '-c', C: '-C', n: '-n', S: '-S', bitmaps: '--bitmaps' };
 
 async function convertImages(images: Images, plan: Plan, progress: Progress): Promise<number> {
   const { options } = plan;
@@ -267,6 +293,7 @@ async function openTarget(images: Images, plan: Plan, total: number, cache: Cach
 async function newTarget(images: Images, plan: Plan, total: number, cache: Cache): Promise<Disk> {
   const { format, target } = plan;
   requireFormat(format);
+  requireCreation(format);
   requireCreatable(target);
   const image = targetOptions(plan, total);
   if (plan.options.has('c')) requireCompression(format, image);
@@ -275,7 +302,16 @@ async function newTarget(images: Images, plan: Plan, total: number, cache: Cache
   const { resolve, files } = images.chain(target);
   try {
     const secret = askSecrets(images.terminal);
-    const disk = await makeImage({ path: target, format, options: image, resolve, secret, background: true, ...(cache ? { cache } : {}) });
+    const disk = await makeImage({
+      path: target,
+      format,
+      options: image,
+      resolve,
+      secret,
+      background: true,
+      inOrder: true,
+      ...(cache ? { cache } : {}),
+    });
     images.adopt(disk, target);
     return disk;
   } catch (error) {

@@ -126,6 +126,8 @@ export interface MakeRequest {
   readonly secret?: SecretCallback;
   /** See `NodeFileOptions`. */
   readonly background?: boolean;
+  /** See `CreateBasics`. */
+  readonly inOrder?: boolean;
 }
 
 /** Makes an image file, emptying an existing one, and opens it. Throws a `Failure` whose message `place` completes. */
@@ -149,6 +151,7 @@ export async function makeImage(request: MakeRequest): Promise<Disk> {
       : { backing: { name: String(backing), ...(backingFormat === undefined ? {} : { format: String(backingFormat) }) } }),
     ...(cache ? { cache } : {}),
     ...(request.secret ? { secret: request.secret } : {}),
+    ...(request.inOrder ? { inOrder: true } : {}),
   };
   // The rehearsal makes no whole images of zeros in memory, and derives keys quickly.
   const rehearsal = {

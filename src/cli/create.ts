@@ -10,7 +10,7 @@ import {
   printOptionHelp,
   requireOptionLists,
 } from './create-options.ts';
-import { formatNamed, requireFormat } from './formats.ts';
+import { formatNamed, requireCreation, requireFormat } from './formats.ts';
 import { printUsage } from './help.ts';
 import { CannotOpen, type Images, requireCreatable, withImages } from './images.ts';
 import { askSecrets, takeObjects } from './objects.ts';
@@ -38,6 +38,7 @@ export async function run(terminal: Terminal, args: readonly string[]): Promise<
   return withImages(terminal, (images) =>
     inFile(file, async () => {
       requireFormat(format);
+      requireCreation(format);
       requireCreatable(file);
       const image = parseImageOptions(format, lists);
       setOnce(image, 'size', size, 'The image size must be specified only once');

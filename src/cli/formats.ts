@@ -23,6 +23,11 @@ export function requireFormat(format: string): string {
   return found;
 }
 
+/** Refuses a format of which no images can be made, in QEMU's words. */
+export function requireCreation(format: string): void {
+  if (!formatNamed(format).capabilities.create) throw new Failure(`Format driver '${format}' does not support image creation`);
+}
+
 /** The descriptor of a format whose name is known to be one. */
 export function formatNamed(name: string): FormatDescriptor {
   return allFormats.find((format) => format.name === name) as FormatDescriptor;

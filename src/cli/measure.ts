@@ -2,7 +2,7 @@
 import { type Disk, DiskError, type Measured, measure, PLAIN_FORMAT } from '../index.ts';
 import { openSnapshot, snapshotArgument } from './convert.ts';
 import { type ImageOptions, isEncrypting, parseImageOptions, requireOptionLists } from './create-options.ts';
-import { formatNamed, PREALLOCATION_MODES, requireFormat } from './formats.ts';
+import { formatNamed, PREALLOCATION_MODES, requireCreation, requireFormat } from './formats.ts';
 import { printUsage } from './help.ts';
 import { namedImage, withImages } from './images.ts';
 import { outputFormat } from './info.ts';
@@ -44,6 +44,7 @@ export async function run(terminal: Terminal, args: readonly string[]): Promise<
       source = snapshot === undefined ? disk : await openSnapshot(images, disk, path, snapshot);
     }
     const format = requireFormat(options.last('O') ?? PLAIN_FORMAT);
+    requireCreation(format);
     const image = formatOptions(terminal, format, lists);
     requireKey(terminal, format, image);
     const measured = await attempt(source ?? size ?? 0, format, image);

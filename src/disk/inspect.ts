@@ -5,9 +5,10 @@
 import { check, optionsOf, TEXT } from '../base/arguments.ts';
 import { type Io, runAsync, wait } from '../base/io.ts';
 import { allFormats } from '../formats/all.ts';
-import type { FormatDescriptor, Inspection } from '../formats/descriptor.ts';
+import type { FormatDescriptor, HeaderGeometry, Inspection } from '../formats/descriptor.ts';
 import { findFormat, probeStorage } from '../formats/registry.ts';
 import { anyAlignment } from '../layers/align.ts';
+import type { BlockNode } from '../node/node.ts';
 import { STORAGE, type Storage } from '../storage/storage.ts';
 import { cdFacts } from './cd.ts';
 import { FORMATS, STORAGE_TO_BE } from './kinds.ts';
@@ -18,6 +19,17 @@ export interface InspectionReport extends Inspection {
   readonly format: string;
   /** The format's name for people. */
   readonly title: string;
+}
+
+/** The geometry that an image's header states; that of the first image of the chain whose header states one. */
+export function* headerGeometry(node: BlockNode): Io<HeaderGeometry | undefined> {
+  for (let image: BlockNode | undefined = node; image; image = image.backing) {
+    const { format, storage } = image.driver;
+    const descriptor = allFormats.find(({ name }) => name === format);
+    const stated = descriptor?.inspect ? (yield* descriptor.inspect(storage)).geometry : undefined;
+    if (stated) return stated;
+  }
+  return undefined;
 }
 
 const OPTIONS = optionsOf<{ format?: string; formats?: readonly FormatDescriptor[] }>({ format: TEXT, formats: FORMATS });

@@ -94,10 +94,12 @@ export class NamedFiles {
       yield* this.giveBack(storage);
       throw new DiskError('refused', `The ${what} ${JSON.stringify(request.name)} is in use in the same chain`, place);
     }
+    if (create && storage.size !== 0) {
+      yield* this.giveBack(storage);
+      throw new DiskError('refused', `The ${what} ${storage.name} is not empty: creating an image would destroy ${storage.size} bytes`, place);
+    }
     this.opened.push({ ...request, storage });
     if (!readOnly && storage.readOnly) throw new DiskError('read-only', `The ${what} ${storage.name} can only be read`, place);
-    if (create && storage.size !== 0)
-      throw new DiskError('refused', `The ${what} ${storage.name} is not empty: creating an image would destroy ${storage.size} bytes`, place);
     const aligned = anyAlignment(storage);
     return readOnly ? aligned : forWriting(aligned, this.#image);
   }

@@ -104,7 +104,7 @@ function* create(storage: Storage | PromiseLike<Storage>, all: CreateOptions<str
 }
 
 function* createOn(storage: Storage, all: CreateOptions<string>): Io<Disk> {
-  const { format, size, backing, inOrder, resolve, cache, secret: given, detectZeroes, formats: list, ...rest } = all;
+  const { format, size, backing, inOrder, resolve, cache, secret: given, detectZeroes, changedParent, formats: list, ...rest } = all;
   const formats = list ?? (yield* everyFormat());
   const opened = anyAlignment(storage);
   const named = new NamedFiles({ own: [opened], resolve });
@@ -138,6 +138,7 @@ function* createOn(storage: Storage, all: CreateOptions<string>): Io<Disk> {
         ...opening,
         format: descriptor.name,
         ...(detectZeroes ? { detectZeroes } : {}),
+        ...(changedParent ? { changedParent } : {}),
         given: named.opened,
       }),
     );

@@ -49,6 +49,8 @@ export interface GeometryReport {
   readonly partitionTable?: Chs;
   /** The geometry that v86 presents for a hard disk: the partition table's up to 16 heads, else n/16/63. */
   readonly v86: Chs;
+  /** The geometry that the image's own header states (VDI, VHD, VMDK). Its program presents that to its guests; QEMU and v86 do not look at it. */
+  readonly header?: Chs;
   /** Facts that a guest needs to know if it addresses by cylinder, head and sector, in whole sentences. */
   readonly warnings: readonly string[];
   /** Set if the size is that of a floppy. */
@@ -247,15 +249,18 @@ export function physicalBlockExponent(logical: number, physical: number): number
   return exponent;
 }
 
-/** Reads the first sector of a disk and reports its geometry. Throws `refused` for a bad hint, and the errors of the storage. */
-export function* diskGeometry(storage: Storage, hints: GeometryHints = {}): Io<GeometryReport> {
+/**
+ * Reads the first sector of a disk and reports its geometry; `stated` tells what the image's header states. Throws `refused` for a bad hint, and the errors of
+ * the storage.
+ */
+export function* diskGeometry(storage: Storage, hints: GeometryHints = {}, stated?: Io<Chs | undefined>): Io<GeometryReport> {
   const totalSectors = divideUp(storage.size, SECTOR);
   const firstSector = yield* readBytes(storage, 0, SECTOR);
-  return describeGeometry(firstSector, totalSectors, hints);
+  return describeGeometry(firstSector, totalSectors, hints, stated && (yield* stated));
 }
 
 /** `diskGeometry` for a first sector that was read already. */
-export function describeGeometry(firstSector: Uint8Array, totalSectors: number, hints: GeometryHints = {}): GeometryReport {
+export function describeGeometry(firstSector: Uint8Array, totalSectors: number, hints: GeometryHints = {}, header?: Chs): GeometryReport {
   const guess = guessGeometry(firstSector, totalSectors, hints);
   const v86 = v86Geometry(firstSector, totalSectors);
   const format = totalSectors <= FLOPPY_LIMIT_SECTORS ? exactFloppyFormat(totalSectors) : undefined;
@@ -263,13 +268,19 @@ export function describeGeometry(firstSector: Uint8Array, totalSectors: number, 
     totalSectors,
     ...guess,
     v86,
-    warnings: warningsFor(guess, v86, totalSectors),
+    ...(header ? { header } : {}),
+    warnings: warningsFor(guess, v86, totalSectors, header),
     ...(format ? { floppy: { chs: formatChs(format), drive: format.drive, exact: true } } : {}),
   };
 }
 
-function warningsFor({ chs, partitionTable, source }: GeometryGuess, v86: Chs, totalSectors: number): string[] {
+function warningsFor({ chs, partitionTable, source }: GeometryGuess, v86: Chs, totalSectors: number, header: Chs | undefined): string[] {
   const warnings: string[] = [];
+  // A partition table shows what its system was told, and v86 follows it: only where none does, the header's word is of use.
+  if (header && source === 'default' && (header.heads !== v86.heads || header.sectors !== v86.sectors))
+    warnings.push(
+      `The image's header states ${show(header)}, v86 presents ${show(v86)}, and there is no partition table to tell which of them the disk was written under.`,
+    );
   if (chs.heads !== v86.heads || chs.sectors !== v86.sectors)
     warnings.push(
       `v86 presents ${show(v86)} where this geometry is ${show(chs)}: DOS and other guests that address by cylinder, head and sector misread the disk there.`,

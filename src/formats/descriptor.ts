@@ -162,6 +162,10 @@ export interface FormatDescriptor {
   readonly capabilities: Capabilities;
   /** The format's advantages in a few words, for people who choose one of the formats that can be created. */
   readonly gist?: string;
+  /** The program whose own format it is, for people who choose by that; of a format that can be created. */
+  readonly product?: string;
+  /** How a whole image is made compressed: by these options of `create`, and what is to be said of it. Absent: there are no such images. */
+  readonly compressed?: { readonly options: GivenOptions; readonly remark: string };
   /** The file's bytes are the disk's, without a mark: any file can be an image of this format, and a guest could write another format's mark. */
   readonly plain?: true;
   /** Absent: images are never encrypted. */

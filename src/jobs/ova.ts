@@ -5,7 +5,7 @@
  *
  * Crash argument: until the last write the archive begins with zeros, as which it ends at once for every reader.
  */
-import { COUNT, check, FUNCTION, needed, optionsOf, TEXT } from '../base/arguments.ts';
+import { COUNT, check, FLAG, FUNCTION, needed, optionsOf, TEXT } from '../base/arguments.ts';
 import { roundUp, utf8 } from '../base/bytes.ts';
 import { assert, DiskError } from '../base/errors.ts';
 import { type Io, runAsync } from '../base/io.ts';
@@ -17,12 +17,16 @@ import { DISK } from '../disk/kinds.ts';
 import { createDisk } from '../disk/open.ts';
 import { APPLIANCE_DISK } from '../formats/roles.ts';
 import { STORAGE, type Storage, type StorageExtent, writeZeroes } from '../storage/storage.ts';
-import { type ConvertOptions, convert } from './convert.ts';
+import { convert } from './convert.ts';
 import { ovfText } from './ovf-text.ts';
+import type { SalvageOptions } from './source.ts';
 import { MAX_TAR_NAME, TAR_BLOCK, tarHeader } from './tar-header.ts';
 
+/** The name of this form of a disk where formats are named: it is none of a disk image. */
+export const APPLIANCE = 'ova';
+
 /** The options of `writeOva`. */
-export interface OvaOptions extends CopyJobOptions, Pick<ConvertOptions, 'compressor'> {
+export interface OvaOptions extends CopyJobOptions, SalvageOptions {
   /** The appliance's name, for people; its files are named after it. */
   readonly name: string;
   /** MiB of memory that the machine is to have; default 512. */
@@ -31,7 +35,14 @@ export interface OvaOptions extends CopyJobOptions, Pick<ConvertOptions, 'compre
   readonly processors?: number;
 }
 
-const OVA = optionsOf<OvaOptions>({ ...COPY_JOB_OPTIONS, compressor: FUNCTION, name: needed(TEXT), memory: COUNT, processors: COUNT });
+const OVA = optionsOf<OvaOptions>({
+  ...COPY_JOB_OPTIONS,
+  salvage: FLAG,
+  onUnreadable: FUNCTION,
+  name: needed(TEXT),
+  memory: COUNT,
+  processors: COUNT,
+});
 
 /** As wide as the largest size. */
 const WIDEST = Number.MAX_SAFE_INTEGER;

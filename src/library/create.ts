@@ -7,8 +7,7 @@ import type { EncryptionFacts } from '../formats/descriptor.ts';
 import { findFormat } from '../formats/registry.ts';
 import type { Storage } from '../storage/storage.ts';
 import type { CreateImageOptions } from './entries.ts';
-import type { ImageFormat } from './image-record.ts';
-import type { MadeImage } from './import.ts';
+import type { ImageFormat, MadeImage } from './image-record.ts';
 
 /** The format of an image that is to be made, by its own name. Throws `unsupported`, and `refused` for a passphrase where nothing is encrypted. */
 export function creatableFormat({ format: wanted, secret }: CreateImageOptions<string>): ImageFormat {

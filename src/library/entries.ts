@@ -3,6 +3,7 @@
 import type { CreatedFormat, FormatOptions } from '../formats/all.ts';
 import type { Capabilities } from '../formats/descriptor.ts';
 import type { ConvertOptions } from '../jobs/convert.ts';
+import type { APPLIANCE } from '../jobs/ova.ts';
 import type { CacheMode } from '../node/cache-mode.ts';
 import type { DetectZeroes } from '../node/zero-range.ts';
 import type { ImageFormat, Place } from './image-record.ts';
@@ -99,8 +100,15 @@ export interface ImportOptions {
    * is taken for a raw disk.
    */
   readonly format?: ImageFormat;
-  /** Further files that belong to it, by their names: those of a description (`.ovf`), the tracks of a cue sheet. */
+  /**
+   * Further files that hold a part of the image's bytes (the extents of a VMDK, a data file, those of an `.ovf`, the tracks of a cue sheet), by their names. The image that is kept is then a new one
+   * of one file: in the format of the set where such images can be made, else in qcow2.
+   */
   readonly parts?: readonly File[];
+  /** The id of the image of the library that is its backing file or its parent, under whatever name the file has for it. */
+  readonly backing?: string;
+  /** Takes the image also over a `backing` that has changed since it was made over it, or is another one, as ids in the two tell; see `OpenOptions.changedParent`. */
+  readonly changedParent?: boolean;
   /** The only disk that is taken out of an archive, by its name there, with or without its folders. Default: all disks. */
   readonly member?: string;
   /** Bytes that may be unpacked; more are `refused`. Default: 4 GiB, and 2000 times the size of the file besides. */
@@ -127,6 +135,48 @@ export interface ImportedImage extends ImageEntry {
   readonly machine?: MachineDescription;
   /** Remarks for people. */
   readonly warnings?: readonly string[];
+}
+
+/** A file that came with others, by dropping or choosing them together. */
+export interface ImportFile {
+  /** Its name, with the folders in which it came: `My PC/disk.vmdk`. */
+  readonly path: string;
+  /** Its bytes. */
+  readonly file: Blob;
+}
+
+/** What files that came together are. The numbers are places in the list of files. */
+export interface ImportPlan {
+  /** The images, each behind the one that it lies over. */
+  readonly images: readonly PlannedImage[];
+  /** Files that belong to none, and may be left out. */
+  readonly passedOver: readonly PassedOver[];
+}
+
+/** An image to be imported: `import(file, { name, format, parts, backing })`, with the id of the image that came of `backing`. */
+export interface PlannedImage {
+  /** The image's own file. */
+  readonly file: number;
+  /** The image's name: the file's, or that of a folder that is one disk. */
+  readonly name: string;
+  /** The format that an image over it states for it. */
+  readonly format?: ImageFormat;
+  /** Further files that hold a part of its bytes. */
+  readonly parts: readonly number[];
+  /** The file of the image that it lies over. */
+  readonly backing?: number;
+  /** The image that it lies over is another one than it was made over, or has changed since: why, in words. It takes `changedParent` then. */
+  readonly changed?: string;
+  /** Why it cannot be imported: files that it needs and that did not come, by name, with what to do. */
+  readonly problem?: string;
+}
+
+/** A file that is not imported. */
+export interface PassedOver {
+  /** The file. */
+  readonly file: number;
+  /** What it is, in words: "the settings of a VMware machine". */
+  readonly reason: string;
 }
 
 /** The parameters of a new overlay. */
@@ -184,11 +234,14 @@ export interface LibraryOptions {
 
 /** The parameters of an export. */
 export interface ExportOptions {
-  /** The format of the file. An image in the format `luks` can be exported as `luks`, `qcow2` or `raw`. */
-  readonly format: ImageFormat;
   /**
-   * Compressed clusters, for qcow2 only: the file has the disk's present contents, without the image's snapshots and bitmaps. Not for an encrypted image,
-   * and not with `since`.
+   * The format of the file, or `ova`: an appliance with the disk, for VMware's programs and VirtualBox. An image in the format `luks` can be exported as `luks`,
+   * `qcow2` or `raw`.
+   */
+  readonly format: ImageFormat | typeof APPLIANCE;
+  /**
+   * Compressed, for formats that have this (`FormatFacts.compressed`): the file has the disk's present contents, without the image's snapshots and bitmaps. Not
+   * for an encrypted image, and not with `since`.
    */
   readonly compressed?: boolean;
   /** Only the changes since then, as a qcow2 overlay over the export of that time. */

@@ -2,6 +2,7 @@
 import { check, listOf, objectWith } from '../base/arguments.ts';
 import { DiskError } from '../base/errors.ts';
 import { OVERLAY_FORMAT } from '../formats/roles.ts';
+import { APPLIANCE } from '../jobs/ova.ts';
 import type { ExportOptions } from './entries.ts';
 import type { FormatFacts } from './image-formats.ts';
 import type { ImageFormat } from './image-record.ts';
@@ -38,6 +39,10 @@ export function exportProblem(
   const problem = (field: string, message: string): DiskError => new DiskError('refused', message, { field });
   const [from, to] = [format, wish.format].map((wanted) => formats.find(({ name }) => name === wanted));
   const same = format === wish.format;
+  if (wish.format === APPLIANCE) {
+    if (wish.since) return problem('format', `What changed since then can be exported as ${OVERLAY_FORMAT} only`);
+    return wish.compressed ? problem('compressed', 'The disk of an appliance is compressed in any case') : undefined;
+  }
   if (!to || (!same && !to.capabilities.create))
     return new DiskError('unsupported', `Images of the format ${wish.format} cannot be made`, { field: 'format' });
   if (to.encryption?.always && !same)
@@ -49,7 +54,7 @@ export function exportProblem(
     if (snapshots === 0 && 'snapshot' in wish.since) return problem('since', 'There is no snapshot in the image to compare with');
   }
   if (!wish.compressed) return undefined;
-  if (!to.capabilities.compressedWrite) return problem('compressed', `An image of the format ${wish.format} cannot be compressed`);
+  if (!to.compressed) return problem('compressed', `An image of the format ${wish.format} cannot be compressed`);
   if (encrypted) return problem('compressed', 'An encrypted image cannot be exported compressed: it would have to be both');
   return undefined;
 }

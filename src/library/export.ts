@@ -11,15 +11,16 @@ import { type JobOptions, throwIfAborted } from '../base/job.ts';
 import type { KeptBytes } from '../base/keepers.ts';
 import { RangeSet } from '../base/ranges.ts';
 import { MiB, SECTOR } from '../base/units.ts';
+import type { OpenOptions } from '../disk/chain.ts';
 import { Disk } from '../disk/disk.ts';
 import { createDisk, openDisk } from '../disk/open.ts';
-import type { Resolve } from '../disk/reference.ts';
 import { allFormats } from '../formats/all.ts';
 import type { EncryptionFacts } from '../formats/descriptor.ts';
 import { findFormat } from '../formats/registry.ts';
 import { OVERLAY_FORMAT } from '../formats/roles.ts';
 import { type ConvertOptions, convert } from '../jobs/convert.ts';
 import { increment } from '../jobs/increment.ts';
+import { APPLIANCE, writeOva } from '../jobs/ova.ts';
 import { filesOf, salvaging } from '../node/loss.ts';
 import { BlockNode } from '../node/node.ts';
 import type { HeldLock } from '../storage/image-lock.ts';
@@ -48,9 +49,7 @@ export type ExportSource = { readonly record: ImageRecord } & Below &
 type OpenSource = Extract<ExportSource, { open: Disk }>;
 
 /** Opens the images below, for an overlay: the export is one image that stands alone. */
-interface Below {
-  readonly resolve?: Resolve;
-}
+type Below = Pick<OpenOptions, 'resolve' | 'changedParent'>;
 
 /** Functions that undo the steps of an export when its stream is over, the last step first. */
 type Cleanup = (() => Promise<void>)[];
@@ -65,7 +64,7 @@ export async function exportImage(
   const { record } = source;
   const cleanup: Cleanup = 'lock' in source ? [() => source.lock.release()] : [];
   const same = format === record.format && !source.resolve && !compressed;
-  const plain = findFormat(allFormats, format).plain ?? false;
+  const plain = format !== APPLIANCE && (findFormat(allFormats, format).plain ?? false);
   const toTemporary = !plain && !same;
   // Progress counts guest or file bytes; a conversion counts as the first half of the work.
   const progress = (part: number, parts: number) => (done: number, total: number) => onProgress?.(Math.round((total * part + done) / parts), total);
@@ -164,7 +163,7 @@ async function remains(
     missing += SECTOR;
   };
   try {
-    const bytes = await temporary(cleanup, scratch, (target) => convertInto(target, from, { ...job, onUnreadable }, above));
+    const bytes = await temporary(cleanup, scratch, (target) => convertInto(target, from, { ...job, onUnreadable, name: record.name }, above));
     return { bytes, missing };
   } catch (error) {
     const message = `"${record.name}" is lost, and not all of it can be read any more: export it with \`salvage\` to have zeros in place of what is missing`;
@@ -210,7 +209,7 @@ async function converted(
   const from = await opened(storage, source, cleanup, job);
   // For some images the list does not know it.
   requireExportable(source.record, from.encrypted, job);
-  return temporary(cleanup, scratch, (target) => convertInto(target, from, job));
+  return temporary(cleanup, scratch, (target) => convertInto(target, from, { ...job, name: source.record.name }));
 }
 
 /**
@@ -220,22 +219,35 @@ async function converted(
 async function convertInto(
   target: Storage,
   from: Disk,
-  job: ExportOptions & ExportMeans & Pick<ConvertOptions, 'onUnreadable'>,
+  job: ExportOptions & ExportMeans & Pick<ConvertOptions, 'onUnreadable'> & { readonly name: string },
   newer: readonly KeptBytes[] = [],
 ): Promise<void> {
+  const { compressed = false, compressor, signal, control, onProgress, onUnreadable, name } = job;
+  const watched = { ...(signal ? { signal } : {}), ...(control ? { control } : {}), ...(onProgress ? { onProgress } : {}) };
+  const salvage = onUnreadable ? { salvage: true, onUnreadable } : {};
+  if (job.format === APPLIANCE) {
+    if (newer.length > 0)
+      throw new DiskError('unsupported', `"${name}" has changes that are in memory only: export it in another format`, { field: 'format' });
+    return writeOva(from, target, { ...watched, ...salvage, name: exportName(name, APPLIANCE).slice(0, -APPLIANCE.length - 1) });
+  }
   const encryption = encryptionOf(job.format);
   const own = encryption && job.secret !== undefined && from.encrypted ? { secret: job.secret, ...encryptionOptions(encryption, job.iterTime) } : {};
-  const disk = await createDisk<string>(target, { format: job.format, size: roundUp(from.size, SECTOR), ...own });
-  const { compressed = false, compressor, signal, control, onProgress, onUnreadable } = job;
-  const watched = { ...(signal ? { signal } : {}), ...(control ? { control } : {}), ...(onProgress ? { onProgress } : {}) };
-  await convert(from, disk, { ...watched, targetIsNew: true, compressed, compressor, ...(onUnreadable ? { salvage: true, onUnreadable } : {}) });
+  const packed = compressed ? findFormat(allFormats, job.format).compressed?.options : {};
+  const disk = await createDisk<string>(target, { format: job.format, size: roundUp(from.size, SECTOR), ...packed, ...own });
+  await convert(from, disk, { ...watched, ...salvage, targetIsNew: true, compressed, compressor });
   for (const { offset, bytes } of newer) await disk.write(offset, bytes.subarray(0, Math.max(0, disk.size - offset)));
   await disk.close();
 }
 
-async function opened(storage: Storage, { record, resolve }: ExportSource, cleanup: Cleanup, { secret }: ExportOptions): Promise<Disk> {
+async function opened(
+  storage: Storage,
+  { record, resolve, changedParent = false }: ExportSource,
+  cleanup: Cleanup,
+  { secret }: ExportOptions,
+): Promise<Disk> {
   const { format } = record;
-  const disk = await openDisk(storage, { format, readOnly: true, ...(resolve ? { resolve } : {}), ...(secret === undefined ? {} : { secret }) });
+  const below = { changedParent, ...(resolve ? { resolve } : {}) };
+  const disk = await openDisk(storage, { format, readOnly: true, ...below, ...(secret === undefined ? {} : { secret }) });
   cleanup.push(() => disk.close());
   return disk;
 }
@@ -268,7 +280,7 @@ async function incremental(
 const needsPassphrase = ({ name }: ImageRecord): DiskError =>
   new DiskError('refused', `"${name}" is encrypted, and so is what is exported of it: that takes its passphrase`, { field: 'encrypt.key-secret' });
 
-const encryptionOf = (format: string): EncryptionFacts | undefined => findFormat(allFormats, format).encryption;
+const encryptionOf = (format: string): EncryptionFacts | undefined => (format === APPLIANCE ? undefined : findFormat(allFormats, format).encryption);
 
 const nameOf = (since: ExportSince): string => ('snapshot' in since ? since.snapshot : since.bitmap);
 

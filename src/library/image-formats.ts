@@ -9,14 +9,27 @@ import type { ImageFormat } from './image-record.ts';
 export interface FormatFacts
   extends Pick<
     FormatDescriptor,
-    'name' | 'aliases' | 'title' | 'gist' | 'extensions' | 'capabilities' | 'plain' | 'sharesFile' | 'encryption' | 'createOptions'
+    | 'name'
+    | 'aliases'
+    | 'title'
+    | 'gist'
+    | 'product'
+    | 'extensions'
+    | 'capabilities'
+    | 'compressed'
+    | 'plain'
+    | 'sharesFile'
+    | 'encryption'
+    | 'createOptions'
   > {}
 
 /** Every format. */
 export const formatFacts = (): FormatFacts[] =>
-  allFormats.map(({ name, aliases, title, gist, extensions, capabilities, plain, sharesFile, encryption, createOptions }) => ({
+  allFormats.map(({ name, aliases, title, gist, product, extensions, capabilities, compressed, plain, sharesFile, encryption, createOptions }) => ({
     ...{ name, aliases, title, extensions, capabilities, createOptions },
     ...(gist === undefined ? {} : { gist }),
+    ...(product === undefined ? {} : { product }),
+    ...(compressed ? { compressed } : {}),
     ...(plain ? { plain } : {}),
     ...(sharesFile ? { sharesFile } : {}),
     ...(encryption ? { encryption } : {}),

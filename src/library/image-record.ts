@@ -7,6 +7,13 @@ export type Place = 'opfs' | 'indexeddb' | 'memory';
 /** The formats of images that are kept. */
 export type ImageFormat = OpenedFormat;
 
+/** The image below, as an image names it. */
+export interface BackingName {
+  readonly name: string;
+  /** See `FileRequest.identity`. */
+  readonly identity?: string;
+}
+
 /** The facts about an image that the library knows without opening it. */
 export interface ImageRecord {
   readonly id: string;
@@ -17,6 +24,8 @@ export interface ImageRecord {
   readonly place: Place;
   /** The id of the image that it lies over, if there is one. */
   readonly backing?: string | undefined;
+  /** What the image itself calls the image below, if that is not its id: the image was brought in with it. */
+  readonly backingName?: BackingName | undefined;
   /** When its bytes were replaced by others, in milliseconds since 1970; see `bytesOf`. Missing if they never were. */
   readonly replaced?: number | undefined;
   /** Guest-visible bytes. */
@@ -25,6 +34,15 @@ export interface ImageRecord {
   readonly created: number;
   readonly changed: number;
   readonly state: 'making' | 'ready' | 'deleting';
+}
+
+/** The facts about an image that are found out when it comes in. */
+export interface MadeImage {
+  /** Guest-visible bytes. */
+  readonly size: number;
+  readonly encrypted: boolean;
+  /** If it is another one than was expected. */
+  readonly format?: ImageFormat;
 }
 
 /** Between an image's id and the time at which these bytes replaced the ones before. */

@@ -24,13 +24,13 @@ import type { ImageEntry, ImportedImage, ImportOptions } from './entries.ts';
 import { freeName } from './free-name.ts';
 import type { ImageFormat, Place } from './image-record.ts';
 import { verify } from './import.ts';
-import type { ImportKeeper } from './import-keeper.ts';
+import type { UnwrapKeeper } from './import-keeper.ts';
 import { pour, requireChecksums } from './pour.ts';
 import { recogniseStorage } from './recognise.ts';
 import { disksIn, type FoundDisk, type Unwrapped } from './unwrap.ts';
 
 /** Imports the disks of a file; undefined if it is no wrapper. Throws as `unwrap`, `recognise` and `Library.import` do. */
-export async function importWrapped(file: Blob, options: ImportOptions & JobOptions, keeper: ImportKeeper): Promise<ImportedImage | undefined> {
+export async function importWrapped(file: Blob, options: ImportOptions & JobOptions, keeper: UnwrapKeeper): Promise<ImportedImage | undefined> {
   const run = new WrappedImport(file, options, keeper);
   try {
     return await run.all();
@@ -51,14 +51,14 @@ class Watched extends FilterStorage {
 
 class WrappedImport {
   readonly #options: ImportOptions & JobOptions;
-  readonly #keeper: ImportKeeper;
+  readonly #keeper: UnwrapKeeper;
   readonly #source: Watched;
   readonly #beside: readonly Storage[];
   readonly #place: Place;
   /** What is undone at the end, the last first. */
   readonly #ends: (() => Promise<void>)[] = [];
 
-  constructor(file: Blob, options: ImportOptions & JobOptions, keeper: ImportKeeper) {
+  constructor(file: Blob, options: ImportOptions & JobOptions, keeper: UnwrapKeeper) {
     this.#options = options;
     this.#keeper = keeper;
     this.#source = new Watched(blobStorage(file));
@@ -134,7 +134,7 @@ class WrappedImport {
     const direct = !part.storage && (guess === OVERLAY_FORMAT || findFormat(allFormats, guess).plain === true);
     const storage = direct ? undefined : (part.storage ?? (await runAsync(this.#spool(part))));
     if (!storage) return this.#keep(part, { name, guess, found });
-    const format = await recogniseStorage(storage, { name: disk.name, readable: true, ...(stated ? { stated } : {}) });
+    const format = await recogniseStorage(storage, { name: disk.name, ...(stated ? { stated } : {}) });
     if (stated === undefined && (await isReadOnly(storage, format))) return this.#converted(storage, { name, format });
     return this.#keep(part, { name, guess: format, found });
   }
@@ -151,7 +151,7 @@ class WrappedImport {
       try {
         await runAsync(this.#pour(part, storage, (bytes) => found.budget.spend(bytes)));
         const format = await recogniseStorage(storage, { name: partName(part.path), ...(stated ? { stated } : {}) });
-        return { ...(await verify(storage, format)), format };
+        return { ...(await verify(storage, { format, readOnly: true })), format };
       } catch (error) {
         await runAsync(storage.close()).catch(() => undefined);
         throw error;

@@ -21,6 +21,7 @@ import { cacheFlags } from '../node/cache-mode.ts';
 import { type HeldLock, heldLocks, imageLockName, takeLock } from '../storage/image-lock.ts';
 import { mendIndexedDb } from '../storage/indexed-db-renewal.ts';
 import { memoryStorage } from '../storage/memory.ts';
+import type { Storage } from '../storage/storage.ts';
 import { Catalogue } from './catalogue.ts';
 import { compactImage } from './compact.ts';
 import { creatableFormat, makeImage } from './create.ts';
@@ -41,12 +42,13 @@ import type {
 import { type ExportSource, exportImage } from './export.ts';
 import { capabilitiesOf, formatOf, isEncrypted } from './image-formats.ts';
 import type { ImagePlace } from './image-place.ts';
-import { bytesOf, type ImageRecord, ownerOf, type Place } from './image-record.ts';
+import { bytesOf, type ImageRecord, type MadeImage, ownerOf, type Place } from './image-record.ts';
+import type { ImageWish } from './import.ts';
 import { importFile } from './import-file.ts';
-import type { Fill, ImportKeeper } from './import-keeper.ts';
+import type { UnwrapKeeper } from './import-keeper.ts';
 import { Notes } from './list-copy.ts';
 import { lookAgain, OpenImage } from './open-image.ts';
-import { Chain, requireNothingOver, requirePlain } from './overlays.ts';
+import { Chain, type Over, requireNothingOver, requirePlain } from './overlays.ts';
 import { availablePlaces, requirePlace } from './places.ts';
 import { indexedDbRecords, noteRecords } from './records.ts';
 import { Reserve } from './reserve.ts';
@@ -74,7 +76,7 @@ export class Library {
   readonly #open = new Map<string, OpenImage>();
   /** The images below each of them. */
   readonly #chains = new Map<OpenImage, Chain>();
-  readonly #keeper: ImportKeeper;
+  readonly #keeper: UnwrapKeeper;
   readonly #compressor: LibraryOptions['compressor'];
   /** Images open here whose changes are thrown away. */
   readonly #temporary = new Set<OpenImage>();
@@ -257,7 +259,7 @@ export class Library {
       this.#open.set(id, image);
       this.#chains.set(image, chain);
       disk.onLost(() => this.#announce());
-      if (!chain.empty) await this.#noteBacking(id, disk.backingFile?.name);
+      if (!chain.empty) await this.#noteBacking(id, chain.noted(disk));
       this.#announce();
       return image;
     } catch (error) {
@@ -278,10 +280,7 @@ export class Library {
 
   /** Copies up the contents of the images below into an overlay that is open here; the guest goes on. Throws as `stream` does. */
   async stream(image: OpenImage, options: StreamOptions): Promise<void> {
-    await image.runJob(options, async (job) => {
-      const base = await this.#chainOf(image).stream(image.disk, { ...options, ...job });
-      await this.#noteBacking(image.id, base);
-    });
+    await image.runJob(options, async (job) => this.#noteBacking(image.id, await this.#chainOf(image).stream(image.disk, { ...options, ...job })));
     this.#announce();
   }
 
@@ -292,8 +291,8 @@ export class Library {
   }
 
   /** Notes which image lies below, as the image itself names it. */
-  async #noteBacking(id: string, backing: string | undefined): Promise<void> {
-    if ((await this.#catalogue.find(id))?.backing !== backing) await this.#reserve.spend(() => this.#catalogue.change(id, { backing }));
+  async #noteBacking(id: string, below: Over): Promise<void> {
+    if ((await this.#catalogue.find(id))?.backing !== below.backing) await this.#reserve.spend(() => this.#catalogue.change(id, below));
   }
 
   /** Opens an image whose changes are thrown away. The lock keeps others from changing the bytes below; any number of openings can share it. */
@@ -376,7 +375,7 @@ export class Library {
   }
 
   /** Makes an image that appears in the list when `fill` is done with its storage (and has closed it). */
-  async #make(wish: Pick<ImageRecord, 'name' | 'format' | 'place' | 'backing'>, fill: Fill): Promise<ImageEntry> {
+  async #make(wish: ImageWish, fill: (storage: Storage) => Promise<MadeImage>): Promise<ImageEntry> {
     const now = Date.now();
     const record: ImageRecord = { ...wish, id: randomUuid(), size: 0, created: now, changed: now, state: 'making' };
     const lock = await this.#lock(record);
@@ -448,7 +447,7 @@ export class Library {
     return requirePlace(this.#places, place);
   }
 
-  async #entry({ state: _, ...record }: ImageRecord, held: ReadonlySet<string>): Promise<ImageEntry> {
+  async #entry({ state: _, backingName: __, ...record }: ImageRecord, held: ReadonlySet<string>): Promise<ImageEntry> {
     const storedSize = (await this.#places.get(record.place)?.storedSize(bytesOf(record))) ?? 0;
     const lost = this.#open.get(record.id)?.lost ? { lost: true as const } : {};
     const capabilities = capabilitiesOf(record.format);

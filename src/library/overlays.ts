@@ -1,5 +1,6 @@
 /**
- * Images of the library that lie over others of it. An overlay names the image below by its id, and so does its record. An image with others over it is
+ * Images of the library that lie over others of it. An overlay that is made here names the image below by its id, and so does its record; an image that was
+ * brought in together with the image below keeps the name, or the id of its contents, that it has for that one, and the record has it too. An image with others over it is
  * not changed: it can be opened for writing and deleted only when no image lies over it any more. While an overlay is open, the images below
  * it are also locked, shared, so that no tab begins to write to one of them between one look at the list and the next.
  *
@@ -9,10 +10,10 @@ import { roundUp } from '../base/bytes.ts';
 import { DiskError } from '../base/errors.ts';
 import { runAsync } from '../base/io.ts';
 import { SECTOR } from '../base/units.ts';
+import type { OpenOptions } from '../disk/chain.ts';
 import type { Disk } from '../disk/disk.ts';
 import { MAX_CHAIN_DEPTH } from '../disk/named-files.ts';
 import { createDisk } from '../disk/open.ts';
-import type { Resolve } from '../disk/reference.ts';
 import { reopenBacking } from '../disk/reopen.ts';
 import { OVERLAY_FORMAT } from '../formats/roles.ts';
 import { type CommitOptions, commit } from '../jobs/commit.ts';
@@ -22,8 +23,7 @@ import type { Storage } from '../storage/storage.ts';
 import type { Catalogue } from './catalogue.ts';
 import { formatOf, isEncrypted } from './image-formats.ts';
 import type { ImagePlace } from './image-place.ts';
-import { bytesOf, type ImageRecord } from './image-record.ts';
-import type { MadeImage } from './import.ts';
+import { type BackingName, bytesOf, type ImageRecord, type MadeImage } from './image-record.ts';
 
 /** The library's services to chains. */
 export interface ChainKeeper {
@@ -47,26 +47,37 @@ export function requirePlain(record: ImageRecord): void {
     throw new DiskError('unsupported', `"${record.name}" is encrypted, and what is written over it would not be`, { field: 'encrypt.format' });
 }
 
+/** The part of an image's record that tells what lies below it. */
+export type Over = Pick<ImageRecord, 'backing' | 'backingName'>;
+
+/** True if two names, of the same image above, mean the same image below. */
+function isCalled(known: BackingName | undefined, wanted: BackingName): boolean {
+  if (!known) return false;
+  return (known.name !== '' && known.name === wanted.name) || (known.identity !== undefined && known.identity === wanted.identity);
+}
+
 /** The images below an image. */
 export class Chain {
   readonly #keeper: ChainKeeper;
-  readonly #below: readonly ImageRecord[];
+  #top: Over;
+  #below: readonly ImageRecord[];
   readonly #locks = new Map<string, HeldLock>();
 
-  private constructor(keeper: ChainKeeper, below: readonly ImageRecord[]) {
+  private constructor(keeper: ChainKeeper, top: Over, below: readonly ImageRecord[]) {
     this.#keeper = keeper;
+    this.#top = top;
     this.#below = below;
   }
 
   /** Finds the images in the list. Throws `not-found` if one is gone. */
-  static async of(record: Pick<ImageRecord, 'backing'>, keeper: ChainKeeper): Promise<Chain> {
+  static async of(record: Over, keeper: ChainKeeper): Promise<Chain> {
     const below: ImageRecord[] = [];
     for (let { backing } = record; backing !== undefined && below.length < MAX_CHAIN_DEPTH; ) {
       const next = await keeper.catalogue.ready(backing);
       below.push(next);
       backing = next.backing;
     }
-    return new Chain(keeper, below);
+    return new Chain(keeper, record, below);
   }
 
   get empty(): boolean {
@@ -98,17 +109,36 @@ export class Chain {
     }
   }
 
-  /** A function that opens them, and nothing else: locked, or each in one state as it is now. No function if there are none. */
-  resolve(how: 'still' | 'view'): { resolve?: Resolve } {
+  /**
+   * A function that opens them, and nothing else: locked, or each in one state as it is now. No function if there are none. What an image says of the
+   * contents of the one below is looked at when it comes in: later that one changes by a commit only.
+   */
+  resolve(how: 'still' | 'view'): Pick<OpenOptions, 'resolve' | 'changedParent'> {
     if (this.empty) return {};
     return {
-      resolve: async ({ name, from }) => {
-        const record = this.#below.find(({ id }) => id === name);
+      changedParent: true,
+      resolve: async ({ name, identity, from }) => {
+        const record = this.#find({ name, ...(identity === undefined ? {} : { identity }) });
         if (!record) throw new DiskError('refused', `${from} names ${JSON.stringify(name)}, which is not the image that the list has below it`);
         const now = await this.#now(record);
         return { storage: await this.#keeper.place(now)[how](bytesOf(now)), format: now.format };
       },
     };
+  }
+
+  /** The image below that another one of the chain means. */
+  #find(wanted: BackingName): ImageRecord | undefined {
+    const over = [this.#top, ...this.#below];
+    return this.#below.find(({ id }, index) => id === wanted.name || isCalled(over[index]?.backingName, wanted));
+  }
+
+  /** What the record of the disk's image has to say of the image below, as the image itself tells. */
+  noted({ node }: Disk): Over {
+    const wanted = node.driver.backing;
+    const record = wanted && this.#find(wanted);
+    if (!wanted || !record) return { backing: undefined, backingName: undefined };
+    const { name, identity } = wanted;
+    return { backing: record.id, backingName: name === record.id ? undefined : { name, ...(identity === undefined ? {} : { identity }) } };
   }
 
   /** A record as it is now: its bytes may have been replaced since the chain was looked up. */
@@ -148,12 +178,14 @@ export class Chain {
     }
   }
 
-  /** See `stream`. Resolves to the id of the image that is below now, if there is one. */
-  async stream(disk: Disk, options: StreamOptions): Promise<string | undefined> {
-    await stream(disk, options);
-    const base = disk.backingFile?.name;
-    await this.release(base);
-    return base;
+  /** See `stream`. Resolves to what the record has to say of the image that is below now. */
+  async stream(disk: Disk, options: StreamOptions): Promise<Over> {
+    const base = options.base === undefined ? undefined : this.#below[options.base - 1];
+    await stream(disk, base ? { ...options, backingFile: { name: base.id, format: base.format } } : options);
+    this.#top = this.noted(disk);
+    await this.release(base?.id);
+    this.#below = base ? this.#below.slice(this.#below.indexOf(base)) : [];
+    return this.#top;
   }
 
   async #open(record: ImageRecord, readOnly: boolean): Promise<Storage> {

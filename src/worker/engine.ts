@@ -19,10 +19,14 @@ import type {
   FormatFacts,
   ImageEntry,
   ImportedImage,
+  ImportFile,
   ImportOptions,
+  ImportPlan,
   MachineDescription,
   OpenImageOptions,
   OverlayOptions,
+  PassedOver,
+  PlannedImage,
   StorageReport,
 } from '../library/library.ts';
 import type { SharedDiskHandle } from './shared-disk.ts';
@@ -37,11 +41,15 @@ export type {
   FormatFacts,
   ImageEntry,
   ImportedImage,
+  ImportFile,
   ImportOptions,
+  ImportPlan,
   JobOptions,
   MachineDescription,
   OpenImageOptions,
   OverlayOptions,
+  PassedOver,
+  PlannedImage,
   StorageReport,
 };
 
@@ -84,8 +92,13 @@ export interface RemoteLibrary {
    */
   overlay(imageId: string, options: OverlayOptions): Promise<ImageEntry>;
   /**
-   * Copies a file in, streamed; of a packed file, an archive, an appliance or a CD image the disks inside, each as an image. Throws `unsupported` naming
-   * the format if its images can only be read, `wrong-format` if it is not a disk image: its
+   * What files that came together are: images, the parts of each, the image that each lies over, and what is missing; see `import`. Only headers are read, and
+   * nothing is kept.
+   */
+  plan(files: readonly ImportFile[]): Promise<ImportPlan>;
+  /**
+   * Copies a file in, streamed, or puts a set of files together as one new image; of a packed file, an archive, an appliance or a CD
+   * image the disks inside, each as an image. Throws `unsupported` naming the format if it cannot be opened, `wrong-format` if it is not a disk image: its
    * `format` is the file's kind (`zip`), or, with the field `contents`, it has no contents that disks have: `format: 'raw'` takes it for a disk.
    */
   import(file: Blob, options: ImportOptions & JobOptions): Promise<ImportedImage>;

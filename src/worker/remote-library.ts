@@ -17,6 +17,7 @@ export function remoteLibrary(connection: Connection, drain: (imageId: string) =
       await drain(image);
       return connection.call('library.overlay', { image, options });
     },
+    plan: (files) => connection.call('library.plan', { files }),
     import: (file, options) => connection.job('library.import', { file }, options),
     async export(image, options) {
       const unsaved = await drain(image);
@@ -45,13 +46,7 @@ export function remoteLibrary(connection: Connection, drain: (imageId: string) =
     delete: (image) => connection.call('library.delete', { image }),
     storage: () => connection.call('library.storage', {}),
     /** Called on the page: workers cannot ask for it. */
-    async persist() {
-      try {
-        return await navigator.storage.persist();
-      } catch {
-        return false;
-      }
-    },
+    persist: async () => (await navigator.storage?.persist?.().catch(() => false)) ?? false,
     onChange: (listener) => listen('library.onChange', connection.libraryListeners, listener),
   };
 }

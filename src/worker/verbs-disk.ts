@@ -5,6 +5,7 @@ import { runAsync } from '../base/io.ts';
 import { JOB_OPTIONS, type JobOptions } from '../base/job.ts';
 import { type AsyncBitmaps, CHECK, FLUSH, type FlushOptions, MAP, requireReadable, type SnapshotOptions } from '../disk/async-disk.ts';
 import type { Disk } from '../disk/disk.ts';
+import { headerGeometry } from '../disk/inspect.ts';
 import { diskGeometry } from '../drive/geometry.ts';
 import type { CheckOptions } from '../formats/tools.ts';
 import { check } from '../jobs/check.ts';
@@ -86,7 +87,7 @@ export const DISK_VERBS = {
     if (options.backingFile) throw new DiskError('unsupported', 'Images of the library name each other by themselves', { field: 'backing_file' });
     await library.stream(image, { ...options, ...job });
   }),
-  'disk.geometry': diskVerb({}, ({ disk }) => runAsync(diskGeometry(disk.storage))),
+  'disk.geometry': diskVerb({}, ({ disk }) => runAsync(diskGeometry(disk.storage, {}, headerGeometry(disk.node)))),
   'disk.statistics': diskVerb({}, async ({ accounting }) => accounting.statistics),
   /** Requests also come through this memory from then on (shared-channel.ts). */
   'disk.share': diskVerb({}, async (served): Promise<SharedDiskHandle> => {

@@ -1,9 +1,19 @@
 /** The library's verbs: named images made, brought in, taken out, renamed, removed. */
 import { either, FLAG, type Kind, listOf, NUMBER, optionsOf } from '../base/arguments.ts';
 import { JOB_OPTIONS, type JobOptions } from '../base/job.ts';
+import { APPLIANCE } from '../jobs/ova.ts';
 import { formatFacts, formatNames } from '../library/image-formats.ts';
 import type { ImageFormat } from '../library/image-record.ts';
-import type { CompactImageOptions, CreateImageOptions, ExportedImage, ExportOptions, ImportOptions, OverlayOptions } from '../library/library.ts';
+import { planImport } from '../library/import-plan.ts';
+import type {
+  CompactImageOptions,
+  CreateImageOptions,
+  ExportedImage,
+  ExportOptions,
+  ImportFile,
+  ImportOptions,
+  OverlayOptions,
+} from '../library/library.ts';
 import type { KeptOnPage } from './served.ts';
 import { bytes, flag, type KindOf, type NeededKind, optional, options, required, size, text, verb, word } from './verb.ts';
 import { place } from './verbs-engine.ts';
@@ -41,7 +51,7 @@ const CREATING: KindOf<CreateImageOptions<string>> = optionsOf<CreateImageOption
 
 const EXPORTING = options<ExportOptions & JobOptions>({
   ...JOB_OPTIONS,
-  format: required(format),
+  format: required(word<ExportOptions['format']>(...formatNames(({ capabilities }) => capabilities.read), APPLIANCE)),
   compressed: optional(flag),
   since,
   salvage: optional(flag),
@@ -55,11 +65,17 @@ const IMPORTING = options<ImportOptions & JobOptions>({
   name: optional(text),
   place,
   format,
-  parts: listOf(file, 'a list of Files') as KindOf<readonly File[] | undefined>,
+  parts: listOf({ what: 'a File', fits: (value) => value instanceof File }, 'a list of files'),
+  backing: optional(text),
+  changedParent: optional(flag),
   member: optional(text),
   most: optional(size),
   asIs: optional(flag),
 });
+
+const together: NeededKind<readonly ImportFile[]> = required(
+  listOf(optionsOf<ImportFile>({ path: text, file }), 'a list of { path, file }') as KindOf<readonly ImportFile[]>,
+);
 
 export const LIBRARY_VERBS = {
   'library.formats': verb({}, async () => formatFacts()),
@@ -71,6 +87,7 @@ export const LIBRARY_VERBS = {
   'library.import': verb({ file, options: required(IMPORTING) }, async (served, { file, options }, job) =>
     (await served.library()).import(file, { ...options, ...job }),
   ),
+  'library.plan': verb({ files: together }, (_, { files }) => planImport(files)),
   /** The answer says how to get the bytes: by `export.next`. */
   'library.export': verb(
     { image: text, options: required(EXPORTING), unsaved },

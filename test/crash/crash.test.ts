@@ -12,7 +12,9 @@ import { Metadata } from '../../src/formats/qcow2/metadata.ts';
 import { Refcounts } from '../../src/formats/qcow2/refcounts.ts';
 import { CacheStorage } from '../../src/layers/cache.ts';
 import { NodeJobs } from '../../src/node/node-jobs.ts';
+import { FileEnd } from '../../src/tables/file-end.ts';
 import { FreedClusters } from '../../src/tables/freed-clusters.ts';
+import { FreedUnits } from '../../src/tables/freed-units.ts';
 import { TableCache } from '../../src/tables/table-cache.ts';
 import { RecorderStorage } from '../layers/recorder.ts';
 import { run } from '../oracle/qemu.ts';
@@ -142,6 +144,7 @@ describe('after a power cut, with a block cache', () => {
 });
 
 const { add } = FreedClusters.prototype;
+const { add: addUnit } = FreedUnits.prototype;
 
 describe('a planted bug is found within 1,000 states', () => {
   const find = (name: string) => workloads.find((workload) => workload.name.startsWith(name)) as (typeof workloads)[number];
@@ -155,17 +158,41 @@ describe('a planted bug is found within 1,000 states', () => {
     await expect(runWorkload(find('vhdx writes'), { ...options, ignoreBarriers: true })).rejects.toThrow(/after a cut/);
   });
 
+  it.each(['vdi of small blocks discards and grows {"over":false,"full":true}', 'vdi committed into its parent', 'parallels discards and grows'])(
+    'nothing is ordered: %s',
+    async (name) => {
+      await expect(runWorkload(find(name), { ...options, ignoreBarriers: true })).rejects.toThrow(/after a cut/);
+    },
+  );
+
+  it.each(['vdi of small blocks discards and grows {"over":true', 'parallels discards and grows'])(
+    'units that are given up are used again at once: %s',
+    async (name) => {
+      const early = vi.spyOn(FreedUnits.prototype, 'add').mockImplementation(function (this: FreedUnits, unit) {
+        addUnit.call(this, unit);
+        this.seal();
+        this.unseal(true);
+      });
+      await expect(runWorkload(find(name), { ...options, limit: 3000 })).rejects.toThrow(/after a cut/);
+      early.mockRestore();
+    },
+  );
+
   it('nothing is ordered: entries before their grains', async () => {
-    await expect(runWorkload(find('vmdk writes'), { ...options, ignoreBarriers: true })).rejects.toThrow(/after a cut/);
+    await expect(runWorkload(find('vmdk in small grains {"tables":true'), { ...options, ignoreBarriers: true })).rejects.toThrow(/after a cut/);
   });
 
   it('grains that are given up are used again while tables name them', async () => {
-    const early = vi.spyOn(FreedClusters.prototype, 'add').mockImplementation(function (this: FreedClusters, first, count) {
-      add.call(this, first, count);
-      this.seal();
+    const { take } = FileEnd.prototype;
+    let end: FileEnd | undefined;
+    const seen = vi.spyOn(FileEnd.prototype, 'take').mockImplementation(function (this: FileEnd) {
+      end = this;
+      return take.call(this);
     });
-    await expect(runWorkload(find('vmdk in small grains {"tables":true'), { ...options, limit: 4000 })).rejects.toThrow(/after a cut/);
+    const early = vi.spyOn(FreedClusters.prototype, 'add').mockImplementation((first) => end?.release(first < 0 ? [] : [first]));
+    await expect(runWorkload(find('vmdk in small grains {"tables":true'), options)).rejects.toThrow(/after a cut/);
     early.mockRestore();
+    seen.mockRestore();
   });
 
   it('a larger VMDK is shown before its tables are there', async () => {

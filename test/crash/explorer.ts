@@ -125,8 +125,6 @@ export function judgeDisk({ format, top, raw, resolve, random }: CutDisk): Explo
       resolve: ({ name }) => storages.get(name || 'base') ?? resolve(name),
       secret: SECRET,
       repair: REPAIRED_FIRST.has(format),
-      // A cut between the new id of an image that is committed into, and the note of it in the image above, has changed no contents.
-      changedParent: true,
     });
     if (REPAIRED_FIRST.has(format)) await disk.check({ repair: 'all' });
     if (checked) await requireSound(disk.check());

@@ -1,8 +1,9 @@
 /** The geometry rules of QEMU 7.2: partition tables, defaults and their clamps, hints and limits, translation, CMOS bytes. */
 import { describe, expect, it } from 'vitest';
 import { DiskError } from '../../src/base/errors.ts';
-import { runSync } from '../../src/base/io.ts';
-import { openDisk } from '../../src/disk/open.ts';
+import { runAsync, runSync } from '../../src/base/io.ts';
+import { headerGeometry } from '../../src/disk/inspect.ts';
+import { createDisk, openDisk } from '../../src/disk/open.ts';
 import { Drive } from '../../src/drive/drive.ts';
 import {
   automaticTranslation,
@@ -15,7 +16,7 @@ import {
   partitionTableGeometry,
   physicalBlockExponent,
 } from '../../src/drive/geometry.ts';
-import { memoryStorage } from '../../src/storage/memory.ts';
+import { type MemoryStorage, memoryStorage } from '../../src/storage/memory.ts';
 
 interface Entry {
   readonly endHead: number;
@@ -319,6 +320,25 @@ describe('reports', () => {
       expect.stringContaining('written for 4 heads and 17 sectors, the hint says 8 and 32'),
     ]);
     expect(describeGeometry(new Uint8Array(512), 1500).warnings).toEqual([expect.stringContaining('516 sectors past the end')]);
+  });
+
+  it("have the geometry of the image's header, of the first image of a chain that states one, and warn where nothing else tells", async () => {
+    const files = new Map(['base.vmdk', 'over.qcow2'].map((name) => [name, memoryStorage({ name })]));
+    const [base, over] = [...files.values()] as [MemoryStorage, MemoryStorage];
+    await (await createDisk(base, { format: 'vmdk', size: 2 ** 30, adapterType: 'lsilogic' })).close();
+    const resolve = () => base;
+    const disk = await createDisk(over, { format: 'qcow2', backing: { name: 'base.vmdk', format: 'vmdk' }, resolve });
+    const header = { cylinders: 130, heads: 255, sectors: 63 };
+    const report = await runAsync(diskGeometry(disk.storage, {}, headerGeometry(disk.node)));
+    expect(report).toMatchObject({ header, source: 'default', v86: { heads: 16 } });
+    expect(report.warnings).toEqual([expect.stringContaining('header states 130/255/63, v86 presents 2080/16/63')]);
+    await disk.write(0, table([entry(7, 32)]));
+    expect(await runAsync(diskGeometry(disk.storage, {}, headerGeometry(disk.node)))).toMatchObject({
+      header,
+      source: 'partition-table',
+      warnings: [],
+    });
+    await disk.close();
   });
 
   it('name the floppy of exactly this size', () => {

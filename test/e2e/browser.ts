@@ -163,7 +163,7 @@ export async function confirm(page: Tab): Promise<void> {
 }
 
 /** Exports the chosen image into `path`. */
-export async function exportTo(page: Tab, way: 'qcow2' | 'qcow2-compressed' | 'raw', path: string): Promise<SavedFile> {
+export async function exportTo(page: Tab, way: string, path: string): Promise<SavedFile> {
   await page.getByTestId('export').click();
   return downloadOf(page, `export-${way}`, path);
 }
@@ -179,4 +179,31 @@ export async function downloadOf(page: Tab, testId: string, path: string): Promi
 export async function enabled(page: Tab, testId: string): Promise<boolean> {
   await page.getByTestId(testId).waitFor();
   return page.evaluate((id) => !document.querySelector<HTMLButtonElement>(`[data-testid="${id}"]`)?.disabled, testId);
+}
+
+/**
+ * Drags files and folders from the desktop over the page, and drops them. The browser cancels a drop that comes before a busy page has answered to the drag:
+ * files that did not arrive are dragged again.
+ */
+export async function dropOn(page: Page, data: { files?: string[]; items?: { mimeType: string; data: string }[] }): Promise<void> {
+  const session = await page.context().newCDPSession(page);
+  const drag = { items: [], files: [], dragOperationsMask: 1, ...data };
+  const arrived = await page.evaluateHandle(() => {
+    const seen = { drop: false };
+    window.addEventListener('drop', () => Object.assign(seen, { drop: true }), { once: true, capture: true });
+    return seen;
+  });
+  for (let attempt = 0; attempt < 5; attempt++) {
+    for (const type of ['dragEnter', 'dragOver', 'drop'] as const)
+      await session.send('Input.dispatchDragEvent', { type, x: 640, y: 400, data: drag });
+    // A link is refused, and never arrives.
+    if (!data.files || (await arrived.evaluate(waitForDrop))) break;
+  }
+  await session.detach();
+}
+
+/** Whether the drop has come, or comes in the next second. */
+async function waitForDrop(seen: { readonly drop: boolean }): Promise<boolean> {
+  for (let times = 0; !seen.drop && times < 20; times++) await new Promise((resolve) => setTimeout(resolve, 50));
+  return seen.drop;
 }

@@ -152,6 +152,7 @@ export function formatContract(one: FormatCase): void {
           const count = Math.min(50_000, disk.size - offset);
           try {
             const found = await disk.read(offset, count);
+            if (firstDifference(found, guest.subarray(offset, offset + count)) < 0) continue;
             // The file's last cluster may be cut off: its end reads as zero.
             for (let at = 0; at < count; at++)
               if (found[at] !== 0 && found[at] !== guest[offset + at]) throw new Error(`byte ${offset + at} was made up`);

@@ -37,6 +37,17 @@ function wrongValues(option: DeclaredOption): GivenValue[] {
   return [...outside, 'x', true, 0.5];
 }
 
+const bounded = created.filter(({ plain, encryption }) => !plain && !encryption?.always).map(({ name }) => name);
+
+it.each(bounded)('%s refuses a size that it cannot have, before anything is written', async (format) => {
+  const storage = memoryStorage();
+  await expect(createDisk<string>(storage, { format, size: 2 ** 53 - 512 })).rejects.toMatchObject({
+    kind: 'refused',
+    field: format === 'parallels' ? 'cluster_size' : 'size',
+  });
+  expect(storage.size).toBe(0);
+});
+
 describe.each(allFormats.map((format) => [format.name, format] as const))('%s', (name, format) => {
   const { capabilities, createOptions, amendOptions = [], encryption } = format;
 
@@ -44,7 +55,9 @@ describe.each(allFormats.map((format) => [format.name, format] as const))('%s', 
     expect(capabilities.create).toBe(format.create !== undefined);
     expect(capabilities.read).toBe(true);
     if (format.measure) expect(capabilities.create, 'what it would take').toBe(true);
-    if (capabilities.create) expect(format.gist, 'what speaks for it').toBeTruthy();
+    if (capabilities.create) expect([format.gist, format.product], 'what speaks for it, and whose it is').not.toContain(undefined);
+    // A compressed export is offered for it then, so it must be possible.
+    if (format.compressed) expect(capabilities.compressedWrite).toBe(true);
     if (capabilities.write || capabilities.create) expect(capabilities.read).toBe(true);
     expect(createOptions.some(({ said }) => said === 'backing')).toBe(capabilities.backing);
     expect(createOptions.some(({ said }) => said === 'size')).toBe(capabilities.create);

@@ -4,6 +4,7 @@ import { Random } from '../random.ts';
 import { exercise } from './exercise.ts';
 import { mutate } from './mutate.ts';
 import { mutateVhdx } from './mutate-vhdx.ts';
+import { mutateVmdk } from './mutate-vmdk.ts';
 import type { Seed } from './pool.ts';
 
 /** Limits of a case. */
@@ -24,7 +25,8 @@ export async function runCase(pool: readonly Seed[], number: number): Promise<Fi
   // Large clusters are slow and find little that small ones do not.
   const small = pool.filter((candidate) => candidate.bytes.length < 500_000);
   const seed = random.pick(small.length > 0 && random.chance(0.97) ? small : pool);
-  const bytes = seed.format === 'vhdx' && random.chance(0.8) ? mutateVhdx(seed.bytes, random) : mutate(seed.bytes, random);
+  const own = { vhdx: mutateVhdx, vmdk: mutateVmdk }[seed.format];
+  const bytes = own && random.chance(0.8) ? own(seed.bytes, random) : mutate(seed.bytes, random);
   // Else nearly all damage to these would be found by the sums alone.
   if (seed.format === 'vpc' && random.chance(0.8)) repairAll(bytes);
   const what = await runBytes(bytes, seed.format, random);

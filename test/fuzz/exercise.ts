@@ -4,7 +4,9 @@ import { runAsync } from '../../src/base/io.ts';
 import type { Disk } from '../../src/disk/disk.ts';
 import { inspect } from '../../src/disk/inspect.ts';
 import { openDisk } from '../../src/disk/open.ts';
-import { memoryStorage } from '../../src/storage/memory.ts';
+import type { Reference } from '../../src/disk/reference.ts';
+import { type MemoryStorage, memoryStorage } from '../../src/storage/memory.ts';
+import { folderOfParallels } from '../formats/parallels/bundle-workload.ts';
 import type { Random } from '../random.ts';
 import { SECRET } from './secret.ts';
 
@@ -23,7 +25,16 @@ async function attempt<T>(what: string, body: () => Promise<T>): Promise<T | und
 
 /** The image's backing file, where it names one. */
 const base = new Uint8Array(150_000).fill(7);
-const resolve = () => ({ storage: memoryStorage({ bytes: base, readOnly: true }), format: 'raw' });
+const parts = new Map<string, MemoryStorage>();
+folderOfParallels((name) => {
+  const file = memoryStorage({ name });
+  parts.set(name, file);
+  return file;
+});
+const resolve = ({ kind, name }: Reference) => {
+  const part = kind === 'extent' ? parts.get(name) : undefined;
+  return part ? memoryStorage({ bytes: part.bytes() }) : { storage: memoryStorage({ bytes: base, readOnly: true }), format: 'raw' };
+};
 
 /** Iterations of key derivation that are tried: an image may ask for so many that it takes minutes, and is right to. */
 const MOST_ITERATIONS = 20_000;
@@ -50,7 +61,8 @@ interface LuksFacts {
 
 export async function exercise(bytes: Uint8Array, format: string, random: Random): Promise<void> {
   await attempt('inspect', () => inspect(memoryStorage({ bytes, readOnly: true })));
-  const options = { format, resolve, ...(await secretFor(bytes, format)) };
+  // Else no image that knows its parent by an id gets any further.
+  const options = { format, resolve, changedParent: true, ...(await secretFor(bytes, format)) };
   const disk = await attempt('open', () => openDisk(memoryStorage({ bytes, readOnly: true }), { ...options, readOnly: true }));
   if (disk) await readOnlyUses(disk);
   const writable = await attempt('open for writing', () => openDisk(memoryStorage({ bytes }), options));

@@ -3,12 +3,18 @@ import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { createDisk } from '../../src/disk/open.ts';
+import { createDisk, openDisk } from '../../src/disk/open.ts';
+import { convert } from '../../src/jobs/convert.ts';
 import { memoryStorage } from '../../src/storage/memory.ts';
 import { bochsImage } from '../formats/bochs/image.ts';
 import { cloopImage } from '../formats/cloop/image.ts';
 import { dmgImage } from '../formats/dmg/image.ts';
+import { partFile } from '../formats/parallels/bundle.ts';
+import { folderOfParallels } from '../formats/parallels/bundle-workload.ts';
 import { Image } from '../formats/qcow2/image.ts';
+import { makeVdi } from '../formats/vdi/chain.ts';
+import { disksOfVdi } from '../formats/vdi/chain-workload.ts';
+import { smallDisk } from '../formats/vmdk/image.ts';
 import { childOfVhd } from '../formats/vpc/chain-workload.ts';
 import { asDynamic } from '../formats/vpc/checksum.ts';
 import { damages } from '../oracle/damages.ts';
@@ -111,6 +117,25 @@ async function vmdk(): Promise<Uint8Array> {
   return storage.bytes();
 }
 
+/** Several tables, most of them new, in both directories. */
+async function smallGrains(): Promise<Uint8Array> {
+  const storage = memoryStorage();
+  await smallDisk(() => storage, { sectors: 3001, zeroGrains: true });
+  return storage.bytes();
+}
+
+/** A stream with its directory at the end. */
+async function vmdkInOrder(): Promise<Uint8Array> {
+  const storage = memoryStorage();
+  const bytes = new Uint8Array(300_032);
+  const random = new Random(9);
+  for (let at = 0; at < 290_000; at += 70_000) bytes.set(random.bytes(random.between(100, 900)), at);
+  const disk = await createDisk(storage, { format: 'vmdk', size: bytes.length, subformat: 'streamOptimized', inOrder: true });
+  await convert(await openDisk(memoryStorage({ bytes }), { format: 'raw' }), disk, { targetIsNew: true });
+  await disk.close();
+  return storage.bytes();
+}
+
 /** A stream of compressed grains, from the real qemu-img. */
 function vmdkStream(folder: string): Uint8Array {
   const [raw, made] = [join(folder, 'raw.stream'), join(folder, 'stream.vmdk')] as const;
@@ -182,10 +207,22 @@ export async function makePool(): Promise<Seed[]> {
     ['qed', { cluster_size: 4096, table_size: 2 }],
     ['qcow', {}],
     ['parallels', { cluster_size: 65536 }],
+    ['parallels', { cluster_size: 4096 }],
     ['vpc', { force_size: true }],
     ['vpc', { subformat: 'fixed' }],
   ] as const)
     pool.push({ name: `${format} ${JSON.stringify(options)}`, format, bytes: await blocks(format, options) });
+  for (const over of [false, true]) {
+    const disk = memoryStorage();
+    await disksOfVdi((name) => (name === 'disk' ? disk : memoryStorage()), { sectors: 90, over });
+    pool.push({ name: `vdi of small blocks${over ? ' over a parent' : ''}`, format: 'vdi', bytes: disk.bytes() });
+  }
+  const block = new Random(3).bytes(65_536);
+  pool.push({ name: 'vdi of version 0.1', format: 'vdi', bytes: makeVdi({ size: 200_192, old: true, blocks: new Map([[1, block]]) }) });
+  pool.push({ name: 'parallels, the first kind', format: 'parallels', bytes: partFile(90, 9, new Map([[3, block.slice(0, 4608)]]), false) });
+  const text = memoryStorage();
+  folderOfParallels((name) => (name === 'disk' ? text : memoryStorage()));
+  pool.push({ name: 'parallels in a folder', format: 'parallels', bytes: text.bytes() });
   for (const over of [false, true]) pool.push({ name: `qcow compressed${over ? ' over another' : ''}`, format: 'qcow', bytes: await qcow(over) });
   const child = memoryStorage();
   await childOfVhd((name) => (name === 'disk' ? child : memoryStorage()), { sectors: 700, blockSize: 16_384, rawParent: true });
@@ -195,6 +232,8 @@ export async function makePool(): Promise<Seed[]> {
   );
   pool.push(...onlyRead());
   pool.push({ name: 'vmdk', format: 'vmdk', bytes: await vmdk() });
+  pool.push({ name: 'vmdk, a stream in order', format: 'vmdk', bytes: await vmdkInOrder() });
+  pool.push({ name: 'vmdk, small grains', format: 'vmdk', bytes: await smallGrains() });
   for (const closed of [true, false]) pool.push({ name: `vhdx ${closed ? 'closed' : 'with a log'}`, format: 'vhdx', bytes: await vhdx({}, closed) });
   const folder = mkdtempSync(join(tmpdir(), 'tabdisk-pool-'));
   try {

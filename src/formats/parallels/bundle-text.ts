@@ -37,8 +37,10 @@ export interface Bundle {
 }
 
 /** True for the first bytes of such a text. */
-export const isBundleText = (head: Uint8Array): boolean =>
-  /^\ufeff?\s*(<\?xml[^>]{0,200}>\s*)?(<!--(?:(?!-->)[\s\S]){0,500}-->\s*)*<Parallels_disk_image[\s>]/.test(text(head.subarray(0, 1024)));
+export function isBundleText(head: Uint8Array): boolean {
+  const start = text(head.subarray(0, 1024));
+  return /^\ufeff?\s*<[?!P]/.test(start) && /<Parallels_disk_image[\s>]/.test(start);
+}
 
 const bad = (field: string, message: string) => corrupt(FORMAT, message, { field });
 

@@ -29,7 +29,8 @@ export const parallels = {
     repair: true,
     compact: true,
   },
-  gist: 'grows as it is used, opens in Parallels Desktop',
+  gist: 'grows as it is used',
+  product: 'Parallels Desktop',
   createOptions,
   limits: [
     'bitmaps of format extensions',

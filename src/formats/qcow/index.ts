@@ -25,7 +25,9 @@ export const qcow = {
     compressedWrite: true,
     compact: true,
   },
-  gist: 'grows as it is used; for the oldest machines of QEMU',
+  gist: 'grows as it is used',
+  product: 'the oldest versions of QEMU',
+  compressed: { options: {}, remark: 'in small clusters' },
   encryption: {
     always: false,
     key: KEY_OPTION,

@@ -31,6 +31,8 @@ export const qcow2 = {
     compact: true,
   },
   gist: 'grows as it is used, has snapshots',
+  compressed: { options: {}, remark: 'without snapshots' },
+  product: 'QEMU',
   encryption: {
     always: false,
     key: KEY_OPTION,

@@ -27,7 +27,8 @@ export const qed = {
     zeroes: true,
     compact: true,
   },
-  gist: 'grows as it is used; for old machines of QEMU',
+  gist: 'grows as it is used',
+  product: 'old versions of QEMU',
   createOptions,
   limits: ['shrinking', 'giving leaked clusters back', 'new images with tables of one cluster'],
   *inspect(storage) {

@@ -111,6 +111,7 @@ export const raw = {
   sharesFile: true,
   capabilities: { ...NO_CAPABILITIES, read: true, write: true, create: true, resize: true, discard: true, zeroes: true },
   gist: 'the bytes as they are',
+  product: 'any emulator',
   plain: true,
   strongOptions: /^(offset|size)$/,
   createOptions,

@@ -6,15 +6,19 @@ import type { Io } from '../../base/io.ts';
 import { SECTOR } from '../../base/units.ts';
 import type { Storage } from '../../storage/storage.ts';
 import type { CreateParameters } from '../descriptor.ts';
-import { SIZE_OPTION } from '../shared-options.ts';
+import { BACKING_OPTIONS, SIZE_OPTION } from '../shared-options.ts';
 import { linkTo } from './differencing.ts';
 import { BLOCK_SIZE, encodeHeader, FORMAT, MAX_BLOCKS, NEVER_ALLOCATED, TYPE } from './layout.ts';
 
 /** Options of `create`. */
 export const createOptions = [
   SIZE_OPTION,
+  ...BACKING_OPTIONS,
   { name: 'static', kind: 'flag', default: false, printed: true, label: 'Static', help: 'every block has its place from the start' },
 ] as const;
+
+/** Entries of the map that are written at once. */
+const MAP_PART = 262_144;
 
 /** Writes an empty image into an empty storage. */
 export function* createImage(storage: Storage, { size, backing, below, options }: CreateParameters): Io<void> {
@@ -23,11 +27,16 @@ export function* createImage(storage: Storage, { size, backing, below, options }
   if (backing && whole) throw refused('static', 'an image over another one grows as it is used');
   const link = backing ? linkTo(backing.name, below) : {};
   const blocks = divideUp(size, BLOCK_SIZE);
-  if (blocks > MAX_BLOCKS) throw refused('size', `a disk has at most ${MAX_BLOCKS * BLOCK_SIZE} bytes`);
-  const map = new Uint8Array(roundUp(blocks * 4, SECTOR));
-  for (let index = 0; index < blocks; index++) view(map).setUint32(index * 4, whole ? index : NEVER_ALLOCATED, true);
-  const dataOffset = SECTOR + map.length;
-  if (map.length > 0) yield* storage.write(SECTOR, map);
+  if (blocks > MAX_BLOCKS) {
+    const [given, most] = [size, MAX_BLOCKS * BLOCK_SIZE].map((bytes) => `0x${bytes.toString(16)}`);
+    throw refused('size', `Unsupported VDI image size (size is ${given}, max supported is ${most})`);
+  }
+  for (let from = 0; from < blocks; from += MAP_PART) {
+    const part = new Uint8Array(Math.min(MAP_PART, blocks - from) * 4);
+    for (let index = 0; index < part.length / 4; index++) view(part).setUint32(index * 4, whole ? from + index : NEVER_ALLOCATED, true);
+    yield* storage.write(SECTOR + from * 4, part);
+  }
+  const dataOffset = SECTOR + roundUp(blocks * 4, SECTOR);
   yield* storage.truncate(dataOffset + (whole ? blocks * BLOCK_SIZE : 0));
   yield* storage.barrier();
   const type = whole ? TYPE.static : TYPE.dynamic;

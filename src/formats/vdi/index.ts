@@ -27,7 +27,8 @@ export const vdi = {
     check: true,
     compact: true,
   },
-  gist: 'grows as it is used, opens in VirtualBox',
+  gist: 'grows as it is used',
+  product: 'VirtualBox',
   createOptions,
   limits: ['undo images', 'writing version 0.1', 'blocks with further bytes', 'repair', 'shrinking, and growing static images'],
   *inspect(storage) {

@@ -14,7 +14,7 @@ export const ZERO = 0xfffffffe;
 export const NEVER_ALLOCATED = 0xffffffff;
 /** Of new images, and the most of any. */
 export const BLOCK_SIZE = MiB;
-export const MAX_BLOCKS = 0x3fffffff;
+export const MAX_BLOCKS = 0x1fffff80;
 /** Images that grow, those whose blocks all have a place from the start, and those over another one. */
 export const TYPE = { dynamic: 1, static: 2, differencing: 4 } as const;
 /** In place of a UUID that there is none. */

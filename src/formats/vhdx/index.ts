@@ -15,7 +15,8 @@ export const vhdx = {
   extensions: ['vhdx', 'avhdx'],
   probe: (head) => (hasText(head, 0, SIGNATURE) ? 100 : 0),
   capabilities: { ...NO_CAPABILITIES, read: true, write: true, create: true, check: true, repair: true },
-  gist: 'grows as it is used, opens in Hyper-V',
+  gist: 'grows as it is used',
+  product: 'Hyper-V',
   createOptions,
   limits: ['differencing images (AVHDX)', 'resizing', 'giving blocks back', 'logs longer than 128 MiB that were not replayed'],
   *inspect(storage) {

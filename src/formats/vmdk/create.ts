@@ -11,8 +11,10 @@ import type { CreateParameters } from '../descriptor.ts';
 import type { BackingReference, FormatInfo } from '../driver.ts';
 import { BACKING_OPTIONS, SIZE_OPTION } from '../shared-options.ts';
 import { cylindersOf, type ExtentKind, encodeDescriptor, NO_PARENT } from './descriptor-text.ts';
-import { encodeDirectories, encodeSparse, encodeStreamHead, FORMAT, newLayout } from './layout.ts';
+import { encodeDirectory, encodeSparse, encodeStreamHead, FORMAT, GRAIN, MAX_DIRECTORY, newLayout, TABLE_ENTRIES } from './layout.ts';
 
+/** Entries of a directory that are written at once. */
+const PART = 65_536;
 /** The size of a piece. */
 export const PIECE = 2 * GiB;
 /** The name of an image in a storage that has none that can stand in the text. */
@@ -109,9 +111,13 @@ function* makeExtents(extents: readonly { name: string; size: number }[], plan: 
 
 /** Writes an empty extent with tables. `compressed`: for compressed grains. `text`: the text inside. */
 export function* writeSparse(storage: Storage, size: number, how: { zeroGrains: boolean; compressed: boolean }, text?: Uint8Array): Io<void> {
-  const { redundant, grains } = newLayout(size);
+  const layout = newLayout(size);
+  const { tables, redundant, directory, grains } = layout;
+  if (tables > MAX_DIRECTORY) throw refused('size', `an image in one piece holds at most ${MAX_DIRECTORY * TABLE_ENTRIES * GRAIN} bytes`);
   if (text) yield* storage.write(SECTOR, text);
-  yield* storage.write(redundant, encodeDirectories(size));
+  for (const start of [redundant, directory])
+    for (let from = 0; from < tables; from += PART)
+      yield* storage.write(start + from * 4, encodeDirectory(layout, start, from, Math.min(from + PART, tables)));
   yield* storage.truncate(grains);
   yield* storage.barrier();
   yield* storage.write(0, encodeSparse(size, how));

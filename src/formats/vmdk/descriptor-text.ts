@@ -14,6 +14,9 @@ const MAX_EXTENTS = 4096;
 /** The id of a parent that there is none. */
 export const NO_PARENT = 0xffffffff;
 
+/** A comment to all other programs. */
+const ANY_PARENT = '# tabdisk: any parent';
+
 /** The image types that are opened. Inside a sparse extent the type does not matter. */
 const TYPES =
   /^(monolithicSparse|monolithicFlat|vmfs|vmfsSparse|vmfsThin|vmfsPreallocated|vmfsEagerZeroedThick|seSparse|twoGbMaxExtent(Sparse|Flat)|2GbMaxExtent(Sparse|Flat)|streamOptimized|custom)$/i;
@@ -37,10 +40,15 @@ export interface Descriptor {
   readonly parentCid: number;
   readonly createType: string;
   readonly parentName?: string;
+  /** The parent is being written through this image, and gets another id by that: whichever it has is right. */
+  readonly anyParent: boolean;
   /** Where the digits of the CID are in the text. */
   readonly cidAt: number;
   readonly cidDigits: number;
 }
+
+/** An id, as the text of a whole one. */
+export const cidText = (cid = 0): string => cid.toString(16).padStart(8, '0');
 
 const bad = (field: string, message: string): DiskError => corrupt(FORMAT, message, { field });
 
@@ -76,6 +84,7 @@ export function parseDescriptor(bytes: Uint8Array): Descriptor {
     cidDigits: cid.digits,
     parentCid,
     createType: find('createType')?.[1] ?? '',
+    anyParent: new RegExp(`^${ANY_PARENT}\\r?$`, 'm').test(lines),
     ...(parentCid !== NO_PARENT && parentName ? { parentName: named(parentName) } : {}),
   };
 }
@@ -156,8 +165,10 @@ export function withCid(bytes: Uint8Array, { cidAt, cidDigits }: Descriptor, cid
 
 /** The text with another parent, or none. */
 export function withParent(bytes: Uint8Array, parent: { readonly cid: number; readonly name: string } | undefined): Uint8Array {
-  const cid = `parentCID=${(parent?.cid ?? NO_PARENT).toString(16).padStart(8, '0')}`;
-  const lines = latin(bytes).split('\n');
+  const cid = `parentCID=${cidText(parent?.cid ?? NO_PARENT)}`;
+  const lines = latin(bytes)
+    .split('\n')
+    .filter((line) => !line.startsWith(ANY_PARENT));
   const at = (key: string): number => lines.findIndex((line) => new RegExp(`^[ \\t]*${key}[ \\t]*=`, 'i').test(line));
   const ending = lines[0]?.endsWith('\r') ? '\r' : '';
   const [ofCid, ofHint] = [at('parentCID'), at('parentFileNameHint')];
@@ -170,6 +181,12 @@ export function withParent(bytes: Uint8Array, parent: { readonly cid: number; re
     lines.splice(ofHint >= 0 ? ofHint : Math.max(at('parentCID'), at('createType')) + 1, 0, hint);
   }
   return bytesOf(lines.join('\n'));
+}
+
+/** The text of an image that takes any parent. */
+export function withAnyParent(bytes: Uint8Array): Uint8Array {
+  const [first = '', ...lines] = latin(bytes).split('\n');
+  return bytesOf([first, first.endsWith('\r') ? `${ANY_PARENT}\r` : ANY_PARENT, ...lines].join('\n'));
 }
 
 /** The text with other lines about the extents, and the geometry of their size. */

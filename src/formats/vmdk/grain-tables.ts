@@ -53,6 +53,8 @@ export class GrainTables {
   readonly #freed = new FreedClusters();
   /** Those of them that tables in the file may still name. */
   readonly #named = new Set<number>();
+  /** Those that another entry names, too. */
+  readonly #shared = new Set<number>();
   /** What the grains that were there are used for; undefined until the first of them is given up. */
   #survey: Survey | undefined;
 
@@ -363,20 +365,22 @@ export class GrainTables {
    */
   *#reuse(first: number, count: number): Io<void> {
     if (first < 0 && !this.#survey) {
-      this.#survey = yield* this.survey();
+      this.#survey = yield* this.#surveyed();
       const { shared, unused } = this.#survey;
       const base = this.end.offset(0) / this.shape.grainSize;
-      if (!shared) this.end.release(unused.map((grain) => grain - base).filter((unit) => unit < 0 && !this.#named.has(unit)));
+      const free = new Set(unused.map((grain) => grain - base));
+      for (const unit of this.#named) if (unit < 0 && !free.has(unit)) this.#shared.add(unit);
+      if (!shared) this.end.release([...free].filter((unit) => unit < 0 && !this.#named.has(unit)));
     }
     const units = Array.from({ length: count }, (_, i) => first + i);
     for (const unit of units) this.#named.delete(unit);
-    this.end.release(units.filter((unit) => unit >= 0 || this.#survey?.shared === false));
+    this.end.release(units.filter((unit) => unit >= 0 || (this.#survey?.shared === false && !this.#shared.has(unit))));
     this.#freed.done();
   }
 
   /** What the grains of the file are used for. */
-  survey(): Io<Survey> {
-    const copies = this.#everyCopy();
+  #surveyed(): Io<Survey> {
+    const copies = this.#copies;
     return surveyGrains(this.storage, {
       shape: this.shape,
       directories: copies.map(({ offset }) => offset),
@@ -384,18 +388,6 @@ export class GrainTables {
       load: (index) => this.#lock.run(() => this.#loadEntries(index, copies)),
       tables: (index) => copies.flatMap((copy) => this.#tableOf(index, copy) || []),
     });
-  }
-
-  /** Also the second one of an extent that is only read, unless it is damaged. */
-  #everyCopy(): readonly Copy[] {
-    const { redundant } = this.shape;
-    if (this.#copies.length > 1 || redundant === undefined) return this.#copies;
-    try {
-      return [...this.#copies, this.#copy(redundant, 'redundant grain directory', 'redundant grain table')];
-    } catch (error) {
-      if (error instanceof DiskError) return this.#copies;
-      throw error;
-    }
   }
 
   *#loadEntries(index: number, copies: readonly Copy[]): Io<void> {
@@ -407,8 +399,10 @@ export class GrainTables {
 
 const differ = (field: string): DiskError => corrupt(FORMAT, 'the two grain directories differ: open the image read-only', { field });
 
+/** The error for a file that can have no further grain. */
 export const full = (storage: Storage): DiskError =>
   new DiskError('no-space', `${storage.name}: an extent has at most ${MAX_FILE} bytes`, { format: FORMAT });
 
+/** The error for a write to compressed grains that is no whole one. */
 export const notWhole = (): DiskError =>
   unsupported(FORMAT, 'a streamOptimized image takes whole grains, compressed, and each once', { field: 'subformat' });

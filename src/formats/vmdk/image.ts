@@ -8,23 +8,25 @@ import { DiskError, unsupported } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
 import { Mutex } from '../../base/locks.ts';
 import type { Storage } from '../../storage/storage.ts';
-import type { BackingReference, BelowReference, Extent, FormatInfo, ImageDriver, Placement, ResizeOptions } from '../driver.ts';
+import type { BackingReference, BelowReference, Extent, FormatInfo, ImageDriver, ImageIdentity, Placement, ResizeOptions } from '../driver.ts';
 import type { ImageTools, ToolImage } from '../tools.ts';
 import { checkParts } from './check.ts';
 import { newParent, writeSparse } from './create.ts';
 import {
+  cidText,
   type Descriptor,
   type ExtentLine,
   nextCid,
   parseDescriptor,
   parseExtents,
+  withAnyParent,
   withCid,
   withExtents,
   withParent,
   withSize,
 } from './descriptor-text.ts';
 import type { DiskPart } from './extents.ts';
-import { grownLines, requireGrowth } from './growth.ts';
+import { grownLines, nextName, requireGrowth } from './growth.ts';
 import { FORMAT } from './layout.ts';
 import { SparsePart } from './sparse.ts';
 import type { TextPlace } from './text-place.ts';
@@ -39,6 +41,9 @@ export interface Description {
 /** Makes a file for a further extent, which `fill` fills, and opens it; `start`: bytes of the disk before it. */
 export type AddPart = (line: ExtentLine, start: number, fill: (file: Storage) => Io<void>) => Io<DiskPart>;
 
+/** Names that are tried for a new extent. */
+const MOST_NAMES = 8;
+
 interface Piece {
   readonly start: number;
   readonly part: DiskPart;
@@ -49,6 +54,8 @@ interface ImageFiles {
   readonly text?: Description;
   readonly files: Storage[];
   readonly addPart?: AddPart;
+  /** Opened for a check alone: nothing is changed. */
+  readonly checked?: boolean;
 }
 
 /** See the top of this file. */
@@ -58,24 +65,27 @@ export class VmdkImage implements ToolImage {
   readonly debug: Storage['debugEvent'];
   readonly clusterSize: number;
   readonly #files: Storage[];
-  readonly #addPart: AddPart | undefined;
+  readonly #adds: AddPart | undefined;
   #size: number;
   #pieces: readonly Piece[];
   #text: Description | undefined;
   /** Held by what changes the text. */
   readonly #renewing = new Mutex();
   #renewed: boolean;
+  /** See `ImageFiles.checked`. */
+  readonly #checked: boolean;
   readonly compressedOnly: boolean;
   readonly writeCompressed?: (offset: number, bytes: Uint8Array) => Io<boolean>;
 
-  constructor(storage: Storage, parts: readonly DiskPart[], { text, files, addPart }: ImageFiles) {
+  constructor(storage: Storage, parts: readonly DiskPart[], { text, files, addPart, checked = false }: ImageFiles) {
     this.storage = storage;
     this.debug = storage.debugEvent;
     this.#files = files;
-    this.#addPart = addPart;
+    this.#adds = addPart;
     this.#text = text;
+    this.#checked = checked;
     // A stream is new, and has its id once and for all.
-    this.#renewed = text === undefined || parts.some(({ finish }) => finish);
+    this.#renewed = !checked && (text === undefined || parts.some(({ finish }) => finish !== undefined));
     let start = 0;
     this.#pieces = parts.map((part) => {
       const piece = { start, part };
@@ -101,13 +111,17 @@ export class VmdkImage implements ToolImage {
     return this.#text?.facts.cid;
   }
 
+  get identity(): ImageIdentity | undefined {
+    return this.cid === undefined ? undefined : { id: cidText(this.cid) };
+  }
+
   get backing(): BelowReference | undefined {
     const name = this.#text?.facts.parentName;
     return name === undefined ? undefined : { name, format: FORMAT };
   }
 
   requireBelow(below: ImageDriver): void {
-    const wanted = idText(this.#text?.facts.parentCid);
+    const wanted = cidText(this.#text?.facts.parentCid);
     const place = { format: FORMAT, field: 'parentCID' };
     if (!(below instanceof VmdkImage))
       throw new DiskError(
@@ -115,10 +129,10 @@ export class VmdkImage implements ToolImage {
         `${FORMAT}: ${below.storage.name} is an image of the format ${below.format}, and only a VMDK image can be below`,
         place,
       );
-    if (below.cid === this.#text?.facts.parentCid) return;
+    if (this.#text?.facts.anyParent || below.cid === this.#text?.facts.parentCid) return;
     throw new DiskError(
       'refused',
-      `${FORMAT}: ${below.storage.name} has the id ${idText(below.cid)}, and the image was made over a VMDK image with the id ${wanted}: it was changed since, or is another one`,
+      `${FORMAT}: ${below.storage.name} has the id ${cidText(below.cid)}, and the image was made over a VMDK image with the id ${wanted}: it was changed since, or is another one`,
       place,
     );
   }
@@ -197,8 +211,13 @@ export class VmdkImage implements ToolImage {
 
   /** Gives the contents a new id, once. Changes wait for it: another one must not reach the file before the id. */
   *#renew(): Io<void> {
+    this.#requireWritable();
     if (this.#renewed) return;
     yield* this.#renewing.run(() => this.#writeCid());
+  }
+
+  #requireWritable(): void {
+    if (this.#checked) throw new DiskError('read-only', `${this.storage.name} is open for a check only`, { format: FORMAT });
   }
 
   *#writeCid(): Io<void> {
@@ -227,12 +246,13 @@ export class VmdkImage implements ToolImage {
     if (size === this.#size) return;
     yield* this.#renew();
     const pieces = this.#pieces;
-    const { lines, last, added } = this.#grown(size);
+    const { lines: kept, last, added } = this.#grown(size);
     const part = pieces.at(-1)?.part;
     if (!part?.grow) throw unsupported(FORMAT, 'the last extent does not grow', { field: 'extent' });
     const growth = yield* part.grow(last.size);
+    let lines: readonly ExtentLine[];
     try {
-      yield* this.#add(added);
+      lines = [...kept, last, ...(yield* this.#add(added))];
       if (beforeGrowth) yield* beforeGrowth();
       yield* this.flush();
     } catch (error) {
@@ -242,35 +262,59 @@ export class VmdkImage implements ToolImage {
     }
     yield* growth.show();
     // The text inside an extent follows: no reader of ours takes the size from it.
-    if (lines.length === 0) this.#size = size;
-    if (this.#text)
-      yield* this.#write(lines.length === 0 ? withSize(this.#text.bytes, size) : withExtents(this.#text.bytes, [...lines, last, ...added]));
+    if (this.#inside) this.#size = size;
+    if (this.#text) {
+      const { bytes } = this.#text;
+      yield* this.#write(this.#inside ? withSize(bytes, size) : withExtents(bytes, lines));
+    }
     yield* this.storage.flush();
     this.#size = size;
   }
 
+  /** The disk has one file, and the text is in it. */
+  get #inside(): boolean {
+    return this.#pieces[0]?.part.storage === this.storage;
+  }
+
   /** The extents of a larger disk: those that stay, the last, and new ones. */
   #grown(size: number): { lines: readonly ExtentLine[]; last: ExtentLine; added: readonly ExtentLine[] } {
-    const own = this.#pieces[0]?.part.storage === this.storage;
-    if (own || !this.#text) return { lines: [], last: { kind: 'SPARSE', name: '', start: 0, size }, added: [] };
+    if (this.#inside || !this.#text) return { lines: [], last: { kind: 'SPARSE', name: '', start: 0, size }, added: [] };
     const { bytes, facts } = this.#text;
     const lines = parseExtents(bytes, facts);
     return { lines: lines.slice(0, -1), ...grownLines(lines, facts.createType, size) };
   }
 
-  /** New extents, with names that no file has. */
-  *#add(lines: readonly ExtentLine[]): Io<void> {
-    const addPart = this.#addPart;
-    if (lines.length > 0 && !addPart)
+  /** A new extent. A file of its name may be what an earlier growth has left that was cut off: then the next name is taken. */
+  *#addPart(line: ExtentLine, start: number, fill: (file: Storage) => Io<void>): Io<{ line: ExtentLine; part: DiskPart }> {
+    let [named, failure] = [line, undefined as DiskError | undefined];
+    for (let tries = 0; tries < MOST_NAMES; tries++) {
+      try {
+        return { line: named, part: yield* (this.#adds as AddPart)(named, start, fill) };
+      } catch (error) {
+        if (!(error instanceof DiskError) || error.kind !== 'refused' || error.field !== 'extent') throw error;
+        failure ??= error;
+        named = { ...named, name: nextName(named.name) };
+      }
+    }
+    throw failure;
+  }
+
+  /** New extents; returns their lines. */
+  *#add(lines: readonly ExtentLine[]): Io<ExtentLine[]> {
+    if (lines.length > 0 && !this.#adds)
       throw new DiskError('refused', `${FORMAT}: a larger disk needs further files, and nothing makes them`, { format: FORMAT, field: 'extent' });
     const [{ part: first }] = this.#pieces as [Piece];
-    for (const line of lines) {
+    const added: ExtentLine[] = [];
+    for (const { size, ...wanted } of lines) {
       const { start: before, part: behind } = this.#pieces.at(-1) as Piece;
       const start = before + behind.size;
-      const part = yield* (addPart as AddPart)(line, start, (file) => fillExtent(file, line.size, first));
+      const name = added.length === 0 ? wanted.name : nextName(added.at(-1)?.name ?? '');
+      const { line, part } = yield* this.#addPart({ ...wanted, name, size }, start, (file) => fillExtent(file, size, first));
       if (part.storage) this.#files.push(part.storage);
       this.#pieces = [...this.#pieces, { start, part }];
+      added.push(line);
     }
+    return added;
   }
 
   *tools(): Io<ImageTools> {
@@ -279,12 +323,14 @@ export class VmdkImage implements ToolImage {
     return {
       check: (options) => checkParts(pieces, options),
       setBacking: (backing, below) => this.#renewing.run(() => this.#setBacking(backing, below)),
+      ...(this.#over ? { awaitBelow: () => this.#renewing.run(() => this.#awaitBelow()) } : {}),
       ...(emptied ? { makeEmpty: () => this.#makeEmpty() } : {}),
     };
   }
 
   /** The id of the image below changes with the name. Without that image the id stays, as for a file that was moved. */
   *#setBacking(backing: BackingReference | undefined, below: ImageDriver | undefined): Io<void> {
+    this.#requireWritable();
     const text = this.#text;
     const refused = (message: string) => new DiskError('refused', message, { format: FORMAT, field: 'backing_file' });
     if (!text) throw unsupported(FORMAT, 'an image without a descriptor has no parent', { field: 'parentCID' });
@@ -294,7 +340,20 @@ export class VmdkImage implements ToolImage {
     yield* this.storage.flush();
   }
 
+  /** Where the text has no room for it, a cut leaves an image that calls the one below another. */
+  *#awaitBelow(): Io<void> {
+    this.#requireWritable();
+    if (!this.#text || this.#text.facts.anyParent) return;
+    try {
+      yield* this.#write(withAnyParent(this.#text.bytes));
+    } catch (error) {
+      if (!(error instanceof DiskError) || error.kind !== 'no-space' || error.field !== 'descriptorSize') throw error;
+    }
+    yield* this.storage.flush();
+  }
+
   *#makeEmpty(): Io<void> {
+    this.#requireWritable();
     for (const { part } of this.#pieces) if (part.makeEmpty) yield* part.makeEmpty();
   }
 
@@ -328,8 +387,6 @@ export class VmdkImage implements ToolImage {
     if (!this.storage.readOnly) yield* this.flush();
   }
 }
-
-const idText = (cid = 0): string => cid.toString(16);
 
 /** A new extent like the first one of the image. */
 function fillExtent(file: Storage, size: number, like: DiskPart): Io<void> {

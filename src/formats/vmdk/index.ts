@@ -8,7 +8,7 @@ import type { FormatDescriptor, HeaderGeometry, Inspection } from '../descriptor
 import type { FileRequest } from '../driver.ts';
 import { hasText, hasU32le, NO_CAPABILITIES, sizeAndGeometry } from '../recognised.ts';
 import { createImage, createOptions } from './create.ts';
-import { parseDescriptor, parseExtents } from './descriptor-text.ts';
+import { cidText, parseDescriptor, parseExtents } from './descriptor-text.ts';
 import { FORMAT } from './layout.ts';
 import { openImage } from './open.ts';
 
@@ -38,7 +38,9 @@ export const vmdk = {
     compressedRead: true,
     compressedWrite: true,
   },
-  gist: 'grows as it is used, opens in VMware',
+  gist: 'grows as it is used',
+  compressed: { options: { subformat: 'streamOptimized' }, remark: 'to be sent, read only' },
+  product: 'VMware',
   createOptions,
   limits: [
     'writing extents of ESX, seSparse, version 3 without compression, and images with their directory at the end',
@@ -65,8 +67,6 @@ export const vmdk = {
 } as const satisfies FormatDescriptor;
 
 const NONE: HeaderGeometry = { cylinders: 0, heads: 0, sectors: 0 };
-
-const cidText = (cid: number): string => cid.toString(16).padStart(8, '0');
 
 /** The facts from the text descriptor at `offset`; without a size, the sum of its extents' sizes. */
 function* described(storage: Storage, offset: number, size: number): Io<Inspection> {

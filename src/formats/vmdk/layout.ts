@@ -17,7 +17,7 @@ const MAX_GRAIN = 64 * MiB;
 /** A whole grain is decoded at once. */
 const MAX_COMPRESSED_GRAIN = MiB;
 /** Entries of a directory: 128 TiB in grains of 64 KiB. */
-const MAX_DIRECTORY = 4 * 1024 * 1024;
+export const MAX_DIRECTORY = 4 * 1024 * 1024;
 export const FLAG = { newLine: 1, redundant: 2, zeroGrain: 4, compressed: 0x10000, markers: 0x20000 } as const;
 /** The place of the directory that a footer at the file's end tells. */
 const AT_END = 0xffffffff;
@@ -298,12 +298,10 @@ export function encodeStreamHead(capacity: number, text: Uint8Array): Uint8Array
   return head;
 }
 
-/** Both directories of a new extent, each with the tables that follow it. */
-export function encodeDirectories(capacity: number): Uint8Array {
-  const { tables, redundant, directory, directorySize, grains } = newLayout(capacity);
-  const bytes = new Uint8Array(grains - redundant);
-  for (const start of [redundant, directory])
-    for (let index = 0; index < tables; index++)
-      view(bytes).setUint32(start - redundant + index * 4, (start + directorySize) / SECTOR + (index * TABLE_ENTRIES * 4) / SECTOR, true);
+/** Entries `from` to `end` of a new directory at `start`, whose tables follow it. */
+export function encodeDirectory({ directorySize }: NewLayout, start: number, from: number, end: number): Uint8Array {
+  const bytes = new Uint8Array((end - from) * 4);
+  for (let index = from; index < end; index++)
+    view(bytes).setUint32((index - from) * 4, (start + directorySize + index * TABLE_ENTRIES * 4) / SECTOR, true);
   return bytes;
 }

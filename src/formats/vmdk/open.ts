@@ -47,12 +47,12 @@ function requireWritable({ parts, driver }: Opened): void {
   }
 }
 
-function* openSingle(storage: Storage, head: Uint8Array, { readOnly }: OpenParameters): Io<Opened> {
+function* openSingle(storage: Storage, head: Uint8Array, { readOnly, repair = false }: OpenParameters): Io<Opened> {
   const found = yield* shapeOf(storage, head, readOnly);
   const { descriptor, capacity } = found.shape;
   const text = descriptor ? yield* described(storage, descriptor.offset, descriptor.length) : undefined;
   const part = partOf(storage, found, { size: capacity, kind: '', start: 0, readOnly });
-  return { driver: new VmdkImage(storage, [part], { ...(text ? { text } : {}), files: [] }), parts: [part] };
+  return { driver: new VmdkImage(storage, [part], { ...(text ? { text } : {}), files: [], checked: repair }), parts: [part] };
 }
 
 interface FoundShape {
@@ -123,7 +123,7 @@ function* openText(storage: Storage, parameters: OpenParameters): Io<Opened> {
       };
       return yield* openExtent(line, at, made, parameters);
     };
-  return { driver: new VmdkImage(storage, parts, { text, files, ...(addPart ? { addPart } : {}) }), parts };
+  return { driver: new VmdkImage(storage, parts, { text, files, checked: parameters.repair === true, ...(addPart ? { addPart } : {}) }), parts };
 }
 
 function* openExtent(line: ExtentLine, start: number, openFile: OpenFile | undefined, { readOnly, noData }: OpenParameters): Io<DiskPart> {

@@ -59,6 +59,8 @@ export class ScannedPart implements DiskPart {
   readonly grainSize: number;
   readonly storage: Storage;
   readonly #grains: ReadonlyMap<number, number>;
+  /** The grains that are there, in the order of the disk. */
+  readonly #order: readonly number[];
   readonly #reads: EncodedReads;
 
   constructor(storage: Storage, { grainSize }: Shape, { grains, size, kind, start }: PartOptions & { readonly grains: ReadonlyMap<number, number> }) {
@@ -67,6 +69,7 @@ export class ScannedPart implements DiskPart {
     this.kind = kind;
     this.grainSize = grainSize;
     this.#grains = grains;
+    this.#order = [...grains.keys()].sort((a, b) => a - b);
     this.#reads = grainReads(storage, { grainSize, size, start, known: (index) => grains.get(index) ?? 'none', *load() {} });
   }
 
@@ -74,10 +77,21 @@ export class ScannedPart implements DiskPart {
     const { grainSize } = this;
     let index = Math.floor(offset / grainSize);
     const there = this.#grains.has(index);
-    do index++;
-    while (index * grainSize < offset + length && this.#grains.has(index) === there);
+    if (there) while (this.#grains.has(index) && index * grainSize < offset + length) index++;
+    else index = this.#following(index);
     const run = Math.min(length, index * grainSize - offset);
     return there ? { kind: 'encoded', length: run, compressed: true } : { kind: 'backing', length: run };
+  }
+
+  /** The first grain that is there behind one that is not. */
+  #following(index: number): number {
+    let [low, high] = [0, this.#order.length];
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if ((this.#order[middle] as number) < index) low = middle + 1;
+      else high = middle;
+    }
+    return this.#order[low] ?? Number.POSITIVE_INFINITY;
   }
 
   decode(offset: number, into: Uint8Array): Io<void> {

@@ -12,7 +12,6 @@ import type { DiskPart, Growth, PartOptions } from './extents.ts';
 import { EMPTY, full, GrainTables, MAX_FILE, notWhole } from './grain-tables.ts';
 import { encodeGrain, grainReads } from './grains.ts';
 import { FORMAT, largerShape, type Shape } from './layout.ts';
-import type { Survey } from './survey.ts';
 
 /** See the top of this file. */
 export class SparsePart implements DiskPart {
@@ -183,14 +182,11 @@ export class SparsePart implements DiskPart {
   #encoded(): EncodedReads {
     const { grainSize, storage, size } = this;
     const tables = this.#tables;
-    const grains = {
-      grainSize,
-      size,
-      start: this.#start,
-      known: (index: number) => tables.known(index),
-      load: (offset: number) => this.load(offset),
-    };
-    return grainReads(storage, grains);
+    return grainReads(storage, {
+      ...{ grainSize, size, start: this.#start },
+      known: (index) => tables.known(index),
+      load: (offset) => this.load(offset),
+    });
   }
 
   /**
@@ -228,11 +224,6 @@ export class SparsePart implements DiskPart {
 
   flush(): Io<void> {
     return this.#tables.flush();
-  }
-
-  /** See `GrainTables.survey`; undefined for an extent in which nothing could be used again. */
-  *survey(): Io<Survey | undefined> {
-    return this.fixed !== undefined || this.compressed ? undefined : yield* this.#tables.survey();
   }
 
   /** Goes over all grains in turn. `tell` hears of each that cannot be read, because its place or its tables are wrong, and ends the walk with false. */

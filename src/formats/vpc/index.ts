@@ -21,7 +21,8 @@ export const vpc = {
   // The oldest versions of Virtual PC wrote a footer of 511 bytes.
   ends: (tail) => endsWith(tail, SECTOR, MARK) || endsWith(tail, SECTOR - 1, MARK),
   capabilities: { ...NO_CAPABILITIES, read: true, write: true, create: true, compact: true },
-  gist: 'opens in Hyper-V, Virtual PC and VirtualBox',
+  gist: 'grows as it is used',
+  product: 'Virtual PC and older Hyper-V',
   strongOptions: /^force_size_calc$/,
   createOptions,
   limits: ['new differencing images', 'blocks of more than 1 GiB', 'resizing'],

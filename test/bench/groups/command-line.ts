@@ -20,6 +20,10 @@ const BENCH = ['bench', '-c', '100000', '-d', '1', '-s', '4096', '-f', 'qcow2'];
 const CONVERT = { anchor: 'qemu-img convert' };
 const apart = 'start-up of node apart';
 
+/** qcow2 comes first: what it takes is what the others may take. */
+const OTHER_FORMATS = ['qcow2', 'qcow', 'qed', 'vdi', 'vpc', 'vhdx', 'vmdk', 'parallels'];
+const idsOf = (format: string) => ({ to: `cli-to-${format}-small`, from: `cli-from-${format}-small` });
+
 const rows: readonly Row[] = [
   { id: 'cli-bench-read', what: '`tabdisk bench -c 100000 -d 1 -s 4096`, read', anchor: 'qemu-img bench', target: 0.2 },
   { id: 'cli-bench-write', what: '`tabdisk bench -c 100000 -d 1 -s 4096 -w`', anchor: 'qemu-img bench', target: 0.3 },
@@ -27,6 +31,10 @@ const rows: readonly Row[] = [
   { id: 'cli-to-raw', what: 'convert qcow2 to raw, 2 GiB half full', ...CONVERT, target: 1 },
   { id: 'cli-compress', what: 'convert -c', ...CONVERT, target: 1 },
   { id: 'cli-decompress', what: 'convert from compressed', ...CONVERT, target: 1.2 },
+  ...OTHER_FORMATS.flatMap((format) => [
+    { id: idsOf(format).to, what: `convert raw to ${format}, 512 MiB half full`, ...CONVERT },
+    { id: idsOf(format).from, what: `convert ${format} to raw, 512 MiB half full`, ...CONVERT },
+  ]),
   { id: 'cli-compare', what: `compare on the same (${apart})`, anchor: 'qemu-img compare', target: 1.2 },
   { id: 'cli-check', what: `check on the same (${apart})`, anchor: 'qemu-img check', target: 1.2 },
   { id: 'cli-map', what: `map on the same (${apart})`, anchor: 'qemu-img map', target: 1.2 },
@@ -41,6 +49,7 @@ async function measure(bench: Bench): Promise<void> {
   try {
     await measureBench(bench, folder);
     await measureLarge(bench, folder);
+    await measureOthers(bench, folder);
     await measureCompressed(bench, folder);
   } finally {
     rmSync(folder, { recursive: true, force: true });
@@ -77,6 +86,21 @@ async function measureLarge(bench: Bench, folder: string): Promise<void> {
   await both(bench, 'cli-map', ['map', '-f', 'qcow2', '--output=json', image], { startApart: true });
   rmSync(raw);
   rmSync(image);
+}
+
+/** Smaller than for qcow2: the rows are many. */
+async function measureOthers(bench: Bench, folder: string): Promise<void> {
+  if (!OTHER_FORMATS.some((format) => Object.values(idsOf(format)).some(bench.wants))) return;
+  const [raw, image, out] = ['small.raw', 'small.image', 'out'].map((name) => join(folder, name)) as [string, string, string];
+  halfFull(raw, 512 * MIB, (index) => noise(MIB, index));
+  for (const format of OTHER_FORMATS) {
+    const { to, from } = idsOf(format);
+    qemu(['convert', '-f', 'raw', '-O', format, raw, image]);
+    await both(bench, to, ['convert', '-f', 'raw', '-O', format, raw, out], { made: out });
+    await both(bench, from, ['convert', '-f', format, '-O', 'raw', image, out], { made: out });
+    rmSync(image);
+  }
+  rmSync(raw);
 }
 
 async function measureCompressed(bench: Bench, folder: string): Promise<void> {

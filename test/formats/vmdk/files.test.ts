@@ -89,6 +89,7 @@ describe('of several files', () => {
     ['no sectors', 'RW 0 FLAT "a" 0', 'extent'],
     ['a quote that stays open', 'RW 64 FLAT "a 0', 'extent'],
     ['a flat part without a place', 'RW 64 FLAT "part.bin"', 'extent'],
+    ['folders within', 'RW 64 FLAT "sub/../../a" 0', 'extent'],
     ['the folder above', 'RW 64 FLAT "../a" 0', 'extent'],
     ['an absolute name', 'RW 64 FLAT "/etc/passwd" 0', 'extent'],
     ['a URL', 'RW 64 FLAT "http://example.org/a" 0', 'extent'],
@@ -213,10 +214,37 @@ describe('streams', () => {
     await expect(openDisk(memoryStorage({ bytes: made }), { format: 'vmdk' })).rejects.toMatchObject({ kind: 'unsupported' });
   });
 
+  it('a footer that leaves the directory to a footer, markers of wrong sizes and a cut in the middle are refused', async () => {
+    const bytes = contents(11, 2 * MiB);
+    const withFooter = foreign(bytes, { directory: true });
+    const footer = withFooter.slice();
+    footer.fill(0xff, footer.length - 1024 + 56, footer.length - 1024 + 64);
+    await expect(openDisk(memoryStorage({ bytes: footer }), { format: 'vmdk', readOnly: true })).rejects.toMatchObject({ field: 'footer' });
+    const made = foreign(bytes, { directory: false });
+    const data = new DataView(made.buffer);
+    for (const [at, value] of [
+      [8, 2 ** 31],
+      [0, 3],
+      [4, 2 ** 20],
+    ] as const) {
+      const broken = made.slice();
+      new DataView(broken.buffer).setUint32(128 * 512 + at, value, true);
+      await expect(openDisk(memoryStorage({ bytes: broken }), { format: 'vmdk', readOnly: true })).rejects.toMatchObject({
+        kind: 'corrupt',
+        field: 'marker',
+      });
+    }
+    // A grain of which nothing reached the disk looks like the end, and more follows.
+    const holed = made.slice();
+    holed.fill(0, 128 * 512, 128 * 512 + Math.ceil((12 + data.getUint32(128 * 512 + 8, true)) / 512) * 512);
+    await expect(openDisk(memoryStorage({ bytes: holed }), { format: 'vmdk', readOnly: true })).rejects.toMatchObject({ field: 'marker' });
+  });
+
   it('a grain whose stream is damaged fails by itself', async () => {
     const bytes = contents(8, 2 * MiB);
     const made = foreign(bytes, { directory: true });
     for (const [at, change] of [
+      [0, 1],
       [9, 0],
       [11, 255],
       [12, 0],

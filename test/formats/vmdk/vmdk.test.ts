@@ -49,6 +49,8 @@ const damages = [
   { what: 'a table past the end', field: 'grain table', damage: u32(0x3400, 2 ** 31) },
   { what: 'a grain in the descriptor', field: 'grain table', damage: u32(0x3600, 7) },
   { what: 'a grain past the end', field: 'grain table', damage: u32(0x3600, 2 ** 31) },
+  { what: 'a table in the header', field: 'grain directory', damage: u32(0x3400, 0x200 / 512) },
+  { what: 'a text that is one line of noise', field: 'CID', damage: (bytes: Uint8Array) => void bytes.fill(0x61, 512, 512 + 400) },
 ];
 
 for (const options of [{}, { zeroed_grain: true }])
