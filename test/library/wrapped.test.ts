@@ -2,6 +2,7 @@
 import { gzipSync } from 'node:zlib';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import type { ImportOptions } from '../../src/library/entries.ts';
+import { planImport } from '../../src/library/import-plan.ts';
 import { Library } from '../../src/library/library.ts';
 import { expectBytes } from '../storage/contract.ts';
 import { Folder, ovfOf, rawDisk, tarOf, zipOf } from '../wrappers/files.ts';
@@ -224,4 +225,16 @@ test('cancelling leaves nothing, and what holds nothing known is asked about or 
   expect((await imported(fileOf('odd.gz', odd), { format: 'raw' })).image).toMatchObject({ size: 5000 });
   await library.close();
   expect((await imported(fileOf('odd.gz', odd), { asIs: true })).image).toMatchObject({ size: odd.length, name: 'odd.gz' });
+});
+
+test('files that come together are planned: archives are taken, and a description takes the files that it names', async () => {
+  const plan = await planImport([
+    { path: 'all.gz', file: fileOf('all.gz', gzipSync(disk)) },
+    { path: 'vm/box.ovf', file: fileOf('box.ovf', ovfOf([{ href: 'disk.vmdk' }])) },
+    { path: 'vm/disk.vmdk', file: folder.file('disk.vmdk') },
+    { path: 'cd.cue', file: fileOf('cd.cue', 'FILE "cd.bin" BINARY\n  TRACK 01 MODE1/2352\n    INDEX 01 00:00:00\n') },
+  ]);
+  library = await Library.open({ name: 'planned', memoryIfBlocked: true });
+  expect(plan.images).toMatchObject([{ file: 0, parts: [] }, { file: 1, parts: [2] }, { file: 3 }]);
+  expect(plan.images[2]?.problem).toContain('cd.bin');
 });
