@@ -81,8 +81,7 @@ export class Connection {
       const wait = (milliseconds: number) => {
         clearTimeout(timer);
         timer = setTimeout(() => {
-          const advice =
-            "Its script must import 'tabdisk/worker' before anything that can fail; connectEngine's option timeout says how long to wait";
+          const advice = "Its script must import 'tabdisk/worker' first; the option timeout says how long to wait";
           reject(new DiskError('io', `The worker does not answer as tabdisk's engine.${errors} ${advice}`, { field: 'worker' }));
         }, milliseconds);
       };
@@ -229,8 +228,7 @@ export class Connection {
   /** The message of a call was lost if the call was made before the ping, is over, and has no answer here. */
   #findLost(ping: number, running: readonly number[]): void {
     for (const id of this.#waiting.keys())
-      if (id < ping && !running.includes(id))
-        this.#settle(id)?.reject(new DiskError('io', 'This call or its answer could not be read on the other side'));
+      if (id < ping && !running.includes(id)) this.#settle(id)?.reject(new DiskError('io', 'This call or its answer could not be read'));
   }
 
   #receive(message: FromEngine | null | undefined): void {

@@ -29,7 +29,7 @@ export function remoteLibrary(connection: Connection, drain: (imageId: string) =
           async pull(controller) {
             if (signal?.aborted) {
               await cancel();
-              throw new DiskError('aborted', 'The export was cancelled', { cause: signal.reason });
+              throw new DiskError('aborted', 'The job was cancelled', { cause: signal.reason });
             }
             const bytes = await connection.call('export.next', { export: number }, [], { onProgress });
             if (bytes) controller.enqueue(bytes);

@@ -90,10 +90,11 @@ export class VdiImage extends UnitImage {
 
   protected find(index: number): number | undefined {
     const block = this.map.get(index);
-    const { dataOffset, type } = this.#header;
-    if (block === undefined || block < this.map.length) return block === undefined ? undefined : dataOffset + block * this.clusterSize;
+    if (block === undefined) return undefined;
+    if (block < this.map.length) return this.#header.dataOffset + block * this.clusterSize;
     if (block < ZERO) return undefined;
-    return block === ZERO && type === TYPE.differencing ? ZEROS : NOWHERE;
+    // Without an image below both marks mean zeros.
+    return block === ZERO || this.#header.type !== TYPE.differencing ? ZEROS : NOWHERE;
   }
 
   protected *loadEntry(index: number): Io<void> {
