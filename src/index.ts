@@ -21,6 +21,7 @@ export type { AskSecret, SecretRequest } from './crypto/passphrase.ts';
 export type { AllocatedRun } from './disk/allocation.ts';
 export type { AsyncBitmaps, AsyncDisk, AsyncSnapshots, DiskIo, FlushOptions, SnapshotOptions } from './disk/async-disk.ts';
 export type { Bitmaps } from './disk/bitmaps.ts';
+export { type CdFacts, readCd } from './disk/cd.ts';
 export type { OpenOptions } from './disk/chain.ts';
 export { Disk, type GrowthOptions } from './disk/disk.ts';
 export type { DiskInfo, DiskInfoSnapshot } from './disk/info.ts';
@@ -42,6 +43,7 @@ export type { BatchedWrite, DriveOptions, RequestOptions } from './drive/drive-o
 export { Drives, type DrivesOptions, type MissingKey } from './drive/drives.ts';
 export type { ErrorAction, ErrorOperation, IoStatus, ReadErrorPolicy, WriteErrorPolicy } from './drive/error-policy.ts';
 export type { FloppyDriveType } from './drive/floppy.ts';
+export { type FloppyBoot, floppyBoot } from './drive/floppy-boot.ts';
 export { biosGeometry, type CmosDrive, cmosBytes, type GeometryHints, type GeometryReport, type Translation } from './drive/geometry.ts';
 export {
   deleteMachine,
@@ -93,6 +95,7 @@ export { ThrottleStorage } from './layers/throttle.ts';
 export { type RateName, type ThrottleClock, type ThrottleDirection, ThrottleGroup, type ThrottleLimits } from './layers/throttle-group.ts';
 export { type ExportFacts, exportProblem } from './library/export-limits.ts';
 export type { CreateImageBasics, FormatFacts, ImageFormat, Lack, Place } from './library/library.ts';
+export { type UnwrapOptions, type UnwrappedDisk, type UnwrappedFile, unwrap } from './library/unwrap-file.ts';
 export type { CacheFlags, CacheMode } from './node/cache-mode.ts';
 export type { MapRun } from './node/map-run.ts';
 export type { DetectZeroes, ZeroOptions } from './node/zero-range.ts';
@@ -114,9 +117,11 @@ export type {
   ExportOptions,
   ExportSince,
   ImageEntry,
+  ImportedImage,
   ImportFile,
   ImportOptions,
   ImportPlan,
+  MachineDescription,
   MapBucket,
   MapSummary,
   MapSummaryOptions,

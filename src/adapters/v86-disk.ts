@@ -13,9 +13,10 @@ import type { Keeper } from '../base/keepers.ts';
 import { Listeners, unheard } from '../base/listeners.ts';
 import { KiB, MiB } from '../base/units.ts';
 import type { DiskIo } from '../disk/async-disk.ts';
+import { floppyBoot } from '../drive/floppy-boot.ts';
 import { BlockCache } from './block-cache.ts';
 import { PageExit } from './page-exit.ts';
-import { v86ByteLength } from './v86-size.ts';
+import { v86ByteLength, v86FloppyWarning } from './v86-size.ts';
 import { V86_DISK_OPTIONS, type V86DiskEvent, type V86DiskOptions, type V86DiskStatistics } from './v86-types.ts';
 import { syncFace, WriteBack } from './write-back.ts';
 
@@ -89,16 +90,17 @@ export class V86Disk {
       throw new DiskError('refused', 'v86Disk: blockSize must be a multiple of 512', { field: 'blockSize' });
     this.#options = options;
     this.#disk = disk;
+    this.byteLength = v86ByteLength(kind, disk.size, options.bootSector && floppyBoot(options.bootSector));
     this.#diskSize = disk.size;
     this.#temporary = options.temporary ?? disk.readOnly;
     this.#generation = options.generation ?? newGeneration();
-    this.byteLength = v86ByteLength(kind, disk.size);
     const whole = preloads(disk, options) ? new ArrayBuffer(this.byteLength) : undefined;
     this.buffer = whole;
     this.get_as_file = whole && ((name) => new File([whole], name));
     this.#cache = new BlockCache({
       size: this.byteLength,
-      diskSize: disk.size,
+      // A floppy may have more tracks than v86 reaches.
+      diskSize: Math.min(disk.size, this.byteLength),
       blockSize,
       capacity: cacheSize,
       // The read-ahead must not fill a small cache by itself.
@@ -121,6 +123,12 @@ export class V86Disk {
       warn: () => (options.warnBeforeUnload ?? true) && this.#hasUnsaved(),
     });
     this.#attach();
+  }
+
+  /** For a floppy that was loaded: what differs between its boot sector and what v86 takes it for, in words for people. */
+  get geometryWarning(): string | undefined {
+    if (this.#options.kind !== 'floppy' || !this.buffer) return undefined;
+    return v86FloppyWarning(this.byteLength, this.#diskSize, floppyBoot(new Uint8Array(this.buffer)));
   }
 
   /** Calls back after each event. Returns a function that stops it. */

@@ -8,6 +8,7 @@
 import { check, FUNCTION, objectWith, oneOf, optionsOf } from '../base/arguments.ts';
 import { asDiskError, DiskError } from '../base/errors.ts';
 import { Listeners, unheard } from '../base/listeners.ts';
+import { SECTOR } from '../base/units.ts';
 import type { DiskIo } from '../disk/async-disk.ts';
 import type { DriveDevice } from '../drive/device.ts';
 import type { Drive } from '../drive/drive.ts';
@@ -16,6 +17,7 @@ import type { ErrorOperation } from '../drive/error-policy.ts';
 import { DRIVE } from '../drive/kinds.ts';
 import type { Medium } from '../drive/medium.ts';
 import { type V86Disk, v86Disk } from './v86-disk.ts';
+import { V86_FLOPPY_SIZES } from './v86-size.ts';
 import type { V86DiskEvent, V86DiskOptions } from './v86-types.ts';
 import type { SyncDisk } from './write-back.ts';
 
@@ -172,20 +174,39 @@ export class V86Drive implements DriveDevice {
   #load(): void {
     // The medium was about to leave, but stays.
     if (this.#image) return this.#show(this.#image);
-    const image = this.#newImage();
-    this.#image = image;
-    this.#ready = image.prepare().then(() => {
-      if (this.#image === image) this.#show(image);
-    });
+    const { drive } = this;
+    // Only the boot sector tells how long such a floppy should be.
+    if (KINDS[this.name] === 'floppy' && !V86_FLOPPY_SIZES.includes(drive.size) && drive.size >= SECTOR) this.#ready = this.#loadOddFloppy();
+    else this.#start(this.#newImage());
     // Callers that await `ready` get the error too.
-    this.#ready.catch((error: DiskError) => {
-      if (this.#image === image) this.#failed('read', error);
-    });
+    this.#ready.catch(() => undefined);
   }
 
-  #newImage(): V86Disk {
+  async #loadOddFloppy(): Promise<void> {
+    const insertion = this.drive.insertions;
+    const present = (): boolean => this.drive.insertions === insertion && this.drive.isInserted && !this.#image;
+    const bootSector = await this.drive.read(0, SECTOR, { unmanaged: true }).catch((error: unknown) => {
+      if (present()) this.#failed('read', asDiskError(error, 'The floppy cannot be read'));
+      throw error;
+    });
+    if (present()) await this.#start(this.#newImage(bootSector));
+  }
+
+  #start(image: V86Disk): Promise<void> {
+    this.#image = image;
+    const ready = image.prepare().then(() => {
+      if (this.#image === image) this.#show(image);
+    });
+    ready.catch((error: DiskError) => {
+      if (this.#image === image) this.#failed('read', error);
+    });
+    this.#ready = ready;
+    return ready;
+  }
+
+  #newImage(bootSector?: Uint8Array): V86Disk {
     const options = this.#options();
-    const image = v86Disk(mediumOf(this.drive), { ...options, kind: KINDS[this.name] });
+    const image = v86Disk(mediumOf(this.drive), { ...options, ...(bootSector ? { bootSector } : {}), kind: KINDS[this.name] });
     image.on((event) => {
       this.#listeners.emit(event);
       if (event.type === 'saved') return;

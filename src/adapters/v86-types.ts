@@ -1,5 +1,5 @@
 /** The options and events of `v86Disk`. */
-import { FLAG, FUNCTION, type Kind, NUMBER, oneOf, optionsOf, SIZE, TEXT } from '../base/arguments.ts';
+import { BYTES, FLAG, FUNCTION, type Kind, NUMBER, oneOf, optionsOf, SIZE, TEXT } from '../base/arguments.ts';
 import type { DiskError } from '../base/errors.ts';
 import type { V86DiskKind } from './v86-size.ts';
 
@@ -43,6 +43,8 @@ export interface V86StateMismatch {
 export interface V86DiskOptions {
   /** Default `hd`. */
   readonly kind?: V86DiskKind;
+  /** The first 512 bytes of a floppy: if v86 does not know its size, they tell how long it should be. `V86Drive` reads them by itself. */
+  readonly bootSector?: Uint8Array;
   /** Stored in emulator states to recognise the disk. */
   readonly imageId?: string;
   /** The name of the present contents, for emulator states: a snapshot's id, for example. Default: a unique name. */
@@ -78,6 +80,7 @@ export interface V86DiskOptions {
 
 export const V86_DISK_OPTIONS: Kind = optionsOf<V86DiskOptions>({
   kind: oneOf('hd', 'cdrom', 'floppy'),
+  bootSector: BYTES,
   imageId: TEXT,
   generation: TEXT,
   cacheSize: SIZE,

@@ -23,6 +23,8 @@ export interface DriveEvents {
   readonly onSaved: () => void;
   /** A read or a write failed: stop the emulator, tell the user, then `recover`. */
   readonly onProblem: (error: unknown) => void;
+  /** The emulator takes a floppy for another one than it says it is. */
+  readonly onRemark: (remark: string) => void;
 }
 
 /** One drive of the machine. */
@@ -33,13 +35,15 @@ export class Attached {
   /** Its slot of v86. */
   readonly device: V86Drive;
   readonly #temporary: boolean;
+  readonly #onRemark: (remark: string) => void;
   #session: ImageSession | undefined;
   #detached = false;
   #letGo: () => Promise<void> = async () => undefined;
 
-  constructor(slot: Slot, { temporary, onSaved, onProblem }: DriveEvents) {
+  constructor(slot: Slot, { temporary, onSaved, onProblem, onRemark }: DriveEvents) {
     this.slot = slot;
     this.#temporary = temporary;
+    this.#onRemark = onRemark;
     // QEMU's policy. v86 has no way to report an error to its guest, so errors that would be reported stop the machine, too.
     this.drive = new Drive({ name: slot, readErrors: 'report', writeErrors: 'enospc', pause: ({ error }) => onProblem(error) });
     this.device = new V86Drive(this.drive, slot, () => ({ imageId: this.#session?.entry.id ?? '' }));
@@ -75,6 +79,8 @@ export class Attached {
     this.drive.insert(disk, { keepOpen: true });
     try {
       await this.device.ready;
+      const remark = this.image?.geometryWarning;
+      if (remark !== undefined) this.#onRemark(`${session.entry.name}: ${remark}`);
       if (!this.#readOnly) session.tracked = this.drive.trackDirty(TRACKED);
     } catch (error) {
       await this.#empty().catch(() => undefined);

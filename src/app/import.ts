@@ -4,7 +4,16 @@
  * without known contents becomes a raw disk if the user says so. Questions come one at a time, and the rest is copied meanwhile; at the end one message reports
  * all results. The page keeps its view, unless all that came is one disk.
  */
-import { DiskError, type ImageEntry, type ImportOptions, type ImportPlan, PLAIN_FORMAT, type RemoteLibrary } from '../index.ts';
+import {
+  DiskError,
+  type ImageEntry,
+  type ImportedImage,
+  type ImportOptions,
+  type ImportPlan,
+  type MachineDescription,
+  PLAIN_FORMAT,
+  type RemoteLibrary,
+} from '../index.ts';
 import { confirmed } from './dialogs.ts';
 import { element } from './dom.ts';
 import type { JobsList } from './jobs-list.ts';
@@ -19,6 +28,8 @@ export interface ImportSurroundings {
   readonly shown: () => string | undefined;
   /** Called with a disk that was imported alone, the top one of its images, if the page still shows the same view. */
   readonly imported: (entry: ImageEntry) => void;
+  /** Called with the machine that an appliance describes. */
+  readonly machine: (machine: MachineDescription) => void;
 }
 
 /** The files that were dropped or picked. */
@@ -132,18 +143,28 @@ export class Importer {
     const rest = length === 0 ? '' : `, ${length} more ${length === 1 ? 'waits' : 'wait'}`;
     try {
       const taken = (await library.list()).map((entry) => entry.name);
+      // What is inside a packed file or an appliance has a name of its own.
+      const named = name === file.name && !base ? {} : { name: freeName(name, taken) };
       const below = base?.entry ? { backing: base.entry.id } : {};
       const entry = await jobs.run(`Importing ${name}${rest}`, ({ onProgress, signal }) =>
-        library.import(file, { ...wish, ...below, ...(parts.length > 0 ? { parts } : {}), name: freeName(name, taken), onProgress, signal }),
+        library.import(file, { ...wish, ...below, ...(parts.length > 0 ? { parts } : {}), ...named, onProgress, signal }),
       );
       image.entry = entry;
       this.#outcomes.push({ name, entry, image });
+      this.#tellMore(image, entry);
     } catch (error) {
       const refused = error instanceof DiskError ? error : undefined;
       if (refused?.kind === 'wrong-format' && refused.field === 'contents') this.#askRaw(image, refused);
       else if (refused?.kind === 'refused' && base && !wish.changedParent) this.#askChanged(image, refused.message);
       else this.#outcomes.push(isAbort(error) ? { name, left: 'called off' } : { name, error });
     }
+  }
+
+  /** What came with the first disk of an archive or an appliance. */
+  #tellMore(image: Waiting, { others = [], machine, warnings = [] }: ImportedImage): void {
+    for (const entry of others) this.#outcomes.push({ name: entry.name, entry, image });
+    for (const warning of warnings) this.#around.messages.warning(image.name, `${warning}.`);
+    if (machine) this.#around.machine(machine);
   }
 
   #askRaw(image: Waiting, { message }: DiskError): void {

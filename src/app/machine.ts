@@ -43,6 +43,8 @@ const LAST_WAIT = 5000;
 export class Machine {
   readonly changed = new Signal<void>();
   readonly serial = new Signal<number>();
+  /** A remark about a medium, a sentence without its full stop. */
+  readonly remarked = new Signal<string>();
   /** The guest's writes are in its images now. */
   readonly saved = new Signal<void>();
   /** Bytes moved by an IDE request; the busy light. */
@@ -327,6 +329,7 @@ export class Machine {
         this.changed.emit();
       },
       onProblem: (error) => void this.#trouble(error),
+      onRemark: (remark) => this.remarked.emit(remark),
     });
     this.#drives.push(drive);
     if (session !== undefined) await drive.insert(session);

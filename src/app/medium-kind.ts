@@ -1,10 +1,9 @@
 /**
- * The kind of an image, as a medium of a PC: a CD, a floppy or a hard disk, and whether a BIOS can start from it. Found from the guest's bytes alone:
- * the volume descriptors of ISO 9660 (ECMA-119, clause 8), the boot record and catalogue of El Torito (1.0, sections 2 and 3), and the first
- * sector, which PCs load and run if it ends in 55 AA.
+ * The kind of an image, as a medium of a PC: a CD, a floppy or a hard disk, and whether a BIOS can start from it. Found from the guest's bytes alone: the
+ * volume descriptors and boot catalogue of a CD, and the first sector, which PCs load and run if it ends in 55 AA.
  */
 import { V86_FLOPPY_SIZES } from '../adapters/v86.ts';
-import type { AsyncDisk } from '../index.ts';
+import { type AsyncDisk, floppyBoot, readCd } from '../index.ts';
 import type { Slot } from './drives.ts';
 
 export interface MediumKind {
@@ -12,19 +11,15 @@ export interface MediumKind {
   readonly slot: Exclude<Slot, 'hdb'>;
   /** Whether a BIOS that reaches it would start something. */
   readonly starts: boolean;
+  /** What a CD can start, by its boot catalogue (El Torito). */
+  readonly boots?: readonly string[];
 }
 
 /** The part of a disk that this reads. */
 type Readable = Pick<AsyncDisk, 'size' | 'read'>;
 
 const SECTOR = 512;
-const CD_SECTOR = 2048;
-/** Sectors of a CD before its volume descriptors. */
-const SYSTEM_AREA = 16;
-/** Volume descriptors that are read: few CDs have more than five. */
-const MOST_DESCRIPTORS = 32;
-const TERMINATOR = 255;
-const EL_TORITO = 'EL TORITO SPECIFICATION';
+const LARGEST_FLOPPY = V86_FLOPPY_SIZES.at(-1) ?? 0;
 /** Bytes of a boot sector before its partition table. */
 const CODE = 440;
 /** In the sector that mkfs.fat writes, whose code only prints this. */
@@ -34,10 +29,13 @@ const NOT_BOOTABLE = 'This is not a bootable disk';
  * which does not need the time of a floppy drive.
  */
 export async function mediumKind(disk: Readable): Promise<MediumKind> {
-  const boot = await cdBoot(disk);
-  if (boot !== undefined) return { slot: 'cdrom', starts: boot };
-  const starts = disk.size >= SECTOR && hasBootCode(await disk.read(0, SECTOR));
-  return { slot: starts && V86_FLOPPY_SIZES.includes(disk.size) ? 'fda' : 'hda', starts };
+  const cd = await readCd(disk);
+  if (cd) return { slot: 'cdrom', starts: cd.boots.length > 0, ...(cd.boots.length > 0 ? { boots: cd.boots } : {}) };
+  const sector = disk.size >= SECTOR ? await disk.read(0, SECTOR) : new Uint8Array(SECTOR);
+  const starts = hasBootCode(sector);
+  // A floppy of odd length says in its boot sector that it is one.
+  const isFloppy = V86_FLOPPY_SIZES.includes(disk.size) || (disk.size <= LARGEST_FLOPPY && floppyBoot(sector) !== undefined);
+  return { slot: starts && isFloppy ? 'fda' : 'hda', starts };
 }
 
 /** Whether a first sector is one that a BIOS would run, and more than a stand-in. */
@@ -49,34 +47,4 @@ export function hasBootCode(sector: Uint8Array): boolean {
   return code.some((byte) => byte !== code[0]) && !latin(sector).includes(NOT_BOOTABLE);
 }
 
-/** `undefined` if it is not a CD, else whether a BIOS can start it. */
-async function cdBoot(disk: Readable): Promise<boolean | undefined> {
-  const start = SYSTEM_AREA * CD_SECTOR;
-  const length = Math.min(MOST_DESCRIPTORS * CD_SECTOR, Math.floor(disk.size / CD_SECTOR) * CD_SECTOR - start);
-  if (length < CD_SECTOR) return undefined;
-  const area = await disk.read(start, length);
-  let isCd = false;
-  for (let offset = 0; offset < length; offset += CD_SECTOR) {
-    const descriptor = area.subarray(offset, offset + CD_SECTOR);
-    if (latin(descriptor.subarray(1, 6)) !== 'CD001') break;
-    isCd = true;
-    const type = descriptor[0];
-    if (type === TERMINATOR) break;
-    if (type === 0 && latin(descriptor.subarray(7, 7 + EL_TORITO.length)) === EL_TORITO && (await hasBootEntry(disk, word32(descriptor, 0x47))))
-      return true;
-  }
-  return isCd ? false : undefined;
-}
-
-/** Whether the boot catalogue in this sector has an entry to start from. */
-async function hasBootEntry(disk: Readable, sector: number): Promise<boolean> {
-  const offset = sector * CD_SECTOR;
-  if (offset + CD_SECTOR > disk.size) return false;
-  const catalogue = await disk.read(offset, CD_SECTOR);
-  const valid = catalogue[0] === 1 && catalogue[30] === 0x55 && catalogue[31] === 0xaa;
-  return valid && catalogue[32] === 0x88;
-}
-
 const latin = (bytes: Uint8Array): string => new TextDecoder('latin1').decode(bytes);
-
-const word32 = (bytes: Uint8Array, offset: number): number => new DataView(bytes.buffer, bytes.byteOffset).getUint32(offset, true);

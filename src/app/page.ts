@@ -86,6 +86,7 @@ export class Page {
       jobs: this.#jobs,
       messages,
       shown: () => this.#chosen,
+      machine: (described) => this.#run.suggest(described),
       imported: (entry) => void this.#refresh().then(() => this.#machine.state === 'off' && this.#choose(entry.id)),
     });
     const around: Surroundings = {

@@ -2,7 +2,7 @@
  * The Run tab: settings of a machine with the chosen image in its first drive; and once it runs, its screen, its serial console, its
  * reads and writes, and whether these are saved.
  */
-import { formatSize } from '../index.ts';
+import { formatSize, type MachineDescription } from '../index.ts';
 import { confirmed } from './dialogs.ts';
 import { button, element, icon } from './dom.ts';
 import { focusAfter } from './focus.ts';
@@ -89,6 +89,7 @@ export class RunPanel {
     );
     files.changed.listen(() => this.#update());
     machine.changed.listen(() => this.#update());
+    machine.remarked.listen((remark) => this.#around.messages.warning('A drive of the machine', `${remark}.`));
     machine.serial.listen((byte) => this.#serial.receive(byte));
     machine.activity.listen(() => this.#flash());
     setInterval(() => this.#figures(), TICK_MS);
@@ -105,6 +106,11 @@ export class RunPanel {
         await this.#looking;
       },
     };
+  }
+
+  /** Takes the settings that an appliance comes with. */
+  suggest(machine: MachineDescription): void {
+    this.#settings.suggest(machine);
   }
 
   /** The images that the other drives can take. */

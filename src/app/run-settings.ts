@@ -3,7 +3,7 @@
  * begins with settings that its bytes suggest (medium-kind.ts), and keeps the user's choice as long as the page is open.
  */
 import { V86_FLOPPY_SIZES } from '../adapters/v86.ts';
-import { formatSize } from '../index.ts';
+import { formatSize, type MachineDescription } from '../index.ts';
 import { button, element } from './dom.ts';
 import type { Slot } from './drives.ts';
 import type { Boot, MachineSettings } from './machine-settings.ts';
@@ -13,6 +13,7 @@ import type { ImageSession } from './session.ts';
 type Select = HTMLElementTagNameMap['wa-select'];
 
 const MEMORY = [32, 64, 128, 256, 512, 1024];
+const MIB = 2 ** 20;
 const DEFAULT_MEMORY = '128';
 /** The value of a field that takes no image. */
 export const EMPTY = 'empty';
@@ -70,6 +71,8 @@ export class RunSettings {
   readonly element: HTMLElement;
   readonly #changed: () => void;
   readonly #choices = new WeakMap<ImageSession, Choice>();
+  /** What descriptions of machines state, by the ids of their first disks. */
+  readonly #suggested = new Map<string, Choice>();
   readonly #kinds = new WeakMap<ImageSession, MediumKind>();
   /** Whether the built-in Linux is available. */
   readonly #hasGuest: () => boolean;
@@ -98,6 +101,16 @@ export class RunSettings {
     const first = slots.find((slot) => this.#kindIn(slot)?.starts);
     if (first !== undefined) return bootOf(first);
     return this.#hasGuest() ? 'guest' : bootOf(this.#own);
+  }
+
+  /** Takes the memory and the second disk that the description of an appliance states for its first disk. What the user chooses comes before. */
+  suggest({ memory, disks }: MachineDescription): void {
+    const [first, second] = disks;
+    if (first === undefined) return;
+    const size = memory === undefined ? undefined : (MEMORY.find((each) => each * MIB >= memory) ?? MEMORY.at(-1));
+    const others = second === undefined ? {} : { others: { hdb: second } };
+    this.#suggested.set(first, { ...(size === undefined ? {} : { memory: String(size) }), ...others });
+    this.#show();
   }
 
   /** Sets the list of images. */
@@ -135,7 +148,8 @@ export class RunSettings {
   }
 
   get #choice(): Choice {
-    return (this.#chosen && this.#choices.get(this.#chosen)) ?? {};
+    const chosen = this.#chosen;
+    return chosen ? { ...this.#suggested.get(chosen.entry.id), ...this.#choices.get(chosen) } : {};
   }
 
   /** The slot of the chosen image. */
@@ -224,7 +238,8 @@ export class RunSettings {
     const kind = this.#chosen && this.#kinds.get(this.#chosen);
     const { boot } = this;
     const fromIt = boot === bootOf(own);
-    const remark = kind?.starts ? startable(noun, own, boot, fromIt) : notStartable(noun, own, boot, fromIt && kind !== undefined);
+    const how = kind?.boots ? ` (El Torito: ${kind.boots.join('; ')})` : '';
+    const remark = kind?.starts ? startable(noun + how, own, boot, fromIt) : notStartable(noun, own, boot, fromIt && kind !== undefined);
     this.#remark.textContent = remark;
     this.#note.hidden = remark === '';
     this.#other.hidden = fromIt ? !this.#hasGuest() : !(kind?.starts && boot === 'guest');

@@ -24,6 +24,7 @@ import type { Options } from './options.ts';
 import { findParent } from './parents.ts';
 import { complain, Failure, Halt, type Terminal } from './terminal.ts';
 import { faultText, fileText, imageText, systemText } from './words.ts';
+import { type InnerImage, innerImage } from './wrapped.ts';
 
 export interface OpenRequest {
   /** A file's name, with or without a protocol, or `json:{…}`; with `imageOpts` the options of the image. */
@@ -77,6 +78,8 @@ export const namedImage = (path: string, options: Options) => ({
   forceShare: options.has('U'),
 });
 
+const baseName = (path: string): string => path.slice(path.lastIndexOf('/') + 1);
+
 /** The reason why an image did not open, without its name. */
 export class CannotOpen extends Error {}
 
@@ -86,6 +89,7 @@ provideInflate(nodeInflate);
 export class Images {
   readonly terminal: Terminal;
   readonly #open: OpenImage[] = [];
+  readonly #inside: InnerImage[] = [];
   readonly #identities = new Set<string>();
   readonly #background: boolean;
   #damaged = false;
@@ -128,10 +132,13 @@ export class Images {
     const name = request.imageOpts || request.nameless ? undefined : path;
     let disk: Disk;
     try {
+      // With a format stated, and for writing, a file is what it is to QEMU.
+      const inner = name !== undefined && readOnly && format === undefined && !options ? await this.#inner(name, noBacking) : undefined;
       disk = await openGraph(
         { name, options },
         {
-          openFile: (name, { writable, ...how }) => this.#file(name, { ...how, readOnly: !writable }),
+          openFile: async (file, { writable, ...how }) =>
+            (file === name ? inner?.storage : await inner?.beside(baseName(file))) ?? this.#file(file, { ...how, readOnly: !writable }),
           forceShare,
           ...(permissions ? { permissions } : {}),
           readOnly,
@@ -162,6 +169,18 @@ export class Images {
     const image = { disk, path, files: disk.files };
     this.#open.push(image);
     return image;
+  }
+
+  /** The image inside a file that holds others. */
+  async #inner(path: string, unchecked: boolean): Promise<InnerImage | undefined> {
+    if (protocolOf(path) !== undefined) return undefined;
+    try {
+      const inner = await innerImage(this.terminal, path, { unchecked });
+      if (inner) this.#inside.push(inner);
+      return inner;
+    } catch (error) {
+      throw error instanceof DiskError ? new CannotOpen(error.message, { cause: error }) : error;
+    }
   }
 
   /** A resolver for an image at `path`, which notes the images it opens. `shared`: others may write them meanwhile. */
@@ -221,6 +240,7 @@ export class Images {
         if (!this.#damaged || !(error instanceof DiskError) || error.kind !== 'corrupt') failure ??= { error };
       }
     }
+    for (const inner of this.#inside.splice(0)) inner.close();
     if (failure) throw failure.error;
   }
 

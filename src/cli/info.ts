@@ -1,5 +1,5 @@
 /** `info`: the facts about an image, for people or as JSON, for one image or its whole chain. Backing files are named, not opened. */
-import { type Disk, DiskError, type DiskInfo, formatSize, inspect, runSync } from '../index.ts';
+import { type Disk, DiskError, type DiskInfo, formatSize, inspect, PLAIN_FORMAT, runSync } from '../index.ts';
 import { beside, protocolOf } from '../qemu.ts';
 import { type NodeFileStorage, nodeFileStorage } from '../storage/node-file.ts';
 import { printUsage } from './help.ts';
@@ -84,7 +84,9 @@ async function formatOf(path: string): Promise<string | undefined> {
     return undefined;
   }
   try {
-    return (await inspect(storage)).format;
+    const { format } = await inspect(storage);
+    // A file without a mark may hold an image.
+    return format === PLAIN_FORMAT ? undefined : format;
   } catch (error) {
     if (error instanceof DiskError) return undefined;
     throw error;

@@ -2,6 +2,9 @@
  * Reading bzip2: streams of blocks, each a Huffman-coded, move-to-front and Burrows-Wheeler transformed run of at most 900,000 bytes. Streams may follow each
  * other. Randomised blocks, which no program has written for decades, are refused.
  */
+import type { ByteReader, Pieces } from '../base/byte-stream.ts';
+import { MiB } from '../base/units.ts';
+import { damaged } from './damaged.ts';
 
 const BLOCK_MAGIC = [0x314159, 0x265359] as const;
 const END_MAGIC = [0x177245, 0x385090] as const;
@@ -14,36 +17,83 @@ const wrong = (what: string) => new Error(`bzip2: ${what}`);
 /** Fills `out`. Returns how many bytes there were. Throws if the bytes are damaged, or would yield more. */
 export function decodeBzip2(bytes: Uint8Array, out: Uint8Array): number {
   const bits = new Bits(bytes);
-  const sink = { out, filled: 0 };
+  const sink: Sink = { out, filled: 0 };
   do {
-    if (bits.take(24) !== 0x425a68) throw wrong('the mark of a stream is missing');
-    const level = bits.take(8) - 0x30;
-    if (level < 1 || level > 9) throw wrong(`a block size of ${level}`);
-    decodeStream(bits, new Uint32Array(level * 100_000), sink);
+    decodeStream(bits, new Uint32Array(streamLevel(bits) * 100_000), sink);
     bits.toByte();
   } while (bits.left >= 80 && sink.filled < out.length);
   return sink.filled;
 }
 
+const FORMAT = 'bzip2';
+/** The most bytes of a block as it is stored: each of its symbols with the longest code, and its tables. */
+const LARGEST_BLOCK = 2.5 * MiB;
+/** Bytes of a stream's mark. */
+const STREAM_MARK = 4;
+
+/** Whether these are the first bytes of a bzip2 file. */
+export const isBzip2 = (head: Uint8Array): boolean =>
+  String.fromCharCode(...head.subarray(0, 3)) === 'BZh' &&
+  [BLOCK_MAGIC, END_MAGIC].some(([high, low]) => head.length >= 10 && magicAt(head, 4) === high && magicAt(head, 7) === low);
+
+const magicAt = (head: Uint8Array, at: number): number => ((head[at] as number) << 16) | ((head[at + 1] as number) << 8) | (head[at + 2] as number);
+
+/** What a bzip2 file holds, block by block. Throws `corrupt` for damage, a wrong checksum and an early end. */
+export function* bunzip2(reader: ByteReader): Pieces {
+  let stream: { readonly block: Uint32Array; whole: number } | undefined;
+  /** Bits of the first byte that the last block took. */
+  let used = 0;
+  do {
+    const held = yield* reader.peek(LARGEST_BLOCK);
+    const bits = new Bits(held, used);
+    const sink: Sink = { out: new Uint8Array(2 * MiB), filled: 0, grows: true };
+    try {
+      if (!stream) stream = { block: new Uint32Array(streamLevel(bits) * 100_000), whole: 0 };
+      const next = decodeNext(bits, stream.block, stream.whole, sink);
+      if (next === undefined) bits.toByte();
+      stream = next === undefined ? undefined : { block: stream.block, whole: next };
+    } catch (cause) {
+      if (bits.left < 24) throw reader.cut();
+      throw damaged(FORMAT, reader.position, cause);
+    }
+    used = bits.position % 8;
+    reader.pass(Math.floor(bits.position / 8));
+    yield sink.out.subarray(0, sink.filled);
+  } while (stream || isStream(yield* reader.peek(STREAM_MARK)));
+}
+
+const isStream = (held: Uint8Array): boolean => held.length >= STREAM_MARK && String.fromCharCode(...held.subarray(0, 3)) === 'BZh';
+
+function streamLevel(bits: Bits): number {
+  if (bits.take(24) !== 0x425a68) throw wrong('the mark of a stream is missing');
+  const level = bits.take(8) - 0x30;
+  if (level < 1 || level > 9) throw wrong(`a block size of ${level}`);
+  return level;
+}
+
 interface Sink {
-  readonly out: Uint8Array;
+  out: Uint8Array;
   filled: number;
+  /** `out` is replaced by a larger one when it is full: a block is bounded by itself. */
+  readonly grows?: true;
 }
 
 function decodeStream(bits: Bits, block: Uint32Array, sink: Sink): void {
-  let whole = 0;
-  for (;;) {
-    const [high, low] = [bits.take(24), bits.take(24)];
-    const checksum = (bits.take(16) * 65536 + bits.take(16)) >>> 0;
-    if (high === END_MAGIC[0] && low === END_MAGIC[1]) {
-      if (checksum !== whole >>> 0) throw wrong('the checksum of a stream is wrong');
-      return;
-    }
-    if (high !== BLOCK_MAGIC[0] || low !== BLOCK_MAGIC[1]) throw wrong('the mark of a block is missing');
-    const found = decodeBlock(bits, block, sink);
-    if (found !== checksum) throw wrong('the checksum of a block is wrong');
-    whole = ((whole << 1) | (whole >>> 31)) ^ found;
+  for (let whole: number | undefined = 0; whole !== undefined; ) whole = decodeNext(bits, block, whole, sink);
+}
+
+/** Decodes a block; returns the checksum of the stream up to there, or undefined at the end of the stream. */
+function decodeNext(bits: Bits, block: Uint32Array, whole: number, sink: Sink): number | undefined {
+  const [high, low] = [bits.take(24), bits.take(24)];
+  const checksum = (bits.take(16) * 65536 + bits.take(16)) >>> 0;
+  if (high === END_MAGIC[0] && low === END_MAGIC[1]) {
+    if (checksum !== whole >>> 0) throw wrong('the checksum of a stream is wrong');
+    return undefined;
   }
+  if (high !== BLOCK_MAGIC[0] || low !== BLOCK_MAGIC[1]) throw wrong('the mark of a block is missing');
+  const found = decodeBlock(bits, block, sink);
+  if (found !== checksum) throw wrong('the checksum of a block is wrong');
+  return ((whole << 1) | (whole >>> 31)) ^ found;
 }
 
 /** Decodes a block, and returns its checksum. */
@@ -70,7 +120,7 @@ function decodeBlock(bits: Bits, block: Uint32Array, sink: Sink): number {
 
 /** The bytes of a block behind the first coding: four equal ones are followed by a count of more of them. */
 function writeRuns(block: Uint32Array, length: number, start: number, sink: Sink): number {
-  const { out } = sink;
+  let { out } = sink;
   let at = start;
   let previous = -1;
   let run = 0;
@@ -81,7 +131,7 @@ function writeRuns(block: Uint32Array, length: number, start: number, sink: Sink
     at = entry >>> 8;
     const times = run === 4 ? value : 1;
     const byte = run === 4 ? previous : value;
-    if (sink.filled + times > out.length) throw wrong('there are more bytes than expected');
+    if (sink.filled + times > out.length) out = grown(sink);
     for (let n = 0; n < times; n++) {
       out[sink.filled++] = byte;
       checksum = (checksum << 8) ^ (CRC[((checksum >>> 24) ^ byte) & 0xff] as number);
@@ -95,6 +145,14 @@ function writeRuns(block: Uint32Array, length: number, start: number, sink: Sink
     }
   }
   return ~checksum >>> 0;
+}
+
+function grown(sink: Sink): Uint8Array {
+  if (!sink.grows) throw wrong('there are more bytes than expected');
+  const { out } = sink;
+  sink.out = new Uint8Array(2 * out.length);
+  sink.out.set(out);
+  return sink.out;
 }
 
 /** Reads the symbols of a block: bytes by their place in a list that moves the last one to the front, and runs of the first. Returns their number. */
@@ -221,8 +279,15 @@ class Bits {
   #held = 0;
   #count = 0;
 
-  constructor(bytes: Uint8Array) {
+  /** `used`: bits of the first byte that are not among them. */
+  constructor(bytes: Uint8Array, used = 0) {
     this.#bytes = bytes;
+    if (used > 0) this.take(used);
+  }
+
+  /** Bits that were taken, or did not count from the start. */
+  get position(): number {
+    return this.#at * 8 - this.#count;
   }
 
   /** Bits that were not taken. */

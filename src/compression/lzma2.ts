@@ -2,52 +2,119 @@
  * Reading LZMA2: chunks that are stored, or coded with LZMA: each bit by the range coder with a probability of its own, literals, matches and repeated
  * distances. The output is the dictionary.
  */
+import type { ByteReader, Pieces } from '../base/byte-stream.ts';
+import { roundDown, roundUp } from '../base/bytes.ts';
+import { MiB } from '../base/units.ts';
 import { RangeDecoder } from './range-decoder.ts';
 
 const wrong = (what: string) => new Error(`LZMA2: ${what}`);
 
-/** Decodes chunks up to the mark of their end, into `out` from `start` on. Returns the bytes read, and how many `out` has then. */
-export function decodeLzma2(bytes: Uint8Array, out: Uint8Array, start: number): { read: number; filled: number } {
-  let at = 0;
-  let filled = start;
-  let base = start;
-  let coder: Lzma | undefined;
-  let fresh = true;
-  for (;;) {
-    const control = bytes[at++];
-    if (control === undefined) throw wrong('the bytes end too early');
-    if (control === 0) return { read: at, filled };
+/** A chunk, as its header says. */
+interface Chunk {
+  /** Bytes of the header, without the properties. */
+  readonly header: number;
+  /** Bytes that follow, and bytes that come of them. */
+  readonly size: number;
+  readonly length: number;
+}
+
+/** Bytes of the longest header of a chunk, and of what follows at most. */
+const HEADER = 6;
+/** Bytes that a chunk yields at most. */
+const LONGEST = 2 * MiB;
+
+/** The decoder of chunk after chunk. The output, as far as it was kept, is the dictionary. */
+class Chunks {
+  /** Where the dictionary begins in `out`; negative if its beginning was dropped. */
+  base: number;
+  #coder: Lzma | undefined;
+  #fresh = true;
+
+  constructor(base: number) {
+    this.base = base;
+  }
+
+  /** Reads the header of a chunk that goes to `filled`. */
+  header(bytes: Uint8Array, filled: number): Chunk {
+    const control = bytes[0] as number;
     if (control === 1 || control >= 0xe0) {
-      base = filled;
-      fresh = false;
+      this.base = filled;
+      this.#fresh = false;
     }
-    if (fresh || (control > 2 && control < 0x80)) throw wrong(`a chunk that begins with 0x${control.toString(16)}`);
-    const low = ((bytes[at] ?? 0) << 8) + (bytes[at + 1] ?? 0) + 1;
-    const length = control < 0x80 ? low : ((control & 31) << 16) + low;
-    if (filled + length > out.length) throw wrong('there are more bytes than expected');
+    if (this.#fresh || (control > 2 && control < 0x80)) throw wrong(`a chunk that begins with 0x${control.toString(16)}`);
+    const low = ((bytes[1] ?? 0) << 8) + (bytes[2] ?? 0) + 1;
+    if (control < 0x80) return { header: 3, size: low, length: low };
+    const size = ((bytes[3] ?? 0) << 8) + (bytes[4] ?? 0) + 1;
+    return { header: control >= 0xc0 ? 6 : 5, size, length: ((control & 31) << 16) + low };
+  }
+
+  /** Decodes a chunk, whose bytes begin with its header, to `filled`. */
+  decode(bytes: Uint8Array, { header, size, length }: Chunk, out: Uint8Array, filled: number): void {
+    const control = bytes[0] as number;
+    const data = bytes.subarray(header, header + size);
+    if (data.length < size) throw wrong('the bytes end inside a chunk');
     if (control < 0x80) {
-      at += 2;
-      if (at + length > bytes.length) throw wrong('the bytes end inside a stored chunk');
-      out.set(bytes.subarray(at, at + length), filled);
-      at += length;
-      filled += length;
-      continue;
+      out.set(data, filled);
+      return;
     }
-    const size = ((bytes[at + 2] ?? 0) << 8) + (bytes[at + 3] ?? 0) + 1;
-    at += 4;
-    if (control >= 0xc0) coder = new Lzma(bytes[at++] ?? 255);
-    else if (control >= 0xa0) coder?.reset();
-    if (!coder) throw wrong('a chunk without properties');
-    if (at + size > bytes.length) throw wrong('the bytes end inside a chunk');
-    coder.decode(new RangeDecoder(bytes.subarray(at, at + size)), { out, base, start: filled, end: filled + length });
-    at += size;
-    filled += length;
+    if (control >= 0xc0) this.#coder = new Lzma(bytes[5] ?? 255);
+    else if (control >= 0xa0) this.#coder?.reset();
+    if (!this.#coder) throw wrong('a chunk without properties');
+    this.#coder.decode(new RangeDecoder(data), { out, base: this.base, start: filled, end: filled + length });
   }
 }
 
+/** Decodes chunks up to the mark of their end, into `out` from `start` on. Returns the bytes read, and how many `out` has then. */
+export function decodeLzma2(bytes: Uint8Array, out: Uint8Array, start: number): { read: number; filled: number } {
+  const chunks = new Chunks(start);
+  let at = 0;
+  let filled = start;
+  for (;;) {
+    const control = bytes[at];
+    if (control === undefined) throw wrong('the bytes end too early');
+    if (control === 0) return { read: at + 1, filled };
+    const chunk = chunks.header(bytes.subarray(at), filled);
+    if (filled + chunk.length > out.length) throw wrong('there are more bytes than expected');
+    chunks.decode(bytes.subarray(at), chunk, out, filled);
+    at += chunk.header + chunk.size;
+    filled += chunk.length;
+  }
+}
+
+/** What chunks up to the mark of their end hold, piece by piece. Matches reach back `dictionary` bytes at most. */
+export function* unpackLzma2(reader: ByteReader, dictionary: number): Pieces {
+  const most = roundUp(dictionary, ALIGNED) + 2 * LONGEST;
+  let out = new Uint8Array(Math.min(most, 4 * LONGEST));
+  let filled = 0;
+  const chunks = new Chunks(0);
+  for (;;) {
+    const head = yield* reader.peek(HEADER);
+    if (head.length === 0) throw reader.cut();
+    if (head[0] === 0) return reader.pass(1);
+    const chunk = chunks.header(head, filled);
+    const bytes = yield* reader.take(chunk.header + chunk.size);
+    if (filled + chunk.length > out.length) {
+      // What no match can reach is dropped; the rest keeps its place to 16 bytes, which probabilities depend on.
+      const dropped = roundDown(Math.max(0, filled - dictionary), ALIGNED);
+      const wanted = filled - dropped + chunk.length > out.length / 2 ? Math.min(most, 2 * out.length) : out.length;
+      const next = wanted > out.length ? new Uint8Array(wanted) : out;
+      next.set(out.subarray(dropped, filled));
+      out = next;
+      filled -= dropped;
+      chunks.base -= dropped;
+    }
+    chunks.decode(bytes, chunk, out, filled);
+    yield out.slice(filled, filled + chunk.length);
+    filled += chunk.length;
+  }
+}
+
+/** The positions that probabilities depend on count up to this. */
+const ALIGNED = 16;
+
 interface Window {
   readonly out: Uint8Array;
-  /** Where the dictionary begins. */
+  /** Where the dictionary begins; negative if `out` has not all of it. */
   readonly base: number;
   readonly start: number;
   readonly end: number;
@@ -115,7 +182,7 @@ class Lzma {
       }
       const length = this.#match(range, position);
       const distance = this.#distances[0] + 1;
-      if (distance > at - base) throw wrong('a match from before the start');
+      if (distance > at - base || distance > at) throw wrong('a match from before the start');
       if (length > end - at) throw wrong('a match beyond the end of its chunk');
       for (const last = at + length; at < last; at++) out[at] = out[at - distance] as number;
     }
@@ -130,7 +197,7 @@ class Lzma {
     if (this.#state >= 7) {
       // After a match the byte that would have gone on with it tells which probabilities are used, as long as the bits agree.
       const distance = this.#distances[0] + 1;
-      if (distance > at - base) throw wrong('a match from before the start');
+      if (distance > at - base || distance > at) throw wrong('a match from before the start');
       let other = out[at - distance] as number;
       while (symbol < 0x100) {
         const expected = (other >> 7) & 1;

@@ -5,11 +5,11 @@
 import { Decompress } from 'fzstd';
 import { view } from '../base/bytes.ts';
 
-const MAGIC = 0xfd2fb528;
+export const MAGIC = 0xfd2fb528;
 /** The largest window that QEMU's decoder takes: 2^27. */
-const MAX_WINDOW = 2 ** 27;
-const MAX_BLOCK = 128 * 1024;
-const BLOCK_TYPE = { raw: 0, repeated: 1, compressed: 2 } as const;
+export const MAX_WINDOW = 2 ** 27;
+export const MAX_BLOCK = 128 * 1024;
+export const BLOCK_TYPE = { raw: 0, repeated: 1, compressed: 2 } as const;
 
 /** A frame: the place of its blocks, its end, and the size of its content as it claims. */
 interface Frame {
@@ -36,22 +36,57 @@ export function decodeZstd(bytes: Uint8Array, out: Uint8Array): number {
 
 /** Decodes blocks under a header of our own, whose window is no larger than the bytes that can be referred to. */
 function decodeBlocks(blocks: Uint8Array, out: Uint8Array, window: number): number {
-  const frame = new Uint8Array(6 + blocks.length);
-  view(frame).setUint32(0, MAGIC, true);
-  frame[5] = (Math.ceil(Math.log2(window)) - 10) << 3;
-  frame.set(blocks, 6);
   let filled = 0;
   const stream = new Decompress((chunk) => {
     if (chunk.length > out.length - filled) throw new Error('the frame holds more than the cluster');
     out.set(chunk, filled);
     filled += chunk.length;
   });
+  const header = standIn(window);
+  const frame = new Uint8Array(header.length + blocks.length);
+  frame.set(header);
+  frame.set(blocks, header.length);
   stream.push(frame, true);
   return filled;
 }
 
+/** The header of a frame without a size or a checksum, whose window has at least so many bytes. */
+export function standIn(window: number): Uint8Array {
+  const header = new Uint8Array(6);
+  view(header).setUint32(0, MAGIC, true);
+  header[5] = (Math.ceil(Math.log2(window)) - 10) << 3;
+  return header;
+}
+
 /** The frame at `at`, found by walking its blocks. */
 function frameAt(bytes: Uint8Array, at: number): Frame {
+  const header = frameHeader(bytes, at);
+  if (!header.single && header.window > MAX_WINDOW) throw new Error('the frame needs a window of more than 128 MiB');
+  const blocks = at + header.blocks;
+  const blocksEnd = endOfBlocks(view(bytes), blocks, Math.min(MAX_BLOCK, header.window));
+  const end = blocksEnd + header.checksum;
+  if (end > bytes.length) throw new Error('the zstd frame is cut off');
+  return { blocks, blocksEnd, end, content: header.content };
+}
+
+/** Bytes of a frame's header at most. */
+export const MAX_FRAME_HEADER = 18;
+
+/** What the header of a frame says. */
+export interface FrameHeader {
+  /** Bytes of the header. */
+  readonly blocks: number;
+  /** The size of the content, if the header says. */
+  readonly content: number | undefined;
+  readonly window: number;
+  /** The content is the window. */
+  readonly single: boolean;
+  /** Bytes of the checksum at the frame's end. */
+  readonly checksum: number;
+}
+
+/** Reads the header of a frame. Throws for one that needs a dictionary. */
+export function frameHeader(bytes: Uint8Array, at: number): FrameHeader {
   const data = view(bytes);
   if (data.getUint32(at, true) !== MAGIC) throw new Error('not a zstd frame');
   const flags = data.getUint8(at + 4);
@@ -65,12 +100,7 @@ function frameAt(bytes: Uint8Array, at: number): Frame {
   const sizeAt = dictionaryAt + dictionaryBytes;
   const content = contentSize(data, sizeAt, sizeBytes);
   const window = single ? (content as number) : windowSize(data.getUint8(at + 5));
-  if (!single && window > MAX_WINDOW) throw new Error('the frame needs a window of more than 128 MiB');
-  const blocks = sizeAt + sizeBytes;
-  const blocksEnd = endOfBlocks(data, blocks, Math.min(MAX_BLOCK, window));
-  const end = blocksEnd + ((flags >> 2) & 1) * 4;
-  if (end > bytes.length) throw new Error('the zstd frame is cut off');
-  return { blocks, blocksEnd, end, content };
+  return { blocks: sizeAt + sizeBytes - at, content, window, single: single === 1, checksum: ((flags >> 2) & 1) * 4 };
 }
 
 const windowSize = (descriptor: number): number => 2 ** (10 + (descriptor >> 3)) * (1 + (descriptor & 7) / 8);

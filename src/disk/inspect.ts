@@ -10,6 +10,7 @@ import { findFormat, probeStorage } from '../formats/registry.ts';
 import { anyAlignment } from '../layers/align.ts';
 import type { BlockNode } from '../node/node.ts';
 import { STORAGE, type Storage } from '../storage/storage.ts';
+import { cdFacts } from './cd.ts';
 import { FORMATS, STORAGE_TO_BE } from './kinds.ts';
 
 /** The findings of `inspect`. */
@@ -51,5 +52,9 @@ function* look(storage: Storage | PromiseLike<Storage>, options: { format?: stri
   const descriptor = format === undefined ? yield* probeStorage(formats, opened) : findFormat(formats, format);
   const { name, title } = descriptor;
   const nothing: Inspection = { references: [], features: [], warnings: [] };
-  return { format: name, title, ...(descriptor.inspect ? yield* descriptor.inspect(opened) : nothing) };
+  const found = { format: name, title, ...(descriptor.inspect ? yield* descriptor.inspect(opened) : nothing) };
+  // Plain bytes have no header: what they are tells the disk itself.
+  const cd = descriptor.plain ? yield* cdFacts(opened) : undefined;
+  if (!cd) return found;
+  return { ...found, features: [...found.features, 'CD (ISO 9660)', ...cd.boots.map((boot) => `starts by El Torito: ${boot}`)] };
 }

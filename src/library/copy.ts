@@ -29,7 +29,8 @@ export function* copyBytes(source: Storage, target: Storage, job: JobOptions): I
   pace.finish();
 }
 
-function* copyStep(target: Storage, offset: number, bytes: Uint8Array): Io<void> {
+/** Writes bytes into a storage that reads as zero, without their runs of zeros. */
+export function* copyStep(target: Storage, offset: number, bytes: Uint8Array): Io<void> {
   let from = 0;
   for (let at = 0; at < bytes.length; at += PIECE) {
     if (!isZero(bytes.subarray(at, at + PIECE))) continue;

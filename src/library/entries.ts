@@ -88,8 +88,11 @@ export type CreateImageOptions<Format extends string = CreatedFormat> = Format e
 
 /** How an imported file is kept. */
 export interface ImportOptions {
-  /** For people; unique in the library. */
-  readonly name: string;
+  /**
+   * For people; unique in the library. Of several disks in one file the first gets it. Default: the machine's name for an appliance, else the name of the
+   * disk's own file, with a number if it is taken.
+   */
+  readonly name?: string;
   /** Default: OPFS where there is one, else IndexedDB. */
   readonly place?: Place;
   /**
@@ -98,7 +101,7 @@ export interface ImportOptions {
    */
   readonly format?: ImageFormat;
   /**
-   * Further files that hold a part of the image's bytes (the extents of a VMDK, a data file), by their names. The image that is kept is then a new one
+   * Further files that hold a part of the image's bytes (the extents of a VMDK, a data file, those of an `.ovf`, the tracks of a cue sheet), by their names. The image that is kept is then a new one
    * of one file: in the format of the set where such images can be made, else in qcow2.
    */
   readonly parts?: readonly File[];
@@ -106,6 +109,32 @@ export interface ImportOptions {
   readonly backing?: string;
   /** Takes the image also over a `backing` that has changed since it was made over it, or is another one, as ids in the two tell; see `OpenOptions.changedParent`. */
   readonly changedParent?: boolean;
+  /** The only disk that is taken out of an archive, by its name there, with or without its folders. Default: all disks. */
+  readonly member?: string;
+  /** Bytes that may be unpacked; more are `refused`. Default: 4 GiB, and 2000 times the size of the file besides. */
+  readonly most?: number;
+  /** Keeps a packed file or an archive as it is, as a raw disk. */
+  readonly asIs?: boolean;
+}
+
+/** A machine, as an appliance describes it. */
+export interface MachineDescription {
+  /** Undefined if it has none. */
+  readonly name?: string;
+  /** Bytes; undefined if not stated. */
+  readonly memory?: number;
+  /** The ids of its disks, in the machine's order. */
+  readonly disks: readonly string[];
+}
+
+/** An image that was imported, and what came with it. */
+export interface ImportedImage extends ImageEntry {
+  /** Further disks of the same file, in order. */
+  readonly others?: readonly ImageEntry[];
+  /** The machine that an appliance describes. */
+  readonly machine?: MachineDescription;
+  /** Remarks for people. */
+  readonly warnings?: readonly string[];
 }
 
 /** A file that came with others, by dropping or choosing them together. */

@@ -158,6 +158,9 @@ export const FOREIGN_FILES: readonly Row[] = [
   ),
 ];
 
+/** Kinds whose disks are taken out, unless the file is damaged; here or in the table of texts. */
+export const UNWRAPPED: ReadonlySet<string> = new Set(['zip', 'gzip', 'bzip2', 'xz', 'zstd', 'ova', 'tar', 'bin', 'ovf', 'cue']);
+
 /** The kind of a file, if it is in the table. */
 export function foreignFile(sample: Sample): ForeignFile | undefined {
   return FOREIGN_FILES.find((row) => fits(sample, row));

@@ -41,6 +41,8 @@ export interface MadeImage {
   /** Guest-visible bytes. */
   readonly size: number;
   readonly encrypted: boolean;
+  /** If it is another one than was expected. */
+  readonly format?: ImageFormat;
 }
 
 /** Between an image's id and the time at which these bytes replaced the ones before. */

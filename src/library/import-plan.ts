@@ -6,14 +6,18 @@
  */
 import { DiskError } from '../base/errors.ts';
 import { runAsync } from '../base/io.ts';
+import { LARGEST_XML } from '../base/xml.ts';
 import { inspect } from '../disk/inspect.ts';
 import { allFormats } from '../formats/all.ts';
 import type { FileRequest } from '../formats/driver.ts';
 import { PLAIN_FORMAT } from '../formats/roles.ts';
 import { blobStorage } from '../storage/blob.ts';
+import { type ApplianceFile, parseAppliance } from '../wrappers/appliance.ts';
+import { parseCue } from '../wrappers/cd-layout.ts';
+import { partName } from '../wrappers/part.ts';
 import { diskContents } from './disk-contents.ts';
 import type { ImportFile, ImportPlan, PassedOver, PlannedImage } from './entries.ts';
-import { foreignFile } from './foreign-files.ts';
+import { foreignFile, UNWRAPPED } from './foreign-files.ts';
 import type { ImageFormat } from './image-record.ts';
 import { formatOf, isBelow, needsText } from './recognise.ts';
 import { takeSample } from './sample.ts';
@@ -51,7 +55,10 @@ async function look(path: string, file: Blob): Promise<SeenFile> {
     const sample = await runAsync(takeSample(storage));
     const { name: format, plain } = formatOf(sample);
     if (!plain) return { path, kind: 'image', ...(await inspect(storage, { format })) };
-    const title = (foreignFile(sample) ?? textFile(sample))?.title;
+    const known = foreignFile(sample) ?? textFile(sample);
+    // Its disks are taken out of it when it is imported.
+    if (known && UNWRAPPED.has(known.name)) return { path, kind: 'image', references: await filesOf(known.name, file) };
+    const title = known?.title;
     const kind = diskContents(sample) ? 'disk' : 'unknown';
     return { path, kind, references: [], ...(title === undefined ? {} : { title }) };
   } catch (error) {
@@ -62,6 +69,17 @@ async function look(path: string, file: Blob): Promise<SeenFile> {
     await runAsync(storage.close());
   }
 }
+
+/** The files that a description names. */
+async function filesOf(kind: string, file: Blob): Promise<FileRequest[]> {
+  if ((kind !== 'cue' && kind !== 'ovf') || file.size > LARGEST_XML) return [];
+  const text = await file.text();
+  const names = kind === 'cue' ? [partName(parseCue(text).file)] : parseAppliance(text).disks.flatMap((disk) => nameOf(disk.file));
+  return [...new Set(names)].map((name): FileRequest => ({ kind: 'extent', name }));
+}
+
+/** Of a file in pieces the first one tells that they did not come. */
+const nameOf = (file: ApplianceFile | undefined): string[] => (file ? [file.chunkSize === undefined ? file.href : `${file.href}.000000000`] : []);
 
 /** The plan for files whose headers are known. The numbers in it are places in the list. */
 export function planOf(seen: readonly SeenFile[]): ImportPlan {

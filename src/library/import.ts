@@ -37,7 +37,7 @@ export interface ImportKeeper extends ChainKeeper {
 
 /** See `Library.import`. */
 export async function importImage(file: Blob, options: ImportOptions & JobOptions, keeper: ImportKeeper): Promise<ImageEntry> {
-  const { name, parts = [], backing } = options;
+  const { name = 'disk', parts = [], backing } = options;
   const format = await recognise(file, options.format, { parts, hasBacking: backing !== undefined });
   const base = backing === undefined ? undefined : await keeper.catalogue.ready(backing);
   if (base) requirePlain(base);
@@ -164,7 +164,7 @@ async function copyIn(file: Blob, storage: Storage, job: JobOptions): Promise<vo
 }
 
 /** Opens a storage as an image to check that it can be opened (an encrypted one as far as possible without its passphrase) and closes it. */
-async function verify(storage: Storage, opening: OpenOptions): Promise<MadeImage> {
+export async function verify(storage: Storage, opening: OpenOptions): Promise<MadeImage> {
   const disk = await openDisk(storage, { ...opening, noData: true });
   const { size } = disk;
   const { encrypted = false } = await disk.info();

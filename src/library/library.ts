@@ -32,6 +32,7 @@ import type {
   ExportedImage,
   ExportOptions,
   ImageEntry,
+  ImportedImage,
   ImportOptions,
   LibraryOptions,
   OpenImageOptions,
@@ -42,7 +43,9 @@ import { type ExportSource, exportImage } from './export.ts';
 import { capabilitiesOf, formatOf, isEncrypted } from './image-formats.ts';
 import type { ImagePlace } from './image-place.ts';
 import { bytesOf, type ImageRecord, type MadeImage, ownerOf, type Place } from './image-record.ts';
-import { type ImageWish, type ImportKeeper, importImage } from './import.ts';
+import type { ImageWish } from './import.ts';
+import { importFile } from './import-file.ts';
+import type { UnwrapKeeper } from './import-keeper.ts';
 import { Notes } from './list-copy.ts';
 import { lookAgain, OpenImage } from './open-image.ts';
 import { Chain, type Over, requireNothingOver, requirePlain } from './overlays.ts';
@@ -73,7 +76,7 @@ export class Library {
   readonly #open = new Map<string, OpenImage>();
   /** The images below each of them. */
   readonly #chains = new Map<OpenImage, Chain>();
-  readonly #keeper: ImportKeeper;
+  readonly #keeper: UnwrapKeeper;
   readonly #compressor: LibraryOptions['compressor'];
   /** Images open here whose changes are thrown away. */
   readonly #temporary = new Set<OpenImage>();
@@ -113,6 +116,9 @@ export class Library {
       lock: (record, mode) => this.#lock(record, mode),
       choose: (place) => this.#choose(place),
       make: (wish, fill) => this.#make(wish, fill),
+      scratch: (place) => this.#scratch(this.#place(place)),
+      list: () => this.list(),
+      delete: (id) => this.delete(id),
     };
     this.#tabs = new Tabs(`${name}-library`, { changed: () => this.#tellListeners(), asked: (id) => this.#asked(id) });
   }
@@ -150,12 +156,9 @@ export class Library {
     }
   }
 
-  /**
-   * Copies a file in, or puts a set of files together, and opens the image once to check that it is whole. Throws as `recognise` does, `corrupt` naming
-   * the field, `no-space`, `aborted`; for an image over another one as `overlay` does, and `refused` if it was made over another state of that.
-   */
-  import(file: Blob, options: ImportOptions & JobOptions): Promise<ImageEntry> {
-    return importImage(file, options, this.#keeper);
+  /** Copies a file in, or the disks inside, and opens each once. Throws as `recognise` and `unwrap` do, `corrupt` naming the field, `no-space`, `aborted`. */
+  import(file: Blob, options: ImportOptions & JobOptions): Promise<ImportedImage> {
+    return importFile(file, options, this.#keeper);
   }
 
   /**

@@ -12,8 +12,9 @@ import type { FileRequest } from '../formats/driver.ts';
 import { findFormat, PROBE_LENGTH, probeFormat } from '../formats/registry.ts';
 import { PLAIN_FORMAT } from '../formats/roles.ts';
 import { blobStorage } from '../storage/blob.ts';
+import type { Storage } from '../storage/storage.ts';
 import { diskContents } from './disk-contents.ts';
-import { foreignFile } from './foreign-files.ts';
+import { foreignFile, UNWRAPPED } from './foreign-files.ts';
 import type { BackingName, ImageFormat } from './image-record.ts';
 import { type Sample, takeSample } from './sample.ts';
 import { textFile } from './text-files.ts';
@@ -40,12 +41,32 @@ export interface Company {
 export async function recognise(file: Blob, stated?: ImageFormat, came: Company = {}): Promise<ImageFormat> {
   const storage = blobStorage(file);
   try {
-    if (stated && findFormat(allFormats, stated).plain) return stated;
+    return await recogniseStorage(storage, { name: storage.name, ...(stated ? { stated } : {}) }, came);
+  } finally {
+    await runAsync(storage.close());
+  }
+}
+
+/** As `recognise`, for bytes in a storage, which stays open. */
+export async function recogniseStorage(
+  storage: Storage,
+  { name, stated }: { name: string; stated?: ImageFormat },
+  came: Company = {},
+): Promise<ImageFormat> {
+  if (stated && findFormat(allFormats, stated).plain) return stated;
+  const sample = await runAsync(takeSample(storage));
+  const found = stated ? findFormat(allFormats, stated) : formatOf(sample);
+  if (found.plain) requireDisk(name, sample);
+  else requireUsable(name, storage.size, await inspect(storage, { format: found.name }), came);
+  return found.name as ImageFormat;
+}
+
+/** Whether a file looks like one whose disks are taken out of it. */
+export async function mayBeWrapped(file: Blob): Promise<boolean> {
+  const storage = blobStorage(file);
+  try {
     const sample = await runAsync(takeSample(storage));
-    const found = stated ? findFormat(allFormats, stated) : formatOf(sample);
-    if (found.plain) requireDisk(storage.name, sample);
-    else requireUsable(storage.name, file.size, await inspect(storage, { format: found.name }), came);
-    return found.name as ImageFormat;
+    return formatOf(sample).plain === true && UNWRAPPED.has((foreignFile(sample) ?? textFile(sample))?.name ?? '');
   } finally {
     await runAsync(storage.close());
   }

@@ -4,8 +4,8 @@ import { KiB, SECTOR } from '../base/units.ts';
 import { readBytes, type Storage } from '../storage/storage.ts';
 
 /** Enough for the marks of nearly all file systems. */
-const HEAD = 68 * KiB;
-const TAIL = 2 * SECTOR;
+export const HEAD = 68 * KiB;
+export const TAIL = 2 * SECTOR;
 
 /** The part of a file that is read. */
 export interface Sample {

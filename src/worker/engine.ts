@@ -18,9 +18,11 @@ import type {
   ExportSince,
   FormatFacts,
   ImageEntry,
+  ImportedImage,
   ImportFile,
   ImportOptions,
   ImportPlan,
+  MachineDescription,
   OpenImageOptions,
   OverlayOptions,
   PassedOver,
@@ -38,10 +40,12 @@ export type {
   ExportSince,
   FormatFacts,
   ImageEntry,
+  ImportedImage,
   ImportFile,
   ImportOptions,
   ImportPlan,
   JobOptions,
+  MachineDescription,
   OpenImageOptions,
   OverlayOptions,
   PassedOver,
@@ -93,10 +97,11 @@ export interface RemoteLibrary {
    */
   plan(files: readonly ImportFile[]): Promise<ImportPlan>;
   /**
-   * Copies a file in, streamed, or puts a set of files together as one new image. Throws `unsupported` naming the format if it cannot be opened, `wrong-format` if it is not a disk image: its
+   * Copies a file in, streamed, or puts a set of files together as one new image; of a packed file, an archive, an appliance or a CD
+   * image the disks inside, each as an image. Throws `unsupported` naming the format if it cannot be opened, `wrong-format` if it is not a disk image: its
    * `format` is the file's kind (`zip`), or, with the field `contents`, it has no contents that disks have: `format: 'raw'` takes it for a disk.
    */
-  import(file: Blob, options: ImportOptions & JobOptions): Promise<ImageEntry>;
+  import(file: Blob, options: ImportOptions & JobOptions): Promise<ImportedImage>;
   /** The image as a file, streamed: as it is kept if the formats agree, else converted. */
   export(imageId: string, options: ExportOptions & JobOptions): Promise<ExportedImage>;
   /**

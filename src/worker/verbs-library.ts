@@ -62,12 +62,15 @@ const EXPORTING = options<ExportOptions & JobOptions>({
 
 const IMPORTING = options<ImportOptions & JobOptions>({
   ...JOB_OPTIONS,
-  name: text,
+  name: optional(text),
   place,
   format,
   parts: listOf({ what: 'a File', fits: (value) => value instanceof File }, 'a list of files'),
   backing: optional(text),
   changedParent: optional(flag),
+  member: optional(text),
+  most: optional(size),
+  asIs: optional(flag),
 });
 
 const together: NeededKind<readonly ImportFile[]> = required(
