@@ -213,9 +213,17 @@ export abstract class UnitImage implements ToolImage {
     yield* this.flush();
   }
 
+  /** Holes are not read: a header may state units that are far larger than the file. */
   *#copy(from: number, to: number): Io<void> {
-    for (let done = 0; done < this.clusterSize; done += PIECE)
-      yield* this.storage.write(to + done, yield* readBytes(this.storage, from + done, Math.min(PIECE, this.clusterSize - done)));
+    const { storage, clusterSize } = this;
+    for (let done = 0; done < clusterSize; ) {
+      const left = clusterSize - done;
+      const { zero, length } = from + done < storage.size ? yield* storage.map(from + done, left) : { zero: true, length: left };
+      const piece = zero ? length : Math.min(length, PIECE);
+      if (zero) yield* storage.zero(to + done, piece);
+      else yield* storage.write(to + done, yield* readBytes(storage, from + done, piece));
+      done += piece;
+    }
   }
 
   info(): FormatInfo {
