@@ -12,6 +12,7 @@ import { DiskError } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
 import { SECTOR } from '../../base/units.ts';
 import { EntryTable } from '../../tables/entry-table.ts';
+import type { Space } from '../../tables/space.ts';
 import type { ResizeOptions } from '../driver.ts';
 import {
   changedFooter,
@@ -43,13 +44,16 @@ export function* grow(parts: Parts, size: number, { beforeGrowth, preallocation 
   if (size === old || !parts.space) return;
   yield* parts.flush();
   const used = divideUp(old, header.blockSize);
-  let change: HeaderChange | undefined;
-  if (entries > header.entries) change = { tableOffset: yield* copyTable(parts, used, entries), entries };
-  else yield* clearEntries(parts, used);
+  let next: NextHeader | undefined;
+  if (entries > header.entries) {
+    // Before the table: QEMU puts new blocks behind the table and the last block, over whatever lies there.
+    const at = yield* placeOfHeader(parts, parts.space);
+    next = { at, change: { tableOffset: yield* copyTable(parts, used, entries), entries } };
+  } else yield* clearEntries(parts, used);
   parts.reach = size;
   try {
     if (beforeGrowth) yield* beforeGrowth();
-    yield* switchTo(parts, grownFields(parts.footer, size), change && { change });
+    yield* switchTo(parts, grownFields(parts.footer, size), next);
   } catch (error) {
     parts.reach = old;
     parts.table = table;
@@ -80,6 +84,8 @@ function* copyTable(parts: Parts, used: number, entries: number): Io<number> {
 /** The next header, and bytes that it names: `extra` tells what they are by where they begin. */
 export interface NextHeader {
   readonly change: HeaderChange;
+  /** Its place; default: one that is free. */
+  readonly at?: number;
   readonly extra?: Uint8Array;
   readonly extraAt?: number;
 }
@@ -90,7 +96,7 @@ export function* switchTo(parts: Parts, footerChange: FooterChange, next?: NextH
   let header: { readonly bytes: Uint8Array; readonly offset: number } | undefined;
   if (next && space) {
     const bytes = changedHeader(parts.header.bytes, next.change);
-    const offset = homeIsFree(parts) ? SECTOR : yield* space.takeRun(HEADER_SIZE);
+    const offset = next.at ?? (yield* placeOfHeader(parts, space));
     if (next.extra && next.extraAt !== undefined) yield* storage.write(next.extraAt, next.extra);
     yield* storage.write(offset, bytes);
     header = { bytes, offset };
@@ -105,8 +111,9 @@ export function* switchTo(parts: Parts, footerChange: FooterChange, next?: NextH
   yield* parts.flush();
 }
 
-/** True if the header is elsewhere than it usually is, and nothing else is there. */
-function homeIsFree({ header }: Parts): boolean {
+/** Where the next header may be: at its usual place, if nothing is there now, or at the file's end. */
+function* placeOfHeader({ header }: Parts, space: Space): Io<number> {
   const { offset, tableOffset, locators } = header;
-  return [offset, tableOffset, ...locators.map((locator) => locator.offset)].every((at) => at >= SECTOR + HEADER_SIZE);
+  const homeIsFree = [offset, tableOffset, ...locators.map((locator) => locator.offset)].every((at) => at >= SECTOR + HEADER_SIZE);
+  return homeIsFree ? SECTOR : yield* space.takeRun(HEADER_SIZE);
 }
