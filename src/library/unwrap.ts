@@ -86,11 +86,14 @@ function wrapperOf(sample: Sample): Wrapper | undefined {
 
 /** True if the bytes have the mark of a disk format, or contents that raw disks have. */
 function isDisk(sample: Sample): boolean {
-  const found = probeFormat(allFormats, sample.head.subarray(0, PROBE_LENGTH), { size: sample.size, name: '' });
-  return !found.plain || diskContents(sample) !== undefined || allFormats.some((format) => format.ends?.(sample.tail));
+  return isMarked(sample) || diskContents(sample) !== undefined;
 }
 
-const isMarked = ({ head, size }: Sample): boolean => !probeFormat(allFormats, head.subarray(0, PROBE_LENGTH), { size, name: '' }).plain;
+/** True if the bytes have the mark of a disk format, at their beginning or at their end: in front of the end may lie compressed data, which begin as a packed file does. */
+function isMarked({ head, size, tail }: Sample): boolean {
+  const found = probeFormat(allFormats, head.subarray(0, PROBE_LENGTH), { size, name: '' });
+  return !found.plain || allFormats.some((format) => format.ends?.(tail));
+}
 
 /** Whether a file is taken for a wrapper and looked into. */
 function* isWrapped(storage: Storage): Io<boolean> {

@@ -4,8 +4,8 @@
  * Crash argument. VirtualBox moves blocks and writes map and data offset one after the other; here one write of the header switches from one complete map to
  * another. The first blocks of the file are copied to its end, where nothing points at the copies; behind them goes a map that does, and whose numbers count
  * from the blocks that are left. Behind a barrier, one sector says where this map and the blocks begin; only then is the room in front free, and the map is
- * copied there, behind a barrier again, before one sector says so. A cut leaves the first map, the one behind the blocks (programs that want it in front refuse
- * that image; opening it for writing here brings the map forward), or the last: each complete, and no byte that it or a block has is written over. Then the
+ * copied there, behind a barrier again, before one sector says so. A cut leaves the first map, the one behind the blocks (QEMU goes on behind it, and reports
+ * a wrong count; opening it for writing here brings the map forward), or the last: each complete, and no byte that it or a block has is written over. Then the
  * map has room: its new entries are durable before the sector with the new size is written.
  */
 import { roundUp } from '../../base/bytes.ts';
@@ -66,9 +66,12 @@ function* makeRoom(image: GrowingImage, blocks: number): Io<void> {
     return block < ZERO ? block - count : block;
   });
   // Not where the blocks begin, though there may be none.
-  const mapOffset = end.offset(Math.max(end.count, count + 1));
+  const place = Math.max(end.count, count + 1);
+  const mapOffset = end.offset(place);
   const map = yield* writeMap(storage, mapOffset, numbers);
-  yield* image.switchTo({ mapOffset, dataOffset, allocated: end.count - count }, map);
+  // Counted as blocks, so that another program puts its next block behind the map.
+  const taken = place + Math.ceil((numbers.length * 4) / header.blockSize);
+  yield* image.switchTo({ mapOffset, dataOffset, allocated: taken - count }, map);
   end.dropFirst(count);
   yield* mapInFront(image);
 }
@@ -82,7 +85,7 @@ export function* mapInFront(image: GrowingImage): Io<void> {
     SECTOR,
     Array.from({ length: old.length }, (_, index) => old.get(index) as number),
   );
-  yield* image.switchTo({ mapOffset: SECTOR }, map);
+  yield* image.switchTo({ mapOffset: SECTOR, allocated: end.count }, map);
   yield* storage.truncate(end.size);
 }
 

@@ -336,7 +336,7 @@ describe('marks and names', () => {
     expect((await inspect(memoryStorage({ bytes: image.bytes }))).warnings[0]).toContain('l1_size');
     expect(await inspect(memoryStorage({ bytes: new Uint8Array([0x51, 0x46, 0x49, 0xfb, 0, 0, 0, 1]) }))).toMatchObject({
       format: 'qcow',
-      warnings: ['Image not in qcow format'],
+      warnings: ['qcow: Image not in qcow format'],
     });
   });
 });

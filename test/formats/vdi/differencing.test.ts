@@ -179,7 +179,7 @@ describe('the parent', () => {
       [1, false, true],
       [0, true, true],
       [0, false, true],
-      [1, true, false],
+      [1, true, true],
       [1, false, true],
     ]);
     expect(await disk.info()).toMatchObject({ 'full-backing-filename': 'base', 'backing-filename-format': 'vdi' });
