@@ -39,7 +39,7 @@ async function look(page: Page, name: string): Promise<void> {
   await page.getByTestId('image-title').getByText(name, { exact: true }).waitFor();
 }
 
-const note = (page: Page, text: string): Promise<void> => page.getByTestId('run-boot-note').getByText(text).waitFor();
+const note = (page: Page, text: string | RegExp): Promise<void> => page.getByTestId('run-boot-note').getByText(text).waitFor();
 const state = (page: Page, text: string): Promise<void> =>
   page.getByTestId('run-state').getByText(text, { exact: true }).waitFor({ timeout: START_MS });
 const chosen = (page: Page, testId: string): Promise<string> => page.getByTestId(testId).evaluate((field: HTMLSelectElement) => field.value);
@@ -75,7 +75,7 @@ const stop = async (page: Page): Promise<void> => {
 test('a CD, a floppy and a hard disk that can be started are, from where they belong', async () => {
   const page = await browser.tab();
   await bring(page, 'system.iso', cd('Hello from the CD'));
-  await note(page, 'This CD can be started: booting from it.');
+  await note(page, /^This CD \(El Torito: .+\) can be started: booting from it\./);
   expect([await chosen(page, 'run-slot'), await chosen(page, 'run-boot')]).toEqual(['cdrom', 'cdrom']);
   await start(page, 'Hello from the CD');
   await page.getByTestId('screen').getByText('Hello from the CD').waitFor();
