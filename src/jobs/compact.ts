@@ -51,7 +51,11 @@ export function* compactNode(source: BlockNode, target: Storage, options: Compac
   if ((driver.snapshots ?? []).length > 0)
     throw refuse('snapshots', 'the image has snapshots, which a compacted image would not have: delete them first');
   const tools = yield* toolsOf(driver);
-  if (!tools.emptyCopy) throw unsupported(format, `${source.name} cannot be compacted: the format has no way to it yet, or the image has a place for every byte of the disk from the start`);
+  if (!tools.emptyCopy)
+    throw unsupported(
+      format,
+      `${source.name} cannot be compacted: the format has no way to it yet, or the image has a place for every byte of the disk from the start`,
+    );
   const half = (part: 0 | 1): JobOptions => {
     const { onProgress, ...rest } = options;
     return { ...rest, ...(onProgress ? { onProgress: (done, total) => onProgress(done + part * total, 2 * total) } : {}) };
