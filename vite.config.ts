@@ -111,6 +111,7 @@ function inBrowser(name: string, browser: 'chromium' | 'firefox' | 'webkit', inc
     test: {
       name,
       include,
+      setupFiles: [join(top, 'test/equal-bytes.ts')],
       testTimeout: 120_000,
       hookTimeout: 60_000,
       // A profile on disk cannot be shared by pages that run at the same time.
@@ -136,6 +137,7 @@ function tests(leftOut: readonly string[]): UserConfig {
             exclude: [...browserTests, ...pageTests, ...killTests, ...leftOut],
             environment: 'node',
             env: { [USUAL]: tmpdir(), TMPDIR: temporaryFolder() },
+            setupFiles: [join(top, 'test/equal-bytes.ts')],
             // Modules are loaded once in each worker, not once in each of more than a hundred files.
             isolate: false,
             restoreMocks: true,

@@ -1,0 +1,12 @@
+/**
+ * Vitest compares arrays of bytes element by element with all that it can do for an element: seconds for a mebibyte. Here they are compared as bytes. Loaded
+ * before every file of tests.
+ */
+import { expect } from 'vitest';
+
+expect.addEqualityTesters([
+  (one: unknown, other: unknown) => {
+    if (!(one instanceof Uint8Array) || !(other instanceof Uint8Array)) return undefined;
+    return one.length === other.length && one.every((byte, index) => byte === other[index]);
+  },
+]);
