@@ -2,6 +2,7 @@
  * Several files through a log of changes, and what a cut can leave of them. Of each file: what its last flush covers, then whole stretches
  * up to some barrier, then any part of the stretch behind that. What is open is the stretch of each file since its own last barrier.
  */
+import { isZero } from '../../src/base/bytes.ts';
 import type { LogEntry } from '../layers/recorder.ts';
 
 export type Change = Extract<LogEntry, { kind: 'write' | 'truncate' }>;
@@ -68,11 +69,32 @@ export class CutFiles {
   }
 }
 
+const PIECE = 16_384;
+const known = new WeakMap<Uint8Array, readonly (readonly [start: number, end: number])[]>();
+
+/** The pieces of a file that are not all zeros. A file is copied for each of thousands of states, and memory that stays zero costs nothing. */
+function filledRuns(bytes: Uint8Array): readonly (readonly [start: number, end: number])[] {
+  let runs = known.get(bytes);
+  if (!runs) {
+    const found: [number, number][] = [];
+    for (let start = 0; start < bytes.length; start += PIECE) {
+      const end = Math.min(bytes.length, start + PIECE);
+      const last = found.at(-1);
+      if (isZero(bytes.subarray(start, end))) continue;
+      if (last?.[1] === start) last[1] = end;
+      else found.push([start, end]);
+    }
+    runs = found;
+    known.set(bytes, runs);
+  }
+  return runs;
+}
+
 function rebuild(base: Uint8Array, changes: readonly Change[]): Uint8Array {
   let size = base.length;
   for (const change of changes) size = change.kind === 'truncate' ? Math.max(size, change.size) : Math.max(size, change.offset + change.bytes.length);
   const file = new Uint8Array(size);
-  file.set(base);
+  for (const [start, end] of filledRuns(base)) file.set(base.subarray(start, end), start);
   let end = base.length;
   for (const change of changes) {
     if (change.kind === 'write') {

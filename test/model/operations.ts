@@ -74,9 +74,9 @@ function discard(unit: number): Operation {
   };
 }
 
-function resize(unit: number, least: number): Operation {
+function resize(unit: number, least: number, most: number): Operation {
   return async (disk, naive, random) => {
-    const size = Math.max(unit, Math.floor((naive.size * random.between(least, 135)) / 100 / unit) * unit);
+    const size = Math.max(unit, Math.floor((naive.size * random.between(least, most)) / 100 / unit) * unit);
     await disk.resize(size);
     naive.resize(size);
     return `resize ${size}`;
@@ -118,10 +118,11 @@ export async function runOperations(
   const log: string[] = [];
   const menu: Operation[] = [write, write, write, write, zero, read, read, flush];
   if (allowed.discardUnit > 0) menu.push(discard(allowed.discardUnit));
+  const [least, most] = allowed.growsOnly ? [100, 112] : [70, 135];
   try {
     for (let i = 0; i < count; i++) {
       if (allowed.snapshots > 0 && random.chance(0.08)) log.push(await snapshot(disk, naive, random, allowed.snapshots));
-      else if (allowed.resize && random.chance(0.05)) log.push(await resize(allowed.sizeUnit, allowed.growsOnly ? 100 : 70)(disk, naive, random));
+      else if (allowed.resize && random.chance(0.05)) log.push(await resize(allowed.sizeUnit, least, most)(disk, naive, random));
       else log.push(await random.pick(menu)(disk, naive, random));
     }
   } catch (error) {
