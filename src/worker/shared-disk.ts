@@ -1,11 +1,16 @@
 /**
  * A disk of the engine in a thread that may block: an emulator in a worker of its own, which is given the handle of `RemoteDisk.share()` by
  * message. Every call sleeps until the engine has answered. Each handle serves one thread; share again for another.
+ *
+ * It is a `Storage` that never waits: its verbs have done their work when they return, so that a layer such as `CacheStorage` goes over it, and adapters take it.
+ * A cache in this thread holds back writes of which the engine does not know: what the page reads, exports or keeps in a snapshot has them after `flush`.
  */
 
 import { check, objectWith, requireBytes, requireNumbers } from '../base/arguments.ts';
 import { text } from '../base/bytes.ts';
 import { DiskError, type DiskErrorJson } from '../base/errors.ts';
+import { finished, type Io } from '../base/io.ts';
+import type { Storage, StorageExtent } from '../storage/storage.ts';
 import { PIECE, SharedChannel, State, type Verb, Word } from './shared-channel.ts';
 
 /** The handle that the page sends to the thread that uses the disk. */
@@ -43,7 +48,11 @@ function requireRange(where: string, offset: number, length: number): void {
 }
 
 /** Blocks until the engine answers; never on a page's main thread, where browsers forbid that. */
-export class SharedDisk {
+export class SharedDisk implements Storage {
+  /** For messages. */
+  readonly name = 'the shared disk';
+  /** Every verb has done its work when it returns. */
+  readonly synchronous = true;
   /** Bytes. */
   readonly size: number;
   /** QEMU's name of the image's format. */
@@ -106,9 +115,62 @@ export class SharedDisk {
     this.#do('flush', 0, 0);
   }
 
-  /** Ends the use of this handle; the disk stays open. */
-  close(): void {
-    this.#channel.turn(State.closed);
+  /** As `readSync`, but bytes past the end read as zero. */
+  read(offset: number, into: Uint8Array): Io<void> {
+    const length = Math.max(0, Math.min(into.length, this.size - offset));
+    this.readSync(offset, length < into.length ? into.subarray(0, length) : into);
+    into.fill(0, length);
+    return finished;
+  }
+
+  /** As `writeSync`. */
+  write(offset: number, bytes: Uint8Array): Io<void> {
+    this.writeSync(offset, bytes);
+    return finished;
+  }
+
+  /** As `zeroSync`. */
+  zero(offset: number, length: number): Io<void> {
+    this.zeroSync(offset, length);
+    return finished;
+  }
+
+  /** As `discardSync`. */
+  discard(offset: number, length: number): Io<void> {
+    this.discardSync(offset, length);
+    return finished;
+  }
+
+  /** As `flushSync`. */
+  flush(): Io<void> {
+    this.flushSync();
+    return finished;
+  }
+
+  /** As `flush`. */
+  barrier(): Io<void> {
+    return this.flush();
+  }
+
+  /** Throws `unsupported`: the page resizes a disk, and shares it again. */
+  truncate(): Io<void> {
+    throw new DiskError('unsupported', 'A shared disk keeps its size: resize it on the page, and share it again', { field: 'size' });
+  }
+
+  /** Does not tell where the zeros are. */
+  *map(_offset: number, length: number): Io<StorageExtent> {
+    return { length, zero: false };
+  }
+
+  /** Flushes, and ends the use of this handle; the disk stays open. May be called twice. */
+  close(): Io<void> {
+    if (this.#channel.state() === State.closed) return finished;
+    try {
+      if (!this.readOnly) this.flushSync();
+    } finally {
+      this.#channel.turn(State.closed);
+    }
+    return finished;
   }
 
   /** Ranges without bytes, in pieces that fit a word. */
@@ -130,7 +192,7 @@ export class SharedDisk {
     this.#channel.spin((state) => state !== State.asked);
     while (this.#channel.state() === State.asked) {
       if (Atomics.wait(words, Word.state, State.asked, PATIENCE) !== 'timed-out') continue;
-      this.close();
+      this.#channel.turn(State.closed);
       throw new DiskError('io', `The engine did not answer for ${PATIENCE / 1000} s: its worker or its page has ended`);
     }
     if (this.#channel.state() === State.closed) throw new DiskError('io', 'This disk is closed');
