@@ -11,15 +11,36 @@ import { check, FLAG, FUNCTION, NUMBER, objectWith, optionsOf, SIZE } from '../b
 import { callBack } from '../base/callbacks.ts';
 import { asDiskError, DiskError } from '../base/errors.ts';
 import { finished, type Io, runSync } from '../base/io.ts';
+import type { Keepers } from '../base/keepers.ts';
 import { unheard } from '../base/listeners.ts';
+import type { LostListener } from '../base/loss.ts';
 import { MiB } from '../base/units.ts';
+import type { FlushOptions } from '../disk/async-disk.ts';
 import { CacheStorage } from '../layers/cache.ts';
 import { CacheMemory } from '../layers/cache-lines.ts';
-import { FilterStorage } from '../layers/filter.ts';
-import type { Storage } from '../storage/storage.ts';
+import { type Storage, type StorageExtent, writeZeroes } from '../storage/storage.ts';
 
 /** A disk that answers at once: a `Disk` over storage that never waits, such as OPFS in this worker, or a `SharedDisk` of the engine's. */
-export type WaitlessDisk = Storage | { readonly storage: Storage };
+export interface WaitlessDisk {
+  /** For messages. */
+  readonly name?: string;
+  /** Bytes. */
+  readonly size: number;
+  /** True if every change is refused. */
+  readonly readOnly: boolean;
+  /** True: a disk that has to wait is refused. */
+  readonly synchronous: boolean;
+  /** Code that holds bytes above the disk; see `Disk.keepers`. */
+  readonly keepers?: Keepers | undefined;
+  /** Fills `into`. */
+  readSync(offset: number, into: Uint8Array): unknown;
+  /** Writes bytes. */
+  writeSync(offset: number, bytes: Uint8Array): void;
+  /** Returns when every earlier write is durable. */
+  flushSync(options?: FlushOptions): void;
+  /** Calls back if the disk is lost. */
+  onLost?(listener: LostListener): () => void;
+}
 
 /** How a disk is made into a file. */
 export interface DiskFileOptions {
@@ -35,7 +56,7 @@ export interface DiskFileOptions {
 
 const OPTIONS = optionsOf<DiskFileOptions>({ readOnly: FLAG, cache: SIZE, flushIdle: NUMBER, onError: FUNCTION });
 const CLOSE = optionsOf<{ discard?: boolean }>({ discard: FLAG });
-const DISK = objectWith('an open disk', []);
+const DISK = objectWith('an open disk that answers at once: a Disk, or a SharedDisk', ['size', 'readSync', 'writeSync', 'flushSync']);
 const BYTES_AT_LEAST = 2 * MiB;
 /** Times `flushIdle` after which a flush no longer waits for a pause. */
 const OVERDUE = 10;
@@ -62,19 +83,18 @@ export class DiskFile {
   constructor(where: string, disk: WaitlessDisk, options: DiskFileOptions = {}) {
     check(where, 'disk', disk, DISK);
     check(where, 'options', options, OPTIONS);
-    const storage = 'storage' in disk ? disk.storage : disk;
-    if (!storage?.synchronous || !storage.read)
+    if (!disk.synchronous)
       throw new DiskError('refused', `${where}: disk must be one that never waits: a Disk over opfsStorage in this worker, or a SharedDisk`, {
         field: 'disk',
       });
     const { readOnly = false, cache = 4 * BYTES_AT_LEAST, flushIdle = 200, onError } = options;
-    const own = new Kept(storage);
+    const own = new Below(disk);
     this.#storage = cache === 0 ? own : new CacheStorage(own, { memory: new CacheMemory(cache) });
-    this.size = storage.size;
-    this.readOnly = readOnly || storage.readOnly;
+    this.size = disk.size;
+    this.readOnly = readOnly || disk.readOnly;
     this.#flushIdle = flushIdle;
     this.#onError = onError ?? (({ message }) => unheard(message));
-    this.#leave = storage.onLost?.((error) => this.#tell(error)) ?? (() => undefined);
+    this.#leave = disk.onLost?.((error) => this.#tell(error)) ?? (() => undefined);
   }
 
   /** For messages. */
@@ -191,9 +211,73 @@ export class DiskFile {
   }
 }
 
-/** The disk stays open when the cache over it is closed or given up. */
-class Kept extends FilterStorage {
-  override close(): Io<void> {
+/**
+ * The disk as a storage for the cache, by its verbs and not by its coroutines: it may belong to another copy of this package, loaded by another script, whose
+ * coroutines another runner has to run. It stays open when the cache over it is closed.
+ */
+class Below implements Storage {
+  readonly synchronous = true;
+  readonly #disk: WaitlessDisk;
+
+  constructor(disk: WaitlessDisk) {
+    this.#disk = disk;
+  }
+
+  get name(): string {
+    return this.#disk.name ?? 'the disk';
+  }
+
+  get size(): number {
+    return this.#disk.size;
+  }
+
+  get readOnly(): boolean {
+    return this.#disk.readOnly;
+  }
+
+  get keepers(): Keepers | undefined {
+    return this.#disk.keepers;
+  }
+
+  /** Zeros past the end: the cache reads whole pages. */
+  read(offset: number, into: Uint8Array): Io<void> {
+    const length = Math.max(0, Math.min(into.length, this.size - offset));
+    if (length > 0) this.#disk.readSync(offset, length < into.length ? into.subarray(0, length) : into);
+    into.fill(0, length);
+    return finished;
+  }
+
+  write(offset: number, bytes: Uint8Array): Io<void> {
+    this.#disk.writeSync(offset, bytes);
+    return finished;
+  }
+
+  zero(offset: number, length: number): Io<void> {
+    return writeZeroes(this, offset, length);
+  }
+
+  discard(): Io<void> {
+    return finished;
+  }
+
+  truncate(): Io<void> {
+    return finished;
+  }
+
+  *map(_offset: number, length: number): Io<StorageExtent> {
+    return { length, zero: false };
+  }
+
+  barrier(): Io<void> {
+    return this.flush();
+  }
+
+  flush(): Io<void> {
+    this.#disk.flushSync({ below: true });
+    return finished;
+  }
+
+  close(): Io<void> {
     return finished;
   }
 }

@@ -9,12 +9,11 @@
 import { check, FUNCTION, objectWith, optionsOf, SIZE } from '../base/arguments.ts';
 import { callBack } from '../base/callbacks.ts';
 import { DiskError } from '../base/errors.ts';
-import { type Io, runAsync, runSync } from '../base/io.ts';
 import { unheard } from '../base/listeners.ts';
 import { KiB } from '../base/units.ts';
 import type { DiskIo } from '../disk/async-disk.ts';
 import { type GeometryHints, guessGeometry } from '../drive/geometry.ts';
-import type { Storage } from '../storage/storage.ts';
+import type { SharedDisk } from '../worker/shared-disk.ts';
 import { type V86Disk, v86Disk } from './v86-disk.ts';
 import type { SyncDisk } from './write-back.ts';
 
@@ -85,7 +84,7 @@ const SECTOR = 512;
 const RANGE = 256 * KiB;
 
 /** Disks by their URLs. Those that a caller closes are closed by the caller, after `persist`. */
-export type SockdriveDisks = Readonly<Record<string, DiskIo | Storage>>;
+export type SockdriveDisks = Readonly<Record<string, DiskIo | SharedDisk>>;
 
 /** The function to put at `globalThis.sockdrive` in the emulator's worker, after its script. It rejects for a URL that nothing is known of. */
 export function sockdrive(disks: SockdriveDisks, options: SockdriveOptions = {}): Sockdrive {
@@ -174,26 +173,24 @@ class Drive implements SockdriveDrive {
   }
 }
 
-/** A storage, such as `SharedDisk`, by the verbs of a disk. */
-function diskIo(disk: DiskIo | Storage): DiskIo {
+/** A shared disk by the verbs of others: its own `read` and `write` are a storage's. */
+function diskIo(disk: DiskIo | SharedDisk): DiskIo {
   if (!('barrier' in disk)) return disk;
-  const { size, readOnly, synchronous } = disk;
+  const readSync = (offset: number, lengthOrInto: number | Uint8Array): Uint8Array => {
+    const into = typeof lengthOrInto === 'number' ? new Uint8Array(lengthOrInto) : lengthOrInto;
+    disk.readSync(offset, into);
+    return into;
+  };
   const face: DiskIo & SyncDisk = {
-    size,
-    readOnly,
-    synchronous,
-    read: (offset, into) => runAsync(readInto(disk, offset, into)),
-    write: (offset, bytes) => runAsync(disk.write(offset, bytes)),
-    flush: () => runAsync(disk.flush()),
-    readSync: (offset, into) => runSync(readInto(disk, offset, into)),
-    writeSync: (offset, bytes) => runSync(disk.write(offset, bytes)),
-    flushSync: () => runSync(disk.flush()),
+    size: disk.size,
+    readOnly: disk.readOnly,
+    synchronous: true,
+    read: async (offset, into) => readSync(offset, into),
+    write: async (offset, bytes) => disk.writeSync(offset, bytes),
+    flush: async () => disk.flushSync(),
+    readSync,
+    writeSync: (offset, bytes) => disk.writeSync(offset, bytes),
+    flushSync: () => disk.flushSync(),
   };
   return face;
-}
-
-function* readInto(storage: Storage, offset: number, lengthOrInto: number | Uint8Array): Io<Uint8Array> {
-  const into = typeof lengthOrInto === 'number' ? new Uint8Array(lengthOrInto) : lengthOrInto;
-  yield* storage.read(offset, into);
-  return into;
 }

@@ -118,6 +118,8 @@ export const cutShortText = (needed: number, size: number): string => `this file
 /** Any error as a `DiskError`, keeping one that already is. */
 export function asDiskError(error: unknown, message: string, place: ErrorPlace = {}): DiskError {
   if (error instanceof DiskError) return error;
+  // Of another copy of this package, loaded by another script.
+  if (error instanceof Error && error.name === 'DiskError') return DiskError.from(error as DiskError & DiskErrorJson);
   const reason = error instanceof Error ? error.message : String(error);
   return new DiskError('io', `${message}: ${reason}`, { ...place, cause: error });
 }

@@ -4,7 +4,6 @@ import { connectEngine, type Engine } from '../../../src/index.ts';
 
 /** The part of js-dos that is used. */
 interface CommandInterface {
-  fsReadFile(path: string): Promise<Uint8Array>;
   exit(): Promise<void>;
   events(): { onStdout(heard: (text: string) => void): void; onMessage(heard: (kind: string, ...said: unknown[]) => void): void };
 }
@@ -20,6 +19,8 @@ export interface Machine {
   readonly commands: readonly string[];
   /** Bytes of a file `BIG.DAT` on drive C. */
   readonly big: number;
+  /** A byte of the disk that is 0 until the machine is done; without it the machine is done when DOS has worked the commands off. */
+  readonly mark?: number;
 }
 
 const said: string[] = [];
@@ -49,9 +50,9 @@ async function bringOut(engine: Engine, image: string): Promise<string> {
   return text(new Uint8Array(await new Response(stream).arrayBuffer()));
 }
 
-/** Runs DOS until it has made the file `DONE.TXT`, saves, and returns the image's file in base 64. */
-async function run({ emulator, way, commands, big }: Machine): Promise<string> {
-  const engine = await connectEngine(new Worker(new URL('./engine.ts', import.meta.url), { type: 'module' }), { library: emulator + way });
+/** Runs DOS until it is done, saves, and returns the image's file in base 64. */
+async function run({ emulator, way, commands, big, mark }: Machine): Promise<string> {
+  const engine = await connectEngine(new Worker(new URL('./engine.ts', import.meta.url), { type: 'module' }), { library: `${emulator} ${way}` });
   const image = await bringIn(engine, way);
   const disk = image === '' ? undefined : await engine.open(image);
   const handle = await disk?.share();
@@ -59,19 +60,30 @@ async function run({ emulator, way, commands, big }: Machine): Promise<string> {
     module: await WebAssembly.compileStreaming(fetch(`emulators/${emulator}.wasm`)),
     ...(handle && way === 'file' ? { files: { '/disk.img': handle } } : {}),
     ...(handle && way === 'sockdrive' ? { sockdrives: { 'https://tabdisk/disk': handle } } : {}),
-    onError: (error) => said.push(`${error.kind}: ${error.message}`),
+    onError: (error) => said.push(`${error.kind}: ${error.message}\n`),
   });
   const contents = new Uint8Array(big).map((_, i) => (i * i) >> 8);
-  const dosboxConf = ['[autoexec]', 'mount c .', ...commands, 'echo done > c:\\done.txt'].join('\n');
-  console.log('transport');
-  const ci = await emulators.backend([{ dosboxConf, jsdosConf: { version: '8' } }, { path: 'big.dat', contents }], transport);
-  ci.events().onMessage((...message) => { console.log(message.join(' ')); said.push(message.join(' ')); });
-  ci.events().onStdout((words) => { console.log(words); said.push(words); });
-  console.log('started');
+  const dosboxConf = '[autoexec]\nmount c .\nc:\ngo.bat\n';
+  const batch = new TextEncoder().encode([...commands, 'echo all done', ''].join('\r\n'));
+  const ci = await emulators.backend(
+    [
+      { dosboxConf, jsdosConf: { version: '8' } },
+      { path: 'go.bat', contents: batch },
+      { path: 'big.dat', contents },
+    ],
+    transport,
+  );
+  ci.events().onMessage((...message) => said.push(`${message.join(' ')}\n`));
+  let output = '';
+  ci.events().onStdout((words) => {
+    output += words;
+    said.push(words);
+  });
   const until = performance.now() + 60_000;
-  while (!(await ci.fsReadFile('DONE.TXT').catch(() => undefined))) {
-    if (performance.now() > until) throw new Error(`DOS does not end:\n${said.join('\n')}`);
-    await new Promise((after) => setTimeout(after, 200));
+  const done = async () => (disk && mark !== undefined ? (await disk.read(mark, 1))[0] !== 0 : /^all done/m.test(output));
+  while (!(await done())) {
+    if (performance.now() > until) throw new Error(`DOS does not end:\n${said.join('')}`);
+    await new Promise((after) => setTimeout(after, 50));
   }
   await transport.sync();
   await ci.exit();
