@@ -110,7 +110,7 @@ export class DiskFile {
   /** Fills `into` from `position` on, up to the end of the disk. Returns how many bytes there were. */
   read(position: number, into: Uint8Array): number {
     const length = this.#inside(position, into.length);
-    if (length > 0) this.#run(this.#storage.read(position, length === into.length ? into : into.subarray(0, length)));
+    if (length > 0) this.#run(() => this.#storage.read(position, length === into.length ? into : into.subarray(0, length)));
     this.#flushOverdue();
     return length;
   }
@@ -123,7 +123,7 @@ export class DiskFile {
     if (length === 0) throw new DiskError('no-space', `The disk ends at ${this.size} bytes`, { offset: position });
     // A write that fails may have changed a part: that is flushed too.
     this.#noteWrite();
-    this.#run(this.#storage.write(position, length === bytes.length ? bytes : bytes.subarray(0, length)));
+    this.#run(() => this.#storage.write(position, length === bytes.length ? bytes : bytes.subarray(0, length)));
     this.#flushOverdue();
     return length;
   }
@@ -136,7 +136,7 @@ export class DiskFile {
     const retry = OVERDUE * this.#flushIdle;
     this.#due = performance.now() + retry;
     this.#timer = setTimeout(() => this.#idle(), retry);
-    this.#run(this.#storage.flush());
+    this.#run(() => this.#storage.flush());
     clearTimeout(this.#timer);
     this.#timer = undefined;
     this.#due = undefined;
@@ -153,7 +153,7 @@ export class DiskFile {
     this.#due = undefined;
     this.#leave();
     if (options.discard) this.#storage.abandon?.();
-    else runSync(this.#storage.close());
+    else this.#run(() => this.#storage.close());
   }
 
   #requireOpen(): void {
@@ -194,9 +194,10 @@ export class DiskFile {
     }
   }
 
-  #run(io: Io<void>): void {
+  /** Verbs may do their work, and throw, when they are called. */
+  #run(verb: () => Io<void>): void {
     try {
-      runSync(io);
+      runSync(verb());
     } catch (error) {
       throw this.#tell(asDiskError(error, `${this.name} failed`));
     }

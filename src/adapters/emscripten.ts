@@ -25,6 +25,8 @@ export interface EmscriptenFs {
   analyzePath(path: string, dontResolveLastLink?: boolean): { readonly exists: boolean };
   /** Throws an error with a number for a path that leads nowhere. */
   lookupPath(path: string, options?: object): unknown;
+  /** The folder that everything is in. */
+  readonly root: object;
   /** The class of the errors that its callers understand. */
   readonly ErrnoError: new (
     errno: number,
@@ -79,13 +81,18 @@ interface Attributes {
   readonly [time: string]: unknown;
 }
 
+interface Mount {
+  readonly type?: object;
+  readonly mounts: Mount[];
+}
+
 /** A node of Emscripten's: a file or folder. */
 interface FsNode {
   id: number;
   mode: number;
   usedBytes?: number;
   contents?: unknown;
-  mount: object;
+  mount: Mount;
   node_ops: object;
   stream_ops: object;
 }
@@ -106,7 +113,8 @@ export function mountDisk(fs: EmscriptenFs, path: string, disk: WaitlessDisk, op
   const file = new DiskFile('mountDisk', disk, options);
   const folder = path.slice(0, path.lastIndexOf('/'));
   if (folder !== '') fs.mkdirTree(folder);
-  new DiskNode(fs, file).take(fs.create(path, READ_ALL | (file.readOnly ? 0 : WRITE_ALL)) as FsNode);
+  const node = new DiskNode(fs, file);
+  node.take(fs.create(path, READ_ALL | (file.readOnly ? 0 : WRITE_ALL)) as FsNode);
   let mounted = true;
   return {
     path,
@@ -121,6 +129,7 @@ export function mountDisk(fs: EmscriptenFs, path: string, disk: WaitlessDisk, op
       if (!mounted) return;
       file.close(how);
       mounted = false;
+      node.leave();
       if (fs.analyzePath(path).exists) fs.unlink(path);
     },
   };
@@ -131,6 +140,8 @@ class DiskNode {
   readonly #fs: EmscriptenFs;
   readonly #file: DiskFile;
   readonly #column: 0 | 1;
+  /** A file system of the file's own: builds with Asyncify flush the file system of a file, not the file. */
+  #mount: Mount | undefined;
   #changed = Date.now();
   #bounce = new Uint8Array();
 
@@ -156,10 +167,22 @@ class DiskNode {
       write: (_: FsStream, heap: Heap, at: number, length: number, position: number) => this.#do(() => this.#write(heap, at, length, position)),
       fsync: () => this.#do(() => this.#sync()),
     };
-    // Builds with Asyncify flush the file system of a file, not the file.
     const syncfs = (_mount: object, populate: boolean, done: (error: Error | null) => void) => this.#syncfs(populate, done);
-    const { type } = node.mount as { type?: object };
-    node.mount = Object.assign(Object.create(node.mount) as object, { type: { ...type, syncfs } });
+    this.#mount = { ...node.mount, type: { ...node.mount.type, syncfs }, mounts: [] };
+    node.mount = this.#mount;
+    this.#mounts()?.push(this.#mount);
+  }
+
+  /** Undoes what `take` did outside of the node. */
+  leave(): void {
+    const mounts = this.#mounts();
+    const at = this.#mount ? (mounts?.indexOf(this.#mount) ?? -1) : -1;
+    if (at >= 0) mounts?.splice(at, 1);
+  }
+
+  /** The file systems that `FS.syncfs` goes through. */
+  #mounts(): Mount[] | undefined {
+    return (this.#fs.root as { mount?: Mount }).mount?.mounts;
   }
 
   #attributes(node: FsNode): object {

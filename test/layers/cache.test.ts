@@ -299,3 +299,19 @@ test.each([1, 2, 3])('requests beside each other over a late storage that someti
 function refusedForRoom(error: unknown): void {
   if (!(error instanceof DiskError) || error.kind !== 'no-space') throw error;
 }
+
+test('a write whose first lines take the line of its last page, where memory is full, leaves the rest of that page as it was', () => {
+  const below = memoryStorage({ bytes: pattern(4 * MiB, 5) });
+  const cache = new CacheStorage(below, small());
+  const wanted = below.bytes().slice();
+  const end = 3 * MiB + 100;
+  // The last page is in memory, in the line that goes first.
+  runSync(readBytes(cache, end, 10));
+  for (let line = 0; line < 63; line++) runSync(readBytes(cache, line * 32 * KiB, 10));
+  const bytes = pattern(40 * KiB + 100, 6);
+  runSync(cache.write(end - bytes.length, bytes));
+  wanted.set(bytes, end - bytes.length);
+  expectBytes(runSync(readBytes(cache, 0, 4 * MiB)), wanted);
+  runSync(cache.flush());
+  expectBytes(below.bytes(), wanted);
+});
