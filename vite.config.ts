@@ -38,6 +38,11 @@ const ENTRIES = {
   qemu: 'src/qemu.ts',
   node: 'src/storage/node-file.ts',
   v86: 'src/adapters/v86.ts',
+  emscripten: 'src/adapters/emscripten.ts',
+  'js-dos': 'src/adapters/js-dos.ts',
+  sockdrive: 'src/adapters/sockdrive.ts',
+  'worker-disk': 'src/adapters/worker-disk.ts',
+  'file-handles': 'src/adapters/file-handles.ts',
   worker: 'src/worker/index.ts',
 };
 

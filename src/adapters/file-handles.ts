@@ -10,6 +10,8 @@ import { asDiskError, DiskError, type ErrorKind } from '../base/errors.ts';
 import type { DiskIo } from '../disk/async-disk.ts';
 import { DiskFile, type DiskFileOptions, type WaitlessDisk } from './disk-file.ts';
 
+export type { DiskFileOptions, WaitlessDisk };
+
 /** What `fstatSync` and `stat` tell. */
 export interface DiskStats {
   /** Bytes. */

@@ -5,6 +5,8 @@
 import { check, FLAG, FUNCTION, NUMBER, optionsOf, requireBytes, SIZE, TEXT } from '../base/arguments.ts';
 import { DiskFile, type DiskFileOptions, type WaitlessDisk } from './disk-file.ts';
 
+export type { DiskFileOptions, WaitlessDisk };
+
 /** How a disk is shown to the emulator. */
 export interface WorkerDiskOptions extends DiskFileOptions {
   /** The name that the emulator opens the disk by; default `disk`. */

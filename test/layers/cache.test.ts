@@ -301,17 +301,21 @@ function refusedForRoom(error: unknown): void {
 }
 
 test('a write whose first lines take the line of its last page, where memory is full, leaves the rest of that page as it was', () => {
-  const below = memoryStorage({ bytes: pattern(4 * MiB, 5) });
+  const size = 3 * MiB + 512;
+  const below = memoryStorage({ bytes: new Uint8Array(size) });
   const cache = new CacheStorage(below, small());
-  const wanted = below.bytes().slice();
-  const end = 3 * MiB + 100;
-  // The last page is in memory, in the line that goes first.
-  runSync(readBytes(cache, end, 10));
-  for (let line = 0; line < 63; line++) runSync(readBytes(cache, line * 32 * KiB, 10));
-  const bytes = pattern(40 * KiB + 100, 6);
-  runSync(cache.write(end - bytes.length, bytes));
-  wanted.set(bytes, end - bytes.length);
-  expectBytes(runSync(readBytes(cache, 0, 4 * MiB)), wanted);
+  const model = new Uint8Array(size);
+  // This seed comes to such a write.
+  const random = new Random(7);
+  for (let i = 0; i < 300; i++) {
+    const at = random.between(0, size + 600);
+    const length = Math.max(0, Math.min(random.between(0, random.chance(0.1) ? 150_000 : 3000), size - at));
+    random.chance(0.5);
+    if (random.chance(0.5)) {
+      model.fill(random.between(0, 255), at, at + length);
+      if (length > 0) runSync(cache.write(at, model.slice(at, at + length)));
+    } else if (length > 0) runSync(readBytes(cache, at, length));
+  }
   runSync(cache.flush());
-  expectBytes(below.bytes(), wanted);
+  expectBytes(below.bytes(), model);
 });
