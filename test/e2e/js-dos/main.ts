@@ -52,7 +52,7 @@ async function bringOut(engine: Engine, image: string): Promise<string> {
 
 /** Runs DOS until it is done, saves, and returns the image's file in base 64. */
 async function run({ emulator, way, commands, big, mark }: Machine): Promise<string> {
-  const engine = await connectEngine(new Worker(new URL('./engine.ts', import.meta.url), { type: 'module' }), { library: `${emulator} ${way}` });
+  const engine = await connectEngine(new Worker(new URL('./engine.ts', import.meta.url), { type: 'module' }), { library: `${emulator} ${way} ${Date.now()}` });
   const image = await bringIn(engine, way);
   const disk = image === '' ? undefined : await engine.open(image);
   const handle = await disk?.share();
@@ -79,7 +79,7 @@ async function run({ emulator, way, commands, big, mark }: Machine): Promise<str
     output += words;
     said.push(words);
   });
-  const until = performance.now() + 60_000;
+  const until = performance.now() + 300_000;
   const done = async () => (disk && mark !== undefined ? (await disk.read(mark, 1))[0] !== 0 : /^all done/m.test(output));
   while (!(await done())) {
     if (performance.now() > until) throw new Error(`DOS does not end:\n${said.join('')}`);
