@@ -52,6 +52,7 @@ export function* openFormat(descriptor: FormatDescriptor | undefined, request: N
         ...(dataStorage ? { dataStorage } : {}),
         resolve: (reference) => runAsync(openNamed(reference, place, request)),
         openBacking,
+        ...(graph.writableBacking === undefined ? {} : { writableBacking: graph.writableBacking }),
         ...(graph.emptyBacking ? { anyBacking: true } : {}),
         changedParent,
         ...(descriptor ? { format: descriptor.name } : {}),
@@ -156,7 +157,7 @@ function backingOpener(request: NodeRequest): OpenBelow {
   if (takeAlone(request)) return fixed();
   const { options, place } = request;
   let taken: { readonly given: OptionSet; readonly reference: OptionValue | undefined } | undefined;
-  return function* (named, files, driver) {
+  return function* (named, files, { driver, writable }) {
     taken ??= { given: options.child('backing'), reference: options.take('backing') };
     const { given, reference } = taken;
     if (!given.empty && !findFormat(allFormats, driver.format).capabilities.backing)
@@ -173,8 +174,7 @@ function backingOpener(request: NodeRequest): OpenBelow {
       const name = byOptions || named.kind === 'parent' ? undefined : beside(storage.name, named.name);
       if (!byOptions && named.kind === 'parent')
         for (const [key, value] of yield* parentFile(named, storage.name, place)) below.setDefault(`file.${key}`, value);
-      const readOnly = place.graph.writableBacking !== chain.length;
-      const { node } = yield* request.node(name, below, { ...place, role: 'image', above: chain, readOnly, driver: undefined });
+      const { node } = yield* request.node(name, below, { ...place, role: 'image', above: chain, readOnly: !writable, driver: undefined });
       return node;
     } catch (error) {
       throw new BackingFailure(error);

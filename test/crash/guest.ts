@@ -271,7 +271,7 @@ export class Guest {
   }
 
   /** Runs a job in small steps; true if it got through, false if it was cancelled. What a guest does in between must not wait. */
-  async #job({ between, steps = Number.POSITIVE_INFINITY }: Between, job: (options: PaceOptions & { piece: number }) => Io<void>): Promise<boolean> {
+  async #job({ between, steps = Number.POSITIVE_INFINITY }: Between, job: (options: PaceOptions & { piece: number }) => Io<unknown>): Promise<boolean> {
     const abort = new AbortController();
     let left = steps;
     const onProgress = (done: number, total: number): void => {
