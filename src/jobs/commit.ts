@@ -134,6 +134,8 @@ class Commit {
     yield* base.exclusive(function* () {
       if (base.driver.prepare) yield* base.driver.prepare(0, 1);
     });
+    // A barrier orders one file only: the id must be there before another file notes it.
+    yield* base.flush();
     try {
       driver.requireBelow(base.driver);
       if (!awaitBelow) return;

@@ -183,7 +183,7 @@ class ChainRun {
 
   /** Of another disk, of the same size or another. */
   #contents(): Uint8Array {
-    const bytes = new Uint8Array(this.#random.chance(0.5) ? this.#naive.size : Math.ceil(this.#naive.size / 1024) * 512);
+    const bytes = new Uint8Array(this.#kind.plain || this.#random.chance(0.5) ? this.#naive.size : Math.ceil(this.#naive.size / 1024) * 512);
     for (let i = 0; i < 4; i++) {
       const piece = this.#random.bytes(this.#random.between(1, 40) * 4096);
       bytes.set(piece.subarray(0, bytes.length), Math.max(0, this.#random.between(0, Math.floor((bytes.length - piece.length) / 4096)) * 4096));

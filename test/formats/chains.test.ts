@@ -3,7 +3,6 @@
  * by libvhdi, and for VMDK by qemu-img and libvmdk. `TABDISK_ORACLE_SEEDS` says how many seeds each kind gets (2, and half as
  * many where a program reads the files), `TABDISK_SEED` where they start (1).
  */
-import { execFileSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -11,6 +10,7 @@ import { afterAll, describe, it } from 'vitest';
 import { createDisk, rebase } from '../../src/index.ts';
 import { memoryStorage } from '../../src/storage/memory.ts';
 import { firstDifference } from '../model/naive.ts';
+import { launch } from '../oracle/launcher.ts';
 import { qemuImg } from '../oracle/qemu.ts';
 import { type ChainKind, type ChainShelf, runChain } from './chain-run.ts';
 import { readChain as readVdi } from './vdi/chain.ts';
@@ -38,7 +38,8 @@ for name in sys.argv[2:]:
 for child, below in reversed(list(zip(files, files[1:]))): child.set_parent(below)
 open(sys.argv[1], 'wb').write(files[0].read_buffer(files[0].get_media_size()))
 `;
-    execFileSync('/usr/bin/python3', ['-c', script, file('out'), ...names.map(file)], { cwd: folder });
+    const { status, stderr } = launch('/usr/bin/python3', ['-c', script, file('out'), ...names.map(file)], { cwd: folder });
+    if (status !== 0) throw new Error(`${names}: ${stderr}`);
     const at = firstDifference(new Uint8Array(readFileSync(file('out'))).subarray(0, bytes.length), bytes);
     if (at >= 0) throw new Error(`${names}: ${module} reads byte ${at} otherwise`);
   };
