@@ -99,7 +99,9 @@ function* dataChild(descriptor: FormatDescriptor | undefined, { options, place, 
  * stranger, the image could name any file or device of this machine. Backing files are opened in another way.
  */
 function* openNamed(reference: Reference, place: NodePlace, { node }: NodeRequest): Io<Storage> {
-  return (yield* node(undefined, new OptionSet(plainFile(reference, reference.from, place)), { ...place, role: 'file', driver: undefined })).storage;
+  const options = new OptionSet(plainFile(reference, reference.from, place));
+  const made = reference.create ? { create: true } : {};
+  return (yield* node(undefined, options, { ...place, ...made, role: 'file', driver: undefined })).storage;
 }
 
 /** The options of a plain file. */
