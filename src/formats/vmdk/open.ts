@@ -88,7 +88,7 @@ function* shapeOf(storage: Storage, head: Uint8Array, readOnly: boolean): Io<Fou
   if (found.footer || found.kind !== 'KDMV') throw corrupt(FORMAT, 'the footer does not say where the grain directory is', { field: 'footer' });
   const { least, descriptor } = shape;
   const fixed = 'an image with its directory at the end can only be read';
-  return { shape: { ...found, ...(descriptor ? { descriptor } : {}), least, fixed } };
+  return { shape: { ...found, ...(descriptor ? { descriptor } : {}), least, fixed, atEnd: true } };
 }
 
 /** `length`: of the text inside an extent; without, it is all of the file. */
