@@ -170,12 +170,15 @@ describe('streams', () => {
   it('a grain whose stream is damaged fails by itself', async () => {
     const bytes = contents(8, 2 * MiB);
     const made = foreignStream(bytes, { directory: true });
+    const length = new DataView(made.buffer).getUint32(128 * 512 + 8, true);
     for (const [at, change] of [
       [0, 1],
       [9, 0],
       [11, 255],
       [12, 0],
       [40, 0x55],
+      // The last byte of the stream's checksum.
+      [11 + length, (made[128 * 512 + 11 + length] as number) ^ 1],
     ] as const) {
       const broken = made.slice();
       broken[128 * 512 + at] = change;
