@@ -48,7 +48,10 @@ function identifier(): Uint8Array {
   return bytes;
 }
 
-/** See `ImageTools.emptyCopy`. All metadata is kept, also items that the driver does not know; regions that it does not know are not. */
+/**
+ * See `ImageTools.emptyCopy`. All metadata is kept, also items that the driver does not know; regions that it does not know are not. Crash argument: nothing takes
+ * the place of the old file before the new one is whole and durable (jobs/compact.ts).
+ */
 export function* emptyCopy({ storage, facts, headers }: Parts, target: Storage): Io<AfterCopy> {
   const { metadata, region: old } = facts;
   const { logLength, dataWrite } = headers.header;

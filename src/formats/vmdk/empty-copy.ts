@@ -1,6 +1,9 @@
 /**
  * An image in one file like another one, with nothing in it: see `ImageTools.emptyCopy`. Directories, tables and text come to lie as in a new image, grains are
  * as large as they were. What was sent through a pipe is so again: a stream with a footer.
+ *
+ * Crash argument: nothing takes the place of the old file before the new one is whole and durable (jobs/compact.ts). Of several files not all could take their
+ * places in one step.
  */
 import { unsupported } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
