@@ -74,6 +74,18 @@ it('cut off before or after the new name, it leaves the old image or a new one t
   expect(seen.steps[renamed + 1]).toBe(`durable ${basename(sides.ours)}`);
 });
 
+it.each(['vmdk', 'vhdx'])('of %s: the image is read by QEMU as before', async (format) => {
+  const [image, plain] = [`i.${format}`, `i.${format}.raw`];
+  qemuImg('create', '-q', '-f', format, ...(format === 'vhdx' ? ['-o', 'block_size=1M'] : []), file(image), '24M');
+  qemuIo(file(image), format, ['write -P 3 0 12M', 'write -P 0 64k 11M', 'write -P 9 15M 70k']);
+  qemuImg('convert', '-f', format, '-O', 'raw', file(image), file(plain));
+  const before = statSync(file(image)).size;
+  expect(await ours('compact', '-q', image)).toEqual({ out: '', err: '', status: 0 });
+  expect(statSync(file(image)).size).toBeLessThan(before - 9 * 2 ** 20);
+  qemuImg('check', '-q', '-f', format, file(image));
+  qemuImg('compare', '-q', '-f', format, '-F', 'raw', file(image), file(plain));
+});
+
 it('with its passphrase, and with its backing file', async () => {
   const secret = ['--object', 'secret,id=k,data=x'];
   qemuImg('create', '-q', ...secret, '-f', 'qcow2', '-o', 'encrypt.format=luks,encrypt.key-secret=k,encrypt.iter-time=10', file('e.qcow2'), '1M');

@@ -27,6 +27,7 @@ export const vhdx = {
     backing: true,
     discard: true,
     zeroes: true,
+    compact: true,
   },
   gist: 'grows as it is used',
   product: 'Hyper-V',

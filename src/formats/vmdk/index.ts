@@ -35,6 +35,7 @@ export const vmdk = {
     backing: true,
     discard: true,
     zeroes: true,
+    compact: true,
     compressedRead: true,
     compressedWrite: true,
   },
@@ -47,7 +48,7 @@ export const vmdk = {
     'writing extents of ESX, seSparse, version 3 without compression, and images with their directory at the end',
     'extents for reading only and device extents',
     'repair',
-    'shrinking',
+    'shrinking, and compacting images of several files',
     'flat images over another one',
   ],
   *inspect(storage) {
