@@ -33,6 +33,8 @@ export interface BundlePart {
 /** A disk in a folder. */
 export interface Bundle {
   readonly size: number;
+  /** As far as it is stated; else 0. It need not fit the size. */
+  readonly geometry: { readonly cylinders: number; readonly heads: number; readonly sectors: number };
   readonly parts: readonly BundlePart[];
 }
 
@@ -62,7 +64,8 @@ export function parseBundle(bytes: Uint8Array): Bundle {
     end += part.size;
   }
   if (end !== size) throw bad('Disk_size', `the disk has ${size} bytes, and its parts have ${end}`);
-  return { size, parts };
+  const stated = (name: string): number => Number(/^\d{1,9}$/.exec(parameters.children.find((one) => one.name === name)?.text ?? '') ?? 0);
+  return { size, parts, geometry: { cylinders: stated('Cylinders'), heads: stated('Heads'), sectors: stated('Sectors') } };
 }
 
 const all = (element: XmlElement, name: string): XmlElement[] => element.children.filter((one) => one.name === name);
