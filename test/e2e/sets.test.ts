@@ -13,8 +13,8 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import { createDisk } from '../../src/index.ts';
 import { nodeFileStorage } from '../../src/storage/node-file.ts';
 import { ovfOf } from '../wrappers/files.ts';
-import { choose, confirm, dropOn, exportTo, fill, openTab, type Visit, visit } from './browser.ts';
-import { boot, run, stop } from './guest.ts';
+import { choose, confirm, dropOn, enabled, exportTo, fill, openTab, type Visit, visit } from './browser.ts';
+import { boot, run } from './guest.ts';
 
 // Debian keeps debugfs where only root's PATH leads.
 const env = { ...process.env, PATH: `${process.env['PATH']}:/usr/sbin:/sbin` };
@@ -115,6 +115,14 @@ async function mount(): Promise<void> {
   );
 }
 
+/** The guest switches the machine off, and its disks are free. */
+async function powerOff(): Promise<void> {
+  await page.getByTestId('serial-input').locator('input').fill('poweroff');
+  await page.getByTestId('serial-input').locator('input').press('Enter');
+  await page.getByTestId('run-trouble').getByText('The guest has switched the machine off').waitFor({ timeout: 120_000 });
+  expect(await enabled(page, 'run-start')).toBe(true);
+}
+
 /** Lays a new image over this one. */
 async function overlay(name: string): Promise<void> {
   await look(name);
@@ -148,6 +156,7 @@ async function dropAll(): Promise<void> {
   await summary.getByText('PC/PC.vmx (the settings of a VMware machine)').waitFor();
   await dropped('dynamic.vhd', 'dynamic.vhd');
   await dropped('Box', 'box.ova');
+  await page.getByTestId('message-success').getByText('for a machine with 200 MiB of memory').waitFor();
   await dropped('{1}.vdi', 'VB');
   await summary.getByText('over VB.vdi').waitFor();
 }
@@ -166,7 +175,7 @@ test('a VMDK in pieces, a VHD, an appliance, and a VDI with its snapshot are dro
   await commit('PC.vmdk');
   await openTab(page, 'run');
   await run(page, 'rm /mnt/from /b/from && umount /mnt /b');
-  await stop(page);
+  await powerOff();
   await discard('PC.vmdk overlay');
   await discard('dynamic.vhd overlay');
   expect(await judged('PC.vmdk', 'vmdk')).toEqual({ from: 'a desktop machine', to: 'in the VMDK' });
@@ -190,7 +199,7 @@ test('a VMDK in pieces, a VHD, an appliance, and a VDI with its snapshot are dro
   await openTab(page, 'snapshots');
   await page.getByTestId('snapshot-revert').click();
   await confirm(page);
-  await page.getByTestId('message-success').getByText('The disk is back at written').waitFor();
+  await page.getByTestId('message-success').getByText('The disk is back at written').waitFor({ timeout: 120_000 });
   expect(await judgedAppliance('Box')).toEqual({ from: 'a desktop machine', to: 'in the appliance' });
   expect(await judged('{1}.vdi', 'vdi')).toEqual({ to: 'over the VDI' });
   await discard('{1}.vdi');
