@@ -45,6 +45,8 @@ export interface Shot {
 /** A disk in a folder. */
 export interface Bundle {
   readonly size: number;
+  /** As far as it is stated; else 0. It need not fit the size. */
+  readonly geometry: { readonly cylinders: number; readonly heads: number; readonly sectors: number };
   readonly parts: readonly BundlePart[];
   /** The state that is written. */
   readonly top: string;
@@ -88,7 +90,9 @@ export function parseBundle(bytes: Uint8Array): Bundle {
   }
   if (end !== size) throw bad('Disk_size', `the disk has ${size} bytes, and its parts have ${end}`);
   const below = shots.find(({ guid: one }) => one === top)?.parent;
-  return { size, parts, top, below, snapshots: shots.filter(({ guid: one }) => one !== top), partsOf, root };
+  const stated = (name: string): number => Number(/^\d{1,9}$/.exec(parameters.children.find((one) => one.name === name)?.text ?? '') ?? 0);
+  const geometry = { cylinders: stated('Cylinders'), heads: stated('Heads'), sectors: stated('Sectors') };
+  return { size, geometry, parts, top, below, snapshots: shots.filter(({ guid: one }) => one !== top), partsOf, root };
 }
 
 const all = (element: XmlElement, name: string): XmlElement[] => element.children.filter((one) => one.name === name);
