@@ -39,8 +39,11 @@ export function v86Disk(disk: DiskIo, options: V86DiskOptions = {}): V86Disk {
 export class V86Disk {
   /** Bytes that v86 sees: the disk's, rounded up to sectors or to a floppy format. */
   readonly byteLength: number;
-  /** The whole image, if it was preloaded. Only for reading. */
-  readonly buffer: ArrayBuffer | undefined;
+  /**
+   * The whole image, if it was preloaded; only for reading. Undefined otherwise, which the type leaves out: v86's own types know images with a buffer
+   * or an address only, and so `new V86({ hda })` takes the disk as it is.
+   */
+  declare readonly buffer: ArrayBuffer;
   /** Set by v86. */
   onload: ((event: { buffer?: ArrayBuffer }) => void) | undefined;
   /** Set by v86, if ever. */
@@ -57,6 +60,7 @@ export class V86Disk {
   readonly #exit: PageExit;
   #disk: DiskIo;
   /** Removes this from the keepers of the disk, and from the listeners to its loss. */
+  #whole: ArrayBuffer | undefined;
   #leaveDisk = (): void => undefined;
   /** The reason why nothing can be saved any more. */
   #gone: DiskError | undefined;
@@ -95,7 +99,8 @@ export class V86Disk {
     this.#temporary = options.temporary ?? disk.readOnly;
     this.#generation = options.generation ?? newGeneration();
     const whole = preloads(disk, options) ? new ArrayBuffer(this.byteLength) : undefined;
-    this.buffer = whole;
+    this.#whole = whole;
+    (this as { buffer: ArrayBuffer | undefined }).buffer = whole;
     this.get_as_file = whole && ((name) => new File([whole], name));
     this.#cache = new BlockCache({
       size: this.byteLength,
@@ -127,8 +132,8 @@ export class V86Disk {
 
   /** For a floppy that was loaded: what differs between its boot sector and what v86 takes it for, in words for people. */
   get geometryWarning(): string | undefined {
-    if (this.#options.kind !== 'floppy' || !this.buffer) return undefined;
-    return v86FloppyWarning(this.byteLength, this.#diskSize, floppyBoot(new Uint8Array(this.buffer)));
+    if (this.#options.kind !== 'floppy' || !this.#whole) return undefined;
+    return v86FloppyWarning(this.byteLength, this.#diskSize, floppyBoot(new Uint8Array(this.#whole)));
   }
 
   /** Calls back after each event. Returns a function that stops it. */
@@ -202,7 +207,7 @@ export class V86Disk {
 
   /** The whole image if it was preloaded, else undefined. */
   get_buffer(fn: (buffer?: ArrayBuffer) => void): void {
-    if (this.buffer) fn(this.buffer);
+    if (this.#whole) fn(this.#whole);
     else fn();
   }
 
@@ -396,7 +401,7 @@ export class V86Disk {
 
   /** Loads the whole image if it is to be preloaded, else the first sector: `undefined` if that needed no waiting. */
   #prepare(): Promise<void> | undefined {
-    return this.buffer ? this.#preloadFrom(0) : this.#cache.preload(0, Math.min(512, this.byteLength));
+    return this.#whole ? this.#preloadFrom(0) : this.#cache.preload(0, Math.min(512, this.byteLength));
   }
 
   #preloadFrom(start: number): Promise<void> | undefined {
