@@ -3,6 +3,7 @@
  * engine's worker `tabdisk/worker`; programs that speak to people as QEMU's tools do also need `tabdisk/qemu`.
  */
 
+export type { BytesRead } from './base/bytes.ts';
 export type { DebugEvent, DebugHook } from './base/debug-events.ts';
 export type * from './base/declared-options.ts';
 export { describeOption, parseOption } from './base/declared-options.ts';

@@ -3,6 +3,7 @@
  * `host.ts` answers in the worker, which owns the OPFS handles and the locks.
  */
 
+import type { BytesRead } from '../base/bytes.ts';
 import type { JobOptions } from '../base/job.ts';
 import type { AsyncDisk } from '../disk/async-disk.ts';
 import type { DriveStatistics } from '../drive/accounting.ts';
@@ -158,6 +159,10 @@ export interface MapSummaryOptions extends JobOptions {
 export interface RemoteDisk extends AsyncDisk {
   /** The image's id in the library. */
   readonly imageId: string;
+  /** Reads bytes into a new array or into yours; resolves to the array. Throws `out-of-bounds`, `io`, `corrupt`. */
+  read<T extends number | Uint8Array>(offset: number, lengthOrInto: T): Promise<BytesRead<T>>;
+  /** Reads machine state that the image keeps beside the disk, as `read` does. Throws `unsupported` by format. */
+  readVmState<T extends number | Uint8Array>(offset: number, lengthOrInto: T): Promise<BytesRead<T>>;
   /**
    * Flushes, closes and lets others have the image. Throws `no-space`, with the disk open as before, if there is no room to flush. With
    * `discard` changes that no flush has covered are given up; the image is left as if the tab had ended.

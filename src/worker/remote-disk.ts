@@ -3,6 +3,7 @@
  * all go the same way (connection.ts). The engine checks arguments (verbs-disk.ts), except those that are used on this side.
  */
 
+import type { BytesRead } from '../base/bytes.ts';
 import { callBack } from '../base/callbacks.ts';
 import { DiskError } from '../base/errors.ts';
 import { runAsync, wait } from '../base/io.ts';
@@ -79,14 +80,14 @@ export class WorkerDisk implements RemoteDisk {
     return this.#state.readOnly;
   }
 
-  async read(offset: number, lengthOrInto: number | Uint8Array): Promise<Uint8Array> {
-    if (!areBytes(lengthOrInto)) return this.#call('disk.read', { offset, lengthOrInto });
+  async read<T extends number | Uint8Array>(offset: number, lengthOrInto: T): Promise<BytesRead<T>> {
+    if (!areBytes(lengthOrInto)) return (await this.#call('disk.read', { offset, lengthOrInto })) as BytesRead<T>;
     const { buffers } = this.#connection;
     const lent = buffers.take(lengthOrInto.length);
     const bytes = await this.#call('disk.read', { offset, lengthOrInto: lent ?? lengthOrInto.length }, lent && [lent.buffer]);
     lengthOrInto.set(bytes);
     if (lent) buffers.give(bytes as Uint8Array<ArrayBuffer>);
-    return lengthOrInto;
+    return lengthOrInto as BytesRead<T>;
   }
 
   async write(offset: number, bytes: Uint8Array): Promise<void> {
@@ -126,10 +127,13 @@ export class WorkerDisk implements RemoteDisk {
     return this.#connection.lossOf(this.#disk).listen(listener);
   }
 
-  readVmState(offset: number, lengthOrInto: number | Uint8Array): Promise<Uint8Array> {
+  async readVmState<T extends number | Uint8Array>(offset: number, lengthOrInto: T): Promise<BytesRead<T>> {
     const into = areBytes(lengthOrInto) ? lengthOrInto : undefined;
     const length = into ? into.length : (lengthOrInto as number);
-    return inPieces({ offset, length }, into, ({ offset, length }) => this.#call('disk.readVmState', { offset, lengthOrInto: length }));
+    const bytes = await inPieces({ offset, length }, into, (range) =>
+      this.#call('disk.readVmState', { offset: range.offset, lengthOrInto: range.length }),
+    );
+    return bytes as BytesRead<T>;
   }
 
   async writeVmState(offset: number, bytes: Uint8Array): Promise<void> {
