@@ -6,7 +6,9 @@
  * The disk below knows the adapter as a keeper (base/keepers.ts): its snapshots, exports and so on have everything that the guest wrote before them, and a
  * revert makes the adapter forget its bytes. With the emulator's state, disks and memory are restored together: v86-snapshot.ts.
  */
+
 import { check, FLAG, objectWith, oneOf, optionsOf, TEXT } from '../base/arguments.ts';
+import { asyncDispose } from '../base/dispose.ts';
 import { asDiskError, DiskError } from '../base/errors.ts';
 import { type Io, wait } from '../base/io.ts';
 import type { Keeper } from '../base/keepers.ts';
@@ -340,6 +342,11 @@ export class V86Disk {
     this.#exit.close();
     this.#gone ??= new DiskError('lost', 'The adapter is closed: what the guest writes now is not saved');
     this.#writeBack.stop(this.#gone);
+  }
+
+  /** As `close`, for `await using`. */
+  [asyncDispose](): Promise<void> {
+    return this.close();
   }
 
   /** Registers with the disk. */

@@ -5,6 +5,7 @@
 
 import { check, FLAG, FUNCTION, optionsOf, requireBytes, requireNumbers, SIZE, TEXT } from '../base/arguments.ts';
 import type { BytesRead } from '../base/bytes.ts';
+import { asyncDispose } from '../base/dispose.ts';
 import { DiskError } from '../base/errors.ts';
 import { type Io, runAsync, runSync } from '../base/io.ts';
 import { type JobOptions, noteRequest, Pace, throwIfAborted } from '../base/job.ts';
@@ -224,6 +225,11 @@ export class Disk implements AsyncDisk {
   /** Flushes and closes the disk, its backing files and their storages. May be called twice. Stays open if the bytes of its keepers cannot be saved. */
   close(): Promise<void> {
     return runAsync(this.#close());
+  }
+
+  /** As `close`, for `await using`. */
+  [asyncDispose](): Promise<void> {
+    return this.close();
   }
 
   /** As `close`, at once. */

@@ -4,6 +4,7 @@
  */
 
 import type { BytesRead } from '../base/bytes.ts';
+import type { asyncDispose } from '../base/dispose.ts';
 import type { JobOptions } from '../base/job.ts';
 import type { AsyncDisk } from '../disk/async-disk.ts';
 import type { DriveStatistics } from '../drive/accounting.ts';
@@ -77,6 +78,8 @@ export interface Engine {
   onReleaseRequest(listener: (imageId: string) => void): () => void;
   /** Closes every open disk (each is flushed) and ends the worker. */
   close(): Promise<void>;
+  /** As `close`, for `await using`. */
+  [asyncDispose](): Promise<void>;
 }
 
 /** Named images kept in this browser. */
@@ -168,6 +171,8 @@ export interface RemoteDisk extends AsyncDisk {
    * `discard` changes that no flush has covered are given up; the image is left as if the tab had ended.
    */
   close(options?: { discard?: boolean }): Promise<void>;
+  /** As `close`, for `await using`. */
+  [asyncDispose](): Promise<void>;
   /**
    * Copies the contents of an overlay into the image below it, and empties the overlay; no other image may lie over or use the one below. Requests go on.
    * Only into the image right below (`depth` 1). Closing the disk cancels it. Throws as `commit` does, `in-use` and `locked`.

@@ -5,6 +5,7 @@
 
 import type { BytesRead } from '../base/bytes.ts';
 import { callBack } from '../base/callbacks.ts';
+import { asyncDispose } from '../base/dispose.ts';
 import { DiskError } from '../base/errors.ts';
 import { runAsync, wait } from '../base/io.ts';
 import { Keepers } from '../base/keepers.ts';
@@ -81,7 +82,7 @@ export class WorkerDisk implements RemoteDisk {
   }
 
   async read<T extends number | Uint8Array>(offset: number, lengthOrInto: T): Promise<BytesRead<T>> {
-    if (!areBytes(lengthOrInto)) return (await this.#call('disk.read', { offset, lengthOrInto })) as BytesRead<T>;
+    if (!areBytes(lengthOrInto)) return this.#call('disk.read', { offset, lengthOrInto }) as Promise<BytesRead<T>>;
     const { buffers } = this.#connection;
     const lent = buffers.take(lengthOrInto.length);
     const bytes = await this.#call('disk.read', { offset, lengthOrInto: lent ?? lengthOrInto.length }, lent && [lent.buffer]);
@@ -127,13 +128,12 @@ export class WorkerDisk implements RemoteDisk {
     return this.#connection.lossOf(this.#disk).listen(listener);
   }
 
-  async readVmState<T extends number | Uint8Array>(offset: number, lengthOrInto: T): Promise<BytesRead<T>> {
+  readVmState<T extends number | Uint8Array>(offset: number, lengthOrInto: T): Promise<BytesRead<T>> {
     const into = areBytes(lengthOrInto) ? lengthOrInto : undefined;
     const length = into ? into.length : (lengthOrInto as number);
-    const bytes = await inPieces({ offset, length }, into, (range) =>
-      this.#call('disk.readVmState', { offset: range.offset, lengthOrInto: range.length }),
-    );
-    return bytes as BytesRead<T>;
+    return inPieces({ offset, length }, into, ({ offset, length }) => this.#call('disk.readVmState', { offset, lengthOrInto: length })) as Promise<
+      BytesRead<T>
+    >;
   }
 
   async writeVmState(offset: number, bytes: Uint8Array): Promise<void> {
@@ -179,10 +179,14 @@ export class WorkerDisk implements RemoteDisk {
     this.ended();
   }
 
+  [asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
   /** The engine has closed it. */
   ended(): void {
     this.#closed = true;
-    this.keepers.gone(new DiskError('lost', 'This disk was closed: open the image again to save what was written since'));
+    this.keepers.gone(new DiskError('lost', 'This disk was closed: open the image anew'));
   }
 
   get closed(): boolean {

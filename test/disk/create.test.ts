@@ -1,5 +1,7 @@
 /** What `createDisk` makes of a size, a backing file and options, and what it refuses before anything is written. QEMU's words are in test/cli. */
 import { describe, expect, it } from 'vitest';
+import { DiskError } from '../../src/base/errors.ts';
+import type { Disk } from '../../src/disk/disk.ts';
 import { type CreateOptions, createDisk, openDisk, openOrCreate } from '../../src/disk/open.ts';
 import { memoryStorage } from '../../src/storage/memory.ts';
 
@@ -75,5 +77,20 @@ describe('openOrCreate', () => {
     const storage = memoryStorage({ name: 'disk' });
     await (await openOrCreate(storage, { format: 'qcow2', size: 2 ** 20 })).close();
     await expect(openOrCreate<string>(storage, { format: 'qcow2', size: -1 })).rejects.toMatchObject({ kind: 'refused', field: 'size' });
+  });
+});
+
+describe('a disk', () => {
+  it('is closed when the block is left that uses it', async () => {
+    const storage = memoryStorage({ name: 'disk' });
+    let disk: Disk;
+    {
+      await using used = await createDisk(storage, { format: 'qcow2', size: 2 ** 20 });
+      await used.write(0, new Uint8Array([1]));
+      disk = used;
+    }
+    await expect(disk.read(0, 1)).rejects.toThrow(DiskError);
+    const again = await openDisk(storage, { format: 'qcow2' });
+    expect((await again.read(0, 1))[0]).toBe(1);
   });
 });

@@ -90,7 +90,7 @@ test('is published as tools that look at packages want it', async () => {
 
 test('has its sources in its source maps', () => {
   const dist = join(folder, 'node_modules/tabdisk/dist');
-  for (const name of ['worker/client.js', 'disk/disk.js', 'standalone/page.js', 'standalone/tabdisk.iife.js']) {
+  for (const name of ['worker/client.js', 'disk/disk.js', 'standalone/index.js', 'standalone/tabdisk.iife.js']) {
     const { sources, sourcesContent } = JSON.parse(readFileSync(join(dist, `${name}.map`), 'utf8'));
     expect(sourcesContent).toHaveLength(sources.length);
     expect(sourcesContent.every((text: unknown) => typeof text === 'string' && text.length > 0)).toBe(true);
