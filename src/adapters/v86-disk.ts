@@ -6,7 +6,9 @@
  * The disk below knows the adapter as a keeper (base/keepers.ts): its snapshots, exports and so on have everything that the guest wrote before them, and a
  * revert makes the adapter forget its bytes. With the emulator's state, disks and memory are restored together: v86-snapshot.ts.
  */
+
 import { check, FLAG, objectWith, oneOf, optionsOf, TEXT } from '../base/arguments.ts';
+import { asyncDispose } from '../base/dispose.ts';
 import { asDiskError, DiskError } from '../base/errors.ts';
 import { type Io, wait } from '../base/io.ts';
 import type { Keeper } from '../base/keepers.ts';
@@ -39,8 +41,11 @@ export function v86Disk(disk: DiskIo, options: V86DiskOptions = {}): V86Disk {
 export class V86Disk {
   /** Bytes that v86 sees: the disk's, rounded up to sectors or to a floppy format. */
   readonly byteLength: number;
-  /** The whole image, if it was preloaded. Only for reading. */
-  readonly buffer: ArrayBuffer | undefined;
+  /**
+   * The whole image, if it was preloaded; only for reading. Undefined otherwise, which the type leaves out: v86's own types know images with a buffer
+   * or an address only, and so `new V86({ hda })` takes the disk as it is.
+   */
+  declare readonly buffer: ArrayBuffer;
   /** Set by v86. */
   onload: ((event: { buffer?: ArrayBuffer }) => void) | undefined;
   /** Set by v86, if ever. */
@@ -57,6 +62,7 @@ export class V86Disk {
   readonly #exit: PageExit;
   #disk: DiskIo;
   /** Removes this from the keepers of the disk, and from the listeners to its loss. */
+  #whole: ArrayBuffer | undefined;
   #leaveDisk = (): void => undefined;
   /** The reason why nothing can be saved any more. */
   #gone: DiskError | undefined;
@@ -95,7 +101,8 @@ export class V86Disk {
     this.#temporary = options.temporary ?? disk.readOnly;
     this.#generation = options.generation ?? newGeneration();
     const whole = preloads(disk, options) ? new ArrayBuffer(this.byteLength) : undefined;
-    this.buffer = whole;
+    this.#whole = whole;
+    (this as { buffer: ArrayBuffer | undefined }).buffer = whole;
     this.get_as_file = whole && ((name) => new File([whole], name));
     this.#cache = new BlockCache({
       size: this.byteLength,
@@ -127,8 +134,8 @@ export class V86Disk {
 
   /** For a floppy that was loaded: what differs between its boot sector and what v86 takes it for, in words for people. */
   get geometryWarning(): string | undefined {
-    if (this.#options.kind !== 'floppy' || !this.buffer) return undefined;
-    return v86FloppyWarning(this.byteLength, this.#diskSize, floppyBoot(new Uint8Array(this.buffer)));
+    if (this.#options.kind !== 'floppy' || !this.#whole) return undefined;
+    return v86FloppyWarning(this.byteLength, this.#diskSize, floppyBoot(new Uint8Array(this.#whole)));
   }
 
   /** Calls back after each event. Returns a function that stops it. */
@@ -202,7 +209,7 @@ export class V86Disk {
 
   /** The whole image if it was preloaded, else undefined. */
   get_buffer(fn: (buffer?: ArrayBuffer) => void): void {
-    if (this.buffer) fn(this.buffer);
+    if (this.#whole) fn(this.#whole);
     else fn();
   }
 
@@ -337,6 +344,11 @@ export class V86Disk {
     this.#writeBack.stop(this.#gone);
   }
 
+  /** As `close`, for `await using`. */
+  [asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
   /** Registers with the disk. */
   #attach(): void {
     this.#leaveDisk();
@@ -396,7 +408,7 @@ export class V86Disk {
 
   /** Loads the whole image if it is to be preloaded, else the first sector: `undefined` if that needed no waiting. */
   #prepare(): Promise<void> | undefined {
-    return this.buffer ? this.#preloadFrom(0) : this.#cache.preload(0, Math.min(512, this.byteLength));
+    return this.#whole ? this.#preloadFrom(0) : this.#cache.preload(0, Math.min(512, this.byteLength));
   }
 
   #preloadFrom(start: number): Promise<void> | undefined {
