@@ -178,7 +178,7 @@ describe('after a power cut', () => {
     for (const name of [...folder.files.keys()]) record(name);
     const disk = await openDisk(record(TEXT), { format: 'parallels', resolve: ({ name }) => record(name) });
     const right: { position: number; states: Uint8Array[] }[] = [];
-    let now = await disk.read(0, disk.size);
+    let now: Uint8Array = await disk.read(0, disk.size);
     const change = async (body: () => Promise<unknown>, next?: () => Promise<Uint8Array>): Promise<void> => {
       await disk.flush();
       const before = now;
