@@ -298,7 +298,10 @@ export class CacheStorage extends FilterStorage {
     return line !== undefined && hasAll(line, offset - index * LINE, offset - index * LINE + 1);
   }
 
-  /** Writes into lines; false, after any part of it, if every line has changes. */
+  /**
+   * Writes into lines; false, after any part of it, if every line has changes, or if a page that is covered in part is not in memory any more: the lines that the
+   * earlier parts needed may have been taken from it.
+   */
   #put(offset: number, bytes: Uint8Array): boolean {
     const end = offset + bytes.length;
     for (let at = offset; at < end; ) {
@@ -306,7 +309,7 @@ export class CacheStorage extends FilterStorage {
       const start = at - index * LINE;
       const stop = Math.min(LINE, end - index * LINE);
       const line = this.#lines.take(index);
-      if (!line) return false;
+      if (!line || !edgesHere(line, start, stop)) return false;
       line.bytes.set(stop - start === bytes.length ? bytes : bytes.subarray(at - offset, at - offset + stop - start), start);
       this.#lines.soil(line, pageBits(Math.floor(start / PAGE), Math.floor((stop - 1) / PAGE)));
       at += stop - start;
@@ -468,6 +471,11 @@ export class CacheStorage extends FilterStorage {
     if (this.#scratch.length < length) this.#scratch = new Uint8Array(roundUp(length, LARGE));
     return this.#scratch.subarray(0, length);
   }
+}
+
+/** Whether a line has the pages at both ends of a range, where the range covers only a part of them. */
+function edgesHere(line: Line, start: number, stop: number): boolean {
+  return (start % PAGE === 0 || hasAll(line, start, start + 1)) && (stop % PAGE === 0 || hasAll(line, stop - 1, stop));
 }
 
 /** Whether the pages with bytes [start, end) of a line are in memory. */

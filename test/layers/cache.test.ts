@@ -299,3 +299,23 @@ test.each([1, 2, 3])('requests beside each other over a late storage that someti
 function refusedForRoom(error: unknown): void {
   if (!(error instanceof DiskError) || error.kind !== 'no-space') throw error;
 }
+
+test('a write whose first lines take the line of its last page, where memory is full, leaves the rest of that page as it was', () => {
+  const size = 3 * MiB + 512;
+  const below = memoryStorage({ bytes: new Uint8Array(size) });
+  const cache = new CacheStorage(below, small());
+  const model = new Uint8Array(size);
+  // This seed comes to such a write.
+  const random = new Random(7);
+  for (let i = 0; i < 300; i++) {
+    const at = random.between(0, size + 600);
+    const length = Math.max(0, Math.min(random.between(0, random.chance(0.1) ? 150_000 : 3000), size - at));
+    random.chance(0.5);
+    if (random.chance(0.5)) {
+      model.fill(random.between(0, 255), at, at + length);
+      if (length > 0) runSync(cache.write(at, model.slice(at, at + length)));
+    } else if (length > 0) runSync(readBytes(cache, at, length));
+  }
+  runSync(cache.flush());
+  expectBytes(below.bytes(), model);
+});
