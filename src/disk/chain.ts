@@ -211,8 +211,10 @@ function* openBelow(driver: ImageDriver, named: NamedFiles, options: ChainOption
 /** Opens the image below for writing, if that is asked for; one that is to be written only to note another id, and cannot be, to be read. */
 function* openOne(request: FileRequest, named: NamedFiles, driver: ImageDriver, options: ChainOptions): Io<BlockNode | undefined> {
   const { openBacking, writableBacking } = options;
-  const open = (writable: boolean) =>
-    openBacking ? openBacking(request, named, { driver, writable }) : openNamed(request, named, { ...options, writable });
+  function* open(writable: boolean): Io<BlockNode | undefined> {
+    if (openBacking) return yield* openBacking(request, named, { driver, writable });
+    return yield* openNamed(request, named, { ...options, writable });
+  }
   const depth = named.chain.length;
   if (writableBacking === undefined || depth !== writableBacking - 1 || !(yield* notesParents(request, options)))
     return yield* open(depth === writableBacking);
