@@ -73,7 +73,7 @@ export { FINDINGS_AS_ERRORS_FORMAT, OVERLAY_FORMAT, PLAIN_FORMAT } from './forma
 export type * from './formats/tools.ts';
 export { type AmendOptions, amend } from './jobs/amend.ts';
 export { check } from './jobs/check.ts';
-export { type CommitOptions, commit } from './jobs/commit.ts';
+export { type CommitOptions, type CommitResult, commit } from './jobs/commit.ts';
 export { type CompactOptions, compact } from './jobs/compact.ts';
 export { type CompareOptions, type CompareResult, compare } from './jobs/compare.ts';
 export { type ConvertOptions, convert } from './jobs/convert.ts';

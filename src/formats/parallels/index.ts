@@ -34,8 +34,8 @@ export const parallels = {
   createOptions,
   limits: [
     'bitmaps of format extensions',
-    'shrinking, and growing disks in folders',
-    'new snapshots of disks in folders',
+    'shrinking, and growing disks in folders that have snapshots',
+    'deleting a snapshot of a disk in a folder that lies right below another one',
     'encrypted disks in folders',
   ],
   *inspect(storage) {
@@ -59,9 +59,12 @@ export const parallels = {
 } as const satisfies FormatDescriptor;
 
 function inspectBundle(bytes: Uint8Array): Inspection {
-  const { size, parts, geometry } = parseBundle(bytes);
+  const { size, geometry, parts, snapshots } = parseBundle(bytes);
   const names = new Set(parts.flatMap(({ files }) => files.map(({ name }) => name)));
-  const depth = (parts[0]?.files.length ?? 1) - 1;
-  const features = ['in a folder', ...(parts.length > 1 ? [`${parts.length} parts`] : []), ...(depth > 0 ? [`${depth} snapshots`] : [])];
+  const features = [
+    'in a folder',
+    ...(parts.length > 1 ? [`${parts.length} parts`] : []),
+    ...(snapshots.length > 0 ? [`${snapshots.length} snapshots`] : []),
+  ];
   return { ...sizeAndGeometry(size, geometry), references: [...names].map((name) => ({ kind: 'extent', name })), features };
 }

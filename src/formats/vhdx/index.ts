@@ -30,6 +30,7 @@ export const vhdx = {
   },
   gist: 'grows as it is used',
   product: 'Hyper-V',
+  notesParents: true,
   createOptions,
   limits: ['shrinking', 'a parent for an image that was made without one', 'logs longer than 128 MiB that were not replayed'],
   *inspect(storage) {

@@ -41,6 +41,7 @@ export const vmdk = {
   gist: 'grows as it is used',
   compressed: { options: { subformat: 'streamOptimized' }, remark: 'to be sent, read only' },
   product: 'VMware',
+  notesParents: true,
   createOptions,
   limits: [
     'writing extents of ESX, seSparse, version 3 without compression, and images with their directory at the end',

@@ -78,8 +78,11 @@ export async function smallDisk(file: (name: string) => MemoryStorage, image: Sm
   return numbers;
 }
 
-/** The same over an image of the usual shape, `base`, with a number in four of five sectors. */
-export async function smallOverlay(file: (name: string) => MemoryStorage, image: Omit<SmallImage, 'parent'>): Promise<readonly number[]> {
+/** The same over an image of the usual shape, `base`, with a number in four of five sectors; or over `mid`, an empty one over that. */
+export async function smallOverlay(
+  file: (name: string) => MemoryStorage,
+  { middle = false, ...image }: Omit<SmallImage, 'parent'> & { middle?: boolean },
+): Promise<readonly number[]> {
   const { sectors } = image;
   const base = file('base');
   const below = await createDisk(base, { format: 'vmdk', size: sectors * 512 });
@@ -87,9 +90,13 @@ export async function smallOverlay(file: (name: string) => MemoryStorage, image:
   for (const [sector, stamp] of numbers.entries()) if (stamp !== 0) await below.write(sector * 512, filled(stamp));
   await below.close();
   const cid = /^CID=([0-9a-f]{8})$/m.exec(Buffer.from(base.bytes()).toString('latin1'))?.[1] ?? '';
+  const over = { name: 'base', cid };
+  const mid = middle ? file('mid') : undefined;
+  if (mid) runSync(mid.write(0, smallVmdk({ ...image, parent: over })));
   const storage = file('disk');
-  runSync(storage.write(0, smallVmdk({ ...image, parent: { name: 'base', cid } })));
-  const disk = await openDisk(storage, { format: 'vmdk', resolve: () => base });
+  // Small images have this id.
+  runSync(storage.write(0, smallVmdk({ ...image, parent: mid ? { name: 'mid', cid: '12345678' } : over })));
+  const disk = await openDisk(storage, { format: 'vmdk', resolve: ({ name }) => (name === 'mid' && mid ? mid : base) });
   for (let sector = 3; sector < sectors / 2; sector += 47) {
     numbers[sector] = CHILD_STAMP + sector;
     await disk.write(sector * 512, filled(CHILD_STAMP + sector));
