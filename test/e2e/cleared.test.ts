@@ -25,7 +25,7 @@ afterAll(async () => {
 
 test('what the machine wrote is exported after the site was cleared under it', async () => {
   const page = await browser.tab();
-  await bring(page, 'precious', bootDisk('Ready', 64 * 2 ** 20));
+  await bring(page, 'precious', bootDisk('Ready', 16 * 2 ** 20));
   await start(page, 'Ready');
   await tell(page, 'w');
   await said(page, 'WRITTEN', 1);
@@ -38,7 +38,7 @@ test('what the machine wrote is exported after the site was cleared under it', a
   const path = join(folder, 'precious.img');
   await downloadOf(page, 'message-deed', path);
   const bytes = readFileSync(path);
-  expect(bytes.length).toBe(64 * 2 ** 20);
+  expect(bytes.length).toBe(16 * 2 ** 20);
   expect(bytes.subarray(512, 1024).equals(bootSector('Ready'))).toBe(true);
 
   // The machine can be stopped, which gives the image up: all was saved before, so no further question is asked. The page makes new ones.
