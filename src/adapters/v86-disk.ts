@@ -18,7 +18,7 @@ import type { DiskIo } from '../disk/async-disk.ts';
 import { floppyBoot } from '../drive/floppy-boot.ts';
 import { BlockCache } from './block-cache.ts';
 import { PageExit } from './page-exit.ts';
-import { v86ByteLength, v86FloppyWarning } from './v86-size.ts';
+import { preloads, v86ByteLength, v86FloppyWarning } from './v86-size.ts';
 import { V86_DISK_OPTIONS, type V86DiskEvent, type V86DiskOptions, type V86DiskStatistics } from './v86-types.ts';
 import { syncFace, WriteBack } from './write-back.ts';
 
@@ -27,8 +27,6 @@ const RESUME = optionsOf<{ unreadable?: 'retry' | 'zero'; disk?: DiskIo }>({ unr
 const INVALIDATE = optionsOf<{ discard?: boolean; generation?: string }>({ discard: FLAG, generation: TEXT });
 const CLOSE = optionsOf<{ discard?: boolean }>({ discard: FLAG });
 
-/** Bytes of a CD that is preloaded by default. */
-const PRELOAD_LIMIT = 1024 * MiB;
 const PRELOAD_STEP = 4 * MiB;
 const READ_RETRY = 1000;
 
@@ -493,11 +491,6 @@ export class V86Disk {
       event.type === 'lost' ? `${event.bytes} bytes that the guest wrote to ${imageId} are lost` : `a ${event.operation} of ${imageId} failed`;
     unheard(`${what}: ${event.error.message} (v86Disk(…).on tells the page)`);
   }
-}
-
-function preloads(disk: DiskIo, { kind, preload }: V86DiskOptions): boolean {
-  if (kind === 'floppy') return true;
-  return preload ?? (kind === 'cdrom' && syncFace(disk) === undefined && disk.size <= PRELOAD_LIMIT);
 }
 
 /** A name for contents without one. */
