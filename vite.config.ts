@@ -3,6 +3,7 @@
  * - `vite`, `vite build`: the page. Root src/app, output dist/app, relative addresses, so it can be served from any folder.
  * - `vite build --mode library`: the package's entries as ES modules with their types. Run it first: it empties dist/.
  * - `vite build --mode cli`: dist/cli.js, one file for Node with its dependencies inside.
+ * - `vite build --mode standalone`, `--mode classic`, `--mode iife`: dist/standalone, with the dependencies inside, for pages without a bundler.
  * - `vitest`: the projects `node`, `browser` (real Chromium, profile on disk), `firefox` and `webkit` (the storages in these), `e2e` (the page and
  *   the package from outside), `engines` (the page's story in these) and `kill` (workers, tabs and browsers are killed).
  *   With `--mode fast`, `node` is without the tests that ask a real QEMU, boot guests or try very many cases.
@@ -46,6 +47,9 @@ const ENTRIES = {
   worker: 'src/worker/index.ts',
 };
 
+/** What pages without a bundler load as modules. `start` is the engine itself, under a name that the classic worker's script knows. */
+const STANDALONE = { index: ENTRIES.index, page: 'src/page.ts', v86: ENTRIES.v86, worker: ENTRIES.worker, start: 'src/worker/start.ts' };
+
 const page: UserConfig = {
   root: join(top, 'src/app'),
   publicDir: join(top, 'public'),
@@ -65,6 +69,7 @@ const library: UserConfig = {
     outDir: 'dist',
     target: 'es2022',
     minify: false,
+    sourcemap: true,
     lib: { entry: ENTRIES, formats: ['es'] },
     rolldownOptions: {
       external: [/^node:/, ...DEPENDENCIES],
@@ -72,6 +77,31 @@ const library: UserConfig = {
     },
   },
 };
+
+/** Files that need neither a bundler nor an import map, which does not reach into workers. */
+function standalone(build: NonNullable<UserConfig['build']>): UserConfig {
+  return {
+    root: top,
+    publicDir: false,
+    build: { outDir: 'dist/standalone', emptyOutDir: false, target: 'es2022', minify: true, sourcemap: true, ...build },
+  };
+}
+
+const standaloneModules = standalone({
+  lib: { entry: STANDALONE, formats: ['es'] },
+  rolldownOptions: { output: { entryFileNames: '[name].js', chunkFileNames: 'part-[name]-[hash].js' } },
+});
+
+/** The script of a classic worker: it loads the engine as a module, as the module worker's does. */
+const classicWorker = standalone({
+  lib: { entry: { 'worker.classic': ENTRIES.worker }, formats: ['iife'], name: 'tabdiskWorker', fileName: () => 'worker.classic.js' },
+  rolldownOptions: { external: [/\/start\.ts$/], output: { paths: () => './start.js' } },
+});
+
+/** What a page needs beside the engine's worker, as the global `tabdisk`. */
+const pageScript = standalone({
+  lib: { entry: 'src/page.ts', formats: ['iife'], name: 'tabdisk', fileName: () => 'tabdisk.iife.js' },
+});
 
 const cli: UserConfig = {
   root: top,
@@ -203,6 +233,9 @@ export default defineConfig(({ mode }) => {
   if (mode === 'test') return tests([]);
   if (mode === 'fast') return tests(longTests);
   if (mode === 'library') return library;
+  if (mode === 'standalone') return standaloneModules;
+  if (mode === 'classic') return classicWorker;
+  if (mode === 'iife') return pageScript;
   return mode === 'cli' ? cli : page;
 });
 
@@ -225,7 +258,7 @@ function declarations(): Plugin {
       const cache = join(top, 'node_modules/.cache/tabdisk');
       mkdirSync(cache, { recursive: true });
       const project = join(cache, 'tsconfig.types.json');
-      const files = Object.values(ENTRIES).map((file) => join(top, file));
+      const files = [...Object.values(ENTRIES), 'src/page.ts'].map((file) => join(top, file));
       const compilerOptions = {
         noEmit: false,
         declaration: true,

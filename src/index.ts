@@ -3,6 +3,7 @@
  * engine's worker `tabdisk/worker`; programs that speak to people as QEMU's tools do also need `tabdisk/qemu`.
  */
 
+export type { BytesRead } from './base/bytes.ts';
 export type { DebugEvent, DebugHook } from './base/debug-events.ts';
 export type * from './base/declared-options.ts';
 export { describeOption, parseOption } from './base/declared-options.ts';
@@ -26,7 +27,7 @@ export type { OpenOptions } from './disk/chain.ts';
 export { Disk, type GrowthOptions } from './disk/disk.ts';
 export type { DiskInfo, DiskInfoSnapshot } from './disk/info.ts';
 export { type InspectionReport, inspect } from './disk/inspect.ts';
-export { type CreateBasics, type CreateOptions, createDisk, openDisk } from './disk/open.ts';
+export { type CreateBasics, type CreateOptions, createDisk, openDisk, openOrCreate } from './disk/open.ts';
 export { findProtocol, type Protocol, type ProtocolRequest, resolveNames } from './disk/protocols.ts';
 export type { Reference, Resolve, Resolved } from './disk/reference.ts';
 export type { Secret, SecretCallback } from './disk/secrets.ts';
@@ -73,7 +74,7 @@ export { FINDINGS_AS_ERRORS_FORMAT, OVERLAY_FORMAT, PLAIN_FORMAT } from './forma
 export type * from './formats/tools.ts';
 export { type AmendOptions, amend } from './jobs/amend.ts';
 export { check } from './jobs/check.ts';
-export { type CommitOptions, commit } from './jobs/commit.ts';
+export { type CommitOptions, type CommitResult, commit } from './jobs/commit.ts';
 export { type CompactOptions, compact } from './jobs/compact.ts';
 export { type CompareOptions, type CompareResult, compare } from './jobs/compare.ts';
 export { type ConvertOptions, convert } from './jobs/convert.ts';
@@ -106,6 +107,7 @@ export type { IndexedDbStorageOptions } from './storage/indexed-db-opening.ts';
 export { type MemoryStorage, type MemoryStorageOptions, memoryStorage } from './storage/memory.ts';
 export { type OpfsStorage, type OpfsStorageOptions, opfsStorage } from './storage/opfs.ts';
 export type { MemoryBudget, Storage, StorageExtent, StorageOptions } from './storage/storage.ts';
+export { deleteImage, listImages, type StoredIn } from './storage/stored-images.ts';
 export { connectEngine } from './worker/client.ts';
 export type { ConnectOptions } from './worker/connect-options.ts';
 export type {

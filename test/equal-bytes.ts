@@ -3,10 +3,11 @@
  * before every file of tests.
  */
 import { expect } from 'vitest';
+import { equalBytes } from '../src/base/bytes.ts';
 
 expect.addEqualityTesters([
   (one: unknown, other: unknown) => {
     if (!(one instanceof Uint8Array) || !(other instanceof Uint8Array)) return undefined;
-    return one.length === other.length && one.every((byte, index) => byte === other[index]);
+    return equalBytes(one, other);
   },
 ]);

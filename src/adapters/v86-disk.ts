@@ -6,7 +6,9 @@
  * The disk below knows the adapter as a keeper (base/keepers.ts): its snapshots, exports and so on have everything that the guest wrote before them, and a
  * revert makes the adapter forget its bytes. With the emulator's state, disks and memory are restored together: v86-snapshot.ts.
  */
+
 import { check, FLAG, objectWith, oneOf, optionsOf, TEXT } from '../base/arguments.ts';
+import { asyncDispose } from '../base/dispose.ts';
 import { asDiskError, DiskError } from '../base/errors.ts';
 import { type Io, wait } from '../base/io.ts';
 import type { Keeper } from '../base/keepers.ts';
@@ -16,7 +18,7 @@ import type { DiskIo } from '../disk/async-disk.ts';
 import { floppyBoot } from '../drive/floppy-boot.ts';
 import { BlockCache } from './block-cache.ts';
 import { PageExit } from './page-exit.ts';
-import { v86ByteLength, v86FloppyWarning } from './v86-size.ts';
+import { preloads, v86ByteLength, v86FloppyWarning } from './v86-size.ts';
 import { V86_DISK_OPTIONS, type V86DiskEvent, type V86DiskOptions, type V86DiskStatistics } from './v86-types.ts';
 import { syncFace, WriteBack } from './write-back.ts';
 
@@ -25,8 +27,6 @@ const RESUME = optionsOf<{ unreadable?: 'retry' | 'zero'; disk?: DiskIo }>({ unr
 const INVALIDATE = optionsOf<{ discard?: boolean; generation?: string }>({ discard: FLAG, generation: TEXT });
 const CLOSE = optionsOf<{ discard?: boolean }>({ discard: FLAG });
 
-/** Bytes of a CD that is preloaded by default. */
-const PRELOAD_LIMIT = 1024 * MiB;
 const PRELOAD_STEP = 4 * MiB;
 const READ_RETRY = 1000;
 
@@ -39,8 +39,11 @@ export function v86Disk(disk: DiskIo, options: V86DiskOptions = {}): V86Disk {
 export class V86Disk {
   /** Bytes that v86 sees: the disk's, rounded up to sectors or to a floppy format. */
   readonly byteLength: number;
-  /** The whole image, if it was preloaded. Only for reading. */
-  readonly buffer: ArrayBuffer | undefined;
+  /**
+   * The whole image, if it was preloaded; only for reading. Undefined otherwise, which the type leaves out: v86's own types know images with a buffer
+   * or an address only, and so `new V86({ hda })` takes the disk as it is.
+   */
+  declare readonly buffer: ArrayBuffer;
   /** Set by v86. */
   onload: ((event: { buffer?: ArrayBuffer }) => void) | undefined;
   /** Set by v86, if ever. */
@@ -57,6 +60,7 @@ export class V86Disk {
   readonly #exit: PageExit;
   #disk: DiskIo;
   /** Removes this from the keepers of the disk, and from the listeners to its loss. */
+  #whole: ArrayBuffer | undefined;
   #leaveDisk = (): void => undefined;
   /** The reason why nothing can be saved any more. */
   #gone: DiskError | undefined;
@@ -95,7 +99,8 @@ export class V86Disk {
     this.#temporary = options.temporary ?? disk.readOnly;
     this.#generation = options.generation ?? newGeneration();
     const whole = preloads(disk, options) ? new ArrayBuffer(this.byteLength) : undefined;
-    this.buffer = whole;
+    this.#whole = whole;
+    (this as { buffer: ArrayBuffer | undefined }).buffer = whole;
     this.get_as_file = whole && ((name) => new File([whole], name));
     this.#cache = new BlockCache({
       size: this.byteLength,
@@ -127,8 +132,8 @@ export class V86Disk {
 
   /** For a floppy that was loaded: what differs between its boot sector and what v86 takes it for, in words for people. */
   get geometryWarning(): string | undefined {
-    if (this.#options.kind !== 'floppy' || !this.buffer) return undefined;
-    return v86FloppyWarning(this.byteLength, this.#diskSize, floppyBoot(new Uint8Array(this.buffer)));
+    if (this.#options.kind !== 'floppy' || !this.#whole) return undefined;
+    return v86FloppyWarning(this.byteLength, this.#diskSize, floppyBoot(new Uint8Array(this.#whole)));
   }
 
   /** Calls back after each event. Returns a function that stops it. */
@@ -202,7 +207,7 @@ export class V86Disk {
 
   /** The whole image if it was preloaded, else undefined. */
   get_buffer(fn: (buffer?: ArrayBuffer) => void): void {
-    if (this.buffer) fn(this.buffer);
+    if (this.#whole) fn(this.#whole);
     else fn();
   }
 
@@ -337,6 +342,11 @@ export class V86Disk {
     this.#writeBack.stop(this.#gone);
   }
 
+  /** As `close`, for `await using`. */
+  [asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
   /** Registers with the disk. */
   #attach(): void {
     this.#leaveDisk();
@@ -396,7 +406,7 @@ export class V86Disk {
 
   /** Loads the whole image if it is to be preloaded, else the first sector: `undefined` if that needed no waiting. */
   #prepare(): Promise<void> | undefined {
-    return this.buffer ? this.#preloadFrom(0) : this.#cache.preload(0, Math.min(512, this.byteLength));
+    return this.#whole ? this.#preloadFrom(0) : this.#cache.preload(0, Math.min(512, this.byteLength));
   }
 
   #preloadFrom(start: number): Promise<void> | undefined {
@@ -481,11 +491,6 @@ export class V86Disk {
       event.type === 'lost' ? `${event.bytes} bytes that the guest wrote to ${imageId} are lost` : `a ${event.operation} of ${imageId} failed`;
     unheard(`${what}: ${event.error.message} (v86Disk(…).on tells the page)`);
   }
-}
-
-function preloads(disk: DiskIo, { kind, preload }: V86DiskOptions): boolean {
-  if (kind === 'floppy') return true;
-  return preload ?? (kind === 'cdrom' && syncFace(disk) === undefined && disk.size <= PRELOAD_LIMIT);
 }
 
 /** A name for contents without one. */

@@ -4,9 +4,11 @@
  */
 import { roundUp } from '../base/bytes.ts';
 import { DiskError } from '../base/errors.ts';
-import { formatSize, SECTOR } from '../base/units.ts';
+import { formatSize, MiB, SECTOR } from '../base/units.ts';
+import type { DiskIo } from '../disk/async-disk.ts';
 import { FLOPPY_FORMATS } from '../drive/floppy.ts';
 import type { FloppyBoot } from '../drive/floppy-boot.ts';
+import { syncFace } from './write-back.ts';
 
 /** The slot to which a disk is attached: `hda`/`hdb`, `cdrom`, or `fda`/`fdb`. */
 export type V86DiskKind = 'hd' | 'cdrom' | 'floppy';
@@ -82,4 +84,13 @@ export function v86FloppyWarning(byteLength: number, size: number, boot: FloppyB
   if (missing <= 0) return undefined;
   const tracks = Math.ceil(boot.sectors / (boot.sectorsPerTrack * boot.heads));
   return `The floppy has ${tracks} tracks by its boot sector, and v86 reaches ${shape.tracks} of them: a guest cannot read its last ${missing} sectors`;
+}
+
+/** Bytes of a CD that is preloaded by default. */
+const PRELOAD_LIMIT = 1024 * MiB;
+
+/** Whether v86 gets the whole image in memory before the machine starts: floppies always, CDs that it could not read at once otherwise. */
+export function preloads(disk: DiskIo, { kind, preload }: { readonly kind?: V86DiskKind; readonly preload?: boolean }): boolean {
+  if (kind === 'floppy') return true;
+  return preload ?? (kind === 'cdrom' && syncFace(disk) === undefined && disk.size <= PRELOAD_LIMIT);
 }

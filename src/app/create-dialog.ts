@@ -16,8 +16,8 @@ import {
 import { closeDialog, LONGEST_NAME, selectWhenFocused, showDialog } from './dialogs.ts';
 import { button, element } from './dom.ts';
 import { NewPassword } from './password.ts';
-import { DISK_SIZES, FLOPPY_SIZES, type SizePreset, writtenSize } from './sizes.ts';
-import { failure, forProduct, placeName, sizeWithBytes } from './words.ts';
+import { DISK_SIZES, FLOPPY_SIZES, writtenSize } from './sizes.ts';
+import { failure, forProduct, placeName, sentence, sizeWithBytes } from './words.ts';
 
 const FORM = 'create-form';
 const DEFAULT_SIZE = '2G';
@@ -118,7 +118,7 @@ class CreateForm {
     this.#format = select(
       'create-format',
       'Format',
-      formats.map((facts) => ({ label: `${facts.name} – ${forProduct(facts)}: ${facts.gist}`, value: facts.name })),
+      formats.map((facts) => ({ label: `${facts.name} – ${described(facts)}`, value: facts.name, short: facts.name })),
     );
     this.#place = select(
       'create-place',
@@ -222,21 +222,22 @@ class CreateForm {
 
   #describe(): void {
     const { name, encryption, sharesFile = false } = this.#facts;
+    this.#format.hint = described(this.#facts);
     for (const { field, format } of this.#fields) field.hidden = format !== name;
     this.#encryption.hidden = encryption === undefined || encryption.always;
     this.#password.hidden = !this.#encrypts;
-    let text = '';
+    const remarks: string[] = [];
     try {
       const size = writtenSize(this.#size.value ?? '');
-      text = sizeWithBytes(size);
+      remarks.push(sizeWithBytes(size));
       if (sharesFile && size >= WHOLE_WARNING)
-        text += `. A ${name} image takes up to ${formatSize(size)} of this browser's storage; ${OVERLAY_FORMAT} takes only what is used.`;
+        remarks.push(`A ${name} image takes up to ${formatSize(size)} of this browser's storage; ${OVERLAY_FORMAT} takes only what is used.`);
       this.problem('');
     } catch {
-      text = 'Give bytes, or a number with k, M, G or T: 2G, 1.5T, 1440k. Units are powers of 1024.';
+      remarks.push('Give bytes, or a number with k, M, G or T: 2G, 1.5T, 1440k. Units are powers of 1024.');
     }
-    if (this.#encrypts) text += '. Without its password nobody reads what is on it, you neither: it is kept nowhere.';
-    this.#remark.textContent = text;
+    if (this.#encrypts) remarks.push('Without its password nobody reads what is on it, you neither: it is kept nowhere.');
+    this.#remark.textContent = remarks.length === 1 ? (remarks[0] ?? '') : remarks.map(sentence).join(' ');
   }
 }
 
@@ -253,9 +254,10 @@ function fieldsOf({ name: format, createOptions }: FormatFacts): OptionField[] {
   return createOptions.flatMap((option) => {
     const { values } = describeOption(option);
     if (option.label === undefined || values === undefined) return [];
-    const { name, label, kind } = option;
+    const { name, label, kind, help } = option;
     const choices = values.map((value) => ({ label: kind === 'size' ? formatSize(Number(value)) : String(value), value: String(value) }));
     const field = select(`create-${format}-${name}`, label, choices);
+    field.hint = help;
     field.value = String(option.kind === 'flag' ? (option.default ? 'on' : 'off') : (option.default ?? values[0]));
     return [{ format, name, field }];
   });
@@ -271,7 +273,17 @@ function usual(typed: string): string {
   }
 }
 
-function select(testId: string, label: string, choices: readonly Pick<SizePreset, 'label' | 'value'>[]): HTMLElementTagNameMap['wa-select'] {
-  const options = choices.map(({ label: text, value }) => element('wa-option', { attributes: { value } }, text));
+interface Choice {
+  readonly label: string;
+  readonly value: string;
+  /** What the closed field shows of the choice; default: the label. */
+  readonly short?: string;
+}
+
+function select(testId: string, label: string, choices: readonly Choice[]): HTMLElementTagNameMap['wa-select'] {
+  const options = choices.map(({ label: text, value, short = text }) => element('wa-option', { attributes: { value, label: short } }, text));
   return element('wa-select', { testId, attributes: { label } }, ...options);
 }
+
+/** "for VirtualBox (.vdi): grows as it is used". */
+const described = (facts: FormatFacts): string => `${forProduct(facts)}: ${facts.gist}`;

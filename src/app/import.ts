@@ -6,6 +6,7 @@
  */
 import {
   DiskError,
+  formatSize,
   type ImageEntry,
   type ImportedImage,
   type ImportOptions,
@@ -52,6 +53,8 @@ interface Waiting {
   /** A question about it has no answer yet: images that lie over it wait for that. */
   over?: Waiting[] | undefined;
   entry?: ImageEntry;
+  /** The machine that the file describes. */
+  machine?: MachineDescription;
 }
 
 /** The result for a file. */
@@ -104,7 +107,7 @@ export class Importer {
       const found = files[file];
       if (!found) continue;
       if (problem !== undefined) {
-        this.#outcomes.push({ name, error: new Error(problem) });
+        this.#outcomes.push({ name, error: new Error(sentence(problem)) });
         continue;
       }
       const image: Waiting = {
@@ -164,7 +167,9 @@ export class Importer {
   #tellMore(image: Waiting, { others = [], machine, warnings = [] }: ImportedImage): void {
     for (const entry of others) this.#outcomes.push({ name: entry.name, entry, image });
     for (const warning of warnings) this.#around.messages.warning(image.name, `${warning}.`);
-    if (machine) this.#around.machine(machine);
+    if (!machine) return;
+    image.machine = machine;
+    this.#around.machine(machine);
   }
 
   #askRaw(image: Waiting, { message }: DiskError): void {
@@ -253,10 +258,11 @@ function line(outcome: Outcome): string {
   return reason.startsWith(name) ? reason : `${name}: ${reason}`;
 }
 
-/** How an image of several files was made of them. */
-function made({ parts, base }: Waiting): string {
+/** How an image was made of several files, or of an appliance. */
+function made({ parts, base, machine }: Waiting): string {
   const words = parts.length === 0 ? '' : `put together from ${counted(parts.length + 1, 'file')}`;
-  return [words, base?.entry ? `over ${base.entry.name}` : ''].filter((word) => word !== '').join(', ');
+  const memory = machine?.memory === undefined ? '' : `for a machine with ${formatSize(machine.memory)} of memory`;
+  return [words, base?.entry ? `over ${base.entry.name}` : '', memory].filter((word) => word !== '').join(', ');
 }
 
 function freeName(full: string, taken: readonly string[]): string {

@@ -1,5 +1,5 @@
 /** The options of v86: the machine's settings in its words. */
-import type { V86Image, V86Options } from 'v86';
+import type { V86Options } from 'v86';
 import type { Attached } from './drives.ts';
 import type { GuestFiles, GuestParts } from './guest-files.ts';
 import type { Boot, MachineSettings } from './machine-settings.ts';
@@ -33,7 +33,7 @@ export function v86Options({ boot, memory }: MachineSettings, parts: MachinePart
     // A copy, since v86 writes into its header.
     ...(kernel === undefined ? {} : { bzimage: { buffer: kernel.slice(0) }, cmdline }),
     ...(initrd === undefined ? {} : { initrd: { buffer: initrd } }),
-    ...Object.fromEntries(drives.flatMap(({ slot, image }) => (image ? [[slot, image as unknown as V86Image]] : []))),
+    ...Object.fromEntries(drives.flatMap(({ slot, image }) => (image ? [[slot, image]] : []))),
     boot_order: BOOT_ORDER[boot],
     disable_speaker: true,
     autostart: false,

@@ -1,11 +1,15 @@
-/** Notices to the user, in a live region over a corner of the page: errors stay until dismissed, good news disappears by itself. */
+/**
+ * Notices to the user, in a live region over a corner of the page: errors stay until dismissed, good news disappears by itself, unless the pointer or the
+ * focus is on it.
+ */
 import { button, element, icon } from './dom.ts';
 import { failure, isAbort, isolated, missingPart } from './words.ts';
 
 /** The kinds of notices. */
 export type Notices = Pick<Messages, 'error' | 'warning' | 'success'>;
 
-const GOOD_NEWS_MS = 6000;
+/** Milliseconds: slow readers and screen readers come to the end of it. */
+const GOOD_NEWS_MS = 15_000;
 const MOST = 4;
 
 export class Messages {
@@ -43,7 +47,7 @@ export class Messages {
   /** Reports a success. */
   success(title: string, text = ''): void {
     const shown = this.#show('success', 'check', title, text, 'message-success');
-    setTimeout(() => shown.remove(), GOOD_NEWS_MS);
+    passes(shown);
   }
 
   /** The same for notices about one image: after `left` is aborted the titles begin with its name. */
@@ -60,7 +64,7 @@ export class Messages {
   summary(title: string, lines: readonly string[], good: boolean): void {
     const list = element('ul', { class: 'message-lines' }, ...lines.map((line) => element('li', {}, line)));
     const shown = this.#show(good ? 'success' : 'warning', good ? 'check' : 'warning', title, list, 'message-summary');
-    if (good) setTimeout(() => shown.remove(), GOOD_NEWS_MS);
+    if (good) passes(shown);
   }
 
   #show(variant: string, sign: string, title: string, text: string | HTMLElement, testId: string, act?: HTMLElement): HTMLElement {
@@ -77,6 +81,8 @@ export class Messages {
       icon(sign, 'icon'),
       element('div', { class: 'message-row' }, words, element('div', { class: 'row' }, act, close)),
     );
+    // News that comes again is the same news.
+    for (const other of [...this.element.children]) if (isSame(other, callout)) other.remove();
     this.element.append(callout);
     while (this.element.childElementCount > MOST) this.element.firstElementChild?.remove();
     return callout;
@@ -85,3 +91,14 @@ export class Messages {
 
 const wayOn = (label: string, testId: string, press: () => void): HTMLElement =>
   button(label, { testId, attributes: { appearance: 'accent' }, press });
+
+/** Takes a notice away, once it has been there for long enough and the user is not at it. */
+function passes(notice: HTMLElement): void {
+  setTimeout(() => {
+    if (notice.matches(':hover, :focus-within')) passes(notice);
+    else notice.remove();
+  }, GOOD_NEWS_MS);
+}
+
+const isSame = (one: Element, other: HTMLElement): boolean =>
+  one instanceof HTMLElement && one.dataset['testid'] === other.dataset['testid'] && one.textContent === other.textContent;

@@ -23,9 +23,9 @@ export const LARGEST_FLOPPY = V86_FLOPPY_SIZES.at(-1) ?? 0;
 type OwnSlot = MediumKind['slot'];
 
 const OWN_SLOTS: readonly { slot: OwnSlot; label: string; noun: string }[] = [
-  { slot: 'hda', label: 'as the hard disk', noun: 'disk' },
-  { slot: 'cdrom', label: 'as a CD', noun: 'CD' },
-  { slot: 'fda', label: 'as a floppy', noun: 'floppy' },
+  { slot: 'hda', label: 'hard disk', noun: 'disk' },
+  { slot: 'cdrom', label: 'CD', noun: 'CD' },
+  { slot: 'fda', label: 'floppy', noun: 'floppy' },
 ];
 const SLOTS: readonly { slot: Slot; label: string; testId: string }[] = [
   { slot: 'hda', label: 'Hard disk', testId: 'run-hda' },
@@ -54,15 +54,15 @@ interface Choice {
 
 export class RunSettings {
   readonly #boot = select('run-boot', 'Boot', []);
-  readonly #slot = select('run-slot', 'Use this image', []);
+  readonly #slot = select('run-slot', 'Use it as', []);
   readonly #memory = select(
     'run-memory',
     'Memory',
     MEMORY.map((size) => ({ value: String(size), label: formatSize(size * 1024 * 1024) })),
   );
   readonly #changes = select('run-changes', 'Changes', [
-    { value: 'kept', label: 'are kept' },
-    { value: 'thrown', label: 'are thrown away at the end' },
+    { value: 'kept', label: 'kept' },
+    { value: 'thrown', label: 'thrown away' },
   ]);
   readonly #others = SLOTS.map(({ slot, label, testId }) => ({ slot, field: select(testId, label, []) }));
   readonly #remark = element('span', {});

@@ -88,9 +88,13 @@ export class SnapshotsPanel implements Panel {
     await this.#suggest();
   }
 
-  /** The memory of a machine can be saved while there is one. */
+  /** The memory of a machine can be saved while there is one, and if each of its disks can keep its own part of the snapshot. */
   #offerState(): void {
-    this.#state.hidden = !(this.#chosen.session.held && this.#around.machine.alive);
+    const { machine } = this.#around;
+    const without = machine.drives.find(({ slot, session }) => slot !== 'cdrom' && session?.entry.capabilities.snapshots === false)?.session;
+    this.#state.hidden = !(this.#chosen.session.held && machine.alive);
+    this.#state.disabled = without !== undefined;
+    this.#state.hint = without === undefined ? '' : `Of this disk alone: ${without.entry.name} in the machine keeps no snapshots.`;
   }
 
   /** A new name, unless the user has typed one: new in all drives of the machine, since memory is saved under the same name in all of them. */
@@ -137,7 +141,7 @@ export class SnapshotsPanel implements Panel {
     this.#problem.textContent = name === '' ? 'Give the snapshot a name.' : '';
     if (name === '') return this.#name.focus();
     const { machine } = this.#around;
-    const withState = !this.#state.hidden && this.#state.checked;
+    const withState = !this.#state.hidden && !this.#state.disabled && this.#state.checked;
     const replaced = withState && this.#list.some((snapshot) => snapshot.name === name);
     const text = `There is a snapshot “${name}” already. The new one takes its place in all drives of the machine.`;
     if (replaced && !(await confirmed({ title: 'Replace the snapshot?', text, deed: 'Replace', danger: true, left: this.#chosen.left }))) return;

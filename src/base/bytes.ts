@@ -5,6 +5,9 @@
 import { BYTES, check, TEXT } from './arguments.ts';
 import { DiskError } from './errors.ts';
 
+/** The array that a read resolves to: the caller's own, or a new one, which has memory of its own. */
+export type BytesRead<T extends number | Uint8Array> = T extends Uint8Array ? T : Uint8Array<ArrayBuffer>;
+
 /** 2^32, for putting two words together without BigInt. */
 export const TWO_32 = 0x1_0000_0000;
 

@@ -83,15 +83,9 @@ export class DiskError extends Error {
   /** Plain data that crosses a worker boundary, and comes back by `DiskError.from`. */
   toJSON(): DiskErrorJson {
     const { kind, message, format, field, step, offset, cause } = this;
-    return {
-      kind,
-      message,
-      ...(format === undefined ? {} : { format }),
-      ...(field === undefined ? {} : { field }),
-      ...(step === undefined ? {} : { step }),
-      ...(offset === undefined ? {} : { offset }),
-      ...(cause === undefined ? {} : { cause: cause instanceof Error ? cause.message : String(cause) }),
-    };
+    const words = cause === undefined || cause instanceof Error ? cause?.message : String(cause);
+    const all = { kind, message, format, field, step, offset, cause: words };
+    return Object.fromEntries(Object.entries(all).filter(([, value]) => value !== undefined)) as unknown as DiskErrorJson;
   }
 
   /** Rebuilds an error from its JSON form. */

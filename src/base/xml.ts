@@ -33,14 +33,14 @@ interface Open {
   text: string;
 }
 
-/** The root element of a file. `format` is for messages. */
-export function parseXml(source: string, format: string): XmlElement {
+/** The root element of a file. `format` is for messages. `first`: what is behind the root element is not looked at. */
+export function parseXml(source: string, format: string, { first = false }: { readonly first?: boolean } = {}): XmlElement {
   const wrong = (what: string, at: number) => corrupt(format, `${what} at character ${at} of the XML text`, { field: 'XML', offset: at });
   if (source.length > LARGEST_XML) throw corrupt(format, `an XML text of ${source.length} characters, more than ${LARGEST_XML}`, { field: 'XML' });
   const open: Open[] = [];
   let root: XmlElement | undefined;
   let count = 0;
-  for (let at = 0; at < source.length; ) {
+  for (let at = 0; at < source.length && !(first && root); ) {
     const start = source.indexOf('<', at);
     const between = source.slice(at, start < 0 ? undefined : start);
     const top = open.at(-1);

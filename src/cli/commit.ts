@@ -10,7 +10,7 @@ import { takeObjects } from './objects.ts';
 import { parseOptions } from './options.ts';
 import { Progress } from './progress.ts';
 import { sizeArgument } from './sizes.ts';
-import { Failure, misuse, type Terminal } from './terminal.ts';
+import { complain, Failure, misuse, type Terminal } from './terminal.ts';
 import { imageText, requestText } from './words.ts';
 
 /** Runs `commit`; returns the exit status. */
@@ -37,8 +37,9 @@ export async function run(terminal: Terminal, args: readonly string[]): Promise<
       // Now the image below that has to be written is known.
       await looked.close();
       const disk = await openForWriting(images, { ...request, writableBacking: depth });
-      await commit(disk, { depth, keep: options.has('d') || base !== undefined, rate, onProgress: progress.update });
+      const { warnings } = await commit(disk, { depth, keep: options.has('d') || base !== undefined, rate, onProgress: progress.update });
       progress.finish();
+      for (const warning of warnings) complain(terminal, `warning: ${warning}`);
     } catch (error) {
       throw error instanceof DiskError ? new Failure(`Block job failed: ${requestText(error)}`) : error;
     } finally {

@@ -61,6 +61,7 @@ interface FileOptions {
   readonly readOnly: boolean;
   readonly locking?: Locking | undefined;
   readonly forceShare?: boolean;
+  readonly create?: boolean;
 }
 
 /** An open image, with the files of its chain: its own first. */
@@ -245,10 +246,11 @@ export class Images {
   }
 
   /** Opens a file without locking it: the needed permissions are known only with its format. */
-  #file(path: string, { readOnly, locking = 'auto', forceShare = false }: FileOptions): Storage {
+  #file(path: string, { readOnly, locking = 'auto', forceShare = false, create = false }: FileOptions): Storage {
     try {
       const storage = nodeFileStorage(inFolder(path), {
         readOnly,
+        ...(create ? { create: 'must-not-exist' } : {}),
         background: this.#background,
         locking,
         forceShare: forceShare && readOnly,

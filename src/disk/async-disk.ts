@@ -1,4 +1,5 @@
 /** The part of `Disk` that also exists across a worker: adapters and pages may rely on it. */
+
 import {
   BYTES,
   COUNT,
@@ -14,6 +15,7 @@ import {
   SIZE,
   TEXT,
 } from '../base/arguments.ts';
+import type { BytesRead } from '../base/bytes.ts';
 import { DiskError } from '../base/errors.ts';
 import { JOB_OPTIONS, type JobOptions } from '../base/job.ts';
 import type { Keepers } from '../base/keepers.ts';
@@ -130,13 +132,13 @@ export interface SnapshotOptions extends SnapshotMoment {
 }
 
 /** A new array, or the caller's, for machine state from `offset` on. */
-export function vmStateTarget(offset: number, lengthOrInto: number | Uint8Array): Uint8Array {
+export function vmStateTarget<T extends number | Uint8Array>(offset: number, lengthOrInto: T): BytesRead<T> {
   const where = 'disk.readVmState';
   if (typeof lengthOrInto !== 'number') requireBytes(where, 'lengthOrInto', lengthOrInto);
   const length = typeof lengthOrInto === 'number' ? lengthOrInto : lengthOrInto.length;
   requireNumbers(where, offset, length);
   requireReadable(Number.MAX_SAFE_INTEGER, offset, length);
-  return typeof lengthOrInto === 'number' ? new Uint8Array(lengthOrInto) : lengthOrInto;
+  return (typeof lengthOrInto === 'number' ? new Uint8Array(lengthOrInto) : lengthOrInto) as BytesRead<T>;
 }
 
 /** Kinds of the arguments that both sides of the worker check. */

@@ -41,7 +41,10 @@ export interface OpenOptions {
    * VDI); `onDamage` hears of it. What both hold together may be of no use then. Default: such a parent is refused by its name.
    */
   readonly changedParent?: boolean;
-  /** How many images down one may be written too: 1 for the backing file. For `commit`, whose base it is; default none. */
+  /**
+   * How many images down one may be written too: 1 for the backing file. For `commit`, whose base it is; default none. The image right above that one is opened for
+   * writing as well, if it can be, where it notes an id of its parent which changes then.
+   */
   readonly writableBacking?: number;
   /** The passphrase of encrypted images: one for all of the chain, or a function that is asked for each. */
   readonly secret?: Secret | SecretCallback;
@@ -88,8 +91,14 @@ export const OPEN_OPTIONS: Members<OpenOptions> = {
   formats: FORMATS,
 };
 
-/** Opens the image below one whose driver is `driver`. Without a request the image names none. */
-export type OpenBelow = (request: FileRequest | undefined, named: NamedFiles, driver: ImageDriver) => Io<BlockNode | undefined>;
+/** How the image below is opened. `driver`: of the image above. `writable`: for writing. */
+export interface BelowHow {
+  readonly driver: ImageDriver;
+  readonly writable: boolean;
+}
+
+/** Opens the image below. Without a request the image above names none. */
+export type OpenBelow = (request: FileRequest | undefined, named: NamedFiles, how: BelowHow) => Io<BlockNode | undefined>;
 
 /** Further options, for other parts of the engine. */
 export interface ChainOptions extends OpenOptions {
@@ -180,15 +189,14 @@ function* openOver(named: NamedFiles, readOnly: boolean, options: ChainOptions):
  */
 function* openBelow(driver: ImageDriver, named: NamedFiles, options: ChainOptions): Io<BlockNode | undefined> {
   const { openBacking, changedParent = false, anyBacking = false } = options;
-  if (!driver.backing) return yield* (openBacking ?? fixed())(undefined, named, driver);
+  if (!driver.backing) return yield* (openBacking ?? fixed())(undefined, named, { driver, writable: options.writableBacking === named.chain.length });
   const { otherNames = [], ...request } = driver.backing;
   let failure: { readonly error: unknown } | undefined;
   for (const accept of changedParent ? [meant, changed] : [meant]) {
     for (const name of [request.name, ...otherNames]) {
       let found: BlockNode | undefined;
       try {
-        const wanted: FileRequest = { kind: 'backing', ...request, name };
-        found = yield* openBacking ? openBacking(wanted, named, driver) : openNamed(wanted, named, options);
+        found = yield* openOne({ kind: 'backing', ...request, name }, named, driver, options);
         if (found && !anyBacking) accept(driver, found.driver, options);
         return found;
       } catch (error) {
@@ -198,6 +206,30 @@ function* openBelow(driver: ImageDriver, named: NamedFiles, options: ChainOption
     }
   }
   throw failure?.error;
+}
+
+/** Opens the image below for writing, if that is asked for; one that is to be written only to note another id, and cannot be, to be read. */
+function* openOne(request: FileRequest, named: NamedFiles, driver: ImageDriver, options: ChainOptions): Io<BlockNode | undefined> {
+  const { openBacking, writableBacking } = options;
+  function* open(writable: boolean): Io<BlockNode | undefined> {
+    if (openBacking) return yield* openBacking(request, named, { driver, writable });
+    return yield* openNamed(request, named, { ...options, writable });
+  }
+  const depth = named.chain.length;
+  if (writableBacking === undefined || depth !== writableBacking - 1 || !(yield* notesParents(request, options)))
+    return yield* open(depth === writableBacking);
+  try {
+    return yield* open(true);
+  } catch (error) {
+    if (!(error instanceof DiskError)) throw error;
+    return yield* open(false);
+  }
+}
+
+/** True if the image below is of a format whose images note an id of their parents that changes with the contents. */
+function* notesParents({ format }: FileRequest, options: ChainOptions): Io<boolean> {
+  const formats = options.formats ?? (yield* everyFormat());
+  return formats.some(({ name, notesParents: notes }) => notes && name === format);
 }
 
 /** Throws if the image below is not the one that is meant. */
@@ -229,9 +261,13 @@ function changed(driver: ImageDriver, below: ImageDriver, { onDamage }: Pick<Cha
 const isChanged = (error: unknown): error is DiskError => error instanceof DiskError && error.kind === 'refused';
 
 /** Opens an image below another one, with its own chain. `known`: open images; one of them over the same bytes is returned, and nothing opened. */
-export function* openNamed(request: FileRequest, named: NamedFiles, options: ChainOptions, known: readonly BlockNode[] = []): Io<BlockNode> {
+export function* openNamed(
+  request: FileRequest,
+  named: NamedFiles,
+  { writable = false, ...options }: ChainOptions & { readonly writable?: boolean },
+  known: readonly BlockNode[] = [],
+): Io<BlockNode> {
   const { chain } = named;
-  const writable = options.writableBacking === chain.length;
   const { storage, format } = yield* named.ask(request, writable ? { writable } : {});
   const found = known.find(({ driver }) => sameBytes(driver.storage, storage));
   if (found) {

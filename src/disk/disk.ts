@@ -2,7 +2,10 @@
  * `Disk`: an opened image as embedders use it. Promises for all callers; the same verbs with `Sync` appended when the storage below
  * is synchronous. Requests are checked here; the node (node/node.ts) and the driver do the work.
  */
+
 import { check, FLAG, FUNCTION, optionsOf, requireBytes, requireNumbers, SIZE, TEXT } from '../base/arguments.ts';
+import type { BytesRead } from '../base/bytes.ts';
+import { asyncDispose } from '../base/dispose.ts';
 import { DiskError } from '../base/errors.ts';
 import { type Io, runAsync, runSync } from '../base/io.ts';
 import { type JobOptions, noteRequest, Pace, throwIfAborted } from '../base/job.ts';
@@ -127,12 +130,12 @@ export class Disk implements AsyncDisk {
    * Reads bytes into a new array or into yours; resolves to the array. Throws `out-of-bounds` past `size`, `io` or `corrupt`
    * where the image cannot be read.
    */
-  read(offset: number, lengthOrInto: number | Uint8Array): Promise<Uint8Array> {
+  read<T extends number | Uint8Array>(offset: number, lengthOrInto: T): Promise<BytesRead<T>> {
     return runAsync(this.#read(offset, lengthOrInto));
   }
 
   /** As `read`, at once. Throws `would-wait` where the storage waits. */
-  readSync(offset: number, lengthOrInto: number | Uint8Array): Uint8Array {
+  readSync<T extends number | Uint8Array>(offset: number, lengthOrInto: T): BytesRead<T> {
     const into = this.#target('disk.readSync', offset, lengthOrInto);
     if (!this.node.readNow(offset, into)) runSync(this.node.read(offset, into));
     return into;
@@ -224,6 +227,11 @@ export class Disk implements AsyncDisk {
     return runAsync(this.#close());
   }
 
+  /** As `close`, for `await using`. */
+  [asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
   /** As `close`, at once. */
   closeSync(): void {
     runSync(this.#close());
@@ -233,7 +241,7 @@ export class Disk implements AsyncDisk {
    * Reads machine state that the image keeps beside the disk, as `writeVmState` left it or `snapshots.apply` brought it back. Throws
    * `unsupported` if the format keeps none.
    */
-  async readVmState(offset: number, lengthOrInto: number | Uint8Array): Promise<Uint8Array> {
+  async readVmState<T extends number | Uint8Array>(offset: number, lengthOrInto: T): Promise<BytesRead<T>> {
     const into = vmStateTarget(offset, lengthOrInto);
     await runAsync(readVmState(this.node, offset, into));
     return into;
@@ -314,7 +322,7 @@ export class Disk implements AsyncDisk {
     return runAsync(this.#metadata());
   }
 
-  *#read(offset: number, lengthOrInto: number | Uint8Array): Io<Uint8Array> {
+  *#read<T extends number | Uint8Array>(offset: number, lengthOrInto: T): Io<BytesRead<T>> {
     const into = this.#target('disk.read', offset, lengthOrInto);
     noteRequest();
     yield* this.node.read(offset, into);
@@ -322,10 +330,10 @@ export class Disk implements AsyncDisk {
   }
 
   /** The array to read into: the caller's, or a new one after a check that there are so many bytes. */
-  #target(where: string, offset: number, lengthOrInto: number | Uint8Array): Uint8Array {
+  #target<T extends number | Uint8Array>(where: string, offset: number, lengthOrInto: T): BytesRead<T> {
     if (typeof lengthOrInto !== 'number') requireBytes(where, 'lengthOrInto', lengthOrInto);
     this.#requireInside(where, offset, typeof lengthOrInto === 'number' ? lengthOrInto : lengthOrInto.length);
-    return typeof lengthOrInto === 'number' ? new Uint8Array(lengthOrInto) : lengthOrInto;
+    return (typeof lengthOrInto === 'number' ? new Uint8Array(lengthOrInto) : lengthOrInto) as BytesRead<T>;
   }
 
   *#write(offset: number, bytes: Uint8Array): Io<void> {

@@ -1,4 +1,4 @@
-/** `openDisk` and `createDisk`: the way in. */
+/** `openDisk`, `createDisk` and `openOrCreate`: the way in. */
 
 import { check, FLAG, needed, optionsOf, SIZE, TEXT } from '../base/arguments.ts';
 import { roundUp } from '../base/bytes.ts';
@@ -87,20 +87,50 @@ export function createDisk<const Format extends string>(
   storage: Storage | PromiseLike<Storage>,
   options: { readonly format: Format } & CreateOptions<Format>,
 ): Promise<Disk> {
-  return runAsync(create(storage, options as CreateOptions<string>));
+  return runAsync(made('createDisk', storage, options as CreateOptions<string>, createOn));
 }
 
-function* create(storage: Storage | PromiseLike<Storage>, all: CreateOptions<string>): Io<Disk> {
-  check('createDisk', 'storage', storage, STORAGE_TO_BE);
+/**
+ * As `createDisk` if the storage is empty, else opens the image that is there, whose format must be the one named; its size and the format's own
+ * options are then the image's. Give a storage that may be new or not: `indexedDbStorage(name, { create: 'if-missing' })`. Throws as both.
+ */
+export function openOrCreate<const Format extends string>(
+  storage: Storage | PromiseLike<Storage>,
+  options: { readonly format: Format } & CreateOptions<Format>,
+): Promise<Disk> {
+  return runAsync(
+    made('openOrCreate', storage, options as CreateOptions<string>, (given, all) =>
+      given.size === 0 ? createOn(given, all) : openExisting(given, all),
+    ),
+  );
+}
+
+function* made(
+  where: string,
+  storage: Storage | PromiseLike<Storage>,
+  all: CreateOptions<string>,
+  body: (storage: Storage, all: CreateOptions<string>) => Io<Disk>,
+): Io<Disk> {
+  check(where, 'storage', storage, STORAGE_TO_BE);
   const given = 'then' in storage ? yield* wait(storage) : storage;
-  check('createDisk', 'storage', given, STORAGE);
+  check(where, 'storage', given, STORAGE);
   try {
-    check('createDisk', 'options', all, CREATE);
+    check(where, 'options', all, CREATE);
   } catch (error) {
     yield* given.close();
     throw error;
   }
-  return yield* createOn(given, all);
+  return yield* body(given, all);
+}
+
+function* openExisting(storage: Storage, all: CreateOptions<string>): Io<Disk> {
+  const options = Object.fromEntries(Object.entries(all).filter(([name]) => name === 'format' || name in SHARED));
+  try {
+    return new Disk(yield* openNode(storage, options));
+  } catch (error) {
+    yield* storage.close();
+    throw error;
+  }
 }
 
 function* createOn(storage: Storage, all: CreateOptions<string>): Io<Disk> {

@@ -61,7 +61,7 @@ export class Snapshots<D = unknown> {
    * The machine state of a snapshot, or a part of it, in a new array; bytes that the image does not have read as zero. Throws `refused` for more than
    * 1 GiB at once.
    */
-  async readVmState(idOrName: string, range: { offset?: number; length?: number } = {}): Promise<Uint8Array> {
+  async readVmState(idOrName: string, range: { offset?: number; length?: number } = {}): Promise<Uint8Array<ArrayBuffer>> {
     check('snapshots.readVmState', 'range', range, VM_STATE_RANGE);
     return runAsync(this.#readVmState(idOrName, range));
   }
@@ -131,7 +131,7 @@ export class Snapshots<D = unknown> {
     }
   }
 
-  *#readVmState(idOrName: string, range: { offset?: number; length?: number }): Io<Uint8Array> {
+  *#readVmState(idOrName: string, range: { offset?: number; length?: number }): Io<Uint8Array<ArrayBuffer>> {
     const { id, vmStateSize } = this.find(idOrName);
     const driver = yield* (yield* snapshotsOf(this.#node)).view(id);
     return yield* readStored(new BlockNode({ driver, readOnly: true, owned: false }), vmStateSize, range);

@@ -34,7 +34,7 @@ export function* readStored(
   node: BlockNode,
   size: number,
   { offset = 0, length = size - offset }: { offset?: number; length?: number },
-): Io<Uint8Array> {
+): Io<Uint8Array<ArrayBuffer>> {
   requireReadable(size, offset, length);
   const into = new Uint8Array(length);
   yield* readVmState(node, offset, into);

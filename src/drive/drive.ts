@@ -9,6 +9,7 @@
  */
 
 import { COUNT, check, maybe, objectWith, oneOf, requireBytes, requireNumbers, SIZE } from '../base/arguments.ts';
+import type { BytesRead } from '../base/bytes.ts';
 import { assert, DiskError } from '../base/errors.ts';
 import { type Io, runAsync, runSync, together } from '../base/io.ts';
 import { unheard } from '../base/listeners.ts';
@@ -137,12 +138,12 @@ export class Drive extends DriveBay {
   }
 
   /** Reads bytes into a new array or into yours; resolves to the array. A read whose error is ignored leaves zeros. */
-  read(offset: number, lengthOrInto: number | Uint8Array, options: RequestOptions = NO_OPTIONS): Promise<Uint8Array> {
+  read<T extends number | Uint8Array>(offset: number, lengthOrInto: T, options: RequestOptions = NO_OPTIONS): Promise<BytesRead<T>> {
     return runAsync(this.#read(offset, lengthOrInto, options));
   }
 
   /** As `read`, at once. Throws `would-wait` where the medium waits. */
-  readSync(offset: number, lengthOrInto: number | Uint8Array, options: RequestOptions = NO_OPTIONS): Uint8Array {
+  readSync<T extends number | Uint8Array>(offset: number, lengthOrInto: T, options: RequestOptions = NO_OPTIONS): BytesRead<T> {
     return runSync(this.#read(offset, lengthOrInto, options));
   }
 
@@ -243,13 +244,13 @@ export class Drive extends DriveBay {
     runSync(this.#flush(options));
   }
 
-  *#read(offset: number, lengthOrInto: number | Uint8Array, options: RequestOptions): Io<Uint8Array> {
+  *#read<T extends number | Uint8Array>(offset: number, lengthOrInto: T, options: RequestOptions): Io<BytesRead<T>> {
     if (typeof lengthOrInto !== 'number') requireBytes('drive.read', 'lengthOrInto', lengthOrInto);
     if (options !== NO_OPTIONS) check('drive.read', 'options', options, REQUEST);
     const length = typeof lengthOrInto === 'number' ? lengthOrInto : lengthOrInto.length;
     this.#requireInside('drive.read', offset, length);
     this.#requireKey();
-    const into = typeof lengthOrInto === 'number' ? new Uint8Array(length) : lengthOrInto;
+    const into = (typeof lengthOrInto === 'number' ? new Uint8Array(length) : lengthOrInto) as BytesRead<T>;
     yield* this.#requests.submit(this.#present(), {
       accounted: 'read',
       operation: 'read',

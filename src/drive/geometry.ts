@@ -49,7 +49,7 @@ export interface GeometryReport {
   readonly partitionTable?: Chs;
   /** The geometry that v86 presents for a hard disk: the partition table's up to 16 heads, else n/16/63. */
   readonly v86: Chs;
-  /** The geometry that the image's own header states (VDI, VHD, VMDK). Its program presents that to its guests; QEMU and v86 do not look at it. */
+  /** The geometry that the image's own header states (VDI, VHD, VMDK, Parallels). Its program presents that to its guests; QEMU and v86 do not look at it. */
   readonly header?: Chs;
   /** Facts that a guest needs to know if it addresses by cylinder, head and sector, in whole sentences. */
   readonly warnings: readonly string[];

@@ -166,7 +166,7 @@ export async function readMachineState(
   drives: Iterable<Drive>,
   which: string | MachineMoment,
   range: { offset?: number; length?: number } = {},
-): Promise<Uint8Array> {
+): Promise<Uint8Array<ArrayBuffer>> {
   check('readMachineState', 'which', which, WHICH);
   check('readMachineState', 'range', range, VM_STATE_RANGE);
   return readState(complete(setsOf(await membersOf('readMachineState', drives)), which), range);
@@ -296,9 +296,9 @@ function complete(sets: readonly MachineSet[], which: string | MachineMoment): M
   throw new DiskError('refused', `The snapshot "${partial.name}" ${reason}`, { field: 'snapshot' });
 }
 
-async function readState({ members }: MachineSet, range: { offset?: number; length?: number }): Promise<Uint8Array> {
+async function readState({ members }: MachineSet, range: { offset?: number; length?: number }): Promise<Uint8Array<ArrayBuffer>> {
   const holder = members.find(({ snapshot }) => snapshot.vmStateSize > 0) as MachineSet['members'][number];
-  return holder.disk.snapshots.readVmState(holder.snapshot.id, range);
+  return (await holder.disk.snapshots.readVmState(holder.snapshot.id, range)) as Uint8Array<ArrayBuffer>;
 }
 
 /** Writes the state beside the disk and returns its size. */

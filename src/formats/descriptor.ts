@@ -172,6 +172,8 @@ export interface FormatDescriptor {
   readonly encryption?: EncryptionFacts;
   /** The whole names of the run-time options that change the image's contents. Default: none does. */
   readonly strongOptions?: RegExp;
+  /** Images note an id of their parent that changes when the parent is written. */
+  readonly notesParents?: true;
   /** The options of `create`, in QEMU's order. All texts about them come from here. */
   readonly createOptions: readonly DeclaredOption[];
   /** The file holds little but the guest's bytes: users that may write these beside others may write the file so too. Default: no other user may. */

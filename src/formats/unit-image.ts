@@ -136,10 +136,15 @@ export abstract class UnitImage implements ToolImage {
     if (this.end) yield* this.end.ready();
   }
 
-  /** For every change: throws if the image is open for a check, and marks it. */
-  protected *requireBegun(): Io<void> {
+  /** Throws if the image is open for a check. */
+  protected requireWritable(): void {
     const { format } = this;
     if (!this.end) throw new DiskError('read-only', `${this.storage.name} is open for a check only`, { format });
+  }
+
+  /** For every change: throws if the image is open for a check, and marks it. */
+  protected *requireBegun(): Io<void> {
+    this.requireWritable();
     if (this.begun) return;
     yield* this.order.lock.run(
       function* (this: UnitImage): Io<void> {

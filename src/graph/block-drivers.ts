@@ -80,7 +80,12 @@ function* openFileNode({ name, options, place }: NodeRequest): Io<OpenedNode> {
   const manager = options.text('pr-manager');
   if (manager !== undefined) throw refusedOption('pr-manager', `No persistent reservation manager with id '${manager}'`);
   if (typeof file !== 'string' || file === '') throw refusedOption('filename', "The 'file' block driver requires a file name");
-  const opened = place.graph.openFile(file, { writable: !place.readOnly, locking, forceShare: place.common.forceShare });
+  const opened = place.graph.openFile(file, {
+    writable: !place.readOnly,
+    ...(place.create ? { create: true } : {}),
+    locking,
+    forceShare: place.common.forceShare,
+  });
   const storage = 'then' in opened ? yield* wait(opened) : opened;
   // A colon in a name that is shown must not look like a protocol.
   const exact = protocolOf(file) === undefined ? file : `./${file}`;

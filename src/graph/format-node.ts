@@ -52,6 +52,7 @@ export function* openFormat(descriptor: FormatDescriptor | undefined, request: N
         ...(dataStorage ? { dataStorage } : {}),
         resolve: (reference) => runAsync(openNamed(reference, place, request)),
         openBacking,
+        ...(graph.writableBacking === undefined ? {} : { writableBacking: graph.writableBacking }),
         ...(graph.emptyBacking ? { anyBacking: true } : {}),
         changedParent,
         ...(descriptor ? { format: descriptor.name } : {}),
@@ -98,7 +99,9 @@ function* dataChild(descriptor: FormatDescriptor | undefined, { options, place, 
  * stranger, the image could name any file or device of this machine. Backing files are opened in another way.
  */
 function* openNamed(reference: Reference, place: NodePlace, { node }: NodeRequest): Io<Storage> {
-  return (yield* node(undefined, new OptionSet(plainFile(reference, reference.from, place)), { ...place, role: 'file', driver: undefined })).storage;
+  const options = new OptionSet(plainFile(reference, reference.from, place));
+  const made = reference.create ? { create: true } : {};
+  return (yield* node(undefined, options, { ...place, ...made, role: 'file', driver: undefined })).storage;
 }
 
 /** The options of a plain file. */
@@ -156,7 +159,7 @@ function backingOpener(request: NodeRequest): OpenBelow {
   if (takeAlone(request)) return fixed();
   const { options, place } = request;
   let taken: { readonly given: OptionSet; readonly reference: OptionValue | undefined } | undefined;
-  return function* (named, files, driver) {
+  return function* (named, files, { driver, writable }) {
     taken ??= { given: options.child('backing'), reference: options.take('backing') };
     const { given, reference } = taken;
     if (!given.empty && !findFormat(allFormats, driver.format).capabilities.backing)
@@ -173,8 +176,7 @@ function backingOpener(request: NodeRequest): OpenBelow {
       const name = byOptions || named.kind === 'parent' ? undefined : beside(storage.name, named.name);
       if (!byOptions && named.kind === 'parent')
         for (const [key, value] of yield* parentFile(named, storage.name, place)) below.setDefault(`file.${key}`, value);
-      const readOnly = place.graph.writableBacking !== chain.length;
-      const { node } = yield* request.node(name, below, { ...place, role: 'image', above: chain, readOnly, driver: undefined });
+      const { node } = yield* request.node(name, below, { ...place, role: 'image', above: chain, readOnly: !writable, driver: undefined });
       return node;
     } catch (error) {
       throw new BackingFailure(error);

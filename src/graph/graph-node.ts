@@ -28,6 +28,8 @@ export interface NodePlace {
   readonly above: ChainFiles;
   /** Number of nodes of the whole graph so far. */
   readonly count: { nodes: number };
+  /** The file is to be made. */
+  readonly create?: boolean;
   /** Overrules the option `driver`. */
   readonly driver?: string | undefined;
   /** The options of the node above, unless this one has its own. */

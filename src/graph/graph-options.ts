@@ -10,6 +10,8 @@ import type { Storage } from '../storage/storage.ts';
 export interface OpenFileOptions {
   /** The file is to be written. */
   readonly writable: boolean;
+  /** The file is to be made, and must not be there: a further file of an image. */
+  readonly create?: boolean;
   /** Whether it is locked at all; QEMU's option. */
   readonly locking?: 'auto' | 'on' | 'off' | undefined;
   /** Others may write it meanwhile. */

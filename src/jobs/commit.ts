@@ -43,6 +43,15 @@ export interface CommitOptions extends CopyJobOptions {
   readonly keep?: boolean;
 }
 
+/** The end of a commit. */
+export interface CommitResult {
+  /**
+   * With a `depth` above 1: an image between could not be written, and still notes the id that its parent had before the commit. A line for each: the disk opens
+   * with `changedParent` only, until `rebase` with `unsafe` has made that image note the new one.
+   */
+  readonly warnings: readonly string[];
+}
+
 /** Options for tests. */
 export interface CommitSteps extends CommitOptions {
   /** Bytes copied in one step; default 2 MiB. */
@@ -54,24 +63,26 @@ export interface CommitSteps extends CommitOptions {
 export const COMMIT: Kind = optionsOf<CommitOptions>({ ...COPY_JOB_OPTIONS, depth: COUNT, keep: FLAG });
 
 /**
- * Copies the contents above the base into it, while the disk may be in use. Both are flushed. Throws `refused` without a backing file, `read-only` if
+ * Copies the contents above the base into it, while the disk may be in use. Both are flushed. The image right above the base notes the id that the base has now,
+ * if it is one of a format that notes such an id. Throws `refused` without a backing file, `read-only` if
  * the base was not opened for writing, `in-use` while another job works on the disk, `aborted` if cancelled (the chain reads the same
  * then), and the errors of reading and writing. Snapshots inside the top image, and other images over the base, read differently afterwards.
  */
-export async function commit(disk: Disk, options: CommitOptions = {}): Promise<void> {
+export async function commit(disk: Disk, options: CommitOptions = {}): Promise<CommitResult> {
   check('commit', 'disk', disk, DISK);
   check('commit', 'options', options, COMMIT);
   return runAsync(commitNodes(disk.node, options));
 }
 
 /** `commit` inside coroutines. */
-export function* commitNodes(top: BlockNode, options: CommitSteps): Io<void> {
+export function* commitNodes(top: BlockNode, options: CommitSteps): Io<CommitResult> {
   const { depth = 1 } = options;
   const base = nodeBelow(top, depth);
   if (base.readOnly) throw new DiskError('read-only', `${base.name} is open read-only: open the disk with writableBacking: ${depth}`);
   yield* top.keepers.drain();
   const work = new Commit(top, base, options);
   yield* top.jobs.occupy(top.name, JOB, () => work.run());
+  return { warnings: work.warnings };
 }
 
 class Commit {
@@ -84,6 +95,7 @@ class Commit {
   /** Buffers that are not in use. */
   readonly #free: Uint8Array[] = [];
   readonly #changes: Changes;
+  readonly warnings: string[] = [];
 
   constructor(top: BlockNode, base: BlockNode, options: CommitSteps) {
     this.#top = top;
@@ -108,26 +120,30 @@ class Commit {
   }
 
   /**
-   * Formats whose images know the image below by an id of its contents: the base gets its new id now, and the disk notes it, before anything else changes.
-   * A cut between the two leaves contents that nothing has changed, and a disk that takes any base of its name (`awaitBelow`), or where it cannot, one that calls
-   * the base another one. Images in between keep the old id: the base is not theirs any more.
+   * Formats whose images know the image below by an id of its contents: the base gets its new id now, and the image above it notes that, before anything else
+   * changes. A cut between the two leaves contents that nothing has changed, and an image that takes any base of its name (`awaitBelow`), or where it cannot, one that
+   * calls the base another one. No further image is concerned: an image between has the bytes and the id that it had.
    */
   *#introduce(): Io<void> {
-    const [top, base] = [this.#top, this.#base];
-    const { driver } = top;
-    if (this.#depth > 1 || !driver.requireBelow || base.size === 0) return;
-    const { awaitBelow, setBacking } = yield* toolsOf(driver);
-    if (awaitBelow) yield* top.exclusive(awaitBelow, JOB);
+    const base = this.#base;
+    const over = this.#depth > 1 ? nodeBelow(this.#top, this.#depth - 1) : this.#top;
+    const { driver } = over;
+    if (!driver.requireBelow || base.size === 0) return;
+    const { awaitBelow, setBacking } = over.readOnly ? {} : yield* toolsOf(driver);
+    if (awaitBelow) yield* over.exclusive(awaitBelow, JOB);
     yield* base.exclusive(function* () {
       if (base.driver.prepare) yield* base.driver.prepare(0, 1);
     });
+    // A barrier orders one file only: the id must be there before another file notes it.
+    yield* base.flush();
     try {
       driver.requireBelow(base.driver);
       if (!awaitBelow) return;
     } catch (error) {
       if (!(error instanceof DiskError) || error.kind !== 'refused') throw error;
+      if (over.readOnly) this.warnings.push(`${error.message}. It could not be written: it keeps the id that it has noted`);
     }
-    if (setBacking) yield* top.setBacking(driver.backing, base, { job: JOB });
+    if (setBacking) yield* over.setBacking(driver.backing, base, { job: JOB });
   }
 
   *#copyAll(): Io<void> {

@@ -79,7 +79,12 @@ async function using(drive: Drive, work: (medium: JobMedium) => Promise<void>): 
 }
 
 function jobsOf(disk: Disk): JobMedium {
-  return { commit: (options) => commit(disk, options), stream: (options) => stream(disk, options) };
+  return {
+    commit: async (options) => {
+      await commit(disk, options);
+    },
+    stream: (options) => stream(disk, options),
+  };
 }
 
 function isJobMedium(medium: object): medium is JobMedium {

@@ -266,7 +266,7 @@ export interface ExportedImage {
   /** Bytes if known beforehand. */
   readonly size: number | undefined;
   /** The file's bytes, read on demand. Cancelling it ends the export. */
-  readonly stream: ReadableStream<Uint8Array>;
+  readonly stream: ReadableStream<Uint8Array<ArrayBuffer>>;
   /** Bytes that could not be read and are zeros, with `salvage`. */
   readonly missing?: number;
 }

@@ -297,11 +297,11 @@ async function undo(cleanup: Cleanup): Promise<void> {
 }
 
 /** All bytes of a storage, read as the reader asks for them. `over` is called once, however the stream ends. */
-function byteStream(storage: Storage, { signal, onProgress }: JobOptions, over: () => Promise<void>): ReadableStream<Uint8Array> {
+function byteStream(storage: Storage, { signal, onProgress }: JobOptions, over: () => Promise<void>): ReadableStream<Uint8Array<ArrayBuffer>> {
   const { size } = storage;
   let at = 0;
   let reportedAt = 0;
-  const pull = async (controller: ReadableStreamDefaultController<Uint8Array>) => {
+  const pull = async (controller: ReadableStreamDefaultController<Uint8Array<ArrayBuffer>>) => {
     try {
       throwIfAborted(signal);
       if (at < size) {
@@ -323,7 +323,7 @@ function byteStream(storage: Storage, { signal, onProgress }: JobOptions, over: 
       throw error;
     }
   };
-  return new ReadableStream<Uint8Array>({ pull, cancel: over }, { highWaterMark: 1 });
+  return new ReadableStream<Uint8Array<ArrayBuffer>>({ pull, cancel: over }, { highWaterMark: 1 });
 }
 
 /** The image's name with the format's usual ending. */

@@ -72,7 +72,7 @@ class WrappedImport {
   }
 
   async all(): Promise<ImportedImage | undefined> {
-    const spool = (part: Part): Io<Storage> => this.#spool(part);
+    const spool = (part: Part, spend: (bytes: number) => void): Io<Storage> => this.#spool(part, spend);
     const found = await runAsync(disksIn(this.#source, { beside: this.#beside, most: this.#options.most, spool }));
     if (!found) return undefined;
     const disks = this.#chosen(found);
@@ -132,7 +132,7 @@ class WrappedImport {
     const guess = stated ?? (await this.#guess(part));
     // Images of these formats can always be written as they come: no look at all of the file is needed before.
     const direct = !part.storage && (guess === OVERLAY_FORMAT || findFormat(allFormats, guess).plain === true);
-    const storage = direct ? undefined : (part.storage ?? (await runAsync(this.#spool(part))));
+    const storage = direct ? undefined : (part.storage ?? (await runAsync(this.#spool(part, found.budget.keeping(part)))));
     if (!storage) return this.#keep(part, { name, guess, found });
     const format = await recogniseStorage(storage, { name: disk.name, ...(stated ? { stated } : {}) });
     if (stated === undefined && (await isReadOnly(storage, format))) return this.#converted(storage, { name, format });
@@ -149,7 +149,7 @@ class WrappedImport {
     const { format: stated } = this.#options;
     return this.#keeper.make({ name, format: guess, place: this.#place }, async (storage) => {
       try {
-        await runAsync(this.#pour(part, storage, (bytes) => found.budget.spend(bytes)));
+        await runAsync(this.#pour(part, storage, found.budget.keeping(part)));
         const format = await recogniseStorage(storage, { name: partName(part.path), ...(stated ? { stated } : {}) });
         return { ...(await verify(storage, { format, readOnly: true })), format };
       } catch (error) {
@@ -175,19 +175,19 @@ class WrappedImport {
     });
   }
 
-  *#pour(part: Part, target: Storage, spend?: (bytes: number) => void): Io<void> {
+  *#pour(part: Part, target: Storage, spend: (bytes: number) => void): Io<void> {
     const pace = this.#pace();
-    yield* pour(part, target, { ...(spend ? { spend } : {}), step: () => pace.step(this.#source.position) });
+    yield* pour(part, target, { spend, step: () => pace.step(this.#source.position) });
     pace.finish();
   }
 
   /** The bytes of a part in a temporary image. */
-  *#spool(part: Part): Io<Storage> {
+  *#spool(part: Part, spend: (bytes: number) => void): Io<Storage> {
     const scratch = yield* wait(this.#keeper.scratch(this.#place));
     this.#ends.push(() => scratch.remove());
     const storage = yield* wait(scratch.create());
     try {
-      yield* this.#pour(part, storage);
+      yield* this.#pour(part, storage, spend);
     } finally {
       yield* storage.close();
     }

@@ -14,7 +14,7 @@ export interface UnwrapOptions extends JobOptions {
   readonly create: () => Storage | PromiseLike<Storage>;
   /** Files that lie beside it, for a description of an appliance and for a cue sheet: found by their names, in the same folder as the name of the storage. */
   readonly beside?: readonly Storage[];
-  /** Bytes that may be unpacked; more are `refused`. Default: 4 GiB, and 2000 times the size of the file besides. */
+  /** Bytes that may be unpacked of all disks together; more are `refused`. Default: 4 GiB, and 2000 times the size of the file besides. */
   readonly most?: number;
 }
 
@@ -56,18 +56,19 @@ export async function unwrap(storage: Storage, options: UnwrapOptions): Promise<
   const { create, beside = [], most } = options;
   const found = await runAsync(disksIn(storage, { beside, most, spool }));
   if (!found) return undefined;
-  function* spool(part: Part): Io<Storage> {
+  function* spool(part: Part, spend: (bytes: number) => void): Io<Storage> {
     const target = yield* wait(Promise.resolve(create()));
     const pace = new Pace(options, part.size ?? Number.MAX_SAFE_INTEGER);
     let done = 0;
-    const spend = (bytes: number) => {
+    const noted = (bytes: number) => {
+      spend(bytes);
       done += bytes;
     };
-    yield* pour(part, target, { spend, step: () => pace.step(done) });
+    yield* pour(part, target, { spend: noted, step: () => pace.step(done) });
     return new WindowStorage(target, { name: part.path, offset: 0, length: target.size });
   }
-  const opened = (part: Part) => (part.storage ? Promise.resolve(part.storage) : runAsync(spool(part)));
-  const { appliance, warnings } = found;
+  const { appliance, warnings, budget } = found;
+  const opened = (part: Part) => (part.storage ? Promise.resolve(part.storage) : runAsync(spool(part, budget.keeping(part))));
   return {
     disks: found.disks.map((disk) => unwrapped(disk, opened)),
     ...(appliance

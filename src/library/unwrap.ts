@@ -62,8 +62,8 @@ export interface LookOptions {
   readonly beside?: readonly Storage[];
   /** Bytes that may be unpacked in all; default 4 GiB, and 2000 times the file's size more. */
   readonly most?: number | undefined;
-  /** Puts the bytes of a part into a storage of their own, for a file that has to be read in any order. */
-  spool(part: Part): Io<Storage>;
+  /** Puts the bytes of a part into a storage of their own, for a file that has to be read in any order. `spend` is told of them before they are written. */
+  spool(part: Part, spend: (bytes: number) => void): Io<Storage>;
 }
 
 /** What a file is by its first bytes, if it is no disk image itself. */
@@ -153,11 +153,11 @@ class Looking {
       case 'tar':
         return yield* this.#archive(
           part,
-          part.storage ? yield* filesOfTar(part.storage) : yield* filesOfTarStream(() => part.stream(), HEAD),
+          this.#bounded(part.storage ? yield* filesOfTar(part.storage) : yield* filesOfTarStream(() => part.stream(), HEAD)),
           deeper,
         );
       case 'zip':
-        return yield* this.#archive(part, this.#bounded(yield* filesOfZip(part.storage ?? (yield* this.#options.spool(part)), decoders)), deeper);
+        return yield* this.#archive(part, this.#bounded(yield* filesOfZip(part.storage ?? (yield* this.#spool(part)), decoders)), deeper);
       case 'track': {
         const track = yield* trackOf(part, { path: part.path, offset: 0, form: wrapper.form, length: undefined });
         return { disks: [found(track)], warnings: [] };
@@ -173,8 +173,13 @@ class Looking {
     return { path: unpackedName(part.path, form), size: undefined, stream: () => this.#budget.bounded(unpackedStream(part.stream(), form)) };
   }
 
+  /** Files of an archive, those bounded that do not lie in it as they are: packed ones, and those with holes. */
   #bounded(parts: readonly Part[]): Part[] {
-    return parts.map((part) => ({ ...part, stream: () => this.#budget.bounded(part.stream()) }));
+    return parts.map((part) => (part.storage ? part : { ...part, stream: () => this.#budget.bounded(part.stream()) }));
+  }
+
+  #spool(part: Part): Io<Storage> {
+    return this.#options.spool(part, this.#budget.keeping(part));
   }
 
   *#archive(archive: Part, all: readonly Part[], place: Place): Io<Contents> {

@@ -98,7 +98,7 @@ export class MemoryStorage implements Storage {
   }
 
   /** A copy of the whole contents. */
-  bytes(): Uint8Array {
+  bytes(): Uint8Array<ArrayBuffer> {
     const all = new Uint8Array(this.#size);
     for (const [index, chunk] of this.#chunks) all.set(chunk.subarray(0, Math.min(CHUNK, this.#size - index * CHUNK)), index * CHUNK);
     return all;

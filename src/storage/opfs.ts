@@ -143,11 +143,11 @@ export async function opfsView(path: string): Promise<{ file: File; unchanged: (
   }
 }
 
-/** Names of the files in a directory; empty if there is no such directory. */
+/** Names of the files in a directory, of the outermost one if the path is empty; none if there is no such directory. */
 export async function opfsFileNames(path: string): Promise<string[]> {
   const names: string[] = [];
   try {
-    const found = await directory(split(path), false);
+    const found = await directory(path === '' ? [] : split(path), false);
     for await (const [name, handle] of found as unknown as AsyncIterable<[string, FileSystemHandle]>) if (handle.kind === 'file') names.push(name);
   } catch (error) {
     const failure = browserError(path, error);

@@ -143,7 +143,7 @@ export function* writeZeroes(storage: Pick<Storage, 'write'>, offset: number, le
 }
 
 /** Reads `length` bytes into a new array. */
-export function* readBytes(storage: Storage, offset: number, length: number): Io<Uint8Array> {
+export function* readBytes(storage: Storage, offset: number, length: number): Io<Uint8Array<ArrayBuffer>> {
   const into = new Uint8Array(length);
   yield* storage.read(offset, into);
   return into;

@@ -4,6 +4,7 @@
  * When the page is hidden for good (`pagehide`) the engine is asked to flush. Browsers may end the worker before it has
  * done so: only writes that a resolved flush has covered are durable, so adapters flush on a timer as well.
  */
+import { asyncDispose } from '../base/dispose.ts';
 import { DiskError, mustBe } from '../base/errors.ts';
 import { unlessLost } from '../base/loss.ts';
 import { onDeath } from './alive.ts';
@@ -39,7 +40,7 @@ export async function connect(port: EnginePort, options?: ConnectOptions): Promi
     // The engine refuses a timeout that is not a number, with the other options.
     await connection.greet(typeof timeout === 'number' && timeout >= 0 ? Math.min(timeout, MOST_TIMEOUT) : TIMEOUT);
     const life = await connection.call('hello', { version: PROTOCOL_VERSION, options });
-    const ended = "The engine's worker has ended. What was flushed is kept: start a new worker and connect to that";
+    const ended = "The engine's worker has ended. What was flushed is kept: connect a new worker";
     if (life !== undefined) void onDeath(life, () => connection.end(new DiskError('io', ended, { field: 'engine' })), connection.over);
     return engineOver(connection);
   } catch (error) {
@@ -70,7 +71,7 @@ function engineOver(connection: Connection): Engine {
     return stays;
   }
 
-  return {
+  const engine: Engine = {
     library: remoteLibrary(connection, drain),
     async open(image, options) {
       const { disk, ...state } = await connection.call('engine.open', { image, options });
@@ -90,5 +91,7 @@ function engineOver(connection: Connection): Engine {
       for (const disk of disks) disk.ended();
       connection.terminate();
     },
+    [asyncDispose]: () => engine.close(),
   };
+  return engine;
 }

@@ -81,7 +81,7 @@ export class Connection {
       const wait = (milliseconds: number) => {
         clearTimeout(timer);
         timer = setTimeout(() => {
-          const advice = "Its script must import 'tabdisk/worker' first; the option timeout says how long to wait";
+          const advice = "Its script must import 'tabdisk/worker' first (see also the option timeout)";
           reject(new DiskError('io', `The worker does not answer as tabdisk's engine.${errors} ${advice}`, { field: 'worker' }));
         }, milliseconds);
       };

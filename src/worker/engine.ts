@@ -3,6 +3,8 @@
  * `host.ts` answers in the worker, which owns the OPFS handles and the locks.
  */
 
+import type { BytesRead } from '../base/bytes.ts';
+import type { asyncDispose } from '../base/dispose.ts';
 import type { JobOptions } from '../base/job.ts';
 import type { AsyncDisk } from '../disk/async-disk.ts';
 import type { DriveStatistics } from '../drive/accounting.ts';
@@ -76,6 +78,8 @@ export interface Engine {
   onReleaseRequest(listener: (imageId: string) => void): () => void;
   /** Closes every open disk (each is flushed) and ends the worker. */
   close(): Promise<void>;
+  /** As `close`, for `await using`. */
+  [asyncDispose](): Promise<void>;
 }
 
 /** Named images kept in this browser. */
@@ -158,11 +162,17 @@ export interface MapSummaryOptions extends JobOptions {
 export interface RemoteDisk extends AsyncDisk {
   /** The image's id in the library. */
   readonly imageId: string;
+  /** Reads bytes into a new array or into yours; resolves to the array. Throws `out-of-bounds`, `io`, `corrupt`. */
+  read<T extends number | Uint8Array>(offset: number, lengthOrInto: T): Promise<BytesRead<T>>;
+  /** Reads machine state that the image keeps beside the disk, as `read` does. Throws `unsupported` by format. */
+  readVmState<T extends number | Uint8Array>(offset: number, lengthOrInto: T): Promise<BytesRead<T>>;
   /**
    * Flushes, closes and lets others have the image. Throws `no-space`, with the disk open as before, if there is no room to flush. With
    * `discard` changes that no flush has covered are given up; the image is left as if the tab had ended.
    */
   close(options?: { discard?: boolean }): Promise<void>;
+  /** As `close`, for `await using`. */
+  [asyncDispose](): Promise<void>;
   /**
    * Copies the contents of an overlay into the image below it, and empties the overlay; no other image may lie over or use the one below. Requests go on.
    * Only into the image right below (`depth` 1). Closing the disk cancels it. Throws as `commit` does, `in-use` and `locked`.

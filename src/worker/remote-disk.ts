@@ -3,7 +3,9 @@
  * all go the same way (connection.ts). The engine checks arguments (verbs-disk.ts), except those that are used on this side.
  */
 
+import type { BytesRead } from '../base/bytes.ts';
 import { callBack } from '../base/callbacks.ts';
+import { asyncDispose } from '../base/dispose.ts';
 import { DiskError } from '../base/errors.ts';
 import { runAsync, wait } from '../base/io.ts';
 import { Keepers } from '../base/keepers.ts';
@@ -79,14 +81,14 @@ export class WorkerDisk implements RemoteDisk {
     return this.#state.readOnly;
   }
 
-  async read(offset: number, lengthOrInto: number | Uint8Array): Promise<Uint8Array> {
-    if (!areBytes(lengthOrInto)) return this.#call('disk.read', { offset, lengthOrInto });
+  async read<T extends number | Uint8Array>(offset: number, lengthOrInto: T): Promise<BytesRead<T>> {
+    if (!areBytes(lengthOrInto)) return this.#call('disk.read', { offset, lengthOrInto }) as Promise<BytesRead<T>>;
     const { buffers } = this.#connection;
     const lent = buffers.take(lengthOrInto.length);
     const bytes = await this.#call('disk.read', { offset, lengthOrInto: lent ?? lengthOrInto.length }, lent && [lent.buffer]);
     lengthOrInto.set(bytes);
     if (lent) buffers.give(bytes as Uint8Array<ArrayBuffer>);
-    return lengthOrInto;
+    return lengthOrInto as BytesRead<T>;
   }
 
   async write(offset: number, bytes: Uint8Array): Promise<void> {
@@ -126,10 +128,12 @@ export class WorkerDisk implements RemoteDisk {
     return this.#connection.lossOf(this.#disk).listen(listener);
   }
 
-  readVmState(offset: number, lengthOrInto: number | Uint8Array): Promise<Uint8Array> {
+  readVmState<T extends number | Uint8Array>(offset: number, lengthOrInto: T): Promise<BytesRead<T>> {
     const into = areBytes(lengthOrInto) ? lengthOrInto : undefined;
     const length = into ? into.length : (lengthOrInto as number);
-    return inPieces({ offset, length }, into, ({ offset, length }) => this.#call('disk.readVmState', { offset, lengthOrInto: length }));
+    return inPieces({ offset, length }, into, ({ offset, length }) => this.#call('disk.readVmState', { offset, lengthOrInto: length })) as Promise<
+      BytesRead<T>
+    >;
   }
 
   async writeVmState(offset: number, bytes: Uint8Array): Promise<void> {
@@ -175,10 +179,14 @@ export class WorkerDisk implements RemoteDisk {
     this.ended();
   }
 
+  [asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
   /** The engine has closed it. */
   ended(): void {
     this.#closed = true;
-    this.keepers.gone(new DiskError('lost', 'This disk was closed: open the image again to save what was written since'));
+    this.keepers.gone(new DiskError('lost', 'This disk was closed: open the image anew'));
   }
 
   get closed(): boolean {

@@ -25,7 +25,7 @@ export function remoteLibrary(connection: Connection, drain: (imageId: string) =
       const { export: number, ...exported } = await connection.job('library.export', { image, unsaved }, options);
       const { signal, onProgress } = options;
       const cancel = () => connection.call('export.cancel', { export: number });
-      const stream = new ReadableStream<Uint8Array>(
+      const stream = new ReadableStream<Uint8Array<ArrayBuffer>>(
         {
           async pull(controller) {
             if (signal?.aborted) {

@@ -91,7 +91,7 @@ export class ServedDisk {
 }
 
 interface ServedExport {
-  readonly reader: ReadableStreamDefaultReader<Uint8Array>;
+  readonly reader: ReadableStreamDefaultReader<Uint8Array<ArrayBuffer>>;
   readonly size: number | undefined;
   readonly converted: boolean;
   done: number;
@@ -161,7 +161,7 @@ export class Served {
   }
 
   /** The next bytes of an export; undefined at its end. */
-  async nextOf(number: number, { onProgress }: Required<JobOptions>): Promise<Uint8Array | undefined> {
+  async nextOf(number: number, { onProgress }: Required<JobOptions>): Promise<Uint8Array<ArrayBuffer> | undefined> {
     const found = this.#exports.get(number);
     if (!found) throw new DiskError('aborted', 'This export is over');
     const { done, value } = await found.reader.read();

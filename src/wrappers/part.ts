@@ -48,6 +48,8 @@ const ALWAYS = 4 * GiB;
 export class Budget {
   readonly most: number;
   #spent = 0;
+  /** Bytes of each part that were noted. */
+  readonly #kept = new WeakMap<Part, number>();
 
   /** `packed`: bytes of the file. `most`: the caller's own bound. */
   constructor(packed: number, most = ALWAYS + RATIO * packed) {
@@ -58,6 +60,18 @@ export class Budget {
   spend(bytes: number): void {
     this.#spent += bytes;
     if (this.#spent > this.most) throw this.#exceeded();
+  }
+
+  /** For a part whose bytes are kept: notes each of them once, however often the part is kept. Throws as `spend`. */
+  keeping(part: Part): (bytes: number) => void {
+    let length = 0;
+    return (bytes) => {
+      length += bytes;
+      const before = this.#kept.get(part) ?? 0;
+      if (length <= before) return;
+      this.#kept.set(part, length);
+      this.spend(length - before);
+    };
   }
 
   /** A stream that may be read several times, and is no longer than may be unpacked. */

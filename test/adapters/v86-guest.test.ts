@@ -6,7 +6,7 @@ import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
-import { V86, type V86Image, type V86Options } from 'v86';
+import { V86, type V86Options } from 'v86';
 import { expect, it } from 'vitest';
 import { v86Disk } from '../../src/adapters/v86.ts';
 import { MiB } from '../../src/base/units.ts';
@@ -51,7 +51,7 @@ async function boot(disk: AsyncDisk, kernelArguments: string, session: (guest: G
     cmdline: `${options.cmdline} ${kernelArguments}`,
     wasm_path: WASM,
     // v86's types know only its own images.
-    hda: hda as unknown as V86Image,
+    hda: hda,
   });
   const guest = new GuestConsole(emulator);
   try {

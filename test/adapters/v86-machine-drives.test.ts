@@ -1,7 +1,7 @@
 /** `V86Drive` in the real v86: CDs and floppies that are exchanged while the machine stands, and failures told through the drive. */
 import { readFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
-import { V86, type V86Image } from 'v86';
+import { V86 } from 'v86';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { type V86Disk, V86Drive, type V86DriveOptions, type V86Slot } from '../../src/adapters/v86.ts';
 import { Drive } from '../../src/drive/drive.ts';
@@ -26,7 +26,7 @@ afterEach(async () => {
 
 /** A machine without a BIOS that runs nothing, with these drives in its slots. */
 async function machine(...slots: V86Drive[]): Promise<Devices> {
-  const images = Object.fromEntries(slots.flatMap(({ name, image }) => (image ? [[name, image as unknown as V86Image]] : [])));
+  const images = Object.fromEntries(slots.flatMap(({ name, image }) => (image ? [[name, image]] : [])));
   const started = new V86({
     wasm_fn: async (imports) => (await WebAssembly.instantiate(await readFile(WASM), imports)).instance.exports,
     memory_size: 16 * 2 ** 20,

@@ -1,7 +1,7 @@
 /** Snapshots of a machine in the real v86 (without a BIOS): memory and disks go back together, and what is refused changes nothing. */
 import { readFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
-import { V86, type V86Image } from 'v86';
+import { V86 } from 'v86';
 import { afterEach, expect, it } from 'vitest';
 import { loadV86Machine, readV86Settings, saveV86Machine, V86Drive, type V86Slot } from '../../src/adapters/v86.ts';
 import { DiskError } from '../../src/base/errors.ts';
@@ -43,7 +43,7 @@ async function machine(names: readonly V86Slot[], more: Partial<Record<V86Slot, 
     vga_memory_size: MiB,
     disable_speaker: true,
     autostart: false,
-    ...Object.fromEntries(slots.map(({ name, image }) => [name, image as unknown as V86Image])),
+    ...Object.fromEntries(slots.map(({ name, image }) => [name, image])),
   });
   emulator = started;
   await new Promise<void>((resolve) => started.add_listener('emulator-ready', () => resolve()));

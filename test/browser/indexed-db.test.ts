@@ -2,9 +2,11 @@
 import { afterAll, describe, expect, test } from 'vitest';
 import { runAsync } from '../../src/base/io.ts';
 import { KiB, MiB, TiB } from '../../src/base/units.ts';
+import { openOrCreate } from '../../src/disk/open.ts';
 import { type IndexedDbStorage, indexedDbStorage } from '../../src/storage/indexed-db.ts';
 import { deleteIndexedDbStorage, indexedDbNames, indexedDbSize } from '../../src/storage/indexed-db-blocks.ts';
 import { readBytes } from '../../src/storage/storage.ts';
+import { deleteImage, listImages } from '../../src/storage/stored-images.ts';
 import { expectBytes, kindOf, pattern, storageContract } from '../storage/contract.ts';
 
 const database = 'indexed-db test';
@@ -377,5 +379,18 @@ describe('indexed-db', () => {
     await expect(runAsync(storage.flush())).rejects.toMatchObject({ kind: 'lost', message: expect.stringContaining('deleted') });
     expectBytes(await read(storage, 0, 100), pattern(100, 2));
     expect(await kindOf(runAsync(storage.close()))).toBe('lost');
+  });
+});
+
+describe('what is stored', () => {
+  test('is listed and removed by its names, while nobody writes it', async () => {
+    const name = `stored ${Math.random()}`;
+    const disk = await openOrCreate(indexedDbStorage(name, { create: 'if-missing' }), { format: 'raw', size: 512 });
+    expect(await listImages('indexeddb')).toContain(name);
+    expect(await kindOf(deleteImage('indexeddb', name))).toBe('locked');
+    await disk.close();
+    await deleteImage('indexeddb', name);
+    await deleteImage('indexeddb', name);
+    expect(await listImages('indexeddb')).not.toContain(name);
   });
 });

@@ -1,11 +1,37 @@
 /** `tabdisk compact`, a verb of its own: the image takes less, reads the same in QEMU, and is as it was after a failure. */
-import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
-import { afterAll, expect, it } from 'vitest';
+import { copyFileSync, existsSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { basename, join } from 'node:path';
+import { afterAll, expect, it, vi } from 'vitest';
 import { runSync } from '../../src/base/io.ts';
 import { nodeFileStorage } from '../../src/storage/node-file.ts';
 import { qemuImg, qemuIo } from '../oracle/qemu.ts';
 import { Sides } from './harness.ts';
+
+/** What the command does to files, in order: how much it has written, what it has made durable, and the new name; and what is run at that moment. */
+const seen = vi.hoisted(() => ({ steps: [] as string[], renaming: () => undefined as void }));
+vi.mock('node:fs', async (original) => {
+  const fs = await original<typeof import('node:fs')>();
+  const nameOf = (descriptor: number): string => fs.readlinkSync(`/proc/self/fd/${descriptor}`).replace(/^.*\//, '');
+  const note =
+    <A extends unknown[], R>(what: string, call: (descriptor: number, ...rest: A) => R) =>
+    (descriptor: number, ...rest: A): R => {
+      const step = `${what} ${nameOf(descriptor)}`;
+      const done = call(descriptor, ...rest);
+      if (seen.steps.at(-1) !== step) seen.steps.push(step);
+      return done;
+    };
+  const renameSync = (from: string | Buffer, to: string | Buffer): void => {
+    seen.renaming();
+    fs.renameSync(from, to);
+    seen.steps.push('rename');
+  };
+  const changed = {
+    writeSync: note('write', fs.writeSync as never),
+    ftruncateSync: note('write', fs.ftruncateSync),
+    fsyncSync: note('durable', fs.fsyncSync),
+  };
+  return { ...fs, ...changed, renameSync, default: { ...fs, ...changed, renameSync } };
+});
 
 const sides = new Sides();
 afterAll(() => sides.remove());
@@ -23,6 +49,41 @@ it('puts a smaller image in the place of the old one', async () => {
   expect(statSync(file('a.qcow2')).size).toBeLessThan(before - 6 * 2 ** 20);
   qemuImg('check', '-q', '-f', 'qcow2', file('a.qcow2'));
   qemuImg('compare', '-q', '-f', 'qcow2', '-F', 'raw', file('a.qcow2'), file('a.raw'));
+});
+
+it('cut off before or after the new name, it leaves the old image or a new one that is durable', async () => {
+  qemuImg('create', '-q', '-f', 'qcow2', file('cut.qcow2'), '20M');
+  qemuIo(file('cut.qcow2'), 'qcow2', ['write -P 5 0 1M', 'write -P 0 1M 1M', 'write -P 6 12M 100k']);
+  qemuImg('convert', '-O', 'raw', file('cut.qcow2'), file('cut.raw'));
+  const before = readFileSync(file('cut.qcow2'));
+  const unfinished = '.cut.qcow2.compact';
+  seen.steps.length = 0;
+  seen.renaming = () => {
+    // All that a cut can leave from here on.
+    copyFileSync(file(unfinished), file('new.qcow2'));
+    expect(readFileSync(file('cut.qcow2')).equals(before)).toBe(true);
+  };
+  expect(await ours('compact', '-q', 'cut.qcow2')).toEqual({ out: '', err: '', status: 0 });
+  seen.renaming = () => undefined;
+  qemuImg('check', '-q', '-f', 'qcow2', file('new.qcow2'));
+  qemuImg('compare', '-q', '-f', 'qcow2', '-F', 'raw', file('new.qcow2'), file('cut.raw'));
+  const renamed = seen.steps.indexOf('rename');
+  const steps = seen.steps.slice(0, renamed).filter((step) => step.endsWith(unfinished));
+  expect(steps.slice(-2)).toEqual([`write ${unfinished}`, `durable ${unfinished}`]);
+  expect(seen.steps.slice(0, renamed)).not.toContain('write cut.qcow2');
+  expect(seen.steps[renamed + 1]).toBe(`durable ${basename(sides.ours)}`);
+});
+
+it.each(['vmdk', 'vhdx'])('of %s: the image is read by QEMU as before', async (format) => {
+  const [image, plain] = [`i.${format}`, `i.${format}.raw`];
+  qemuImg('create', '-q', '-f', format, ...(format === 'vhdx' ? ['-o', 'block_size=1M'] : []), file(image), '24M');
+  qemuIo(file(image), format, ['write -P 3 0 12M', 'write -P 0 64k 11M', 'write -P 9 15M 70k']);
+  qemuImg('convert', '-f', format, '-O', 'raw', file(image), file(plain));
+  const before = statSync(file(image)).size;
+  expect(await ours('compact', '-q', image)).toEqual({ out: '', err: '', status: 0 });
+  expect(statSync(file(image)).size).toBeLessThan(before - 9 * 2 ** 20);
+  qemuImg('check', '-q', '-f', format, file(image));
+  qemuImg('compare', '-q', '-f', format, '-F', 'raw', file(image), file(plain));
 });
 
 it('with its passphrase, and with its backing file', async () => {

@@ -1,5 +1,5 @@
 /** On the command line: a VDI's parent is found by its UUID in the folders where VirtualBox keeps it, and a folder of Parallels is a disk. */
-import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { bundleText, partFile, readPart } from '../formats/parallels/bundle.ts';
@@ -43,6 +43,10 @@ it('overlays are made, written, moved to where VirtualBox has them, rebased and 
   await tabdisk('rebase', '-b', '../base.vdi', '-F', 'vdi', 'Snapshots/top.vdi');
   await tabdisk('commit', '-q', 'Snapshots/top.vdi');
   expect(firstDifference(readChain(bytes('base.vdi')), expected)).toBe(-1);
+  expect(await sides.tabdisk(['rebase', '-u', '-b', 'gone.vdi', '-F', 'vdi', 'Snapshots/top.vdi'])).toMatchObject({
+    status: 1,
+    err: expect.stringContaining('needs no rebase'),
+  });
   renameSync(file('base.vdi'), file('base.gone'));
   expect(await sides.tabdisk(['info', '--backing-chain', 'Snapshots/top.vdi'])).toMatchObject({ status: 1, err: expect.stringContaining('UUID') });
 });
@@ -97,4 +101,13 @@ it('a folder of Parallels is opened as its disk', async () => {
     plain[10_000],
   ]).toEqual([-1, 7]);
   expect(await tabdisk('info', 'disk.hdd')).toContain('file format: parallels');
+  const { length } = readdirSync(file('disk.hdd'));
+  await tabdisk('snapshot', '-c', 'before', 'disk.hdd');
+  expect(readdirSync(file('disk.hdd'))).toHaveLength(length + 1);
+  await tabdisk('io', '-c', 'write -P 8 10000 300', 'disk.hdd');
+  expect(await tabdisk('snapshot', '-l', 'disk.hdd')).toContain('before');
+  await tabdisk('snapshot', '-a', 'before', 'disk.hdd');
+  await tabdisk('snapshot', '-d', 'before', 'disk.hdd');
+  await tabdisk('convert', '-O', 'raw', 'disk.hdd', 'again');
+  expect(firstDifference(bytes('again')[0] as Uint8Array, plain)).toBe(-1);
 });

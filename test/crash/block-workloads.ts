@@ -148,6 +148,22 @@ export const blockWorkloads: readonly Workload[] = [
       },
     },
     {
+      name: `vmdk committed into the parent of its parent ${JSON.stringify(shape)}`,
+      format: 'vmdk',
+      options: {},
+      sectors: 900,
+      share: 1 / 8,
+      recorded: ['mid', 'base'],
+      depth: 2,
+      make: (file: (name: string) => MemoryStorage, sectors: number) => smallOverlay(file, { sectors, middle: true, ...shape }),
+      run: async (guest: Guest, random: Random) => {
+        for (let i = 0; i < 2; i++) {
+          await mixture(guest, random, { count: 8, most: 12, cluster: 8, discards: false });
+          await guest.commit({ depth: 2 });
+        }
+      },
+    },
+    {
       name: `vmdk with another name for its parent ${JSON.stringify(shape)}`,
       format: 'vmdk',
       options: {},

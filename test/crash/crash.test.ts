@@ -179,6 +179,10 @@ describe('a planted bug is found within 1,000 states', () => {
     },
   );
 
+  it('nothing is ordered: tables of a qcow image before their clusters', async () => {
+    await expect(runWorkload(find('qcow writes'), { ...options, ignoreBarriers: true })).rejects.toThrow(/after a cut/);
+  });
+
   it('nothing is ordered: entries before their grains', async () => {
     await expect(runWorkload(find('vmdk in small grains {"tables":true'), { ...options, ignoreBarriers: true })).rejects.toThrow(/after a cut/);
   });

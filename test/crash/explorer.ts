@@ -122,7 +122,7 @@ export function judgeDisk({ format, top, raw, resolve, random }: CutDisk): Explo
     const disk = await openDisk(storages.get(top) as Storage, {
       format,
       // A parent that is known by its id has no name.
-      resolve: ({ name }) => storages.get(name || 'base') ?? resolve(name),
+      resolve: ({ name, from }) => storages.get(name || (from === top && storages.has('mid') ? 'mid' : 'base')) ?? resolve(name),
       secret: SECRET,
       repair: REPAIRED_FIRST.has(format),
     });

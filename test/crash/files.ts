@@ -15,6 +15,8 @@ interface FileLog {
   bases: Uint8Array[];
   /** Since the last barrier. */
   open: Change[];
+  /** States over the newest of `bases`. */
+  states?: States;
 }
 
 export class CutFiles {
@@ -39,18 +41,20 @@ export class CutFiles {
   /** A barrier or a flush of one file. */
   order({ file, kind }: LogEntry): void {
     const log = this.#log(file);
-    const next = rebuild(log.bases.at(-1) as Uint8Array, log.open);
+    if (log.open.length > 0) delete log.states;
+    const next = log.open.length > 0 ? new States(log.bases.at(-1) as Uint8Array).after(log.open) : (log.bases.at(-1) as Uint8Array);
     log.bases = kind === 'flush' || this.#files.size === 1 ? [next] : [...log.bases, next];
     log.open = [];
     this.#stretch = this.#stretch.filter((change) => change.file !== file);
   }
 
-  /** The files with some of the open changes. */
+  /** The files with some of the open changes. They hold until the next call, which may use their memory again. */
   with(changes: readonly Change[]): Files {
     const state = new Map<string, Uint8Array>();
-    for (const [name, { bases }] of this.#files) {
+    for (const [name, log] of this.#files) {
       const own = this.#files.size === 1 ? changes : changes.filter(({ file }) => file === name);
-      state.set(name, rebuild(bases.at(-1) as Uint8Array, own));
+      log.states ??= new States(log.bases.at(-1) as Uint8Array);
+      state.set(name, log.states.after(own));
     }
     return state;
   }
@@ -90,20 +94,55 @@ function filledRuns(bytes: Uint8Array): readonly (readonly [start: number, end: 
   return runs;
 }
 
-function rebuild(base: Uint8Array, changes: readonly Change[]): Uint8Array {
-  let size = base.length;
-  for (const change of changes) size = change.kind === 'truncate' ? Math.max(size, change.size) : Math.max(size, change.offset + change.bytes.length);
-  const file = new Uint8Array(size);
-  for (const [start, end] of filledRuns(base)) file.set(base.subarray(start, end), start);
-  let end = base.length;
-  for (const change of changes) {
-    if (change.kind === 'write') {
-      file.set(change.bytes, change.offset);
-      end = Math.max(end, change.offset + change.bytes.length);
-    } else {
-      if (change.size < end) file.fill(0, change.size, end);
-      end = change.size;
-    }
+/** A file after some changes or others, one state at a time: only what the state before has changed is made good, for a file may have many mebibytes. */
+class States {
+  readonly #base: Uint8Array;
+  /** The base, zeros up to its end, and the changes of the last state. */
+  #file: Uint8Array;
+  /** Where that differs from the base. */
+  #touched: [start: number, end: number][] = [];
+
+  constructor(base: Uint8Array) {
+    this.#base = base;
+    this.#file = this.#copy(base.length);
   }
-  return file.subarray(0, end);
+
+  #copy(size: number): Uint8Array {
+    const file = new Uint8Array(size);
+    for (const [start, end] of filledRuns(this.#base)) file.set(this.#base.subarray(start, end), start);
+    return file;
+  }
+
+  /** The file after these changes. Holds until the next call. */
+  after(changes: readonly Change[]): Uint8Array {
+    const base = this.#base;
+    let size = base.length;
+    for (const change of changes) size = Math.max(size, change.kind === 'truncate' ? change.size : change.offset + change.bytes.length);
+    if (size > this.#file.length) {
+      // Memory that is not written to costs nothing.
+      this.#file = this.#copy(2 * size);
+      this.#touched = [];
+    }
+    const file = this.#file;
+    for (const [start, end] of this.#touched) {
+      file.set(base.subarray(start, end), start);
+      if (end > base.length) file.fill(0, Math.max(start, base.length), end);
+    }
+    this.#touched = [];
+    let end = base.length;
+    for (const change of changes) {
+      if (change.kind === 'write') {
+        file.set(change.bytes, change.offset);
+        this.#touched.push([change.offset, change.offset + change.bytes.length]);
+        end = Math.max(end, change.offset + change.bytes.length);
+      } else {
+        if (change.size < end) {
+          file.fill(0, change.size, end);
+          this.#touched.push([change.size, end]);
+        }
+        end = change.size;
+      }
+    }
+    return file.subarray(0, end);
+  }
 }

@@ -23,6 +23,8 @@ const ALONE = 'none';
 
 /** What goes on beside a job. */
 export interface Between {
+  /** Of a commit: how many images down it goes. */
+  readonly depth?: number;
   /** Called after each step; what it does must not wait. */
   readonly between?: () => void;
   /** Steps after which the job is cancelled. */
@@ -254,7 +256,8 @@ export class Guest {
 
   /** Into the backing file, and out of the disk's own image, while the guest goes on. */
   async commit(between: Between = {}): Promise<void> {
-    if (await this.#job(between, (options) => commitNodes(this.#disk.node, options))) this.#settle();
+    const { depth = 1 } = between;
+    if (await this.#job(between, (options) => commitNodes(this.#disk.node, { ...options, depth }))) this.#settle();
   }
 
   /** Up from the images below, while the guest goes on; true if it got through. `to`: what is left below, and how many images down that is. */
@@ -271,7 +274,10 @@ export class Guest {
   }
 
   /** Runs a job in small steps; true if it got through, false if it was cancelled. What a guest does in between must not wait. */
-  async #job({ between, steps = Number.POSITIVE_INFINITY }: Between, job: (options: PaceOptions & { piece: number }) => Io<void>): Promise<boolean> {
+  async #job(
+    { between, steps = Number.POSITIVE_INFINITY }: Between,
+    job: (options: PaceOptions & { piece: number }) => Io<unknown>,
+  ): Promise<boolean> {
     const abort = new AbortController();
     let left = steps;
     const onProgress = (done: number, total: number): void => {

@@ -71,8 +71,8 @@ export async function runWorkload(workload: Workload, options: RunOptions): Prom
     // Growth in small steps keeps the states small.
     return options.cache ? new CacheStorage(file, { memory: new CacheMemory(0), growth: 4096 }) : file;
   };
-  const resolve: Resolve = ({ name }) => opened(name || 'base');
-  const writableBacking = recorded.includes('base') ? { writableBacking: 1 } : {};
+  const resolve: Resolve = ({ name, from }) => opened(name || (from === TOP && files.has('mid') ? 'mid' : 'base'));
+  const writableBacking = recorded.includes('base') ? { writableBacking: workload.depth ?? 1 } : {};
   const cache = options.cache ? { cache: options.cache } : {};
   const reopen = () => openDisk(opened(TOP), { format, resolve, secret: SECRET, ...writableBacking, ...cache });
   const guest = new Guest(await reopen(), { reopen, log, contents: contents.slice(0, sectors) });

@@ -39,6 +39,23 @@ export const unitWorkloads: readonly Workload[] = [
     },
   },
   {
+    name: 'vdi committed into the parent of its parent',
+    format: 'vdi',
+    options: {},
+    sectors: 300,
+    share: 1 / 4,
+    recorded: ['mid', 'base'],
+    depth: 2,
+    make: (file, sectors) => disksOfVdi(file, { sectors, over: true, middle: true }),
+    run: async (guest, random) => {
+      for (let i = 0; i < 3; i++) {
+        await mixture(guest, random, { count: 8, most: 12, cluster: BLOCK / 512 });
+        await guest.commit({ depth: 2 });
+        if (i === 1) await guest.reopen();
+      }
+    },
+  },
+  {
     name: 'vdi over a parent, requests at the same time',
     format: 'vdi',
     options: {},

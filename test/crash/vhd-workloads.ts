@@ -12,7 +12,7 @@ type Make = Pick<Workload, 'make'>;
 const vhd = (blockSize: number): Make => ({
   make: (file: (name: string) => MemoryStorage, sectors: number) => childOfVhd(file, { sectors, blockSize }),
 });
-const vhdx: Make = { make: childOfVhdx };
+const vhdx: Make = { make: (file, sectors) => childOfVhdx(file, sectors) };
 
 /** Writes into few blocks at first, so that some get their place late; zeros of whole blocks and of parts. */
 async function mixed(guest: Guest, random: Random, cluster: number): Promise<void> {
@@ -107,6 +107,22 @@ export const vhdWorkloads: readonly Workload[] = [
       for (let i = 0; i < 3; i++) {
         await writes(guest, random, { count: 5, most: 12 });
         await guest.commit();
+      }
+    },
+  },
+  {
+    name: 'vhdx committed into the parent of its parent',
+    format: 'vhdx',
+    options: {},
+    sectors: 2500,
+    share: 1 / 32,
+    recorded: ['mid', 'base'],
+    depth: 2,
+    make: (file, sectors) => childOfVhdx(file, sectors, { middle: true }),
+    run: async (guest, random) => {
+      for (let i = 0; i < 2; i++) {
+        await writes(guest, random, { count: 5, most: 12 });
+        await guest.commit({ depth: 2 });
       }
     },
   },

@@ -20,6 +20,8 @@ export interface Workload {
   /** Files besides the disk's own that change too, and may be cut off anywhere. */
   readonly recorded?: readonly string[];
   run(guest: Guest, random: Random, resolve: Resolve): Promise<void>;
+  /** How many images down the one is that a commit goes into; default 1, if `base` is recorded. */
+  readonly depth?: number;
   /** Every request to the files waits, so that others come in between. */
   readonly waits?: boolean;
   /** The files lie on media that take whole blocks of so many bytes only. */

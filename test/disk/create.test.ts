@@ -1,6 +1,8 @@
 /** What `createDisk` makes of a size, a backing file and options, and what it refuses before anything is written. QEMU's words are in test/cli. */
 import { describe, expect, it } from 'vitest';
-import { type CreateOptions, createDisk, openDisk } from '../../src/disk/open.ts';
+import { DiskError } from '../../src/base/errors.ts';
+import type { Disk } from '../../src/disk/disk.ts';
+import { type CreateOptions, createDisk, openDisk, openOrCreate } from '../../src/disk/open.ts';
 import { memoryStorage } from '../../src/storage/memory.ts';
 
 const base = () => memoryStorage({ name: 'base', bytes: new Uint8Array(100_001).fill(7) });
@@ -51,5 +53,44 @@ describe('a new image', () => {
   it.each(refused)('is refused with %s, and nothing is written', async (_, options, message) => {
     await expect(createDisk<string>(top, { format: 'qcow2', ...options })).rejects.toThrow(message);
     expect(top.size).toBe(0);
+  });
+});
+
+describe('openOrCreate', () => {
+  it('makes the image in an empty storage, and opens it the next time as it is', async () => {
+    const storage = memoryStorage({ name: 'disk' });
+    const made = await openOrCreate(storage, { format: 'qcow2', size: 2 ** 20, clusterSize: 4096 });
+    await made.write(5, new Uint8Array([1, 2, 3]));
+    await made.close();
+    const again = await openOrCreate(storage, { format: 'qcow2', size: 2 ** 30, clusterSize: 65_536, detectZeroes: 'on' });
+    expect([again.size, (await again.info())['cluster-size'], ...(await again.read(5, 3))]).toEqual([2 ** 20, 4096, 1, 2, 3]);
+    await again.close();
+  });
+
+  it('neither writes over nor guesses what is another format', async () => {
+    const storage = memoryStorage({ name: 'disk', bytes: new Uint8Array(512).fill(7) });
+    await expect(openOrCreate(storage, { format: 'qcow2', size: 2 ** 20 })).rejects.toMatchObject({ kind: 'corrupt', field: 'magic' });
+    expect(storage.bytes()).toEqual(new Uint8Array(512).fill(7));
+  });
+
+  it('refuses wrong options of an image that is there too, by their names', async () => {
+    const storage = memoryStorage({ name: 'disk' });
+    await (await openOrCreate(storage, { format: 'qcow2', size: 2 ** 20 })).close();
+    await expect(openOrCreate<string>(storage, { format: 'qcow2', size: -1 })).rejects.toMatchObject({ kind: 'refused', field: 'size' });
+  });
+});
+
+describe('a disk', () => {
+  it('is closed when the block is left that uses it', async () => {
+    const storage = memoryStorage({ name: 'disk' });
+    let disk: Disk;
+    {
+      await using used = await createDisk(storage, { format: 'qcow2', size: 2 ** 20 });
+      await used.write(0, new Uint8Array([1]));
+      disk = used;
+    }
+    await expect(disk.read(0, 1)).rejects.toThrow(DiskError);
+    const again = await openDisk(storage, { format: 'qcow2' });
+    expect((await again.read(0, 1))[0]).toBe(1);
   });
 });

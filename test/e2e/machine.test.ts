@@ -9,10 +9,9 @@ import { join } from 'node:path';
 import type { Page } from 'playwright-core';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { bootDisk, bootSector, cd } from '../boot-media.ts';
-import { choose, confirm, createImage, enabled, exportTo, openTab, type Visit, visit } from './browser.ts';
-import { boot, run } from './guest.ts';
+import { choose, confirm, createImage, exportTo, openTab, type Visit, visit } from './browser.ts';
+import { bring, START_MS, said, start, tell } from './program.ts';
 
-const START_MS = 120_000;
 const MiB = 1024 * 1024;
 
 let browser: Visit;
@@ -28,12 +27,6 @@ afterAll(async () => {
   rmSync(folder, { recursive: true, force: true });
 });
 
-async function bring(page: Page, name: string, buffer: Buffer): Promise<void> {
-  await page.getByTestId('import-input').setInputFiles({ name, mimeType: '', buffer });
-  await page.getByTestId('image-title').getByText(name, { exact: true }).waitFor();
-  await openTab(page, 'run');
-}
-
 async function look(page: Page, name: string): Promise<void> {
   await page.locator('[data-image]', { hasText: name }).click();
   await page.getByTestId('image-title').getByText(name, { exact: true }).waitFor();
@@ -45,26 +38,6 @@ const state = (page: Page, text: string): Promise<void> =>
 const chosen = (page: Page, testId: string): Promise<string> => page.getByTestId(testId).evaluate((field: HTMLSelectElement) => field.value);
 
 const focused = (page: Page): Promise<string | undefined> => page.evaluate(() => (document.activeElement as HTMLElement | null)?.dataset['testid']);
-
-/** Starts, and waits until the program has said so many times what it says. */
-async function start(page: Page, message: string): Promise<void> {
-  await page.getByTestId('run-start').click();
-  await said(page, message, 1);
-}
-
-async function said(page: Page, message: string, times: number): Promise<void> {
-  await page.waitForFunction(
-    ([text, count]) => (document.querySelector('[data-testid=serial-output]')?.textContent?.split(text).length ?? 0) - 1 >= count,
-    [message, times] as const,
-    { timeout: START_MS, polling: 100 },
-  );
-}
-
-/** Sends the program a letter. */
-async function tell(page: Page, letter: string): Promise<void> {
-  await page.getByTestId('serial-input').locator('input').fill(letter);
-  await page.getByTestId('serial-input').locator('input').press('Enter');
-}
 
 const stop = async (page: Page): Promise<void> => {
   await page.getByTestId('run-stop').click();
@@ -256,24 +229,5 @@ test('a machine stops although the engine does not answer, or is gone', async ()
   await confirm(page);
   await page.getByTestId('run-start').waitFor();
   browser.complaints.splice(0);
-  await page.close();
-});
-
-test('the built-in Linux restarts, and is off after poweroff', async () => {
-  const page = await browser.tab();
-  await createImage(page, { name: 'linux', size: '64M' });
-  await boot(page);
-  await run(page, 'echo kept | dd of=/dev/sda bs=512 conv=sync,notrunc,fsync');
-  await page.getByTestId('run-reset').click();
-  await confirm(page);
-  await said(page, 'GUEST READY', 2);
-  expect(await run(page, 'head -c 4 /dev/sda')).toContain('kept');
-  await tell(page, 'poweroff');
-  await page.getByTestId('run-trouble').getByText('The guest has switched the machine off').waitFor({ timeout: START_MS });
-  expect(await enabled(page, 'run-start')).toBe(true);
-  await openTab(page, 'snapshots');
-  await page.getByTestId('snapshot-take').click();
-  await page.getByTestId('snapshot-row').waitFor();
-  expect(browser.complaints).toEqual([]);
   await page.close();
 });

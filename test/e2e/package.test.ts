@@ -2,8 +2,11 @@
  * The built package as an embedder gets it: unpacked into a project of its own, type-checked under both module resolutions in
  * use, run by plain Node, and its command started. Needs `npm run build` before.
  */
-import { readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
+import { checkPackage, createPackageFromTarballData } from '@arethetypeswrong/core';
+import { publint } from 'publint';
+import { formatMessage } from 'publint/utils';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { sparseBytes } from '../jobs/fixtures.ts';
 import { packedProject, run } from './packed.ts';
@@ -68,6 +71,36 @@ test.each([
     '',
   ];
   run(join(TOP, 'node_modules/.bin/tsc'), [...strict, ...options, 'main.ts'], folder);
+});
+
+test('is published as tools that look at packages want it', async () => {
+  const installed = join(folder, 'node_modules/tabdisk');
+  const { messages, pkg } = await publint({ pkgDir: installed, pack: false, strict: true });
+  expect(messages.map((message) => formatMessage(message, pkg, { color: false }))).toEqual([]);
+  const tarball = readdirSync(folder).find((name) => name.endsWith('.tgz')) ?? '';
+  const analysis = await checkPackage(createPackageFromTarballData(readFileSync(join(folder, tarball))));
+  const problems = analysis.types === false ? ['no types'] : analysis.problems;
+  // Node 10 knows no `exports`; "require" of modules is what every Node that the package supports does.
+  const ignored = (problem: (typeof problems)[number]) =>
+    typeof problem === 'object' &&
+    'resolutionKind' in problem &&
+    (problem.resolutionKind === 'node10' || (problem.resolutionKind === 'node16-cjs' && problem.kind === 'CJSResolvesToESM'));
+  expect(problems.filter((problem) => !ignored(problem))).toEqual([]);
+});
+
+test('has its sources in its source maps', () => {
+  const dist = join(folder, 'node_modules/tabdisk/dist');
+  for (const name of ['worker/client.js', 'disk/disk.js', 'standalone/index.js', 'standalone/tabdisk.iife.js']) {
+    const { sources, sourcesContent } = JSON.parse(readFileSync(join(dist, `${name}.map`), 'utf8'));
+    expect(sourcesContent).toHaveLength(sources.length);
+    expect(sourcesContent.every((text: unknown) => typeof text === 'string' && text.length > 0)).toBe(true);
+  }
+});
+
+test.each(['index', 'node', 'qemu', 'v86'])('can be required in Node: %s', (entry) => {
+  const name = entry === 'index' ? 'tabdisk' : `tabdisk/${entry}`;
+  writeFileSync(join(folder, 'required.cjs'), `console.log(require('tabdisk/package.json').name, Object.keys(require('${name}')).length > 0);\n`);
+  expect(run('node', ['required.cjs'], folder)).toBe('tabdisk true\n');
 });
 
 test('runs in Node without a bundler', () => {

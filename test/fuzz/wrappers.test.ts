@@ -49,7 +49,12 @@ const seeds: readonly Uint8Array[] = [
     { path: 'b.img', bytes: disk },
   ]),
   new Uint8Array(raw),
+  folder.read('small.ovf'),
+  new Uint8Array(cue),
+  ...['bzip2', 'xz', 'zstd'].map((tool) => new Uint8Array(folder.run(tool, '-c', 'p.tar'))),
 ];
+/** What lies beside them, for those that name files. */
+const beside = (): Storage[] => [memoryStorage({ bytes: disk, name: 'disk.img' }), memoryStorage({ bytes: raw, name: 'cd.bin' })];
 
 /** A few bytes changed, taken out or doubled, or the end cut off. */
 function mutated(bytes: Uint8Array, random: Random): Uint8Array {
@@ -86,8 +91,7 @@ test(`${CASES} damaged files`, async () => {
     const bytes = mutated(seeds[i % seeds.length] as Uint8Array, random);
     const began = performance.now();
     try {
-      const beside: Storage[] = [];
-      const found = await unwrap(memoryStorage(bytes), { create: () => memoryStorage(), beside, most: 2_000_000 });
+      const found = await unwrap(memoryStorage(bytes), { create: () => memoryStorage(), beside: beside(), most: 2_000_000 });
       for (const one of found?.disks ?? []) {
         const storage = await one.open();
         await runAsync(storage.read(0, new Uint8Array(Math.min(storage.size, 100_000))));

@@ -21,7 +21,7 @@ const SEEDS = Number(process.env.TABDISK_JOB_SEEDS ?? 6);
 const readAll = (disk: Disk) => disk.read(0, disk.size);
 
 /** Runs a job in rounds that are cancelled after some steps, with a guest between them, until it gets through. */
-async function inRounds(disk: Disk, contents: Uint8Array, random: Random, job: (options: PaceOptions) => Promise<void>): Promise<number> {
+async function inRounds(disk: Disk, contents: Uint8Array, random: Random, job: (options: PaceOptions) => Promise<unknown>): Promise<number> {
   for (let rounds = 1; ; rounds++) {
     const abort = new AbortController();
     let steps = random.between(1, 30) * rounds ** 2;

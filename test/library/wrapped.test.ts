@@ -186,6 +186,13 @@ test('a bomb, an archive without a disk and one that is too deep are refused, an
     field: 'unpacked size',
   });
   await library.close();
+  // Holes of an image in a format whose contents are looked at first, in an archive of kilobytes.
+  folder.put('holes.vmdk', folder.read('disk.vmdk').subarray(0, 65_536));
+  folder.run('truncate', '-s', '3G', 'holes.vmdk');
+  const holes = new Uint8Array(folder.run('tar', '-cSf', '-', 'holes.vmdk'));
+  expect(holes.length).toBeLessThan(100_000);
+  expect(await refused(fileOf('holes.tar', holes), { most: 4_000_000 })).toMatchObject({ kind: 'refused', field: 'unpacked size' });
+  await library.close();
   const none = await refused(
     fileOf(
       'x.zip',

@@ -4,8 +4,9 @@
  */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
 import { openDisk } from '../../src/disk/open.ts';
+import { FileLocks } from '../../src/storage/file-locks.ts';
 import { memoryStorage } from '../../src/storage/memory.ts';
 import { type Outcome, Sides } from '../cli/harness.ts';
 import { Image } from '../formats/qcow2/image.ts';
@@ -45,6 +46,8 @@ beforeAll(() => {
   }
 });
 afterAll(() => sides.remove());
+// Nobody else has these files, and each lock takes a process, of which there would be thousands: locks.test.ts is about them.
+beforeEach(() => void vi.spyOn(FileLocks.prototype, 'change').mockImplementation(() => undefined));
 
 /** What came of each use. */
 interface Account {

@@ -139,7 +139,7 @@ describe.each(SEEDS)('chain %i', (seed) => {
         written.push(command);
       },
     };
-    await runAsync(job === 'stream' ? streamNode(disk.node, options) : commitNodes(disk.node, options));
+    await runAsync<unknown>(job === 'stream' ? streamNode(disk.node, options) : commitNodes(disk.node, options));
     await disk.close();
     expect(written.length).toBeGreaterThan(0);
     qemuIo(join(theirs, 'top'), 'qcow2', written);

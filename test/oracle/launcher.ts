@@ -25,8 +25,10 @@ export interface LaunchOptions {
 
 /** A program that takes longer hangs. */
 const MOST_MILLISECONDS = 120_000;
-/** How often an answer is looked for. */
-const PAUSE_MILLISECONDS = 0.5;
+/** How often an answer is looked for: at first, and at last. A look costs as much as a small part of the program, so pauses grow with the time that it takes. */
+const PAUSES = { first: 0.5, last: 4 };
+/** The part of the time so far that a pause adds. */
+const PAUSE_SHARE = 1 / 16;
 /** What a shell answers where there is no such program, and the least that it answers after a signal. */
 const NOT_FOUND = 127;
 const SIGNAL = 128;
@@ -68,18 +70,19 @@ class Launcher {
   }
 
   #answer(words: readonly string[]): number {
-    const deadline = performance.now() + MOST_MILLISECONDS;
+    const start = performance.now();
     const bytes = Buffer.alloc(16);
     for (let length = 0; !bytes.subarray(0, length).includes('\n'); ) {
       const count = readNow(this.#answers, bytes.subarray(length));
       length += count;
       if (count > 0) continue;
-      if (performance.now() > deadline) {
+      const taken = performance.now() - start;
+      if (taken > MOST_MILLISECONDS) {
         process.kill(-(this.#shell.pid as number), 'SIGKILL');
         launcher = undefined;
         throw new Error(`${words.join(' ')} did not end in ${MOST_MILLISECONDS / 1000} s`);
       }
-      Atomics.wait(pause, 0, 0, PAUSE_MILLISECONDS);
+      Atomics.wait(pause, 0, 0, Math.min(PAUSES.last, Math.max(PAUSES.first, taken * PAUSE_SHARE)));
     }
     return Number.parseInt(bytes.toString('latin1'), 10);
   }

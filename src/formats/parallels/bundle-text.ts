@@ -13,9 +13,11 @@ export const MAX_TEXT = MiB;
 /** Files of a disk, and snapshots one over the other. */
 const MAX_FILES = 1000;
 const MAX_DEPTH = 128;
-const NO_GUID = '{00000000-0000-0000-0000-000000000000}';
+export const NO_GUID = '{00000000-0000-0000-0000-000000000000}';
 /** Of the image that guests write to, where the text does not say which it is. */
 const TOP_GUID = '{5fbaabe3-6958-40ff-92a7-860e329aab41}';
+/** Attributes of a `Shot` for what the format has no place for. */
+export const NOTES = { name: 'tabdisk-name', date: 'tabdisk-date' } as const;
 
 /** A file with the bytes of a part. */
 export interface BundleFile {
@@ -30,10 +32,31 @@ export interface BundlePart {
   readonly files: readonly [BundleFile, ...BundleFile[]];
 }
 
+/** A snapshot, or the disk as it is now: a state of all parts, and the one below it. */
+export interface Shot {
+  readonly guid: string;
+  /** Undefined for one that lies over nothing. */
+  readonly parent: string | undefined;
+  /** As tabdisk notes them: Parallels has the names in a file of the machine. */
+  readonly name: string;
+  readonly dateSeconds: number;
+}
+
 /** A disk in a folder. */
 export interface Bundle {
   readonly size: number;
+  /** As far as it is stated; else 0. It need not fit the size. */
+  readonly geometry: { readonly cylinders: number; readonly heads: number; readonly sectors: number };
   readonly parts: readonly BundlePart[];
+  /** The state that is written. */
+  readonly top: string;
+  /** All others. */
+  readonly snapshots: readonly Shot[];
+  /** The snapshot right below the disk. */
+  readonly below: string | undefined;
+  /** The files of the parts in a state, and in those below it. Throws `corrupt` or `unsupported`. */
+  partsOf(shot: string): readonly BundlePart[];
+  readonly root: XmlElement;
 }
 
 /** True for the first bytes of such a text. */
@@ -46,23 +69,30 @@ const bad = (field: string, message: string) => corrupt(FORMAT, message, { field
 
 /** Reads the text. Throws `corrupt` or `unsupported`, naming the element. */
 export function parseBundle(bytes: Uint8Array): Bundle {
-  const root = parseXml(text(bytes), FORMAT);
+  const root = parseXml(text(bytes), FORMAT, { first: true });
   if (root.name !== 'Parallels_disk_image') throw bad('Parallels_disk_image', `the text describes a ${root.name}, and no disk`);
   const parameters = child(root, 'Disk_Parameters');
   const size = sectors(parameters, 'Disk_size');
   requirePlain(parameters);
   const storages = all(child(root, 'StorageData'), 'Storage');
-  const shots = shotsOf(root.children.find(({ name }) => name === 'Snapshots'));
-  if (storages.length * shots.length > MAX_FILES)
-    throw bad('Storage', `${storages.length} parts in ${shots.length} snapshots: at most ${MAX_FILES} files are opened`);
-  const parts = storages.map((storage) => partOf(storage, shots)).sort((a, b) => a.start - b.start);
+  const { top, all: shots } = shotsOf(root.children.find(({ name }) => name === 'Snapshots'));
+  const partsOf = (shot: string): BundlePart[] => {
+    const chain = chainOf(shots, shot);
+    if (storages.length * chain.length > MAX_FILES)
+      throw bad('Storage', `${storages.length} parts in ${chain.length} snapshots: at most ${MAX_FILES} files are opened`);
+    return storages.map((storage) => partOf(storage, chain)).sort((a, b) => a.start - b.start);
+  };
+  const parts = partsOf(top);
   let end = 0;
   for (const part of parts) {
     if (part.start !== end) throw bad('Start', `a part begins at ${part.start}, and the one before ends at ${end}`);
     end += part.size;
   }
   if (end !== size) throw bad('Disk_size', `the disk has ${size} bytes, and its parts have ${end}`);
-  return { size, parts };
+  const below = shots.find(({ guid: one }) => one === top)?.parent;
+  const stated = (name: string): number => Number(/^\d{1,9}$/.exec(parameters.children.find((one) => one.name === name)?.text ?? '') ?? 0);
+  const geometry = { cylinders: stated('Cylinders'), heads: stated('Heads'), sectors: stated('Sectors') };
+  return { size, geometry, parts, top, below, snapshots: shots.filter(({ guid: one }) => one !== top), partsOf, root };
 }
 
 const all = (element: XmlElement, name: string): XmlElement[] => element.children.filter((one) => one.name === name);
@@ -88,25 +118,38 @@ function requirePlain(parameters: XmlElement): void {
   if (logical !== '512') throw unsupported(FORMAT, `a disk with sectors of ${logical.slice(0, 40)} bytes`, { field: 'LogicSectorSize' });
 }
 
-const guid = (value: string): string => `{${value.replace(/[{}]/g, '').toLowerCase()}}`;
+/** A GUID as it is compared. */
+export const guid = (value: string): string => `{${value.replace(/[{}]/g, '').toLowerCase()}}`;
 
-/** The snapshots that make up the disk: the one that is written, then those below. */
-function shotsOf(snapshots: XmlElement | undefined): string[] {
-  const parents = new Map(all(snapshots ?? NOTHING, 'Shot').map((shot) => [guid(child(shot, 'GUID').text), guid(child(shot, 'ParentGUID').text)]));
+/** The state that is written, and all states. */
+function shotsOf(snapshots: XmlElement | undefined): { readonly top: string; readonly all: readonly Shot[] } {
+  const top = guid(snapshots?.children.find(({ name }) => name === 'TopGUID')?.text || TOP_GUID);
+  const given = all(snapshots ?? NOTHING, 'Shot').map((shot): Shot => {
+    const parent = guid(child(shot, 'ParentGUID').text);
+    const { name = '', date = '' } = Object.fromEntries(Object.entries(NOTES).map(([what, note]) => [what, shot.attributes.get(note)]));
+    const dateSeconds = /^\d{1,12}$/.test(date) ? Number(date) : 0;
+    return { guid: guid(child(shot, 'GUID').text), parent: parent === NO_GUID ? undefined : parent, name, dateSeconds };
+  });
+  return { top, all: given.length > 0 ? given : [{ guid: top, parent: undefined, name: '', dateSeconds: 0 }] };
+}
+
+/** A state, and those below it. */
+function chainOf(shots: readonly Shot[], first: string): string[] {
+  const byGuid = new Map(shots.map((shot) => [shot.guid, shot]));
   const chain: string[] = [];
-  const top = snapshots?.children.find(({ name }) => name === 'TopGUID')?.text;
-  for (let next = guid(top || TOP_GUID); next !== NO_GUID; ) {
+  for (let next: string | undefined = first; next !== undefined; ) {
     if (chain.includes(next)) throw bad('ParentGUID', `the snapshot ${next} lies over itself`);
     if (chain.length >= MAX_DEPTH) throw bad('ParentGUID', `more than ${MAX_DEPTH} snapshots lie one over the other`);
-    const parent = parents.get(next);
-    if (parent === undefined && (parents.size > 0 || chain.length > 0)) throw bad('Shot', `there is no snapshot ${next}`);
+    const shot = byGuid.get(next);
+    if (!shot) throw bad('Shot', `there is no snapshot ${next}`);
     chain.push(next);
-    next = parent ?? NO_GUID;
+    next = shot.parent;
   }
   return chain;
 }
 
-const NOTHING: XmlElement = { name: '', attributes: new Map(), children: [], text: '' };
+/** An element without anything. */
+export const NOTHING: XmlElement = { name: '', attributes: new Map(), children: [], text: '' };
 
 function partOf(storage: XmlElement, shots: readonly string[]): BundlePart {
   const [start, end] = [sectors(storage, 'Start'), sectors(storage, 'End')];

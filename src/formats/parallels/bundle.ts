@@ -1,54 +1,31 @@
 /**
  * An open Parallels disk in a folder: parts one behind the other, each in a file of its own; and for each snapshot another file, whose clusters without an entry
- * are those of the snapshot below. Only the uppermost files are written.
+ * are those of the snapshot below. Only the uppermost files are written. bundle-snapshots.ts has the changes of all of it.
  *
  * Crash argument: each file that is written is an image by itself (image.ts), or plain bytes. Files below are not changed, and what an image shows of them is in
  * no table: so a file is right after a cut whatever became of the others.
  */
-import { DiskError, unsupported } from '../../base/errors.ts';
+import { roundUp } from '../../base/bytes.ts';
+import { unsupported } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
+import { SECTOR } from '../../base/units.ts';
 import { readBytes, type Storage } from '../../storage/storage.ts';
 import type { OpenParameters } from '../descriptor.ts';
-import type { Extent, FormatInfo, Placement } from '../driver.ts';
-import { ShiftedImage } from '../shifted-image.ts';
+import type { Extent, FormatInfo, Placement, ResizeOptions, SnapshotInfo } from '../driver.ts';
 import { type CheckOptions, type CheckResult, type ImageTools, type ToolImage, toolsOf } from '../tools.ts';
-import { type BundleFile, type BundlePart, MAX_TEXT, parseBundle } from './bundle-text.ts';
-import { openImage } from './image.ts';
+import { withLarger } from './bundle-changes.ts';
+import { BundleFiles, type OpenPart } from './bundle-files.ts';
+import { replaceText } from './bundle-place.ts';
+import { type BundleSnapshots, snapshotTools } from './bundle-snapshots.ts';
+import { type Bundle, MAX_TEXT, parseBundle } from './bundle-text.ts';
 import { FORMAT } from './layout.ts';
-
-/** A file of plain bytes. */
-class PlainFile extends ShiftedImage {
-  readonly format = FORMAT;
-
-  constructor(storage: Storage) {
-    super(storage, 0);
-  }
-}
-
-/** A part with its open files, the uppermost first. */
-interface OpenPart {
-  readonly start: number;
-  readonly size: number;
-  readonly images: readonly [ToolImage, ...ToolImage[]];
-}
 
 /** Opens a disk by the text that describes it. */
 export function* openBundle(storage: Storage, parameters: OpenParameters): Io<BundleImage> {
-  const { parts, size } = parseBundle(yield* readText(storage));
-  const open: OpenPart[] = [];
-  for (const part of parts) {
-    const { files, start, size: length } = part;
-    const top = yield* openFile(part, files[0], parameters);
-    const below: ToolImage[] = [];
-    for (const file of files.slice(1)) below.push(yield* openFile(part, file, { ...parameters, readOnly: true, repair: false }));
-    open.push({ start, size: length, images: [top, ...below] });
-  }
-  const image = new BundleImage(storage, { parts: open, size });
-  if (
-    !parameters.readOnly &&
-    open.some(({ start, images: [top] }) => start % (image.clusterSize || 1) !== 0 || (top.clusterSize || image.clusterSize) !== image.clusterSize)
-  )
-    throw unsupported(FORMAT, 'parts whose clusters are not of one size, or begin inside of them: open the image read-only', { field: 'Blocksize' });
+  const bundle = parseBundle(yield* readText(storage));
+  const files = new BundleFiles(parameters);
+  const image = new BundleImage(storage, { bundle, parts: yield* files.open(bundle.parts), files });
+  if (!parameters.readOnly) image.requireEven();
   return image;
 }
 
@@ -56,15 +33,6 @@ export function* openBundle(storage: Storage, parameters: OpenParameters): Io<Bu
 export function* readText(storage: Storage): Io<Uint8Array> {
   if (storage.size > MAX_TEXT) throw unsupported(FORMAT, `a description of ${storage.size} bytes`, { field: 'XML' });
   return yield* readBytes(storage, 0, storage.size);
-}
-
-function* openFile({ size }: BundlePart, { kind, name }: BundleFile, parameters: OpenParameters): Io<ToolImage> {
-  const { openFile: ask, readOnly } = parameters;
-  if (!ask) throw new DiskError('refused', `${FORMAT}: the disk needs the file ${JSON.stringify(name)}`, { format: FORMAT, field: 'extent' });
-  const storage = yield* ask({ kind: 'extent', name, ...(readOnly ? { readOnly } : {}) });
-  const image = kind === 'Plain' ? new PlainFile(storage) : yield* openImage(storage, parameters);
-  if (image.size < size) throw unsupported(FORMAT, `${name} has ${image.size} bytes of the disk, and the description says ${size}`, { field: 'End' });
-  return image;
 }
 
 const NOTHING_FOUND = {
@@ -76,18 +44,57 @@ export class BundleImage implements ToolImage {
   readonly format = FORMAT;
   readonly storage: Storage;
   readonly debug: Storage['debugEvent'];
-  readonly files: readonly Storage[];
-  readonly size: number;
-  readonly clusterSize: number;
-  readonly #parts: readonly OpenPart[];
+  readonly #files: BundleFiles;
+  #bundle: Bundle;
+  #parts: readonly OpenPart[];
+  #size: number;
+  /** A state that is only looked at: its files are this disk's. */
+  readonly #view: boolean;
 
-  constructor(storage: Storage, { parts, size }: { readonly parts: readonly OpenPart[]; readonly size: number }) {
+  constructor(
+    storage: Storage,
+    {
+      bundle,
+      parts,
+      files,
+      view = false,
+    }: { readonly bundle: Bundle; readonly parts: readonly OpenPart[]; readonly files: BundleFiles; readonly view?: boolean },
+  ) {
     this.storage = storage;
     this.debug = storage.debugEvent;
+    this.#bundle = bundle;
     this.#parts = parts;
-    this.size = size;
-    this.files = parts.flatMap(({ images }) => images.map((image) => image.storage));
-    this.clusterSize = parts.reduce((most, { images: [top] }) => Math.max(most, top.clusterSize), 0);
+    this.#size = bundle.size;
+    this.#files = files;
+    this.#view = view;
+  }
+
+  get size(): number {
+    return this.#size;
+  }
+
+  get files(): readonly Storage[] {
+    return this.#view ? [] : this.#files.storages;
+  }
+
+  get clusterSize(): number {
+    return this.#parts.reduce((most, { images: [top] }) => Math.max(most, top.clusterSize), 0);
+  }
+
+  /** Throws `unsupported` for parts that the loops cannot write. */
+  requireEven(): void {
+    const { clusterSize } = this;
+    if (this.#parts.some(({ start, images: [top] }) => start % (clusterSize || 1) !== 0 || (top.clusterSize || clusterSize) !== clusterSize))
+      throw unsupported(FORMAT, 'parts whose clusters are not of one size, or begin inside of them: open the image read-only', {
+        field: 'Blocksize',
+      });
+  }
+
+  get snapshots(): readonly SnapshotInfo[] {
+    return this.#bundle.snapshots.map(({ guid: id, name, dateSeconds }) => ({
+      ...{ id, name, dateSeconds, dateNanoseconds: 0, vmStateSize: 0, vmClockNanoseconds: 0 },
+      diskSize: this.#size,
+    }));
   }
 
   #partAt(offset: number): OpenPart {
@@ -158,7 +165,51 @@ export class BundleImage implements ToolImage {
   }
 
   *tools(): Io<ImageTools> {
-    return { check: (options) => this.#check(options) };
+    if (this.#view) return {};
+    return { check: (options) => this.#check(options), snapshots: snapshotTools(this.#changing) };
+  }
+
+  /** For the changes of the disk as a whole. */
+  get #changing(): BundleSnapshots {
+    return {
+      ...{ storage: this.storage, files: this.#files, bundle: () => this.#bundle, parts: () => this.#parts, clusterSize: () => this.clusterSize },
+      flush: () => this.flush(),
+      view: (parts) => new BundleImage(this.storage, { bundle: this.#bundle, parts, files: this.#files, view: true }),
+      switchTo: (root, parts) => this.#switch(root, parts),
+    };
+  }
+
+  *#switch(root: Bundle['root'], parts = this.#parts): Io<void> {
+    yield* replaceText(this.storage, root);
+    this.#bundle = parseBundle(yield* readText(this.storage));
+    this.#parts = parts;
+    this.#size = this.#bundle.size;
+  }
+
+  /**
+   * Only growth, of the last part, and without snapshots, which have the size of their time. Crash argument: the part's file is larger first, durably, and an image
+   * may be larger than its part; then the description changes, all of it or nothing.
+   */
+  *resize(wanted: number, options: ResizeOptions): Io<void> {
+    const size = roundUp(wanted, SECTOR);
+    const last = this.#parts.at(-1) as OpenPart;
+    if (size < this.#size) throw unsupported(FORMAT, 'a disk in a folder cannot be made smaller', { field: 'size' });
+    if (this.#bundle.snapshots.length > 0) throw unsupported(FORMAT, 'a disk in a folder that has snapshots cannot grow', { field: 'Snapshots' });
+    if (size === this.#size) return;
+    const { preallocation = 'off' } = options;
+    if (preallocation !== 'off') throw unsupported(FORMAT, `Unsupported preallocation mode '${preallocation}'`, { field: 'preallocation' });
+    const larger = [...this.#parts.slice(0, -1), { ...last, size: size - last.start }];
+    const parts = this.#parts;
+    try {
+      // The bytes that come into view are cleared in the larger part.
+      this.#parts = larger;
+      yield* growFile(last, size - last.start, options);
+      yield* this.flush();
+      yield* this.#switch(withLarger(this.#bundle.root, size), larger);
+    } catch (error) {
+      this.#parts = parts;
+      throw error;
+    }
   }
 
   /** Checks each file that is written; those below are not changed. */
@@ -179,10 +230,28 @@ export class BundleImage implements ToolImage {
   }
 
   *flush(): Io<void> {
+    if (this.#view) return;
     for (const { images } of this.#parts) yield* images[0].flush();
   }
 
   *close(): Io<void> {
+    if (this.#view) return;
     for (const { images } of this.#parts) yield* images[0].close();
   }
+}
+
+/** Makes the file of a part larger; an image may be larger than its part already. */
+function* growFile({ size: old, images: [image] }: OpenPart, size: number, options: ResizeOptions): Io<void> {
+  const { storage } = image;
+  if (image.clusterSize === 0) {
+    // What lies behind the part was never on the disk.
+    if (storage.size > old) yield* storage.truncate(old);
+    yield* storage.truncate(size);
+    if (options.beforeGrowth) yield* options.beforeGrowth();
+    return;
+  }
+  for (let at = roundUp(old, image.clusterSize || SECTOR); at < Math.min(size, image.size) && image.zero; at += image.clusterSize)
+    yield* image.zero(at, Math.min(image.clusterSize, image.size - at), { unmap: true });
+  if (image.resize && image.size < size) yield* image.resize(size, options);
+  else if (options.beforeGrowth) yield* options.beforeGrowth();
 }

@@ -3,12 +3,12 @@ import { DiskError } from '../../base/errors.ts';
 import { SECTOR } from '../../base/units.ts';
 import { readBytes } from '../../storage/storage.ts';
 import type { FormatDescriptor, Inspection } from '../descriptor.ts';
-import { hasText, hasU32le, NO_CAPABILITIES } from '../recognised.ts';
+import { hasText, hasU32le, NO_CAPABILITIES, sizeAndGeometry } from '../recognised.ts';
 import { openBundle, readText } from './bundle.ts';
 import { isBundleText, parseBundle } from './bundle-text.ts';
 import { createImage, createOptions } from './create.ts';
 import { openImage } from './image.ts';
-import { FORMAT, MAGIC, parseHeader, VERSION } from './layout.ts';
+import { FORMAT, MAGIC, parseHeader, statedGeometry, VERSION } from './layout.ts';
 
 /** The Parallels format. */
 export const parallels = {
@@ -34,16 +34,18 @@ export const parallels = {
   createOptions,
   limits: [
     'bitmaps of format extensions',
-    'shrinking, and growing disks in folders',
-    'new snapshots of disks in folders',
+    'shrinking, and growing disks in folders that have snapshots',
+    'deleting a snapshot of a disk in a folder that lies right below another one',
     'encrypted disks in folders',
   ],
   *inspect(storage) {
     try {
       if (isBundleText(yield* readBytes(storage, 0, Math.min(1024, storage.size)))) return inspectBundle(yield* readText(storage));
-      const header = parseHeader(yield* readBytes(storage, 0, Math.min(SECTOR, storage.size)));
+      const sector = yield* readBytes(storage, 0, Math.min(SECTOR, storage.size));
+      const header = parseHeader(sector);
       const warnings = header.inUse ? ['the image was not closed correctly: it must be repaired before it is written'] : [];
-      return { size: header.size, references: [], features: header.extended ? ['format extension'] : [], warnings };
+      const facts = sizeAndGeometry(header.size, statedGeometry(sector, header.size));
+      return { ...facts, features: header.extended ? ['format extension'] : [], warnings };
     } catch (error) {
       if (!(error instanceof DiskError) || error.kind === 'io') throw error;
       return { references: [], features: [], warnings: [error.message] };
@@ -57,9 +59,12 @@ export const parallels = {
 } as const satisfies FormatDescriptor;
 
 function inspectBundle(bytes: Uint8Array): Inspection {
-  const { size, parts } = parseBundle(bytes);
+  const { size, parts, snapshots, geometry } = parseBundle(bytes);
   const names = new Set(parts.flatMap(({ files }) => files.map(({ name }) => name)));
-  const depth = (parts[0]?.files.length ?? 1) - 1;
-  const features = ['in a folder', ...(parts.length > 1 ? [`${parts.length} parts`] : []), ...(depth > 0 ? [`${depth} snapshots`] : [])];
-  return { size, references: [...names].map((name) => ({ kind: 'extent', name })), features, warnings: [] };
+  const features = [
+    'in a folder',
+    ...(parts.length > 1 ? [`${parts.length} parts`] : []),
+    ...(snapshots.length > 0 ? [`${snapshots.length} snapshots`] : []),
+  ];
+  return { ...sizeAndGeometry(size, geometry), references: [...names].map((name) => ({ kind: 'extent', name })), features };
 }

@@ -38,6 +38,19 @@ export interface Header {
   readonly extended: boolean;
 }
 
+/** Sectors of a track of hard disks, as programs count them: those of this format and QEMU, and all others. */
+const USUAL_TRACKS = [GEOMETRY.sectors, 63];
+
+/**
+ * Cylinders and heads of a header that `parseHeader` has read, and the sectors of a track. The header has no field for these (`tracks` is the cluster size): they
+ * follow from the size, if one of the usual numbers gives just the cylinders that are stated, else they are 0.
+ */
+export function statedGeometry(sector: Uint8Array, size: number): { cylinders: number; heads: number; sectors: number } {
+  const [cylinders, heads] = [AT.cylinders, AT.heads].map((at) => view(sector).getUint32(at, true)) as [number, number];
+  const sectors = USUAL_TRACKS.find((track) => Math.floor(size / SECTOR / heads / track) === cylinders) ?? 0;
+  return { cylinders, heads, sectors };
+}
+
 /** Reads the first sector. Throws `corrupt` or `unsupported`, naming the field. */
 export function parseHeader(sector: Uint8Array): Header {
   const bad = (field: string, message: string, offset: number) => corrupt(FORMAT, message, { field, offset });

@@ -29,7 +29,11 @@ export function requireParent({ uuids }: Pick<Header, 'uuids'>, below: ImageDriv
 
 /** The fields of the header that say what an image lies over. Throws `refused` for what a VDI cannot lie over. */
 export function linkTo(name: string, below: { readonly format: string; readonly driver: ImageDriver } | undefined): HeaderChange {
-  if (!below) throw refused('backing_file', `a VDI knows its parent by the UUIDs in it alone: ${JSON.stringify(name)} must be there`);
+  if (!below)
+    throw refused(
+      'backing_file',
+      `a VDI notes the UUIDs of its parent and not its name, and ${JSON.stringify(name)} does not open to tell them. Name an image that is there. A parent that was only moved or renamed needs no rebase: it is found by its UUID`,
+    );
   const { identity } = below.driver;
   if (below.format !== FORMAT || identity?.modification === undefined)
     throw refused('backing_file', `the parent of a VDI must be a VDI: ${JSON.stringify(name)} is not`);

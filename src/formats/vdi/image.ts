@@ -185,8 +185,9 @@ export class VdiImage extends UnitImage {
     };
   }
 
+  /** The image's own bytes stay, and so does the UUID of its changes: images over it are not concerned. */
   *#changeHeader(change: HeaderChange): Io<void> {
-    yield* this.requireBegun();
+    this.requireWritable();
     yield* this.flush();
     yield* this.#switch(change);
   }

@@ -29,6 +29,7 @@ export const vdi = {
   },
   gist: 'grows as it is used',
   product: 'VirtualBox',
+  notesParents: true,
   createOptions,
   limits: ['undo images', 'writing version 0.1', 'blocks with further bytes', 'repair', 'shrinking, and growing static images'],
   *inspect(storage) {

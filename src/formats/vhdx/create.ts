@@ -1,5 +1,5 @@
-/** A new VHDX image, laid out as QEMU does it. The file's signature is written last, behind a barrier: until then nothing takes the file for an image. */
-import { divideUp, roundUp, utf8, view } from '../../base/bytes.ts';
+/** A new VHDX image, laid out as QEMU does it. */
+import { divideUp, roundUp, view } from '../../base/bytes.ts';
 import { type OptionValues, readOptions } from '../../base/declared-options.ts';
 import { DiskError } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
@@ -10,8 +10,9 @@ import { BACKING_OPTIONS, SIZE_OPTION } from '../shared-options.ts';
 import { encodeEntry, entryOf, STATE } from './bat.ts';
 import { newGuid } from './header-pair.ts';
 import { VhdxImage } from './image.ts';
-import { encodeHeader, encodeRegions, FORMAT, GUIDS, HEADERS, MAX_SIZE, NO_GUID, REGION_TABLES, type Region, SIGNATURE } from './layout.ts';
+import { FORMAT, MAX_SIZE } from './layout.ts';
 import { blocksOf, encodeMetadata, type Metadata } from './metadata.ts';
+import { placesOf, writeHead } from './new-file.ts';
 import { locatorFor } from './parent.ts';
 
 const MAX_BLOCK = 256 * MiB;
@@ -59,26 +60,17 @@ export function* createImage(storage: Storage, parameters: CreateParameters): Io
     physicalSector: SECTOR,
     ...parent?.shared,
   };
-  const { entries } = blocksOf(metadata);
-  const bat = region(GUIDS.bat, MiB + logLength, Math.max(MiB, roundUp(entries * 8, MiB)));
-  const place = region(GUIDS.metadata, bat.end, MiB);
+  const { bat, regions, data } = placesOf(metadata, { logLength, metadataLength: MiB });
   // QEMU leaves so much free.
-  const data = place.end + 4 * MiB;
-  yield* storage.truncate(data + (metadata.fixed ? size : 0));
+  const start = data + 4 * MiB;
+  yield* storage.truncate(start + (metadata.fixed ? size : 0));
   // A child shows its parent in all blocks.
-  if (!parent) yield* writeBat(storage, bat.start, metadata, { data, zero: values.block_state_zero });
-  yield* storage.write(place.start, encodeMetadata(metadata));
-  for (const at of REGION_TABLES) yield* storage.write(at, encodeRegions([bat, place]));
-  const sequence = crypto.getRandomValues(new Uint32Array(1))[0] as number;
-  const header = { fileWrite: newGuid(), dataWrite: newGuid(), log: NO_GUID, logVersion: 0, version: 1, logLength, logOffset: MiB };
-  for (const [index, at] of HEADERS.entries()) yield* storage.write(at, encodeHeader({ ...header, sequence: sequence + index }));
-  yield* storage.barrier();
-  yield* storage.write(0, identifier());
-  yield* storage.flush();
+  if (!parent) yield* writeBat(storage, bat.start, metadata, { data: start, zero: values.block_state_zero });
+  yield* storage.write(bat.end, encodeMetadata(metadata));
+  yield* writeHead(storage, { regions, logLength, dataWrite: newGuid() });
 }
 
 const refused = (field: string, message: string) => new DiskError('refused', `${FORMAT}: ${message}`, { format: FORMAT, field });
-const region = (guid: string, start: number, length: number): Region => ({ guid, start, end: start + length, required: false });
 
 /** A child's share in its parent: its blocks and sectors, the id of the disk, and the locator. Throws `refused` for a parent that no child can have. */
 function parentOf({ backing, below }: CreateParameters, subformat: string) {
@@ -122,12 +114,4 @@ function* writeBat(storage: Storage, offset: number, metadata: Metadata, { data,
       encodeEntry(view(bytes), (entryOf(block, chunkRatio) - first) * 8, place(block));
     yield* storage.write(offset + first * 8, bytes);
   }
-}
-
-/** The file's signature, and the program that made it. */
-function identifier(): Uint8Array {
-  const bytes = new Uint8Array(SECTOR);
-  bytes.set(utf8(SIGNATURE));
-  for (const [index, letter] of [...'tabdisk'].entries()) bytes[8 + index * 2] = letter.charCodeAt(0);
-  return bytes;
 }

@@ -35,6 +35,7 @@ import { FORMAT, NO_GUID } from './layout.ts';
 import { LogWriter } from './log-writer.ts';
 import type { Metadata } from './metadata.ts';
 import { metadataOf } from './metadata-map.ts';
+import { emptyCopy } from './new-file.ts';
 import { linkagesOf, parentOf } from './parent.ts';
 import type { Opened, Parts } from './parts.ts';
 import { grow } from './resize.ts';
@@ -359,6 +360,7 @@ export class VhdxImage implements ToolImage {
       },
       setBacking: (backing, below) => this.#setBacking(backing, below),
       awaitBelow: () => this.#awaitBelow(),
+      ...(parts.facts.metadata.fixed ? {} : { emptyCopy: (target: Storage) => emptyCopy(parts, target) }),
       ...(this.#backing && parts.space ? { makeEmpty: () => makeEmpty(parts) } : {}),
     };
   }

@@ -27,9 +27,11 @@ export const vhdx = {
     backing: true,
     discard: true,
     zeroes: true,
+    compact: true,
   },
   gist: 'grows as it is used',
   product: 'Hyper-V',
+  notesParents: true,
   createOptions,
   limits: ['shrinking', 'a parent for an image that was made without one', 'logs longer than 128 MiB that were not replayed'],
   *inspect(storage) {

@@ -33,9 +33,12 @@ export class LogWriter {
     return pagesIn(this.#headers.header.logLength / 2 / PAGE);
   }
 
-  /** Writes all sealed pages; the caller has ordered it behind what they point at, and makes it durable. */
+  /** Writes all sealed pages; the caller has put a barrier behind what they point at, and makes them durable. */
   *write(bat: Bat): Io<void> {
-    while (bat.hasSealed) yield* this.#enter(bat.sealed(this.#room), (offset) => bat.written(offset));
+    for (let first = true; bat.hasSealed; first = false) {
+      if (!first) yield* this.#storage.barrier();
+      yield* this.#enter(bat.sealed(this.#room), (offset) => bat.written(offset));
+    }
   }
 
   /** Changes all of these pages, or after a cut none of them. Durable when it returns. Throws `no-space` if one entry cannot hold them. */
@@ -47,16 +50,17 @@ export class LogWriter {
     yield* this.#storage.flush();
   }
 
+  /** The caller has put a barrier behind what the pages point at, and behind the pages of the entry before. */
   *#enter(pages: readonly PageWrite[], written?: (offset: number) => void): Io<void> {
     const { logOffset, logLength } = this.#headers.header;
     const storage = this.#storage;
-    if (this.#sequence > 0) yield* storage.barrier();
     this.#sequence++;
     const tail = (this.#sequence % 2) * (logLength / 2);
     const entry = encodeEntry(pages, { guid: this.#guid, sequence: this.#sequence, tail, fileSize: storage.size });
     yield* storage.write(logOffset + tail, entry);
-    yield* storage.barrier();
-    if (!this.#headers.hasLog) yield* this.#headers.update({ log: this.#guid });
+    // A change of the headers begins and ends with a barrier.
+    if (this.#headers.hasLog) yield* storage.barrier();
+    else yield* this.#headers.update({ log: this.#guid });
     for (const { offset, bytes } of pages) {
       yield* storage.write(offset, bytes);
       written?.(offset);

@@ -11,7 +11,7 @@ import type { CreateParameters } from '../descriptor.ts';
 import type { BackingReference, FormatInfo } from '../driver.ts';
 import { BACKING_OPTIONS, SIZE_OPTION } from '../shared-options.ts';
 import { cylindersOf, type ExtentKind, encodeDescriptor, NO_PARENT } from './descriptor-text.ts';
-import { encodeDirectory, encodeSparse, encodeStreamHead, FORMAT, GRAIN, MAX_DIRECTORY, newLayout, TABLE_ENTRIES } from './layout.ts';
+import { encodeDirectory, encodeSparse, encodeStreamHead, FORMAT, type Form, MAX_DIRECTORY, NEW_FORM, newLayout } from './layout.ts';
 
 /** Entries of a directory that are written at once. */
 const PART = 65_536;
@@ -88,12 +88,11 @@ export function* createImage(storage: Storage, parameters: CreateParameters): Io
     cylinders: cylindersOf(size, heads),
     heads,
   });
-  const room = 20 * SECTOR;
-  if (single && text.length > room)
+  if (single && text.length > NEW_FORM.room)
     throw new DiskError('no-space', 'the descriptor has no room for the names', { format: FORMAT, field: 'backing_file' });
   // A stream has every byte once, from the first to the last.
-  if (plan.subformat === 'streamOptimized' && parameters.inOrder) return yield* storage.write(0, encodeStreamHead(size, text));
-  if (single) return yield* writeSparse(storage, size, { ...plan, compressed: plan.subformat === 'streamOptimized' }, text);
+  if (plan.subformat === 'streamOptimized' && parameters.inOrder) return yield* storage.write(0, encodeStreamHead(size, text, NEW_FORM));
+  if (single) return yield* writeSparse(storage, size, { ...plan, compressed: plan.subformat === 'streamOptimized', text });
   yield* makeExtents(extents, plan, parameters);
   yield* storage.write(0, text);
   yield* storage.flush();
@@ -109,18 +108,27 @@ function* makeExtents(extents: readonly { name: string; size: number }[], plan: 
   }
 }
 
-/** Writes an empty extent with tables. `compressed`: for compressed grains. `text`: the text inside. */
-export function* writeSparse(storage: Storage, size: number, how: { zeroGrains: boolean; compressed: boolean }, text?: Uint8Array): Io<void> {
-  const layout = newLayout(size);
+/** How an extent with tables is made; `compressed`: for compressed grains; `text`: the text inside. */
+interface SparseOptions {
+  readonly zeroGrains: boolean;
+  readonly compressed: boolean;
+  readonly text?: Uint8Array;
+  readonly form?: Form;
+}
+
+/** Writes an empty extent with tables. */
+export function* writeSparse(storage: Storage, size: number, { text, form = NEW_FORM, ...how }: SparseOptions): Io<void> {
+  const layout = newLayout(size, form);
   const { tables, redundant, directory, grains } = layout;
-  if (tables > MAX_DIRECTORY) throw refused('size', `an image in one piece holds at most ${MAX_DIRECTORY * TABLE_ENTRIES * GRAIN} bytes`);
+  if (tables > MAX_DIRECTORY)
+    throw refused('size', `an image in one piece holds at most ${MAX_DIRECTORY * form.tableEntries * form.grainSize} bytes`);
   if (text) yield* storage.write(SECTOR, text);
   for (const start of [redundant, directory])
     for (let from = 0; from < tables; from += PART)
       yield* storage.write(start + from * 4, encodeDirectory(layout, start, from, Math.min(from + PART, tables)));
   yield* storage.truncate(grains);
   yield* storage.barrier();
-  yield* storage.write(0, encodeSparse(size, how));
+  yield* storage.write(0, encodeSparse(size, how, form));
   yield* storage.flush();
 }
 

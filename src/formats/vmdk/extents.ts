@@ -3,7 +3,7 @@ import { DiskError, unsupported } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
 import type { Storage } from '../../storage/storage.ts';
 import type { Extent, Placement } from '../driver.ts';
-import { FORMAT } from './layout.ts';
+import { FORMAT, type Shape } from './layout.ts';
 
 /** A growth that nothing shows yet. */
 export interface Growth {
@@ -37,6 +37,8 @@ export interface DiskPart {
   readonly compressed: boolean;
   /** Why the part can only be read. */
   readonly fixed?: string | undefined;
+  /** Of a part with tables, or one that lacks its own. */
+  readonly shape?: Shape;
   look(offset: number, length: number): Extent | undefined;
   load?(offset: number): Io<void>;
   /** The bytes of a fresh placement count from the beginning of the disk. */

@@ -20,6 +20,7 @@ import { FreedClusters } from '../../tables/freed-clusters.ts';
 import { type Table, TableCache } from '../../tables/table-cache.ts';
 import { type Sealed, WriteOrder } from '../../tables/write-order.ts';
 import { FORMAT, type Grain, type Shape } from './layout.ts';
+import { MetadataPlaces } from './metadata-places.ts';
 import { type Survey, surveyGrains } from './survey.ts';
 
 /** Memory for the tables of one extent, and for its second ones. */
@@ -47,6 +48,7 @@ export class GrainTables {
   append: number;
   /** The copies that are kept alike: the first alone where the extent is only read. */
   #copies: readonly [Copy, ...Copy[]];
+  #places: MetadataPlaces;
   /** Tables are read, and new ones made, by one request at a time. */
   readonly #lock = new Mutex();
   /** Grains that were given up, as units of `end`; those before its base were there when the extent was opened. */
@@ -66,6 +68,7 @@ export class GrainTables {
     const second =
       shape.redundant === undefined || readOnly ? [] : [this.#copy(shape.redundant, 'redundant grain directory', 'redundant grain table')];
     this.#copies = [first, ...second];
+    this.#places = this.#placesOf();
     this.append = roundUp(storage.size, SECTOR);
     this.end = new FileEnd(storage, { base: roundUp(storage.size, shape.grainSize), unit: shape.grainSize, used: new Set() });
     this.order = this.#writeOrder();
@@ -94,6 +97,22 @@ export class GrainTables {
           },
         },
       ],
+    });
+  }
+
+  /** The directories of all copies, also of one that is not read. */
+  #placesOf(): MetadataPlaces {
+    const { tableEntries, entryBytes, directoryEntries, redundant } = this.shape;
+    const directories = this.#copies.map(({ offset }) => offset);
+    if (directories.length === 1 && redundant !== undefined) directories.push(redundant);
+    // Tables of wide entries are not named by their places.
+    const named = entryBytes === 4;
+    return new MetadataPlaces({
+      directories,
+      directorySize: directoryEntries * entryBytes,
+      tableSize: tableEntries * entryBytes,
+      directoryEntries,
+      named,
     });
   }
 
@@ -126,7 +145,8 @@ export class GrainTables {
     const low = directory.get(at);
     if (low === undefined) return undefined;
     const table = tableAt(words === 2 ? (directory.get(at + 1) ?? 0) : 0, low);
-    if (table !== 0 && table < least) throw corrupt(FORMAT, `a table at 0x${table.toString(16)}, where none can be`, { field: what, offset: table });
+    if (table !== 0 && (table < least || this.#places.hasDirectory(table, tableEntries * entryBytes)))
+      throw corrupt(FORMAT, `a table at 0x${table.toString(16)}, where none can be`, { field: what, offset: table });
     return table;
   }
 
@@ -150,9 +170,12 @@ export class GrainTables {
   /** The state of a grain; undefined if memory cannot tell. Throws `corrupt`. */
   grain(index: number): Grain | undefined {
     const grain = this.entry(index);
-    const { least } = this.shape;
-    if (typeof grain !== 'number' || (grain >= least && grain < this.storage.size)) return grain;
-    const reason = grain < least ? 'where none can be' : 'past the end of the file';
+    const { least, grainSize, capacity, compressed } = this.shape;
+    if (typeof grain !== 'number') return grain;
+    const { size } = this.storage;
+    const length = compressed ? SECTOR : Math.min(grainSize, capacity - index * grainSize);
+    if (grain >= least && grain < size && !this.#places.has(grain, length)) return grain;
+    const reason = grain < size ? 'where none can be' : 'past the end of the file';
     throw corrupt(FORMAT, `grain ${index} is at 0x${grain.toString(16)}, ${reason}`, { field: 'grain table' });
   }
 
@@ -172,7 +195,24 @@ export class GrainTables {
     this.grain(index);
   }
 
+  /** Reads where the tables of all copies are, once. Those that cannot be there are told by `load`. */
+  *#learnPlaces(): Io<void> {
+    const { directoryEntries, tableEntries, entryBytes, least } = this.shape;
+    const places = this.#places;
+    if (!places.wantsTables) return;
+    const found: number[] = [];
+    for (const { directory } of this.#copies) {
+      yield* directory.loadAll();
+      for (let at = 0; at < directoryEntries; at++) {
+        const table = (directory.get(at) ?? 0) * SECTOR;
+        if (table >= least && !places.hasDirectory(table, tableEntries * entryBytes)) found.push(table);
+      }
+    }
+    places.tell(found);
+  }
+
   *#loadEntry(index: number): Io<void> {
+    yield* this.#learnPlaces();
     const [first] = this.#copies;
     const { directory, tables } = first;
     const { tableEntries, entryBytes } = this.shape;
@@ -216,6 +256,7 @@ export class GrainTables {
   }
 
   *#loadTables(index: number): Io<void> {
+    yield* this.#learnPlaces();
     for (const [i, copy] of this.#copies.entries()) {
       yield* copy.directory.load(Math.floor(index / this.shape.tableEntries));
       const table = this.#tableOf(index, copy);
@@ -264,6 +305,7 @@ export class GrainTables {
     const back = (): void => {
       this.shape = old;
       this.#copies = copies;
+      this.#places = this.#placesOf();
     };
     this.shape = larger;
     try {
@@ -313,6 +355,7 @@ export class GrainTables {
       copies.push({ ...copy, offset, directory });
     }
     this.#copies = copies as [Copy, ...Copy[]];
+    this.#places = this.#placesOf();
   }
 
   /** Where the directories are, in the order of the shape: the first, and the second if there is one. */

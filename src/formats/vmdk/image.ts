@@ -25,6 +25,7 @@ import {
   withParent,
   withSize,
 } from './descriptor-text.ts';
+import { emptyCopyOf } from './empty-copy.ts';
 import type { DiskPart } from './extents.ts';
 import { grownLines, nextName, requireGrowth } from './growth.ts';
 import { FORMAT } from './layout.ts';
@@ -319,11 +320,14 @@ export class VmdkImage implements ToolImage {
 
   *tools(): Io<ImageTools> {
     const pieces = this.#pieces;
+    const text = this.#text && { bytes: this.#text.bytes, cid: this.#text.facts.cid };
+    const emptyCopy = emptyCopyOf({ parts: pieces.map(({ part }) => part), inside: this.#inside, text });
     const emptied = this.#over && pieces.every(({ part }) => part.makeEmpty);
     return {
       check: (options) => checkParts(pieces, options),
       setBacking: (backing, below) => this.#renewing.run(() => this.#setBacking(backing, below)),
       ...(this.#over ? { awaitBelow: () => this.#renewing.run(() => this.#awaitBelow()) } : {}),
+      ...(emptyCopy ? { emptyCopy } : {}),
       ...(emptied ? { makeEmpty: () => this.#makeEmpty() } : {}),
     };
   }

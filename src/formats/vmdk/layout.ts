@@ -2,7 +2,7 @@
  * The headers of VMDK's extents with tables: bytes to values and back. VMware's own (`KDMV`), the redo logs of ESX (`COWD`), and seSparse, which is
  * read only. All numbers are little-endian; places and sizes in the files are sectors, in the values here bytes.
  */
-import { divideUp, setU64le, u64le, view } from '../../base/bytes.ts';
+import { divideUp, roundUp, setU64le, u64le, view } from '../../base/bytes.ts';
 import { corrupt, type DiskError, unsupported } from '../../base/errors.ts';
 import { MiB, SECTOR } from '../../base/units.ts';
 
@@ -51,6 +51,8 @@ export interface Shape {
   readonly grains?: number;
   /** The directory is described at the file's end. */
   readonly footer: boolean;
+  /** And this is what is said there. */
+  readonly atEnd?: boolean;
   /** The host offset of a table; 0: none. Throws `corrupt`. */
   tableAt(high: number, low: number): number;
   grainAt(high: number, low: number): Grain;
@@ -222,25 +224,46 @@ export function seSparseDirty(sector: Uint8Array): boolean {
   return data.getUint8(24) !== 0;
 }
 
+/** What may differ between new extents. Bytes, but for the entries. */
+export interface Form {
+  readonly grainSize: number;
+  readonly tableEntries: number;
+  /** For the text inside; 0: there is none. */
+  readonly room: number;
+}
+
+const DESCRIPTOR_AT = SECTOR;
+/** No longer text is read. */
+const MAX_ROOM = MiB;
+/** The form that QEMU gives a new extent. */
+export const NEW_FORM: Form = { grainSize: GRAIN, tableEntries: TABLE_ENTRIES, room: 20 * SECTOR };
+
+/** The form of an extent like this one. */
+export const formOf = ({ grainSize, tableEntries, descriptor }: Shape): Form => ({
+  grainSize,
+  tableEntries,
+  room: descriptor ? Math.max(NEW_FORM.room, Math.min(roundUp(descriptor.length, SECTOR), MAX_ROOM)) : 0,
+});
+
 /** Where everything goes in a new extent. Bytes. */
 export interface NewLayout {
   readonly tables: number;
+  readonly tableSize: number;
   readonly redundant: number;
   readonly directory: number;
   readonly directorySize: number;
   readonly grains: number;
 }
 
-const DESCRIPTOR_AT = SECTOR;
-const DESCRIPTOR_SIZE = 20 * SECTOR;
-
 /** The layout that QEMU gives a new extent. */
-export function newLayout(capacity: number): NewLayout {
-  const tables = divideUp(capacity, GRAIN * TABLE_ENTRIES);
+export function newLayout(capacity: number, { grainSize, tableEntries, room }: Form): NewLayout {
+  const tables = divideUp(capacity, grainSize * tableEntries);
+  const tableSize = tableEntries * 4;
   const directorySize = divideUp(tables * 4, SECTOR) * SECTOR;
-  const redundant = DESCRIPTOR_AT + DESCRIPTOR_SIZE;
-  const directory = redundant + directorySize + tables * TABLE_ENTRIES * 4;
-  return { tables, redundant, directory, directorySize, grains: divideUp(directory + directorySize + tables * TABLE_ENTRIES * 4, GRAIN) * GRAIN };
+  const redundant = DESCRIPTOR_AT + room;
+  const directory = redundant + directorySize + tables * tableSize;
+  const grains = divideUp(directory + directorySize + tables * tableSize, grainSize) * grainSize;
+  return { tables, tableSize, redundant, directory, directorySize, grains };
 }
 
 /** The facts of a header that differ. */
@@ -249,20 +272,21 @@ interface HeaderFacts {
   readonly flags: number;
   readonly redundant: number;
   readonly grains: number;
+  readonly form: Form;
 }
 
-function encodeHeader(capacity: number, { version, flags, redundant, grains }: HeaderFacts): Uint8Array {
+function encodeHeader(capacity: number, { version, flags, redundant, grains, form }: HeaderFacts): Uint8Array {
   const sector = new Uint8Array(SECTOR);
   const data = view(sector);
   data.setUint32(0, MAGIC, true);
   data.setUint32(4, version, true);
   data.setUint32(8, FLAG.newLine | flags, true);
-  data.setUint32(44, TABLE_ENTRIES, true);
+  data.setUint32(44, form.tableEntries, true);
   const fields = [
     [12, capacity],
-    [20, GRAIN],
-    [28, DESCRIPTOR_AT],
-    [36, DESCRIPTOR_SIZE],
+    [20, form.grainSize],
+    [28, form.room > 0 ? DESCRIPTOR_AT : 0],
+    [36, form.room],
     [48, redundant],
     [64, grains],
   ] as const;
@@ -273,35 +297,37 @@ function encodeHeader(capacity: number, { version, flags, redundant, grains }: H
 }
 
 /** The header of a new extent. */
-export function encodeSparse(capacity: number, { zeroGrains, compressed }: { zeroGrains: boolean; compressed: boolean }): Uint8Array {
-  const { redundant, directory, grains } = newLayout(capacity);
+export function encodeSparse(capacity: number, { zeroGrains, compressed }: { zeroGrains: boolean; compressed: boolean }, form: Form): Uint8Array {
+  const { redundant, directory, grains } = newLayout(capacity, form);
   const version = compressed ? 3 : zeroGrains ? 2 : 1;
   const flags = FLAG.redundant | (compressed ? FLAG.compressed | FLAG.markers : 0) | (zeroGrains ? FLAG.zeroGrain : 0);
-  const sector = encodeHeader(capacity, { version, flags, redundant, grains });
+  const sector = encodeHeader(capacity, { version, flags, redundant, grains, form });
   setU64le(view(sector), 56, directory / SECTOR);
   return sector;
 }
 
+/** Bytes before the first grain of a stream. */
+const streamHead = ({ room }: Form): number => divideUp(DESCRIPTOR_AT + room, GRAIN) * GRAIN;
+
 /** The header of a stream, without `directory`, and its footer with it. */
-export function encodeStreamHeader(capacity: number, directory?: number): Uint8Array {
-  const sector = encodeHeader(capacity, { version: 3, flags: FLAG.compressed | FLAG.markers, redundant: 0, grains: GRAIN });
+export function encodeStreamHeader(capacity: number, form: Form, directory?: number): Uint8Array {
+  const sector = encodeHeader(capacity, { version: 3, flags: FLAG.compressed | FLAG.markers, redundant: 0, grains: streamHead(form), form });
   if (directory === undefined) sector.fill(0xff, 56, 64);
   else setU64le(view(sector), 56, directory / SECTOR);
   return sector;
 }
 
 /** What a stream begins with, up to its first grain. */
-export function encodeStreamHead(capacity: number, text: Uint8Array): Uint8Array {
-  const head = new Uint8Array(GRAIN);
-  head.set(encodeStreamHeader(capacity));
+export function encodeStreamHead(capacity: number, text: Uint8Array, form: Form): Uint8Array {
+  const head = new Uint8Array(streamHead(form));
+  head.set(encodeStreamHeader(capacity, form));
   head.set(text, DESCRIPTOR_AT);
   return head;
 }
 
 /** Entries `from` to `end` of a new directory at `start`, whose tables follow it. */
-export function encodeDirectory({ directorySize }: NewLayout, start: number, from: number, end: number): Uint8Array {
+export function encodeDirectory({ directorySize, tableSize }: NewLayout, start: number, from: number, end: number): Uint8Array {
   const bytes = new Uint8Array((end - from) * 4);
-  for (let index = from; index < end; index++)
-    view(bytes).setUint32((index - from) * 4, (start + directorySize + index * TABLE_ENTRIES * 4) / SECTOR, true);
+  for (let index = from; index < end; index++) view(bytes).setUint32((index - from) * 4, (start + directorySize + index * tableSize) / SECTOR, true);
   return bytes;
 }

@@ -1,4 +1,5 @@
 /** Opening a VMDK image: an extent with its text inside, an extent alone, or a text that names extents. */
+import { text as letters } from '../../base/bytes.ts';
 import { corrupt, DiskError, unsupported } from '../../base/errors.ts';
 import type { Io } from '../../base/io.ts';
 import { SECTOR } from '../../base/units.ts';
@@ -51,6 +52,8 @@ function* openSingle(storage: Storage, head: Uint8Array, { readOnly, repair = fa
   const found = yield* shapeOf(storage, head, readOnly);
   const { descriptor, capacity } = found.shape;
   const text = descriptor ? yield* described(storage, descriptor.offset, descriptor.length) : undefined;
+  if (capacity === 0 && text && /^\s*RW\s+0*[1-9]/m.test(letters(text.bytes)))
+    throw unsupported(FORMAT, 'the file holds nothing, and the text in it names extents', { field: 'capacity', offset: 12 });
   const part = partOf(storage, found, { size: capacity, kind: '', start: 0, readOnly });
   return { driver: new VmdkImage(storage, [part], { ...(text ? { text } : {}), files: [], checked: repair }), parts: [part] };
 }
@@ -88,7 +91,7 @@ function* shapeOf(storage: Storage, head: Uint8Array, readOnly: boolean): Io<Fou
   if (found.footer || found.kind !== 'KDMV') throw corrupt(FORMAT, 'the footer does not say where the grain directory is', { field: 'footer' });
   const { least, descriptor } = shape;
   const fixed = 'an image with its directory at the end can only be read';
-  return { shape: { ...found, ...(descriptor ? { descriptor } : {}), least, fixed } };
+  return { shape: { ...found, ...(descriptor ? { descriptor } : {}), least, fixed, atEnd: true } };
 }
 
 /** `length`: of the text inside an extent; without, it is all of the file. */

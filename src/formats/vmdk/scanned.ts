@@ -58,13 +58,16 @@ export class ScannedPart implements DiskPart {
   readonly size: number;
   readonly grainSize: number;
   readonly storage: Storage;
+  readonly shape: Shape;
   readonly #grains: ReadonlyMap<number, number>;
   /** The grains that are there, in the order of the disk. */
   readonly #order: readonly number[];
   readonly #reads: EncodedReads;
 
-  constructor(storage: Storage, { grainSize }: Shape, { grains, size, kind, start }: PartOptions & { readonly grains: ReadonlyMap<number, number> }) {
+  constructor(storage: Storage, shape: Shape, { grains, size, kind, start }: PartOptions & { readonly grains: ReadonlyMap<number, number> }) {
+    const { grainSize } = shape;
     this.storage = storage;
+    this.shape = shape;
     this.size = size;
     this.kind = kind;
     this.grainSize = grainSize;

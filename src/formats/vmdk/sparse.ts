@@ -34,20 +34,20 @@ export class SparsePart implements DiskPart {
     this.#reads = this.#encoded();
   }
 
-  get #shape(): Shape {
+  get shape(): Shape {
     return this.#tables.shape;
   }
 
   get compressed(): boolean {
-    return this.#shape.compressed;
+    return this.shape.compressed;
   }
 
   get zeroGrains(): boolean {
-    return this.#shape.zeroGrains;
+    return this.shape.zeroGrains;
   }
 
   get fixed(): string | undefined {
-    return this.#shape.fixed;
+    return this.shape.fixed;
   }
 
   look(offset: number, length: number): Extent | undefined {
@@ -132,7 +132,7 @@ export class SparsePart implements DiskPart {
 
   /** Grains that are made to read as zero keep no place. Where the format has no mark for them, they may be left out of an image that has nothing below. */
   *zero(offset: number, length: number, { unmap, over }: { unmap: boolean; over: boolean }): Io<number> {
-    const mark = this.#shape.zeroGrains ? EMPTY.zero : unmap && !over ? EMPTY.none : undefined;
+    const mark = this.shape.zeroGrains ? EMPTY.zero : unmap && !over ? EMPTY.none : undefined;
     return mark === undefined ? 0 : yield* this.#mark(offset, length, mark);
   }
 
@@ -196,7 +196,7 @@ export class SparsePart implements DiskPart {
   *grow(size: number): Io<Growth> {
     const old = this.size;
     if (this.compressed) throw unsupported(FORMAT, 'a streamOptimized image does not grow', { field: 'subformat' });
-    const larger = largerShape(this.#shape, size);
+    const larger = largerShape(this.shape, size);
     const back = yield* this.#tables.grow(larger, old);
     this.size = size;
     return {
@@ -212,7 +212,7 @@ export class SparsePart implements DiskPart {
     yield* this.flush();
     const sector = yield* readBytes(this.storage, 0, SECTOR);
     const [first = 0, second] = this.#tables.places;
-    setU64le(view(sector), 12, this.#shape.capacity / SECTOR);
+    setU64le(view(sector), 12, this.shape.capacity / SECTOR);
     setU64le(view(sector), 56, first / SECTOR);
     if (second !== undefined) setU64le(view(sector), 48, second / SECTOR);
     yield* this.#tables.order.lock.run(() => this.#tables.order.point(0, sector));
@@ -230,7 +230,7 @@ export class SparsePart implements DiskPart {
   *walk(tell: (index: number, wrong: 'past the end' | 'unreadable') => boolean, step: () => void): Io<void> {
     const grains = Math.ceil(this.size / this.grainSize);
     for (let index = 0; index < grains; index++) {
-      if (index % this.#shape.tableEntries === 0) step();
+      if (index % this.shape.tableEntries === 0) step();
       if (this.#tables.known(index) !== undefined) continue;
       try {
         yield* this.load(index * this.grainSize);

@@ -14,7 +14,7 @@ import type { Extent } from '../driver.ts';
 import type { DiskPart, PartOptions } from './extents.ts';
 import { full, MAX_FILE, notWhole } from './grain-tables.ts';
 import { encodeGrain, grainReads } from './grains.ts';
-import { encodeStreamHeader, FORMAT, type Shape } from './layout.ts';
+import { encodeStreamHeader, FORMAT, formOf, type Shape } from './layout.ts';
 
 const MARKER = { end: 0, table: 1, directory: 2, footer: 3 } as const;
 
@@ -119,7 +119,7 @@ export class StreamPart implements DiskPart {
     yield* this.#endTable();
     const directory = (yield* this.#put(marked(MARKER.directory, littleEndian(this.#directory)))) + SECTOR;
     yield* this.storage.barrier();
-    const footer = marked(MARKER.footer, encodeStreamHeader(this.#shape.capacity, directory));
+    const footer = marked(MARKER.footer, encodeStreamHeader(this.#shape.capacity, formOf(this.#shape), directory));
     const end = new Uint8Array(footer.length + SECTOR);
     end.set(footer);
     yield* this.#put(end);

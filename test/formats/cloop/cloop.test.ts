@@ -55,6 +55,19 @@ readContract({
   ],
 });
 
+it('a disk of more than 2^32 sectors has its whole size, and its first block does not come back behind them', async () => {
+  const [blockSize, blocks] = [2 ** 26, 2 ** 15 + 1];
+  const bytes = new Uint8Array(136 + (blocks + 1) * 8 + 20);
+  const data = new DataView(bytes.buffer);
+  data.setUint32(128, blockSize);
+  data.setUint32(132, blocks);
+  for (let at = 0; at <= blocks; at++) data.setBigUint64(136 + at * 8, BigInt(bytes.length - 20 + (at === 0 ? 0 : 20)));
+  const disk = await openDisk(memoryStorage({ bytes, readOnly: true }), { format: 'cloop', readOnly: true });
+  expect(disk.size).toBe(2 ** 41 + 2 ** 26);
+  for (const offset of [0, 2 ** 41, disk.size - 512])
+    await expect(disk.read(offset, 512)).rejects.toMatchObject({ kind: 'corrupt', field: 'compressed block' });
+});
+
 it('reads an image that create_compressed_fs made', async () => {
   const bytes = sample('simple-pattern.cloop');
   if (!bytes) return;

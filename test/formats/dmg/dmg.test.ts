@@ -30,6 +30,8 @@ const inList = (from: string, to: string) => (bytes: Uint8Array) => {
   const list = Buffer.from(bytes.subarray(0, END)).toString('latin1');
   return joined([new Uint8Array(Buffer.from(list.replaceAll(from, to), 'latin1')), bytes.subarray(END)]);
 };
+/** The letters of the first table. */
+const FIRST_TABLE = /<data>([\s\S]*?)<\/data>/.exec(Buffer.from(FIRST.file.subarray(0, END)).toString('latin1'))?.[1] ?? '';
 const CHUNK = (index: number) => 204 + index * 40;
 
 readContract({
@@ -69,11 +71,35 @@ readContract({
     { what: 'a compressed chunk of no bytes', field: 'chunks', damage: mish((data) => data.setBigUint64(CHUNK(2) + 32, 0n)) },
     { what: 'a plain chunk that is too short', field: 'chunks', damage: mish((data) => data.setBigUint64(CHUNK(1) + 32, 512n)) },
     { what: 'a chunk past the end of the file', field: 'chunks', damage: mish((data) => data.setBigUint64(CHUNK(1) + 24, 2n ** 40n)) },
+    {
+      what: 'a list of 17 MiB',
+      field: 'plist',
+      damage: (bytes) => {
+        const longer = joined([bytes.subarray(0, END), new Uint8Array(17 * 2 ** 20).fill(0x20), bytes.subarray(END)]);
+        const data = new DataView(longer.buffer);
+        const start = data.getBigUint64(longer.length - 512 + 216);
+        data.setBigUint64(longer.length - 512 + 224, BigInt(longer.length - 512) - start);
+        return longer;
+      },
+    },
+    { what: 'a table shorter than its header', field: 'chunks', damage: inList(FIRST_TABLE, FIRST_TABLE.slice(0, 42).padEnd(FIRST_TABLE.length)) },
     { what: 'two chunks at one place', field: 'chunks', damage: mish((data) => data.setBigUint64(CHUNK(2) + 8, 1n)) },
     { what: 'a gap between chunks', field: 'chunks', damage: mish((data) => data.setBigUint64(CHUNK(1) + 16, 2n)) },
     { what: 'a chunk that yields more', field: 'compressed chunk', damage: mish((data) => data.setBigUint64(CHUNK(2) + 16, 39n)) },
     { what: 'a table far up the disk', field: 'chunks', damage: mish((data) => data.setBigUint64(8, 2n ** 50n)) },
   ],
+});
+
+it('chunks that a table has in no order are read', async () => {
+  const swapped = mish((data) => {
+    for (let at = CHUNK(1); at < CHUNK(2); at++) {
+      const byte = data.getUint8(at);
+      data.setUint8(at, data.getUint8(at + 80));
+      data.setUint8(at + 80, byte);
+    }
+  })(FIRST.file);
+  const disk = await openDisk(memoryStorage({ bytes: swapped, readOnly: true }), { format: 'dmg', readOnly: true });
+  expect(Buffer.compare(await disk.read(0, disk.size), FIRST.guest)).toBe(0);
 });
 
 describe('a compressed chunk', () => {

@@ -147,6 +147,7 @@ it('says what it is without opening its files; a name with folders counts from i
   expect(await inspect(memoryStorage({ bytes }))).toMatchObject({
     format: 'parallels',
     size: 64 * 512,
+    geometry: { cylinders: 1, heads: 16, sectors: 63 },
     features: ['in a folder', '1 snapshots'],
     references: [
       { kind: 'extent', name: 'b.hds' },

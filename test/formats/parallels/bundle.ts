@@ -79,3 +79,30 @@ export function readPart(sectors: number, files: readonly (readonly [kind: strin
   }
   return disk;
 }
+
+const elements = (text: string, name: string): string[] =>
+  [...text.matchAll(new RegExp(`<${name}>([\\s\\S]*?)</${name}>`, 'g'))].map(([, inner]) => inner as string);
+const element = (text: string, name: string): string =>
+  (elements(text, name)[0] ?? '').trim().replace(/&#(\d+);/g, (_, code) => String.fromCharCode(Number(code)));
+
+/** The disk that a text describes, or one of its snapshots, read from its files as they are. The text has nothing hidden in it. */
+export function readFolder(text: Uint8Array, file: (name: string) => Uint8Array, shot?: string): Uint8Array {
+  const source = new TextDecoder().decode(text);
+  const parents = new Map(
+    [...source.matchAll(/<Shot[^>]*>([\s\S]*?)<\/Shot>/g)].map(([, one]) => [element(one as string, 'GUID'), element(one as string, 'ParentGUID')]),
+  );
+  const chain: string[] = [];
+  for (let next = shot ?? (element(source, 'TopGUID') || ROOT); next && next !== NOBODY; next = parents.get(next) ?? '') chain.push(next);
+  const parts = elements(source, 'Storage').map((storage) => {
+    const images = elements(storage, 'Image');
+    const files = chain.map((guid) => {
+      const image = images.find((one) => element(one, 'GUID') === guid) as string;
+      return [element(image, 'Type'), file(element(image, 'File'))] as const;
+    });
+    const start = Number(element(storage, 'Start'));
+    return { start, bytes: readPart(Number(element(storage, 'End')) - start, files) };
+  });
+  const disk = new Uint8Array(Number(element(source, 'Disk_size')) * 512);
+  for (const { start, bytes } of parts) disk.set(bytes, start * 512);
+  return disk;
+}

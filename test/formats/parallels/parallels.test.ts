@@ -217,6 +217,22 @@ it('a format extension is left alone, with the words of QEMU: nothing is written
   expect(await inspect(storage)).toMatchObject({ features: ['format extension'], size: guest.length });
 });
 
+it('the geometry is that of the header, with the sectors that its size tells', async () => {
+  const header = async (size: number, change: (fields: DataView) => void = () => undefined) => {
+    const storage = memoryStorage();
+    await (await createDisk(storage, { format: 'parallels', size })).close();
+    const bytes = storage.bytes();
+    change(new DataView(bytes.buffer));
+    return (await inspect(memoryStorage({ bytes }))).geometry;
+  };
+  expect(await header(1024 * MiB)).toEqual({ cylinders: 4096, heads: 16, sectors: 32 });
+  expect(await header(1024 * MiB + 100 * 512)).toEqual({ cylinders: 4096, heads: 16, sectors: 32 });
+  expect(await header(1024 * MiB, (fields) => fields.setUint32(24, 2080, true))).toEqual({ cylinders: 2080, heads: 16, sectors: 63 });
+  // No track has so many sectors.
+  for (const at of [20, 24])
+    for (const value of [0, 7]) expect(await header(1024 * MiB, (fields) => fields.setUint32(at, value, true))).toBeUndefined();
+});
+
 it('facts are those of qemu-img info and map', async () => {
   const { file: bytes } = await mixedImage(case1);
   writeFileSync(file('facts'), bytes);

@@ -94,6 +94,20 @@ const damages = [
 
 formatContract({ ...one, damages });
 
+it('a compressed cluster that yields megabytes yields one cluster', async () => {
+  const { file: bytes } = await mixedImage(one);
+  const encoded = deflateRawSync(new Uint8Array(3_500_000).fill(5), { windowBits: 12 });
+  expect(encoded.length).toBeLessThan(4096);
+  const longer = new Uint8Array(bytes.length + encoded.length);
+  longer.set(bytes);
+  longer.set(encoded, bytes.length);
+  l2(1, bytes.length, packed(encoded.length))(longer, new DataView(longer.buffer));
+  const disk = await openDisk(memoryStorage({ bytes: longer }), { format: 'qcow', readOnly: true });
+  expect(firstDifference(await disk.read(4096, 4096), new Uint8Array(4096).fill(5))).toBe(-1);
+  const whole = await openDisk(memoryStorage({ bytes }), { format: 'qcow', readOnly: true });
+  expect(firstDifference(await disk.read(8192, MiB), await whole.read(8192, MiB))).toBe(-1);
+});
+
 const folder = mkdtempSync(join(tmpdir(), 'tabdisk-qcow-'));
 afterAll(() => rmSync(folder, { recursive: true }));
 const file = (name: string): string => join(folder, name);

@@ -1,16 +1,17 @@
-/** VDI images of small blocks with numbers in their sectors, for the crash explorer: `disk`, alone or over `base`. */
+/** VDI images of small blocks with numbers in their sectors, for the crash explorer: `disk`, alone, or over `base`, or over `mid` which is over it. */
 import { runSync } from '../../../src/base/io.ts';
 import type { MemoryStorage } from '../../../src/storage/memory.ts';
 import { makeVdi } from './chain.ts';
 
 const BASE_STAMP = 3_000_000;
 const CHILD_STAMP = 4_000_000;
+const MIDDLE_STAMP = 5_000_000;
 export const BLOCK = 4096;
 
 /** Writes the files. Returns the number of each sector of the disk; 0: zeros. `full`: all blocks of the disk have a place. */
 export async function disksOfVdi(
   file: (name: string) => MemoryStorage,
-  { sectors, over = false, full = false }: { sectors: number; over?: boolean; full?: boolean },
+  { sectors, over = false, middle = false, full = false }: { sectors: number; over?: boolean; middle?: boolean; full?: boolean },
 ): Promise<readonly number[]> {
   const perBlock = BLOCK / 512;
   const numbers = Array.from({ length: sectors }, () => 0);
@@ -31,8 +32,12 @@ export async function disksOfVdi(
   };
   const shape = { size: sectors * 512, blockSize: BLOCK };
   if (over) runSync(file('base').write(0, makeVdi({ ...shape, create: 0x11, modify: 0x12, blocks: blocks(BASE_STAMP, (index) => index % 5 !== 0) })));
+  if (middle) {
+    const middleBlocks = blocks(MIDDLE_STAMP, (index) => index % 4 === 2);
+    runSync(file('mid').write(0, makeVdi({ ...shape, parent: [0x11, 0x12], create: 0x31, modify: 0x32, blocks: middleBlocks })));
+  }
   const has = (index: number): boolean => full || index % 3 === (over ? 1 : 0);
-  const parent = over ? { parent: [0x11, 0x12] as const } : {};
+  const parent = over ? { parent: middle ? ([0x31, 0x32] as const) : ([0x11, 0x12] as const) } : {};
   runSync(file('disk').write(0, makeVdi({ ...shape, ...parent, create: 0x21, modify: 0x22, blocks: blocks(CHILD_STAMP, has) })));
   return numbers;
 }

@@ -265,6 +265,34 @@ export const damages: readonly Damage[] = [
     logged(BAT, (data) => data.setUint32(24, 2 ** 32 - 1, true)),
   ),
   damage(
+    'a log entry of sequence number 0',
+    'log',
+    logged(BAT, (data) => {
+      for (const at of [16, 88, 4096 + 4, 4096 + 4092]) data.setUint32(at, 0, true);
+    }),
+  ),
+  damage(
+    'a log entry whose page was torn before its sum was made',
+    'log',
+    logged(BAT, (data) => data.setUint32(4096 + 4092, 8, true)),
+  ),
+  damage(
+    'a log entry whose descriptor is of another entry',
+    'log',
+    logged(BAT, (data) => data.setUint32(88, 8, true)),
+  ),
+  damage(
+    'a log entry with a descriptor of no kind',
+    'log',
+    logged(BAT, (data) => data.setUint32(64, 0, true)),
+  ),
+  damage(
+    'a log entry longer than the log',
+    'log',
+    logged(BAT, (data) => data.setUint32(8, 2 * MiB, true)),
+  ),
+  damage('a log that changes bytes at 2^62', 'log', logged(2 ** 62)),
+  damage(
     'a log entry whose tail is nowhere',
     'log',
     logged(BAT, (data) => data.setUint32(12, 8 * 4096, true)),
@@ -283,14 +311,22 @@ export const damages: readonly Damage[] = [
   damage('a log that changes itself', 'FileOffset', logged(LOG + 4096)),
   damage('a log that changes bytes off their page', 'FileOffset', logged(BAT + 512)),
   damage('a log that changes bytes past the end', 'FileOffset', logged(2 ** 50)),
-  damage('a log that writes zeros without end', 'FileOffset', (bytes) => {
-    logged(BAT)(bytes);
-    const made = bytes.slice(LOG, LOG + 4096);
-    const data = new DataView(made.buffer);
-    data.setUint32(8, 4096, true);
-    data.setUint32(64, 0x6f72657a, true);
-    data.setUint32(72, 0, true);
-    data.setUint32(76, 2 ** 20, true);
-    bytes.set(withChecksum(made), LOG);
-  }),
+  // 2^52 bytes, and 2^63, which is no number of any file.
+  ...(
+    [
+      ['a log that writes zeros without end', 'FileOffset', 2 ** 20],
+      ['a log that writes 2^63 zeros', 'log', 2 ** 31],
+    ] as const
+  ).map(([what, field, high]) =>
+    damage(what, field, (bytes) => {
+      logged(BAT)(bytes);
+      const made = bytes.slice(LOG, LOG + 4096);
+      const data = new DataView(made.buffer);
+      data.setUint32(8, 4096, true);
+      data.setUint32(64, 0x6f72657a, true);
+      data.setUint32(72, 0, true);
+      data.setUint32(76, high, true);
+      bytes.set(withChecksum(made), LOG);
+    }),
+  ),
 ];

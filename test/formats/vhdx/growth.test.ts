@@ -6,6 +6,9 @@ import { afterAll, describe, expect, it } from 'vitest';
 import { createDisk, openDisk } from '../../../src/disk/open.ts';
 import { memoryStorage } from '../../../src/storage/memory.ts';
 import { nodeFileStorage } from '../../../src/storage/node-file.ts';
+import { explore, requireSound } from '../../crash/explorer.ts';
+import type { Files } from '../../crash/files.ts';
+import { type LogEntry, RecorderStorage } from '../../layers/recorder.ts';
 import { firstDifference } from '../../model/naive.ts';
 import { qemuImg, qemuIo } from '../../oracle/qemu.ts';
 import { Random } from '../../random.ts';
@@ -85,6 +88,42 @@ describe('growing', () => {
     expect(await again.check()).toMatchObject({ corruptions: 0 });
     await again.close();
     qemuIo(path, 'vhdx', ['read -P 8 250G 5000', 'read -P 6 299G 5000']);
+  });
+
+  it('with a BAT that has to be moved, cut off anywhere', { timeout: 120_000 }, async () => {
+    const GiB = 1024 * MiB;
+    const memory = memoryStorage({ name: 'disk' });
+    const disk = await createDisk(memory, { format: 'vhdx', size: 127 * GiB, block_size: MiB });
+    await disk.write(126 * GiB, new Uint8Array(512).fill(3));
+    await disk.close();
+    const start = new Map([['disk', memory.bytes()]]);
+    const log: LogEntry[] = [];
+    const grows = await openDisk(new RecorderStorage(memory, log), { format: 'vhdx' });
+    const sizes = [127, 200, 300].map((size) => size * GiB);
+    const timeline = [{ position: 0, right: sizes.slice(0, 1) }];
+    for (let i = 1; i < sizes.length; i++) {
+      timeline.push({ position: log.length, right: sizes.slice(i - 1, i + 1) });
+      await grows.resize(sizes[i] as number);
+      await grows.write((sizes[i] as number) - 512, new Uint8Array(512).fill(i));
+      await grows.flush();
+      timeline.push({ position: log.length, right: sizes.slice(i, i + 1) });
+    }
+    const judge = async (files: Files, { right }: { right: readonly number[] }): Promise<void> => {
+      const cut = await openDisk(memoryStorage({ bytes: files.get('disk') as Uint8Array }), { format: 'vhdx' });
+      const found = [cut.size, (await cut.read(126 * GiB, 1))[0]];
+      for (const size of sizes.slice(1, sizes.indexOf(cut.size))) found.push((await cut.read(size - 1, 1))[0]);
+      if (!right.includes(cut.size) || found[1] !== 3 || found.slice(2).some((byte, i) => byte !== i + 1))
+        throw new Error(`${found}, right: ${right}`);
+      await requireSound(cut.check());
+      // What is allocated next lies over nothing that is used.
+      await cut.write(cut.size - 700, new Uint8Array(600).fill(7));
+      await cut.flush();
+      await requireSound(cut.check());
+      if ((await cut.read(126 * GiB, 1))[0] !== 3) throw new Error('a block was overwritten');
+    };
+    const limit = Math.ceil(Number(process.env.TABDISK_CRASH_STATES ?? 12_000) / 200);
+    // Most of the states lie around the two moves of the table.
+    expect(await explore({ start, log, timeline, random: new Random(1), subsets: 1, limit, judge })).toBeGreaterThan(20);
   });
 
   it('of a child beyond its parent: it reads zeros there, whatever a longer parent has', async () => {

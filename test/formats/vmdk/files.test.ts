@@ -2,7 +2,6 @@
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { deflateSync } from 'node:zlib';
 import { afterAll, describe, expect, it } from 'vitest';
 import { createDisk, openDisk } from '../../../src/disk/open.ts';
 import { convert, inspect } from '../../../src/index.ts';
@@ -11,6 +10,7 @@ import { nodeFileStorage } from '../../../src/storage/node-file.ts';
 import { firstDifference } from '../../model/naive.ts';
 import { qemuImg, qemuIo } from '../../oracle/qemu.ts';
 import { Random } from '../../random.ts';
+import { foreignStream } from './image.ts';
 
 const MiB = 2 ** 20;
 const folder = mkdtempSync(join(tmpdir(), 'tabdisk-vmdk-files-'));
@@ -126,82 +126,9 @@ describe('streams', () => {
     qemuImg('check', '-q', '-f', 'vmdk', file('ours.vmdk'));
   });
 
-  /** A stream as other programs send it: grains, tables, a directory and a footer behind them, or only the grains and the end. */
-  function foreign(bytes: Uint8Array, { directory }: { directory: boolean }): Uint8Array {
-    const sectors: Uint8Array[] = [];
-    const count = () => sectors.reduce((sum, { length }) => sum + length / 512, 0);
-    const put = (length: number, fill: (data: DataView, into: Uint8Array) => void): number => {
-      const at = count();
-      const into = new Uint8Array(Math.ceil(length / 512) * 512);
-      fill(new DataView(into.buffer), into);
-      sectors.push(into);
-      return at;
-    };
-    const u64 = (data: DataView, at: number, value: number) => data.setBigUint64(at, BigInt(value), true);
-    const header = (at: bigint) => (data: DataView, into: Uint8Array) => {
-      into.set(Buffer.from('KDMV'));
-      data.setUint32(4, 3, true);
-      data.setUint32(8, 0x30001, true);
-      for (const [place, value] of [
-        [12, bytes.length / 512],
-        [20, 128],
-        [28, 1],
-        [36, 20],
-        [64, 128],
-      ] as const)
-        u64(data, place, value);
-      data.setUint32(44, 512, true);
-      data.setBigUint64(56, at, true);
-      into.set([10, 32, 13, 10], 73);
-      data.setUint16(77, 1, true);
-    };
-    const marker = (type: number, length: number) =>
-      put(512, (data) => {
-        u64(data, 0, length);
-        data.setUint32(12, type, true);
-      });
-    put(512, header(0xffffffffffffffffn));
-    put(20 * 512, (_, into) =>
-      into.set(Buffer.from('# Disk DescriptorFile\nversion=1\nCID=12345678\nparentCID=ffffffff\ncreateType="streamOptimized"\n')),
-    );
-    put((128 - 21) * 512, () => undefined);
-    const places = new Map<number, number>();
-    for (let at = 0; at < bytes.length; at += 65_536) {
-      const grain = new Uint8Array(65_536);
-      grain.set(bytes.subarray(at, at + 65_536));
-      if (grain.every((byte) => byte === 0)) continue;
-      const stream = deflateSync(grain);
-      const place = put(12 + stream.length, (data, into) => {
-        u64(data, 0, at / 512);
-        data.setUint32(8, stream.length, true);
-        into.set(stream, 12);
-      });
-      places.set(at / 65_536, place);
-    }
-    if (directory) {
-      const tables: number[] = [];
-      for (let table = 0; table * 512 * 65_536 < bytes.length; table++) {
-        marker(1, 4);
-        tables.push(
-          put(2048, (data) => {
-            for (let i = 0; i < 512; i++) data.setUint32(i * 4, places.get(table * 512 + i) ?? 0, true);
-          }),
-        );
-      }
-      marker(2, 1);
-      const place = put(512, (data) => {
-        for (const [i, table] of tables.entries()) data.setUint32(i * 4, table, true);
-      });
-      marker(3, 1);
-      put(512, header(BigInt(place)));
-    }
-    marker(0, 0);
-    return new Uint8Array(Buffer.concat(sectors));
-  }
-
   it.each([true, false])('of other programs are read (a directory at the end: %s), and not when they are cut short', async (directory) => {
     const bytes = contents(7, 34 * MiB + 512);
-    const made = foreign(bytes, { directory });
+    const made = foreignStream(bytes, { directory });
     const disk = await openDisk(memoryStorage({ bytes: made }), { format: 'vmdk', readOnly: true });
     expect(firstDifference(await disk.read(0, disk.size), bytes)).toBe(-1);
     writeFileSync(file('foreign.vmdk'), made);
@@ -216,11 +143,11 @@ describe('streams', () => {
 
   it('a footer that leaves the directory to a footer, markers of wrong sizes and a cut in the middle are refused', async () => {
     const bytes = contents(11, 2 * MiB);
-    const withFooter = foreign(bytes, { directory: true });
+    const withFooter = foreignStream(bytes, { directory: true });
     const footer = withFooter.slice();
     footer.fill(0xff, footer.length - 1024 + 56, footer.length - 1024 + 64);
     await expect(openDisk(memoryStorage({ bytes: footer }), { format: 'vmdk', readOnly: true })).rejects.toMatchObject({ field: 'footer' });
-    const made = foreign(bytes, { directory: false });
+    const made = foreignStream(bytes, { directory: false });
     const data = new DataView(made.buffer);
     for (const [at, value] of [
       [8, 2 ** 31],
@@ -242,13 +169,16 @@ describe('streams', () => {
 
   it('a grain whose stream is damaged fails by itself', async () => {
     const bytes = contents(8, 2 * MiB);
-    const made = foreign(bytes, { directory: true });
+    const made = foreignStream(bytes, { directory: true });
+    const length = new DataView(made.buffer).getUint32(128 * 512 + 8, true);
     for (const [at, change] of [
       [0, 1],
       [9, 0],
       [11, 255],
       [12, 0],
       [40, 0x55],
+      // The last byte of the stream's checksum.
+      [11 + length, (made[128 * 512 + 11 + length] as number) ^ 1],
     ] as const) {
       const broken = made.slice();
       broken[128 * 512 + at] = change;

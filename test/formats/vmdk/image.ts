@@ -1,4 +1,5 @@
 /** VMDK images with small grains and tables, put together by hand, so that few sectors need several tables. */
+import { deflateSync } from 'node:zlib';
 import { runSync } from '../../../src/base/io.ts';
 import { createDisk, openDisk } from '../../../src/disk/open.ts';
 import type { MemoryStorage } from '../../../src/storage/memory.ts';
@@ -78,8 +79,11 @@ export async function smallDisk(file: (name: string) => MemoryStorage, image: Sm
   return numbers;
 }
 
-/** The same over an image of the usual shape, `base`, with a number in four of five sectors. */
-export async function smallOverlay(file: (name: string) => MemoryStorage, image: Omit<SmallImage, 'parent'>): Promise<readonly number[]> {
+/** The same over an image of the usual shape, `base`, with a number in four of five sectors; or over `mid`, an empty one over that. */
+export async function smallOverlay(
+  file: (name: string) => MemoryStorage,
+  { middle = false, ...image }: Omit<SmallImage, 'parent'> & { middle?: boolean },
+): Promise<readonly number[]> {
   const { sectors } = image;
   const base = file('base');
   const below = await createDisk(base, { format: 'vmdk', size: sectors * 512 });
@@ -87,9 +91,13 @@ export async function smallOverlay(file: (name: string) => MemoryStorage, image:
   for (const [sector, stamp] of numbers.entries()) if (stamp !== 0) await below.write(sector * 512, filled(stamp));
   await below.close();
   const cid = /^CID=([0-9a-f]{8})$/m.exec(Buffer.from(base.bytes()).toString('latin1'))?.[1] ?? '';
+  const over = { name: 'base', cid };
+  const mid = middle ? file('mid') : undefined;
+  if (mid) runSync(mid.write(0, smallVmdk({ ...image, parent: over })));
   const storage = file('disk');
-  runSync(storage.write(0, smallVmdk({ ...image, parent: { name: 'base', cid } })));
-  const disk = await openDisk(storage, { format: 'vmdk', resolve: () => base });
+  // Small images have this id.
+  runSync(storage.write(0, smallVmdk({ ...image, parent: mid ? { name: 'mid', cid: '12345678' } : over })));
+  const disk = await openDisk(storage, { format: 'vmdk', resolve: ({ name }) => (name === 'mid' && mid ? mid : base) });
   for (let sector = 3; sector < sectors / 2; sector += 47) {
     numbers[sector] = CHILD_STAMP + sector;
     await disk.write(sector * 512, filled(CHILD_STAMP + sector));
@@ -115,4 +123,77 @@ export async function smallSet(
   const text = `# Disk DescriptorFile\nversion=1\nCID=12345678\nparentCID=ffffffff\ncreateType="custom"\n\n# Extent description\n${lines.join('')}\n# The Disk Data Base\n#DDB\n\nddb.geometry.cylinders = "0"\n`;
   runSync(file('disk').write(0, Buffer.from(text)));
   return Array.from({ length: sectors }, () => 0);
+}
+
+/** A stream as other programs send it: grains, tables, a directory and a footer behind them, or only the grains and the end. */
+export function foreignStream(bytes: Uint8Array, { directory }: { directory: boolean }): Uint8Array {
+  const sectors: Uint8Array[] = [];
+  const count = () => sectors.reduce((sum, { length }) => sum + length / 512, 0);
+  const put = (length: number, fill: (data: DataView, into: Uint8Array) => void): number => {
+    const at = count();
+    const into = new Uint8Array(Math.ceil(length / 512) * 512);
+    fill(new DataView(into.buffer), into);
+    sectors.push(into);
+    return at;
+  };
+  const u64 = (data: DataView, at: number, value: number) => data.setBigUint64(at, BigInt(value), true);
+  const header = (at: bigint) => (data: DataView, into: Uint8Array) => {
+    into.set(Buffer.from('KDMV'));
+    data.setUint32(4, 3, true);
+    data.setUint32(8, 0x30001, true);
+    for (const [place, value] of [
+      [12, bytes.length / 512],
+      [20, 128],
+      [28, 1],
+      [36, 20],
+      [64, 128],
+    ] as const)
+      u64(data, place, value);
+    data.setUint32(44, 512, true);
+    data.setBigUint64(56, at, true);
+    into.set([10, 32, 13, 10], 73);
+    data.setUint16(77, 1, true);
+  };
+  const marker = (type: number, length: number) =>
+    put(512, (data) => {
+      u64(data, 0, length);
+      data.setUint32(12, type, true);
+    });
+  put(512, header(0xffffffffffffffffn));
+  put(20 * 512, (_, into) =>
+    into.set(Buffer.from('# Disk DescriptorFile\nversion=1\nCID=12345678\nparentCID=ffffffff\ncreateType="streamOptimized"\n')),
+  );
+  put((128 - 21) * 512, () => undefined);
+  const places = new Map<number, number>();
+  for (let at = 0; at < bytes.length; at += 65_536) {
+    const grain = new Uint8Array(65_536);
+    grain.set(bytes.subarray(at, at + 65_536));
+    if (grain.every((byte) => byte === 0)) continue;
+    const stream = deflateSync(grain);
+    const place = put(12 + stream.length, (data, into) => {
+      u64(data, 0, at / 512);
+      data.setUint32(8, stream.length, true);
+      into.set(stream, 12);
+    });
+    places.set(at / 65_536, place);
+  }
+  if (directory) {
+    const tables: number[] = [];
+    for (let table = 0; table * 512 * 65_536 < bytes.length; table++) {
+      marker(1, 4);
+      tables.push(
+        put(2048, (data) => {
+          for (let i = 0; i < 512; i++) data.setUint32(i * 4, places.get(table * 512 + i) ?? 0, true);
+        }),
+      );
+    }
+    marker(2, 1);
+    const place = put(512, (data) => {
+      for (const [i, table] of tables.entries()) data.setUint32(i * 4, table, true);
+    });
+    marker(3, 1);
+    put(512, header(BigInt(place)));
+  }
+  marker(0, 0);
+  return new Uint8Array(Buffer.concat(sectors));
 }

@@ -50,6 +50,14 @@ const damages = [
   { what: 'a grain in the descriptor', field: 'grain table', damage: u32(0x3600, 7) },
   { what: 'a grain past the end', field: 'grain table', damage: u32(0x3600, 2 ** 31) },
   { what: 'a table in the header', field: 'grain directory', damage: u32(0x3400, 0x200 / 512) },
+  { what: 'a table that is the directory', field: 'grain directory', damage: u32(0x3400, 0x3400 / 512) },
+  { what: 'a table that begins before a directory', field: 'grain directory', damage: u32(0x3400, 0x3200 / 512) },
+  { what: 'a table that is the second directory', field: 'grain directory', damage: u32(0x3400, 0x2a00 / 512) },
+  { what: 'a grain that is its own table', field: 'grain table', damage: u32(0x3600, 0x3600 / 512) },
+  { what: 'a grain inside a table', field: 'grain table', damage: u32(0x3600, 0x3800 / 512) },
+  { what: 'a grain that is the directory', field: 'grain table', damage: u32(0x3600, 0x3400 / 512) },
+  { what: 'a grain that reaches into the second directory', field: 'grain table', damage: u32(0x3600, 0x2a00 / 512) },
+  { what: 'a size of 0, and a text that names the file itself as extent', field: 'capacity', damage: u32(12, 0) },
   { what: 'a text that is one line of noise', field: 'CID', damage: (bytes: Uint8Array) => void bytes.fill(0x61, 512, 512 + 400) },
 ];
 
@@ -110,6 +118,22 @@ describe('the tables', () => {
     new DataView(bytes.buffer).setUint32(0x3400, 2 ** 30, true);
     const disk = await openDisk(memoryStorage({ bytes }), { format: 'vmdk', readOnly: true });
     expect(await disk.check()).toMatchObject({ checkErrors: 1, messages: ['ERROR: could not get cluster_offset for sector 0'] });
+  });
+
+  it.each([0x2c00, 0x3600, 0x3400])('a grain at 0x%s, which is metadata, fails by itself, is found, and is not written', async (place) => {
+    const { file: bytes, guest } = await mixedImage({ format: 'vmdk', options: {}, sizeUnit: 512, damages: [] });
+    const data = new DataView(bytes.buffer);
+    for (const at of [0x3600, 0x2c00]) data.setUint32(at + 4, place / 512, true);
+    const storage = memoryStorage({ bytes });
+    const disk = await openDisk(storage, { format: 'vmdk' });
+    const wrong = { kind: 'corrupt', field: 'grain table' };
+    await expect(disk.write(65_536 + 5000, new Uint8Array(100).fill(9))).rejects.toMatchObject(wrong);
+    await expect(disk.read(70_000, 10)).rejects.toMatchObject(wrong);
+    expect(firstDifference(await disk.read(131_072, 3 * MiB - 131_072), guest.subarray(131_072, 3 * MiB))).toBe(-1);
+    expect((await disk.check()).checkErrors).toBe(1);
+    await disk.write(0, new Uint8Array(10).fill(3));
+    await disk.flush();
+    for (const at of [0x2c00, 0x3600]) expect(new DataView(storage.bytes().buffer).getUint32(at + 4, true)).toBe(place / 512);
   });
 
   it('both copies of a table say the same after every write', async () => {

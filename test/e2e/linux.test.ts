@@ -1,19 +1,36 @@
 /**
- * CDs and floppies that are exchanged while the guest runs: the guest reads the new one, what it wrote to a floppy stays there, and the page counts
- * what it asks of each drive.
+ * One Linux machine from its start to its end, since a start takes long: each test goes on with the machine of the one before. CDs and floppies are exchanged while the
+ * guest runs: it reads the new one, what it wrote to a floppy stays there, and the page counts what it asks of each drive. It restarts. A second tab
+ * asks for its disk; the first lets go only when its user says so, and nothing is lost.
  */
 import { createHash } from 'node:crypto';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import type { Page } from 'playwright-core';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import { Random } from '../random.ts';
-import { choose, confirm, createImage, type Visit, visit } from './browser.ts';
-import { boot, run, stop } from './guest.ts';
+import { choose, confirm, createImage, enabled, exportTo, openTab, type Visit, visit } from './browser.ts';
+import { boot, run, started } from './guest.ts';
 
 let browser: Visit;
+let page: Page;
+let folder: string;
+
 beforeAll(async () => {
+  folder = mkdtempSync(join(tmpdir(), 'tabdisk-linux-'));
   browser = await visit();
+  page = await browser.tab();
 });
-afterAll(() => browser?.close());
+
+afterAll(async () => {
+  await browser?.close();
+  rmSync(folder, { recursive: true, force: true });
+});
+
+afterEach(() => {
+  expect(browser.complaints.splice(0)).toEqual([]);
+});
 
 interface Medium {
   readonly id: string;
@@ -66,7 +83,6 @@ async function floppies(page: Page, first: Medium, second: Medium): Promise<void
 }
 
 test('CDs and floppies are exchanged while the guest runs', async () => {
-  const page = await browser.tab();
   const first = await importMedium(page, 'first.iso', 150 * 2048);
   const second = await importMedium(page, 'second.iso', 400 * 2048);
   const floppy = await importMedium(page, 'floppy.img', FLOPPY, SUMMED);
@@ -93,6 +109,47 @@ test('CDs and floppies are exchanged while the guest runs', async () => {
     .nth(1)
     .getByText(/^[1-9].* each$/)
     .waitFor();
-  await stop(page);
-  expect(browser.complaints).toEqual([]);
+});
+
+test('a restart keeps what was written', async () => {
+  await page.getByTestId('run-reset').click();
+  await confirm(page);
+  await started(page, 2);
+  expect(await run(page, 'head -c 4 /dev/sda')).toContain('kept');
+});
+
+test('the disk of a running machine is handed over when its user agrees', async () => {
+  const two = await browser.tab(new URL(page.url()).hash);
+  await two.getByTestId('in-use').getByText('in use in another tab').waitFor();
+  await page.bringToFront();
+  await run(page, 'echo handed over | dd of=/dev/sda bs=4k conv=sync,notrunc,fsync');
+  await two.bringToFront();
+  await two.getByTestId('ask-release').click();
+  await two.getByTestId('asked').getByText('has been asked').waitFor();
+
+  await page.bringToFront();
+  const request = page.getByTestId('message-request');
+  await request.getByText('Another tab asks for system').waitFor();
+  // Nothing happens by itself, and asking twice is one request.
+  await two.getByTestId('ask-release').click();
+  await run(page, 'echo still here | dd of=/dev/sda bs=4k seek=1 conv=sync,notrunc,fsync');
+  expect(await request.count()).toBe(1);
+  expect(await page.getByTestId('run-state').textContent()).toBe('Running');
+  expect(await two.getByTestId('tabs').isVisible()).toBe(false);
+
+  await page.getByTestId('message-deed').click();
+  await page.getByTestId('message-success').getByText('system is free for the other tab').waitFor();
+  expect(await request.count()).toBe(0);
+  await two.bringToFront();
+  await two.getByTestId('ask-release').waitFor({ state: 'detached' });
+  await openTab(two, 'run');
+  await expect.poll(() => enabled(two, 'run-start')).toBe(true);
+  await openTab(two, 'overview');
+  await two.getByTestId('check').click();
+  await two.getByTestId('check-result').getByText('No errors were found on the image.').waitFor();
+  const exported = join(folder, 'system.img');
+  await exportTo(two, 'raw', exported);
+  const bytes = readFileSync(exported);
+  expect(bytes.subarray(0, 12).toString()).toBe('handed over\n');
+  expect(bytes.subarray(4096, 4107).toString()).toBe('still here\n');
 });
