@@ -3,7 +3,7 @@
  * - `vite`, `vite build`: the page. Root src/app, output dist/app, relative addresses, so it can be served from any folder.
  * - `vite build --mode library`: the package's entries as ES modules with their types. Run it first: it empties dist/.
  * - `vite build --mode cli`: dist/cli.js, one file for Node with its dependencies inside.
- * - `vite build --mode standalone`, `--mode classic`, `--mode iife`: dist/standalone, with the dependencies inside, for pages without a bundler.
+ * - `vite build --mode standalone`, `--mode classic`, `--mode iife`, `--mode emulators`: dist/standalone, with the dependencies inside, for pages without a bundler.
  * - `vitest`: the projects `node`, `browser` (real Chromium, profile on disk), `firefox` and `webkit` (the storages in these), `e2e` (the page and
  *   the package from outside), `engines` (the page's story in these) and `kill` (workers, tabs and browsers are killed).
  *   With `--mode fast`, `node` is without the tests that ask a real QEMU, boot guests or try very many cases.
@@ -101,6 +101,11 @@ const classicWorker = standalone({
 /** What a page needs beside the engine's worker, as the global `tabdisk`. */
 const pageScript = standalone({
   lib: { entry: 'src/page.ts', formats: ['iife'], name: 'tabdisk', fileName: () => 'tabdisk.iife.js' },
+});
+
+/** What the classic worker of an emulator that cannot wait needs, as the global `tabdiskEmulators`. */
+const emulatorScript = standalone({
+  lib: { entry: 'src/emulators.ts', formats: ['iife'], name: 'tabdiskEmulators', fileName: () => 'emulators.iife.js' },
 });
 
 const cli: UserConfig = {
@@ -236,6 +241,7 @@ export default defineConfig(({ mode }) => {
   if (mode === 'standalone') return standaloneModules;
   if (mode === 'classic') return classicWorker;
   if (mode === 'iife') return pageScript;
+  if (mode === 'emulators') return emulatorScript;
   return mode === 'cli' ? cli : page;
 });
 
@@ -258,7 +264,7 @@ function declarations(): Plugin {
       const cache = join(top, 'node_modules/.cache/tabdisk');
       mkdirSync(cache, { recursive: true });
       const project = join(cache, 'tsconfig.types.json');
-      const files = [...Object.values(ENTRIES), 'src/page.ts'].map((file) => join(top, file));
+      const files = [...Object.values(ENTRIES), 'src/page.ts', 'src/emulators.ts'].map((file) => join(top, file));
       const compilerOptions = {
         noEmit: false,
         declaration: true,

@@ -163,8 +163,7 @@ export class DiskFile {
   /** How many of so many bytes lie in front of the end. */
   #inside(position: number, length: number): number {
     this.#requireOpen();
-    if (!Number.isSafeInteger(position) || position < 0)
-      throw new DiskError('refused', `The position ${position} is not a whole number from 0 on`, { field: 'position' });
+    check(this.name, 'position', position, SIZE);
     return Math.max(0, Math.min(length, this.size - position));
   }
 

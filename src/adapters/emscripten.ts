@@ -111,10 +111,15 @@ export function mountDisk(fs: EmscriptenFs, path: string, disk: WaitlessDisk, op
   check('mountDisk', 'path', path, TEXT);
   if (fs.analyzePath(path).exists) throw new DiskError('refused', `mountDisk: there is something at ${path} already`, { field: 'path' });
   const file = new DiskFile('mountDisk', disk, options);
-  const folder = path.slice(0, path.lastIndexOf('/'));
-  if (folder !== '') fs.mkdirTree(folder);
   const node = new DiskNode(fs, file);
-  node.take(fs.create(path, READ_ALL | (file.readOnly ? 0 : WRITE_ALL)) as FsNode);
+  try {
+    const folder = path.slice(0, path.lastIndexOf('/'));
+    if (folder !== '') fs.mkdirTree(folder);
+    node.take(fs.create(path, READ_ALL | (file.readOnly ? 0 : WRITE_ALL)) as FsNode);
+  } catch (cause) {
+    file.close({ discard: true });
+    throw new DiskError('refused', `mountDisk: the file system takes no file at ${JSON.stringify(path)}`, { field: 'path', cause });
+  }
   let mounted = true;
   return {
     path,

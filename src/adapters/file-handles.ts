@@ -5,7 +5,7 @@
  * Crash argument: the synchronous functions are those of disk-file.ts. A handle passes writes on and flushes at `sync`, `datasync` and `close`, in the order in
  * which they are called; what no flush has covered may be lost, as with files.
  */
-import { check, maybe, objectWith, requireBytes, requireNumbers, SIZE } from '../base/arguments.ts';
+import { COUNT, check, either, maybe, objectWith, requireBytes, requireNumbers, SIZE, TEXT } from '../base/arguments.ts';
 import { asDiskError, DiskError, type ErrorKind } from '../base/errors.ts';
 import type { DiskIo } from '../disk/async-disk.ts';
 import { DiskFile, type DiskFileOptions, type WaitlessDisk } from './disk-file.ts';
@@ -48,8 +48,9 @@ function statsOf(size: number, readOnly: boolean): DiskStats {
 }
 
 /** The part of an array that a request means, as Node has it: from `offset` on, so many bytes, by default the rest. */
-function part(where: string, buffer: Uint8Array, offset = 0, length = buffer.length - offset): Uint8Array {
+function part(where: string, buffer: Uint8Array, offset = 0, given?: number): Uint8Array {
   requireBytes(where, 'buffer', buffer);
+  const length = given ?? buffer.length - offset;
   requireNumbers(where, offset, length);
   if (offset < 0 || length < 0 || offset + length > buffer.length)
     throw new DiskError('refused', `${where}: ${length} bytes from ${offset} on do not lie inside the buffer`, { field: 'length' });
@@ -58,8 +59,9 @@ function part(where: string, buffer: Uint8Array, offset = 0, length = buffer.len
 
 /** The place that a request names; undefined if it goes on where the last one ended. */
 function place(where: string, position: number | bigint | null | undefined): number | undefined {
-  if (position === null || position === undefined || Number(position) === -1) return undefined;
-  const at = Number(position);
+  if (position === null || position === undefined) return undefined;
+  const at = typeof position === 'bigint' ? Number(position) : position;
+  if (at === -1) return undefined;
   check(where, 'position', at, SIZE);
   return at;
 }
@@ -83,6 +85,7 @@ export interface DiskFs {
 }
 
 const DISKS = objectWith('an object with a disk for each path', []);
+const FLAGS = either(TEXT, COUNT);
 const WRITE_ONLY_OR_BOTH = 3;
 
 /** The synchronous functions, over disks by their paths, for `Object.assign({}, fs, diskFs(disks))` and the like. Errors are `DiskError`s with a `code`. */
@@ -92,6 +95,7 @@ export function diskFs(disks: Readonly<Record<string, WaitlessDisk>>, options: D
   const open = new Map<number, { readonly file: DiskFile; readonly reads: boolean; position: number }>();
   let last = 999;
   const opened = (fd: number) => {
+    check('diskFs', 'fd', fd, COUNT);
     const one = open.get(fd);
     if (!one) throw coded(new DiskError('refused', `There is no open file of the number ${fd}`, { field: 'fd' }), 'EBADF');
     return one;
@@ -107,6 +111,8 @@ export function diskFs(disks: Readonly<Record<string, WaitlessDisk>>, options: D
   return {
     openSync: (path, flags = 'r') =>
       guarded(() => {
+        check('openSync', 'path', path, TEXT);
+        check('openSync', 'flags', flags, FLAGS);
         const file = files.get(path);
         if (!file) throw new DiskError('not-found', `There is no disk at ${path}`, { field: 'path' });
         const reads = typeof flags === 'number' ? (flags & WRITE_ONLY_OR_BOTH) === 0 : /^rs?$/.test(flags);

@@ -6,14 +6,17 @@
  * The emulator's script makes a `Module` of its first message, `wc-install`, and starts. The transport sends that once the disks are there; the files are put in
  * place when the module has its file system, before its program runs.
  */
-import { check, FUNCTION, objectWith, optionsOf } from '../base/arguments.ts';
+import { check, either, FLAG, FUNCTION, NUMBER, objectWith, optionsOf, SIZE } from '../base/arguments.ts';
 import { callBack } from '../base/callbacks.ts';
 import { asDiskError, DiskError, type DiskErrorJson } from '../base/errors.ts';
 import { unheard } from '../base/listeners.ts';
+import { GEOMETRY_HINTS } from '../drive/geometry.ts';
 import { SharedDisk, type SharedDiskHandle } from '../worker/shared-disk.ts';
 import type { DiskFileOptions, WaitlessDisk } from './disk-file.ts';
 import { type EmscriptenFs, type MountedDisk, mountDisk } from './emscripten.ts';
-import { type Sockdrive, type SockdriveDisks, type SockdriveDrive, type SockdriveOptions, sockdrive } from './sockdrive.ts';
+import { type Sockdrive, type SockdriveDisks, type SockdriveDrive, type SockdriveInfo, type SockdriveOptions, sockdrive } from './sockdrive.ts';
+
+export type { DiskFileOptions, Sockdrive, SockdriveDisks, SockdriveDrive, SockdriveInfo, SockdriveOptions, WaitlessDisk };
 
 /** The disks of an emulator, as its worker opens them. */
 export interface JsDosDisks {
@@ -40,9 +43,13 @@ export interface JsDosTransportOptions {
 
 /** js-dos's transport, with what the disks need besides. */
 export interface JsDosTransport {
+  /** A name of this run's, for js-dos's messages. */
   readonly sessionId: string;
+  /** No network between emulators. */
   readonly net: null;
+  /** js-dos calls it for each message to the emulator. */
   sendMessageToServer(name: string, props: Record<string, unknown>, transfer?: Transferable[]): void;
+  /** js-dos calls it once; messages of the emulator's that came before are handed over then. */
   initMessageHandler(handler: (name: string, props: Record<string, unknown>) => void): void;
   /** Ends the worker; js-dos calls it. What no flush has covered is lost: `sync` first. */
   exit(): void;
@@ -55,6 +62,17 @@ const TRANSPORT = optionsOf<JsDosTransportOptions>({
   files: objectWith('an object with a handle for each path', []),
   sockdrives: objectWith('an object with a handle for each URL', []),
   onError: FUNCTION,
+});
+const DISKS = optionsOf<JsDosDisks>({
+  files: objectWith('an object with a disk for each path', []),
+  sockdrives: objectWith('an object with a disk for each URL', []),
+});
+const PROMISE = objectWith('a promise of them', ['then']);
+const OPTIONS = optionsOf<JsDosOptions>({
+  readOnly: FLAG,
+  cache: SIZE,
+  flushIdle: NUMBER,
+  geometry: GEOMETRY_HINTS,
 });
 const WORKER = objectWith('a Worker', ['postMessage', 'terminate']);
 const GREETING = 'tabdisk';
@@ -138,6 +156,8 @@ interface EmulatorModule {
  * OPFS, say), for which a promise will do. The emulator starts when they are there.
  */
 export function jsDosWorker(disks: JsDosDisks | PromiseLike<JsDosDisks> = {}, options: JsDosOptions = {}): void {
+  check('jsDosWorker', 'disks', disks, either(PROMISE, DISKS));
+  check('jsDosWorker', 'options', options, OPTIONS);
   const scope = globalThis as unknown as Scope;
   const emulator = scope.onmessage;
   if (!emulator) throw new DiskError('refused', "jsDosWorker: importScripts of the emulator's script comes first", { field: 'disks' });
@@ -164,6 +184,7 @@ class Served {
   open(disks: JsDosDisks | PromiseLike<JsDosDisks>, given: Greeting): Promise<void> {
     return this.#answer('disks', async () => {
       const own = await disks;
+      check('jsDosWorker', 'disks', own, DISKS);
       const shared = (handles: Readonly<Record<string, SharedDiskHandle>>) =>
         Object.fromEntries(Object.entries(handles).map(([name, handle]) => [name, new SharedDisk(handle)]));
       this.#serveSockdrives({ ...own.sockdrives, ...shared(given.sockdrives) });

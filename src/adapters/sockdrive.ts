@@ -6,13 +6,13 @@
  * Writes go to the cache of `V86Disk` and are saved from there, merged, in the background; its crash argument and its handling of failures are those of
  * write-back.ts. `persist`, by which js-dos collects changes for a bundle, saves and hands out nothing: the changes are in the image.
  */
-import { check, FUNCTION, objectWith, optionsOf, SIZE } from '../base/arguments.ts';
+import { check, FUNCTION, objectWith, optionsOf, requireBytes, SIZE } from '../base/arguments.ts';
 import { callBack } from '../base/callbacks.ts';
 import { DiskError } from '../base/errors.ts';
 import { unheard } from '../base/listeners.ts';
 import { KiB } from '../base/units.ts';
 import type { DiskIo } from '../disk/async-disk.ts';
-import { type GeometryHints, guessGeometry } from '../drive/geometry.ts';
+import { GEOMETRY_HINTS, type GeometryHints, guessGeometry } from '../drive/geometry.ts';
 import type { SharedDisk } from '../worker/shared-disk.ts';
 import { type V86Disk, v86Disk } from './v86-disk.ts';
 import type { SyncDisk } from './write-back.ts';
@@ -56,30 +56,48 @@ export interface SockdriveDrive {
 
 /** js-dos's description of a drive. */
 export interface SockdriveInfo {
+  /** Its address. */
   readonly url: string;
+  /** Its address again. */
   readonly name: string;
+  /** KiB. */
   readonly size: number;
+  /** Heads of the geometry that DOS sees. */
   heads: number;
+  /** Cylinders of that geometry. */
   cylinders: number;
+  /** Sectors of a track. */
   sectors: number;
+  /** Bytes of a sector: 512. */
   readonly sector_size: number;
+  /** Bytes of a range: 256 KiB. */
   readonly ahead_read: number;
+  /** How many ranges there are; the last one may pass the end. */
   readonly range_count: number;
+  /** Ranges that are known to be zero: none are told. */
   readonly dropped_ranges: readonly number[];
+  /** Ranges to be loaded before the start: none. */
   readonly preload_ranges: readonly number[];
+  /** Ranges that are shorter than others: none, zeros fill the last one. */
   readonly small_ranges: readonly number[];
+  /** Bytes of `preload_ranges`: 0. */
   readonly preloadSizeInBytes: number;
+  /** Bytes of the disk. */
   readonly sizeInBytes: number;
+  /** Bytes that were handed out so far. */
   readInBytes: number;
+  /** Bytes that were taken so far. */
   writeInBytes: number;
 }
 
 const OPTIONS = optionsOf<SockdriveOptions>({
   cache: SIZE,
-  geometry: objectWith('the three numbers of a geometry', []),
+  geometry: GEOMETRY_HINTS,
   onError: FUNCTION,
   otherwise: FUNCTION,
 });
+const DISK = objectWith('an open disk, or a SharedDisk', ['size', 'read', 'write', 'flush']);
+const DISKS = { ...optionsOf<SockdriveDisks>({}, DISK), what: 'a plain object with a disk for each URL' };
 const SECTOR = 512;
 const RANGE = 256 * KiB;
 
@@ -88,7 +106,7 @@ export type SockdriveDisks = Readonly<Record<string, DiskIo | SharedDisk>>;
 
 /** The function to put at `globalThis.sockdrive` in the emulator's worker, after its script. It rejects for a URL that nothing is known of. */
 export function sockdrive(disks: SockdriveDisks, options: SockdriveOptions = {}): Sockdrive {
-  check('sockdrive', 'disks', disks, objectWith('an object with a disk for each URL', []));
+  check('sockdrive', 'disks', disks, DISKS);
   check('sockdrive', 'options', options, OPTIONS);
   return async (url, changes, preload, onNewRange, root) => {
     const disk = disks[url];
@@ -103,9 +121,10 @@ class Drive implements SockdriveDrive {
   readonly #disk: V86Disk;
   readonly #options: SockdriveOptions;
   readonly #onNewRange: (range: number, bytes: Uint8Array) => void;
+  readonly #onError: (error: DiskError) => void;
 
   constructor(url: string, disk: DiskIo, onNewRange: (range: number, bytes: Uint8Array) => void, options: SockdriveOptions) {
-    const { cache = 8192 * KiB } = options;
+    const { cache = 8192 * KiB, onError = ({ message }) => unheard(message) } = options;
     this.#disk = v86Disk(disk, { cacheSize: cache, readAhead: 0, blockSize: 32 * KiB });
     this.#options = options;
     this.#onNewRange = onNewRange;
@@ -128,7 +147,7 @@ class Drive implements SockdriveDrive {
       readInBytes: 0,
       writeInBytes: 0,
     };
-    const { onError = ({ message }) => unheard(message) } = options;
+    this.#onError = onError;
     this.#disk.on((event) => {
       if (event.type !== 'saved') callBack(onError, event.error);
     });
@@ -150,7 +169,7 @@ class Drive implements SockdriveDrive {
   readRangeAsync(range: number): void {
     const start = range * RANGE;
     const length = Math.min(RANGE, this.#disk.byteLength - start);
-    if (!(length > 0)) return;
+    if (!this.#isInside(start, length)) return;
     this.info.readInBytes += length;
     this.#disk.get(start, length, (bytes) => {
       // DOSBox-X takes a whole range, the last one too.
@@ -163,8 +182,17 @@ class Drive implements SockdriveDrive {
   ready(): void {}
 
   write(sector: number, bytes: Uint8Array): void {
+    requireBytes('sockdrive', 'bytes', bytes);
+    if (!this.#isInside(sector * SECTOR, bytes.length)) return;
     this.info.writeInBytes += bytes.length;
-    if ((sector + 1) * SECTOR <= this.#disk.byteLength) this.#disk.set(sector * SECTOR, bytes, () => undefined);
+    this.#disk.set(sector * SECTOR, bytes, () => undefined);
+  }
+
+  /** DOSBox-X hears of no error: it is told to the caller. */
+  #isInside(start: number, length: number): boolean {
+    if (start >= 0 && start % SECTOR === 0 && length > 0 && start + length <= this.#disk.byteLength) return true;
+    callBack(this.#onError, new DiskError('out-of-bounds', `${length} bytes at ${start} do not lie inside the disk`, { offset: start }));
+    return false;
   }
 
   async persist(): Promise<null> {

@@ -1,7 +1,9 @@
 /** Every public function and method with arguments that are right: what the tests spoil one by one. Each is made anew, with objects of its own. */
 
+import { diskFileHandle, diskFs } from '../../src/adapters/file-handles.ts';
 import * as v86 from '../../src/adapters/v86.ts';
 import { v86Disk } from '../../src/adapters/v86.ts';
+import { emulatorWorkerDisk } from '../../src/adapters/worker-disk.ts';
 import { finished } from '../../src/base/io.ts';
 import * as tabdisk from '../../src/index.ts';
 import { blockStats } from '../../src/qemu.ts';
@@ -72,11 +74,28 @@ function engineWorker(): object {
 }
 
 const pool = { postMessage: () => undefined, listen: () => undefined, terminate: () => undefined };
+/** An emulator's file system with nothing in it. */
+const files = () => ({
+  create: () => ({ mount: { mounts: [] } }),
+  unlink: () => undefined,
+  mkdirTree: () => undefined,
+  analyzePath: () => ({ exists: false }),
+  lookupPath: () => undefined,
+  root: {},
+  ErrnoError: Error,
+});
+
+/** An emulator's worker, as it looks from the page: it has its disks at once. */
+const emulatorWorker = () => ({
+  postMessage: (_: unknown, [port]: readonly MessagePort[] = []) => port?.postMessage({ about: 'disks' }),
+  terminate: () => undefined,
+});
+const module = () => new WebAssembly.Module(Uint8Array.of(0, 0x61, 0x73, 0x6d, 1, 0, 0, 0));
 const clock = { now: () => 0, after: () => () => undefined };
 const chs = { cylinders: 10, heads: 16, sectors: 63 };
 const protocols = [{ names: ['file'], open: () => tabdisk.memoryStorage() }];
 
-/** Functions and classes, by name: those of `tabdisk` and `tabdisk/qemu`, then those of `tabdisk/v86`. */
+/** Functions and classes, by name: those of `tabdisk` and `tabdisk/qemu`, then those of the adapters. */
 export const FUNCTIONS: Readonly<Record<string, Entry>> = {
   formatSize: () => ({ given: [1000] }),
   parseSize: () => ({ given: ['2G'] }),
@@ -170,6 +189,14 @@ export const FUNCTIONS: Readonly<Record<string, Entry>> = {
   saveV86Machine: ({ drives }) => ({ given: [emulator, [...drives].map((drive) => new v86.V86Drive(drive, 'hda')), { name: 'x' }], options: [2] }),
   loadV86Machine: ({ drives }) => ({ given: [emulator, [...drives].map((drive) => new v86.V86Drive(drive, 'hda')), 'x', {}], options: [3] }),
   readV86Settings: ({ disk }) => ({ given: [disk, 'snapshot'] }),
+  mountDisk: ({ disk }) => ({ given: [files(), '/a.img', disk, { cache: 0 }], options: [3] }),
+  jsDosTransport: () => ({ given: [emulatorWorker(), { module: module() }], options: [1] }),
+  jsDosWorker: () => ({ given: [{}, { cache: 0 }], options: [0, 1] }),
+  sockdrive: ({ disk }) => ({ given: [{ 'https://disk': disk }, { cache: 65536 }], options: [1] }),
+  emulatorWorkerDisk: ({ disk }) => ({ given: [disk, { cache: 0 }], options: [1] }),
+  EmulatorWorkerDisk: ({ disk }) => ({ given: [disk, { isCDROM: true, cache: 0 }], options: [1] }),
+  diskFs: ({ disk }) => ({ given: [{ '/a.img': disk }, { cache: 0 }], options: [1] }),
+  diskFileHandle: ({ disk }) => ({ given: [disk, 512] }),
 };
 
 /** Public functions without arguments of a caller's: errors, which are made here, and formats, which are called by `openDisk`. */
@@ -293,6 +320,40 @@ export const METHODS: readonly { readonly name: string; readonly of: (world: Wor
         resume: () => ({ given: [{ unreadable: 'zero' }], options: [0] }),
         invalidate: () => ({ given: [{ discard: true }], options: [0] }),
         close: () => ({ given: [{ discard: true }], options: [0] }),
+      },
+    },
+    {
+      name: 'emulatorWorkerDisk',
+      of: ({ disk }) => emulatorWorkerDisk(disk, { cache: 0 }),
+      methods: {
+        read: () => ({ given: [new Uint8Array(512), 0, 512] }),
+        write: ({ bytes }) => ({ given: [bytes, 0, 512] }),
+        close: () => ({ given: [{ discard: true }], options: [0] }),
+      },
+    },
+    {
+      name: 'diskFs',
+      of: ({ disk }) => {
+        const fs = diskFs({ '/a.img': disk }, { cache: 0 });
+        fs.openSync('/a.img', 'r+');
+        return fs;
+      },
+      methods: {
+        openSync: () => ({ given: ['/a.img', 'r'] }),
+        readSync: () => ({ given: [1000, new Uint8Array(512), 0, 512, 0] }),
+        writeSync: ({ bytes }) => ({ given: [1000, bytes, 0, 512, 0] }),
+        fstatSync: () => ({ given: [1000] }),
+        fsyncSync: () => ({ given: [1000] }),
+        fdatasyncSync: () => ({ given: [1000] }),
+        closeSync: () => ({ given: [1000] }),
+      },
+    },
+    {
+      name: 'diskFileHandle',
+      of: ({ disk }) => diskFileHandle(disk),
+      methods: {
+        read: () => ({ given: [new Uint8Array(512), 0, 512, 0] }),
+        write: ({ bytes }) => ({ given: [bytes, 0, 512, 0] }),
       },
     },
   ];

@@ -1,5 +1,6 @@
 /** An emulator that blocks: does what it is told to a shared disk, in a worker of its own. */
 import { DiskError } from '../../src/base/errors.ts';
+import { runSync } from '../../src/base/io.ts';
 import { SharedDisk, type SharedDiskHandle } from '../../src/worker/shared-disk.ts';
 
 /** What it is told. */
@@ -26,7 +27,7 @@ addEventListener('message', ({ data }: MessageEvent<BlockingTask>) => {
       return error instanceof DiskError ? error.toJSON() : String(error);
     }
   });
-  if (!data.keep) disk.close();
+  if (!data.keep) runSync(disk.close());
   postMessage(results);
 });
 

@@ -7,7 +7,18 @@ import { type Checker, type Symbol as CheckerSymbol, ObjectFlags, SymbolFlags, t
 import { place, type SourceText, type TypedProject } from './project.ts';
 
 /** What embedders import: the package's entries. Those after the first may lean on it: its types are named with `import … from 'tabdisk'`. */
-export const ENTRIES = ['src/index.ts', 'src/qemu.ts', 'src/storage/node-file.ts', 'src/adapters/v86.ts', 'src/worker/index.ts'];
+export const ENTRIES = [
+  'src/index.ts',
+  'src/qemu.ts',
+  'src/storage/node-file.ts',
+  'src/adapters/v86.ts',
+  'src/adapters/emscripten.ts',
+  'src/adapters/js-dos.ts',
+  'src/adapters/sockdrive.ts',
+  'src/adapters/worker-disk.ts',
+  'src/adapters/file-handles.ts',
+  'src/worker/index.ts',
+];
 
 /** One declaration that can be met from an entry. */
 interface Met {

@@ -52,7 +52,9 @@ async function bringOut(engine: Engine, image: string): Promise<string> {
 
 /** Runs DOS until it is done, saves, and returns the image's file in base 64. */
 async function run({ emulator, way, commands, big, mark }: Machine): Promise<string> {
-  const engine = await connectEngine(new Worker(new URL('./engine.ts', import.meta.url), { type: 'module' }), { library: `${emulator} ${way} ${Date.now()}` });
+  const engine = await connectEngine(new Worker(new URL('./engine.ts', import.meta.url), { type: 'module' }), {
+    library: `${emulator} ${way} ${Date.now()}`,
+  });
   const image = await bringIn(engine, way);
   const disk = image === '' ? undefined : await engine.open(image);
   const handle = await disk?.share();
