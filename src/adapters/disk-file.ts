@@ -1,5 +1,5 @@
 /**
- * A disk as a file of fixed size that never waits: what emulators that cannot wait have in common (emscripten.ts, worker-disk.ts, file-handles.ts).
+ * A disk as a file of fixed size that never waits: what emulators that cannot wait have in common (emscripten-file.ts, worker-disk.ts, file-handles.ts).
  * Reads that pass the end are short, and so are writes. Writes reach the disk, or the cache over it, in the call; a timer flushes them.
  *
  * Crash argument. This adds no order of its own: between two flushes nothing is promised, and the disk's format keeps the image whole at any cut. A

@@ -1,7 +1,7 @@
 /**
  * Disks for js-dos (the npm package `emulators` 8): its DOSBox and DOSBox-X run in classic workers. One that begins with `importScripts` of the emulator's script
  * and of this package's (`tabdisk/standalone/emulators.iife.js`) and then calls `jsDosWorker` gives the emulator disks there: as files of its file
- * system (emscripten.ts) and as sockdrives (sockdrive.ts). `jsDosTransport` is the page's side, for `emulators.backend(init, transport)`.
+ * system (emscripten-file.ts) and as sockdrives (sockdrive-disk.ts). `jsDosTransport` is the page's side, for `emulators.backend(init, transport)`.
  *
  * The emulator's script makes a `Module` of its first message, `wc-install`, and starts. The transport sends that once the disks are there; the files are put in
  * place when the module has its file system, before its program runs.
@@ -13,8 +13,8 @@ import { unheard } from '../base/listeners.ts';
 import { GEOMETRY_HINTS } from '../drive/geometry.ts';
 import { SharedDisk, type SharedDiskHandle } from '../worker/shared-disk.ts';
 import type { DiskFileOptions, WaitlessDisk } from './disk-file.ts';
-import { type EmscriptenFs, type MountedDisk, mountDisk } from './emscripten.ts';
-import { type Sockdrive, type SockdriveDisks, type SockdriveDrive, type SockdriveInfo, type SockdriveOptions, sockdrive } from './sockdrive.ts';
+import { type EmscriptenFs, type MountedDisk, mountDisk } from './emscripten-file.ts';
+import { type Sockdrive, type SockdriveDisks, type SockdriveDrive, type SockdriveInfo, type SockdriveOptions, sockdrive } from './sockdrive-disk.ts';
 
 export type { DiskFileOptions, Sockdrive, SockdriveDisks, SockdriveDrive, SockdriveInfo, SockdriveOptions, WaitlessDisk };
 
@@ -53,7 +53,7 @@ export interface JsDosTransport {
   initMessageHandler(handler: (name: string, props: Record<string, unknown>) => void): void;
   /** Ends the worker; js-dos calls it. What no flush has covered is lost: `sync` first. */
   exit(): void;
-  /** Makes durable what the emulator has written. Rejects with the reason if that fails. */
+  /** Makes durable what the emulator has written. Rejects with the reason if that fails, and with `io` after `exit`. */
   sync(): Promise<void>;
 }
 
@@ -99,7 +99,17 @@ export async function jsDosTransport(worker: Worker, options: JsDosTransportOpti
   const { module, files = {}, sockdrives = {}, onError = ({ message }: DiskError) => unheard(message) } = options;
   const { port1: port, port2 } = new MessageChannel();
   const waiting: ((report: Report) => void)[] = [];
-  const answer = () => new Promise<void>((resolve, reject) => waiting.push(({ error }) => (error ? reject(DiskError.from(error)) : resolve())));
+  let ended = false;
+  const end = (): void => {
+    ended = true;
+    const error = new DiskError('io', "The emulator's worker has ended").toJSON();
+    for (const settle of waiting.splice(0)) settle({ about: 'sync', error });
+  };
+  const answer = () =>
+    new Promise<void>((resolve, reject) => {
+      waiting.push(({ error }) => (error ? reject(DiskError.from(error)) : resolve()));
+      if (ended) end();
+    });
   port.onmessage = ({ data }: MessageEvent<Report>) => {
     if (data.about !== 'event') waiting.shift()?.(data);
     else if (data.error) callBack(onError, DiskError.from(data.error));
@@ -131,6 +141,7 @@ export async function jsDosTransport(worker: Worker, options: JsDosTransportOpti
     exit() {
       port.close();
       worker.terminate();
+      end();
     },
     sync() {
       port.postMessage('sync');
@@ -161,6 +172,8 @@ export function jsDosWorker(disks: JsDosDisks | PromiseLike<JsDosDisks> = {}, op
   const scope = globalThis as unknown as Scope;
   const emulator = scope.onmessage;
   if (!emulator) throw new DiskError('refused', "jsDosWorker: importScripts of the emulator's script comes first", { field: 'disks' });
+  // A failure is told when the page asks.
+  Promise.resolve(disks).catch(() => undefined);
   scope.onmessage = (event) => {
     if ((event.data as Partial<Greeting> | undefined)?.name !== GREETING) return emulator.call(scope, event);
     const port = event.ports[0] as MessagePort;

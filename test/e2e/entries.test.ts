@@ -101,8 +101,8 @@ test('in the page', () => {
 });
 
 test('in the package', () => {
-  const { exports } = JSON.parse(readFileSync(join(TOP, 'package.json'), 'utf8')) as { exports: Record<string, { import: string }> };
-  const entries = Object.values(exports).map((one) => relative('dist', one.import));
+  const { exports } = JSON.parse(readFileSync(join(TOP, 'package.json'), 'utf8')) as { exports: Record<string, string | { default: string }> };
+  const entries = Object.values(exports).flatMap((one) => (typeof one === 'string' ? [] : [relative('dist', one.default)]));
   const dist = read(join(TOP, 'dist'), /^(app|types)\b/);
   expect(dist.files).toEqual(expect.arrayContaining([...entries, 'cli.js']));
   expect(dist.imports.get('index.js')?.length).toBeGreaterThan(2);

@@ -1,8 +1,8 @@
 /**
- * js-dos's DOSBox and DOSBox-X, from npm, in real Chromium: DOS copies a file onto a disk of tabdisk's, once as a file of the emulator's file system and once as a
- * sockdrive. Real QEMU finds the image whole, and mtools read the file back.
+ * js-dos's DOSBox and DOSBox-X, from npm, in real Chromium: a guest copies a file onto a disk of tabdisk's, as a file of the emulator's file system and as a
+ * sockdrive. Real QEMU finds the image whole, and mtools read the file back. Needs `npm run build` before.
  */
-import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { copyFileSync, cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { build, preview } from 'vite';
@@ -13,6 +13,7 @@ import { run } from './packed.ts';
 
 const TOP = resolve(import.meta.dirname, '../..');
 const ROOT = join(import.meta.dirname, 'js-dos');
+const STANDALONE = join(TOP, 'dist/standalone');
 const BIG = 3_000_000;
 const SECTORS = 63;
 const HEADS = 16;
@@ -92,21 +93,19 @@ function makeImage(path: string): void {
 }
 
 beforeAll(async () => {
+  if (!existsSync(join(STANDALONE, 'emulators.iife.js'))) throw new Error('dist/ is not there: run npm run build first');
   folder = mkdtempSync(join(tmpdir(), 'tabdisk-js-dos-'));
   const out = join(folder, 'site');
   const quiet = { configFile: false, logLevel: 'error', publicDir: false } as const;
   await build({ ...quiet, root: ROOT, base: './', build: { outDir: out, emptyOutDir: true, target: 'es2022' }, worker: { format: 'es' } });
-  const script = { entry: join(TOP, 'src/emulators.ts'), formats: ['iife' as const], name: 'tabdiskEmulators', fileName: () => 'tabdisk.js' };
-  await build({ ...quiet, root: TOP, build: { outDir: out, emptyOutDir: false, target: 'es2022', lib: script } });
-  const modules = { entry: join(TOP, 'src/index.ts'), formats: ['es' as const], fileName: () => 'index.js' };
-  await build({ ...quiet, root: TOP, build: { outDir: join(out, 'modules'), target: 'es2022', lib: modules } });
+  cpSync(STANDALONE, join(out, 'standalone'), { recursive: true });
   mkdirSync(join(out, 'emulators'));
   for (const name of ['emulators.js', 'wdosbox.js', 'wdosbox.wasm', 'wdosbox-x.js', 'wdosbox-x.wasm'])
     copyFileSync(join(TOP, 'node_modules/emulators/dist', name), join(out, 'emulators', name));
   for (const name of ['wdosbox', 'wdosbox-x']) {
-    const scripts = `importScripts('emulators/${name}.js', 'tabdisk.js');\n`;
+    const scripts = `importScripts('emulators/${name}.js', 'standalone/emulators.iife.js');\n`;
     writeFileSync(join(out, `${name}-given.js`), `${scripts}tabdiskEmulators.jsDosWorker();\n`);
-    const own = `import('./modules/index.js').then(async ({ openDisk, opfsStorage }) => {
+    const own = `import('./standalone/index.js').then(async ({ openDisk, opfsStorage }) => {
       const disk = await openDisk(await opfsStorage('disk.qcow2'), { format: 'qcow2' });
       return { files: { '/disk.img': disk } };
     })`;

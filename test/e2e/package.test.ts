@@ -10,6 +10,7 @@ import { formatMessage } from 'publint/utils';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { sparseBytes } from '../jobs/fixtures.ts';
 import { packedProject, run } from './packed.ts';
+import { readmeSamples } from './page-size.ts';
 
 const TOP = resolve(import.meta.dirname, '../..');
 const CONSUMER = `
@@ -39,10 +40,14 @@ await part.close();
 console.log(sectors, disk.info === undefined, again.readSync(4095, 1)[0], refused, (await locked.read(0, 1))[0]);
 `;
 
+/** The README's samples for emulators that cannot wait, each a module of its own. */
+const SAMPLES = readmeSamples('Emulators that cannot wait');
+
 let folder: string;
 
 beforeAll(() => {
   folder = packedProject();
+  for (const [index, sample] of SAMPLES.entries()) writeFileSync(join(folder, `sample-${index}.ts`), sample);
   writeFileSync(join(folder, 'main.ts'), CONSUMER);
 });
 
@@ -70,7 +75,7 @@ test.each([
     '--types',
     '',
   ];
-  run(join(TOP, 'node_modules/.bin/tsc'), [...strict, ...options, 'main.ts'], folder);
+  run(join(TOP, 'node_modules/.bin/tsc'), [...strict, ...options, 'main.ts', ...SAMPLES.map((_, index) => `sample-${index}.ts`)], folder);
 });
 
 test('is published as tools that look at packages want it', async () => {
@@ -90,18 +95,21 @@ test('is published as tools that look at packages want it', async () => {
 
 test('has its sources in its source maps', () => {
   const dist = join(folder, 'node_modules/tabdisk/dist');
-  for (const name of ['worker/client.js', 'disk/disk.js', 'standalone/index.js', 'standalone/tabdisk.iife.js']) {
+  for (const name of ['worker/client.js', 'disk/disk.js', 'standalone/index.js', 'standalone/tabdisk.iife.js', 'standalone/emulators.iife.js']) {
     const { sources, sourcesContent } = JSON.parse(readFileSync(join(dist, `${name}.map`), 'utf8'));
     expect(sourcesContent).toHaveLength(sources.length);
     expect(sourcesContent.every((text: unknown) => typeof text === 'string' && text.length > 0)).toBe(true);
   }
 });
 
-test.each(['index', 'node', 'qemu', 'v86'])('can be required in Node: %s', (entry) => {
-  const name = entry === 'index' ? 'tabdisk' : `tabdisk/${entry}`;
-  writeFileSync(join(folder, 'required.cjs'), `console.log(require('tabdisk/package.json').name, Object.keys(require('${name}')).length > 0);\n`);
-  expect(run('node', ['required.cjs'], folder)).toBe('tabdisk true\n');
-});
+test.each(['index', 'node', 'qemu', 'v86', 'emscripten', 'js-dos', 'sockdrive', 'worker-disk', 'file-handles'])(
+  'can be required in Node: %s',
+  (entry) => {
+    const name = entry === 'index' ? 'tabdisk' : `tabdisk/${entry}`;
+    writeFileSync(join(folder, 'required.cjs'), `console.log(require('tabdisk/package.json').name, Object.keys(require('${name}')).length > 0);\n`);
+    expect(run('node', ['required.cjs'], folder)).toBe('tabdisk true\n');
+  },
+);
 
 test('runs in Node without a bundler', () => {
   expect(run('node', ['main.js'], folder)).toBe('1024 true\n16384 false 2 read-only 7\n');

@@ -16,9 +16,12 @@ export interface PageSize {
   readonly modules: readonly string[];
 }
 
-/** The samples of code in the README, in order. */
-export const readmeSamples = (): readonly string[] =>
-  [...readFileSync(README, 'utf8').matchAll(/```ts\n([\s\S]*?)```/g)].map(([, code = '']) => code);
+/** The samples of code in the README, in order: all, or those below one heading. */
+export function readmeSamples(heading?: string): readonly string[] {
+  const text = readFileSync(README, 'utf8');
+  const part = heading === undefined ? text : (text.split(`\n## ${heading}\n`)[1]?.split('\n## ')[0] ?? '');
+  return [...part.matchAll(/```ts\n([\s\S]*?)```/g)].map(([, code = '']) => code);
+}
 
 /** Puts a script into a project with the package and bundles it. `external` are packages that are not counted. */
 export async function pageSize(project: string, name: string, script: string, external: readonly RegExp[] = []): Promise<PageSize> {

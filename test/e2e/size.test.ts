@@ -32,6 +32,16 @@ test("the README's first sample, without v86 itself, is at most 25 kB", async ()
   expectPage(size, 25_000);
 });
 
+test('SharedDisk alone is at most 4 kB, and so is what mountDisk adds to a disk and the block cache', async () => {
+  const shared = await pageSize(project, 'shared', "export { SharedDisk } from 'tabdisk';\n");
+  const disk = "export { CacheStorage, openDisk, opfsStorage } from 'tabdisk';\n";
+  const without = await pageSize(project, 'disk', disk);
+  const mounted = await pageSize(project, 'mounted', `${disk}export { mountDisk } from 'tabdisk/emscripten';\n`);
+  console.info(`SharedDisk alone: ${shared.start}, mountDisk besides a disk: ${mounted.start - without.start} bytes minified and gzipped`);
+  expect(shared.start).toBeLessThanOrEqual(4000);
+  expect(mounted.start - without.start).toBeLessThanOrEqual(4000);
+});
+
 test('connectEngine alone is at most 5 kB', async () => {
   const size = await pageSize(project, 'connect', "export { connectEngine } from 'tabdisk';\n");
   console.info(`connectEngine alone: ${size.start} bytes minified and gzipped`);
