@@ -37,6 +37,8 @@ export interface Right {
   readonly sectors: readonly (number | readonly number[])[];
   /** By name: the snapshot's sectors. */
   readonly snapshots: ReadonlyMap<string, readonly number[]>;
+  /** The names of snapshots that the image came with. */
+  readonly given: readonly string[];
   /** The name and format of the backing file, where a workload changes them. */
   readonly backing?: string;
   /** Where a workload has some. */
@@ -63,14 +65,24 @@ export class Guest {
   /** By sector: the numbers that are right, the newest last. */
   #right: (number | readonly number[])[];
   #snapshots = new Map<string, readonly number[]>();
+  readonly #given: readonly string[];
   #stamp = 0;
   #closed = false;
   #backing: string | undefined;
   /** What it may be besides while a job changes it. */
   #backingToBe: string | undefined;
 
-  /** `reopen` opens the disk once more, when it is closed. */
-  constructor(disk: Disk, { reopen, log, contents }: { reopen: () => Promise<Disk>; log: readonly LogEntry[]; contents: readonly number[] }) {
+  /** `reopen` opens the disk once more, when it is closed; `given` are the names of snapshots that the image comes with. */
+  constructor(
+    disk: Disk,
+    {
+      reopen,
+      log,
+      contents,
+      given,
+    }: { reopen: () => Promise<Disk>; log: readonly LogEntry[]; contents: readonly number[]; given: readonly string[] },
+  ) {
+    this.#given = given;
     this.#disk = disk;
     this.#reopen = reopen;
     this.bitmaps = new BitmapModel(contents.length * SECTOR);
@@ -348,7 +360,7 @@ export class Guest {
   }
 
   #state(sectors: Right['sectors'], snapshots: Right['snapshots'], backing: string | undefined): Right {
-    return { sectors, snapshots, bitmaps: this.bitmaps.inUse(), ...(backing === undefined ? {} : { backing }) };
+    return { sectors, snapshots, given: this.#given, bitmaps: this.bitmaps.inUse(), ...(backing === undefined ? {} : { backing }) };
   }
 }
 
@@ -405,7 +417,7 @@ async function requireState(disk: Disk, right: Right): Promise<void> {
   if (right.backing !== undefined && right.backing !== named(disk)) throw new Error(`the backing file is ${named(disk)}, right: ${right.backing}`);
   if (right.bitmaps) await requireBitmaps(disk, right.bitmaps);
   const names = (await disk.snapshots.list()).map(({ name }) => name);
-  if (JSON.stringify(names) !== JSON.stringify([...right.snapshots.keys()])) throw new Error(`the snapshots are ${names}`);
+  if (JSON.stringify(names) !== JSON.stringify([...right.given, ...right.snapshots.keys()])) throw new Error(`the snapshots are ${names}`);
   for (const [name, contents] of right.snapshots) {
     const view = await disk.snapshots.open(name);
     if (view.size !== contents.length * SECTOR) throw new Error(`snapshot ${name} has ${view.size} bytes`);

@@ -75,7 +75,9 @@ export async function runWorkload(workload: Workload, options: RunOptions): Prom
   const writableBacking = recorded.includes('base') ? { writableBacking: workload.depth ?? 1 } : {};
   const cache = options.cache ? { cache: options.cache } : {};
   const reopen = () => openDisk(opened(TOP), { format, resolve, secret: SECRET, ...writableBacking, ...cache });
-  const guest = new Guest(await reopen(), { reopen, log, contents: contents.slice(0, sectors) });
+  const disk = await reopen();
+  const given = (await disk.snapshots.list()).map(({ name }) => name);
+  const guest = new Guest(disk, { reopen, log, contents: contents.slice(0, sectors), given });
   await workload.run(guest, random, resolve);
   // Who ignores flushes promises that what was closed is whole, if the power lasts that long, and nothing before.
   const closedOnly = options.cache === 'unsafe';
