@@ -29,7 +29,7 @@ export async function cutPower(adapt: (disk: Disk) => Adapted | Promise<Adapted>
     write: async (offset: number, given: Uint8Array) => void (await adapted.write(offset, given)),
     flush: async () => void (await adapted.flush()),
   } as unknown as Disk;
-  const guest = new Guest(face, { reopen: async () => disk, log, contents: new Array(SECTORS).fill(0) });
+  const guest = new Guest(face, { reopen: async () => disk, log, contents: new Array(SECTORS).fill(0), given: [] });
   for (let i = 0; i < 50; i++) {
     const count = random.between(1, 20);
     await guest.write(random.between(0, SECTORS - count), count);
