@@ -1,36 +1,46 @@
 /** `tabdisk compact`, a verb of its own: the image takes less, reads the same in QEMU, and is as it was after a failure. */
-import { copyFileSync, existsSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import fs, { copyFileSync, existsSync, readFileSync, readlinkSync, statSync, writeFileSync } from 'node:fs';
+import { syncBuiltinESMExports } from 'node:module';
 import { basename, join } from 'node:path';
-import { afterAll, expect, it, vi } from 'vitest';
+import { afterAll, beforeAll, expect, it } from 'vitest';
 import { runSync } from '../../src/base/io.ts';
 import { nodeFileStorage } from '../../src/storage/node-file.ts';
 import { qemuImg, qemuIo } from '../oracle/qemu.ts';
 import { Sides } from './harness.ts';
 
 /** What the command does to files, in order: how much it has written, what it has made durable, and the new name; and what is run at that moment. */
-const seen = vi.hoisted(() => ({ steps: [] as string[], renaming: () => undefined as void }));
-vi.mock('node:fs', async (original) => {
-  const fs = await original<typeof import('node:fs')>();
-  const nameOf = (descriptor: number): string => fs.readlinkSync(`/proc/self/fd/${descriptor}`).replace(/^.*\//, '');
-  const note =
-    <A extends unknown[], R>(what: string, call: (descriptor: number, ...rest: A) => R) =>
-    (descriptor: number, ...rest: A): R => {
-      const step = `${what} ${nameOf(descriptor)}`;
-      const done = call(descriptor, ...rest);
-      if (seen.steps.at(-1) !== step) seen.steps.push(step);
-      return done;
-    };
-  const renameSync = (from: string | Buffer, to: string | Buffer): void => {
+const seen = { steps: [] as string[], renaming: () => undefined as void };
+const original = { ...fs };
+const nameOf = (descriptor: number): string => readlinkSync(`/proc/self/fd/${descriptor}`).replace(/^.*\//, '');
+const note =
+  <A extends unknown[], R>(what: string, call: (descriptor: number, ...rest: A) => R) =>
+  (descriptor: number, ...rest: A): R => {
+    const step = `${what} ${nameOf(descriptor)}`;
+    const done = call(descriptor, ...rest);
+    if (seen.steps.at(-1) !== step) seen.steps.push(step);
+    return done;
+  };
+
+/** Modules that other files of tests have loaded see the changed functions too. */
+beforeAll(() => {
+  const renameSync = (from: fs.PathLike, to: fs.PathLike): void => {
     seen.renaming();
-    fs.renameSync(from, to);
+    original.renameSync(from, to);
     seen.steps.push('rename');
   };
-  const changed = {
-    writeSync: note('write', fs.writeSync as never),
-    ftruncateSync: note('write', fs.ftruncateSync),
-    fsyncSync: note('durable', fs.fsyncSync),
-  };
-  return { ...fs, ...changed, renameSync, default: { ...fs, ...changed, renameSync } };
+  const ftruncateSync = note('write', original.ftruncateSync);
+  Object.assign(fs, {
+    writeSync: note('write', original.writeSync as never),
+    ftruncateSync,
+    fsyncSync: note('durable', original.fsyncSync),
+    renameSync,
+  });
+  syncBuiltinESMExports();
+});
+afterAll(() => {
+  const { writeSync, ftruncateSync, fsyncSync, renameSync } = original;
+  Object.assign(fs, { writeSync, ftruncateSync, fsyncSync, renameSync });
+  syncBuiltinESMExports();
 });
 
 const sides = new Sides();

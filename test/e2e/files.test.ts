@@ -10,6 +10,7 @@ import type { Page } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
 import { createDisk } from '../../src/index.ts';
 import { nodeFileStorage } from '../../src/storage/node-file.ts';
+import { qemuImg } from '../oracle/qemu.ts';
 import { Random } from '../random.ts';
 import { choose, confirm, createImage, downloadOf, dropOn, fill, openTab, type Visit, visit } from './browser.ts';
 
@@ -326,7 +327,7 @@ test('what an export cannot do is greyed out with the reason, and an encrypted d
   expect(readFileSync(plain).subarray(0, 4096)).toEqual(Buffer.alloc(4096, 7));
 
   const luks = join(folder, 'disk.luks');
-  execFileSync('qemu-img', ['create', '-q', '-f', 'luks', '--object', 'secret,id=s,data=key', '-o', 'key-secret=s,iter-time=10', luks, '1M']);
+  qemuImg('create', '-q', '-f', 'luks', '--object', 'secret,id=s,data=key', '-o', 'key-secret=s,iter-time=10', luks, '1M');
   await picked(luks);
   await page.getByTestId('password-cancel').click();
   expect(await reasons()).toMatchObject({

@@ -10,6 +10,7 @@ import type { Page } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
 import { createDisk } from '../../src/index.ts';
 import { nodeFileStorage } from '../../src/storage/node-file.ts';
+import { qemuImg } from '../oracle/qemu.ts';
 import { choose, confirm, createImage, downloadOf, exportTo, fill, openTab, type Visit, visit } from './browser.ts';
 
 let browser: Visit;
@@ -34,8 +35,6 @@ afterEach(async () => {
   await page.close();
   expect(browser.complaints.splice(0)).toEqual([]);
 });
-
-const qemuImg = (...options: string[]): string => execFileSync('qemu-img', options, { encoding: 'utf8' });
 
 /** A qcow2 image of 100 MiB by QEMU: data in shuffled places, a run of zeros, and an odd tail. */
 function foreignImage(name: string, ...options: string[]): string {

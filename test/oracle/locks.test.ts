@@ -9,6 +9,7 @@ import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { normal, Sides } from '../cli/harness.ts';
 import { daemonHolds, type Holder, lockedBytes, processOfOursHolds, qemuIoHolds, tabdiskHolds } from './holders.ts';
+import { launch } from './launcher.ts';
 
 let sides: Sides;
 let holders: Holder[];
@@ -52,8 +53,10 @@ let shelf: string;
 
 beforeAll(() => {
   shelf = mkdtempSync(join(tmpdir(), 'tabdisk-locks-'));
-  const { status, stderr } = spawnSync('sh', ['-e', '-c', IMAGES.join('\n')], { cwd: shelf, encoding: 'utf8' });
-  if (status !== 0) throw new Error(`qemu-img and qemu-io are needed for these tests: ${stderr}`);
+  for (const line of IMAGES) {
+    const { status, stderr } = launch('sh', ['-c', line], { cwd: shelf });
+    if (status !== 0) throw new Error(`qemu-img and qemu-io are needed for these tests: ${stderr}`);
+  }
 });
 
 afterAll(() => rmSync(shelf, { recursive: true }));
